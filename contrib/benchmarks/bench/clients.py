@@ -1,0 +1,169 @@
+"""Clients against nginx on the other core: small requests, 32 at a time, and one large download.
+
+The scripts in ``clients/`` do the same with one client each, and measure themselves. What a request takes is quoted for
+the fastest windows, for the reason for which servers are measured in short rounds, and as a plain rate beside it.
+"""
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.progress import say
+from bench.results import Figure, Samples, Section, Table
+from bench.servers import environment, in_turn
+
+__all__ = ['measure_clients']
+
+SCRIPTS = Path(__file__).parent.parent / 'clients'
+HELLO = b'hello world'
+
+CONFIGURATION = """
+daemon off;
+master_process off;
+pid {directory}/pid;
+error_log stderr notice;
+events {{}}
+http {{
+    access_log off;
+    sendfile on;
+    keepalive_requests 1000000000;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    scgi_temp_path {directory}/scgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    server {{
+        listen 127.0.0.1:{port};
+        root {files};
+        location = / {{ return 200 "hello world"; }}
+    }}
+}}
+"""
+
+
+class ClientFailed(Exception):
+    """A client, or nginx, ended without a result."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client that can be measured.
+
+    :ivar key: the name under which it is measured, and of its script.
+    :ivar title: the name in tables.
+    :ivar script: its file in ``clients/``.
+    """
+
+    key: str
+    title: str
+    script: str
+
+    def run(self, *arguments: object) -> dict[str, Any]:
+        """Run the script to its end; return what it printed. Raises :class:`ClientFailed`."""
+        program = 'node' if self.script.endswith('.js') else sys.executable
+        if shutil.which(program) is None:
+            raise ClientFailed(f'{program} is not installed')
+        ran = subprocess.run([program, str(SCRIPTS / self.script), *map(str, arguments)], check=False, text=True,
+                             capture_output=True, env=environment(), preexec_fn=machine.pin(machine.SERVER_CORE))
+        if ran.returncode:
+            raise ClientFailed((ran.stderr.strip().splitlines() or ['without a word'])[-1])
+        found: dict[str, Any] = json.loads(ran.stdout)
+        return found
+
+
+CATALOGUE = (
+    Client('geventnode', 'geventnode', 'geventnode_client.py'), Client('node', 'Node', 'node_client.js'),
+    Client('geventhttpclient', 'geventhttpclient', 'geventhttpclient_client.py'),
+    Client('urllib3', 'urllib3', 'urllib3_client.py'), Client('requests', 'requests', 'requests_client.py'),
+    Client('aiohttp', 'aiohttp', 'aiohttp_client.py'))
+BARE = Client('bare', 'bare recv loop', 'bare_client.py')
+
+
+@contextmanager
+def nginx(size: int) -> Iterator[str]:
+    """Yield the URL of an nginx that serves ``/`` and, in ``/large``, so many bytes from memory."""
+    program = shutil.which('nginx', path='/usr/sbin:/usr/local/sbin:/sbin:/usr/bin')
+    if program is None:
+        raise ClientFailed('nginx is not installed')
+    shared = Path('/dev/shm')
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as name:
+        directory = Path(name)
+        with (directory / 'large').open('wb') as file:
+            file.truncate(size)
+        port = 8197
+        (directory / 'nginx.conf').write_text(CONFIGURATION.format(directory=directory, files=directory, port=port))
+        with subprocess.Popen([program, '-p', name, '-e', 'stderr', '-c', str(directory / 'nginx.conf')], text=True,
+                              stderr=subprocess.PIPE, preexec_fn=machine.pin(machine.LOAD_CORE)) as running:
+            assert running.stderr is not None
+            said = ''
+            while 'getrlimit(RLIMIT_NOFILE)' not in said and 'start worker' not in said:
+                line = running.stderr.readline()
+                if not line:
+                    raise ClientFailed(said or 'nginx ended without a word')
+                said += line
+            try:
+                yield f'http://127.0.0.1:{port}'
+            finally:
+                running.terminate()
+
+
+def measure_clients(repeat: int, seconds: int, size: int) -> Section:
+    """Let every client ask for ``seconds`` and download ``size`` bytes, ``repeat`` times; return the report."""
+    samples = Samples()
+    try:
+        with nginx(size) as url:
+            for repetition in range(repeat):
+                for client in in_turn(CATALOGUE, repetition):
+                    _ask(samples, client, url, seconds)
+                for client in in_turn((*CATALOGUE, BARE), repetition):
+                    _download(samples, client, url, size)
+                say(f'clients {repetition + 1}/{repeat}')
+    except ClientFailed as error:
+        for client in CATALOGUE:
+            samples.fail('fastest', client.key, str(error))
+    return _report(samples, size)
+
+
+def _ask(samples: Samples, client: Client, url: str, seconds: int) -> None:
+    try:
+        found = client.run('hello', f'{url}/', len(HELLO), seconds)
+    except ClientFailed as error:
+        for case in ('fastest', 'rate'):
+            samples.fail(case, client.key, str(error))
+        return
+    samples.add('fastest', client.key, 1 / found['fastest'])
+    samples.add('rate', client.key, found['count'] / found['seconds'])
+
+
+def _download(samples: Samples, client: Client, url: str, size: int) -> None:
+    try:
+        found = client.run('download', f'{url}/large', size)
+    except ClientFailed as error:
+        samples.fail('download', client.key, str(error))
+        return
+    samples.add('download', client.key, size / 2 ** 20 / found['seconds'])
+
+
+def _report(samples: Samples, size: int) -> Section:
+    """Return tables, notes and figures."""
+    everybody = (*CATALOGUE, BARE)
+    rows = [[title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in everybody)]
+            for case, title in (('fastest', 'requests per second, fastest windows'), ('rate', 'requests per second'),
+                                ('download', f'download of {size // 2 ** 20} MiB, MiB/s'))]
+    ratios = [['geventnode to it, fastest windows', *(samples.ratio_cell('fastest', 'geventnode', client.key)
+                                                      for client in everybody)]]
+    figures = [Figure(f'client to {title}', bound, samples.ratio('fastest', 'geventnode', key))
+               for key, title, bound in (('node', 'Node', 1.2), ('geventhttpclient', 'geventhttpclient', 2.5),
+                                         ('requests', 'requests', 15.0))]
+    figures.append(Figure('client, download to a bare recv loop', 0.8, samples.ratio('download', 'geventnode', 'bare')))
+    header = ['clients', *(client.title for client in everybody)]
+    return Section('Clients', [Table(header, rows + ratios)], samples.notes(), figures)

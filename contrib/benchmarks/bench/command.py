@@ -1,0 +1,59 @@
+"""The command line of a tool that measures in parts: which ones, where the report goes, and the exit status."""
+from __future__ import annotations
+
+import argparse
+import datetime
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from bench.machine import raise_descriptor_limit
+from bench.progress import say
+from bench.report import ReportFailed, check_markers, compose, insert
+from bench.results import Section
+
+__all__ = ['add_options', 'chosen', 'measure', 'today']
+
+Scale = TypeVar('Scale')
+Parts = Mapping[str, Callable[[Scale], Section]]
+
+
+def add_options(parser: argparse.ArgumentParser, parts: Parts[Scale]) -> None:
+    """Add the options that every such tool has."""
+    parser.add_argument('--only', metavar='PARTS', help=f"some of {','.join(parts)}")
+    parser.add_argument('--markdown', type=Path, metavar='FILE', help='put the report between the markers of FILE')
+
+
+def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace, parts: Parts[Scale]) -> list[str]:
+    """Return the names of the parts to measure; options that make no sense end the process with status 2."""
+    names = options.only.split(',') if options.only else list(parts)
+    if unknown := [name for name in names if name not in parts]:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
+    if options.markdown is not None:
+        if options.only:
+            parser.error('--markdown takes the report of a whole run: leave out --only')
+        try:
+            check_markers(options.markdown)
+        except ReportFailed as error:
+            parser.error(str(error))
+    return names
+
+
+def measure(names: list[str], parts: Parts[Scale], scale: Scale, settings: str, markdown: Path | None) -> int:
+    """Measure, print the report and put it into its file; return the exit status: 0 when every figure was reached."""
+    raise_descriptor_limit()
+    sections = []
+    for name in names:
+        sections.append(parts[name](scale))
+        # nothing that was measured is lost if a later part is interrupted
+        say(sections[-1].markdown())
+    report = compose(sections, settings)
+    print(report)
+    if markdown is not None:
+        insert(markdown, report)
+    return 0 if all(figure.reached for section in sections for figure in section.figures) else 1
+
+
+def today() -> datetime.date:
+    """Return the date at Greenwich."""
+    return datetime.datetime.now(datetime.timezone.utc).date()

@@ -1,0 +1,233 @@
+"""Requests per second under wrk: with 1 and with 12 request headers, over few and over many connections.
+
+All servers run at once, each on the one server core, and take turns of a few seconds; the others sleep meanwhile. The
+order changes with every repetition. wrk's own count is checked: no error of any kind, and as many bytes as its answers
+must have had. A turn in which neither the server nor wrk had its core for itself was starved by something else on the
+machine: it is taken again a few times, and the least disturbed one counts. In the cases with 12 headers the handlers
+look at one of them, which makes servers that build their map of headers on demand build it.
+"""
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+
+from bench import machine
+from bench.progress import say
+from bench.requests import Case
+from bench.results import Figure, Samples, Section, Table
+from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn, start_all
+
+__all__ = ['CASES', 'Load', 'LoadFailed', 'load_servers', 'measure_load', 'run_wrk']
+
+REPORT = Path(__file__).parent.parent / 'workers' / 'report.lua'
+WARM_UP = 1
+ANSWER_TIMEOUT = 10
+
+CASES = (Case(1, 32), Case(12, 32), Case(1, 1000), Case(12, 1000))
+
+#: A turn is undisturbed when server or wrk used at least this share of its core: one of them is the bottleneck then.
+UNDISTURBED = 0.9
+ATTEMPTS = 3
+
+
+class LoadFailed(Exception):
+    """wrk saw errors, or answers that are not the expected ones."""
+
+
+class Report(TypedDict):
+    """What ``workers/report.lua`` prints."""
+
+    requests: int
+    microseconds: int
+    bytes: int
+    connect: int
+    read: int
+    write: int
+    status: int
+    timeout: int
+    p50: int
+    p99: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of wrk found.
+
+    :ivar rate: answers per second.
+    :ivar cost: the server's processor time for an answer, in microseconds.
+    :ivar server_busy: the share of its core that the server used.
+    :ivar load_busy: the share of its core that wrk used.
+    """
+
+    rate: float
+    cost: float
+    server_busy: float
+    load_busy: float
+
+    @property
+    def quiet(self) -> float:
+        """How little the machine disturbed it: the share of the busier of the two cores."""
+        return max(self.server_busy, self.load_busy)
+
+
+@dataclass
+class Load:
+    """The samples of all turns, and how many there were, disturbed or not."""
+
+    rate: Samples = field(default_factory=Samples)
+    cost: Samples = field(default_factory=Samples)
+    server_busy: Samples = field(default_factory=Samples)
+    load_busy: Samples = field(default_factory=Samples)
+    turns: int = 0
+    disturbed: int = 0
+
+    def add(self, case: Case, server: str, turn: Turn) -> None:
+        """Add what one turn found."""
+        self.rate.add(case.title, server, turn.rate)
+        self.cost.add(case.title, server, turn.cost)
+        self.server_busy.add('all', server, turn.server_busy)
+        self.load_busy.add('all', server, turn.load_busy)
+        self.turns += 1
+        self.disturbed += turn.quiet < UNDISTURBED
+
+    def fail(self, case: Case, server: str, reason: str) -> None:
+        """Make the cells of one case invalid."""
+        self.rate.fail(case.title, server, reason)
+        self.cost.fail(case.title, server, reason)
+
+
+def measure_load(repeat: int, seconds: int) -> Section:
+    """Measure every case with every server, ``repeat`` times ``seconds``; return the report."""
+    load = Load()
+    if shutil.which('wrk') is None:
+        return Section('Hello world', notes=['wrk is not installed'], figures=figures(load.rate))
+    load_servers(load, CATALOGUE, CASES, repeat, seconds)
+    return report(load)
+
+
+def load_servers(load: Load, servers: Sequence[Server], cases: Sequence[Case], repeat: int, seconds: int) -> None:
+    """Start ``servers`` and let them take turns in every case."""
+    with ExitStack() as stack:
+        running, missing = start_all(stack, servers)
+        for key, reason in missing.items():
+            for case in cases:
+                load.fail(case, key, reason)
+        for server in running:
+            run_wrk(server, cases[0], WARM_UP)
+        for repetition in range(repeat):
+            for case in cases:
+                for server in in_turn(running, repetition):
+                    take_turn(load, case, server, seconds)
+                say(f'load {repetition + 1}/{repeat}: {case.title}')
+
+
+def take_turn(load: Load, case: Case, server: RunningServer, seconds: int) -> None:
+    """Load one server for a while, again if that was disturbed, and keep the best of it."""
+    turns: list[Turn] = []
+    try:
+        while len(turns) < ATTEMPTS and all(turn.quiet < UNDISTURBED for turn in turns):
+            turns.append(measure_turn(case, server, seconds))
+    except (LoadFailed, ServerFailed, OSError) as error:
+        load.fail(case, server.server.key, str(error))
+        return
+    load.add(case, server.server.key, max(turns, key=lambda turn: turn.quiet))
+
+
+def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
+    """Load one server for a while. Raises :class:`LoadFailed` for anything but good answers."""
+    wanted = answer_length(server, case)
+    before = server.processor_seconds
+    report, load_seconds = run_wrk(server, case, seconds)
+    used = server.processor_seconds - before
+    check(report, wanted, case)
+    elapsed = report['microseconds'] / 1e6
+    return Turn(rate=report['requests'] / elapsed, cost=used / report['requests'] * 1e6, server_busy=used / elapsed,
+                load_busy=load_seconds / elapsed)
+
+
+def answer_length(server: RunningServer, case: Case) -> int:
+    """Return how many bytes the answer to one request of ``case`` has. Raises :class:`LoadFailed` if it is no 200."""
+    lines = [f'GET {case.path} HTTP/1.1', f'Host: 127.0.0.1:{server.port}', *case.fields, '', '']
+    answer = b''
+    with server.connect(ANSWER_TIMEOUT) as connection:
+        connection.sendall('\r\n'.join(lines).encode('ascii'))
+        while not answer.endswith(b'hello world'):
+            data = connection.recv(65536)
+            if not data:
+                raise LoadFailed(f'the connection was closed after {answer!r}')
+            answer += data
+    if not answer.startswith(b'HTTP/1.1 200 '):
+        raise LoadFailed(f'answered {answer!r}')
+    return len(answer)
+
+
+def run_wrk(server: RunningServer, case: Case, seconds: int) -> tuple[Report, float]:
+    """Run wrk; return what it counted and how much processor time it used. Raises :class:`LoadFailed`."""
+    command = ['wrk', '-t1', f'-c{case.connections}', f'-d{seconds}s', f'--timeout={ANSWER_TIMEOUT}s',
+               f'--script={REPORT}']
+    for line in case.fields:
+        command += ['-H', line]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command.append(f'{server.url}{case.path}')
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          preexec_fn=machine.pin(machine.LOAD_CORE))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    lines = [line for line in done.stdout.splitlines() if line.startswith('report ')]
+    if not lines:
+        raise LoadFailed(f'wrk ended with status {done.returncode}: {done.stderr.strip()}')
+    report: Report = json.loads(lines[0].removeprefix('report '))
+    return report, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def check(report: Report, wanted: int, case: Case) -> None:
+    """Raise :class:`LoadFailed` unless every answer was the expected one."""
+    errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
+    if errors:
+        raise LoadFailed(f'wrk counted errors: {errors}')
+    # Each connection may have received part of one more answer when time was up.
+    surplus = report['bytes'] - report['requests'] * wanted
+    if not report['requests'] or not 0 <= surplus <= case.connections * wanted:
+        raise LoadFailed(f"{report['requests']} answers of {wanted} bytes came to {report['bytes']} bytes")
+
+
+# -- the report ---------------------------------------------------------------------------------------------------
+
+def report(load: Load) -> Section:
+    """Return tables, notes and figures."""
+    keys = [server.key for server in CATALOGUE]
+    titles = [server.title for server in CATALOGUE]
+    others = [server for server in CATALOGUE if server.key != 'geventnode']
+    rates = [[case.title, *(load.rate.cell(case.title, key, lambda value: f'{value:,.0f}') for key in keys)]
+             for case in CASES]
+    ratios = [[case.title, *(load.rate.ratio_cell(case.title, 'geventnode', other.key) for other in others)]
+              for case in CASES]
+    costs = [[case.title, *(load.cost.cell(case.title, key, lambda value: f'{value:.1f}') for key in keys)]
+             for case in CASES]
+    tables = [Table(['requests per second', *titles], rates),
+              Table(['geventnode to', *(server.title for server in others)], ratios),
+              Table(['processor time per request, µs', *titles], costs)]
+    busy = ', '.join(f"{server.title} {load.server_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
+    idle = ', '.join(f"{server.title} {load.load_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
+    notes = [f'Share of its core that each server used: {busy}; that wrk used meanwhile: {idle}.',
+             f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
+             *load.rate.notes()]
+    return Section('Hello world', tables, notes, figures(load.rate))
+
+
+def percent(share: float) -> str:
+    """Return a share as text."""
+    return f'{share:.0%}'
+
+
+def figures(rate: Samples) -> list[Figure]:
+    """Return the figures to reach."""
+    bounds = (('node', 'Node', 0.9), ('pywsgi', 'pywsgi', 4.0), ('uvicorn', 'uvicorn', 1.3))
+    return [Figure(f'rate to {title}, {case.title}', bound, rate.ratio(case.title, 'geventnode', key))
+            for key, title, bound in bounds for case in CASES]

@@ -1,0 +1,51 @@
+"""What is asked for under load, and the request with twelve header fields that a browser would send."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ['BROWSER_FIELDS', 'Case', 'browser_request']
+
+#: Eleven of them: Host comes before, and wrk sends it by itself.
+BROWSER_FIELDS = (
+    ('User-Agent', 'Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0'),
+    ('Accept', 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'),
+    ('Accept-Language', 'en-US,en;q=0.9,de;q=0.8'),
+    ('Accept-Encoding', 'gzip, deflate, br, zstd'),
+    ('Connection', 'keep-alive'),
+    ('Cookie', 'session=4f1c2b9a8d7e6f5a4b3c2d1e0f9a8b7c; theme=dark; consent=1'),
+    ('Referer', 'http://127.0.0.1/some/page?with=query'),
+    ('Upgrade-Insecure-Requests', '1'),
+    ('Sec-Fetch-Dest', 'document'),
+    ('Sec-Fetch-Mode', 'navigate'),
+    ('Cache-Control', 'max-age=0'),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of load."""
+
+    headers: int
+    connections: int
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return f"{self.headers} header{'s' if self.headers > 1 else ''}, {self.connections} connections"
+
+    @property
+    def path(self) -> str:
+        """What is asked for."""
+        return '/agent' if self.headers > 1 else '/'
+
+    @property
+    def fields(self) -> list[str]:
+        """The header lines beside Host."""
+        return [f'{name}: {value}' for name, value in BROWSER_FIELDS[:self.headers - 1]]
+
+
+def browser_request(number: int = 0) -> bytes:
+    """Return the request as bytes; another ``number`` makes another Cookie of the same length. Never switches."""
+    fields = [('Host', '127.0.0.1:8000'), *BROWSER_FIELDS]
+    lines = ['GET /agent HTTP/1.1', *(f'{name}: {value}' for name, value in fields), '', '']
+    return '\r\n'.join(lines).replace('4f1c2b9a', f'{number:08x}').encode('ascii')

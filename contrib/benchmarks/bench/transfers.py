@@ -1,0 +1,98 @@
+"""One large upload and one large download: how fast, against a bare gevent loop, and with how much memory.
+
+Every transfer has a server process of its own, so that its peak is the transfer's. The peer (``workers/transfer.py``)
+copies nothing; its share of its core is reported, because a peer without spare time would hide how servers differ.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench import machine, workers
+from bench.progress import say
+from bench.results import Figure, Samples, Section, Table
+from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn
+
+__all__ = ['measure_transfers']
+
+DIRECTIONS = ('upload', 'download')
+MEBI = 2 ** 20
+WARM_UP = 16 * MEBI
+
+
+@dataclass
+class Transfers:
+    """The samples of all transfers.
+
+    :ivar rate: MiB per second.
+    :ivar peak: the most resident memory, MiB.
+    :ivar growth: how much more that is than before the first request with a body, MiB.
+    :ivar peer_busy: the share of its core that the peer used.
+    """
+
+    rate: Samples = field(default_factory=Samples)
+    peak: Samples = field(default_factory=Samples)
+    growth: Samples = field(default_factory=Samples)
+    peer_busy: Samples = field(default_factory=Samples)
+
+    def fail(self, direction: str, server: str, reason: str) -> None:
+        """Make the cells of one direction invalid."""
+        for samples in (self.rate, self.peak, self.growth, self.peer_busy):
+            samples.fail(direction, server, reason)
+
+
+def measure_transfers(repeat: int, size: int) -> Section:
+    """Transfer ``size`` bytes each way with every server, ``repeat`` times; return the report."""
+    transfers = Transfers()
+    for repetition in range(repeat):
+        for direction in DIRECTIONS:
+            for server in in_turn(CATALOGUE, repetition):
+                transfer(transfers, direction, server, size)
+            say(f'transfers {repetition + 1}/{repeat}: {direction}')
+    return report(transfers, size)
+
+
+def transfer(transfers: Transfers, direction: str, server: Server, size: int) -> None:
+    """Do one transfer with a fresh process and keep what was found."""
+    if (direction, server.key) in transfers.rate.faults:
+        return
+    try:
+        with RunningServer(server) as running:
+            before = running.memory
+            workers.run('transfer.py', running.port, direction, WARM_UP, core=machine.LOAD_CORE)
+            found = workers.run('transfer.py', running.port, direction, size, core=machine.LOAD_CORE)
+            after = running.memory
+    except (ServerFailed, workers.WorkerFailed) as error:
+        transfers.fail(direction, server.key, str(error))
+        return
+    transfers.rate.add(direction, server.key, size / MEBI / found['seconds'])
+    transfers.peak.add(direction, server.key, after.peak / MEBI)
+    transfers.growth.add(direction, server.key, (after.peak - before.now) / MEBI)
+    transfers.peer_busy.add('all', server.key, found['processor'] / found['seconds'])
+
+
+# -- the report ---------------------------------------------------------------------------------------------------
+
+def report(transfers: Transfers, size: int) -> Section:
+    """Return tables, notes and figures."""
+    header = [f'{size // MEBI} MiB', *(server.title for server in CATALOGUE)]
+    rows = []
+    for direction in DIRECTIONS:
+        for samples, quantity in ((transfers.rate, 'MiB/s'), (transfers.peak, 'peak memory, MiB'),
+                                  (transfers.growth, 'growth of it, MiB')):
+            rows.append([f'{direction}: {quantity}', *(samples.cell(direction, server.key, lambda value: f'{value:.0f}')
+                                                       for server in CATALOGUE)])
+        rows.append([f'{direction}: rate to bare gevent', *(transfers.rate.ratio_cell(direction, server.key, 'bare')
+                                                            for server in CATALOGUE)])
+    busy = ', '.join(f'{server.title} ' + transfers.peer_busy.cell('all', server.key, lambda share: f'{share:.0%}')
+                     for server in CATALOGUE)
+    notes = [f'Share of its core that the peer used: {busy}.', *transfers.rate.notes()]
+    return Section('Upload and download', [Table(header, rows)], notes, figures(transfers))
+
+
+def figures(transfers: Transfers) -> list[Figure]:
+    """Return the figures to reach."""
+    rates = [Figure(f'{direction} to a bare gevent loop', 0.8, transfers.rate.ratio(direction, 'geventnode', 'bare'))
+             for direction in DIRECTIONS]
+    peaks = [Figure(f'peak memory, {direction}', 64, transfers.peak.series(direction, 'geventnode'), at_most=True,
+                    unit=' MiB') for direction in DIRECTIONS]
+    return rates + peaks

@@ -1,0 +1,44 @@
+"""aiohttp: 32 tasks on one session."""
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import aiohttp
+from bench.driving import WORKERS, report
+
+
+async def main(what: str, url: str, size: int, seconds: float) -> None:
+    """Do what the command line says, as ``drive`` does."""
+    moments: list[float] = []
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
+        async def ask() -> None:
+            async with session.get(url) as response:
+                assert len(await response.read()) == size
+
+        async def work() -> None:
+            while time.perf_counter() < stop:
+                await ask()
+                moments.append(time.perf_counter())
+
+        began = time.perf_counter()
+        if what == 'download':
+            async with session.get(url) as response:
+                found = 0
+                async for chunk in response.content.iter_chunked(65536):
+                    found += len(chunk)
+                assert found == size
+        else:
+            await ask()
+            began = time.perf_counter()
+            stop = began + seconds
+            await asyncio.gather(*(work() for _ in range(WORKERS)))
+        report(moments, [], began)
+
+
+if __name__ == '__main__':
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else 0))

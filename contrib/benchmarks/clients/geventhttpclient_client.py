@@ -1,0 +1,33 @@
+"""geventhttpclient: 32 greenlets on one client's pool."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import gevent
+from bench.driving import WORKERS, drive
+from geventhttpclient import HTTPClient
+
+parts = urlsplit(sys.argv[2])
+client = HTTPClient(parts.hostname, parts.port, concurrency=WORKERS)
+
+
+def ask(url: str) -> int:
+    """Return the size of a body."""
+    return len(client.get(parts.path).read())
+
+
+def download(url: str) -> int:
+    """Return the size of a large body, which is read in pieces."""
+    response = client.get(parts.path)
+    size = 0
+    while data := response.read(65536):
+        size += len(data)
+    return size
+
+
+if __name__ == '__main__':
+    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]))

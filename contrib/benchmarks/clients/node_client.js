@@ -1,0 +1,59 @@
+// Node's own http client with a kept pool, 32 requests at a time. See bench/driving.py for what it prints.
+'use strict';
+const http = require('http');
+
+const WORKERS = 32;
+const WINDOW = 64;
+const SHARE = 0.1;
+const [what, url, size, seconds] = process.argv.slice(2);
+const agent = new http.Agent({keepAlive: true, maxSockets: WORKERS});
+const {hostname, port, pathname} = new URL(url);
+const options = {hostname, port, path: pathname, agent};
+const now = () => Number(process.hrtime.bigint()) / 1e9;
+
+function ask(done) {
+  http.get(options, (response) => {
+    let found = 0;
+    response.on('data', (chunk) => { found += chunk.length; });
+    response.on('end', () => {
+      if (found !== Number(size)) throw new Error(`${found} bytes`);
+      done();
+    });
+  });
+}
+
+function report(moments, began) {
+  const took = now() - began;
+  const windows = [];
+  for (let index = 0; index + WINDOW < moments.length; index += WINDOW) {
+    windows.push(moments[index + WINDOW] - moments[index]);
+  }
+  windows.sort((one, other) => one - other);
+  const chosen = windows.slice(0, Math.max(1, Math.floor(windows.length * SHARE)));
+  const sum = chosen.reduce((total, value) => total + value, 0);
+  console.log(JSON.stringify({
+    count: moments.length, seconds: took, fastest: chosen.length ? sum / chosen.length / WINDOW : 0,
+  }));
+  process.exit(0);
+}
+
+if (what === 'download') {
+  const began = now();
+  ask(() => report([], began));
+} else {
+  ask(() => {
+    const moments = [];
+    const began = now();
+    const stop = began + Number(seconds);
+    let working = WORKERS;
+    const again = () => {
+      if (now() >= stop) {
+        working -= 1;
+        if (!working) report(moments, began);
+      } else {
+        ask(() => { moments.push(now()); again(); });
+      }
+    };
+    for (let index = 0; index < WORKERS; index += 1) again();
+  });
+}

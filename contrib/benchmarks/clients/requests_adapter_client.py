@@ -1,0 +1,33 @@
+"""requests on this package's agent: 32 greenlets on one session, patched sockets or not makes no difference."""
+# ruff: noqa: E402 - patching comes before everything else
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import gevent
+import requests
+from bench.driving import WORKERS, drive
+
+from geventnode.integrations.requests import AgentAdapter
+
+session = requests.Session()
+session.mount('http://', AgentAdapter(max_sockets=WORKERS))
+
+
+def ask(url: str) -> int:
+    """Return the size of a body."""
+    return len(session.get(url).content)
+
+
+def download(url: str) -> int:
+    """Return the size of a large body, which is read in pieces."""
+    return sum(map(len, session.get(url, stream=True).iter_content(65536)))
+
+
+if __name__ == '__main__':
+    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]))

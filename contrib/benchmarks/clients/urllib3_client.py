@@ -1,0 +1,30 @@
+"""urllib3 on patched sockets: 32 greenlets on one pool."""
+# ruff: noqa: E402 - patching comes before everything else
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import gevent
+import urllib3
+from bench.driving import WORKERS, drive
+
+pool = urllib3.PoolManager(maxsize=WORKERS, block=True)
+
+
+def ask(url: str) -> int:
+    """Return the size of a body."""
+    return len(pool.request('GET', url).data)
+
+
+def download(url: str) -> int:
+    """Return the size of a large body, which is read in pieces."""
+    return sum(map(len, pool.request('GET', url, preload_content=False).stream(65536)))
+
+
+if __name__ == '__main__':
+    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]))

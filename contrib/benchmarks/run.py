@@ -1,0 +1,104 @@
+"""Measure this server and client against others, in one run, and print the ratios as tables.
+
+    python contrib/benchmarks/run.py [--quick] [--only PARTS] [--repeat N] [--seconds S] [--markdown FILE]
+
+Exit status: 0 when every figure to reach was reached, 1 when one was missed or could not be measured, 2 for options
+that make no sense.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.adapter import measure_adapter
+from bench.clients import measure_clients
+from bench.command import add_options, chosen, measure, today
+from bench.idle import measure_idle
+from bench.load import measure_load
+from bench.parsers import measure_parsers
+from bench.results import Section
+from bench.rounds import measure_rounds
+from bench.tls import measure_tls
+from bench.transfers import measure_transfers
+from bench.wsgi import measure_wsgi
+
+__all__ = ['main']
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    :ivar repeat: how often everything is measured, interleaved.
+    :ivar seconds: how long one turn of wrk lasts; it takes whole ones only.
+    :ivar rounds: short rounds in one turn.
+    :ivar transfer: bytes of an upload and a download.
+    :ivar connections: idle connections.
+    :ivar requests: requests in one round of the parsers.
+    """
+
+    repeat: int
+    seconds: int
+    rounds: int
+    transfer: int
+    connections: int
+    requests: int
+
+
+FULL = Scale(repeat=7, seconds=3, rounds=200, transfer=2 ** 30, connections=10_000, requests=5_000)
+QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2 ** 28, connections=2_000, requests=1_000)
+
+PARTS: dict[str, Callable[[Scale], Section]] = {
+    'hello': lambda scale: measure_load(scale.repeat, scale.seconds),
+    'rounds': lambda scale: measure_rounds(scale.repeat, scale.rounds),
+    'transfer': lambda scale: measure_transfers(scale.repeat, scale.transfer),
+    'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
+    'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
+    'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),
+    'clients': lambda scale: measure_clients(scale.repeat, scale.seconds, scale.transfer),
+    'requests': lambda scale: measure_adapter(scale.repeat, scale.seconds, scale.transfer // 4),
+    'parser': lambda scale: measure_parsers(scale.repeat, scale.requests),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the measurements; return the exit status."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    names = chosen(parser, options, PARTS)
+    base = QUICK if options.quick else FULL
+    scale = Scale(options.repeat or base.repeat, options.seconds or base.seconds, base.rounds, base.transfer,
+                  base.connections, base.requests)
+    return measure(names, PARTS, scale, settings(scale), options.markdown)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description='Measure geventnode against Node, pywsgi, uvicorn and other clients.')
+    parser.add_argument('--quick', action='store_true', help='a rough run of a minute, with less of everything')
+    parser.add_argument('--repeat', type=positive, metavar='N',
+                        help=f'interleaved repetitions ({FULL.repeat})')
+    parser.add_argument('--seconds', type=positive, metavar='S',
+                        help=f'length of one turn of wrk ({FULL.seconds})')
+    add_options(parser, PARTS)
+    return parser
+
+
+def positive(text: str) -> int:
+    """Convert a number above zero."""
+    number = int(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f'{text} is not above zero')
+    return number
+
+
+def settings(scale: Scale) -> str:
+    """Return what a reader needs to know about the run."""
+    return (f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
+            f'{scale.seconds} s.')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The server that is measured, with the handlers that every other script in this directory has, too.
+
+Listens on a port of the kernel's choice, prints it, serves until it is killed; HTTPS, if it is given the path of a
+certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/upload`` counts a
+body; ``/download?bytes=N`` streams N bytes.
+"""
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from geventnode import http
+
+__all__ = ['handle']
+
+CHUNK = b'x' * 65536
+BACKLOG = 2048
+
+#: The default of 65 seconds may close idle connections while they are being counted on a slow machine.
+KEEP_ALIVE = 120
+
+
+def handle(request: Any, response: Any) -> None:
+    """Answer one request. May switch."""
+    if request.url == '/':
+        hello(response)
+    elif request.url == '/agent':
+        request.headers.get('user-agent')
+        hello(response)
+    elif request.url == '/upload':
+        upload(request, response)
+    else:
+        download(request, response)
+
+
+def hello(response: Any) -> None:
+    """Answer a few fixed bytes. May switch."""
+    response.write_head(200, {'Content-Type': 'text/plain'})
+    response.end(b'hello world')
+
+
+def upload(request: Any, response: Any) -> None:
+    """Read the whole body, answer how many bytes it had. May switch."""
+    received = 0
+    for chunk in request:
+        received += len(chunk)
+    response.write_head(200, {'Content-Type': 'text/plain'})
+    response.end(b'%d' % received)
+
+
+def download(request: Any, response: Any) -> None:
+    """Stream as many bytes as the query asks for. May switch."""
+    remaining = int(request.url.partition('=')[2])
+    response.write_head(200, {'Content-Type': 'application/octet-stream', 'Content-Length': str(remaining)})
+    while remaining:
+        chunk = CHUNK[:remaining]
+        response.write(chunk)
+        remaining -= len(chunk)
+    response.end()
+
+
+if __name__ == '__main__':
+    if len(sys.argv) > 1:
+        from geventnode import https
+
+        server = https.create_server(handle, certfile=sys.argv[1], keep_alive_timeout=KEEP_ALIVE)
+    else:
+        server = http.create_server(handle, keep_alive_timeout=KEEP_ALIVE)
+    server.listen(0, '127.0.0.1', BACKLOG)
+    print(server.address()['port'], flush=True)
+    server.serve_forever()

@@ -1,0 +1,31 @@
+"""granian with one worker and the handlers of ``geventnode_server.py``.
+
+It takes no listening socket: the port is one that was free a moment before, and is told when it answers there.
+"""
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+from granian import Granian
+
+__all__: list[str] = []
+
+
+def tell(port: int) -> None:
+    """Print the port as soon as somebody listens there."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port)):
+            print(port, flush=True)
+            return
+        time.sleep(0.05)
+
+
+if __name__ == '__main__':
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    threading.Thread(target=tell, args=(port,), daemon=True).start()
+    Granian('wsgi_application:application', address='127.0.0.1', port=port, interface='wsgi', workers=1,
+            blocking_threads=1, log_enabled=False).serve()

@@ -1,0 +1,40 @@
+"""gunicorn with one worker, of the class that is named: its own ``gevent`` unless said otherwise.
+
+Idle connections are kept, as by the others: gunicorn's default of two seconds would not last a turn.
+"""
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from wsgi_application import BACKLOG, application
+
+__all__ = ['Program']
+
+
+class Program(BaseApplication):
+    """gunicorn without its command line."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set what was given."""
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Return the application."""
+        return application
+
+
+if __name__ == '__main__':
+    listener = socket.create_server(('127.0.0.1', 0), backlog=BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.set_inheritable(True)
+    print(listener.getsockname()[1], flush=True)
+    Program({'bind': f'fd://{listener.fileno()}', 'workers': 1, 'keepalive': 120, 'loglevel': 'error',
+             'worker_class': sys.argv[1] if len(sys.argv) > 1 else 'gevent', 'backlog': BACKLOG}).run()

@@ -1,0 +1,59 @@
+// Node's own http with the handlers of geventnode_server.py.
+//
+// The head is declared with a Content-Length: that is Node's fastest way, without it `end` would send chunks.
+'use strict';
+
+const fs = require('fs');
+const http = require('http');
+const https = require('https');
+
+const CHUNK = Buffer.alloc(65536, 'x');
+const BACKLOG = 2048;
+
+function text(response, body) {
+  response.writeHead(200, { 'Content-Type': 'text/plain', 'Content-Length': body.length });
+  response.end(body);
+}
+
+function upload(request, response) {
+  let received = 0;
+  request.on('data', (chunk) => { received += chunk.length; });
+  request.on('end', () => text(response, String(received)));
+}
+
+function download(request, response) {
+  let remaining = Number(request.url.split('=')[1]);
+  response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': remaining });
+  const more = () => {
+    while (remaining > 0) {
+      const chunk = remaining < CHUNK.length ? CHUNK.subarray(0, remaining) : CHUNK;
+      remaining -= chunk.length;
+      if (!response.write(chunk)) {
+        response.once('drain', more);
+        return;
+      }
+    }
+    response.end();
+  };
+  more();
+}
+
+function handle(request, response) {
+  if (request.url === '/') {
+    text(response, 'hello world');
+  } else if (request.url === '/agent') {
+    void request.headers['user-agent'];
+    text(response, 'hello world');
+  } else if (request.url === '/upload') {
+    upload(request, response);
+  } else {
+    download(request, response);
+  }
+}
+
+const pem = process.argv[2] && fs.readFileSync(process.argv[2]);
+const server = pem ? https.createServer({ cert: pem, key: pem }, handle) : http.createServer(handle);
+
+// The default of five seconds would close idle connections while they are being counted.
+server.keepAliveTimeout = 120000;
+server.listen({ port: 0, host: '127.0.0.1', backlog: BACKLOG }, () => console.log(server.address().port));

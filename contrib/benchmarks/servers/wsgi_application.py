@@ -1,0 +1,41 @@
+"""The handlers of ``geventnode_server.py`` as a WSGI application, for every server that runs such."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+__all__ = ['BACKLOG', 'application']
+
+CHUNK = b'x' * 65536
+BACKLOG = 2048
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Answer one request. May switch."""
+    path = environ['PATH_INFO']
+    if path == '/agent':
+        environ.get('HTTP_USER_AGENT')
+    if path in ('/', '/agent'):
+        return text(start_response, b'hello world')
+    if path == '/upload':
+        received = 0
+        while chunk := environ['wsgi.input'].read(len(CHUNK)):
+            received += len(chunk)
+        return text(start_response, b'%d' % received)
+    size = int(environ['QUERY_STRING'].partition('=')[2])
+    start_response('200 OK', [('Content-Type', 'application/octet-stream'), ('Content-Length', str(size))])
+    return chunks(size)
+
+
+def text(start_response: Any, body: bytes) -> Iterable[bytes]:
+    """Answer a short text with its length: not every server finds it by itself. Never switches."""
+    start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body)))])
+    return [body]
+
+
+def chunks(remaining: int) -> Iterator[bytes]:
+    """Yield a body in pieces. Never switches."""
+    while remaining:
+        chunk = CHUNK[:remaining]
+        yield chunk
+        remaining -= len(chunk)

@@ -1,0 +1,227 @@
+"""Does fixed work in one process, with marks around it between which valgrind counts instructions.
+
+    valgrind --tool=callgrind --dump-before=getppid python instructions.py
+
+Prints one line of JSON: the names of the works, and how many units one window of each has. Each window lies between
+two calls of ``os.getppid``, which nothing else calls; the counter is read and set to zero at each. Server and load live
+in this process, so that what is counted does not depend on who runs when: the load is a few plain calls for each
+request, the same for every version of the package.
+"""
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(1, str(Path(__file__).parent.parent / 'servers'))
+
+import gevent
+from bench.requests import browser_request
+from gevent.socket import socket as gevent_socket
+from geventnode_server import handle
+from wsgi_application import application
+
+from geventnode import http
+from geventnode.integrations.wsgi import wsgi
+from geventnode.protocol import Limits, Parser, Role
+
+__all__ = ['WINDOWS', 'Work', 'works']
+
+CONNECTIONS = 16
+ROUNDS = 2
+ASKED = 32
+#: Windows of each work: what is done once in a while, such as a new Date, is not in all of them.
+WINDOWS = 3
+#: Runs before them: tables fill, pools grow, and the interpreter specialises what it runs often.
+WARM_UP = 2
+PIPELINED = 16
+PARSED = 300
+CHUNKS = 10
+SMALL = b'{"text": "' + b'x' * 1012 + b'"}'
+LARGE = b'{"text": "' + b'x' * 16372 + b'"}'
+SHORT_REQUEST = b'GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n'
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world'
+
+
+class Work(NamedTuple):
+    """Something to count the instructions of."""
+
+    name: str
+    units: int
+    run: Callable[[], None]
+
+
+# -- works ------------------------------------------------------------------------------------------------------------
+
+def works(stack: ExitStack) -> Iterator[Work]:
+    """Yield every work, ready to run; ``stack`` ends what was started for it."""
+    yield Work('reference', 1, reference)
+    yield Work('parser, same bytes', PARSED, partial(parse, repeat(browser_request())))
+    # made now: it is the parser that is counted
+    fresh = [browser_request(number) for number in range(1, PARSED * (WARM_UP + WINDOWS) + 1)]
+    yield Work('parser, other cookie', PARSED, partial(parse, iter(fresh)))
+    site = http.create_server(answer)
+    yield served(stack, 'hello, 1 header', site, SHORT_REQUEST)
+    yield served(stack, 'hello, 12 headers', site, browser_request())
+    yield served(stack, 'hello, pipelined', site, SHORT_REQUEST * PIPELINED, PIPELINED)
+    yield served(stack, 'JSON of 1 KiB read', site, post('/read', SMALL))
+    yield served(stack, 'JSON of 16 KiB sent', site, SHORT_REQUEST.replace(b' / ', b' /json '))
+    yield served(stack, 'chunked, 10 writes', site, SHORT_REQUEST.replace(b' / ', b' /chunks '))
+    yield served(stack, 'WSGI, 12 headers', http.create_server(wsgi(application)), browser_request())
+    yield asked(stack)
+
+
+def reference() -> None:
+    """Calls, dicts, lists and text, as Python code has them: what an interpreter needs for them is what counts are
+    compared by, between one build of it and another."""
+    found: dict[str, list[str]] = {}
+    for number in range(4000):
+        name, _, value = f'name-{number & 63}: {number}'.partition(': ')
+        found.setdefault(name.lower(), []).append(value.strip())
+    for values in found.values():
+        ','.join(values).encode('latin-1').find(b'19999')
+
+
+def parse(requests: Iterator[bytes]) -> None:
+    """Parse heads and look one field up in each."""
+    parser = Parser(Role.REQUEST, Limits())
+    for data in islice(requests, PARSED):
+        parser.feed(data)
+        head: Any = parser.next_event()
+        head.headers['user-agent']
+
+
+def answer(request: Any, response: Any) -> None:
+    """Answer as the other servers here do, and JSON. May switch."""
+    if request.url == '/read':
+        text = json.loads(request.read())['text']
+        response.write_head(200, {'Content-Type': 'application/json'})
+        response.end(b'{"length": %d}' % len(text))
+    elif request.url == '/json':
+        response.write_head(200, {'Content-Type': 'application/json'})
+        response.end(LARGE)
+    elif request.url == '/chunks':
+        response.write_head(200, {'Content-Type': 'text/plain'})
+        for _ in range(CHUNKS):
+            response.write(b'x' * 100)
+        response.end()
+    else:
+        handle(request, response)
+
+
+def post(path: str, body: bytes) -> bytes:
+    """Return a request with a body."""
+    return (f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n'
+            f'Content-Length: {len(body)}\r\n\r\n').encode() + body
+
+
+# -- a server under load ----------------------------------------------------------------------------------------------
+
+def served(stack: ExitStack, name: str, server: http.Server, request: bytes, requests: int = 1) -> Work:
+    """Return the work of answering ``request`` on connections that stay; it holds so many requests."""
+    if not server.listening:
+        stack.enter_context(server)
+        server.listen(0, '127.0.0.1')
+    where = ('127.0.0.1', server.address()['port'])
+    clients = [stack.enter_context(socket.create_connection(where)) for _ in range(CONNECTIONS)]
+    for client in clients:
+        client.setblocking(False)
+    clients[0].send(request)
+    expected = len(received(clients[0]))
+    return Work(name, CONNECTIONS * ROUNDS * requests, partial(load, clients, request, expected))
+
+
+def received(client: socket.socket) -> bytes:
+    """Return all that comes on a connection until nothing more does."""
+    answer, silent = b'', 0
+    while silent < 100:
+        gevent.idle()
+        try:
+            answer += client.recv(65536)
+            silent = 0
+        except BlockingIOError:
+            silent += 1
+    if not answer.startswith(b'HTTP/1.1 200 OK\r\n'):
+        raise ValueError(f'answered {answer[:1000]!r}')
+    return answer
+
+
+def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
+    """Ask on every connection, then take every answer, some times over. May switch."""
+    for _ in range(ROUNDS):
+        for client in clients:
+            client.send(request)
+        gevent.idle()
+        for client in clients:
+            missing = expected
+            while missing:
+                try:
+                    data = client.recv(missing)
+                except BlockingIOError:
+                    gevent.idle()
+                else:
+                    if not data:
+                        raise ConnectionError('the server has closed a connection')
+                    missing -= len(data)
+
+
+# -- a client ---------------------------------------------------------------------------------------------------------
+
+def asked(stack: ExitStack) -> Work:
+    """Return the work of asking a server that only sends bytes."""
+    listener = stack.enter_context(gevent_socket())
+    listener.bind(('127.0.0.1', 0))
+    listener.listen()
+    stack.callback(gevent.spawn(accept, listener).kill)
+    agent = http.Agent(keep_alive=True)
+    stack.callback(agent.destroy)
+    url = f'http://127.0.0.1:{listener.getsockname()[1]}/'
+
+    def ask() -> None:
+        # one after the other: how many turns of the loop several take together is the kernel's to say
+        for _ in range(ASKED):
+            http.get(url, agent=agent).get_response().read()
+    return Work('client, GET', ASKED, ask)
+
+
+def accept(listener: gevent_socket) -> None:
+    """Serve whoever comes. Switches."""
+    while True:
+        gevent.spawn(say, listener.accept()[0])
+
+
+def say(peer: gevent_socket) -> None:
+    """Answer each request, which comes in one piece. Switches."""
+    with peer:
+        while peer.recv(4096):
+            peer.sendall(ANSWER)
+
+
+def main() -> None:
+    """Run each work to warm up, then in its windows."""
+    done = []
+    with ExitStack() as stack:
+        for work in works(stack):
+            for _ in range(WARM_UP):
+                work.run()
+            gc.collect()
+            gc.freeze()
+            for _ in range(WINDOWS):
+                os.getppid()
+                work.run()
+                os.getppid()
+            done.append((work.name, work.units))
+    print(json.dumps(done))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,106 @@
+"""An aggregator: one request in, fifty upstream through one agent, and each answer handed on as soon as it is here.
+
+The code that asks is what it was with ``requests`` alone; the two lines with the adapter are new. The agent bounds the
+connections that all requests have together, whoever asks. A client that leaves takes its upstream requests along.
+
+    python contrib/examples/fan_out.py
+
+prints the answers, and the time beside that of plain ``requests``, one after the other. It needs the extra
+``requests``.
+"""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import gevent
+import requests
+from gevent.pool import Group
+from gevent.threadpool import ThreadPoolExecutor
+
+from geventnode import http
+from geventnode.integrations.requests import AgentAdapter
+
+__all__ = ['create_aggregator', 'create_session', 'create_upstream', 'fetch', 'main']
+
+UPSTREAM_REQUESTS = 50
+MAX_SOCKETS = 25
+
+
+def create_session() -> requests.Session:
+    """Return a session whose connections are bounded and shared."""
+    session = requests.Session()
+    session.mount('http://', AgentAdapter(max_sockets=MAX_SOCKETS))
+    return session
+
+
+def fetch(session: requests.Session, url: str) -> dict[str, object]:
+    """Return what became of one upstream request: this part knows nothing of greenlets."""
+    try:
+        answer = session.get(url, timeout=10)
+        return {'url': url, 'status': answer.status_code, 'body': answer.text}
+    except requests.RequestException as error:
+        return {'url': url, 'error': type(error).__name__}
+
+
+def create_aggregator(session: requests.Session, urls: list[str]) -> http.Server:
+    """Return a server whose answer has one line of JSON for each of ``urls``, not yet listening."""
+    def aggregate(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+        response.write_head(200, {'Content-Type': 'application/x-ndjson'})
+        asking = Group()
+        try:
+            for answer in asking.imap_unordered(partial(fetch, session), urls):
+                response.write(json.dumps(answer) + '\n')
+            response.end()
+        finally:
+            asking.kill()
+    return http.create_server(aggregate)
+
+
+def create_upstream(seconds: float) -> http.Server:
+    """Return a server that takes so long for each answer, not yet listening."""
+    def answer(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+        gevent.sleep(seconds)
+        response.end(f'this is {request.url}')
+    return http.create_server(answer)
+
+
+def timed(get: Callable[[], object]) -> float:
+    """Return how many seconds ``get`` takes."""
+    began = time.perf_counter()
+    get()
+    return time.perf_counter() - began
+
+
+def plain(urls: list[str]) -> None:
+    """Ask one after the other, as a view does that has nothing but ``requests``."""
+    with requests.Session() as session:
+        for url in urls:
+            fetch(session, url)
+
+
+def lines(url: str) -> Iterator[bytes]:
+    """Yield the lines of the aggregator's answer as they come."""
+    with http.get(url) as response:
+        yield from response.makefile()
+
+
+def main() -> None:
+    """Run everything in this process, and compare."""
+    with create_upstream(0.05) as upstream, create_session() as session:
+        upstream.listen(0, '127.0.0.1')
+        urls = [f'http://127.0.0.1:{upstream.address()["port"]}/{number}' for number in range(UPSTREAM_REQUESTS)]
+        with create_aggregator(session, urls) as aggregator:
+            aggregator.listen(0, '127.0.0.1')
+            here = f'http://127.0.0.1:{aggregator.address()["port"]}/'
+            together = timed(lambda: [print(line.decode(), end='') for line in lines(here)])
+        # in a thread of the system: sockets that are not cooperative would stop the upstream server
+        with ThreadPoolExecutor(1) as thread:
+            alone = timed(thread.submit(plain, urls).result)
+    print(f'{UPSTREAM_REQUESTS} requests: {together:.2f} s, one after the other {alone:.2f} s')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,197 @@
+"""A WebSocket echo server and a client (RFC 6455): HTTP by geventnode, frames by wsproto, one greenlet a connection.
+
+Sending waits until the other side has taken what was sent before, and nothing is read that nobody wants. So a message
+of any size passes through the server in the memory of one fragment, and a client that does not read its echo stops
+being read. A client that sends more than fits in between has to read meanwhile: see :func:`main`.
+
+    pip install wsproto; python contrib/examples/websocket_echo.py
+"""
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+from gevent.lock import BoundedSemaphore
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, Pong, TextMessage
+from wsproto.utilities import generate_accept_token, generate_nonce
+
+from geventnode import http, net
+
+__all__ = ['WebSocket', 'connect', 'create_server', 'main']
+
+#: Bytes (characters, of text) in a frame that we begin, and in a message that is collected whole.
+FRAGMENT, MAX_MESSAGE = 65536, 64 * 2**20
+
+#: Seconds for the other side to close, once the closing handshake is over.
+CLOSING_TIME = 10.0
+
+VERSION = '13'
+TOO_BIG = 1009
+
+_key = re.compile(r'[A-Za-z0-9+/]{22}==')
+
+
+class WebSocket:
+    """One end of a connection. One greenlet reads; one sends messages; anyone may ping and close."""
+
+    def __init__(self, socket: net.Socket, kind: ConnectionType, head: bytes) -> None:
+        self._socket = socket
+        self._server = kind is ConnectionType.SERVER
+        self._frames = Connection(kind, trailing_data=head)
+        # a frame that waits to be sent is not overtaken by another one
+        self._sending = BoundedSemaphore()
+        #: What the other side said when it closed.
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def send_event(self, event: Event) -> None:
+        """Send one frame; wait until there is room for it."""
+        with self._sending:
+            self._socket.write(self._frames.send(event))
+
+    def send(self, data: str | bytes) -> None:
+        """Send a message, in fragments when it is long."""
+        kind: Any = TextMessage if isinstance(data, str) else BytesMessage
+        for start in range(0, len(data) or 1, FRAGMENT):
+            self.send_event(kind(data[start:start + FRAGMENT], message_finished=start + FRAGMENT >= len(data)))
+
+    def ping(self, payload: bytes = b'') -> None:
+        """Ask for a sign of life; it comes as a ``Pong`` among the events."""
+        self.send_event(Ping(payload))
+
+    def close(self, code: int = 1000, reason: str | None = None) -> None:
+        """Begin the closing handshake; whoever reads finds its end."""
+        if self._frames.state is ConnectionState.OPEN:
+            self.send_event(CloseConnection(code, reason))
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[TextMessage | BytesMessage | Pong]:
+        """Yield pongs and pieces of messages as they come, until the connection was closed in good order."""
+        while True:
+            for event in self._frames.events():
+                if isinstance(event, Ping):
+                    if self._frames.state is ConnectionState.OPEN:
+                        self.send_event(event.response())
+                elif isinstance(event, CloseConnection):
+                    self._closed_by_peer(event)
+                    return
+                elif isinstance(event, TextMessage | BytesMessage | Pong):
+                    yield event
+            data = self._socket.read1()
+            if not data:
+                raise ConnectionResetError('the other side has gone without closing the WebSocket')
+            self._frames.receive_data(data)
+
+    def messages(self) -> Iterator[str | bytes]:
+        """Yield whole messages."""
+        parts: list[Any] = []
+        size = 0
+        for event in self.events():
+            if isinstance(event, Pong) or size > MAX_MESSAGE:
+                continue
+            parts.append(event.data)
+            size += len(event.data)
+            if size > MAX_MESSAGE:
+                self.close(TOO_BIG, f'more than {MAX_MESSAGE} in one message')
+            elif event.message_finished:
+                yield (b'' if isinstance(event, BytesMessage) else '').join(parts)
+                parts, size = [], 0
+
+    def _closed_by_peer(self, event: CloseConnection) -> None:
+        self.close_code, self.close_reason = int(event.code), event.reason
+        # in state OPEN it was no frame, but what is wrong with one
+        if self._frames.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+            self.send_event(event.response())
+        hang_up(self._socket, self._server)
+
+
+def hang_up(socket: net.Socket, first: bool = True) -> None:
+    """Close in good order: the server ends first, and the client waits for that (RFC 6455, section 7.1.1)."""
+    with gevent.Timeout(CLOSING_TIME, False), contextlib.suppress(OSError):
+        if first:
+            socket.end()
+        while socket.read1():
+            pass
+    socket.destroy()
+
+
+# -- the server -------------------------------------------------------------------------------------------------------
+
+def create_server() -> http.Server:
+    """Return a server that sends every message back, not yet listening."""
+    server = http.create_server(refuse)
+    server.on('upgrade', serve)
+    return server
+
+
+def refuse(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+    """Answer what asks for no upgrade."""
+    response.write_head(426, {'Upgrade': 'websocket', 'Connection': 'Upgrade'})
+    response.end('Here is a WebSocket and nothing else.\n')
+
+
+def serve(request: http.IncomingMessage, socket: net.Socket, head: bytes) -> None:
+    """Shake hands (RFC 6455, section 4.2), and echo."""
+    headers = request.headers
+    try:
+        if (request.method != 'GET' or headers['upgrade'].lower() != 'websocket'
+                or headers.get('sec-websocket-version') != VERSION
+                or not _key.fullmatch(headers.get('sec-websocket-key', ''))):
+            socket.write('HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n'
+                         f'Sec-WebSocket-Version: {VERSION}\r\nContent-Length: 0\r\n\r\n')
+            hang_up(socket)
+            return
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+                     f'Sec-WebSocket-Accept: {accept_token(headers["sec-websocket-key"])}\r\n\r\n')
+        websocket = WebSocket(socket, ConnectionType.SERVER, head)
+        for event in websocket.events():
+            if isinstance(event, Message):
+                websocket.send_event(event)
+    except OSError:
+        # the client has gone without a word
+        socket.destroy()
+
+
+def accept_token(key: str) -> str:
+    """Return the proof that the one who answers has understood the request."""
+    return generate_accept_token(key.encode()).decode()
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+def connect(url: str) -> WebSocket:
+    """Return an open WebSocket to ``url`` (``http://host:port/path``)."""
+    key = generate_nonce().decode()
+    response = http.get(url, headers={'Connection': 'Upgrade', 'Upgrade': 'websocket', 'Sec-WebSocket-Key': key,
+                                      'Sec-WebSocket-Version': VERSION}).get_response()
+    if not response.upgrade or response.headers.get('sec-websocket-accept') != accept_token(key):
+        response.socket.destroy()
+        raise ConnectionError(f'{url} speaks no WebSocket: {response.status_code} {response.status_message}')
+    return WebSocket(response.socket, ConnectionType.CLIENT, response.head)
+
+
+def main() -> None:
+    """Run both sides."""
+    with create_server() as server:
+        server.listen(0, '127.0.0.1')
+        websocket = connect(f'http://127.0.0.1:{server.address()["port"]}/')
+
+        def talk() -> None:
+            websocket.send('Is anybody there?')
+            websocket.send(bytes(10_000_000))
+            websocket.close()
+        gevent.spawn(talk)
+        for message in websocket.messages():
+            print(message if len(message) < 100 else f'{len(message)} bytes')
+        print('closed with', websocket.close_code)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,87 @@
+"""The normal clients that go on beside the trouble: wrk on kept connections, alone and with it, in turns.
+
+A ratio is formed between two turns that lie seconds apart. Beside the rate stands what an answer took of the server's
+processor time: with that of the trouble, and whatever else runs on the machine.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from bench.load import LoadFailed, run_wrk
+from bench.progress import say
+from bench.requests import Case
+from bench.results import Figure, Samples, Table
+
+from faults.scale import Scale
+from faults.targets import FAILURES, RunningTarget
+
+__all__ = ['Beside']
+
+CASE = Case(headers=1, connections=32)
+
+#: Turns of which the first with an answer counts: on a machine with too much to do, TLS alone may take a whole one.
+ATTEMPTS = 3
+
+ALONE, BESIDE = 'alone', 'beside'
+QUANTITIES: dict[str, Callable[[float], str]] = {
+    'requests per second': lambda value: f'{value:,.0f}', 'median latency, ms': lambda value: f'{value:.1f}',
+    'p99 latency, ms': lambda value: f'{value:.1f}', 'processor time per request, µs': lambda value: f'{value:.0f}'}
+
+Trouble = Callable[[RunningTarget], AbstractContextManager[object]]
+
+
+class Beside:
+    """What normal clients get, alone and beside ``trouble``, a context in which the server has it."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        self.samples = Samples()
+
+    def measure(self, running: RunningTarget, scale: Scale, title: str) -> None:
+        """Take turns with one server."""
+        try:
+            run_wrk(running, CASE, 1)
+            for repetition in range(scale.repeat):
+                self._turn(running, ALONE, scale.seconds)
+                before = running.status()
+                with self._trouble(running):
+                    self._turn(running, BESIDE, scale.seconds)
+                running.settled(before)
+                say(f'{title} {repetition + 1}/{scale.repeat}')
+        except (LoadFailed, *FAILURES) as error:
+            self.fail(str(error))
+
+    def fail(self, reason: str) -> None:
+        """Say why there is nothing."""
+        for quantity in QUANTITIES:
+            self.samples.fail(quantity, BESIDE, reason)
+
+    def _turn(self, running: RunningTarget, which: str, seconds: int) -> None:
+        for _ in range(ATTEMPTS):
+            before = running.processor_seconds
+            report, _ = run_wrk(running, CASE, seconds)
+            used = running.processor_seconds - before
+            if report['requests']:
+                break
+        errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
+        if errors or not report['requests']:
+            raise LoadFailed(f"{which}: {report['requests']} answers, errors: {errors}")
+        values = (report['requests'] / report['microseconds'] * 1e6, report['p50'] / 1000, report['p99'] / 1000,
+                  used / report['requests'] * 1e6)
+        for quantity, value in zip(QUANTITIES, values, strict=True):
+            self.samples.add(quantity, which, value)
+
+    # -- the report -----------------------------------------------------------------------------------------------
+
+    def table(self, title: str) -> Table:
+        """Return what was measured."""
+        samples = self.samples
+        return Table([title, 'alone', 'beside', 'ratio'], [
+            [quantity, samples.cell(quantity, ALONE, show), samples.cell(quantity, BESIDE, show),
+             samples.ratio_cell(quantity, BESIDE, ALONE)] for quantity, show in QUANTITIES.items()])
+
+    def figure(self, what: str) -> Figure:
+        """Return the one to reach."""
+        return Figure(f'rate of normal clients beside {what}', 0.8,
+                      self.samples.ratio('requests per second', BESIDE, ALONE))

@@ -1,0 +1,198 @@
+"""One request of the fuzzed client: who asks and how, what the server sends and when, and how the request ends."""
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gevent
+
+from contrib.fuzz.memory import MemoryRaw, MemorySocket
+from contrib.fuzz.turns import Steps, arriving, settled, until
+from geventnode import http
+from geventnode.errors import GeventnodeError
+from geventnode.protocol import Headers
+
+__all__ = ['METHODS', 'READERS', 'ClientExchange', 'MemoryAgent']
+
+PEER = ('192.0.2.1', 80)
+GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+#: Turns after which whoever used a connection that was destroyed has ended.
+TURNS_TO_GO = 5
+
+#: What is asked, by name: options of the request.
+METHODS: dict[str, dict[str, Any]] = {
+    'GET': {}, 'HEAD': {'method': 'HEAD'}, 'POST': {'method': 'POST', 'body': b'some content'},
+    'CONNECT': {'method': 'CONNECT', 'path': 'a:1'}, 'upgrade': {'headers': {'Connection': 'Upgrade', 'Upgrade': 'x'}},
+    'expect': {'method': 'PUT', 'headers': {'Expect': '100-continue'}, 'body': b'some content'},
+}
+
+
+class MemoryAgent(http.Agent):
+    """An agent whose connections lead to exchanges: each has a port of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(keep_alive=True)
+        self.exchanges: dict[int, ClientExchange] = {}
+
+    def create_connection(self, options: Mapping[str, Any]) -> Any:
+        return self.exchanges[options['port']].connect()
+
+    own_ways = (create_connection,)
+
+    def clear(self) -> None:
+        """Forget all connections, and let those go who use them. May switch."""
+        self.exchanges.clear()
+        if self.total_socket_count:
+            self.destroy()
+            for _ in range(TURNS_TO_GO):
+                gevent.idle()
+
+
+class ClientExchange:
+    """A request, and a server that sends ``pieces``, and goes.
+
+    :ivar outcomes: each end of the request that somebody was told of; there must be one.
+    :ivar pooled: whether the connection could have served another request before the server went; None: not looked at.
+    """
+
+    def __init__(self, agent: MemoryAgent, pieces: list[bytes], scenario: dict[str, Any]) -> None:
+        self.sockets: list[MemorySocket] = []
+        self.outcomes: list[tuple[Any, ...]] = []
+        self.pooled: bool | None = None
+        self._agent = agent
+        self._port = len(agent.exchanges) + 1
+        agent.exchanges[self._port] = self
+        self._pieces = pieces
+        self._scenario = scenario
+        self._raw: MemoryRaw = MemoryRaw()
+        self._ended = False
+        self._limits: tuple[int | None, int | None] = scenario['room'], scenario['breaks_after']
+
+    # -- the server -----------------------------------------------------------------------------------------------
+
+    def connect(self) -> MemorySocket:
+        """Return a new connection."""
+        raw = self._raw = MemoryRaw()
+        socket = MemorySocket()
+        socket.attach(raw, PEER)
+        self.sockets.append(socket)
+        if not self._scenario['warm']:
+            raw.limit(*self._limits)
+        if self._ended:
+            raw.incoming.append(b'')
+        return socket
+
+    def steps(self) -> Steps:
+        """See :class:`contrib.fuzz.turns.Exchange`."""
+        scenario = self._scenario
+        if scenario['warm']:
+            warm = gevent.spawn(self._warm_up)
+            yield from until(lambda: self._raw.used, 'the first request')
+            self._raw.incoming.append(GOOD)
+            yield from until(warm.ready, warm)
+            self._raw.limit(*self._limits)
+        asking = gevent.spawn(READERS[scenario['reader']], self)
+        yield from until(lambda: self._raw.used, 'the request')
+        yield from self._feed()
+        self._ended = True
+        self._raw.incoming.append(
+            ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b'')
+        yield from until(lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self.sockets),
+                         (self.sockets, self.outcomes))
+
+    def _warm_up(self) -> None:
+        http.get(host='h', port=self._port, agent=self._agent).get_response().read()
+
+    def _feed(self) -> Steps:
+        scenario, raw = self._scenario, self._raw
+        yield from arriving(raw, self._pieces, scenario['hurry'])
+        if scenario['ending'] != 'with the data':
+            yield from settled(lambda: (len(raw.sent), len(raw.incoming), len(self.outcomes), raw.closed))
+            self.pooled = bool(self._agent.free_sockets.get(f'h:{self._port}'))
+
+    # -- who asks ---------------------------------------------------------------------------------------------------
+
+    def request(self) -> Any:
+        """Return the request, sent."""
+        options = METHODS[self._scenario['method']]
+        made = http.request(host='h', port=self._port, agent=self._agent, **options)
+        if 'body' not in options:
+            made.end()
+        return made
+
+    def failed(self, error: BaseException) -> None:
+        """The request has ended in an error."""
+        self.outcomes.append(('error', type(error).__name__, getattr(error, 'code', None)))
+
+    def succeeded(self, response: Any, body: bytes) -> None:
+        """The whole response is here."""
+        assert response.headers == Headers.from_raw(response.raw_headers)
+        assert response.trailers == Headers.from_raw(response.raw_trailers)
+        self.outcomes.append(('complete' if response.complete else 'not complete', response.status_code,
+                              response.raw_headers, body, response.raw_trailers))
+
+    def handed_over(self, response: Any) -> None:
+        """The connection has gone over to another protocol: read what comes of it."""
+        self.outcomes.append(('tunnel', response.status_code))
+        with response.socket as socket:
+            try:
+                socket.read()
+            except OSError:
+                # the server has reset it
+                return
+
+
+def _read(exchange: ClientExchange, collect: Callable[[Any], bytes]) -> None:
+    try:
+        response = exchange.request().get_response()
+        if response.upgrade:
+            exchange.handed_over(response)
+        else:
+            exchange.succeeded(response, collect(response))
+    except GeventnodeError as error:
+        exchange.failed(error)
+
+
+def read(exchange: ClientExchange) -> None:
+    """Read everything at once."""
+    _read(exchange, lambda response: response.read())
+
+
+def read_in_pieces(exchange: ClientExchange) -> None:
+    """Read a few bytes at a time."""
+    _read(exchange, lambda response: b''.join(iter(lambda: response.read1(7), b'')))
+
+
+def events(exchange: ClientExchange) -> None:
+    """Leave it to listeners."""
+    def on_response(response: Any) -> None:
+        pieces: list[bytes] = []
+        response.on('data', pieces.append)
+        response.on('end', lambda: exchange.succeeded(response, b''.join(pieces)))
+        response.on('error', exchange.failed)
+
+    request = exchange.request()
+    request.on('response', on_response)
+    request.on('error', exchange.failed)
+    for event in ('connect', 'upgrade'):
+        request.on(event, lambda response, socket, head: exchange.handed_over(response))
+
+
+def forget(exchange: ClientExchange) -> None:
+    """Look at the head only."""
+    try:
+        response = exchange.request().get_response()
+    except GeventnodeError as error:
+        exchange.failed(error)
+    else:
+        if response.upgrade:
+            exchange.handed_over(response)
+        else:
+            exchange.outcomes.append(('head', response.status_code, response.raw_headers))
+
+
+READERS: dict[str, Callable[[ClientExchange], None]] = {
+    'read': read, 'read in pieces': read_in_pieces, 'events': events, 'forget': forget,
+}

@@ -1,0 +1,63 @@
+"""Fuzz one target guided by coverage, with atheris: it keeps the inputs that reach what none before them did.
+
+    python contrib/fuzz/guided.py TARGET [CORPUS_DIR] [libFuzzer options, such as -runs=1000000 -max_total_time=600]
+
+The bytes that libFuzzer works on are eight that seed all other choices and then what the peer sends. Half of the
+mutations are its own, half those of ``mutation.py``.
+"""
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+with atheris.instrument_imports(include=['geventnode']):
+    from contrib.fuzz.run import TARGETS
+
+from contrib.fuzz.campaign import checked
+from contrib.fuzz.finding import Finding
+from contrib.fuzz.mutation import Mutator
+
+__all__ = ['main']
+
+#: Bytes in front of an input that choose what else the target does.
+CHOICES = 8
+
+
+def main(arguments: list[str]) -> None:
+    """Run until libFuzzer has had enough; it ends the process."""
+    if len(arguments) < 2 or arguments[1] not in TARGETS:
+        sys.exit(f'{__doc__}\nTARGET is one of {", ".join(TARGETS)}.')
+    name = arguments.pop(1)
+    with atheris.instrument_imports(include=['geventnode']):
+        target = TARGETS[name]()
+    mutator = Mutator('response' if name in ('parser-response', 'client') else 'request')
+
+    def one_input(data: bytes) -> None:
+        sample = target.around(data[CHOICES:], random.Random(data[:CHOICES]))
+        try:
+            checked(target, [sample])
+        except Finding:
+            # libFuzzer keeps the bytes; this is for run.py --replay
+            print(sample.dump())
+            raise
+
+    def mutate(data: bytes, longest: int, seed: int) -> bytes:
+        chance = random.Random(seed)
+        choices, data = data[:CHOICES].ljust(CHOICES, b'\0'), data[CHOICES:]
+        if chance.random() < 0.1:
+            choices = chance.randbytes(CHOICES)
+        if chance.random() < 0.5:
+            return choices + atheris.Mutate(data, max(longest - CHOICES, 1))
+        return (choices + mutator.change(data or mutator.make(chance), chance))[:longest]
+
+    atheris.Setup(arguments, one_input, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == '__main__':
+    main(sys.argv)

@@ -1,0 +1,175 @@
+"""Fuzz the parser, the server and the client; every input is checked against rules, see README.md.
+
+    python contrib/fuzz/run.py [--target TARGET] --inputs N [--seed S] [--jobs J]
+    python contrib/fuzz/run.py --replay FILE...
+
+The targets are parser-request, parser-response, server, client, and all of them.
+
+Exit status: 0 without a finding, 1 with one, 2 for options that make no sense.
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from contrib.fuzz.campaign import PORTION, Campaign, Target, checked
+from contrib.fuzz.finding import Finding, keep, minimised
+from contrib.fuzz.sample import Sample
+
+__all__ = ['TARGETS', 'main']
+
+FINDINGS = Path('fuzz-findings')
+
+#: Seconds between two lines about progress.
+SAY_EVERY = 60
+
+#: After so many findings a process gives up: what is wrong is known by then.
+ENOUGH = 20
+
+
+def _parser_request() -> Target:
+    from contrib.fuzz.parser_target import ParserTarget
+    return ParserTarget('request')
+
+
+def _parser_response() -> Target:
+    from contrib.fuzz.parser_target import ParserTarget
+    return ParserTarget('response')
+
+
+def _server() -> Target:
+    from contrib.fuzz.server_target import ServerTarget
+    return ServerTarget()
+
+
+def _client() -> Target:
+    from contrib.fuzz.client_target import ClientTarget
+    return ClientTarget()
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    'parser-request': _parser_request,
+    'parser-response': _parser_response,
+    'server': _server,
+    'client': _client,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return the exit status."""
+    options = make_parser().parse_args(arguments)
+    if options.replay:
+        return max([replay(path) for path in options.replay])
+    seed = options.seed or str(random.SystemRandom().getrandbits(32))
+    names = list(TARGETS) if options.target == 'all' else [options.target]
+    print(f'{platform.python_implementation()} {platform.python_version()}, seed {seed}', flush=True)
+    return max([fuzz(name, options.inputs, seed, options.jobs, options.findings) for name in names])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description='Fuzz the parser, the server and the client.')
+    parser.add_argument('--target', choices=[*TARGETS, 'all'], default='all')
+    parser.add_argument('--inputs', type=int, default=100_000, metavar='N', help='inputs for each target (100000)')
+    parser.add_argument('--seed', metavar='S', help='of all that is random; one is chosen and printed otherwise')
+    parser.add_argument('--jobs', type=int, default=1, metavar='J', help='processes that share the inputs (1)')
+    parser.add_argument('--findings', type=Path, default=FINDINGS, metavar='DIR',
+                        help=f'where findings are kept ({FINDINGS})')
+    parser.add_argument('--replay', type=Path, nargs='+', metavar='FILE', help='check what was found again')
+    return parser
+
+
+# -- a run ------------------------------------------------------------------------------------------------------------
+
+def fuzz(name: str, inputs: int, seed: str, jobs: int, folder: Path) -> int:
+    """Fuzz one target, say what came of it, and return the exit status."""
+    started = time.monotonic()
+    shares = [(name, seed, inputs, index, jobs, folder) for index in range(jobs)]
+    if jobs == 1:
+        results = [share(*shares[0])]
+    else:
+        with multiprocessing.get_context('spawn').Pool(jobs) as pool:
+            results = pool.starmap(share, shares)
+    done, found, before, most = (list(each) for each in zip(*results, strict=True))
+    seconds = time.monotonic() - started
+    print(f'{name}: {sum(done)} inputs in {seconds:.0f} s, {sum(done) / seconds:.0f} a second, {sum(found)} findings; '
+          f'objects alive after the first portions {before}, at most {most}', flush=True)
+    return 1 if sum(found) else 0
+
+
+def portions(inputs: int, index: int, jobs: int) -> Iterator[tuple[int, int]]:
+    """Yield number and size of each portion that process ``index`` of ``jobs`` checks."""
+    for number in range(index, -(-inputs // PORTION), jobs):
+        yield number, min(PORTION, inputs - number * PORTION)
+
+
+def share(name: str, seed: str, inputs: int, index: int, jobs: int, folder: Path) -> tuple[int, int, int, int]:
+    """Run one process's share; return inputs, findings, and objects alive before and since."""
+    target = TARGETS[name]()
+    campaign = Campaign(target, seed)
+    gc.collect()
+    gc.freeze()
+    said = time.monotonic()
+    found = 0
+    for number, size in portions(inputs, index, jobs):
+        try:
+            campaign.run(number, size)
+        except Finding as finding:
+            # of the process as a whole: a hang, or memory that grows
+            print(f'{name}: portion {number}: {finding}', flush=True)
+            found += 1
+            break
+        for sample, finding in campaign.findings:
+            found += 1
+            tell(target, sample, finding, folder)
+        campaign.findings.clear()
+        if found >= ENOUGH:
+            break
+        if time.monotonic() - said > SAY_EVERY:
+            said = time.monotonic()
+            print(f'{name}: {campaign.inputs} inputs, {campaign.inputs / campaign.seconds:.0f} a second, '
+                  f'{found} findings', flush=True)
+    return campaign.inputs, found, campaign.objects_before, campaign.objects_since
+
+
+def tell(target: Target, sample: Sample, finding: Finding, folder: Path) -> None:
+    """Print a finding and keep it, as it came and made small."""
+    def check(other: Sample) -> None:
+        checked(target, [other])
+
+    small = minimised(sample, finding.rule, check)
+    path = keep(small, finding, folder)
+    print(f'{target.name}: {shown(finding)}\n    input: {sample.data[:2000]!r}\n    small: {small.data[:2000]!r} '
+          f'{small.scenario} {small.cuts}\n    kept in {path}', flush=True)
+
+
+def shown(value: Any) -> str:
+    """Return ``value`` as text of a sensible length."""
+    text = str(value)
+    return text if len(text) < 3000 else f'{text[:3000]}... ({len(text)} characters)'
+
+
+def replay(path: Path) -> int:
+    """Check what a file holds; return the exit status."""
+    sample = Sample.load(path.read_text('utf-8'))
+    try:
+        checked(TARGETS[sample.target](), [sample])
+    except Finding as finding:
+        print(f'{path}: {shown(finding)}\n    input: {sample.data[:2000]!r}')
+        return 1
+    print(f'{path}: no finding')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""One connection to the fuzzed server: what its peer sends and when, and what comes back."""
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from contrib.fuzz.memory import MemoryRaw, MemorySocket
+from contrib.fuzz.server_listeners import LISTENERS, tunnel
+from contrib.fuzz.turns import Steps, arriving, settled, until
+from geventnode import http
+from geventnode.protocol import Headers
+
+__all__ = ['MemoryServer', 'ServerExchange']
+
+PEER = ('192.0.2.1', 1)
+
+
+class MemoryServer(http.Server):
+    """A server that is handed its connections, and lets each exchange choose its listener."""
+
+    def __init__(self, tunnels: bool, **options: Any) -> None:
+        super().__init__(self._listen, **options)
+        self.tunnels = tunnels
+        self.exchanges: dict[Any, ServerExchange] = {}
+        if tunnels:
+            self.on('connect', self._tunnel)
+            self.on('upgrade', self._tunnel)
+
+    def _new_socket(self) -> MemorySocket:
+        self._newest = MemorySocket(allow_half_open=True)
+        return self._newest
+
+    def accept(self, raw: MemoryRaw, exchange: ServerExchange) -> MemorySocket:
+        """Serve what ``raw`` stands for."""
+        self._on_accepted(raw, PEER)
+        self.exchanges[self._newest] = exchange
+        return self._newest
+
+    def _listen(self, request: Any, response: Any) -> None:
+        # what fails here is logged, and so noticed
+        assert request.headers == Headers.from_raw(request.raw_headers)
+        with self.exchanges[request.socket]:
+            self.exchanges[request.socket].listener(request, response)
+
+    def _tunnel(self, request: Any, socket: Any, head: bytes) -> None:
+        with self.exchanges[request.socket]:
+            tunnel(request, socket, head)
+
+    def clear(self) -> None:
+        """Forget all connections."""
+        self.close_all_connections()
+        self.exchanges.clear()
+
+
+class ServerExchange:
+    """A peer that sends ``pieces``, and goes.
+
+    :ivar output: what it was sent.
+    :ivar served: how many requests were taken.
+    :ivar working: how many listeners are at work.
+    """
+
+    def __init__(self, server: MemoryServer, pieces: list[bytes], scenario: dict[str, Any]) -> None:
+        self.sockets: list[MemorySocket] = []
+        self.output = b''
+        self.served = 0
+        self.working = 0
+        self.listener = LISTENERS[scenario['listener']]
+        self._server = server
+        self._pieces = pieces
+        self._scenario = scenario
+
+    def __enter__(self) -> None:
+        self.working += 1
+
+    def __exit__(self, *args: object) -> None:
+        self.working -= 1
+
+    def steps(self) -> Steps:
+        """See :class:`contrib.fuzz.turns.Exchange`."""
+        scenario = self._scenario
+        raw = MemoryRaw(scenario['room'], scenario['breaks_after'])
+        socket = self._server.accept(raw, self)
+        self.sockets.append(socket)
+        connection: Any = socket.sink
+        yield from arriving(raw, self._pieces, scenario['hurry'])
+        if scenario['ending'] != 'with the data':
+            yield from settled(lambda: (len(raw.sent), len(raw.incoming), connection.served, connection.state,
+                                        connection.parser.bytes_parsed))
+        raw.incoming.append(ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b'')
+        yield from until(lambda: socket.destroyed and not self.working, socket)
+        self.output = bytes(raw.sent)
+        self.served = connection.served

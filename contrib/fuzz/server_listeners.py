@@ -1,0 +1,96 @@
+"""Request listeners for the fuzzed server, each with another way to treat a body."""
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+
+from contrib.fuzz.troubles import Meant
+from geventnode.errors import ConnectionClosed, GeventnodeError
+
+__all__ = ['LISTENERS', 'summary', 'tunnel']
+
+Listener = Callable[[Any, Any], None]
+
+
+def summary(method: str, url: str, body: bytes) -> bytes:
+    """Return an answer that shows what was understood."""
+    return f'{method} {url} {len(body)} {zlib.crc32(body)}'.encode()
+
+
+def read(request: Any, response: Any) -> None:
+    """Read the body, then answer."""
+    body = request.read()
+    response.end(summary(request.method, request.url, body))
+
+
+def read_in_pieces(request: Any, response: Any) -> None:
+    """Read a few bytes at a time, then answer without a length."""
+    body = b''
+    while piece := request.read1(7):
+        body += piece
+    response.write(summary(request.method, request.url, body))
+    response.end()
+
+
+def events(request: Any, response: Any) -> None:
+    """Leave it to listeners."""
+    pieces: list[bytes] = []
+    request.on('data', pieces.append)
+    request.on('end', lambda: response.end(summary(request.method, request.url, b''.join(pieces))))
+
+
+def ignore(request: Any, response: Any) -> None:
+    """Answer at once."""
+    response.end(summary(request.method, request.url, b''))
+
+
+def later(request: Any, response: Any) -> None:
+    """Return, and let another greenlet answer."""
+    gevent.spawn(_answer, request, response)
+
+
+def _answer(request: Any, response: Any) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        # the peer may have gone meanwhile
+        response.end(summary(request.method, request.url, b''))
+
+
+def stream(request: Any, response: Any) -> None:
+    """Begin to answer before the body has come."""
+    response.write(b'begun ')
+    size = sum(len(piece) for piece in request)
+    response.end(b'%d' % size)
+
+
+def fail(request: Any, response: Any) -> None:
+    """Raise."""
+    raise Meant('a listener fails')
+
+
+def without_body(request: Any, response: Any) -> None:
+    """Read the body and answer with a status that has none."""
+    request.read()
+    response.write_head(304)
+    response.end(b'never sent')
+
+
+LISTENERS: dict[str, Listener] = {
+    'read': read, 'read in pieces': read_in_pieces, 'events': events, 'ignore': ignore, 'later': later,
+    'stream': stream, 'fail': fail, 'without body': without_body,
+}
+
+
+def tunnel(request: Any, socket: Any, head: bytes) -> None:
+    """Accept another protocol, and wait for its end."""
+    try:
+        socket.write(b'HTTP/1.1 200 OK\r\n\r\n' if request.method == 'CONNECT' else
+                     b'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n')
+        size = len(head) + sum(len(piece) for piece in socket)
+        socket.end(b'%d' % size)
+    except (GeventnodeError, OSError):
+        # the peer has reset the connection
+        socket.destroy()

@@ -1,0 +1,11 @@
+"""``python -m geventnode``: the same as the command ``geventnode``."""
+from __future__ import annotations
+
+import sys
+
+from geventnode.cli import main
+
+__all__: list[str] = []
+
+if __name__ == '__main__':
+    sys.exit(main())

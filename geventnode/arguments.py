@@ -1,0 +1,149 @@
+"""What the command line may say. Imports nothing that patching the standard library would come too late for."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from geventnode import __version__
+
+__all__ = ['DEFAULT_HOST', 'DEFAULT_MONITOR', 'DEFAULT_NAMES', 'DEFAULT_PORT', 'parse']
+
+DEFAULT_HOST, DEFAULT_PORT = '127.0.0.1', 8000
+
+DEFAULT_MONITOR = '/monitor'
+
+#: Seconds that requests in work get to finish when the server is told to stop.
+DEFAULT_GRACE = 30.0
+
+#: What is looked for in a file whose target has no name, in this order.
+DEFAULT_NAMES = ('server', 'listener', 'handler', 'app', 'application')
+
+#: Returns the exit status.
+Command = Callable[[argparse.Namespace], int]
+
+EPILOG = """\
+examples:
+  geventnode serve                          the demo page
+  geventnode serve app:listener             the function listener(request, response) of app.py or app/
+  geventnode serve app.py:server            the http.Server called server in a file
+  geventnode serve site:app                 a WSGI application: Flask, Django, ...
+  geventnode serve app:listener --bind [::1]:8080
+  geventnode serve app:listener --bind unix:/run/app.sock
+  geventnode serve site:app --workers 4     four processes, by gunicorn
+  geventnode serve site:app --monitor       what it does, live, at /monitor, for this machine only
+  geventnode serve app:listener --certfile site.pem --bind 0.0.0.0:443
+"""
+
+GET_EPILOG = """\
+exit status:
+  0 the whole response was received, whatever its status   1 the exchange has failed
+  2 the command line is wrong                              22 with --fail: the status is 400 or more
+"""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float('inf'):
+        raise ValueError('not a time')
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError('not a number of processes')
+    return value
+
+
+def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespace:
+    """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they name.
+    Never switches. Raises ``SystemExit`` for a command line that is none."""
+    return _parser(**commands).parse_args(arguments)
+
+
+def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser('geventnode', description="Node's HTTP interface on gevent.")
+    parser.add_argument('--version', action='version', version=f'geventnode {__version__}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    serving = commands.add_parser(
+        'serve', help='run an HTTP server', epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Run an HTTP server, with the standard library patched by gevent. SIGINT (Ctrl+C) and SIGTERM '
+        'stop it.')
+    serving.add_argument('target', metavar='TARGET', nargs='?',
+                       help='module:name or file.py[:name], a function called with (request, response), a WSGI '
+                       'application, or an http.Server, which is used as it is; a file without a name is searched for '
+                       f'{", ".join(DEFAULT_NAMES)}; without TARGET, a demo page')
+    serving.add_argument('--bind', metavar='ADDRESS',
+                       help='HOST:PORT, [IPV6]:PORT, unix:PATH, or fd:N for a socket that was opened already; port 0: '
+                       'any that is free; without --bind, the socket that systemd passed (LISTEN_FDS), or else '
+                       f'{DEFAULT_HOST}:{DEFAULT_PORT}')
+    kind = serving.add_mutually_exclusive_group()
+    kind.add_argument('--wsgi', action='store_const', const='wsgi', dest='kind',
+                      help='TARGET is a WSGI application; without this it is one if its first parameter is called '
+                      'environ or env, or if the name of its second one begins with start')
+    kind.add_argument('--listener', action='store_const', const='listener', dest='kind',
+                      help='TARGET is called with (request, response)')
+    serving.add_argument('--access-log', action=argparse.BooleanOptionalAction, default=True,
+                       help='write a line for each response to standard output, in the combined format (on by default)')
+    serving.add_argument('--grace', metavar='SECONDS', type=_seconds, default=DEFAULT_GRACE,
+                       help='how long requests in work may take to finish when the server is told to stop; when told a '
+                       f'second time, it stops at once ({DEFAULT_GRACE:g})')
+    serving.add_argument('--workers', metavar='N', type=_positive,
+                         help="let gunicorn run N processes that serve TARGET (pip install 'geventnode[gunicorn]'); "
+                         'a signal is for its master')
+    serving.add_argument('--certfile', metavar='FILE', help='serve HTTPS with this certificate and its chain (PEM)')
+    serving.add_argument('--keyfile', metavar='FILE', help='the key of the certificate, if it is in a file of its own')
+    serving.add_argument('--trusted-proxy', metavar='ADDRESS', action='append', dest='trusted_proxies',
+                         help="an IP address or network (CIDR), or 'unix', whose word about clients is taken as far as "
+                         'the next two say; any number of times')
+    serving.add_argument('--forwarded', metavar='FIELD', action='append', dest='forwarded_headers',
+                         help='a field that every trusted proxy sets or removes: x-forwarded-for, -proto, -host or '
+                         '-port, or forwarded; any number of times')
+    serving.add_argument('--proxy-protocol', action='store_true', default=None,
+                         help='every connection comes from a trusted proxy and begins with a PROXY header')
+    serving.add_argument('--monitor', metavar='PATH', nargs='?', const=DEFAULT_MONITOR,
+                         help='show at this path what the server and the pools of agents do, to clients on the same '
+                         f'machine ({DEFAULT_MONITOR}, unless PATH is there: give it behind TARGET)')
+    serving.add_argument('--monitor-client', metavar='ADDRESS', action='append', dest='monitor_clients',
+                         help="an IP address or network (CIDR), or 'unix', whose clients may see the monitor in place "
+                         'of those on the same machine; any number of times')
+    serving.set_defaults(run=serve)
+    _add_get(commands, get)
+    _add_doctor(commands, doctor)
+    return parser
+
+
+def _add_get(commands: Any, run: Command) -> None:
+    get = commands.add_parser(
+        'get', help='make an HTTP request', epilog=GET_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Make one HTTP request and write the body of the response to standard output. Redirects are not '
+        'followed.')
+    get.add_argument('url', metavar='URL', help='http[s]://[USER:PASSWORD@]HOST[:PORT]/[PATH][?QUERY]')
+    get.add_argument('-o', '--output', metavar='FILE',
+                     help='write to FILE, which is replaced when the whole body is there, and not before')
+    get.add_argument('-X', '--request', metavar='METHOD', help='GET, or POST with -d, unless said otherwise')
+    get.add_argument('-H', '--header', metavar='HEADER', action='append', default=[],
+                     help="'Name: value'; 'Name:' removes a header that is sent by itself, 'Name;' sends an empty one; "
+                     'any number of times')
+    get.add_argument('-d', '--data', metavar='DATA', action='append',
+                     help='the body: text, or @FILE for what is in a file, @- for standard input, as it comes')
+    get.add_argument('--include', action='store_true', help='write the status line and the headers before the body')
+    get.add_argument('--timeout', metavar='SECONDS', type=_seconds,
+                     help='give up unless the whole exchange is over in that time')
+    get.add_argument('--cacert', metavar='FILE', help="trust these authorities in place of the system's (PEM)")
+    get.add_argument('--insecure', action='store_true', help='accept any certificate')
+    get.add_argument('--fail', action='store_true', help='for status 400 and up: write no body, exit with 22')
+    get.set_defaults(run=run)
+
+
+def _add_doctor(commands: Any, run: Command) -> None:
+    doctor = commands.add_parser(
+        'doctor', help='look for what is wrong with this installation, and with a program',
+        epilog='The exit status is 1 when there is a problem, 0 when there is advice at most.',
+        description='Tell versions, settings and limits, and what to do where they are not as they should be.')
+    doctor.add_argument('target', metavar='TARGET', nargs='?',
+                        help="a program, as for 'geventnode serve': it is imported, without patching anything before "
+                        'it, and what it patches, and when, is looked at, too')
+    doctor.add_argument('--json', action='store_true', help='write a report for programs')
+    doctor.set_defaults(run=run)

@@ -1,0 +1,357 @@
+"""The command line: ``geventnode serve``, a server for one target, and the way to ``geventnode get``.
+
+The standard library is patched before anything else is loaded, because modules that were imported earlier would keep
+what blocks: so of the standard library no more than reading the command line takes is imported at the top of this file,
+and of this package only what keeps to the same rule.
+
+What the user got wrong (an address, a name, a port in use) is one line on standard error and exit status 2. What the
+target's own code raises while it is imported is shown as its own traceback, exit status 1. Standard output gets what
+the server says of itself and the access log; standard error gets everything that went wrong.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from geventnode.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
+from geventnode.targets import Refused, load_target, print_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ['Binding', 'main', 'parse_bind']
+
+#: Settings of a server that the command line has, too, and how they are called there where that differs.
+PROXY_OPTIONS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol')
+OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
+
+_address = re.compile(r'(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})', re.ASCII)
+
+class Binding(NamedTuple):
+    """Where to listen: the arguments of ``listen``, and how the user wrote it."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    text: str
+
+
+def parse_bind(text: str) -> Binding:
+    """Return where ``--bind text`` means to listen. Never switches. Raises :class:`Refused`."""
+    kind, _, rest = text.partition(':')
+    if kind == 'unix' and rest:
+        return Binding((), {'path': rest}, text)
+    if kind == 'fd' and rest.isascii() and rest.isdecimal():
+        return Binding(({'fd': int(rest)},), {}, text)
+    found = _address.fullmatch(text)
+    if found is None or int(found['port']) > 65535:
+        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not {text!r}')
+    return Binding((int(found['port']), found['ipv6'] or found['host']), {}, text)
+
+
+def _default_binding() -> Binding:
+    """Return the socket that systemd passed, or else the default address."""
+    from geventnode.net.listening import listen_fds
+
+    passed = listen_fds()
+    if len(passed) > 1:
+        raise Refused(f'{len(passed)} sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
+                      f'--bind fd:N, N from {passed[0]} to {passed[-1]}')
+    return parse_bind(f'fd:{passed[0]}' if passed else f'{DEFAULT_HOST}:{DEFAULT_PORT}')
+
+
+# -- serving ----------------------------------------------------------------------------------------------------------
+
+def _set_up_logging(access: bool) -> None:
+    """Let loggers write to the standard streams, where the target has not decided otherwise."""
+    import logging
+
+    to_errors = logging.StreamHandler(sys.stderr)
+    to_errors.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+    for name, level in (('geventnode.error', logging.NOTSET), ('geventnode.connection', logging.DEBUG)):
+        errors = logging.getLogger(name)
+        if not errors.hasHandlers():
+            errors.addHandler(to_errors)
+            errors.setLevel(level)
+            errors.propagate = False
+    log = logging.getLogger('geventnode.access')
+    if access and not log.handlers:
+        log.addHandler(_access_handler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
+def _access_handler() -> Any:
+    import logging
+    import os
+
+    class ToOutput(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                sys.stdout.write(f'{self.format(record)}\n')
+                sys.stdout.flush()
+            except OSError as error:
+                # nobody reads the lines any more, or the disk is full: no reason to stop serving
+                log = logging.getLogger('geventnode.access')
+                log.removeHandler(self)
+                log.disabled = True
+                logging.getLogger('geventnode.error').error('the access log ends here: %s', error)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, sys.stdout.fileno())
+                os.close(nowhere)
+
+    return ToOutput()
+
+
+def _listen(server: Any, binding: Binding) -> None:
+    from geventnode.errors import InvalidInput
+
+    try:
+        server.listen(*binding.args, **binding.options)
+    except InvalidInput as error:
+        raise Refused(str(error)) from error
+    except (OSError, OverflowError) as error:
+        raise Refused(f'cannot listen on {binding.text}: {getattr(error, "strerror", None) or error}') from error
+
+
+def _url(server: Any) -> str:
+    address = server.address()
+    if isinstance(address, str):
+        return f'unix:{address}'
+    host = address['address']
+    scheme = 'https' if hasattr(server, 'handshake_timeout') else 'http'
+    return f'{scheme}://{f"[{host}]" if ":" in host else host}:{address["port"]}/'
+
+
+def _run(server: Any, what: str, options: argparse.Namespace) -> int:
+    """Serve until a signal comes or the server is closed; return the exit status. May switch."""
+    import signal
+
+    import gevent
+    from gevent.event import Event
+
+    told = Event()
+    forced: list[int] = []
+
+    def stop(number: int) -> None:
+        if told.is_set():
+            forced.append(number)
+            server.close_all_connections()
+        told.set()
+
+    def debug() -> None:
+        server.debug_connections = not server.debug_connections
+        print(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', file=sys.stderr)
+
+    watchers: list[Any] = [gevent.signal_handler(number, stop, number) for number in (signal.SIGINT, signal.SIGTERM)]
+    watchers.append(gevent.signal_handler(signal.SIGUSR1, debug))
+    server.once('close', told.set)
+    print(f'Serving {what} on {_url(server)}\n'
+          f'To stop, press Ctrl+C or send SIGTERM: requests in work get {options.grace:g} s to finish, a second time '
+          'none.', flush=True)
+    if options.monitor is not None:
+        who = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
+        print(f'The monitor is at {options.monitor}, for {who}', flush=True)
+    told.wait()
+    _drain(server, options.grace)
+    for watcher in watchers:
+        watcher.cancel()
+    return 128 + forced[0] if forced else 0
+
+
+def _drain(server: Any, grace: float) -> None:
+    import gevent
+
+    if server.listening:
+        server.close()
+    connections = server.get_connections()
+    if connections:
+        print(f'Stopping: {connections} open connection(s)', flush=True)
+    if gevent.with_timeout(grace, server.stop, timeout_value=True):
+        print(f'geventnode: {server.get_connections()} connection(s) cut off after {grace:g} s', file=sys.stderr)
+        server.stop(0)
+
+
+def _plain_or_secure(listener: Any, **settings: Any) -> Any:
+    from geventnode import http
+
+    if not settings:
+        return http.create_server(listener)
+    from geventnode import https
+
+    return https.create_server(listener, **settings)
+
+
+def _as_listener(target: Any, options: argparse.Namespace) -> Any:
+    """Return ``target`` as a request listener, whatever kind of callable it is."""
+    from geventnode.integrations.wsgi import is_wsgi, wsgi
+
+    kind = options.kind
+    if kind is None:
+        found = is_wsgi(target)
+        if found is None:
+            raise Refused(f'{options.target!r} may be a WSGI application or a request listener: say --wsgi or '
+                          '--listener')
+        kind = 'wsgi' if found else 'listener'
+    return wsgi(target) if kind == 'wsgi' else target
+
+
+def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:
+    """Return what ``create`` makes with the settings of TLS that the command line has."""
+    from geventnode.errors import InvalidInput
+
+    settings = {name: value for name in ('certfile', 'keyfile')
+                if (value := getattr(options, name)) is not None}
+    try:
+        return create(**settings)
+    except InvalidInput as error:
+        raise Refused(str(error)) from error
+
+
+def _tell_of_proxies(server: Any, options: argparse.Namespace) -> None:
+    """Set on ``server`` what the command line says about proxies."""
+    from geventnode.errors import InvalidInput
+
+    try:
+        for name in PROXY_OPTIONS:
+            if getattr(options, name) is not None:
+                setattr(server, name, getattr(options, name))
+    except InvalidInput as error:
+        raise Refused(str(error)) from error
+
+
+def _mount_monitor(server: Any, options: argparse.Namespace) -> None:
+    """Put the monitor in front of what ``server`` does, where the command line asks for it."""
+    if options.monitor is None:
+        if options.monitor_clients is not None:
+            raise Refused('--monitor-client says who may see the monitor: there is none without --monitor')
+        return
+    from geventnode.errors import InvalidInput
+    from geventnode.integrations.monitor import Monitor
+
+    try:
+        Monitor(clients=options.monitor_clients).mount(server, options.monitor)
+    except InvalidInput as error:
+        raise Refused(f'--monitor: {error}') from error
+
+
+def _own_settings(options: argparse.Namespace) -> str | None:
+    """Return the first option in ``options`` that is a setting of the server that the command makes, or None."""
+    if options.kind is not None:
+        return f'--{options.kind}'
+    for name in ('certfile', 'keyfile', *PROXY_OPTIONS):
+        if getattr(options, name) is not None:
+            return OPTION_NAMES.get(name, f'--{name.replace("_", "-")}')
+    return None
+
+
+def _server_of(options: argparse.Namespace) -> Any:
+    """Return the server that ``options`` ask for. May switch: runs the target's own code, whose exceptions it lets
+    pass. Raises :class:`Refused`."""
+    from geventnode import http
+
+    if options.target is None:
+        from geventnode.demo import create_server
+
+        target: Any = _make(create_server, options)
+    else:
+        target = load_target(options.target)
+    if not isinstance(target, http.Server):
+        server = _make(partial(_plain_or_secure, _as_listener(target, options)), options)
+    elif options.target is not None and (own := _own_settings(options)) is not None:
+        raise Refused(f'{options.target!r} is an http.Server with settings of its own: leave out {own}')
+    else:
+        server = target
+    _tell_of_proxies(server, options)
+    _mount_monitor(server, options)
+    return server
+
+
+def _serve(options: argparse.Namespace) -> int:
+    binding = None if options.bind is None else parse_bind(options.bind)
+    if options.workers is not None:
+        return _serve_with_workers(options)
+
+    from gevent import monkey
+
+    monkey.patch_all()
+
+    from geventnode.http.access import log_access
+
+    try:
+        server = _server_of(options)
+    except Refused:
+        raise
+    except Exception as error:
+        print_traceback(error, __file__)
+        return 1
+    _set_up_logging(options.access_log)
+    if options.access_log:
+        log_access(server)
+    if not server.listening:
+        _listen(server, binding or _default_binding())
+    elif binding is not None:
+        raise Refused(f'{options.target!r} is listening already, on {_url(server)}: leave out --bind')
+    return _run(server, options.target or 'the demo page', options)
+
+
+def _serve_with_workers(options: argparse.Namespace) -> int:
+    """Let gunicorn serve, whose workers patch and load by themselves. Raises ``SystemExit``."""
+    try:
+        from geventnode.integrations.gunicorn import NotServable, run
+    except ModuleNotFoundError as error:
+        if error.name != 'gunicorn':
+            raise
+        raise Refused("--workers needs gunicorn, which is not installed: pip install 'geventnode[gunicorn]'") from error
+
+    def load() -> Any:
+        try:
+            return _server_of(options)
+        except Refused as refused:
+            raise NotServable(f'geventnode: {refused}') from refused
+
+    address = options.bind or f'{DEFAULT_HOST}:{DEFAULT_PORT}'
+    run(load, bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],
+        workers=options.workers, graceful_timeout=round(options.grace), worker_connections=0,
+        accesslog='-' if options.access_log else None, proc_name=options.target or 'demo', control_socket_disable=True)
+    return 0
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+def _get(options: argparse.Namespace) -> int:
+    import signal
+
+    if options.data is not None and len(options.data) > 1:
+        raise Refused('-d can be given once')
+    # until there is something to tidy up, Ctrl+C may end the process at once
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from geventnode.fetch import run
+
+    status = run(options)
+    if status < 0:
+        # whoever waits for the process shall see what ended it: a shell then ends its loops, too
+        signal.signal(-status, signal.SIG_DFL)
+        signal.raise_signal(-status)
+    return status
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from geventnode.doctor import run
+
+    return run(options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command ``geventnode`` with ``arguments`` (those of the process, unless given) and return its exit
+    status. May switch. Raises ``SystemExit`` for a command line that is none."""
+    options = parse(arguments, serve=_serve, get=_get, doctor=_doctor)
+    try:
+        return int(options.run(options))
+    except Refused as refused:
+        print(f'geventnode: {refused}', file=sys.stderr)
+        return 2

@@ -1,0 +1,192 @@
+"""The demo's pages and streams.
+
+A stream waits on one event of its own, which is set when there is something to say, when its client has left, and when
+the server is told to stop; so it ends at once in both cases, and nothing polls.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import gmtime, monotonic, strftime, time
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from gevent.event import Event
+
+from geventnode.demo.uploads import REMEMBERED, TooManyUploads, Upload, Uploads
+from geventnode.http import IncomingMessage, Server, ServerResponse
+from geventnode.integrations.page import Page
+
+__all__ = ['DemoServer', 'Route', 'create_server']
+
+
+class DemoServer(Server):
+    """An :class:`geventnode.http.Server` that answers with the demo; its streams end when it closes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(self._answer, **options)
+        self._page = Page(Path(__file__).with_name('page.html'))
+        self._uploads = Uploads()
+        #: One for each stream that is open; whoever sets it makes the stream look what has changed.
+        self._streams: set[Event] = set()
+        #: Those of them that hear the ticks.
+        self._audience: set[Event] = set()
+
+    def _drain(self) -> None:
+        super()._drain()
+        for wake in self._streams:
+            wake.set()
+
+    # -- each call runs in the greenlet of its request ------------------------------------------------------------
+
+    def _answer(self, request: IncomingMessage, response: ServerResponse) -> None:
+        response.set_header('X-Content-Type-Options', 'nosniff')
+        target = urlsplit(request.url or '')
+        route = ROUTES.get(target.path)
+        if route is None:
+            _answer_text(response, 404, 'There is nothing here: the demo is at /')
+        elif request.method not in route.methods:
+            allowed = ', '.join(route.methods)
+            response.set_header('Allow', allowed)
+            _answer_text(response, 405, f'Methods that work here: {allowed}')
+        else:
+            identifiers = parse_qs(target.query).get('id')
+            route.handler(self, request, response, identifiers[0] if identifiers else None)
+
+    def _show_page(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
+        response.write_head(200, {**self._page.headers, 'Cache-Control': 'no-cache'})
+        response.end(self._page.body)
+
+    def _show_request(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
+        _answer_json(response, {
+            'method': request.method, 'url': request.url, 'http_version': request.http_version,
+            'remote_address': request.socket.remote_address, 'raw_headers': request.raw_headers})
+
+    def _stream_ticks(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
+        wake = Event()
+        self._audience.add(wake)
+        try:
+            for _ in self._moments(request, response, wake, ticking=True):
+                _send_event(response, {'time': strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()),
+                                       'listeners': len(self._audience)})
+        finally:
+            self._audience.discard(wake)
+        response.end()
+
+    def _stream_progress(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
+        upload = self._find_upload(response, identifier or '')
+        if upload is None:
+            return
+        wake = Event()
+        upload.watch(wake)
+        try:
+            for _ in self._moments(request, response, wake):
+                _send_event(response, {'state': upload.state, 'received': upload.received, 'total': upload.total})
+                if upload.ended:
+                    break
+        finally:
+            upload.unwatch(wake)
+        response.end()
+
+    def _take_upload(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
+        upload = Upload() if identifier is None else self._find_upload(response, identifier)
+        if upload is None:
+            return
+        if upload.state != 'waiting':
+            _answer_text(response, 409, 'An upload with this id has been here before')
+            return
+        began = monotonic()
+        length = request.headers.get('content-length')
+        upload.begin(None if length is None else int(length))
+        try:
+            for chunk in request:
+                upload.add(len(chunk))
+        finally:
+            upload.end(complete=request.complete)
+        _answer_json(response, {'received': upload.received, 'seconds': round(monotonic() - began, 6)})
+
+    def _find_upload(self, response: ServerResponse, identifier: str) -> Upload | None:
+        """Return the upload of that name, or answer why there is none."""
+        try:
+            return self._uploads.get(identifier)
+        except ValueError as error:
+            _answer_text(response, 400, str(error))
+        except TooManyUploads as error:
+            response.set_header('Retry-After', int(REMEMBERED))
+            _answer_text(response, 503, str(error))
+        return None
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def _moments(self, request: IncomingMessage, response: ServerResponse, wake: Event, *,
+                 ticking: bool = False) -> Iterator[None]:
+        """Begin an event stream, then yield whenever there is something to say, until client or server want no more.
+
+        :param ticking: there is, with each full second; otherwise, when ``wake`` is set.
+        """
+        response.once('close', wake.set)
+        response.write_head(200, {'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store',
+                                  # nginx would collect what should be seen at once
+                                  'X-Accel-Buffering': 'no'})
+        if request.method == 'HEAD':
+            return
+        self._streams.add(wake)
+        try:
+            while not request.aborted and not self.draining:
+                wake.clear()
+                yield
+                # a little after the full second: a timer that is early does not tick twice
+                wake.wait(1.02 - time() % 1 if ticking else None)
+        finally:
+            self._streams.discard(wake)
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+def _answer_text(response: ServerResponse, status_code: int, text: str) -> None:
+    response.write_head(status_code, {'Content-Type': 'text/plain; charset=utf-8'})
+    response.end(f'{text}\n')
+
+
+def _answer_json(response: ServerResponse, value: dict[str, Any]) -> None:
+    response.write_head(200, {'Content-Type': 'application/json', 'Cache-Control': 'no-store'})
+    response.end(f'{json.dumps(value, indent=2)}\n')
+
+
+def _send_event(response: ServerResponse, value: dict[str, Any]) -> None:
+    response.write(f'data: {json.dumps(value)}\n\n')
+
+
+class Route(NamedTuple):
+    """What answers a path."""
+
+    methods: tuple[str, ...]
+    handler: Callable[[DemoServer, IncomingMessage, ServerResponse, str | None], None]
+
+
+READING = 'GET', 'HEAD'
+
+ROUTES = {
+    '/': Route(READING, DemoServer._show_page),
+    '/events': Route(READING, DemoServer._stream_ticks),
+    '/progress': Route(READING, DemoServer._stream_progress),
+    '/request': Route(READING, DemoServer._show_request),
+    '/upload': Route(('POST', 'PUT'), DemoServer._take_upload),
+}
+
+
+def create_server(**tls: Any) -> DemoServer:
+    """Return the demo's server, not yet listening; with options for TLS, it serves HTTPS. Never switches."""
+    if not tls:
+        return DemoServer()
+    from geventnode.tls.server import TLSAcceptor
+
+    class SecureDemoServer(TLSAcceptor, DemoServer):
+        events = DemoServer.events | TLSAcceptor.events
+
+        def __init__(self) -> None:
+            self._set_up_tls(tls)
+            super().__init__()
+
+    return SecureDemoServer()

@@ -1,0 +1,43 @@
+"""HTTP/1.1: the server, the client, their requests and responses. The names are Node's, spelt the way Python does.
+
+``http.global_agent`` is the agent of requests that name none, one for each hub.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from geventnode.http import agent as _agent
+from geventnode.http.agent import Agent
+from geventnode.http.client import create_client, get, request
+from geventnode.http.client_request import ClientRequest
+from geventnode.http.exchanges import ExchangeObserver, observe_exchanges
+from geventnode.http.health import readiness
+from geventnode.http.incoming import IncomingMessage
+from geventnode.http.outgoing import OutgoingMessage
+from geventnode.http.response import ServerResponse
+from geventnode.http.server import Server, create_server
+from geventnode.http.status import METHODS, STATUS_CODES
+from geventnode.protocol import check_name, check_value
+
+__all__ = [
+    'METHODS', 'STATUS_CODES', 'Agent', 'ClientRequest', 'ExchangeObserver', 'IncomingMessage', 'OutgoingMessage',
+    'Server', 'ServerResponse', 'create_client', 'create_server', 'get', 'observe_exchanges', 'readiness', 'request',
+    'validate_header_name', 'validate_header_value',
+]
+
+
+def validate_header_name(name: str) -> None:
+    """Raise ``InvalidHeader`` unless ``name`` is a token (RFC 9110, section 5.1). Never switches."""
+    check_name(name)
+
+
+def validate_header_value(name: str, value: str) -> None:
+    """Raise ``InvalidHeader`` if ``value`` has characters that no field may hold (RFC 9110, section 5.5). Never
+    switches."""
+    check_value(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'global_agent':
+        return _agent.global_agent()
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

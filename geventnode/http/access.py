@@ -1,0 +1,87 @@
+"""The access log: one line for each exchange, in the combined format that log readers know from Apache and nginx.
+
+A line is written when an exchange ends, in the sense of :mod:`geventnode.http.exchanges`.
+
+What comes from the client may hold anything, and readers of logs trust line ends and quotes. So whatever is not plain
+ASCII, and quotes and backslashes, are written as ``\\xHH``, nginx's way, which also simple readers split correctly.
+"""
+from __future__ import annotations
+
+import logging
+import re
+from time import localtime, time
+
+from geventnode.http.exchanges import CLIENT_CLOSED_REQUEST, ExchangeObserver, observe_exchanges
+from geventnode.http.response import ServerResponse
+from geventnode.http.server import Server
+
+__all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'log_access']
+
+log = logging.getLogger('geventnode.access')
+
+# strftime() follows the locale, and the format has English names
+MONTHS = ('Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec')
+
+_unsafe = re.compile(r'[^ !#-\[\]-~]')
+
+_second = 0
+_time = ''
+
+
+def _escape(text: str) -> str:
+    """Return ``text`` as it may stand between quotes in a line."""
+    if _unsafe.search(text) is None:
+        return text
+    return _unsafe.sub(lambda found: f'\\x{ord(found[0]):02X}', text)
+
+
+def _now() -> str:
+    """Return the local time as the format wants it, rendered once a second."""
+    global _second, _time
+    now = int(time())
+    if now != _second:
+        moment = localtime(now)
+        sign = '-' if moment.tm_gmtoff < 0 else '+'
+        hours, minutes = divmod(abs(moment.tm_gmtoff) // 60, 60)
+        _second = now
+        _time = (f'{moment.tm_mday:02}/{MONTHS[moment.tm_mon - 1]}/{moment.tm_year}:'
+                 f'{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} {sign}{hours:02}{minutes:02}')
+    return _time
+
+
+def access_line(response: ServerResponse, status_code: int) -> str:
+    """Return the line for one exchange, without a line end. Never switches.
+
+    ``host - - [time] "request line" status bytes "referer" "user-agent"``: the host is the IP address of the client, as
+    far as trusted proxies tell it, ``-`` on a Unix socket; nobody is known as a user here; the time is that of writing,
+    so that a log is in order. Bytes are those of the body, before any framing, handed in so far; ``-`` for none, and
+    where none is sent, as for HEAD.
+
+    :param status_code: the status that the client saw.
+    """
+    request = response.request
+    headers = request.headers
+    size = response.body_size if response._has_body else 0
+    return (f'{request.remote_address or "-"} - - [{_now()}] '
+            f'"{_escape(f"{request.method} {request.url} HTTP/{request.http_version}")}" {status_code} {size or "-"} '
+            f'"{_escape(headers.get("referer") or "-")}" "{_escape(headers.get("user-agent") or "-")}"')
+
+
+class AccessLog(ExchangeObserver):
+    """Writes the lines of one server."""
+
+    def exchange_ended(self, response: ServerResponse, status_code: int) -> None:
+        if log.isEnabledFor(logging.INFO):
+            log.info('%s', access_line(response, status_code))
+
+
+def log_access(server: Server) -> None:
+    """Write a line to the logger ``geventnode.access``, level INFO, for each exchange of ``server`` that begins from
+    now on. Never switches.
+
+    Input that is no request has no line: see the logger ``geventnode.error``. Neither has a connection that was handed
+    to an ``'upgrade'`` or ``'connect'`` listener: it has no response.
+    """
+    observers = getattr(server.response_class, 'observers', ())
+    if not any(isinstance(each, AccessLog) for each in observers):
+        observe_exchanges(server, AccessLog())

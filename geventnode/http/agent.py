@@ -1,0 +1,376 @@
+"""The agent: it has the pool's decisions carried out, and tells of what is in it."""
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gevent
+from gevent import get_hub
+from zope.interface import implementer
+
+from geventnode.errors import GeventnodeError, QueueFull, SocketHangUp
+from geventnode.http.agent_settings import AgentSettings
+from geventnode.http.client_connection import ClientConnection
+from geventnode.http.client_debugging import ToldClientConnection
+from geventnode.http.client_phase import Phase
+from geventnode.http.connection_lines import ConnectionLines
+from geventnode.http.pool import Action, Bucket, Decision, Pool
+from geventnode.http.target import destination_of
+from geventnode.interfaces import IAgent
+from geventnode.net.forks import register
+from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.net.socket import Socket
+from geventnode.options import apply_options
+
+if TYPE_CHECKING:
+    from geventnode.http.client_request import ClientRequest
+
+__all__ = ['Agent', 'global_agent']
+
+log = logging.getLogger('geventnode.error')
+
+#: Seconds that a queue stands still behind unread responses before a warning says so.
+WARN_AFTER = 5.0
+
+#: Seconds for which a connection must have been idle before it is looked at anew when it is used.
+PEEK_AFTER = 1.0
+
+#: Seconds that a server's hint is shortened by, so that a request does not meet the server's FIN.
+HINT_MARGIN = 1.0
+
+_hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
+
+AgentBucket = Bucket['ClientRequest', ClientConnection]
+
+
+@implementer(IAgent)
+class Agent(AgentSettings):
+    """See :class:`geventnode.interfaces.IAgent`. The options are its attributes."""
+
+    protocol: ClassVar[str] = 'http:'
+    #: Where a hub keeps the global one.
+    _kept_as: ClassVar[str] = '_geventnode_global_agent'
+
+    _connection_class: type[ClientConnection] = ClientConnection
+
+    def __init__(self, **options: Any) -> None:
+        self.hub = get_hub()
+        self.expires = NEVER
+        self._pool: Pool[ClientRequest, ClientConnection] = Pool()
+        self._counts = dict.fromkeys(('requests', 'opened', 'closed', 'reused', 'retried', 'failed', 'waited'), 0)
+        self._wait_time = 0.0
+        self._warned: set[str] = set()
+        self.connection_lines = ConnectionLines()
+        apply_options(self, options)
+        self.option_changed()
+        register(self)
+
+    def option_changed(self) -> None:
+        """See :class:`geventnode.options.Configurable`."""
+        pool = self._pool
+        pool.max_sockets = self.max_sockets
+        pool.max_total_sockets = self.max_total_sockets
+        pool.max_free_sockets = self.max_free_sockets
+        pool.keep_alive = self.keep_alive
+        pool.lifo = self.scheduling == 'lifo'
+        self._idle_limit = self.timeout
+        self._max_queued = self.max_queued
+        told = ToldClientConnection if self.debug_connections else ClientConnection
+        if self._connection_class is not told:
+            # also those that are open: both classes keep the same
+            self._connection_class = told
+            for connection in self.connections():
+                connection.__class__ = told
+        for bucket in self.buckets():
+            self._settle(bucket)
+
+    def get_name(self, options: Mapping[str, Any]) -> str:
+        return destination_of(options).name
+
+    def create_connection(self, options: Mapping[str, Any]) -> Any:
+        path = options.get('socket_path')
+        if path is not None:
+            return Socket().connect(path)
+        return Socket().connect(options['port'], options['host'], local_address=options.get('local_address'),
+                                family=options.get('family') or 0)
+
+    #: Ways to make a connection of which it is known that they never wait.
+    own_ways: ClassVar[tuple[Any, ...]] = (create_connection,)
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def add_request(self, request: ClientRequest) -> None:
+        """Send ``request`` as soon as there is a connection for it. Never switches. Raises ``QueueFull``,
+        ``WrongThread``."""
+        if get_hub() is not self.hub:
+            check_hub(self.hub, self)
+        self._counts['requests'] += 1
+        pool = self._pool
+        bucket = pool.buckets.get(request.destination.name)
+        if bucket is None:
+            bucket = pool.bucket(request.destination.name)
+        connection = pool.take(bucket)
+        if connection is not None:
+            self._reuse(bucket, connection, request)
+        else:
+            limit = self._max_queued
+            if limit is not None and len(bucket.waiting) >= limit and bucket.size >= self.max_sockets:
+                self._counts['failed'] += 1
+                raise QueueFull(f'{limit} requests wait for {request.destination} already (max_queued)')
+            bucket.waiting[request] = False
+            self._settle(bucket)
+        if bucket.waiting and request in bucket.waiting:
+            request.queued()
+            if self.expires is NEVER:
+                self.expires = monotonic() + WARN_AFTER
+                deadlines(self.hub).watch(self)
+
+    def cancel(self, request: ClientRequest) -> None:
+        """``request`` waits no more. Never switches."""
+        bucket = self._pool.buckets.get(request.destination.name)
+        if bucket is not None:
+            if request in bucket.opening:
+                request.opening.kill(block=False)
+                self._pool.not_opened(bucket, request)
+            self._pool.left(bucket, request)
+            self._settle(bucket)
+
+    def lost(self, connection: ClientConnection, request: ClientRequest, error: BaseException | None) -> None:
+        """``connection`` is gone before a response to ``request`` has begun. Never switches."""
+        if connection.reused and not connection.heard and request.may_retry(error):
+            # RFC 9110, section 9.2.2: the server had closed it, and the request is sent again, once
+            self._counts['retried'] += 1
+            bucket = self._pool.bucket(request.destination.name)
+            bucket.waiting[request] = True
+            bucket.waiting.move_to_end(request, last=False)
+            request.queued_at = monotonic()
+            self.removed(connection)
+            return
+        if error is None or (isinstance(error, OSError) and not isinstance(error, GeventnodeError)):
+            hang_up = SocketHangUp(f'socket hang up: {request.destination} closed the connection without a response')
+            hang_up.__cause__ = error
+            error = hang_up
+        socket = connection.socket
+        connection.locate(error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response')
+        request.fail(error)
+        self.removed(connection)
+
+    def request_failed(self) -> None:
+        """A request had no response. Never switches."""
+        self._counts['failed'] += 1
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def released(self, connection: ClientConnection) -> None:
+        """``connection`` can serve another request. Never switches."""
+        bucket = connection.bucket
+        limit = connection.idle_limit
+        if connection not in bucket.busy or (limit is not None and limit <= 0):
+            connection.close()
+            return
+        pool = self._pool
+        pool.released(bucket, connection)
+        if not pool.keeps(bucket):
+            self._settle(bucket)
+        own = self._idle_limit
+        if (own is not None or limit is not None) and connection.phase is Phase.IDLE:
+            connection.went_idle(own if limit is None else limit if own is None else min(own, limit))
+
+    def removed(self, connection: ClientConnection) -> None:
+        """``connection`` is gone, or somebody else's. Never switches."""
+        self._pool.removed(connection.bucket, connection)
+        self._settle(connection.bucket)
+
+    def hinted(self, hint: str) -> float | None:
+        """Return how long an idle connection may be kept by what Keep-Alive says, None for any time. Never switches."""
+        found = _hint.search(hint)
+        return None if found is None else int(found[1]) - HINT_MARGIN
+
+    def _settle(self, bucket: AgentBucket) -> None:
+        """Do whatever can be done for ``bucket``, after those that wait for a place among all connections."""
+        pool = self._pool
+        for each in pool.concerned(bucket):
+            while (decision := pool.decide(each)) is not None:
+                self._carry_out(decision)
+
+    def _carry_out(self, decision: Decision) -> None:
+        action, bucket, connection, request = decision
+        if action is Action.REUSE:
+            self._reuse(bucket, connection, request)
+        elif action is Action.OPEN:
+            assert request is not None
+            self._open(bucket, request)
+        else:
+            assert connection is not None
+            connection.close()
+
+    def _reuse(self, bucket: AgentBucket, connection: ClientConnection, request: ClientRequest) -> None:
+        """Send ``request`` on a connection that was idle, unless that turns out to be dead."""
+        now = monotonic()
+        socket = connection.socket
+        # the loop may not have run since the peer closed, and only the kernel knows
+        if socket.destroyed or (now - connection.since > PEEK_AFTER and socket.has_input()):
+            bucket.waiting[request] = False
+            bucket.waiting.move_to_end(request, last=False)
+            connection.close()
+            return
+        self._counts['reused'] += 1
+        if request.queued_at:
+            self._has_waited(bucket, request, now)
+        connection.start(request, True, now)
+        request.assign(connection)
+
+    def _has_waited(self, bucket: AgentBucket, request: ClientRequest, now: float) -> None:
+        waited = now - request.queued_at
+        bucket.waited += 1
+        bucket.wait_time += waited
+        self._counts['waited'] += 1
+        self._wait_time += waited
+        request.queued_at = 0.0
+
+    def _open(self, bucket: AgentBucket, request: ClientRequest) -> None:
+        """Make a connection for ``request``."""
+        if request.queued_at:
+            self._has_waited(bucket, request, monotonic())
+        create = request.create_connection or self.create_connection
+        if getattr(create, '__func__', None) in self.own_ways:
+            self._use(bucket, request, create(request.destination.options))
+        else:
+            # somebody else's function may wait
+            request.opening = gevent.spawn(self._create, create, bucket, request)
+
+    def _create(self, create: Any, bucket: AgentBucket, request: ClientRequest) -> None:
+        """Call a function that may wait, in a greenlet that the request kills when it needs no connection any more."""
+        try:
+            socket = create(request.destination.options)
+            if not isinstance(socket, Socket):
+                raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
+            check_hub(socket._hub, socket)
+        except Exception as error:
+            self._pool.not_opened(bucket, request)
+            request.fail(error)
+            self._settle(bucket)
+            return
+        finally:
+            request.opening = None
+        self._use(bucket, request, socket)
+
+    def _use(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
+        self._counts['opened'] += 1
+        connection = self._connection_class(self, bucket, request.destination, socket,
+                                            self._counts['opened'])
+        self._pool.opened(bucket, connection, request)
+        connection.start(request, False, monotonic())
+        if socket.destroyed:
+            connection.connection_lost(socket._error)
+        else:
+            request.assign(connection)
+
+    def closed(self) -> None:
+        """A connection was closed. Never switches."""
+        self._counts['closed'] += 1
+
+    # -- queues that stand still ----------------------------------------------------------------------------------
+
+    def on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.hubs.HasDeadline`: look whether requests wait behind unread responses."""
+        waiting = [bucket for bucket in self._pool.buckets.values() if bucket.waiting]
+        if not waiting:
+            self.expires = NEVER
+            self._warned.clear()
+            deadlines(self.hub).forget(self)
+            return
+        self.expires = now + WARN_AFTER
+        for bucket in waiting:
+            oldest = next(iter(bucket.waiting))
+            unread = sum(connection.stands_still(now - WARN_AFTER) for connection in bucket.busy)
+            if unread and oldest.queued_at <= now - WARN_AFTER and bucket.name not in self._warned:
+                self._warned.add(bucket.name)
+                log.warning('%d requests to %s wait behind %d responses that nobody reads: read, resume() or destroy '
+                            'them', len(bucket.waiting), bucket.name, unread)
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sockets(self) -> dict[str, list[Any]]:
+        return {name: [connection.socket for connection in bucket.busy]
+                for name, bucket in self._pool.buckets.items() if bucket.busy}
+
+    @property
+    def free_sockets(self) -> dict[str, list[Any]]:
+        return {name: [connection.socket for connection in bucket.idle]
+                for name, bucket in self._pool.buckets.items() if bucket.idle}
+
+    @property
+    def requests(self) -> dict[str, list[Any]]:
+        return {name: list(bucket.waiting) for name, bucket in self._pool.buckets.items() if bucket.waiting}
+
+    @property
+    def total_socket_count(self) -> int:
+        return self._pool.total
+
+    def buckets(self) -> tuple[AgentBucket, ...]:
+        """Return what there is for each destination. Never switches."""
+        return tuple(self._pool.buckets.values())
+
+    def connections(self) -> list[ClientConnection]:
+        """Return those in use and those that are idle. Never switches."""
+        return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
+
+    def statistics(self) -> dict[str, float]:
+        buckets = self._pool.buckets.values()
+        oldest = min((next(iter(bucket.waiting)).queued_at for bucket in buckets if bucket.waiting), default=None)
+        return {**self._counts, 'wait_time': self._wait_time,
+                'longest_wait': 0.0 if oldest is None else monotonic() - oldest,
+                'active': sum(len(bucket.busy) + len(bucket.opening) for bucket in buckets),
+                'idle': sum(len(bucket.idle) for bucket in buckets),
+                'queued': sum(len(bucket.waiting) for bucket in buckets)}
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def destroy(self) -> None:
+        check_hub(self.hub, self)
+        buckets = self.buckets()
+        # nobody may get the place of another
+        for bucket in buckets:
+            for request in tuple(bucket.waiting):
+                self._pool.left(bucket, request)
+                request.fail(SocketHangUp('socket hang up: the agent was destroyed while the request was queued'))
+        for bucket in buckets:
+            for request in tuple(bucket.opening):
+                request.destroy()
+            for connection in (*bucket.busy, *bucket.idle):
+                connection.fail(SocketHangUp('socket hang up: the agent was destroyed'))
+
+    def forget_after_fork(self) -> None:
+        """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty."""
+        connections = self.connections()
+        self._pool = Pool()
+        self.expires = NEVER
+        self.option_changed()
+        for connection in connections:
+            connection.abandon()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.destroy()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return (f'<{type(self).__name__} active={now["active"]} idle={now["idle"]} queued={now["queued"]} '
+                f'max_sockets={self.max_sockets:g}>')
+
+
+def global_agent(kind: type[Agent] = Agent) -> Agent:
+    """Return the agent of this hub and of that class, made when first asked for. Never switches."""
+    kept = get_hub().__dict__
+    agent: Agent | None = kept.get(kind._kept_as)
+    if agent is None:
+        agent = kept[kind._kept_as] = kind()
+    return agent
+

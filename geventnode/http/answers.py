@@ -1,0 +1,19 @@
+"""The answers that the server gives on its own, when there is no request to hand to anybody or its listener failed."""
+from __future__ import annotations
+
+from geventnode.http.status import STATUS_CODES, date_line
+from geventnode.protocol import status_line
+
+__all__ = ['answer']
+
+
+def answer(status_code: int, head_only: bool = False) -> bytes:
+    """Return a whole response with ``Connection: close``; nothing of the request is repeated in it. Never switches.
+
+    :param head_only: leave the body out, as for HEAD.
+    """
+    reason = STATUS_CODES[status_code]
+    body = '' if head_only else f'{status_code} {reason}\n'
+    return (f'{status_line(status_code, reason)}{date_line()}Connection: close\r\n'
+            f'Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(f"{status_code} {reason}") + 1}\r\n\r\n'
+            f'{body}').encode('latin-1')

@@ -1,0 +1,41 @@
+"""How much unread input all connections of a server hold together: past the limit, those that add to it are paused."""
+from __future__ import annotations
+
+from typing import Protocol
+
+__all__ = ['InputBudget', 'Spender']
+
+
+class Spender(Protocol):
+    """Something that holds input."""
+
+    def pause_for_budget(self) -> None:
+        """Receive no more."""
+
+    def resume_for_budget(self) -> None:
+        """Receive again."""
+
+
+class InputBudget:
+    """A sum with a limit.
+
+    :param limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        #: Bytes held at present.
+        self.used = 0
+        self._paused: dict[Spender, None] = {}
+
+    def change(self, spender: Spender, change: int) -> None:
+        """``spender`` holds ``change`` bytes more, or less. Never switches."""
+        self.used += change
+        if change > 0 and self.used > self.limit:
+            self._paused[spender] = None
+            spender.pause_for_budget()
+        elif change < 0:
+            self._paused.pop(spender, None)
+            while self._paused and self.used <= self.limit:
+                paused, _ = self._paused.popitem()
+                paused.resume_for_budget()

@@ -1,0 +1,79 @@
+"""Which deadline of a client's connection comes next, and what happens then."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from geventnode.errors import RequestTimeout
+from geventnode.http.client_phase import Phase
+from geventnode.http.client_receiving import DISCARD_TIME
+from geventnode.net.hubs import NEVER
+
+if TYPE_CHECKING:
+    from geventnode.http.client_connection import ClientConnection
+    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.incoming import IncomingMessage
+
+__all__ = ['due']
+
+Deadline = tuple[float, Callable[['ClientConnection'], None]]
+
+
+def due(connection: ClientConnection) -> Deadline:
+    """Return when the next deadline of ``connection`` is, and what to do then. Never switches."""
+    phase = connection.phase
+    if phase is Phase.IDLE:
+        return connection.since + (connection.idle_limit or NEVER), _close
+    if phase is Phase.DISCARDING:
+        return connection.since + DISCARD_TIME, _close
+    limit: Deadline = connection.deadline, _too_late
+    request = connection.request
+    if request is not None and (connection.socket.connecting or connection.socket.handshaking):
+        limit = min(limit, (connection.opened_at + (request.connect_timeout or NEVER), _connects_too_slowly), key=_time)
+    if connection.timeout:
+        if phase is Phase.RECEIVING and not connection.being_read:
+            # a body that is read slowly is not the server's fault: look again later
+            began = monotonic()
+        else:
+            began = max(connection.socket.active, connection.since)
+        limit = min(limit, (began + connection.timeout, _inactive), key=_time)
+    return limit
+
+
+def _time(deadline: Deadline) -> float:
+    return deadline[0]
+
+
+def _close(connection: ClientConnection) -> None:
+    connection.close()
+
+
+def _too_late(connection: ClientConnection) -> None:
+    connection.fail(RequestTimeout(f'{connection.destination}: the exchange was not over within its deadline'))
+
+
+def _connects_too_slowly(connection: ClientConnection) -> None:
+    request = connection.request
+    assert request is not None
+    connection.fail(RequestTimeout(f'{connection.destination}: no connection within connect_timeout '
+                                   f'({request.connect_timeout} seconds)'))
+
+
+def _inactive(connection: ClientConnection) -> None:
+    """No traffic for too long: whoever listens handles it, else the exchange has failed."""
+    connection.since = monotonic()
+    gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
+
+
+def _tell_timeout(connection: ClientConnection, request: ClientRequest | None,
+                  response: IncomingMessage | None) -> None:
+    if connection.phase is Phase.OVER or connection.current_request is not request:
+        return
+    handled = request is not None and request.emit('timeout')
+    handled = (response is not None and response.emit('timeout', connection.socket)) or handled
+    if not handled:
+        connection.fail(RequestTimeout(f'{connection.destination}: no traffic within timeout '
+                                       f'({connection.timeout} seconds)'))

@@ -1,0 +1,281 @@
+"""Receiving responses: what a client's connection does with the bytes of a body.
+
+Whoever reads the response pulls them out of the parser. What nobody reads at present is kept with the message, up to
+the mark; what nobody can read any more, because request and response are forgotten, is thrown away as it comes.
+"""
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+import gevent
+from gevent import getcurrent
+
+from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, StreamError, again, bare
+from geventnode.http.client_phase import Phase
+from geventnode.net.hubs import NEVER, check_hub
+from geventnode.protocol import EndOfMessage, Limits, ResponseParser
+
+if TYPE_CHECKING:
+    from geventnode.http.agent import Agent
+    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.incoming import IncomingMessage
+    from geventnode.http.target import Destination
+    from geventnode.net.socket import Socket
+
+__all__ = ['DISCARD_TIME', 'ResponseReceiver']
+
+#: Bytes of an unread body that are thrown away to keep a connection, and the seconds in which they must come.
+MAX_DISCARD, DISCARD_TIME = 65536, 5.0
+
+LIMITS = Limits()
+
+_RECEIVING, _SENDING, _DISCARDING, _OVER = Phase.RECEIVING, Phase.SENDING, Phase.DISCARDING, Phase.OVER
+
+
+class ResponseReceiver(ABC):
+    """The receiving part of a client's connection."""
+
+    __slots__ = ('_discarded', '_eof', '_paused', '_reader', '_request', '_response', 'agent', 'destination', 'expires',
+                 'parser', 'phase', 'request', 'sent', 'since', 'socket')
+
+    def __init__(self, agent: Agent, destination: Destination, socket: Socket) -> None:
+        self.agent = agent
+        self.destination = destination
+        self.socket = socket
+        self.parser = ResponseParser(LIMITS)
+        self.phase = Phase.IDLE
+        #: When the phase began, or somebody began to wait for the body; a time before which no deadline can pass.
+        self.since = socket.active
+        self.expires = NEVER
+        #: The request whose response has not begun; afterwards there are only weak references.
+        self.request: ClientRequest | None = None
+        self._request: weakref.ref[ClientRequest] | None = None
+        self._response: weakref.ref[IncomingMessage] | None = None
+        #: Whether the whole request was handed to the socket.
+        self.sent = False
+        self._reader: Any = None
+        self._eof = False
+        self._paused = False
+        self._discarded = 0
+
+    # -- for the whole connection ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the socket. Never switches."""
+
+    @abstractmethod
+    def _message_over(self, head: Any) -> None:
+        """The response with this head is complete."""
+
+    @abstractmethod
+    def _exchange_over(self) -> None:
+        """Request and response are complete."""
+
+    @property
+    def current_request(self) -> ClientRequest | None:
+        """The request of the exchange in work, if there is one and its users have not forgotten it."""
+        if self.request is not None:
+            return self.request
+        return None if self._request is None else self._request()
+
+    @property
+    def current_response(self) -> IncomingMessage | None:
+        """The response that is coming, if its users have not forgotten it."""
+        return None if self._response is None else self._response()
+
+    @property
+    def being_read(self) -> bool:
+        """Whether somebody waits for the body."""
+        return self._reader is not None
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Collect what came of a body that nobody reads at present, up to the mark."""
+        response = self.current_response
+        if response is None:
+            return
+        parser = self.parser
+        mark = response.readable_high_water_mark
+        while response.kept_size < mark:
+            try:
+                event = parser.next_event()
+            except ParseError as error:
+                self._fail_body(self._body_error(error))
+                return
+            if event is None:
+                return
+            if type(event) is not bytes:
+                self._complete(response, cast(EndOfMessage, event).raw_trailers)
+                return
+            response.keep(event)
+        if not self._paused:
+            self._paused = True
+            self.socket.pause_reading()
+
+    def read_body(self, message: IncomingMessage) -> bytes:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        if self.current_response is not message:
+            raise StreamError('the connection of this message is gone')
+        parser = self.parser
+        while True:
+            try:
+                event = parser.next_event()
+            except ParseError as error:
+                self._fail_body(self._body_error(error))
+                assert message.failure is not None
+                raise again(message.failure) from None
+            if event is not None:
+                if type(event) is bytes:
+                    return event
+                self._complete(message, cast(EndOfMessage, event).raw_trailers)
+                return b''
+            if message.failure is not None:
+                raise again(message.failure)
+            check_hub(self.agent.hub, message)
+            if self._paused:
+                self._paused = False
+                self.socket.resume_reading()
+            self.since = monotonic()
+            self._reader = getcurrent()
+            try:
+                self.agent.hub.switch()
+            except BaseException:
+                self._reader = None
+                self.close()
+                raise
+            finally:
+                self._reader = None
+
+    def take_body(self, message: IncomingMessage) -> bytes | None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        data = self.parser.take_content() if self.current_response is message else None
+        if data is not None:
+            self._complete(message, [])
+        return data
+
+    def _body_error(self, error: ParseError) -> Exception:
+        if error.code == 'HPE_INVALID_EOF_STATE':
+            return IncompleteBody(f'{self.destination} ended the connection in the middle of a body')
+        return bare(error)
+
+    def _fail_body(self, error: Exception) -> None:
+        """The body is cut short by ``error``."""
+        if self.phase is _RECEIVING:
+            self.socket.destroy(error)
+
+    def _cut_off(self, error: BaseException | None) -> None:
+        """The connection is gone, and with it what has not come of the body."""
+        response = self.current_response
+        if response is None:
+            return
+        # a body that is here in full stays readable whatever happens to the socket
+        try:
+            while (event := self.parser.next_event()) is not None:
+                if type(event) is not bytes:
+                    response.completed(cast(EndOfMessage, event).raw_trailers)
+                    self._wake_reader()
+                    return
+                response.keep(event)
+        except ParseError as found:
+            error = error or self._body_error(found)
+        if not isinstance(error, GeventnodeError):
+            lost = IncompleteBody(f'{self.destination}: the connection was lost in the middle of a body')
+            lost.__cause__ = error
+            error = lost
+        self.locate(error, 'body')
+        response.cut_off(error)
+        self._wake_reader()
+        request = self.current_request
+        if response._listeners is not None or (request is not None and request._listeners is not None):
+            gevent.spawn(_tell_cut_off, request, response)
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self.agent.hub.loop.run_callback(self._switch_to_reader)
+
+    def _switch_to_reader(self) -> None:
+        # it may have left meanwhile
+        if self._reader is not None:
+            self._reader.switch()
+
+    def _complete(self, response: IncomingMessage, raw_trailers: list[tuple[str, str]]) -> None:
+        response.completed(raw_trailers)
+        self._response = None
+        self._message_over(response._head)
+
+    def locate(self, error: BaseException | None, phase: str) -> None:
+        """Let ``error`` say where it happened, and when. Never switches."""
+        if isinstance(error, GeventnodeError) and error.phase is None:
+            error.host, error.port, error.phase = self.destination.host, self.destination.port, phase
+
+
+    # -- what nobody wants ----------------------------------------------------------------------------------------
+
+    def _forgotten(self, reference: weakref.ref[Any]) -> None:
+        """The users have forgotten the request or the response. Runs wherever the collector does."""
+        if (reference is self._response and self.phase is _RECEIVING) or (
+                reference is self._request and self.phase is _SENDING and not self.sent):
+            self.agent.hub.loop.run_callback_threadsafe(self._throw_away)
+
+    def _throw_away(self) -> None:
+        if self.phase is _SENDING:
+            self.close()
+        elif self.phase is _RECEIVING:
+            self.phase = _DISCARDING
+            self.since = monotonic()
+            self._discarded = 0
+            self.expires = self.since + DISCARD_TIME
+            if self._paused:
+                self._paused = False
+                self.socket.resume_reading()
+            self._discard()
+
+    def _discard(self) -> None:
+        parser = self.parser
+        while self._discarded <= MAX_DISCARD:
+            try:
+                event = parser.next_event()
+            except ParseError:
+                break
+            if event is None:
+                if self._eof:
+                    break
+                return
+            if type(event) is not bytes:
+                self._exchange_over()
+                return
+            self._discarded += len(event)
+        self.close()
+
+    # -- for messages ---------------------------------------------------------------------------------------------
+
+    @property
+    def forwarding(self) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`: a server speaks for itself."""
+        return None
+
+    def message_rests(self, message: IncomingMessage) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        if message is self.current_response and not message.destroyed:
+            self._keep()
+
+    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        self.message_destroyed(message, error)
+
+    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        if self.current_response is message and self.phase is _RECEIVING:
+            self.socket.destroy(error)
+
+
+def _tell_cut_off(request: ClientRequest | None, response: IncomingMessage) -> None:
+    response.emit('aborted')
+    if request is not None:
+        request.emit('close')
+    response.tell_cut_off()

@@ -1,0 +1,39 @@
+"""Lines about connections, on their way to the logger ``geventnode.connection``.
+
+Most of what they tell happens in the hub, which must not wait for a handler of logs: they are kept in their order, and
+written by a greenlet.
+"""
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+import gevent
+
+__all__ = ['ConnectionLines']
+
+log = logging.getLogger('geventnode.connection')
+
+
+class ConnectionLines:
+    """Lines of one server, or of one agent."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[str, tuple[object, ...]]] = deque()
+        self._writing = False
+
+    def add(self, message: str, *args: object) -> None:
+        """Log ``message % args`` soon, after everything that was added before. Never switches."""
+        if log.isEnabledFor(logging.DEBUG):
+            self._kept.append((message, args))
+            if not self._writing:
+                self._writing = True
+                gevent.spawn(self._write)
+
+    def _write(self) -> None:
+        try:
+            while self._kept:
+                message, args = self._kept.popleft()
+                log.debug(message, *args)
+        finally:
+            self._writing = False

@@ -1,0 +1,84 @@
+"""What happens on each connection of a server, told for as long as somebody wants to know.
+
+A server that is to tell makes its connections of a class whose methods tell, and do what they do otherwise; those that
+are open already change their class. Any other server has no code on its way that would ask.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from geventnode.errors import ParseError, RequestTimeout, excerpt
+from geventnode.http.connection import Connection
+from geventnode.http.response import ServerResponse
+from geventnode.protocol import RequestHead
+
+__all__ = ['ToldConnection']
+
+
+class ToldConnection(Connection):
+    """A connection that tells. It has no slots of its own, so that the class of a connection can be changed."""
+
+    __slots__ = ()
+
+    def __init__(self, server: Any, socket: Any) -> None:
+        super().__init__(server, socket)
+        self._tell('accepted')
+
+    def _tell(self, message: str, *args: object) -> None:
+        socket = self.socket
+        address = socket.remote_address
+        # Unix sockets have no names of their own
+        name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
+        self.server.connection_lines.add(f'%s: {message}', name, *args)
+
+    # -- run by the hub -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._tell('received %d bytes while %s', len(data), self.activity)
+        super().data_received(data)
+
+    def eof_received(self) -> None:
+        self._tell('the client has ended its side')
+        super().eof_received()
+
+    def queue_drained(self) -> None:
+        self._tell('the client has taken what was queued')
+        super().queue_drained()
+
+    def fail(self, error: RequestTimeout) -> None:
+        self._tell('%s', error)
+        super().fail(error)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._tell('over after %d requests, %d bytes received, %d written%s', self.served, self.socket.bytes_read,
+                   self.socket.bytes_written, f': {type(error).__name__}: {error}' if error is not None else '')
+        super().connection_lost(error)
+
+    # -- run by a worker, or by whoever ends an exchange ----------------------------------------------------------
+
+    def _serve(self, head: RequestHead) -> None:
+        self._tell('request %d: %s %s', self.served + 1, head.method, excerpt(head.url.encode('latin-1')))
+        super()._serve(head)
+
+    def _reject(self, error: ParseError | RequestTimeout) -> None:
+        self._tell('refused with %d: %s', error.status, error)
+        super()._reject(error)
+
+    def refuse(self, status_code: int) -> None:
+        self._tell('answered with %d in place of the listener', status_code)
+        super().refuse(status_code)
+
+    def response_ended(self, response: ServerResponse) -> None:
+        # it may be told twice
+        if response is self.response and self.state.value == 'busy':
+            self._tell('response %d: %d, %d bytes%s', self.served, response.status_code, response.body_size,
+                       '' if response.should_keep_alive else ', the last one')
+        super().response_ended(response)
+
+    def close(self) -> None:
+        self._tell('closing, %d bytes queued', self.socket.writable_length)
+        super().close()
+
+    def detach(self) -> bytes:
+        self._tell('handed over after %d requests', self.served)
+        return super().detach()

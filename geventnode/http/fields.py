@@ -1,0 +1,113 @@
+"""The fields of a message that is to be sent: checked when they come in, kept by lower-cased name, in order."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from geventnode.errors import InvalidHeader
+from geventnode.protocol import check_name, check_value
+
+__all__ = ['Fields', 'HeadersArgument', 'added', 'check_field', 'check_transfer_encoding', 'checked_trailers', 'copied',
+           'merged', 'pairs']
+
+HeadersArgument = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+#: Fields without which a message cannot be framed, routed or decoded, which is too late behind it.
+NOT_IN_TRAILERS = frozenset({'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer',
+                             'transfer-encoding'})
+
+#: A name as it was given, and its value or values.
+Fields = dict[str, tuple[str, Any]]
+
+
+def check_field(name: str, value: Any) -> tuple[str, Any]:
+    """Return the lower-cased name, and the value as a str or a list of them. Never switches.
+
+    Raises ``InvalidHeader``, and ``TypeError`` for a value that is neither str, int nor a list of those.
+    """
+    lower = check_name(name)
+    if type(value) is not str:
+        value = _converted(name, value)
+        if isinstance(value, list):
+            for item in value:
+                check_value(name, item)
+            if lower == 'content-length' or lower == 'host':
+                raise InvalidHeader(f'a message has one {name}', 'ERR_HTTP_INVALID_HEADER_VALUE')
+            return lower, value
+    check_value(name, value)
+    if lower == 'content-length' and not (value.isascii() and value.isdecimal()):
+        raise InvalidHeader(f'Content-Length must be a number of bytes, not {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE')
+    return lower, value
+
+
+def _converted(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_converted(name, item) for item in value]
+    raise TypeError(f'the value of header {name!r} must be str, int or a list of those, not {type(value).__name__}')
+
+
+def pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
+    """Return the (name, value) pairs of a mapping or of an iterable of pairs. Never switches. Raises ``TypeError``."""
+    if isinstance(headers, Mapping):
+        return cast('Mapping[str, Any]', headers).items()
+    if not isinstance(headers, Iterable):
+        raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
+    return headers
+
+
+def added(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, Any]:
+    """Return ``present``, a field or None, with the lines of ``value`` behind its own. Never switches."""
+    if present is None:
+        return name, value
+    name, before = present
+    return name, (before if isinstance(before, list) else [before]) + (value if isinstance(value, list) else [value])
+
+
+def copied(value: Any) -> Any:
+    """Return ``value``, or a copy of it when it is a list. Never switches."""
+    return list(value) if isinstance(value, list) else value
+
+
+def merged(fields: Fields, headers: HeadersArgument) -> Fields:
+    """Return a copy of ``fields`` in which ``headers`` win; several pairs of one name become several lines. Never
+    switches. Raises as :func:`check_field` does."""
+    result: Fields = {}
+    # asking for dict first spares most callers the abstract class
+    for name, value in headers.items() if type(headers) is dict else pairs(headers):
+        lower, checked = check_field(name, value)
+        if lower in result:
+            result[lower] = added(result[lower], name, checked)
+            check_field(*result[lower])
+        else:
+            result[lower] = name, checked
+    return {**fields, **result} if fields else result
+
+
+def checked_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
+    """Return ``headers`` as the lines of a trailer section (RFC 9110, section 6.5.1). Never switches. Raises as
+    :func:`check_field` does, and ``InvalidHeader`` for a field that has no place there."""
+    lines: list[tuple[str, str]] = []
+    for name, value in pairs(headers):
+        lower, checked = check_field(name, value)
+        if lower in NOT_IN_TRAILERS:
+            raise InvalidHeader(f'{name} has no place in a trailer section (RFC 9110, section 6.5.1)',
+                                'ERR_HTTP_TRAILER_INVALID')
+        lines += [(name, item) for item in (checked if isinstance(checked, list) else [checked])]
+    return lines
+
+
+def check_transfer_encoding(fields: Fields) -> None:
+    """Raise ``InvalidHeader`` unless the Transfer-Encoding that a user set is one that can be sent. Never switches."""
+    value = fields['transfer-encoding'][1]
+    if 'content-length' in fields:
+        raise InvalidHeader('a message has a Content-Length or a Transfer-Encoding, never both',
+                            'ERR_HTTP_INVALID_HEADER_VALUE')
+    codings = [coding.strip(' \t').lower()
+               for coding in ','.join(value if isinstance(value, list) else [value]).split(',')]
+    if codings[-1] != 'chunked' or 'chunked' in codings[:-1]:
+        raise InvalidHeader(f'Transfer-Encoding must end in its only chunked: {value!r}',
+                            'ERR_HTTP_INVALID_HEADER_VALUE')

@@ -1,0 +1,325 @@
+"""Received messages. The body is pulled from the connection, so that nothing is read before somebody wants it; maps and
+lists of headers are made when first asked for."""
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from zope.interface import implementer
+
+from geventnode.errors import PrematureClose, StreamError, again
+from geventnode.interfaces import IIncomingMessage
+from geventnode.protocol import ForwardedPolicy, Framing, Headers, Origin, RequestHead, ResponseHead, distinct
+from geventnode.stream.readable import Mode, ReadableBase
+
+if TYPE_CHECKING:
+    from geventnode.net.socket import Socket
+
+__all__ = ['BodySource', 'IncomingMessage', 'described']
+
+#: Characters of a request in a line of a log.
+LOGGED = 200
+
+
+class BodySource(Protocol):
+    """The connection as a message sees it."""
+
+    @property
+    def forwarding(self) -> ForwardedPolicy | None:
+        """Whose word is taken about where a message comes from; None: nobody's."""
+
+    @abstractmethod
+    def read_body(self, message: IncomingMessage) -> bytes:
+        """Return the next piece of the body, ``b''`` at its end, or raise what cut it short. May switch."""
+
+    def take_body(self, message: IncomingMessage) -> bytes | None:
+        """Return what is left of the body, and complete the message, when all of that has come; None when that is not
+        known, or not cheap to say. Never switches."""
+
+    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
+        """A listener of ``message`` raised. Never switches."""
+
+    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """``message`` was given up. Never switches."""
+
+    def message_rests(self, message: IncomingMessage) -> None:
+        """Nobody reads ``message`` at present who did before. Never switches."""
+
+    def set_exchange_timeout(self, seconds: float | None) -> None:
+        """Set the inactivity timeout for this exchange. Never switches."""
+
+
+_NONE = Framing.NONE
+#: What a request has for a status, and a response for a URL. A listener knows which of them it has, and should not have
+#: to rule None out, which is what it would be to a type checker.
+_ABSENT: Any = None
+
+
+@implementer(IIncomingMessage)
+class IncomingMessage(ReadableBase):
+    """See :class:`geventnode.interfaces.IIncomingMessage`. Made by a server or a client, never by their users."""
+
+    events: ClassVar[frozenset[str]] = ReadableBase.events | {'aborted', 'timeout'}
+
+    method: str = _ABSENT
+    url: str = _ABSENT
+    status_code: int = _ABSENT
+    status_message: str = _ABSENT
+    aborted: bool = False
+    head: bytes = b''
+
+    _headers: Headers | None = None
+    _raw_headers: list[tuple[str, str]] | None = None
+    _raw_trailers: list[tuple[str, str]] | None = None
+    _trailers: Headers | None = None
+    _known_origin: Origin | None = None
+    #: Whether some of the body was thrown away.
+    _dropped: bool = False
+    #: Body that came before anybody wanted it, and how much of it.
+    _kept: deque[bytes] | None = None
+    kept_size: int = 0
+    #: What cut the body short, behind what is kept.
+    failure: BaseException | None = None
+    #: Whether the connection was handed over with this message.
+    _granted: bool = False
+
+    def __init__(self, head: RequestHead | ResponseHead, socket: Socket, source: BodySource) -> None:
+        self._head = head
+        self._source = source
+        self.socket = socket
+        self.complete = head.framing is _NONE
+        if isinstance(head, RequestHead):
+            self.method = head.method
+            self.url = head.url
+        else:
+            self.status_code = head.status_code
+            self.status_message = head.status_message
+
+    # -- the head -------------------------------------------------------------------------------------------------
+
+    @property
+    def http_version(self) -> str:
+        return self._head.http_version
+
+    @property
+    def http_version_major(self) -> int:
+        return int(self._head.http_version.partition('.')[0])
+
+    @property
+    def http_version_minor(self) -> int:
+        return int(self._head.http_version.partition('.')[2])
+
+    @property
+    def upgrade(self) -> bool:
+        return self._head.upgrade or self.method == 'CONNECT' or self._granted
+
+    @property
+    def connection(self) -> Socket:
+        return self.socket
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = self._head.headers
+        return self._headers
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        if self._raw_headers is None:
+            self._raw_headers = self._head.raw_headers
+        return self._raw_headers
+
+    @property
+    def headers_distinct(self) -> dict[str, list[str]]:
+        return distinct(self._head.raw_headers)
+
+    # -- where it comes from: worked out when first asked for -----------------------------------------------------
+
+    @property
+    def remote_address(self) -> str | None:
+        return self.socket.remote_address if self._source.forwarding is None else self._origin.address
+
+    @property
+    def remote_port(self) -> int | None:
+        return self._origin.port
+
+    @property
+    def scheme(self) -> str:
+        return self._origin.scheme
+
+    @property
+    def host(self) -> str | None:
+        return self._origin.host
+
+    @property
+    def _origin(self) -> Origin:
+        origin = self._known_origin
+        if origin is None:
+            socket, policy = self.socket, self._source.forwarding
+            head, header = self._head, socket.proxy_header
+            encrypted = socket.encrypted or (header is not None and header.encrypted)
+            origin = Origin(socket.remote_address, socket.remote_port, 'https' if encrypted else 'http',
+                            head.asked_host if isinstance(head, RequestHead) else None)
+            # behind a proxy that does not know its client somebody unknown has written the request
+            if policy is not None and (header is None or header.local or header.source is not None):
+                origin = policy.resolve(self.headers, origin)
+            self._known_origin = origin
+        return origin
+
+    # -- the trailers ---------------------------------------------------------------------------------------------
+
+    @property
+    def raw_trailers(self) -> list[tuple[str, str]]:
+        if self._raw_trailers is None or not self.readable_ended:
+            return []
+        return self._raw_trailers
+
+    @property
+    def trailers(self) -> Headers:
+        if self._trailers is None:
+            if not self.readable_ended:
+                return Headers()
+            self._trailers = Headers.from_raw(self.raw_trailers)
+        return self._trailers
+
+    @property
+    def trailers_distinct(self) -> dict[str, list[str]]:
+        return distinct(self.raw_trailers)
+
+    def completed(self, raw_trailers: list[tuple[str, str]]) -> None:
+        """Called by the connection: the whole message was parsed. Never switches."""
+        self.complete = True
+        self._raw_trailers = raw_trailers
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    def _fetch(self) -> bytes:
+        if self.destroyed:
+            raise self._error or PrematureClose('the message was destroyed before it was read')
+        if self._dropped:
+            raise StreamError('the body was discarded: the response has ended before it was read')
+        if self._kept:
+            chunk = self._kept.popleft()
+            self.kept_size -= len(chunk)
+            return chunk
+        if self.complete:
+            return b''
+        if self.failure is not None:
+            raise again(self.failure)
+        return self._source.read_body(self)
+
+    def read(self, size: int = -1) -> Any:
+        if (size < 0 and not self._unread and not self._reading and not self.destroyed and self._decoder is None
+                and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)):
+            data = self._all_at_once()
+            if data is not None:
+                self._mode = Mode.SEQUENTIAL
+                if self._listeners is None:
+                    self.readable_ended = True
+                else:
+                    self._announce_end()
+                return data
+        return super().read(size)
+
+    def _all_at_once(self) -> bytes | None:
+        """Return what is left when it is here in full, so that nobody need look for its end."""
+        if self._dropped:
+            return None
+        kept = self._kept
+        if not self.complete:
+            return None if kept or self.failure is not None else self._source.take_body(self)
+        if not kept:
+            return b''
+        data = kept[0] if len(kept) == 1 else b''.join(kept)
+        kept.clear()
+        self.kept_size = 0
+        return data
+
+    def keep(self, chunk: bytes) -> None:
+        """Called by the connection: hold ``chunk`` until somebody reads. Never switches."""
+        if self._kept is None:
+            self._kept = deque()
+        self._kept.append(chunk)
+        self.kept_size += len(chunk)
+
+    def grant(self, rest: bytes) -> None:
+        """Called by the connection: this message hands it over, and ``rest`` came behind it. Never switches."""
+        self._granted = True
+        self.complete = True
+        self.head = rest
+
+    def cut_off(self, error: BaseException) -> None:
+        """Called by the connection: the rest of the body will not come. Never switches."""
+        self.failure = error
+        self.aborted = True
+
+    def tell_cut_off(self) -> None:
+        """Called by the connection, in a greenlet, after ``'aborted'``: emit what else belongs to :meth:`cut_off`."""
+        error = self.failure
+        assert error is not None
+        # who consumes it comes to the error behind what is left
+        if not self.being_read and not self.kept_size and not self.destroyed and self.listener_count('error'):
+            self._report(error)
+        self.emit('close')
+
+    @property
+    def readable_length(self) -> int:
+        return super().readable_length + self.kept_size
+
+    @property
+    def being_read(self) -> bool:
+        """Whether somebody waits for the body, or a pump hands it on."""
+        return self._reading or (self._pump is not None and self._pump.busy)
+
+    def dropped(self) -> None:
+        """Called by the connection: a piece of the body was thrown away. Never switches."""
+        self._dropped = True
+
+    def discarded(self) -> None:
+        """Called by the connection, in a greenlet: what was left of the body is consumed."""
+        if self.complete and not self.destroyed:
+            self._announce_end()
+
+    def _listener_failed(self, error: BaseException) -> None:
+        self._source.message_failed(self, error)
+
+    def _pump_rests(self) -> None:
+        if not self.complete:
+            self._source.message_rests(self)
+
+    def _report(self, error: BaseException) -> None:
+        # a body that was cut off and that nobody listens for is the connection's affair, and no reason for a traceback
+        if self.listener_count('error'):
+            super()._report(error)
+        else:
+            self._source.message_failed(self, error)
+
+    def _destroy(self) -> None:
+        if not (self.complete and self.readable_ended):
+            self._source.message_destroyed(self, self._error)
+
+    def _emit_close(self, error: BaseException | None) -> None:
+        if error is not None and self.listener_count('error'):
+            self._report(error)
+
+    # -- the connection -------------------------------------------------------------------------------------------
+
+    def set_timeout(self, seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
+        if callback is not None:
+            self.on('timeout', callback)
+        self._source.set_exchange_timeout(seconds)
+        return self
+
+    def __repr__(self) -> str:
+        what = f'{self.method} {self.url}' if self.method is not None else f'{self.status_code} {self.status_message}'
+        state = 'aborted' if self.aborted else 'complete' if self.complete else 'receiving'
+        return f'<{type(self).__name__} {what} {state}>'
+
+
+def described(request: IncomingMessage) -> str:
+    """Return what a line of a log calls ``request``: method and target, which are printable ASCII, cut to a sensible
+    length. Never switches."""
+    text = f'{request.method} {request.url}'
+    return text if len(text) <= LOGGED else f'{text[:LOGGED]}... ({len(text)} characters)'

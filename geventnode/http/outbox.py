@@ -1,0 +1,46 @@
+"""What a request writes before it has a connection: bounded as the queue of a socket is, and handed over to one."""
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from geventnode.errors import ConnectionClosed
+from geventnode.stream.writable import Callback, WritableBase
+
+if TYPE_CHECKING:
+    from geventnode.net.socket import Socket
+
+__all__ = ['Outbox']
+
+
+class Outbox(WritableBase):
+    """Stands in for the socket that a request waits for."""
+
+    def put(self, data: bytes | memoryview) -> bool:
+        """Queue ``data``, however much is queued; return False: nothing left yet. Never switches."""
+        self._check_writable()
+        self._enqueue(data, None)
+        return False
+
+    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
+        """As :meth:`put`, for two pieces. Never switches."""
+        self.put(head)
+        return self.put(body)
+
+    def when_flushed(self, callback: Callback) -> None:
+        """Call ``callback`` when everything that is queued now went to the kernel. Never switches."""
+        self._enqueue(b'', callback)
+
+    def hand_over(self, socket: Socket) -> None:
+        """Give everything to ``socket``, and let waiting writers go on with it. Never switches."""
+        queue = self._queue or ()
+        self._queue = None
+        self.writable_length = 0
+        # who wrote it hears from the connection that it is gone
+        with contextlib.suppress(ConnectionClosed):
+            for data, callback in queue:
+                if data:
+                    socket.put(data)
+                if callback is not None:
+                    socket.when_flushed(callback)
+        self._wake_writers()

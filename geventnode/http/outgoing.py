@@ -1,0 +1,400 @@
+"""Messages to be sent: headers that can be changed until the first bytes leave, then a body in one of three framings.
+
+How the body ends is decided when the first bytes leave, by :meth:`OutgoingMessage._start`, which a subclass provides:
+a body whose whole length is known then gets a Content-Length, another one chunks, and where the peer cannot read
+those, the end of the connection. The head and the first piece of the body leave in one call.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import gevent
+from zope.interface import implementer
+
+from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
+from geventnode.events import EventEmitter
+from geventnode.http.fields import Fields, HeadersArgument, added, check_field, checked_trailers, copied
+from geventnode.http.progress import State
+from geventnode.interfaces import IOutgoingMessage
+from geventnode.protocol import last_chunk
+from geventnode.stream.chunks import as_bytes
+from geventnode.stream.writable import Callback
+
+if TYPE_CHECKING:
+    from geventnode.net.socket import Socket
+
+__all__ = ['AUTOMATIC', 'JOIN_BELOW', 'OutgoingMessage']
+
+Self = TypeVar('Self', bound='OutgoingMessage')
+
+#: Fields that are added by themselves, unless they were removed.
+AUTOMATIC = frozenset({'date', 'connection', 'content-length', 'transfer-encoding'})
+
+#: A head and a body up to this many bytes together are joined; larger ones leave as two pieces of one call.
+JOIN_BELOW = 16384
+
+_OPEN, _FIXED, _BODY, _ENDED = State.OPEN, State.FIXED, State.BODY, State.ENDED
+
+
+@implementer(IOutgoingMessage)
+class OutgoingMessage(EventEmitter):
+    """See :class:`geventnode.interfaces.IOutgoingMessage`."""
+
+    events: ClassVar[frozenset[str]] = EventEmitter.events | {
+        'drain', 'finish', 'pipe', 'unpipe', 'error', 'close', 'timeout'}
+
+    send_date: bool = True
+    writable_finished: bool = False
+    writable_need_drain: bool = False
+    writable_corked: int = 0
+    destroyed: bool = False
+
+    #: How many bytes of body were handed in.
+    body_size: int = 0
+
+    _state: State = _OPEN
+    _removed: frozenset[str] = frozenset()
+    _trailers: list[tuple[str, str]] | None = None
+    #: Set by :meth:`_start`: whether the body is sent in chunks, how many bytes it must have (None: any number), and
+    #: whether there is one at all; what is written is dropped otherwise.
+    _chunked: bool = False
+    _length: int | None = None
+    _has_body: bool = True
+    _held: list[bytes] | None = None
+    _error: BaseException | None = None
+
+    #: What is written to: the socket, or what stands in for one that is not there yet. None: see :meth:`_attach`.
+    _out: Any = None
+
+    def __init__(self, socket: Socket) -> None:
+        self._fields: Fields = {}
+        self.socket: Any = socket
+        self._out = socket
+
+    # -- for subclasses -------------------------------------------------------------------------------------------
+
+    def _start(self, length: int | None) -> str:
+        """Decide the framing, and return the head; ``length`` is the number of body bytes when all of them are
+        known."""
+        raise HeadersSent('this message has no head')
+
+    def _attach(self) -> Any:
+        """Provide what is written to, for the first bytes. Never switches."""
+        raise ConnectionClosed('this message has no connection')
+
+    def _done(self) -> None:
+        """Called once, when everything was handed to the socket. May switch."""
+
+    def _unflushed(self) -> None:
+        """The message has ended, and some of it is still queued."""
+
+    def _flushed(self) -> None:
+        """What was queued then has gone to the kernel."""
+
+    def _fell_short(self, missing: int) -> None:
+        """The message ended with ``missing`` bytes less than it declared. Called in place of :meth:`_done`."""
+
+    def _give_up(self, error: BaseException | None) -> None:
+        """The message was destroyed before its end."""
+
+    def _set_exchange_timeout(self, seconds: float | None) -> None:
+        """Set the connection's inactivity timeout for this exchange."""
+
+    # -- headers --------------------------------------------------------------------------------------------------
+
+    def set_header(self: Self, name: str, value: Any) -> Self:
+        self._check_open('set')
+        lower, checked = check_field(name, value)
+        self._fields[lower] = name, checked
+        return self
+
+    def append_header(self: Self, name: str, value: Any) -> Self:
+        self._check_open('append')
+        lower, checked = check_field(name, value)
+        field = added(self._fields.get(lower), name, checked)
+        check_field(*field)
+        self._fields[lower] = field
+        return self
+
+    def get_header(self, name: str) -> Any:
+        present = self._fields.get(name.lower())
+        return None if present is None else copied(present[1])
+
+    def get_headers(self) -> dict[str, Any]:
+        return {lower: copied(value) for lower, (_, value) in self._fields.items()}
+
+    def get_header_names(self) -> list[str]:
+        return list(self._fields)
+
+    def has_header(self, name: str) -> bool:
+        return name.lower() in self._fields
+
+    def remove_header(self, name: str) -> None:
+        self._check_open('remove')
+        lower = name.lower()
+        self._fields.pop(lower, None)
+        if lower in AUTOMATIC:
+            self._removed |= {lower}
+
+    def _check_open(self, action: str) -> None:
+        if self._state is not _OPEN:
+            raise HeadersSent(f'cannot {action} headers: the head is fixed')
+
+    def add_trailers(self, headers: HeadersArgument) -> None:
+        self._trailers = checked_trailers(headers)
+
+    def flush_headers(self) -> None:
+        if self._state is _OPEN or self._state is _FIXED:
+            self._check_alive()
+            head = self._begin(None).encode('latin-1')
+            (self._out or self._attach()).put(head)
+
+    def _render(self, length: int | None) -> str:
+        """Return the head, with the framing decided anew."""
+        self._chunked = False
+        self._length = None
+        return self._start(length)
+
+    def _begin(self, length: int | None) -> str:
+        """Render the head and go on to the body."""
+        head = self._render(length)
+        self._state = _BODY
+        return head
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        data = chunk if type(chunk) is bytes else as_bytes(chunk, encoding)
+        if self._state is _ENDED:
+            raise WriteAfterEnd(f'write() after end() on this {type(self).__name__}')
+        self._check_alive()
+        if self.writable_corked:
+            return self._hold(bytes(data), callback)
+        out = self._out
+        if out is not None and out.writable_length >= out.writable_high_water_mark:
+            self._wait_for_room()
+        return self._send(data, callback)
+
+    def _send(self, data: bytes | memoryview, callback: Callback | None) -> bool:
+        """Send ``data`` in the framing of this message, after the head if that was not sent."""
+        size = len(data)
+        head = b''
+        if self._state is not _BODY:
+            if not size:
+                # the head is fixed, and goes with the first bytes (there is no empty chunk but the last)
+                self._state = _FIXED
+                return self._sent(True, callback)
+            head = self._begin(None).encode('latin-1')
+        out = self._out
+        if out is None:
+            out = self._attach()
+        self.body_size += size
+        if not self._has_body:
+            return self._sent(not head or out.put(head), callback)
+        if self._length is not None and self.body_size > self._length:
+            self.body_size -= size
+            if head:
+                self._state = _FIXED
+            raise ContentLengthMismatch(f'Content-Length is {self._length}, and this write would make the body '
+                                        f'{self.body_size + size} bytes')
+        if self._chunked and size:
+            head += b'%x\r\n' % size
+            if size < JOIN_BELOW:
+                flushed = out.put(b''.join((head, data, b'\r\n')))
+            else:
+                out.put_both(head, data)
+                flushed = out.put(b'\r\n')
+        elif not head:
+            flushed = out.put(data)
+        elif size < JOIN_BELOW:
+            flushed = out.put(head + data)
+        else:
+            flushed = out.put_both(head, data)
+        return self._sent(flushed, callback)
+
+    def _sent(self, flushed: bool, callback: Callback | None) -> bool:
+        if not flushed:
+            if not self.writable_need_drain:
+                self.writable_need_drain = True
+                self._out.when_flushed(self._drained)
+            if callback is not None:
+                self._out.when_flushed(callback)
+        elif callback is not None:
+            callback()
+        return flushed
+
+    def _drained(self) -> None:
+        if self._out.writable_length and not self._out.destroyed:
+            # more was queued behind it
+            self._out.when_flushed(self._drained)
+            return
+        self.writable_need_drain = False
+        if self._state is not _ENDED:
+            self.emit('drain')
+
+    def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
+        if type(data) is bytes:
+            body: bytes | memoryview = data
+        else:
+            body = b'' if data is None else as_bytes(data, encoding)
+        if self._state is _ENDED:
+            if body:
+                raise WriteAfterEnd(f'end() with data after end() on this {type(self).__name__}')
+            if callback is not None:
+                callback()
+            return self
+        out = self._out
+        if out is None:
+            out = self._attach()
+        if self.destroyed or out.destroyed:
+            self._check_alive()
+        if callback is not None:
+            self.once('finish', callback)
+        if self.writable_corked:
+            self.writable_corked = 0
+            if self._held is not None:
+                body = b''.join((*self._held, body))
+                self._held = None
+        if out.writable_length >= out.writable_high_water_mark:
+            self._wait_for_room()
+            out = self._out
+        if self._state is not _BODY:
+            flushed = self._send_whole(body)
+        else:
+            if body:
+                self._send(body, None)
+            flushed = self._send_end()
+        self._state = _ENDED
+        if self._length is not None and self.body_size < self._length and self._has_body:
+            self._fell_short(self._length - self.body_size)
+            return self
+        self._done()
+        if not flushed:
+            self._unflushed()
+            out.when_flushed(self._finished)
+        elif self._listeners is None:
+            self.writable_finished = True
+        else:
+            self._finished()
+        return self
+
+    def _send_whole(self, body: bytes | memoryview) -> bool:
+        """Send a message whose whole body is at hand."""
+        size = len(body)
+        head = self._begin(size).encode('latin-1')
+        if self._length is not None and size > self._length and self._has_body:
+            self._state = _FIXED
+            raise ContentLengthMismatch(f'Content-Length is {self._length}, and the body has {size} bytes')
+        self.body_size = size
+        out: Socket = self._out
+        if not size or not self._has_body:
+            if self._chunked:
+                return out.put(head + last_chunk(self._trailers or ()))
+            return out.put(head)
+        if self._chunked:
+            return out.put(b''.join((head, b'%x\r\n' % size, body, b'\r\n', last_chunk(self._trailers or ()))))
+        if size < JOIN_BELOW:
+            return out.put(head + body)
+        return out.put_both(head, body)
+
+    def _send_end(self) -> bool:
+        out: Socket = self._out
+        if self._chunked:
+            return out.put(last_chunk(self._trailers or ()))
+        return not out.writable_length
+
+    def _finished(self) -> None:
+        self._flushed()
+        self.writable_finished = True
+        self.emit('finish')
+
+    def cork(self) -> None:
+        self.writable_corked += 1
+
+    def uncork(self) -> None:
+        if self.writable_corked:
+            self.writable_corked -= 1
+            if not self.writable_corked and self._held:
+                held, self._held = self._held, None
+                self.write(b''.join(held))
+
+    def _hold(self, data: bytes, callback: Callback | None) -> bool:
+        if self._held is None:
+            self._held = []
+        self._held.append(data)
+        if callback is not None:
+            self.once('finish', callback)
+        if sum(map(len, self._held)) >= self.writable_high_water_mark:
+            # memory stays bounded whatever the caller wants
+            held, self._held = self._held, None
+            corked, self.writable_corked = self.writable_corked, 0
+            try:
+                return self.write(b''.join(held))
+            finally:
+                self.writable_corked = corked
+        return False
+
+    def _wait_for_room(self) -> None:
+        self._out.wait_for_room()
+        self._check_alive()
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def _check_alive(self) -> None:
+        if self.destroyed or self._out.destroyed:
+            error = ConnectionClosed('the connection of this message is gone')
+            error.__cause__ = self._error or self._out._error
+            raise error
+
+    @property
+    def headers_sent(self) -> bool:
+        return self._state is not _OPEN
+
+    @property
+    def head_on_wire(self) -> bool:
+        """Whether the head was handed to the socket: too late for another answer."""
+        return self._state is _BODY or self._state is _ENDED
+
+    @property
+    def finished(self) -> bool:
+        return self._state is _ENDED
+
+    @property
+    def writable_ended(self) -> bool:
+        return self._state is _ENDED
+
+    @property
+    def writable(self) -> bool:
+        return self._state is not _ENDED and not self.destroyed
+
+    @property
+    def writable_length(self) -> int:
+        queued: int = self._out.writable_length
+        return queued + (sum(map(len, self._held)) if self._held else 0)
+
+    @property
+    def writable_high_water_mark(self) -> int:
+        mark: int = self._out.writable_high_water_mark
+        return mark
+
+    @property
+    def connection(self) -> Any:
+        return self.socket
+
+    def set_timeout(self: Self, seconds: float | None, callback: Any = None) -> Self:
+        if callback is not None:
+            self.on('timeout', callback)
+        self._set_exchange_timeout(seconds)
+        return self
+
+    def destroy(self: Self, error: BaseException | None = None) -> Self:
+        if not self.destroyed:
+            self.destroyed = True
+            self._error = error
+            if error is not None and self.listener_count('error'):
+                gevent.spawn(self._emit_error, error)
+            self._give_up(error)
+        return self
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {"destroyed" if self.destroyed else self._state.value}>'

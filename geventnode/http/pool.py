@@ -1,0 +1,196 @@
+"""Who gets which connection: the decisions of an agent, without any I/O.
+
+Requests wait in one queue for each destination, first come, first served. :meth:`Pool.decide` looks at one destination
+and says what is to be done next; whoever asked does it, and asks again until there is nothing. No method ever switches.
+
+Under a limit on all connections together, a destination that has a connection goes on with it. One that has none, and
+would get none as long as the others are busy, stands in line for the next connection that any of them gives back.
+"""
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from math import inf
+from typing import Any, Generic, NamedTuple, TypeVar
+
+__all__ = ['Action', 'Bucket', 'Decision', 'Pool']
+
+Request = TypeVar('Request')
+Connection = TypeVar('Connection')
+
+
+class Action(enum.Enum):
+    """What is to be done."""
+
+    #: Send the request on the idle connection, which is in use from now on.
+    REUSE = 'reuse'
+    #: Make a connection for the request; it counts from now on, see :meth:`Pool.opened`.
+    OPEN = 'open'
+    #: Close the connection, which was idle and no longer counts.
+    CLOSE = 'close'
+
+
+class Decision(NamedTuple):
+    """What is to be done, with what."""
+
+    action: Action
+    bucket: Any
+    connection: Any
+    request: Any
+
+
+class Bucket(Generic[Request, Connection]):
+    """What there is for one destination."""
+
+    __slots__ = ('busy', 'idle', 'name', 'opening', 'wait_time', 'waited', 'waiting')
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Connections in use.
+        self.busy: dict[Connection, None] = {}
+        #: Requests for which a connection is decided upon and not made yet.
+        self.opening: dict[Request, None] = {}
+        #: Connections that nobody uses, the one used last at the end.
+        self.idle: deque[Connection] = deque()
+        #: Requests without a connection, in order; those that must not get one that was used before have True.
+        self.waiting: OrderedDict[Request, bool] = OrderedDict()
+        #: How many requests got a connection after having waited, and how many seconds that took them in all.
+        self.waited = 0
+        self.wait_time = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many connections there are."""
+        return len(self.busy) + len(self.opening) + len(self.idle)
+
+
+class Pool(Generic[Request, Connection]):
+    """The connections and queues of all destinations.
+
+    The attributes may be changed at any time: they are looked at for each decision.
+    """
+
+    def __init__(self) -> None:
+        self.max_sockets: float = inf
+        self.max_total_sockets: float = inf
+        self.max_free_sockets: int = 256
+        self.keep_alive = False
+        self.lifo = True
+        self.buckets: dict[str, Bucket[Request, Connection]] = {}
+        #: How many connections there are.
+        self.total = 0
+        #: Destinations that only the limit on all of them keeps waiting: without any connection, and with some.
+        self.starving: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
+        self.blocked: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
+
+    # -- what has happened --------------------------------------------------------------------------------------------
+
+    def bucket(self, name: str) -> Bucket[Request, Connection]:
+        """Return what there is for the destination ``name``."""
+        found = self.buckets.get(name)
+        if found is None:
+            found = self.buckets[name] = Bucket(name)
+        return found
+
+    def opened(self, bucket: Bucket[Request, Connection], connection: Connection, request: Request) -> None:
+        """The connection that was to be made for ``request`` is here, or on its way, in use."""
+        del bucket.opening[request]
+        bucket.busy[connection] = None
+
+    def not_opened(self, bucket: Bucket[Request, Connection], request: Request) -> None:
+        """There will be no connection for ``request``."""
+        del bucket.opening[request]
+        self.total -= 1
+        self._forget_empty(bucket)
+
+    def released(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
+        """``connection`` can serve another request."""
+        del bucket.busy[connection]
+        bucket.idle.append(connection)
+
+    def removed(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
+        """``connection`` is gone, or no longer the pool's."""
+        if connection in bucket.busy:
+            del bucket.busy[connection]
+        elif connection in bucket.idle:
+            bucket.idle.remove(connection)
+        else:
+            return
+        self.total -= 1
+        if not bucket.size and self.blocked.pop(bucket, self) is None:
+            self.starving[bucket] = None
+        self._forget_empty(bucket)
+
+    def left(self, bucket: Bucket[Request, Connection], request: Request) -> None:
+        """``request`` waits no more."""
+        if bucket.waiting.pop(request, None) is not None and not bucket.waiting:
+            self._unblock(bucket)
+            self._forget_empty(bucket)
+
+    def _unblock(self, bucket: Bucket[Request, Connection]) -> None:
+        self.starving.pop(bucket, None)
+        self.blocked.pop(bucket, None)
+
+    def _forget_empty(self, bucket: Bucket[Request, Connection]) -> None:
+        if not bucket.waiting and not bucket.size:
+            self.buckets.pop(bucket.name, None)
+
+    def concerned(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
+        """Return the destinations to decide for when something has changed for ``bucket``, in order."""
+        if not self.starving and not self.blocked:
+            return (bucket,)
+        return (*self.starving, bucket, *self.blocked)
+
+    def take(self, bucket: Bucket[Request, Connection]) -> Connection | None:
+        """Return an idle connection, in use from now on, for a request that need not wait: what :meth:`decide` would
+        say when it is asked for nothing else, at a fraction of the cost. None: let the request wait and decide."""
+        if bucket.waiting or not bucket.idle:
+            return None
+        connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
+        bucket.busy[connection] = None
+        return connection
+
+    def keeps(self, bucket: Bucket[Request, Connection]) -> bool:
+        """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
+        return (self.keep_alive and not bucket.waiting and not self.starving and not self.blocked
+                and len(bucket.idle) <= self.max_free_sockets)
+
+    # -- what is to be done -------------------------------------------------------------------------------------------
+
+    def decide(self, bucket: Bucket[Request, Connection]) -> Decision | None:
+        """Return what is to be done next for ``bucket``, as if it were done; None for nothing."""
+        if not bucket.waiting:
+            idle = bucket.idle
+            if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
+                return self._close(bucket)
+            return None
+        request, fresh = next(iter(bucket.waiting.items()))
+        if bucket.idle and not fresh:
+            del bucket.waiting[request]
+            if not bucket.waiting:
+                self._unblock(bucket)
+            connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
+            bucket.busy[connection] = None
+            return Decision(Action.REUSE, bucket, connection, request)
+        if bucket.size >= self.max_sockets:
+            # an idle one stands in the way of a request that needs a new one
+            return self._close(bucket) if bucket.idle else None
+        if self.total >= self.max_total_sockets:
+            victim = next((other for other in self.buckets.values() if other.idle), None)
+            if victim is not None:
+                return self._close(victim)
+            (self.blocked if bucket.size else self.starving)[bucket] = None
+            return None
+        del bucket.waiting[request]
+        self._unblock(bucket)
+        bucket.opening[request] = None
+        self.total += 1
+        return Decision(Action.OPEN, bucket, None, request)
+
+    def _close(self, bucket: Bucket[Request, Connection]) -> Decision:
+        """Let go of the connection that was idle longest."""
+        connection = bucket.idle.popleft()
+        self.total -= 1
+        self._forget_empty(bucket)
+        return Decision(Action.CLOSE, bucket, connection, None)

@@ -1,0 +1,372 @@
+"""Responding: a worker runs the request listener, and whoever ends the response decides what comes next.
+
+Several requests in one buffer are served by the same worker, but not for long: then the connection stands in line with
+the others that are ready.
+"""
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent import getcurrent
+
+from geventnode.errors import (
+    ClientDisconnected,
+    ConnectionClosed,
+    DisconnectReason,
+    IncompleteBody,
+    ParseError,
+    RequestTimeout,
+)
+from geventnode.http.answers import answer
+from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.lifecycle import State
+from geventnode.http.receiving import Receiver
+from geventnode.http.response import ServerResponse
+from geventnode.net.hubs import deadlines
+from geventnode.options import seconds as checked_seconds
+from geventnode.protocol import RequestHead
+
+if TYPE_CHECKING:
+    from geventnode.http.server import Server
+    from geventnode.net.socket import Socket
+
+__all__ = ['Responder', 'Work']
+
+log = logging.getLogger('geventnode.error')
+
+#: Requests of one connection, and seconds, that a worker serves before others get their turn.
+ROUNDS, ROUND_TIME = 8, 0.001
+
+#: What a worker is given: a request, or what came in the place of one.
+Work = RequestHead | ParseError | RequestTimeout
+
+_PARKED, _BUSY, _DISCARDING, _FLUSHING = State.PARKED, State.BUSY, State.DISCARDING, State.FLUSHING
+
+
+class Responder(Receiver):
+    """The responding part of a connection."""
+
+    __slots__ = ('_idle', '_ready', '_work', '_worker', 'partial', 'served', 'timeout', 'unflushed')
+
+    def __init__(self, server: Server, socket: Socket) -> None:
+        super().__init__(server, socket)
+        #: How many requests were taken.
+        self.served = 0
+        #: Whether a head has begun to arrive.
+        self.partial = False
+        #: The inactivity timeout of this exchange, where it has one of its own.
+        self.timeout: float | None = None
+        #: Responses that have ended, and are still queued in part.
+        self.unflushed: dict[ServerResponse, None] = {}
+        self._idle = server.idle_workers
+        self._work: Work | None = None
+        self._worker: Any = None
+        self._ready = False
+
+    # -- for the whole connection ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Serve what is buffered: this connection's turn has come. Never switches."""
+
+    @abstractmethod
+    def on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.hubs.HasDeadline`."""
+
+    @abstractmethod
+    def detach(self) -> bytes:
+        """Leave the socket to another protocol; return what was received of it. Never switches."""
+
+    # -- the next request -----------------------------------------------------------------------------------------
+
+    def _next_work(self) -> Work | None:
+        """Return the next head, or the error in its place; None when more input is needed."""
+        parser = self.parser
+        try:
+            # between messages, the next event is a head
+            head: Any = parser.next_event()
+        except ParseError as error:
+            return error
+        if head is None:
+            if not self.partial and parser.started:
+                self.partial = True
+                self.began = self.socket.active
+                self.expires = self.began + self.server.shortest_timeout
+            # what is there is not enough, however much it is
+            self._resume()
+            if self._counted or parser.buffered:
+                self._count(parser.buffered)
+            return None
+        if self.partial:
+            self.partial = False
+            self._count(0)
+        else:
+            self.began = self.socket.active
+        return head  # type: ignore[no-any-return]  # see above
+
+    # -- run by a worker ------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """See :class:`geventnode.http.workers.Job`."""
+        work = self._work
+        self._work = None
+        server = self.server
+        worker = getcurrent()
+        started = 0.0
+        rounds = 0
+        while work is not None:
+            # one request may have asked for what another has not
+            self._worker = worker if server.cancels else None
+            if isinstance(work, RequestHead):
+                self._serve(work)
+            else:
+                self._reject(work)
+            if not self._ready or self._idle is None:
+                break
+            # more is buffered, and nobody else has taken it yet
+            rounds += 1
+            if rounds == 1:
+                started = monotonic()
+            elif rounds >= ROUNDS or monotonic() - started > ROUND_TIME:
+                break
+            self._ready = False
+            server.ready.discard(self)
+            work = self._next_work()
+            if work is not None:
+                self.state = _BUSY
+                worker.gr_context = None
+            elif self._nothing_more():
+                self.close()
+        if self._worker is worker:
+            # another one may be at work on the next request already
+            self._worker = None
+
+    def _serve(self, head: RequestHead) -> None:
+        server = self.server
+        self.served += 1
+        request = server.request_class(head, self.socket, self)
+        response = server.response_class(request, self)
+        self.request = request
+        self.response = response
+        if not request.complete:
+            # what came with the head is held until somebody reads it
+            self._count(self.parser.buffered)
+        try:
+            if head.ordinary and not server.request_limit:
+                if not server.emit('request', request, response):
+                    server.unheard(response)
+            else:
+                server.special_request(self, head, request, response)
+            if self.request is request and response.finished:
+                # the listener stopped reading after it had answered
+                self.response_ended(response)
+        except Exception as error:
+            self.listener_failed(request, response, error)
+        except gevent.Timeout as error:
+            self.listener_failed(request, response, error)
+        except ClientDisconnected:
+            self.socket.destroy()
+        except BaseException:
+            # after its own end() the connection may be at work on the next request, which is none of its business
+            if self.request is request:
+                self._ready = False
+                self.socket.destroy()
+            raise
+
+    def _reject(self, error: ParseError | RequestTimeout) -> None:
+        """Answer what is no request."""
+        server = self.server
+        server.peer_log.info('%s: %s', self.socket.remote_address or 'a Unix socket', error)
+        if server.listener_count('clientError'):
+            try:
+                server.emit('clientError', error, self.socket)
+            except Exception:
+                log.exception("a 'clientError' listener failed")
+        elif not self.socket.destroyed:
+            try:
+                self.socket.put(answer(error.status))
+            except ConnectionClosed:
+                # nobody is left to hear it
+                return
+        self.close()
+
+    def listener_failed(self, request: IncomingMessage, response: ServerResponse, error: BaseException) -> None:
+        """A listener raised: 500 when nothing was sent, otherwise the client sees a message cut short."""
+        if self.request is not request or response.finished:
+            log.error('%s: a listener failed after its response had ended', described(request), exc_info=error)
+            if response.upgraded:
+                # nobody else knows what is spoken there now
+                self.socket.destroy()
+            return
+        gone = self.socket.destroyed or request.aborted
+        if isinstance(error, (ConnectionClosed, IncompleteBody)) and gone:
+            self.server.peer_log.info('%s: the client went away', described(request))
+        elif isinstance(error, (ParseError, IncompleteBody)) and error is self._failure:
+            self.server.peer_log.info('%s: %s', described(request), error)
+        else:
+            log.error('%s: the request listener failed', described(request), exc_info=error)
+        if self.socket.destroyed:
+            return
+        if response.head_on_wire:
+            self.socket.destroy()
+        else:
+            self.refuse(getattr(error, 'status', 500) if error is self._failure else 500)
+
+    def cancel(self, request: IncomingMessage) -> None:
+        """Run by the hub: throw into the greenlet that runs this very request's listener."""
+        worker = self._worker
+        if worker is not None and self.request is request and not worker.dead:
+            self._worker = None
+            worker.throw(ClientDisconnected())
+
+    def cancel_on_disconnect(self, response: ServerResponse) -> None:
+        """See :class:`geventnode.interfaces.IServerResponse`."""
+        if response.request.aborted or response.destroyed:
+            raise ClientDisconnected
+        if response is self.response:
+            self._worker = getcurrent()
+
+    def refuse(self, status_code: int) -> None:
+        """Answer the request in work in place of its listener, and close. Never switches."""
+        request, response = self.request, self.response
+        assert request is not None
+        assert response is not None
+        response.destroyed = True
+        try:
+            self.socket.put(answer(status_code, head_only=request.method == 'HEAD'))
+        except ConnectionClosed:
+            # nobody is left to hear it
+            return
+        response._cut_short(status_code)
+        self.request = self.response = None
+        self.close()
+
+    # -- the exchange: run by whoever ends it ---------------------------------------------------------------------
+
+    def may_go_on(self, response: ServerResponse) -> bool:
+        """Return whether another request may follow the one that ``response`` answers. Never switches."""
+        if response.awaits_continue or self._failure is not None:
+            return False
+        server = self.server
+        limit = server.request_limit
+        return not server.draining and not server.crowded and (not limit or self.served < limit)
+
+    def response_ended(self, response: ServerResponse) -> None:
+        """``end()`` was called, and everything handed to the socket. Never switches."""
+        if response is not self.response or (self.state is not _BUSY and self.state is not State.OVER):
+            # told twice: the rest of the body is being thrown away, or was too much and the connection closes
+            return
+        request = self.request
+        assert request is not None
+        if not response.should_keep_alive:
+            if request.complete or not request.being_read:
+                self._exchange_over()
+        elif request.complete:
+            self._exchange_over()
+        elif not request.being_read:
+            self.state = _DISCARDING
+            self.began = monotonic()
+            self._discarded = 0
+            self.expires = self.began
+            length = request._head.content_length
+            if length is not None and length > self.server.max_discard + self.parser.buffered:
+                self.close()
+            else:
+                self.discard()
+
+    def _exchange_over(self) -> None:
+        """The response has ended and the request is consumed: what next?"""
+        response = self.response
+        socket = self.socket
+        if response is not None and not response.should_keep_alive and not self._drops_next():
+            self.request = self.response = None
+            self.close()
+            return
+        if socket.writable_length >= socket.writable_high_water_mark:
+            self.state = _FLUSHING
+            return
+        self.request = self.response = None
+        self.timeout = None
+        if self.state is State.OVER:
+            return
+        self.state = _PARKED
+        self.began = socket.active
+        self.expires = self.began
+        if not (self.server.draining or self.server.crowded):
+            self.expires += self.server.shortest_timeout
+        buffered = self.parser.buffered
+        if buffered:
+            self._ready = True
+            self.server.ready.add(self)
+        elif self._eof:
+            self.close()
+            return
+        if self._counted:
+            self._count(buffered)
+        if self._paused and buffered < socket.readable_high_water_mark:
+            self._resume()
+
+    def _drops_next(self) -> bool:
+        """Whether a request is pipelined behind the last one that is allowed: it is told so."""
+        request = self.request
+        return (self.served == self.server.request_limit and self.parser.buffered > 0 and request is not None
+                and request.complete)
+
+    def _nothing_more(self) -> bool:
+        """Whether no further request can come: the peer has ended its side, or has had all its requests."""
+        return self._eof or 0 < self.server.request_limit <= self.served
+
+    def response_fell_short(self, response: ServerResponse, missing: int) -> None:
+        """A response ended with less than it declared: the client must not take the next one for its rest."""
+        log.error('%s: the response ended %d bytes short of its Content-Length', described(response.request), missing)
+        self.socket.destroy()
+
+    def response_destroyed(self, response: ServerResponse, error: BaseException | None) -> None:
+        """A response was given up."""
+        if response is self.response and not response.finished:
+            self.socket.destroy(error)
+
+    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        if message is self.request and self.state is not State.OVER:
+            self.socket.destroy(error)
+
+    def message_rests(self, message: IncomingMessage) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`: the response may have ended before."""
+        if message is self.request and self.response is not None and self.response.finished and self.state is _BUSY:
+            self.response_ended(self.response)
+
+    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        if message is self.request and self.response is not None:
+            self.listener_failed(message, self.response, error)
+
+    def set_exchange_timeout(self, seconds: float | None) -> None:
+        """See :class:`geventnode.http.incoming.BodySource`."""
+        self.timeout = 0.0 if seconds is None else checked_seconds('timeout', seconds)
+        if self.state is not State.OVER and seconds:
+            self.expires = min(self.expires, monotonic() + seconds)
+            deadlines(self.server.hub).watch(self)
+
+    def _disconnected(self) -> None:
+        """The peer has gone, or has ended its side, while a response was open."""
+        request, response = self.request, self.response
+        if request is None or response is None or request.aborted or response.finished:
+            return
+        request.aborted = True
+        if request._listeners is not None or response._listeners is not None:
+            gevent.spawn(_tell_disconnect, request, response)
+        if self._worker is not None:
+            self.server.hub.loop.run_callback(self.cancel, request)
+
+
+def _tell_disconnect(request: IncomingMessage, response: ServerResponse) -> None:
+    request.emit('aborted')
+    response.emit('close')
+    if request.listener_count('error'):
+        request._report(request._error or DisconnectReason('the client went away before the exchange was over'))
+    request.emit('close')

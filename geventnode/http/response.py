@@ -1,0 +1,315 @@
+"""The answer to a request: which head it gets, and with that how its body ends and whether the connection lives on."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from geventnode.errors import BodyNotAllowed, ContentLengthMismatch, HeadersSent, InvalidInput
+from geventnode.http.fields import HeadersArgument, check_field, check_transfer_encoding, merged
+from geventnode.http.incoming import described
+from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
+from geventnode.http.prepared import BODILESS, DECISIVE, PreparedHead, final_status_line, prepare, prepare_fields
+from geventnode.http.progress import State
+from geventnode.http.status import STATUS_CODES, date_line
+from geventnode.http.upload import Upload
+from geventnode.interfaces import IServerResponse
+from geventnode.protocol import connection_options, status_line
+
+if TYPE_CHECKING:
+    from geventnode.http.incoming import IncomingMessage
+    from geventnode.http.responding import Responder
+    from geventnode.http.server import Server
+    from geventnode.net.socket import Socket
+
+__all__ = ['ServerResponse']
+
+_OPEN, _FIXED, _BODY = State.OPEN, State.FIXED, State.BODY
+
+
+@implementer(IServerResponse)
+class ServerResponse(OutgoingMessage):
+    """See :class:`geventnode.interfaces.IServerResponse`."""
+
+    status_code: int = 200
+    status_message: str | None = None
+
+    #: The status line, once it is fixed, and what it was rendered with before.
+    _line: str | None = None
+    _prepared: PreparedHead | None = None
+
+    #: Whether 100 Continue was asked for and not sent.
+    awaits_continue: bool = False
+    patient: bool = False
+    #: Whether the connection was handed over in place of a response.
+    upgraded: bool = False
+
+    def __init__(self, request: IncomingMessage, exchange: Responder) -> None:
+        self._fields = {}
+        self.socket = self._out = request.socket
+        self.request = request
+        self._exchange = exchange
+        self.should_keep_alive = request._head.keep_alive
+
+    @property
+    def server(self) -> Server:
+        return self._exchange.server
+
+    # -- the head -------------------------------------------------------------------------------------------------
+
+    def write_head(self, status_code: int, reason_phrase: Any = None,
+                   headers: HeadersArgument | None = None) -> ServerResponse:
+        if self._state is not _OPEN:
+            raise HeadersSent('write_head() was called before, or the head was sent')
+        if headers is None and type(reason_phrase) is dict:
+            reason_phrase, headers = None, reason_phrase
+        if (type(headers) is dict and reason_phrase is None and self.status_message is None and not self._fields
+                and type(status_code) is int):
+            # the commonest case
+            prepared = prepare(status_code, headers)
+            if prepared is not None:
+                self._prepared = prepared
+                self._fields = prepared.fields
+                self._line = prepared.line
+                self.status_code = status_code
+                self._state = _FIXED
+                return self
+        if reason_phrase is not None and not isinstance(reason_phrase, str):
+            if headers is not None:
+                raise TypeError(f'a reason phrase must be str, not {type(reason_phrase).__name__}')
+            reason_phrase, headers = None, reason_phrase
+        if reason_phrase is None:
+            reason_phrase = self.status_message
+        line = final_status_line(status_code, reason_phrase)
+        if headers is not None:
+            fields = merged(self._fields, headers)
+            if 'transfer-encoding' in fields:
+                check_transfer_encoding(fields)
+            self._fields = fields
+        self.status_code = status_code
+        self.status_message = reason_phrase
+        self._line = line
+        self._state = _FIXED
+        return self
+
+    def write_prepared(self, head: PreparedHead) -> None:
+        """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set.
+        Never switches. Raises ``HeadersSent``."""
+        if self._state is not _OPEN:
+            raise HeadersSent('write_head() was called before, or the head was sent')
+        self._prepared = head
+        self._fields = head.fields
+        self._line = head.line
+        self.status_code = head.status_code
+        self.status_message = head.status_message
+        self._state = _FIXED
+
+    def _start(self, length: int | None) -> str:
+        fields = self._fields
+        status = self.status_code
+        request = self.request
+        lines = [self._line or final_status_line(status, self.status_message)]
+        if (length is not None and status not in BODILESS and request.method != 'HEAD' and not self._removed
+                and self._trailers is None and fields.keys().isdisjoint(DECISIVE)):
+            self._length = length
+            framing = f'Content-Length: {length}\r\n\r\n'
+        else:
+            framing = self._choose_framing(length) + '\r\n'
+        for name, value in fields.values():
+            if type(value) is str:
+                lines.append(f'{name}: {value}\r\n')
+            else:
+                lines += [f'{name}: {item}\r\n' for item in value]
+        if self.send_date and 'date' not in fields and 'date' not in self._removed:
+            lines.append(date_line())
+        lines.append(self._connection_line())
+        lines.append(framing)
+        return ''.join(lines)
+
+    def _send_whole(self, body: bytes | memoryview) -> bool:
+        size = len(body)
+        prepared = self._prepared
+        if prepared is None and self._line is None and self.status_message is None and type(self.status_code) is int:
+            prepared = prepare_fields(self.status_code, self._fields)
+        if (prepared is not None and size < JOIN_BELOW and self.should_keep_alive
+                and not self._removed and self._trailers is None and self.send_date and self.request.method != 'HEAD'
+                and self._exchange.may_go_on(self)):
+            # as below, for what comes most
+            self._length = self.body_size = size
+            self._state = _BODY
+            content: Any = body
+            flushed: bool = self._out.put(
+                b'%b%d\r\n\r\n%b' % (prepared.prefix(self._exchange.server.keep_alive_lines), size, content))
+            return flushed
+        return super()._send_whole(body)
+
+    def _choose_framing(self, length: int | None) -> str:
+        """Decide how the body ends, and return the field that says so, if it has to be added."""
+        fields = self._fields
+        status = self.status_code
+        old = self.request.http_version == '1.0'
+        self._has_body = has_body = status not in BODILESS and self.request.method != 'HEAD'
+        if status in BODILESS:
+            # RFC 9110, section 8.6: no Content-Length in 204; RFC 9112, section 6.1: no Transfer-Encoding either
+            for name in ('transfer-encoding',) if status == 304 else ('transfer-encoding', 'content-length'):
+                fields.pop(name, None)
+            return 'Content-Length: 0\r\n' if status == 205 else ''
+        if 'transfer-encoding' in fields:
+            check_transfer_encoding(fields)
+            if old:
+                # RFC 9112, section 6.1: a client of HTTP/1.0 does not know it
+                del fields['transfer-encoding']
+                self._end_by_closing()
+            else:
+                self._chunked = has_body
+            return ''
+        if 'content-length' in fields:
+            self._length = int(fields['content-length'][1])
+            return ''
+        if length is not None and 'content-length' not in self._removed and not self._wants_trailers():
+            if not has_body and not length:
+                # what GET would have got is not known
+                return ''
+            self._length = length
+            return f'Content-Length: {length}\r\n'
+        if old or 'transfer-encoding' in self._removed:
+            self._end_by_closing()
+            return ''
+        self._chunked = has_body
+        return 'Transfer-Encoding: chunked\r\n'
+
+    def _end_by_closing(self) -> None:
+        if self._has_body:
+            self.should_keep_alive = False
+            # a body that is cut short must not look complete (RFC 9112, section 8)
+            self.socket.reset_unless_ended()
+
+    def _wants_trailers(self) -> bool:
+        return bool(self._trailers) or 'trailer' in self._fields
+
+    def _connection_line(self) -> str:
+        """Decide whether the connection lives on, and return the field that says so."""
+        exchange = self._exchange
+        if self.should_keep_alive and not exchange.may_go_on(self):
+            self.should_keep_alive = False
+        given = self._fields.get('connection')
+        if given is None:
+            if 'connection' in self._removed:
+                return ''
+            return exchange.server.keep_alive_lines if self.should_keep_alive else 'Connection: close\r\n'
+        value = given[1]
+        if 'close' in connection_options(value if isinstance(value, list) else [value]):
+            self.should_keep_alive = False
+            return ''
+        return '' if self.should_keep_alive else 'Connection: close\r\n'
+
+    # -- informational responses ----------------------------------------------------------------------------------
+
+    def write_continue(self, callback: Callable[[], object] | None = None) -> None:
+        if self.awaits_continue:
+            self.awaits_continue = False
+            self._inform('HTTP/1.1 100 Continue\r\n\r\n')
+        if callback is not None:
+            callback()
+
+    def write_processing(self, callback: Callable[[], object] | None = None) -> None:
+        self._inform('HTTP/1.1 102 Processing\r\n\r\n')
+        if callback is not None:
+            callback()
+
+    def write_early_hints(self, hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
+        lines = ['HTTP/1.1 103 Early Hints\r\n']
+        for name, value in hints.items():
+            lower, checked = check_field(name, value)
+            if lower in ('content-length', 'transfer-encoding'):
+                raise BodyNotAllowed(f'an informational response has no body, and so no {name}')
+            lines += [f'{name}: {item}\r\n' for item in (checked if isinstance(checked, list) else [checked])]
+        if len(lines) > 1:
+            lines.append('\r\n')
+            self._inform(''.join(lines))
+        if callback is not None:
+            callback()
+
+    def _inform(self, head: str) -> None:
+        """Send an informational response: not after the final head, and not to HTTP/1.0 (RFC 9110, section 15.2)."""
+        if self._state in (_OPEN, _FIXED) and self.request.http_version != '1.0':
+            self._check_alive()
+            if self.socket.writable_length >= self.socket.writable_high_water_mark:
+                self._wait_for_room()
+            self.socket.put(head.encode('latin-1'))
+
+    # -- files, and other protocols -------------------------------------------------------------------------------
+
+    def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
+        source = Upload(file, size)
+        count = source.size
+        if count is not None and (self._state is _OPEN or self._state is _FIXED):
+            # the head leaves first: nothing can be joined with what the kernel sends by itself
+            self._check_alive()
+            self.socket.put(self._begin(count).encode('latin-1'))
+        if count and self._has_body and not self._chunked and self._state is _BODY and self.socket.can_send_files:
+            if self._length is not None and self.body_size + count > self._length:
+                raise ContentLengthMismatch(f'Content-Length is {self._length}, and the file would make the body '
+                                            f'{self.body_size + count} bytes')
+            sent = self.socket.send_file(file.fileno(), file.tell(), count)
+            self.body_size += sent
+            file.seek(sent, os.SEEK_CUR)
+            # what the kernel did not send by itself is read
+            source = Upload(file, count - sent)
+        if self._has_body:
+            for chunk in source:
+                self.write(chunk)
+        return self.end()
+
+    def upgrade(self, headers: HeadersArgument | None = None) -> tuple[Socket, bytes]:
+        request = self.request
+        self._check_open('set')
+        if not request._head.upgrade or not request.complete:
+            raise InvalidInput(f'{described(request)} does not ask for another protocol, or has a body')
+        fields = merged({'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])},
+                        headers or {})
+        self._check_alive()
+        lines = [status_line(101, STATUS_CODES[101])]
+        lines += [f'{name}: {item}\r\n' for name, value in fields.values()
+                  for item in (value if isinstance(value, list) else [value])]
+        self.socket.put(''.join([*lines, '\r\n']).encode('latin-1'))
+        self._state = State.ENDED
+        self.upgraded = True
+        return self.socket, self._exchange.detach()
+
+    # -- the exchange ---------------------------------------------------------------------------------------------
+
+    def cancel_on_disconnect(self) -> None:
+        self._exchange.cancel_on_disconnect(self)
+
+    def _done(self) -> None:
+        self._exchange.response_ended(self)
+
+    def _unflushed(self) -> None:
+        self._exchange.unflushed[self] = None
+
+    def _flushed(self) -> None:
+        self._exchange.unflushed.pop(self, None)
+
+    def _fell_short(self, missing: int) -> None:
+        self._exchange.response_fell_short(self, missing)
+
+    def _give_up(self, error: BaseException | None) -> None:
+        self._exchange.response_destroyed(self, error)
+
+    def _cut_short(self, status_code: int | None) -> None:
+        """Called by the connection: this response will not be finished. Never switches.
+
+        :param status_code: what the server answered in its place; None: the connection is gone.
+        """
+        self.destroyed = True
+
+    def _set_exchange_timeout(self, seconds: float | None) -> None:
+        self._exchange.set_exchange_timeout(seconds)
+
+    def __repr__(self) -> str:
+        state = 'destroyed' if self.destroyed else self._state.value
+        return f'<{type(self).__name__} {self.status_code} {state} to {self.request!r}>'
+

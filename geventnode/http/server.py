@@ -1,0 +1,287 @@
+"""The HTTP server: its settings, its events, and how it drains.
+
+The work is done by its connections; the server knows what they share: the limits, the idle workers, the line of those
+that have more to do, and how much input all of them hold.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, ClassVar
+
+import gevent
+from zope.interface import implementer
+
+from geventnode.errors import InvalidInput
+from geventnode.http.answers import answer
+from geventnode.http.budget import InputBudget
+from geventnode.http.connection import Connection
+from geventnode.http.connection_lines import ConnectionLines
+from geventnode.http.debugging import ToldConnection
+from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.ready import ReadyLine
+from geventnode.http.responding import Responder
+from geventnode.http.response import ServerResponse
+from geventnode.http.timeouts import DISCARD_TIME, LINGER_TIME
+from geventnode.http.workers import pool
+from geventnode.interfaces import IHTTPServer
+from geventnode.net.server import Server as NetServer
+from geventnode.net.socket import Socket
+from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds
+from geventnode.protocol import ForwardedPolicy, Limits, RequestHead, TrustedProxies, forwarded_fields, scheme_fields
+
+__all__ = ['RequestListener', 'Server', 'create_server']
+
+log = logging.getLogger('geventnode.error')
+
+#: One connection in so many is closed when there must be room for others.
+MADE_ROOM = 20
+
+RequestListener = Callable[[Any, Any], object]
+
+
+@implementer(IHTTPServer)
+class Server(NetServer):
+    """See :class:`geventnode.interfaces.IHTTPServer`.
+
+    :param listener: a listener for ``'request'``.
+    :param options: any of the settings below, ``max_connections``, and ``request_class`` and
+        ``response_class``, of which messages are made.
+    """
+
+    events: ClassVar[frozenset[str]] = NetServer.events | {
+        'request', 'checkContinue', 'checkExpectation', 'connect', 'upgrade', 'clientError', 'timeout', 'dropRequest'}
+
+    plain_options: ClassVar[tuple[str, ...]] = ('max_connections', 'request_class', 'response_class')
+
+    timeout = Option(seconds, 120.0, 'Seconds without traffic after which a connection is given up; 0: never.')
+    headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
+    request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
+    keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
+    max_header_size = Option(count, 16384, 'Bytes of a request line and its header section.')
+    max_headers_count = Option(count, 1000, 'Fields in a header section; 0: as many as fit.')
+    max_request_line = Option(bytes_or_none, None, 'Bytes of a request line; None: as many as a head may have.')
+    max_field_size = Option(bytes_or_none, None, 'Bytes of a header field; None: as many as a head may have.')
+    max_body_size = Option(bytes_or_none, None, 'Bytes of a request body; None: no limit.')
+    max_requests_per_socket = Option(count, 0, 'Requests on one connection; 0: no limit.')
+    max_discard = Option(count, 65536, 'Bytes of an unread body that are thrown away to keep a connection.')
+    max_buffered = Option(count, 268435456, 'Bytes of unread input that all connections hold together.')
+    cancel_on_disconnect = Option(flag, False, 'Throw ClientDisconnected into listeners whose client has gone.')
+    fresh_greenlets = Option(flag, False, 'Run every request in a new greenlet.')
+    debug_connections = Option(flag, False, 'Log what happens on each connection.')
+
+    forwarded_headers: Option[tuple[str, ...]] = Option(
+        forwarded_fields, (), 'Fields that every trusted proxy sets or removes.')
+    scheme_headers: Option[Mapping[str, str]] = Option(
+        scheme_fields, {}, 'Fields of trusted proxies, and the values by which they say https.')
+
+    request_class: type[IncomingMessage] = IncomingMessage
+    response_class: type[ServerResponse] = ServerResponse
+    connection_class: type[Connection] = Connection
+
+    def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
+        super().__init__(allow_half_open=True)
+        self.hub = self._hub
+        self.budget = InputBudget(self.max_buffered)
+        self.ready = ReadyLine(self._hub.loop)
+        self.connection_lines = ConnectionLines()
+        #: Whether the server is on its way to close, and since when (monotonic).
+        self.draining = False
+        self.draining_since = 0.0
+        #: How many requests the connections have made that are gone.
+        self.past_requests = 0
+        self._available = True
+        self.option_changed()
+        apply_options(self, options)
+        if listener is not None:
+            self.on('request', listener)
+
+    def option_changed(self) -> None:
+        """Work out what connections look at for every request. Never switches."""
+        super().option_changed()
+        self.limits = Limits(max_header_size=self.max_header_size, max_headers_count=self.max_headers_count,
+                             max_body_size=self.max_body_size, max_request_line=self.max_request_line,
+                             max_field_size=self.max_field_size)
+        self.budget.limit = self.max_buffered
+        #: What connections look at for every request, without the checks of an option.
+        self.request_limit = self.max_requests_per_socket
+        self.cancels = self.cancel_on_disconnect
+        #: No deadline can pass sooner than this after the beginning of what it belongs to.
+        self.shortest_timeout = min(filter(None, (
+            DISCARD_TIME, LINGER_TIME, self.timeout, self.headers_timeout, self.request_timeout,
+            self.keep_alive_timeout)))
+        self.keep_alive_lines = 'Connection: keep-alive\r\n'
+        if self.keep_alive_timeout:
+            self.keep_alive_lines += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
+        self.idle_workers = None if self.fresh_greenlets else pool(self._hub)
+        told = ToldConnection if self.debug_connections else Connection
+        if self.connection_class is not told:
+            # also those that are open: both classes keep the same
+            self.connection_class = told
+            for connection in self._connections():
+                connection.__class__ = told
+        self.forwarding = None if not (self.forwarded_headers or self.scheme_headers) else ForwardedPolicy(
+            TrustedProxies(self.trusted_proxies), self.forwarded_headers, self.scheme_headers)
+
+    @property
+    def available(self) -> bool:
+        return self._available and not self.draining
+
+    @available.setter
+    def available(self, available: bool) -> None:
+        self._available = available
+
+    def __call__(self, request: Any, response: Any) -> None:
+        if not self.emit('request', request, response):
+            self.unheard(response)
+
+    def set_timeout(self, seconds: float, callback: Callable[[Socket], object] | None = None) -> Server:
+        self.timeout = seconds
+        if callback is not None:
+            self.on('timeout', callback)
+        return self
+
+    # -- connections: run by the hub ------------------------------------------------------------------------------
+
+    def _header_limit(self) -> tuple[float, str]:
+        return self.headers_timeout, 'headers_timeout'
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        for name in ('forwarded_headers', 'scheme_headers'):
+            if getattr(self, name) and not self.trusted_proxies:
+                raise InvalidInput(f'{name} without trusted_proxies would be believed of nobody')
+
+    def _listen_on(self, listener: Any, what: Any) -> Any:
+        self.draining = False
+        return super()._listen_on(listener, what)
+
+    def _accepted(self, socket: Socket) -> None:
+        if self.listener_count('connection'):
+            # what arrives meanwhile waits in the socket
+            socket.pause_reading()
+            gevent.spawn(self._introduce, socket)
+        else:
+            self.connection_class(self, socket)
+
+    def _unproxied(self, socket: Socket, error: Exception) -> None:
+        super()._unproxied(socket, error)
+        if self.listener_count('clientError'):
+            gevent.spawn(self.emit, 'clientError', error, socket)
+
+    def _introduce(self, socket: Socket) -> None:
+        self._serve(socket)
+        # in the hub, where workers are switched to: one that is switched to from here would not come back
+        self._hub.loop.run_callback(self._begin, socket)
+
+    def _begin(self, socket: Socket) -> None:
+        if not socket.destroyed and not socket.taken:
+            self.connection_class(self, socket)
+            socket.resume_reading()
+
+    # -- requests: run by a worker --------------------------------------------------------------------------------
+
+    def unheard(self, response: ServerResponse) -> None:
+        """Answer a request that nobody listens for. May switch."""
+        response.write_head(501)
+        response.end()
+
+    def special_request(self, connection: Responder, head: RequestHead, request: IncomingMessage,
+                        response: ServerResponse) -> None:
+        """Handle a request that is more, or less, than a plain one. Switches when listeners do."""
+        if 0 < self.request_limit < connection.served:
+            self.emit('dropRequest', request, connection.socket)
+            response.should_keep_alive = False
+            response.write_head(503)
+            response.end()
+        elif head.method == 'CONNECT':
+            self._hand_over('connect', connection, request)
+        elif head.upgrade and request.complete and self.listener_count('upgrade'):
+            # one with content is an ordinary request: a server may ignore Upgrade (RFC 9110, section 7.8)
+            self._hand_over('upgrade', connection, request)
+        elif head.expect is None:
+            if not self.emit('request', request, response):
+                self.unheard(response)
+        elif head.expect != '100-continue':
+            if not self.emit('checkExpectation', request, response):
+                # whether the body follows is anybody's guess (RFC 9110, section 10.1.1)
+                response.should_keep_alive = False
+                response.write_head(417)
+                response.end()
+        else:
+            response.awaits_continue = not request.complete
+            if not (self.emit('checkContinue', request, response) or self.emit('request', request, response)):
+                self.unheard(response)
+
+    def _hand_over(self, event: str, connection: Responder, request: IncomingMessage) -> None:
+        socket = connection.socket
+        if not self.listener_count(event):
+            socket.destroy()
+            return
+        rest = connection.detach()
+        try:
+            self.emit(event, request, socket, rest)
+        except BaseException as error:
+            socket.destroy()
+            if not isinstance(error, Exception):
+                raise
+            log.error('%s: the %r listener failed', described(request), event, exc_info=error)
+
+    # -- closing --------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        super()._drain()
+        self.draining = True
+        self.draining_since = monotonic()
+        for connection in self._connections():
+            connection.expires = min(connection.expires, self.draining_since)
+
+    def _connections(self) -> list[Connection]:
+        return [socket.sink for socket in self._sockets if isinstance(socket.sink, Connection)]
+
+    def sinks(self) -> list[Any]:
+        """Return what takes the input of each connection: one of HTTP, something else, or None. Never switches."""
+        return [socket.sink for socket in self._sockets]
+
+    def statistics(self) -> dict[str, int]:
+        found: dict[str, int] = dict.fromkeys(('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
+        for socket in self._sockets:
+            found[socket.sink.activity if isinstance(socket.sink, Connection) else 'upgraded'] += 1
+        return {**found, 'connections': len(self._sockets), 'buffered': self.budget.used}
+
+    def close_idle_connections(self) -> None:
+        for connection in self._connections():
+            if connection.idle:
+                connection.close()
+
+    def _make_room(self) -> bool:
+        # they are looked for once for many: whoever fills a server up comes in crowds
+        idle = sorted((each for each in self._connections() if each.idle and each.served), key=_began)
+        before = len(self._sockets)
+        for connection in idle[:max(1, before // MADE_ROOM)]:
+            # not one that a request has come on which the loop has not told of
+            if not connection.socket.catch_up():
+                connection.socket.destroy()
+        return len(self._sockets) < before
+
+    def close_all_connections(self) -> None:
+        for socket in tuple(self._sockets):
+            socket.destroy()
+
+    def refuse(self, socket: Socket, status_code: int) -> None:
+        """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
+        then. Never switches. Raises ``ConnectionClosed``."""
+        socket.put(answer(status_code))
+
+
+def _began(connection: Connection) -> float:
+    return connection.began
+
+
+def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
+    """Return a :class:`Server`; ``listener`` hears of ``'request'``. Never switches.
+
+    Raises ``UnknownOption`` for an option that nobody knows, ``TypeError`` and ``InvalidInput`` for a bad value.
+    """
+    return Server(listener, **options)

@@ -1,0 +1,169 @@
+"""Surveys: what the connections of servers and agents do, looked at a few at a time.
+
+There may be tens of thousands of them, and the loop must not stand still while somebody counts. So a survey is a
+generator that gives its caller a chance to let others run after each connection; only names are listed at once, which
+takes a microsecond for dozens of them. What was looked at first is older than what came last: it is no snapshot.
+
+Tables are bounded. Of requests under way those that have taken longest are kept, of pools those with the longest
+queues.
+"""
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from time import monotonic
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from geventnode.http.agent import Agent, AgentBucket
+from geventnode.http.connection import Connection
+from geventnode.http.lifecycle import State
+from geventnode.http.server import Server
+
+__all__ = ['Exchange', 'Survey', 'Top', 'Usage']
+
+Item = TypeVar('Item')
+
+
+class Exchange(NamedTuple):
+    """A request under way."""
+
+    #: The socket that it came on, or goes over.
+    socket: Any
+    #: None where that is not known any more.
+    method: str | None
+    target: str | None
+    #: See :class:`Survey`.
+    state: str
+    #: When its head had come, or it got its connection (monotonic).
+    began: float
+    #: The agent's name; '' on a server.
+    agent: str = ''
+
+
+class Usage(NamedTuple):
+    """What an agent has for one destination."""
+
+    agent: str
+    destination: str
+    #: Connections that there may be.
+    limit: float
+    in_use: int
+    idle: int
+    queued: int
+    #: Seconds that the first of the queued has waited.
+    longest_wait: float
+    #: Requests that got a connection after having queued, and how many seconds in all.
+    waited: int
+    wait_time: float
+    #: How many of those in use do what.
+    held: Mapping[str, int]
+
+
+class Top(Generic[Item]):
+    """The ``most`` items with the greatest keys, and how many there were."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heap: list[tuple[Any, int, Item]] = []
+        self.seen = 0
+
+    def admits(self, key: Any) -> bool:
+        """Count an item; return whether it is to be added. Never switches."""
+        self.seen += 1
+        return len(self._heap) < self._most or (bool(self._heap) and key > self._heap[0][0])
+
+    def add(self, key: Any, item: Item) -> None:
+        """Keep ``item``, in the place of the least one when there are enough. Never switches."""
+        entry = key, self.seen, item
+        if len(self._heap) < self._most:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heapreplace(self._heap, entry)
+
+    @property
+    def items(self) -> list[Item]:
+        """What was kept, the greatest first."""
+        return [item for _, _, item in sorted(self._heap, reverse=True)]
+
+    @property
+    def left_out(self) -> int:
+        """How many were not kept."""
+        return self.seen - len(self._heap)
+
+
+class Survey:
+    """The findings of one survey, complete when the generators have ended.
+
+    A server's connections do what :meth:`geventnode.interfaces.IHTTPServer.statistics` says. One of an agent is
+    ``connecting``; it is ``waiting`` for a response, ``receiving`` what somebody reads, or its response is ``unread``:
+    nobody waits for more of it. It is ``sending`` when the response came before the request was sent, and
+    ``discarding`` what is left of a response that was given up.
+
+    :param most: rows of each table.
+    :param own: responses whose connections are left out everywhere: those of whoever asks.
+    """
+
+    def __init__(self, most: int, own: Collection[Any] = ()) -> None:
+        self._most = most
+        self._own = own
+        self.began = monotonic()
+        self.states: dict[str, int] = dict.fromkeys(
+            ('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
+        #: How many requests have come since the servers were made.
+        self.requests = 0
+        #: Bytes of unread input.
+        self.buffered = 0
+        self.received: Top[Exchange] = Top(most)
+        self.sent: Top[Exchange] = Top(most)
+        self.pools: Top[Usage] = Top(most)
+
+    def look_at_servers(self, servers: Iterable[Server]) -> Iterator[None]:
+        """Look at one connection after another. Never switches."""
+        for server in servers:
+            self.requests += server.past_requests
+            self.buffered += server.budget.used
+            for sink in server.sinks():
+                if isinstance(sink, Connection):
+                    self._look_at_received(sink)
+                else:
+                    self.states['upgraded'] += 1
+                yield
+
+    def _look_at_received(self, connection: Connection) -> None:
+        # those of one that has gone meanwhile were not among its server's past ones
+        self.requests += connection.served
+        request = connection.request
+        if connection.state is State.OVER or (request is not None and connection.response in self._own):
+            return
+        state = connection.activity
+        self.states[state] += 1
+        if request is not None and self.received.admits(-connection.began):
+            self.received.add(-connection.began, Exchange(
+                connection.socket, request.method, request.url, state, connection.began))
+
+    def look_at_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
+        """Look at one connection after another of agents that have these names. Never switches."""
+        for agent, name in agents.items():
+            for bucket in agent.buckets():
+                yield from self._look_at_bucket(agent, name, bucket)
+                yield
+
+    def _look_at_bucket(self, agent: Agent, name: str, bucket: AgentBucket) -> Iterator[None]:
+        held: Counter[str] = Counter()
+        for connection in tuple(bucket.busy):
+            state = connection.activity
+            held[state] += 1
+            method, target, began = connection.in_work
+            if self.sent.admits(-began):
+                self.sent.add(-began, Exchange(connection.socket, method, target, state, began, name))
+            yield
+        if bucket.opening:
+            held['connecting'] += len(bucket.opening)
+        queued = len(bucket.waiting)
+        in_use = len(bucket.busy) + len(bucket.opening)
+        key = queued, in_use
+        if self.pools.admits(key):
+            wait = monotonic() - next(iter(bucket.waiting)).queued_at if queued else 0.0
+            self.pools.add(key, Usage(name, bucket.name, agent.max_sockets, in_use, len(bucket.idle), queued, wait,
+                                      bucket.waited, bucket.wait_time, held))

@@ -1,0 +1,205 @@
+"""Where a request goes: what a URL says, and the destination that connections are shared by.
+
+Both are looked up in tables of those seen lately: programs ask the same servers again and again.
+"""
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+from geventnode.errors import InvalidInput
+from geventnode.net.address import port_number
+from geventnode.protocol import is_host
+
+if TYPE_CHECKING:
+    from geventnode.tls.client import Peer
+
+__all__ = [
+    'DEFAULT_PORT', 'Destination', 'Target', 'checked_port', 'destination', 'destination_of', 'host_name', 'parse_url',
+]
+
+DEFAULT_PORT = 80
+
+#: An IPv6 literal, with a zone maybe (RFC 6874), and what may follow it.
+_LITERAL = re.compile(r'\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%25[^\]]+)?\](?::|$)')
+
+#: What may stand in a path or a query, RFC 3986, sections 3.3 and 3.4; the rest is escaped, ``%`` is left alone.
+PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
+
+
+class Destination:
+    """Where connections lead. Shared between requests: never changed."""
+
+    __slots__ = ('family', 'host', 'host_field', 'host_pair', 'local_address', 'name', 'peer', 'port', 'socket_path')
+
+    def __init__(self, host: str, port: int, local_address: str | None, family: int, socket_path: str | None,
+                 default_port: int, peer: Peer | None, via: str | None = None) -> None:
+        self.host: str = host
+        self.port = port
+        self.local_address = local_address
+        self.family = family
+        self.socket_path = socket_path
+        #: On what terms TLS is spoken; None for plain HTTP.
+        self.peer = peer
+        #: The name in an agent's tables.
+        self.name = _name(host, port, local_address, family, socket_path, peer)
+        if via is not None:
+            self.name += f':{via}'
+        #: What the Host field says.
+        self.host_field = _host_field(host, port, default_port)
+        #: The field itself, as requests keep it.
+        self.host_pair = 'Host', self.host_field
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``create_connection`` is handed."""
+        options = {'host': self.host, 'port': self.port, 'local_address': self.local_address, 'family': self.family,
+                   'socket_path': self.socket_path}
+        if self.peer is not None:
+            options |= {'peer': self.peer, 'name': self.name}
+        return options
+
+    def __str__(self) -> str:
+        return self.host_field if self.socket_path is None else self.socket_path
+
+
+class Target:
+    """What a URL says. Shared between requests: never changed."""
+
+    __slots__ = ('auth', 'destination', 'host', 'path', 'port')
+
+    def __init__(self, host: str, port: int | None, path: str, auth: str | None, default_port: int) -> None:
+        self.host = host
+        self.port = port
+        self.path = path
+        self.auth = auth
+        #: Where that is, unless options say otherwise.
+        self.destination = destination(host, port or default_port, default_port=default_port)
+
+
+def _name(host: str, port: int, local_address: str | None, family: int, socket_path: str | None,
+          peer: Peer | None) -> str:
+    name = f'{host}:{port}'
+    if local_address is not None:
+        name += f':{local_address}'
+    if family:
+        name += f':{4 if family == socket.AF_INET else 6 if family == socket.AF_INET6 else family}'
+    if socket_path is not None:
+        name += f':{socket_path}'
+    if peer is not None and (terms := peer.digest(host)):
+        name += f':{terms}'
+    return name
+
+
+def _host_field(host: str, port: int, default_port: int) -> str:
+    """Return what Host says: IPv6 literals in brackets and without a zone, the port unless it is the default."""
+    shown = f'[{host.partition("%")[0]}]' if ':' in host else host
+    if port != default_port:
+        shown += f':{port}'
+    if not host or not is_host(shown):
+        raise InvalidInput(f'host is no host name or address: {host!r}', 'ERR_INVALID_ARG_VALUE')
+    return shown
+
+
+def host_name(host: Any) -> str:
+    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 3490). Never switches. Raises
+    ``TypeError`` and ``InvalidInput``."""
+    if not isinstance(host, str):
+        raise TypeError(f'host must be str, not {type(host).__name__}')
+    name: str = host[1:-1] if host.startswith('[') and host.endswith(']') else host
+    if name.isascii():
+        return name
+    try:
+        return name.encode('idna').decode('ascii')
+    except UnicodeError as error:
+        raise InvalidInput(f'host is no internationalised host name: {host!r} ({error})') from error
+
+
+@lru_cache(maxsize=1024)
+def destination(host: str, port: int, local_address: str | None = None, family: int = 0,
+                socket_path: str | None = None, default_port: int = DEFAULT_PORT,
+                peer: Peer | None = None, via: str | None = None) -> Destination:
+    """Return where a request goes. Never switches. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
+
+    :param via: through what connections lead there, which are not to be shared with those that lead there directly.
+    """
+    for name, value in (('local_address', local_address), ('socket_path', socket_path)):
+        if value is not None and (not isinstance(value, str) or not value or '\0' in value):
+            raise InvalidInput(f'{name} must be a non-empty str, not {value!r}')
+    if isinstance(family, bool) or not isinstance(family, int):
+        raise TypeError(f'family must be 0, 4, 6 or one of socket.AF_*, not {type(family).__name__}')
+    family = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}.get(family, family)
+    if family not in (0, socket.AF_INET, socket.AF_INET6):
+        raise InvalidInput(f'family must be 0, 4, 6 or one of socket.AF_*, not {family!r}')
+    return Destination(host_name(host), checked_port(port), local_address, int(family), socket_path, default_port,
+                       peer, via)
+
+
+def checked_port(port: Any) -> int:
+    """Return ``port``, an int or a decimal str, from 1 to 65535. Never switches. Raises ``TypeError`` and
+    ``InvalidInput``."""
+    try:
+        number = port_number(port)
+    except ValueError as error:
+        raise InvalidInput(f'port must be from 1 to 65535, not {port!r}') from error
+    if not number:
+        raise InvalidInput('port must be from 1 to 65535, not 0')
+    return number
+
+
+def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT,
+                   peer: Peer | None = None) -> Destination:
+    """Return the destination that a mapping of request options names. Never switches. Raises as :func:`destination`
+    does."""
+    default_port = options.get('default_port') or usual_port
+    port = options.get('port')
+    parts = (options.get('hostname') or options.get('host') or 'localhost', default_port if port is None else port,
+             options.get('local_address'), options.get('family') or 0, options.get('socket_path'), default_port, peer)
+    try:
+        return destination(*parts)
+    except TypeError:
+        # not hashable: the same call without the table names what is wrong
+        return destination.__wrapped__(*parts)
+
+
+@lru_cache(maxsize=1024)
+def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> Target:
+    """Return what ``url`` says, of which the fragment is never sent (RFC 9110, section 4.2). Never switches.
+
+    Characters outside ASCII are escaped in the path and the query, as browsers do.
+
+    Raises ``InvalidInput`` for another scheme than ``scheme``, for blanks and control characters, and for what is no
+    host or port.
+    """
+    # Such characters are dropped by urlsplit() without a word.
+    if any(character <= ' ' or character == '\x7f' for character in url):
+        raise InvalidInput(f'URL has blanks or control characters: {url!r}', 'ERR_INVALID_URL')
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidInput(f'URL is malformed: {url!r} ({error})', 'ERR_INVALID_URL') from error
+    if parts.scheme != scheme:
+        raise InvalidInput(f'protocol {parts.scheme + ":"!r} is not supported, expected {scheme + ":"!r}: {url!r}',
+                           'ERR_INVALID_PROTOCOL')
+    host = parts.netloc.rpartition('@')[2]
+    if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
+        raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
+    # urlsplit() lower-cases the name, but a zone is not to be changed.
+    name = host[1:host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
+    if not host.startswith('['):
+        name = unquote(name)
+    auth = None
+    if '@' in parts.netloc:
+        auth = unquote(parts.netloc.rpartition('@')[0])
+    path = quote(parts.path or '/', safe=PATH_CHARACTERS)
+    if parts.query:
+        path += '?' + quote(parts.query, safe=PATH_CHARACTERS)
+    if port == 0:
+        raise InvalidInput(f'URL has port 0: {url!r}', 'ERR_INVALID_URL')
+    return Target(host_name(name), port, path, auth, default_port)

@@ -1,0 +1,160 @@
+"""Which deadline of a connection comes next, and what happens then.
+
+Connections keep one float, a time before which none can have passed; only when that has come are the settings looked
+at.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from geventnode.errors import RequestTimeout
+from geventnode.net.hubs import NEVER
+from geventnode.net.server import DRAIN_TIME
+
+if TYPE_CHECKING:
+    from geventnode.http.connection import Connection
+
+__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'due']
+
+#: Seconds in which the rest of an unread body must have come.
+DISCARD_TIME = 5.0
+
+#: Seconds that a peer gets to read the last response after our FIN.
+LINGER_TIME = 5.0
+
+#: Seconds between two looks at a connection whose listener may take its time.
+PATIENCE = 0.25
+
+Deadline = tuple[float, Callable[['Connection'], object]]
+
+
+def due(connection: Connection) -> Deadline:
+    """Return when the next deadline of ``connection`` is, and what to do then. Never switches."""
+    return _DEADLINES[connection.state.value](connection)
+
+
+def _parked(connection: Connection) -> Deadline:
+    server = connection.server
+    if connection.partial or not connection.served:
+        limit: Deadline = connection.began + (server.headers_timeout or NEVER), _late_head
+    else:
+        limit = connection.began + (server.keep_alive_timeout or NEVER), _close_idle
+    if server.draining and not connection.partial:
+        limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
+    if server.crowded and connection.served and not connection.partial:
+        # somebody waits for its place
+        limit = connection.began, _leave
+    if connection.partial:
+        limit = min(limit, (connection.began + (server.request_timeout or NEVER), _late_request), key=_time)
+    if connection.partial or not connection.served:
+        limit = min(limit, _inactive(connection), key=_time)
+    return limit
+
+
+def _busy(connection: Connection) -> Deadline:
+    limit = _inactive(connection)
+    request, response = connection.request, connection.response
+    if request is not None and response is not None and response.finished and not request.being_read:
+        # it was being read when the response ended, and no longer is
+        return connection.socket.active + DISCARD_TIME, _close
+    if response is not None and response.patient and not connection.client_is_awaited:
+        # it is the listener who takes this long: look again soon
+        return monotonic() + PATIENCE, _look_again
+    if request is not None and not request.complete:
+        timeout = connection.server.request_timeout
+        limit = min(limit, (connection.began + (timeout or NEVER), _late_request), key=_time)
+    return limit
+
+
+def _inactive(connection: Connection) -> Deadline:
+    timeout = connection.server.timeout if connection.timeout is None else connection.timeout
+    return connection.socket.active + (timeout or NEVER), _timed_out
+
+
+def _discarding(connection: Connection) -> Deadline:
+    return connection.began + DISCARD_TIME, _close
+
+
+def _lingering(connection: Connection) -> Deadline:
+    if connection.socket.writable_length:
+        return _inactive(connection)
+    return connection.began + LINGER_TIME, _destroy
+
+
+def _over(connection: Connection) -> Deadline:
+    return NEVER, _close
+
+
+_DEADLINES: dict[str, Callable[[Connection], Deadline]] = {
+    'parked': _parked, 'busy': _busy, 'discarding': _discarding, 'flushing': _inactive, 'lingering': _lingering,
+    'over': _over,
+}
+
+
+def _time(deadline: Deadline) -> float:
+    return deadline[0]
+
+
+def _look_again(connection: Connection) -> None:
+    """Nothing is due."""
+
+
+def _late_head(connection: Connection) -> None:
+    limit = connection.server.headers_timeout
+    connection.fail(RequestTimeout(f'no complete head within headers_timeout ({limit} seconds)'))
+
+
+def _late_request(connection: Connection) -> None:
+    limit = connection.server.request_timeout
+    connection.fail(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
+
+
+def _close(connection: Connection) -> None:
+    connection.close()
+
+
+def _close_idle(connection: Connection) -> bool:
+    """Close a connection that waits for a request, and return True, unless a request has come that the loop has not
+    told of: its client could not know that it would be lost."""
+    if connection.socket.catch_up():
+        connection.expires = connection.began
+        return False
+    connection.close()
+    return True
+
+
+def _leave(connection: Connection) -> None:
+    """As above, when the place is needed or the server closes: nobody has anything to read in peace."""
+    if _close_idle(connection) and not connection.socket.writable_length:
+        connection.socket.destroy()
+
+
+def _destroy(connection: Connection) -> None:
+    connection.socket.destroy()
+
+
+def _timed_out(connection: Connection) -> None:
+    """No traffic for too long: whoever listens handles it, else the socket is destroyed."""
+    connection.socket.touch()
+    gevent.spawn(_tell_timeout, connection)
+
+
+def _tell_timeout(connection: Connection) -> None:
+    server, socket = connection.server, connection.socket
+    if socket.destroyed:
+        # a listener was told already, when the loop stood still for another whole timeout
+        return
+    request, response = connection.request, connection.response
+    handled = False
+    if request is not None and not request.complete:
+        handled = request.emit('timeout', socket)
+    if response is not None:
+        handled = response.emit('timeout', socket) or handled
+    handled = server.emit('timeout', socket) or handled
+    if not handled:
+        limit = server.timeout if connection.timeout is None else connection.timeout
+        socket.destroy(RequestTimeout(f'no traffic within timeout ({limit} seconds)'))

@@ -1,0 +1,73 @@
+"""Bodies that come from somewhere: files and iterables, as chunks and, where it is known, a length."""
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from geventnode.errors import ContentLengthMismatch
+
+__all__ = ['Upload', 'is_upload']
+
+#: Bytes read from a file at once.
+READ_SIZE = 65536
+
+
+def is_upload(data: Any) -> bool:
+    """Return whether ``data`` is a file or an iterable of chunks, not a chunk itself. Never switches."""
+    return not isinstance(data, (bytes, str, bytearray, memoryview)) and (
+        hasattr(data, 'read') or isinstance(data, Iterable))
+
+
+class Upload:
+    """A body to be sent.
+
+    :param source: an object with ``read(size)``, or an iterable of bytes-like objects or text.
+    :param limit: bytes of a file that are sent at most.
+    """
+
+    def __init__(self, source: Any, limit: int | None = None) -> None:
+        self._source = source
+        self._limit = limit
+        #: How many bytes there will be; None: not known.
+        self.size = _size(source) if hasattr(source, 'read') else None
+        if self.size is not None and limit is not None:
+            self.size = min(self.size, limit)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the chunks. May switch as the source does.
+
+        Raises ``ContentLengthMismatch`` when a file ends before its size, and what the source raises.
+        """
+        if not hasattr(self._source, 'read'):
+            yield from self._source
+            return
+        missing = self._limit if self.size is None else self.size
+        while missing is None or missing > 0:
+            chunk = self._source.read(READ_SIZE if missing is None else min(READ_SIZE, missing))
+            if not chunk:
+                if missing and self.size is not None:
+                    raise ContentLengthMismatch(f'the file to be sent has ended {missing} bytes before its size')
+                return
+            if missing is not None:
+                missing -= len(chunk)
+            yield chunk
+
+
+def _size(file: Any) -> int | None:
+    """Return how many bytes are left in a regular file that was opened in binary mode, None for anything else."""
+    # what temporary files and Django's files are wrapped around
+    plain = getattr(file, 'file', file)
+    if not isinstance(getattr(plain, 'raw', plain), io.FileIO):
+        # not what it seems: the descriptor of a compressed file, for one, gives what is compressed
+        return None
+    try:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return max(status.st_size - int(file.tell()), 0)
+    except (OSError, ValueError):
+        # closed, or not one that has positions
+        return None

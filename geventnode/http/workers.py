@@ -1,0 +1,74 @@
+"""The greenlets that run request listeners, kept for the next request.
+
+They are entered by ``switch`` from the hub, last in, first out. A worker serves one request at a time and then waits in
+its hub's pool; nothing of one request is seen by the next: the context is reset. What was thrown at a worker, idle or
+not, ends it. Greenlet-local values live as long as the worker does, as they do in a thread pool.
+"""
+from __future__ import annotations
+
+import weakref
+from typing import Any, Protocol
+
+from gevent import Greenlet
+
+__all__ = ['MAX_IDLE', 'Job', 'Worker', 'drain', 'pool']
+
+#: Idle workers that are kept on a hub.
+MAX_IDLE = 256
+
+
+class Job(Protocol):
+    """What a worker does."""
+
+    def work(self) -> None:
+        """Do it. May switch. What is raised ends the worker."""
+
+
+class Worker(Greenlet):
+    """One greenlet of a pool; without one (None) it ends after its first job."""
+
+    def __init__(self, hub: Any, idle: list[Worker] | None) -> None:
+        Greenlet.__init__(self)
+        self._hub = hub
+        self._idle = idle
+        #: The first job.
+        self.job: Job | None = None
+
+    def _run(self) -> None:
+        idle = self._idle
+        switch = self._hub.switch
+        job = self.job
+        self.job = None
+        while True:
+            if job is not None:
+                job.work()
+                job = None
+                self.gr_context = None
+                if idle is None or len(idle) >= MAX_IDLE:
+                    return
+                idle.append(self)
+            try:
+                job = switch()
+            except BaseException:
+                # thrown at an idle worker: killed, or a timeout that a request left behind
+                if idle is not None and self in idle:
+                    idle.remove(self)
+                raise
+
+
+_pools: weakref.WeakKeyDictionary[Any, list[Worker]] = weakref.WeakKeyDictionary()
+
+
+def pool(hub: Any) -> list[Worker]:
+    """Return the idle workers of ``hub``. Never switches."""
+    found = _pools.get(hub)
+    if found is None:
+        found = _pools[hub] = []
+    return found
+
+
+def drain(hub: Any) -> None:
+    """End the idle workers of ``hub``. May switch: returns when they have ended."""
+    idle = pool(hub)
+    while idle:
+        idle.pop().kill()

@@ -1,0 +1,59 @@
+"""Who may look: by default, whoever is at the machine itself, and did come directly.
+
+An address alone does not show that. A proxy on the same machine has a loopback address whoever it speaks for, and a
+page from elsewhere whose name was made to resolve to 127.0.0.1 (DNS rebinding) has the user's browser ask in its place.
+So a request that names a proxy is refused, and so is one for a host that is not this machine's.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from geventnode.http import IncomingMessage
+from geventnode.protocol import TrustedProxies
+
+__all__ = ['LOOPBACK', 'Admission', 'is_foreign']
+
+#: The addresses of the machine itself.
+LOOPBACK = '127.0.0.0/8', '::1'
+
+#: Fields that proxies add.
+_PROXIED = 'forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip'
+
+
+class Admission:
+    """Decides about requests.
+
+    :param clients: IP addresses and networks, and ``'unix'``, which are believed without a further question; None: as
+        above.
+
+    Raises ``TypeError`` and ``InvalidInput`` for what is none of these.
+    """
+
+    def __init__(self, clients: Iterable[Any] | None) -> None:
+        self._cautious = clients is None
+        self._clients = TrustedProxies(LOOPBACK if clients is None else clients, 'clients')
+
+    def refusal(self, request: IncomingMessage) -> str | None:
+        """Return why ``request`` is not answered; None: it is. Never switches."""
+        address = request.remote_address
+        if not self._clients.trusts(address):
+            return f'The monitor is not shown to {address or "clients on Unix sockets"}'
+        if self._cautious:
+            for name in _PROXIED:
+                if name in request.headers:
+                    return f'The monitor is not shown through proxies ({name})'
+            if not self._is_local(request.host):
+                return f'The monitor is shown as localhost, not as {request.host!r}'
+        return None
+
+    def _is_local(self, host: str | None) -> bool:
+        if host is None:
+            return True
+        name = host.partition(']')[0][1:] if host.startswith('[') else host.partition(':')[0]
+        return name.lower() == 'localhost' or self._clients.trusts(name)
+
+
+def is_foreign(request: IncomingMessage) -> bool:
+    """Return whether a page of another site asks. Never switches. Source: W3C Fetch Metadata Request Headers."""
+    return request.headers.get('sec-fetch-site', 'none') not in ('none', 'same-origin')

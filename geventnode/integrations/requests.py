@@ -1,0 +1,83 @@
+"""``requests`` on this package's client: a transport adapter that has its connections from agents.
+
+``requests`` does what it always does: its own ``HTTPAdapter`` checks timeouts and certificates, chooses the proxy, asks
+for a pool of urllib3's and calls ``urlopen`` on it. Here it is handed what takes the place of such a pool and answers
+in urllib3's terms, which ``requests`` makes into its own.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from requests.adapters import DEFAULT_RETRIES, HTTPAdapter
+from requests.exceptions import InvalidSchema
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util import Retry, parse_url
+
+from geventnode import http, https
+from geventnode.errors import InvalidInput
+from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Destinations, Proxy
+from geventnode.options import seconds
+
+__all__ = ['AgentAdapter']
+
+#: Connections to one destination at once. ``requests`` itself has no limit: this one is for programs that run away.
+DEFAULT_MAX_SOCKETS = 100
+
+
+class AgentAdapter(HTTPAdapter):
+    """A transport adapter for ``requests`` whose connections come from this package's agents: shared by all greenlets,
+    bounded, handed out first come, first served. ``session.mount('https://', AgentAdapter())``, and the same for
+    ``'http://'``.
+
+    :param agent: the agent of ``http:`` URLs; one of the adapter's own, unless given.
+    :param https_agent: that of ``https:`` URLs, with settings of TLS for requests that say nothing (``verify=True``).
+    :param max_retries: a number of attempts more for connections that cannot be made, or urllib3's ``Retry``. 0. Beside
+        it, a request that may be sent again is, once, when the server had closed the used connection.
+    :param queue_timeout: seconds to wait for a connection while all are in use, then ``ConnectTimeout``. None.
+    :param options: those of :class:`geventnode.http.Agent` for the agents of the adapter's own: ``max_sockets`` (100),
+        ``keep_alive`` (True) and the others.
+
+    Agents of its own are made for each thread that uses the adapter. Raises ``InvalidInput``, ``TypeError``,
+    ``UnknownOption``.
+    """
+
+    __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_queue_timeout', '_options']  # noqa: RUF012 - as in HTTPAdapter
+
+    poolmanager: Any
+
+    def __init__(self, agent: http.Agent | None = None, *, https_agent: https.Agent | None = None,
+                 max_retries: int | Retry = DEFAULT_RETRIES, queue_timeout: float | None = None,
+                 **options: Any) -> None:
+        for given, kind in ((agent, http.Agent), (https_agent, https.Agent)):
+            if given is not None and given.protocol != kind.protocol:
+                raise InvalidInput(f'agent is one for {given.protocol!r}, expected one for {kind.protocol!r}',
+                                   'ERR_INVALID_PROTOCOL')
+        if agent is not None and https_agent is not None and options:
+            raise InvalidInput(f'{", ".join(sorted(options))}: both agents were given, and have options of their own')
+        self._queue_timeout = None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None
+        self._options = {'max_sockets': DEFAULT_MAX_SOCKETS, 'keep_alive': True, **options}
+        self._given = agent, https_agent
+        super().__init__(max_retries=max_retries)
+        # so that what is wrong with the options is raised here
+        self.poolmanager.agents.get(False)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Never switches."""
+        self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
+        # a pickled adapter comes back with agents of its own
+        agent, https_agent = self.__dict__.pop('_given', (None, None))
+        agents = Agents(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
+        self.poolmanager = Destinations(agents, self._queue_timeout)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for other proxies than HTTP's."""
+        manager = self.proxy_manager.get(proxy)
+        if manager is None:
+            url = parse_url(proxy)
+            if url.scheme not in DEFAULT_PORTS:
+                raise InvalidSchema(f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
+                                    'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
+            manager = self.proxy_manager[proxy] = Destinations(
+                self.poolmanager.agents, self._queue_timeout,
+                Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy)))
+        return manager

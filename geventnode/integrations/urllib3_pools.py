@@ -1,0 +1,348 @@
+"""What takes the place of urllib3's pools: destinations, which make requests of this package's client.
+
+A :class:`Destination` does for one URL's host what ``HTTPConnectionPool.urlopen`` does: one request, or several as a
+``Retry`` has it, and a response in urllib3's own class. Connections, queues and limits are the agents'.
+"""
+from __future__ import annotations
+
+import hashlib
+import warnings
+import weakref
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, cast
+
+import gevent
+from gevent import get_hub
+from urllib3.exceptions import (
+    HTTPError,
+    InsecureRequestWarning,
+    LocationValueError,
+    MaxRetryError,
+    ProtocolError,
+    ProxyError,
+    SSLError,
+)
+from urllib3.exceptions import InvalidHeader as InvalidHeaderError
+from urllib3.util import Retry, Timeout
+from urllib3.util.request import rewind_body, set_file_position
+
+from geventnode import http, https
+from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
+from geventnode.http.fields import Fields, check_field
+from geventnode.http.target import Destination as Where
+from geventnode.http.target import destination
+from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, call_in, translated
+from geventnode.net.socket import Socket
+from geventnode.protocol import check_method, check_target, is_host
+from geventnode.tls.client import Peer
+from geventnode.tls.contexts import client_context
+from geventnode.tls.socket import TLSSocket
+
+__all__ = ['DEFAULT_PORTS', 'Agents', 'Destination', 'Destinations', 'Proxy']
+
+#: Destinations that are remembered.
+MAX_POOLS = 256
+
+DEFAULT_PORTS = {'http': 80, 'https': 443}
+
+
+class Proxy(NamedTuple):
+    """A proxy that speaks HTTP."""
+
+    scheme: str
+    host: str
+    port: int
+    #: What to say to it, and to nobody else.
+    headers: dict[str, str]
+
+    def __str__(self) -> str:
+        return f'{self.scheme}://{self.host}:{self.port}'
+
+    @property
+    def name(self) -> str:
+        """What tells tunnels through it from others, without telling what is said to it."""
+        said = hashlib.sha256(repr(self.headers).encode()).hexdigest()[:16] if self.headers else ''
+        return f'{self}:{said}'
+
+
+class _Pair:
+    """The agents that an adapter has made for one thread. When it is gone, or retired, connections are closed as soon
+    as nobody uses them."""
+
+    __slots__ = ('__weakref__', 'agents', 'retired')
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.retired = False
+        self.agents = http.Agent(**options), https.Agent(**options)
+
+    def retire(self) -> None:
+        """Be used no more. Never switches."""
+        self.retired = True
+        for agent in self.agents:
+            call_in(agent, partial(setattr, agent, 'keep_alive', False))
+
+    def __del__(self) -> None:
+        if not self.retired and hasattr(self, 'agents'):
+            self.retire()
+
+
+class Agents:
+    """The agents of one adapter: those that it was given, and in each thread two of its own."""
+
+    def __init__(self, options: dict[str, Any], agent: http.Agent | None, https_agent: https.Agent | None,
+                 authorities: str) -> None:
+        self._options = options
+        self._given = agent, https_agent
+        #: Whom to trust when nothing is said; None: whom the agent trusts.
+        self.authorities = authorities if https_agent is None else None
+        self._pairs: weakref.WeakSet[_Pair] = weakref.WeakSet()
+
+    def get(self, secure: bool) -> http.Agent:
+        """Return the agent for this thread."""
+        given = self._given[secure]
+        if given is not None:
+            return given
+        # kept by the hub, to go with the thread, and by nobody for longer than this object lives
+        kept = get_hub().__dict__.setdefault('_geventnode_requests', weakref.WeakKeyDictionary())
+        pair: _Pair | None = kept.get(self)
+        if pair is None or pair.retired:
+            pair = kept[self] = _Pair(self._options)
+            self._pairs.add(pair)
+        return pair.agents[secure]
+
+    def clear(self) -> None:
+        """Let the agents of our own go; who asks again gets others."""
+        for pair in tuple(self._pairs):
+            pair.retire()
+
+
+class Destinations:
+    """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
+
+    #: What ``requests`` before 2.33 looks into for a context.
+    connection_pool_kw: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, agents: Agents, queue_timeout: float | None, proxy: Proxy | None = None) -> None:
+        self.agents = agents
+        self._queue_timeout = queue_timeout
+        self._proxy = proxy
+        self.pools: dict[tuple[Any, ...], Destination] = {}
+
+    def connection_from_host(self, host: str | None, port: int | None = None, scheme: str = 'http',
+                             pool_kwargs: dict[str, Any] | None = None) -> Destination:
+        """See urllib3. Never switches. Raises ``LocationValueError``."""
+        key = scheme, host, port, *(pool_kwargs or {}).items()
+        found = self.pools.get(key)
+        if found is None:
+            if len(self.pools) >= MAX_POOLS:
+                del self.pools[next(iter(self.pools))]
+            try:
+                found = self.pools[key] = Destination(self.agents, self._queue_timeout, scheme, host or '', port,
+                                                       pool_kwargs or {}, self._proxy)
+            except InvalidInput as error:
+                raise LocationValueError(str(error)) from error
+        return found
+
+    def clear(self) -> None:
+        """See urllib3: idle connections are closed, those in use when they are given back. Never switches."""
+        self.pools.clear()
+        self.agents.clear()
+
+
+class Destination:
+    """In the place of urllib3's ``HTTPConnectionPool``: a scheme, a host and a port, on certain terms of TLS, maybe
+    through a proxy."""
+
+    def __init__(self, agents: Agents, queue_timeout: float | None, scheme: str, host: str, port: int | None,
+                 terms: dict[str, Any], proxy: Proxy | None) -> None:
+        self._agents = agents
+        self._queue_timeout = queue_timeout
+        self._terms = terms
+        self._proxy = proxy
+        self.scheme = scheme
+        usual = DEFAULT_PORTS[scheme]
+        #: Where the URL leads; checked here, before terms of TLS are.
+        self._named = destination(host, usual if port is None else port, default_port=usual)
+        self.host, self.port = self._named.host, self._named.port
+        #: Whether the connection leads to the proxy and no further, and whether it is TLS from end to end.
+        self._by_proxy = proxy is not None and scheme == 'http'
+        self._tunnelled = proxy is not None and scheme == 'https'
+        if self._tunnelled and proxy is not None and proxy.scheme == 'https':
+            raise LocationValueError(f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
+                                     'proxy must begin with http:')
+        self._secure = (proxy.scheme if proxy is not None and self._by_proxy else scheme) == 'https'
+        #: Where connections lead; worked out when first asked for.
+        self._where: Where | None = None
+
+    def __str__(self) -> str:
+        return f'{self.scheme}://{self.host}:{self.port}'
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    def _locate(self) -> Where:
+        """Return where connections lead. Raises ``SSLError`` for certificates that cannot be used."""
+        host, port = self.host, self.port
+        if self._by_proxy and self._proxy is not None:
+            host, port = self._proxy.host, self._proxy.port
+        if not self._secure:
+            return destination(host, port)
+        try:
+            peer = self._peer()
+            client_context(peer.settings)
+        except InvalidInput as error:
+            raise SSLError(str(error)) from error
+        return destination(host, port, default_port=DEFAULT_PORTS['https'], peer=peer,
+                           via=self._proxy.name if self._tunnelled and self._proxy is not None else None)
+
+    def _peer(self) -> Peer:
+        """Return on what terms TLS is spoken."""
+        terms = self._terms
+        options: dict[str, Any] = {}
+        if 'ssl_context' in terms:
+            options['context'] = terms['ssl_context']
+        else:
+            if terms.get('cert_reqs') == 'CERT_NONE':
+                options['reject_unauthorized'] = False
+            elif authorities := terms.get('ca_certs') or terms.get('ca_cert_dir') or self._agents.authorities:
+                options['ca'] = authorities
+            if terms.get('cert_file') is not None:
+                options['certfile'], options['keyfile'] = terms['cert_file'], terms.get('key_file')
+        return cast(https.Agent, self._agents.get(True)).peer(options)
+
+    def _fields(self, headers: Mapping[Any, Any]) -> Fields:
+        """Return the header fields of a request."""
+        fields: Fields = {'host': self._named.host_pair}
+        for name, value in headers.items():
+            if type(name) is not str or type(value) is not str:
+                name, value = _text(name), _text(value)
+            lower, checked = check_field(name, value)
+            if lower == 'host' and not is_host(checked):
+                raise InvalidHeader(f'Host is not a host with an optional port: {checked!r}',
+                                    'ERR_HTTP_INVALID_HEADER_VALUE')
+            # that is ours to say
+            if lower != 'connection' or checked.lower() != 'keep-alive':
+                fields[lower] = name, checked
+        if self._by_proxy and self._proxy is not None:
+            for name, value in self._proxy.headers.items():
+                fields.setdefault(name.lower(), (name, value))
+        return fields
+
+    def _exchange(self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None,
+                  read: float | None) -> Response:
+        """Make one request. May switch. Raises what :meth:`urlopen` translates."""
+        where = self._where
+        if where is None:
+            where = self._where = self._locate()
+        request = http.ClientRequest(self._agents.get(self._secure), where, check_method(method).upper(),
+                                     check_target(url), self._fields(headers), True)
+        # the time for reading begins when there is a connection
+        late = read if read is not None and (connect is None or read < connect) else None
+        request.limit_times(read if late is None else None, connect, self._queue_timeout, None)
+        if self._tunnelled and where.peer is not None:
+            request.create_connection = partial(self._tunnel, where.peer, connect)
+        request.end(body)
+        if late is not None:
+            if request.reused_socket:
+                request.set_timeout(late)
+            else:
+                request.once('socket', partial(_limit_reading, request, late))
+        message = request.get_response()
+        if message.upgrade:
+            message.socket.destroy()
+            raise ProtocolError('Connection aborted.', f'{self} has left HTTP: {message.status_code}')
+        return Response(Body(self, request, message, url), method, url)
+
+    def _tunnel(self, peer: Peer, seconds: float | None, options: Mapping[str, Any]) -> TLSSocket:
+        """Return a new connection through the proxy. May switch."""
+        proxy = self._proxy
+        assert proxy is not None
+        target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
+        request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target, agent=False,
+                               headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
+                               deadline=seconds)
+        try:
+            response = request.end().get_response()
+        except GeventnodeError as error:
+            raise ProxyError('Cannot connect to proxy.', translated(error, self, target)) from error
+        if not response.upgrade:
+            request.destroy()
+            raise ProxyError(f'Tunnel connection failed: {response.status_code} {response.status_message}',
+                             OSError(f'{proxy} answered {response.status_code}'))
+        return peer.secure(response.socket, self.host, response.head)
+
+    # -- what requests calls ------------------------------------------------------------------------------------------
+
+    def urlopen(self, method: str, url: str, body: Any = None, headers: Mapping[Any, Any] | None = None,
+                retries: Retry = Retry.DEFAULT, timeout: Timeout | None = None,
+                **others: Any) -> Response:
+        """See urllib3: make a request, again if ``retries`` says so, and return the response, unread. May switch.
+        Raises urllib3's exceptions; what the caller has done wrong, and what ``body`` raises, is left as it is."""
+        if self._terms.get('cert_reqs') == 'CERT_NONE' and self.scheme == 'https':
+            warnings.warn(f'Unverified HTTPS request is being made to host {self.host!r}. Adding certificate '
+                          'verification is strongly advised.', InsecureRequestWarning, stacklevel=2)
+        timeout = timeout or Timeout()
+        if timeout.total is not None:
+            # from now on, both together
+            timeout = timeout.clone()
+            timeout.start_connect()
+        connect = Timeout.resolve_default_timeout(timeout.connect_timeout)
+        read = timeout.read_timeout
+        position = None if body is None else set_file_position(body, None)
+        # what comes from elsewhere is gone when it was sent
+        again = body is None or isinstance(position, int) or isinstance(body, (bytes, bytearray, str))
+        while True:
+            try:
+                response = self._exchange(method, url, body, headers or {}, connect, read)
+            except (GeventnodeError, HTTPError) as error:
+                failure = error if isinstance(error, HTTPError) else self._failure(error, url)
+                if isinstance(failure, InvalidHeaderError):
+                    raise failure from error
+                if not again:
+                    retries = retries.new(total=0, read=False)
+                retries = retries.increment(method, url, error=failure, _pool=cast(Any, self),
+                                            _stacktrace=error.__traceback__)
+                gevent.sleep(retries.get_backoff_time())
+            else:
+                response.retries = retries
+                if not again or not retries.is_retry(method, response.status, 'Retry-After' in response.headers):
+                    return response
+                try:
+                    retries = retries.increment(method, url, response=response, _pool=cast(Any, self))
+                except MaxRetryError:
+                    if retries.raise_on_status:
+                        response.drain_conn()
+                        raise
+                    return response
+                response.drain_conn()
+                asked = retries.get_retry_after(response) if retries.respect_retry_after_header else None
+                gevent.sleep(asked or retries.get_backoff_time())
+            if body is not None and position is not None:
+                rewind_body(cast(Any, body), position)
+
+    def _failure(self, error: GeventnodeError, url: str) -> Exception:
+        """Return the exception of urllib3's for ``error``, which it names as its cause. Raises ``error`` when it is the
+        caller's fault."""
+        failure = translated(error, self, url)
+        if failure is error:
+            raise error
+        failure.__cause__ = error
+        if self._by_proxy and error.phase in BEFORE_SENDING and error.phase != 'queue':
+            failure = ProxyError('Cannot connect to proxy.', failure)
+            failure.__cause__ = error
+        return failure
+
+
+def _text(value: Any) -> Any:
+    """Return a name or a value, which may be bytes, as text."""
+    return value.decode('latin-1') if isinstance(value, bytes) else value
+
+
+def _limit_reading(request: http.ClientRequest, seconds: float, socket: Socket) -> None:
+    """``'socket'``: there is a connection for ``request``, or will be."""
+    def begin() -> None:
+        request.set_timeout(seconds)
+    if socket.connecting or socket.handshaking:
+        socket.once('secureConnect' if socket.encrypted else 'connect', begin)
+    else:
+        begin()

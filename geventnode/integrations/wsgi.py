@@ -1,0 +1,234 @@
+"""WSGI applications as request listeners (PEP 3333).
+
+An application is called in the greenlet that serves the request, and may block cooperatively: its database driver, its
+``requests`` and its ``time.sleep`` hold up nobody else once the standard library is patched. A body is received as the
+application reads, and each item that it yields is sent before the next one is asked for; who does not keep up is waited
+for. What WSGI has no word for is reached through ``environ['geventnode.request']`` and
+``environ['geventnode.response']``.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from geventnode.errors import InvalidInput
+from geventnode.http import IncomingMessage, ServerResponse
+from geventnode.integrations.wsgi_environ import Environs, NotBelow
+from geventnode.integrations.wsgi_head import Head, find_head
+
+__all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'is_wsgi', 'wsgi']
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+StartResponse = Callable[..., Callable[[bytes], object]]
+Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+#: Bytes that a :class:`FileWrapper` reads at once.
+BLOCK_SIZE = 65536
+
+
+class FileWrapper:
+    """``wsgi.file_wrapper``: a file as a response (PEP 3333, "Optional Platform-Specific File Handling").
+
+    Returned by an application as it is, a regular file goes to the client from kernel to kernel where the connection
+    allows it; otherwise, and for whoever iterates, it is read in blocks.
+
+    :param file: an object with ``read(size)``.
+    :param block_size: bytes to be read at once.
+    """
+
+    def __init__(self, file: Any, block_size: int = BLOCK_SIZE) -> None:
+        self.file = file
+        self._block_size = block_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the blocks. May switch as the file does."""
+        while block := self.file.read(self._block_size):
+            yield block
+
+    def close(self) -> None:
+        """Close the file, if it can be closed."""
+        close = getattr(self.file, 'close', None)
+        if close is not None:
+            close()
+
+
+class _Call:
+    """One call of an application: what it says with ``start_response`` and ``write``, until the response has begun."""
+
+    __slots__ = ('_head', '_response')
+
+    def __init__(self, response: ServerResponse) -> None:
+        self._response = response
+        self._head: Head | None = None
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+                       ) -> Callable[[bytes], object]:
+        """See PEP 3333. Never switches."""
+        if exc_info is not None:
+            try:
+                if self._response.headers_sent:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                # a traceback that refers to the frame that it is kept in would live until it is collected
+                exc_info = None
+        elif self._head is not None:
+            raise AssertionError('start_response() was called a second time, without exc_info')
+        self._head = find_head(status, headers)
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        """The ``write()`` callable. May switch."""
+        if type(data) is not bytes:
+            raise _not_bytes(data)
+        self._begin()
+        self._response.write(data)
+
+    def _begin(self) -> None:
+        """Fix the head, unless it is."""
+        response = self._response
+        if response.headers_sent:
+            return
+        head = self._head
+        if head is None:
+            raise AssertionError('the application has not called start_response()')
+        if head.length is None and head.prepared is not None:
+            response.write_prepared(head.prepared)
+            return
+        fields = list(head.fields.values())
+        if head.length is not None:
+            fields.append(('Content-Length', head.length))
+        if head.closes:
+            fields.append(('Connection', 'close'))
+        response.write_head(head.status_code, head.reason, fields)
+
+    def finish(self, result: Iterable[bytes]) -> None:
+        """Send what the application has returned. May switch."""
+        if (type(result) is list or type(result) is tuple) and len(result) == 1:
+            body = result[0]
+            if type(body) is not bytes:
+                raise _not_bytes(body)
+            self._send_last(body)
+        elif isinstance(result, FileWrapper) and hasattr(result.file, 'fileno') and self._head is not None:
+            self._begin()
+            length = self._head.length
+            self._response.send_file(result.file, None if length is None else length - self._response.body_size)
+        elif not self._response.upgraded:
+            self._send_items(result)
+
+    def _send_last(self, body: bytes) -> None:
+        """Send what is known to be the whole rest of the body."""
+        response, head = self._response, self._head
+        if head is not None and head.prepared is not None and not response.headers_sent and (
+                head.length is None or head.length == len(body)):
+            # what comes most: the length of the body is what will be declared
+            response.write_prepared(head.prepared)
+        else:
+            self._begin()
+        response.end(body)
+
+    def _send_items(self, items: Iterable[bytes]) -> None:
+        response = self._response
+        for item in items:
+            if type(item) is not bytes:
+                raise _not_bytes(item)
+            if not item:
+                continue
+            head = self._head
+            if response.headers_sent or head is None or head.length != len(item):
+                self._begin()
+                response.write(item)
+            else:
+                # nothing can follow: more would be refused
+                self._send_last(item)
+        if not response.finished:
+            self._begin()
+            response.end()
+
+
+def _not_bytes(item: Any) -> TypeError:
+    return TypeError(f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in it')
+
+
+class Listener:
+    """A request listener that calls an application. See :func:`wsgi`."""
+
+    def __init__(self, application: Application, environs: Environs, cancel_on_disconnect: bool) -> None:
+        self.application = application
+        self._environs = environs
+        self._cancels = cancel_on_disconnect
+
+    def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
+        """Answer ``request``. May switch. Lets through what the application raises: the server answers 500, or cuts the
+        response off."""
+        try:
+            environ = self._environs.make(request, response)
+        except NotBelow:
+            response.write_head(404)
+            response.end()
+            return
+        # a view may take its time: what has a limit is waiting for the client
+        response.patient = True
+        if self._cancels:
+            response.cancel_on_disconnect()
+        call = _Call(response)
+        result = self.application(environ, call.start_response)
+        if type(result) is list:
+            # the commonest kind, which has nothing to close
+            call.finish(result)
+            return
+        try:
+            call.finish(result)
+        finally:
+            close = getattr(result, 'close', None)
+            if close is not None:
+                close()
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} for {self.application!r}>'
+
+
+def wsgi(application: Application, *, script_name: str = '', multiprocess: bool = False,
+         cancel_on_disconnect: bool = False) -> Listener:
+    """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
+
+    The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
+    the client is waited for. ``environ`` has ``geventnode.request`` and ``geventnode.response`` beside what the
+    specification says. ``Connection``, ``Transfer-Encoding`` and the like are the server's affair: what an application
+    says there is dropped, except that ``Connection: close`` ends the connection.
+
+    :param script_name: the path below which the application is, as ``/app``: it becomes ``SCRIPT_NAME``, and what is
+        outside of it is answered with 404.
+    :param multiprocess: whether other processes serve the same application, for those who ask.
+    :param cancel_on_disconnect: throw ``ClientDisconnected`` into a view, or the generator that it has returned, whose
+        client has gone.
+
+    Raises ``TypeError`` when ``application`` cannot be called, ``InvalidInput`` for a bad ``script_name``.
+    """
+    if not callable(application):
+        raise TypeError(f'a WSGI application must be callable, not {type(application).__name__}')
+    if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
+        raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
+    common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper}
+    return Listener(application, Environs(common, script_name), cancel_on_disconnect)
+
+
+def is_wsgi(target: Any) -> bool | None:
+    """Return whether a callable is a WSGI application rather than a request listener, None when that cannot be told.
+    Never switches.
+
+    What is callable says so by the names of its parameters: the first one of an application is called ``environ`` or
+    ``env``, or the second one begins with ``start``. Whatever takes two other arguments is a listener.
+    """
+    if isinstance(target, Listener):
+        return False
+    try:
+        parameters = [each for each in inspect.signature(target).parameters.values()
+                      if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        return None
+    if len(parameters) < 2:
+        return None
+    first, second = parameters[0].name.lstrip('_'), parameters[1].name.lstrip('_')
+    return first in ('environ', 'env') or second.startswith('start')

@@ -1,0 +1,97 @@
+"""What applications hand to ``start_response``, checked and prepared; those that come again are found ready."""
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from geventnode.errors import InvalidHeader, InvalidInput
+from geventnode.http import STATUS_CODES
+from geventnode.http.fields import Fields, merged
+from geventnode.http.prepared import BODILESS, PreparedHead
+from geventnode.protocol import connection_options
+
+__all__ = ['Head', 'find_head']
+
+#: Heads that are kept, and what they may have at most.
+MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
+
+#: Fields that are the server's affair (PEP 3333, "Other HTTP Features"; RFC 9110, section 7.6.1). Applications that
+#: were written for other servers set some of them all the same, and are not refused for it.
+_CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
+
+#: Fields that a prepared head cannot have.
+_OWN = frozenset({'date', 'trailer'})
+
+_status = re.compile(r'([2-9][0-9][0-9])(?: (.*))?', re.ASCII)
+
+
+class Head:
+    """A status and headers that passed every check. Shared between responses: never changed."""
+
+    __slots__ = ('closes', 'fields', 'length', 'prepared', 'reason', 'status_code')
+
+    def __init__(self, status: Any, headers: Any) -> None:
+        if not isinstance(status, str):
+            raise TypeError(f'the status must be str, not {type(status).__name__}')
+        found = _status.fullmatch(status)
+        if found is None:
+            raise InvalidInput(f"the status must be as in '200 OK', from 200 to 999, not {status!r}",
+                               'ERR_HTTP_INVALID_STATUS_CODE')
+        self.status_code = int(found[1])
+        #: The reason phrase, None for the usual one.
+        self.reason: str | None = found[2] or ''
+        if self.reason == STATUS_CODES.get(self.status_code):
+            self.reason = None
+        #: Whether the application wants the connection to end.
+        self.closes = False
+        kept = []
+        for name, value in _checked_pairs(headers):
+            lower = name.lower()
+            if lower not in _CONNECTION_FIELDS:
+                kept.append((name, value))
+            elif lower == 'connection' and 'close' in connection_options((value,)):
+                self.closes = True
+        self.fields: Fields = merged({}, kept)
+        length = self.fields.pop('content-length', None)
+        #: What Content-Length says; None: nothing.
+        self.length = None if length is None else int(length[1])
+        #: Everything but the length, rendered; None where it cannot be.
+        self.prepared: PreparedHead | None = None
+        if not self.closes and self.status_code not in BODILESS and self.fields.keys().isdisjoint(_OWN):
+            self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
+
+
+def _checked_pairs(headers: Any) -> Any:
+    if not isinstance(headers, list):
+        raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
+    for pair in headers:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(f'headers must be a list of (name, value) pairs, and {pair!r} is none')
+        if not (isinstance(pair[0], str) and isinstance(pair[1], str)):
+            raise InvalidHeader(f'a header is a name and a value of type str, not {pair!r}',
+                                'ERR_HTTP_INVALID_HEADER_VALUE')
+    return headers
+
+
+_heads: dict[Any, Head] = {}
+
+
+def find_head(status: Any, headers: Any) -> Head:
+    """Return the head that an application asks for. Never switches. Raises ``InvalidInput``, ``InvalidHeader``,
+    ``TypeError``."""
+    if type(headers) is not list:
+        return Head(status, headers)
+    try:
+        key = (status, *headers)
+        found = _heads.get(key)
+    except TypeError:
+        # not what it should be: the checks say what is wrong
+        return Head(status, headers)
+    if found is None:
+        found = Head(status, headers)
+        text = found.prepared.text if found.prepared is not None else ''
+        if found.prepared is not None and len(headers) <= MAX_FIELDS and len(text) <= MAX_TEXT:
+            if len(_heads) >= MAX_HEADS:
+                _heads.clear()
+            _heads[key] = found
+    return found

@@ -1,0 +1,250 @@
+"""The contracts of HTTP messages and of the server (the reference document: Node's ``http``)."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from geventnode.interfaces.net import IServer, ISocket
+from geventnode.interfaces.streams import IReadable, IWritable
+
+__all__ = ['IExchangeObserver', 'IHTTPServer', 'IIncomingMessage', 'IOutgoingMessage', 'IServerResponse']
+
+Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+class IIncomingMessage(IReadable):
+    """A received request or response, whose body is the stream.
+
+    Events, beside those of a readable: ``'aborted'`` () when the peer went away before the exchange was over,
+    ``'close'`` () when the connection went before the message was finished, ``'timeout'`` (socket).
+    """
+
+    http_version: str = Attribute("'1.1' or '1.0': what the peer speaks.")
+    http_version_major: int = Attribute('The first integer of it.')
+    http_version_minor: int = Attribute('The second.')
+    headers: dict[str, Any] = Attribute(
+        'Lower-cased names to values; lookups take any case. Repeated fields are joined as Node 20 does; '
+        "``'set-cookie'`` is a list.")
+    headers_distinct: dict[str, list[str]] = Attribute('Lower-cased names to the list of values, never joined.')
+    raw_headers: list[tuple[str, str]] = Attribute('The fields as they came, in order.')
+    trailers: dict[str, Any] = Attribute("As headers, for the trailer section; empty before ``'end'``.")
+    trailers_distinct: dict[str, list[str]] = Attribute('As headers_distinct.')
+    raw_trailers: list[tuple[str, str]] = Attribute('As raw_headers.')
+    method: str | None = Attribute('The request method; None on responses.')
+    url: str | None = Attribute('The request-target exactly as it came; None on responses.')
+    status_code: int | None = Attribute('The three-digit status; None on requests.')
+    status_message: str | None = Attribute('The reason phrase; None on requests.')
+    socket: ISocket = Attribute('The connection it came on.')
+    connection: ISocket = Attribute('The same, under the older name.')
+    remote_address: str | None = Attribute(
+        'The IP address of the client, as far as trusted proxies tell it; None where that is a Unix socket. On '
+        'responses, that of the server.')
+    remote_port: int | None = Attribute('Its port; None where a proxy does not tell it.')
+    scheme: str = Attribute("``'https'`` or ``'http'``: what the client spoke, as far as trusted proxies tell it.")
+    host: str | None = Attribute(
+        'The host, and port if any, that the client asked: what the target or Host says, or a trusted proxy. None on '
+        'responses, and on HTTP/1.0 requests without it.')
+    complete: bool = Attribute('Whether the whole message has arrived and was parsed.')
+    aborted: bool = Attribute('Whether the peer went away before the exchange was over.')
+    upgrade: bool = Attribute('Whether the message asks for, or grants, another protocol.')
+    head: bytes = Attribute('Responses: what came of the other protocol behind the message that granted it.')
+
+    def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
+        """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
+        message's ``'timeout'``; return the message. Never switches."""
+
+
+class IOutgoingMessage(IWritable):
+    """A message to be sent: headers that can be changed until the first bytes leave, then a body.
+
+    Events, beside those of a writable: ``'close'`` () when the connection went before the message was finished,
+    ``'timeout'`` (socket).
+    """
+
+    headers_sent: bool = Attribute('Whether the head is fixed: headers can no longer change.')
+    finished: bool = Attribute('Whether end() was called.')
+    send_date: bool = Attribute('Whether a Date header is added when there is none.')
+    socket: ISocket | None = Attribute('The connection it goes to.')
+    connection: ISocket | None = Attribute('The same, under the older name.')
+
+    def set_header(name: str, value: Any) -> Any:
+        """Set a header, replacing those of the same name in any case; a list of strings makes several lines. Return the
+        message. Never switches.
+
+        Raises ``InvalidHeader`` for a name that is no token or a value with control characters or characters outside
+        latin-1, ``HeadersSent`` when it is too late, ``TypeError`` for a value that is neither str, int nor a list of
+        those.
+        """
+
+    def append_header(name: str, value: Any) -> Any:
+        """As :meth:`set_header`, but keep what is there and add lines."""
+
+    def get_header(name: str) -> Any:
+        """Return what was set (a list where several), or None. Never switches."""
+
+    def get_headers() -> dict[str, Any]:
+        """Return a copy of the headers by lower-cased name. Never switches."""
+
+    def get_header_names() -> list[str]:
+        """Return the lower-cased names, in order. Never switches."""
+
+    def has_header(name: str) -> bool:
+        """Return whether a header of that name is set. Never switches."""
+
+    def remove_header(name: str) -> None:
+        """Remove a header; an automatic one (Date, Connection, Content-Length, Transfer-Encoding) is then not added.
+        Raises ``HeadersSent`` when it is too late. Never switches."""
+
+    def flush_headers() -> None:
+        """Send the head now, before any body. May switch."""
+
+    def add_trailers(headers: Headers) -> None:
+        """Set the trailer section, replacing an earlier one; it is sent only after a chunked body, and dropped without
+        a word otherwise (RFC 9110, section 6.5). Never switches.
+
+        Raises ``InvalidHeader`` as :meth:`set_header` does, and for fields that have no place there (Content-Length,
+        Host and the like).
+        """
+
+    def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
+        """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
+        message's ``'timeout'``; return the message. Never switches."""
+
+
+class IServerResponse(IOutgoingMessage):
+    """The answer to one request. Made by the server, never by its users."""
+
+    status_code: int = Attribute('The status to be sent, 200 unless set; afterwards the one that was sent.')
+    status_message: str | None = Attribute('The reason phrase; None: the standard one.')
+    request: IIncomingMessage = Attribute('The request that this answers.')
+    server: Any = Attribute('The server that the request came to: an :class:`IHTTPServer`.')
+    should_keep_alive: bool = Attribute('Whether the connection may serve another request afterwards.')
+    patient: bool = Attribute(
+        'Whether the listener may take its time: ``timeout`` and ``request_timeout`` then count only while the client '
+        'is waited for, to send the body or to take the response. False.')
+
+    def write_head(status_code: int, reason_phrase: Any = None, headers: Headers | None = None) -> Any:
+        """Fix the status and the headers: those given win over those set before. ``write_head(200, {...})`` works,
+        too. Return the response. They leave with the first body bytes, or with ``end``. Never switches.
+
+        Raises ``HeadersSent`` the second time, ``ValueError`` for a status outside 200-999 or a reason phrase with
+        control characters, ``InvalidHeader`` as :meth:`set_header` does.
+        """
+
+    def send_file(file: Any, size: int | None = None) -> Any:
+        """Send what is left of ``file`` from its position on, ``size`` bytes at most, as the rest of the body, and end
+        the response; return it. A regular file that was opened in binary mode goes from kernel to kernel (``sendfile``)
+        where the connection and the system allow it, and its length is declared unless headers say something else. Its
+        position is that behind the last byte then. May switch.
+
+        Raises ``ConnectionClosed``, ``WriteAfterEnd``, ``ContentLengthMismatch`` when the file gets shorter meanwhile,
+        and what reading it raises.
+        """
+
+    def cancel_on_disconnect() -> None:
+        """Throw ``ClientDisconnected`` into the calling greenlet when the client goes away before the response has
+        ended, and, if it is the listener's own, before the listener has returned: the server's option of that name, for
+        one request. Never switches. Raises ``ClientDisconnected`` when the client has gone already."""
+
+    def upgrade(headers: Headers | None = None) -> tuple[ISocket, bytes]:
+        """Answer ``101 Switching Protocols`` with these headers, and take the connection over from the server: return
+        the socket, and what came behind the request. ``Connection: Upgrade`` is added, and so is ``Upgrade`` with the
+        request's own value when it is not among them. For listeners of ``'request'``, where nobody listens for
+        ``'upgrade'``. Never switches.
+
+        Raises ``InvalidInput`` when the request does not ask for another protocol or has a body, ``HeadersSent`` when
+        the head is fixed, ``InvalidHeader``, ``ConnectionClosed``.
+
+        Source: RFC 9110, section 7.8.
+        """
+
+    def write_continue(callback: Callable[[], object] | None = None) -> None:
+        """Send ``100 Continue``, once; nothing happens after the final head. May switch."""
+
+    def write_processing(callback: Callable[[], object] | None = None) -> None:
+        """Send ``102 Processing`` (RFC 2518). May switch."""
+
+    def write_early_hints(hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
+        """Send ``103 Early Hints`` (RFC 8297) with these fields, ``{'link': [...]}``. Raises ``InvalidHeader``. May
+        switch."""
+
+
+class IHTTPServer(IServer):
+    """An HTTP/1.1 server.
+
+    Every option can be given to ``create_server`` and set as an attribute later; times are seconds, sizes bytes.
+
+    Events, beside those of a server: ``'request'`` (request, response), ``'checkContinue'`` (request, response),
+    ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,
+    head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), ``'dropRequest'`` (request, socket).
+    """
+
+    timeout: float = Attribute('Inactivity after which a connection is given up; 0: never. 120.')
+    headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
+    request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
+    keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
+    max_header_size: int = Attribute('Bytes of a request line and its header section. 431 or 414. 16384.')
+    max_request_line: int | None = Attribute('Bytes of a request line; None: as many as the head may have. 414.')
+    max_field_size: int | None = Attribute('Bytes of a header field; None: as many as the head may have. 431.')
+    max_headers_count: int = Attribute('Fields in a header section; 0: no limit but the size. 431. 1000.')
+    max_body_size: int | None = Attribute('Bytes of a request body; None: no limit. 413.')
+    max_requests_per_socket: int = Attribute('Requests on one connection; 0: no limit. More get 503. 0.')
+    max_discard: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
+    max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
+    cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into listeners whose client has gone.')
+    fresh_greenlets: bool = Attribute('Run every request in a new greenlet, for full isolation.')
+    debug_connections: bool = Attribute(
+        'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
+        'included; can be switched on and off at any time. False.')
+    forwarded_headers: tuple[str, ...] = Attribute(
+        "What is believed of trusted_proxies: ``'forwarded'`` (RFC 7239), or any of ``'x-forwarded-for'``, "
+        "``'x-forwarded-proto'``, ``'x-forwarded-host'`` and ``'x-forwarded-port'``. Name only what every one of them "
+        'sets or removes: what a proxy does not know it passes on as the client sent it. ().')
+
+    scheme_headers: Mapping[str, str] = Attribute(
+        'Further fields of trusted_proxies that tell of the scheme, and the values by which they say https; fields '
+        'that are there with any other value say http, and win. {}.')
+    draining: bool = Attribute('Whether the server is closing, or has closed: no new connections, no kept-alive ones.')
+    available: bool = Attribute(
+        'Whether balancers should send requests here. Set it to False some time before closing, so that they stop in '
+        'time; it is False while draining in any case. Nothing else depends on it.')
+
+    def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
+        """Hand a request to the ``'request'`` listeners, so that a server may stand where a listener is wanted;
+        501 when there are none. May switch."""
+
+    def set_timeout(seconds: float, callback: Callable[[ISocket], object] | None = None) -> Any:
+        """Set ``timeout`` for connections to come, and a ``'timeout'`` listener; return the server. Never switches."""
+
+    def statistics() -> dict[str, int]:
+        """Return how many connections do what now. Never switches; the work grows with their number.
+
+        ``parked`` ones wait for a request, ``reading`` ones are in the midst of receiving one, ``handling`` ones wait
+        for a listener, ``writing`` ones for a client to take what is queued, ``closing`` ones for it to go, and
+        ``upgraded`` ones are somebody else's; ``connections`` are all of them. ``buffered`` is how many bytes of unread
+        input they hold together.
+        """
+
+    def close_idle_connections() -> None:
+        """Close the connections that have no request in work. Never switches."""
+
+    def close_all_connections() -> None:
+        """Destroy every connection, also those with a request in work. Never switches."""
+
+
+class IExchangeObserver(Interface):
+    """What is told of the requests that a server answers, for logs and statistics.
+
+    See :func:`geventnode.http.observe_exchanges`. Both methods are called where the exchange is driven: in the greenlet
+    of a listener, and the second one in the hub as well, where nothing may wait. What they raise is not caught.
+    """
+
+    def exchange_began(response: IServerResponse) -> None:
+        """A request has arrived, its body perhaps in part, and nothing was decided about ``response`` yet, whose
+        ``began`` is the time (monotonic). Never switches."""
+
+    def exchange_ended(response: IServerResponse, status_code: int) -> None:
+        """The exchange is over, in whatever way; called once for each. ``status_code`` is what the client saw, 499 when
+        it left before it got a head. Never switches."""

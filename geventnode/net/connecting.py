@@ -1,0 +1,115 @@
+"""Making a connection: resolve the name, then try every address, in a greenlet that can be given up at any time."""
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import socket as stdlib
+from typing import Any, Protocol
+
+import gevent
+
+from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
+from geventnode.net.address import is_path, port_number, resolve, unix_family
+
+__all__ = ['Connectable', 'Connecting']
+
+WRITE = 2
+
+
+class Connectable(Protocol):
+    """What wants to be connected."""
+
+    def connected(self, raw: Any, peer: Any) -> None:
+        """There is a connection."""
+
+    def destroy(self, error: BaseException | None = None) -> Any:
+        """There is none, and why."""
+
+
+class Connecting:
+    """One attempt, over all addresses."""
+
+    def __init__(self, owner: Connectable, port: Any, host: str | None, local_address: str | None,
+                 family: int) -> None:
+        self._owner = owner
+        self._local_address = local_address
+        self._family = family
+        self._path = port if is_path(port) else None
+        self._port = None if self._path is not None else port_number(port)
+        self._host = self._path if self._path is not None else host or 'localhost'
+        self._greenlet: Any = gevent.spawn(self._run)
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait until the attempt is over, at most ``timeout`` seconds; then ``TimeoutError``. May switch."""
+        greenlet = self._greenlet
+        greenlet.join(timeout)
+        if not greenlet.ready():
+            raise TimeoutError(f'no connection to {self._host} after {timeout} seconds')
+
+    def cancel(self) -> None:
+        """Give up. Never switches."""
+        greenlet, self._greenlet = self._greenlet, None
+        if greenlet is not None and greenlet is not gevent.getcurrent():
+            # one that has not begun would keep us, and we it
+            greenlet.kill(block=False)
+
+    def _run(self) -> None:
+        raw = None
+        try:
+            raw, peer = self._connect()
+        except Exception as error:
+            self._owner.destroy(error)
+            return
+        try:
+            self._owner.connected(raw, peer)
+        except BaseException as error:
+            # a listener failed, and nobody would go on with what it left
+            self._owner.destroy(error if isinstance(error, Exception) else None)
+            raise
+
+    def _connect(self) -> tuple[Any, Any]:
+        failure: OSError | None = None
+        for family, kind, protocol, address in self._resolve():
+            raw = _socket.socket(family, kind, protocol)
+            try:
+                raw.setblocking(False)
+                if self._local_address is not None:
+                    raw.bind((self._local_address, 0))
+                self._wait_for(raw, raw.connect_ex(address))
+                return raw, address
+            except OSError as error:
+                raw.close()
+                failure = error
+            except BaseException:
+                raw.close()
+                raise
+        assert failure is not None
+        number = failure.errno or errno.ECONNABORTED
+        kind_of_error = ConnectionRefused if number == errno.ECONNREFUSED else ConnectError
+        raise kind_of_error(number, os.strerror(number), self._host, self._port) from failure
+
+    def _resolve(self) -> list[tuple[int, int, int, Any]]:
+        if self._path is not None:
+            if unix_family is None:
+                raise ConnectError(errno.EAFNOSUPPORT, 'no Unix sockets on this platform', self._path)
+            return [(unix_family, stdlib.SOCK_STREAM, 0, self._path)]
+        try:
+            found = resolve(self._host, self._port or 0, self._family)
+        except (stdlib.gaierror, UnicodeError) as error:
+            raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
+        return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
+
+    @staticmethod
+    def _wait_for(raw: Any, result: int) -> None:
+        """Wait for a connection attempt that has just begun."""
+        if result in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+            hub = gevent.get_hub()
+            watcher = hub.loop.io(raw.fileno(), WRITE)
+            try:
+                hub.wait(watcher)
+            finally:
+                watcher.close()
+            result = raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_ERROR)
+        if result:
+            raise OSError(result, os.strerror(result))

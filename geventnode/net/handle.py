@@ -1,0 +1,262 @@
+"""The kernel's side of a connection: the raw socket, its two watchers, its addresses, settings and timeout."""
+from __future__ import annotations
+
+import contextlib
+import socket as stdlib
+import struct
+from collections.abc import Callable
+from math import isfinite
+from time import monotonic
+from typing import Any, NoReturn, TypeVar
+
+import gevent
+from gevent import get_hub
+
+from geventnode.errors import ConnectionClosed
+from geventnode.net.address import describe, unix_family
+from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.protocol import ProxyHeader
+from geventnode.stream.duplex import DuplexBase
+
+__all__ = ['ENDING', 'READ', 'RESETTING', 'WRITE', 'Handle']
+
+READ, WRITE = 1, 2
+
+#: ``struct linger`` (socket(7)): whether, and for how many seconds; with none, closing resets the connection.
+RESETTING, ENDING = struct.pack('ii', 1, 0), struct.pack('ii', 0, 0)
+
+Self = TypeVar('Self', bound='Handle')
+
+
+def _not_connected(data: Any) -> NoReturn:
+    raise BlockingIOError('not connected yet')
+
+
+def _gone(data: Any) -> NoReturn:
+    raise ConnectionClosed('this Socket was destroyed')
+
+
+class Handle(DuplexBase):
+    """What reading and writing share."""
+
+    timeout: float | None = None
+    expires: float = NEVER
+
+    proxy_address: str | None = None
+    proxy_header: ProxyHeader | None = None
+
+    _raw: Any = None
+    _family: int = 0
+    #: As the kernel gave it: a tuple that begins with an IP address and a port, or the path of a Unix socket.
+    _peer: Any = None
+    _read_watcher: Any = None
+    _write_watcher: Any = None
+    _send: Callable[[Any], int] = staticmethod(_not_connected)
+    _recv: Callable[[int], bytes]
+    #: Whether the peer takes nothing any more, though it may still be heard.
+    send_broken: bool = False
+
+    #: Whether destroying resets the connection.
+    resetting: bool = False
+
+    _timed_out: float = -1
+    _unref: bool = False
+
+    def __init__(self) -> None:
+        self._hub = get_hub()
+        #: The monotonic time of the last traffic.
+        self.active = monotonic()
+
+    def attach(self, raw: Any, peer: Any) -> None:
+        """Take over ``raw``, a connected ``_socket.socket``, and begin to read. Never switches. For servers and TLS."""
+        raw.setblocking(False)
+        self._raw = raw
+        self._family = raw.family
+        self._peer = peer
+        self._recv = raw.recv
+        self._send = raw.send
+        self.active = monotonic()
+        if raw.family != unix_family:
+            raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
+        watcher = self._read_watcher = self._watch(READ)
+        watcher.start(self._on_readable)
+
+    def _watch(self, event: int) -> Any:
+        """Return a watcher that tells of ``event``, READ or WRITE. Never switches."""
+        raw = self._raw
+        # a connection in memory has no descriptor that the loop could look at
+        watch = getattr(raw, 'watch', None)
+        return self._hub.loop.io(raw.fileno(), event, ref=not self._unref) if watch is None else watch(event)
+
+    def introduce(self, header: ProxyHeader) -> None:
+        """Take ``header`` for the truth about who the peer is. Never switches. For servers."""
+        self.proxy_header = header
+        if header.source is not None:
+            self.proxy_address = self.remote_address
+            self._peer = header.source
+
+    def _on_readable(self) -> None:
+        """There is something to receive. Runs in the hub. Overridden by the side that reads."""
+
+    def _on_writable(self) -> None:
+        """There is room for what is queued. Runs in the hub. Overridden by the side that writes."""
+
+    def catch_up(self) -> bool:
+        """See :class:`geventnode.net.hubs.CatchesUp`. Overridden by the whole."""
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """The kernel reported ``error``. What was received before stays readable."""
+        # kept with its traceback it would keep the frame that it was caught in, and that frame us
+        self.destroy(error.with_traceback(None))
+
+    def _send_failed(self, error: BaseException) -> None:
+        """The kernel took nothing more, because of ``error``."""
+        self._fail(error)
+
+    def _stop_sending(self) -> None:
+        """Refuse what is to be sent from now on, and drop what is queued; what comes is still received."""
+        self.send_broken = True
+        self._send = _gone
+        self._queue = None
+        self.writable_length = 0
+        self._wake_writers()
+
+    def destroy(self: Self, error: BaseException | None = None) -> Self:
+        check_hub(self._hub, self)
+        return super().destroy(error)
+
+    def reset_unless_ended(self) -> None:
+        """Let the connection end with a reset, unless our side is ended first: even if the process dies. For data that
+        ends with the connection, where the FIN of ``destroy()`` would say that it is complete. Never switches."""
+        if self._raw is not None and not self.destroyed:
+            self.resetting = True
+            # the peer may have been faster: reading will say so
+            with contextlib.suppress(OSError):
+                self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, RESETTING)
+
+    def _release(self) -> None:
+        """Give the raw socket and the watchers back. Never switches."""
+        self._send = _gone
+        for watcher in (self._read_watcher, self._write_watcher):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        if self._raw is not None:
+            self._raw.close()
+        if self.timeout is not None:
+            deadlines(self._hub).forget(self)
+
+    # -- the timeout ----------------------------------------------------------------------------------------------
+
+    def on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        assert self.timeout is not None
+        due = self.active + self.timeout
+        if due > now:
+            self.expires = due
+        elif deadlines(self._hub).excuse(self, now):
+            self.expires = now
+        else:
+            self.expires = now + self.timeout
+            if self._timed_out != self.active:
+                # once until there is traffic again
+                self._timed_out = self.active
+                gevent.spawn(self._tell_timeout)
+
+    def _tell_timeout(self) -> None:
+        if not self.destroyed:
+            self.emit('timeout')
+
+    def touch(self) -> None:
+        """Count this moment as traffic. Never switches."""
+        self.active = monotonic()
+
+    # -- settings -------------------------------------------------------------------------------------------------
+
+    def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
+        if seconds is not None and not (isfinite(seconds) and seconds >= 0):
+            raise ValueError(f'a timeout must be a finite number of seconds from 0, not {seconds!r}')
+        check_hub(self._hub, self)
+        if callback is not None and seconds:
+            self.once('timeout', callback)
+        self.timeout = seconds or None
+        if self.destroyed:
+            return self
+        if self.timeout is None:
+            self.expires = NEVER
+            deadlines(self._hub).forget(self)
+        else:
+            self.active = monotonic()
+            self.expires = self.active + self.timeout
+            deadlines(self._hub).watch(self)
+        return self
+
+    def set_no_delay(self: Self, no_delay: bool = True) -> Self:
+        if self._raw is not None and self._family != unix_family:
+            self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, int(no_delay))
+        return self
+
+    def set_keep_alive(self: Self, enable: bool = False, initial_delay: float = 0) -> Self:
+        if self._raw is not None:
+            self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE, int(enable))
+            if enable and initial_delay and hasattr(stdlib, 'TCP_KEEPIDLE') and self._family != unix_family:
+                self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE, max(1, round(initial_delay)))
+        return self
+
+    def ref(self: Self) -> Self:
+        return self._set_ref(True)
+
+    def unref(self: Self) -> Self:
+        return self._set_ref(False)
+
+    def _set_ref(self: Self, ref: bool) -> Self:
+        self._unref = not ref
+        for watcher in (self._read_watcher, self._write_watcher):
+            if watcher is not None:
+                watcher.ref = ref
+        return self
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def had_error(self) -> bool:
+        return self._error is not None
+
+    @property
+    def pending(self) -> bool:
+        return self._raw is None
+
+    @property
+    def buffer_size(self) -> int:
+        return self.writable_length
+
+    def address(self) -> dict[str, Any] | str | None:
+        if self._raw is None or self.destroyed:
+            return None
+        return describe(self._family, self._raw.getsockname())
+
+    @property
+    def remote_address(self) -> str | None:
+        return self._peer[0] if isinstance(self._peer, tuple) else None
+
+    @property
+    def remote_port(self) -> int | None:
+        return self._peer[1] if isinstance(self._peer, tuple) else None
+
+    @property
+    def remote_family(self) -> str | None:
+        if self._raw is None:
+            return None
+        address = self.remote_address
+        return 'Unix' if address is None else 'IPv6' if ':' in address else 'IPv4'
+
+    @property
+    def local_address(self) -> str | None:
+        address = self.address()
+        return address['address'] if isinstance(address, dict) else None
+
+    @property
+    def local_port(self) -> int | None:
+        address = self.address()
+        return address['port'] if isinstance(address, dict) else None

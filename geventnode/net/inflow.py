@@ -1,0 +1,192 @@
+"""The reading side of a connection.
+
+One read watcher; its callback, in the hub, receives once and hands the bytes to the sink, when there is one (an HTTP
+connection, TLS), or keeps them and wakes the greenlet that waits for them. Past the mark the watcher stops, and
+consumption starts it again. Nobody reads: no greenlet.
+"""
+from __future__ import annotations
+
+import socket as stdlib
+from abc import abstractmethod
+from time import monotonic
+from typing import Any, Protocol
+
+import gevent
+from gevent import getcurrent
+
+from geventnode.net.handle import Handle
+from geventnode.net.hubs import check_hub
+from geventnode.stream.pump import Pump
+from geventnode.stream.readable import Mode
+
+__all__ = ['Inflow', 'InputSink']
+
+#: Bytes asked for at once; larger ones were measured to be slower.
+RECEIVE_SIZE = 65536
+
+
+class InputSink(Protocol):
+    """Takes a socket's input in place of its readable side. Everything here runs in the hub and never switches."""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived."""
+
+    def eof_received(self) -> None:
+        """The peer has ended its side."""
+
+    @abstractmethod
+    def send_failed(self, error: BaseException) -> bool:
+        """Nothing more can be sent: return whether to go on receiving all the same; the socket is destroyed
+        otherwise."""
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """The socket was destroyed."""
+
+    def queue_drained(self) -> None:
+        """Everything that was queued for writing went to the kernel."""
+
+
+class Inflow(Handle):
+    """A socket that is read: as a stream, or by a sink."""
+
+    bytes_read: int = 0
+
+    _sink: InputSink | None = None
+    _input: list[bytes] | None = None
+    _input_size: int = 0
+    _eof: bool = False
+    _reader: Any = None
+
+    def set_sink(self, sink: InputSink | None) -> None:
+        """Hand the input to ``sink`` from now on, with what has come already; None: read it as a stream again. Never
+        switches."""
+        self._sink = sink
+        if sink is not None and self._input:
+            sink.data_received(self.take_back())
+        if sink is not None and self._eof:
+            sink.eof_received()
+
+    def give_back(self, data: bytes) -> None:
+        """Keep ``data``, which a sink has taken and has no use for, for whoever comes next. Never switches."""
+        if data:
+            self._input = [data]
+            self._input_size = len(data)
+
+    def take_back(self) -> bytes:
+        """Return what waits for a reader, and keep it no longer. Never switches."""
+        data = b''.join(self._input or ())
+        self._input = None
+        self._input_size = 0
+        return data
+
+    @property
+    def sink(self) -> InputSink | None:
+        """Who takes the input at present."""
+        return self._sink
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody has begun to consume the stream."""
+        return self._mode is not Mode.UNUSED
+
+    # -- run by the hub -------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._recv(RECEIVE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        self.active = monotonic()
+        sink = self._sink
+        if data:
+            self.bytes_read += len(data)
+            if sink is not None:
+                sink.data_received(data)
+            else:
+                self._store(data)
+            return
+        self._end_of_input()
+
+    def _end_of_input(self) -> None:
+        self._eof = True
+        self._read_watcher.stop()
+        sink = self._sink
+        if sink is not None:
+            sink.eof_received()
+        elif self._reader is not None:
+            self._reader.switch()
+        elif not self._input and not self._unread and self._mode is not Mode.FLOWING:
+            gevent.spawn(self._announce_end)
+
+    def _store(self, data: bytes) -> None:
+        if self._input is None:
+            self._input = []
+        self._input.append(data)
+        self._input_size += len(data)
+        if self._input_size >= self.readable_high_water_mark:
+            self._read_watcher.stop()
+        if self._reader is not None:
+            self._reader.switch()
+
+    def has_input(self) -> bool:
+        """Return whether the peer has said something that nobody has asked for: bytes, its FIN, or an error. Never
+        switches."""
+        return self._input_waits()
+
+    def _input_waits(self) -> bool:
+        try:
+            self._raw.recv(1, stdlib.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Receive no more for now; a disconnect is not seen meanwhile. Never switches."""
+        if self._read_watcher is not None:
+            self._read_watcher.stop()
+
+    def resume_reading(self) -> None:
+        """Receive again. Never switches."""
+        watcher = self._read_watcher
+        if watcher is not None and not watcher.active and not self._eof and not self.destroyed:
+            watcher.start(self._on_readable)
+
+    def _fetch(self) -> bytes:
+        check_hub(self._hub, self)
+        while not self._input:
+            if self.destroyed and (self._error is None or not self._eof):
+                # given up, maybe with input that nobody has read
+                raise self._closed_error()
+            if self._eof:
+                return b''
+            self.resume_reading()
+            self._reader = getcurrent()
+            try:
+                self._hub.switch()
+            finally:
+                self._reader = None
+        data = self._input[0] if len(self._input) == 1 else b''.join(self._input)
+        self._input.clear()
+        self._input_size = 0
+        self.resume_reading()
+        return data
+
+    def _enter(self, mode: Mode) -> Pump:
+        check_hub(self._hub, self)
+        return super()._enter(mode)
+
+    @property
+    def readable_length(self) -> int:
+        return super().readable_length + self._input_size
+
+    def _wake_reader(self) -> None:
+        # it may have left meanwhile
+        if self._reader is not None:
+            self._reader.switch()

@@ -1,0 +1,172 @@
+"""What ``listen`` is told to listen on, and the bound socket that comes of it."""
+from __future__ import annotations
+
+import _socket
+import os
+import socket as stdlib
+import stat
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from geventnode.errors import NameNotResolved
+from geventnode.net.address import is_path, port_number, resolve, unix_family
+
+__all__ = ['DEFAULT_BACKLOG', 'Listening', 'listen_fds', 'open_listener', 'parse_listen']
+
+DEFAULT_BACKLOG = 511
+
+#: The first descriptor that systemd hands over (sd_listen_fds(3)).
+LISTEN_FDS_START = 3
+
+
+class Listening(NamedTuple):
+    """The arguments of one ``listen`` call; one of ``port``, ``path`` and ``handle`` is meant."""
+
+    port: int = 0
+    hostname: str | None = None
+    path: str | None = None
+    handle: Any = None
+    backlog: int = DEFAULT_BACKLOG
+    callback: Callable[..., object] | None = None
+    reuse_port: bool = False
+
+
+def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
+    """Sort out the arguments of ``listen``: a port (or None: any), a path or a handle, then host name, backlog and
+    callback. Never switches. Raises ``TypeError`` or ``ValueError`` for what is none of these."""
+    callbacks = [argument for argument in args if callable(argument) and not _is_handle(argument)]
+    rest = [argument for argument in args if argument not in callbacks]
+    if len(callbacks) > 1:
+        raise TypeError('listen() takes one callback')
+    fields: dict[str, Any] = {'callback': callbacks[0]} if callbacks else {}
+    first = rest.pop(0) if rest else None
+    if _is_handle(first):
+        fields['handle'] = first
+    elif is_path(first):
+        fields['path'] = first
+    elif first is not None:
+        fields['port'] = port_number(first)
+    for argument in rest:
+        if isinstance(argument, str) and 'hostname' not in fields and 'path' not in fields:
+            fields['hostname'] = argument
+        elif isinstance(argument, int) and 'backlog' not in fields:
+            fields['backlog'] = argument
+        elif argument is not None:
+            raise TypeError(f'listen() does not know what to do with {argument!r}')
+    unknown = set(options) - set(Listening._fields)
+    if unknown:
+        raise TypeError(f'listen() has no option {sorted(unknown)[0]!r}: it knows {", ".join(Listening._fields)}')
+    if 'port' in options:
+        options['port'] = port_number(options['port'])
+    return Listening(**{**fields, **options})
+
+
+def _is_handle(value: Any) -> bool:
+    return isinstance(value, dict) or hasattr(value, 'fileno') or hasattr(value, 'listening_socket')
+
+
+def open_listener(what: Listening) -> Any:
+    """Return a listening, non-blocking ``_socket.socket``. May switch: only to resolve a host name.
+
+    Raises ``OSError`` (``EADDRINUSE`` and the like), ``NameNotResolved``.
+    """
+    if what.handle is not None:
+        listener = _duplicate(what.handle)
+    elif what.path is not None:
+        listener = _bind_path(what.path)
+    else:
+        listener = _bind_port(what)
+    try:
+        listener.setblocking(False)
+        listener.listen(what.backlog)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _duplicate(handle: Any) -> Any:
+    if isinstance(handle, dict):
+        descriptor = handle.get('fd')
+        if not isinstance(descriptor, int):
+            raise TypeError(f"a handle that is a mapping must be {{'fd': number}}, not {handle!r}")
+    elif hasattr(handle, 'listening_socket'):
+        if handle.listening_socket is None:
+            raise ValueError('the server to share a socket with is not listening')
+        descriptor = handle.listening_socket.fileno()
+    else:
+        descriptor = handle.fileno()
+    duplicate = os.dup(descriptor)
+    try:
+        return _socket.socket(fileno=duplicate)
+    except BaseException:
+        os.close(duplicate)
+        raise
+
+
+def _bind_path(path: str) -> Any:
+    if unix_family is None:
+        raise OSError('no Unix sockets on this platform')
+    listener = _socket.socket(unix_family, stdlib.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listener.bind(path)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that a dead server left: nobody accepts behind it."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except (OSError, ValueError):
+        # there is none, or the name is one of the abstract namespace (unix(7)), which has no files
+        return
+    assert unix_family is not None
+    probe = _socket.socket(unix_family, stdlib.SOCK_STREAM)
+    try:
+        probe.setblocking(False)
+        if isinstance(_try_connect(probe, path), ConnectionRefusedError):
+            os.unlink(path)
+    finally:
+        probe.close()
+
+
+def _try_connect(probe: Any, path: str) -> OSError | None:
+    try:
+        probe.connect(path)
+    except OSError as error:
+        return error
+    return None
+
+
+def _bind_port(what: Listening) -> Any:
+    hostname = what.hostname or '0.0.0.0'
+    try:
+        found = resolve(hostname, what.port, 0, stdlib.AI_PASSIVE)
+    except (stdlib.gaierror, UnicodeError) as error:
+        raise NameNotResolved(0, str(error), hostname, what.port) from error
+    family, kind, protocol, _, address = found[0]
+    listener = _socket.socket(family, kind, protocol)
+    try:
+        if os.name == 'posix':
+            listener.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR, 1)
+        if what.reuse_port:
+            listener.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def listen_fds() -> list[int]:
+    """Return the descriptors that systemd passed to this process for socket activation (sd_listen_fds(3)), each of them
+    for ``listen({'fd': n})``; an empty list when there are none. Never switches."""
+    if os.environ.get('LISTEN_PID') != str(os.getpid()):
+        return []
+    count = os.environ.get('LISTEN_FDS', '0')
+    return list(range(LISTEN_FDS_START, LISTEN_FDS_START + int(count))) if count.isdecimal() else []

@@ -1,0 +1,240 @@
+"""The writing side of a connection.
+
+What the kernel does not take at once is queued, and a write watcher, made when first needed, moves it on. The calls
+that wait for room belong to the stream; :meth:`Outflow.put` and its like never wait, and are what protocols are built
+on.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket as stdlib
+from itertools import islice
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+
+from geventnode.errors import ConnectionClosed
+from geventnode.net.handle import ENDING, WRITE, Handle
+from geventnode.net.hubs import check_hub
+from geventnode.stream.writable import Callback
+
+__all__ = ['Outflow']
+
+#: Queued chunks that leave in one call.
+GATHER = 64
+
+#: Bytes of a file that leave in one call.
+FILE_SLICE = 1048576
+
+#: What sendfile(2) says of files that it cannot send.
+UNSENDABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class Outflow(Handle):
+    """A socket that is written to."""
+
+    connecting: bool = False
+    bytes_written: int = 0
+    #: Whether :meth:`send_file` may be called.
+    can_send_files: bool = hasattr(os, 'sendfile')
+
+    def put(self, data: bytes | memoryview) -> bool:
+        """Send ``data`` and queue what the kernel does not take now, however much is queued; return whether it took
+        everything. Never switches. Raises ``ConnectionClosed``, ``WrongThread``."""
+        if get_hub() is not self._hub:
+            check_hub(self._hub, self)
+        size = len(data)
+        self.bytes_written += size
+        if not self._queue:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            except ConnectionClosed:
+                raise self._closed_error() from None
+            except OSError as error:
+                self._send_failed(error)
+                raise self._closed_error() from error
+            self.active = monotonic()
+            if sent == size:
+                return True
+            data = memoryview(data)[sent:]
+        self._enqueue(data, None)
+        self._arm()
+        return False
+
+    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
+        """As :meth:`put`, for two pieces that leave in one call without being copied together. Never switches."""
+        if self._queue or not hasattr(self._raw, 'sendmsg') or self.send_broken or self.destroyed:
+            self.put(head)
+            return self.put(body)
+        check_hub(self._hub, self)
+        try:
+            sent = self._raw.sendmsg((head, body))
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._send_failed(error)
+            raise self._closed_error() from error
+        self.active = monotonic()
+        self.bytes_written += sent
+        if sent < len(head):
+            self.put(head[sent:])
+            return self.put(body)
+        rest = memoryview(body)[sent - len(head):]
+        return not rest or self.put(rest)
+
+    def when_flushed(self, callback: Callback) -> None:
+        """Call ``callback`` in a greenlet when everything that is queued now went to the kernel. Never switches."""
+        self._enqueue(b'', callback)
+        self._arm()
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether something waits for the kernel, if only for its turn."""
+        return bool(self._queue)
+
+    def send_file(self, fileno: int, offset: int, count: int) -> int:
+        """Let the kernel send ``count`` bytes of a file from ``offset`` on, behind what is queued; return how many it
+        has sent, less where the file ends before or is of a kind that cannot be sent so. May switch. Raises
+        ``ConnectionClosed``."""
+        check_hub(self._hub, self)
+        sent = 0
+        while sent < count:
+            if self._queue:
+                self._wait_for_turn()
+            self._check_writable()
+            descriptor = self._raw.fileno()
+            if descriptor < 0:
+                # a connection in memory
+                break
+            try:
+                size = os.sendfile(descriptor, fileno, offset + sent, min(count - sent, FILE_SLICE))
+            except BlockingIOError:
+                self._enqueue(b'', None)
+                self._arm()
+                continue
+            except OSError as error:
+                if error.errno in UNSENDABLE:
+                    break
+                self._send_failed(error)
+                raise self._closed_error() from error
+            if not size:
+                break
+            sent += size
+            self.active = monotonic()
+            self.bytes_written += size
+        return sent
+
+    def _wait_for_turn(self) -> None:
+        """Wait until nothing is queued."""
+        if self._room is None:
+            self._room = Event()
+        while self._queue and not self.destroyed:
+            self._room.clear()
+            self._room.wait()
+
+    def end_nowait(self) -> None:
+        """As ``end()``, for callers in the hub. Never switches."""
+        if not self.writable_ended and not self.destroyed:
+            self.writable_ended = True
+            self.writable_corked = 0
+            callbacks = self._transmit()
+            if callbacks is None:
+                return
+            if callbacks or self._listeners:
+                gevent.spawn(self._settle_with, callbacks)
+            elif not self._queue:
+                self._settle()
+
+    def _arm(self) -> None:
+        """Be told when the kernel takes more."""
+        if self._raw is None or self.destroyed:
+            return
+        if self._write_watcher is None:
+            self._write_watcher = self._watch(WRITE)
+        if not self._write_watcher.active:
+            self._write_watcher.start(self._on_writable)
+
+    def _transmit(self) -> list[Callback] | None:
+        """Send what is queued; return the callbacks of what went out, None when the socket broke. Never switches."""
+        queue = self._queue
+        callbacks: list[Callback] = []
+        while queue and not self.writable_corked:
+            try:
+                sent = self._send_some(queue)
+            except BlockingIOError:
+                self._arm()
+                return callbacks
+            except OSError as error:
+                self._send_failed(error)
+                return None
+            self.active = monotonic()
+            self._sent(sent)
+            while queue and sent >= len(queue[0][0]):
+                data, callback = queue.popleft()
+                sent -= len(data)
+                if callback is not None:
+                    callbacks.append(callback)
+            if sent:
+                data, callback = queue[0]
+                queue[0] = memoryview(data)[sent:], callback
+        if self._write_watcher is not None:
+            self._write_watcher.stop()
+        if not queue and self.writable_ended and not self.connecting:
+            self._shut_down()
+        return callbacks
+
+    def _send_some(self, queue: Any) -> int:
+        if len(queue) == 1 or self._raw is None:
+            return self._send(queue[0][0])
+        if not hasattr(self._raw, 'sendmsg'):
+            return self._send(b''.join(data for data, _ in islice(queue, GATHER)))
+        sent: int = self._raw.sendmsg([data for data, _ in islice(queue, GATHER)])
+        return sent
+
+    def _shut_down(self) -> None:
+        """Send our FIN."""
+        if self._raw is not None and not self.destroyed:
+            # the peer may have been faster: reading will say so
+            with contextlib.suppress(OSError):
+                self._raw.shutdown(stdlib.SHUT_WR)
+                if self.resetting:
+                    # what the kernel still holds is to arrive
+                    self.resetting = False
+                    self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, ENDING)
+
+    def _flush(self) -> None:
+        if self.connecting:
+            return
+        check_hub(self._hub, self)
+        callbacks = self._transmit()
+        if callbacks is None:
+            if not self.writable_ended:
+                raise self._closed_error()
+            return
+        self._settle_with(callbacks)
+
+    def _settle_with(self, callbacks: list[Callback]) -> None:
+        """Run in a greenlet: tell who waited for what went out."""
+        for callback in callbacks:
+            callback()
+        if not self._queue:
+            self._settle()
+
+    def _on_writable(self) -> None:
+        callbacks = self._transmit()
+        if callbacks is None:
+            return
+        if callbacks or (not self._queue and (self.writable_ended or self.writable_need_drain)):
+            gevent.spawn(self._settle_with, callbacks)
+        if not self._queue:
+            self._queue_drained()
+
+    def _queue_drained(self) -> None:
+        """Everything that was queued went to the kernel. Runs in the hub."""

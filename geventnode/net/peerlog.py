@@ -1,0 +1,58 @@
+"""What peers cause to be logged: little, however many they are.
+
+A peer can make connections fail as fast as it can open them, and a log that holds a line for each hides what matters,
+and fills the disk. So there are so many lines a second; the others are counted, and the next line tells how many. They
+have level INFO: that a stranger sends nonsense is nothing that an operator has to act on.
+
+Handlers of logs may wait, which the hub must not do: what it has to say is said by a greenlet.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+import gevent
+from gevent import get_hub, getcurrent
+
+__all__ = ['LINES', 'PeerLog', 'log_from_hub']
+
+log = logging.getLogger('geventnode.error')
+
+#: Lines in a second.
+LINES = 10
+
+
+def log_from_hub(write: Callable[..., object], message: str, *args: object) -> None:
+    """Call ``write``, a method of a logger: at once in a greenlet, soon in the hub. Never switches in the hub."""
+    if getcurrent() is get_hub():
+        gevent.spawn(write, message, *args)
+    else:
+        write(message, *args)
+
+
+class PeerLog:
+    """The lines of one server. Whoever calls it escapes what came from the peer, and cuts it to a sensible length."""
+
+    def __init__(self) -> None:
+        self._second = 0.0
+        self._lines = 0
+        #: How many lines were left out since the last one that was written.
+        self.left_out = 0
+
+    def info(self, message: str, *args: object) -> None:
+        """Log ``message % args``, unless there were too many in this second. Never switches in the hub."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        now = monotonic()
+        if now - self._second >= 1:
+            self._second = now
+            self._lines = 0
+        if self._lines >= LINES:
+            self.left_out += 1
+            return
+        self._lines += 1
+        if self.left_out:
+            message, args = f'{message} (and %d more lines were left out)', (*args, self.left_out)
+            self.left_out = 0
+        log_from_hub(log.info, message, *args)

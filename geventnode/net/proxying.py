@@ -1,0 +1,123 @@
+"""Connections that begin with the word of a proxy on whose behalf they are made (the PROXY protocol).
+
+Whether a header comes is never guessed from the bytes, because then a client could speak for others: a server that
+expects one hears of no connection without it. Until the header is complete this takes the input; then whoever comes
+next, HTTP or TLS, finds the socket as if the client had connected itself.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from geventnode.errors import ParseError, RequestTimeout
+from geventnode.net.address import unix_family
+from geventnode.net.hubs import NEVER, deadlines
+from geventnode.protocol import TrustedProxies, parse_proxy_header
+
+if TYPE_CHECKING:
+    from geventnode.net.socket import Socket
+
+__all__ = ['HEADER_TIME', 'HeaderAwaited', 'ProxyGate', 'proxies']
+
+#: Seconds that a header may take, where no setting says otherwise.
+HEADER_TIME = 60.0
+
+
+def proxies(name: str, value: Any) -> tuple[str, ...]:
+    """Return ``value`` as addresses and networks of proxies. Never switches. Raises ``TypeError`` and
+    ``InvalidInput``."""
+    return TrustedProxies(value, name).items
+
+
+class ProxyGate:
+    """Who may speak for others, and how long that may take.
+
+    :param trusted: the proxies.
+    :param seconds: the time in which a header must be complete; 0: any time.
+    :param setting: what decides that, for errors.
+    """
+
+    def __init__(self, trusted: TrustedProxies, seconds: float = HEADER_TIME, setting: str = 'the time limit') -> None:
+        self._trusted = trusted
+        self.seconds = seconds
+        self.setting = setting
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._trusted)
+
+    def admits(self, family: int, peer: Any) -> bool:
+        """Return whether a peer with the address ``peer`` is one of the proxies. Never switches."""
+        return self._trusted.trusts(None if family == unix_family else peer[0])
+
+
+class HeaderAwaited:
+    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.inflow.InputSink`.
+
+    :param hub: the one that drives ``socket``.
+    :param accepted: called with the socket, which knows its client then.
+    :param failed: called with the socket and the error; it destroys the socket.
+    """
+
+    __slots__ = ('_accepted', '_data', '_deadlines', '_failed', '_gate', '_socket', 'expires')
+
+    def __init__(self, gate: ProxyGate, hub: Any, socket: Socket, accepted: Callable[[Socket], object],
+                 failed: Callable[[Socket, Exception], object]) -> None:
+        self._gate = gate
+        self._socket = socket
+        self._accepted = accepted
+        self._failed = failed
+        self._data = b''
+        self._deadlines = deadlines(hub)
+        #: See :class:`geventnode.net.hubs.HasDeadline`.
+        self.expires = monotonic() + (gate.seconds or NEVER)
+        self._deadlines.watch(self)
+        socket.set_sink(self)
+
+    # -- run by the hub -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        try:
+            found = parse_proxy_header(self._data)
+        except ParseError as error:
+            self._failed(self._socket, error)
+            return
+        if found is None:
+            return
+        header, size = found
+        self._deadlines.forget(self)
+        socket = self._socket
+        socket.set_sink(None)
+        socket.introduce(header)
+        socket.give_back(self._data[size:])
+        self._accepted(socket)
+
+    def eof_received(self) -> None:
+        if self._data:
+            self._failed(self._socket, ParseError('the connection ended within a PROXY header',
+                                                  code='PROXY_HEADER_INVALID', data=self._data))
+        else:
+            # somebody looked whether anybody listens
+            self._socket.destroy()
+
+    def on_deadline(self, now: float) -> None:
+        if self._deadlines.excuse(self._socket, now):
+            return
+        gate = self._gate
+        self._failed(self._socket, RequestTimeout(
+            f'no complete PROXY header within {gate.setting} ({gate.seconds} seconds)'))
+
+    def hurry(self, expires: float) -> None:
+        """Wait no longer than until ``expires`` (monotonic). Never switches."""
+        self.expires = min(self.expires, expires)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self._deadlines.forget(self)
+
+    def send_failed(self, error: BaseException) -> bool:
+        return False
+
+    def queue_drained(self) -> None:
+        """Nothing was sent."""

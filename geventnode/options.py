@@ -1,0 +1,103 @@
+"""The settings of servers and agents: each with its default, checked when set, named in the error that it causes."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+
+from geventnode.errors import InvalidInput, UnknownOption
+
+__all__ = ['Configurable', 'Option', 'apply_options', 'bytes_or_none', 'check_names', 'count', 'flag', 'hint_for',
+           'seconds']
+
+Value = TypeVar('Value')
+
+
+class Configurable(Protocol):
+    """What has options."""
+
+    #: Names of plain attributes that count as options.
+    plain_options: ClassVar[tuple[str, ...]]
+
+    def option_changed(self) -> None:
+        """An option was set."""
+
+
+def seconds(name: str, value: Any) -> float:
+    """Return ``value`` as seconds, 0 for never. Never switches. Raises ``TypeError`` and ``InvalidInput``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f'{name} must be a number of seconds, not {type(value).__name__}')
+    if not (isfinite(value) and value >= 0):
+        raise InvalidInput(f'{name} must be a finite number of seconds from 0 (never), not {value!r}')
+    return float(value)
+
+
+def count(name: str, value: Any) -> int:
+    """Return ``value`` as a number from 0. Never switches. Raises ``TypeError`` and ``InvalidInput``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'{name} must be an int, not {type(value).__name__}')
+    if value < 0:
+        raise InvalidInput(f'{name} must be at least 0, not {value}')
+    return value
+
+
+def bytes_or_none(name: str, value: Any) -> int | None:
+    """Return ``value`` as a number of bytes, None for no limit. Never switches. Raises as :func:`count` does."""
+    return None if value is None else count(name, value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool. Never switches. Raises ``TypeError``."""
+    if not isinstance(value, bool):
+        raise TypeError(f'{name} must be True or False, not {type(value).__name__}')
+    return value
+
+
+class Option(Generic[Value]):
+    """An attribute that is checked when it is set, and tells its owner."""
+
+    def __init__(self, check: Callable[[str, Any], Value], default: Value, doc: str) -> None:
+        self._check = check
+        self._default = default
+        self.__doc__ = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+        self._slot = f'_option_{name}'
+
+    @overload
+    def __get__(self, thing: None, owner: type) -> Option[Value]: ...
+
+    @overload
+    def __get__(self, thing: Configurable, owner: type) -> Value: ...
+
+    def __get__(self, thing: Configurable | None, owner: type) -> Any:
+        return self if thing is None else thing.__dict__.get(self._slot, self._default)
+
+    def __set__(self, thing: Configurable, value: Value) -> None:
+        thing.__dict__[self._slot] = self._check(self._name, value)
+        thing.option_changed()
+
+
+def hint_for(name: object, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown option: the nearest known one, or all of them. Never switches."""
+    near = get_close_matches(str(name), known, 1)
+    return f': did you mean {near[0]!r}?' if near else f'; known are {", ".join(sorted(known))}'
+
+
+def check_names(thing: Configurable, options: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raise ``UnknownOption``, naming the nearest known one, unless ``thing`` has all ``options``, or they are among
+    ``others``. Never switches."""
+    known = {name for kind in type(thing).__mro__ for name, value in vars(kind).items() if isinstance(value, Option)}
+    known.update(thing.plain_options, others)
+    for name in options:
+        if name not in known:
+            raise UnknownOption(f'{type(thing).__name__} has no option {name!r}{hint_for(name, known)}')
+
+
+def apply_options(thing: Configurable, options: dict[str, Any]) -> None:
+    """Set ``options`` on ``thing``. Never switches. Raises ``UnknownOption``, naming the nearest known one."""
+    check_names(thing, options)
+    for name, value in options.items():
+        setattr(thing, name, value)

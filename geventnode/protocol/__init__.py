@@ -1,0 +1,52 @@
+"""HTTP/1.1 without I/O (RFC 9110, RFC 9112): grammar, header map, framing, the streaming parser, the serializer.
+
+What comes in goes through :class:`Parser`, what goes out through the serializer's functions; both share one grammar.
+Nothing here knows gevent or a socket, and no function ever switches.
+"""
+from __future__ import annotations
+
+from geventnode.protocol.chunked import ChunkedBody
+from geventnode.protocol.forwarded import (
+    FORWARDED,
+    FORWARDED_FIELDS,
+    ForwardedPolicy,
+    Origin,
+    forwarded_fields,
+    scheme_fields,
+)
+from geventnode.protocol.framing import (
+    Framing,
+    connection_options,
+    has_no_content,
+    keep_alive,
+    request_framing,
+    response_framing,
+)
+from geventnode.protocol.grammar import (
+    check_method,
+    check_name,
+    check_reason,
+    check_status,
+    check_target,
+    check_value,
+    is_host,
+    is_token,
+)
+from geventnode.protocol.head import EndOfMessage, RequestHead, ResponseHead
+from geventnode.protocol.headers import Headers, distinct
+from geventnode.protocol.intake import Role
+from geventnode.protocol.limits import Limits
+from geventnode.protocol.parser import Event, Parser
+from geventnode.protocol.proxy import ProxyHeader, parse_proxy_header
+from geventnode.protocol.responses import ResponseParser
+from geventnode.protocol.serializer import chunk, last_chunk, render_fields, request_line, status_line
+from geventnode.protocol.trust import TrustedProxies
+
+__all__ = [
+    'FORWARDED', 'FORWARDED_FIELDS', 'ChunkedBody', 'EndOfMessage', 'Event', 'ForwardedPolicy', 'Framing', 'Headers',
+    'Limits', 'Origin', 'Parser', 'ProxyHeader', 'RequestHead', 'ResponseHead', 'ResponseParser', 'Role',
+    'TrustedProxies', 'check_method', 'check_name', 'check_reason', 'check_status', 'check_target', 'check_value',
+    'chunk', 'connection_options', 'distinct', 'forwarded_fields', 'has_no_content', 'is_host', 'is_token',
+    'keep_alive', 'last_chunk', 'parse_proxy_header', 'render_fields', 'request_framing', 'request_line',
+    'response_framing', 'scheme_fields', 'status_line',
+]

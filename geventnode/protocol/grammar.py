@@ -1,0 +1,244 @@
+"""The alphabet of HTTP/1.1: compiled expressions, the predicates of the parser and the checks of what goes out.
+
+Each rule stands here once. The parser matches whole constructs (a line, a header section) with the patterns built from
+the character classes below; whatever the application hands in passes one of the ``check_*`` functions before it may
+reach the wire, so that nothing can be smuggled into a head (CR, LF, blanks, characters that latin-1 would cut off).
+Every pattern takes time linear in its input, and all of them are anchored with ``fullmatch`` or ``match``, never with
+``$``, which would let a final line feed pass.
+"""
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+
+from geventnode.errors import InvalidHeader, InvalidInput
+
+__all__ = [
+    'BARE_LINE_END', 'CHUNK_LINE', 'COMMON_NAMES', 'FIELDS', 'FIELD_CHARACTERS', 'FIELD_LINE', 'KNOWN_NAMES',
+    'REQUEST_LINE', 'STATUS_LINE', 'absolute_authority', 'check_method', 'check_name', 'check_reason', 'check_status',
+    'check_target', 'check_value', 'has_request_target_form', 'is_host', 'is_token', 'lower_name',
+]
+
+# RFC 9110, section 5.6.2: tchar.
+_TCHAR = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
+
+_TOKEN = re.compile(f'[{_TCHAR}]+')
+_VALUE = re.compile(r'[\t\x20-\x7e\x80-\xff]*')
+_TARGET = re.compile(r'[\x21-\x7e]+')
+
+#: A request line of HTTP/1.x without its line end: method, target, minor version (RFC 9112, section 3).
+REQUEST_LINE = re.compile(rf'([{_TCHAR}]+) ([\x21-\x7e]+) HTTP/1\.([0-9])')
+
+#: A status line of HTTP/1.x without its line end: minor version, status, reason. The blank before an empty reason may
+#: be missing, as many servers leave it out (RFC 9112, section 4).
+STATUS_LINE = re.compile(r'HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?')
+
+#: The octets of a field value.
+FIELD_CHARACTERS = bytes((0x09, *range(0x20, 0x7f), *range(0x80, 0x100)))
+
+#: The fields of a header section, each with the line end before it. Leading blanks are not part of the value, trailing
+#: ones are. A value reaches to the next CR, so what is in it must be checked apart (RFC 9112, section 5).
+FIELDS = re.compile(rf'\r\n([{_TCHAR}]+):[ \t]*([^\r]*)')
+
+#: A line feed without a carriage return before it, or a carriage return with something else behind it. Both are legal
+#: nowhere in a head, and where they are let through, requests are smuggled (RFC 9112, section 2.2).
+BARE_LINE_END = re.compile(rb'(?<!\r)\n|\r[^\n]')
+
+_TCHAR_BYTES = _TCHAR.encode('ascii')
+
+#: A well-formed field line without its line end.
+FIELD_LINE = re.compile(rb'[' + _TCHAR_BYTES + rb']+:[\t\x20-\x7e\x80-\xff]*')
+
+_QUOTED = (rb'"[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*'
+           rb'(?:\\[\t\x20-\x7e\x80-\xff][\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*)*"')
+
+#: The line that opens a chunk, with its line end: size, extensions. Sixteen digits are as many as 64 bits have; blanks
+#: are allowed around the marks of an extension, and nowhere else (RFC 9112, sections 7.1 and 7.1.1).
+CHUNK_LINE = re.compile(
+    rb'([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*[' + _TCHAR_BYTES + rb']+(?:[ \t]*=[ \t]*(?:[' + _TCHAR_BYTES + rb']+|'
+    + _QUOTED + rb'))?)*)\r\n')
+
+# RFC 3986, section 3.2.2. A sub-delim is legal in a name; blanks, '/', '@', '?' and '#' are not.
+_REG_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+_IP_LITERAL = r"\[(?:(?P<ipv6>[0-9A-Fa-f:.]{2,45})|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
+_HOST = re.compile(rf'(?P<host>{_IP_LITERAL}|{_REG_NAME})(?::(?P<port>[0-9]{{0,5}}))?')
+
+# RFC 3986, section 4.3, with the authority made obligatory: without it ``example.com:443`` would pass for a URI.
+_ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(?:[/?#].*)?')
+
+#: Field names as they are commonly written.
+COMMON_NAMES = (
+    'Accept', 'Accept-Charset', 'Accept-Encoding', 'Accept-Language', 'Accept-Ranges',
+    'Access-Control-Allow-Credentials', 'Access-Control-Allow-Headers', 'Access-Control-Allow-Methods',
+    'Access-Control-Allow-Origin', 'Access-Control-Expose-Headers', 'Access-Control-Max-Age',
+    'Access-Control-Request-Headers', 'Access-Control-Request-Method', 'Age', 'Allow', 'Alt-Svc', 'Authorization',
+    'Cache-Control', 'Connection', 'Content-Disposition', 'Content-Encoding', 'Content-Language', 'Content-Length',
+    'Content-Location', 'Content-Range', 'Content-Security-Policy', 'Content-Type', 'Cookie', 'DNT', 'Date', 'ETag',
+    'Expect', 'Expires', 'Forwarded', 'From', 'HTTP2-Settings', 'Host', 'If-Match', 'If-Modified-Since',
+    'If-None-Match', 'If-Range', 'If-Unmodified-Since', 'Keep-Alive', 'Last-Modified', 'Link', 'Location',
+    'Max-Forwards', 'Origin', 'Pragma', 'Priority', 'Proxy-Authenticate', 'Proxy-Authorization', 'Proxy-Connection',
+    'Range', 'Referer', 'Referrer-Policy', 'Retry-After', 'Sec-CH-UA', 'Sec-CH-UA-Mobile', 'Sec-CH-UA-Platform',
+    'Sec-Fetch-Dest', 'Sec-Fetch-Mode', 'Sec-Fetch-Site', 'Sec-Fetch-User', 'Sec-GPC', 'Sec-WebSocket-Accept',
+    'Sec-WebSocket-Extensions', 'Sec-WebSocket-Key', 'Sec-WebSocket-Protocol', 'Sec-WebSocket-Version', 'Server',
+    'Server-Timing', 'Set-Cookie', 'Strict-Transport-Security', 'TE', 'Timing-Allow-Origin', 'Trailer',
+    'Transfer-Encoding', 'Upgrade', 'Upgrade-Insecure-Requests', 'User-Agent', 'Vary', 'Via', 'WWW-Authenticate',
+    'Warning', 'X-Content-Type-Options', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Port',
+    'X-Forwarded-Proto', 'X-Frame-Options', 'X-Powered-By', 'X-Real-IP', 'X-Request-ID', 'X-Requested-With',
+    'X-XSS-Protection',
+)
+
+# Only the application's own names are learned: a peer must not be able to fill the table.
+_MAX_KNOWN_NAMES = 1024
+#: The lower-case spelling of names known to be tokens.
+KNOWN_NAMES = {spelling: name.lower() for name in COMMON_NAMES for spelling in (name, name.lower(), name.title())}
+_known = KNOWN_NAMES.get
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+def is_token(text: str) -> bool:
+    """Return whether ``text`` is a token (RFC 9110, section 5.6.2). Never switches."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def lower_name(name: str) -> str:
+    """Return a field name that is known to be a token in lower case. Never switches."""
+    return _known(name) or name.lower()
+
+
+def is_host(text: str, port_required: bool = False) -> bool:
+    """Return whether ``text`` is ``uri-host [ ":" port ]``, a possibly empty one (RFC 9110, section 7.2).
+
+    An IPv6 literal must be an address, a port at most 65535. With ``port_required`` the host must not be empty and the
+    port must be there and not 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6). Never switches.
+    """
+    # The longest name has 255 octets; what is longer is not worth a place among the results that are kept.
+    return _is_host(text, port_required) if len(text) < 256 else _is_host.__wrapped__(text, port_required)
+
+
+@lru_cache(maxsize=256)
+def _is_host(text: str, port_required: bool) -> bool:
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return False
+    host, address, port = match.group('host', 'ipv6', 'port')
+    if address is not None:
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            return False
+    if port_required:
+        return bool(host and port) and 0 < int(port) <= 65535
+    return not port or (bool(host) and int(port) <= 65535)
+
+
+def has_request_target_form(method: str, target: str) -> bool:
+    """Return whether ``target`` has a form that RFC 9112, section 3.2, allows with ``method``.
+
+    ``target`` consists of visible ASCII characters. ``*`` is let through for M-SEARCH as well, where SSDP has it. A
+    fragment is no part of a target, but clients send it and nothing is ambiguous about it. An absolute-form needs an
+    authority without user information (RFC 9110, sections 4.2.1 and 4.2.4). Never switches.
+    """
+    if method == 'CONNECT':
+        return is_host(target, port_required=True)
+    if target[0] == '/':
+        return True
+    if target == '*':
+        return method == 'OPTIONS' or method == 'M-SEARCH'
+    return absolute_authority(target) is not None
+
+
+def absolute_authority(target: str) -> str | None:
+    """Return the authority of a target in absolute-form, or None when it has none that is valid. Never switches."""
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        return None
+    authority = match.group(1)
+    if authority and authority[0] != ':' and is_host(authority):
+        return authority
+    return None
+
+
+# -- checks of what the application hands in ----------------------------------------------------------------------
+
+def check_method(method: str) -> str:
+    """Return ``method``, a token of any case (RFC 9110, section 9.1).
+
+    :raises InvalidInput: it is none; code ``ERR_INVALID_HTTP_TOKEN``.
+
+    Never switches.
+    """
+    if not isinstance(method, str) or _TOKEN.fullmatch(method) is None:
+        raise InvalidInput(f'method must be a token: {method!r}', 'ERR_INVALID_HTTP_TOKEN')
+    return method
+
+
+def check_target(target: str) -> str:
+    """Return ``target``, which a client wants to put into its request line: one or more visible ASCII characters.
+
+    :raises InvalidInput: it is empty or has control characters, blanks or characters outside ASCII, which the caller
+        must escape; code ``ERR_UNESCAPED_CHARACTERS``.
+
+    Never switches.
+    """
+    if not isinstance(target, str) or _TARGET.fullmatch(target) is None:
+        raise InvalidInput(f'request target has unescaped characters: {target!r}', 'ERR_UNESCAPED_CHARACTERS')
+    return target
+
+
+def check_name(name: str) -> str:
+    """Return the field name ``name`` in lower case (RFC 9110, section 5.1).
+
+    :raises InvalidHeader: it is no token; code ``ERR_INVALID_HTTP_TOKEN``.
+
+    Never switches.
+    """
+    try:
+        known = _known(name)
+    except TypeError:
+        known = None
+    if known is not None:
+        return known
+    if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
+        raise InvalidHeader(f'header name must be a token: {name!r}', 'ERR_INVALID_HTTP_TOKEN')
+    lower = name.lower()
+    if len(KNOWN_NAMES) < _MAX_KNOWN_NAMES:
+        KNOWN_NAMES[name] = lower
+    return lower
+
+
+def check_value(name: str, value: str) -> None:
+    """Check the value of the field ``name``: HTAB, 0x20-0x7e and 0x80-0xff are allowed (RFC 9110, section 5.5).
+
+    :raises InvalidHeader: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
+
+    Never switches.
+    """
+    if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
+        raise InvalidHeader(f'invalid character in the value of header {name!r}: {value!r}', 'ERR_INVALID_CHAR')
+
+
+def check_reason(reason: str) -> str:
+    """Return ``reason``, a reason phrase: the characters of a field value (RFC 9112, section 4).
+
+    :raises InvalidInput: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
+
+    Never switches.
+    """
+    if not isinstance(reason, str) or _VALUE.fullmatch(reason) is None:
+        raise InvalidInput(f'invalid character in the reason phrase: {reason!r}', 'ERR_INVALID_CHAR')
+    return reason
+
+
+def check_status(status_code: int) -> int:
+    """Return ``status_code``, three digits from 100 to 999 (RFC 9110, section 15).
+
+    :raises InvalidInput: it is no int or out of that range; code ``ERR_HTTP_INVALID_STATUS_CODE``.
+
+    Never switches.
+    """
+    if not isinstance(status_code, int) or isinstance(status_code, bool) or not 100 <= status_code <= 999:
+        raise InvalidInput(f'status code must be an int from 100 to 999: {status_code!r}',
+                           'ERR_HTTP_INVALID_STATUS_CODE')
+    return status_code

@@ -1,0 +1,280 @@
+"""What a parser hands out: the heads of requests and responses, and the end of a message.
+
+A head is a first line and a header block. Both are parsed eagerly, because the verdicts on them decide whether the
+message is served at all; the maps and lists that an application sees are made when it asks for them.
+"""
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from geventnode.errors import ParseError
+from geventnode.protocol.block import HeaderBlock, check_line_ends, request_block, response_block
+from geventnode.protocol.framing import Framing, has_no_content
+from geventnode.protocol.grammar import (
+    REQUEST_LINE,
+    STATUS_LINE,
+    absolute_authority,
+    has_request_target_form,
+    is_token,
+)
+from geventnode.protocol.limits import Limits
+from geventnode.protocol.memo import Memo
+
+if TYPE_CHECKING:
+    from geventnode.protocol.headers import Headers
+
+__all__ = [
+    'REQUEST_LINES', 'STATUS_LINES', 'EndOfMessage', 'RequestHead', 'RequestLine', 'ResponseHead', 'StatusLine',
+    'check_start', 'parse_request_line', 'parse_status_line',
+]
+
+_NONE = Framing.NONE
+
+
+class RequestLine:
+    """A request line, shared between the messages that begin with it."""
+
+    __slots__ = ('authority', 'blocks', 'find_block', 'http_version', 'last', 'method', 'needs_host', 'url')
+
+    def __init__(self, method: str, url: str, http_version: str) -> None:
+        self.method = method
+        self.url = url
+        self.http_version = http_version
+        #: The authority of a target in absolute-form.
+        self.authority = None if url[0] == '/' or method == 'CONNECT' else absolute_authority(url)
+        #: Whether a header section without Host is wrong.
+        self.needs_host = http_version != '1.0'
+        #: What header sections mean in this version, and what finds those that came lately.
+        self.blocks = _REQUEST_BLOCKS_1_1 if self.needs_host else _REQUEST_BLOCKS_1_0
+        self.find_block = self.blocks.get
+        #: The last head that began with this line.
+        self.last: RequestHead | None = None
+
+
+class StatusLine:
+    """A status line, shared between the messages that begin with it."""
+
+    __slots__ = ('blocks', 'http_version', 'last', 'last_method', 'status_code', 'status_message')
+
+    def __init__(self, status_code: int, status_message: str, http_version: str) -> None:
+        #: The last head that began with this line, and the method that it answered.
+        self.last: ResponseHead | None = None
+        self.last_method = ''
+        self.status_code = status_code
+        self.status_message = status_message
+        self.http_version = http_version
+        #: What header sections mean in this version.
+        self.blocks = _RESPONSE_BLOCKS_1_0 if http_version == '1.0' else _RESPONSE_BLOCKS_1_1
+
+
+class RequestHead:
+    """The head of a request (RFC 9112, section 3). It may be shared with other requests: do not change it."""
+
+    __slots__ = ('block', 'content_length', 'expect', 'framing', 'host', 'http_version', 'keep_alive', 'method',
+                 'ordinary', 'plain', 'upgrade', 'url')
+
+    def __init__(self, line: RequestLine, block: HeaderBlock) -> None:
+        # RFC 9110, section 9.3.6: CONNECT has no content, whatever the fields say, and asks for no other protocol.
+        tunnel = line.method == 'CONNECT'
+        self.block = block
+        #: The method, in the case in which it came.
+        self.method = line.method
+        #: The request target, exactly as it came.
+        self.url = line.url
+        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as it came and treated as 1.1.
+        self.http_version = line.http_version
+        #: How the content ends; after NONE, no end of message follows.
+        self.framing = _NONE if tunnel else block.framing
+        #: What Content-Length says, or None.
+        self.content_length = None if tunnel else block.content_length
+        #: Whether the peer allows another request on the connection.
+        self.keep_alive = block.keep_alive
+        #: Whether the client asks for another protocol: Connection has ``upgrade``, Upgrade names one, HTTP/1.1.
+        self.upgrade = block.upgrade and not tunnel
+        #: None, ``'100-continue'``, or whatever else Expect says; always None in HTTP/1.0.
+        self.expect = block.expect
+        #: The host and port that are meant: the target's own in absolute-form, else what Host says, or None.
+        self.host = line.authority or block.host
+        #: Whether it asks for a response and nothing else: no tunnel, no other protocol, no go-ahead.
+        self.ordinary = self.expect is None and not self.upgrade and not tunnel
+        #: Whether the head is all there is of the message, and another one may follow.
+        self.plain = self.framing is _NONE and block.keep_alive and not tunnel
+
+    @property
+    def asked_host(self) -> str | None:
+        """The host and port that the client wants: those of CONNECT stand in the target (RFC 9112, section 3.2.3)."""
+        return self.url if self.method == 'CONNECT' else self.host
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """A fresh list of (name, value) as they came, decoded as latin-1, without blanks around the values."""
+        return self.block.raw_headers()
+
+    @property
+    def headers(self) -> Headers:
+        """A fresh map of the fields."""
+        return self.block.headers()
+
+    def __repr__(self) -> str:
+        return f'<RequestHead {self.method} {self.url} HTTP/{self.http_version}>'
+
+
+class ResponseHead:
+    """The head of a response (RFC 9112, section 4). It may be shared with other responses: do not change it."""
+
+    __slots__ = ('block', 'content_length', 'framing', 'http_version', 'keep_alive', 'status_code', 'status_message',
+                 'upgrade')
+
+    def __init__(self, line: StatusLine, block: HeaderBlock, method: str) -> None:
+        self.block = block
+        self.status_code = line.status_code
+        #: The reason phrase, possibly empty.
+        self.status_message = line.status_message
+        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as it came and treated as 1.1.
+        self.http_version = line.http_version
+        #: How the content ends; after NONE, no end of message follows.
+        self.framing = _NONE if has_no_content(line.status_code, method) else block.framing
+        #: What Content-Length says, or None; a response without content may have one.
+        self.content_length = block.content_length
+        #: Whether the connection may be used again. Never after content that ends with it, and not after chunks in
+        #: HTTP/1.0, whose framing is faulty (RFC 9112, section 6.1).
+        self.keep_alive = block.keep_alive and self.framing is not Framing.UNTIL_CLOSE and not (
+            self.framing is Framing.CHUNKED and line.http_version == '1.0')
+        #: Whether this is a 101: what follows is another protocol.
+        self.upgrade = line.status_code == 101
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """A fresh list of (name, value) as they came, decoded as latin-1, without blanks around the values."""
+        return self.block.raw_headers()
+
+    @property
+    def headers(self) -> Headers:
+        """A fresh map of the fields."""
+        return self.block.headers()
+
+    def __repr__(self) -> str:
+        return f'<ResponseHead HTTP/{self.http_version} {self.status_code} {self.status_message}>'
+
+
+class EndOfMessage:
+    """The content of a message is complete."""
+
+    __slots__ = ('_trailers',)
+
+    def __init__(self, trailers: list[tuple[str, str]] | None = None) -> None:
+        self._trailers = trailers
+
+    @property
+    def raw_trailers(self) -> list[tuple[str, str]]:
+        """A fresh list of the trailer fields as they came, as the ``raw_headers`` of a head."""
+        return self._trailers.copy() if self._trailers else []
+
+    def __repr__(self) -> str:
+        return f'<EndOfMessage with {len(self.raw_trailers)} trailers>'
+
+
+def parse_request_line(data: bytes) -> RequestLine:
+    """Return what a request line, given without its line end, says.
+
+    :raises ParseError: 400, or 505 for a major version that nobody speaks here.
+
+    Source: RFC 9112, section 3. Never switches.
+    """
+    text = data.decode('latin-1')
+    match = REQUEST_LINE.fullmatch(text)
+    if match is None:
+        raise _request_line_error(data)
+    method, url, minor = match.groups()
+    if not has_request_target_form(method, url):
+        raise ParseError(f'request target has no form that {method} allows', code='HPE_INVALID_URL', data=data)
+    return RequestLine(method, url, '1.' + minor)
+
+
+def parse_status_line(data: bytes) -> StatusLine:
+    """Return what a status line, given without its line end, says.
+
+    :raises ParseError: it is malformed, or has another major version than 1.
+
+    Source: RFC 9112, section 4. Never switches.
+    """
+    match = STATUS_LINE.fullmatch(data.decode('latin-1'))
+    if match is None:
+        raise _status_line_error(data)
+    minor, status, reason = match.groups()
+    return StatusLine(int(status), reason or '', '1.' + minor)
+
+
+def check_start(data: bytes, limits: Limits, request: bool) -> None:
+    """Check the beginning of a head that is not complete, or too long, or known to be wrong somewhere.
+
+    The errors are looked for in the order in which they would be noticed if the bytes came one by one, so that the
+    verdict does not depend on how the network cuts them.
+
+    :param data: the head so far, at most one byte more than ``max_header_size``; unless it is that long, its first line
+        is there or has a wrong line end.
+    :param request: whether it is a request's.
+    :raises ParseError: it can no longer become a good head.
+
+    Never switches.
+    """
+    limit = limits.max_header_size
+    line_end = data.find(b'\r\n')
+    check_line_ends(data, stop=len(data) if line_end < 0 else line_end + 1)
+    if line_end < 0 or line_end + 2 > limit:
+        raise limits.request_line_too_long() if request else limits.too_long('status line')
+    if request:
+        parse_request_line(data[:line_end])
+    else:
+        parse_status_line(data[:line_end])
+    check_line_ends(data)
+    if len(data) > limit:
+        raise limits.too_long('header section')
+
+
+def _request_line_error(data: bytes) -> ParseError:
+    """Return the error for a request line that does not match."""
+    parts = data.split(b' ')
+    if len(parts) == 3:
+        method, target, version = parts
+        if not is_token(method.decode('latin-1')):
+            return ParseError('method is not a token', code='HPE_INVALID_METHOD', data=data)
+        if not target or not target.isascii() or any(byte < 0x21 or byte == 0x7f for byte in target):
+            return ParseError('request target has characters that must be escaped', code='HPE_INVALID_URL', data=data)
+        return _version_error(version, data)
+    if len(parts) == 2 and not parts[1].startswith(b'HTTP/'):
+        return ParseError('request line without a version', code='HPE_INVALID_VERSION', data=data)
+    return ParseError('request line is not a method, a target and a version', code='HPE_INVALID_CONSTANT', data=data)
+
+
+def _status_line_error(data: bytes) -> ParseError:
+    """Return the error for a status line that does not match."""
+    version, _, rest = data.partition(b' ')
+    if not data.startswith(b'HTTP/'):
+        return ParseError('response does not begin with HTTP/', code='HPE_INVALID_CONSTANT', data=data)
+    if not (version.startswith(b'HTTP/1.') and len(version) == 8 and version[7:].isdigit()):
+        return _version_error(version, data)
+    status = rest[:3]
+    if rest[3:4] not in (b'', b' ') or len(status) != 3 or not status.isdigit() or status < b'100':
+        return ParseError('status code is not three digits from 100', code='HPE_INVALID_STATUS', data=data)
+    return ParseError('control character in the reason phrase', code='HPE_INVALID_CONSTANT', data=data)
+
+
+def _version_error(version: bytes, line: bytes) -> ParseError:
+    """Return the error for a version that is not 1.x: 505 if it is one that may exist (RFC 9110, section 15.6.6)."""
+    if version[:5] == b'HTTP/' and len(version) == 8 and version[6:7] == b'.' and version[7:].isdigit() and (
+            b'2' <= version[5:6] <= b'9'):
+        return ParseError('HTTP version not supported', code='HPE_INVALID_VERSION', status=505, data=line)
+    return ParseError('malformed HTTP version', code='HPE_INVALID_VERSION', data=line)
+
+
+# Versions after 1.1 are read as 1.1 (RFC 9110, section 2.5). The same block can mean different things in each of these.
+_REQUEST_BLOCKS_1_0 = Memo(partial(request_block, version='1.0'))
+_REQUEST_BLOCKS_1_1 = Memo(partial(request_block, version='1.1'))
+_RESPONSE_BLOCKS_1_0 = Memo(partial(response_block, version='1.0'))
+_RESPONSE_BLOCKS_1_1 = Memo(partial(response_block, version='1.1'))
+
+#: What first lines say, remembered.
+REQUEST_LINES = Memo(parse_request_line, max_key=256)
+STATUS_LINES = Memo(parse_status_line, max_key=256)

@@ -1,0 +1,87 @@
+"""How much a peer may send, and the errors that say so, each with the name of its limit.
+
+One object is shared by all parsers of a server or an agent. A parser looks at its limits anew for each message, so that
+a server may put another object there at any time.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from geventnode.errors import BodyTooLarge, ParseError
+
+__all__ = ['Limits']
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a parser refuses; nothing of it can be changed after construction. No method ever switches."""
+
+    #: Bytes of a request or status line and its header section together, line ends included. Also of a trailer section.
+    #: 414 when the request line alone is longer, otherwise 431.
+    max_header_size: int = 16384
+    #: Bytes of a request line without its line end; None: no limit of its own. 414.
+    max_request_line: int | None = None
+    #: Bytes of a field of a header section without its line end; None: no limit of its own. 431.
+    max_field_size: int | None = None
+    #: Fields in a header section, and in a trailer section; 0: no limit but the size. 431.
+    max_headers_count: int = 1000
+    #: Bytes of all chunk extensions of a message together. 413, as Node has it.
+    max_chunk_extensions: int = 16384
+    #: Bytes of a message's content; None: no limit. 413.
+    max_body_size: int | None = None
+    #: Empty lines that are skipped in front of a message (RFC 9112, section 2.2). 400.
+    max_empty_lines: int = 16
+    #: Informational responses (1xx) in front of a final one.
+    max_informational: int = 32
+    #: Whether an HTTP/1.1 request without Host is refused (RFC 9112, section 3.2). 400.
+    require_host: bool = True
+    #: A head of so many bytes is within all limits of size.
+    small_head: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = [size for size in (self.max_request_line, self.max_field_size) if size is not None]
+        object.__setattr__(self, 'small_head', min(self.max_header_size, *sizes) if sizes else self.max_header_size)
+
+    def check_parts(self, line: bytes, block: bytes) -> None:
+        """Raise ``ParseError`` for a request line, or a field of its header section, that is too long by itself."""
+        if self.max_request_line is not None and len(line) > self.max_request_line:
+            raise ParseError(f'request line longer than max_request_line ({self.max_request_line} bytes)',
+                             code='HPE_URI_OVERFLOW', status=414)
+        if self.max_field_size is not None and max(map(len, block.split(b'\r\n'))) > self.max_field_size:
+            raise ParseError(f'header field longer than max_field_size ({self.max_field_size} bytes)',
+                             code='HPE_HEADER_OVERFLOW', status=431)
+
+    def request_line_too_long(self) -> ParseError:
+        """Return the error for a request line longer than ``max_header_size``."""
+        return ParseError(f'request line longer than max_header_size ({self.max_header_size} bytes)',
+                          code='HPE_URI_OVERFLOW', status=414)
+
+    def too_long(self, what: str) -> ParseError:
+        """Return the error for ``what``, a status line or a section, longer than ``max_header_size``."""
+        return ParseError(f'{what} longer than max_header_size ({self.max_header_size} bytes)',
+                          code='HPE_HEADER_OVERFLOW', status=431)
+
+    def too_many_fields(self, what: str) -> ParseError:
+        """Return the error for more ``what``, headers or trailers, than ``max_headers_count``."""
+        return ParseError(f'more {what} than max_headers_count ({self.max_headers_count})',
+                          code='HPE_HEADER_OVERFLOW', status=431)
+
+    def extensions_too_long(self) -> ParseError:
+        """Return the error for more bytes of chunk extensions than ``max_chunk_extensions``."""
+        return ParseError(f'chunk extensions longer than max_chunk_extensions ({self.max_chunk_extensions} bytes)',
+                          code='HPE_CHUNK_EXTENSIONS_OVERFLOW', status=413)
+
+    def body_too_large(self) -> BodyTooLarge:
+        """Return the error for content longer than ``max_body_size``."""
+        return BodyTooLarge(f'content longer than max_body_size ({self.max_body_size} bytes)',
+                            code='HPE_BODY_OVERFLOW', status=413)
+
+    def too_many_empty_lines(self) -> ParseError:
+        """Return the error for more empty lines than ``max_empty_lines``."""
+        return ParseError(f'more empty lines than max_empty_lines ({self.max_empty_lines})',
+                          code='HPE_INVALID_CONSTANT')
+
+    def too_many_informational(self) -> ParseError:
+        """Return the error for more informational responses than ``max_informational``."""
+        return ParseError(f'more informational responses than max_informational ({self.max_informational})',
+                          code='HPE_INVALID_STATUS')

@@ -1,0 +1,72 @@
+"""What goes out: the pieces of a message as text or bytes, every one of them checked.
+
+The http layer puts heads together from these pieces. Whatever an application can choose passes the grammar here or was
+passed through it before, so that no value can end a line early (RFC 9112, section 11.1).
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from geventnode.protocol.grammar import check_method, check_name, check_reason, check_status, check_target, check_value
+
+__all__ = ['CHUNK_END', 'chunk', 'chunk_prefix', 'last_chunk', 'render_fields', 'request_line', 'status_line']
+
+#: What follows the data of a chunk.
+CHUNK_END = b'\r\n'
+
+
+@lru_cache(maxsize=256)
+def status_line(status_code: int, reason: str) -> str:
+    """Return a status line with its line end (RFC 9112, section 4).
+
+    :raises InvalidInput: the status is not from 100 to 999, or the reason phrase has control characters.
+
+    Never switches.
+    """
+    return f'HTTP/1.1 {check_status(status_code)} {check_reason(reason)}\r\n'
+
+
+def request_line(method: str, target: str) -> str:
+    """Return a request line with its line end (RFC 9112, section 3).
+
+    :raises InvalidInput: the method is no token, or the target has characters that must be escaped.
+
+    Never switches.
+    """
+    return f'{check_method(method)} {check_target(target)} HTTP/1.1\r\n'
+
+
+def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return field lines with their line ends, without the empty line behind them; encode them as latin-1.
+
+    :raises InvalidHeader: a name is no token, or a value has characters that no field may hold.
+
+    Never switches.
+    """
+    lines = []
+    for name, value in pairs:
+        check_name(name)
+        check_value(name, value)
+        lines.append(f'{name}: {value}\r\n')
+    return ''.join(lines)
+
+
+def chunk_prefix(size: int) -> bytes:
+    """Return what goes before the ``size`` bytes of a chunk; not for 0, which would end the message. Never switches."""
+    return b'%x\r\n' % size
+
+
+def chunk(data: bytes) -> bytes:
+    """Return ``data`` as a chunk, or nothing for no data (RFC 9112, section 7.1). Never switches."""
+    return b'%x\r\n%b\r\n' % (len(data), data) if data else b''
+
+
+def last_chunk(trailers: Iterable[tuple[str, str]] = ()) -> bytes:
+    """Return the end of a chunked message, with the trailer fields (RFC 9112, section 7.1.2).
+
+    :raises InvalidHeader: as :func:`render_fields`.
+
+    Never switches.
+    """
+    return b'0\r\n%b\r\n' % render_fields(trailers).encode('latin-1')

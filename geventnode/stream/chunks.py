@@ -1,0 +1,73 @@
+"""What a stream takes for a chunk, and the bytes of a source that were fetched and not yet read.
+
+:class:`Unread` hands out slices of its first chunk by moving an index, so that reading byte by byte is linear.
+"""
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+__all__ = ['Unread', 'as_bytes']
+
+
+def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
+    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner may change later. Never switches.
+
+    Raises ``TypeError`` for anything but text and bytes-like objects.
+    """
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, str):
+        return chunk.encode(encoding)
+    try:
+        return memoryview(chunk).cast('B')
+    except TypeError:
+        raise TypeError(f'a chunk must be str or bytes-like, not {type(chunk).__name__}') from None
+
+
+class Unread:
+    """Chunks, all bytes or all text, in the order in which they will be read."""
+
+    __slots__ = ('_chunks', '_position', 'size')
+
+    def __init__(self) -> None:
+        self._chunks: deque[Any] = deque()
+        self._position = 0
+        #: How many bytes (or characters) are held.
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    def append(self, chunk: Any) -> None:
+        """Add ``chunk``, which must not be empty, at the end."""
+        self._chunks.append(chunk)
+        self.size += len(chunk)
+
+    def push_front(self, chunk: Any) -> None:
+        """Put ``chunk``, which must not be empty, before everything else."""
+        if self._position:
+            self._chunks[0] = self._chunks[0][self._position:]
+            self._position = 0
+        self._chunks.appendleft(chunk)
+        self.size += len(chunk)
+
+    def take(self, size: int) -> Any:
+        """Return the rest of the first chunk, or its next ``size`` bytes when that is less (negative: no limit)."""
+        first = self._chunks[0]
+        position = self._position
+        left = len(first) - position
+        if 0 <= size < left:
+            self._position = position + size
+            self.size -= size
+            return first[position:position + size]
+        self._chunks.popleft()
+        self._position = 0
+        self.size -= left
+        return first[position:] if position else first
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._chunks.clear()
+        self._position = 0
+        self.size = 0

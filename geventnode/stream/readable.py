@@ -1,0 +1,396 @@
+"""Sources: one hook that waits for the next chunk, and every way of consuming on top of it.
+
+A subclass overrides :meth:`Readable._fetch`, which returns the next chunk, waits for it, or raises what cut the stream
+short; the plain :class:`Readable` fetches what its producer pushed. Sequential calls fetch in the caller's greenlet;
+events hand the stream to a :class:`~geventnode.stream.pump.Pump`. Which way is used is decided by the first use.
+"""
+from __future__ import annotations
+
+import codecs
+import enum
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import gevent
+from gevent.event import Event
+from zope.interface import implementer
+
+from geventnode.errors import PrematureClose, StreamError, StreamModeError
+from geventnode.events import EventEmitter
+from geventnode.interfaces import IReadable
+from geventnode.stream.chunks import Unread, as_bytes
+from geventnode.stream.pump import Pump
+
+__all__ = ['DEFAULT_HIGH_WATER_MARK', 'Mode', 'Readable', 'ReadableBase']
+
+DEFAULT_HIGH_WATER_MARK = 65536
+
+Self = TypeVar('Self', bound='ReadableBase')
+
+
+class Mode(enum.Enum):
+    """How a stream is consumed."""
+
+    UNUSED = 'not at all yet'
+    SEQUENTIAL = 'by sequential reads'
+    READABLE = "by 'readable' events"
+    FLOWING = "by 'data' events, resume() or pipe()"
+
+
+@implementer(IReadable)
+class ReadableBase(EventEmitter):
+    """What every readable shares; subclasses say where the chunks come from."""
+
+    events: ClassVar[frozenset[str]] = EventEmitter.events | {
+        'data', 'readable', 'end', 'error', 'close', 'pause', 'resume'}
+
+    readable_high_water_mark: int = DEFAULT_HIGH_WATER_MARK
+    readable_ended: bool = False
+    destroyed: bool = False
+
+    _mode: Mode = Mode.UNUSED
+    _unread: Unread | None = None
+    _reading: bool = False
+    _pump: Pump | None = None
+    _decoder: codecs.IncrementalDecoder | None = None
+    _error: BaseException | None = None
+    _error_reported: bool = False
+
+    # -- for subclasses -------------------------------------------------------------------------------------------
+
+    def _fetch(self) -> bytes:
+        """Return the next chunk, ``b''`` at the end, or raise what cut the stream short. May switch."""
+        raise StreamError(f'{type(self).__name__} has no source')
+
+    def _end_reached(self) -> None:
+        """Called once, after ``'end'`` was emitted."""
+
+    def _listener_failed(self, error: BaseException) -> None:
+        """A ``'data'`` or ``'readable'`` listener raised ``error``, which the pump's greenlet reports afterwards."""
+        self.destroy(error if isinstance(error, Exception) else None)
+
+    def _pump_rests(self) -> None:
+        """The pump's greenlet has stopped, for now or for good."""
+
+    def _report(self, error: BaseException) -> None:
+        """Tell those who listen for errors; with events, an error that nobody listens for is raised."""
+        if not self._error_reported:
+            self._error_reported = True
+            self.emit('error', error)
+
+    # -- sequential -----------------------------------------------------------------------------------------------
+
+    def read(self, size: int = -1) -> Any:
+        self._claim()
+        try:
+            chunk = self._take(size)
+            if not chunk or len(chunk) == size:
+                return chunk
+            parts = [chunk]
+            missing = size - len(chunk)
+            try:
+                while missing and (chunk := self._take(missing)):
+                    parts.append(chunk)
+                    missing -= len(chunk)
+            except BaseException:
+                # a timeout, or the caller was killed: the next read begins where this one did
+                self._put_back(self._nothing.join(parts))
+                raise
+            return self._nothing.join(parts)
+        finally:
+            self._reading = False
+
+    def read1(self, size: int = -1) -> Any:
+        self._claim()
+        try:
+            return self._take(size)
+        finally:
+            self._reading = False
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        if self._decoder is not None:
+            raise TypeError('readinto() takes bytes, and set_encoding() made this stream one of text')
+        view = memoryview(buffer).cast('B')
+        chunk = self.read1(len(view))
+        view[:len(chunk)] = chunk
+        return len(chunk)
+
+    def __iter__(self) -> Iterator[Any]:
+        while chunk := self.read1():
+            yield chunk
+
+    def makefile(self) -> io.BufferedReader:
+        if self._decoder is not None:
+            raise TypeError('makefile() is binary, and set_encoding() made this stream one of text')
+        return io.BufferedReader(_Raw(self), self.readable_high_water_mark)
+
+    def _claim(self) -> None:
+        """Enter a sequential read."""
+        if self._reading:
+            raise StreamModeError(f'another greenlet is reading from this {type(self).__name__}')
+        if self._mode is Mode.FLOWING:
+            raise StreamModeError(f'this {type(self).__name__} is consumed {self._mode.value}: '
+                                  'sequential reads cannot be mixed in')
+        if self._mode is Mode.UNUSED:
+            self._mode = Mode.SEQUENTIAL
+        self._reading = True
+
+    @property
+    def _nothing(self) -> Any:
+        return b'' if self._decoder is None else ''
+
+    def _take(self, size: int) -> Any:
+        """Return at most ``size`` of what is there, fetching when nothing is."""
+        if size == 0:
+            return self._nothing
+        unread = self._unread
+        if unread:
+            chunk = unread.take(size)
+            if not unread and self._pump is not None:
+                self._pump.kick()
+            return chunk
+        chunk = self._next_chunk()
+        if 0 <= size < len(chunk):
+            if unread is None:
+                unread = self._unread = Unread()
+            unread.append(chunk)
+            return unread.take(size)
+        return chunk
+
+    def _next_chunk(self, announce_end: bool = True) -> Any:
+        """Fetch and decode one chunk; empty at the end, which is then announced."""
+        if self.readable_ended:
+            return self._nothing
+        while True:
+            data = self._fetch()
+            # it may have been set while this waited
+            decoder = self._decoder
+            if decoder is None:
+                if data:
+                    return data
+            elif text := decoder.decode(data, final=not data):
+                return text
+            if not data:
+                if announce_end:
+                    self._announce_end()
+                return self._nothing
+
+    def _announce_end(self) -> None:
+        if not self.readable_ended:
+            self.readable_ended = True
+            self.emit('end')
+            self._end_reached()
+
+    def set_encoding(self: Self, encoding: str) -> Self:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        if self._decoder is not None:
+            raise StreamError('set_encoding() was called before')
+        self._decoder = decoder
+        unread = self._unread
+        if unread:
+            text = ''.join(decoder.decode(unread.take(-1)) for _ in iter(unread.__bool__, False))
+            if text:
+                unread.append(text)
+        return self
+
+    def unshift(self, chunk: Any) -> None:
+        if self.readable_ended:
+            raise StreamError('unshift() after the end')
+        if self._decoder is None:
+            chunk = bytes(as_bytes(chunk))
+        elif not isinstance(chunk, str):
+            raise TypeError(f'set_encoding() made this stream one of text: it takes back str, not '
+                            f'{type(chunk).__name__}')
+        if chunk:
+            self._put_back(chunk)
+
+    def _put_back(self, chunk: Any) -> None:
+        if self._unread is None:
+            self._unread = Unread()
+        self._unread.push_front(chunk)
+
+    # -- events ---------------------------------------------------------------------------------------------------
+
+    def _check(self, event: str, listener: Any) -> None:
+        super()._check(event, listener)
+        if self._mode is Mode.SEQUENTIAL and event in ('data', 'readable'):
+            self._enter(Mode.FLOWING)
+
+    def _listener_added(self, event: str) -> None:
+        if event == 'data':
+            pump = self._enter(Mode.FLOWING)
+            if pump.flowing is None:
+                self.resume()
+        elif event == 'readable' and self._mode is not Mode.FLOWING:
+            self._enter(Mode.READABLE).offer()
+
+    def _enter(self, mode: Mode) -> Pump:
+        if self._mode is Mode.SEQUENTIAL:
+            raise StreamModeError(f'this {type(self).__name__} is consumed {self._mode.value}: '
+                                  'events cannot be mixed in')
+        self._mode = mode
+        if self._pump is None:
+            self._pump = Pump(self)
+        return self._pump
+
+    def resume(self: Self) -> Self:
+        pump = self._enter(Mode.FLOWING)
+        if pump.flowing is not True:
+            pump.flowing = True
+            self.emit('resume')
+            pump.kick()
+        return self
+
+    def pause(self: Self) -> Self:
+        pump = self._enter(Mode.FLOWING if self._mode is Mode.UNUSED else self._mode)
+        if pump.flowing is not False:
+            pump.flowing = False
+            self.emit('pause')
+        return self
+
+    def is_paused(self) -> bool:
+        return self._pump is not None and self._pump.flowing is False
+
+    def pipe(self, destination: Any, end: bool = True) -> Any:
+        pump = self._enter(Mode.FLOWING)
+        pump.add_sink(destination, end)
+        destination.emit('pipe', self)
+        self.resume()
+        return destination
+
+    def unpipe(self: Self, destination: Any = None) -> Self:
+        if self._pump is not None:
+            self._pump.remove_sinks(destination)
+        return self
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> bool:
+        return not self.readable_ended and not self.destroyed
+
+    @property
+    def readable_flowing(self) -> bool | None:
+        return None if self._pump is None else self._pump.flowing
+
+    @property
+    def readable_length(self) -> int:
+        return 0 if self._unread is None else self._unread.size
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self._reading_state()}>'
+
+    def _reading_state(self) -> str:
+        state = ('destroyed' if self.destroyed else 'ended' if self.readable_ended
+                 else 'paused' if self.readable_flowing is False else self._mode.name.lower())
+        return f'{state} buffered={self.readable_length}'
+
+    def destroy(self: Self, error: BaseException | None = None) -> Self:
+        if not self.destroyed:
+            self.destroyed = True
+            self._error = error
+            self._destroy()
+            gevent.spawn(self._emit_close, error)
+        return self
+
+    def _destroy(self) -> None:
+        """For subclasses: wake whoever waits, let go of what is held."""
+
+    def _emit_close(self, error: BaseException | None) -> None:
+        if error is not None and self.listener_count('error'):
+            self._report(error)
+        self.emit('close')
+
+
+class Readable(ReadableBase):
+    """A source whose producer calls :meth:`push`.
+
+    :param read: called as ``read(stream, size)`` in the consumer's greenlet whenever it needs more than was pushed, and
+        not again before something was; it pushes now or later.
+    :param high_water_mark: how many pushed bytes make :meth:`push` answer ``False``.
+    """
+
+    def __init__(self, read: Callable[[Readable, int], object] | None = None,
+                 high_water_mark: int = DEFAULT_HIGH_WATER_MARK) -> None:
+        self.readable_high_water_mark = high_water_mark
+        self._read = read
+        self._asked = False
+        self._pushed: deque[bytes] = deque()
+        self._pushed_size = 0
+        self._push_ended = False
+        self._arrival = Event()
+
+    @classmethod
+    def from_iterable(cls, iterable: Iterable[Any]) -> Readable:
+        """Return a stream over the chunks (bytes-like or text) of ``iterable``, which is drawn from as the stream is
+        read; what it raises, the read raises. Never switches."""
+        iterator = iter(iterable)
+
+        def read(stream: Readable, size: int) -> None:
+            stream.push(next(iterator, None))
+        return cls(read)
+
+    def push(self, chunk: Any) -> bool:
+        """Add ``chunk`` (bytes-like or text), or end the stream with None; return whether more is welcome now. Never
+        switches. Raises ``StreamError`` after the end."""
+        if self._push_ended:
+            raise StreamError('push() after the end')
+        if chunk is None:
+            self._push_ended = True
+        else:
+            data = bytes(as_bytes(chunk))
+            if self.destroyed:
+                return False
+            # an empty chunk counts as an answer to read(), but is nothing to hand on
+            self._asked = False
+            if data:
+                self._pushed.append(data)
+                self._pushed_size += len(data)
+        self._arrival.set()
+        return self._pushed_size < self.readable_high_water_mark
+
+    @property
+    def readable_length(self) -> int:
+        return super().readable_length + self._pushed_size
+
+    def _fetch(self) -> bytes:
+        while not self._pushed:
+            if self.destroyed:
+                raise self._error or PrematureClose('the stream was destroyed before its end')
+            if self._push_ended:
+                return b''
+            self._arrival.clear()
+            if self._read is not None and not self._asked:
+                self._asked = True
+                try:
+                    self._read(self, self.readable_high_water_mark)
+                except BaseException as error:
+                    # nobody knows what the producer would have said: the stream must not look complete
+                    self.destroy(error if isinstance(error, Exception) else None)
+                    raise
+            else:
+                self._arrival.wait()
+        self._asked = False
+        chunk = self._pushed.popleft()
+        self._pushed_size -= len(chunk)
+        return chunk
+
+    def _destroy(self) -> None:
+        self._pushed.clear()
+        self._pushed_size = 0
+        self._arrival.set()
+
+
+class _Raw(io.RawIOBase):
+    """The part of a binary file that :class:`io.BufferedReader` asks for."""
+
+    def __init__(self, stream: ReadableBase) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(buffer)

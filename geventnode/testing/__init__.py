@@ -1,0 +1,27 @@
+"""A kit for testing what is built on this package: servers on free ports, connections in memory, raw exchanges.
+
+Nothing is imported before it is asked for: :mod:`geventnode.testing.pytest` is loaded by pytest before the tests' own
+``conftest.py``, and that may be the place where the standard library is patched.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geventnode.testing.memory import MemoryEnd, memory_pair, memory_socket
+    from geventnode.testing.raw import RawConnection, RawResponse, raw_request
+    from geventnode.testing.sites import ListeningSite, MemorySite, Site, serving, serving_in_memory
+
+__all__ = ['ListeningSite', 'MemoryEnd', 'MemorySite', 'RawConnection', 'RawResponse', 'Site', 'memory_pair',
+           'memory_socket', 'raw_request', 'serving', 'serving_in_memory']
+
+_HOMES = {'MemoryEnd': 'memory', 'memory_pair': 'memory', 'memory_socket': 'memory', 'RawConnection': 'raw',
+          'RawResponse': 'raw', 'raw_request': 'raw'}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+
+    return getattr(import_module(f'{__name__}.{_HOMES.get(name, "sites")}'), name)

@@ -1,0 +1,98 @@
+"""The client's end: whom to connect to, what to ask for, and what to find there."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from geventnode.errors import InvalidInput
+from geventnode.net.socket import Socket
+from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, client_context, client_settings
+from geventnode.tls.identity import is_address
+from geventnode.tls.socket import TLSSocket
+
+__all__ = ['Peer', 'connect', 'peer_of']
+
+
+class Peer(NamedTuple):
+    """Who the other side shall be."""
+
+    settings: ContextSettings
+    #: The name to ask for and to find; ``''``: ask for none, find the host's.
+    servername: str | None
+
+    def digest(self, host: str) -> str:
+        """Return what tells connections to ``host`` under these terms from others; ``''`` for the usual terms. Never
+        switches."""
+        name = '' if self.servername in (None, host) else f'{self.servername!r}'
+        return name + ('' if self.settings == ContextSettings() else self.settings.digest())
+
+    def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
+        """Return a socket for a connection to ``host``, not connected yet. Never switches. Raises ``InvalidInput`` for
+        certificates that cannot be loaded."""
+        name = host if self.servername is None else self.servername
+        checks = self.settings.reject_unauthorized and self.settings.context is None
+        context = client_context(self.settings, check_hostname=bool(name))
+        if not name:
+            return TLSSocket(context, checked_host=host if checks else None, session=session, **options)
+        if is_address(name):
+            # it is checked, and not sent (RFC 6066, section 3); a zone is our own affair
+            name = name.partition('%')[0]
+        return TLSSocket(context, servername=name, session=session, **options)
+
+    def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
+        """Return a socket that goes on with the connection of ``socket`` in TLS, as after CONNECT; ``socket`` is used
+        up. Never switches. Raises as :meth:`make_socket` and ``Socket.surrender`` do.
+
+        :param received: what was taken from ``socket`` already.
+        """
+        made = self.make_socket(host, at_once=False, **options)
+        raw, address, rest = socket.surrender()
+        made.attach(raw, address)
+        made.secure(received + rest)
+        return made
+
+
+def peer_of(options: dict[str, Any]) -> Peer:
+    """Return what the options of TLS among ``options`` ask for. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    ``UnknownOption``."""
+    servername = options.get('servername')
+    if servername is not None:
+        if not isinstance(servername, str):
+            raise TypeError(f'servername must be str, not {type(servername).__name__}')
+        if servername.startswith('.') or not servername.isascii() or '\0' in servername:
+            raise InvalidInput(f'servername is no host name: {servername!r}')
+    return Peer(client_settings(options), servername)
+
+
+def connect(port: Any = None, host: str | None = None, callback: Callable[..., object] | None = None, *,
+            socket: Socket | None = None, **options: Any) -> TLSSocket:
+    """Return a :class:`TLSSocket` that connects to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path.
+    Never switches: reads, writes and ``wait_connected`` wait, ``'secureConnect'`` or ``'error'`` follows.
+
+    :param callback: a one-time ``'secureConnect'`` listener.
+    :param socket: a connected socket to go on with in TLS, as after CONNECT, in place of a port; it is used up.
+    :param servername: the name to ask for (SNI) and to find in the certificate; the host, unless given; ``''``: ask for
+        none, and look for the host's.
+    :param ca: authorities to trust in place of the system's: paths or PEM text, one or several.
+    :param certfile: our own certificate, with ``keyfile`` and ``password``, for servers that ask for one.
+    :param reject_unauthorized: whether a server whose certificate is not valid for the host is refused. True.
+    :param ciphers: OpenSSL's list of cipher suites for TLS 1.2.
+    :param minimum_version: ``'TLSv1.2'`` or ``'TLSv1.3'``. TLS 1.2.
+    :param alpn_protocols: names of protocols, the preferred first (RFC 7301). ``['http/1.1']``.
+    :param context: an ``ssl.SSLContext`` in place of all these but ``servername``.
+    :param session: a session of an earlier connection to resume.
+
+    Other options are those of :func:`geventnode.net.connect`. Raises ``InvalidInput``, ``TypeError``,
+    ``UnknownOption``.
+    """
+    peer = peer_of({name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS})
+    where = {name: options.pop(name) for name in ('local_address', 'family') if name in options}
+    if socket is None:
+        made = peer.make_socket(host or 'localhost', **options)
+    else:
+        made = peer.secure(socket, host or 'localhost', **options)
+    if callback is not None:
+        made.once('secureConnect', callback)
+    if socket is None:
+        made.connect(port, host, **where)
+    return made

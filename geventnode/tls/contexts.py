@@ -1,0 +1,227 @@
+"""Settings of TLS, checked and made into ``ssl`` contexts. What is not set is what is safe.
+
+Contexts are kept in a table by their settings: loading certificates takes milliseconds, and sessions can only be
+resumed within one context. Files are read when their context is made, and not again.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from geventnode.errors import InvalidInput, UnknownOption
+from geventnode.options import flag, hint_for
+
+__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'call_for_names', 'client_context',
+           'client_settings', 'server_context', 'server_settings']
+
+#: What decides about a context; ``context``, one of the user's own, replaces them all.
+COMMON = frozenset({'context', 'certfile', 'keyfile', 'password', 'ca', 'ciphers', 'minimum_version',
+                    'alpn_protocols', 'reject_unauthorized'})
+SERVER_OPTIONS = COMMON | {'request_cert'}
+CLIENT_OPTIONS = COMMON | {'servername'}
+
+VERSIONS = {'TLSv1.2': ssl.TLSVersion.TLSv1_2, 'TLSv1.3': ssl.TLSVersion.TLSv1_3}
+
+DEFAULT_ALPN = ('http/1.1',)
+
+
+class ContextSettings(NamedTuple):
+    """Everything that makes a context what it is; two that are equal are the same to a pool of connections."""
+
+    context: ssl.SSLContext | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    password: str | None = None
+    ca: tuple[str, ...] = ()
+    ciphers: str | None = None
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    alpn_protocols: tuple[str, ...] = DEFAULT_ALPN
+    request_cert: bool = False
+    reject_unauthorized: bool = True
+
+    def digest(self) -> str:
+        """Return what tells these settings from others, without telling them. Never switches."""
+        context = self.context and id(self.context)
+        return hashlib.sha256(repr((context, *self[1:])).encode()).hexdigest()[:16]
+
+
+def client_settings(options: Mapping[str, Any]) -> ContextSettings:
+    """Return the settings among ``options`` of a client. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    ``UnknownOption``."""
+    return _settings(options, CLIENT_OPTIONS)
+
+
+def server_settings(options: Mapping[str, Any]) -> ContextSettings:
+    """Return the settings among ``options`` of a server. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    ``UnknownOption``."""
+    settings = _settings(options, SERVER_OPTIONS)
+    if settings.context is None and settings.certfile is None:
+        raise InvalidInput('a TLS server needs certfile, the path of its certificate, or context')
+    return settings
+
+
+def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSettings:
+    for name in options:
+        if name not in known:
+            raise UnknownOption(f'TLS has no option {name!r}{hint_for(name, known)}')
+    found = {name: _CHECKS[name](name, value) for name, value in options.items()
+             if name != 'servername' and value is not None}
+    context = found.get('context')
+    if context is not None and len(found) > 1:
+        others = ', '.join(sorted(found.keys() - {'context'}))
+        raise InvalidInput(f'context decides about everything: set {others} on it')
+    if 'keyfile' in found and 'certfile' not in found:
+        raise InvalidInput('keyfile belongs to a certfile, and there is none')
+    return ContextSettings(**found)
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+def _context(name: str, value: Any) -> ssl.SSLContext:
+    if not isinstance(value, ssl.SSLContext):
+        raise TypeError(f'{name} must be an ssl.SSLContext, not {type(value).__name__}')
+    return value
+
+
+def _path(name: str, value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError(f'{name} must be a path as str, not {type(path).__name__}')
+    if not os.path.exists(path):
+        raise InvalidInput(f'{name}: no such file: {path!r}')
+    return path
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode('latin-1')
+    if not isinstance(value, str):
+        raise TypeError(f'{name} must be str, not {type(value).__name__}')
+    return value
+
+
+def _authorities(name: str, value: Any) -> tuple[str, ...]:
+    """Certificates of authorities: paths, or PEM text, one or several."""
+    if isinstance(value, (str, bytes, os.PathLike)):
+        value = [value]
+    found = []
+    for each in value:
+        text = each.decode('latin-1') if isinstance(each, bytes) else os.fspath(each)
+        found.append(text if '-----BEGIN' in text else _path(name, text))
+    if not found:
+        raise InvalidInput(f'{name} must name at least one authority')
+    return tuple(found)
+
+
+def _version(name: str, value: Any) -> ssl.TLSVersion:
+    version = VERSIONS.get(value, value)
+    if version not in VERSIONS.values():
+        raise InvalidInput(f'{name} must be {" or ".join(map(repr, VERSIONS))}, not {value!r}: older ones are broken')
+    return ssl.TLSVersion(version)
+
+
+def _protocols(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f'{name} must be a sequence of str, not {type(value).__name__}')
+    protocols = tuple(value)
+    for protocol in protocols:
+        if not isinstance(protocol, str):
+            raise TypeError(f'{name} must be a sequence of str, not of {type(protocol).__name__}')
+        if not protocol.isascii() or not 1 <= len(protocol) <= 255:
+            raise InvalidInput(f'{name}: a protocol has 1 to 255 ASCII characters, not {protocol!r} (RFC 7301)')
+    return protocols
+
+
+_CHECKS: dict[str, Any] = {
+    'context': _context, 'certfile': _path, 'keyfile': _path, 'password': _text, 'ca': _authorities, 'ciphers': _text,
+    'minimum_version': _version, 'alpn_protocols': _protocols, 'request_cert': flag, 'reject_unauthorized': flag,
+}
+
+
+# -- contexts ---------------------------------------------------------------------------------------------------------
+
+@lru_cache(maxsize=64)
+def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
+    """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false. Never
+    switches. Raises ``InvalidInput`` for files that are not what they should be.
+
+    :param check_hostname: false for those who check it themselves.
+    """
+    if settings.context is not None:
+        return settings.context
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    if settings.ca:
+        # these, and not those of the system
+        context = _trusting_only(settings)
+    context.check_hostname = check_hostname and settings.reject_unauthorized
+    if not settings.reject_unauthorized:
+        context.verify_mode = ssl.CERT_NONE
+    return _configured(context, settings)
+
+
+def server_context(settings: ContextSettings) -> ssl.SSLContext:
+    """Return the context of a server. Never switches. Raises ``InvalidInput`` as :func:`client_context` does."""
+    if settings.context is not None:
+        return settings.context
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    if settings.request_cert:
+        if settings.ca:
+            _load_authorities(context, settings.ca)
+        else:
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        context.verify_mode = ssl.CERT_REQUIRED if settings.reject_unauthorized else ssl.CERT_OPTIONAL
+    return _configured(context, settings)
+
+
+def call_for_names(context: ssl.SSLContext, callback: Callable[[ssl.SSLObject, str | None, Any], int | None]) -> None:
+    """Let ``callback`` choose a certificate by the name that a client asks for. Never switches.
+
+    gevent's own contexts, which are everybody's after patching, hand on connections that are sockets only: what they
+    are made of takes the callback directly.
+    """
+    plain = next(kind for kind in type(context).__mro__ if kind.__module__ == '_ssl')
+    vars(plain)['sni_callback'].__set__(context, callback)
+
+
+def _trusting_only(settings: ContextSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _load_authorities(context, settings.ca)
+    return context
+
+
+def _load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> None:
+    for authority in authorities:
+        try:
+            if '-----BEGIN' in authority:
+                context.load_verify_locations(cadata=authority)
+            elif os.path.isdir(authority):
+                context.load_verify_locations(capath=authority)
+            else:
+                context.load_verify_locations(cafile=authority)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f'ca: no certificates can be loaded from {authority[:64]!r}: {error}') from error
+
+
+def _configured(context: ssl.SSLContext, settings: ContextSettings) -> ssl.SSLContext:
+    context.minimum_version = settings.minimum_version
+    if settings.ciphers is not None:
+        try:
+            context.set_ciphers(settings.ciphers)
+        except ssl.SSLError as error:
+            raise InvalidInput(f'ciphers: OpenSSL knows none of {settings.ciphers!r}') from error
+    if settings.alpn_protocols:
+        context.set_alpn_protocols(list(settings.alpn_protocols))
+    if settings.certfile is not None:
+        # without a function OpenSSL would ask on the terminal
+        password = settings.password or ''
+        try:
+            context.load_cert_chain(settings.certfile, settings.keyfile, lambda: password)
+        except (OSError, ValueError) as error:
+            where = ' and '.join(filter(None, (settings.certfile, settings.keyfile)))
+            raise InvalidInput(f'certfile, keyfile or password: {where} cannot be used: {error}') from error
+    return context

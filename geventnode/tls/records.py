@@ -1,0 +1,238 @@
+"""TLS between plain bytes and a raw socket: ``ssl.SSLObject`` over two buffers, without waiting for anything.
+
+It has the two functions that a socket is driven by, :meth:`Records.receive` and :meth:`Records.send`, with the meaning
+that the kernel's have: ``BlockingIOError`` when nothing can be done now. Ciphertext goes to the kernel after every
+call, failed ones too, because an alert tells the peer why. Plaintext counts as sent when all of its ciphertext is with
+the kernel; until then the caller keeps it and offers the same bytes again, as OpenSSL itself would have it.
+"""
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ['CLOSE_NOTIFY', 'Records']
+
+#: Plaintext that is encrypted, and ciphertext that is decrypted, at once: a record's worth (RFC 8446, section 5.1). The
+#: buffers of OpenSSL never shrink, so this is what an idle connection keeps of a large transfer.
+SLICE = 16384
+
+#: Slices that leave in one call.
+GATHER = 4
+
+#: Offered to :meth:`Records.send` at the very end, told apart by identity: say that no more comes.
+CLOSE_NOTIFY = bytes((0,))
+
+
+class Records:
+    """One TLS connection over ``raw``, a connected, non-blocking socket.
+
+    :param established: called once, when the handshake is over, before any plaintext is handed out.
+    """
+
+    __slots__ = ('_claimed', '_closing', '_encrypt', '_established', '_failure', '_incoming', '_outgoing', '_over',
+                 '_raw_receive', '_raw_send', '_read', 'handshaking', 'object', 'truncated', 'unsent')
+
+    def __init__(self, raw: Any, context: ssl.SSLContext, established: Callable[[], object], *,
+                 server_side: bool = False, servername: str | None = None, session: Any = None) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_side, servername, session)
+        self._encrypt = self.object.write
+        self._read = self.object.read
+        self._raw_receive: Callable[[int], bytes] = raw.recv
+        self._raw_send: Callable[[Any], int] = raw.send
+        self._established: Callable[[], object] | None = established
+        self.handshaking = True
+        #: Whether the peer's data ended without close_notify.
+        self.truncated = False
+        #: Ciphertext that the kernel did not take yet.
+        self.unsent: bytes | memoryview = b''
+        #: How much of the plaintext that is offered next has been encrypted already.
+        self._claimed = 0
+        self._closing = False
+        #: What comes after the plaintext that was handed out: the end, or an error.
+        self._over = False
+        self._failure: OSError | None = None
+
+    # -- receiving ------------------------------------------------------------------------------------------------
+
+    def receive(self, size: int) -> bytes:
+        """Return plaintext, ``b''`` at its end. Never switches. Raises ``BlockingIOError``, ``OSError``."""
+        if self._over:
+            return self._end()
+        data = self._raw_receive(size)
+        if len(data) > SLICE:
+            return self.decrypt(data)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        return self._decrypt()
+
+    def decrypt(self, received: bytes) -> bytes:
+        """As :meth:`receive`, for bytes that somebody else has received. Never switches."""
+        view = memoryview(received)
+        pieces = []
+        for start in range(0, len(view), SLICE):
+            self._incoming.write(view[start:start + SLICE])
+            try:
+                piece = self._decrypt()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                # told after what came before it
+                self._failure = error
+                self._over = True
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+        if pieces:
+            return b''.join(pieces)
+        if self._over:
+            return self._end()
+        raise BlockingIOError
+
+    def _decrypt(self) -> bytes:
+        if self.handshaking:
+            self.shake_hands()
+        data = self._read_record()
+        if self._outgoing.pending:
+            # what the peer asked for; if that cannot be sent, the next one who sends will notice
+            self._try_to_flush()
+        if data is None:
+            if self._over:
+                return self._end()
+            raise BlockingIOError
+        if not self._incoming.pending:
+            return data
+        records = [data]
+        while self._incoming.pending and (more := self._read_record()):
+            records.append(more)
+        return b''.join(records)
+
+    def _read_record(self) -> bytes | None:
+        """Return the plaintext of a record; None when there is none, or no more at all."""
+        try:
+            data: bytes = self._read(SLICE)
+            if data:
+                return data
+            self._over = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._over = True
+        except ssl.SSLEOFError:
+            self._over = self.truncated = True
+        except ssl.SSLError as error:
+            self._failure = error
+            self._over = True
+        return None
+
+    def _end(self) -> bytes:
+        if self._failure is not None:
+            self._try_to_flush()
+            raise self._failure
+        return b''
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end, or an error, has come and is told by the next :meth:`receive`, which needs no input."""
+        return self._over
+
+    # -- the handshake --------------------------------------------------------------------------------------------
+
+    def shake_hands(self) -> None:
+        """Go on with the handshake. Never switches. Raises ``BlockingIOError`` while it is under way, ``OSError``."""
+        try:
+            self.object.do_handshake()
+        except ssl.SSLWantReadError:
+            self.flush()
+            raise BlockingIOError from None
+        except OSError:
+            self._try_to_flush()
+            raise
+        self.handshaking = False
+        self._try_to_flush()
+        # it belongs to who owns us
+        established, self._established = self._established, None
+        assert established is not None
+        established()
+
+    def abandon(self) -> None:
+        """There will be no handshake any more: refer to the owner no longer. Never switches."""
+        self._established = None
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Encrypt and send of ``data`` what the kernel takes; return how much that was. Never switches. Raises
+        ``BlockingIOError``, after which the same bytes are to be offered again, and ``OSError``."""
+        if self.handshaking:
+            raise BlockingIOError
+        if data is CLOSE_NOTIFY:
+            return self._close()
+        if self.unsent:
+            self.flush()
+        if not data:
+            return 0
+        done = self._claimed
+        self._claimed = 0
+        size = len(data)
+        if size <= SLICE and not done:
+            # the commonest case: everything at once, and without a view
+            self._claimed = self._encrypt(data)
+            self.flush()
+            self._claimed = 0
+            return size
+        view = memoryview(data)
+        while done < size:
+            self._claimed = self._encrypt_some(view[done:])
+            try:
+                self.flush()
+            except BlockingIOError:
+                if done:
+                    return done
+                raise
+            done += self._claimed
+            self._claimed = 0
+        return done
+
+    def _encrypt_some(self, view: memoryview) -> int:
+        """Encrypt some slices, in front of which nothing is unsent; return how much plaintext that was."""
+        taken = 0
+        pieces: list[bytes] = []
+        while taken < len(view) and len(pieces) < GATHER:
+            taken += self._encrypt(view[taken:taken + SLICE])
+            pieces.append(self._outgoing.read())
+        self.unsent = b''.join(pieces)
+        return taken
+
+    def _close(self) -> int:
+        if not self._closing:
+            self._closing = True
+            # the peer's own word is waited for by whoever reads
+            with contextlib.suppress(ssl.SSLError):
+                self.object.unwrap()
+        self.flush()
+        return len(CLOSE_NOTIFY)
+
+    def flush(self) -> None:
+        """Hand ciphertext to the kernel. Never switches. Raises ``BlockingIOError`` unless it took everything,
+        ``OSError``."""
+        data = self.unsent
+        while data or self._outgoing.pending:
+            if not data:
+                data = self._outgoing.read()
+            self.unsent = data
+            sent = self._raw_send(data)
+            if sent < len(data):
+                self.unsent = data = memoryview(data)[sent:]
+            else:
+                self.unsent = data = b''
+
+    def _try_to_flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.flush()

@@ -1,0 +1,168 @@
+"""Servers whose connections speak TLS: the handshake comes between accepting and everything that a server does then.
+
+It runs in the hub, with a deadline, on its own connection only: one that stalls in it, or whose SNI callback raises,
+costs nobody else anything.
+"""
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, ClassVar
+
+import gevent
+from zope.interface import implementer
+
+from geventnode.errors import InvalidInput, TLSError
+from geventnode.interfaces import ITLSServer
+from geventnode.net.hubs import NEVER, deadlines
+from geventnode.net.server import DRAIN_TIME
+from geventnode.net.server import Server as NetServer
+from geventnode.net.socket import Socket
+from geventnode.options import Option, check_names, seconds
+from geventnode.tls.contexts import SERVER_OPTIONS, call_for_names, server_context, server_settings
+from geventnode.tls.socket import TLSSocket
+
+__all__ = ['Server', 'TLSAcceptor', 'create_server']
+
+log = logging.getLogger('geventnode.error')
+
+SNICallback = Callable[[str], 'ssl.SSLContext | None']
+
+class _Handshake:
+    """The deadline of a handshake."""
+
+    __slots__ = ('expires', 'limit', 'socket')
+
+    def __init__(self, socket: TLSSocket, limit: float) -> None:
+        self.socket = socket
+        self.limit = limit
+        self.expires = monotonic() + limit if limit else NEVER
+
+    def on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        if deadlines(self.socket._hub).excuse(self.socket, now):
+            return
+        self.socket.destroy(TLSError(f'no complete TLS handshake within handshake_timeout ({self.limit:g} seconds)',
+                                     'ERR_TLS_HANDSHAKE_TIMEOUT'))
+
+
+@implementer(ITLSServer)
+class TLSAcceptor(NetServer):
+    """What makes a server speak TLS; also in front of another kind of server among the bases of a class."""
+
+    events: ClassVar[frozenset[str]] = NetServer.events | {'secureConnection', 'tlsClientError'}
+
+    handshake_timeout = Option(seconds, 60.0, 'Seconds for the TLS handshake, from accepting; 0: no limit.')
+
+    def _set_up_tls(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Take what concerns TLS out of ``options``, and return the others."""
+        check_names(self, options, (*SERVER_OPTIONS, 'sni_contexts', 'sni_callback', 'allow_half_open'))
+        sni_contexts = options.pop('sni_contexts', None)
+        self._sni_callback: SNICallback | None = options.pop('sni_callback', None)
+        if self._sni_callback is not None and not callable(self._sni_callback):
+            raise TypeError(f'sni_callback must be callable, not {type(self._sni_callback).__name__}')
+        mine = {name: options.pop(name) for name in tuple(options) if name in SERVER_OPTIONS}
+        self._context = server_context(server_settings(mine))
+        self._sni_contexts: dict[str, ssl.SSLContext] = {}
+        self._handshakes: dict[Socket, _Handshake] = {}
+        if self._sni_callback is not None:
+            call_for_names(self._context, self._on_servername)
+        for hostname, context in (sni_contexts or {}).items():
+            self.add_context(hostname, **({'context': context} if isinstance(context, ssl.SSLContext) else context))
+        return options
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def add_context(self, hostname: str, context: Any = None, **options: Any) -> None:
+        if not isinstance(hostname, str) or not hostname.strip('*.') or '*' in hostname.removeprefix('*.'):
+            raise InvalidInput(f"hostname must be a host name, or '*.' and the rest of one, not {hostname!r}")
+        if context is not None:
+            options['context'] = context
+        self._sni_contexts[hostname.lower().removesuffix('.')] = server_context(server_settings(options))
+        call_for_names(self._context, self._on_servername)
+
+    def _on_servername(self, connection: ssl.SSLObject, servername: str | None, context: Any) -> int | None:
+        """Called by OpenSSL in the hub, in the middle of a handshake."""
+        try:
+            chosen = None if servername is None else self._context_for(servername.lower())
+        except BaseException as error:
+            # OpenSSL would swallow it, and print it
+            log.error('sni_callback failed for %r', servername, exc_info=error)
+            return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)
+        if chosen is not None:
+            connection.context = chosen
+        return None
+
+    def _context_for(self, servername: str) -> ssl.SSLContext | None:
+        found = self._sni_contexts.get(servername)
+        if found is None:
+            found = self._sni_contexts.get(f'*.{servername.partition(".")[2]}')
+        if found is None and self._sni_callback is not None:
+            found = self._sni_callback(servername)
+            if found is not None and not isinstance(found, ssl.SSLContext):
+                raise TypeError(f'sni_callback must return an ssl.SSLContext or None, not {type(found).__name__}')
+        return found
+
+    # -- connections: run by the hub ----------------------------------------------------------------------------------
+
+    def _new_socket(self) -> Socket:
+        return TLSSocket(self._context, server_side=True, at_once=False, allow_half_open=self._allow_half_open)
+
+    def _accepted(self, socket: Socket) -> None:
+        assert isinstance(socket, TLSSocket)
+        handshake = self._handshakes[socket] = _Handshake(socket, self.handshake_timeout)
+        deadlines(self._hub).watch(handshake)
+        socket.on_handshake = self._on_handshake
+        # what a PROXY header came with
+        socket.secure(socket.take_back())
+
+    def _on_handshake(self, socket: TLSSocket, error: BaseException | None) -> None:
+        socket.on_handshake = None
+        deadlines(self._hub).forget(self._handshakes.pop(socket))
+        if error is None:
+            if self.listener_count('secureConnection'):
+                gevent.spawn(self.emit, 'secureConnection', socket)
+            super()._accepted(socket)
+            return
+        self.peer_log.info('%s: %s', socket.remote_address or 'a Unix socket', error)
+        if self.listener_count('tlsClientError'):
+            gevent.spawn(self.emit, 'tlsClientError', error, socket)
+
+    def _drain(self) -> None:
+        super()._drain()
+        for handshake in self._handshakes.values():
+            handshake.expires = min(handshake.expires, monotonic() + DRAIN_TIME)
+
+
+class Server(TLSAcceptor):
+    """See :class:`geventnode.interfaces.ITLSServer`."""
+
+    def __init__(self, listener: Callable[[Socket], object] | None = None, **options: Any) -> None:
+        super().__init__(listener, **self._set_up_tls(options))
+
+
+def create_server(listener: Callable[[Socket], object] | None = None, **options: Any) -> Server:
+    """Return a :class:`Server`; ``listener`` hears of ``'connection'``, when the handshake is over. Never switches.
+
+    :param certfile: path of the certificate with its chain, PEM.
+    :param keyfile: path of its key, if that is another file.
+    :param password: what the key is encrypted with.
+    :param ca: authorities of client certificates: paths or PEM text, one or several.
+    :param ciphers: OpenSSL's list of cipher suites for TLS 1.2.
+    :param minimum_version: ``'TLSv1.2'`` or ``'TLSv1.3'``. TLS 1.2.
+    :param alpn_protocols: names of protocols, the preferred first (RFC 7301). ``['http/1.1']``.
+    :param request_cert: whether clients are asked for a certificate. False.
+    :param reject_unauthorized: whether those without one are refused then; one that is not valid always is. True.
+    :param context: an ``ssl.SSLContext`` in place of all these.
+    :param sni_contexts: other contexts, or mappings of the options above, by host name.
+    :param sni_callback: called with the name that a client asks for when no context is known by it; returns an
+        ``ssl.SSLContext``, or None for the default. Runs in the hub: must not wait.
+    :param handshake_timeout: seconds for a handshake. 60.
+    :param allow_half_open: whether accepted sockets stay open for writing when the peer ends its side. False.
+    :param max_connections: connections open at once; None: no limit.
+
+    Raises ``InvalidInput``, ``TypeError``, ``UnknownOption``.
+    """
+    return Server(listener, **options)

@@ -1,0 +1,250 @@
+"""A socket that speaks TLS.
+
+Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.records.Records`, which stand in between.
+Everything else, from back-pressure to parking, is the plain socket's own. The handshake is driven by what arrives, in
+the hub: it takes no greenlet.
+"""
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, ClassVar
+
+import gevent
+from gevent.event import Event
+from zope.interface import implementer
+
+from geventnode.errors import CertificateError, TLSError
+from geventnode.interfaces import ITLSSocket
+from geventnode.net.outflow import GATHER
+from geventnode.net.socket import Socket
+from geventnode.stream.writable import Callback
+from geventnode.tls.failures import failure_of
+from geventnode.tls.identity import describe_certificate, matches_host
+from geventnode.tls.records import CLOSE_NOTIFY, Records
+
+__all__ = ['TLSSocket']
+
+#: A body up to this size is copied behind its head, to leave in one record.
+JOINED = 16384
+
+
+@implementer(ITLSSocket)
+class TLSSocket(Socket):
+    """See :class:`geventnode.interfaces.ITLSSocket`.
+
+    :param context: an ``ssl.SSLContext``.
+    :param server_side: whether this is the server's end.
+    :param servername: on the client, the name to ask for and to find in the certificate.
+    :param checked_host: the name to find in the certificate in place of that, when none is asked for.
+    :param session: an ``ssl.SSLSession`` to resume.
+    :param at_once: whether the handshake begins as soon as there is a connection; otherwise call ``secure()``.
+
+    Other options are those of :class:`~geventnode.net.Socket`.
+    """
+
+    events: ClassVar[frozenset[str]] = Socket.events | {'secureConnect'}
+
+    encrypted: bool = True
+    handshaking: bool = True
+    #: The kernel cannot encrypt.
+    can_send_files: bool = False
+    authorized: bool = False
+    authorization_error: str | None = None
+    #: Called in the hub, once, with this socket and what went wrong in its handshake (None: nothing).
+    on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None
+
+    _records: Records | None = None
+    _secured: Event | None = None
+    _said_goodbye: bool = False
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
+                 checked_host: str | None = None, session: Any = None, at_once: bool = True, **options: Any) -> None:
+        self._context = context
+        self._server_side = server_side
+        self._servername = servername
+        self._checked_host = checked_host
+        self._session = session
+        self._at_once = at_once
+        super().__init__(**options)
+
+    # -- the handshake ------------------------------------------------------------------------------------------------
+
+    def attach(self, raw: Any, peer: Any) -> None:
+        super().attach(raw, peer)
+        if self._at_once:
+            self.secure()
+
+    def secure(self, received: bytes = b'') -> None:
+        """Begin the handshake. Never switches.
+
+        :param received: what the peer has sent of it already.
+        """
+        records = self._records = Records(self._raw, self._context, self._established, server_side=self._server_side,
+                                          servername=self._servername, session=self._session)
+        self._send = records.send
+        self._recv = records.receive
+        try:
+            if not self._server_side:
+                with contextlib.suppress(BlockingIOError):
+                    records.shake_hands()
+            if received:
+                with contextlib.suppress(BlockingIOError):
+                    self._deliver(records.decrypt(received))
+        except OSError as error:
+            self._fail(error)
+            return
+        if records.unsent:
+            self._arm()
+
+    def _deliver(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        if self._sink is not None:
+            self._sink.data_received(data)
+        else:
+            self._store(data)
+
+    def _established(self) -> None:
+        """The handshake is over. Runs in the hub."""
+        if self._checked_host is not None and not matches_host(self._certificate() or {}, self._checked_host):
+            raise CertificateError(f'certificate of the peer refused: it is not valid for {self._checked_host!r}',
+                                   'ERR_TLS_CERT_ALTNAME_INVALID')
+        self.handshaking = False
+        verifies = self._context.verify_mode is not ssl.CERT_NONE
+        self.authorized = verifies and self._certificate(der=True) is not None
+        if not self.authorized:
+            self.authorization_error = 'the peer has shown no certificate' if verifies else (
+                'certificates are not verified (reject_unauthorized, request_cert)')
+        if self._queue:
+            # what was written meanwhile, and our end of the stream
+            self._hub.loop.run_callback(self._on_writable)
+        if self._secured is not None:
+            self._secured.set()
+        if self._listeners:
+            gevent.spawn(self.emit, 'secureConnect')
+        if self.on_handshake is not None:
+            self.on_handshake(self, None)
+
+    def wait_connected(self, timeout: float | None = None) -> Socket:
+        with gevent.Timeout(timeout, TimeoutError(f'no TLS connection after {timeout} seconds')):
+            super().wait_connected()
+            if self.handshaking:
+                self._secured = Event()
+                self._secured.wait()
+        return super().wait_connected()
+
+    def _destroy(self) -> None:
+        super()._destroy()
+        if self._records is not None:
+            self._records.abandon()
+        if self._secured is not None:
+            self._secured.set()
+        if self.handshaking and self.on_handshake is not None:
+            self.on_handshake(self, self._error or TLSError('the connection was given up during the TLS handshake',
+                                                            'ECONNRESET'))
+
+    # -- run by the hub -----------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        super()._on_readable()
+        records = self._records
+        if records is not None and not self.destroyed:
+            if records.unsent:
+                self._arm()
+            if records.ended and not self._eof:
+                # no further input would tell of it
+                super()._on_readable()
+
+    def _end_of_input(self) -> None:
+        # before the handshake, in front of which a PROXY header comes, nothing can be cut off
+        self.truncated = self._records is not None and self._records.truncated
+        if self._sink is None and self.truncated:
+            self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, 'no close_notify'))
+        else:
+            super()._end_of_input()
+
+    def has_input(self) -> bool:
+        if not super().has_input():
+            return False
+        # it may be nothing but a session ticket
+        self._on_readable()
+        return self.destroyed or self._eof or bool(self._input)
+
+    def _fail(self, error: BaseException) -> None:
+        super()._fail(failure_of(error, self.handshaking))
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
+        if len(body) <= JOINED:
+            return self.put(b''.join((head, body)))
+        self.put(head)
+        return self.put(body)
+
+    def _arm(self) -> None:
+        if self.handshaking and (self._records is None or not self._records.unsent):
+            # there is room in the kernel, but nothing to fill it with
+            return
+        super()._arm()
+
+    def _transmit(self) -> list[Callback] | None:
+        records = self._records
+        if records is None:
+            return []
+        if records.unsent:
+            try:
+                records.flush()
+            except BlockingIOError:
+                self._arm()
+                return []
+            except OSError as error:
+                self._send_failed(error)
+                return None
+        if self.writable_ended and not self._said_goodbye and not self.destroyed:
+            self._said_goodbye = True
+            self._enqueue(CLOSE_NOTIFY, None)
+        return super()._transmit()
+
+    def _send_some(self, queue: Any) -> int:
+        first = queue[0][0]
+        if len(queue) == 1 or first is CLOSE_NOTIFY:
+            return self._send(first)
+        pieces = [data for data, _ in islice(queue, GATHER) if data is not CLOSE_NOTIFY]
+        return self._send(b''.join(pieces))
+
+    # -- who is there -------------------------------------------------------------------------------------------------
+
+    def _certificate(self, der: bool = False) -> Any:
+        return None if self._records is None or self._records.handshaking else self._records.object.getpeercert(der)
+
+    def verify_peer(self) -> bool:
+        return self.authorized
+
+    def get_peer_certificate(self) -> dict[str, Any]:
+        return describe_certificate(self._certificate(), self._certificate(der=True))
+
+    def get_protocol(self) -> str | None:
+        return None if self._records is None or self.handshaking else self._records.object.version()
+
+    def get_cipher(self) -> dict[str, Any] | None:
+        found = None if self._records is None or self.handshaking else self._records.object.cipher()
+        return None if found is None else {'name': found[0], 'version': found[1], 'bits': found[2]}
+
+    @property
+    def servername(self) -> str | None:
+        return self._servername
+
+    @property
+    def alpn_protocol(self) -> str | None:
+        return None if self._records is None else self._records.object.selected_alpn_protocol()
+
+    @property
+    def session_reused(self) -> bool:
+        return self._records is not None and bool(self._records.object.session_reused)
+
+    @property
+    def session(self) -> Any:
+        """The session as it is now, to be resumed by a later connection of the same context; None without one."""
+        return None if self._records is None or self.handshaking else self._records.object.session

@@ -1,0 +1,61 @@
+"""The metadata of the distribution; pyproject.toml names the build system and holds the settings of the tools."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'geventnode' / '__init__.py').read_text('utf-8'), re.MULTILINE)
+
+setup(
+    name='geventnode',
+    version=VERSION[1],
+    description="Node's HTTP interface on gevent: a streaming server that holds thousands of connections",
+    long_description=(HERE / 'README.md').read_text('utf-8'),
+    long_description_content_type='text/markdown',
+    author='the geventnode developers',
+    license='MIT',
+    license_files=['LICENSE'],
+    packages=find_packages(include=['geventnode', 'geventnode.*']),
+    package_data={'geventnode': ['py.typed', 'demo/*', 'integrations/*.html']},
+    entry_points={'console_scripts': ['geventnode = geventnode.cli:main']},
+    python_requires='>=3.10',
+    install_requires=[
+        'gevent>=23.7.0',
+        'greenlet>=2.0.0',
+        'zope.interface>=5.5.0',
+    ],
+    extras_require={
+        'cli': ['tqdm>=4.60'],
+        # The worker looks into its configuration and replaces methods of its base class: another major version may
+        # have changed either.
+        'gunicorn': ['gunicorn>=23.0,<28'],
+        'prometheus': ['prometheus-client>=0.20'],
+        'requests': ['requests>=2.32.5', 'urllib3>=2.2.2'],
+        'testing': ['pytest>=8.0'],
+        'test': ['pytest>=9.0', 'pytest-xdist>=3.6', 'django>=5.2', 'flask>=3.1', 'gunicorn>=23.0,<28', 'h11>=0.14',
+                 'prometheus-client>=0.20', 'psycopg[binary]>=3.2.2', 'psycopg_pool>=3.2.3', 'requests>=2.32.5',
+                 'setuptools>=70.1', 'tqdm>=4.60', 'trustme>=1.2', 'urllib3>=2.2.2', 'wsproto>=1.2'],
+        'docs': ['sphinx>=8.1', 'furo>=2024.8', 'repoze.sphinx.autointerface>=1.1', 'gunicorn>=23.0,<28',
+                 'prometheus-client>=0.20', 'requests>=2.32.5', 'urllib3>=2.2.2'],
+        'bench': ['aiohttp>=3.9', 'geventhttpclient>=2.0', 'granian>=2.0', 'gunicorn>=23.0', 'h11>=0.14',
+                  'httptools>=0.6', 'packaging>=23.0', 'requests>=2.32.5', 'trustme>=1.2', 'uvicorn>=0.30',
+                  'uvloop>=0.20', 'waitress>=3.0'],
+    },
+    classifiers=[
+        'Development Status :: 2 - Pre-Alpha',
+        'Framework :: gevent',
+        'Intended Audience :: Developers',
+        'Operating System :: POSIX',
+        'Programming Language :: Python :: 3 :: Only',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Programming Language :: Python :: Implementation :: CPython',
+        'Topic :: Internet :: WWW/HTTP :: HTTP Servers',
+        'Typing :: Typed',
+    ],
+)

@@ -1,0 +1,4 @@
+"""Cases for the parsers, as data, and what reads them."""
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,34 @@
+"""Runs the suite, or the part of it that is named, with the standard library patched: ``python -m tests.patched``.
+
+The patching must come before everything else is imported, pytest included, which is why this is a program and no
+option. What starts processes of its own, only reads files, or knows no gevent is left out: it would run the same again.
+"""
+from __future__ import annotations
+
+from gevent import monkey
+
+if __name__ == '__main__':
+    monkey.patch_all()
+
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ['SAME_EITHER_WAY', 'main']
+
+TESTS = Path(__file__).parent
+SAME_EITHER_WAY = ['system', 'test_benchmark_gate.py', 'test_contributing.py', 'test_demand.py', 'test_differential.py',
+                   'test_docs*.py', 'test_errors.py', 'test_fuzz.py', 'test_layers.py', 'test_leaks.py',
+                   'test_packaging.py', 'test_patched.py', 'test_protocol*.py', 'test_testing_pytest.py']
+
+
+def main(arguments: list[str]) -> int:
+    """Run pytest with ``arguments`` and return its exit status."""
+    ignored = [f'--ignore-glob={TESTS / name}' for name in SAME_EITHER_WAY]
+    # another process would not be patched
+    return pytest.main(['-p', 'no:cacheprovider', '--numprocesses=0', *ignored, *arguments])
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

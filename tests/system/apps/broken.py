@@ -1,0 +1,4 @@
+"""A target that needs what is not there."""
+import not_installed  # noqa: F401 - that is the point
+
+__all__: list[str] = []

@@ -1,0 +1,17 @@
+"""A target that answers with the request that it got, so that two clients can be compared."""
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+__all__ = ['listener']
+
+
+def listener(request, response) -> None:
+    """Answer with the request, line by line; ``/status?N`` with that status."""
+    target = urlsplit(request.url)
+    if target.path == '/status':
+        response.status_code = int(target.query)
+    body = request.read()
+    lines = [f'{request.method} {request.url} HTTP/{request.http_version}',
+             *(f'{name}: {value}' for name, value in request.raw_headers), '', '']
+    response.end('\n'.join(lines).encode('latin-1') + body)

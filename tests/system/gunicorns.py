@@ -1,0 +1,176 @@
+"""A real gunicorn as a process of its own, with the worker that is to be tested.
+
+It gets a listening socket of ours, so that nobody has to guess a port, and its log is read line by line: a worker has
+begun, or ended, when gunicorn says so.
+"""
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+from tests.system.running import APPS, PATIENCE, ROOT
+
+__all__ = ['Gunicorn', 'RawClient']
+
+WORKER = 'geventnode.integrations.gunicorn.Worker'
+
+
+class _Received(io.BufferedReader):
+    """What has come on a connection. A response closes it at its end, when the next one may be there already."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing, after the end, too, when a response that is collected calls this."""
+
+
+class RawClient:
+    """One connection, and the responses that come on it."""
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        self.socket = connect()
+        self.socket.settimeout(PATIENCE)
+        self._received = _Received(self.socket.makefile('rb', buffering=0))
+
+    def send(self, data: bytes) -> RawClient:
+        """Send bytes."""
+        self.socket.sendall(data)
+        return self
+
+    def get(self, path: str = '/', *fields: str) -> RawClient:
+        """Send a request."""
+        return self.send('\r\n'.join((f'GET {path} HTTP/1.1', 'Host: a', *fields, '', '')).encode())
+
+    def response(self) -> HTTPResponse:
+        """Return the head of the next response; its body is to be read before the next one."""
+        response = HTTPResponse(self.socket)
+        response.fp.close()
+        response.fp = self._received
+        response.begin()
+        return response
+
+    def closed(self) -> bool:
+        """Return whether the server has closed, and has nothing more to say."""
+        return self._received.read(1) == b''
+
+    def __enter__(self) -> RawClient:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._received.raw.close()
+        self.socket.close()
+
+
+class Gunicorn:
+    """A gunicorn that serves ``target`` of the directory of applications; leaving the context stops it.
+
+    :param directory: where it may write.
+    :param configuration: what stands in its configuration file.
+    :param arguments: of its command line.
+    :param bind: the setting, in place of a socket of ours.
+    """
+
+    def __init__(self, directory: Path, target: str = 'gunicorned:application', configuration: str = '',
+                 *arguments: Any, workers: int = 1, worker: str = WORKER, bind: str | None = None,
+                 status: int = 0, cwd: Path = APPS, env: dict[str, str] | None = None) -> None:
+        self._directory = directory
+        self._status = status
+        self.said: list[str] = []
+        # there is one for each user, and several tests run at once
+        (directory / 'gunicorn.conf.py').write_text(f'control_socket_disable = True\n{configuration}')
+        self._listening = socket.create_server(('127.0.0.1', 0), backlog=512)
+        self.port = self._listening.getsockname()[1]
+        command = [sys.executable, '-m', 'gunicorn', '-c', str(directory / 'gunicorn.conf.py'), '-k', worker,
+                   '-b', bind or f'fd://{self._listening.fileno()}', '-w', str(workers), *map(str, arguments), target]
+        self.process = subprocess.Popen(
+            command, cwd=cwd, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=[self._listening.fileno()],
+            env={**os.environ, 'HOME': str(directory), 'PYTHONPATH': f'{ROOT}:{APPS}', **(env or {})})
+        self._listening.close()
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
+        """Read its output until ``count`` more lines match; return the match of the last."""
+        for line in self.process.stdout:
+            self.said.append(line)
+            found = re.search(pattern, line)
+            if found is not None:
+                count -= 1
+                if not count:
+                    return found
+        raise AssertionError(f'gunicorn has ended before it said {pattern!r}:\n{"".join(self.said)}')
+
+    def booted(self, count: int = 1) -> int:
+        """Wait until so many more workers have begun; return the process id of the last."""
+        return int(self.wait_for(r'Booting worker with pid: (\d+)', count)[1])
+
+    def exited(self, count: int = 1) -> None:
+        """Wait until so many more workers have ended."""
+        self.wait_for('Worker exiting', count)
+
+    # -- talking to it ------------------------------------------------------------------------------------------------
+
+    def connect(self) -> RawClient:
+        """Return a new connection."""
+        return RawClient(lambda: socket.create_connection(('127.0.0.1', self.port), PATIENCE))
+
+    def ask(self, path: str = '/', method: str = 'GET', **headers: str) -> tuple[int, str]:
+        """Return status and body of a response on a connection of its own."""
+        with contextlib.closing(HTTPConnection('127.0.0.1', self.port, timeout=PATIENCE)) as client:
+            client.request(method, path, headers={name.replace('_', '-'): value for name, value in headers.items()})
+            response = client.getresponse()
+            return response.status, response.read().decode()
+
+    def wait_until_refused(self) -> None:
+        """Wait until nobody listens any more."""
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                with self.connect() as client:
+                    client.closed()
+
+    @contextlib.contextmanager
+    def slow_request(self) -> Iterator[tuple[RawClient, HTTPResponse]]:
+        """A request whose response has begun, and which ends when five more bytes were sent."""
+        with self.connect() as client:
+            client.send(b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345')
+            response = client.response()
+            assert response.read(6) == b'begun\n'
+            yield client, response
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the master."""
+        self.process.send_signal(number)
+
+    def finish(self) -> str:
+        """Wait until it has ended, and return everything that it said."""
+        if not self.process.stdout.closed:
+            rest, _ = self.process.communicate(timeout=PATIENCE)
+            self.said.append(rest)
+        return ''.join(self.said)
+
+    def __enter__(self) -> Gunicorn:
+        return self
+
+    def __exit__(self, kind: Any, *args: object) -> None:
+        if self.process.poll() is None:
+            # a test that has failed may have left requests in work
+            self.process.send_signal(signal.SIGTERM if kind is None else signal.SIGQUIT)
+        said = self.finish()
+        if kind is None:
+            assert self.process.returncode == self._status, said
+        else:
+            print(said)  # noqa: T201 - a failing test shows it

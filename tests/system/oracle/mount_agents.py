@@ -1,0 +1,88 @@
+"""A plugin of pytest that lets every new ``requests.Session`` have its connections from agents.
+
+It also gives the tests an address that never answers, as theirs leads out of the machine; and their servers more time
+to wait, as half a second is not enough on a busy machine, and the test then waits for ever.
+"""
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from geventnode.integrations.requests import AgentAdapter
+
+__all__ = ['accept_connection', 'consume_socket_content', 'make_with_agents', 'pytest_configure',
+           'short_way_to_nowhere', 'tarpit']
+
+#: Seconds that the tests' servers wait for what does come on a machine that is not busy.
+PATIENCE = 60
+
+make_session = requests.Session.__init__
+
+
+def make_with_agents(self: Any) -> None:
+    """As of ``requests.Session``, with other adapters."""
+    make_session(self)
+    self.mount('https://', AgentAdapter())
+    self.mount('http://', AgentAdapter())
+
+
+def consume_socket_content(sock: socket.socket, timeout: float = 0.5) -> bytes:
+    """Return what comes from a client until it is silent for ``timeout`` seconds, or does not begin for ten times as
+    long."""
+    content = b''
+    while select.select([sock], [], [], timeout if content else 10 * timeout)[0]:
+        received = sock.recv(65536)
+        if not received:
+            break
+        content += received
+    return content
+
+
+def accept_connection(self: Any) -> Any:
+    """As of the tests' ``Server``: return the next client, None when there will be none."""
+    for _ in range(PATIENCE):
+        try:
+            if select.select([self.server_sock], [], [], 1)[0]:
+                return self.server_sock.accept()[0]
+        except OSError:
+            return None
+        if getattr(self, 'is_left', False):
+            return None
+    return None
+
+
+def pytest_configure() -> None:
+    """Called by pytest, before the tests are imported."""
+    requests.Session.__init__ = make_with_agents
+    from tests.testserver import server
+    server.consume_socket_content = consume_socket_content
+    leave = server.Server.__exit__
+
+    def leave_at_once(self: Any, *error: Any) -> Any:
+        self.is_left = True
+        return leave(self, *error)
+    server.Server.WAIT_EVENT_TIMEOUT = PATIENCE
+    server.Server._accept_connection = accept_connection
+    server.Server.__exit__ = leave_at_once
+
+
+@pytest.fixture(scope='session')
+def tarpit() -> Iterator[str]:
+    """The URL of a listening socket that accepts nobody: its queue is full."""
+    with socket.socket() as listener, socket.socket() as queued:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        queued.connect(listener.getsockname())
+        yield f'http://127.0.0.1:{listener.getsockname()[1]}'
+
+
+@pytest.fixture(autouse=True)
+def short_way_to_nowhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tarpit: str) -> None:
+    """Let the tests use :func:`tarpit`."""
+    if hasattr(request.module, 'TARPIT'):
+        monkeypatch.setattr(request.module, 'TARPIT', tarpit)

@@ -1,0 +1,158 @@
+"""What the system tests share: ``geventnode serve`` as a process of its own, and the tools that drive it.
+
+Nothing here waits for a time to pass. A server is ready when it says so, and it is over when its process is.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ['APPS', 'PATIENCE', 'Served', 'nginx_with', 'peak_memory', 'run', 'tool']
+
+ROOT = Path(__file__).parent.parent.parent
+APPS = Path(__file__).parent / 'apps'
+
+#: Seconds after which something is taken for hung; nothing comes near it.
+PATIENCE = 300
+
+#: Directories of servers' programs, which are not on everybody's path.
+SYSTEM_PROGRAMS = '/usr/local/sbin:/usr/sbin:/sbin'
+
+
+def tool(name: str) -> str:
+    """Return the path of the program ``name``; skip the test where there is none."""
+    found = shutil.which(name, path=f'{os.environ.get("PATH", os.defpath)}:{SYSTEM_PROGRAMS}')
+    if found is None:
+        pytest.skip(f'{name} is not installed')
+    return found
+
+
+def run(name: str, *arguments: Any, **options: Any) -> str:
+    """Run a tool to its good end and return what it printed."""
+    ran = subprocess.run([tool(name), *map(str, arguments)], check=False, text=True, timeout=PATIENCE,
+                         capture_output=True, **options)
+    assert ran.returncode == 0, f'{name} {arguments}: status {ran.returncode}\n{ran.stdout}\n{ran.stderr}'
+    return ran.stdout
+
+
+def peak_memory(pid: int) -> int:
+    """Return the largest resident size that a process has had, in bytes (VmHWM, proc(5))."""
+    return int(re.search(r'^VmHWM:\s+(\d+) kB$', Path(f'/proc/{pid}/status').read_text(), re.MULTILINE)[1]) * 1024
+
+
+#: What every nginx of the tests needs; ``rest`` is the inside of its ``http`` block.
+NGINX = """
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr notice;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    scgi_temp_path {directory}/scgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    {rest}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx_with(directory: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield the process of an nginx that listens as ``rest``, the inside of its ``http`` block, says."""
+    configuration = directory / 'nginx.conf'
+    configuration.write_text(NGINX.format(directory=directory, rest=rest))
+    with subprocess.Popen([tool('nginx'), '-p', directory, '-e', 'stderr', '-c', configuration], text=True,
+                          stderr=subprocess.PIPE) as nginx:
+        said = []
+        for line in nginx.stderr:
+            said.append(line)
+            # it listens before it looks for events
+            if 'getrlimit(RLIMIT_NOFILE)' in line or 'start worker' in line:
+                break
+        else:
+            pytest.fail(''.join(said))
+        try:
+            yield nginx
+        finally:
+            nginx.terminate()
+            nginx.communicate(timeout=PATIENCE)
+
+
+class Served:
+    """A running ``geventnode serve``; leaving the context stops it and checks that it ended well.
+
+    :param arguments: what follows ``serve``; without ``--bind``, the kernel chooses a port.
+    :param options: for :class:`subprocess.Popen`.
+    """
+
+    def __init__(self, *arguments: Any, status: int = 0, access_log: bool = False, bind: str | None = '127.0.0.1:0',
+                 **options: Any) -> None:
+        command = ['serve', *map(str, arguments)]
+        if bind is not None:
+            command += ['--bind', bind]
+        if not access_log:
+            command.append('--no-access-log')
+        self._status = status
+        self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - closed by finish()
+        self.process = subprocess.Popen(
+            [sys.executable, '-m', 'geventnode', *command], text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=self._errors,
+            **{'cwd': APPS, **options, 'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})}})
+        #: What the server printed first.
+        self.greeting = self.next_line()
+        found = re.fullmatch(r'Serving .+ on (\S+)', self.greeting)
+        if found is None:
+            self.process.kill()
+            raise AssertionError(f'no greeting: {self.greeting!r}\n{self.finish()}')
+        #: Where the server says that it listens, without the slash at the end.
+        self.url = found[1].rstrip('/')
+        assert self.next_line().startswith('To stop, press Ctrl+C')
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        return int(self.url.rpartition(':')[2])
+
+    def next_line(self) -> str:
+        """Return the next line that the server prints, ``''`` after the last."""
+        return self.process.stdout.readline().rstrip('\n')
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server."""
+        self.process.send_signal(number)
+
+    def finish(self) -> tuple[str, str]:
+        """Wait until the process has ended; return what else it printed, and its standard error."""
+        try:
+            printed, _ = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        self._errors.seek(0)
+        with self._errors:
+            return printed, self._errors.read()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, kind: Any, *args: object) -> None:
+        if self._errors.closed:
+            return
+        self.process.terminate()
+        printed, errors = self.finish()
+        if kind is None:
+            assert (self.process.returncode, errors) == (self._status, ''), f'{printed}\n{errors}'

@@ -1,0 +1,61 @@
+"""The demo page in headless Chromium: it loads, the event stream ticks, uploads report what has arrived."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.running import Served
+from tests.system.webdriver import Browser, browser
+
+__all__: list[str] = []
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Served() as demo, browser(tmp_path_factory.mktemp('browser')) as opened:
+        opened.open(f'{demo.url}/')
+        yield opened
+
+
+def test_it_loads(page: Browser) -> None:
+    """The page and its request are there, and neither the policy nor the script gave rise to a complaint."""
+    assert page.evaluate('document.title') == 'geventnode: streams at work'
+    page.wait_for("document.querySelectorAll('#fields tr').length > 1")
+    assert page.evaluate("document.querySelector('#line').textContent") == 'GET /request HTTP/1.1'
+    assert page.evaluate("document.querySelector('#fields').textContent.includes('HeadlessChrome')")
+    assert page.complaints() == []
+
+
+def test_the_event_stream_ticks(page: Browser) -> None:
+    seen = []
+    for _ in range(3):
+        page.wait_for(f"Number(document.querySelector('#ticks').textContent) > {seen[-1] if seen else 0}")
+        seen.append(page.evaluate("Number(document.querySelector('#ticks').textContent)"))
+    assert seen == sorted(set(seen))
+    assert page.evaluate("document.querySelector('#live-state').textContent") == 'Connected'
+    assert page.evaluate("document.querySelector('#listeners').textContent") == '1'
+
+
+def test_an_upload_reports_progress(page: Browser) -> None:
+    """The bar is somewhere between its ends while the upload is on its way, and the server counts every byte."""
+    page.evaluate("window.positions = [], new MutationObserver(() => window.positions.push("
+                  "document.querySelector('#bar').value)).observe(document.querySelector('#count'), "
+                  "{childList: true, characterData: true, subtree: true})")
+    page.click('#send')
+    page.wait_for("document.querySelector('#result').textContent.startsWith('Complete')")
+    size = 64 * 2**20
+    assert f'{size:,} bytes' in page.evaluate("document.querySelector('#result').textContent")
+    positions = page.evaluate('window.positions')
+    assert positions == sorted(positions)
+    assert positions[-1] == size
+    assert [position for position in positions if 0 < position < size]
+
+
+def test_a_file_is_uploaded(page: Browser, tmp_path: Path) -> None:
+    file = tmp_path / 'file'
+    file.write_bytes(b'x' * 12_345)
+    page.type('#file', str(file))
+    page.wait_for("document.querySelector('#result').textContent.includes('12,345 bytes')")
+    assert page.complaints() == []

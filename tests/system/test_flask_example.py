@@ -1,0 +1,55 @@
+"""The Flask application of the examples, started as its ``Procfile.after`` says."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+
+import pytest
+
+from tests.servers import Client, get, post
+from tests.system.running import ROOT, Served
+
+__all__: list[str] = []
+
+pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+
+EXAMPLE = ROOT / 'contrib' / 'examples' / 'flask_site'
+READERS = 200
+
+
+def commands() -> list[list[str]]:
+    """Return what starts it before, and after."""
+    return [shlex.split((EXAMPLE / f'Procfile.{name}').read_text())[1:] for name in ('before', 'after')]
+
+
+def test_one_line_is_the_difference() -> None:
+    """Both start the same application, which does not know of either, and the text says what the files do."""
+    before, after = commands()
+    assert (before[0], after[:2], before[-1]) == ('gunicorn', ['geventnode', 'serve'], after[-1])
+    assert 'geventnode' not in (EXAMPLE / 'app.py').read_text().partition('"""\nfrom')[2]
+    text = (EXAMPLE / 'README.md').read_text()
+    for sign, name in ('-', 'before'), ('+', 'after'):
+        assert f'{sign}{(EXAMPLE / f"Procfile.{name}").read_text()}' in text
+
+
+def test_after() -> None:
+    """More readers of a stream than there are threads before, and nobody waits for them."""
+    _, (_, command, *_, target) = commands()
+    assert command == 'serve'
+    with Served(target, cwd=EXAMPLE) as served, contextlib.ExitStack() as stack:
+        def connect() -> Client:
+            return stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port))))
+        readers = [connect().send(get('/ticks')) for _ in range(READERS)]
+        for reader in readers:
+            reader.until(b'data: 0\n\n')
+        first = connect().get('/')
+        assert first.body == b'Hello! Visits: 1\n'
+        cookie = first.values('Set-Cookie')[0].partition(';')[0]
+        assert connect().get('/', f'Cookie: {cookie}').body == b'Hello! Visits: 2\n'
+        body = bytes(5_000_000)
+        answer = json.loads(connect().send(post(body, '/digest')).response().body)
+        assert answer == {'size': len(body), 'sha256': hashlib.sha256(body).hexdigest()}
+        for reader in readers:
+            reader.abort()

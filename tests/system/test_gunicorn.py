@@ -1,0 +1,294 @@
+"""A real gunicorn with our worker: what it serves, and that gunicorn's settings mean what they say."""
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import tls_certificates
+from tests.system.gunicorns import Gunicorn, RawClient
+from tests.system.running import PATIENCE, ROOT
+
+__all__: list[str] = []
+
+
+# -- applications -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('target', 'worker', 'mark', 'kept'), [
+    ('gunicorned:application', 'Worker', 'wsgi', 2), ('gunicorned:listener', 'Worker', 'listener', 2),
+    ('gunicorned:server', 'Worker', 'listener', 7), ('gunicorned:application', 'WSGIWorker', 'wsgi', 2)])
+def test_what_it_serves(tmp_path: Path, target: str, worker: str, mark: str, kept: int) -> None:
+    """A server has its own settings, the others get gunicorn's, whose ``keepalive`` is 2 unless set."""
+    with Gunicorn(tmp_path, target, worker=f'geventnode.integrations.gunicorn.{worker}') as gunicorn:
+        with gunicorn.connect() as client:
+            response = client.get().response()
+            assert response.getheader('X-Mark') == mark
+            assert response.getheader('Keep-Alive') == f'timeout={kept}'
+
+
+def test_a_server_with_settings_of_its_own(tmp_path: Path) -> None:
+    """gunicorn's are not for it, and it is told so."""
+    with Gunicorn(tmp_path, 'gunicorned:server', 'keepalive = 9\n') as gunicorn:
+        gunicorn.wait_for('the application is an http.Server with settings of its own, in place of keepalive')
+
+
+@pytest.mark.parametrize(('source', 'complaint', 'status'), [
+    ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'listens already', 4),
+    ('server = 42', 'must be callable', 4), ('server = 1 / 0', 'ZeroDivisionError', 3)])
+def test_what_it_cannot_serve(tmp_path: Path, source: str, complaint: str, status: int) -> None:
+    (tmp_path / 'broken.py').write_text(source)
+    with Gunicorn(tmp_path, 'broken:server', cwd=tmp_path, status=status) as gunicorn:
+        gunicorn.wait_for(complaint)
+        gunicorn.finish()
+
+
+def test_settings_without_a_meaning(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', 'threads = 4\n') as gunicorn:
+        gunicorn.wait_for('threads has no meaning for this worker: requests run in greenlets')
+
+
+# -- patching ---------------------------------------------------------------------------------------------------------
+
+def test_patched_in_the_worker(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path) as gunicorn:
+        assert gunicorn.ask('/patched') == (200, 'True')
+
+
+@pytest.mark.parametrize('target', ['early:application', 'early:server'])
+def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, target: str) -> None:
+    """Nothing was imported before, so nothing is warned of; workers come and go as ever. # demand 44"""
+    (tmp_path / 'early.py').write_text(
+        'from ssl import SSLContext\nimport gevent.monkey\nPATCHED = gevent.monkey.is_module_patched("ssl")\n'
+        'import os\nMASTER = os.getpid()\nfrom geventnode import http\n'
+        'def application(environ, start_response):\n'
+        '    start_response("200 OK", [])\n    return [f"{PATCHED} {MASTER != os.getpid()}".encode()]\n'
+        'server = http.create_server(\n'
+        '    lambda request, response: response.end(f"{PATCHED} {MASTER != os.getpid()}"))\n')
+    with Gunicorn(tmp_path, target, 'preload_app = True\n', workers=2, cwd=tmp_path) as gunicorn:
+        assert gunicorn.ask() == (200, 'True True')
+        gunicorn.signal(signal.SIGHUP)
+        gunicorn.exited(2)
+        assert gunicorn.ask() == (200, 'True True')
+        assert 'MonkeyPatch' not in ''.join(gunicorn.said)
+        assert 'imported' not in ''.join(gunicorn.said)
+
+
+def test_what_was_imported_too_early(tmp_path: Path) -> None:
+    """The configuration file has imported what cannot be patched any more: that is said. # demand 44"""
+    (tmp_path / 'http_library.py').write_text('from ssl import SSLContext\nclass Own(SSLContext):\n    pass\n')
+    with Gunicorn(tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\n'
+                  'import http_library\n') as gunicorn:
+        gunicorn.wait_for('Something was imported before the application that must be imported behind it')
+
+
+# -- connections ------------------------------------------------------------------------------------------------------
+
+def test_keepalive(tmp_path: Path) -> None:
+    """An idle connection lives for as long as the setting says, so longer than a balancer keeps its own. # demand 24"""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 75\n') as gunicorn, gunicorn.connect() as client:
+        response = client.get().response()
+        assert response.getheader('Keep-Alive') == 'timeout=75'
+
+
+def test_no_keepalive(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 0\n') as gunicorn, gunicorn.connect() as client:
+        response = client.get().response()
+        assert response.getheader('Connection') == 'close'
+        response.read()
+        assert client.closed()
+
+
+def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
+    """# demand 18"""
+    with Gunicorn(tmp_path) as gunicorn, ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(gunicorn.connect()).send(b'GET / HT')
+        assert gunicorn.ask() == (200, 'hello')
+
+
+def test_idle_connections_make_room(tmp_path: Path) -> None:
+    """They do not count when there are as many as ``worker_connections`` allows. # demand 20"""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 2\nkeepalive = 1000\n') as gunicorn:
+        with gunicorn.connect() as first, gunicorn.connect() as second, gunicorn.connect() as third:
+            for client in (first, second, third):
+                assert client.get().response().read() == b'hello'
+            # the one that was idle for longest
+            assert first.closed()
+            assert second.get().response().read() == b'hello'
+
+
+def test_more_connections_wait(tmp_path: Path) -> None:
+    """They are not closed: they are served as soon as there is room. # demand 20"""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 1\n') as gunicorn:
+        with gunicorn.slow_request() as (client, response), gunicorn.connect() as waiting:
+            waiting.get()
+            client.send(b'67890')
+            assert response.read() == b'1234567890'
+            assert waiting.response().read() == b'hello'
+
+
+#: The method, the version and the blanks are 13 bytes, the name and the colon six.
+LIMITS = 'limit_request_line = 113\nlimit_request_fields = 4\nlimit_request_field_size = 86\n'
+
+
+def test_limits(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', LIMITS) as gunicorn:
+        def status(path: str, *values: str) -> int:
+            with gunicorn.connect() as client:
+                return client.get(path, *(f'Field:{value}' for value in values)).response().status
+
+        assert (status('/' + 99 * 'a'), status('/' + 100 * 'a')) == (200, 414)
+        assert (status('/', 80 * 'b'), status('/', 81 * 'b')) == (200, 431)
+        # and Host
+        assert (status('/', *'bcd'), status('/', *'bcde')) == (200, 431)
+
+
+# -- proxies ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('allowed', 'believed'), [('127.0.0.0/8', True), ('10.0.0.1', False)])
+def test_forwarded(tmp_path: Path, allowed: str, believed: bool) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', f'forwarded_allow_ips = {allowed!r}\n') as gunicorn:
+        for fields, scheme in [({'X-Forwarded-Proto': 'https'}, 'https'), ({'X-Forwarded-Ssl': 'on'}, 'https'), (
+                {'X-Forwarded-Protocol': 'ssl'}, 'https'), ({}, 'http'), (
+                {'X-Forwarded-Proto': 'https', 'X-Forwarded-Ssl': 'off'}, 'http')]:
+            assert gunicorn.ask('/scheme', **fields) == (200, scheme if believed else 'http')
+        # as with gunicorn's own workers, the address is the proxy's
+        assert gunicorn.ask('/address', X_Forwarded_For='1.2.3.4') == (200, '127.0.0.1')
+
+
+def test_other_scheme_headers(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', 'secure_scheme_headers = {"FRONT": "tls"}\n') as gunicorn:
+        assert gunicorn.ask('/scheme', Front='tls') == (200, 'https')
+        assert gunicorn.ask('/scheme', X_Forwarded_Proto='https') == (200, 'http')
+
+
+@pytest.mark.parametrize(('allowed', 'answered'), [('127.0.0.1', True), ('10.0.0.1', False)])
+def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application',
+                  f'proxy_protocol = True\nproxy_allow_ips = {allowed!r}\n') as gunicorn, gunicorn.connect() as client:
+        if answered:
+            client.send(b'PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n').get('/address')
+            assert client.response().read() == b'1.2.3.4'
+        else:
+            assert client.closed()
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('configuration', 'client', 'version'), [
+    ('', None, None), ('cert_reqs = 2\nca_certs = {ca!r}\n', 'client', None),
+    (('def ssl_context(config, default):\n    import ssl\n    context = default()\n'
+      '    context.maximum_version = ssl.TLSVersion.TLSv1_2\n    return context\n'), None, 'TLSv1.2'),
+    ('do_handshake_on_connect = True\nciphers = "ECDHE+AESGCM"\n', None, None)])
+def test_tls(tmp_path: Path, configuration: str, client: str | None, version: str | None) -> None:
+    certificates = tls_certificates()
+    context = certificates.client_context()
+    context.set_alpn_protocols(['h2', 'http/1.1'])
+    if client is not None:
+        context.load_cert_chain(getattr(certificates, client))
+    settings = f'certfile = {certificates.server!r}\n' + configuration.replace('{ca!r}', repr(certificates.ca))
+    with Gunicorn(tmp_path, 'gunicorned:application', settings) as gunicorn:
+        def connect() -> ssl.SSLSocket:
+            plain = socket.create_connection(('127.0.0.1', gunicorn.port), PATIENCE)
+            return context.wrap_socket(plain, server_hostname='localhost')
+
+        with RawClient(connect) as connection:
+            assert connection.get('/scheme').response().read() == b'https'
+            assert connection.socket.selected_alpn_protocol() == 'http/1.1'
+            assert version is None or connection.socket.version() == version
+
+
+def test_a_client_certificate_is_required(tmp_path: Path) -> None:
+    certificates = tls_certificates()
+    settings = f'certfile = {certificates.server!r}\ncert_reqs = 2\nca_certs = {certificates.ca!r}\n'
+    with Gunicorn(tmp_path, 'gunicorned:application', settings) as gunicorn:
+        with socket.create_connection(('127.0.0.1', gunicorn.port), PATIENCE) as plain:
+            with certificates.client_context().wrap_socket(plain, server_hostname='localhost') as connection:
+                with pytest.raises(ssl.SSLError):
+                    # TLS 1.3: the server's refusal comes behind the handshake
+                    connection.recv(1)
+
+
+# -- listening --------------------------------------------------------------------------------------------------------
+
+def test_several_addresses(tmp_path: Path) -> None:
+    path = tmp_path / 'socket'
+    with Gunicorn(tmp_path, 'gunicorned:application', '', '-b', f'unix:{path}', bind='127.0.0.1:0') as gunicorn:
+        gunicorn.port = int(gunicorn.wait_for(r'Listening at: http://127\.0\.0\.1:(\d+),unix:')[1])
+        assert gunicorn.ask() == (200, 'hello')
+
+        def connect() -> socket.socket:
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(path))
+            return client
+
+        with RawClient(connect) as client:
+            assert client.get('/address').response().read() == b''
+    assert not path.exists()
+
+
+def test_reuse_port(tmp_path: Path) -> None:
+    """Each worker has a socket of its own."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(('127.0.0.1', 0))
+        port = reserved.getsockname()[1]
+        with Gunicorn(tmp_path, 'gunicorned:application', 'reuse_port = True\n', workers=2,
+                      bind=f'127.0.0.1:{port}') as gunicorn:
+            gunicorn.port = port
+            gunicorn.booted(2)
+            while True:
+                try:
+                    assert gunicorn.ask() == (200, 'hello')
+                    break
+                except ConnectionRefusedError:
+                    # it binds in the new process
+                    pass
+
+
+#: Makes the descriptor that it is given number 3, as systemd does, and of itself gunicorn.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')
+os.execv(sys.executable, [sys.executable, '-m', 'gunicorn', *sys.argv[2:]])
+"""
+
+
+def test_socket_activation(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path) as model, socket.create_server(('127.0.0.1', 0)) as listening:
+        command = [sys.executable, '-c', ACTIVATE, str(listening.fileno()), *model.process.args[3:]]
+        command.remove('-b')
+        command = [each for each in command if not each.startswith('fd://')]
+        with subprocess.Popen(command, cwd=ROOT / 'tests' / 'system' / 'apps', pass_fds=[listening.fileno()],
+                              env={**os.environ, 'PYTHONPATH': str(ROOT)}, stderr=subprocess.PIPE) as process:
+            model.port = listening.getsockname()[1]
+            assert model.ask() == (200, 'hello')
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+
+
+# -- reload -----------------------------------------------------------------------------------------------------------
+
+def test_reload(tmp_path: Path) -> None:
+    """A changed file ends the worker, and the next one has the new application."""
+    source = 'def application(environ, start_response):\n    start_response("200 OK", [])\n    return [b"%s"]\n'
+    module = tmp_path / 'changing.py'
+    module.write_text(source % 'old')
+    os.utime(module, (1000, 1000))
+    with Gunicorn(tmp_path, 'changing:application', 'reload = True\nreload_engine = "poll"\n',
+                  cwd=tmp_path, env={'PYTHONDONTWRITEBYTECODE': '1'}) as gunicorn:
+        assert gunicorn.ask() == (200, 'old')
+        # it has noted the times of files before it came to the request
+        module.write_text(source % 'new')
+        gunicorn.wait_for('Worker reloading')
+        gunicorn.booted()
+        assert gunicorn.ask() == (200, 'new')

@@ -1,0 +1,197 @@
+"""How workers of gunicorn come to an end: told to, worn out, or stuck. Nobody's request is lost by it."""
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.system.gunicorns import Gunicorn
+
+__all__: list[str] = []
+
+#: Idle connections that would live for ever, if workers let them.
+FOREVER = 'keepalive = 1000\ngraceful_timeout = 200\n'
+
+
+@pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:listener'])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_requests_in_flight_finish(tmp_path: Path, target: str, number: int) -> None:
+    """Their responses were begun before: they end whole, and the connection with them. # demand 8, 9, 10"""
+    with Gunicorn(tmp_path, target, FOREVER) as gunicorn, gunicorn.slow_request() as (client, response):
+        gunicorn.signal(number)
+        gunicorn.wait_for('Handling signal')
+        if number == signal.SIGHUP:
+            gunicorn.booted()
+        client.send(b'67890')
+        assert response.read() == b'1234567890'
+        assert client.closed()
+        gunicorn.exited()
+
+
+def test_requests_in_flight_say_that_the_connection_closes(tmp_path: Path) -> None:
+    """The head was not sent yet when the worker was told to stop. # demand 10"""
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
+        client.send(b'POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345')
+        gunicorn.ask()
+        gunicorn.signal(signal.SIGTERM)
+        gunicorn.wait_until_refused()
+        response = client.send(b'67890').response()
+        assert (response.read(), response.getheader('Connection')) == (b'1234567890', 'close')
+        assert client.closed()
+        gunicorn.exited()
+
+
+def test_pipelined_requests_in_flight(tmp_path: Path) -> None:
+    """What was sent behind a request in work is not served: its response says that the connection closes."""
+    with Gunicorn(tmp_path, 'gunicorned:listener', FOREVER) as gunicorn, gunicorn.slow_request() as (client, response):
+        client.get('/behind')
+        gunicorn.signal(signal.SIGTERM)
+        gunicorn.wait_for('Handling signal: term')
+        # the body that is missing comes behind the other request, and is its first five bytes
+        assert response.read() == b'12345GET /'
+
+
+def test_a_client_that_keeps_sending(tmp_path: Path) -> None:
+    """It is told to go after the next request. # demand 11"""
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
+        client.get('/pid')
+        response = client.response()
+        assert response.getheader('Connection') == 'keep-alive'
+        response.read()
+        gunicorn.signal(signal.SIGTERM)
+        while response.getheader('Connection') != 'close':
+            client.get('/pid')
+            response = client.response()
+            response.read()
+        assert client.closed()
+        gunicorn.exited()
+
+
+def test_idle_connections_do_not_hold_a_worker(tmp_path: Path) -> None:
+    """``keepalive`` is longer than ``graceful_timeout``, and the worker does not wait for either. # demand 13"""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 1000\ngraceful_timeout = 300\n') as gunicorn:
+        with gunicorn.connect() as client, gunicorn.connect() as silent:
+            client.get('/pid')
+            client.response().read()
+            gunicorn.signal(signal.SIGHUP)
+            gunicorn.exited()
+            assert client.closed()
+            assert silent.closed()
+        assert 'graceful timeout' not in ''.join(gunicorn.said)
+
+
+def test_the_backlog_is_served(tmp_path: Path) -> None:
+    """Who is in the queue of the kernel when the worker is told to stop gets an answer. # demand 14"""
+    os.mkfifo(tmp_path / 'pipe')
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, ExitStack() as stack:
+        blocking = stack.enter_context(gunicorn.connect()).get(f'/block?{tmp_path / "pipe"}')
+        # opening a pipe waits for the other side: the loop stands still from here on
+        with open(tmp_path / 'pipe', 'wb'):
+            waiting = [stack.enter_context(gunicorn.connect()).get('/pid') for _ in range(20)]
+            gunicorn.signal(signal.SIGTERM)
+            gunicorn.wait_for('Handling signal: term')
+        assert blocking.response().status == 200
+        for client in waiting:
+            response = client.response()
+            assert response.getheader('Connection') == 'close'
+            assert response.read().isdigit()
+        gunicorn.exited()
+
+
+@pytest.mark.parametrize('number', [signal.SIGQUIT, signal.SIGINT])
+def test_a_quick_stop(tmp_path: Path, number: int) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER + HOOK.format('worker_int', 'worker')) as gunicorn:
+        with gunicorn.slow_request() as (_, response):
+            gunicorn.signal(number)
+            gunicorn.wait_for('worker_int was called')
+            gunicorn.exited()
+            with pytest.raises(Exception):  # noqa: B017, PT011 - a reset, or a chunk that is missing
+                response.read()
+
+
+def test_no_longer_than_graceful_timeout(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', 'graceful_timeout = 1\n') as gunicorn, gunicorn.slow_request():
+        # gunicorn itself kills nobody then
+        gunicorn.signal(signal.SIGHUP)
+        gunicorn.wait_for(r'Worker graceful timeout \(pid:\d+\): 1 connection')
+        gunicorn.exited()
+
+
+def test_the_master_dies(tmp_path: Path) -> None:
+    """The worker notices, and goes in good order."""
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER, status=-signal.SIGKILL) as gunicorn:
+        with gunicorn.slow_request() as (client, response):
+            gunicorn.process.kill()
+            gunicorn.wait_for('Parent changed, shutting down')
+            client.send(b'67890')
+            assert response.read() == b'1234567890'
+        gunicorn.exited()
+
+
+# -- max_requests ---------------------------------------------------------------------------------------------------
+
+def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
+    """The last request says so; idle connections of others neither hold the worker nor lose anything. # demand 12"""
+    with Gunicorn(tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 3\n') as gunicorn:
+        with gunicorn.connect() as idle, gunicorn.connect() as client:
+            idle.get('/pid')
+            first = int(idle.response().read())
+            seen = []
+            for _ in range(2):
+                client.get('/pid')
+                response = client.response()
+                seen.append((int(response.read()), response.getheader('Connection')))
+            assert seen == [(first, 'keep-alive'), (first, 'close')]
+            gunicorn.wait_for('Autorestarting worker after current request')
+            gunicorn.exited()
+            assert idle.closed()
+            assert gunicorn.ask('/pid') != (200, str(first))
+
+
+def test_jitter(tmp_path: Path) -> None:
+    """It is gunicorn's own: at least ``max_requests``, at most so many more."""
+    with Gunicorn(tmp_path, 'gunicorned:application',
+                  FOREVER + 'max_requests = 2\nmax_requests_jitter = 2\n') as gunicorn, gunicorn.connect() as client:
+        kept = []
+        while 'close' not in kept:
+            client.get('/pid')
+            response = client.response()
+            response.read()
+            kept.append(response.getheader('Connection'))
+        assert 2 <= len(kept) <= 4
+
+
+# -- timeout --------------------------------------------------------------------------------------------------------
+
+def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
+    """Two requests take equally long; the one that waits cooperatively lives on. # demand 19, 46"""
+    os.mkfifo(tmp_path / 'pipe')
+    # long enough for a worker to begin, and for the other one to be heard, on a machine that is busy with other tests
+    configuration = FOREVER + 'timeout = 20\n' + HOOK.format('worker_abort', 'worker')
+    with Gunicorn(tmp_path, 'gunicorned:application', configuration, workers=2) as gunicorn, ExitStack() as stack:
+        client, response = stack.enter_context(gunicorn.slow_request())
+        slow = response.getheader('X-Pid')
+        while True:
+            other = stack.enter_context(gunicorn.connect()).get('/pid')
+            blocked = other.response().read().decode()
+            if blocked != slow:
+                break
+        other.get(f'/block?{tmp_path / "pipe"}')
+        with open(tmp_path / 'pipe', 'wb'):
+            assert gunicorn.wait_for(r'WORKER TIMEOUT \(pid:(\d+)\)')[1] == blocked
+            # where it stood
+            gunicorn.wait_for('The event loop stood still in')
+            gunicorn.wait_for(r'pipe\.read\(\)')
+            gunicorn.wait_for('worker_abort was called')
+            gunicorn.exited()
+        client.send(b'67890')
+        assert response.read() == b'1234567890'
+
+
+HOOK = """
+def {0}({1}):
+    print('{0} was called', flush=True)
+"""

@@ -1,0 +1,192 @@
+"""``geventnode serve`` as a process: what it listens on, how it stops, and what it says when it cannot start."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
+from pathlib import Path
+
+import pytest
+
+from tests.system.running import APPS, PATIENCE, ROOT, Served
+
+__all__: list[str] = []
+
+STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
+
+
+@contextlib.contextmanager
+def slow_request(served: Served) -> Iterator[tuple[socket.socket, HTTPResponse]]:
+    """A request whose response has begun, and which ends when five more bytes were sent."""
+    with socket.create_connection(('127.0.0.1', served.port), PATIENCE) as client:
+        client.sendall(STARTED)
+        with contextlib.closing(HTTPResponse(client, method='POST')) as response:
+            response.begin()
+            assert response.read1(100) == b'begun\n'
+            yield client, response
+
+
+def get(port: int, path: str = '/') -> str:
+    with contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
+        client.request('GET', path)
+        return client.getresponse().read().decode()
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_requests_finish(number: int) -> None:
+    # demand 8
+    with Served('handlers:listener') as served, slow_request(served) as (client, response):
+        served.signal(number)
+        assert served.next_line() == 'Stopping: 1 open connection(s)'
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(('127.0.0.1', served.port))
+        client.sendall(b'67890')
+        assert response.read() == b'10\n'
+        _, errors = served.finish()
+    assert (served.process.returncode, errors) == (0, '')
+
+
+def test_the_second_signal_stops_at_once() -> None:
+    with Served('handlers:listener') as served, slow_request(served) as (_, response):
+        served.signal(signal.SIGTERM)
+        assert served.next_line() == 'Stopping: 1 open connection(s)'
+        served.signal(signal.SIGTERM)
+        with pytest.raises((ConnectionError, IncompleteRead)):
+            response.read()
+        served.finish()
+    assert served.process.returncode == 128 + signal.SIGTERM
+
+
+def test_requests_get_no_longer_than_the_grace() -> None:
+    with Served('handlers:listener', '--grace', '0.1') as served, slow_request(served):
+        served.signal(signal.SIGTERM)
+        _, errors = served.finish()
+    assert (served.process.returncode, errors) == (0, 'geventnode: 1 connection(s) cut off after 0.1 s\n')
+
+
+def test_streams_of_the_demo_end_when_it_stops() -> None:
+    with Served() as demo, contextlib.closing(HTTPConnection('127.0.0.1', demo.port, timeout=PATIENCE)) as client:
+        client.request('GET', '/events')
+        response = client.getresponse()
+        assert response.readline().startswith(b'data: ')
+        demo.signal(signal.SIGTERM)
+        # a chunked body that is whole
+        response.read()
+        _, errors = demo.finish()
+    assert (demo.process.returncode, errors) == (0, '')
+
+
+# -- what it serves, and where ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('target', 'keep_alive'), [('handlers:listener', 65), (str(APPS / 'handlers.py'), 7)])
+def test_target(target: str, keep_alive: int, tmp_path: Path) -> None:
+    """A listener gets a server with default settings, a server is used as it is."""
+    with Served(target, cwd=tmp_path if target.startswith('/') else APPS) as served, contextlib.closing(
+            HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE)) as client:
+        client.request('GET', '/here')
+        response = client.getresponse()
+        assert response.getheader('Keep-Alive') == f'timeout={keep_alive}'
+        assert response.read() == b'GET /here HTTP/1.1'
+
+
+def test_ipv6() -> None:
+    try:
+        socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f'no IPv6 here: {error}')
+    with Served('handlers:listener', bind='[::1]:0') as served:
+        assert served.url.startswith('http://[::1]:')
+        socket.create_connection(('::1', served.port), PATIENCE).close()
+
+
+def test_a_descriptor() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        port = listening.getsockname()[1]
+        with Served('handlers:listener', bind=f'fd:{listening.fileno()}', pass_fds=[listening.fileno()]) as served:
+            assert served.port == port
+            assert get(port) == 'GET / HTTP/1.1'
+
+
+#: Makes the descriptor 3 of the one that it is given, as systemd does, and of itself the command.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2])
+os.execv(sys.executable, [sys.executable, '-m', 'geventnode', *sys.argv[3:]])
+"""
+
+
+def activate(listening: socket.socket, count: int, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, '-c', ACTIVATE, str(listening.fileno()), str(count), 'serve', 'handlers:listener', *arguments],
+        cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, pass_fds=[listening.fileno()], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_socket_activation() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listening, activate(listening, 1) as process:
+        port = listening.getsockname()[1]
+        assert process.stdout.readline() == f'Serving handlers:listener on http://127.0.0.1:{port}/\n'
+        assert get(port) == 'GET / HTTP/1.1'
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+
+
+def test_too_many_sockets_passed() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listening, activate(listening, 2) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert errors == ('geventnode: 2 sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
+                      '--bind fd:N, N from 3 to 4\n')
+
+
+# -- what cannot be -------------------------------------------------------------------------------------------------
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Run the command to its end; return its status and standard error."""
+    ran = subprocess.run([sys.executable, '-m', 'geventnode', *arguments], cwd=APPS, check=False, text=True,
+                         env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
+    assert ran.stdout == ''
+    return ran.returncode, ran.stderr
+
+
+def test_port_in_use() -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        address = f'127.0.0.1:{listening.getsockname()[1]}'
+        assert refused('serve', '--bind', address) == (
+            2, f'geventnode: cannot listen on {address}: Address already in use\n')
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['nowhere:listener'], "no module named 'nowhere'"),
+    (['handlers:nothing'], "'handlers' has no 'nothing'"),
+    (['--bind', 'localhost'], "--bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not 'localhost'"),
+    (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
+    (['handlers:listener', '--proxy-protocol'],
+     'proxy_protocol without trusted_proxies would refuse every connection'),
+    (['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
+     ("trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host bits), nor "
+      "'unix'")),
+    (['handlers:server', '--trusted-proxy', '::1'],
+     "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy"),
+])
+def test_one_clear_line(arguments: list[str], complaint: str) -> None:
+    assert refused('serve', *arguments) == (2, f'geventnode: {complaint}\n')
+
+
+def test_an_exception_of_the_target() -> None:
+    """It is shown as it would be without us: what leads to it begins in the target."""
+    status, errors = refused('serve', 'broken:listener')
+    assert status == 1
+    first, where, *_, error = errors.splitlines()
+    assert first == 'Traceback (most recent call last):'
+    assert 'broken.py", line' in where
+    assert error == "ModuleNotFoundError: No module named 'not_installed'"

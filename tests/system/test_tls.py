@@ -1,0 +1,169 @@
+"""TLS with peers that nobody here wrote: curl, Node and OpenSSL as clients, nginx as a server."""
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from geventnode import https
+from geventnode.errors import CertificateError, IncompleteBody
+from tests.certificates import Certificates
+from tests.system.running import PATIENCE, Served, nginx_with, run, tool
+
+__all__: list[str] = []
+
+SIZE = 3_000_000
+
+
+@pytest.fixture(scope='module')
+def served(certificates: Certificates) -> Iterator[Served]:
+    with Served('handlers:listener', '--certfile', certificates.server) as served:
+        yield served
+
+
+# -- clients ----------------------------------------------------------------------------------------------------------
+
+def curl(certificates: Certificates, *arguments: object) -> str:
+    return run('curl', '--silent', '--show-error', '--max-time', PATIENCE, '--cacert', certificates.ca, *arguments)
+
+
+def test_the_greeting(served: Served) -> None:
+    assert re.fullmatch(r'https://127\.0\.0\.1:\d+', served.url)
+
+
+@pytest.mark.parametrize('version', ['1.2', '1.3'])
+def test_curl(served: Served, certificates: Certificates, version: str) -> None:
+    answer = curl(certificates, f'--tlsv{version}', '--tls-max', version, '--include', f'{served.url}/some?thing=1')
+    head, _, body = answer.partition('\n\n')
+    assert head.startswith('HTTP/1.1 200 OK\n')
+    assert body == 'GET /some?thing=1 HTTP/1.1'
+
+
+def test_curl_keeps_a_connection(served: Served, certificates: Certificates) -> None:
+    said = curl(certificates, '--write-out', '%{num_connects} ', f'{served.url}/1', f'{served.url}/2')
+    assert said == 'GET /1 HTTP/1.11 GET /2 HTTP/1.10 '
+
+
+def test_curl_and_an_end_without_a_length(served: Served, certificates: Certificates) -> None:
+    # curl complains about an end without close_notify
+    assert curl(certificates, '--http1.0', f'{served.url}/') == 'GET / HTTP/1.0'
+
+
+def test_curl_does_not_trust_everybody(served: Served) -> None:
+    ran = subprocess.run([tool('curl'), '--silent', served.url], check=False, timeout=PATIENCE)
+    assert ran.returncode == 60, 'curl: peer certificate cannot be authenticated'
+
+
+NODE = """
+const https = require('https'), fs = require('fs')
+const [url, ca] = process.argv.slice(1)
+const agent = new https.Agent({ca: fs.readFileSync(ca), keepAlive: true, maxSockets: 1})
+let reused = 0
+function next(left) {
+  const request = https.get(url + '/' + left, {agent}, response => {
+    let body = ''
+    const socket = response.socket  // no longer the response's own once the agent has it back
+    response.on('data', chunk => body += chunk).on('end', () => {
+      if (request.reusedSocket) reused += 1
+      if (body !== `GET /${left} HTTP/1.1`) throw new Error(body)
+      if (left) setImmediate(next, left - 1)
+      else { console.log(socket.getProtocol(), socket.authorized, reused); agent.destroy() }
+    })
+  })
+}
+next(9)
+"""
+
+
+def test_node(served: Served, certificates: Certificates) -> None:
+    assert run('node', '-e', NODE, served.url, certificates.ca) == 'TLSv1.3 true 9\n'
+
+
+def s_client(served: Served, certificates: Certificates, *arguments: str, said: str = '') -> str:
+    ran = subprocess.run(
+        [tool('openssl'), 's_client', '-connect', served.url.removeprefix('https://'), '-CAfile', certificates.ca,
+         '-servername', 'localhost', '-verify_return_error', *arguments], check=False, input=said, text=True,
+        timeout=PATIENCE, capture_output=True)
+    return ran.stdout + ran.stderr
+
+
+def test_openssl(served: Served, certificates: Certificates) -> None:
+    said = s_client(served, certificates, '-quiet', '-no_ign_eof', '-ign_eof',
+                    said='GET /openssl HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    assert 'HTTP/1.1 200 OK' in said
+    assert 'GET /openssl HTTP/1.1' in said
+
+
+@pytest.mark.parametrize('version', ['-tls1', '-tls1_1'])
+def test_openssl_with_an_old_version(served: Served, certificates: Certificates, version: str) -> None:
+    assert re.search('alert protocol version|no protocols available',
+                     s_client(served, certificates, version, '-cipher', 'ALL@SECLEVEL=0'))
+
+
+def test_openssl_resumes(served: Served, certificates: Certificates, tmp_path: Path) -> None:
+    asked = 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    session = str(tmp_path / 'session')
+    assert 'New, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_out', session, said=asked)
+    assert 'Reused, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_in', session, said=asked)
+
+
+# -- the command's own client -----------------------------------------------------------------------------------------
+
+def test_get(served: Served, certificates: Certificates) -> None:
+    assert run(sys.executable, '-m', 'geventnode', 'get', '--cacert', certificates.ca, f'{served.url}/get') \
+        == 'GET /get HTTP/1.1'
+    assert run(sys.executable, '-m', 'geventnode', 'get', '--insecure', f'{served.url}/get') == 'GET /get HTTP/1.1'
+
+
+def test_get_says_why_not(served: Served) -> None:
+    ran = subprocess.run([sys.executable, '-m', 'geventnode', 'get', served.url], check=False, text=True,
+                         timeout=PATIENCE, capture_output=True)
+    assert (ran.returncode, ran.stdout) == (1, '')
+    assert re.fullmatch(r'geventnode: certificate of the peer refused: .+\n', ran.stderr)
+
+
+# -- nginx ------------------------------------------------------------------------------------------------------------
+
+SERVER = """
+    keepalive_requests 1000;
+    server {{
+        listen unix:{directory}/socket ssl;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        root {directory};
+        location /hello {{ return 200 "hello world"; }}
+        location /slow/ {{ alias {directory}/; limit_rate 100k; }}
+    }}
+"""
+
+
+def test_nginx(certificates: Certificates, tmp_path: Path) -> None:
+    data = bytes(range(250)) * (SIZE // 250)
+    (tmp_path / 'file').write_bytes(data)
+    rest = SERVER.format(certificate=certificates.server, directory=tmp_path)
+    with nginx_with(tmp_path, rest) as process, https.Agent(ca=certificates.ca, keep_alive=True) as agent:
+        options = {'socket_path': str(tmp_path / 'socket'), 'agent': agent}
+        requests = [https.get(path='/hello', **options) for _ in range(100)]
+        assert {request.get_response().read() for request in requests} == {b'hello world'}
+        assert agent.statistics()['opened'] == 5
+        assert https.get(path='/file', **options).get_response().read() == data
+        slow = https.get(path='/slow/file', **options).get_response()
+        slow.read(1000)
+        process.kill()
+        with pytest.raises(IncompleteBody):
+            slow.read()
+
+
+@pytest.mark.parametrize(('which', 'message'), [
+    ('expired', 'certificate has expired'), ('self_signed', 'self.signed certificate'),
+    ('other', "not valid for 'localhost'")])
+def test_nginx_with_a_certificate_that_is_refused(certificates: Certificates, tmp_path: Path, which: str,
+                                                  message: str) -> None:
+    rest = SERVER.format(certificate=getattr(certificates, which), directory=tmp_path)
+    with nginx_with(tmp_path, rest), pytest.raises(CertificateError, match=message):
+        https.get(socket_path=str(tmp_path / 'socket'), ca=certificates.ca).get_response()
+

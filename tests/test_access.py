@@ -1,0 +1,219 @@
+"""The access log: what a line looks like, what it makes of hostile input, and that each exchange has exactly one."""
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from gevent.event import Event
+from gevent.socket import create_connection
+
+from geventnode import http
+from geventnode.http.access import CLIENT_CLOSED_REQUEST, log_access
+from geventnode.http.exchanges import ObservedResponse
+
+__all__: list[str] = []
+
+LINE = re.compile(r'(\S+) - - \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "([^"]*)" (\d{3}) (\d+|-) '
+                  r'"([^"]*)" "([^"]*)"')
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged; somebody can wait for the next line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.changed = Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self.changed.set()
+
+    def wait(self) -> str:
+        """Return the only line, when there is one."""
+        self.changed.wait()
+        line, = self.lines
+        return line
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    log = logging.getLogger('geventnode.access')
+    handler = Lines()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield handler
+    log.removeHandler(handler)
+    log.setLevel(logging.NOTSET)
+
+
+def connect(server: http.Server) -> socket.socket:
+    return create_connection(('127.0.0.1', server.address()['port']))
+
+
+def exchange(listener: Callable[[Any, Any], object], request: bytes, **options: Any) -> bytes:
+    """Send ``request`` to a logged server and return all that comes back."""
+    with http.create_server(listener, **options) as server:
+        log_access(server)
+        server.listen(0, '127.0.0.1')
+        with connect(server) as client:
+            client.sendall(request)
+            with client.makefile('rb') as answer:
+                return answer.read()
+
+
+def request(line: str = 'GET / HTTP/1.1', *fields: str, body: bytes = b'') -> bytes:
+    return '\r\n'.join([line, 'Host: a', 'Connection: close', *fields, '', '']).encode('latin-1') + body
+
+
+def test_a_line(lines: Lines) -> None:
+    exchange(lambda request, response: response.end('hello'),
+             request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: someone/1.0 (x)'))
+    host, _, line, status, size, referer, agent = LINE.fullmatch(lines.wait()).groups()
+    assert (host, line, status, size) == ('127.0.0.1', 'GET /a?b=c HTTP/1.1', '200', '5')
+    assert (referer, agent) == ('http://from/', 'someone/1.0 (x)')
+
+
+@pytest.mark.parametrize(('line', 'status', 'expected'), [
+    ('GET / HTTP/1.1', 200, '5'), ('HEAD / HTTP/1.1', 200, '-'), ('GET / HTTP/1.1', 204, '-'),
+    ('GET / HTTP/1.0', 404, '5')])
+def test_bytes_are_those_of_the_body(lines: Lines, line: str, status: int, expected: str) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(status)
+        response.write('he')
+        response.end('llo')
+
+    exchange(listener, request(line))
+    assert LINE.fullmatch(lines.wait()).groups()[2:5] == (line, str(status), expected)
+
+
+def test_what_the_client_says_is_escaped(lines: Lines) -> None:
+    """A line stays a line, and a quoted part a quoted part."""
+    exchange(lambda request, response: response.end(),
+             request('GET /"a\\b HTTP/1.1', 'Referer: "\\\xe9\t\xff', 'User-Agent: plain ~!#'))
+    groups = LINE.fullmatch(lines.wait()).groups()
+    assert groups[2] == r'GET /\x22a\x5Cb HTTP/1.1'
+    assert groups[5:] == (r'\x22\x5C\xE9\x09\xFF', 'plain ~!#')
+
+
+def test_each_exchange_has_its_line(lines: Lines) -> None:
+    first = b'GET /1 HTTP/1.1\r\nHost: a\r\n\r\n'
+    second = request('POST /2 HTTP/1.1', 'Content-Length: 2', body=b'ab')
+    exchange(lambda request, response: response.end(), first + second)
+    assert [LINE.fullmatch(line)[3] for line in lines.lines] == ['GET /1 HTTP/1.1', 'POST /2 HTTP/1.1']
+
+
+@pytest.mark.parametrize('began', [False, True])
+def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, began: bool) -> None:
+    """The status is the one that the client saw."""
+    def listener(request: Any, response: Any) -> None:
+        if began:
+            response.write('abc')
+        raise ValueError('on purpose')
+
+    answer = exchange(listener, request())
+    assert answer.startswith(b'HTTP/1.1 200 OK' if began else b'HTTP/1.1 500 Internal')
+    assert LINE.fullmatch(lines.wait()).groups()[3:5] == (('200', '3') if began else ('500', '-'))
+    assert 'the request listener failed' in caplog.text
+
+
+def test_a_body_that_is_too_large(lines: Lines) -> None:
+    exchange(lambda request, response: response.end(request.read()),
+             request('POST / HTTP/1.1', 'Transfer-Encoding: chunked', body=b'5\r\nabcde\r\n'), max_body_size=4)
+    assert LINE.fullmatch(lines.wait())[4] == '413'
+
+
+def test_a_response_that_falls_short(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('Content-Length', 10)
+        response.end('four')
+
+    exchange(listener, request())
+    assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('200', '4')
+
+
+@pytest.mark.parametrize('began', [False, True])
+def test_a_client_that_leaves(lines: Lines, began: bool) -> None:
+    """What it saw is logged: the status and how much was handed in, or that there was no answer."""
+    arrived, left = Event(), Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if began:
+            response.write('abc')
+        response.once('close', left.set)
+        arrived.set()
+        left.wait()
+        response.destroy()
+
+    with http.create_server(listener) as server:
+        log_access(server)
+        server.listen(0, '127.0.0.1')
+        with connect(server) as client:
+            client.sendall(request('GET /left HTTP/1.1'))
+            arrived.wait()
+        line = lines.wait()
+    assert LINE.fullmatch(line).groups()[2:5] == ('GET /left HTTP/1.1', *(
+        ('200', '3') if began else (str(CLIENT_CLOSED_REQUEST), '-')))
+
+
+def test_a_client_that_only_ends_its_side(lines: Lines) -> None:
+    """It still gets its answer, and the line is that of the answer."""
+    left = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        response.once('close', left.set)
+        left.wait()
+        response.end('late')
+
+    with http.create_server(listener) as server:
+        log_access(server)
+        server.listen(0, '127.0.0.1')
+        with connect(server) as client:
+            client.sendall(request())
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile('rb') as answer:
+                assert answer.read().endswith(b'late')
+        assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('200', '4')
+
+
+def test_a_response_class_of_the_servers_own_is_kept(lines: Lines) -> None:
+    class Own(http.ServerResponse):
+        def _done(self) -> None:
+            super()._done()
+            made.append(self)
+
+    made: list[Own] = []
+    exchange(lambda request, response: response.end(), request(), response_class=Own)
+    assert isinstance(made[0], ObservedResponse)
+    lines.wait()
+
+
+def test_it_is_off_unless_asked_for(lines: Lines) -> None:
+    server = http.create_server(lambda request, response: response.end())
+    assert server.response_class is http.ServerResponse
+    with server:
+        server.listen(0, '127.0.0.1')
+        with connect(server) as client:
+            client.sendall(request())
+            with client.makefile('rb') as answer:
+                answer.read()
+    assert lines.lines == []
+
+
+def test_asking_twice_logs_once(lines: Lines) -> None:
+    server = http.create_server()
+    log_access(server)
+    first = server.response_class
+    log_access(server)
+    assert server.response_class is first
+
+
+def test_a_logger_that_is_silent_formats_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger('geventnode.access').setLevel(logging.WARNING)
+    monkeypatch.setattr('geventnode.http.access.access_line', lambda *arguments: pytest.fail('formatted'))
+    exchange(lambda request, response: response.end(), request())
+    assert lines.lines == []

@@ -1,0 +1,330 @@
+"""The agent over real connections: reuse, what ends a connection, what is retried, the end of all."""
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gevent
+import gevent.threadpool
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import (
+    SocketHangUp,
+    WrongThread,
+)
+from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.sockets import settle, until
+
+__all__: list[str] = []
+
+
+def answered(count: int, said: bytes = HELLO) -> Any:
+    """Return a script that answers ``count`` requests and closes."""
+    def script(peer: Peer) -> None:
+        for _ in range(count):
+            peer.request()
+            peer.send(said)
+    return script
+
+
+# -- reuse ------------------------------------------------------------------------------------------------------------
+
+def test_without_keep_alive_a_connection_serves_those_that_wait(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(max_sockets=2), origin()
+    requests = [http.get(server.url, agent=pool) for _ in range(10)]
+    assert [len(pool.sockets[f'127.0.0.1:{server.port}']), len(pool.requests[f'127.0.0.1:{server.port}'])] == [2, 8]
+    assert [request.get_response().read() for request in requests] == [b'hello'] * 10
+    assert server.accepted == 2
+    assert (pool.sockets, pool.requests, pool.free_sockets, pool.total_socket_count) == ({}, {}, {}, 0)
+    assert [request.reused_socket for request in requests] == [False] * 2 + [True] * 8
+
+
+def test_with_keep_alive_a_connection_is_kept(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(keep_alive=True), origin()
+    for _ in range(3):
+        assert read(server.url, agent=pool) == b'hello'
+        assert list(pool.free_sockets) == [f'127.0.0.1:{server.port}']
+    assert server.accepted == 1
+    pool.destroy()
+    assert pool.total_socket_count == 0
+
+
+def test_the_socket_is_back_before_the_read_returns(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True)
+    response = http.get(origin().url, agent=pool).get_response()
+    assert response.read() == b'hello'
+    assert not pool.sockets
+    assert pool.free_sockets
+
+
+def test_the_socket_is_back_before_end(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True)
+    seen = []
+    done = Event()
+
+    def on_response(response: http.IncomingMessage) -> None:
+        response.resume().on('end', lambda: (seen.append((pool.sockets, len(pool.free_sockets))), done.set()))
+    http.get(origin().url, on_response, agent=pool)
+    done.wait()
+    assert seen == [({}, 1)]
+
+
+@pytest.mark.parametrize('said', [
+    b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello',
+    b'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'HTTP/1.1 200 OK\r\n\r\nhello',
+])
+def test_a_connection_that_must_not_be_kept(origin: MakeOrigin, agent: Any, said: bytes) -> None:
+    pool, server = agent(keep_alive=True), origin(answered(1, said))
+    for _ in range(3):
+        assert read(server.url, agent=pool) == b'hello'
+        assert pool.total_socket_count == 0
+    assert server.accepted == 3
+
+
+def test_http_1_0_with_keep_alive(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True)
+    server = origin(b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello')
+    assert read(server.url, agent=pool) + read(server.url, agent=pool) == b'hellohello'
+    assert server.accepted == 1
+
+
+def test_a_client_that_says_close_closes(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(keep_alive=True), origin()
+    assert read(server.url, agent=pool, headers={'Connection': 'close'}) == b'hello'
+    assert pool.total_socket_count == 0
+
+
+def test_connections_closed_by_headers_strand_nobody(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(max_sockets=1)
+    server = origin(answered(1, b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello'))
+    requests = [http.get(server.url, agent=pool) for _ in range(3)]
+    assert [request.get_response().read() for request in requests] == [b'hello'] * 3
+    assert server.accepted == 3
+
+
+def test_keys_keep_apart(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(keep_alive=True), origin()
+    for options in ({}, {'local_address': '127.0.0.2'}, {'family': 4}):
+        assert read(server.url, agent=pool, **options) == b'hello'
+    assert sorted(pool.free_sockets) == sorted(f'127.0.0.1:{server.port}{more}' for more in ('', ':127.0.0.2', ':4'))
+    assert server.accepted == 3
+
+
+def test_agent_false(origin: MakeOrigin) -> None:
+    server = origin()
+    before = http.global_agent.statistics()['requests']
+    assert read(server.url, agent=False) + read(server.url, agent=False) == b'hellohello'
+    assert server.accepted == 2
+    assert http.global_agent.statistics()['requests'] == before
+
+
+def test_the_global_agent(origin: MakeOrigin) -> None:
+    assert http.global_agent is http.global_agent
+    assert (http.global_agent.max_sockets, http.global_agent.keep_alive) == (5, False)
+    request = http.get(origin().url)
+    assert request.agent is http.global_agent
+    request.get_response().read()
+
+
+# -- idle connections -------------------------------------------------------------------------------------------------
+
+def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: MakeOrigin, agent: Any) -> None:
+    # demand 37
+    pool, server = agent(keep_alive=True), origin(answered(1))
+    for number in range(1, 4):
+        assert read(server.url, agent=pool) == b'hello'
+        until(lambda: not pool.free_sockets)
+        assert server.accepted == number
+    assert pool.statistics()['retried'] == 0
+
+
+def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any, monkeypatch: Any) -> None:
+    """The loop has not run since the peer closed: only the kernel knows."""
+    # demand 37, 40
+    pool, server = agent(keep_alive=True), origin(answered(1))
+    assert read(server.url, agent=pool) == b'hello'
+    connection = next(iter(pool._pool.buckets.values())).idle[0]
+    connection.socket.pause_reading()
+    settle()
+    connection.since -= 2
+    assert read(server.url, agent=pool) == b'hello'
+    assert (server.accepted, pool.statistics()['retried']) == (2, 0)
+
+
+@pytest.mark.parametrize('then', ['close', 'reset'])
+def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agent: Any, then: str) -> None:
+    # demand 39, 40
+    served = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        served.append(peer)
+        peer.request()
+        if len(served) == 1:
+            if then == 'reset':
+                peer.abort()
+            return
+        peer.send(HELLO)
+
+    pool, server = agent(keep_alive=True), origin(script)
+    assert read(server.url, agent=pool) == b'hello'
+    request = http.get(server.url, agent=pool)
+    assert request.get_response().read() == b'hello'
+    assert (server.accepted, pool.statistics()['retried'], request.reused_socket) == (2, 1, False)
+
+
+@pytest.mark.parametrize(('options', 'retried'), [
+    ({'method': 'PUT', 'body': 'x'}, True), ({'method': 'DELETE'}, True), ({'method': 'POST', 'body': 'x'}, False),
+    ({'method': 'PATCH', 'body': 'x'}, False), ({'method': 'PUT', 'body': ['x']}, False),
+])
+def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool) -> None:
+    # demand 39
+    answers = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            answers.append(peer)
+            if len(answers) == 2:
+                return
+            peer.send(HELLO)
+
+    pool, server = agent(keep_alive=True), origin(script)
+    assert read(server.url, agent=pool) == b'hello'
+    request = http.get(server.url, agent=pool, **options)
+    if retried:
+        assert request.get_response().read() == b'hello'
+    else:
+        with pytest.raises(SocketHangUp):
+            request.get_response()
+    assert pool.statistics()['retried'] == retried
+
+
+def test_a_new_connection_is_never_retried(origin: MakeOrigin, agent: Any) -> None:
+    server = origin(lambda peer: peer.request())
+    with pytest.raises(SocketHangUp):
+        read(server.url, agent=agent(keep_alive=True))
+    assert server.accepted == 1
+
+
+def test_no_second_retry(origin: MakeOrigin, agent: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        if server.accepted == 1:
+            peer.send(HELLO)
+            peer.request()
+
+    server = origin(script)
+    pool = agent(keep_alive=True)
+    assert read(server.url, agent=pool) == b'hello'
+    with pytest.raises(SocketHangUp):
+        read(server.url, agent=pool)
+    assert server.accepted == 2
+
+
+def test_a_response_byte_forbids_a_retry(origin: MakeOrigin, agent: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        peer.request()
+        peer.send(b'H')
+
+    server = origin(script)
+    pool = agent(keep_alive=True)
+    assert read(server.url, agent=pool) == b'hello'
+    with pytest.raises(SocketHangUp):
+        read(server.url, agent=pool)
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize(('hint', 'kept'), [
+    ('timeout=1', False), ('timeout=0', False), ('timeout=5', True), ('max=5, timeout=60', True), ('x', True),
+    ('timeout=x', True), ('TIMEOUT="1"', False),
+])
+def test_the_servers_hint(origin: MakeOrigin, agent: Any, hint: str, kept: bool) -> None:
+    # demand 40
+    pool = agent(keep_alive=True)
+    said = f'HTTP/1.1 200 OK\r\nKeep-Alive: {hint}\r\nContent-Length: 0\r\n\r\n'
+    assert read(origin(said.encode()).url, agent=pool) == b''
+    assert bool(pool.free_sockets) is kept
+
+
+def test_idle_connections_expire(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True, timeout=0.05)
+    assert read(origin().url, agent=pool) == b'hello'
+    assert pool.free_sockets
+    until(lambda: not pool.free_sockets)
+
+
+def test_the_shorter_time_counts(origin: MakeOrigin, agent: Any) -> None:
+    said = b'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=3\r\nContent-Length: 0\r\n\r\n'
+    for timeout, limit in ((None, 2), (1, 1), (60, 2)):
+        pool = agent(keep_alive=True, timeout=timeout)
+        read(origin(said).url, agent=pool)
+        assert next(iter(pool._pool.buckets.values())).idle[0].idle_limit == limit
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+def test_destroy(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(max_sockets=1, keep_alive=True)
+    busy, idle = origin(silent), origin()
+    read(idle.url, agent=pool)
+    requests = [http.get(busy.url, agent=pool) for _ in range(2)]
+    until(lambda: busy.accepted)
+    pool.destroy()
+    for request in requests:
+        with pytest.raises(SocketHangUp, match='agent was destroyed'):
+            request.get_response()
+    assert (pool.total_socket_count, pool.requests) == (0, {})
+    assert read(idle.url, agent=pool) == b'hello'
+
+
+def test_the_block_of_an_agent(origin: MakeOrigin) -> None:
+    with http.Agent(keep_alive=True) as pool:
+        read(origin().url, agent=pool)
+        assert repr(pool) == '<Agent active=0 idle=1 queued=0 max_sockets=5>'
+    assert pool.total_socket_count == 0
+
+
+def test_another_thread(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent()
+    url = origin().url
+
+    def use() -> type | None:
+        try:
+            http.get(url, agent=pool)
+        except Exception as error:
+            return type(error)
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+        return None
+
+    threads = gevent.threadpool.ThreadPool(1)
+    try:
+        assert threads.apply(use) is WrongThread
+    finally:
+        threads.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
+def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True, max_sockets=1)
+    server = origin()
+    read(server.url, agent=pool)
+    busy = http.get(origin(silent).url, agent=pool)
+    queued = http.get(f'http://127.0.0.1:{busy.destination.port}/', agent=pool)
+    settle()
+    # patched or not, as waitpid() is: gevent's own would go on watching a child that somebody else has waited for
+    pid = os.fork()
+    if not pid:
+        os._exit(0 if pool.total_socket_count == 0 and not pool.requests and not pool.sockets else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert pool.statistics()['idle'] == 1
+    assert read(server.url, agent=pool) == b'hello', 'the child has closed nothing of the parent'
+    assert server.accepted == 1
+    queued.abort()

@@ -1,0 +1,282 @@
+"""The limits of an agent, its queues, and what leaves them."""
+from __future__ import annotations
+
+import logging
+import socket as stdlib
+from math import inf
+from typing import Any
+
+import gevent
+import gevent.threadpool
+import pytest
+from gevent.event import Event
+
+from geventnode import http, net
+from geventnode.errors import (
+    ConnectionRefused,
+    InvalidInput,
+    QueueFull,
+    UnknownOption,
+)
+from geventnode.http import agent as agent_module
+from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.sockets import settle, until
+
+__all__: list[str] = []
+
+
+def answered(count: int, said: bytes = HELLO) -> Any:
+    """Return a script that answers ``count`` requests and closes."""
+    def script(peer: Peer) -> None:
+        for _ in range(count):
+            peer.request()
+            peer.send(said)
+    return script
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+def test_max_sockets_can_be_changed_at_any_time(origin: MakeOrigin, agent: Any) -> None:
+    pool, server = agent(max_sockets=1), origin(silent)
+    for _ in range(5):
+        http.get(server.url, agent=pool)
+    assert pool.statistics()['active'] == 1
+    pool.max_sockets = 3
+    assert pool.statistics()['active'] == 3
+    pool.max_sockets = inf
+    found = pool.statistics()
+    assert found.pop('wait_time') > 0
+    assert found == {'requests': 5, 'opened': 5, 'closed': 0, 'reused': 0, 'retried': 0, 'failed': 0, 'waited': 4,
+                     'active': 5, 'idle': 0, 'queued': 0, 'longest_wait': 0}
+
+
+def test_waiting_is_counted(origin: MakeOrigin, agent: Any) -> None:
+    """While it lasts, and when it is over; not for those who need not wait."""
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        for _ in range(3):
+            peer.request()
+            go_on.wait()
+            peer.send(HELLO)
+
+    pool, server = agent(max_sockets=1, keep_alive=True), origin(script)
+    requests = [http.get(server.url, agent=pool) for _ in range(3)]
+    found = pool.statistics()
+    assert (found['waited'], found['wait_time'], found['queued']) == (0, 0, 2)
+    gevent.idle()
+    assert pool.statistics()['longest_wait'] > found['longest_wait'] > 0
+    go_on.set()
+    for request in requests:
+        request.get_response().read()
+    found = pool.statistics()
+    assert (found['waited'], found['queued'], found['longest_wait']) == (2, 0, 0)
+    assert found['wait_time'] > 0
+
+
+@pytest.mark.parametrize('nothing', [0, None])
+def test_no_max_sockets_means_the_default(nothing: Any) -> None:
+    assert http.Agent(max_sockets=nothing).max_sockets == 5
+
+
+def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
+    # demand 36
+    pool = agent(max_total_sockets=2)
+    servers = [origin() for _ in range(4)]
+    requests = [http.get(server.url, agent=pool) for server in servers for _ in range(3)]
+    assert pool.total_socket_count == 2
+    assert [request.get_response().read() for request in requests] == [b'hello'] * 12
+    assert pool.total_socket_count == 0
+
+
+def test_max_queued(origin: MakeOrigin, agent: Any) -> None:
+    # demand 35
+    pool, server = agent(max_sockets=1, max_queued=2), origin(silent)
+    requests = [http.get(server.url, agent=pool) for _ in range(3)]
+    with pytest.raises(QueueFull, match='max_queued') as raised:
+        http.get(server.url, agent=pool)
+    assert raised.value.code == 'ERR_AGENT_QUEUE_FULL'
+    requests[1].abort()
+    http.get(server.url, agent=pool)
+
+
+@pytest.mark.parametrize('options', [
+    {'max_sockets': -1}, {'max_free_sockets': -1}, {'scheduling': 'random'}, {'timeout': -1}, {'max_queued': -1}])
+def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        http.Agent(**options)
+
+
+def test_an_unknown_setting_names_the_nearest() -> None:
+    with pytest.raises(UnknownOption, match="did you mean 'max_sockets'"):
+        http.Agent(maxsockets=1)
+
+
+# -- leaving the queue ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('way', ['abort', 'destroy', 'kill', 'timeout'])
+def test_leaving_the_queue_frees_the_place_at_once(origin: MakeOrigin, agent: Any, way: str) -> None:
+    # demand 33, 41
+    pool, server = agent(max_sockets=1), origin(silent)
+    http.get(server.url, agent=pool)
+    request = http.get(server.url, agent=pool)
+    waiter = gevent.spawn(request.get_response)
+    settle()
+    assert pool.statistics()['queued'] == 1
+    if way in ('abort', 'destroy'):
+        getattr(request, way)()
+        assert pool.statistics()['queued'] == 0
+    else:
+        waiter.kill(gevent.Timeout(1) if way == 'timeout' else gevent.GreenletExit)
+    assert (pool.statistics()['queued'], pool.statistics()['active']) == (0, 1)
+    waiter.join()
+
+
+@pytest.mark.parametrize('way', ['abort', 'destroy'])
+def test_giving_up_lets_the_next_one_in(origin: MakeOrigin, agent: Any, way: str) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        if server.accepted > 1:
+            peer.send(HELLO)
+        peer.closed()
+
+    server = origin(script)
+    pool = agent(max_sockets=1)
+    first, second = http.get(server.url, agent=pool), http.get(server.url, agent=pool)
+    until(lambda: server.accepted)
+    getattr(first, way)()
+    assert second.get_response().read() == b'hello'
+
+
+def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
+    # demand 41
+    pool = agent(max_sockets=1)
+    requests = [http.get('http://127.0.0.1:1/', agent=pool) for _ in range(5)]
+    for request in requests:
+        with pytest.raises(ConnectionRefused):
+            request.get_response()
+    assert pool.total_socket_count == 0
+    assert pool.statistics()['failed'] == 5
+
+
+def test_who_waits_behind_unread_responses_is_told(origin: MakeOrigin, agent: Any, monkeypatch: Any,
+                                                   caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(agent_module, 'WARN_AFTER', 0.05)
+    pool = agent(max_sockets=1)
+    server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n' + bytes(1000000))
+    response = http.get(server.url, agent=pool).get_response()
+    with caplog.at_level(logging.WARNING):
+        waiting = http.get(server.url, agent=pool)
+        warning = f'1 requests to 127.0.0.1:{server.port} wait behind 1 responses that nobody reads'
+        until(lambda: warning in caplog.text)
+    assert len(response.read()) == 1000000
+    assert len(waiting.get_response().read()) == 1000000
+    assert caplog.text.count(warning) == 1
+
+
+# -- connections of one's own -----------------------------------------------------------------------------------------
+
+def test_agent_remove(origin: MakeOrigin, agent: Any) -> None:
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        # who connects first need not be accepted first
+        if 'first' in peer.request().line:
+            go_on.wait()
+        peer.send(HELLO)
+        peer.closed()
+
+    server = origin(script)
+    pool = agent(max_sockets=1, keep_alive=True)
+    first, second = http.get(f'{server.url}/first', agent=pool), http.get(server.url, agent=pool)
+    until(lambda: first.socket)
+    first.socket.emit('agentRemove')
+    assert second.get_response().read() == b'hello'
+    go_on.set()
+    assert first.get_response().read() == b'hello'
+    assert pool.total_socket_count == 1
+    until(lambda: first.socket.destroyed)
+
+
+def test_create_connection_of_a_request(origin: MakeOrigin) -> None:
+    server = origin()
+    seen = []
+
+    def create(options: Any) -> net.Socket:
+        seen.append(options)
+        gevent.idle()
+        return net.connect(server.port, '127.0.0.1').wait_connected()
+
+    request = http.get('http://example.invalid/', create_connection=create)
+    assert request.get_response().read() == b'hello'
+    assert seen == [{'host': 'example.invalid', 'port': 80, 'local_address': None, 'family': 0, 'socket_path': None}]
+    assert request.agent is not http.global_agent
+
+
+def test_create_connection_of_an_agent(origin: MakeOrigin) -> None:
+    server = origin()
+
+    class Redirected(http.Agent):
+        def create_connection(self, options: Any) -> net.Socket:
+            return net.connect(server.port, '127.0.0.1')
+
+    with Redirected(keep_alive=True) as pool:
+        assert read('http://example.invalid/', agent=pool) == b'hello'
+        assert list(pool.free_sockets) == ['example.invalid:80']
+
+
+@pytest.mark.parametrize(('create', 'error'), [
+    (lambda options: 1 / 0, ZeroDivisionError), (lambda options: None, TypeError)])
+def test_create_connection_that_fails(agent: Any, create: Any, error: type[Exception]) -> None:
+    pool = agent(max_sockets=1)
+    for _ in range(2):
+        with pytest.raises(error):
+            read('http://example.invalid/', agent=pool, create_connection=create)
+    assert pool.total_socket_count == 0
+
+
+def test_giving_up_while_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:
+    # demand 33
+    pool = agent(max_sockets=1)
+    never = Event()
+    begun = Event()
+
+    def create(options: Any) -> Any:
+        begun.set()
+        never.wait()
+
+    for wait in (True, False):
+        request = http.get('http://127.0.0.1/', agent=pool, create_connection=create)
+        if wait:
+            begun.wait()
+        request.abort()
+        assert pool.total_socket_count == 0
+    assert read(origin().url, agent=pool) == b'hello'
+
+
+def test_settings_of_a_socket_do_not_stay(origin: MakeOrigin, agent: Any) -> None:
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        go_on.wait()
+        peer.send(HELLO)
+        peer.request()
+        peer.send(HELLO)
+
+    pool = agent(keep_alive=True)
+    server = origin(script)
+    request = http.request(server.url, agent=pool)
+    request.set_no_delay(False)
+    request.set_socket_keep_alive(True, 30)
+    request.set_timeout(10)
+    request.end()
+    until(lambda: request.socket is not None and not request.socket.connecting)
+    raw = request.socket._raw
+    assert not raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
+    assert raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+    go_on.set()
+    request.get_response().read()
+    assert raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
+    assert not raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+    assert read(server.url, agent=pool) == b'hello'

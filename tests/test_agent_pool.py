@@ -1,0 +1,228 @@
+"""The agent's decisions, without any I/O."""
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from geventnode.http.pool import Action, Bucket, Pool
+
+__all__: list[str] = []
+
+
+class Played:
+    """A pool whose decisions are carried out at once: a connection is a number."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.pool: Pool[str, int] = Pool()
+        for name, value in settings.items():
+            assert hasattr(self.pool, name)
+            setattr(self.pool, name, value)
+        self.made = 0
+        self.serving: dict[str, int] = {}
+        self.where: dict[int, Bucket[str, int]] = {}
+        self.log: list[tuple[str, Any]] = []
+
+    def ask(self, request: str, name: str = 'a', fresh: bool = False) -> None:
+        """``request`` needs a connection."""
+        bucket = self.pool.bucket(name)
+        bucket.waiting[request] = fresh
+        self.settle(bucket)
+
+    def done(self, request: str) -> None:
+        """The connection that serves ``request`` can serve another one."""
+        connection = self.serving.pop(request)
+        bucket = self.where[connection]
+        self.pool.released(bucket, connection)
+        self.settle(bucket)
+
+    def gone(self, request: str) -> None:
+        """The connection that serves ``request`` is gone."""
+        connection = self.serving.pop(request)
+        bucket = self.where.pop(connection)
+        self.pool.removed(bucket, connection)
+        self.settle(bucket)
+
+    def leave(self, request: str, name: str = 'a') -> None:
+        """``request`` waits no more."""
+        bucket = self.pool.buckets[name]
+        self.pool.left(bucket, request)
+        self.settle(bucket)
+
+    def settle(self, bucket: Bucket[str, int]) -> None:
+        """Carry out everything, as the agent does."""
+        for each in self.pool.concerned(bucket):
+            while (decision := self.pool.decide(each)) is not None:
+                if decision.action is Action.CLOSE:
+                    assert decision.connection is not None
+                    del self.where[decision.connection]
+                    self.log.append(('close', decision.connection))
+                    continue
+                connection, request = decision.connection, decision.request
+                assert request is not None
+                if connection is None:
+                    self.made += 1
+                    connection = self.made
+                    self.pool.opened(decision.bucket, connection, request)
+                    self.where[connection] = decision.bucket
+                self.serving[request] = connection
+                self.log.append((decision.action.value, request))
+
+
+def test_first_come_first_served() -> None:
+    # demand 35
+    played = Played(max_sockets=2)
+    for request in 'abcde':
+        played.ask(request)
+    assert played.serving == {'a': 1, 'b': 2}
+    played.done('b')
+    played.done('a')
+    assert played.serving == {'c': 2, 'd': 1}
+    played.gone('c')
+    assert played.serving == {'d': 1, 'e': 3}
+
+
+def test_a_connection_that_nobody_waits_for_is_closed() -> None:
+    played = Played()
+    played.ask('a')
+    played.done('a')
+    assert played.log[-1] == ('close', 1)
+    assert (played.pool.total, played.pool.buckets) == (0, {})
+
+
+@pytest.mark.parametrize(('lifo', 'taken'), [(True, 2), (False, 1)])
+def test_which_idle_connection_is_taken(lifo: bool, taken: int) -> None:
+    played = Played(keep_alive=True, lifo=lifo)
+    played.ask('a')
+    played.ask('b')
+    played.done('a')
+    played.done('b')
+    played.ask('c')
+    assert played.serving == {'c': taken}
+
+
+def test_idle_connections_are_limited() -> None:
+    # demand 36
+    played = Played(keep_alive=True, max_free_sockets=2)
+    for request in 'abc':
+        played.ask(request)
+    for request in 'abc':
+        played.done(request)
+    assert played.log[-1] == ('close', 1), 'the one that was idle longest goes'
+    assert played.pool.total == 2
+
+
+def test_a_request_that_needs_a_new_connection() -> None:
+    played = Played(keep_alive=True, max_sockets=1)
+    played.ask('a')
+    played.done('a')
+    played.ask('b', fresh=True)
+    assert played.log[-2:] == [('close', 1), ('open', 'b')]
+
+
+def test_leaving_the_queue() -> None:
+    played = Played(max_sockets=1)
+    for request in 'abc':
+        played.ask(request)
+    played.leave('b')
+    played.done('a')
+    assert played.serving == {'c': 1}
+
+
+def test_the_limit_on_all_takes_idle_ones_of_others() -> None:
+    played = Played(keep_alive=True, max_total_sockets=1)
+    played.ask('a', 'x')
+    played.done('a')
+    played.ask('b', 'y')
+    assert played.log == [('open', 'a'), ('close', 1), ('open', 'b')]
+    assert 'x' not in played.pool.buckets
+
+
+def test_nobody_starves_under_the_limit_on_all() -> None:
+    played = Played(max_total_sockets=1)
+    for number in range(5):
+        played.ask(f'x{number}', 'x')
+    played.ask('y', 'y')
+    played.ask('z', 'z')
+    played.done('x0')
+    assert list(played.serving) == ['y']
+    played.done('y')
+    assert list(played.serving) == ['z']
+    played.done('z')
+    assert list(played.serving) == ['x1']
+
+
+def test_a_destination_that_has_a_connection_goes_on_with_it() -> None:
+    played = Played(max_sockets=1, max_total_sockets=2)
+    for name in 'xy':
+        for number in range(3):
+            played.ask(f'{name}{number}', name)
+    played.done('x0')
+    assert played.log[-1] == ('reuse', 'x1')
+
+
+def test_a_destination_gets_more_when_another_gives_up() -> None:
+    played = Played(max_total_sockets=2)
+    played.ask('x0', 'x')
+    for number in range(3):
+        played.ask(f'y{number}', 'y')
+    played.gone('x0')
+    assert sorted(played.serving) == ['y0', 'y1']
+
+
+def test_leaving_is_noticed_by_those_in_line() -> None:
+    played = Played(max_total_sockets=1)
+    played.ask('a', 'x')
+    played.ask('b', 'y')
+    played.leave('b', 'y')
+    assert not played.pool.starving
+    assert list(played.pool.buckets) == ['x']
+
+
+def test_at_random(seed: int) -> None:
+    """Whatever happens: limits hold, the order is kept, nobody is forgotten."""
+    chance = random.Random(seed)
+    for _ in range(50):
+        limits = {'max_sockets': chance.randint(1, 4), 'max_total_sockets': chance.randint(1, 6),
+                  'max_free_sockets': chance.randint(0, 3), 'keep_alive': chance.random() < 0.5,
+                  'lifo': chance.random() < 0.5}
+        played = Played(**limits)
+        waiting: dict[str, list[str]] = {name: [] for name in 'abc'}
+        number = 0
+        for _ in range(300):
+            before = set(played.serving)
+            what = chance.random()
+            if what < 0.45:
+                number += 1
+                name = chance.choice('abc')
+                request = f'{name}{number}'
+                waiting[name].append(request)
+                played.ask(request, name, fresh=chance.random() < 0.1)
+            elif what < 0.9 and played.serving:
+                request = chance.choice(list(played.serving))
+                before.discard(request)
+                (played.done if chance.random() < 0.7 else played.gone)(request)
+            elif any(waiting.values()):
+                name = chance.choice([name for name in waiting if waiting[name]])
+                request = chance.choice(waiting[name])
+                waiting[name].remove(request)
+                played.leave(request, name)
+            for request in set(played.serving) - before:
+                assert waiting[request[0]][0] == request, 'out of order'
+                waiting[request[0]].pop(0)
+            pool = played.pool
+            assert pool.total == sum(bucket.size for bucket in pool.buckets.values()) <= limits['max_total_sockets']
+            assert all(bucket.size <= limits['max_sockets'] for bucket in pool.buckets.values())
+            assert all(len(bucket.idle) <= limits['max_free_sockets'] for bucket in pool.buckets.values())
+            assert all(bucket.size or bucket.waiting for bucket in pool.buckets.values())
+            idle = any(bucket.idle for bucket in pool.buckets.values())
+            for name, requests in waiting.items():
+                assert list(pool.buckets[name].waiting if name in pool.buckets else ()) == requests
+                if requests and pool.buckets[name].size < limits['max_sockets']:
+                    assert pool.total == limits['max_total_sockets'], 'somebody waits without a reason'
+                    assert not idle, 'somebody waits although a connection is idle'
+        while played.serving:
+            played.done(next(iter(played.serving)))
+        assert not any(bucket.waiting for bucket in played.pool.buckets.values()), 'somebody was forgotten'
+        assert not played.pool.starving

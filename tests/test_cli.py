@@ -1,0 +1,244 @@
+"""The command line: what it understands, what it loads, and what it says about the rest.
+
+Whatever would patch the standard library runs in a process of its own; see also the system tests.
+"""
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from geventnode import __version__, http
+from geventnode.cli import main, parse_bind
+from geventnode.targets import FILE_MODULE, Refused, load_target
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+
+SOURCE = """
+from geventnode import http
+
+def listener(request, response):
+    response.end()
+
+class Group:
+    inner = listener
+
+number = 42
+made = http.Server()
+"""
+
+
+# -- --bind -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('text', 'args', 'options'), [
+    ('127.0.0.1:8000', (8000, '127.0.0.1'), {}),
+    ('localhost:0', (0, 'localhost'), {}),
+    ('0.0.0.0:65535', (65535, '0.0.0.0'), {}),
+    ('[::1]:80', (80, '::1'), {}),
+    ('unix:/run/a b.sock', (), {'path': '/run/a b.sock'}),
+    ('unix:8000', (), {'path': '8000'}),
+    ('fd:3', ({'fd': 3},), {}),
+])
+def test_bind(text: str, args: tuple[object, ...], options: dict[str, object]) -> None:
+    assert parse_bind(text) == (args, options, text)
+
+
+@pytest.mark.parametrize('text', [
+    '', '8000', ':8000', 'localhost', 'localhost:', 'localhost:http', 'localhost:-1', 'localhost:65536',
+    'localhost:1234567', '::1:80', '[::1]', '[]:80', 'unix:', 'fd:', 'fd:-1', 'fd:x',
+    'http://localhost:80', 'localhost:\u0661'])
+def test_a_bad_address(text: str) -> None:
+    with pytest.raises(Refused, match='--bind must be HOST:PORT') as raised:
+        parse_bind(text)
+    assert '\n' not in str(raised.value)
+
+
+# -- TARGET -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current directory, from which modules can be loaded; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [each for each in sys.path if each])
+    known = set(sys.modules)
+    (tmp_path / 'cli_target.py').write_text(SOURCE)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if name.startswith('cli_') or name == FILE_MODULE:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(('target', 'name'), [
+    ('cli_target:listener', 'listener'), ('cli_target:Group.inner', 'listener'), ('cli_target.py:listener', 'listener'),
+    ('./cli_target.py', 'listener'), ('cli_target.py:Group.inner', 'listener')])
+def test_a_listener(directory: Path, target: str, name: str) -> None:
+    assert load_target(target).__name__ == name
+
+
+@pytest.mark.parametrize('target', ['cli_target:made', 'cli_target.py:made'])
+def test_a_server(directory: Path, target: str) -> None:
+    assert isinstance(load_target(target), http.Server)
+
+
+@pytest.mark.parametrize(('source', 'expected'), [
+    ('handler = print', 'handler'), ('handler = listener = print', 'listener'),
+    ('from geventnode import http\nlistener = print\nserver = http.Server()', 'server')])
+def test_the_name_in_a_file(directory: Path, source: str, expected: str) -> None:
+    """The first of the names that are looked for counts."""
+    (directory / 'cli_file.py').write_text(source)
+    assert load_target('cli_file.py') is getattr(sys.modules[FILE_MODULE], expected)
+
+
+def test_a_file_finds_what_stands_beside_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / 'sub').mkdir()
+    (directory / 'sub' / 'cli_beside.py').write_text('listener = print')
+    (directory / 'sub' / 'cli_file.py').write_text('from cli_beside import listener')
+    assert load_target('sub/cli_file.py') is print
+
+
+def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
+    (directory / 'json.py').write_text('listener = print')
+    before = sys.modules.get('json')
+    load_target('json.py')
+    assert sys.modules.get('json') is before
+
+
+@pytest.mark.parametrize(('target', 'complaint'), [
+    ('cli_target', "TARGET must be module:name or file.py[:name], not 'cli_target'"),
+    ('cli_target:', "TARGET must be module:name or file.py[:name], not 'cli_target:'"),
+    ('.cli_target:name', "TARGET must be module:name or file.py[:name], not '.cli_target:name'"),
+    ('cli_nowhere:name', "no module named 'cli_nowhere'"),
+    ('cli_nowhere.inner:name', "no module named 'cli_nowhere'"),
+    ('cli_target.inner:name', "no module named 'cli_target.inner'"),
+    ('cli_target:nothing', "'cli_target' has no 'nothing'"),
+    ('cli_target:Group.nothing', "'cli_target' has no 'Group.nothing'"),
+    ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'"),
+    ('cli_nowhere.py', "no such file: 'cli_nowhere.py'"),
+    ('cli_target:number', "'number' of 'cli_target' is neither a request listener nor an http.Server, but of type int"),
+    ('cli_empty.py', ("'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
+                      'meant, as in cli_empty.py:name')),
+])
+def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> None:
+    (directory / 'cli_empty.py').write_text('')
+    with pytest.raises(Refused) as raised:
+        load_target(target)
+    assert str(raised.value) == complaint
+
+
+@pytest.mark.parametrize('source', ['import cli_not_there', 'raise ValueError', 'x ='])
+@pytest.mark.parametrize('target', ['cli_broken:listener', 'cli_broken.py'])
+def test_what_a_target_raises_is_its_own(directory: Path, source: str, target: str) -> None:
+    (directory / 'cli_broken.py').write_text(source)
+    with pytest.raises((ModuleNotFoundError, ValueError, SyntaxError)):
+        load_target(target)
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def command(*arguments: str, code: str = '') -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, or other code."""
+    program = ['-c', code] if code else ['-m', 'geventnode']
+    return subprocess.run([sys.executable, *program, *arguments], check=False, cwd=ROOT, text=True, capture_output=True)
+
+
+@pytest.mark.parametrize('arguments', [[], ['serve', '--unheard-of'], ['serve', '--grace', '-1'],
+                                       ['serve', '--grace', 'nan'], ['serve', 'a:b', 'c:d'], ['unheard-of']])
+def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.startswith('usage: ')
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(['--version'])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f'geventnode {__version__}\n'
+
+
+@pytest.mark.parametrize('option', ['--bind', '--access-log, --no-access-log', '--grace', 'TARGET', 'examples:'])
+def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['serve', '--help'])
+    assert option in capsys.readouterr().out
+
+
+def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['serve', '--bind', 'nowhere']) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ''
+    assert printed.err == "geventnode: --bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not 'nowhere'\n"
+
+
+def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sockets nor threads nor TLS, so that whatever is imported later gets the patched ones."""
+    # coverage would measure the process, and load them for it
+    monkeypatch.delenv('COVERAGE_PROCESS_CONFIG', raising=False)
+    ran = command(code='import sys; import geventnode.cli; '
+                       "print([each for each in ('socket', 'ssl', 'threading', 'select', 'subprocess', 'gevent') "
+                       'if each in sys.modules])')
+    assert (ran.stdout, ran.stderr) == ('[]\n', '')
+
+
+def test_the_target_sees_a_patched_library(tmp_path: Path) -> None:
+    target = tmp_path / 'patched.py'
+    target.write_text('from gevent import monkey\n'
+                      "modules = 'socket', 'ssl', 'threading', 'time'\n"
+                      'raise SystemExit(3 if all(map(monkey.is_module_patched, modules)) else 4)')
+    assert command('serve', str(target)).returncode == 3
+
+
+def test_a_server_that_listens_already(tmp_path: Path) -> None:
+    target = tmp_path / 'listening.py'
+    target.write_text('from geventnode import http\n'
+                      "server = http.create_server().listen(0, '127.0.0.1')")
+    ran = command('serve', str(target), '--bind', '127.0.0.1:0')
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f'geventnode: {str(target)!r} is listening already, on http://127.0.0.1:')
+    assert ran.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
+    (['--monitor-client', '10.0.0.1'], '--monitor-client says who may see the monitor: there is none without'),
+    (['--monitor', '--monitor-client', 'localhost'], "--monitor: clients: 'localhost' is neither an IP address, nor")])
+def test_a_monitor_that_cannot_be(arguments: list[str], complaint: str) -> None:
+    ran = command('serve', *arguments)
+    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
+    assert ran.stderr.startswith(f'geventnode: {complaint}')
+
+
+def test_the_access_log_ends_when_nobody_reads_it(tmp_path: Path) -> None:
+    """A closed standard output ends the access log, with one line on standard error, and nothing else."""
+    target = tmp_path / 'target.py'
+    target.write_text("""
+import gevent, os, signal
+from geventnode import http
+
+def listener(request, response):
+    response.end('hello')
+
+def drive():
+    from urllib.request import urlopen
+    port = server.address()['port']
+    for _ in range(3):
+        assert urlopen(f'http://127.0.0.1:{port}/').read() == b'hello'
+    os.kill(os.getpid(), signal.SIGTERM)
+
+server = http.create_server(listener)
+server.on('listening', drive)
+""")
+    program = (f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
+               f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
+               'import geventnode.cli; geventnode.cli.print = lambda *args, **options: None; '
+               'sys.exit(geventnode.cli.main())')
+    ran = command(code=program)
+    assert ran.returncode == 0, ran.stderr
+    line, = ran.stderr.splitlines()
+    assert line.endswith('ERROR the access log ends here: [Errno 32] Broken pipe')

@@ -1,0 +1,213 @@
+"""Bodies of requests: from files and iterables, before there is a connection, and over other kinds of them."""
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import (
+    ConnectionClosed,
+    ContentLengthMismatch,
+    WriteAfterEnd,
+)
+from tests.origins import HELLO, MakeOrigin, Peer, Recorder
+
+__all__: list[str] = []
+
+
+# -- bodies from somewhere -------------------------------------------------------------------------------------------
+
+def test_an_iterable(recorder: Recorder) -> None:
+    # demand 30
+    sent = recorder.sent(method='POST', body=(piece for piece in ['a', b'b', bytearray(b'c'), '', 'd' * 100000]))
+    assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'abc' + b'd' * 100000)
+
+
+def test_end_with_an_iterable_after_write(recorder: Recorder) -> None:
+    request = http.request(**recorder.options(method='POST'))
+    request.write('a')
+    request.end(['b', 'c'])
+    with pytest.raises(WriteAfterEnd):
+        request.write('d')
+    assert request.writable_ended
+    request.get_response().read()
+    assert recorder.requests[0].body == b'abc'
+
+
+@pytest.mark.parametrize('position', [0, 3])
+def test_a_file_has_a_length(recorder: Recorder, tmp_path: Path, position: int) -> None:
+    path = tmp_path / 'file'
+    path.write_bytes(b'0123456789' * 20000)
+    with path.open('rb') as file:
+        file.seek(position)
+        sent = recorder.sent(method='PUT', body=file)
+    assert sent.value('Content-Length') == str(200000 - position)
+    assert sent.body == (b'0123456789' * 20000)[position:]
+
+
+def test_a_compressed_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
+    """What it will give is not known before."""
+    path = tmp_path / 'file'
+    path.write_bytes(gzip.compress(b'0123456789' * 20000))
+    with gzip.open(path) as file:
+        sent = recorder.sent(method='PUT', body=file)
+    assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'0123456789' * 20000)
+
+
+def test_a_file_of_text_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.write_text('äöü', 'utf-8')
+    with path.open(encoding='utf-8') as file:
+        sent = recorder.sent(method='PUT', body=file)
+    assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', 'äöü'.encode())
+
+
+def test_something_that_reads(recorder: Recorder) -> None:
+    sent = recorder.sent(method='PUT', body=io.BytesIO(b'x' * 100000))
+    assert (sent.value('Transfer-Encoding'), len(sent.body)) == ('chunked', 100000)
+
+
+def test_a_file_that_shrinks_while_it_is_sent(origin: MakeOrigin, tmp_path: Path) -> None:
+    path = tmp_path / 'file'
+    path.write_bytes(b'x' * 10_000_000)
+    with path.open('rb') as file:
+        request = http.request(origin().url, method='PUT', body=file)
+        path.write_bytes(b'')
+        with pytest.raises(ContentLengthMismatch, match='has ended'):
+            request.get_response()
+
+
+def test_what_an_iterable_raises_ends_the_request(origin: MakeOrigin) -> None:
+    def pieces() -> Iterator[str]:
+        yield 'a'
+        raise ZeroDivisionError
+
+    request = http.request(origin().url, method='POST', body=pieces())
+    with pytest.raises(ZeroDivisionError):
+        request.get_response()
+
+
+def test_an_iterable_of_something_else_ends_the_request(origin: MakeOrigin) -> None:
+    with pytest.raises(TypeError, match='a chunk must be'):
+        http.request(origin().url, method='POST', body=[1]).get_response()
+
+
+def test_a_large_body_is_not_copied_into_the_queue_twice(recorder: Recorder) -> None:
+    body = bytes(10_000_000)
+    assert recorder.sent(method='PUT', body=body).body == body
+
+
+# -- writing before there is a connection -----------------------------------------------------------------------------
+
+def test_what_is_written_in_the_queue_is_bounded(origin: MakeOrigin, agent: Any) -> None:
+    release = Event()
+    bodies = []
+
+    def script(peer: Peer) -> None:
+        release.wait()
+        while True:
+            bodies.append(peer.request().body)
+            peer.send(HELLO)
+
+    server = origin(script)
+    pool = agent(max_sockets=1)
+    first = http.get(server.url, agent=pool)
+    second = http.request(server.url, agent=pool, method='POST')
+    assert second.write(b'x' * 70000) is False
+    assert second.writable_length > 70000
+    written = gevent.spawn(second.write, b'y')
+    gevent.idle()
+    assert not written.ready(), 'a writer above the mark waits'
+    release.set()
+    assert first.get_response().read() == b'hello'
+    written.get()
+    second.end('z')
+    assert second.get_response().read() == b'hello'
+    assert bodies == [b'', b'x' * 70000 + b'yz']
+
+
+def test_a_writer_in_the_queue_hears_that_the_request_is_gone(origin: MakeOrigin, agent: Any) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.closed()
+
+    server = origin(script)
+    pool = agent(max_sockets=1)
+    http.get(server.url, agent=pool)
+    second = http.request(server.url, agent=pool, method='POST')
+    second.write(b'x' * 70000)
+    written = gevent.spawn(second.write, b'y')
+    gevent.idle()
+    second.abort()
+    with pytest.raises(ConnectionClosed):
+        written.get()
+    with pytest.raises(ConnectionClosed):
+        second.write('z')
+    assert not pool.requests
+
+
+def test_drain_and_finish(recorder: Recorder) -> None:
+    log = []
+    request = http.request(**recorder.options(method='POST'))
+    request.on('drain', lambda: log.append('drain')).on('finish', lambda: log.append('finish'))
+    assert request.write('x') is False, 'there is no connection yet'
+    request.end('y', callback=lambda: log.append('callback'))
+    assert request.get_response().read() == b'hello'
+    gevent.idle()
+    assert log == ['finish', 'callback']
+    assert request.writable_finished
+    request.end()
+    with pytest.raises(WriteAfterEnd):
+        request.end('more')
+    with pytest.raises(WriteAfterEnd):
+        request.write('more')
+
+
+def test_cork(recorder: Recorder) -> None:
+    request = http.request(**recorder.options(method='POST'))
+    request.cork()
+    request.write('a')
+    request.write('b')
+    request.end('c')
+    request.get_response().read()
+    assert recorder.requests[0].body == b'abc'
+    assert recorder.requests[0].value('Content-Length') == '3'
+
+
+def test_unix_socket(origin: MakeOrigin, tmp_path: Path) -> None:
+    path = str(tmp_path / 'socket')
+    origin(path=path)
+    response = http.get(socket_path=path).get_response()
+    assert response.read() == b'hello'
+
+
+def test_local_address(origin: MakeOrigin) -> None:
+    seen = []
+
+    def script(peer: Peer) -> None:
+        seen.append(peer.socket.getpeername()[0])
+        peer.request()
+        peer.send(HELLO)
+
+    http.get(origin(script).url, local_address='127.0.0.2').get_response().read()
+    assert seen == ['127.0.0.2']
+
+
+def test_create_client(recorder: Recorder) -> None:
+    with pytest.warns(DeprecationWarning, match=r'use http\.request'):
+        client = http.create_client(recorder.origin.port, '127.0.0.1')
+    request = client.request('PUT', '/x', {'A': 'b'})
+    request.end()
+    assert request.get_response().read() == b'hello'
+    assert recorder.requests[0].line == 'PUT /x HTTP/1.1'
+    request = client.request('/y')
+    request.end()
+    request.get_response().read()
+    assert recorder.requests[1].line == 'GET /y HTTP/1.1'

@@ -1,0 +1,181 @@
+"""Informational responses, and answers that come before the request is complete."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import ConnectionClosed, ParseError
+from tests.origins import HELLO, MakeOrigin, Peer
+from tests.sockets import settle, until
+
+__all__: list[str] = []
+
+
+# -- informational responses ------------------------------------------------------------------------------------------
+
+def test_information(origin: MakeOrigin) -> None:
+    log: list[Any] = []
+    said = (b'HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n'
+            b'HTTP/1.1 100 Continue\r\n\r\n' + HELLO)
+    request = http.get(origin(said).url)
+    request.on('information', lambda head: log.append((head.status_code, head.status_message, head.headers)))
+    request.on('continue', lambda: log.append('continue'))
+    request.on('response', lambda response: log.append(response.status_code))
+    assert request.get_response().read() == b'hello'
+    settle()
+    assert log == [(102, 'Processing', {}), (103, 'Early Hints', {'link': '</a>, </b>'}), 'continue',
+                   (100, 'Continue', {}), 200]
+
+
+@pytest.mark.parametrize('count', [32, 33])
+def test_a_flood_of_information(origin: MakeOrigin, count: int) -> None:
+    request = http.get(origin(b'HTTP/1.1 102 Processing\r\n\r\n' * count + HELLO).url)
+    if count == 32:
+        assert request.get_response().read() == b'hello'
+    else:
+        with pytest.raises(ParseError, match='max_informational'):
+            request.get_response()
+
+
+def test_wait_continue(origin: MakeOrigin) -> None:
+    # demand 31
+    def script(peer: Peer) -> None:
+        head = peer.until(b'\r\n\r\n')
+        assert b'Expect: 100-continue\r\n' in head
+        peer.send(b'HTTP/1.1 100 Continue\r\n\r\n')
+        assert peer.until(b'0\r\n\r\n') == b'4\r\nbody\r\n0\r\n\r\n'
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='PUT', headers={'Expect': '100-continue'})
+    assert request.wait_continue(60)
+    request.write('body')
+    request.end()
+    assert request.get_response().read() == b'hello'
+
+
+def test_a_final_response_in_place_of_continue(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True)
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        peer.send(b'HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n')
+        assert peer.closed()
+
+    request = http.request(origin(script).url, method='PUT', headers={'Expect': '100-continue'}, agent=pool)
+    assert not request.wait_continue()
+    assert request.get_response().status_code == 417
+    until(lambda: not pool.sockets)
+    with pytest.raises(ConnectionClosed):
+        request.write('body')
+    assert not pool.free_sockets
+
+
+def test_nobody_answers_the_expectation(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.until(b'0\r\n\r\n').endswith(b'4\r\nbody\r\n0\r\n\r\n')
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='PUT', headers={'Expect': '100-continue'})
+    assert request.wait_continue(0.01)
+    request.write('body')
+    request.end()
+    assert request.get_response().read() == b'hello'
+
+
+def test_a_body_option_waits_for_continue(origin: MakeOrigin) -> None:
+    # demand 30, 31
+    def script(peer: Peer) -> None:
+        assert peer.until(b'\r\n\r\n')
+        settle()
+        assert not peer._buffer
+        peer.send(b'HTTP/1.1 100 Continue\r\n\r\n')
+        assert peer.exactly(4) == b'body'
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='PUT', headers={'Expect': '100-continue'}, body='body')
+    assert request.get_response().read() == b'hello'
+
+
+def test_an_expectation_that_is_set_later(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        assert b'Expect: 100-Continue\r\n' in peer.until(b'\r\n\r\n')
+        settle()
+        assert not peer._buffer
+        peer.send(b'HTTP/1.1 100 Continue\r\n\r\n')
+        assert peer.exactly(4) == b'body'
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='PUT')
+    request.set_header('Expect', '100-Continue')
+    request.end('body')
+    assert request.get_response().read() == b'hello'
+
+
+def test_a_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.until(b'\r\n\r\n')
+        peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\n\r\nno')
+        assert peer.closed()
+
+    request = http.request(origin(script).url, method='PUT', headers={'Expect': '100-continue'}, body='body')
+    assert request.get_response().read() == b'no'
+
+
+# -- early answers ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('then', ['close', 'reset', 'wait'])
+def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin, then: str) -> None:
+    # demand 30, 32
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
+        if then == 'wait':
+            answered.wait()
+
+    answered = Event()
+    request = http.request(origin(script).url, method='POST', body=(bytes(65536) for _ in range(1000)))
+    response = request.get_response()
+    assert (response.status_code, response.read()) == (413, b'no')
+    answered.set()
+    until(lambda: request.socket is None or request.socket.destroyed)
+
+
+def test_an_early_answer_reaches_who_writes(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        peer.send(b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
+
+    request = http.request(origin(script).url, method='POST')
+
+    def write_on() -> None:
+        while True:
+            request.write(bytes(65536))
+            gevent.idle()
+
+    with pytest.raises(ConnectionClosed):
+        write_on()
+    assert request.get_response().read() == b'no'
+
+
+def test_the_connection_waits_for_the_request(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(keep_alive=True)
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        peer.send(HELLO)
+        assert peer.until(b'0\r\n\r\n') == b'4\r\nmore\r\n0\r\n\r\n'
+        peer.request()
+        peer.send(HELLO)
+
+    server = origin(script)
+    request = http.request(server.url, method='POST', agent=pool)
+    request.flush_headers()
+    assert request.get_response().read() == b'hello'
+    assert not pool.free_sockets
+    request.end('more')
+    assert pool.free_sockets
+    assert http.get(server.url, agent=pool).get_response().read() == b'hello'

@@ -1,0 +1,177 @@
+"""What goes wrong with requests: one typed error each, told once, and nothing left behind."""
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import http
+from geventnode.errors import (
+    ConnectError,
+    ConnectionRefused,
+    GeventnodeError,
+    NameNotResolved,
+    ParseError,
+    SocketHangUp,
+)
+from geventnode.net import Socket
+from tests.origins import MakeOrigin, Peer, noted, silent
+from tests.servers import Log
+from tests.sockets import settle, until
+
+__all__: list[str] = []
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+def test_refused() -> None:
+    request = http.get('http://127.0.0.1:1/')
+    log = noted(request)
+    with pytest.raises(ConnectionRefused) as raised:
+        request.get_response()
+    assert (raised.value.code, raised.value.port, raised.value.phase) == ('ECONNREFUSED', 1, 'connect')
+    log.wait_for('close')
+    assert log == ['socket', 'error', 'close']
+
+
+def test_a_name_that_is_not_resolved() -> None:
+    with pytest.raises(NameNotResolved) as raised:
+        http.get('http://name.invalid/').get_response()
+    assert (raised.value.code, raised.value.host, raised.value.phase) == ('ENOTFOUND', 'name.invalid', 'resolve')
+
+
+def test_an_address_that_cannot_be_used() -> None:
+    with pytest.raises(ConnectError):
+        http.get('http://127.0.0.1:1/', local_address='203.0.113.1').get_response()
+
+
+def test_no_such_socket(tmp_path: Any) -> None:
+    with pytest.raises(ConnectError) as raised:
+        http.get(socket_path=str(tmp_path / 'none')).get_response()
+    assert raised.value.code == 'ENOENT'
+
+
+@pytest.mark.parametrize(('said', 'code'), [
+    (b'garbage\r\n\r\n', 'HPE_INVALID_CONSTANT'), (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+    (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 200 OK\r\nA : b\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
+    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 'HPE_UNEXPECTED_CONTENT_LENGTH'),
+    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n', 'HPE_INVALID_TRANSFER_ENCODING'),
+    (b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 200 OK\r\nA: ' + b'x' * 20000, 'HPE_HEADER_OVERFLOW'),
+    (b'HTTP/1.1 200 OK\r\n' + b'A: b\r\n' * 1001 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
+    (b'\r\n' * 1000, 'HPE_INVALID_CONSTANT'),
+])
+def test_garbage(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None:
+    pool = agent(keep_alive=True)
+    server = origin(said)
+    request = http.get(server.url, agent=pool)
+    log = noted(request)
+    with pytest.raises(ParseError) as raised:
+        request.get_response()
+    assert (raised.value.code, raised.value.port, raised.value.phase) == (code, server.port, 'response')
+    log.wait_for('close')
+    assert log[-2:] == ['error', 'close']
+    assert not pool.total_socket_count
+
+
+@pytest.mark.parametrize(('said', 'code'), [
+    (b'zz\r\n', 'HPE_INVALID_CHUNK_SIZE'), (b'5\r\nhelloXX', 'HPE_STRICT'),
+    (b'0\r\n' + b'A: b\r\n' * 3000 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
+])
+def test_garbage_in_a_body(origin: MakeOrigin, said: bytes, code: str) -> None:
+    head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    response = http.get(origin(head + said).url).get_response()
+    with pytest.raises(ParseError) as raised:
+        response.read()
+    assert raised.value.phase == 'body'
+    assert raised.value.code.startswith('HPE_')
+    assert response.aborted
+
+
+@pytest.mark.parametrize('said', [b'H', b'HTTP/1.1 200 OK', b'HTTP/1.1 200 OK\r\nA: b\r\n'])
+def test_half_a_head(origin: MakeOrigin, said: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(said)
+
+    with pytest.raises(SocketHangUp, match='within a head'):
+        http.get(origin(script).url).get_response()
+
+
+def test_limits_can_be_changed(origin: MakeOrigin) -> None:
+    server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: ' + b'x' * 1000 + b'\r\n\r\n')
+    with pytest.raises(ParseError, match='max_header_size'):
+        http.get(server.url, max_header_size=500).get_response()
+    with pytest.raises(ParseError, match='max_headers_count'):
+        http.get(server.url, max_headers_count=1).get_response()
+    request = http.request(server.url)
+    request.max_headers_count = 1
+    request.end()
+    with pytest.raises(ParseError, match='max_headers_count'):
+        request.get_response()
+    assert http.get(server.url).get_response().read() == b''
+
+
+def test_an_error_that_nobody_asks_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    requests = [http.get('http://127.0.0.1:1/')]
+    until(lambda: requests[0].failure)
+    with caplog.at_level(logging.ERROR):
+        settle()
+        assert not caplog.records, 'somebody may still ask'
+        requests.clear()
+        until(lambda: gc.collect() is not None and caplog.records)
+    assert len(caplog.records) == 1
+    assert 'ECONNREFUSED' in caplog.text or 'Connection refused' in caplog.text
+
+
+@pytest.mark.parametrize('way', ['get_response', 'error', 'abort', 'destroy'])
+def test_an_error_that_was_asked_for_is_not_logged(caplog: pytest.LogCaptureFixture, way: str) -> None:
+    request = http.get('http://127.0.0.1:1/')
+    if way == 'get_response':
+        with pytest.raises(ConnectionRefused):
+            request.get_response()
+    elif way == 'error':
+        log = Log()
+        request.on('error', log.append)
+        log.wait_for_length(1)
+    else:
+        getattr(request, way)()
+    del request
+    settle()
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('script', [silent, b'garbage\r\n\r\n', lambda peer: peer.abort(),
+                                    b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx'])
+def test_nothing_is_left_to_the_collector(origin: MakeOrigin, script: Any) -> None:
+    server = origin(script)
+    gc.collect()
+    gc.disable()
+    try:
+        before = _alive()
+        for _ in range(3):
+            request = http.get(server.url, timeout=0.02)
+            try:
+                with gevent.Timeout(0.1, False):
+                    request.get_response().read()
+            except GeventnodeError:
+                pass
+            del request
+        until(lambda: _alive() <= before)
+    finally:
+        gc.enable()
+
+
+def _alive() -> int:
+    """Return how many requests, responses and sockets there are."""
+    return sum(isinstance(each, (http.ClientRequest, http.IncomingMessage, Socket)) for each in gc.get_objects())
+
+
+def test_every_error_is_one_of_ours(origin: MakeOrigin) -> None:
+    for script in (silent, b'garbage\r\n\r\n', lambda peer: peer.abort()):
+        with pytest.raises(GeventnodeError):
+            http.get(origin(script).url, timeout=0.05).get_response()

@@ -1,0 +1,225 @@
+"""What a request says on the wire: its head and its framing."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import (
+    BodyNotAllowed,
+    ConnectionClosed,
+    ContentLengthMismatch,
+    HeadersSent,
+    InvalidHeader,
+)
+from tests.origins import HELLO, MakeOrigin, Peer, Recorder
+
+__all__: list[str] = []
+
+
+# -- the head ---------------------------------------------------------------------------------------------------------
+
+def test_a_plain_get(recorder: Recorder) -> None:
+    sent = recorder.sent()
+    host = f'127.0.0.1:{recorder.origin.port}'
+    assert sent == ('GET / HTTP/1.1', [('Host', host), ('Connection', 'keep-alive')], b'')
+
+
+def test_get_does_not_force_its_method(recorder: Recorder) -> None:
+    http.get(**recorder.options(method='POST', path='/x?y=z')).get_response()
+    assert recorder.requests[0].line == 'POST /x?y=z HTTP/1.1'
+
+
+def test_headers_in_the_order_in_which_they_came(recorder: Recorder) -> None:
+    sent = recorder.sent(headers={'X-B': 'b', 'x-a': ['1', '2'], 'Host': 'other', 'Z': 3})
+    assert sent.headers == [('Host', 'other'), ('X-B', 'b'), ('x-a', '1'), ('x-a', '2'), ('Z', '3'),
+                            ('Connection', 'keep-alive')]
+
+
+def test_headers_as_pairs_keep_duplicates(recorder: Recorder) -> None:
+    sent = recorder.sent(headers=[('A', '1'), ('B', '2'), ('A', '3')], auth='u:p')
+    assert [pair for pair in sent.headers if pair[0] in 'AB'] == [('A', '1'), ('A', '3'), ('B', '2')]
+    assert sent.value('Authorization') == 'Basic dTpw'
+    assert sent.value('Host')
+
+
+def test_authorization_wins_over_auth(recorder: Recorder) -> None:
+    assert recorder.sent(auth='u:p', headers={'authorization': 'Bearer x'}).value('Authorization') == 'Bearer x'
+
+
+def test_auth_is_utf_8(recorder: Recorder) -> None:
+    assert recorder.sent(auth='ü:€').value('Authorization') == 'Basic w7w64oKs'
+
+
+def test_no_host(recorder: Recorder) -> None:
+    assert recorder.sent(set_host=False).value('Host') is None
+
+
+@pytest.mark.parametrize('agent', [False, None])
+def test_connection(recorder: Recorder, agent: Any) -> None:
+    assert recorder.sent(agent=agent).value('Connection') == ('close' if agent is False else 'keep-alive')
+
+
+def test_headers_are_mutable_until_they_are_sent(recorder: Recorder) -> None:
+    request = http.request(**recorder.options(headers={'A': '1', 'B': '2'}))
+    request.set_header('a', 'one')
+    request.remove_header('B')
+    request.append_header('C', 'x')
+    assert request.get_header('A') == 'one'
+    assert not request.headers_sent
+    request.end()
+    with pytest.raises(HeadersSent):
+        request.set_header('D', '4')
+    request.get_response().read()
+    assert request.headers_sent
+    assert recorder.requests[0].headers[1:3] == [('a', 'one'), ('C', 'x')]
+
+
+def test_nothing_is_sent_before_it_must(origin: MakeOrigin) -> None:
+    server = origin()
+    request = http.request(server.url)
+    request.set_header('A', 'b')
+    gevent.idle()
+    assert request.socket is None
+    with pytest.raises(RuntimeError, match=r'before end\(\)'):
+        request.get_response()
+    assert server.accepted == 0
+
+
+def test_a_header_is_refused_by_the_call_that_receives_it() -> None:
+    request = http.request()
+    with pytest.raises(InvalidHeader):
+        request.set_header('A', 'x\r\nB: y')
+    with pytest.raises(InvalidHeader):
+        request.add_trailers({'A': 'x\ny'})
+
+
+def test_flush_headers(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        head = peer.until(b'\r\n\r\n')
+        assert b'Transfer-Encoding: chunked\r\n' in head
+        flushed.set()
+        assert peer.until(b'0\r\n\r\n') == b'1\r\nx\r\n0\r\n\r\n'
+        peer.send(HELLO)
+
+    flushed = Event()
+    request = http.request(origin(script).url, method='POST')
+    request.flush_headers()
+    flushed.wait()
+    request.end('x')
+    assert request.get_response().read() == b'hello'
+
+
+def test_flush_headers_of_a_get(recorder: Recorder) -> None:
+    request = http.request(recorder.origin.url)
+    request.flush_headers()
+    assert request.get_response().read() == b'hello'
+    with pytest.raises((ContentLengthMismatch, ConnectionClosed)):
+        request.write('x')
+    request.destroy()
+    assert recorder.requests[0].value('Transfer-Encoding') is None
+
+
+# -- framing ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('method', ['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
+def test_no_body_no_framing(origin: MakeOrigin, method: str) -> None:
+    server = origin(b'HTTP/1.1 204 No Content\r\n\r\n')
+    request = http.request(server.url, method=method)
+    request.end()
+    assert request.get_response().status_code == 204
+    assert request._whole is not None
+    assert b'Content-Length' not in request._whole[0]
+    assert b'Transfer-Encoding' not in request._whole[0]
+
+
+@pytest.mark.parametrize('method', ['POST', 'PUT', 'PATCH', 'PROPFIND'])
+def test_no_body_has_length_zero(recorder: Recorder, method: str) -> None:
+    assert recorder.sent(method=method).value('Content-Length') == '0'
+
+
+@pytest.mark.parametrize('method', ['GET', 'DELETE', 'OPTIONS', 'POST'])
+@pytest.mark.parametrize('body', ['héllo', b'h\xc3\xa9llo', bytearray(b'h\xc3\xa9llo'), memoryview(b'h\xc3\xa9llo')],
+                         ids=['str', 'bytes', 'bytearray', 'memoryview'])
+def test_a_body_at_once_has_a_length(recorder: Recorder, method: str, body: Any) -> None:
+    sent = recorder.sent(method=method, body=body)
+    assert (sent.value('Content-Length'), sent.value('Transfer-Encoding'), sent.body) == ('6', None, 'héllo'.encode())
+
+
+@pytest.mark.parametrize('method', ['GET', 'DELETE', 'POST'])
+def test_a_body_in_pieces_is_chunked(recorder: Recorder, method: str) -> None:
+    request = http.request(**recorder.options(method=method))
+    request.write('a')
+    request.write(b'')
+    request.write('bc')
+    request.end('d')
+    assert request.get_response().read() == b'hello'
+    sent = recorder.requests[0]
+    assert (sent.value('Transfer-Encoding'), sent.value('Content-Length'), sent.body) == ('chunked', None, b'abcd')
+
+
+def test_a_length_of_the_users(recorder: Recorder) -> None:
+    request = http.request(**recorder.options(method='POST', headers={'content-length': 3}))
+    request.write('ab')
+    with pytest.raises(ContentLengthMismatch):
+        request.write('cd')
+    request.end('c')
+    request.get_response().read()
+    assert recorder.requests[0].body == b'abc'
+
+
+@pytest.mark.parametrize(('length', 'body'), [(3, 'ab'), (3, 'abcd')])
+def test_a_wrong_length_is_refused_before_anything_is_sent(origin: MakeOrigin, length: int, body: str) -> None:
+    server = origin()
+    request = http.request(server.url, method='POST', headers={'Content-Length': length})
+    with pytest.raises(ContentLengthMismatch):
+        request.end(body)
+    assert server.accepted == 0
+
+
+def test_too_little_in_the_end_is_an_error(origin: MakeOrigin) -> None:
+    request = http.request(origin().url, method='POST', headers={'Content-Length': 10})
+    request.write('abc')
+    request.end()
+    with pytest.raises(ContentLengthMismatch, match='7 bytes short'):
+        request.get_response()
+
+
+def test_trailers(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        assert peer.until(b'\r\n\r\n') == b'1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n'
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='POST', headers={'Trailer': 'X-Sum'})
+    request.add_trailers({'X-Sum': '1'})
+    request.end('x')
+    assert request.get_response().read() == b'hello'
+
+
+@pytest.mark.parametrize('method', ['TRACE', 'CONNECT'])
+def test_methods_that_never_have_a_body(method: str) -> None:
+    with pytest.raises(BodyNotAllowed):
+        http.request('http://127.0.0.1:1/', method=method, body='x')
+    request = http.request('http://127.0.0.1:1/', method=method)
+    with pytest.raises(BodyNotAllowed):
+        request.write('x')
+    request.destroy()
+
+
+def test_a_body_needs_framing() -> None:
+    request = http.request('http://127.0.0.1:1/', method='POST')
+    request.remove_header('Content-Length')
+    request.remove_header('Transfer-Encoding')
+    with pytest.raises(BodyNotAllowed):
+        request.end('x')
+
+
+@pytest.mark.parametrize('headers', [{'Transfer-Encoding': 'gzip'}, {'Transfer-Encoding': 'chunked',
+                                                                     'Content-Length': '1'}])
+def test_a_framing_that_nobody_can_read(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidHeader):
+        http.request('http://127.0.0.1:1/', method='POST', headers=headers, body='x')

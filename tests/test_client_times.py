@@ -1,0 +1,161 @@
+"""The time limits of requests."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import (
+    RequestTimeout,
+)
+from geventnode.net import Socket
+from tests.origins import HELLO, MakeOrigin, Peer, silent
+from tests.sockets import until
+
+__all__: list[str] = []
+
+# -- times ------------------------------------------------------------------------------------------------------------
+
+def test_timeout_without_a_listener(origin: MakeOrigin) -> None:
+    server = origin(silent)
+    with pytest.raises(RequestTimeout, match=r'timeout \(0\.02 seconds\)') as raised:
+        http.get(server.url, timeout=0.02).get_response()
+    assert (raised.value.code, raised.value.port, raised.value.phase) == ('ETIMEDOUT', server.port, 'response')
+
+
+def test_timeout_with_a_listener_only_tells(origin: MakeOrigin) -> None:
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        go_on.wait()
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url)
+    request.set_timeout(0.02, go_on.set)
+    request.end()
+    assert request.get_response().read() == b'hello'
+
+
+def test_timeout_in_the_body(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello')
+        peer.closed()
+
+    response = http.get(origin(script).url).get_response()
+    response.set_timeout(0.02)
+    with pytest.raises(RequestTimeout) as raised:
+        response.read()
+    assert raised.value.phase == 'body'
+    assert response.aborted
+
+
+def test_timeout_of_a_response(origin: MakeOrigin, must_call: Any) -> None:
+    done = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello')
+        done.wait()
+        peer.send(b'world')
+
+    response = http.get(origin(script).url).get_response()
+    response.set_timeout(0.02, lambda socket: done.set())
+    assert response.read() == b'helloworld'
+
+
+def test_a_slow_reader_is_not_timed_out(origin: MakeOrigin) -> None:
+    size = 1_000_000
+    site = origin(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % size + bytes(size))
+    response = http.get(site.url).get_response()
+    assert response.read(10000) == bytes(10000)
+    # not before: up to here the server is waited for, and this machine may be slow
+    response.set_timeout(0.02)
+    for _ in range(4):
+        assert response.read(10000) == bytes(10000)
+        # longer than the timeout, which must not count meanwhile
+        gevent.sleep(0.03)
+        assert not response.aborted
+    # from here on the server is waited for again
+    response.set_timeout(None)
+    assert len(response.read()) == size - 50000
+
+
+def test_deadline(origin: MakeOrigin) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n')
+        while True:
+            peer.send(b'x')
+            gevent.idle()
+
+    with pytest.raises(RequestTimeout, match='deadline'):
+        http.get(origin(script).url, deadline=0.05).get_response().read()
+
+
+def test_deadline_before_a_response(origin: MakeOrigin) -> None:
+    with pytest.raises(RequestTimeout, match='deadline'):
+        http.get(origin(silent).url, deadline=0.02).get_response()
+
+
+@pytest.mark.parametrize('limit', ['connect_timeout', 'timeout', 'deadline'])
+def test_connecting_for_too_long(limit: str) -> None:
+    def create(options: Any) -> Socket:
+        socket = Socket()
+        socket.connecting = True
+        return socket
+
+    # a real attempt would keep the loop alive
+    alive = gevent.spawn_later(60, int)
+    with pytest.raises(RequestTimeout, match=limit) as raised:
+        http.get('http://127.0.0.1/', create_connection=create, **{limit: 0.02}).get_response()
+    alive.kill()
+    assert raised.value.phase == 'connect'
+
+
+def test_timeout_of_get_response(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent()
+    request = http.get(origin(silent).url, agent=pool)
+    with pytest.raises(RequestTimeout, match=r'get_response\(\) \(0\.01 seconds\)'):
+        request.get_response(0.01)
+    assert not pool.total_socket_count
+    with pytest.raises(RequestTimeout):
+        request.get_response()
+
+
+@pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
+def test_waiting_in_the_queue_for_too_long(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    pool = agent(max_sockets=1)
+    server = origin(silent)
+    http.get(server.url, agent=pool)
+    request = http.get(server.url, agent=pool, **{limit: 0.02})
+    with pytest.raises(RequestTimeout, match=limit) as raised:
+        request.get_response()
+    assert raised.value.phase == 'queue'
+    assert not pool.requests
+
+
+def test_a_queue_timeout_ends_with_the_queue(origin: MakeOrigin, agent: Any) -> None:
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        peer.request()
+        go_on.wait()
+        peer.send(HELLO)
+
+    pool = agent(max_sockets=1)
+    server = origin(script)
+    first = http.get(server.url, agent=pool)
+    request = http.get(server.url, agent=pool, queue_timeout=0.3)
+    first.get_response().read()
+    until(lambda: request.socket)
+    # longer than the limit, which must not count any more
+    gevent.sleep(0.35)
+    go_on.set()
+    assert request.get_response().read() == b'hello'

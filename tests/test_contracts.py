@@ -1,0 +1,279 @@
+"""Every public class keeps its contract, and every contract has a class: checked on live objects.
+
+``zope.interface.verify`` compares no argument names and overlooks keyword-only arguments, so signatures are compared
+here as well: names, kinds and defaults. Behaviour is the business of the conformance suites.
+"""
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import ssl
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent.socket
+import pytest
+from gevent.event import AsyncResult, Event
+from zope.interface import Interface, implementer, providedBy
+from zope.interface.interface import InterfaceClass, Method
+from zope.interface.verify import verifyObject
+
+from geventnode import events, http, https, interfaces, net, stream, tls
+from tests.certificates import tls_certificates
+
+__all__: list[str] = []
+
+#: The modules whose classes are the public ones; below them, everything is the package's own business.
+PUBLIC = ['geventnode.events', 'geventnode.stream', 'geventnode.net', 'geventnode.tls', 'geventnode.http',
+          'geventnode.https']
+
+_PRODUCER = {'from_iterable', 'push'}
+_WRITER = {'wait_for_room'}
+_LISTENING = {'crowded', 'forget_after_fork', 'listening_socket', 'option_changed', 'peer_log', 'plain_options'}
+_SENDING = {'body_size', 'head_on_wire'}
+
+#: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
+_CONNECTION = _WRITER | {
+    'abandon', 'active', 'attach', 'can_send_files', 'catch_up', 'connected', 'end_nowait', 'expires', 'give_back',
+    'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed', 'pause_reading', 'put', 'put_both',
+    'reset_unless_ended', 'resetting', 'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender',
+    'take_back', 'taken', 'touch', 'when_flushed'}
+_SERVING = _LISTENING | {
+    'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding', 'hub', 'idle_workers',
+    'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
+    'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
+_POOLING = {
+    'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
+    'hinted', 'hub', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed',
+    'request_failed'}
+BEYOND_CONTRACTS: dict[type, set[str]] = {
+    stream.Readable: _PRODUCER,
+    stream.Writable: _WRITER,
+    stream.Duplex: _PRODUCER | _WRITER,
+    net.Socket: _CONNECTION | {'handshaking', 'truncated'},
+    tls.TLSSocket: _CONNECTION | {'on_handshake', 'secure', 'session'},
+    net.Server: _LISTENING,
+    tls.Server: _LISTENING,
+    http.Server: _SERVING,
+    https.Server: _SERVING,
+    http.IncomingMessage: {
+        'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'failure', 'grant', 'keep', 'kept_size',
+        'tell_cut_off'},
+    http.OutgoingMessage: _SENDING,
+    http.ServerResponse: _SENDING | {'awaits_continue', 'upgraded', 'write_prepared'},
+    http.ClientRequest: _SENDING | {
+        'assign', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at', 'destination',
+        'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',
+        'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused', 'shortest_timeout',
+        'timeout', 'wants_upgrade'},
+    http.Agent: _POOLING,
+    https.Agent: _POOLING | {'peer'},
+}
+#: Keyword-only arguments, which contracts leave to the classes, by class and method.
+KEYWORDS: dict[tuple[type, str], set[str]] = {
+    (net.Socket, 'connect'): {'family', 'local_address'},
+    (tls.TLSSocket, 'connect'): {'family', 'local_address'},
+}
+
+
+@contextlib.contextmanager
+def _destroyed(made: Any) -> Iterator[Any]:
+    yield made
+    made.destroy()
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[tuple[http.IncomingMessage, http.ServerResponse]]:
+    """Yield a request and its response, in the midst of being served."""
+    arrived: AsyncResult = AsyncResult()
+    done = Event()
+
+    def listener(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+        arrived.set((request, response))
+        done.wait()
+        response.end()
+
+    with http.create_server(listener).listen(0, '127.0.0.1') as server:
+        client = gevent.socket.create_connection(('127.0.0.1', server.address()['port']))
+        with contextlib.closing(client):
+            client.sendall(b'GET / HTTP/1.1\r\nHost: example\r\n\r\n')
+            try:
+                yield arrived.get()
+            finally:
+                done.set()
+
+
+@contextlib.contextmanager
+def _request() -> Iterator[http.IncomingMessage]:
+    with _exchange() as (request, _):
+        yield request
+
+
+@contextlib.contextmanager
+def _response() -> Iterator[http.ServerResponse]:
+    with _exchange() as (_, response):
+        yield response
+
+
+@contextlib.contextmanager
+def _client_request() -> Iterator[http.ClientRequest]:
+    with http.create_server(lambda request, response: response.end()).listen(0, '127.0.0.1') as server:
+        request = http.get(port=server.address()['port'])
+        request.get_response()
+        yield request
+
+
+PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextManager[Any]]]] = [
+    (interfaces.IEventEmitter, lambda: contextlib.nullcontext(events.EventEmitter())),
+    (interfaces.IReadable, lambda: _destroyed(stream.Readable())),
+    (interfaces.IWritable, lambda: _destroyed(stream.Writable(lambda data: None))),
+    (interfaces.IDuplex, lambda: _destroyed(stream.Duplex())),
+    (interfaces.ISocket, lambda: _destroyed(net.Socket())),
+    (interfaces.IServer, lambda: contextlib.nullcontext(net.Server())),
+    (interfaces.IHTTPServer, lambda: contextlib.nullcontext(http.Server())),
+    (interfaces.ITLSSocket, lambda: _destroyed(tls.TLSSocket(ssl.create_default_context()))),
+    (interfaces.ITLSServer, lambda: contextlib.nullcontext(tls.Server(certfile=tls_certificates().server))),
+    (interfaces.IHTTPServer, lambda: contextlib.nullcontext(https.Server(certfile=tls_certificates().server))),
+    (interfaces.ITLSServer, lambda: contextlib.nullcontext(https.Server(certfile=tls_certificates().server))),
+    (interfaces.IIncomingMessage, _request),
+    (interfaces.IOutgoingMessage, lambda: _destroyed(http.OutgoingMessage(net.Socket()))),
+    (interfaces.IServerResponse, _response),
+    (interfaces.IExchangeObserver, lambda: contextlib.nullcontext(http.ExchangeObserver())),
+    (interfaces.IClientRequest, _client_request),
+    (interfaces.IAgent, lambda: _destroyed(http.Agent())),
+    (interfaces.IAgent, lambda: _destroyed(https.Agent())),
+]
+CONTRACTS = [getattr(interfaces, name) for name in interfaces.__all__]
+
+
+def _signature(method: Method) -> list[tuple[str, Any, Any]]:
+    """Return names, kinds and defaults of a contract's method."""
+    information = method.getSignatureInfo()
+    defaults = information['optional']
+    found = [(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, defaults.get(name, inspect.Parameter.empty))
+             for name in information['positional']]
+    for kind, name in ((inspect.Parameter.VAR_POSITIONAL, information['varargs']),
+                       (inspect.Parameter.VAR_KEYWORD, information['kwargs'])):
+        if name:
+            found.append((name, kind, inspect.Parameter.empty))
+    return found
+
+
+def _signature_of(provider: Any, name: str) -> list[tuple[str, Any, Any]]:
+    """Return names, kinds and defaults of a method, without the keywords that it is known to have of its own."""
+    own = KEYWORDS.get((type(provider), name), set())
+    return [(each.name, each.kind, each.default)
+            for each in inspect.signature(getattr(provider, name)).parameters.values()
+            if each.kind is not inspect.Parameter.KEYWORD_ONLY or each.name not in own]
+
+
+def _mismatches(contract: InterfaceClass, provider: Any) -> list[str]:
+    """Return a line for every method of ``provider`` whose signature is not that of ``contract``."""
+    wrong = []
+    for name, described in contract.namesAndDescriptions(all=True):
+        if isinstance(described, Method):
+            wanted, found = _signature(described), _signature_of(provider, name)
+            if wanted != found:
+                wrong.append(f'{type(provider).__name__}.{name}{inspect.signature(getattr(provider, name))} should be '
+                             f'{described.getSignatureString()}')
+    return wrong
+
+
+def _beyond(provider: Any) -> set[str]:
+    """Return the public attributes of ``provider`` that none of its contracts has."""
+    promised = {name for contract in providedBy(provider) for name in contract.names(all=True)}
+    return {name for name in dir(provider) if not name.startswith('_')} - promised
+
+
+def _public_classes() -> list[type]:
+    """Return the public classes; exceptions have no contract, they are values."""
+    found = {}
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        for each in module.__all__:
+            offered = getattr(module, each)
+            # In Python 3.10 a parametrized alias says that it is a class.
+            if (isinstance(offered, type) and not isinstance(offered, types.GenericAlias)
+                    and not issubclass(offered, BaseException)):
+                found[offered] = None
+    return list(found)
+
+
+@pytest.mark.parametrize(('contract', 'make'), PROVIDERS, ids=[contract.__name__ for contract, _ in PROVIDERS])
+def test_provider(contract: InterfaceClass, make: Callable[[], Any]) -> None:
+    with make() as provider:
+        verifyObject(contract, provider)
+        assert _mismatches(contract, provider) == []
+        assert sorted(_beyond(provider)) == sorted(BEYOND_CONTRACTS.get(type(provider), set()))
+
+
+def test_every_contract_has_a_provider() -> None:
+    listed = [contract for contract, _ in PROVIDERS]
+    assert [each.__name__ for each in CONTRACTS if each not in listed] == []
+
+
+def test_every_public_class_is_listed() -> None:
+    listed = set()
+    for contract, make in PROVIDERS:
+        with make() as provider:
+            listed.add(type(provider))
+            assert contract in providedBy(provider)
+    assert [each.__name__ for each in _public_classes() if each not in listed] == []
+
+
+@pytest.mark.parametrize(('contract', 'make'), PROVIDERS, ids=[contract.__name__ for contract, _ in PROVIDERS])
+def test_every_object_says_in_what_state_it_is(contract: InterfaceClass, make: Callable[[], Any]) -> None:
+    """Observers of exchanges have none; an exchange of a client that is over stays what it was."""
+    with make() as provider:
+        if contract is not interfaces.IExchangeObserver:
+            before = repr(provider)
+            assert before.startswith(f'<{type(provider).__name__} ')
+            assert ' at 0x' not in before
+            if hasattr(provider, 'destroyed') and contract is not interfaces.IClientRequest:
+                provider.destroy()
+                assert repr(provider) != before
+
+
+def test_every_contract_says_whether_it_switches() -> None:
+    """A method's docstring says so itself, or refers to one that does."""
+    silent = [f'{contract.__name__}.{name}' for contract in CONTRACTS
+              for name, described in contract.namesAndDescriptions()
+              if isinstance(described, Method) and 'switch' not in described.__doc__.lower()
+              and ':meth:' not in described.__doc__]
+    assert silent == []
+
+
+class IExample(Interface):
+    """A contract for the tests of the checks themselves."""
+
+    def method(first: int, second: int = 2, *rest: int, **options: int) -> None:
+        """Do nothing. Never switches."""
+
+
+@pytest.mark.parametrize('other', [
+    lambda self, other, second=2, *rest, **options: None,
+    lambda self, first, second=3, *rest, **options: None,
+    lambda self, first, second, *rest, **options: None,
+    lambda self, first, second=2, *rest, more=0, **options: None,
+    lambda self, first, second=2, *rest: None,
+    lambda self, *rest, **options: None,
+    lambda self, first, /, second=2, *rest, **options: None,
+])
+def test_a_wrong_signature_is_found(other: Callable[..., None]) -> None:
+    provider = implementer(IExample)(type('Example', (), {'method': other}))()
+    assert len(_mismatches(IExample, provider)) == 1
+
+
+def test_what_no_contract_has_is_found() -> None:
+    @implementer(IExample)
+    class Example:
+        def method(self, first: int, second: int = 2, *rest: int, **options: int) -> None:
+            pass
+
+        def other(self) -> None:
+            pass
+
+    assert _mismatches(IExample, Example()) == []
+    assert _beyond(Example()) == {'other'}

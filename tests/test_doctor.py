@@ -1,0 +1,225 @@
+"""``geventnode doctor``: what it finds in facts that are made up, and what it gathers of programs that patch well,
+late, in part, or not at all."""
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geventnode import doctor
+from geventnode.cli import main
+from geventnode.doctor import CHECKS, Facts, Level, checks, diagnose, facts, render
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+
+HEALTHY = Facts(
+    geventnode='1.0', python='3.12.1', implementation='CPython', gil=True,
+    libraries={'gevent': '24.2.1', 'greenlet': '3.0.3', 'zope.interface': '6.1'}, openssl='OpenSSL 3.0.13 30 Jan 2024',
+    loop='gevent.libev.corecext', backend='epoll', resolver='thread', descriptors=(65536, 524288), somaxconn=4096)
+PATCHED = HEALTHY._replace(target='app:app', patched=facts.PATCHABLE)
+OLD = {'gevent': '22.10.2', 'greenlet': '1.1.3', 'zope.interface': '5.4.0'}
+
+#: What is changed in the healthy facts, the check that notices, how bad that is, words of the message, and of the
+#: advice.
+CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
+    ({'python': '3.9.18'}, 'python', Level.PROBLEM, 'Python 3.9.18 is older than 3.10', 'use Python'),
+    ({'python': '3.15.0'}, 'python', Level.ADVICE, 'newer than any that was tested', 'run the tests'),
+    ({'implementation': 'PyPy'}, 'python', Level.ADVICE, 'PyPy is not tested', 'CPython'),
+    ({'gil': False}, 'python', Level.PROBLEM, 'without the global interpreter lock', 'PYTHON_GIL=1'),
+    *(({'libraries': {**HEALTHY.libraries, name: version}}, 'libraries', Level.PROBLEM, f'{name} {version} is older',
+       f"'{name}>=") for name, version in OLD.items()),
+    ({'libraries': {**HEALTHY.libraries, 'gevent': None}}, 'libraries', Level.ADVICE, 'gevent is not installed',
+     'pip install gevent'),
+    ({'openssl': None}, 'openssl', Level.ADVICE, 'there is no HTTPS', 'with OpenSSL'),
+    ({'openssl': 'OpenSSL 1.1.1w  11 Sep 2023'}, 'openssl', Level.ADVICE, 'no more security updates', 'OpenSSL 3'),
+    ({'loop': 'gevent.libuv.loop'}, 'loop', Level.ADVICE, 'libuv', 'GEVENT_LOOP'),
+    ({'loop': 'gevent.libev.corecffi'}, 'loop', Level.ADVICE, 'slower', 'wheel'),
+    ({'backend': 'select'}, 'loop', Level.PROBLEM, '1024', 'LIBEV_FLAGS'),
+    ({'backend': 'poll'}, 'loop', Level.ADVICE, 'cost grows', 'LIBEV_FLAGS'),
+    ({'resolver': 'blocking'}, 'resolver', Level.PROBLEM, 'everything stands still', 'GEVENT_RESOLVER'),
+    ({'resolver': 'ares'}, 'resolver', Level.ADVICE, 'nsswitch', 'GEVENT_RESOLVER'),
+    ({'descriptors': (1024, 524288)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
+    ({'descriptors': (1024, 4096)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 4096'),
+    ({'descriptors': (1024, None)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
+    ({'descriptors': (64, 64)}, 'descriptors', Level.PROBLEM, 'at most 64 descriptors', 'raise the hard limit'),
+    ({'somaxconn': 128}, 'somaxconn', Level.ADVICE, '128 connections wait', 'sysctl -w net.core.somaxconn'),
+    ({'target': 'app:app', 'failed': 'OSError: no'}, 'program', Level.PROBLEM, 'cannot be imported: OSError: no',
+     'traceback'),
+    ({'target': 'app:app'}, 'patching', Level.ADVICE, 'app:app does not patch', 'monkey.patch_all()'),
+    ({'target': 'app:app', 'patched': ('socket', 'select')}, 'patching', Level.PROBLEM,
+     'in part: ssl, _thread, threading, selectors, time', 'without arguments'),
+    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'early': ('ssl', 'requests')}, 'order', Level.PROBLEM,
+     'patches too late: ssl, requests had', 'before every other import'),
+    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'threads': 2}, 'order', Level.PROBLEM, '2 other thread(s)',
+     'before anything starts a thread'),
+    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'other_thread': True}, 'order', Level.PROBLEM,
+     'not the first one', 'begin the program'),
+    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'complaints': ('Too late.',)}, 'order', Level.PROBLEM,
+     'gevent says: Too late.', 'begin the program'),
+    *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} waits in C', '') for name in facts.BLOCKERS),
+]
+
+
+@pytest.mark.parametrize('healthy', [
+    HEALTHY, PATCHED, HEALTHY._replace(descriptors=None, somaxconn=None), HEALTHY._replace(descriptors=(None, None))])
+def test_nothing_is_wrong(healthy: Facts) -> None:
+    assert {each.level for each in diagnose(healthy)} == {Level.OK}
+
+
+@pytest.mark.parametrize(('change', 'check', 'level', 'message', 'advice'), CASES)
+def test_what_is_wrong_is_found(change: dict[str, Any], check: str, level: Level, message: str, advice: str) -> None:
+    """By that check, and by no other; and there is something to do about it."""
+    wrong = [each for each in diagnose(HEALTHY._replace(**change)) if each.level is not Level.OK]
+    assert [(each.check, each.level) for each in wrong] == [(check, level)]
+    assert message in wrong[0].message
+    assert advice in wrong[0].advice
+    assert wrong[0].advice
+
+
+def test_every_check_has_a_case() -> None:
+    assert {each.__name__ for each in CHECKS} == {f'check_{name}' for _, name, *_ in CASES}
+    assert {name for name in checks.__all__ if name.startswith('check_')} == {each.__name__ for each in CHECKS}
+
+
+def test_the_oldest_versions_are_those_of_the_distribution() -> None:
+    promised = dict(re.findall(r"^        '([a-z.]+)>=([0-9.]+)',$", (ROOT / 'setup.py').read_text('utf-8'), re.M))
+    assert promised == checks.OLDEST
+    assert set(facts.LIBRARIES) == set(checks.OLDEST)
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+def test_the_report() -> None:
+    made = HEALTHY._replace(descriptors=(64, None), target='app:app')
+    text = render(made, diagnose(made))
+    head, findings = text.split('\n\n')
+    assert 'Python       3.12.1 (CPython)\n' in head
+    assert 'libraries    gevent 24.2.1, greenlet 3.0.3, zope.interface 6.1\n' in head
+    assert 'event loop   libev, epoll\n' in head
+    assert 'descriptors  64 (at most unlimited)\n' in head
+    assert 'blocking' not in head
+    levels = [line.split()[0] for line in findings.splitlines()]
+    assert levels[:4] == ['problem', '->', 'advice', '->']
+    assert set(levels[4:]) == {'ok'}
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY)
+    assert main(['doctor']) == 0
+    assert 'problem' not in capsys.readouterr().out
+    monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY._replace(backend='select'))
+    assert main(['doctor']) == 1
+    assert 'problem  the loop waits with select(2)' in capsys.readouterr().out
+
+
+def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY._replace(somaxconn=128))
+    assert main(['doctor', '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['healthy'] is True
+    assert report['facts']['somaxconn'] == 128
+    found = {each['check']: each for each in report['findings']}
+    assert found['somaxconn']['level'] == 'advice'
+    assert 'sysctl' in found['somaxconn']['advice']
+    monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY._replace(backend='select'))
+    assert main(['doctor', '--json']) == 1
+    assert json.loads(capsys.readouterr().out)['healthy'] is False
+
+
+# -- the facts --------------------------------------------------------------------------------------------------------
+
+def test_here(capsys: pytest.CaptureFixture[str]) -> None:
+    found = facts.gather()
+    assert found.python == '.'.join(map(str, sys.version_info[:3]))
+    assert all(found.libraries.values())
+    assert found.loop.startswith('gevent.')
+    assert found.target is None
+    assert not [each for each in diagnose(found) if each.check in ('patching', 'order')]
+
+
+def test_what_a_system_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert facts._somaxconn(str(tmp_path / 'nothing')) is None
+    (tmp_path / 'odd').write_text('odd')
+    assert facts._somaxconn(str(tmp_path / 'odd')) is None
+    assert facts._version('no-such-distribution') is None
+    monkeypatch.setitem(sys.modules, 'resource', None)
+    monkeypatch.setitem(sys.modules, 'ssl', None)
+    assert facts._descriptors() is None
+    assert facts._openssl() is None
+
+
+def test_libraries_that_were_tamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Extensions:
+        callback: Any = None
+
+        @classmethod
+        def get_wait_callback(cls) -> Any:
+            return cls.callback
+
+    assert not facts._tamed('psycopg2')
+    monkeypatch.setitem(sys.modules, 'psycopg2.extensions', Extensions)
+    assert not facts._tamed('psycopg2')
+    Extensions.callback = print
+    assert facts._tamed('psycopg2')
+    assert not facts._tamed('grpc')
+    monkeypatch.setitem(sys.modules, 'grpc.experimental.gevent', Extensions)
+    assert facts._tamed('grpc')
+    assert not facts._tamed('MySQLdb')
+
+
+LISTENER = 'def app(request, response):\n    response.end()\n'
+PATCH = 'from gevent import monkey\nmonkey.patch_all()\n'
+THREAD = 'import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n'
+
+
+def _report(directory: Path, source: str) -> tuple[Any, int]:
+    (directory / 'program.py').write_text(source)
+    ran = subprocess.run([sys.executable, '-m', 'geventnode', 'doctor', 'program:app', '--json'], cwd=directory,
+                         env={'PYTHONPATH': str(ROOT), 'PATH': ''}, text=True, check=False, capture_output=True)
+    return json.loads(ran.stdout), ran.returncode
+
+
+@pytest.mark.parametrize(('source', 'expected'), [
+    (LISTENER, {'patching': 'advice'}),
+    (PATCH + 'import ssl\n' + LISTENER, {'patching': 'ok', 'order': 'ok'}),
+    ('import ssl, urllib.request\n' + PATCH + LISTENER, {'patching': 'ok', 'order': 'problem'}),
+    ('from gevent import monkey\nmonkey.patch_socket()\n' + LISTENER, {'patching': 'problem', 'order': 'ok'}),
+], ids=['unpatched', 'patched', 'late', 'in part'])
+def test_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None:
+    """In processes of their own, because they patch."""
+    report, status = _report(tmp_path, source)
+    found = {each['check']: each['level'] for each in report['findings'] if each['check'] in ('patching', 'order')}
+    assert found == expected
+    # whatever else this machine has to be told
+    assert status == int(not report['healthy'])
+    assert report['healthy'] or 'problem' in {each['level'] for each in report['findings']}
+    if 'problem' in expected.values():
+        assert status == 1
+
+
+def test_a_target_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                               capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    assert main(['doctor', 'no_such_module:app']) == 2
+    assert capsys.readouterr().err == "geventnode: no module named 'no_such_module'\n"
+    (tmp_path / 'broken.py').write_text('1 / 0\n')
+    assert main(['doctor', 'broken.py:app']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('Traceback')
+    assert 'facts.py' not in error
+    assert 'ZeroDivisionError' in error
+
+
+def test_a_program_with_a_thread(tmp_path: Path) -> None:
+    """Patching may fail then, as gevent sees fit; what is found is told all the same."""
+    report = _report(tmp_path, THREAD + PATCH + LISTENER)[0]
+    found = [each['message'] for each in report['findings'] if each['check'] == 'order']
+    assert '1 other thread(s) ran' in found[0]

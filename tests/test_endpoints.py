@@ -1,0 +1,321 @@
+"""Where the command's bodies come from and go to: a file is complete or not there, and nothing that blocks stops the
+exchange."""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import subprocess
+from gevent.event import Event
+from gevent.os import nb_read, tp_read
+
+from geventnode.endpoints import DescriptorSink, DescriptorSource, FileSink, Unwritable, open_sink, open_source
+from tests.fetching import Get, RawServer, commands, popen, raw_servers, url
+from tests.servers import Serve
+
+__all__: list[str] = []
+
+TRUNCATED = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab'
+MISSING = b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno'
+
+
+def answer_at_length(request: Any, response: Any) -> None:
+    for _ in range(64):
+        response.write(bytes(65536))
+    response.end()
+
+
+@pytest.fixture
+def get_command(capfdbinary: pytest.CaptureFixture[bytes]) -> Iterator[Get]:
+    yield from commands(capfdbinary)
+
+
+@pytest.fixture
+def raw_server() -> Iterator[RawServer]:
+    yield from raw_servers()
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.usefixtures('umask')
+def test_a_new_file(serve: Serve, get_command: Get, tmp_path: Path) -> None:
+    file = tmp_path / 'file'
+    assert get_command(url(serve(answer_at_length)), '-o', file) == (0, b'', '')
+    assert file.read_bytes() == bytes(64 * 65536)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.usefixtures('umask')
+def test_a_file_is_replaced(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
+    """It keeps its permissions, and what leads to it still does."""
+    file, link = tmp_path / 'file', tmp_path / 'link'
+    file.write_text('what was there')
+    file.chmod(0o604)
+    link.symlink_to('file')
+    where = raw_server(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
+    assert get_command(where, '-o', link, '--include').status == 0
+    assert file.read_bytes() == b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab'
+    assert stat.S_IMODE(file.stat().st_mode) == 0o604
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [file, link]
+
+
+def test_an_empty_file(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
+    assert get_command(raw_server(b'HTTP/1.1 204 No Content\r\n\r\n'), '-o', tmp_path / 'file').status == 0
+    assert (tmp_path / 'file').read_bytes() == b''
+
+
+@pytest.mark.parametrize('present', [True, False])
+@pytest.mark.parametrize(('reply', 'status'), [(TRUNCATED, 1), (MISSING, 22), (b'', 1)])
+def test_what_is_not_complete_leaves_nothing(raw_server: RawServer, get_command: Get, tmp_path: Path, reply: bytes,
+                                             status: int, present: bool) -> None:
+    file = tmp_path / 'file'
+    if present:
+        file.write_text('what was there')
+    ran = get_command('--fail', raw_server(reply), '-o', file)
+    assert (ran.status, ran.output, ran.errors.count('\n')) == (status, b'', 1)
+    assert [(each, each.read_text()) for each in tmp_path.iterdir()] == ([(file, 'what was there')] if present else [])
+
+
+def test_a_file_that_must_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it could be replaced is no reason to."""
+    file = tmp_path / 'file'
+    file.write_text('')
+    # root may write anything
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    with pytest.raises(PermissionError):
+        FileSink(str(file))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_directory_that_goes(tmp_path: Path) -> None:
+    """Closing then has nothing to remove."""
+    (tmp_path / 'gone').mkdir()
+    with contextlib.closing(FileSink(str(tmp_path / 'gone' / 'file'))) as sink:
+        sink.write(b'abc')
+        for each in (tmp_path / 'gone').iterdir():
+            each.unlink()
+        with pytest.raises(Unwritable, match='No such file'):
+            sink.commit()
+
+
+@pytest.mark.parametrize('size', [1, 1_000_000])
+def test_a_full_disk(tmp_path: Path, size: int) -> None:
+    """/dev/full stands for it: bytes that stay in the buffer fail later than others."""
+    sink = FileSink(str(tmp_path / 'file'))
+    with open('/dev/full', 'wb') as full:
+        os.dup2(full.fileno(), sink._file.fileno())
+
+    def write() -> None:
+        sink.write(bytes(size))
+        sink.commit()
+
+    with contextlib.closing(sink):
+        with pytest.raises(Unwritable, match='No space left'):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- devices and pipes ------------------------------------------------------------------------------------------------
+
+def test_a_device_is_not_replaced(raw_server: RawServer, get_command: Get) -> None:
+    where = raw_server(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
+    assert get_command(where, '-o', '/dev/null') == (0, b'', '')
+    assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
+    assert get_command(where, '-o', '/dev/full') == (
+        1, b'', 'geventnode: cannot write the body: No space left on device\n')
+
+
+def test_named_pipes(tmp_path: Path, serve: Serve, get_command: Get) -> None:
+    """Both ends of the exchange wait for who is at the other end of the pipe, and for nobody else."""
+    source, target = tmp_path / 'source', tmp_path / 'target'
+    os.mkfifo(source)
+    os.mkfifo(target)
+
+    def echo(request: Any, response: Any) -> None:
+        for chunk in request:
+            response.write(chunk)
+        response.end()
+
+    command = gevent.spawn(get_command, url(serve(echo)), '-d', f'@{source}', '-o', target)
+    opened = gevent.get_hub().threadpool.apply
+    writing = opened(os.open, (source, os.O_WRONLY))
+    reading = opened(os.open, (target, os.O_RDONLY))
+    for piece in (b'abc', b'def'):
+        os.write(writing, piece)
+        assert tp_read(reading, 100) == piece
+    os.close(writing)
+    assert command.get() == (0, b'', '')
+    assert tp_read(reading, 100) == b''
+    os.close(reading)
+
+
+@pytest.mark.parametrize('blocking', [True, False])
+def test_a_pipe(blocking: bool) -> None:
+    """Whoever else has it open may have made it non-blocking."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, blocking)
+    os.set_blocking(writing, blocking)
+    source, sink = DescriptorSource(reading, owned=True), DescriptorSink(writing, owned=True)
+    received: list[bytes] = []
+
+    def read() -> None:
+        received.extend(iter(lambda: source.read(65536), b''))
+
+    reader = gevent.spawn(read)
+    gevent.idle()
+    sink.write(bytes(1_000_000))
+    sink.commit()
+    sink.close()
+    reader.join()
+    source.close()
+    assert b''.join(received) == bytes(1_000_000)
+
+
+def test_a_directory_is_no_input() -> None:
+    with pytest.raises(IsADirectoryError):
+        open_source('/')
+
+
+def test_standard_output_into_a_file(tmp_path: Path) -> None:
+    with open(tmp_path / 'file', 'wb') as file:
+        sink = DescriptorSink(file.fileno(), owned=False)
+        sink.write(b'abc')
+        sink.close()
+    assert (tmp_path / 'file').read_bytes() == b'abc'
+
+
+def test_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    open_sink('-').write(b'abc')
+    assert capfdbinary.readouterr().out == b'abc'
+
+
+def test_nobody_reads(serve: Serve, get_command: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[int] = []
+    monkeypatch.setattr(signal, 'raise_signal', raised.append)
+    before = signal.getsignal(signal.SIGPIPE)
+    os.mkfifo(tmp_path / 'pipe')
+    reading = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
+
+    def listener(request: Any, response: Any) -> None:
+        os.close(reading)
+        response.end('x')
+
+    try:
+        ran = get_command(url(serve(listener)), '-o', tmp_path / 'pipe')
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert (ran.output, ran.errors, raised) == (b'', '', [signal.SIGPIPE])
+
+
+# -- a process of its own ---------------------------------------------------------------------------------------------
+
+def test_standard_streams(serve: Serve) -> None:
+    """What comes in goes out while more is still to come."""
+    def echo(request: Any, response: Any) -> None:
+        for chunk in request:
+            response.write(chunk)
+        response.end()
+
+    with popen(url(serve(echo)), '-d', '@-', stdin=subprocess.PIPE) as command:
+        for piece in (b'abc', b'def'):
+            command.stdin.write(piece)
+            command.stdin.flush()
+            assert nb_read(command.stdout.fileno(), 100) == piece
+        assert command.communicate() == (b'', b'')
+        assert command.returncode == 0
+
+
+def test_standard_input_from_a_file(serve: Serve, tmp_path: Path) -> None:
+    """From where it stands, and with its length."""
+    (tmp_path / 'data').write_bytes(b'0123456789')
+
+    def listener(request: Any, response: Any) -> None:
+        response.end(f'{request.headers.get("content-length")} {request.read().decode()}')
+
+    with open(tmp_path / 'data', 'rb', buffering=0) as file:
+        file.read(4)
+        with popen(url(serve(listener)), '-d', '@-', stdin=file) as command:
+            assert command.communicate() == (b'6 456789', b'')
+            assert command.returncode == 0
+
+
+@pytest.mark.parametrize(('arguments', 'status'), [(['--timeout', '0.2'], 1), ([], 0)])
+def test_input_that_never_ends(serve: Serve, arguments: list[str], status: int) -> None:
+    """It keeps the command neither from its deadline nor from its end."""
+    over = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if status:
+            over.wait()
+        response.status_code = 413
+        response.end('too much')
+
+    with popen(url(serve(listener)), '-d', '@-', *arguments, stdin=subprocess.PIPE) as command:
+        assert command.wait() == status
+        over.set()
+        assert command.stdout.read() == (b'' if status else b'too much')
+        assert command.stderr.read().count(b'\n') == status
+
+
+def test_a_broken_pipe(serve: Serve) -> None:
+    """As with any command that writes for another: the signal ends it, without a word."""
+    with popen(url(serve(answer_at_length))) as command:
+        nb_read(command.stdout.fileno(), 1)
+        command.stdout.close()
+        assert command.wait() == -signal.SIGPIPE
+        assert command.stderr.read() == b''
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: int) -> None:
+    begun, over = Event(), Event()
+
+    def listener(request: Any, response: Any) -> None:
+        response.write('begun')
+        begun.set()
+        over.wait()
+
+    # it may be ignored where this suite runs in the background of a shell
+    with popen(url(serve(listener)), '-o', tmp_path / 'file',
+               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)) as command:
+        begun.wait()
+        command.send_signal(number)
+        assert command.wait() == -number
+        over.set()
+        assert (command.stdout.read(), command.stderr.read()) == (b'', b'')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_signal_stays_ignored(serve: Serve) -> None:
+    """As in the background of a shell, and under nohup."""
+    command: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        command[0].send_signal(signal.SIGINT)
+        response.end('done')
+
+    site = serve(listener)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        command.append(popen(url(site)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with command[0]:
+        assert command[0].communicate() == (b'done', b'')
+        assert command[0].returncode == 0

@@ -1,0 +1,214 @@
+"""A short run of every fuzzer, what earlier runs have found, and whether the fuzzers notice what is broken.
+
+The seed is printed; ``GEVENTNODE_SEED`` repeats a run, and ``GEVENTNODE_FUZZ`` makes it longer (inputs for each
+target). Long runs are made with ``contrib/fuzz/run.py``.
+"""
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from contrib.fuzz import run
+from contrib.fuzz.campaign import BATCH, Campaign, checked
+from contrib.fuzz.finding import Finding, minimised
+from contrib.fuzz.parser_target import ParserTarget
+from contrib.fuzz.sample import Sample
+from geventnode.errors import IncompleteBody, ParseError
+from geventnode.http.answers import answer
+from geventnode.http.client_connection import ClientConnection
+from geventnode.http.client_receiving import ResponseReceiver
+from geventnode.http.responding import Responder
+from geventnode.protocol.chunked import ChunkedBody
+from geventnode.protocol.intake import Intake
+from geventnode.protocol.parser import Parser
+
+__all__: list[str] = []
+
+INPUTS = int(os.environ.get('GEVENTNODE_FUZZ') or 1500)
+FOUND = Path(__file__).parent / 'corpus' / 'findings.jsonl.gz'
+with gzip.open(FOUND, 'rt', encoding='utf-8') as _lines:
+    FINDINGS = {json.loads(line)['title']: line for line in _lines}
+
+
+@pytest.mark.parametrize('name', run.TARGETS)
+def test_random_inputs(name: str, seed: int) -> None:
+    campaign = Campaign(run.TARGETS[name](), str(seed))
+    campaign.run(0, INPUTS)
+    assert campaign.inputs == INPUTS
+    assert campaign.findings == []
+
+
+@pytest.mark.parametrize('title', FINDINGS)
+def test_what_was_found(title: str) -> None:
+    sample = Sample.load(FINDINGS[title])
+    checked(run.TARGETS[sample.target](), [sample])
+
+
+# -- what is broken is noticed ----------------------------------------------------------------------------------------
+
+def foreign_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that lets another exception out."""
+    def fail(self: Any, error: ParseError, pos: int | None = None) -> None:
+        raise KeyError(error)
+
+    monkeypatch.setattr(Parser, '_fail', fail)
+
+
+def depends_on_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that forgets a byte where two pieces meet."""
+    feed = Intake.feed
+
+    def feed_less(self: Any, data: bytes) -> None:
+        feed(self, data[1:] if self._buffer else data)
+
+    monkeypatch.setattr(Intake, 'feed', feed_less)
+    monkeypatch.setattr(Parser, 'feed', feed_less)
+
+
+def holds_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that does not limit incomplete heads."""
+    monkeypatch.setattr(Parser, '_wait_for_head', lambda self: None)
+
+
+def short_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that lose their last byte."""
+    decode = ChunkedBody.decode
+
+    def decode_less(self: Any, *args: Any) -> tuple[bytes, int]:
+        data, pos = decode(self, *args)
+        return data[:-1] if len(data) > 1 else data, pos
+
+    monkeypatch.setattr(ChunkedBody, 'decode', decode_less)
+
+
+def wrong_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers errors with another status."""
+    monkeypatch.setattr('geventnode.http.responding.answer', lambda status_code, **options: answer(500, **options))
+
+
+def two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says it twice."""
+    monkeypatch.setattr('geventnode.http.responding.answer', lambda status_code, **options: 2 * answer(status_code))
+
+
+def never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not end its side."""
+    monkeypatch.setattr('geventnode.http.connection.Connection.close', lambda self: None)
+
+
+def raises_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that nobody catches."""
+    monkeypatch.setattr(Responder, '_reject', lambda self, error: 1 / 0)
+
+
+def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes what was cut short for the whole."""
+    read_body = ResponseReceiver.read_body
+
+    def read_what_is_there(self: Any, message: Any) -> bytes:
+        try:
+            return read_body(self, message)
+        except IncompleteBody:
+            message.complete = True
+            return b''
+
+    monkeypatch.setattr(ResponseReceiver, 'read_body', read_what_is_there)
+
+
+def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never asks whether a connection can be used again."""
+    exchange_over = ClientConnection._exchange_over
+
+    def exchange_over_and_on(self: Any) -> None:
+        self.keep_alive = True
+        exchange_over(self)
+
+    monkeypatch.setattr(ClientConnection, '_exchange_over', exchange_over_and_on)
+
+
+def fuzz(target: Any, chance: random.Random) -> None:
+    """Check some batches of inputs."""
+    for _ in range(20):
+        checked(target, [target.make(chance) for _ in range(BATCH)])
+
+
+@pytest.mark.parametrize(('name', 'damage', 'rules'), [
+    ('parser-request', foreign_exception, {'foreign exception'}),
+    ('parser-request', depends_on_cuts, {'cut'}),
+    ('parser-response', depends_on_cuts, {'cut'}),
+    ('parser-request', holds_too_much, {'memory', 'cut'}),
+    ('parser-request', short_body, {'cut'}),
+    ('server', wrong_status, {'answers'}),
+    ('server', two_answers, {'answers', 'output'}),
+    ('server', never_closes, {'hang'}),
+    ('server', raises_in_the_hub, {'trouble', 'hang'}),
+    ('client', looks_complete, {'outcome'}),
+    ('client', pools_everything, {'pool'}),
+])
+def test_damage_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str, damage: Any, rules: set[str]) -> None:
+    chance = random.Random(1)
+    target = run.TARGETS[name]()
+    with monkeypatch.context() as patch:
+        damage(patch)
+        with pytest.raises(Finding) as found:
+            fuzz(target, chance)
+        assert found.value.rule in rules
+        gevent.idle()
+
+
+def test_one_of_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong_status(monkeypatch)
+    campaign = Campaign(run.TARGETS['server'](), '1')
+    campaign.run(0, BATCH)
+    assert campaign.findings
+    assert all(finding.rule == 'answers' for _, finding in campaign.findings)
+    assert len(campaign.findings) < BATCH
+
+
+def test_minimised() -> None:
+    def check(sample: Sample) -> None:
+        if b'x' in sample.data and b'y' in sample.data:
+            raise Finding('xy', 'both')
+
+    sample = Sample('parser-request', b'aaaaxbbbbbbyccc', (1, 12), {})
+    assert minimised(sample, 'xy', check).data == b'xy'
+    assert minimised(sample, 'other', check) == sample
+
+
+def test_samples_are_kept() -> None:
+    sample = ParserTarget('request').make(random.Random(3))
+    assert Sample.load(sample.dump()) == sample
+    assert b''.join(sample.pieces()) == sample.data
+    bytewise = Sample('server', b'abc', None, {})
+    assert Sample.load(bytewise.dump()).pieces() == [b'a', b'b', b'c']
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(['--target', 'parser-request', '--inputs', '200', '--seed', '7']) == 0
+    said = capsys.readouterr().out
+    assert 'seed 7' in said
+    assert 'parser-request: 200 inputs' in said
+    assert '0 findings' in said
+
+
+def test_command_tells_of_findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    with monkeypatch.context() as patch:
+        depends_on_cuts(patch)
+        assert run.main(['--target', 'parser-request', '--inputs', '40', '--findings', str(tmp_path)]) == 1
+        kept = sorted(map(str, tmp_path.iterdir()))
+        assert kept
+        assert run.main(['--replay', *kept]) == 1
+    assert run.main(['--replay', *kept]) == 0
+    said = capsys.readouterr().out
+    assert 'cut' in said
+    assert 'no finding' in said

@@ -1,0 +1,226 @@
+"""The worker for gunicorn, without a gunicorn: settings, what hooks and loggers see, and who patches."""
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from geventnode import http
+from geventnode.integrations import gunicorn as module
+from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
+from geventnode.integrations.gunicorn_exchanges import Exchanges, environ_of
+from geventnode.integrations.gunicorn_settings import LARGEST_HEAD, MEANINGLESS, changed, server_options
+from tests.servers import Log, Serve, get, ok
+
+__all__: list[str] = []
+
+
+def config(**settings: Any) -> Config:
+    made = Config()
+    for name, value in settings.items():
+        made.set(name, value)
+    return made
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+def test_the_default_settings() -> None:
+    options = server_options(config())
+    assert options == {
+        'max_header_size': 4094 + 4 + 100 * 8192, 'max_request_line': 4094, 'max_headers_count': 100,
+        'max_field_size': 8190, 'max_connections': 1000, 'wait_when_full': True, 'keep_alive_timeout': 2,
+        'trusted_proxies': ['unix', '127.0.0.1', '::1'], 'scheme_headers': {
+            'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}}
+    # the server takes all of it
+    http.create_server(**options)
+
+
+@pytest.mark.parametrize(('settings', 'expected'), [
+    # gunicorn's ways to say: none
+    ({'limit_request_line': 0}, {'max_request_line': 8190}),
+    ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': LARGEST_HEAD}),
+    ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': LARGEST_HEAD}),
+    ({'worker_connections': 0}, {'max_connections': None}),
+    ({'forwarded_allow_ips': '*'}, {'trusted_proxies': ['unix', '0.0.0.0/0', '::/0']}),
+    ({'forwarded_allow_ips': '10.0.0.0/8'}, {'trusted_proxies': ['unix', '10.0.0.0/8']}),
+    ({'secure_scheme_headers': {'A': 'b'}}, {'scheme_headers': {'A': 'b'}}),
+    ({'proxy_protocol': True, 'proxy_allow_ips': '1.2.3.4', 'forwarded_allow_ips': '*'},
+     {'proxy_protocol': True, 'trusted_proxies': ['unix', '1.2.3.4']}),
+    ({'keepalive': 75}, {'keep_alive_timeout': 75})])
+def test_settings(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    options = server_options(config(**settings))
+    assert {name: options[name] for name in expected} == expected
+    http.create_server(**options)
+
+
+def test_no_keepalive_is_no_time_for_it() -> None:
+    """0 means never here, and at once there: such a worker says so in each response."""
+    assert 'keep_alive_timeout' not in server_options(config(keepalive=0))
+
+
+def test_changed() -> None:
+    assert not any(changed(config(), name) for name in MEANINGLESS)
+    assert changed(config(threads=2), 'threads')
+    assert not changed(config(), 'a_setting_of_another_version')
+
+
+def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger('checking')
+    Worker.check_config(config(threads=2, header_map='refuse'), log)
+    assert [record.getMessage().partition(' has')[0] for record in caplog.records] == ['threads', 'header_map']
+
+
+def test_kinds() -> None:
+    assert [each.kind for each in (Worker, WSGIWorker, ListenerWorker)] == [None, 'wsgi', 'listener']
+
+
+# -- patching ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('preload', [True, False])
+def test_the_master_is_patched_for_what_it_imports_itself(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
+    """gunicorn looks the class up before it imports a preloaded application."""
+    patched: list[bool] = []
+    monkeypatch.setattr(module, '_patch', lambda: patched.append(True) or [])
+    found = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=preload).worker_class
+    assert found is Worker
+    assert patched == [True] * preload
+
+
+def test_what_gevent_has_against_it_is_logged(monkeypatch: pytest.MonkeyPatch,
+                                              caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(module, '_patch', lambda: ['ssl was imported.'])
+    monkeypatch.setattr(Worker, '_complaints', [])
+    cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=True)
+    assert cfg.worker_class is Worker
+    Worker.check_config(cfg, logging.getLogger('checking'))
+    assert caplog.messages[0].startswith('ssl was imported. Something was imported before the application')
+    assert Worker._complaints == []
+
+
+# -- what hooks and loggers see ---------------------------------------------------------------------------------------
+
+def test_an_exchange(serve: Serve) -> None:
+    """The two hooks get one object, on which the first may leave something."""
+    log = Log()
+
+    def before(view: Any) -> None:
+        view.mark = 1
+        log.append(('before', view.method, view.uri, view.path, view.query, view.version, view.scheme,
+                    dict(view.headers)['X-A']))
+
+    def after(view: Any, environ: Any, answer: Any) -> None:
+        log.append(('after', view.mark, environ['PATH_INFO'], environ['HTTP_X_A'], answer.status, answer.sent,
+                    answer.headers))
+
+    def write(answer: Any, view: Any, environ: Any, taken: Any) -> None:
+        log.append(('log', answer.status_code, taken.total_seconds() >= 0))
+
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(404, 'Nothing', {'A': ['b', 'c']})
+        response.end('12345')
+
+    exchanges = Exchanges(lambda response: log.append('began'), before, after, write)
+    server = http.create_server(listener)
+    exchanges.watch(server)
+    http.observe_exchanges(server, exchanges)
+    serve(server).get('/a%20b?c', 'X-A: b')
+    log.wait_for_length(4)
+    assert log == [
+        'began', ('before', 'GET', '/a%20b?c', '/a%20b', 'c', (1, 1), 'http', 'b'), ('log', 404, True),
+        ('after', 1, '/a b', 'b', '404 Nothing', 5, [('a', 'b'), ('a', 'c')])]
+    gevent.idle()
+    assert not exchanges.pending
+
+
+def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
+    from geventnode.integrations.wsgi import wsgi
+
+    seen: list[Any] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        environ['mine'] = 'too'
+        start_response('204 No Content', [])
+        return []
+
+    exchanges = Exchanges(lambda response: None, write=lambda answer, view, environ, taken: seen.append(environ))
+    server = http.create_server(wsgi(exchanges.recording(application)))
+    http.observe_exchanges(server, exchanges)
+    serve(server).get('/')
+    assert (seen[0]['mine'], seen[0]['RAW_URI']) == ('too', '/')
+
+
+def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('geventnode.integrations.gunicorn_exchanges.RequestView', lambda request: pytest.fail('made'))
+    exchanges = Exchanges(lambda response: None)
+    server = http.create_server(ok)
+    exchanges.watch(server)
+    http.observe_exchanges(server, exchanges)
+    assert exchanges.recording(ok) is ok
+    assert serve(server).get('/').status == 200
+
+
+def test_a_client_that_leaves(serve: Serve) -> None:
+    """The hub tells of it, where no logger may wait."""
+    log = Log()
+    exchanges = Exchanges(log.note('began'), write=lambda answer, *rest: log.append((
+        answer.status, gevent.getcurrent() is gevent.get_hub())))
+    server = http.create_server(lambda request, response: None)
+    http.observe_exchanges(server, exchanges)
+    client = serve(server).send(get())
+    log.wait_for('began')
+    client.abort()
+    log.wait_for(('499', False))
+
+
+def test_gunicorns_own_logger_takes_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """All its atoms are there."""
+    atoms = [*'hlurmUqHsbBfaTDMLp', '{x-a}i', '{a}o', '{raw_uri}e']
+    cfg = config(accesslog='-', access_log_format=' '.join(f'%({atom})s' for atom in atoms))
+    logger = Logger(cfg)
+    monitored = logging.getLogger('gunicorn.access')
+    handlers, monitored.handlers = monitored.handlers, [caplog.handler]
+    try:
+        exchanges = Exchanges(lambda response: None, write=logger.access)
+        server = http.create_server(lambda request, response: response.end('12345'))
+        http.observe_exchanges(server, exchanges)
+        serve(server).get('/p?q', 'X-A: b', 'Referer: r', 'User-Agent: me')
+    finally:
+        monitored.handlers = handlers
+        for name in ('gunicorn.error', 'gunicorn.access'):
+            logging.getLogger(name).propagate = True
+    assert caplog.messages[0].startswith('127.0.0.1 - - GET /p?q HTTP/1.1 GET /p q HTTP/1.1 200 5 5 r me ')
+    assert caplog.messages[0].endswith(' b - /p?q')
+
+
+@pytest.mark.parametrize(('fields', 'expected'), [
+    ([('A', 'b'), ('A', 'c')], {'HTTP_A': 'b, c'}), ([('A_B', 'c')], {}),
+    ([('Content-Type', 'text/plain')], {'CONTENT_TYPE': 'text/plain'})])
+def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[str, str]) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def listener(request: Any, response: Any) -> None:
+        seen.append(environ_of(request))
+        response.end()
+
+    serve(listener).get('/%41?%41', *(f'{name}: {value}' for name, value in fields))
+    found = {name: value for name, value in seen[0].items() if name.startswith(('HTTP_', 'CONTENT_'))}
+    found.pop('HTTP_HOST')
+    assert found == expected
+    assert (seen[0]['PATH_INFO'], seen[0]['QUERY_STRING'], seen[0]['RAW_URI']) == ('/A', '%41', '/%41?%41')
+
+
+def test_where_the_loop_stands_still_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """# demand 46"""
+    lines: list[str] = []
+    worker = Worker.__new__(Worker)
+    worker.log = SimpleNamespace(error=lambda message, *args: lines.append(message % args))
+    worker.cfg = SimpleNamespace(worker_abort=lambda worker: lines.append('hook'))
+    with pytest.raises(SystemExit):
+        worker.handle_abort(6, __import__('sys')._getframe())
+    assert 'test_where_the_loop_stands_still_is_logged' in lines[0]
+    assert lines[1] == 'hook'

@@ -1,0 +1,141 @@
+"""``debug_connections``: what is told of a connection, in order, from switching it on to switching it off."""
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geventnode import http
+from geventnode.http.connection import Connection
+from geventnode.http.debugging import ToldConnection
+from geventnode.testing import raw_request, serving_in_memory
+from tests.servers import ok
+from tests.sockets import settle
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+NAME = '192.0.2.1:49152: '
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was told since the last time, without the address."""
+    caplog.set_level(logging.DEBUG, 'geventnode.connection')
+
+    def told() -> list[str]:
+        settle()
+        found = [record.getMessage() for record in caplog.records if record.name == 'geventnode.connection']
+        assert all(line.startswith(NAME) for line in found)
+        caplog.clear()
+        return [line.removeprefix(NAME) for line in found]
+    return told
+
+
+def test_a_connection(lines: Callable[[], list[str]]) -> None:
+    with serving_in_memory(ok, debug_connections=True) as site:
+        client = site.connect()
+        assert lines() == ['accepted']
+        client.send(b'GET /on', b'e HTTP/1.1\r\nHost: x\r\n\r\n').response()
+        assert lines() == ['received 7 bytes while parked', 'received 23 bytes while reading', "request 1: GET b'/one'",
+                           'response 1: 200, 8 bytes']
+        client.send(raw_request('/two') + raw_request('/three', 'Connection: close'))
+        client.rest()
+        assert [line for line in lines() if 're' in line.split()[0][:2]] == [
+            'received 81 bytes while parked', "request 2: GET b'/two'", 'response 2: 200, 8 bytes',
+            "request 3: GET b'/three'", 'response 3: 200, 10 bytes, the last one']
+        client.close()
+        over = lines()[-1]
+        assert re.fullmatch(r'over after 3 requests, 111 bytes received, \d+ written', over)
+
+
+def test_what_goes_wrong(lines: Callable[[], list[str]]) -> None:
+    def listener(request: Any, response: Any) -> None:
+        request.read()
+        raise RuntimeError('on purpose')
+
+    with serving_in_memory(listener, debug_connections=True, headers_timeout=0.05) as site:
+        site.send(b'nonsense\r\n\r\n').half_close().rest()
+        assert any(line.startswith('refused with 400: ') for line in lines())
+        site.send(raw_request()).half_close().rest()
+        assert 'answered with 500 in place of the listener' in lines()
+        site.send(b'GET /').response()
+        told = lines()
+        assert any('headers_timeout' in line for line in told)
+        assert any(line.startswith('refused with 408') for line in told)
+        site.send(raw_request(method='POST', body=b'body')[:-1]).abort()
+        assert any(line.startswith('over after 1 requests, ') and 'ConnectionResetError' in line for line in lines())
+
+
+def test_an_upgrade(lines: Callable[[], list[str]]) -> None:
+    server = http.create_server(debug_connections=True)
+    server.on('connect', lambda request, socket, head: socket.end(b'HTTP/1.1 200 OK\r\n\r\n'))
+    with serving_in_memory(server) as site:
+        site.send(b'CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n').half_close().rest()
+        assert 'handed over after 1 requests' in lines()
+
+
+def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
+    """Also for the connections that are open; and before and after, there is nothing that would ask."""
+    with serving_in_memory(ok) as site:
+        server = site.server
+        client = site.connect()
+        client.get()
+        connection, = server._connections()
+        assert type(connection) is Connection
+        server.debug_connections = True
+        assert type(connection) is ToldConnection
+        client.get('/told')
+        assert "request 2: GET b'/told'" in lines()
+        site.connect()
+        assert lines() == ['accepted']
+        server.debug_connections = False
+        assert {type(each) for each in server._connections()} == {Connection}
+        client.get()
+        assert lines() == []
+
+
+def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, 'geventnode.connection')
+    with serving_in_memory(ok, debug_connections=True) as site:
+        assert site.get().status == 200
+        assert not site.server.connection_lines._kept
+    assert caplog.records == []
+
+
+def test_connections_say_in_what_state_they_are() -> None:
+    with serving_in_memory(ok) as site:
+        site.connect().get()
+        connection, = site.server._connections()
+        assert repr(connection) == f'<Connection parked served=1 on {connection.socket!r}>'
+        site.server.close_all_connections()
+        assert repr(connection).startswith('<Connection over served=1 on <Socket destroyed')
+
+
+def test_a_signal_switches_it(tmp_path: Path) -> None:
+    """Under ``geventnode serve``."""
+    (tmp_path / 'program.py').write_text('def app(request, response):\n    response.end("hello")\n')
+    with subprocess.Popen([sys.executable, '-m', 'geventnode', 'serve', 'program:app', '--bind', '127.0.0.1:0',
+                           '--no-access-log'], cwd=tmp_path, env={'PYTHONPATH': str(ROOT), 'PATH': ''},
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        assert serving.stderr is not None
+        port = int(re.search(r':(\d+)/', serving.stdout.readline())[1])
+        serving.send_signal(signal.SIGUSR1)
+        assert serving.stderr.readline() == 'geventnode: debug_connections is on\n'
+        with socket.create_connection(('127.0.0.1', port)) as client:
+            client.sendall(raw_request())
+            assert client.recv(4096).startswith(b'HTTP/1.1 200')
+        assert 'DEBUG 127.0.0.1:' in serving.stderr.readline()
+        serving.send_signal(signal.SIGUSR1)
+        assert list(iter(serving.stderr.readline, 'geventnode: debug_connections is off\n'))
+        serving.terminate()
+        assert serving.wait() == 0

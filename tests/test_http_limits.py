@@ -1,0 +1,212 @@
+"""What a server takes: sizes, counts, connections; and what those get who exceed it."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import http
+from geventnode.errors import BodyTooLarge, UnknownOption
+from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
+from tests.servers import Client, Log, Serve, get, ok, post
+
+__all__: list[str] = []
+
+
+def refused(client: Client, status: int) -> None:
+    """Check that ``client`` gets ``status``, and the connection is closed."""
+    reply = client.response()
+    assert reply.status == status
+    assert reply.reason == http.STATUS_CODES[status]
+    assert reply.closes
+    assert client.rest() == b''
+
+
+def test_max_header_size_of_the_request_line(serve: Serve) -> None:
+    """414, as soon as it is exceeded: without waiting for the end of the line."""
+    refused(serve(ok, max_header_size=200).send(b'GET /' + b'x' * 300), 414)
+
+
+def test_max_header_size_of_the_section(serve: Serve) -> None:
+    """431."""
+    refused(serve(ok, max_header_size=200).send(get('/', 'X: ' + 'x' * 300)), 431)
+
+
+def test_2a4_max_headers_count_is_refused(serve: Serve) -> None:
+    """431, never silently fewer; 0 is no limit but the size."""
+    many = [f'X-{index}: x' for index in range(11)]
+    site = serve(ok, max_headers_count=11)
+    refused(site.send(get('/', *many)), 431)
+    assert site.send(get('/', *many[:10])).response().status == 200
+    site.server.max_headers_count = 0
+    assert site.send(get('/', *many)).response().status == 200
+
+
+def test_sv12_default_of_max_headers_count(serve: Serve) -> None:
+    """1000."""
+    site = serve(ok)
+    assert site.server.max_headers_count == 1000
+    assert site.send(get('/', *['X:'] * 999)).response().status == 200
+    refused(site.send(get('/', *['X:'] * 1000)), 431)
+
+
+@pytest.mark.parametrize('chunked', [False, True])
+def test_max_body_size(serve: Serve, chunked: bool) -> None:
+    """413; the reader is told in the same words. A body of exactly that size is read."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            response.end(str(len(request.read())))
+        except BodyTooLarge as error:
+            log.append(error.status)
+            raise
+    site = serve(listener, max_body_size=10)
+
+    def request(size: int) -> bytes:
+        if chunked:
+            head = get('/', 'Transfer-Encoding: chunked', method='POST')
+            return head + b'%x\r\n%b\r\n0\r\n\r\n' % (size, b'x' * size)
+        return post(b'x' * size)
+    assert site.send(request(10)).response().body == b'10'
+    refused(site.send(request(11)), 413)
+
+
+def test_max_body_size_with_a_length_refuses_at_once(serve: Serve) -> None:
+    """Before the listener runs and before 100 Continue invites the body."""
+    seen = []
+    site = serve(lambda request, response: seen.append(request), max_body_size=10)
+    refused(site.send(post(b'', '/', 'Expect: 100-continue', length=11)), 413)
+    assert seen == []
+
+
+def test_max_requests_per_socket(serve: Serve) -> None:
+    """The last one says ``Connection: close``."""
+    client = serve(ok, max_requests_per_socket=3).connect()
+    assert [client.get().closes for _ in range(3)] == [False, False, True]
+    assert client.rest() == b''
+
+
+def test_max_requests_per_socket_and_one_more(serve: Serve) -> None:
+    """A request that is pipelined behind gets 503, and 'dropRequest' is emitted in place of 'request'."""
+    log = Log()
+    site = serve(ok, max_requests_per_socket=2)
+    site.server.on('dropRequest', lambda request, socket: log.append((request.url, socket.remote_address)))
+    client = site.send(get('/1') + get('/2') + get('/3') + get('/4'))
+    assert [client.response().body for _ in range(2)] == [b'GET /1', b'GET /2']
+    refused(client, 503)
+    assert log == [('/3', '127.0.0.1')]
+
+
+def test_max_requests_per_socket_and_half_a_request_more(serve: Serve) -> None:
+    """Is not waited for."""
+    client = serve(ok, max_requests_per_socket=1).send(get('/1') + b'GET /2')
+    assert client.response().closes
+    assert client.rest() == b''
+
+
+def test_max_connections(serve: Serve) -> None:
+    """The one too many is closed at once, and 'drop' tells where it came from."""
+    log = Log()
+    site = serve(ok, max_connections=2)
+    site.server.on('drop', log.append)
+    clients = [site.connect(), site.connect()]
+    assert [client.get().status for client in clients] == [200, 200]
+    dropped = site.connect()
+    assert dropped.rest() == b''
+    log.wait_for_length(1)
+    assert log[0]['remote_address'] == '127.0.0.1'
+    clients[0].close()
+    while site.server.get_connections() == 2:
+        gevent.idle()
+    assert site.get().status == 200
+
+
+def test_max_connections_can_be_set_later(serve: Serve) -> None:
+    """And None lifts it."""
+    site = serve(ok)
+    site.server.max_connections = 0
+    assert site.connect().rest() == b''
+    site.server.max_connections = None
+    assert site.get().status == 200
+
+
+def test_unread_bodies_are_bounded(serve: Serve) -> None:
+    """Nobody reads: the client is made to wait."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.append(request.socket)
+        log.wait_for('go on')
+        response.end(str(len(request.read())))
+    site = serve(listener)
+    client = site.connect()
+    size = 6_000_000
+    feeder = gevent.spawn(client.send, post(b'x' * size))
+    log.wait_for_length(1)
+    for _ in range(200):
+        gevent.sleep(0)
+        assert log[0].sink.parser.buffered <= 3 * DEFAULT_HIGH_WATER_MARK
+    assert not feeder.ready()
+    log.append('go on')
+    assert client.response().body == str(size).encode()
+    feeder.join()
+
+
+def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
+    """What unread bodies hold together stays near the limit, and all of them are read in the end."""
+    log = Log()
+    count, size = 8, 300_000
+
+    def listener(request: Any, response: Any) -> None:
+        log.append(request.socket)
+        log.wait_for('go on')
+        response.end(str(len(request.read())))
+    site = serve(listener, max_buffered=200_000)
+    clients = [site.connect() for _ in range(count)]
+    feeders = [gevent.spawn(client.send, post(b'x' * size)) for client in clients]
+    log.wait_for_length(count)
+    for _ in range(100):
+        gevent.sleep(0)
+    held = sum(socket.sink.parser.buffered for socket in log)
+    # each may hold what was received in one call before the limit was noticed
+    assert held <= 200_000 + count * DEFAULT_HIGH_WATER_MARK
+    log.append('go on')
+    for client in clients:
+        assert client.response().body == str(size).encode()
+    gevent.joinall(feeders)
+    assert site.server.budget.used == 0
+
+
+@pytest.mark.parametrize(('name', 'near'), [
+    ('time_out', 'timeout'), ('headersTimeout', 'headers_timeout'), ('max_header_count', 'max_headers_count'),
+    ('keepalive_timeout', 'keep_alive_timeout'), ('maxConnections', 'max_connections'),
+])
+def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
+    """And is a TypeError."""
+    with pytest.raises(UnknownOption, match=repr(near)) as caught:
+        http.create_server(**{name: 1})
+    assert isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('timeout', -1), ('timeout', '1'), ('headers_timeout', float('nan')), ('max_header_size', 1.5),
+    ('max_headers_count', -1), ('max_body_size', -1), ('cancel_on_disconnect', 1),
+])
+def test_bad_values_of_options(name: str, value: Any) -> None:
+    """Raise from the call that received them, and name the option."""
+    with pytest.raises((TypeError, ValueError), match=name):
+        http.create_server(**{name: value})
+
+
+def test_defaults(serve: Serve) -> None:
+    """Those of the design."""
+    server = http.create_server()
+    found = {name: getattr(server, name) for name in (
+        'timeout', 'headers_timeout', 'request_timeout', 'keep_alive_timeout', 'max_header_size', 'max_headers_count',
+        'max_requests_per_socket', 'max_connections', 'max_body_size', 'max_discard', 'cancel_on_disconnect')}
+    assert found == {
+        'timeout': 120.0, 'headers_timeout': 60.0, 'request_timeout': 300.0, 'keep_alive_timeout': 65.0,
+        'max_header_size': 16384, 'max_headers_count': 1000, 'max_requests_per_socket': 0, 'max_connections': None,
+        'max_body_size': None, 'max_discard': 65536, 'cancel_on_disconnect': False}

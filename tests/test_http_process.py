@@ -1,0 +1,124 @@
+"""The server within its process: other threads, forks, and nothing left behind."""
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import weakref
+from typing import Any
+
+import gevent
+import gevent.os
+import pytest
+
+from geventnode.errors import ParseError, WrongThread
+from tests.servers import Log, Serve, Site, get, ok, post
+
+__all__: list[str] = []
+
+
+def test_use_from_another_thread_raises(serve: Serve) -> None:
+    """From the call itself."""
+    log = Log()
+    site = serve(None)
+    raised: list[Any] = []
+
+    def abuse(*calls: Any) -> None:
+        for call in calls:
+            try:
+                call()
+            except Exception as error:
+                raised.append(type(error))
+        # the thread has got a hub of its own by asking for one
+        gevent.get_hub().destroy(destroy_loop=True)
+
+    @site.server.on('request')
+    def listener(request: Any, response: Any) -> None:
+        gevent.get_hub().threadpool.apply(abuse, (request.read, lambda: response.write('x'), site.server.close))
+        log.append('over')
+        request.socket.destroy()
+    site.send(post(b'', length=3)).rest()
+    log.wait_for('over')
+    assert raised == [WrongThread] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this platform')
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_a_forked_child_lets_go(serve: Serve) -> None:
+    """Its copies are closed, the parent's connection goes on working, and the child can listen again."""
+    site = serve(ok)
+    client = site.connect()
+    assert client.get().status == 200
+    pid = gevent.os.fork()
+    if not pid:
+        status = 1
+        try:
+            server = site.server
+            assert not server.listening
+            assert server.get_connections() == 0
+            status = 2
+            server.listen(0, '127.0.0.1')
+            assert Site(server).get().status == 200
+            status = 0
+        finally:
+            os._exit(status)
+    assert client.get().status == 200
+    assert os.waitstatus_to_exitcode(gevent.os.waitpid(pid, 0)[1]) == 0
+    assert client.get().status == 200
+    assert site.get().status == 200
+
+
+@pytest.mark.parametrize('going', ['good', 'abort', 'error'])
+def test_nothing_is_left_for_the_collector(serve: Serve, going: str, caplog: Any) -> None:
+    """Request, response and socket are freed when the connection is closed, without the cyclic collector."""
+    # a record that is kept holds the frames of its traceback
+    caplog.set_level(logging.CRITICAL, 'geventnode.error')
+    references: list[weakref.ref[Any]] = []
+
+    def listener(request: Any, response: Any) -> None:
+        references.extend(map(weakref.ref, (request, response, request.socket)))
+        request.headers.get('host')
+        request.read()
+        if going == 'error':
+            raise ParseError('made up')
+        response.end('x')
+    site = serve(listener)
+    gc.collect()
+    gc.disable()
+    try:
+        client = site.send(post(b'abc'))
+        client.response()
+        if going == 'abort':
+            client.abort()
+        client.close()
+        while site.server.get_connections():
+            gevent.idle()
+        for _ in range(5):
+            gevent.idle()
+        assert [reference() for reference in references] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_memory_does_not_grow_with_requests(serve: Serve) -> None:
+    """Neither answered nor aborted ones leave objects behind."""
+    # demand 47
+    site = serve(ok)
+
+    def rounds(count: int) -> None:
+        client = site.connect()
+        feeder = gevent.spawn(client.send, get() * count)
+        for _ in range(count):
+            client.response()
+        feeder.join()
+        client.close()
+        for _ in range(count // 10):
+            site.send(get('/a')[:-2]).abort()
+        while site.server.get_connections():
+            gevent.idle()
+        site._clients.clear()
+        gc.collect()
+    rounds(200)
+    before = len(gc.get_objects())
+    rounds(2000)
+    assert len(gc.get_objects()) - before < 200

@@ -1,0 +1,363 @@
+"""Deadlines: what is late, what is done then, and what is not late. Limits are short here; nothing is asserted of how
+late a deadline may be."""
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode.errors import RequestTimeout
+from tests.servers import Client, Log, Serve, get, ok, post
+
+__all__: list[str] = []
+
+SHORT = 0.2
+
+
+def refused(client: Client) -> None:
+    """Check that ``client`` is told of its slowness, and the connection closed."""
+    reply = client.response()
+    assert (reply.status, reply.reason) == (408, 'Request Timeout')
+    assert reply.closes
+    assert client.rest() == b''
+
+
+def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
+    """408, however many bytes drip in: the deadline is absolute."""
+    # demand 17
+    seen = []
+    client = serve(lambda request, response: seen.append(request.url), headers_timeout=SHORT).send(b'GET / HT')
+    began = monotonic()
+
+    def drip() -> None:
+        while True:
+            client.send(b'x')
+            gevent.sleep(SHORT / 4)
+    dripping = gevent.spawn(drip)
+    try:
+        refused(client)
+    finally:
+        dripping.kill()
+    assert monotonic() - began >= SHORT
+    assert seen == []
+
+
+def test_headers_timeout_counts_from_accepting(serve: Serve) -> None:
+    """A client that says nothing at all is told, too."""
+    # demand 18
+    refused(serve(ok, headers_timeout=SHORT).connect())
+
+
+def test_headers_timeout_in_a_later_request(serve: Serve) -> None:
+    """Counted from the first byte of that request."""
+    client = serve(ok, headers_timeout=SHORT).connect()
+    assert client.get().status == 200
+    client.send(b'GET /')
+    refused(client)
+
+
+def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> None:
+    """Between two requests it may be exceeded: the same limit hits a connection that came later first."""
+    site = serve(ok, headers_timeout=SHORT)
+    idle = site.connect()
+    assert idle.get().status == 200
+    refused(site.connect())
+    assert idle.get().status == 200
+
+
+def test_request_timeout_a_body_that_never_ends(serve: Serve) -> None:
+    """The reader is told, and the client gets 408."""
+    # demand 16
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            request.read()
+        except RequestTimeout as error:
+            log.append(error.code)
+            raise
+    refused(serve(listener, request_timeout=SHORT).send(post(b'abc', length=10)))
+    assert log == ['ETIMEDOUT']
+
+
+def test_request_timeout_after_the_head_was_sent(serve: Serve) -> None:
+    """The connection is cut off: the client sees a response cut short."""
+    def listener(request: Any, response: Any) -> None:
+        response.write('begin')
+        request.read()
+    data = serve(listener, request_timeout=SHORT).send(post(b'abc', length=10)).rest()
+    assert data.endswith(b'5\r\nbegin\r\n')
+
+
+def test_request_timeout_with_nobody_reading(serve: Serve) -> None:
+    """The listener waits for something else: the client is told in its place."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.wait_for('go on')
+        log.append('over')
+    site = serve(listener, request_timeout=SHORT)
+    refused(site.send(post(b'abc', length=10)))
+    log.append('go on')
+    log.wait_for('over')
+
+
+def test_request_timeout_does_not_concern_the_response(serve: Serve) -> None:
+    """A request that arrived whole has time."""
+    late = Log()
+    site = serve(None, request_timeout=SHORT)
+
+    @site.server.on('request')
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/patient':
+            late.wait_for('late')
+        else:
+            request.read()
+        response.end()
+    patient = site.send(get('/patient'))
+    refused(site.send(post(b'', length=5)))
+    late.append('late')
+    assert patient.response().status == 200
+
+
+def test_keep_alive_timeout_closes_an_idle_connection(serve: Serve) -> None:
+    """Without a word, after the time that was advertised."""
+    # demand 22, 23
+    client = serve(ok, keep_alive_timeout=SHORT).connect()
+    assert client.get().status == 200
+    began = monotonic()
+    assert client.rest() == b''
+    assert monotonic() - began >= SHORT / 2
+
+
+def test_zero_means_never(serve: Serve) -> None:
+    """No deadline at all: others pass meanwhile."""
+    site = serve(ok, timeout=0, headers_timeout=0, request_timeout=0, keep_alive_timeout=0)
+    silent, idle = site.connect(), site.connect()
+    assert idle.get().status == 200
+    marker = serve(ok, headers_timeout=SHORT).connect()
+    refused(marker)
+    assert silent.get().status == idle.get().status == 200
+    assert 'Keep-Alive' not in [name for name, _ in idle.get().headers]
+
+
+# -- inactivity -----------------------------------------------------------------------------------------------------
+
+def hang(request: Any, response: Any) -> None:
+    """A listener that never answers."""
+
+
+def test_sv14_inactivity_destroys_the_socket(serve: Serve) -> None:
+    """By default, and 'clientError' tells why."""
+    log = Log()
+    site = serve(hang, timeout=SHORT)
+    site.server.on('clientError', lambda error, socket: log.append((type(error), socket.destroyed)))
+    assert site.send(get()).rest() == b''
+    log.wait_for((RequestTimeout, True))
+
+
+def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
+    """Then nothing is destroyed; the argument is the socket."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.wait_for(request.socket)
+        response.end('after all')
+    site = serve(listener)
+    assert site.server.set_timeout(SHORT, log.append) is site.server
+    assert site.server.timeout == SHORT
+    assert site.get().body == b'after all'
+
+
+def test_2d7_all_three_are_told(serve: Serve) -> None:
+    """The request if it is incomplete, then the response, then the server; one of them is enough to handle it."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        request.on('timeout', log.note('request'))
+        response.on('timeout', log.note('response'))
+        log.wait_for('server')
+        response.end()
+    site = serve(listener, timeout=SHORT)
+    site.server.on('timeout', log.note('server'))
+    site.send(post(b'', length=3)).response()
+    assert log[:3] == ['request', 'response', 'server']
+
+
+def test_2d7_a_complete_request_is_not_told(serve: Serve) -> None:
+    """Only its response is."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        request.on('timeout', log.note('request'))
+        response.on('timeout', log.note('response'))
+        log.wait_for('response')
+        response.end()
+    assert serve(listener, timeout=SHORT).get().status == 200
+    assert log[0] == 'response'
+
+
+def test_sr6_response_set_timeout(serve: Serve) -> None:
+    """For this exchange; the callback handles it."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        assert response.set_timeout(SHORT, log.note('late')) is response
+        log.wait_for('late')
+        response.end('late')
+    assert serve(listener).get().body == b'late'
+
+
+def test_sr6_response_set_timeout_without_a_listener(serve: Serve) -> None:
+    """Destroys the socket."""
+    assert serve(lambda _, response: response.set_timeout(SHORT)).send(get()).rest() == b''
+
+
+def test_im7_request_set_timeout(serve: Serve) -> None:
+    """The same through the request, whose listener hears of it while it is incomplete."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        assert request.set_timeout(SHORT, log.note('late')) is request
+        log.wait_for('late')
+        response.end('late')
+    assert serve(listener).send(post(b'', length=3)).response().body == b'late'
+
+
+def test_2d8_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> None:
+    """It is reset: the next request takes longer and is answered."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/first':
+            response.set_timeout(SHORT)
+        else:
+            log.wait_for('go on')
+        response.end(request.url)
+    site = serve(listener)
+    client = site.connect()
+    assert client.get('/first').status == 200
+    client.send(get('/second'))
+    refused(serve(ok, headers_timeout=2 * SHORT).connect())
+    log.append('go on')
+    assert client.response().body == b'/second'
+
+
+@pytest.mark.parametrize('value', [-1, float('nan'), float('inf'), '1', True])
+def test_timeouts_that_are_none(serve: Serve, value: Any) -> None:
+    """Raise from the call that received them, on the server and on messages."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        for set_timeout in (request.set_timeout, response.set_timeout):
+            with pytest.raises((TypeError, ValueError)):
+                set_timeout(value)
+            log.append('raised')
+        response.end()
+    site = serve(listener)
+    assert site.get().status == 200
+    assert log == ['raised', 'raised']
+    with pytest.raises((TypeError, ValueError)):
+        site.server.timeout = value
+
+
+def test_inactivity_of_a_client_that_never_spoke(serve: Serve) -> None:
+    """``timeout`` counts from accepting, too (Node 0.10 emits 'timeout' for such a connection)."""
+    log = Log()
+    site = serve(ok, timeout=SHORT)
+    site.server.on('timeout', lambda socket: (log.append('timeout'), socket.destroy()))
+    assert site.connect().rest() == b''
+    assert log == ['timeout']
+
+
+def test_a_reader_that_stands_still_is_given_up(serve: Serve) -> None:
+    """A client that takes nothing of its response for so long loses it, and the writer is told."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            while True:
+                response.write(b'x' * 100_000)
+        except ConnectionError:
+            log.append('gone')
+    client = serve(listener, timeout=SHORT).connect(receive_buffer=4096)
+    client.send(get())
+    log.wait_for('gone')
+
+
+# -- listeners that take their time ---------------------------------------------------------------------------------
+
+def test_a_patient_response_is_not_timed_out(serve: Serve) -> None:
+    """Nobody waits for the client: no limit counts, also not for a body that was not asked for."""
+    def listener(request: Any, response: Any) -> None:
+        response.patient = True
+        gevent.sleep(SHORT * 5)
+        response.end(request.read())
+    for limit in ('timeout', 'request_timeout'):
+        client = serve(listener, **{limit: SHORT}).send(post(b'', length=3))
+        gevent.sleep(SHORT * 4)
+        assert client.send(b'abc').response().body == b'abc'
+
+
+def test_a_patient_reader_waits_no_longer_than_others(serve: Serve) -> None:
+    """While it reads, the client has to send."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.patient = True
+        gevent.sleep(SHORT * 2)
+        try:
+            request.read()
+        except RequestTimeout as error:
+            log.append(str(error))
+            raise
+    for limit in ('timeout', 'request_timeout'):
+        client = serve(listener, **{limit: SHORT}).send(post(b'', length=3))
+        client.rest()
+    assert [limit in text for limit, text in zip(('within timeout', 'request_timeout'), log, strict=True)] == [True] * 2
+
+
+def test_what_is_waited_for_adds_up(serve: Serve) -> None:
+    """A client cannot have the limit again for each piece."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.patient = True
+        try:
+            for chunk in request:
+                log.append(chunk)
+        except RequestTimeout as error:
+            log.append(error.status)
+            raise
+    client = serve(listener, request_timeout=SHORT).send(post(b'', length=1000))
+
+    def drip() -> None:
+        while True:
+            client.send(b'x')
+            gevent.sleep(SHORT / 4)
+    dripping = gevent.spawn(drip)
+    try:
+        refused(client)
+    finally:
+        dripping.kill()
+    assert log[-1] == 408
+
+
+def test_a_patient_writer_waits_no_longer_than_others(serve: Serve) -> None:
+    """While something is queued, the client has to take it."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.patient = True
+        try:
+            while True:
+                response.write(bytes(1_000_000))
+        except ConnectionError:
+            log.append('gone')
+            raise
+    site = serve(listener, timeout=SHORT)
+    client = site.connect(receive_buffer=4096).send(get())
+    log.wait_for('gone')
+    assert client.exactly(10)

@@ -1,0 +1,267 @@
+"""The greenlets that run listeners: what one request may leave behind for the next, and what ends a worker."""
+from __future__ import annotations
+
+import contextvars
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode.http.workers import MAX_IDLE, drain, pool
+from tests.servers import Log, Serve, get, ok
+
+__all__: list[str] = []
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar('variable', default='unset')
+
+
+def test_a_worker_serves_request_after_request(serve: Serve) -> None:
+    """Greenlets are kept, and greenlet-locals with them, as threads are in a pool."""
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        workers.append(gevent.getcurrent())
+        response.end()
+    site = serve(listener)
+    client = site.connect()
+    for _ in range(3):
+        client.get()
+    site.get()
+    assert len(set(workers)) == 1
+
+
+def test_a_worker_survives_an_exception(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """And serves the next request."""
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        workers.append(gevent.getcurrent())
+        raise ZeroDivisionError(request.url)
+    site = serve(listener)
+    assert [site.get().status, site.get().status] == [500, 500]
+    assert workers[0] is workers[1]
+    assert not workers[0].dead
+    assert 'GET /: ' in caplog.text
+
+
+@pytest.mark.parametrize('error', [gevent.GreenletExit, SystemError])
+def test_what_a_kill_leaves(serve: Serve, error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that is killed by another greenlet: its connection ends, everybody else goes on."""
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/killed':
+            workers.append(gevent.getcurrent())
+            gevent.spawn(gevent.kill, gevent.getcurrent(), error)
+            Event().wait()
+        response.end()
+    site = serve(listener)
+    other = site.connect()
+    assert other.get().status == 200
+    data = site.send(get('/killed'), get()).rest()
+    assert b'200 OK' not in data
+    assert workers[0].dead is (error is gevent.GreenletExit)
+    assert other.get().status == site.get().status == 200
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> None:
+    """The worker leaves the pool, the connection is destroyed without an answer, the server goes on."""
+    class Fatal(BaseException):
+        pass
+
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/fatal':
+            workers.append(gevent.getcurrent())
+            raise Fatal
+        response.end()
+    site = serve(listener)
+    hub = gevent.get_hub()
+    hub.NOT_ERROR += (Fatal,)
+    try:
+        assert site.send(get('/fatal'), get('/next')).rest() == b''
+    finally:
+        hub.NOT_ERROR = hub.NOT_ERROR[:-1]
+    assert workers[0].dead
+    assert workers[0] not in pool(hub)
+    assert site.get().status == 200
+
+
+def test_an_idle_worker_that_something_is_thrown_at_leaves_the_pool(serve: Serve) -> None:
+    """Killed, or hit by a timeout that a request forgot: the next request gets another greenlet."""
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        workers.append(gevent.getcurrent())
+        response.end()
+    site = serve(listener)
+    site.get()
+    assert workers[0] in pool(gevent.get_hub())
+    gevent.kill(workers[0])
+    gevent.idle()
+    assert workers[0] not in pool(gevent.get_hub())
+    assert site.get().status == 200
+    assert workers[1] is not workers[0]
+
+
+def test_drain_ends_the_idle_workers(serve: Serve) -> None:
+    """None is left, and the next request gets a new one."""
+    site = serve(ok)
+    site.get()
+    assert pool(gevent.get_hub())
+    drain(gevent.get_hub())
+    assert pool(gevent.get_hub()) == []
+    assert site.get().status == 200
+
+
+def test_contexts_are_never_seen_in_another_request(serve: Serve) -> None:
+    """Not in the next one of the connection, pipelined or not, nor in that of another."""
+    seen = []
+
+    def listener(request: Any, response: Any) -> None:
+        seen.append(variable.get())
+        variable.set(request.url)
+        response.end()
+    site = serve(listener)
+    client = site.send(get('/1') + get('/2') + get('/3'))
+    for _ in range(3):
+        client.response()
+    client.get('/4')
+    site.get('/5')
+    assert seen == ['unset'] * 5
+
+
+def test_a_context_holds_over_switches(serve: Serve) -> None:
+    """Within one request it is its own, whatever others do meanwhile."""
+    both = Event()
+    seen = {}
+
+    def listener(request: Any, response: Any) -> None:
+        variable.set(request.url)
+        if request.url == '/1':
+            both.wait()
+        else:
+            both.set()
+        gevent.sleep(0)
+        seen[request.url] = variable.get()
+        response.end()
+    site = serve(listener)
+    first, second = site.send(get('/1')), site.send(get('/2'))
+    assert first.response().status == second.response().status == 200
+    assert seen == {'/1': '/1', '/2': '/2'}
+
+
+def test_a_listener_that_returns_without_end_frees_its_worker(serve: Serve) -> None:
+    """Many responses may be open without a greenlet each; ``end()`` dispatches the connection again."""
+    open_responses = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/wait':
+            open_responses.append((response, gevent.getcurrent()))
+        else:
+            response.end('next')
+    site = serve(listener)
+    clients = [site.send(get('/wait'), get('/next')) for _ in range(20)]
+    open_responses.wait_for_length(20)
+    gevent.idle()
+    workers = {worker for _, worker in open_responses}
+    assert workers <= set(pool(gevent.get_hub()))
+    assert len(workers) < 20
+    for response, _ in open_responses:
+        response.end('waited')
+    for client in clients:
+        assert client.response().body == b'waited'
+        assert client.response().body == b'next'
+
+
+def test_fresh_greenlets(serve: Serve) -> None:
+    """Every request has a greenlet of its own, pipelined ones too, and none is kept."""
+    workers = []
+
+    def listener(request: Any, response: Any) -> None:
+        workers.append(gevent.getcurrent())
+        response.end()
+    site = serve(listener, fresh_greenlets=True)
+    client = site.send(get() * 20)
+    for _ in range(20):
+        client.response()
+    client.get()
+    site.get()
+    assert len(set(map(id, workers))) == 22
+    gevent.idle()
+    assert all(worker.dead for worker in workers)
+
+
+def test_no_more_than_so_many_idle_workers_are_kept(serve: Serve) -> None:
+    """Those above the number end."""
+    everybody = Event()
+    waiting = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        waiting.append(1)
+        everybody.wait()
+        response.end()
+    site = serve(listener)
+    clients = [site.send(get()) for _ in range(MAX_IDLE + 20)]
+    waiting.wait_for_length(MAX_IDLE + 20)
+    everybody.set()
+    for client in clients:
+        assert client.response().status == 200
+        client.close()
+    gevent.idle()
+    assert len(pool(gevent.get_hub())) == MAX_IDLE
+
+
+def test_a_greenlet_killed_in_a_write(serve: Serve) -> None:
+    """The client sees a message cut short, never a complete-looking one or a next response."""
+    writing = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        writing.append(gevent.getcurrent())
+        while True:
+            response.write(b'x' * 100_000)
+            if response.writable_need_drain and len(writing) == 1:
+                writing.append('full')
+    client = serve(listener).send(get(), get('/next'))
+    writing.wait_for('full')
+    gevent.kill(writing[0])
+    data = client.rest()
+    assert not data.endswith(b'0\r\n\r\n')
+    assert data.count(b'HTTP/1.1') == 1
+
+
+def test_a_timeout_in_a_write(serve: Serve) -> None:
+    """As a kill: the half-written response is never ended."""
+    raised = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        with gevent.Timeout(0.1) as timeout:
+            try:
+                while True:
+                    response.write(b'x' * 100_000)
+            except gevent.Timeout as error:
+                raised.append(error is timeout)
+                raise
+    client = serve(listener).send(get(), get('/next'))
+    raised.wait_for(True)
+    data = client.rest()
+    assert not data.endswith(b'0\r\n\r\n')
+    assert data.count(b'HTTP/1.1') == 1
+
+
+def test_blocking_in_a_listener_stalls_its_own_connection_only(serve: Serve) -> None:
+    """Others are served meanwhile."""
+    release = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/slow':
+            release.wait()
+        response.end(request.url)
+    site = serve(listener)
+    slow = site.send(get('/slow'))
+    assert [site.get('/a').body, site.get('/b').body] == [b'/a', b'/b']
+    release.set()
+    assert slow.response().body == b'/slow'

@@ -1,0 +1,235 @@
+"""Writing the body of a response: what leaves when, what is queued, and who is told."""
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gevent.event import Event
+
+from geventnode.errors import ConnectionClosed, HeadersSent, WriteAfterEnd
+from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
+from tests.servers import Answer, Log, Serve, get
+
+#: Bytes around the data of one chunk, at most.
+CHUNK_OVERHEAD = 20
+
+__all__: list[str] = []
+
+def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
+    """They fix the head, return True, and are no last chunk."""
+    def listener(request: Any, response: Any) -> None:
+        assert response.write('') is True
+        assert response.headers_sent
+        with pytest.raises(HeadersSent):
+            response.set_header('a', 'b')
+        response.write('one')
+        assert response.write(b'') is True
+        response.write('two')
+        response.end('')
+    client = serve(listener).send(get())
+    client.head()
+    assert client.until(b'0\r\n\r\n') == b'3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n'
+
+
+def test_2c2_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
+    """Framing is chosen when the first bytes leave."""
+    def listener(request: Any, response: Any) -> None:
+        response.write('')
+        response.end('hello')
+    assert answer(listener).values('Content-Length') == ['5']
+
+
+def test_sr13_encodings_and_buffers(answer: Answer) -> None:
+    """Text in any encoding, UTF-8 by default; buffers as they are."""
+    def listener(request: Any, response: Any) -> None:
+        response.write('é')
+        response.write('é', 'latin-1')
+        response.write(bytearray(b'a'))
+        response.write(memoryview(b'xbx')[1:2])
+        response.end('é', 'latin-1')
+    assert answer(listener).body == b'\xc3\xa9\xe9ab\xe9'
+
+
+def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
+    """What is queued is a copy."""
+    def listener(request: Any, response: Any) -> None:
+        buffer = bytearray(b'a' * 2_000_000)
+        response.write(buffer)
+        buffer[:] = b'b' * len(buffer)
+        response.end()
+    body = serve(listener).send(get()).response().body
+    assert body == b'a' * 2_000_000
+
+
+def test_sr14_first_write_carries_the_head(serve: Serve) -> None:
+    """Head and first chunk arrive in one piece, and later ones do not wait for the end."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'X-A': '1'})
+        response.write('first')
+        go_on.wait()
+        response.end('second')
+    client = serve(listener).send(get())
+    first = client.receive()
+    assert first.startswith(b'HTTP/1.1 200 OK\r\n')
+    assert first.endswith(b'\r\n\r\n5\r\nfirst\r\n')
+    go_on.set()
+    assert client.until(b'0\r\n\r\n').startswith(b'6\r\nsecond\r\n')
+
+
+def test_2c7_end_leaves_in_one_piece(serve: Serve) -> None:
+    """Head and body of a small response are one segment."""
+    def listener(request: Any, response: Any) -> None:
+        response.end('hello')
+    assert serve(listener).send(get()).receive().endswith(b'\r\n\r\nhello')
+
+
+@pytest.mark.parametrize('size', [1, 16383, 16384, 100_000, 3_000_000])
+@pytest.mark.parametrize('way', ['end', 'write', 'length'])
+def test_bodies_of_any_size_arrive_whole(serve: Serve, size: int, way: str) -> None:
+    """In every framing, whether or not the kernel takes them at once."""
+    body = bytes(range(256)) * (size // 256) + b'x' * (size % 256)
+
+    def listener(request: Any, response: Any) -> None:
+        if way == 'length':
+            response.set_header('Content-Length', size)
+        if way != 'end':
+            response.write(body[:size // 2])
+            response.end(body[size // 2:])
+        else:
+            response.end(body)
+    client = serve(listener).send(get())
+    assert client.response().body == body
+    assert client.get().body == body
+
+
+def test_2c6_end_twice_and_write_after_end(serve: Serve) -> None:
+    """A second ``end`` does nothing; data after the end raises."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        assert response.end('done') is response
+        assert response.end() is response
+        for action in (lambda: response.write('x'), lambda: response.end('x')):
+            with pytest.raises(WriteAfterEnd) as caught:
+                action()
+            log.append(caught.value.code)
+    client = serve(listener).send(get())
+    assert client.response().body == b'done'
+    assert client.get().body == b'done'
+    assert log == ['ERR_STREAM_WRITE_AFTER_END'] * 4
+
+
+def test_2e2_callbacks(serve: Serve) -> None:
+    """Of ``write`` and of ``end``, in order, each once."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.write('a', callback=log.note('write'))
+        response.end('b', callback=log.note('end'))
+    serve(listener).get()
+    log.wait_for('end')
+    assert log == ['write', 'end']
+
+
+def test_2c8_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
+    """Not before a client that is slow has made room."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('finish', lambda: log.append(('finish', response.writable_length, response.writable_finished)))
+        response.end(b'x' * 6_000_000)
+        log.append(('ended', response.writable_length > 0, response.writable_finished))
+    client = serve(listener).send(get())
+    log.wait_for_length(1)
+    assert log == [('ended', True, False)]
+    assert len(client.response().body) == 6_000_000
+    log.wait_for_length(2)
+    assert log[1] == ('finish', 0, True)
+
+
+def test_cork_joins_small_writes(serve: Serve) -> None:
+    """They leave with ``uncork``, as one chunk."""
+    def listener(request: Any, response: Any) -> None:
+        response.cork()
+        for letter in 'abc':
+            assert response.write(letter) is False
+        response.uncork()
+        response.cork()
+        response.write('d')
+        response.end('e')
+    client = serve(listener).send(get())
+    client.head()
+    assert client.until(b'0\r\n\r\n') == b'3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n'
+
+
+def test_cork_then_end_is_a_whole_message(answer: Answer) -> None:
+    """Nothing was sent before the end, so the length is known."""
+    def listener(request: Any, response: Any) -> None:
+        response.cork()
+        response.write('ab')
+        response.end('c')
+    assert answer(listener).values('Content-Length') == ['3']
+
+
+def test_writing_when_the_connection_is_gone(serve: Serve) -> None:
+    """Raises, with the code that ported code looks for."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.socket.destroy()
+        for action in (lambda: response.write('x'), response.end, response.flush_headers):
+            with pytest.raises(ConnectionClosed) as caught:
+                action()
+            log.append(caught.value.code)
+    serve(listener).send(get()).rest()
+    assert log == ['EPIPE'] * 3
+
+
+def test_sr15_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
+    """True while it does, False when some is queued, and then one 'drain' with an empty queue."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('drain', lambda: log.append(('drain', response.writable_length, response.writable_need_drain)))
+        log.append(response.write('small'))
+        log.append(response.write(b'x' * 6_000_000))
+        assert response.writable_need_drain
+        log.wait_for(('drain', 0, False))
+        log.append(response.write('small'))
+        response.end()
+    client = serve(listener).send(get())
+    assert len(client.response().body) == 6_000_010
+    assert log == [True, False, ('drain', 0, False), True]
+
+
+def test_drain_comes_once_when_all_is_gone(serve: Serve) -> None:
+    """Several writes that are queued, one 'drain', and none while something is queued."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('drain', lambda: log.append(response.writable_length))
+        for _ in range(4):
+            response.write(b'x' * 1_500_000)
+        log.wait_for_length(1)
+        response.end()
+        log.append('ended')
+    assert len(serve(listener).send(get()).response().body) == 6_000_000
+    log.wait_for('ended')
+    assert log == [0, 'ended']
+
+
+def test_ignoring_false_makes_the_next_write_wait(serve: Serve) -> None:
+    """Memory is bounded: what is queued never exceeds the mark by more than one chunk."""
+    queued = []
+    chunk = b'x' * 100_000
+
+    def listener(request: Any, response: Any) -> None:
+        for _ in range(100):
+            response.write(chunk)
+            queued.append(response.writable_length)
+        response.end()
+    client = serve(listener).send(get())
+    assert len(client.response().body) == 10_000_000
+    assert max(queued) <= DEFAULT_HIGH_WATER_MARK + len(chunk) + CHUNK_OVERHEAD

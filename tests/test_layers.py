@@ -1,0 +1,250 @@
+"""Arrows between files point down, files stay readable, functions say whether they switch: read from the source.
+
+A file imports only from layers with a lower number, or from files named before it in its own row of :data:`LAYERS`;
+what only a type checker sees may also come from further on in its row. A new file must be given its place here.
+"""
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import geventnode
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+LONGEST = 400
+FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
+#: The libraries of each integration, which nobody else may import.
+LIBRARIES = {
+    'geventnode.integrations.gunicorn': {'gunicorn'},
+    'geventnode.integrations.prometheus': {'prometheus_client'},
+    'geventnode.integrations.requests': {'requests', 'urllib3'},
+    'geventnode.integrations.urllib3_pools': {'urllib3'},
+    'geventnode.integrations.urllib3_response': {'urllib3'},
+    'geventnode.testing.pytest': {'pytest'},
+}
+#: Who may patch the standard library, the beginnings of processes, or ask whether it is.
+PATCHING = {'geventnode.cli', 'geventnode.doctor.facts', 'geventnode.integrations.gunicorn'}
+#: The layers whose code must run without gevent.
+WITHOUT_GEVENT = {'geventnode.interfaces', 'geventnode.errors', 'geventnode.protocol'}
+
+LAYERS = [
+    ['geventnode'],
+    ['errors', 'interfaces.events', 'interfaces.streams', 'interfaces.net', 'interfaces.http',
+     'interfaces.client', 'interfaces.tls', 'interfaces'],
+    ['events', 'options'],
+    ['stream.chunks', 'stream.pump', 'stream.readable', 'stream.writable', 'stream.duplex', 'stream.finished',
+     'stream.pipeline', 'stream'],
+    ['protocol.limits', 'protocol.grammar', 'protocol.headers', 'protocol.framing', 'protocol.block', 'protocol.memo',
+     'protocol.head', 'protocol.chunked', 'protocol.intake', 'protocol.parser', 'protocol.responses',
+     'protocol.serializer', 'protocol.trust', 'protocol.forwarded', 'protocol.proxy', 'protocol'],
+    ['net.hubs', 'net.forks', 'net.address', 'net.connecting', 'net.handle', 'net.inflow', 'net.outflow', 'net.socket',
+     'net.listening', 'net.peerlog', 'net.accepting', 'net.proxying', 'net.server', 'net', 'tls.records',
+     'tls.identity', 'tls.failures', 'tls.socket', 'tls.contexts', 'tls.client', 'tls.server', 'tls'],
+    ['http.status', 'http.fields', 'http.budget', 'http.ready', 'http.lifecycle', 'http.timeouts', 'http.workers',
+     'http.connection_lines', 'http.answers', 'http.incoming', 'http.progress', 'http.outgoing', 'http.prepared',
+     'http.upload', 'http.response', 'http.receiving', 'http.responding', 'http.connection', 'http.debugging',
+     'http.server', 'http.exchanges', 'http.access', 'http.health', 'http.target', 'http.outbox', 'http.pool',
+     'http.outcome', 'http.request_framing', 'http.client_request', 'http.client_phase', 'http.client_receiving',
+     'http.client_deadlines', 'http.client_connection', 'http.client_debugging', 'http.agent_settings', 'http.agent',
+     'http.survey', 'http.client', 'http', 'https'],
+    ['integrations', 'integrations.wsgi_input', 'integrations.wsgi_environ', 'integrations.wsgi_head',
+     'integrations.wsgi', 'integrations.gunicorn_settings', 'integrations.gunicorn_exchanges',
+     'integrations.gunicorn', 'integrations.prometheus', 'integrations.urllib3_response',
+     'integrations.urllib3_pools', 'integrations.requests', 'integrations.page', 'integrations.monitor_access',
+     'integrations.monitor_sampler', 'integrations.monitor'],
+    ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.pytest'],
+    ['demo.uploads', 'demo.site', 'demo', 'endpoints', 'fetch', 'arguments', 'targets',
+     'doctor.findings', 'doctor.facts', 'doctor.checks', 'doctor', 'cli', '__main__'],
+]
+
+
+def _order() -> dict[str, tuple[int, int]]:
+    """Return the place of each module: its layer, and where it stands in its row."""
+    return {name if name == 'geventnode' else f'geventnode.{name}': (layer, place)
+            for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
+
+
+def _modules() -> dict[str, Path]:
+    """Return the file of each module of the package, by dotted name."""
+    found = {}
+    for path in sorted((ROOT / 'geventnode').rglob('*.py')):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        found['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
+    return found
+
+
+@cache
+def _nodes(source: str) -> list[ast.AST]:
+    """Return all nodes of the tree of ``source``, which every check looks through."""
+    return list(ast.walk(ast.parse(source)))
+
+
+def _imports(source: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
+    """Yield the line and the full name of whatever ``source`` imports; ``from a import b`` is ``a.b`` for a module."""
+    for node in _nodes(source):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield node.lineno, '.' * node.level + (node.module or '')
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f'{node.module}.{alias.name}'
+                yield node.lineno, full if full in known else str(node.module)
+
+
+def _for_types_only(source: str) -> set[int]:
+    """Return the lines under ``if TYPE_CHECKING:``, which never run."""
+    return {line for node in _nodes(source)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
+            for line in range(node.body[0].lineno, node.body[-1].lineno + 1)}
+
+
+def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
+    """Return a complaint for every import in ``source``, the file of module ``name``, that does not point down."""
+    order = _order()
+    types_only = _for_types_only(source)
+    wrong = []
+    for line, imported in _imports(source, known):
+        where = f'{name}:{line} imports {imported}'
+        if imported.startswith('.'):
+            wrong.append(f'{where}: relative')
+        elif imported.split('.')[0] != 'geventnode':
+            continue
+        elif imported not in order:
+            wrong.append(f'{where}: which has no place in LAYERS')
+        elif line in types_only and order[imported][0] == order[name][0]:
+            continue
+        elif order[imported] >= order[name]:
+            wrong.append(f'{where}: which is not below it')
+    return wrong
+
+
+def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
+    """Return a complaint for every import of what the package must not need."""
+    wrong = []
+    for line, imported in _imports(source, known):
+        top = imported.split('.')[0]
+        allowed = top in sys.stdlib_module_names or top == 'geventnode' or any(
+            imported == each or imported.startswith(f'{each}.') for each in FOREIGN | LIBRARIES.get(name, set()))
+        pure = any(name == each or name.startswith(f'{each}.') for each in WITHOUT_GEVENT)
+        if not allowed or (pure and top in ('gevent', 'greenlet')):
+            wrong.append(f'{name}:{line} imports {imported}')
+    return wrong
+
+
+def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
+    """Return a complaint for every import of gevent.monkey: only where a process begins it is patched."""
+    return [f'{name}:{line} imports {imported}' for line, imported in _imports(source, known)
+            if name not in PATCHING and 'monkey' in imported.split('.')] + [
+        f'{name}:{node.lineno} names monkey' for node in _nodes(source)
+        if name not in PATCHING and (
+            (isinstance(node, ast.alias) and node.name == 'monkey')
+            or (isinstance(node, ast.Attribute) and node.attr == 'monkey'))]
+
+
+def _silent(name: str, source: str, known: dict[str, Path]) -> list[str]:
+    """Return a complaint for every public function that does not say whether other greenlets may run meanwhile."""
+    return [f'{name}:{node.lineno} {node.name}() does not say whether it switches' for node in _nodes(source)[0].body
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_')
+            and 'switch' not in (ast.get_docstring(node) or '').lower()]
+
+
+CHECKS = [_upward, _foreign, _patches, _silent]
+
+
+@pytest.mark.parametrize('check', CHECKS)
+def test_every_file(check) -> None:
+    known = _modules()
+    wrong = [each for name, path in known.items() if name in _order()
+             for each in check(name, path.read_text('utf-8'), known)]
+    assert not wrong, '\n'.join(wrong)
+
+
+def test_every_file_has_a_place() -> None:
+    assert sorted(_modules()) == sorted(_order())
+
+
+@pytest.mark.parametrize(('check', 'name', 'source', 'complaint'), [
+    (_upward, 'geventnode.errors', 'from geventnode.net import Socket', 'not below'),
+    (_upward, 'geventnode.stream.readable', 'import geventnode.stream.duplex', 'not below'),
+    (_upward, 'geventnode.stream.readable', 'from geventnode.stream import duplex', 'not below'),
+    (_upward, 'geventnode.stream.readable', 'from geventnode.stream import Duplex', 'not below'),
+    (_upward, 'geventnode.stream.readable', 'def later():\n    from geventnode import cli', 'not below'),
+    (_upward, 'geventnode.stream.readable', 'from geventnode.unheard import of', 'no place'),
+    (_upward, 'geventnode.stream.readable', 'from . import chunks', 'relative'),
+    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode import net', 'not below'),
+    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    pass\nimport geventnode.stream.duplex', 'not below'),
+    (_foreign, 'geventnode.net', 'import requests', 'requests'),
+    (_foreign, 'geventnode.integrations', 'import requests', 'requests'),
+    (_foreign, 'geventnode.net', 'from zope.event import notify', 'zope.event'),
+    (_foreign, 'geventnode.protocol.parser', 'import gevent', 'gevent'),
+    (_foreign, 'geventnode.integrations.wsgi', 'import gunicorn', 'gunicorn'),
+    (_patches, 'geventnode.net', 'from gevent import monkey', 'monkey'),
+    (_patches, 'geventnode.net', 'from gevent.monkey import patch_all', 'monkey'),
+    (_patches, 'geventnode.net', 'import gevent\ngevent.monkey.patch_all()', 'monkey'),
+    (_silent, 'geventnode.net', 'def connect():\n    """Connect."""', 'connect() does not say'),
+    (_silent, 'geventnode.net', 'def connect():\n    pass', 'connect() does not say'),
+])
+def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None:
+    known = _modules() | {'geventnode.cli': Path()}
+    wrong = check(name, source, known)
+    assert wrong
+    assert complaint in wrong[0]
+
+
+@pytest.mark.parametrize(('check', 'name', 'source'), [
+    (_upward, 'geventnode.stream.readable', 'from geventnode.stream.chunks import x\nfrom geventnode import errors'),
+    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode.stream.readable import Readable'),
+    (_upward, 'geventnode.cli', 'from geventnode import __version__, net'),
+    (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
+    (_foreign, 'geventnode.integrations.requests', 'import requests\nfrom urllib3.util import Retry'),
+    (_patches, 'geventnode.cli', 'from gevent import monkey'),
+    (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
+])
+def test_what_is_right_is_none(check, name: str, source: str) -> None:
+    assert check(name, source, _modules()) == []
+
+
+def test_length_of_files() -> None:
+    """Nothing is longer than one reader takes in at once."""
+    long = [f'{path.relative_to(ROOT)}: {lines}' for part in ('geventnode', 'tests', 'contrib')
+            for path in (ROOT / part).rglob('*.py')
+            if (lines := len(path.read_text('utf-8').splitlines())) > LONGEST]
+    assert not long, '\n'.join(long)
+
+
+def _public(module: ast.Module) -> set[str]:
+    """Return the public functions and classes that ``module`` itself defines."""
+    return {node.name for node in module.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_')}
+
+
+@pytest.mark.parametrize('name', sorted(_modules()))
+def test_all_is_true(name: str) -> None:
+    """Each module says what it offers: every name exists, and no public function or class is missing."""
+    source = ast.parse(_modules()[name].read_text('utf-8'))
+    assert ast.get_docstring(source), 'no docstring'
+    if name == 'geventnode.__main__':
+        return
+    module = importlib.import_module(name)
+    offered = module.__all__
+    assert len(set(offered)) == len(offered)
+    assert [each for each in offered if not hasattr(module, each)] == []
+    assert sorted(_public(source) - set(offered)) == []
+
+
+def test_the_package_imports_nothing_by_itself() -> None:
+    """``import geventnode`` loads no module of ours, so that patching can come first."""
+    assert [each.name for each in pkgutil.iter_modules(geventnode.__path__)]
+    source = _modules()['geventnode'].read_text('utf-8')
+    assert [imported for _, imported in _imports(source, {})] == ['__future__']

@@ -1,0 +1,172 @@
+"""The leak check and the other guards of the suite report what they are there for."""
+from __future__ import annotations
+
+import os
+import socket
+
+import gevent
+import greenlet
+import pytest
+
+from tests.leaks import LeakCheck
+
+__all__: list[str] = []
+
+
+def test_nothing_leaked() -> None:
+    check = LeakCheck()
+    gevent.spawn(gevent.idle).join()
+    assert check.leaks() == []
+
+
+def test_what_ends_by_itself_is_no_leak() -> None:
+    check = LeakCheck()
+    gevent.spawn(gevent.idle)
+    assert check.leaks() == []
+
+
+def test_what_called_this_is_no_leak() -> None:
+    """A timer that the loop does not count is counted as less than nothing while its callback runs, which may be who
+    switched here."""
+    hub = gevent.get_hub()
+    # what keeps the loop running
+    other, timer = hub.loop.timer(1000), hub.loop.timer(0, ref=False)
+    other.start(int)
+    timer.start(greenlet.getcurrent().switch)
+    hub.switch()
+    check = LeakCheck()
+    gevent.idle()
+    found = check.leaks()
+    for each in (other, timer):
+        each.close()
+    assert found == []
+
+
+def test_what_is_about_to_be_called_is_no_leak() -> None:
+    """Nor is such a timer counted right from when it has come until its callback is called, which is late where its
+    priority is low."""
+    timer = gevent.get_hub().loop.timer(0, ref=False, priority=-1)
+    timer.start(int)
+    check = LeakCheck()
+    gevent.idle()
+    found = check.leaks()
+    timer.close()
+    assert found == []
+
+
+def test_waiting_greenlet() -> None:
+    check = LeakCheck()
+    event = gevent.event.Event()
+    leaked = gevent.spawn(lambda: event.wait())
+    found = check.leaks()
+    leaked.kill()
+    assert len(found) == 1
+    assert found[0].startswith('greenlet <Greenlet at')
+    assert 'event.wait()' in found[0]
+
+
+def test_raw_greenlet() -> None:
+    check = LeakCheck()
+    leaked = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch())
+    leaked.switch()
+    found = check.leaks()
+    leaked.throw()
+    assert len(found) == 1
+
+
+def test_watcher() -> None:
+    check = LeakCheck()
+    timer = gevent.get_hub().loop.timer(1000)
+    timer.start(int)
+    found = check.leaks()
+    described = repr(timer)
+    timer.close()
+    assert len(found) == 1
+    assert found[0].startswith('1 active watcher(s): ')
+    assert described in found[0]
+
+
+def test_descriptor() -> None:
+    check = LeakCheck()
+    leaked = os.open(os.devnull, os.O_RDONLY)
+    found = check.leaks()
+    os.close(leaked)
+    assert found == [f'descriptor {leaked}: {os.devnull}']
+
+
+def test_descriptor_that_took_the_number_of_another() -> None:
+    first = os.open(os.devnull, os.O_RDONLY)
+    check = LeakCheck()
+    left, right = socket.socketpair()
+    os.dup2(left.fileno(), first)
+    found = check.leaks()
+    for each in (left, right):
+        each.close()
+    os.close(first)
+    assert any(each.startswith(f'descriptor {first}: socket:') for each in found)
+
+
+INNER = """
+    import gevent, os, pytest, time
+
+    def test_leaks():
+        gevent.spawn(gevent.event.Event().wait)
+
+    def test_clean():
+        pass
+
+    @pytest.mark.leaks('on purpose')
+    def test_marked():
+        os.dup(0)
+
+    @pytest.mark.hangs_after(0.01)
+    def test_hangs():
+        gevent.sleep(1000)
+
+    def test_waits_for_nothing():
+        with pytest.raises(gevent.exceptions.LoopExit):
+            gevent.get_hub().switch()
+
+    def test_must_call_not_called(must_call):
+        must_call()
+
+    def test_must_call_called(must_call):
+        called = must_call(lambda value: value + 1, exactly=2)
+        assert [called(1), called(2)] == [2, 3]
+
+    def test_switches(no_switch):
+        with no_switch():
+            gevent.sleep(0)
+
+    def test_does_not_switch(no_switch):
+        with no_switch():
+            gevent.spawn(int)
+
+    def test_seed(seed):
+        assert seed == 12345
+
+    def test_skips():
+        pytest.skip('because')
+
+    @pytest.mark.xfail(reason='expected')
+    def test_xfails():
+        assert False
+"""
+
+
+def test_guards_of_the_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = os.path.dirname(os.path.dirname(__file__))
+    monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
+    monkeypatch.setenv('GEVENTNODE_SEED', '12345')
+    monkeypatch.setenv('PYTHONPATH', root)
+    pytester.makepyfile(test_inner=INNER)
+    ran = pytester.runpytest_subprocess('-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'),
+                                        f'--rootdir={pytester.path}', '-n0', 'test_inner.py', '-q')
+    ran.assert_outcomes(passed=8, failed=3, errors=2, xfailed=1)
+    ran.stdout.fnmatch_lines_random([
+        'the test leaked:',
+        'E*the test hung: after 0.01 seconds*',
+        '*was called 0 time(s) instead of 1*',
+        'E*switched 1 time(s), to *Hub*',
+        'skipped, and GEVENTNODE_NO_SKIPS is set: *because*',
+    ])

@@ -1,0 +1,171 @@
+"""What connections go through is what the tables say that the documentation draws: seen while they are used."""
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import http
+from geventnode.http import client_phase, lifecycle
+from geventnode.http.client_receiving import ResponseReceiver
+from geventnode.http.receiving import Receiver
+from tests.servers import Serve, get, post
+
+__all__: list[str] = []
+
+State, Phase = lifecycle.State, client_phase.Phase
+Steps = set[tuple[enum.Enum, enum.Enum]]
+BIG = bytes(20_000_000)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Steps:
+    """Return the set to which each change of a slot is added."""
+    slot = vars(owner)[name]
+    steps: Steps = set()
+
+    def change(connection: Any, new: enum.Enum) -> None:
+        try:
+            old = slot.__get__(connection)
+        except AttributeError:
+            # it has just been made
+            old = new
+        if old is not new:
+            steps.add((old, new))
+        slot.__set__(connection, new)
+    monkeypatch.setattr(owner, name, property(slot.__get__, change))
+    return steps
+
+
+@pytest.fixture
+def server_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """What a server's connections went through; at the end, nothing may be among it that the table does not have."""
+    steps = watched(monkeypatch, Receiver, 'state')
+    yield steps
+    assert {(old, new) for old, new in steps if new not in lifecycle.TRANSITIONS[old]} == set()
+
+
+@pytest.fixture
+def client_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+    """The same for a client's connections."""
+    steps = watched(monkeypatch, ResponseReceiver, 'phase')
+    yield steps
+    assert {(old, new) for old, new in steps if new not in client_phase.TRANSITIONS[old]} == set()
+
+
+def until(steps: Steps, *wanted: tuple[enum.Enum, enum.Enum]) -> None:
+    """Wait until all of ``wanted`` were seen."""
+    while not steps.issuperset(wanted):
+        gevent.idle()
+
+
+def hello(request: Any, response: Any) -> None:
+    """Answer at once, whatever is asked; with much, if that is asked for."""
+    response.end(BIG if request.url == '/big' else b'hello')
+
+
+@pytest.mark.parametrize('table', [lifecycle.TRANSITIONS, client_phase.TRANSITIONS])
+def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
+    """Every state is in it, can be reached from the first one, and leads to the last one."""
+    first, *_, last = kind = list(type(next(iter(table))))
+    assert list(table) == kind
+    reached = {first}
+    for _ in kind:
+        reached |= {follower for state in reached for follower in table[state]}
+    assert reached == set(kind)
+    assert all(last in followers for state, followers in table.items() if state is not last)
+    assert table[last] == frozenset()
+
+
+def test_server_answers(serve: Serve, server_steps: Steps) -> None:
+    client = serve(hello).connect()
+    for _ in range(2):
+        assert client.get().body == b'hello'
+    client.send(get('/', 'Connection: close')).rest()
+    client.close()
+    until(server_steps, (State.PARKED, State.BUSY), (State.BUSY, State.PARKED), (State.BUSY, State.LINGERING),
+          (State.LINGERING, State.OVER))
+
+
+@pytest.mark.parametrize('length', [1000, 1_000_000])
+def test_server_throws_bodies_away(serve: Serve, server_steps: Steps, length: int) -> None:
+    """Short ones to go on, long ones as long as the client needs to see why it ends."""
+    client = serve(hello).send(get('/', f'Content-Length: {length}', method='POST'))
+    assert client.response().body == b'hello'
+    until(server_steps, (State.BUSY, State.DISCARDING))
+    client.send(bytes(1000))
+    if length == 1000:
+        assert client.get().body == b'hello'
+        until(server_steps, (State.DISCARDING, State.PARKED))
+    else:
+        until(server_steps, (State.DISCARDING, State.LINGERING))
+    client.close()
+
+
+def test_server_flushes(serve: Serve, server_steps: Steps) -> None:
+    """What a client is slow to take; and gives up when it goes."""
+    client = serve(hello).connect(receive_buffer=4096).send(get('/big'))
+    until(server_steps, (State.BUSY, State.FLUSHING))
+    assert client.response().body == BIG
+    until(server_steps, (State.FLUSHING, State.PARKED))
+    client.send(get('/big'))
+    client.head()
+    client.abort()
+    until(server_steps, (State.FLUSHING, State.OVER))
+
+
+def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
+    """While they idle, and while they are served."""
+    site = serve(lambda request, response: None if request.url == '/never' else response.end())
+    client = site.connect()
+    client.get()
+    client.abort()
+    until(server_steps, (State.PARKED, State.OVER))
+    client = site.send(get('/never'))
+    until(server_steps, (State.PARKED, State.BUSY))
+    client.abort()
+    until(server_steps, (State.BUSY, State.OVER))
+
+
+def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> None:
+    site = serve(hello)
+    client = site.connect()
+    client.get()
+    site.server.close_idle_connections()
+    assert client.rest() == b''
+    client.close()
+    until(server_steps, (State.PARKED, State.LINGERING), (State.LINGERING, State.OVER))
+
+
+def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
+    site = serve(hello)
+    url, pool = f'http://127.0.0.1:{site.where[1]}', agent(keep_alive=True)
+    for _ in range(2):
+        http.get(f'{url}/', agent=pool).get_response().read()
+    http.get(f'{url}/big', agent=pool).get_response().read()
+    until(client_steps, (Phase.IDLE, Phase.WAITING), (Phase.WAITING, Phase.IDLE), (Phase.WAITING, Phase.RECEIVING),
+          (Phase.RECEIVING, Phase.IDLE))
+    pool.destroy()
+    until(client_steps, (Phase.IDLE, Phase.OVER))
+
+
+def test_client_gives_up(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
+    """Before the head, within the body, and without a word."""
+    site = serve(lambda request, response: None if request.url == '/never' else hello(request, response))
+    url, pool = f'http://127.0.0.1:{site.where[1]}', agent()
+    never = http.get(f'{url}/never', agent=pool)
+    until(client_steps, (Phase.IDLE, Phase.WAITING))
+    never.abort()
+    until(client_steps, (Phase.WAITING, Phase.OVER))
+    with http.get(f'{url}/big', agent=pool) as response:
+        response.read(1)
+    until(client_steps, (Phase.RECEIVING, Phase.OVER))
+
+
+def test_posts_are_whole(serve: Serve, server_steps: Steps) -> None:
+    """A body that is there already is no reason for a further state."""
+    client = serve(lambda request, response: response.end(request.read())).send(post(b'12345'))
+    assert client.response().body == b'12345'
+    assert server_steps == {(State.PARKED, State.BUSY), (State.BUSY, State.PARKED)}

@@ -1,0 +1,157 @@
+"""Servers with as many connections as they may have, and servers that listen on several sockets."""
+from __future__ import annotations
+
+import contextlib
+import socket as stdlib
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode import http, net
+from geventnode.errors import ServerNotRunning
+from tests.servers import Client, Serve, get, ok
+from tests.sockets import answers, dial, settle
+
+__all__: list[str] = []
+
+
+# -- full -------------------------------------------------------------------------------------------------------------
+
+def held(request: Any, response: Any) -> None:
+    """A listener that answers when the server's Event is set."""
+    response.server.release.wait()
+    response.end('late')
+
+
+def full(listener: Any, limit: int, **options: Any) -> http.Server:
+    server = http.create_server(listener, max_connections=limit, wait_when_full=True, **options)
+    server.release = Event()
+    return server
+
+
+def test_whoever_waits_is_served_when_there_is_room(serve: Serve) -> None:
+    site = serve(full(held, 2))
+    clients = [site.connect().send(get('/', 'Connection: close')) for _ in range(5)]
+    while site.server.get_connections() < 2:
+        settle()
+    settle()
+    assert site.server.get_connections() == 2
+    site.server.release.set()
+    assert [client.response().body for client in clients] == 5 * [b'late']
+
+
+def test_idle_connections_make_room(serve: Serve) -> None:
+    """The one that is idle for longest goes first, and none goes unless somebody waits."""
+    site = serve(full(ok, 2))
+    first, second = site.connect(), site.connect()
+    assert first.get('/1').status == second.get('/2').status == 200
+    settle()
+    assert site.server.get_connections() == 2
+    assert site.connect().get('/3').status == 200
+    assert first.rest() == b''
+    assert second.get('/4').status == 200
+
+
+def test_who_has_asked_nothing_yet_is_not_sent_away(serve: Serve) -> None:
+    site = serve(full(ok, 1))
+    silent = site.connect()
+    while not site.server.get_connections():
+        settle()
+    waiting = site.connect().send(get('/waiting'))
+    settle()
+    response = silent.get('/silent')
+    assert (response.body, response.closes) == (b'GET /silent', True)
+    silent.close()
+    assert waiting.response().body == b'GET /waiting'
+    # nobody waits any more
+    assert not waiting.get('/again').closes
+
+
+def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
+    """It could not say that the connection closes, which does so all the same."""
+    def listener(request: Any, response: Any) -> None:
+        response.write('begun')
+        response.server.release.wait()
+        response.end()
+
+    site = serve(full(listener, 1))
+    client = site.connect().send(get())
+    client.until(b'begun')
+    waiting = site.connect().send(get())
+    while not site.server.crowded:
+        settle()
+    site.server.release.set()
+    assert client.rest().endswith(b'0\r\n\r\n')
+    assert waiting.response().body == b'begun'
+
+
+def test_whoever_waits_when_the_server_closes_is_served(serve: Serve) -> None:
+    """What the kernel has queued is accepted, however full the server is. # demand 14"""
+    site = serve(full(held, 1))
+    clients = [site.connect().send(get()) for _ in range(3)]
+    while not site.server.get_connections():
+        settle()
+    site.server.close()
+    site.server.release.set()
+    responses = [client.response() for client in clients]
+    assert all(response.closes for response in responses)
+
+
+def test_a_server_of_sockets_waits_too() -> None:
+    with net.create_server(lambda socket: socket.read(), max_connections=1, wait_when_full=True) as server:
+        server.listen(0, '127.0.0.1')
+        with contextlib.closing(dial(server)), contextlib.closing(dial(server)):
+            while not server.get_connections():
+                settle()
+            settle()
+            assert server.get_connections() == 1
+
+
+# -- several sockets --------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def further(tmp_path: Path) -> Any:
+    with stdlib.socket(stdlib.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / 'socket'))
+        listener.listen()
+        yield listener
+
+
+def test_a_further_socket(serve: Serve, further: Any) -> None:
+    site = serve(ok)
+    assert site.server.also_listen(further) is site.server
+    assert site.connect().get('/port').body == b'GET /port'
+    path = further.getsockname()
+    with contextlib.closing(Client(path)) as client:
+        assert client.get('/path').body == b'GET /path'
+        site.server.close()
+        assert client.get('/last').closes
+    # nobody accepts behind either; the socket itself is its owner's
+    waiting = Client(path)
+    settle()
+    waiting.close()
+
+
+def test_it_counts_connections_of_all(serve: Serve, further: Any) -> None:
+    site = serve(full(ok, 1))
+    site.server.also_listen({'fd': further.fileno()})
+    with contextlib.closing(Client(further.getsockname())) as client:
+        assert client.get().status == 200
+        assert site.connect().get().status == 200
+        assert client.rest() == b''
+
+
+def test_it_belongs_to_a_server_that_listens(further: Any) -> None:
+    server = net.create_server()
+    with pytest.raises(ServerNotRunning, match='also_listen'):
+        server.also_listen(further)
+    with server.listen(0, '127.0.0.1'):
+        with pytest.raises(TypeError, match='also_listen'):
+            server.also_listen(8000)
+        server.unref()
+        server.also_listen(further).ref()
+        assert answers(server)
+    gevent.idle()

@@ -1,0 +1,165 @@
+"""What peers cause to be logged is little: the limit of lines a second, and who keeps to it."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import net
+from geventnode.errors import ParseError
+from geventnode.net import accepting, peerlog
+from geventnode.net.accepting import Acceptor
+from geventnode.net.peerlog import LINES, PeerLog
+from tests.servers import Serve, get, ok, post
+from tests.sockets import Taker, dial, settle
+
+__all__: list[str] = []
+
+
+class Clock:
+    """The time as the test has it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
+        self.now = 1000.0
+        for module in modules:
+            monkeypatch.setattr(module, 'monotonic', lambda: self.now)
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged so far."""
+    caplog.set_level(logging.INFO, 'geventnode.error')
+
+    def found() -> list[str]:
+        settle()
+        return [record.getMessage() for record in caplog.records]
+    return found
+
+
+def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
+    """The others are counted, and the next line tells how many they were."""
+    clock = Clock(monkeypatch, peerlog)
+    log = PeerLog()
+    for number in range(LINES + 5):
+        log.info('line %d', number)
+    assert lines() == [f'line {number}' for number in range(LINES)]
+    clock.now += 0.9
+    log.info('line')
+    assert len(lines()) == LINES
+    clock.now += 0.2
+    log.info('100%% %s', 'later')
+    log.info('again')
+    assert lines()[LINES:] == ['100% later (and 6 more lines were left out)', 'again']
+
+
+def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
+    """A flood on one hides nothing of another."""
+    Clock(monkeypatch, peerlog)
+    one, other = net.create_server().peer_log, net.create_server().peer_log
+    for _ in range(LINES * 2):
+        one.info('flood')
+    other.info('alone')
+    assert lines() == ['flood'] * LINES + ['alone']
+
+
+def test_lines_that_nobody_wants_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing was left out of a log that is at WARNING."""
+    caplog.set_level(logging.WARNING, 'geventnode.error')
+    log = PeerLog()
+    for _ in range(LINES * 2):
+        log.info('flood')
+    assert log.left_out == 0
+    assert caplog.records == []
+
+
+BAD_BODY = get('/', 'Transfer-Encoding: chunked', method='POST') + b'zz\r\n'
+
+
+@pytest.mark.parametrize(('data', 'options'), [
+    (b'nonsense\r\n\r\n', {}), (BAD_BODY, {}), (post(b'ab', length=9), {}),
+    (get(), {'proxy_protocol': True, 'trusted_proxies': '127.0.0.1'}),
+    (get(), {'proxy_protocol': True, 'trusted_proxies': '10.0.0.1'}),
+], ids=['head', 'body', 'disconnect', 'no PROXY header', 'stranger'])
+def test_a_flood_of_failing_connections(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, serve: Serve,
+                                        data: bytes, options: dict[str, Any]) -> None:
+    """One line each while they are few, level INFO; then the limit, whatever they fail of."""
+    Clock(monkeypatch, peerlog)
+    caplog.set_level(logging.DEBUG, 'geventnode.error')
+    site = serve(lambda request, response: response.end(request.read()), **options)
+    for number in range(LINES + 5):
+        site.send(data).half_close().rest()
+        settle()
+        assert len(caplog.records) == min(number + 1, LINES)
+    assert {record.levelname for record in caplog.records} == {'INFO'}
+    assert site.server.peer_log.left_out == 5
+
+
+def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Also in the lines that tell of our own mistakes."""
+    caplog.set_level(logging.INFO)
+
+    def listener(request: Any, response: Any) -> None:
+        raise ParseError('on purpose')
+    assert serve(listener).get('/' + 'x' * 8000).status == 500
+    line, = (record.getMessage() for record in caplog.records)
+    assert line.startswith('GET /xxxx')
+    assert '(8005 characters)' in line
+    assert len(line) < 400
+
+
+class _Exhausted:
+    """A listening socket that hardly ever gets a descriptor."""
+
+    family, type, proto = 2, 1, 0
+
+    def __init__(self, listener: Any, accepted: Any) -> None:
+        self._listener = listener
+        self._accepted = accepted
+        self.fileno = listener.fileno
+        self.close = listener.close
+        self._turn = 0
+
+    def _accept(self) -> Any:
+        self._turn += 1
+        if self._turn % 2:
+            raise OSError(24, 'Too many open files')
+        return self._accepted, None
+
+
+def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
+    """Failures that alternate with successes, as when others free a descriptor now and then: a line a second."""
+    clock = Clock(monkeypatch, accepting)
+    with net.create_server().listen(0, '127.0.0.1') as server:
+        acceptor = Acceptor(gevent.get_hub().loop, _Exhausted(server.listening_socket, -1), lambda raw, peer: None)
+        monkeypatch.setattr(accepting._socket, 'socket', lambda *args: None)
+        try:
+            for _ in range(30):
+                acceptor._accept_some()
+                acceptor._resume()
+            assert len(lines()) == 1
+            clock.now += 1
+            acceptor._accept_some()
+            assert len(lines()) == 2
+        finally:
+            # its listening socket is the server's
+            acceptor._stop_timer()
+            acceptor._watcher.stop()
+            acceptor._watcher.close()
+
+
+def test_a_stranger_of_a_plain_server(lines: Callable[[], list[str]]) -> None:
+    """No line is longer for what it has sent."""
+    with net.create_server(proxy_protocol=True, trusted_proxies='10.0.0.1').listen(0, '127.0.0.1') as server:
+        with dial(server) as far:
+            far.sendall(b'\x1b[31m' * 1000)
+            assert Taker(far).all() == b''
+    assert lines() == ['127.0.0.1: refused, because it is none of the trusted proxies']
+
+
+def test_ok(serve: Serve, lines: Callable[[], list[str]]) -> None:
+    """What succeeds has no line."""
+    assert serve(ok).get().status == 200
+    assert lines() == []

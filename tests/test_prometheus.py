@@ -1,0 +1,202 @@
+"""Metrics for Prometheus: what is counted, and what the answer looks like."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from geventnode import http
+from geventnode.integrations.prometheus import Metrics
+from tests.origins import MakeOrigin, Peer
+from tests.servers import Log, Serve, get, ok
+from tests.sockets import until
+
+__all__: list[str] = []
+
+Value = Callable[..., Any]
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Metrics in a registry of their own."""
+    found = Metrics(CollectorRegistry())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def value(metrics: Metrics) -> Value:
+    """The value of a sample: ``value('http_requests_total', method='GET')``."""
+    def find(name: str, **labels: str) -> Any:
+        metrics.update()
+        return metrics._registry.get_sample_value(f'geventnode_{name}', labels)
+    return find
+
+
+def test_requests(serve: Serve, metrics: Metrics, value: Value) -> None:
+    """By method and status, with how long they took."""
+    def listener(request: Any, response: Any) -> None:
+        assert value('http_requests_in_progress') == 1
+        response.status_code = int(request.url[1:])
+        response.end()
+    site = serve(listener)
+    metrics.watch_server(site.server)
+    client = site.connect()
+    for status in (200, 404, 200):
+        client.get(f'/{status}')
+    client.send(get('/200', method='INVENTED')).response()
+    assert value('http_requests_total', method='GET', status='200') == 2
+    assert value('http_requests_total', method='GET', status='404') == 1
+    assert value('http_requests_total', method='other', status='200') == 1
+    assert value('http_request_duration_seconds_count', method='GET') == 3
+    assert value('http_request_duration_seconds_bucket', method='GET', le='60.0') == 3
+    assert value('http_requests_in_progress') == 0
+
+
+def test_clients_that_leave(serve: Serve, metrics: Metrics, value: Value) -> None:
+    """499, as in the access log; they are over then."""
+    log = Log()
+    left = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        log.append('begun')
+        left.wait()
+    site = serve(listener)
+    metrics.watch_server(site.server)
+    client = site.send(get())
+    log.wait_for('begun')
+    client.abort()
+    until(lambda: value('http_requests_total', method='GET', status='499') == 1)
+    assert value('http_requests_in_progress') == 0
+    left.set()
+
+
+def test_connections(serve: Serve, metrics: Metrics, value: Value) -> None:
+    """By what they do, for all servers together."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/wait':
+            go_on.wait()
+        ok(request, response)
+    sites = [serve(listener), serve(listener)]
+    for site in sites:
+        metrics.watch_server(site.server)
+        site.connect().get()
+    sites[0].send(get('/wait'))
+    until(lambda: value('connections', state='handling') == 1)
+    assert value('connections', state='parked') == 2
+    assert value('buffered_bytes') == 0
+    go_on.set()
+    until(lambda: value('connections', state='parked') == 3)
+
+
+def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
+    """In use, idle, queued, and how long is waited; two of one name together."""
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        for _ in range(2):
+            peer.request()
+            go_on.wait()
+            peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+        peer.closed()
+    server = origin(script)
+    with http.Agent(max_sockets=1, keep_alive=True) as first, http.Agent(max_sockets=1, keep_alive=True) as second:
+        for agent in (first, second):
+            metrics.watch_agent(agent, 'upstream')
+        requests = [http.get(server.url, agent=agent) for agent in (first, first, second)]
+        assert value('agent_connections', agent='upstream', state='in_use') == 2
+        assert value('agent_requests_queued', agent='upstream') == 1
+        assert value('agent_longest_wait_seconds', agent='upstream') > 0
+        assert value('agent_waits_total', agent='upstream') == 0
+        go_on.set()
+        for request in requests:
+            assert request.get_response().read() == b'ok'
+        assert value('agent_connections', agent='upstream', state='idle') == 2
+        assert value('agent_requests_total', agent='upstream') == 3
+        assert value('agent_connections_opened_total', agent='upstream') == 2
+        assert value('agent_connections_reused_total', agent='upstream') == 1
+        assert value('agent_waits_total', agent='upstream') == 1
+        assert value('agent_wait_seconds_total', agent='upstream') > 0
+        assert value('agent_requests_queued', agent='upstream') == 0
+
+
+def test_the_answer(serve: Serve, metrics: Metrics) -> None:
+    """Text that Prometheus reads, the newer format for those who ask for it."""
+    site = serve(metrics)
+    metrics.watch_server(site.server)
+    reply = site.get('/metrics')
+    assert reply.values('Content-Type')[0].startswith('text/plain; version=')
+    families = {family.name for family in text_string_to_metric_families(reply.body.decode())}
+    assert {'geventnode_http_requests', 'geventnode_connections', 'geventnode_agent_requests'} <= families
+    reply = site.get('/metrics', 'Accept: application/openmetrics-text; version=1.0.0')
+    assert reply.values('Content-Type')[0].startswith('application/openmetrics-text')
+    assert reply.body.endswith(b'# EOF\n')
+    assert site.send(get('/metrics', method='HEAD')).response('HEAD').status == 200
+
+
+def test_another_method(serve: Serve, metrics: Metrics) -> None:
+    """405."""
+    reply = serve(metrics).send(get('/metrics', method='DELETE')).response()
+    assert (reply.status, reply.values('Allow')) == (405, ['GET, HEAD'])
+
+
+def test_nothing_is_kept_alive(metrics: Metrics) -> None:
+    """What is watched may go, and so may who watches."""
+    server, agent = http.create_server(), http.Agent()
+    metrics.watch_server(server)
+    metrics.watch_agent(agent)
+    del server, agent
+    metrics.update()
+    assert not metrics._agents
+    stop = Metrics(CollectorRegistry())._stop
+    gevent.idle()
+    assert not stop.alive
+
+
+SHARING = """
+import os, sys
+from gevent import monkey; monkey.patch_all()
+import gevent
+from geventnode import http
+from geventnode.integrations.prometheus import Metrics
+
+def work():
+    metrics = Metrics()
+    server = http.create_server(lambda request, response: response.end('x')).listen(0, '127.0.0.1')
+    metrics.watch_server(server)
+    url = 'http://127.0.0.1:%d/' % server.address()['port']
+    with http.Agent() as agent:
+        for _ in range(3):
+            http.get(url, agent=agent).get_response().read()
+    metrics.update()
+    return metrics, server
+
+child = os.fork()
+if not child:
+    metrics, server = work()
+    server.stop()
+    os._exit(0)
+os.waitpid(child, 0)
+metrics, server = work()
+port = http.create_server(metrics).listen(0, '127.0.0.1').address()['port']
+sys.stdout.write(http.get('http://127.0.0.1:%d/' % port).get_response().read().decode())
+"""
+
+
+def test_processes_that_share(tmp_path: Any) -> None:
+    """One of them answers for all."""
+    ran = subprocess.run([sys.executable, '-c', SHARING], check=True, capture_output=True, text=True,
+                         env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(tmp_path)})
+    samples = {(sample.name, sample.labels.get('status')): sample.value
+               for family in text_string_to_metric_families(ran.stdout) for sample in family.samples}
+    assert samples['geventnode_http_requests_total', '200'] == 6

@@ -1,0 +1,215 @@
+"""Heads: what a request and a response say, and which of them are refused."""
+from __future__ import annotations
+
+import pytest
+
+from geventnode.protocol import EndOfMessage, Framing, RequestHead
+from tests.corpus.parsers import GET, error_of, requests, responses
+
+__all__: list[str] = []
+
+# -- heads ----------------------------------------------------------------------------------------------------------
+
+def test_a_request() -> None:
+    parser = requests(GET)
+    head = parser.next_event()
+    assert isinstance(head, RequestHead)
+    assert (head.method, head.url, head.http_version, head.host) == ('GET', '/x', '1.1', 'a')
+    assert (head.framing, head.content_length) == (Framing.NONE, None)
+    assert (head.keep_alive, head.upgrade, head.expect) == (True, False, None)
+    assert head.raw_headers == [('Host', 'a')]
+    assert head.headers == {'host': 'a'}
+    assert repr(head) == '<RequestHead GET /x HTTP/1.1>'
+    assert parser.next_event() is None
+    assert parser.at_boundary
+    assert parser.bytes_parsed == len(GET)
+
+
+def test_what_is_handed_out_is_a_copy() -> None:
+    """Heads of equal bytes share what was parsed, and nobody can tell."""
+    data = b'GET /copy HTTP/1.1\r\nHost: copy\r\nSet-Cookie: a\r\n\r\n'
+    parser = requests(data + data)
+    first, second = parser.next_event(), parser.next_event()
+    first.headers['set-cookie'].append('b')
+    first.headers['host'] = 'changed'
+    first.raw_headers.clear()
+    for head in (first, second, requests(data).next_event()):
+        assert head.headers == {'host': 'copy', 'set-cookie': ['a']}
+        assert head.raw_headers == [('Host', 'copy'), ('Set-Cookie', 'a')]
+
+
+def test_the_same_head_again_and_again() -> None:
+    parser = requests()
+    for _ in range(3):
+        parser.feed(GET)
+        assert parser.next_event().url == '/x'
+        assert parser.next_event() is None
+    assert parser.bytes_parsed == 3 * len(GET)
+
+
+@pytest.mark.parametrize(('head', 'expected'), [
+    (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', ''),
+    (b'GET / HTTP/1.0\r\n\r\n', None),
+    (b'GET http://b:1/x HTTP/1.1\r\nHost: a\r\n\r\n', 'b:1'),
+    (b'CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n', 'a'),
+    (b'OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n', '[::1]:80'),
+])
+def test_host(head: bytes, expected: str | None) -> None:
+    assert requests(head).next_event().host == expected
+
+
+@pytest.mark.parametrize(('version', 'value', 'expected'), [
+    (b'1.1', b'100-continue', '100-continue'), (b'1.1', b'100-Continue', '100-continue'), (b'1.1', b'x', 'x'),
+    (b'1.0', b'100-continue', None), (b'1.1', b'100-continue\r\nExpect: x', '100-continue, x')])
+def test_expect(version: bytes, value: bytes, expected: str | None) -> None:
+    head = requests(b'PUT / HTTP/' + version + b'\r\nHost: a\r\nExpect: ' + value + b'\r\n\r\n').next_event()
+    assert head.expect == expected
+
+
+@pytest.mark.parametrize(('fields', 'expected'), [
+    (b'Connection: upgrade\r\nUpgrade: x', True), (b'Connection: a, Upgrade\r\nUpgrade: x', True),
+    (b'Connection: ' + b'a, ' * 40 + b'upgrade\r\nUpgrade: x', True),
+    (b'Upgrade: x', False), (b'Connection: upgrade', False), (b'Connection: upgrade\r\nUpgrade:', False)])
+def test_upgrade(fields: bytes, expected: bool) -> None:
+    assert requests(b'GET / HTTP/1.1\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade is expected
+    assert not requests(b'GET / HTTP/1.0\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade
+
+
+def test_a_later_minor_version() -> None:
+    assert requests(GET.replace(b'1.1', b'1.7')).next_event().http_version == '1.7'
+
+
+def test_blanks_and_latin_1() -> None:
+    data = b'GET / HTTP/1.1\r\nHost: a\r\nA: \t b\xe9 c\t \r\nB:\r\nC: \t \r\nD:\xa0x\x85\r\n\r\n'
+    head = requests(data).next_event()
+    assert head.raw_headers == [('Host', 'a'), ('A', 'b\xe9 c'), ('B', ''), ('C', ''), ('D', '\xa0x\x85')]
+
+
+@pytest.mark.parametrize(('data', 'code', 'status'), [
+    (b'GET /\r\nHost: a\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+    (b'GET / HTTP/2.0\r\n\r\n', 'HPE_INVALID_VERSION', 505),
+    (b'GET / HTTP/0.9\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+    (b'GET / HTTP/1.10\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+    (b'GET / http/1.1\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+    (b'G(T / HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+    (b'GET /\xe9 HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+    (b'GET /\x7f HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+    (b'GET  / HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
+    (b'GET  HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+    (b'GET HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
+    (b'GET * HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+    (b'GET / HTTP/1.1\nHost: a\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+    (b'GET / HTTP/1.1\rHost: a\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+    (b'\rGET / HTTP/1.1\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+    (b'\nGET / HTTP/1.1\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\rX: y\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+    (b'GET / HTTP/1.1\r\n Host: a\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
+    (b'GET / HTTP/1.1\r\nHost : a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\nHost\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\n: a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\nY: z\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nX: y\x7f\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\n\r\n', 'HPE_INVALID_HOST', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
+    (b'GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
+    (b'GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 'HPE_INVALID_HOST', 400),
+])
+def test_a_bad_request_head(data: bytes, code: str, status: int) -> None:
+    error = error_of(requests(data))
+    assert (error.code, error.status, error.offset) == (code, status, 0)
+
+
+@pytest.mark.parametrize(('data', 'code'), [
+    (b'HTP/1.1 200 OK\r\n\r\n', 'HPE_INVALID_CONSTANT'),
+    (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+    (b'HTTP/1.1\t200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+    (b'HTTP/1.1\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 2000 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 099 x\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 2\xb20 x\r\n\r\n', 'HPE_INVALID_STATUS'),
+    (b'HTTP/1.1 200 O\x00\r\n\r\n', 'HPE_INVALID_CONSTANT'),
+    (b'HTTP/1.1 200 OK\r\nX\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
+    (b'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HPE_INVALID_STATUS'),
+])
+def test_a_bad_response_head(data: bytes, code: str) -> None:
+    assert error_of(responses(data)).code == code
+
+
+def test_an_error_says_where_and_what() -> None:
+    error = error_of(requests(GET + b'BAD\r\n\r\n'))
+    assert error.offset == len(GET)
+    assert error.data == b'BAD'
+    assert 'BAD' in str(error)
+
+
+# -- responses ------------------------------------------------------------------------------------------------------
+
+def test_a_response() -> None:
+    parser = responses(b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nSet-Cookie: a\r\n\r\nok')
+    head = parser.next_event()
+    assert (head.status_code, head.status_message, head.http_version) == (404, 'Not Found', '1.1')
+    assert (head.framing, head.content_length, head.keep_alive, head.upgrade) == (Framing.LENGTH, 2, True, False)
+    assert head.headers == {'content-length': '2', 'set-cookie': ['a']}
+    assert head.raw_headers == [('Content-Length', '2'), ('Set-Cookie', 'a')]
+    assert repr(head) == '<ResponseHead HTTP/1.1 404 Not Found>'
+    assert parser.next_event() == b'ok'
+    assert isinstance(parser.next_event(), EndOfMessage)
+    assert parser.at_boundary
+
+
+def test_head_is_asked_once() -> None:
+    parser = responses(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n' * 2, 'HEAD')
+    assert parser.next_event().framing is Framing.NONE
+    assert parser.next_event().framing is Framing.LENGTH
+
+
+def test_an_informational_response_changes_nothing() -> None:
+    parser = responses(b'HTTP/1.1 100 Continue\r\nContent-Length: 9\r\nConnection: close\r\n\r\n'
+                       b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', 'HEAD')
+    assert parser.next_event().status_code == 100
+    assert parser.next_event().framing is Framing.NONE
+    assert parser.at_boundary
+
+
+@pytest.mark.parametrize(('data', 'method', 'upgrade'), [
+    (b'HTTP/1.1 101 Switching Protocols\r\nContent-Length: 1\r\n\r\nRAW', 'GET', True),
+    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nRAW', 'CONNECT', False)])
+def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) -> None:
+    parser = responses(data, method, upgrade)
+    head = parser.next_event()
+    assert head.framing is Framing.NONE
+    assert head.upgrade is upgrade
+    assert parser.next_event() is None
+    assert parser.take_rest() == b'RAW'
+
+
+def test_a_refused_connect_has_content() -> None:
+    parser = responses(b'HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno', 'CONNECT')
+    assert parser.next_event().framing is Framing.LENGTH
+    assert parser.next_event() == b'no'
+
+
+@pytest.mark.parametrize(('head', 'framing', 'keep_alive'), [
+    (b'HTTP/1.1 200 OK\r\n\r\n', Framing.UNTIL_CLOSE, False),
+    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n', Framing.UNTIL_CLOSE, False),
+    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n', Framing.LENGTH, True),
+    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n', Framing.CHUNKED, False),
+    (b'HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n', Framing.NONE, False)])
+def test_whether_a_connection_may_be_used_again(head: bytes, framing: Framing, keep_alive: bool) -> None:
+    head = responses(head).next_event()
+    assert (head.framing, head.keep_alive) == (framing, keep_alive)
+
+
+def test_content_until_the_end() -> None:
+    parser = responses(b'HTTP/1.1 200 OK\r\n\r\nab')
+    parser.next_event()
+    assert parser.next_event() == b'ab'
+    assert parser.next_event() is None
+    parser.feed(b'cd')
+    assert parser.next_event() == b'cd'
+    parser.feed_eof()
+    assert isinstance(parser.next_event(), EndOfMessage)
+    assert parser.next_event() is None

@@ -1,0 +1,284 @@
+"""The parser's own interface: what it says of itself, content, the end of a stream, limits and errors."""
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+
+import pytest
+
+from geventnode.errors import BodyTooLarge, ParseError, StreamError
+from geventnode.protocol import EndOfMessage, Framing, Limits
+from tests.corpus.parsers import CHUNKED, GET, POST, error_of, exhaust, requests, responses
+
+__all__: list[str] = []
+
+
+# -- what is buffered -----------------------------------------------------------------------------------------------
+
+def test_state_of_an_incomplete_head() -> None:
+    parser = requests()
+    assert parser.at_boundary
+    assert not parser.started
+    parser.feed(b'\r\n\r')
+    assert not parser.started
+    assert parser.next_event() is None
+    assert (parser.buffered, parser.started, parser.at_boundary) == (1, False, False)
+    parser.feed(b'\nG')
+    assert parser.started
+    assert parser.next_event() is None
+    assert parser.started
+    parser.feed(GET[1:] + b'POST')
+    assert parser.next_event().method == 'GET'
+    assert parser.started
+    assert (parser.buffered, parser.bytes_parsed) == (4, 4 + len(GET))
+
+
+def test_a_message_is_no_boundary() -> None:
+    parser = requests(POST)
+    parser.next_event()
+    assert (parser.at_boundary, parser.started, parser.buffered) == (False, False, 0)
+    parser.feed(b'hello')
+    assert (parser.at_boundary, parser.started, parser.buffered) == (False, False, 5)
+    assert parser.next_event() == b'hello'
+    assert not parser.at_boundary
+    assert isinstance(parser.next_event(), EndOfMessage)
+    assert parser.at_boundary
+
+
+def test_nothing_is_parsed_before_it_is_asked_for() -> None:
+    parser = requests(GET + b'\x00\n')
+    assert parser.next_event().method == 'GET'
+    assert parser.buffered == 2
+    assert error_of(parser).code == 'HPE_CR_EXPECTED'
+
+
+def test_the_end_of_the_stream() -> None:
+    parser = requests(GET)
+    parser.feed_eof()
+    assert parser.next_event().method == 'GET'
+    assert parser.next_event() is None
+    for data in (b'G', b'\r', GET[:-1], POST, POST + b'hell', CHUNKED, CHUNKED + b'5\r\nhel', CHUNKED + b'0\r\n'):
+        parser = requests(data)
+        parser.feed_eof()
+        error = error_of(parser)
+        assert (error.code, error.status) == ('HPE_INVALID_EOF_STATE', 400)
+
+
+def test_the_rest() -> None:
+    parser = requests(GET + b'RAW')
+    parser.next_event()
+    assert parser.take_rest() == b'RAW'
+    assert parser.take_rest() == b''
+    assert parser.next_event() is None
+    assert not parser.at_boundary
+    with pytest.raises(StreamError):
+        parser.feed(b'more')
+    assert parser.bytes_parsed == len(GET) + 3
+
+
+def test_connect_is_a_tunnel() -> None:
+    parser = requests(b'CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n'
+                      b'Connection: upgrade\r\nUpgrade: x\r\n\r\nRA')
+    head = parser.next_event()
+    assert (head.framing, head.content_length, head.upgrade) == (Framing.NONE, None, False)
+    parser.feed(b'W\n')
+    parser.feed_eof()
+    assert parser.next_event() is None
+    assert parser.take_rest() == b'RAW\n'
+
+
+def test_nothing_comes_after_the_last_message() -> None:
+    for data in (GET.replace(b'1.1', b'1.0'), GET[:-2] + b'Connection: close\r\n\r\n',
+                 POST[:-2] + b'Connection: close\r\n\r\nhello'):
+        parser = requests(data + b'\x00')
+        exhaust(parser)
+        parser.feed(b'\x00')
+        assert parser.next_event() is None
+        assert parser.buffered == 0
+        assert not parser.at_boundary
+        assert parser.bytes_parsed == len(data)
+        assert parser.take_rest() == b''
+
+
+def test_an_upgrade_keeps_what_follows_a_connection_that_closes() -> None:
+    parser = requests(b'GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: x\r\n\r\nRAW')
+    assert parser.next_event().upgrade
+    assert parser.take_rest() == b'RAW'
+
+
+# -- content --------------------------------------------------------------------------------------------------------
+
+def test_all_of_the_content_at_once() -> None:
+    """When it is there; with the events otherwise."""
+    parser = requests(POST + b'hel')
+    assert parser.take_content() is None
+    parser.next_event()
+    assert parser.take_content() is None
+    parser.feed(b'lo' + GET)
+    assert parser.take_content() == b'hello'
+    assert parser.take_content() is None
+    assert parser.next_event().url == '/x'
+    assert parser.at_boundary
+    assert parser.bytes_parsed == len(POST) + 5 + len(GET)
+
+
+def test_the_rest_of_the_content_at_once() -> None:
+    parser = requests(POST + b'hel')
+    assert [parser.next_event() is not None, parser.next_event(), parser.take_content()] == [True, b'hel', None]
+    parser.feed(b'lo')
+    assert parser.take_content() == b'lo'
+    assert parser.at_boundary
+
+
+def test_content_of_unknown_length_is_not_taken_at_once() -> None:
+    for parser in (requests(CHUNKED + b'0\r\n\r\n'), responses(b'HTTP/1.1 200 OK\r\n\r\nhello')):
+        parser.next_event()
+        assert parser.take_content() is None
+
+
+def test_nothing_comes_after_the_content_of_the_last_message() -> None:
+    parser = requests(POST[:-2] + b'Connection: close\r\n\r\nhello' + GET)
+    parser.next_event()
+    assert parser.take_content() == b'hello'
+    assert parser.next_event() is None
+    assert parser.buffered == 0
+
+
+def test_content_is_the_very_object() -> None:
+    parser = requests(POST)
+    parser.next_event()
+    data = b'x' * 4
+    parser.feed(data)
+    assert parser.next_event() is data
+    parser.feed(b'yz')
+    assert parser.next_event() == b'y'
+    end = parser.next_event()
+    assert (end.raw_trailers, repr(end)) == ([], '<EndOfMessage with 0 trailers>')
+    assert parser.buffered == 1
+
+
+def test_content_that_was_not_taken_in_time() -> None:
+    parser = requests(POST + b'he')
+    parser.feed(b'l')
+    parser.next_event()
+    parser.feed(b'loGET')
+    assert parser.next_event() == b'hello'
+    assert isinstance(parser.next_event(), EndOfMessage)
+    assert parser.buffered == 3
+
+
+def test_content_that_ends_like_half_a_line_end() -> None:
+    parser = requests(POST + b'hell\r\n')
+    assert [type(parser.next_event()).__name__ for _ in range(3)] == ['RequestHead', 'bytes', 'EndOfMessage']
+    error = error_of(parser)
+    assert (error.code, error.offset) == ('HPE_CR_EXPECTED', len(POST) + 5)
+
+
+def test_no_content() -> None:
+    head = requests(POST.replace(b'5', b'0')).next_event()
+    assert (head.framing, head.content_length) == (Framing.NONE, 0)
+
+
+# -- limits ---------------------------------------------------------------------------------------------------------
+
+def test_size_of_a_head() -> None:
+    size = len(GET)
+    assert requests(GET, max_header_size=size).next_event() is not None
+    error = error_of(requests(GET, max_header_size=size - 1))
+    assert (error.code, error.status) == ('HPE_HEADER_OVERFLOW', 431)
+    assert f'max_header_size ({size - 1} bytes)' in str(error)
+    assert error_of(requests(GET[:size], max_header_size=17)).status == 431
+    error = error_of(requests(GET, max_header_size=16))
+    assert (error.code, error.status) == ('HPE_URI_OVERFLOW', 414)
+    assert error_of(requests(b'G' * 101, max_header_size=100)).status == 414
+    assert error_of(responses(b'H' * 101, max_header_size=100)).status == 431
+    assert requests(b'G' * 100, max_header_size=100).next_event() is None
+    assert error_of(requests(GET[:-4] + b'a' * 99, max_header_size=100)).status == 431
+
+
+def test_number_of_headers() -> None:
+    data = GET[:-2] + b'A: b\r\n\r\n'
+    assert requests(data, max_headers_count=2).next_event() is not None
+    assert requests(data, max_headers_count=0).next_event() is not None
+    error = error_of(requests(data, max_headers_count=1))
+    assert (error.code, error.status) == ('HPE_HEADER_OVERFLOW', 431)
+    assert 'max_headers_count (1)' in str(error)
+    assert error_of(responses(b'HTTP/1.1 200 OK\r\nA: b\r\nA: b\r\n\r\n', max_headers_count=1)).status == 431
+
+
+def test_limits_are_read_for_each_message() -> None:
+    parser = requests(GET + GET)
+    parser.next_event()
+    parser.limits = Limits(max_header_size=20)
+    assert error_of(parser).status == 431
+
+
+def test_host_may_be_missing_where_it_is_not_asked_for() -> None:
+    assert requests(b'GET / HTTP/1.1\r\n\r\n', require_host=False).next_event().host is None
+
+
+def test_size_of_content() -> None:
+    assert requests(POST, max_body_size=5).next_event() is not None
+    error = error_of(requests(POST, max_body_size=4))
+    assert isinstance(error, BodyTooLarge)
+    assert (error.status, error.offset) == (413, len(POST))
+    assert 'max_body_size (4 bytes)' in str(error)
+    parser = responses(b'HTTP/1.1 200 OK\r\n\r\nabcdef', max_body_size=4)
+    parser.next_event()
+    assert parser.next_event() == b'abcd'
+    assert isinstance(error_of(parser), BodyTooLarge)
+    parser = responses(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n', 'HEAD', max_body_size=4)
+    assert parser.next_event().content_length == 9
+
+
+def test_empty_lines() -> None:
+    assert requests(b'\r\n\r\n' + GET, max_empty_lines=2).next_event() is not None
+    error = error_of(requests(b'\r\n\r\n\r\n' + GET, max_empty_lines=2))
+    assert (error.status, error.offset) == (400, 4)
+    parser = requests((b'\r\n' + GET) * 3, max_empty_lines=1)
+    assert [parser.next_event().url for _ in range(3)] == ['/x'] * 3
+
+
+def test_informational_responses() -> None:
+    interim = b'HTTP/1.1 103 Early Hints\r\n\r\n'
+    final = b'HTTP/1.1 204 No Content\r\n\r\n'
+    parser = responses((interim * 2 + final) * 2, max_informational=2)
+    assert [parser.next_event().status_code for _ in range(6)] == [103, 103, 204, 103, 103, 204]
+    assert 'max_informational (2)' in str(error_of(responses(interim * 3, max_informational=2)))
+
+
+def test_limits_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Limits().max_header_size = 1
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('data', [
+    b'BAD\r\n\r\n', b'GET / HTTP/1.1\n', b'GET / HTTP/1.1\r\n\r\n', GET[:-2] + b'X\r\n\r\n', b'G' * 20000,
+    POST[:-2] + b'Host: b\r\n\r\n', CHUNKED + b'X\r\n', CHUNKED + b'5\n',
+    CHUNKED + b'0\r\nX\r\n\r\n', CHUNKED + b'0\r\nX\n',
+    b'\r\n' * 99,
+])
+def test_an_error_needs_no_garbage_collector(data: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        parser = requests(data)
+        for _ in range(2):
+            with contextlib.suppress(ParseError):
+                exhaust(parser)
+                pytest.fail('no error')
+        del parser
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_size_of_an_idle_parser() -> None:
+    parser = requests(GET)
+    exhaust(parser)
+    assert sys.getsizeof(parser) < 256
+    own = [each for each in gc.get_referents(parser) if not isinstance(each, type | Limits)]
+    assert all(sys.getsizeof(each) < 100 for each in own), own

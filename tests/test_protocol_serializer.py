@@ -1,0 +1,67 @@
+"""What goes out: rendered, and refused where it could break out of its line."""
+from __future__ import annotations
+
+import pytest
+
+from geventnode.errors import InvalidHeader, InvalidInput
+from geventnode.protocol import (
+    Limits,
+    Parser,
+    Role,
+    chunk,
+    last_chunk,
+    render_fields,
+    request_line,
+    status_line,
+)
+from geventnode.protocol.serializer import CHUNK_END, chunk_prefix
+
+__all__: list[str] = []
+
+
+def test_lines() -> None:
+    assert status_line(200, 'OK') == 'HTTP/1.1 200 OK\r\n'
+    assert status_line(599, '') == 'HTTP/1.1 599 \r\n'
+    assert request_line('GET', '/x?y') == 'GET /x?y HTTP/1.1\r\n'
+
+
+@pytest.mark.parametrize('call', [
+    lambda: status_line(200, 'OK\r\nX: y'), lambda: status_line(99, 'OK'), lambda: status_line(1000, 'OK'),
+    lambda: request_line('GET /', '/'), lambda: request_line('GET', '/ HTTP/1.1\r\nX: y'),
+    lambda: request_line('GET', '/caf\xe9')])
+def test_bad_lines(call) -> None:
+    for _ in range(2):
+        with pytest.raises(InvalidInput):
+            call()
+
+
+def test_fields() -> None:
+    assert render_fields([]) == ''
+    assert render_fields([('A', '1'), ('b', 'caf\xe9'), ('A', '')]) == 'A: 1\r\nb: caf\xe9\r\nA: \r\n'
+
+
+@pytest.mark.parametrize('pair', [('a b', '1'), ('a', '1\r\nb: 2'), ('a', '\u010a'), ('', '1'), ('a:', '1'), ('a', 1)])
+def test_bad_fields(pair) -> None:
+    with pytest.raises(InvalidHeader):
+        render_fields([pair])
+    with pytest.raises(InvalidHeader):
+        last_chunk([pair])
+
+
+def test_chunks() -> None:
+    assert chunk(b'x' * 26) == b'1a\r\n' + b'x' * 26 + b'\r\n'
+    assert chunk(b'') == b''
+    assert chunk_prefix(255) + b'x' * 255 + CHUNK_END == chunk(b'x' * 255)
+    assert last_chunk() == b'0\r\n\r\n'
+    assert last_chunk([('X-Sum', '1')]) == b'0\r\nX-Sum: 1\r\n\r\n'
+
+
+def test_what_goes_out_comes_in() -> None:
+    parser = Parser(Role.REQUEST, Limits())
+    head = request_line('POST', '/in') + render_fields([('Host', 'a'), ('Transfer-Encoding', 'chunked')]) + '\r\n'
+    parser.feed(head.encode('latin-1') + chunk(b'one') + chunk(b'two') + last_chunk([('X-Sum', '2')]))
+    request, body, end = parser.next_event(), parser.next_event(), parser.next_event()
+    assert (request.method, request.url) == ('POST', '/in')
+    assert body == b'onetwo'
+    assert end.raw_trailers == [('X-Sum', '2')]
+    assert parser.at_boundary

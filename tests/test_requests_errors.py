@@ -1,0 +1,282 @@
+"""The adapter for ``requests``: every exception that it promises, with what has caused it, and that none leaks."""
+from __future__ import annotations
+
+import socket as stdlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+import requests
+from requests import exceptions
+from urllib3.util import Timeout
+
+from geventnode import errors
+from geventnode.net import Socket
+from tests.origins import HELLO, MakeOrigin, Peer, once, silent
+from tests.servers import Log, Serve, ok
+from tests.sessions import Mounted, agent_of
+
+__all__: list[str] = []
+
+
+def causes(error: BaseException | None) -> list[type[BaseException]]:
+    """Return the classes of ``error`` and of everything behind it."""
+    found: list[type[BaseException]] = []
+    while error is not None:
+        found.append(type(error))
+        error = error.__cause__ or error.__context__
+    return found
+
+
+@pytest.fixture
+def tarpit() -> Iterator[str]:
+    """The URL of a socket that listens and accepts nobody: its queue is full."""
+    with stdlib.socket() as listener, stdlib.socket() as queued:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        queued.connect(listener.getsockname())
+        yield f'http://127.0.0.1:{listener.getsockname()[1]}'
+
+
+# -- before there is a response ---------------------------------------------------------------------------------------
+
+def test_refused(session: Mounted) -> None:
+    with stdlib.socket() as bound:
+        bound.bind(('127.0.0.1', 0))
+        with pytest.raises(requests.ConnectionError, match='Connection refused') as raised:
+            session().get(f'http://127.0.0.1:{bound.getsockname()[1]}')
+    assert errors.ConnectionRefused in causes(raised.value)
+    assert not isinstance(raised.value, requests.Timeout)
+
+
+def test_unknown_host(session: Mounted) -> None:
+    with pytest.raises(requests.ConnectionError) as raised:
+        session().get('http://nobody.invalid/')
+    assert errors.NameNotResolved in causes(raised.value)
+
+
+@pytest.mark.parametrize(('said', 'kind', 'cause'), [
+    (b'', requests.ConnectionError, errors.SocketHangUp),
+    (b'HTTP/1.1 200 OK\r\nContent-Le', requests.ConnectionError, errors.SocketHangUp),
+    (b'SSH-2.0-nonsense\r\n', requests.ConnectionError, errors.ParseError),
+    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', exceptions.InvalidHeader,
+     errors.ParseError)])
+def test_no_response(origin: MakeOrigin, session: Mounted, said: bytes, kind: type[Exception],
+                     cause: type[Exception]) -> None:
+    client = session()
+    with pytest.raises(kind) as raised:
+        client.get(origin(once(said)).url)
+    assert cause in causes(raised.value)
+    assert agent_of(client).total_socket_count == 0
+
+
+def test_another_protocol(origin: MakeOrigin, session: Mounted) -> None:
+    server = origin(once(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n', 'wait'))
+    client = session()
+    with pytest.raises(requests.ConnectionError, match='has left HTTP: 101'):
+        client.get(server.url, headers={'Connection': 'Upgrade', 'Upgrade': 'x'})
+
+
+@pytest.mark.parametrize('address', ['http://:80/', 'http://127.0.0.1:99999/'])
+def test_invalid_url(session: Mounted, address: str) -> None:
+    with pytest.raises(exceptions.InvalidURL):
+        session().get(address)
+
+
+@pytest.mark.parametrize('headers', [
+    {'Host': 'two words'}, {'X': 'caf\u0151'}, {'X\u0151': 'y'}, {'Transfer-Encoding': 'gzip'}])
+def test_invalid_header(session: Mounted, recorder: Any, headers: dict[str, str]) -> None:
+    with pytest.raises(exceptions.InvalidHeader) as raised:
+        session().post(recorder.origin.url, data=b'x', headers=headers)
+    assert errors.InvalidHeader in causes(raised.value)
+    assert recorder.requests == []
+
+
+def test_the_callers_own_mistakes(session: Mounted, recorder: Any) -> None:
+    """As with ``requests``, these are no troubles of the network."""
+    with pytest.raises(ValueError, match='method must be a token'):
+        session().request('GE T', recorder.origin.url)
+    with pytest.raises(ValueError, match='Invalid timeout'):
+        session().get(recorder.origin.url, timeout=(1, 2, 3))
+
+
+def test_queue_that_is_full(serve: Serve, session: Mounted) -> None:
+    seen = Log()
+    client = session(max_sockets=1, max_queued=0)
+    address = f'http://127.0.0.1:{serve(lambda request, response: seen.append(request)).where[1]}'
+    first = gevent.spawn(client.get, address)
+    seen.wait_for_length(1)
+    with pytest.raises(requests.ConnectionError, match='max_queued') as raised:
+        client.get(address)
+    assert errors.QueueFull in causes(raised.value)
+    first.kill()
+
+
+# -- the body ---------------------------------------------------------------------------------------------------------
+
+CUT = [b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello',
+       b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n']
+
+
+def by_content(response: requests.Response) -> object:
+    return response.content
+
+
+def by_pieces(response: requests.Response) -> object:
+    return list(response.iter_content(3))
+
+
+@pytest.mark.parametrize('read', [by_content, by_pieces])
+@pytest.mark.parametrize('said', CUT)
+@pytest.mark.parametrize('then', ['close', 'reset'])
+def test_truncated(origin: MakeOrigin, session: Mounted, read: Callable[[requests.Response], object], said: bytes,
+                   then: str) -> None:
+    """It never looks complete."""
+    client = session()
+    with client.get(origin(once(said, then)).url, stream=True) as response:
+        with pytest.raises(exceptions.ChunkedEncodingError) as raised:
+            read(response)
+    assert errors.IncompleteBody in causes(raised.value)
+    assert agent_of(client).total_socket_count == 0
+
+
+def test_chunks_that_are_none(origin: MakeOrigin, session: Mounted) -> None:
+    with pytest.raises(exceptions.ChunkedEncodingError) as raised:
+        session().get(origin(once(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n')).url)
+    assert errors.ParseError in causes(raised.value)
+
+
+def test_what_cannot_be_decoded(origin: MakeOrigin, session: Mounted) -> None:
+    with pytest.raises(exceptions.ContentDecodingError):
+        session().get(origin(b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello').url)
+
+
+def test_body_that_stops(origin: MakeOrigin, session: Mounted) -> None:
+    client, server = session(), origin(once(CUT[0], 'wait'))
+    with client.get(server.url, stream=True, timeout=(5, 0.1)) as response:
+        with pytest.raises(requests.ConnectionError, match='Read timed out') as raised:
+            response.content  # noqa: B018 - a property that reads
+    assert errors.RequestTimeout in causes(raised.value)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('timeout', [0.1, (0.1, None), (0.1, 5), Timeout(connect=0.1), Timeout(total=0.1)])
+def test_connect_timeout(session: Mounted, tarpit: str, timeout: Any) -> None:
+    client = session()
+    with pytest.raises(requests.ConnectTimeout) as raised:
+        client.get(tarpit, timeout=timeout)
+    assert errors.RequestTimeout in causes(raised.value)
+    assert agent_of(client).total_socket_count == 0
+
+
+@pytest.mark.parametrize('timeout', [0.1, (None, 0.1), (5, 0.1), Timeout(read=0.1), Timeout(total=0.1)])
+@pytest.mark.parametrize('used', [False, True])
+def test_read_timeout(origin: MakeOrigin, session: Mounted, timeout: Any, used: bool) -> None:
+    def script(peer: Peer) -> None:
+        if used:
+            peer.request()
+            peer.send(HELLO)
+        silent(peer)
+    client, server = session(), origin(script)
+    if used:
+        client.get(server.url)
+    with pytest.raises(requests.ReadTimeout) as raised:
+        client.get(server.url, timeout=timeout)
+    assert errors.RequestTimeout in causes(raised.value)
+    assert agent_of(client).total_socket_count == 0
+
+
+def test_the_time_for_reading_begins_with_the_connection(session: Mounted, tarpit: str) -> None:
+    client = session()
+    with pytest.raises(requests.ConnectTimeout, match='connect_timeout'):
+        client.get(tarpit, timeout=(0.4, 0.01))
+
+
+@pytest.mark.parametrize('timeout', [None, (None, None), Timeout()])
+def test_no_timeout(serve: Serve, session: Mounted, timeout: Any) -> None:
+    assert session().get(f'http://127.0.0.1:{serve(ok).where[1]}', timeout=timeout).text == 'GET /'
+
+
+def test_queue_timeout(origin: MakeOrigin, session: Mounted) -> None:
+    """Nothing was sent: it is safe to try again, which is what ``ConnectTimeout`` means."""
+    client, server = session(max_sockets=1, queue_timeout=0.1), origin(CUT[0])
+    with client.get(server.url, stream=True):
+        with pytest.raises(requests.ConnectTimeout, match='queue_timeout'):
+            client.get(server.url)
+    assert agent_of(client).statistics()['queued'] == 0
+
+
+def leave(greenlet: gevent.Greenlet, client: requests.Session) -> None:
+    """Kill ``greenlet`` and look whether anything of it is left."""
+    greenlet.kill()
+    now = agent_of(client).statistics()
+    assert (now['active'], now['queued']) == (0, 0)
+
+
+def test_killed_while_connecting(session: Mounted, tarpit: str) -> None:
+    """Row 33."""
+    client = session(max_sockets=1)
+    asking = gevent.spawn(client.get, tarpit)
+    gevent.idle()
+    leave(asking, client)
+
+
+def test_killed_while_waiting(origin: MakeOrigin, session: Mounted) -> None:
+    asked = Log()
+    client = session(max_sockets=1)
+    server = origin(lambda peer: (asked.append(peer.request()), peer.closed()))
+    asking = gevent.spawn(client.get, server.url)
+    asked.wait_for_length(1)
+    leave(asking, client)
+
+
+def test_killed_while_reading(origin: MakeOrigin, session: Mounted) -> None:
+    client = session(max_sockets=1)
+    response = client.get(origin(once(CUT[0], 'wait')).url, stream=True)
+    reading = gevent.spawn(lambda: response.content)
+    gevent.idle()
+    leave(reading, client)
+
+
+@pytest.mark.parametrize('then', ['connect', 'queue', 'response', 'body'])
+def test_a_users_own_timeout(origin: MakeOrigin, session: Mounted, tarpit: str, then: str) -> None:
+    """Row 33: it comes out as it is, and the place is free."""
+    client = session(max_sockets=1)
+    server = origin(once(CUT[0], 'wait') if then != 'response' else silent)
+    held = client.get(server.url, stream=True) if then in ('queue', 'body') else None
+
+    def use() -> None:
+        with gevent.Timeout(0.05):
+            if then == 'body' and held is not None:
+                held.content  # noqa: B018 - a property that reads
+            else:
+                client.get(tarpit if then == 'connect' else server.url)
+    with pytest.raises(gevent.Timeout):
+        use()
+    if held is not None:
+        held.close()
+    now = agent_of(client).statistics()
+    assert (now['active'], now['queued']) == (0, 0)
+
+
+def test_wrong_thread(session: Mounted, agent: Callable[..., Any], serve: Serve) -> None:
+    """An agent that was given belongs to its thread."""
+    client, address = session(agent()), f'http://127.0.0.1:{serve(ok).where[1]}'
+
+    def ask() -> None:
+        try:
+            client.get(address)
+        finally:
+            gevent.get_hub().destroy()
+    with pytest.raises(errors.WrongThread):
+        gevent.get_hub().threadpool.apply(ask)
+
+
+def test_sockets_are_the_packages_own(serve: Serve, session: Mounted) -> None:
+    """No connection is made by urllib3."""
+    client = session()
+    client.get(f'http://127.0.0.1:{serve(ok).where[1]}')
+    found, = agent_of(client).free_sockets.values()
+    assert isinstance(found[0], Socket)

@@ -1,0 +1,199 @@
+"""The adapter for ``requests``: reuse, limits, retries, and that nothing is left behind."""
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+import requests
+from gevent.event import Event
+from urllib3.util import Retry
+
+from geventnode import http, https
+from geventnode.errors import InvalidInput, UnknownOption
+from geventnode.integrations.requests import AgentAdapter
+from tests.origins import HELLO, MakeOrigin, Peer, hello
+from tests.servers import Log, Serve, Site, ok
+from tests.sessions import Mounted, agent_of
+
+__all__: list[str] = []
+
+
+def url(site: Site, path: str = '/') -> str:
+    return f'http://127.0.0.1:{site.where[1]}{path}'
+
+
+# -- the pool ---------------------------------------------------------------------------------------------------------
+
+def test_connections_are_reused(origin: MakeOrigin, session: Mounted) -> None:
+    client, server = session(), origin(hello)
+    for _ in range(3):
+        assert client.get(server.url).content == b'hello'
+    assert server.accepted == 1
+
+
+def test_at_most_so_many_connections(serve: Serve, session: Mounted) -> None:
+    """Row 35: the others wait their turn, first come, first served."""
+    served = Log()
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        served.append(request.url)
+        go_on.wait()
+        response.end()
+    client, address = session(max_sockets=2), url(serve(listener))
+    asking = [gevent.spawn(client.get, f'{address}{number}') for number in range(6)]
+    served.wait_for_length(2)
+    now = agent_of(client).statistics()
+    assert (now['active'], now['queued']) == (2, 4)
+    go_on.set()
+    gevent.joinall(asking, raise_error=True)
+    assert sorted(served[:2]) == ['/0', '/1']
+    assert served[2:4] in (['/2', '/3'], ['/3', '/2'])
+    assert agent_of(client).total_socket_count <= 2
+
+
+def test_agents_that_are_shared(serve: Serve, session: Mounted, agent: Callable[..., http.Agent]) -> None:
+    shared = agent(keep_alive=True)
+    first, second = session(shared), session(shared)
+    address = url(serve(ok))
+    first.get(address)
+    first.close()
+    second.get(address)
+    assert shared.statistics()['opened'] == 1
+    assert shared.statistics()['idle'] == 1
+
+
+def test_close_closes_what_is_idle(origin: MakeOrigin, session: Mounted) -> None:
+    """What is in use goes on, as with requests.get(stream=True), and the session can be used again."""
+    client, server = session(), origin(hello)
+    unread = client.get(server.url, stream=True)
+    client.get(server.url)
+    first = agent_of(client)
+    client.close()
+    assert unread.content == b'hello'
+    assert first.total_socket_count == 0
+    assert client.get(server.url).content == b'hello'
+    assert agent_of(client) is not first
+
+
+def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) -> None:
+    closed = Log()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        closed.append(peer.closed())
+    client = requests.Session()
+    client.mount('http://', AgentAdapter())
+    assert client.get(origin(script).url).content == b'hello'
+    del client
+    closed.wait_for_length(1)
+
+
+def test_a_response_that_is_forgotten_frees_its_connection(serve: Serve, session: Mounted) -> None:
+    client, address = session(max_sockets=1), url(serve(lambda request, response: response.end(b'x' * 1000000)))
+    for _ in range(3):
+        client.get(address, stream=True)
+
+
+def test_every_thread_has_agents_of_its_own(serve: Serve) -> None:
+    """As threads of the system are, in a program that is not patched."""
+    address = url(serve(ok))
+    with requests.Session() as client:
+        adapter = AgentAdapter()
+        client.mount('http://', adapter)
+        found: list[Any] = []
+
+        def ask() -> None:
+            found.append((client.get(address).text, agent_of(client)))
+            client.close()
+            gevent.get_hub().destroy()
+        gevent.get_hub().threadpool.apply(ask)
+        assert found[0][0] == 'GET /'
+        assert found[0][1] is not agent_of(client)
+        found.clear()
+
+
+def test_pickled(serve: Serve, session: Mounted) -> None:
+    """With its settings, and agents of its own."""
+    client = session(max_sockets=3, max_retries=2, queue_timeout=1.5)
+    with pickle.loads(pickle.dumps(client)) as copy:
+        assert copy.get(url(serve(ok))).text == 'GET /'
+        assert agent_of(copy).max_sockets == 3
+        assert agent_of(copy) is not agent_of(client)
+        assert copy.get_adapter('http://x').max_retries.total == 2
+
+
+def test_options() -> None:
+    with pytest.raises(UnknownOption, match="did you mean 'max_sockets'"):
+        AgentAdapter(max_socket=1)
+    with pytest.raises(InvalidInput, match='both agents were given'):
+        AgentAdapter(http.Agent(), https_agent=https.Agent(), max_sockets=1)
+    with pytest.raises(InvalidInput, match="expected one for 'http:'"):
+        AgentAdapter(https.Agent())
+    with pytest.raises(InvalidInput, match='queue_timeout'):
+        AgentAdapter(queue_timeout=-1)
+
+
+# -- retries ----------------------------------------------------------------------------------------------------------
+
+class Fickle:
+    """A script that answers ``answers`` requests of a connection, and closes at the next one, having read it."""
+
+    def __init__(self, answers: int = 1) -> None:
+        self.lines: list[str] = []
+        self._answers = answers
+
+    def __call__(self, peer: Peer) -> None:
+        for _ in range(self._answers):
+            self.lines.append(peer.request().line)
+            peer.send(HELLO)
+        self.lines.append(peer.request().line)
+
+
+def test_a_used_connection_that_was_closed_is_no_error(origin: MakeOrigin, session: Mounted) -> None:
+    """Rows 37 to 39: once, and only what may be sent again."""
+    script = Fickle()
+    client, server = session(), origin(script)
+    client.get(server.url)
+    assert client.get(server.url).content == b'hello'
+    assert server.accepted == 2
+    with pytest.raises(requests.ConnectionError, match='without a response'):
+        client.post(server.url, data=b'once')
+    assert sum(line.startswith('POST') for line in script.lines) == 1
+
+
+def test_a_new_connection_that_was_closed_is_one(origin: MakeOrigin, session: Mounted) -> None:
+    server = origin(Fickle(answers=0))
+    with pytest.raises(requests.ConnectionError):
+        session().get(server.url)
+    assert server.accepted == 1
+
+
+def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
+    seen = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        seen.append(request.read())
+        response.write_head(503, {'Retry-After': '0'})
+        response.end('busy')
+    address = url(serve(listener))
+    policy = Retry(2, status_forcelist=[503], allowed_methods=None)
+    with pytest.raises(requests.exceptions.RetryError):
+        session(max_retries=policy).post(address, data=io.BytesIO(b'body'))
+    assert seen == [b'body'] * 3
+    assert session(max_retries=policy.new(raise_on_status=False)).get(address).text == 'busy'
+    # what is gone cannot be sent again
+    assert session(max_retries=policy).post(address, data=iter([b'body'])).status_code == 503
+    assert len(seen) == 7
+
+
+def test_retries_of_connections(origin: MakeOrigin, session: Mounted) -> None:
+    server = origin(Fickle(answers=0))
+    with pytest.raises(requests.ConnectionError):
+        session(max_retries=Retry(2, backoff_factor=0.001)).get(server.url)
+    assert server.accepted == 3

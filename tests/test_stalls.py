@@ -1,0 +1,167 @@
+"""When the loop stood still: who was in time is not told to be late, and who was late is.
+
+Time is not waited for: everything that has a deadline is made older, and the look for who is late happens while what
+the peers have sent is still with the kernel. That is what a loop finds after a stall, which the kernel tells of a part
+of its descriptors only.
+"""
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import gevent
+import pytest
+
+from geventnode import http, https
+from geventnode.errors import RequestTimeout
+from geventnode.net.hubs import deadlines
+from tests.certificates import Certificates, TLSEnd
+from tests.origins import HELLO, MakeOrigin, Peer
+from tests.servers import Serve, get, ok, post
+from tests.sockets import dial, pair, settle, until
+
+__all__: list[str] = []
+
+#: A limit in seconds that nothing comes near, and for how long nothing seems to have run.
+LIMIT, STALL = 60, 100
+
+
+def stand_still() -> None:
+    """Let it seem as if nothing had run for a while, and look who is late."""
+    looking = deadlines(gevent.get_hub())
+    looking._next_look -= STALL
+    for owner in looking._owners:
+        for thing in (owner, getattr(owner, 'socket', owner)):
+            for name in ('expires', 'began', 'since', 'active', 'opened_at'):
+                if hasattr(thing, name):
+                    setattr(thing, name, getattr(thing, name) - STALL)
+    _look()
+
+
+def _look() -> None:
+    # in the hub, and before it asks the kernel
+    gevent.get_hub().loop.run_callback(deadlines(gevent.get_hub())._look)
+    gevent.sleep(0)
+
+
+@pytest.mark.parametrize('in_time', [True, False])
+@pytest.mark.parametrize(('setting', 'before', 'meanwhile', 'late'), [
+    ('headers_timeout', b'GET / HTTP/1.1\r\nHo', b'st: x\r\n\r\n', 408),
+    ('request_timeout', post(b'ha', length=4), b'lf', 408),
+    ('timeout', post(b'ha', length=4), b'lf', None),
+    ('keep_alive_timeout', get('/first'), get('/second'), None),
+])
+def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, late: int | None,
+                  in_time: bool) -> None:
+    def listener(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+        request.read()
+        response.end('in time')
+
+    others = dict.fromkeys(('headers_timeout', 'request_timeout', 'timeout', 'keep_alive_timeout'), 0)
+    client = serve(listener, **{**others, setting: LIMIT}).connect().send(before)
+    settle()
+    if setting == 'keep_alive_timeout':
+        assert client.response().body == b'in time'
+    if in_time:
+        client.send(meanwhile)
+    stand_still()
+    if in_time:
+        assert client.response().body == b'in time'
+    elif late:
+        assert client.response().status == late
+    else:
+        assert client.rest() == b''
+
+
+def test_a_reader_that_has_made_room(serve: Serve) -> None:
+    body = bytes(30_000_000)
+    site = serve(lambda request, response: response.end(body), timeout=LIMIT)
+    client = site.connect().send(get())
+    until(lambda: site.server._sockets)
+    (socket,) = site.server._sockets
+    until(lambda: socket.writable_length)
+    settle()
+    # as much as the kernel has, without letting the loop know
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            client._buffer += client.socket._sock.recv(1_000_000)
+    stand_still()
+    assert client.response().body == body
+
+
+def test_a_reader_that_has_not(serve: Serve) -> None:
+    site = serve(lambda request, response: response.end(bytes(30_000_000)), timeout=LIMIT)
+    client = site.connect().send(get())
+    until(lambda: site.server._sockets)
+    (socket,) = site.server._sockets
+    until(lambda: socket.writable_length)
+    settle()
+    stand_still()
+    until(lambda: socket.destroyed)
+    client.rest()
+
+
+@pytest.mark.parametrize('in_time', [True, False])
+def test_a_client(origin: MakeOrigin, in_time: bool) -> None:
+    asked: list[Peer] = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        asked.append(peer)
+        peer.closed()
+
+    request = http.get(origin(script).url, timeout=LIMIT)
+    until(lambda: asked)
+    if in_time:
+        asked[0].send(HELLO)
+    stand_still()
+    if in_time:
+        assert request.get_response().read() == b'hello'
+    else:
+        with pytest.raises(RequestTimeout):
+            request.get_response()
+
+
+@pytest.mark.parametrize('in_time', [True, False])
+def test_a_handshake(serve: Serve, certificates: Certificates, in_time: bool) -> None:
+    site = serve(https.create_server(ok, certfile=certificates.server, handshake_timeout=LIMIT))
+    end = TLSEnd(dial(site.server), certificates.client_context(), servername='localhost')
+    until(lambda: site.server.get_connections())
+    if in_time:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.object.do_handshake()
+        end._flush()
+    stand_still()
+    with contextlib.closing(end):
+        if in_time:
+            end.handshake()
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):
+                end.handshake()
+
+
+@pytest.mark.parametrize('in_time', [True, False])
+def test_a_socket(in_time: bool) -> None:
+    told: list[object] = []
+    with pair() as (near, far):
+        near.set_timeout(LIMIT, lambda: told.append(near))
+        settle()
+        if in_time:
+            far.sendall(b'x')
+        stand_still()
+        settle()
+        assert told == ([] if in_time else [near])
+
+
+def test_an_excuse_does_not_last(serve: Serve) -> None:
+    """Who sends all the time is not excused for ever."""
+    site = serve(ok, headers_timeout=LIMIT)
+    client = site.connect().send(b'GET / HT')
+    settle()
+    client.send(b'x')
+    looking = deadlines(gevent.get_hub())
+    stand_still()
+    assert site.server.get_connections() == 1
+    looking._stalled_until = 0
+    _look()
+    assert client.response().status == 408

@@ -1,0 +1,51 @@
+"""Every stream keeps the contract of streams: the conformance suites, run over each of them, check by check.
+
+Messages belong to a connection, whose end they report as its own: what their ``destroy`` tells listeners, and what can
+be read after it, is held by the tests of the HTTP layer.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from tests.conformance.makers import READABLE_MAKERS, WRITABLE_MAKERS
+from tests.conformance.suites import CLOGGED_CHECKS, HELD_BACK_CHECKS, READABLE_CHECKS, WRITABLE_CHECKS
+
+__all__: list[str] = []
+
+Check = Callable[[Any], None]
+
+MESSAGES = ('chunked', 'length', 'close')
+# a reader of a client's response who is thrown out gives the exchange up
+OF_THE_EXCHANGE = ('a_killed_reader_loses_nothing', 'a_timeout_loses_nothing')
+OF_THE_CONNECTION = ('destroy_tells_why', 'destroy_before_reading_drops_and_never_ends')
+
+
+def _matrix(checks: Iterable[Check], kinds: Iterable[str]) -> list[Any]:
+    return [pytest.param(check, kind, id=f'{check.__name__}-{kind}') for check in checks for kind in kinds
+            if not (kind.startswith(MESSAGES) and check.__name__ in OF_THE_CONNECTION)
+            and not ('answer' in kind and check.__name__ in OF_THE_EXCHANGE)]
+
+
+@pytest.mark.parametrize(('check', 'kind'), _matrix(READABLE_CHECKS, READABLE_MAKERS))
+def test_readable(check: Check, kind: str) -> None:
+    check(READABLE_MAKERS[kind])
+
+
+@pytest.mark.parametrize(('check', 'kind'), _matrix(
+    HELD_BACK_CHECKS, [kind for kind in READABLE_MAKERS if kind not in ('Readable-free', 'Duplex-free')]))
+def test_readable_that_is_held_back(check: Check, kind: str) -> None:
+    check(READABLE_MAKERS[kind])
+
+
+@pytest.mark.parametrize(('check', 'kind'), _matrix(WRITABLE_CHECKS, WRITABLE_MAKERS))
+def test_writable(check: Check, kind: str) -> None:
+    check(WRITABLE_MAKERS[kind])
+
+
+@pytest.mark.parametrize(('check', 'kind'), _matrix(
+    CLOGGED_CHECKS, [kind for kind in WRITABLE_MAKERS if kind.endswith('clogged')]))
+def test_clogged_writable(check: Check, kind: str) -> None:
+    check(WRITABLE_MAKERS[kind])

@@ -1,0 +1,263 @@
+"""TLS servers: handshakes that fail or stall cost one connection, names choose certificates, settings are checked."""
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+
+from geventnode import tls
+from geventnode.errors import InvalidInput, TLSError, UnknownOption
+from tests.certificates import Certificates, TLSEnd
+from tests.leaks import live_greenlets
+from tests.servers import Log
+from tests.sockets import dial, settle, until
+
+__all__: list[str] = []
+
+MakeServer = Callable[..., tls.Server]
+
+
+@pytest.fixture
+def listen(certificates: Certificates) -> Iterator[MakeServer]:
+    """Start TLS servers: ``listen(listener, **options)``."""
+    servers: list[tls.Server] = []
+
+    def start(listener: Any = None, **options: Any) -> tls.Server:
+        server = tls.create_server(listener or (lambda connection: connection.end(b'hello')),
+                                   **{'certfile': certificates.server, **options})
+        servers.append(server.listen(0, '127.0.0.1'))
+        return server
+
+    yield start
+    for each in servers:
+        each.stop(0)
+
+
+def said(server: tls.Server, certificates: Certificates, servername: str = 'localhost') -> bytes:
+    """Return what ``server`` says to a client that asks for ``servername``."""
+    with contextlib.closing(TLSEnd(dial(server), certificates.client_context(), servername=servername)) as far:
+        return far.recv(100)
+
+
+def test_serving(listen: MakeServer, certificates: Certificates) -> None:
+    log = Log()
+    server = listen(lambda connection: (log.append('connection'), connection.end(b'hello')))
+    server.on('secureConnection', log.note('secureConnection'))
+    assert said(server, certificates) == b'hello'
+    assert sorted(log) == ['connection', 'secureConnection']
+
+
+@pytest.mark.parametrize(('said_by_client', 'code'), [
+    (b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', 'ERR_SSL_HTTP_REQUEST'), (b'\x16\x03\x01\x00\x05hello', 'ERR_SSL_'),
+    (bytes(100), 'ERR_SSL_'), (b'', 'ECONNRESET')])
+def test_a_handshake_that_fails(listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture,
+                                said_by_client: bytes, code: str) -> None:
+    server = listen()
+    failures = Log()
+    server.on('tlsClientError', lambda error, connection: failures.append((error, connection)))
+    with caplog.at_level(logging.INFO, 'geventnode.error'), contextlib.closing(dial(server)) as far:
+        far.sendall(said_by_client)
+        far.shutdown(socket.SHUT_WR)
+        while far.recv(1000):
+            pass
+        failures.wait_for_length(1)
+    ((error, connection),) = failures
+    assert isinstance(error, TLSError)
+    assert error.code.startswith(code)
+    assert connection.destroyed
+    assert [record.levelname for record in caplog.records] == ['INFO']
+    assert said(server, certificates) == b'hello'
+
+
+def test_a_handshake_that_stalls(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(handshake_timeout=0.02)
+    failures = Log()
+    server.on('tlsClientError', lambda error, connection: failures.append(error))
+    with contextlib.closing(dial(server)) as far:
+        far.sendall(b'\x16\x03\x01')
+        assert far.recv(100) == b''
+        failures.wait_for_length(1)
+    assert failures[0].code == 'ERR_TLS_HANDSHAKE_TIMEOUT'
+    assert 'handshake_timeout (0.02 seconds)' in str(failures[0])
+
+
+def test_stalled_handshakes_cost_no_greenlet(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen()
+    settle()
+    # those of earlier tests may be waiting for the collector
+    gc.collect()
+    before = len(live_greenlets())
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(contextlib.closing(dial(server))).sendall(b'\x16\x03\x01')
+        until(lambda: server.get_connections() == 20)
+        settle()
+        assert len(live_greenlets()) == before
+        assert said(server, certificates) == b'hello'
+    until(lambda: not server.get_connections())
+
+
+def test_closing_does_not_wait_for_who_stalls(listen: MakeServer) -> None:
+    server = listen()
+    with contextlib.closing(dial(server)) as far:
+        until(lambda: server.get_connections() == 1)
+        closed = Log()
+        server.close(closed.note('close'))
+        closed.wait_for('close')
+        assert far.recv(100) == b''
+
+
+def test_a_handshake_under_way_ends_well_while_the_server_drains(listen: MakeServer,
+                                                                 certificates: Certificates) -> None:
+    server = listen()
+    far = TLSEnd(dial(server), certificates.client_context(), servername='localhost')
+    until(lambda: server.get_connections() == 1)
+    server.close()
+    assert far.recv(100) == b'hello'
+    far.close()
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+def certificate_for(server: tls.Server, certificates: Certificates, servername: str | None) -> str:
+    """Return the first name in the certificate that ``server`` shows to who asks for ``servername``."""
+    context = certificates.client_context()
+    context.check_hostname = False
+    with contextlib.closing(TLSEnd(dial(server), context, servername=servername)) as far:
+        far.handshake()
+        names = far.object.getpeercert()['subjectAltName']
+        return str(names[0][1])
+
+
+@pytest.mark.parametrize(('servername', 'shown'), [
+    ('a.example', 'a.example'), ('A.EXAMPLE', 'a.example'), ('x.b.example', 'a.example'), ('b.example', 'localhost'),
+    ('x.y.b.example', 'localhost'), ('localhost', 'localhost'), ('unknown.example', 'localhost'), (None, 'localhost'),
+])
+def test_contexts_by_name(listen: MakeServer, certificates: Certificates, servername: str | None,
+                          shown: str) -> None:
+    server = listen(sni_contexts={'a.example': {'certfile': certificates.other}})
+    server.add_context('*.b.example', certificates.server_context('other'))
+    assert certificate_for(server, certificates, servername) == shown
+
+
+def test_a_callback_chooses(listen: MakeServer, certificates: Certificates) -> None:
+    asked: list[str] = []
+    other = certificates.server_context('other')
+    server = listen(sni_callback=lambda name: (asked.append(name), other if name == 'a.example' else None)[1])
+    assert certificate_for(server, certificates, 'a.example') == 'a.example'
+    assert certificate_for(server, certificates, 'localhost') == 'localhost'
+    assert asked == ['a.example', 'localhost']
+
+
+@pytest.mark.parametrize('failure', [RuntimeError('no'), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1)])
+def test_a_callback_that_raises_costs_one_connection(listen: MakeServer, certificates: Certificates,
+                                                     caplog: pytest.LogCaptureFixture, failure: BaseException) -> None:
+    def choose(name: str) -> None:
+        if name == 'a.example':
+            raise failure
+
+    server = listen(sni_callback=choose)
+    with pytest.raises(ssl.SSLError, match=r'(?i)alert.internal.error'):
+        certificate_for(server, certificates, 'a.example')
+    assert [record.getMessage() for record in caplog.records] == ["sni_callback failed for 'a.example'"]
+    assert said(server, certificates) == b'hello'
+
+
+def test_a_callback_that_returns_nonsense(listen: MakeServer, certificates: Certificates,
+                                          caplog: pytest.LogCaptureFixture) -> None:
+    server = listen(sni_callback=lambda name: 'certificate.pem')
+    with pytest.raises(ssl.SSLError):
+        said(server, certificates)
+    assert 'must return an ssl.SSLContext or None, not str' in str(caplog.records[0].exc_info)
+
+
+@pytest.mark.parametrize('hostname', ['', '*', '*.', 'a.*.example', 7])
+def test_names_that_are_none(listen: MakeServer, hostname: Any) -> None:
+    with pytest.raises(InvalidInput, match='hostname'):
+        listen().add_context(hostname, certfile=__file__)
+
+
+# -- certificates of clients ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('shows', 'rejects', 'outcome'), [
+    ('client', True, 'client'), ('client', False, 'client'), (None, True, 'refused'), (None, False, 'nobody'),
+    ('self_signed', True, 'refused'), ('self_signed', False, 'refused')])
+def test_clients_are_asked_for_certificates(listen: MakeServer, certificates: Certificates, shows: str | None,
+                                            rejects: bool, outcome: str) -> None:
+    def tell(connection: tls.TLSSocket) -> None:
+        subject = connection.get_peer_certificate().get('subject', {'CN': 'nobody'})
+        assert connection.verify_peer() is (subject['CN'] == 'client')
+        assert (connection.authorization_error is None) is connection.authorized
+        connection.end(subject['CN'])
+
+    server = listen(tell, request_cert=True, reject_unauthorized=rejects, ca=certificates.ca)
+    failures = Log()
+    server.on('tlsClientError', lambda error, connection: failures.append(error.code))
+    context = certificates.client_context()
+    if shows is not None:
+        context.load_cert_chain(getattr(certificates, shows))
+    with contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far:
+        if outcome == 'refused':
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                far.recv(100)
+            failures.wait_for_length(1)
+        else:
+            assert far.recv(100).decode() == outcome
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+def test_old_versions_are_refused(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(minimum_version='TLSv1.3')
+    context = certificates.client_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far, \
+            pytest.raises(ssl.SSLError, match=r'(?i)protocol.version'):
+        far.recv(1)
+
+
+def test_a_context_of_the_users_own(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(certfile=None, context=certificates.server_context('other'))
+    assert certificate_for(server, certificates, 'localhost') == 'a.example'
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'certfile': None}, 'needs certfile'), ({'certfile': '/nowhere.pem'}, "certfile: no such file: '/nowhere.pem'"),
+    ({'keyfile': __file__}, 'keyfile'), ({'handshake_timeout': -1}, 'handshake_timeout'),
+    ({'minimum_version': 'SSLv3'}, 'minimum_version'), ({'request_cert': True, 'ca': __file__}, 'ca: no certificates'),
+])
+def test_bad_settings(listen: MakeServer, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        listen(**options)
+
+
+def test_settings_beside_a_context(listen: MakeServer, certificates: Certificates) -> None:
+    with pytest.raises(InvalidInput, match='context decides about everything: set certfile on it'):
+        listen(context=certificates.server_context())
+
+
+def test_settings_that_nobody_knows(certificates: Certificates) -> None:
+    with pytest.raises(UnknownOption, match="'certfile'"):
+        tls.create_server(cert_file=certificates.server)
+
+
+def test_an_encrypted_key(listen: MakeServer, certificates: Certificates, tmp_path: Any) -> None:
+    serialization = pytest.importorskip('cryptography.hazmat.primitives.serialization')
+    with open(certificates.server, 'rb') as file:
+        pem = file.read()
+    key = serialization.load_pem_private_key(pem, None)
+    encrypted = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+                                  serialization.BestAvailableEncryption(b'secret'))
+    (tmp_path / 'key.pem').write_bytes(encrypted)
+    server = listen(keyfile=tmp_path / 'key.pem', password='secret')
+    assert said(server, certificates) == b'hello'
+    for password in (None, 'wrong'):
+        with pytest.raises(InvalidInput, match='certfile, keyfile or password'):
+            listen(keyfile=tmp_path / 'key.pem', password=password)

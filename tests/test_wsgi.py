@@ -1,0 +1,139 @@
+"""WSGI applications on the server: as a whole."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
+from wsgiref.validate import validator
+
+import gevent
+import pytest
+
+from geventnode.integrations.wsgi import is_wsgi, wsgi
+from tests.applications import PLAIN, Environ, Run, saying
+from tests.servers import get, post
+
+__all__: list[str] = []
+
+
+# -- conformance ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('body', [[b'body'], iter([b'bo', b'dy'])])
+def test_the_validator_finds_nothing(run: Run, body: Any) -> None:
+    """wsgiref's checks of PEP 3333, for both sides."""
+    def application(environ: Environ, start_response: Any) -> Any:
+        while environ['wsgi.input'].read(2):
+            pass
+        environ['wsgi.errors'].flush()
+        write = start_response('200 OK', [*PLAIN, ('Content-Length', '4')])
+        assert callable(write)
+        return body
+    reply = run(validator(application)).send(post(b'sent')).response()
+    assert reply.body == b'body'
+
+
+def test_many_different_heads(run: Run) -> None:
+    """More than are remembered: of requests, and of responses."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', [*PLAIN, ('X-Path', environ['PATH_INFO'])])
+        return [environ['HTTP_X_NUMBER'].encode()]
+    client = run(application).connect()
+    for number in range(600):
+        reply = client.get(f'/{number}', f'X-Number: {number}')
+        assert (reply.body, reply.values('X-Path')) == (str(number).encode(), [f'/{number}'])
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+def test_demand_19_a_slow_view_is_not_cut_off(run: Run) -> None:
+    """Limits are for clients."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        gevent.sleep(0.6)
+        start_response('200 OK', PLAIN)
+        yield b'one'
+        gevent.sleep(0.6)
+        yield environ['wsgi.input'].read()
+    client = run(application, timeout=0.1, request_timeout=0.1).send(post(b'two'))
+    assert client.response().body == b'onetwo'
+
+
+def test_demand_15_a_slow_client_is(run: Run) -> None:
+    """408, while the view waits for the body."""
+    client = run(lambda environ, start_response: [environ['wsgi.input'].read()], request_timeout=0.1).send(
+        post(b'', length=10))
+    assert client.response().status == 408
+
+
+# -- what WSGI has no word for ----------------------------------------------------------------------------------------
+
+def test_demand_42_an_upgrade(run: Run) -> None:
+    """The connection is handed over; nothing is added to what is sent there (demand 43)."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        socket, head = environ['geventnode.response'].upgrade()
+        socket.write(head)
+        for chunk in socket:
+            socket.write(chunk)
+        socket.end()
+        return []
+    client = run(application).send(get('/', 'Connection: Upgrade', 'Upgrade: echo') + b'one ')
+    assert client.head().status == 101
+    client.send(b'two')
+    assert client.exactly(7) == b'one two'
+    client.half_close()
+    assert client.rest() == b''
+
+
+def test_early_hints_and_trailers(run: Run) -> None:
+    """Both through the response."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        response = environ['geventnode.response']
+        response.write_early_hints({'Link': '</style.css>; rel=preload'})
+        start_response('200 OK', [*PLAIN, ('Trailer', 'X-Sum')])
+        yield b'body'
+        response.add_trailers({'X-Sum': '5'})
+    client = run(application).send(get())
+    assert client.head().values('Link') == ['</style.css>; rel=preload']
+    reply = client.response()
+    assert (reply.body, reply.trailers) == (b'body', [('X-Sum', '5')])
+
+
+def test_an_application_that_answers_by_itself(run: Run) -> None:
+    """Through the response, whole; what it returns is nothing then."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        environ['geventnode.response'].end('by itself')
+        return []
+    client = run(application).connect()
+    assert client.get().body == client.get().body == b'by itself'
+
+
+# -- which it is ------------------------------------------------------------------------------------------------------
+
+class Framework:
+    """An application as frameworks have them."""
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        return []
+
+
+class PerRequest:
+    """An application that is a class."""
+
+    def __init__(self, env: Environ, start: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(('target', 'answer'), [
+    (Framework(), True), (PerRequest, True), (saying([]), True), (validator(saying([])), None),
+    (lambda env, sr: [], True), (lambda e, start_response: [], True), (lambda _environ, _start: [], True),
+    (functools.partial(lambda extra, environ, start_response: [], 1), True),
+    (lambda request, response: None, False), (lambda req, res: None, False), (lambda a, b, c=1: None, False),
+    (lambda *args: None, None), (lambda request: None, None), (wsgi(saying([])), False), (5, None), (dict, None),
+])
+def test_is_wsgi(target: Any, answer: bool | None) -> None:
+    """By the names of the parameters; None where they say nothing."""
+    assert is_wsgi(target) is answer
+
+
+def test_a_listener_says_what_it_calls() -> None:
+    """For logs and debuggers."""
+    assert repr(wsgi(Framework())).startswith('<Listener for <')

@@ -1,0 +1,253 @@
+"""What WSGI applications send."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode.errors import InvalidHeader, InvalidInput
+from tests.applications import PLAIN, Environ, Run, saying
+from tests.servers import Log, get
+
+__all__: list[str] = []
+
+
+@pytest.mark.parametrize('body', [[b'hello'], (b'hello',)])
+def test_a_whole_body(run: Run, body: Any) -> None:
+    """Its length is declared, in one message with the head, and the connection goes on."""
+    client = run(saying(body)).connect()
+    for _ in range(2):
+        reply = client.get()
+        assert (reply.status, reply.reason, reply.body) == (200, 'OK', b'hello')
+        assert reply.values('Content-Type') == ['text/plain']
+        assert reply.values('Content-Length') == ['5']
+        assert len(reply.values('Date')) == 1
+
+
+@pytest.mark.parametrize('body', [[], (), iter(()), [b''], [b'', b'']])
+def test_an_empty_body(run: Run, body: Any) -> None:
+    """Its length is declared, too."""
+    reply = run(saying(body)).get()
+    assert (reply.values('Content-Length'), reply.body) == (['0'], b'')
+
+
+def test_items_are_sent_one_by_one(run: Run) -> None:
+    """Before the next one is asked for; empty ones are nothing (demand 28)."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', PLAIN)
+        yield b''
+        yield b'one'
+        log.wait_for('received')
+        yield b'two'
+    client = run(application).send(get())
+    assert client.head().values('Transfer-Encoding') == ['chunked']
+    assert client.until(b'one\r\n') == b'3\r\none\r\n'
+    log.append('received')
+    assert client.until(b'0\r\n\r\n') == b'3\r\ntwo\r\n0\r\n\r\n'
+
+
+def test_write(run: Run) -> None:
+    """What is written goes before what is returned."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        write = start_response('200 OK', PLAIN)
+        write(b'one ')
+        write(b'two ')
+        return [b'three']
+    assert run(application).get().body == b'one two three'
+
+
+def test_back_pressure(run: Run) -> None:
+    """A client that takes nothing stops the generator; memory is bounded by the mark."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', PLAIN)
+        try:
+            for _ in range(10_000):
+                yield bytes(65536)
+                log.append('sent')
+        finally:
+            log.append('closed')
+    client = run(application).connect(receive_buffer=4096).send(get())
+    client.exactly(10)
+    gevent.idle()
+    assert len(log) < 1000
+    client.abort()
+    log.wait_for('closed')
+
+
+@pytest.mark.parametrize(('status', 'reason'), [
+    ('200 OK', 'OK'), ('200 Fine, thanks', 'Fine, thanks'), ('404 NOT FOUND', 'NOT FOUND'), ('299 ', ''), ('299', ''),
+    ('200 \xc5', '\xc5'),
+])
+def test_status(run: Run, status: str, reason: str) -> None:
+    """The phrase is the application's own."""
+    reply = run(saying([b'x'], status)).get()
+    assert (reply.status, reply.reason) == (int(status[:3]), reason)
+
+
+@pytest.mark.parametrize(('status', 'headers', 'error'), [
+    ('100 Continue', PLAIN, InvalidInput), ('20 OK', PLAIN, InvalidInput), ('OK', PLAIN, InvalidInput),
+    ('200 O\r\nK', PLAIN, InvalidInput), ('200OK', PLAIN, InvalidInput), (200, PLAIN, TypeError),
+    ('200 OK', tuple(PLAIN), TypeError), ('200 OK', [['a', 'b']], TypeError), ('200 OK', [('a',)], TypeError),
+    ('200 OK', None, TypeError), ('200 OK', [('a', 5)], InvalidHeader), ('200 OK', [(b'a', 'b')], InvalidHeader),
+    ('200 OK', [('a b', 'c')], InvalidHeader), ('200 OK', [('a', 'b\r\nc: d')], InvalidHeader),
+    ('200 OK', [('a', '\u20ac')], InvalidHeader), ('200 OK', [('Content-Length', 'x')], InvalidHeader),
+    ('200 OK', [('Content-Length', '1'), ('content-length', '2')], InvalidHeader),
+])
+def test_what_start_response_refuses(run: Run, status: Any, headers: Any, error: type[Exception]) -> None:
+    """Nothing of it goes onto the wire; the call that was handed it raises."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        with pytest.raises(error):
+            start_response(status, headers)
+        start_response('200 OK', PLAIN)
+        return [b'refused']
+    assert run(application).get().body == b'refused'
+
+
+def test_fields_of_the_connection(run: Run) -> None:
+    """They are the server's affair, and applications for other servers set them all the same."""
+    headers = [('Connection', 'keep-alive'), ('Keep-Alive', 'timeout=1'), ('Transfer-Encoding', 'chunked'),
+               ('Upgrade', 'h2c'), *PLAIN]
+    client = run(saying([b'body'], headers=headers)).connect()
+    for _ in range(2):
+        reply = client.get()
+        assert reply.body == b'body'
+        assert not reply.values('Upgrade') + reply.values('Transfer-Encoding')
+        assert reply.values('Keep-Alive') == ['timeout=65']
+
+
+def test_connection_close(run: Run) -> None:
+    """It ends the connection."""
+    client = run(saying([b'body'], headers=[*PLAIN, ('Connection', 'close')])).connect()
+    reply = client.get()
+    assert (reply.body, reply.closes) == (b'body', True)
+    assert client.rest() == b''
+
+
+def test_repeated_fields(run: Run) -> None:
+    """They stay several lines."""
+    reply = run(saying([b''], headers=[('Set-Cookie', 'a=1'), ('X', 'y'), ('set-cookie', 'b=2')])).get()
+    assert reply.values('Set-Cookie') == ['a=1', 'b=2']
+
+
+def test_an_own_date(run: Run) -> None:
+    """There is one."""
+    assert run(saying([b'x'], headers=[('Date', 'today')])).get().values('Date') == ['today']
+
+
+@pytest.mark.parametrize('status', ['204 No Content', '304 Not Modified'])
+def test_statuses_without_a_body(run: Run, status: str) -> None:
+    """Nothing is sent, whatever is returned."""
+    client = run(saying([b'body'], status, [('ETag', '"x"')])).connect()
+    for _ in range(2):
+        assert (client.get().body, client.get().values('ETag')) == (b'', ['"x"'])
+
+
+@pytest.mark.parametrize('body', [[], [b'body'], iter([b'bo', b'dy'])])
+def test_head(run: Run, body: Any) -> None:
+    """What the application says about the body that GET would get is what the client is told."""
+    client = run(saying(body, headers=[('Content-Length', '4')])).send(get(method='HEAD'))
+    assert client.response('HEAD').values('Content-Length') == ['4']
+    client.half_close()
+    assert client.rest() == b''
+
+
+@pytest.mark.parametrize('body', [[b'body'], iter([b'body']), iter([b'bo', b'', b'dy']), iter([b'', b'body', b''])])
+def test_a_declared_length(run: Run, body: Any) -> None:
+    """It is declared once."""
+    reply = run(saying(body, headers=[('Content-Length', '4'), *PLAIN])).get()
+    assert (reply.values('Content-Length'), reply.values('Transfer-Encoding')) == (['4'], [])
+    assert reply.body == b'body'
+
+
+@pytest.mark.parametrize('body', [[b'bod'], iter([b'bo', b'd']), []])
+def test_less_than_declared(run: Run, body: Any) -> None:
+    """The client sees a message cut short."""
+    client = run(saying(body, headers=[('Content-Length', '4')])).send(get())
+    assert len(client.rest().partition(b'\r\n\r\n')[2]) < 4
+
+
+@pytest.mark.parametrize('body', [[b'bodyb'], iter([b'body', b'b']), iter([b'bo', b'dyb'])])
+def test_more_than_declared(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Never more is sent, and it is logged."""
+    client = run(saying(body, headers=[('Content-Length', '4')])).send(get())
+    client.half_close()
+    sent = client.rest()
+    assert b'500 Internal' in sent or len(sent.partition(b'\r\n\r\n')[2]) <= 4
+    assert 'Content-Length' in caplog.text or 'after end()' in caplog.text
+
+
+@pytest.mark.parametrize('body', [['text'], iter(['text']), [bytearray(b'x')], [None], 'text', [5]])
+def test_what_is_not_bytes(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """500, and the log says what was wrong."""
+    assert run(saying(body)).get().status == 500
+    assert 'must return an iterable of bytes, and there was' in caplog.text
+
+
+def test_none_is_no_body(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither."""
+    assert run(saying(None)).get().status == 500
+    assert 'NoneType' in caplog.text
+
+
+@pytest.mark.parametrize('body', [[b'x'], [], iter([b'x'])])
+def test_without_start_response(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """500."""
+    assert run(lambda environ, start_response: body).get().status == 500
+    assert 'has not called start_response()' in caplog.text
+
+
+def test_start_response_twice(run: Run) -> None:
+    """Only with exc_info (PEP 3333)."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', PLAIN)
+        with pytest.raises(AssertionError, match='second time'):
+            start_response('200 OK', PLAIN)
+        return [b'once']
+    assert run(application).get().body == b'once'
+
+
+def test_exc_info_before_the_head(run: Run) -> None:
+    """The new head replaces the old one."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', [('X-Old', '1'), ('Content-Length', '3')])
+        try:
+            raise ValueError('a part of the test')
+        except ValueError:
+            start_response('500 Oh', PLAIN, sys.exc_info())
+        return [b'error page']
+    reply = run(application).get()
+    assert (reply.status, reply.reason, reply.body) == (500, 'Oh', b'error page')
+    assert not reply.values('X-Old')
+
+
+def test_exc_info_after_the_head(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """The error itself comes out, and the client sees a message cut short."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', PLAIN)
+        yield b'begun'
+        try:
+            raise ValueError('a part of the test')
+        except ValueError:
+            start_response('500 Oh', PLAIN, sys.exc_info())
+        yield b'never'
+    sent = run(application).send(get()).rest()
+    assert b'begun' in sent
+    assert b'never' not in sent
+    assert not sent.endswith(b'0\r\n\r\n')
+    assert 'ValueError: a part of the test' in caplog.text
+
+
+def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """500, and no traceback for the client."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        raise ValueError('a part of the test')
+    reply = run(application).get()
+    assert (reply.status, b'ValueError' in reply.body) == (500, False)
+    assert 'ValueError: a part of the test' in caplog.text

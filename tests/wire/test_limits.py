@@ -1,0 +1,132 @@
+"""Classes of attacks on time and memory: everything has a bound, and what exceeds it gets one clear answer."""
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gevent
+import pytest
+
+from tests.servers import Log, Serve, get, ok, post
+from tests.sockets import settle, until
+
+__all__: list[str] = []
+
+SHORT = 0.05
+
+
+@pytest.mark.parametrize(('data', 'status'), [
+    (get('/' + 'x' * 8000), 200), (get('/' + 'x' * 20_000), 414),
+    (get('/', 'X-Long: ' + 'x' * 20_000), 431), (get('/', *['X: y'] * 5000), 431),
+    (get('/', *[f'X{number}: y' for number in range(1001)]), 431), (get('/', *['X: y'] * 900), 200)])
+def test_length_and_number_of_fields(serve: Serve, data: bytes, status: int) -> None:
+    client = serve(ok, max_header_size=16384).send(data)
+    assert client.response().status == status
+
+
+def test_a_limit_is_noticed_while_reading(serve: Serve) -> None:
+    """And not at the end of a head that never ends."""
+    client = serve(ok).connect()
+    sending = gevent.spawn(lambda: [client.send(b'GET / HTTP/1.1\r\nHost: x\r\n'), *(
+        client.send(b'X-Endless: ' + b'x' * 1000 + b'\r\n') for _ in range(100))])
+    assert client.response().status == 431
+    sending.kill()
+
+
+@pytest.mark.parametrize('limit', [100, None])
+def test_body_size(serve: Serve, limit: int | None) -> None:
+    site = serve(lambda request, response: response.end(str(len(request.read()))), max_body_size=limit)
+    assert site.send(post(b'x' * 100)).response().body == b'100'
+    for data in (post(b'x' * 101), get('/', 'Transfer-Encoding: chunked', method='POST') + b'65\r\n' + b'x' * 101
+                 + b'\r\n0\r\n\r\n'):
+        assert site.send(data).response().status == (200 if limit is None else 413)
+
+
+@pytest.mark.parametrize('said', [b'', b'G', b'GET / HTTP/1.1\r\nHo'])
+def test_slow_heads(serve: Serve, said: bytes) -> None:
+    client = serve(ok, headers_timeout=SHORT).send(said)
+    assert client.response().status == 408
+    assert client.rest() == b''
+
+
+def test_slow_bodies(serve: Serve) -> None:
+    client = serve(lambda request, response: request.read(), request_timeout=SHORT).send(post(b'x', length=10))
+    assert client.response().status == 408
+    assert client.rest() == b''
+
+
+def test_slow_readers(serve: Serve) -> None:
+    """They hold a bounded part of the answer in memory, and not for ever."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            while True:
+                response.write(bytes(65536))
+        finally:
+            log.append('over')
+
+    site = serve(listener, timeout=SHORT)
+    client = site.send(get())
+    until(lambda: site.server._sockets)
+    (socket,) = site.server._sockets
+    until(lambda: socket.writable_length)
+    settle()
+    assert socket.writable_length <= socket.writable_high_water_mark + 65536 + 100
+    log.wait_for('over')
+    assert not site.server.get_connections()
+    client.rest()
+
+
+def test_idle_keep_alive(serve: Serve) -> None:
+    client = serve(ok, keep_alive_timeout=SHORT).connect()
+    assert client.get().status == 200
+    assert client.rest() == b''
+
+
+def test_the_time_of_idle_connections_is_advertised(serve: Serve) -> None:
+    assert serve(ok, keep_alive_timeout=7).connect().get().values('Keep-Alive') == ['timeout=7']
+
+
+def test_more_connections_than_allowed(serve: Serve) -> None:
+    site = serve(ok, max_connections=2)
+    kept = [site.connect() for _ in range(2)]
+    assert [client.get().status for client in kept] == [200, 200]
+    assert site.connect().rest() == b''
+    kept[0].close()
+    until(lambda: site.server.get_connections() == 1)
+    assert site.get().status == 200
+
+
+@pytest.mark.parametrize('failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), SystemExit(),
+                                     KeyboardInterrupt(), BaseException('x')])
+def test_a_listener_that_raises_anything(serve: Serve, caplog: pytest.LogCaptureFixture, failure: BaseException,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs its own connection."""
+    # system errors reach the main greenlet otherwise, as they do in gevent
+    monkeypatch.setattr(gevent.get_hub(), 'handle_error', lambda *args: None)
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/fails':
+            raise failure
+        response.end('well')
+
+    site = serve(listener)
+    other = site.connect()
+    assert other.get().body == b'well'
+    said = site.send(get('/fails')).rest()
+    assert said == b'' or said.startswith(b'HTTP/1.1 500 ')
+    assert other.get().body == b'well'
+    assert site.get().body == b'well'
+    until(lambda: site.server.get_connections() == 1)
+
+
+def test_a_traceback_is_for_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def listener(request: Any, response: Any) -> None:
+        raise ValueError('the password is secret')
+
+    with caplog.at_level(logging.ERROR):
+        answer = serve(listener).get()
+    assert (answer.status, answer.closes) == (500, True)
+    assert b'secret' not in answer.body
+    assert len(caplog.records) == 1
