@@ -2,9 +2,9 @@
 
 The configurations are those that stand beside this file, with other addresses. The load comes from an Agent of this
 library: as many requests at a time as it has connections, one in ten a POST. Nothing may fail in a restart. When a
-worker is killed, what is in work in it may fail, and what reaches it until the kernel has closed its sockets: a failure
-is explained when a worker was dying at some time between its beginning and its end, and no worker but that one has
-begun it. Anything else is a fault, and the exit status 1.
+worker is killed, what is in work in it may fail, and what is sent to it until the proxy has seen that its sockets are
+closed: a failure is explained when a worker was dying at some time between its beginning and its end, and no worker but
+that one has begun it. Anything else is a fault, and the exit status 1.
 """
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Failure(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """A worker that was killed: when it was told to die, and when gunicorn knew that it had."""
+    """A worker that was killed: when it was told to die, and when the proxy knew that it had."""
 
     pid: int
     began: float
@@ -117,12 +117,13 @@ class Workers:
         self.process.send_signal(signal.SIGHUP)
         self.wait(exited)
 
-    def kill(self) -> Kill:
-        """Kill one, and wait until there is another."""
+    def kill(self, front: str) -> Kill:
+        """Kill one, and wait until the proxy at ``front`` knows, and there is another."""
         victim = self.live[0]
         began = monotonic()
         os.kill(victim, signal.SIGKILL)
         self._wait_until(lambda: victim not in self.live)
+        see_what_has_happened(front)
         killed = Kill(victim, began, monotonic())
         self.wait(self.exited)
         return killed
@@ -146,7 +147,9 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
             'listen 80;', f'listen unix:{front};'))
         command = [program, '-p', str(directory), '-e', 'stderr', '-c']
     else:
-        text = (HERE / 'haproxy.cfg').read_text().replace('bind :80', f'bind unix@{front}')
+        # one thread, as nginx has one process: see see_what_has_happened
+        text = (HERE / 'haproxy.cfg').read_text().replace('bind :80', f'bind unix@{front}').replace(
+            'global\n', 'global\n    nbthread 1\n')
         command = [program, '-db', '-q', '-f']
     configuration = directory / 'proxy.conf'
     configuration.write_text(text.replace('127.0.0.1:8000', f'127.0.0.1:{port}'))
@@ -163,6 +166,19 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
             yield front
         finally:
             process.terminate()
+
+
+def see_what_has_happened(front: str) -> None:
+    """Return when the proxy at ``front`` has handled everything that the kernel had for it when this was called.
+
+    What is no request the proxy refuses by itself. Its one loop had all older events before this one.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(front)
+        probe.sendall(b'?\r\n\r\n')
+        answer = probe.recv(100)
+    if b' 400 ' not in answer:
+        raise SystemExit(f'the proxy answered {answer!r} to what is no request')
 
 
 class Load:
@@ -253,7 +269,7 @@ def measure(options: argparse.Namespace, name: str, workers: Workers, front: str
     kills = []
     for number in range(options.kills):
         load.wait(options.requests * (options.restarts + number + 2) // (steps + 2))
-        kills.append(workers.kill())
+        kills.append(workers.kill(front))
     load.wait(options.requests)
     load.stop()
     seconds = monotonic() - began

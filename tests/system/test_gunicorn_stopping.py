@@ -87,12 +87,15 @@ def test_the_backlog_is_served(tmp_path: Path) -> None:
     """Who is in the queue of the kernel when the worker is told to stop gets an answer. # demand 14"""
     os.mkfifo(tmp_path / 'pipe')
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, ExitStack() as stack:
+        worker = gunicorn.booted()
         blocking = stack.enter_context(gunicorn.connect()).get(f'/block?{tmp_path / "pipe"}')
         # opening a pipe waits for the other side: the loop stands still from here on
         with open(tmp_path / 'pipe', 'wb'):
             waiting = [stack.enter_context(gunicorn.connect()).get('/pid') for _ in range(20)]
             gunicorn.signal(signal.SIGTERM)
             gunicorn.wait_for('Handling signal: term')
+            # the master says so before it tells the worker, which shall have heard when the pipe is closed
+            os.kill(worker, signal.SIGTERM)
         assert blocking.response().status == 200
         for client in waiting:
             response = client.response()
