@@ -15,9 +15,14 @@ from dataclasses import dataclass
 from bench.adapter import measure_adapter
 from bench.clients import measure_clients
 from bench.command import add_options, chosen, measure, today
+from bench.exchanges import measure_exchanges
+from bench.fairness import measure_fairness
 from bench.idle import measure_idle
+from bench.imports import measure_imports
 from bench.load import measure_load
+from bench.pace import measure_pace
 from bench.parsers import measure_parsers
+from bench.proxies import measure_proxies
 from bench.results import Section
 from bench.rounds import measure_rounds
 from bench.tls import measure_tls
@@ -53,13 +58,18 @@ QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2 ** 28, connections=2_00
 PARTS: dict[str, Callable[[Scale], Section]] = {
     'hello': lambda scale: measure_load(scale.repeat, scale.seconds),
     'rounds': lambda scale: measure_rounds(scale.repeat, scale.rounds),
+    'exchanges': lambda scale: measure_exchanges(scale.repeat, scale.seconds),
+    'pace': lambda scale: measure_pace(scale.repeat, scale.seconds),
+    'fairness': lambda scale: measure_fairness(scale.repeat, scale.seconds),
     'transfer': lambda scale: measure_transfers(scale.repeat, scale.transfer),
+    'proxy': lambda scale: measure_proxies(scale.repeat, scale.transfer),
     'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
     'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
     'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),
     'clients': lambda scale: measure_clients(scale.repeat, scale.seconds, scale.transfer),
     'requests': lambda scale: measure_adapter(scale.repeat, scale.seconds, scale.transfer // 4),
     'parser': lambda scale: measure_parsers(scale.repeat, scale.requests),
+    'import': lambda scale: measure_imports(scale.repeat),
 }
 
 

@@ -162,8 +162,8 @@ def _report(samples: Samples, size: int) -> Section:
     ratios = [['geventnode to it, fastest windows', *(samples.ratio_cell('fastest', 'geventnode', client.key)
                                                       for client in everybody)]]
     figures = [Figure(f'client to {title}', bound, samples.ratio('fastest', 'geventnode', key))
-               for key, title, bound in (('node', 'Node', 1.2), ('geventhttpclient', 'geventhttpclient', 2.5),
-                                         ('requests', 'requests', 15.0))]
+               for key, title, bound in (('node', 'Node', 1.4), ('geventhttpclient', 'geventhttpclient', 3.0),
+                                         ('requests', 'requests', 20.0))]
     figures.append(Figure('client, download to a bare recv loop', 0.8, samples.ratio('download', 'geventnode', 'bare')))
     header = ['clients', *(client.title for client in everybody)]
     return Section('Clients', [Table(header, rows + ratios)], samples.notes(), figures)

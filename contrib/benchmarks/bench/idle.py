@@ -93,5 +93,5 @@ def report(memory: Samples, count: int, wanted: int) -> Section:
     if count < wanted:
         notes.append(f'The limit of open files allowed {count} connections, not {wanted}.')
     table = Table([f'{count:,} idle connections', *(server.title for server in CATALOGUE)], [row])
-    figure = Figure('memory per idle connection', 3, memory.series('idle', 'geventnode'), at_most=True, unit=' KiB')
+    figure = Figure('memory per idle connection', 1.5, memory.series('idle', 'geventnode'), at_most=True, unit=' KiB')
     return Section('Idle keep-alive connections', [table], notes, [figure])

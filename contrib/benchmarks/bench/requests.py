@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ['BROWSER_FIELDS', 'Case', 'browser_request']
+__all__ = ['BROWSER_FIELDS', 'Case', 'Exchange', 'browser_request']
 
 #: Eleven of them: Host comes before, and wrk sends it by itself.
 BROWSER_FIELDS = (
@@ -42,6 +42,41 @@ class Case:
     def fields(self) -> list[str]:
         """The header lines beside Host."""
         return [f'{name}: {value}' for name, value in BROWSER_FIELDS[:self.headers - 1]]
+
+    @property
+    def ending(self) -> bytes:
+        """How the answer ends."""
+        return b'hello world'
+
+    #: What is sent with each request, and how many requests at once.
+    body = ''
+    depth = 1
+
+
+@dataclass(frozen=True)
+class Exchange(Case):
+    """What is more than hello world: a body in the request, a large answer, one in pieces, many requests at once."""
+
+    name: str = ''
+    where: str = '/'
+    body: str = ''
+    depth: int = 1
+    last: bytes = b'hello world'
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return self.name
+
+    @property
+    def path(self) -> str:
+        """What is asked for."""
+        return self.where
+
+    @property
+    def ending(self) -> bytes:
+        """How the answer ends."""
+        return self.last
 
 
 def browser_request(number: int = 0) -> bytes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from bench import machine, workers
+from bench.load import hello_figures
 from bench.progress import say
 from bench.requests import Case
-from bench.results import Figure, Samples, Section, Table
+from bench.results import Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, ServerFailed, in_turn, start_all
 
 __all__ = ['measure_rounds']
@@ -65,8 +66,4 @@ def report(rate: Samples) -> Section:
               for case in CASES]
     tables = [Table(['requests per second', *(server.title for server in CATALOGUE)], rates),
               Table(['geventnode to', *(server.title for server in others)], ratios)]
-    bounds = (('node', 'Node', 0.9), ('pywsgi', 'pywsgi', 4.0), ('uvicorn', 'uvicorn', 1.3))
-    figures = [Figure(f'short rounds to {title}, {case.title}', bound,
-                      rate.ratio(case.title, 'geventnode', key))
-               for key, title, bound in bounds for case in CASES]
-    return Section('Hello world in short rounds', tables, rate.notes(), figures)
+    return Section('Hello world in short rounds', tables, rate.notes(), hello_figures('short rounds', rate, CASES))

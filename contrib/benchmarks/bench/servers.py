@@ -50,6 +50,7 @@ class Server:
     :ivar script: its file in ``servers/``.
     :ivar modules: what must be importable for it; a server in another language has none.
     :ivar certificate: the path of a certificate with its key; it serves HTTPS then.
+    :ivar origin: the port of the server that it is a proxy for.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Server:
     script: str
     modules: tuple[str, ...] = ()
     certificate: str | None = None
+    origin: int | None = None
 
     @property
     def scheme(self) -> str:
@@ -66,7 +68,7 @@ class Server:
     def command(self) -> list[str]:
         """Return the command that starts it. Raises :class:`ServerFailed` when something that it needs is missing."""
         script = str(SCRIPTS / self.script)
-        arguments = [] if self.certificate is None else [self.certificate]
+        arguments = [str(each) for each in (self.certificate, self.origin) if each is not None]
         if script.endswith('.js'):
             if shutil.which('node') is None:
                 raise ServerFailed('node is not installed')
@@ -136,8 +138,9 @@ def processor_seconds(pid: str) -> float:
 class RunningServer:
     """A started server; leaving the context ends it. Raises :class:`ServerFailed` from entering it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, core: int = machine.SERVER_CORE) -> None:
         self.server = server
+        self._core = core
         self.port = 0
         # Lives as long as the process, whose errors go into it: no context could close it.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -147,7 +150,7 @@ class RunningServer:
         try:
             self._process = subprocess.Popen(
                 self.server.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log,
-                env=environment(), preexec_fn=machine.pin(machine.SERVER_CORE))
+                env=environment(), preexec_fn=machine.pin(self._core))
             self.port = self._read_port(self._process)
             self._check()
         except BaseException:

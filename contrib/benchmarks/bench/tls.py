@@ -74,7 +74,7 @@ def report(load: Load, memory: Samples, servers: list[Server], count: int) -> Se
 
 def figures(load: Load, memory: Samples) -> list[Figure]:
     """Return the figures to reach."""
-    return [*(Figure(f'TLS, rate to Node, {case.title}', 1.1, load.rate.ratio(case.title, 'geventnode', 'node'))
+    return [*(Figure(f'TLS, rate to Node, {case.title}', 1.3, load.rate.ratio(case.title, 'geventnode', 'node'))
               for case in TLS_CASES),
-            Figure('TLS, memory per idle connection', 22, memory.series('idle', 'geventnode'), at_most=True,
+            Figure('TLS, memory per idle connection', 18, memory.series('idle', 'geventnode'), at_most=True,
                    unit=' KiB')]

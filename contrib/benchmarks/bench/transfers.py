@@ -5,6 +5,7 @@ copies nothing; its share of its core is reported, because a peer without spare 
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench import machine, workers
@@ -12,7 +13,7 @@ from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn
 
-__all__ = ['measure_transfers']
+__all__ = ['DIRECTIONS', 'Transfers', 'measure_transfers', 'tabulate', 'take_turns']
 
 DIRECTIONS = ('upload', 'download')
 MEBI = 2 ** 20
@@ -44,11 +45,17 @@ def measure_transfers(repeat: int, size: int) -> Section:
     """Transfer ``size`` bytes each way with every server, ``repeat`` times; return the report."""
     transfers = Transfers()
     for repetition in range(repeat):
-        for direction in DIRECTIONS:
-            for server in in_turn(CATALOGUE, repetition):
-                transfer(transfers, direction, server, size)
-            say(f'transfers {repetition + 1}/{repeat}: {direction}')
-    return report(transfers, size)
+        take_turns(transfers, CATALOGUE, repetition, size)
+        say(f'transfers {repetition + 1}/{repeat}')
+    table, notes = tabulate(transfers, CATALOGUE, size)
+    return Section('Upload and download', [table], notes, figures(transfers))
+
+
+def take_turns(transfers: Transfers, servers: Sequence[Server], repetition: int, size: int) -> None:
+    """Do one transfer in each direction with every server."""
+    for direction in DIRECTIONS:
+        for server in in_turn(servers, repetition):
+            transfer(transfers, direction, server, size)
 
 
 def transfer(transfers: Transfers, direction: str, server: Server, size: int) -> None:
@@ -72,27 +79,28 @@ def transfer(transfers: Transfers, direction: str, server: Server, size: int) ->
 
 # -- the report ---------------------------------------------------------------------------------------------------
 
-def report(transfers: Transfers, size: int) -> Section:
-    """Return tables, notes and figures."""
-    header = [f'{size // MEBI} MiB', *(server.title for server in CATALOGUE)]
+def tabulate(transfers: Transfers, servers: Sequence[Server], size: int) -> tuple[Table, list[str]]:
+    """Return the table and the notes under it; the last of the servers is what the others are compared with."""
+    *_, bare = servers
     rows = []
     for direction in DIRECTIONS:
         for samples, quantity in ((transfers.rate, 'MiB/s'), (transfers.peak, 'peak memory, MiB'),
                                   (transfers.growth, 'growth of it, MiB')):
             rows.append([f'{direction}: {quantity}', *(samples.cell(direction, server.key, lambda value: f'{value:.0f}')
-                                                       for server in CATALOGUE)])
-        rows.append([f'{direction}: rate to bare gevent', *(transfers.rate.ratio_cell(direction, server.key, 'bare')
-                                                            for server in CATALOGUE)])
+                                                       for server in servers)])
+        rows.append([f'{direction}: rate to {bare.title}', *(transfers.rate.ratio_cell(direction, server.key, bare.key)
+                                                             for server in servers)])
     busy = ', '.join(f'{server.title} ' + transfers.peer_busy.cell('all', server.key, lambda share: f'{share:.0%}')
-                     for server in CATALOGUE)
-    notes = [f'Share of its core that the peer used: {busy}.', *transfers.rate.notes()]
-    return Section('Upload and download', [Table(header, rows)], notes, figures(transfers))
+                     for server in servers)
+    table = Table([f'{size // MEBI} MiB', *(server.title for server in servers)], rows)
+    return table, [f'Share of its core that the peer used: {busy}.', *transfers.rate.notes()]
 
 
 def figures(transfers: Transfers) -> list[Figure]:
     """Return the figures to reach."""
-    rates = [Figure(f'{direction} to a bare gevent loop', 0.8, transfers.rate.ratio(direction, 'geventnode', 'bare'))
-             for direction in DIRECTIONS]
-    peaks = [Figure(f'peak memory, {direction}', 64, transfers.peak.series(direction, 'geventnode'), at_most=True,
+    rates = [Figure(f'{direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
+             for direction in DIRECTIONS for key, title, goal in (('bare', 'a bare gevent loop', 0.95),
+                                                                  ('node', 'Node', 1))]
+    peaks = [Figure(f'peak memory, {direction}', 48, transfers.peak.series(direction, 'geventnode'), at_most=True,
                     unit=' MiB') for direction in DIRECTIONS]
     return rates + peaks

@@ -1,11 +1,13 @@
 """The server that is measured, with the handlers that every other script in this directory has, too.
 
 Listens on a port of the kernel's choice, prints it, serves until it is killed; HTTPS, if it is given the path of a
-certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/upload`` counts a
-body; ``/download?bytes=N`` streams N bytes.
+certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/read`` parses JSON,
+``/json`` sends 16 KiB of it, ``/chunks`` answers in ten pieces; ``/upload`` counts a body; ``/download?bytes=N`` streams
+N bytes.
 """
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -14,6 +16,9 @@ from geventnode import http
 __all__ = ['handle']
 
 CHUNK = b'x' * 65536
+LARGE = b'{"text": "' + b'x' * 16372 + b'"}'
+PIECE = b'x' * 100
+PIECES = 10
 BACKLOG = 2048
 
 #: The default of 65 seconds may close idle connections while they are being counted on a slow machine.
@@ -27,6 +32,13 @@ def handle(request: Any, response: Any) -> None:
     elif request.url == '/agent':
         request.headers.get('user-agent')
         hello(response)
+    elif request.url == '/read':
+        read(request, response)
+    elif request.url == '/json':
+        response.write_head(200, {'Content-Type': 'application/json'})
+        response.end(LARGE)
+    elif request.url == '/chunks':
+        pieces(response)
     elif request.url == '/upload':
         upload(request, response)
     else:
@@ -37,6 +49,21 @@ def hello(response: Any) -> None:
     """Answer a few fixed bytes. May switch."""
     response.write_head(200, {'Content-Type': 'text/plain'})
     response.end(b'hello world')
+
+
+def read(request: Any, response: Any) -> None:
+    """Parse a JSON body, answer how long its text is. May switch."""
+    text = json.loads(request.read())['text']
+    response.write_head(200, {'Content-Type': 'application/json'})
+    response.end(b'{"length": %d}' % len(text))
+
+
+def pieces(response: Any) -> None:
+    """Answer in ten writes, as chunks. May switch."""
+    response.write_head(200, {'Content-Type': 'text/plain'})
+    for _ in range(PIECES):
+        response.write(PIECE)
+    response.end()
 
 
 def upload(request: Any, response: Any) -> None:

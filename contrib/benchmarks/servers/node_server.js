@@ -8,11 +8,31 @@ const http = require('http');
 const https = require('https');
 
 const CHUNK = Buffer.alloc(65536, 'x');
+const LARGE = Buffer.from(`{"text": "${'x'.repeat(16372)}"}`);
+const PIECE = Buffer.alloc(100, 'x');
+const PIECES = 10;
 const BACKLOG = 2048;
 
 function text(response, body) {
   response.writeHead(200, { 'Content-Type': 'text/plain', 'Content-Length': body.length });
   response.end(body);
+}
+
+function json(response, body) {
+  response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': body.length });
+  response.end(body);
+}
+
+function read(request, response) {
+  const parts = [];
+  request.on('data', (chunk) => { parts.push(chunk); });
+  request.on('end', () => json(response, `{"length": ${JSON.parse(Buffer.concat(parts)).text.length}}`));
+}
+
+function pieces(response) {
+  response.writeHead(200, { 'Content-Type': 'text/plain' });
+  for (let count = 0; count < PIECES; count += 1) response.write(PIECE);
+  response.end();
 }
 
 function upload(request, response) {
@@ -44,6 +64,12 @@ function handle(request, response) {
   } else if (request.url === '/agent') {
     void request.headers['user-agent'];
     text(response, 'hello world');
+  } else if (request.url === '/read') {
+    read(request, response);
+  } else if (request.url === '/json') {
+    json(response, LARGE);
+  } else if (request.url === '/chunks') {
+    pieces(response);
   } else if (request.url === '/upload') {
     upload(request, response);
   } else {

@@ -45,9 +45,7 @@ WINDOWS = 3
 WARM_UP = 2
 PIPELINED = 16
 PARSED = 300
-CHUNKS = 10
 SMALL = b'{"text": "' + b'x' * 1012 + b'"}'
-LARGE = b'{"text": "' + b'x' * 16372 + b'"}'
 SHORT_REQUEST = b'GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n'
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world'
 
@@ -69,7 +67,7 @@ def works(stack: ExitStack) -> Iterator[Work]:
     # made now: it is the parser that is counted
     fresh = [browser_request(number) for number in range(1, PARSED * (WARM_UP + WINDOWS) + 1)]
     yield Work('parser, other cookie', PARSED, partial(parse, iter(fresh)))
-    site = http.create_server(answer)
+    site = http.create_server(handle)
     yield served(stack, 'hello, 1 header', site, SHORT_REQUEST)
     yield served(stack, 'hello, 12 headers', site, browser_request())
     yield served(stack, 'hello, pipelined', site, SHORT_REQUEST * PIPELINED, PIPELINED)
@@ -98,24 +96,6 @@ def parse(requests: Iterator[bytes]) -> None:
         parser.feed(data)
         head: Any = parser.next_event()
         head.headers['user-agent']
-
-
-def answer(request: Any, response: Any) -> None:
-    """Answer as the other servers here do, and JSON. May switch."""
-    if request.url == '/read':
-        text = json.loads(request.read())['text']
-        response.write_head(200, {'Content-Type': 'application/json'})
-        response.end(b'{"length": %d}' % len(text))
-    elif request.url == '/json':
-        response.write_head(200, {'Content-Type': 'application/json'})
-        response.end(LARGE)
-    elif request.url == '/chunks':
-        response.write_head(200, {'Content-Type': 'text/plain'})
-        for _ in range(CHUNKS):
-            response.write(b'x' * 100)
-        response.end()
-    else:
-        handle(request, response)
 
 
 def post(path: str, body: bytes) -> bytes:

@@ -1,4 +1,20 @@
--- What wrk counted, exactly, as one line of JSON: its own report rounds. Runs once, after the load.
+-- What wrk does more than ask for one path, and what it counted.
+-- Arguments, each may be missing: how many requests are sent at once, and a JSON text to post with each.
+function init(args)
+  local depth, body = tonumber(args[1]) or 1, args[2]
+  if body then
+    wrk.method = 'POST'
+    wrk.body = body
+    wrk.headers['Content-Type'] = 'application/json'
+  end
+  wrk.init(args)
+  if depth > 1 then
+    local batch = string.rep(wrk.format(), depth)
+    request = function() return batch end
+  end
+end
+
+-- Exactly, as one line of JSON: wrk's own report rounds. Runs once, after the load.
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

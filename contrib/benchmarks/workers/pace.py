@@ -1,0 +1,88 @@
+"""A load at a fixed rate, whatever the server makes of it: what is late waits, and that is counted.
+
+    python pace.py PORT CONNECTIONS SECONDS [RATE]
+
+Requests are due at even intervals; one for which no connection is free waits for one, and its latency is counted from
+when it was due. Without a rate each connection asks again as soon as it has its answer. Prints one line of JSON: the
+rate, and the median and the 99th percentile of the latencies in seconds.
+"""
+from __future__ import annotations
+
+import json
+import select
+import socket
+import statistics
+import sys
+import time
+
+__all__ = ['Pace']
+
+#: Requests of the first part of a second are not counted: nothing is warm.
+WARM_UP = 0.2
+#: Seconds before a request is due from when on nothing sleeps any more: waking up takes its time.
+NEAR = 0.0005
+
+
+class Pace:
+    """The connections, and what was found.
+
+    :param rate: requests per second, None for as many as the server answers.
+    """
+
+    def __init__(self, port: int, connections: int, rate: float | None) -> None:
+        self._request = f'GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n'.encode()
+        self._interval = 1 / rate if rate else 0.0
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._due: dict[int, float] = {}
+        self._free: list[socket.socket] = []
+        self.latencies: list[float] = []
+        for _ in range(connections):
+            connection = socket.create_connection(('127.0.0.1', port))
+            connection.setblocking(False)
+            self._sockets[connection.fileno()] = connection
+            self._poll.register(connection, select.EPOLLIN)
+            self._free.append(connection)
+
+    def run(self, seconds: float) -> float:
+        """Load the server for so long; return how long it took. Raises ``ValueError`` for another answer than 200."""
+        clock = time.perf_counter
+        began = due = clock()
+        over = began + seconds
+        while True:
+            now = clock()
+            if now >= over:
+                return now - began
+            while self._free and due <= now:
+                connection = self._free.pop()
+                self._due[connection.fileno()] = due if self._interval else now
+                connection.send(self._request)
+                due += self._interval
+            wait = due - now - NEAR if self._interval and self._free else 1.0
+            self._receive(max(wait, 0.0), began + WARM_UP)
+
+    def _receive(self, wait: float, counted: float) -> None:
+        for descriptor, _ in self._poll.poll(wait):
+            connection = self._sockets[descriptor]
+            answer = connection.recv(65536)
+            if not answer.startswith(b'HTTP/1.1 200') or not answer.endswith(b'hello world'):
+                raise ValueError(f'answered {answer!r}')
+            due = self._due[descriptor]
+            if due >= counted:
+                self.latencies.append(time.perf_counter() - due)
+            self._free.append(connection)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    port, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    pace = Pace(port, connections, float(sys.argv[4]) if sys.argv[4:] else None)
+    elapsed = pace.run(seconds)
+    if len(pace.latencies) < 100:
+        raise ValueError(f'only {len(pace.latencies)} answers')
+    cuts = statistics.quantiles(pace.latencies, n=100)
+    print(json.dumps({'rate': len(pace.latencies) / (elapsed - WARM_UP), 'p50': cuts[49], 'p99': cuts[98]}))
+
+
+if __name__ == '__main__':
+    main()
