@@ -17,9 +17,10 @@ _Value = TypeVar('_Value')
 
 
 class Memo(dict[bytes, _Value]):
-    """``memo[data]`` is ``make(data)``, remembered; what ``make`` raises is not.
+    """``memo[data]`` is ``make(data)``, remembered from the second time on; what ``make`` raises is not.
 
-    There are two generations of entries. The dict itself is the young one; when it is full it becomes the old one,
+    What never comes again would push out what does, and keeping it costs half as much as making it: of a first time
+    only the hash is kept. There are two generations of entries. The dict itself is the young one; when it is full it becomes the old one,
     whose entries are forgotten unless they are asked for before it is replaced in turn. ``get`` sees the young ones
     only, and makes nothing. Threads may share a memo: at worst, one makes what another has just made.
 
@@ -28,7 +29,7 @@ class Memo(dict[bytes, _Value]):
     :param max_key: bytes of a key; what was made of more is not kept.
     """
 
-    __slots__ = ('make', 'max_entries', 'max_key', 'old')
+    __slots__ = ('make', 'max_entries', 'max_key', 'old', 'seen')
 
     def __init__(self, make: Callable[[bytes], _Value], max_entries: int = 256, max_key: int = 2048) -> None:
         super().__init__()
@@ -36,6 +37,7 @@ class Memo(dict[bytes, _Value]):
         self.max_entries = max_entries
         self.max_key = max_key
         self.old: dict[bytes, _Value] = {}
+        self.seen: set[int] = set()
 
     def look_up(self, data: bytes) -> _Value | None:
         """Return ``self[data]``, or None when that raises ParseError. Never switches."""
@@ -48,10 +50,20 @@ class Memo(dict[bytes, _Value]):
         value = self.old.get(data)
         if value is None:
             value = self.make(data)
-            if len(data) > self.max_key:
+            if len(data) > self.max_key or self._is_new(data):
                 return value
         if len(self) >= self.max_entries:
             self.old = dict(self)
             self.clear()
         self[data] = value
         return value
+
+    def _is_new(self, data: bytes) -> bool:
+        """Return whether a key was not asked for lately, and take note that it was."""
+        seen, number = self.seen, hash(data)
+        if number in seen:
+            return False
+        if len(seen) >= self.max_entries:
+            seen.clear()
+        seen.add(number)
+        return True
