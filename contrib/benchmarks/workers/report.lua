@@ -7,7 +7,6 @@ function init(args)
     wrk.body = body
     wrk.headers['Content-Type'] = 'application/json'
   end
-  wrk.init(args)
   if depth > 1 then
     local batch = string.rep(wrk.format(), depth)
     request = function() return batch end
