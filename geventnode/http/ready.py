@@ -1,9 +1,15 @@
-"""The line of connections that have another request in their buffer: each gets its turn once per turn of the loop."""
+"""The line of connections that have another request in their buffer: they are served in turn, a little at a time."""
 from __future__ import annotations
 
+from collections import OrderedDict
+from time import monotonic
 from typing import Any, Protocol
 
-__all__ = ['Ready', 'ReadyLine']
+__all__ = ['SLICE', 'Ready', 'ReadyLine']
+
+#: Seconds after which the rest of the line waits for the next turn of the loop. Whoever has sent one request, and stands
+#: in no line, waits for no more than this, however many flood the server.
+SLICE = 0.001
 
 
 class Ready(Protocol):
@@ -14,28 +20,41 @@ class Ready(Protocol):
 
 
 class ReadyLine:
-    """First come, first served; new arrivals wait for the next turn of the loop, so that input is looked at between."""
+    """First come, first served; who comes meanwhile waits for the next turn of the loop, so that input is looked at
+    between."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._line: dict[Ready, None] = {}
+        self._line: OrderedDict[Ready, None] = OrderedDict()
         self._timer: Any = None
 
     def add(self, one: Ready) -> None:
         """Let ``one`` stand in line. Never switches."""
         self._line[one] = None
-        if self._timer is None:
-            self._timer = self._loop.timer(0)
-            self._timer.start(self._turn)
+        self._arm()
 
     def discard(self, one: Ready) -> None:
         """``one`` no longer has to wait. Never switches."""
         self._line.pop(one, None)
 
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.timer(0)
+            self._timer.start(self._turn)
+
     def _turn(self) -> None:
-        line, self._line = self._line, {}
         self._timer.stop()
         self._timer.close()
         self._timer = None
-        for one in line:
-            one.go_on()
+        line = self._line
+        over = monotonic() + SLICE
+        try:
+            for _ in range(len(line)):
+                if not line:
+                    break
+                line.popitem(last=False)[0].go_on()
+                if monotonic() >= over:
+                    break
+        finally:
+            if line:
+                self._arm()
