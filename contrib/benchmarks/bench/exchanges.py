@@ -14,12 +14,15 @@ from bench.servers import CATALOGUE
 __all__ = ['EXCHANGES', 'measure_exchanges']
 
 SERVERS = CATALOGUE[:2]
+CHUNKED_END = b'0\r\n\r\n'
 
 EXCHANGES = (
     Exchange(1, 32, 'pipelined, 16 at once', depth=16),
     Exchange(2, 32, 'POST, JSON of 1 KiB read', '/read', '{"text": "' + 'x' * 1012 + '"}', last=b'}'),
     Exchange(1, 32, 'JSON of 16 KiB sent', '/json', last=b'"}'),
-    Exchange(1, 32, 'chunked, 10 writes', '/chunks', last=b'0\r\n\r\n'),
+    Exchange(1, 32, 'chunked, 10 writes', '/chunks', last=CHUNKED_END),
+    # here it is a body of known length, and ends in what was written last
+    Exchange(1, 32, '10 corked writes', '/corked', last=(CHUNKED_END, b'x' * 100)),
 )
 CROWDS = (Case(1, 32), Case(1, 1000), Case(1, 10_000))
 

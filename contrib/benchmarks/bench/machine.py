@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def describe() -> list[tuple[str, str]]:
         ('Processor', f'{processor()}, {len(CORES)} cores usable'),
         ('Memory', f'{memory:.0f} GiB'),
         ('Kernel', f'{platform.system()} {platform.release()} {platform.machine()}'),
-        ('Python', f'{platform.python_implementation()} {platform.python_version()}'),
+        ('Python', f'{platform.python_implementation()} {platform.python_version()}, {python_build()}'),
         ('Node', output('node', '--version')),
         ('wrk', wrk_version()),
         *((package, package_version(package)) for package in PACKAGES),
@@ -67,6 +68,15 @@ def processor() -> str:
     if 'cpu family' in found:
         name += f" (family {found['cpu family']}, model {found['model']})"
     return name + (', virtual' if 'hypervisor' in found.get('flags', '') else '')
+
+
+def python_build() -> str:
+    """Return where the interpreter comes from: builds of the same version differ by a quarter in speed."""
+    if sys.base_prefix == '/usr':
+        release = platform.freedesktop_os_release()
+        return f"from {release['PRETTY_NAME']}"
+    optimised = '--enable-optimizations' in (sysconfig.get_config_var('CONFIG_ARGS') or '')
+    return f"built {'with' if optimised else 'without'} profile-guided optimisation"
 
 
 def package_version(package: str) -> str:

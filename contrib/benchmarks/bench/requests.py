@@ -44,7 +44,7 @@ class Case:
         return [f'{name}: {value}' for name, value in BROWSER_FIELDS[:self.headers - 1]]
 
     @property
-    def ending(self) -> bytes:
+    def ending(self) -> bytes | tuple[bytes, ...]:
         """How the answer ends."""
         return b'hello world'
 
@@ -61,7 +61,7 @@ class Exchange(Case):
     where: str = '/'
     body: str = ''
     depth: int = 1
-    last: bytes = b'hello world'
+    last: bytes | tuple[bytes, ...] = b'hello world'
 
     @property
     def title(self) -> str:
@@ -74,7 +74,7 @@ class Exchange(Case):
         return self.where
 
     @property
-    def ending(self) -> bytes:
+    def ending(self) -> bytes | tuple[bytes, ...]:
         """How the answer ends."""
         return self.last
 

@@ -39,6 +39,9 @@ def handle(request: Any, response: Any) -> None:
         response.end(LARGE)
     elif request.url == '/chunks':
         pieces(response)
+    elif request.url == '/corked':
+        response.cork()
+        pieces(response)
     elif request.url == '/upload':
         upload(request, response)
     else:

@@ -70,6 +70,9 @@ function handle(request, response) {
     json(response, LARGE);
   } else if (request.url === '/chunks') {
     pieces(response);
+  } else if (request.url === '/corked') {
+    response.cork();
+    pieces(response);
   } else if (request.url === '/upload') {
     upload(request, response);
   } else {
