@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 __all__ = ['SLICE', 'Ready', 'ReadyLine']
 
-#: Seconds after which the rest of the line waits for the next turn of the loop. Whoever has sent one request, and stands
-#: in no line, waits for no more than this, however many flood the server.
+#: Seconds after which the rest of the line waits for the next turn of the loop. Whoever has sent one request, and
+#: stands in no line, waits for no more than this, however many flood the server.
 SLICE = 0.001
 
 

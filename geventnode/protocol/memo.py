@@ -20,9 +20,10 @@ class Memo(dict[bytes, _Value]):
     """``memo[data]`` is ``make(data)``, remembered from the second time on; what ``make`` raises is not.
 
     What never comes again would push out what does, and keeping it costs half as much as making it: of a first time
-    only the hash is kept. There are two generations of entries. The dict itself is the young one; when it is full it becomes the old one,
-    whose entries are forgotten unless they are asked for before it is replaced in turn. ``get`` sees the young ones
-    only, and makes nothing. Threads may share a memo: at worst, one makes what another has just made.
+    only the hash is kept. There are two generations of entries. The dict itself is the young one; when it is full it
+    becomes the old one, whose entries are forgotten unless they are asked for before it is replaced in turn. ``get``
+    sees the young ones only, and makes nothing. Threads may share a memo: at worst, one makes what another has just
+    made.
 
     :param make: what to remember.
     :param max_entries: entries of a generation.

@@ -1,9 +1,9 @@
 """The server that is measured, with the handlers that every other script in this directory has, too.
 
 Listens on a port of the kernel's choice, prints it, serves until it is killed; HTTPS, if it is given the path of a
-certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/read`` parses JSON,
-``/json`` sends 16 KiB of it, ``/chunks`` answers in ten pieces; ``/upload`` counts a body; ``/download?bytes=N`` streams
-N bytes.
+certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/read`` parses
+JSON, ``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` answer in ten pieces; ``/upload`` counts a body;
+``/download?bytes=N`` streams N bytes.
 """
 from __future__ import annotations
 

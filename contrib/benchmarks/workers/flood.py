@@ -3,8 +3,8 @@
     python flood.py PORT pipelined|upload CONNECTIONS
 
 ``pipelined`` sends requests whenever the socket takes some, never waiting for an answer; ``upload`` sends a body of
-1 GiB on each connection, and then the next. Answers are thrown away in the kernel (MSG_TRUNC, tcp(7)). Prints ``{}`` when
-it has begun. It is nicer than others: on a shared core it must not delay whoever measures.
+1 GiB on each connection, and then the next. Answers are thrown away in the kernel (MSG_TRUNC, tcp(7)). Prints ``{}``
+when it has begun. It is nicer than others: on a shared core it must not delay whoever measures.
 """
 from __future__ import annotations
 
