@@ -142,7 +142,8 @@ def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> No
 def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
     site = serve(hello)
     url, pool = f'http://127.0.0.1:{site.where[1]}', agent(keep_alive=True)
-    for _ in range(2):
+    # What has come twice, date and all, is remembered, and taken with its body in one step; what comes between is not.
+    while (Phase.WAITING, Phase.IDLE) not in client_steps:
         http.get(f'{url}/', agent=pool).get_response().read()
     http.get(f'{url}/big', agent=pool).get_response().read()
     until(client_steps, (Phase.IDLE, Phase.WAITING), (Phase.WAITING, Phase.IDLE), (Phase.WAITING, Phase.RECEIVING),

@@ -94,7 +94,7 @@ class Workers:
         for line in self.process.stderr:
             if found := re.search(r'Booting worker with pid: (\d+)', line):
                 self.live.append(int(found[1]))
-            elif found := re.search(r'Worker exiting \(pid: (\d+)\)|Worker \(pid:(\d+)\) was sent SIGKILL', line):
+            elif found := re.search(r'Worker exiting \(pid: (\d+)\)|Worker \(pid:(\d+)\) was sent SIG', line):
                 with contextlib.suppress(ValueError):
                     self.live.remove(int(found[1] or found[2]))
                     self.exited += 1

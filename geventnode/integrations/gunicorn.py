@@ -139,6 +139,15 @@ class Worker(BaseWorker):
         _warn(self.log, complaints)
         super().init_process()
 
+    def init_signals(self) -> None:
+        """Called by gunicorn before it loads the application. Never switches."""
+        # it resets all handlers before it sets its own: what comes in between would be the end without any hook
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT))
+        try:
+            super().init_signals()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def load_wsgi(self) -> None:
         """Called by gunicorn before it takes this worker for one that has booted: what goes wrong here would go wrong
         in the next one, too, and ends the master. May switch."""

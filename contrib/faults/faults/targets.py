@@ -54,7 +54,7 @@ class Target(Server):
     def of(cls, script: str, *arguments: object, certificate: str | None = None) -> Target:
         """Return the script with these arguments, behind the certificate if there is one."""
         return cls('geventnode', 'geventnode', str(HERE / 'servers' / script), ('gevent', 'zope'), certificate,
-                   tuple(map(str, arguments)))
+                   arguments=tuple(map(str, arguments)))
 
 
 @dataclass(frozen=True)
