@@ -137,6 +137,8 @@ class ResponseReceiver(ABC):
             if message.failure is not None:
                 raise again(message.failure)
             check_hub(self.agent.hub, message)
+            if self.socket.hand_more_to(parser.feed):
+                continue
             if self._paused:
                 self._paused = False
                 self.socket.resume_reading()

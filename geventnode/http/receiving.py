@@ -131,6 +131,8 @@ class Receiver(ABC):
             if self.state is State.OVER:
                 raise IncompleteBody('the connection was closed in the middle of a body')
             check_hub(self.server.hub, message)
+            if self.socket.hand_more_to(parser.feed):
+                continue
             self._resume()
             self._reader = getcurrent()
             try:

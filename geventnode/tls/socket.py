@@ -157,6 +157,10 @@ class TLSSocket(Socket):
                 # no further input would tell of it
                 super()._on_readable()
 
+    def receive_more(self) -> bytes:
+        # the end may come with the last record, and no further input would tell of it
+        return b''
+
     def _end_of_input(self) -> None:
         # before the handshake, in front of which a PROXY header comes, nothing can be cut off
         self.truncated = self._records is not None and self._records.truncated

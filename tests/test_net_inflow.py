@@ -1,0 +1,154 @@
+"""Large bodies are received several times in a row before the loop is asked again, and no more often than that."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import http
+from geventnode.errors import IncompleteBody
+from geventnode.net.inflow import IN_A_ROW, MORE_SIZE, PLENTY, RECEIVE_SIZE
+from tests.servers import Serve, get
+from tests.sockets import pair, until
+
+__all__: list[str] = []
+
+NoSwitch = Callable[[], Any]
+
+
+class Script:
+    """Stands in for a socket's ``recv``: returns, or raises, what it was made with; then there is nothing."""
+
+    def __init__(self, *results: int | BaseException) -> None:
+        self._results: Iterator[int | BaseException] = iter(results)
+        self.asked: list[int] = []
+
+    def __call__(self, size: int) -> bytes:
+        self.asked.append(size)
+        result = next(self._results, BlockingIOError())
+        if isinstance(result, BaseException):
+            raise result
+        return bytes(result)
+
+
+ENDLESS = [RECEIVE_SIZE, *[MORE_SIZE] * IN_A_ROW]
+
+
+def read_rows(stream: Any, no_switch: NoSwitch) -> None:
+    """Read what ``ENDLESS`` makes of two turns of the loop."""
+    for _ in range(2):
+        turned: list[int] = []
+        gevent.spawn(turned.append, 1)
+        assert len(stream.read1()) == RECEIVE_SIZE
+        assert turned
+        with no_switch():
+            assert [len(stream.read1()) for _ in range(IN_A_ROW)] == [MORE_SIZE] * IN_A_ROW
+
+
+def test_a_socket(no_switch: NoSwitch) -> None:
+    with pair() as (near, far):
+        near._recv = script = Script(*ENDLESS * 2)
+        # nobody takes it: the kernel goes on telling that there is something
+        far.sendall(b'!')
+        read_rows(near, no_switch)
+        assert script.asked == ENDLESS * 2
+        assert near.bytes_read == sum(ENDLESS * 2)
+
+
+def test_a_request(serve: Serve, no_switch: NoSwitch) -> None:
+    def listener(request: Any, response: Any) -> None:
+        request.socket._recv = Script(*ENDLESS * 2)
+        response.write(b'go on')
+        read_rows(request, no_switch)
+        response.end(b', enough')
+    client = serve(listener).send(get('/', 'Content-Length: 10000000', method='POST'))
+    client.head()
+    client.send(b'!')
+    assert client.rest().count(b'enough') == 1
+
+
+def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Length': '10000000'})
+        response.flush_headers()
+        sent.append(response)
+    sent: list[Any] = []
+    site = serve(listener)
+    with http.get(f'http://127.0.0.1:{site.where[1]}/') as response:
+        response.socket._recv = Script(*ENDLESS * 2)
+        sent[0].write(b'!')
+        read_rows(response, no_switch)
+
+
+@pytest.mark.parametrize('size', [PLENTY - 1, PLENTY])
+def test_little_says_that_there_is_no_more(size: int) -> None:
+    with pair() as (near, far):
+        near._recv = script = Script(size, size, 1)
+        far.sendall(b'!')
+        assert [len(near.read1()) for _ in range(3)] == [size, size, 1]
+        assert script.asked[:2] == [RECEIVE_SIZE, MORE_SIZE if size == PLENTY else RECEIVE_SIZE]
+
+
+def test_a_little_ends_the_row() -> None:
+    with pair() as (near, far):
+        near._recv = script = Script(RECEIVE_SIZE, 1, RECEIVE_SIZE)
+        far.sendall(b'!')
+        assert [len(near.read1()) for _ in range(3)] == [RECEIVE_SIZE, 1, RECEIVE_SIZE]
+        assert script.asked == [RECEIVE_SIZE, MORE_SIZE, RECEIVE_SIZE]
+
+
+def test_nothing_ends_the_row() -> None:
+    with pair() as (near, far):
+        near._recv = script = Script(RECEIVE_SIZE, BlockingIOError(), RECEIVE_SIZE)
+        far.sendall(b'!')
+        assert [len(near.read1()) for _ in range(2)] == [RECEIVE_SIZE] * 2
+        assert script.asked == [RECEIVE_SIZE, MORE_SIZE, RECEIVE_SIZE]
+
+
+def test_the_end_of_the_input_in_a_row() -> None:
+    with pair() as (near, far):
+        near._recv = Script(RECEIVE_SIZE, 0, 0)
+        far.sendall(b'!')
+        assert len(near.read()) == RECEIVE_SIZE
+
+
+@pytest.mark.parametrize('failure', [0, ConnectionResetError()])
+def test_a_request_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> None:
+    caught: list[BaseException] = []
+
+    def listener(request: Any, response: Any) -> None:
+        request.socket._recv = Script(RECEIVE_SIZE, failure, failure)
+        response.write(b'go on')
+        with pytest.raises(IncompleteBody) as raised:
+            request.read()
+        caught.append(raised.value)
+    client = serve(listener).send(get('/', 'Content-Length: 10000000', method='POST'))
+    client.head()
+    client.send(b'!')
+    until(lambda: caught)
+
+
+@pytest.mark.parametrize('failure', [0, ConnectionResetError()])
+def test_a_response_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Length': '10000000'})
+        response.flush_headers()
+        sent.append(response)
+    sent: list[Any] = []
+    site = serve(listener)
+    with http.get(f'http://127.0.0.1:{site.where[1]}/') as response:
+        response.socket._recv = Script(RECEIVE_SIZE, failure, failure)
+        sent[0].write(b'!')
+        with pytest.raises(IncompleteBody):
+            response.read()
+
+
+def test_a_socket_that_breaks_in_a_row() -> None:
+    with pair() as (near, far):
+        near._recv = Script(RECEIVE_SIZE, ConnectionResetError())
+        far.sendall(b'!')
+        near.read1()
+        with pytest.raises(ConnectionError):
+            near.read1()
