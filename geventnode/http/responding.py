@@ -245,6 +245,13 @@ class Responder(Receiver):
         self.request = self.response = None
         self.close()
 
+    def turn_away(self) -> None:
+        """Close without an answer to the request in work, but with those to the requests before it. Never switches."""
+        assert self.response is not None
+        self.response._cut_short(None)
+        self.request = self.response = None
+        self.close()
+
     # -- the exchange: run by whoever ends it ---------------------------------------------------------------------
 
     def may_go_on(self, response: ServerResponse) -> bool:

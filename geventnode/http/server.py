@@ -217,7 +217,7 @@ class Server(NetServer):
     def _hand_over(self, event: str, connection: Responder, request: IncomingMessage) -> None:
         socket = connection.socket
         if not self.listener_count(event):
-            socket.destroy()
+            connection.turn_away()
             return
         rest = connection.detach()
         try:
