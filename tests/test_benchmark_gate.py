@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / 'contrib' / 'benchmarks'
-VERSION = '.'.join(platform.python_version_tuple()[:2])
+VERSION = platform.python_version()
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_every_work_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
             assert work.units > 0
             names.append(work.name)
     kept = json.loads((BENCHMARKS / 'instructions.json').read_text())
-    assert '3.11' in kept, 'the version that is compared'
+    assert any(version.startswith('3.11.') for version in kept), 'the version that is compared'
     for counts in kept.values():
         assert set(counts) | {'reference'} == set(names)
 

@@ -129,6 +129,20 @@ def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
     until(server_steps, (State.BUSY, State.OVER))
 
 
+def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
+    """The last answers leave together when it has said that nothing more will come: there is nothing to wait for."""
+    def listener(request: Any, response: Any) -> None:
+        while not request.socket.sink._eof:
+            gevent.idle()
+        hello(request, response)
+    client = serve(listener).send(get() * 3)
+    client.half_close()
+    assert [client.response().body for _ in range(3)] == [b'hello'] * 3
+    assert client.rest() == b''
+    until(server_steps, (State.PARKED, State.OVER))
+    assert not any(State.LINGERING in step for step in server_steps)
+
+
 def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> None:
     site = serve(hello)
     client = site.connect()

@@ -3,8 +3,8 @@
     python contrib/benchmarks/gate.py            compare
     python contrib/benchmarks/gate.py --write    keep what is counted now as what later runs are compared with
 
-Counts are compared as multiples of a reference in plain Python, by version of Python: other versions need other work
-for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next loss. It needs valgrind
+Counts are compared as multiples of a reference in plain Python, by exact version of Python: other versions, and other
+builds, need other work for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next loss. It needs valgrind
 (``apt-get install valgrind``) and takes a minute or two.
 """
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='gate.py', description='Compare counts of instructions with those kept.')
     parser.add_argument('--write', action='store_true', help='keep what is counted')
     options = parser.parse_args(arguments)
-    version = '.'.join(platform.python_version_tuple()[:2])
+    version = platform.python_version()
     kept: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if version not in kept and not options.write:
         print(f'{KEPT.name} knows nothing of Python {version}: add it with --write', file=sys.stderr)

@@ -175,6 +175,7 @@ class Connection(Responder):
         if self.state is State.OVER or socket.destroyed:
             return
         self._count(0)
+        socket.put_gathered()
         if self._eof and not socket.writable_length:
             if socket.resetting:
                 # the response that was to end with the connection is complete
@@ -190,6 +191,7 @@ class Connection(Responder):
 
     def detach(self) -> bytes:
         self.state = State.OVER
+        self.socket.put_gathered()
         self.request = self.response = None
         self.server.past_requests += self.served
         deadlines(self.server.hub).forget(self)

@@ -140,8 +140,11 @@ class ServerResponse(OutgoingMessage):
             self._length = self.body_size = size
             self._state = _BODY
             content: Any = body
-            flushed: bool = self._out.put(
-                b'%b%d\r\n\r\n%b' % (prepared.prefix(self._exchange.server.keep_alive_lines), size, content))
+            data = b'%b%d\r\n\r\n%b' % (prepared.prefix(self._exchange.server.keep_alive_lines), size, content)
+            if self._exchange.pipelining:
+                self._out.put_soon(data)
+                return True
+            flushed: bool = self._out.put(data)
             return flushed
         return super()._send_whole(body)
 

@@ -12,7 +12,7 @@ import os
 import socket as stdlib
 from itertools import islice
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import gevent
 from gevent import get_hub
@@ -24,6 +24,8 @@ from geventnode.net.hubs import check_hub
 from geventnode.stream.writable import Callback
 
 __all__ = ['Outflow']
+
+Self = TypeVar('Self', bound='Outflow')
 
 #: Queued chunks that leave in one call.
 GATHER = 64
@@ -42,6 +44,8 @@ class Outflow(Handle):
     bytes_written: int = 0
     #: Whether :meth:`send_file` may be called.
     can_send_files: bool = hasattr(os, 'sendfile')
+    #: Whether something is queued for the end of this turn of the loop.
+    _gathering: bool = False
 
     def put(self, data: bytes | memoryview) -> bool:
         """Send ``data`` and queue what the kernel does not take now, however much is queued; return whether it took
@@ -65,8 +69,38 @@ class Outflow(Handle):
                 return True
             data = memoryview(data)[sent:]
         self._enqueue(data, None)
+        if self._gathering:
+            self.put_gathered()
+            if self.destroyed:
+                raise self._closed_error()
+            return not self._queue
         self._arm()
         return False
+
+    def put_soon(self, data: bytes) -> None:
+        """Queue ``data``: it leaves with what is put next, or at the end of this turn of the loop. Never switches.
+        Raises ``ConnectionClosed``, ``WrongThread``."""
+        check_hub(self._hub, self)
+        if self.destroyed:
+            raise self._closed_error()
+        self.bytes_written += len(data)
+        self._enqueue(data, None)
+        if not self._gathering:
+            self._gathering = True
+            self._hub.loop.run_callback(self.put_gathered)
+
+    def put_gathered(self) -> None:
+        """Send what waits for the end of the turn. Never switches."""
+        if self._gathering:
+            self._gathering = False
+            if self._queue:
+                self._on_writable()
+
+    def destroy(self: Self, error: BaseException | None = None) -> Self:
+        check_hub(self._hub, self)
+        # it was done before
+        self.put_gathered()
+        return super().destroy(error)
 
     def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
         """As :meth:`put`, for two pieces that leave in one call without being copied together. Never switches."""

@@ -1,0 +1,195 @@
+"""Answers to pipelined requests leave together, which only the kernel notices: none is held back, none is lost."""
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from geventnode.errors import ConnectionClosed
+from geventnode.http import responding
+from geventnode.http.responding import ROUNDS
+from tests.servers import Client, Log, Serve, get, ok, post
+from tests.sockets import pair, until
+
+__all__: list[str] = []
+
+SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\n\r\n'
+
+
+def bodies(client: Client, count: int) -> list[bytes]:
+    """Return the bodies of the next ``count`` responses."""
+    return [client.response().body for _ in range(count)]
+
+
+def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the first, for which nobody shall wait."""
+    monkeypatch.setattr(responding, 'ROUND_TIME', float('inf'))
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/0':
+            send = request.socket._send
+            request.socket._send = lambda data: sends.append(len(data)) or send(data)
+        sends_before.append(len(sends))
+        response.end(request.url)
+    sends: list[int] = []
+    sends_before: list[int] = []
+    client = serve(listener).send(b''.join(get(f'/{number}') for number in range(ROUNDS)))
+    assert bodies(client, ROUNDS) == [b'/%d' % number for number in range(ROUNDS)]
+    assert sends_before == [0, *[1] * (ROUNDS - 1)]
+
+
+def test_none_waits_for_a_listener(serve: Serve) -> None:
+    """Not even for the one that comes next."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/wait':
+            go_on.wait()
+        response.end(request.url)
+    client = serve(listener).send(get('/0'), get('/1'), get('/2'), get('/wait'), get('/3'))
+    assert bodies(client, 3) == [b'/0', b'/1', b'/2']
+    go_on.set()
+    assert bodies(client, 2) == [b'/wait', b'/3']
+
+
+def test_what_is_written_in_pieces_stays_in_order(serve: Serve) -> None:
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/pieces':
+            response.write('a')
+            response.write('b')
+        response.end(request.url)
+    client = serve(listener).send(b''.join(map(get, ['/0', '/1', '/pieces', '/2', '/pieces'])))
+    assert bodies(client, 5) == [b'/0', b'/1', b'ab/pieces', b'/2', b'ab/pieces']
+
+
+def test_none_is_lost_when_a_later_one_is_destroyed(serve: Serve) -> None:
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/destroy':
+            request.socket.destroy()
+        else:
+            response.end(request.url)
+    client = serve(listener).send(get('/0'), get('/1'), get('/2'), get('/destroy'))
+    assert bodies(client, 3) == [b'/0', b'/1', b'/2']
+    assert client.rest() == b''
+
+
+def test_none_is_lost_when_a_later_listener_raises(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/raise':
+            raise ZeroDivisionError
+        response.end(request.url)
+    client = serve(listener).send(get('/0'), get('/1'), get('/raise'), get('/2'))
+    assert bodies(client, 2) == [b'/0', b'/1']
+    assert client.response().status == 500
+    assert client.rest() == b''
+    assert 'the request listener failed' in caplog.text
+
+
+def test_the_connection_ends_behind_them(serve: Serve) -> None:
+    """At once: the client has ended its side, and nothing is left to wait for."""
+    client = serve(ok).send(get('/0'), get('/1'), get('/2', 'Connection: close'))
+    client.half_close()
+    assert len(bodies(client, 3)) == 3
+    assert client.rest() == b''
+
+
+def test_another_protocol_comes_behind_them(serve: Serve) -> None:
+    """With nothing queued: whoever takes the socket over may want to wrap it."""
+    queued: list[int] = []
+    site = serve(ok)
+
+    @site.server.on('connect')
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        queued.append(socket.writable_length)
+        socket.end(SWITCHING + head)
+    client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nhello')
+    assert len(bodies(client, 2)) == 2
+    assert client.rest() == SWITCHING + b'hello'
+    assert queued == [0]
+
+
+def test_bodies_come_between(serve: Serve) -> None:
+    client = serve(lambda request, response: response.end(request.read())).send(
+        b''.join(post(b'%d' % number) for number in range(5)))
+    assert bodies(client, 5) == [b'0', b'1', b'2', b'3', b'4']
+
+
+def test_more_than_may_be_queued(serve: Serve) -> None:
+    """Answers that are together longer than the queue may be are flushed in between."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.append(response.socket.writable_length)
+        response.end(bytes(15_000))
+    client = serve(listener).send(get() * 3 * ROUNDS)
+    assert [len(body) for body in bodies(client, 3 * ROUNDS)] == [15_000] * 3 * ROUNDS
+    assert max(log) <= 65_536 + 16_384
+
+
+# -- the socket's part ------------------------------------------------------------------------------------------------
+
+def test_put_soon_leaves_with_what_is_put_next() -> None:
+    with pair() as (near, far):
+        near.put_soon(b'a')
+        near.put_soon(b'b')
+        assert near.writable_length == 2
+        assert near.put(b'c') is True
+        assert near.writable_length == 0
+        assert far.recv(10) == b'abc'
+
+
+def test_put_soon_leaves_by_itself() -> None:
+    with pair() as (near, far):
+        near.put_soon(b'a')
+        until(lambda: not near.writable_length)
+        assert far.recv(10) == b'a'
+        assert near.bytes_written == 1
+
+
+@pytest.mark.parametrize('end', ['end', 'destroy'])
+def test_put_soon_leaves_before_the_end(end: str) -> None:
+    with pair() as (near, far):
+        near.put_soon(b'a')
+        getattr(near, end)()
+        assert far.recv(10) == b'a'
+        assert far.recv(10) == b''
+
+
+def test_put_soon_behind_what_the_kernel_does_not_take() -> None:
+    with pair(small=True) as (near, far):
+        while near.put(bytes(65536)):
+            pass
+        left = near.writable_length
+        near.put_soon(b'a')
+        assert near.put(b'b') is False
+        assert near.writable_length == left + 2
+        sent = near.bytes_written
+        received = 0
+        while received < sent:
+            data = far.recv(65536)
+            received += len(data)
+        assert data.endswith(b'ab')
+
+
+def test_put_soon_when_it_is_too_late() -> None:
+    with pair() as (near, _):
+        near.destroy()
+        with pytest.raises(ConnectionClosed):
+            near.put_soon(b'a')
+
+
+def test_what_waits_when_the_connection_breaks() -> None:
+    """Is dropped with it, and whoever puts more is told."""
+    with pair() as (near, _):
+        near.put_soon(b'a')
+
+        def fail(*args: Any) -> int:
+            raise BrokenPipeError
+        near._send = fail
+        near._send_some = fail
+        with pytest.raises(ConnectionClosed):
+            near.put(b'b')
+        assert near.destroyed
+        gevent.idle()
