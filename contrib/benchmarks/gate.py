@@ -4,8 +4,8 @@
     python contrib/benchmarks/gate.py --write    keep what is counted now as what later runs are compared with
 
 Counts are compared as multiples of a reference in plain Python, by exact version of Python: other versions, and other
-builds, need other work for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next loss. It needs valgrind
-(``apt-get install valgrind``) and takes a minute or two.
+builds, need other work for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next
+loss. It needs valgrind (``apt-get install valgrind``) and takes a minute or two.
 """
 from __future__ import annotations
 

@@ -133,19 +133,20 @@ class ServerResponse(OutgoingMessage):
         prepared = self._prepared
         if prepared is None and self._line is None and self.status_message is None and type(self.status_code) is int:
             prepared = prepare_fields(self.status_code, self._fields)
-        if (prepared is not None and size < JOIN_BELOW and self.should_keep_alive
+        if (prepared is not None and self.should_keep_alive
                 and not self._removed and self._trailers is None and self.send_date and self.request.method != 'HEAD'
                 and self._exchange.may_go_on(self)):
             # as below, for what comes most
             self._length = self.body_size = size
             self._state = _BODY
-            content: Any = body
-            data = b'%b%d\r\n\r\n%b' % (prepared.prefix(self._exchange.server.keep_alive_lines), size, content)
+            out: Socket = self._out
+            head = b'%b%d\r\n\r\n' % (prepared.prefix(self._exchange.server.keep_alive_lines), size)
+            if size >= JOIN_BELOW:
+                return out.put_both(head, body)
             if self._exchange.pipelining:
-                self._out.put_soon(data)
+                out.put_soon(head + body)
                 return True
-            flushed: bool = self._out.put(data)
-            return flushed
+            return out.put(head + body)
         return super()._send_whole(body)
 
     def _choose_framing(self, length: int | None) -> str:
