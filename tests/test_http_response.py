@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
 import pytest
 from gevent.event import Event
 
 from geventnode.errors import HeadersSent
+from geventnode.http import status
 from tests.servers import Answer, Log, Serve, get
 
 __all__: list[str] = []
@@ -78,6 +79,20 @@ def test_sr9_headers_sent(serve: Serve) -> None:
         response.end()
     assert serve(listener).get().status == 200
     assert log == [False, True]
+
+
+@pytest.mark.parametrize('second', [0, 951782399, 951782400, 1709164800, 4102444799, 253402300799])
+def test_date_of_a_second(second: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the standard library writes it: leap days, the turn of centuries, four digits of a year."""
+    monkeypatch.setattr(status, 'time', lambda: second + 0.999)
+    assert status.date_line() == f'Date: {formatdate(second, usegmt=True)}\r\n'
+
+
+def test_date_of_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(366 * 4):
+        second = 1700000000 + day * 86400 + day
+        monkeypatch.setattr(status, 'time', lambda now=second: now)
+        assert status.date_line() == f'Date: {formatdate(second, usegmt=True)}\r\n'
 
 
 def test_sr10_date_is_added_once(answer: Answer) -> None:

@@ -1,8 +1,7 @@
 """What status codes mean, which methods there are, and the Date of now."""
 from __future__ import annotations
 
-from email.utils import formatdate
-from time import time
+from time import gmtime, time
 
 __all__ = ['METHODS', 'STATUS_CODES', 'date_line']
 
@@ -33,7 +32,10 @@ METHODS: tuple[str, ...] = (
     'PUT', 'REBIND', 'REPORT', 'SEARCH', 'SOURCE', 'SUBSCRIBE', 'TRACE', 'UNBIND', 'UNLINK', 'UNLOCK', 'UNSUBSCRIBE',
 )
 
-_second = 0
+_DAYS = 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'
+_MONTHS = 'Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'
+
+_second = -1
 _line = ''
 
 
@@ -43,5 +45,8 @@ def date_line() -> str:
     now = int(time())
     if now != _second:
         _second = now
-        _line = f'Date: {formatdate(now, usegmt=True)}\r\n'
+        # strftime has names in the user's language, and email.utils takes a sixth of the time of importing this package
+        year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
+        _line = (f'Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} '
+                 f'{hour:02}:{minute:02}:{second:02} GMT\r\n')
     return _line
