@@ -40,6 +40,18 @@ def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     assert sends_before == [0, *[1] * (ROUNDS - 1)]
 
 
+def test_who_listens_hears_the_truth(serve: Serve) -> None:
+    """'finish' says that the kernel has it."""
+    queued: list[int] = []
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('finish', lambda: queued.append(request.socket.writable_length))
+        response.end(request.url)
+    client = serve(listener).send(get() * ROUNDS)
+    assert len(bodies(client, ROUNDS)) == ROUNDS
+    assert queued == [0] * ROUNDS
+
+
 def test_none_waits_for_a_listener(serve: Serve) -> None:
     """Not even for the one that comes next."""
     go_on = Event()

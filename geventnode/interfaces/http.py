@@ -114,7 +114,11 @@ class IOutgoingMessage(IWritable):
 
 
 class IServerResponse(IOutgoingMessage):
-    """The answer to one request. Made by the server, never by its users."""
+    """The answer to one request. Made by the server, never by its users.
+
+    A whole answer to one of several pipelined requests, to which nobody listens, may wait for the next one: for the end
+    of this turn of the loop at most. It counts as handed to the kernel then.
+    """
 
     status_code: int = Attribute('The status to be sent, 200 unless set; afterwards the one that was sent.')
     status_message: str | None = Attribute('The reason phrase; None: the standard one.')
