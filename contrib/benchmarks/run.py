@@ -20,6 +20,7 @@ from bench.fairness import measure_fairness
 from bench.idle import measure_idle
 from bench.imports import measure_imports
 from bench.load import measure_load
+from bench.monitor import measure_monitor
 from bench.pace import measure_pace
 from bench.parsers import measure_parsers
 from bench.proxies import measure_proxies
@@ -65,6 +66,7 @@ PARTS: dict[str, Callable[[Scale], Section]] = {
     'proxy': lambda scale: measure_proxies(scale.repeat, scale.transfer),
     'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
     'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
+    'monitor': lambda scale: measure_monitor(scale.repeat, scale.seconds),
     'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),
     'clients': lambda scale: measure_clients(scale.repeat, scale.seconds, scale.transfer),
     'requests': lambda scale: measure_adapter(scale.repeat, scale.seconds, scale.transfer // 4),
