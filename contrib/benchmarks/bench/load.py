@@ -24,7 +24,7 @@ from bench.requests import Case
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn, start_all
 
-__all__ = ['CASES', 'Load', 'LoadFailed', 'hello_figures', 'load_servers', 'measure_load', 'run_wrk', 'take_turn']
+__all__ = ['CASES', 'Load', 'LoadFailed', 'hello_figures', 'load_servers', 'measure_load', 'run_wrk']
 
 REPORT = Path(__file__).parent.parent / 'workers' / 'report.lua'
 WARM_UP = 1
@@ -131,20 +131,20 @@ def load_servers(load: Load, servers: Sequence[Server], cases: Sequence[Case], r
         for repetition in range(repeat):
             for case in cases:
                 for server in in_turn(running, repetition):
-                    take_turn(load, case, server, seconds, server.server.key)
+                    take_turn(load, case, server, seconds)
                 say(f'load {repetition + 1}/{repeat}: {case.title}')
 
 
-def take_turn(load: Load, case: Case, server: RunningServer, seconds: int, key: str) -> None:
-    """Load one server for a while, again if that was disturbed, and keep the best of it under ``key``."""
+def take_turn(load: Load, case: Case, server: RunningServer, seconds: int) -> None:
+    """Load one server for a while, again if that was disturbed, and keep the best of it."""
     turns: list[Turn] = []
     try:
         while len(turns) < ATTEMPTS and all(turn.quiet < UNDISTURBED for turn in turns):
             turns.append(measure_turn(case, server, seconds))
     except (LoadFailed, ServerFailed, OSError) as error:
-        load.fail(case, key, str(error))
+        load.fail(case, server.server.key, str(error))
         return
-    load.add(case, key, max(turns, key=lambda turn: turn.quiet))
+    load.add(case, server.server.key, max(turns, key=lambda turn: turn.quiet))
 
 
 def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:

@@ -1,26 +1,35 @@
 """What the monitor costs while somebody watches: the same server process, with the page open or closed.
 
-The one who watches reads the event stream that the page draws, on the load's core.
+What it does in a second is bounded (it looks at some of the exchanges, not at all of them), so it is measured beside a
+load that is steady and small: what a saturated server uses differs by more from one second to the next. One client asks
+at a fixed rate; the one who watches reads the event stream that the page draws.
 """
 from __future__ import annotations
 
-import shutil
+import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from bench.load import CASES, Load, take_turn
+from bench import machine
 from bench.progress import say
-from bench.results import Figure, Section, Table
+from bench.results import Figure, Samples, Section, Table
 from bench.servers import RunningServer, Server, ServerFailed
 
 __all__ = ['measure_monitor']
 
 SERVER = Server('geventnode', 'geventnode', 'geventnode_monitored_server.py', ('gevent', 'zope'))
-REQUEST = b'GET /monitor?stream HTTP/1.1\r\nHost: localhost\r\n\r\n'
-STREAM_TIMEOUT = 10
-WAYS = ('closed', 'open')
-MONITOR_CASES = CASES[:2]
+WATCH = b'GET /monitor?stream HTTP/1.1\r\nHost: localhost\r\n\r\n'
+ASK = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
+TIMEOUT = 10
+RATE = 400
+
+#: Turns of each kind in one repetition, and how many seconds of steady load one lasts for each of wrk's.
+TURNS, LONGER = 2, 2
+
+CLOSED, OPEN, COST = 'closed', 'open', 'open beyond closed'
 
 
 class Watcher(threading.Thread):
@@ -28,21 +37,21 @@ class Watcher(threading.Thread):
 
     def __init__(self, server: RunningServer) -> None:
         super().__init__(daemon=True)
-        self._connection = server.connect(STREAM_TIMEOUT)
-        self._connection.sendall(REQUEST)
+        self._connection = server.connect(TIMEOUT)
+        self._connection.sendall(WATCH)
         answer = self._connection.recv(65536)
         if not answer.startswith(b'HTTP/1.1 200 '):
             raise ServerFailed(f'the monitor answered {answer[:100]!r}')
         self.received = 0
 
     def run(self) -> None:
-        """Read. ``shutdown`` ends it."""
+        """Read. A shutdown ends it."""
         while data := self._connection.recv(65536):
             self.received += len(data)
 
     def stop(self) -> None:
         """Leave. Raises ``ServerFailed`` when nothing came."""
-        self._connection.shutdown(2)
+        self._connection.shutdown(socket.SHUT_RDWR)
         self.join()
         self._connection.close()
         if not self.received:
@@ -60,33 +69,47 @@ def watching(server: RunningServer) -> Iterator[None]:
         watcher.stop()
 
 
+def share(server: RunningServer, seconds: float) -> float:
+    """Return the share of its core, in percent, that the server uses under a steady load."""
+    with server.connect(TIMEOUT) as connection:
+        used, due = time_on_core(server), time.perf_counter()
+        for _ in range(int(seconds * RATE)):
+            due += 1 / RATE
+            while (early := due - time.perf_counter()) > 0:
+                time.sleep(early)
+            connection.sendall(ASK)
+            if not connection.recv(4096).startswith(b'HTTP/1.1 200 '):
+                raise ServerFailed('a request was not answered')
+        return (time_on_core(server) - used) / seconds * 100
+
+
+def time_on_core(server: RunningServer) -> float:
+    """Return the seconds that the server was running on a core: finer than ``times(2)`` has them."""
+    with open(f'/proc/{server.pid}/schedstat', encoding='ascii') as found:
+        return int(found.read().split()[0]) / 1e9
+
+
 def measure_monitor(repeat: int, seconds: int) -> Section:
-    """Take turns with the page open and closed, ``repeat`` times; return the report."""
-    load = Load()
-    if shutil.which('wrk') is None:
-        return Section('Monitor', notes=['wrk is not installed'], figures=figures(load))
+    """Take turns with the page open and closed, ``repeat`` times some; return the report."""
+    shares = Samples()
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {machine.LOAD_CORE})
     try:
         with RunningServer(SERVER) as server:
-            for repetition in range(repeat):
-                for case in MONITOR_CASES:
-                    for way in WAYS if repetition % 2 else reversed(WAYS):
-                        with watching(server) if way == 'open' else nullcontext():
-                            take_turn(load, case, server, seconds, way)
-                say(f'monitor {repetition + 1}/{repeat}')
+            share(server, seconds)
+            for turn in range(repeat * TURNS):
+                for way in (CLOSED, OPEN) if turn % 2 else (OPEN, CLOSED):
+                    with watching(server) if way == OPEN else nullcontext():
+                        shares.add('share', way, share(server, seconds * LONGER))
+                shares.add('share', COST, shares.values['share', OPEN][-1] - shares.values['share', CLOSED][-1])
+                say(f'monitor {turn + 1}/{repeat * TURNS}')
     except (ServerFailed, OSError) as error:
-        for case in MONITOR_CASES:
-            load.fail(case, 'open', str(error))
-    rows = [[f'{quantity}, {case.title}', *(samples.cell(case.title, way, show) for way in WAYS),
-             samples.ratio_cell(case.title, 'open', 'closed')]
-            for case in MONITOR_CASES
-            for quantity, samples, show in (('requests per second', load.rate, '{:,.0f}'.format),
-                                            ('processor time per request, µs', load.cost, '{:.2f}'.format))]
-    notes = [f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes()]
-    return Section('Monitor', [Table(['the page is', *WAYS, 'open to closed'], rows)], notes, figures(load))
-
-
-def figures(load: Load) -> list[Figure]:
-    """Return the figures to reach."""
-    return [Figure(f'throughput with the monitor open, {case.title}', 0.98,
-                   load.cost.ratio(case.title, 'closed', 'open')) for case in MONITOR_CASES]
+        for way in (CLOSED, OPEN, COST):
+            shares.fail('share', way, str(error))
+    finally:
+        os.sched_setaffinity(0, before)
+    row = [f'processor at {RATE} requests a second, %', *(
+        shares.cell('share', way, lambda value: f'{value:.2f}') for way in (CLOSED, OPEN, COST))]
+    return Section('Monitor', [Table(['the page is', CLOSED, OPEN, COST], [row])], shares.notes(),
+                   [Figure('processor that the open monitor takes', 2, shares.series('share', COST), at_most=True,
+                           unit=' %')])
