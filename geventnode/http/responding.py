@@ -50,7 +50,7 @@ _PARKED, _BUSY, _DISCARDING, _FLUSHING = State.PARKED, State.BUSY, State.DISCARD
 class Responder(Receiver):
     """The responding part of a connection."""
 
-    __slots__ = ('_idle', '_ready', '_work', '_worker', 'partial', 'pipelining', 'served', 'timeout', 'unflushed')
+    __slots__ = ('_idle', '_ready', '_work', '_worker', 'partial', 'served', 'timeout', 'unflushed')
 
     def __init__(self, server: Server, socket: Socket) -> None:
         super().__init__(server, socket)
@@ -66,8 +66,6 @@ class Responder(Receiver):
         self._work: Work | None = None
         self._worker: Any = None
         self._ready = False
-        #: Whether a worker serves one request after the other, without asking the loop: their answers leave together.
-        self.pipelining = False
 
     # -- for the whole connection ---------------------------------------------------------------------------------
 
@@ -120,7 +118,8 @@ class Responder(Receiver):
         worker = getcurrent()
         started = 0.0
         rounds = 0
-        self.pipelining = False
+        if self.socket.batching:
+            self.socket.batching = False
         while work is not None:
             # one request may have asked for what another has not
             self._worker = worker if server.cancels else None
@@ -134,7 +133,7 @@ class Responder(Receiver):
             rounds += 1
             if rounds == 1:
                 started = monotonic()
-                self.pipelining = True
+                self.socket.batching = True
             elif rounds >= ROUNDS or monotonic() - started > ROUND_TIME:
                 break
             self._ready = False

@@ -143,7 +143,7 @@ class ServerResponse(OutgoingMessage):
             head = b'%b%d\r\n\r\n' % (prepared.prefix(self._exchange.server.keep_alive_lines), size)
             if size >= JOIN_BELOW:
                 return out.put_both(head, body)
-            if self._exchange.pipelining and self._listeners is None:
+            if out.batching and self._listeners is None:
                 out.put_soon(head + body)
                 return True
             return out.put(head + body)
