@@ -44,8 +44,8 @@ class Outflow(Handle):
     bytes_written: int = 0
     #: Whether :meth:`send_file` may be called.
     can_send_files: bool = hasattr(os, 'sendfile')
-    #: Whether one answer follows the other in this turn of the loop, so that :meth:`put_soon` pays: a note of whoever puts,
-    #: here because an idle connection, which never needed it, holds no memory for it so.
+    #: Whether one answer follows the other in this turn of the loop, so that :meth:`put_soon` pays: a note of whoever
+    #: puts, here because an idle connection, which never needed it, holds no memory for it so.
     batching: bool = False
     #: Whether something is queued for the end of this turn of the loop.
     _gathering: bool = False
