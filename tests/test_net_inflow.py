@@ -47,6 +47,15 @@ def read_rows(stream: Any, no_switch: NoSwitch) -> None:
             assert [len(stream.read1()) for _ in range(IN_A_ROW)] == [MORE_SIZE] * IN_A_ROW
 
 
+def begun(serve: Serve, sent: list[Any]) -> http.ClientRequest:
+    """Return a request to which only a head is answered; the response, as the server has it, is put into ``sent``."""
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Length': '10000000'})
+        response.flush_headers()
+        sent.append(response)
+    return http.get(f'http://127.0.0.1:{serve(listener).where[1]}/')
+
+
 def test_a_socket(no_switch: NoSwitch) -> None:
     with pair() as (near, far):
         near._recv = script = Script(*ENDLESS * 2)
@@ -70,13 +79,8 @@ def test_a_request(serve: Serve, no_switch: NoSwitch) -> None:
 
 
 def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
-    def listener(request: Any, response: Any) -> None:
-        response.write_head(200, {'Content-Length': '10000000'})
-        response.flush_headers()
-        sent.append(response)
     sent: list[Any] = []
-    site = serve(listener)
-    with http.get(f'http://127.0.0.1:{site.where[1]}/') as response:
+    with begun(serve, sent) as response:
         response.socket._recv = Script(*ENDLESS * 2)
         sent[0].write(b'!')
         read_rows(response, no_switch)
@@ -132,13 +136,8 @@ def test_a_request_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> Non
 
 @pytest.mark.parametrize('failure', [0, ConnectionResetError()])
 def test_a_response_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> None:
-    def listener(request: Any, response: Any) -> None:
-        response.write_head(200, {'Content-Length': '10000000'})
-        response.flush_headers()
-        sent.append(response)
     sent: list[Any] = []
-    site = serve(listener)
-    with http.get(f'http://127.0.0.1:{site.where[1]}/') as response:
+    with begun(serve, sent) as response:
         response.socket._recv = Script(RECEIVE_SIZE, failure, failure)
         sent[0].write(b'!')
         with pytest.raises(IncompleteBody):
