@@ -19,7 +19,7 @@ from geventnode.testing import RawConnection
 from geventnode.testing import RawResponse as Response
 from geventnode.testing import raw_request as get
 
-__all__ = ['Answer', 'Client', 'Log', 'Response', 'Serve', 'Site', 'answer', 'get', 'ok', 'post', 'serve']
+__all__ = ['Answer', 'Client', 'Log', 'Response', 'Serve', 'Site', 'answer', 'bodies', 'get', 'ok', 'post', 'serve']
 
 #: Seconds after which a client that waits gives up: the test then fails.
 GUARD = 60.0
@@ -111,6 +111,11 @@ def answer(serve: Serve) -> Answer:
         client = serve(listener).send(get('/', *fields, version=version, method=method))
         return client.response(method)
     return ask
+
+
+def bodies(client: Client, count: int) -> list[bytes]:
+    """Return the bodies of the next ``count`` responses."""
+    return [client.response().body for _ in range(count)]
 
 
 class Log(list[Any]):

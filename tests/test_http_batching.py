@@ -10,17 +10,12 @@ from gevent.event import Event
 from geventnode.errors import ConnectionClosed
 from geventnode.http import responding
 from geventnode.http.responding import ROUNDS
-from tests.servers import Client, Log, Serve, get, ok, post
+from tests.servers import Log, Serve, bodies, get, ok, post
 from tests.sockets import pair, until
 
 __all__: list[str] = []
 
 SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\n\r\n'
-
-
-def bodies(client: Client, count: int) -> list[bytes]:
-    """Return the bodies of the next ``count`` responses."""
-    return [client.response().body for _ in range(count)]
 
 
 def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

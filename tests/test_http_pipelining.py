@@ -8,14 +8,14 @@ import pytest
 from gevent.event import Event
 
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
-from tests.servers import Client, Log, Serve, get, ok, post
+from tests.servers import Client, Log, Serve, bodies, get, ok, post
 
 __all__: list[str] = []
 
 
 def numbers(client: Client, count: int) -> list[str]:
-    """Return the bodies of the next ``count`` responses."""
-    return [client.response().body.decode() for _ in range(count)]
+    """Return the bodies of the next ``count`` responses, as text."""
+    return [body.decode() for body in bodies(client, count)]
 
 
 def number(request: Any, response: Any) -> None:

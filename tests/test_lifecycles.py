@@ -12,7 +12,7 @@ from geventnode import http
 from geventnode.http import client_phase, lifecycle
 from geventnode.http.client_receiving import ResponseReceiver
 from geventnode.http.receiving import Receiver
-from tests.servers import Serve, get, post
+from tests.servers import Serve, bodies, get, post
 
 __all__: list[str] = []
 
@@ -137,7 +137,7 @@ def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
         hello(request, response)
     client = serve(listener).send(get() * 3)
     client.half_close()
-    assert [client.response().body for _ in range(3)] == [b'hello'] * 3
+    assert bodies(client, 3) == [b'hello'] * 3
     assert client.rest() == b''
     until(server_steps, (State.PARKED, State.OVER))
     assert not any(State.LINGERING in step for step in server_steps)

@@ -244,14 +244,15 @@ class Responder(Receiver):
         except ConnectionClosed:
             # nobody is left to hear it
             return
-        response._cut_short(status_code)
-        self.request = self.response = None
-        self.close()
+        self.turn_away(status_code)
 
-    def turn_away(self) -> None:
-        """Close without an answer to the request in work, but with those to the requests before it. Never switches."""
+    def turn_away(self, status_code: int | None = None) -> None:
+        """Close behind what was sent, without the response to the request in work. Never switches.
+
+        :param status_code: what was answered in its place; None: nothing.
+        """
         assert self.response is not None
-        self.response._cut_short(None)
+        self.response._cut_short(status_code)
         self.request = self.response = None
         self.close()
 

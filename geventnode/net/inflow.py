@@ -27,7 +27,7 @@ __all__ = ['Inflow', 'InputSink']
 RECEIVE_SIZE = 65536
 
 #: After so many bytes at once there are likely to be more: so often, and so many at once, they are received without
-#: asking the loop again. That takes less than a tenth of a millisecond, for which everybody else waits.
+#: asking the loop again. That takes about 0.15 ms, at the 2.5 GiB a second that were measured, and all others wait.
 PLENTY, IN_A_ROW, MORE_SIZE = RECEIVE_SIZE // 2, 3, 131072
 
 

@@ -93,15 +93,15 @@ class Outflow(Handle):
             self._hub.loop.run_callback(self.put_gathered)
 
     def put_gathered(self) -> None:
-        """Send what waits for the end of the turn. Never switches."""
+        """Send what waits for the end of the turn. Never switches. Raises ``WrongThread``."""
         if self._gathering:
+            check_hub(self._hub, self)
             self._gathering = False
             if self._queue:
                 self._on_writable()
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
-        check_hub(self._hub, self)
-        # it was done before
+        # those who put it have been told that it is sent
         self.put_gathered()
         return super().destroy(error)
 

@@ -6,14 +6,12 @@ at a fixed rate; the one who watches reads the event stream that the page draws.
 """
 from __future__ import annotations
 
-import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from bench import machine
+from bench import machine, workers
 from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import RunningServer, Server, ServerFailed
@@ -22,9 +20,8 @@ __all__ = ['measure_monitor']
 
 SERVER = Server('geventnode', 'geventnode', 'geventnode_monitored_server.py', ('gevent', 'zope'))
 WATCH = b'GET /monitor?stream HTTP/1.1\r\nHost: localhost\r\n\r\n'
-ASK = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
 TIMEOUT = 10
-RATE = 400
+RATE, CONNECTIONS = 400, 1
 
 #: Turns of each kind in one repetition, and how many seconds of steady load one lasts for each of wrk's.
 TURNS, LONGER = 2, 2
@@ -70,17 +67,10 @@ def watching(server: RunningServer) -> Iterator[None]:
 
 
 def share(server: RunningServer, seconds: float) -> float:
-    """Return the share of its core, in percent, that the server uses under a steady load."""
-    with server.connect(TIMEOUT) as connection:
-        used, due = time_on_core(server), time.perf_counter()
-        for _ in range(int(seconds * RATE)):
-            due += 1 / RATE
-            while (early := due - time.perf_counter()) > 0:
-                time.sleep(early)
-            connection.sendall(ASK)
-            if not connection.recv(4096).startswith(b'HTTP/1.1 200 '):
-                raise ServerFailed('a request was not answered')
-        return (time_on_core(server) - used) / seconds * 100
+    """Return the share of its core, in percent, that the server uses under a steady load. Raises ``WorkerFailed``."""
+    used = time_on_core(server)
+    workers.run('pace.py', server.port, CONNECTIONS, seconds, RATE, core=machine.LOAD_CORE)
+    return (time_on_core(server) - used) / seconds * 100
 
 
 def time_on_core(server: RunningServer) -> float:
@@ -92,8 +82,6 @@ def time_on_core(server: RunningServer) -> float:
 def measure_monitor(repeat: int, seconds: int) -> Section:
     """Take turns with the page open and closed, ``repeat`` times some; return the report."""
     shares = Samples()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {machine.LOAD_CORE})
     try:
         with RunningServer(SERVER) as server:
             share(server, seconds)
@@ -103,11 +91,9 @@ def measure_monitor(repeat: int, seconds: int) -> Section:
                         shares.add('share', way, share(server, seconds * LONGER))
                 shares.add('share', COST, shares.values['share', OPEN][-1] - shares.values['share', CLOSED][-1])
                 say(f'monitor {turn + 1}/{repeat * TURNS}')
-    except (ServerFailed, OSError) as error:
+    except (ServerFailed, workers.WorkerFailed, OSError) as error:
         for way in (CLOSED, OPEN, COST):
             shares.fail('share', way, str(error))
-    finally:
-        os.sched_setaffinity(0, before)
     row = [f'processor at {RATE} requests a second, %', *(
         shares.cell('share', way, lambda value: f'{value:.2f}') for way in (CLOSED, OPEN, COST))]
     return Section('Monitor', [Table(['the page is', CLOSED, OPEN, COST], [row])], shares.notes(),
