@@ -27,7 +27,7 @@ def measure_proxies(repeat: int, size: int) -> Section:
     transfers = Transfers()
     try:
         with RunningServer(ORIGIN, machine.LOAD_CORE) as origin:
-            proxies = [dataclasses.replace(proxy, origin=origin.port) for proxy in PROXIES]
+            proxies = [dataclasses.replace(proxy, arguments=(str(origin.port),)) for proxy in PROXIES]
             for repetition in range(repeat):
                 take_turns(transfers, proxies, repetition, size)
                 say(f'reverse proxy {repetition + 1}/{repeat}')

@@ -50,7 +50,7 @@ class Server:
     :ivar script: its file in ``servers/``.
     :ivar modules: what must be importable for it; a server in another language has none.
     :ivar certificate: the path of a certificate with its key; it serves HTTPS then.
-    :ivar origin: the port of the server that it is a proxy for.
+    :ivar arguments: what it is started with besides, such as the port of the server that it is a proxy for.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Server:
     script: str
     modules: tuple[str, ...] = ()
     certificate: str | None = None
-    origin: int | None = None
+    arguments: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> str:
@@ -68,7 +68,7 @@ class Server:
     def command(self) -> list[str]:
         """Return the command that starts it. Raises :class:`ServerFailed` when something that it needs is missing."""
         script = str(SCRIPTS / self.script)
-        arguments = [str(each) for each in (self.certificate, self.origin) if each is not None]
+        arguments = [*([] if self.certificate is None else [self.certificate]), *self.arguments]
         if script.endswith('.js'):
             if shutil.which('node') is None:
                 raise ServerFailed('node is not installed')

@@ -13,7 +13,7 @@ from typing import Any
 
 from geventnode import http
 
-__all__ = ['handle']
+__all__ = ['BACKLOG', 'KEEP_ALIVE', 'handle']
 
 CHUNK = b'x' * 65536
 LARGE = b'{"text": "' + b'x' * 16372 + b'"}'

@@ -42,19 +42,13 @@ SETTLE_TIMEOUT, SETTLE_INTERVAL = 30.0, 0.1
 
 @dataclass(frozen=True)
 class Target(Server):
-    """A process that can be started: a script in ``servers/``, with arguments."""
-
-    arguments: tuple[str, ...] = ()
-
-    def command(self) -> list[str]:
-        """Return the command that starts it. Raises ``ServerFailed`` when something that it needs is missing."""
-        return [*super().command(), *self.arguments]
+    """A process that can be started: a script in ``servers/``."""
 
     @classmethod
     def of(cls, script: str, *arguments: object, certificate: str | None = None) -> Target:
         """Return the script with these arguments, behind the certificate if there is one."""
         return cls('geventnode', 'geventnode', str(HERE / 'servers' / script), ('gevent', 'zope'), certificate,
-                   arguments=tuple(map(str, arguments)))
+                   tuple(map(str, arguments)))
 
 
 @dataclass(frozen=True)
