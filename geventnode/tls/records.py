@@ -31,8 +31,8 @@ class Records:
     :param established: called once, when the handshake is over, before any plaintext is handed out.
     """
 
-    __slots__ = ('_claimed', '_closing', '_encrypt', '_established', '_failure', '_incoming', '_outgoing', '_over',
-                 '_raw_receive', '_raw_send', '_read', 'handshaking', 'object', 'truncated', 'unsent')
+    __slots__ = ('_claimed', '_closing', '_encrypt', '_established', '_failure', '_incoming', '_outgoing',
+                 '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'truncated', 'unsent')
 
     def __init__(self, raw: Any, context: ssl.SSLContext, established: Callable[[], object], *,
                  server_side: bool = False, servername: str | None = None, session: Any = None) -> None:
@@ -52,24 +52,32 @@ class Records:
         #: How much of the plaintext that is offered next has been encrypted already.
         self._claimed = 0
         self._closing = False
-        #: What comes after the plaintext that was handed out: the end, or an error.
-        self._over = False
+        #: Whether the end, or an error, has come behind the plaintext that was handed out: the next :meth:`receive`
+        #: tells it, and needs no input for that.
+        self.ended = False
         self._failure: OSError | None = None
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, size: int) -> bytes:
         """Return plaintext, ``b''`` at its end. Never switches. Raises ``BlockingIOError``, ``OSError``."""
-        if self._over:
+        if self.ended:
             return self._end()
         data = self._raw_receive(size)
         if len(data) > SLICE:
             return self.decrypt(data)
+        incoming = self._incoming
         if data:
-            self._incoming.write(data)
+            incoming.write(data)
         else:
-            self._incoming.write_eof()
-        return self._decrypt()
+            incoming.write_eof()
+        if self.handshaking:
+            self.shake_hands()
+        # the commonest case: one record, whole, and nothing to say to it
+        plain = self._read_record()
+        if plain is None or incoming.pending or self._outgoing.pending:
+            return self._gather(plain)
+        return plain
 
     def decrypt(self, received: bytes) -> bytes:
         """As :meth:`receive`, for bytes that somebody else has received. Never switches."""
@@ -78,32 +86,32 @@ class Records:
         for start in range(0, len(view), SLICE):
             self._incoming.write(view[start:start + SLICE])
             try:
-                piece = self._decrypt()
+                if self.handshaking:
+                    self.shake_hands()
+                piece = self._gather(self._read_record())
             except BlockingIOError:
                 continue
             except OSError as error:
                 # told after what came before it
                 self._failure = error
-                self._over = True
+                self.ended = True
                 break
             if not piece:
                 break
             pieces.append(piece)
         if pieces:
             return b''.join(pieces)
-        if self._over:
+        if self.ended:
             return self._end()
         raise BlockingIOError
 
-    def _decrypt(self) -> bytes:
-        if self.handshaking:
-            self.shake_hands()
-        data = self._read_record()
+    def _gather(self, data: bytes | None) -> bytes:
+        """Return what stands in the first record and in those behind it."""
         if self._outgoing.pending:
             # what the peer asked for; if that cannot be sent, the next one who sends will notice
             self._try_to_flush()
         if data is None:
-            if self._over:
+            if self.ended:
                 return self._end()
             raise BlockingIOError
         if not self._incoming.pending:
@@ -119,16 +127,16 @@ class Records:
             data: bytes = self._read(SLICE)
             if data:
                 return data
-            self._over = True
+            self.ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._over = True
+            self.ended = True
         except ssl.SSLEOFError:
-            self._over = self.truncated = True
+            self.ended = self.truncated = True
         except ssl.SSLError as error:
             self._failure = error
-            self._over = True
+            self.ended = True
         return None
 
     def _end(self) -> bytes:
@@ -136,11 +144,6 @@ class Records:
             self._try_to_flush()
             raise self._failure
         return b''
-
-    @property
-    def ended(self) -> bool:
-        """Whether the end, or an error, has come and is told by the next :meth:`receive`, which needs no input."""
-        return self._over
 
     # -- the handshake --------------------------------------------------------------------------------------------
 
@@ -184,7 +187,10 @@ class Records:
         if size <= SLICE and not done:
             # the commonest case: everything at once, and without a view
             self._claimed = self._encrypt(data)
-            self.flush()
+            record = self.unsent = self._outgoing.read()
+            self.unsent = record[self._raw_send(record):]
+            if self.unsent:
+                self.flush()
             self._claimed = 0
             return size
         view = memoryview(data)
