@@ -8,7 +8,7 @@ import shutil
 
 from bench.load import Load, load_servers
 from bench.requests import Case, Exchange
-from bench.results import Figure, Section, Table
+from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE
 
 __all__ = ['EXCHANGES', 'measure_exchanges']
@@ -28,34 +28,42 @@ CROWDS = (Case(1, 32), Case(1, 1000), Case(1, 10_000))
 
 #: The share of the rate over few connections that is wanted over many.
 KEPT = {1000: 0.9, 10_000: 0.75}
+#: Seconds of a turn over them, so that those in which ten thousand connections are made are the fewest.
+CROWDED = 3
 
 
 def measure_exchanges(repeat: int, seconds: int) -> Section:
     """Load both servers in every case, ``repeat`` times ``seconds``; return the report."""
-    load = Load()
+    load, crowded = Load(), Load()
     if shutil.which('wrk') is None:
-        return Section('Exchanges', notes=['wrk is not installed'], figures=figures(load))
-    load_servers(load, SERVERS, (*EXCHANGES, *CROWDS), repeat, seconds)
-    rows = [[case.title, *(load.rate.cell(case.title, server.key, lambda value: f'{value:,.0f}')
-                           for server in SERVERS),
-             load.rate.ratio_cell(case.title, 'geventnode', 'node'),
-             *(load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}') for server in SERVERS)]
-            for case in (*EXCHANGES, *CROWDS)]
-    columns = ['requests per second', 'geventnode', 'Node', 'geventnode to Node', 'geventnode, µs each',
-               'Node, µs each']
+        return Section('Exchanges', notes=['wrk is not installed'], figures=figures(load, crowded))
+    load_servers(load, SERVERS, EXCHANGES, repeat, seconds)
+    load_servers(crowded, SERVERS, CROWDS, repeat, max(seconds, CROWDED))
+    exchanges = [[*rates(load.rate, case), *(load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}')
+                                             for server in SERVERS)] for case in EXCHANGES]
+    columns = ['geventnode', 'Node', 'geventnode to Node']
+    tables = [Table(['requests per second', *columns, 'geventnode, µs each', 'Node, µs each'], exchanges),
+              Table(['once all are connected', *columns], [rates(crowded.settled, case) for case in CROWDS])]
+    disturbed, turns = load.disturbed + crowded.disturbed, load.turns + crowded.turns
     notes = ['µs each: processor time of the server for a request.',
-             f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes()]
-    return Section('Exchanges', [Table(columns, rows)], notes, figures(load))
+             f'{disturbed} of {turns} turns stayed disturbed by something else on the machine.',
+             *load.rate.notes(), *crowded.rate.notes()]
+    return Section('Exchanges', tables, notes, figures(load, crowded))
 
 
-def figures(load: Load) -> list[Figure]:
+def rates(found: Samples, case: Case) -> list[str]:
+    """Return the beginning of a row: what both servers reached, and the ratio."""
+    return [case.title, *(found.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in SERVERS),
+            found.ratio_cell(case.title, 'geventnode', 'node')]
+
+
+def figures(load: Load, crowded: Load) -> list[Figure]:
     """Return the figures to reach."""
-    few = load.rate.series(CROWDS[0].title, 'geventnode')
+    few = crowded.settled.series(CROWDS[0].title, 'geventnode')
     found = [Figure(f'rate to Node, {case.title}', 1, load.rate.ratio(case.title, 'geventnode', 'node'))
              for case in EXCHANGES]
     for case in CROWDS[1:]:
-        many = load.rate.series(case.title, 'geventnode')
+        many = crowded.settled.series(case.title, 'geventnode')
         found.append(Figure(f'{case.connections:,} connections to {CROWDS[0].connections}', KEPT[case.connections],
                             None if few is None or many is None else many.over(few)))
     return found

@@ -59,6 +59,7 @@ class Report(TypedDict):
     write: int
     status: int
     timeout: int
+    settled: int
     p50: int
     p99: int
 
@@ -67,13 +68,15 @@ class Report(TypedDict):
 class Turn:
     """What one turn of wrk found.
 
-    :ivar rate: answers per second.
+    :ivar rate: answers per second, from before the first connection was made.
+    :ivar settled: answers per second in the median tenth of a second.
     :ivar cost: the server's processor time for an answer, in microseconds.
     :ivar server_busy: the share of its core that the server used.
     :ivar load_busy: the share of its core that wrk used.
     """
 
     rate: float
+    settled: float
     cost: float
     server_busy: float
     load_busy: float
@@ -89,6 +92,7 @@ class Load:
     """The samples of all turns, and how many there were, disturbed or not."""
 
     rate: Samples = field(default_factory=Samples)
+    settled: Samples = field(default_factory=Samples)
     cost: Samples = field(default_factory=Samples)
     server_busy: Samples = field(default_factory=Samples)
     load_busy: Samples = field(default_factory=Samples)
@@ -98,6 +102,7 @@ class Load:
     def add(self, case: Case, server: str, turn: Turn) -> None:
         """Add what one turn found."""
         self.rate.add(case.title, server, turn.rate)
+        self.settled.add(case.title, server, turn.settled)
         self.cost.add(case.title, server, turn.cost)
         self.server_busy.add('all', server, turn.server_busy)
         self.load_busy.add('all', server, turn.load_busy)
@@ -106,8 +111,8 @@ class Load:
 
     def fail(self, case: Case, server: str, reason: str) -> None:
         """Make the cells of one case invalid."""
-        self.rate.fail(case.title, server, reason)
-        self.cost.fail(case.title, server, reason)
+        for samples in (self.rate, self.settled, self.cost):
+            samples.fail(case.title, server, reason)
 
 
 def measure_load(repeat: int, seconds: int) -> Section:
@@ -155,8 +160,8 @@ def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
     used = server.processor_seconds - before
     check(report, wanted, case)
     elapsed = report['microseconds'] / 1e6
-    return Turn(rate=report['requests'] / elapsed, cost=used / report['requests'] * 1e6, server_busy=used / elapsed,
-                load_busy=load_seconds / elapsed)
+    return Turn(rate=report['requests'] / elapsed, settled=report['settled'], cost=used / report['requests'] * 1e6,
+                server_busy=used / elapsed, load_busy=load_seconds / elapsed)
 
 
 def answer_length(server: RunningServer, case: Case) -> int:

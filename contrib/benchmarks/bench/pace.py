@@ -1,4 +1,4 @@
-"""Latency at 70 % of what each server can do: the 99th percentile, against Node's.
+"""Latency at 70 % of what each server can do: the 99th percentile of a thousand requests in a row, against Node's.
 
 The load comes at even intervals and is not slowed down by a slow answer (``workers/pace.py``). What a server can do is
 found by the same program first, in the same repetition.
@@ -17,8 +17,9 @@ __all__ = ['measure_pace']
 SERVERS = CATALOGUE[:2]
 CONNECTIONS = 32
 SHARE = 0.7
-QUANTITIES = ('peak, requests per second', 'median at 70 %, ms', '99th percentile at 70 %, ms')
-PEAK, P50, P99 = QUANTITIES
+QUANTITIES = ('peak, requests per second', 'median at 70 %, ms', '99th percentile at 70 %, ms',
+              '99th percentile of 1,000 in a row, ms')
+PEAK, P50, P99, USUAL_P99 = QUANTITIES
 
 
 def measure_pace(repeat: int, seconds: int) -> Section:
@@ -51,6 +52,7 @@ def take_turn(found: Samples, server: RunningServer, seconds: int) -> None:
     found.add(PEAK, key, peak)
     found.add(P50, key, paced['p50'] * 1000)
     found.add(P99, key, paced['p99'] * 1000)
+    found.add(USUAL_P99, key, paced['usual p99'] * 1000)
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
@@ -60,6 +62,6 @@ def report(found: Samples) -> Section:
     rows = [[quantity, *(found.cell(quantity, server.key, lambda value: f'{value:,.2f}') for server in SERVERS),
              found.ratio_cell(quantity, 'geventnode', 'node')] for quantity in QUANTITIES]
     table = Table([f'{CONNECTIONS} connections', 'geventnode', 'Node', 'geventnode to Node'], rows)
-    figure = Figure('99th percentile at 70 % of the own peak, to Node', 1, found.ratio(P99, 'geventnode', 'node'),
+    figure = Figure('99th percentile at 70 % of the own peak, to Node', 1, found.ratio(USUAL_P99, 'geventnode', 'node'),
                     at_most=True)
     return Section('Latency below the peak', [table], found.notes(), [figure])
