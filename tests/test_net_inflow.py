@@ -1,6 +1,8 @@
 """Large bodies are received several times in a row before the loop is asked again, and no more often than that."""
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,14 +10,15 @@ import gevent
 import pytest
 
 from geventnode import http
-from geventnode.errors import IncompleteBody
+from geventnode.errors import ClientDisconnected, IncompleteBody
 from geventnode.net.inflow import IN_A_ROW, MORE_SIZE, PLENTY, RECEIVE_SIZE
 from tests.servers import Serve, get
-from tests.sockets import pair, until
+from tests.sockets import pair, settle, until
 
 __all__: list[str] = []
 
 NoSwitch = Callable[[], Any]
+Told = Callable[[], list[int]]
 
 
 class Script:
@@ -47,13 +50,25 @@ def read_rows(stream: Any, no_switch: NoSwitch) -> None:
             assert [len(stream.read1()) for _ in range(IN_A_ROW)] == [MORE_SIZE] * IN_A_ROW
 
 
-def begun(serve: Serve, sent: list[Any]) -> http.ClientRequest:
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """What ``debug_connections`` says of how much was received at once, heads left out."""
+    caplog.set_level(logging.DEBUG, 'geventnode.connection')
+
+    def sizes() -> list[int]:
+        settle()
+        found = [int(size) for size in re.findall(r'received (\d+) bytes', caplog.text)]
+        return [size for size in found if size >= RECEIVE_SIZE]
+    return sizes
+
+
+def begun(serve: Serve, sent: list[Any], agent: http.Agent | None = None) -> http.ClientRequest:
     """Return a request to which only a head is answered; the response, as the server has it, is put into ``sent``."""
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Content-Length': '10000000'})
         response.flush_headers()
         sent.append(response)
-    return http.get(f'http://127.0.0.1:{serve(listener).where[1]}/')
+    return http.get(f'http://127.0.0.1:{serve(listener).where[1]}/', agent=agent)
 
 
 def test_a_socket(no_switch: NoSwitch) -> None:
@@ -142,6 +157,62 @@ def test_a_response_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> No
         sent[0].write(b'!')
         with pytest.raises(IncompleteBody):
             response.read()
+
+
+def test_who_is_to_be_cancelled_hears_nothing_else(serve: Serve) -> None:
+    """The connection breaks for its reader as it does for everybody: the hub tells, once."""
+    caught: list[type[BaseException]] = []
+
+    def listener(request: Any, response: Any) -> None:
+        request.socket._recv = Script(RECEIVE_SIZE, ConnectionResetError())
+        response.write(b'go on')
+        for wait in (request.read, settle):
+            try:
+                wait()
+            except BaseException as error:
+                caught.append(type(error))
+        caught.append(Exception)
+    client = serve(listener, cancel_on_disconnect=True).send(get('/', 'Content-Length: 10000000', method='POST'))
+    client.head()
+    client.send(b'!')
+    until(lambda: Exception in caught)
+    assert caught == [ClientDisconnected, Exception]
+
+
+def test_an_error_is_no_clean_end(serve: Serve) -> None:
+    """Which the kernel tells of when it is asked again, and which would complete a body that ends with it."""
+    def listener(request: Any, response: Any) -> None:
+        response.remove_header('Transfer-Encoding')
+        response.flush_headers()
+        sent.append(response)
+    sent: list[Any] = []
+    with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/') as response:
+        response.socket._recv = Script(RECEIVE_SIZE, ConnectionResetError(), 0, 0)
+        sent[0].write(b'!')
+        with pytest.raises(IncompleteBody):
+            response.read()
+
+
+def test_what_a_server_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
+    def listener(request: Any, response: Any) -> None:
+        request.socket._recv = Script(*ENDLESS * 2)
+        response.write(b'go on')
+        read_rows(request, no_switch)
+        response.end(b', enough')
+    client = serve(listener, debug_connections=True).send(get('/', 'Content-Length: 10000000', method='POST'))
+    client.head()
+    client.send(b'!')
+    assert client.rest().count(b'enough') == 1
+    assert told() == ENDLESS * 2
+
+
+def test_what_an_agent_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
+    sent: list[Any] = []
+    with begun(serve, sent, http.Agent(debug_connections=True)) as response:
+        response.socket._recv = Script(*ENDLESS * 2)
+        sent[0].write(b'!')
+        read_rows(response, no_switch)
+    assert told() == ENDLESS * 2
 
 
 def test_a_socket_that_breaks_in_a_row() -> None:

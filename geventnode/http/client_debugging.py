@@ -66,6 +66,10 @@ class ToldClientConnection(ClientConnection):
             self._tell('the exchange is over')
         super()._exchange_over()
 
+    def more_received(self, data: bytes) -> None:
+        self._tell('received %d bytes more', len(data))
+        super().more_received(data)
+
     # -- run by the hub -------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:

@@ -137,7 +137,9 @@ class ResponseReceiver(ABC):
             if message.failure is not None:
                 raise again(message.failure)
             check_hub(self.agent.hub, message)
-            if self.socket.hand_more_to(parser.feed):
+            data = self.socket.receive_more()
+            if data:
+                self.more_received(data)
                 continue
             if self._paused:
                 self._paused = False
@@ -152,6 +154,10 @@ class ResponseReceiver(ABC):
                 raise
             finally:
                 self._reader = None
+
+    def more_received(self, data: bytes) -> None:
+        """Take what the reader of the body has received by itself. Never switches."""
+        self.parser.feed(data)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
         """See :class:`geventnode.http.incoming.BodySource`."""

@@ -56,6 +56,10 @@ class ToldConnection(Connection):
 
     # -- run by a worker, or by whoever ends an exchange ----------------------------------------------------------
 
+    def more_received(self, data: bytes) -> None:
+        self._tell('received %d bytes more', len(data))
+        super().more_received(data)
+
     def _serve(self, head: RequestHead) -> None:
         self._tell('request %d: %s %s', self.served + 1, head.method, excerpt(head.url.encode('latin-1')))
         super()._serve(head)

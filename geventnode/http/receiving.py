@@ -131,7 +131,9 @@ class Receiver(ABC):
             if self.state is State.OVER:
                 raise IncompleteBody('the connection was closed in the middle of a body')
             check_hub(self.server.hub, message)
-            if self.socket.hand_more_to(parser.feed):
+            data = self.socket.receive_more()
+            if data:
+                self.more_received(data)
                 continue
             self._resume()
             self._reader = getcurrent()
@@ -142,6 +144,10 @@ class Receiver(ABC):
                     self.server.hub.switch()
             finally:
                 self._reader = None
+
+    def more_received(self, data: bytes) -> None:
+        """Take what the reader of the body has received by itself. Never switches."""
+        self.parser.feed(data)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
         response = self.response

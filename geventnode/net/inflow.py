@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket as stdlib
 from abc import abstractmethod
-from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -123,7 +122,7 @@ class Inflow(Handle):
 
     def receive_more(self) -> bytes:
         """Return what has come since the loop has told, for a reader who has consumed the rest; ``b''`` when it is the
-        loop's turn, or the socket was destroyed. Never switches."""
+        loop's turn. Never switches."""
         if not self._more or self._eof or self.destroyed:
             return b''
         self._more -= 1
@@ -132,8 +131,8 @@ class Inflow(Handle):
         except BlockingIOError:
             data = b''
         except OSError as error:
-            self._fail(error)
-            return b''
+            self._have_told(error)
+            data = b''
         size = len(data)
         if size < PLENTY:
             # the end of the input, too, is for the loop to tell
@@ -143,13 +142,13 @@ class Inflow(Handle):
             self.bytes_read += size
         return data
 
-    def hand_more_to(self, feed: Callable[[bytes], object]) -> bool:
-        """As :meth:`receive_more`, for a sink; return whether something has happened. Never switches."""
-        data = self.receive_more()
-        if data:
-            feed(data)
-            return True
-        return self.destroyed
+    def _have_told(self, error: OSError) -> None:
+        """Let the hub hear of ``error``, as of everything that ends a connection, before any reader does."""
+        def receive(size: int) -> bytes:
+            # the kernel tells it once, and of the end of the input, which would look clean, from then on
+            raise error
+        self._recv = receive
+        self._hub.loop.run_callback(self._on_readable)
 
     def _end_of_input(self) -> None:
         self._eof = True
@@ -210,8 +209,6 @@ class Inflow(Handle):
             more = self.receive_more()
             if more:
                 return more
-            if self.destroyed:
-                continue
             self.resume_reading()
             self._reader = getcurrent()
             try:
