@@ -135,6 +135,33 @@ def test_more_than_may_be_queued(serve: Serve) -> None:
     assert max(log) <= 65_536 + 16_384
 
 
+def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
+    """However long their listeners took."""
+    def listener(request: Any, response: Any) -> None:
+        request.socket.active = 0.0
+        response.end(request.url)
+    site = serve(listener)
+    client = site.send(get('/0'), get('/1'))
+    assert bodies(client, 2) == [b'/0', b'/1']
+    assert [sink.began > 0 for sink in site.server.sinks()] == [True]
+
+
+def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> None:
+    """The connection is over, and its requests are counted once."""
+    def listener(request: Any, response: Any) -> None:
+        response.end(request.url)
+        if request.url == '/1':
+            request.socket._send = broken
+    site = serve(listener)
+    handed_over: list[Any] = []
+    site.server.on('connect', lambda *args: handed_over.append(args))
+    client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
+    assert bodies(client, 1) == [b'/0']
+    assert client.rest() == b''
+    assert site.server.past_requests == 3
+    assert handed_over == []
+
+
 # -- the socket's part ------------------------------------------------------------------------------------------------
 
 def test_put_soon_leaves_with_what_is_put_next() -> None:
@@ -187,15 +214,29 @@ def test_put_soon_when_it_is_too_late() -> None:
             near.put_soon(b'a')
 
 
+def broken(*args: Any) -> int:
+    """Stand in for a socket's ``send`` when the peer has gone."""
+    raise BrokenPipeError
+
+
+def test_why_the_connection_ends_is_said_by_who_ends_it() -> None:
+    """Even if what waited can't be sent any more."""
+    with pair() as (near, _):
+        near.put_soon(b'a')
+        near._send = broken
+        told: list[BaseException] = []
+        near.on('error', told.append)
+        reason = ValueError('enough')
+        near.destroy(reason)
+        until(lambda: told)
+        assert told == [reason]
+
+
 def test_what_waits_when_the_connection_breaks() -> None:
     """Is dropped with it, and whoever puts more is told."""
     with pair() as (near, _):
         near.put_soon(b'a')
-
-        def fail(*args: Any) -> int:
-            raise BrokenPipeError
-        near._send = fail
-        near._send_some = fail
+        near._send = near._send_some = broken
         with pytest.raises(ConnectionClosed):
             near.put(b'b')
         assert near.destroyed

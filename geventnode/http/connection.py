@@ -191,7 +191,6 @@ class Connection(Responder):
 
     def detach(self) -> bytes:
         self.state = State.OVER
-        self.socket.put_gathered()
         self.request = self.response = None
         self.server.past_requests += self.served
         deadlines(self.server.hub).forget(self)

@@ -219,12 +219,16 @@ class Server(NetServer):
         if not self.listener_count(event):
             connection.turn_away()
             return
+        # the answers to earlier requests
+        socket.put_gathered()
+        if socket.destroyed:
+            return
         rest = connection.detach()
         try:
             self.emit(event, request, socket, rest)
         except BaseException as error:
             socket.destroy()
-            if not isinstance(error, Exception):
+            if not isinstance(error, (Exception, SystemExit)):
                 raise
             log.error('%s: the %r listener failed', described(request), event, exc_info=error)
 

@@ -117,7 +117,8 @@ class IServerResponse(IOutgoingMessage):
     """The answer to one request. Made by the server, never by its users.
 
     A whole answer to one of several pipelined requests, to which nobody listens, may wait for the next one: for the end
-    of this turn of the loop at most. It counts as handed to the kernel then.
+    of this turn of the loop at most. It counts as handed to the kernel then, though a listener that blocks the loop
+    holds it up, and a process that dies before that takes it along.
     """
 
     status_code: int = Attribute('The status to be sent, 200 unless set; afterwards the one that was sent.')
@@ -183,6 +184,10 @@ class IHTTPServer(IServer):
     Events, beside those of a server: ``'request'`` (request, response), ``'checkContinue'`` (request, response),
     ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,
     head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), ``'dropRequest'`` (request, socket).
+
+    A listener that raises costs its own exchange: the error is logged, and the client gets 500, or when the head was sent
+    sees the response cut off. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would take all
+    other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
     """
 
     timeout: float = Attribute('Inactivity after which a connection is given up; 0: never. 120.')

@@ -87,6 +87,8 @@ class Outflow(Handle):
         if self.destroyed:
             raise self._closed_error()
         self.bytes_written += len(data)
+        # for whoever counts from here how long nothing happens
+        self.active = monotonic()
         self._enqueue(data, None)
         if not self._gathering:
             self._gathering = True
@@ -101,8 +103,13 @@ class Outflow(Handle):
                 self._on_writable()
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
-        # those who put it have been told that it is sent
-        self.put_gathered()
+        if self._gathering:
+            check_hub(self._hub, self)
+            self._gathering = False
+            # those who put it have been told that it is sent; why the connection ends, the caller knows best
+            with contextlib.suppress(OSError):
+                while self._queue:
+                    self._take_off(self._queue, self._send_some(self._queue), [])
         return super().destroy(error)
 
     def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
@@ -212,20 +219,24 @@ class Outflow(Handle):
                 self._send_failed(error)
                 return None
             self.active = monotonic()
-            self._sent(sent)
-            while queue and sent >= len(queue[0][0]):
-                data, callback = queue.popleft()
-                sent -= len(data)
-                if callback is not None:
-                    callbacks.append(callback)
-            if sent:
-                data, callback = queue[0]
-                queue[0] = memoryview(data)[sent:], callback
+            self._take_off(queue, sent, callbacks)
         if self._write_watcher is not None:
             self._write_watcher.stop()
         if not queue and self.writable_ended and not self.connecting:
             self._shut_down()
         return callbacks
+
+    def _take_off(self, queue: Any, sent: int, callbacks: list[Callback]) -> None:
+        """Drop what was sent from the queue, and collect the callbacks of whoever waited for that."""
+        self._sent(sent)
+        while queue and sent >= len(queue[0][0]):
+            data, callback = queue.popleft()
+            sent -= len(data)
+            if callback is not None:
+                callbacks.append(callback)
+        if sent:
+            data, callback = queue[0]
+            queue[0] = memoryview(data)[sent:], callback
 
     def _send_some(self, queue: Any) -> int:
         if len(queue) == 1 or self._raw is None:
