@@ -10,11 +10,9 @@ import pytest
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.errors import (
-    SocketHangUp,
-    WrongThread,
-)
+from geventnode.errors import IncompleteBody, SocketHangUp, WrongThread
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.servers import Serve
 from tests.sockets import settle, until
 
 __all__: list[str] = []
@@ -328,3 +326,28 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
     assert read(server.url, agent=pool) == b'hello', 'the child has closed nothing of the parent'
     assert server.accepted == 1
     queued.abort()
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
+def test_a_child_cannot_read_on(serve: Serve, agent: Any) -> None:
+    """In a response that its parent has begun, nor does it wait for the rest, which its parent gets."""
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Length': '3'})
+        response.write('a')
+        go_on.wait()
+        response.end('bc')
+    go_on = Event()
+    with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/', agent=agent()) as response:
+        assert response.read(1) == b'a'
+        pid = os.fork()
+        if not pid:
+            try:
+                response.read()
+            except IncompleteBody:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        go_on.set()
+        assert response.read() == b'bc'

@@ -323,10 +323,13 @@ class ClientConnection(ResponseReceiver):
 
     def abandon(self) -> None:
         """Let go without a word: the connection is the parent process's. Never switches."""
+        response = self.current_response if self.phase is _RECEIVING else None
         self.phase = _OVER
         deadlines(self.agent.hub).forget(self)
         self.socket.set_sink(None)
         self.socket.abandon()
+        if response is not None:
+            response.cut_off(IncompleteBody('the connection belongs to the process from which this one was forked'))
 
     @property
     def activity(self) -> str:
