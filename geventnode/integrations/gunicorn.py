@@ -142,7 +142,8 @@ class Worker(BaseWorker):
     def init_signals(self) -> None:
         """Called by gunicorn before it loads the application. Never switches."""
         # it resets all handlers before it sets its own: what comes in between would be the end without any hook
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT))
+        held = signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
         try:
             super().init_signals()
         finally:

@@ -15,7 +15,7 @@ __all__: list[str] = []
 #: Idle connections that would live for ever, if workers let them.
 FOREVER = 'keepalive = 1000\ngraceful_timeout = 200\n'
 
-#: The first worker is told to stop at the worst moment.
+#: The first worker gets a signal at the worst moment.
 TOLD_AT_ONCE = """
 import os
 import signal
@@ -23,9 +23,9 @@ from gunicorn.workers.base import Worker
 
 def post_fork(server, worker):
     def init_signals(self):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal({0}, signal.SIG_DFL)
         if self.age == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), {0})
         reset(self)
     reset, Worker.init_signals = Worker.init_signals, init_signals
 """
@@ -100,12 +100,19 @@ def test_idle_connections_do_not_hold_a_worker(tmp_path: Path) -> None:
 
 def test_a_worker_that_just_begins(tmp_path: Path) -> None:
     """It is told to stop while gunicorn resets what signals do: its hooks are called all the same."""
-    with Gunicorn(tmp_path, 'gunicorned:application', TOLD_AT_ONCE) as gunicorn:
+    with Gunicorn(tmp_path, 'gunicorned:application', TOLD_AT_ONCE.format('signal.SIGTERM')) as gunicorn:
         first = gunicorn.booted()
         ended = gunicorn.wait_for(rf'Worker exiting \(pid: {first}\)|Worker \(pid:{first}\) was sent')
         assert ended[0].startswith('Worker exiting')
         gunicorn.booted()
         assert gunicorn.ask('/')[0] == 200
+
+
+def test_logs_are_rotated_as_a_worker_begins(tmp_path: Path) -> None:
+    """It is told to open its logs again while gunicorn resets what signals do, and lives."""
+    with Gunicorn(tmp_path, 'gunicorned:application', TOLD_AT_ONCE.format('signal.SIGUSR1')) as gunicorn:
+        first = gunicorn.booted()
+        assert int(gunicorn.ask('/pid')[1]) == first
 
 
 def test_the_backlog_is_served(tmp_path: Path) -> None:
