@@ -37,7 +37,7 @@ _SENDING = {'body_size', 'head_on_wire'}
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
     'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'end_nowait', 'expires',
-    'give_back', 'hand_more_to', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
+    'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
     'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'reset_unless_ended', 'resetting',
     'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken', 'touch',
     'when_flushed'}

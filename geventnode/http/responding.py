@@ -167,9 +167,8 @@ class Responder(Receiver):
             if self.request is request and response.finished:
                 # the listener stopped reading after it had answered
                 self.response_ended(response)
-        except Exception as error:
-            self.listener_failed(request, response, error)
-        except gevent.Timeout as error:
+        except (Exception, gevent.Timeout, SystemExit) as error:
+            # sys.exit() in a view shall not cut off all other requests
             self.listener_failed(request, response, error)
         except ClientDisconnected:
             self.socket.destroy()

@@ -185,9 +185,9 @@ class IHTTPServer(IServer):
     ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,
     head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), ``'dropRequest'`` (request, socket).
 
-    A listener that raises costs its own exchange: the error is logged, and the client gets 500, or when the head was sent
-    sees the response cut off. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would take all
-    other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
+    A listener that raises costs its own exchange: the error is logged, and the client gets 500, or sees the response
+    cut off when its head was sent. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would
+    take all other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
     """
 
     timeout: float = Attribute('Inactivity after which a connection is given up; 0: never. 120.')

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import gevent
@@ -98,8 +99,8 @@ def test_more_connections_than_allowed(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-@pytest.mark.parametrize('failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), SystemExit(),
-                                     KeyboardInterrupt(), BaseException('x')])
+@pytest.mark.parametrize('failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), KeyboardInterrupt(),
+                                     BaseException('x')])
 def test_a_listener_that_raises_anything(serve: Serve, caplog: pytest.LogCaptureFixture, failure: BaseException,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     """It costs its own connection."""
@@ -119,6 +120,21 @@ def test_a_listener_that_raises_anything(serve: Serve, caplog: pytest.LogCapture
     assert other.get().body == b'well'
     assert site.get().body == b'well'
     until(lambda: site.server.get_connections() == 1)
+
+
+@pytest.mark.parametrize('request_line', ['GET', 'CONNECT'])
+def test_a_listener_that_exits(serve: Serve, caplog: pytest.LogCaptureFixture, request_line: str) -> None:
+    """``sys.exit()`` in a view, or in what it calls, would cut off everybody else."""
+    def listener(request: Any, *args: Any) -> None:
+        if request.url != '/well':
+            sys.exit(3)
+        args[0].end('well')
+    site = serve(listener)
+    site.server.on('connect', listener)
+    said = site.send(get('a:1', method=request_line)).rest() if request_line == 'CONNECT' else site.get('/').status
+    assert said in (b'', 500)
+    assert site.get('/well').body == b'well'
+    assert 'listener failed' in caplog.text
 
 
 def test_a_traceback_is_for_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
