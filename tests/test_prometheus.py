@@ -1,6 +1,7 @@
 """Metrics for Prometheus: what is counted, and what the answer looks like."""
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -128,6 +129,40 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
         assert value('agent_waits_total', agent='upstream') == 1
         assert value('agent_wait_seconds_total', agent='upstream') > 0
         assert value('agent_requests_queued', agent='upstream') == 0
+
+
+def test_agents_that_are_gone(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
+    """They have no connections; what they have done remains counted."""
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+        peer.closed()
+    server = origin(script)
+    agent = http.Agent(keep_alive=True)
+    metrics.watch_agent(agent, 'brief')
+    assert http.get(server.url, agent=agent).get_response().read() == b'ok'
+    assert value('agent_connections', agent='brief', state='idle') == 1
+    agent.destroy()
+    del agent
+    gevent.idle()
+    gc.collect()
+    assert not metrics._agents
+    assert value('agent_connections', agent='brief', state='idle') == 0
+    assert value('agent_connections', agent='brief', state='in_use') == 0
+    assert value('agent_requests_queued', agent='brief') == 0
+    assert value('agent_longest_wait_seconds', agent='brief') == 0
+    assert value('agent_requests_total', agent='brief') == 1
+
+
+def test_servers_that_are_gone(metrics: Metrics, value: Value) -> None:
+    """They have no connections."""
+    server = http.create_server()
+    metrics.watch_server(server)
+    server.statistics = lambda: {'connections': 2, 'parked': 2, 'buffered': 0}
+    assert value('connections', state='parked') == 2
+    del server
+    gc.collect()
+    assert value('connections', state='parked') == 0
 
 
 def test_the_answer(serve: Serve, metrics: Metrics) -> None:

@@ -79,6 +79,10 @@ class Metrics(ExchangeObserver):
         self._servers: weakref.WeakSet[Server] = weakref.WeakSet()
         #: The name of each agent, and its counts at the last look.
         self._agents: weakref.WeakKeyDictionary[Agent, tuple[str, dict[str, float]]] = weakref.WeakKeyDictionary()
+        #: What gauges were told for. It remains when they go that had it: a gauge keeps its last value until it is told
+        #: another, and labels cannot be removed from files that processes share.
+        self._states: set[str] = set()
+        self._names: set[str] = set()
         # it keeps no loop alive, and no Metrics either
         timer = get_hub().loop.timer(INTERVAL, INTERVAL, ref=False, priority=-1)
         here: Any = weakref.ref(self)
@@ -98,6 +102,7 @@ class Metrics(ExchangeObserver):
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
         """Count what ``agent`` does, under this name, which several may share. Never switches."""
         self._agents[agent] = name, {}
+        self._names.add(name)
 
     def exchange_began(self, response: Any) -> None:
         self._in_progress.inc()
@@ -112,21 +117,23 @@ class Metrics(ExchangeObserver):
 
     def update(self) -> None:
         """Look at connections and pools now. Never switches."""
-        states: dict[str, int] = {}
+        states = dict.fromkeys(self._states, 0)
         for server in self._servers:
             for state, count in server.statistics().items():
                 states[state] = states.get(state, 0) + count
         self._buffered.set(states.pop('buffered', 0))
         states.pop('connections', None)
+        self._states.update(states)
         for state, count in states.items():
             self._connections.labels(state).set(count)
-        pools: dict[str, dict[str, float]] = {}
+        pools: dict[str, dict[str, float]] = {
+            name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._names}
         for agent, (name, before) in self._agents.items():
             found = agent.statistics()
             for key, counter in self._counts.items():
                 counter.labels(name).inc(found[key] - before.get(key, 0))
             self._agents[agent] = name, found
-            total = pools.setdefault(name, {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0})
+            total = pools[name]
             for key in ('active', 'idle', 'queued'):
                 total[key] += found[key]
             total['longest_wait'] = max(total['longest_wait'], found['longest_wait'])
