@@ -11,7 +11,8 @@ __all__: list[str] = []
 
 worker_class = 'geventnode.integrations.gunicorn.Worker'
 
-# The proxy is on this machine, or systemd hands over the socket, and this is not looked at.
+# The proxy is on this machine, and looks for us here. Where systemd hands over the socket, at the same address, this is
+# not looked at.
 bind = os.environ.get('BIND', '127.0.0.1:8000')
 
 # One for each core that this may use: a worker uses one, and never waits for anything but it.

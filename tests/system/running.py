@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ['APPS', 'PATIENCE', 'Served', 'nginx_with', 'peak_memory', 'run', 'tool']
+__all__ = ['APPS', 'PATIENCE', 'Served', 'haproxy_with', 'nginx_with', 'peak_memory', 'run', 'tool']
 
 ROOT = Path(__file__).parent.parent.parent
 APPS = Path(__file__).parent / 'apps'
@@ -89,6 +90,28 @@ def nginx_with(directory: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
         finally:
             nginx.terminate()
             nginx.communicate(timeout=PATIENCE)
+
+
+@contextlib.contextmanager
+def haproxy_with(directory: Path, configuration: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield the process of an HAProxy that listens at ``directory / 'front'``, which ``configuration`` calls {front}.
+
+    It inherits its socket, so that nobody waits for it.
+    """
+    path = directory / 'haproxy.cfg'
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / 'front'))
+        listener.listen()
+        path.write_text(configuration.replace('{front}', f'fd@{listener.fileno()}'))
+        process = subprocess.Popen([tool('haproxy'), '-db', '-q', '-f', path], pass_fds=[listener.fileno()], text=True,
+                                   stderr=subprocess.PIPE)
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            _, said = process.communicate(timeout=PATIENCE)
+            print(said)  # noqa: T201 - a failing test shows it
 
 
 class Served:

@@ -7,14 +7,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.proxies import V1
-from tests.system.running import PATIENCE, Served, nginx_with, tool
+from tests.system.running import PATIENCE, Served, haproxy_with, nginx_with, tool
 
 __all__: list[str] = []
 
@@ -25,7 +23,7 @@ defaults
     timeout client 60s
     timeout server 60s
 frontend front
-    bind fd@{front} accept-proxy
+    bind {{front}} accept-proxy
     default_backend back
 backend back
     {rules}
@@ -58,24 +56,10 @@ FORGED = (b'X-Forwarded-For: 6.6.6.6, 127.0.0.1\r\nX-Forwarded-Proto: https\r\nX
           b'Forwarded: for=6.6.6.6;proto=https;host=evil\r\nForwarded: for="\r\n')
 
 
-@contextlib.contextmanager
-def haproxy(directory: Path, port: int, mode: str = 'http', rules: str = '', sends: str = '') -> Iterator[None]:
-    """Run an HAProxy in front of the server at ``port``. It inherits its socket, so that nobody waits for it."""
-    configuration = directory / 'haproxy.cfg'
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(directory / 'front'))
-        listener.listen()
-        configuration.write_text(
-            HAPROXY.format(front=listener.fileno(), port=port, mode=mode, rules=rules, sends=sends))
-        process = subprocess.Popen([tool('haproxy'), '-db', '-q', '-f', configuration], pass_fds=[listener.fileno()],
-                                   text=True, stderr=subprocess.PIPE)
-    with process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            _, said = process.communicate(timeout=PATIENCE)
-            print(said)  # noqa: T201 - a failing test shows it
+def haproxy(directory: Path, port: int, mode: str = 'http', rules: str = '',
+            sends: str = '') -> contextlib.AbstractContextManager[object]:
+    """Run an HAProxy in front of the server at ``port``."""
+    return haproxy_with(directory, HAPROXY.format(port=port, mode=mode, rules=rules, sends=sends))
 
 
 def ask(directory: Path, *fields: bytes, client: bytes = V1) -> str:

@@ -1,16 +1,20 @@
 """``contrib/deploy``: the configurations are good, and what they promise about restarts and kills is kept."""
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.system.gunicorns import Gunicorn
-from tests.system.running import PATIENCE, ROOT, tool
+from tests.system.gunicorns import Gunicorn, RawClient
+from tests.system.running import PATIENCE, ROOT, haproxy_with, nginx_with, tool
 
 __all__: list[str] = []
 
@@ -30,21 +34,92 @@ def test_restarts_and_kills_under_load(proxy: str) -> None:
     assert re.search(r'2 kills, \d+ requests: \d+ failed, 0 of all failures unexplained', ran.stdout)
 
 
+def setting(file: str, pattern: str) -> str:
+    """Return what the first group of ``pattern`` is in a file of the directory."""
+    found = re.search(pattern, (DEPLOY / file).read_text(), re.MULTILINE)
+    assert found is not None, f'{file} has no {pattern}'
+    return found[1]
+
+
+#: Where systemd listens.
+ADDRESS = setting('site.socket', r'^ListenStream=(.+)')
+
+#: How the proxies are told of a Unix socket: README.md.
+UNIX = {'nginx': 'unix:', 'haproxy': 'unix@'}
+
+
+def site(directory: Path, **options: Any) -> Gunicorn:
+    """Return a gunicorn with the configuration and the application, as they are."""
+    configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
+    return Gunicorn(directory, 'web:listener', configuration, cwd=DEPLOY, env={'PYTHONPATH': f'{DEPLOY}:{ROOT}'},
+                    **options)
+
+
+@contextlib.contextmanager
+def behind(proxy: str, directory: Path, address: str) -> Iterator[Path]:
+    """Run a proxy with its configuration here, in front of ``address``; yield the path of the socket it listens on.
+
+    What it is told to send requests to is where systemd listens: otherwise there is nothing to replace.
+    """
+    tool(proxy)
+    front = directory / 'front'
+    text = (DEPLOY / f'{proxy}.{"cfg" if proxy == "haproxy" else "conf"}').read_text()
+    assert re.search(rf'^ *server (\w+ )?{re.escape(ADDRESS)} ', text, re.MULTILINE), f'nothing listens for {proxy}'
+    text = text.replace(ADDRESS, address)
+    with (haproxy_with(directory, text.replace('bind :80', 'bind {front}')) if proxy == 'haproxy' else
+          nginx_with(directory, text.replace('listen 80;', f'listen unix:{front};'))):
+        yield front
+
+
+def client_of(front: Path) -> RawClient:
+    """Return a connection to a proxy."""
+    def connect() -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(front))
+        return connection
+    return RawClient(connect)
+
+
 def test_the_site(tmp_path: Path) -> None:
     """gunicorn's configuration and the application, as they are."""
-    configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
-    with Gunicorn(tmp_path, 'web:listener', configuration, cwd=DEPLOY, env={'PYTHONPATH': f'{DEPLOY}:{ROOT}'}
-                  ) as gunicorn:
+    with site(tmp_path) as gunicorn:
         assert gunicorn.ask('/page') == (200, 'You asked for /page\n')
         assert gunicorn.ask('/healthz') == (200, 'ready\n')
         with gunicorn.connect() as client:
             assert client.get().response().getheader('Keep-Alive') == 'timeout=75'
 
 
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_the_site_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """What listens where systemd does is what the proxies find."""
+    with site(tmp_path) as gunicorn, behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(
+            front) as client:
+        response = client.get('/page').response()
+        assert (response.status, response.read()) == (200, b'You asked for /page\n')
+
+
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_the_site_at_a_unix_socket(tmp_path: Path, proxy: str) -> None:
+    """With the lines that the README has for it."""
+    assert f'{UNIX[proxy]}/run/site/site.sock`' in (DEPLOY / 'README.md').read_text()
+    path = tmp_path / 'site.sock'
+    with site(tmp_path, bind=f'unix:{path}') as gunicorn:
+        gunicorn.booted()
+        with behind(proxy, tmp_path, f'{UNIX[proxy]}{path}') as front, client_of(front) as client:
+            response = client.get('/page').response()
+            assert (response.status, response.read()) == (200, b'You asked for /page\n')
+
+
+def test_addresses_that_fit() -> None:
+    """Whether systemd opens the socket or gunicorn does, it is at the same place."""
+    assert setting('gunicorn.conf.py', r"^bind = os\.environ\.get\('BIND', '(.+)'\)") == ADDRESS
+    assert setting('site.socket', r'^Backlog=(\d+)') == setting('gunicorn.conf.py', r'^backlog = (\d+)')
+
+
 def test_times_that_fit() -> None:
     """Whoever is in front closes first, and whoever may kill waits longest."""
     def number(file: str, pattern: str) -> int:
-        return int(re.search(pattern, (DEPLOY / file).read_text(), re.MULTILINE)[1])
+        return int(setting(file, pattern))
 
     kept = number('gunicorn.conf.py', r'^keepalive = (\d+)')
     grace = number('gunicorn.conf.py', r'^graceful_timeout = (\d+)')
