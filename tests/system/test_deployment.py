@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.system.gunicorns import Gunicorn, RawClient
-from tests.system.running import PATIENCE, ROOT, haproxy_with, nginx_with, tool
+from tests.system.running import PATIENCE, ROOT, Served, haproxy_with, nginx_with, tool
 
 __all__: list[str] = []
 
@@ -108,6 +108,22 @@ def test_the_site_at_a_unix_socket(tmp_path: Path, proxy: str) -> None:
         with behind(proxy, tmp_path, f'{UNIX[proxy]}{path}') as front, client_of(front) as client:
             response = client.get('/page').response()
             assert (response.status, response.read()) == (200, b'You asked for /page\n')
+
+
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """How long a body may be is not for the proxy to say."""
+    body = bytes(3_000_000)
+    with Served('handlers:listener') as served, behind(proxy, tmp_path, f'127.0.0.1:{served.port}') as front:
+        with client_of(front) as client:
+            client.send(b'POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b' % (len(body), body))
+            response = client.response()
+            assert (response.status, response.read()) == (200, b'3000000')
+        with client_of(front) as client:
+            client.send(b'POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
+                        b'%x\r\n%b\r\n0\r\n\r\n' % (len(body), body))
+            response = client.response()
+            assert (response.status, response.read()) == (200, b'3000000')
 
 
 def test_addresses_that_fit() -> None:
