@@ -126,6 +126,34 @@ def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
             assert (response.status, response.read()) == (200, b'3000000')
 
 
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_upgrades_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """Another protocol passes, as WebSockets have it; ordinary requests share connections before and after.
+
+    HAProxy may begin a client's on a new one (http-reuse safe).
+    """
+    def ports() -> set[bytes]:
+        found = set()
+        with client_of(front) as client:
+            for _ in range(50):
+                response = client.get('/port').response()
+                assert response.status == 200
+                found.add(response.read())
+        return found
+
+    with Served('upgrading:server') as served, behind(proxy, tmp_path, f'127.0.0.1:{served.port}') as front:
+        assert len(ports()) <= 2
+        with client_of(front) as client:
+            response = client.get('/', 'Connection: Upgrade', 'Upgrade: echo').response()
+            assert (response.status, response.getheader('Upgrade')) == (101, 'echo')
+            for word in (b'one', b'two'):
+                client.send(word)
+                assert client.socket.recv(3, socket.MSG_WAITALL) == word
+            assert len(ports()) <= 2
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.closed()
+
+
 def test_addresses_that_fit() -> None:
     """Whether systemd opens the socket or gunicorn does, it is at the same place."""
     assert setting('gunicorn.conf.py', r"^bind = os\.environ\.get\('BIND', '(.+)'\)") == ADDRESS

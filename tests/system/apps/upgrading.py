@@ -1,0 +1,11 @@
+"""A server that answers by path, and goes over to another protocol for those who ask for it."""
+from __future__ import annotations
+
+from contrib.examples.upgrade import switch_protocols
+from geventnode import http
+from tests.system.apps.handlers import listener
+
+__all__ = ['server']
+
+server = http.create_server(listener)
+server.on('upgrade', switch_protocols)
