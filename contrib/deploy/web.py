@@ -2,7 +2,7 @@
 
 Put your own application in the place of ``app``; with Flask or Django nothing else changes. ``check`` is the place to
 ask what the application cannot work without, if that is not shared by all instances: when the database is gone,
-taking every instance out of service helps nobody.
+taking every instance out of service helps nobody. It is also the place to say that this machine is about to go.
 """
 from __future__ import annotations
 

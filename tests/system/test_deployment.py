@@ -56,8 +56,10 @@ def site(directory: Path, **options: Any) -> Gunicorn:
 
 
 @contextlib.contextmanager
-def behind(proxy: str, directory: Path, address: str) -> Iterator[Path]:
+def behind(proxy: str, directory: Path, address: str, interval: str = '2s') -> Iterator[Path]:
     """Run a proxy with its configuration here, in front of ``address``; yield the path of the socket it listens on.
+
+    :param interval: between two health checks.
 
     What it is told to send requests to is where systemd listens: otherwise there is nothing to replace.
     """
@@ -65,7 +67,7 @@ def behind(proxy: str, directory: Path, address: str) -> Iterator[Path]:
     front = directory / 'front'
     text = (DEPLOY / f'{proxy}.{"cfg" if proxy == "haproxy" else "conf"}').read_text()
     assert re.search(rf'^ *server (\w+ )?{re.escape(ADDRESS)} ', text, re.MULTILINE), f'nothing listens for {proxy}'
-    text = text.replace(ADDRESS, address)
+    text = text.replace(ADDRESS, address).replace('inter 2s', f'inter {interval}')
     with (haproxy_with(directory, text.replace('bind :80', 'bind {front}')) if proxy == 'haproxy' else
           nginx_with(directory, text.replace('listen 80;', f'listen unix:{front};'))):
         yield front
@@ -152,6 +154,37 @@ def test_upgrades_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
             assert len(ports()) <= 2
             client.socket.shutdown(socket.SHUT_WR)
             assert client.closed()
+
+
+#: Says no to balancers from when it was asked to leave, and serves as before.
+LEAVING = """
+from geventnode.http import readiness
+
+def answer(request, response):
+    if request.url == '/leave':
+        response.server.available = False
+    response.end('served')
+
+listener = readiness(answer)
+"""
+
+
+def test_haproxy_sends_nobody_to_who_is_about_to_go(tmp_path: Path) -> None:
+    """A server that says so while it still listens; in less time than in earnest."""
+    (tmp_path / 'leaving.py').write_text(LEAVING)
+    with Served('leaving:listener', cwd=tmp_path) as served:
+        with behind('haproxy', tmp_path, f'127.0.0.1:{served.port}', '10ms') as front:
+            with client_of(front) as client:
+                for path in ('/', '/leave'):
+                    response = client.get(path).response()
+                    assert (response.status, response.read()) == (200, b'served')
+            status = 200
+            while status == 200:
+                with client_of(front) as client:
+                    status = client.get().response().status
+            assert status == 503
+        with RawClient(lambda: socket.create_connection(('127.0.0.1', served.port))) as client:
+            assert client.get().response().status == 200
 
 
 def test_addresses_that_fit() -> None:
