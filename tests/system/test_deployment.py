@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from geventnode.http.health import DEFAULT_PATH
 from tests.system.gunicorns import Gunicorn, RawClient
-from tests.system.running import PATIENCE, ROOT, Served, haproxy_with, nginx_with, tool
+from tests.system.running import PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
 
 __all__: list[str] = []
 
@@ -59,9 +63,9 @@ def site(directory: Path, **options: Any) -> Gunicorn:
 def behind(proxy: str, directory: Path, address: str, interval: str = '2s') -> Iterator[Path]:
     """Run a proxy with its configuration here, in front of ``address``; yield the path of the socket it listens on.
 
-    :param interval: between two health checks.
-
     What it is told to send requests to is where systemd listens: otherwise there is nothing to replace.
+
+    :param interval: between two health checks.
     """
     tool(proxy)
     front = directory / 'front'
@@ -187,21 +191,143 @@ def test_haproxy_sends_nobody_to_who_is_about_to_go(tmp_path: Path) -> None:
             assert client.get().response().status == 200
 
 
+# -- the files ---------------------------------------------------------------------------------------------------------
+
+#: Where a command line of gunicorn stands.
+COMMANDS = {
+    'site.service': r'^ExecStart=/srv/site/\.venv/bin/(.+)',
+    'Dockerfile': r'^CMD (\[.+\])',
+    'README.md': r'cd contrib/deploy && (gunicorn .+)`',
+    'gunicorn.conf.py': r'^""".+: (gunicorn .+)',
+}
+
+
+def command(file: str) -> list[str]:
+    """Return the command line in a file, after the program."""
+    found = setting(file, COMMANDS[file])
+    program, *arguments = json.loads(found) if found.startswith('[') else shlex.split(found)
+    assert program == 'gunicorn'
+    return arguments
+
+
+def settings_of(directory: Path, arguments: list[str], env: dict[str, str]) -> dict[str, str]:
+    """Return the settings that gunicorn tells of for a command line, whose application it has loaded."""
+    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    ran = subprocess.run([sys.executable, '-m', 'gunicorn', *arguments, '--print-config'], check=False, text=True,
+                         cwd=directory, env={**clean, 'PYTHONPATH': str(ROOT), **env}, capture_output=True,
+                         timeout=PATIENCE)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return dict(re.findall(r'^(\w+) += (.*)$', ran.stdout, re.MULTILINE))
+
+
+#: The variables that gunicorn's configuration asks for.
+ENVIRONMENT = set(re.findall(r"os\.environ\.get\('(\w+)'", (DEPLOY / 'gunicorn.conf.py').read_text()))
+
+
+@pytest.mark.parametrize('file', COMMANDS)
+def test_commands(file: str) -> None:
+    """gunicorn takes them, and they are the same everywhere."""
+    assert settings_of(DEPLOY, command(file), {})['bind'] == repr([ADDRESS])
+    assert command(file) == command('Dockerfile')
+
+
+def test_units(tmp_path: Path) -> None:
+    """systemd understands all of them. A program that is here stands for the one that is only on the machine."""
+    systemd_analyze = tool('systemd-analyze')
+    for name in ('site.service', 'site.socket'):
+        text = (DEPLOY / name).read_text()
+        (tmp_path / name).write_text(re.sub(r'(?m)^ExecStart=\S+', f'ExecStart={sys.executable}', text))
+    ran = subprocess.run([systemd_analyze, 'verify', '--man=no', tmp_path / 'site.service', tmp_path / 'site.socket'],
+                         check=False, text=True, capture_output=True, timeout=PATIENCE)
+    assert ran.returncode == 0, ran.stderr
+    # of what it does not know it tells, and goes on; other units of this machine are not our affair
+    assert not re.findall(r'.*\bsite\.(?:service|socket)\b.*', ran.stderr)
+
+
+def test_the_units_belong_together() -> None:
+    assert setting('site.service', r'^Requires=(.+)') == 'site.socket'
+    assert setting('site.service', r'^WorkingDirectory=(.+)') == '/srv/site'
+    assert int(setting('site.service', r'^LimitNOFILE=(\d+)')) > int(
+        setting('gunicorn.conf.py', r'^worker_connections = (\d+)'))
+
+
+def copied(directory: Path) -> None:
+    """Put into ``directory`` what the Dockerfile puts into the image, and where."""
+    text = (DEPLOY / 'Dockerfile').read_text()
+    home = directory / setting('Dockerfile', r'^WORKDIR /(.+)')
+    for line in re.findall(r'^COPY (.+)', text, re.MULTILINE):
+        *sources, target = line.split()
+        into = directory / target[1:] if target.startswith('/') else home / target
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, into, ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                into.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, into)
+
+
+def test_the_image(tmp_path: Path) -> None:
+    """What is copied is there, is enough for pip, and gunicorn starts with it as Kubernetes says."""
+    copied(tmp_path)
+    run(sys.executable, 'setup.py', '-q', 'egg_info', cwd=tmp_path / 'src')
+    extra = setting('Dockerfile', r"pip install '/src\[(\w+)\]'")
+    assert f'[{extra}]' in (tmp_path / 'src' / 'geventnode.egg-info' / 'requires.txt').read_text()
+    env = dict(re.findall(r'\{name: ([A-Z_]+), value: "(.+)"\}', (DEPLOY / 'kubernetes.yaml').read_text()))
+    env['BIND'] = setting('Dockerfile', r'^ENV BIND=(.+)')
+    assert set(env) <= ENVIRONMENT
+    found = settings_of(tmp_path / 'srv' / 'site', command('Dockerfile'),
+                        {**env, 'PYTHONPATH': str(tmp_path / 'src')})
+    assert found['bind'] == repr([env['BIND']])
+    assert found['workers'] == env['WORKERS'] == setting('kubernetes.yaml', r'requests: \{cpu: "(\d+)"')
+    assert env['FORWARDED_ALLOW_IPS'] in found['forwarded_allow_ips']
+    assert setting('Dockerfile', r'^STOPSIGNAL (\w+)') == 'SIGTERM'
+
+
 def test_addresses_that_fit() -> None:
-    """Whether systemd opens the socket or gunicorn does, it is at the same place."""
+    """Whether systemd opens the socket or gunicorn does, it is at the same place; in containers it is the same port."""
     assert setting('gunicorn.conf.py', r"^bind = os\.environ\.get\('BIND', '(.+)'\)") == ADDRESS
     assert setting('site.socket', r'^Backlog=(\d+)') == setting('gunicorn.conf.py', r'^backlog = (\d+)')
+    port = setting('Dockerfile', r'^EXPOSE (\d+)')
+    assert setting('Dockerfile', r'^ENV BIND=0\.0\.0\.0:(\d+)') == port
+    assert setting('kubernetes.yaml', r'containerPort: (\d+)') == port
+    name = setting('kubernetes.yaml', r'containerPort: \d+, name: (\w+)')
+    manifests = (DEPLOY / 'kubernetes.yaml').read_text()
+    # two probes and the service
+    assert re.findall(r'(?:\bport|targetPort): ([a-z]\w*)', manifests) == [name] * 3
+    assert set(re.findall(r'\bapp: (\w+)', manifests)) == {setting('Dockerfile', r'build .* -t (\w+) ')} == {
+        setting('kubernetes.yaml', r'image: (\w+):')}
+
+
+@pytest.mark.parametrize(('file', 'pattern'), [
+    ('haproxy.cfg', r'option httpchk GET (\S+)'), ('kubernetes.yaml', r'httpGet: \{path: (\S+),')])
+def test_balancers_ask_where_there_is_an_answer(file: str, pattern: str) -> None:
+    assert setting(file, pattern) == DEFAULT_PATH
 
 
 def test_times_that_fit() -> None:
-    """Whoever is in front closes first, and whoever may kill waits longest."""
+    """Whoever is in front closes first, and whoever may kill waits longest; as the page says."""
     def number(file: str, pattern: str) -> int:
         return int(setting(file, pattern))
 
+    page = '../../docs/deployment.rst'
     kept = number('gunicorn.conf.py', r'^keepalive = (\d+)')
+    assert kept == number(page, r'^gunicorn, in ``contrib/deploy`` +(\d+) s')
+    upstream = number('nginx.conf', r'keepalive_timeout (\d+)s')
+    assert kept > upstream == number(page, r'^nginx to the workers +(\d+) s')
+    assert kept > number(page, r'^cloud balancers, mostly +(\d+) s')
+    assert number('haproxy.cfg', r'timeout http-keep-alive (\d+)s') == number(
+        page, r'^client of nginx or HAProxy +(\d+) s')
+    assert number('haproxy.cfg', r'timeout server (\d+)s') == number('nginx.conf', r'proxy_read_timeout (\d+)s')
+    assert number('haproxy.cfg', r'timeout connect (\d+)s') == number('nginx.conf', r'proxy_connect_timeout (\d+)s')
     grace = number('gunicorn.conf.py', r'^graceful_timeout = (\d+)')
-    assert kept > number('nginx.conf', r'keepalive_timeout (\d+)s')
-    assert kept > 60
-    assert grace < number('site.service', r'^TimeoutStopSec=(\d+)')
-    stop = number('kubernetes.yaml', r'"sleep", "(\d+)"')
-    assert grace + stop < number('kubernetes.yaml', r'terminationGracePeriodSeconds: (\d+)')
+    assert grace == number(page, r"^gunicorn's worker +(\d+) s")
+    stop = number('site.service', r'^TimeoutStopSec=(\d+)')
+    assert grace < stop == number(page, r'^systemd +(\d+) s')
+    waits = number('kubernetes.yaml', r'"sleep", "(\d+)"')
+    assert waits == number(page, r'the (\d+) s of ``preStop`` included')
+    killed = number('kubernetes.yaml', r'terminationGracePeriodSeconds: (\d+)')
+    assert grace + waits < killed == number(page, r'^Kubernetes +(\d+) s')
+    assert number('haproxy.cfg', r'inter (\d+)s') * number('haproxy.cfg', r'fall (\d+)') == number(
+        page, r'HAProxy takes (\d+) s')
+    assert number('haproxy.cfg', r'server one .* maxconn (\d+)') == number(
+        'gunicorn.conf.py', r'^worker_connections = (\d+)')
