@@ -54,5 +54,8 @@ accesslog = os.environ.get('ACCESS_LOG') or None
 # Heartbeats are changes of a file's time. On a disk that is busy they would be late, in memory they are not.
 worker_tmp_dir = '/dev/shm' if os.path.isdir('/dev/shm') else None
 
+# gunicorn would put it below the home directory, which a service and a container cannot write to, and complain.
+control_socket_disable = True
+
 # Off: processes that share a socket take connections from one queue, so that none is lost with a worker that goes.
 reuse_port = False
