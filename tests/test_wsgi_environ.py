@@ -1,18 +1,23 @@
 """What WSGI applications are told."""
 from __future__ import annotations
 
+import gc
+import socket
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
 
+from geventnode import http
 from geventnode.errors import InvalidInput
+from geventnode.integrations import wsgi_environ
 from geventnode.integrations.wsgi import wsgi
 from tests.applications import PLAIN, Environ, Run, environ_of, saying
-from tests.servers import Serve, get, post
+from tests.servers import Client, Serve, get, post
 
 __all__: list[str] = []
 
@@ -144,7 +149,6 @@ def test_nobody_is_trusted_unasked(run: Run) -> None:
 
 def test_a_unix_socket(tmp_path: Path, serve: Serve) -> None:
     """There are no addresses then, and the variables that must be there are."""
-    from geventnode import http
     seen = []
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -168,6 +172,47 @@ def test_one_listener_for_two_servers(serve: Serve) -> None:
     for _ in range(2):
         for site in sites:
             assert site.get().body == str(site.where[1]).encode()
+
+
+def _address(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """An application that tells where it was reached."""
+    start_response('200 OK', PLAIN)
+    return [f'{environ["SERVER_NAME"]} {environ["SERVER_PORT"]}'.encode()]
+
+
+def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection says where it was made, in turn on connections that are kept, and whether remembered or not."""
+    with socket.create_server(('127.0.0.2', 0)) as listening, serve(wsgi(_address)).server as server:
+        server.also_listen(listening)
+        with ExitStack() as stack:
+            addresses = [('127.0.0.1', server.address()['port']), listening.getsockname()]
+            clients = [(stack.enter_context(closing(Client(where))), f'{where[0]} {where[1]}'.encode())
+                       for where in 2 * addresses]
+            for limit in (wsgi_environ.MAX_CONNECTIONS, 1):
+                monkeypatch.setattr(wsgi_environ, 'MAX_CONNECTIONS', limit)
+                for client, place in 2 * clients:
+                    assert client.get().body == place
+
+
+def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request was made to one of them, and of many no more than a few are remembered."""
+    monkeypatch.setattr(wsgi_environ, 'MAX_PLACES', 2)
+    site = serve(http.create_server(wsgi(_address)).listen(0, '0.0.0.0'))
+    port = site.where[1]
+    for number in (1, 2, 3, 1):
+        with closing(Client((f'127.0.0.{number}', port))) as client:
+            assert client.get().body == f'127.0.0.{number} {port}'.encode()
+
+
+def test_what_is_known_of_a_connection_ends_with_it(serve: Serve) -> None:
+    """All but that of the last one, which the greenlet that has served it may still have."""
+    listener = wsgi(_address)
+    site = serve(listener)
+    for _ in range(5):
+        site.get()
+    site.server.stop()
+    gc.collect()
+    assert len(listener._environs._connections) <= 1
 
 
 def test_errors_go_where_standard_error_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

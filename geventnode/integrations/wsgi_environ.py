@@ -2,23 +2,30 @@
 
 Most of it is decided by the request line and the header section, and connections repeat those: the same head is the
 same object to the parser. So a dict for each head that was seen lately is kept, and a request gets a copy, with what is
-its own added.
+its own added. What a connection decides is asked of it once: a server may have several addresses, or all of a machine.
 """
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from geventnode import __version__
 from geventnode.http import IncomingMessage, Server, ServerResponse
 from geventnode.integrations.wsgi_input import NO_INPUT, ErrorStream, Input
+from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 
 __all__ = ['Environs', 'NotBelow', 'meta_variables']
 
 #: Heads whose variables are kept, and how many fields they may have at most.
 MAX_HEADS, MAX_FIELDS = 256, 64
+
+#: Connections that are remembered. A limit, because each of many that are idle may cost next to nothing.
+MAX_CONNECTIONS = 1024
+
+#: Local addresses of one server that are remembered: somebody may have routed a whole network to it.
+MAX_PLACES = 16
 
 #: Fields that never become variables: those that have a variable of their own, and one that programs would take for a
 #: setting of theirs (CVE-2016-5385).
@@ -66,6 +73,25 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
     return variables
 
 
+class _Place:
+    """An address that a server is reached at, and the environs that begin with that."""
+
+    __slots__ = ('heads', 'variables')
+
+    def __init__(self, variables: dict[str, Any]) -> None:
+        self.variables = variables
+        self.heads: dict[RequestHead, dict[str, Any]] = {}
+
+
+class _Connection(NamedTuple):
+    """What is the same for every request of a connection."""
+
+    place: _Place
+    #: REMOTE_ADDR and REMOTE_PORT, None where the socket's other end may not be the whole truth.
+    remote_address: str | None
+    remote_port: str
+
+
 class Environs:
     """Makes the environs for one application.
 
@@ -79,25 +105,19 @@ class Environs:
             'wsgi.multiprocess': False, 'wsgi.run_once': False, 'wsgi.input_terminated': True,
             'SERVER_SOFTWARE': f'geventnode/{__version__}', **common}
         self._script_name = script_name
-        #: The server of the last request, what it decides, and the environs that begin with that.
-        self._server: Server | None = None
-        self._place: dict[str, Any] = {}
-        self._heads: dict[RequestHead, dict[str, Any]] = {}
-        #: The same for every server.
-        self._known: weakref.WeakKeyDictionary[Server, Any] = weakref.WeakKeyDictionary()
+        self._connections: weakref.WeakKeyDictionary[Socket, _Connection] = weakref.WeakKeyDictionary()
+        self._places: weakref.WeakKeyDictionary[Server, dict[Any, _Place]] = weakref.WeakKeyDictionary()
 
     def make(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
         """Return the environ for ``request``. Never switches. Raises :class:`NotBelow`."""
         server = response.server
-        if server is not self._server:
-            self._turn_to(server, request)
+        place, address, port = self._connections.get(request.socket) or self._meet(request.socket, server)
         head = request._head
-        known = self._heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
-        environ = self._remember(head).copy() if known is None else known.copy()  # type: ignore[arg-type]  # as above
-        socket = request.socket
-        if server.forwarding is None and not socket.encrypted and socket.proxy_header is None:
-            environ['REMOTE_ADDR'] = socket.remote_address or ''
-            environ['REMOTE_PORT'] = str(socket.remote_port or '')
+        known = place.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
+        environ = (self._remember(head, place) if known is None else known).copy()  # type: ignore[arg-type]  # as above
+        if address is not None and server.forwarding is None:
+            environ['REMOTE_ADDR'] = address
+            environ['REMOTE_PORT'] = port
         else:
             self._tell_origin(environ, request)
         environ['wsgi.input'] = NO_INPUT if request.complete else Input(request)
@@ -105,25 +125,34 @@ class Environs:
         environ['geventnode.response'] = response
         return environ
 
-    def _turn_to(self, server: Server, request: IncomingMessage) -> None:
-        """Use what belongs to ``server``, the one that ``request`` came to."""
-        known = self._known.get(server)
-        if known is None:
-            address = request.socket.address()
-            if isinstance(address, dict):
-                place = {'SERVER_NAME': address['address'], 'SERVER_PORT': str(address['port'])}
-            else:
-                place = {'SERVER_NAME': address or 'localhost', 'SERVER_PORT': ''}
-            known = self._known[server] = place, {}
-        self._server = server
-        self._place, self._heads = known
+    def _meet(self, socket: Socket, server: Server) -> _Connection:
+        """Return what the connection ``socket`` of ``server`` decides, and remember it."""
+        direct = not socket.encrypted and socket.proxy_header is None
+        known = _Connection(self._place_of(socket, server), (socket.remote_address or '') if direct else None,
+                            str(socket.remote_port or ''))
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._connections.clear()
+        self._connections[socket] = known
+        return known
 
-    def _remember(self, head: RequestHead) -> dict[str, Any]:
-        environ = {**self._common, **self._place, **meta_variables(head, self._script_name)}
+    def _place_of(self, socket: Socket, server: Server) -> _Place:
+        # a connection that is closed already has no address any more
+        address = socket.address() or server.address() or 'localhost'
+        name, port = (address['address'], str(address['port'])) if isinstance(address, dict) else (address, '')
+        places = self._places.setdefault(server, {})
+        place = places.get((name, port))
+        if place is None:
+            if len(places) >= MAX_PLACES:
+                places.clear()
+            place = places[name, port] = _Place({'SERVER_NAME': name, 'SERVER_PORT': port})
+        return place
+
+    def _remember(self, head: RequestHead, place: _Place) -> dict[str, Any]:
+        environ = {**self._common, **place.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS:
-            if len(self._heads) >= MAX_HEADS:
-                self._heads.clear()
-            self._heads[head] = environ
+            if len(place.heads) >= MAX_HEADS:
+                place.heads.clear()
+            place.heads[head] = environ
         return environ
 
     def _tell_origin(self, environ: dict[str, Any], request: IncomingMessage) -> None:
