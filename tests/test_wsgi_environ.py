@@ -215,6 +215,18 @@ def test_what_is_known_of_a_connection_ends_with_it(serve: Serve) -> None:
     assert len(listener._environs._connections) <= 1
 
 
+@pytest.mark.parametrize(('told', 'known', 'expected'), [
+    (False, False, False), (True, False, True), (False, True, True)])
+def test_other_processes(serve: Serve, told: bool, known: bool, expected: bool) -> None:
+    """Who makes the listener may know of them, or who makes the server, wherever the listener is in it."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', PLAIN)
+        return [str(environ['wsgi.multiprocess']).encode()]
+    server = http.create_server(http.readiness(wsgi(application, multiprocess=told)))
+    server.multiprocess = known
+    assert serve(server).get().body == str(expected).encode()
+
+
 def test_errors_go_where_standard_error_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the time of writing."""
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:

@@ -79,6 +79,7 @@ class Server(NetServer):
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
     connection_class: type[Connection] = Connection
+    multiprocess: bool = False
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         super().__init__(allow_half_open=True)

@@ -172,6 +172,9 @@ class Worker(BaseWorker):
                 server = https.create_server(listener, context=self._context(), **options)
             else:
                 server = http.create_server(listener, **options)
+        if cfg.workers > 1:
+            # the server knows it, because an application may be anywhere behind a listener
+            server.multiprocess = True
         self._exchanges.watch(server)
         http.observe_exchanges(server, self._exchanges)
         server.once('close', self._closed)
@@ -183,8 +186,7 @@ class Worker(BaseWorker):
         # what can be both is WSGI: that is what people run gunicorn for
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
             return application
-        return wsgi(self._exchanges.recording(application), multiprocess=self.cfg.workers > 1,
-                    script_name=os.environ.get('SCRIPT_NAME', '').rstrip('/'))
+        return wsgi(self._exchanges.recording(application), script_name=os.environ.get('SCRIPT_NAME', '').rstrip('/'))
 
     def _check_own(self, server: Any) -> None:
         cfg = self.cfg

@@ -200,7 +200,8 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
 
     :param script_name: the path below which the application is, as ``/app``: it becomes ``SCRIPT_NAME``, and what is
         outside of it is answered with 404.
-    :param multiprocess: whether other processes serve the same application, for those who ask.
+    :param multiprocess: whether other processes serve the same application, for those who ask. A server that knows it
+        (:attr:`geventnode.interfaces.IHTTPServer.multiprocess`) need not be told here.
     :param cancel_on_disconnect: throw ``ClientDisconnected`` into a view, or the generator that it has returned, whose
         client has gone.
 

@@ -144,7 +144,9 @@ class Environs:
         if place is None:
             if len(places) >= MAX_PLACES:
                 places.clear()
-            place = places[name, port] = _Place({'SERVER_NAME': name, 'SERVER_PORT': port})
+            place = places[name, port] = _Place({
+                'SERVER_NAME': name, 'SERVER_PORT': port,
+                'wsgi.multiprocess': self._common['wsgi.multiprocess'] or server.multiprocess})
         return place
 
     def _remember(self, head: RequestHead, place: _Place) -> dict[str, Any]:

@@ -219,6 +219,9 @@ class IHTTPServer(IServer):
     available: bool = Attribute(
         'Whether balancers should send requests here. Set it to False some time before closing, so that they stop in '
         'time; it is False while draining in any case. Nothing else depends on it.')
+    multiprocess: bool = Attribute(
+        'Whether other processes serve the same, which WSGI applications are told. Set it before the first request; '
+        'under gunicorn the worker does. False.')
 
     def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
         """Hand a request to the ``'request'`` listeners, so that a server may stand where a listener is wanted;

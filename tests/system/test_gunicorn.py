@@ -54,6 +54,14 @@ def test_settings_without_a_meaning(tmp_path: Path) -> None:
         gunicorn.wait_for('threads has no meaning for this worker: requests run in greenlets')
 
 
+@pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:ready'])
+@pytest.mark.parametrize('workers', [1, 2])
+def test_other_processes(tmp_path: Path, target: str, workers: int) -> None:
+    """An application behind a listener is told of them, too."""
+    with Gunicorn(tmp_path, target, workers=workers) as gunicorn:
+        assert gunicorn.ask('/multiprocess') == (200, str(workers > 1))
+
+
 # -- patching ---------------------------------------------------------------------------------------------------------
 
 def test_patched_in_the_worker(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_what_it_serves(arguments: list[str]) -> None:
         assert response.getheader('Keep-Alive') == f'timeout={7 if arguments == ["gunicorned:server"] else 65}'
 
 
+def test_an_application_is_told_of_the_others() -> None:
+    with workers('gunicorned:application') as (_, port), contextlib.closing(
+            HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
+        client.request('GET', '/multiprocess')
+        assert client.getresponse().read() == b'True'
+
+
 def test_the_access_log() -> None:
     with workers('gunicorned:listener') as (process, port), contextlib.closing(
             HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:

@@ -6,8 +6,9 @@ import os
 import gevent.monkey
 
 from geventnode import http
+from geventnode.integrations.wsgi import wsgi
 
-__all__ = ['application', 'listener', 'server']
+__all__ = ['application', 'listener', 'ready', 'server']
 
 
 def application(environ, start_response):
@@ -23,6 +24,7 @@ def application(environ, start_response):
     body = {'/pid': str(os.getpid()),
             '/patched': str(gevent.monkey.is_module_patched('socket')),
             '/scheme': environ['wsgi.url_scheme'],
+            '/multiprocess': str(environ['wsgi.multiprocess']),
             '/address': str(environ['REMOTE_ADDR'])}.get(path, 'hello').encode() if path != '/late' else late
     start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Mark', 'wsgi'), ('X-Pid', str(os.getpid()))])
     if path == '/slow':
@@ -44,4 +46,5 @@ def listener(request, response):
         response.end(f'{os.getpid()}')
 
 
+ready = http.readiness(wsgi(application))
 server = http.create_server(listener, keep_alive_timeout=7)
