@@ -42,7 +42,9 @@ def test_the_default_settings() -> None:
 
 @pytest.mark.parametrize(('settings', 'expected'), [
     # gunicorn's ways to say: none
-    ({'limit_request_line': 0}, {'max_request_line': 8190}),
+    ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': LARGEST_HEAD}),
+    ({'limit_request_line': 8190}, {'max_request_line': 8190, 'max_header_size': 8190 + 4 + 100 * 8192}),
+    ({'limit_request_line': 9000}, {'max_request_line': 8190}),
     ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': LARGEST_HEAD}),
     ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': LARGEST_HEAD}),
     ({'worker_connections': 0}, {'max_connections': None}),

@@ -45,12 +45,13 @@ def changed(cfg: Any, name: str) -> bool:
 
 def server_options(cfg: Any) -> dict[str, Any]:
     """Return the options of ``http.create_server`` that say what the configuration ``cfg`` says. Never switches."""
-    line = cfg.limit_request_line if 0 < cfg.limit_request_line < LARGEST_LINE else LARGEST_LINE
+    line = min(cfg.limit_request_line, LARGEST_LINE) or None
     fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields < MOST_FIELDS else MOST_FIELDS
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else None
     options: dict[str, Any] = {
         # a line end behind each part, and one more
-        'max_header_size': min(line + 4 + fields * (LARGEST_HEAD if size is None else size + 2), LARGEST_HEAD),
+        'max_header_size': min((line or LARGEST_HEAD) + 4 + fields * (LARGEST_HEAD if size is None else size + 2),
+                               LARGEST_HEAD),
         'max_request_line': line, 'max_headers_count': fields, 'max_field_size': size,
         'max_connections': cfg.worker_connections or None, 'wait_when_full': True,
         'trusted_proxies': _trusted(cfg.forwarded_allow_ips), 'scheme_headers': dict(cfg.secure_scheme_headers),

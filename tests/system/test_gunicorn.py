@@ -158,6 +158,12 @@ def test_limits(tmp_path: Path) -> None:
         assert (status('/', *'bcd'), status('/', *'bcde')) == (200, 431)
 
 
+def test_no_limit_for_a_line(tmp_path: Path) -> None:
+    """But that of a head."""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'limit_request_line = 0\n') as gunicorn:
+        assert gunicorn.ask('/' + 20_000 * 'a') == (200, 'hello')
+
+
 # -- proxies ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('allowed', 'believed'), [('127.0.0.0/8', True), ('10.0.0.1', False)])
