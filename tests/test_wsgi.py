@@ -126,7 +126,9 @@ class PerRequest:
     (Framework(), True), (PerRequest, True), (saying([]), True), (validator(saying([])), None),
     (lambda env, sr: [], True), (lambda e, start_response: [], True), (lambda _environ, _start: [], True),
     (functools.partial(lambda extra, environ, start_response: [], 1), True),
-    (lambda request, response: None, False), (lambda req, res: None, False), (lambda a, b, c=1: None, False),
+    (lambda request, response: None, False), (lambda req, res: None, False), (lambda a, b, c=1: None, None),
+    (lambda e, sr: [], None), (lambda _, response: None, False), (lambda request, _: None, False),
+    (lambda request, start_response: [], True), (lambda *args, **options: None, None),
     (lambda *args: None, None), (lambda request: None, None), (wsgi(saying([])), False), (5, None), (dict, None),
 ])
 def test_is_wsgi(target: Any, answer: bool | None) -> None:

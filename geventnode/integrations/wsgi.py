@@ -220,7 +220,8 @@ def is_wsgi(target: Any) -> bool | None:
     Never switches.
 
     What is callable says so by the names of its parameters: the first one of an application is called ``environ`` or
-    ``env``, or the second one begins with ``start``. Whatever takes two other arguments is a listener.
+    ``env``, or the second one begins with ``start``; the first one of a listener begins with ``req``, or the second one
+    with ``res``. Underscores in front do not count.
     """
     if isinstance(target, Listener):
         return False
@@ -232,4 +233,6 @@ def is_wsgi(target: Any) -> bool | None:
     if len(parameters) < 2:
         return None
     first, second = parameters[0].name.lstrip('_'), parameters[1].name.lstrip('_')
-    return first in ('environ', 'env') or second.startswith('start')
+    if first in ('environ', 'env') or second.startswith('start'):
+        return True
+    return False if first.startswith('req') or second.startswith('res') else None

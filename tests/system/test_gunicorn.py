@@ -54,6 +54,12 @@ def test_settings_without_a_meaning(tmp_path: Path) -> None:
         gunicorn.wait_for('threads has no meaning for this worker: requests run in greenlets')
 
 
+def test_an_application_whose_names_say_nothing(tmp_path: Path) -> None:
+    """That is what people run gunicorn for."""
+    with Gunicorn(tmp_path, 'targets:short') as gunicorn:
+        assert gunicorn.ask() == (200, 'application')
+
+
 @pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:ready'])
 @pytest.mark.parametrize('workers', [1, 2])
 def test_other_processes(tmp_path: Path, target: str, workers: int) -> None:

@@ -22,6 +22,7 @@ __all__: list[str] = []
     ([APPS / 'targets.py:app'], 'application'),
     (['targets:listener'], 'listener'),
     (['targets:listener', '--listener'], 'listener'),
+    (['targets:short', '--wsgi'], 'application'),
     (['targets:unclear', '--wsgi'], 'application'),
     (['targets:unclear', '--listener'], 'listener'),
 ])
@@ -36,6 +37,7 @@ def test_what_it_is(arguments: list[str], expected: str) -> None:
 @pytest.mark.parametrize(('arguments', 'complaint'), [
     (['targets:unclear'], ("'targets:unclear' may be a WSGI application or a request listener: say --wsgi or "
                            '--listener')),
+    (['targets:short'], "'targets:short' may be a WSGI application or a request listener: say --wsgi or --listener"),
     (['handlers:server', '--wsgi'], "'handlers:server' is an http.Server with settings of its own: leave out --wsgi"),
     (['handlers:server', '--listener'],
      "'handlers:server' is an http.Server with settings of its own: leave out --listener"),
