@@ -51,8 +51,8 @@ def test_the_default_settings() -> None:
     ({'forwarded_allow_ips': '*'}, {'trusted_proxies': ['unix', '0.0.0.0/0', '::/0']}),
     ({'forwarded_allow_ips': '10.0.0.0/8'}, {'trusted_proxies': ['unix', '10.0.0.0/8']}),
     ({'secure_scheme_headers': {'A': 'b'}}, {'scheme_headers': {'A': 'b'}}),
-    ({'proxy_protocol': True, 'proxy_allow_ips': '1.2.3.4', 'forwarded_allow_ips': '*'},
-     {'proxy_protocol': True, 'trusted_proxies': ['unix', '1.2.3.4']}),
+    ({'proxy_protocol': True, 'proxy_allow_ips': '1.2.3.4', 'forwarded_allow_ips': '5.6.7.8'},
+     {'proxy_protocol': True, 'trusted_proxies': ['unix', '1.2.3.4'], 'scheme_proxies': ['unix', '5.6.7.8']}),
     ({'keepalive': 75}, {'keep_alive_timeout': 75})])
 def test_settings(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     options = server_options(config(**settings))

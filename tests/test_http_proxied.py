@@ -150,7 +150,9 @@ def test_bad_settings(options: dict[str, Any], kind: type[Exception], named: str
         http.create_server(**options)
 
 
-@pytest.mark.parametrize('options', [{'proxy_protocol': True}, {'forwarded_headers': X}])
+@pytest.mark.parametrize('options', [
+    {'proxy_protocol': True}, {'forwarded_headers': X}, {'scheme_headers': {'a': 'b'}},
+    {'forwarded_headers': X, 'scheme_proxies': '127.0.0.1'}])
 def test_settings_that_could_do_nothing(options: dict[str, Any]) -> None:
     """Without proxies that are trusted: an error, and no server that seems to work."""
     server = http.create_server(ok, **options)
@@ -211,6 +213,28 @@ def test_an_unknown_client_is_not_trusted_either(serve: Serve, header: bytes, be
     site = serve(tell, proxy_protocol=True, forwarded_headers=X, **LOCAL)
     body = site.send(header + get('/', 'X-Forwarded-For: 5.6.7.8')).response().body
     assert body == (b'5.6.7.8 None http x' if believed else b'127.0.0.1 own http x')
+
+
+@pytest.mark.parametrize('header', [V1, v2(block=ipv4()), b'PROXY UNKNOWN\r\n', v2(0x20, 0)])
+@pytest.mark.parametrize(('proxies', 'scheme'), [
+    (['127.0.0.1'], b'https'), (['1.2.3.4'], b'http'), (['unix'], b'http')])
+def test_the_proxy_itself_tells_of_the_scheme(serve: Serve, header: bytes, proxies: list[str], scheme: bytes) -> None:
+    """Whoever its client is, where a setting says so; and of nothing else."""
+    site = serve(tell, proxy_protocol=True, forwarded_headers=X, scheme_headers={'Front': 'tls'},
+                 trusted_proxies=['127.0.0.1', '10.0.0.1'], scheme_proxies=proxies)
+    assert site.send(header + get('/', 'Front: tls')).response().body.split()[2] == scheme
+    assert site.send(header + get('/', 'Front: no')).response().body.split()[2] == b'http'
+    if header != v2(0x20, 0):
+        body = site.send(header + get('/', 'Front: tls', 'X-Forwarded-For: 5.6.7.8')).response().body
+        assert not body.startswith(b'5.6.7.8')
+
+
+def test_who_tells_of_the_scheme_without_a_header(serve: Serve, tmp_path: Path) -> None:
+    """The same list: nobody else is needed, and the other list says nothing."""
+    options = {'scheme_headers': {'front': 'tls'}, 'scheme_proxies': '127.0.0.1'}
+    assert serve(tell, **options).get('/', 'Front: tls').body == b'127.0.0.1 own https x'
+    server = http.create_server(tell, **options, trusted_proxies=['unix']).listen(str(tmp_path / 'socket'))
+    assert serve(server).get('/', 'Front: tls').body == b'None own http x'
 
 
 def test_a_connection_without_a_header(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -162,6 +162,10 @@ class IncomingMessage(ReadableBase):
             encrypted = socket.encrypted or (header is not None and header.encrypted)
             origin = Origin(socket.remote_address, socket.remote_port, 'https' if encrypted else 'http',
                             head.asked_host if isinstance(head, RequestHead) else None)
+            if policy is not None:
+                named = header is not None and header.source is not None
+                origin = policy.resolve_scheme(self.headers, origin,
+                                               socket.proxy_address if named else socket.remote_address)
             # behind a proxy that does not know its client somebody unknown has written the request
             if policy is not None and (header is None or header.local or header.source is not None):
                 origin = policy.resolve(self.headers, origin)

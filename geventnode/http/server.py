@@ -26,6 +26,7 @@ from geventnode.http.response import ServerResponse
 from geventnode.http.timeouts import DISCARD_TIME, LINGER_TIME
 from geventnode.http.workers import pool
 from geventnode.interfaces import IHTTPServer
+from geventnode.net.proxying import proxies
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds
@@ -75,6 +76,9 @@ class Server(NetServer):
         forwarded_fields, (), 'Fields that every trusted proxy sets or removes.')
     scheme_headers: Option[Mapping[str, str]] = Option(
         scheme_fields, {}, 'Fields of trusted proxies, and the values by which they say https.')
+    scheme_proxies: Option[tuple[str, ...]] = Option(
+        proxies, (), 'Whose scheme_headers are believed, by the address that connected; (): trusted_proxies, by the '
+        "client's.")
 
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
@@ -123,7 +127,8 @@ class Server(NetServer):
             for connection in self._connections():
                 connection.__class__ = told
         self.forwarding = None if not (self.forwarded_headers or self.scheme_headers) else ForwardedPolicy(
-            TrustedProxies(self.trusted_proxies), self.forwarded_headers, self.scheme_headers)
+            TrustedProxies(self.trusted_proxies), self.forwarded_headers, self.scheme_headers,
+            TrustedProxies(self.scheme_proxies) if self.scheme_proxies else None)
 
     @property
     def available(self) -> bool:
@@ -150,8 +155,9 @@ class Server(NetServer):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        for name in ('forwarded_headers', 'scheme_headers'):
-            if getattr(self, name) and not self.trusted_proxies:
+        for name, believed in (('forwarded_headers', self.trusted_proxies),
+                               ('scheme_headers', self.scheme_proxies or self.trusted_proxies)):
+            if getattr(self, name) and not believed:
                 raise InvalidInput(f'{name} without trusted_proxies would be believed of nobody')
 
     def _listen_on(self, listener: Any, what: Any) -> Any:

@@ -61,6 +61,8 @@ def server_options(cfg: Any) -> dict[str, Any]:
     if cfg.proxy_protocol not in (False, 'off'):
         options['proxy_protocol'] = True
         options['trusted_proxies'] = _trusted(cfg.proxy_allow_ips)
+        # the header names the client, and the other setting the proxies
+        options['scheme_proxies'] = _trusted(cfg.forwarded_allow_ips)
     return options
 
 

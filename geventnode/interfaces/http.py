@@ -215,6 +215,10 @@ class IHTTPServer(IServer):
     scheme_headers: Mapping[str, str] = Attribute(
         'Further fields of trusted_proxies that tell of the scheme, and the values by which they say https; fields '
         'that are there with any other value say http, and win. {}.')
+    scheme_proxies: tuple[str, ...] = Attribute(
+        'Whose scheme_headers are believed where that shall not be decided by trusted_proxies: by the address that has '
+        'connected, also when a PROXY header names another client. Name only proxies that set or remove these fields '
+        'in every request, and so none that passes on bytes. ().')
     draining: bool = Attribute('Whether the server is closing, or has closed: no new connections, no kept-alive ones.')
     available: bool = Attribute(
         'Whether balancers should send requests here. Set it to False some time before closing, so that they stop in '

@@ -78,26 +78,38 @@ class ForwardedPolicy:
     :param trusted: the proxies.
     :param fields: the names of fields that every one of these proxies sets or removes, in lower case.
     :param schemes: names of further such fields, in lower case, to the values by which they say https.
+    :param schemes_of: whose word ``schemes`` are, whoever the client is; None: that of ``trusted``.
     """
 
-    def __init__(self, trusted: TrustedProxies, fields: Collection[str],
-                 schemes: Mapping[str, str] | None = None) -> None:
+    def __init__(self, trusted: TrustedProxies, fields: Collection[str], schemes: Mapping[str, str] | None = None,
+                 schemes_of: TrustedProxies | None = None) -> None:
         self._trusted = trusted
         self._fields = frozenset(fields)
         self._schemes = schemes or {}
+        self._schemes_of = schemes_of
+
+    def resolve_scheme(self, headers: Mapping[str, Any], direct: Origin, peer: str | None) -> Origin:
+        """Return ``direct`` with the scheme that the proxy at ``peer`` says, which has made the connection, where that
+        does not depend on who its client is. Never raises, never switches."""
+        if self._schemes_of is None or not self._schemes_of.trusts(peer):
+            return direct
+        return self._with_scheme(headers, direct)
 
     def resolve(self, headers: Mapping[str, Any], direct: Origin) -> Origin:
         """Return where a request with ``headers`` comes from, whose connection comes from ``direct`` (without an
         address: from a Unix socket). Never raises, never switches."""
         if not self._trusted.trusts(direct.address):
             return direct
-        said = [headers[field] == secure for field, secure in self._schemes.items() if field in headers]
-        if said:
-            # where they contradict each other, nobody can be sure that it was https
-            direct = direct._replace(scheme='https' if all(said) else 'http')
+        if self._schemes_of is None:
+            direct = self._with_scheme(headers, direct)
         if FORWARDED in self._fields:
             return self._walk_elements(headers.get(FORWARDED, ''), direct)
         return self._walk_fields(headers, direct)
+
+    def _with_scheme(self, headers: Mapping[str, Any], direct: Origin) -> Origin:
+        said = [headers[field] == secure for field, secure in self._schemes.items() if field in headers]
+        # where they contradict each other, nobody can be sure that it was https
+        return direct._replace(scheme='https' if all(said) else 'http') if said else direct
 
     # -- Forwarded ----------------------------------------------------------------------------------------------------
 

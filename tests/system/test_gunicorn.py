@@ -200,6 +200,17 @@ def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> Non
             assert client.closed()
 
 
+@pytest.mark.parametrize(('allowed', 'scheme'), [('127.0.0.1', b'https'), ('1.2.3.4', b'http')])
+def test_both_of_one_proxy(tmp_path: Path, allowed: str, scheme: bytes) -> None:
+    """The proxy that names its client says https, too, if it is the one that is allowed to, and not the client."""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'proxy_protocol = True\n'
+                  f'forwarded_allow_ips = {allowed!r}\n') as gunicorn, gunicorn.connect() as client:
+        client.send(b'PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n').get('/scheme', 'X-Forwarded-Proto: https')
+        assert client.response().read() == scheme
+        client.get('/address', 'X-Forwarded-For: 9.9.9.9')
+        assert client.response().read() == b'1.2.3.4'
+
+
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('configuration', 'client', 'version'), [
