@@ -160,8 +160,10 @@ class Worker(BaseWorker):
         cfg = self.cfg
         application = self.wsgi
         self._exchanges = self._make_exchanges()
+        self._keeps_alive = bool(cfg.keepalive)
         if isinstance(application, http.Server):
             server = application
+            self._keeps_alive = True
             self._check_own(server)
         else:
             listener = self._as_listener(application)
@@ -253,7 +255,7 @@ class Worker(BaseWorker):
 
     def _count(self, response: Any) -> None:
         self.nr += 1
-        if not self.alive or not self.cfg.keepalive:
+        if not self.alive or not self._keeps_alive:
             response.should_keep_alive = False
         if self.alive and self.nr >= self.max_requests:
             response.should_keep_alive = False

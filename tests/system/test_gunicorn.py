@@ -39,6 +39,16 @@ def test_a_server_with_settings_of_its_own(tmp_path: Path) -> None:
         gunicorn.wait_for('the application is an http.Server with settings of its own, in place of keepalive')
 
 
+def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
+    """It is told that this setting is not for it, and so it is."""
+    with Gunicorn(tmp_path, 'gunicorned:server', 'keepalive = 0\n') as gunicorn, gunicorn.connect() as client:
+        gunicorn.wait_for('in place of keepalive')
+        response = client.get().response()
+        assert response.getheader('Keep-Alive') == 'timeout=7'
+        response.read()
+        assert client.get().response().status == 200
+
+
 @pytest.mark.parametrize(('source', 'complaint', 'status'), [
     ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'listens already', 4),
     ('server = 42', 'must be callable', 4), ('server = 1 / 0', 'ZeroDivisionError', 3)])
