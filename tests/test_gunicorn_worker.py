@@ -14,7 +14,7 @@ from geventnode import http
 from geventnode.integrations import gunicorn as module
 from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
 from geventnode.integrations.gunicorn_exchanges import Exchanges, environ_of
-from geventnode.integrations.gunicorn_settings import LARGEST_HEAD, MEANINGLESS, changed, server_options
+from geventnode.integrations.gunicorn_settings import LARGEST_HEAD, MEANINGLESS, changed, server_options, uses_sendfile
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []
@@ -63,6 +63,14 @@ def test_settings(settings: dict[str, Any], expected: dict[str, Any]) -> None:
 def test_no_keepalive_is_no_time_for_it() -> None:
     """0 means never here, and at once there: such a worker says so in each response."""
     assert 'keep_alive_timeout' not in server_options(config(keepalive=0))
+
+
+@pytest.mark.parametrize(('said', 'environment', 'used'), [
+    (None, None, True), (False, None, False), (True, None, True), (None, '0', False), (None, 'yes', True)])
+def test_sendfile(monkeypatch: pytest.MonkeyPatch, said: bool | None, environment: str | None, used: bool) -> None:
+    if environment is not None:
+        monkeypatch.setenv('SENDFILE', environment)
+    assert uses_sendfile(config() if said is None else config(sendfile=said)) is used
 
 
 def test_changed() -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -178,6 +179,25 @@ def test_a_file_that_is_iterated(run: Run, path: Path) -> None:
         with contextlib.closing(application(environ, start_response)) as items:
             yield from items
     assert run(middleware).get().body == path.read_bytes()
+
+
+def test_a_file_without_the_kernel(run: Run, path: Path) -> None:
+    """It is read in blocks, for file systems that sendfile does not work with, and closed."""
+    sizes: list[int] = []
+
+    class Read(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            sizes.append(size)
+            return super().read(size)
+
+    file = Read(path)
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', [*PLAIN, ('Content-Length', '1024000')])
+        return environ['wsgi.file_wrapper'](file, 1024)
+    assert run(application, sendfile=False).get().body == path.read_bytes()
+    assert sizes == 1001 * [1024]
+    assert file.closed
 
 
 def test_what_is_no_file_of_the_system(run: Run) -> None:

@@ -33,7 +33,13 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from geventnode import http
 from geventnode.integrations.gunicorn_exchanges import Exchanges
-from geventnode.integrations.gunicorn_settings import CONNECTION_SETTINGS, MEANINGLESS, changed, server_options
+from geventnode.integrations.gunicorn_settings import (
+    CONNECTION_SETTINGS,
+    MEANINGLESS,
+    changed,
+    server_options,
+    uses_sendfile,
+)
 
 __all__ = ['ListenerWorker', 'NotServable', 'WSGIWorker', 'Worker', 'run']
 
@@ -188,7 +194,8 @@ class Worker(BaseWorker):
         # what can be both is WSGI: that is what people run gunicorn for
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
             return application
-        return wsgi(self._exchanges.recording(application), script_name=os.environ.get('SCRIPT_NAME', '').rstrip('/'))
+        return wsgi(self._exchanges.recording(application), script_name=os.environ.get('SCRIPT_NAME', '').rstrip('/'),
+                    sendfile=uses_sendfile(self.cfg))
 
     def _check_own(self, server: Any) -> None:
         cfg = self.cfg

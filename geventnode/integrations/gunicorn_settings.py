@@ -8,7 +8,7 @@ from typing import Any
 
 from geventnode.protocol.trust import UNIX
 
-__all__ = ['CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'server_options']
+__all__ = ['CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'server_options', 'uses_sendfile']
 
 #: Bytes. gunicorn has no limit for a head but the product of the other two; nobody sends more.
 LARGEST_HEAD = 1048576
@@ -64,6 +64,13 @@ def server_options(cfg: Any) -> dict[str, Any]:
         # the header names the client, and the other setting the proxies
         options['scheme_proxies'] = _trusted(cfg.forwarded_allow_ips)
     return options
+
+
+def uses_sendfile(cfg: Any) -> bool:
+    """Return whether files may go from kernel to kernel. Never switches."""
+    said = cfg.settings['sendfile'].get()
+    # the property says False of whatever is set, True included; otherwise it knows the environment of the process
+    return bool(cfg.sendfile if said is None else said)
 
 
 def _trusted(addresses: Any) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
@@ -38,6 +38,8 @@ class FileWrapper:
     :param block_size: bytes to be read at once.
     """
 
+    _by_kernel: ClassVar[bool] = True
+
     def __init__(self, file: Any, block_size: int = BLOCK_SIZE) -> None:
         self.file = file
         self._block_size = block_size
@@ -52,6 +54,12 @@ class FileWrapper:
         close = getattr(self.file, 'close', None)
         if close is not None:
             close()
+
+
+class _BlockWise(FileWrapper):
+    """One whose file is always read."""
+
+    _by_kernel = False
 
 
 class _Call:
@@ -110,7 +118,8 @@ class _Call:
             if type(body) is not bytes:
                 raise _not_bytes(body)
             self._send_last(body)
-        elif isinstance(result, FileWrapper) and hasattr(result.file, 'fileno') and self._head is not None:
+        elif (isinstance(result, FileWrapper) and result._by_kernel and hasattr(result.file, 'fileno')
+              and self._head is not None):
             self._begin()
             length = self._head.length
             self._response.send_file(result.file, None if length is None else length - self._response.body_size)
@@ -190,7 +199,7 @@ class Listener:
 
 
 def wsgi(application: Application, *, script_name: str = '', multiprocess: bool = False,
-         cancel_on_disconnect: bool = False) -> Listener:
+         cancel_on_disconnect: bool = False, sendfile: bool = True) -> Listener:
     """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
 
     The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
@@ -204,6 +213,8 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
         (:attr:`geventnode.interfaces.IHTTPServer.multiprocess`) need not be told here.
     :param cancel_on_disconnect: throw ``ClientDisconnected`` into a view, or the generator that it has returned, whose
         client has gone.
+    :param sendfile: whether files in ``wsgi.file_wrapper`` go from kernel to kernel where that is possible: some file
+        systems do not bear it.
 
     Raises ``TypeError`` when ``application`` cannot be called, ``InvalidInput`` for a bad ``script_name``.
     """
@@ -211,7 +222,7 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
         raise TypeError(f'a WSGI application must be callable, not {type(application).__name__}')
     if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
         raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
-    common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper}
+    common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _BlockWise}
     return Listener(application, Environs(common, script_name), cancel_on_disconnect)
 
 

@@ -78,6 +78,12 @@ def test_other_processes(tmp_path: Path, target: str, workers: int) -> None:
         assert gunicorn.ask('/multiprocess') == (200, str(workers > 1))
 
 
+@pytest.mark.parametrize(('configuration', 'wrapper'), [('', 'FileWrapper'), ('sendfile = False\n', '_BlockWise')])
+def test_sendfile(tmp_path: Path, configuration: str, wrapper: str) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', configuration) as gunicorn:
+        assert gunicorn.ask('/wrapper') == (200, wrapper)
+
+
 # -- patching ---------------------------------------------------------------------------------------------------------
 
 def test_patched_in_the_worker(tmp_path: Path) -> None:

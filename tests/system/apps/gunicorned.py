@@ -24,6 +24,7 @@ def application(environ, start_response):
     body = {'/pid': str(os.getpid()),
             '/patched': str(gevent.monkey.is_module_patched('socket')),
             '/scheme': environ['wsgi.url_scheme'],
+            '/wrapper': environ['wsgi.file_wrapper'].__name__,
             '/multiprocess': str(environ['wsgi.multiprocess']),
             '/address': str(environ['REMOTE_ADDR'])}.get(path, 'hello').encode() if path != '/late' else late
     start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Mark', 'wsgi'), ('X-Pid', str(os.getpid()))])
