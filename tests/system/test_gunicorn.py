@@ -205,6 +205,14 @@ def test_other_scheme_headers(tmp_path: Path) -> None:
         assert gunicorn.ask('/scheme', X_Forwarded_Proto='https') == (200, 'http')
 
 
+def test_below_a_path(tmp_path: Path) -> None:
+    """The environment of the process says which; a field of a request does not, not even a trusted proxy's."""
+    with Gunicorn(tmp_path, env={'SCRIPT_NAME': '/app'}) as gunicorn, gunicorn.connect() as client:
+        for path, status in [('/app/scheme', 200), ('/other/scheme', 404)]:
+            response = client.get(path, 'SCRIPT_NAME: /other').response()
+            assert (response.status, response.read()) == (status, b'http' if status == 200 else b'')
+
+
 @pytest.mark.parametrize(('allowed', 'answered'), [('127.0.0.1', True), ('10.0.0.1', False)])
 def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application',
