@@ -121,6 +121,28 @@ def test_2c6_end_twice_and_write_after_end(serve: Serve) -> None:
     assert log == ['ERR_STREAM_WRITE_AFTER_END'] * 4
 
 
+def test_who_waited_for_room_comes_too_late(serve: Serve) -> None:
+    """When another greenlet ends the message meanwhile, neither its bytes nor a second head follow the end."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        def ended_meanwhile() -> None:
+            del response._wait_for_room, request.socket.writable_high_water_mark
+            response.end('done')
+        request.socket.writable_high_water_mark = 0
+        response._wait_for_room = ended_meanwhile
+        action = {'/write': lambda: response.write('x'), '/data': lambda: response.end('x'),
+                  '/hints': lambda: response.write_early_hints({'link': '</a>'}), '/end': response.end}[request.url]
+        try:
+            action()
+        except WriteAfterEnd:
+            log.append(request.url)
+    client = serve(listener).connect()
+    assert [client.get(url).body for url in ('/write', '/data', '/hints', '/end')] == [b'done'] * 4
+    assert log == ['/write', '/data']
+    assert client.get('/end').body == b'done'
+
+
 def test_2e2_callbacks(serve: Serve) -> None:
     """Of ``write`` and of ``end``, in order, each once."""
     log = Log()

@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
 from geventnode.events import EventEmitter
-from geventnode.http.fields import Fields, HeadersArgument, added, check_field, checked_trailers, copied
+from geventnode.http.fields import Fields
+from geventnode.http.outgoing_headers import OutgoingHeaders
 from geventnode.http.progress import State
 from geventnode.interfaces import IOutgoingMessage
 from geventnode.protocol import last_chunk
@@ -23,12 +24,9 @@ from geventnode.stream.writable import Callback
 if TYPE_CHECKING:
     from geventnode.net.socket import Socket
 
-__all__ = ['AUTOMATIC', 'JOIN_BELOW', 'OutgoingMessage']
+__all__ = ['JOIN_BELOW', 'OutgoingMessage']
 
 Self = TypeVar('Self', bound='OutgoingMessage')
-
-#: Fields that are added by themselves, unless they were removed.
-AUTOMATIC = frozenset({'date', 'connection', 'content-length', 'transfer-encoding'})
 
 #: A head and a body up to this many bytes together are joined; larger ones leave as two pieces of one call.
 JOIN_BELOW = 16384
@@ -37,7 +35,7 @@ _OPEN, _FIXED, _BODY, _ENDED = State.OPEN, State.FIXED, State.BODY, State.ENDED
 
 
 @implementer(IOutgoingMessage)
-class OutgoingMessage(EventEmitter):
+class OutgoingMessage(OutgoingHeaders):
     """See :class:`geventnode.interfaces.IOutgoingMessage`."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {
@@ -52,9 +50,6 @@ class OutgoingMessage(EventEmitter):
     #: How many bytes of body were handed in.
     body_size: int = 0
 
-    _state: State = _OPEN
-    _removed: frozenset[str] = frozenset()
-    _trailers: list[tuple[str, str]] | None = None
     #: Set by :meth:`_start`: whether the body is sent in chunks, how many bytes it must have (None: any number), and
     #: whether there is one at all; what is written is dropped otherwise.
     _chunked: bool = False
@@ -100,48 +95,7 @@ class OutgoingMessage(EventEmitter):
     def _set_exchange_timeout(self, seconds: float | None) -> None:
         """Set the connection's inactivity timeout for this exchange."""
 
-    # -- headers --------------------------------------------------------------------------------------------------
-
-    def set_header(self: Self, name: str, value: Any) -> Self:
-        self._check_open('set')
-        lower, checked = check_field(name, value)
-        self._fields[lower] = name, checked
-        return self
-
-    def append_header(self: Self, name: str, value: Any) -> Self:
-        self._check_open('append')
-        lower, checked = check_field(name, value)
-        field = added(self._fields.get(lower), name, checked)
-        check_field(*field)
-        self._fields[lower] = field
-        return self
-
-    def get_header(self, name: str) -> Any:
-        present = self._fields.get(name.lower())
-        return None if present is None else copied(present[1])
-
-    def get_headers(self) -> dict[str, Any]:
-        return {lower: copied(value) for lower, (_, value) in self._fields.items()}
-
-    def get_header_names(self) -> list[str]:
-        return list(self._fields)
-
-    def has_header(self, name: str) -> bool:
-        return name.lower() in self._fields
-
-    def remove_header(self, name: str) -> None:
-        self._check_open('remove')
-        lower = name.lower()
-        self._fields.pop(lower, None)
-        if lower in AUTOMATIC:
-            self._removed |= {lower}
-
-    def _check_open(self, action: str) -> None:
-        if self._state is not _OPEN:
-            raise HeadersSent(f'cannot {action} headers: the head is fixed')
-
-    def add_trailers(self, headers: HeadersArgument) -> None:
-        self._trailers = checked_trailers(headers)
+    # -- the head -------------------------------------------------------------------------------------------------
 
     def flush_headers(self) -> None:
         if self._state is _OPEN or self._state is _FIXED:
@@ -173,6 +127,9 @@ class OutgoingMessage(EventEmitter):
         out = self._out
         if out is not None and out.writable_length >= out.writable_high_water_mark:
             self._wait_for_room()
+            if self._state is _ENDED:
+                raise WriteAfterEnd(f'end() by another greenlet before there was room for write() on this '
+                                    f'{type(self).__name__}')
         return self._send(data, callback)
 
     def _send(self, data: bytes | memoryview, callback: Callback | None) -> bool:
@@ -257,6 +214,9 @@ class OutgoingMessage(EventEmitter):
                 self._held = None
         if out.writable_length >= out.writable_high_water_mark:
             self._wait_for_room()
+            if self._state is _ENDED:
+                # another greenlet was faster
+                return self.end(body)
             out = self._out
         if self._state is not _BODY:
             flushed = self._send_whole(body)
@@ -345,15 +305,6 @@ class OutgoingMessage(EventEmitter):
             error = ConnectionClosed('the connection of this message is gone')
             error.__cause__ = self._error or self._out._error
             raise error
-
-    @property
-    def headers_sent(self) -> bool:
-        return self._state is not _OPEN
-
-    @property
-    def head_on_wire(self) -> bool:
-        """Whether the head was handed to the socket: too late for another answer."""
-        return self._state is _BODY or self._state is _ENDED
 
     @property
     def finished(self) -> bool:

@@ -242,6 +242,8 @@ class ServerResponse(OutgoingMessage):
             self._check_alive()
             if self.socket.writable_length >= self.socket.writable_high_water_mark:
                 self._wait_for_room()
+                if self._state not in (_OPEN, _FIXED):
+                    return
             self.socket.put(head.encode('latin-1'))
 
     # -- files, and other protocols -------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ class ServerResponse(OutgoingMessage):
         self.destroyed = True
 
     def _set_exchange_timeout(self, seconds: float | None) -> None:
-        self._exchange.set_exchange_timeout(seconds)
+        self._exchange.set_exchange_timeout(self, seconds)
 
     def __repr__(self) -> str:
         state = 'destroyed' if self.destroyed else self._state.value
