@@ -84,13 +84,14 @@ def test_a_file_that_shrinks_while_it_is_sent(origin: MakeOrigin, tmp_path: Path
             request.get_response()
 
 
-def test_what_an_iterable_raises_ends_the_request(origin: MakeOrigin) -> None:
+@pytest.mark.parametrize('error', [ZeroDivisionError, ConnectionClosed('of another connection')])
+def test_what_an_iterable_raises_ends_the_request(origin: MakeOrigin, error: Any) -> None:
     def pieces() -> Iterator[str]:
         yield 'a'
-        raise ZeroDivisionError
+        raise error
 
     request = http.request(origin().url, method='POST', body=pieces())
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
         request.get_response()
 
 

@@ -1,6 +1,7 @@
 """Informational responses, and answers that come before the request is complete."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -9,7 +10,7 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import ConnectionClosed, ParseError
-from tests.origins import HELLO, MakeOrigin, Peer
+from tests.origins import HELLO, MakeOrigin, Peer, read
 from tests.sockets import settle, until
 
 __all__: list[str] = []
@@ -142,6 +143,23 @@ def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin
     assert (response.status_code, response.read()) == (413, b'no')
     answered.set()
     until(lambda: request.socket is None or request.socket.destroyed)
+
+
+def test_an_early_refusal_ends_the_upload(origin: MakeOrigin, agent: Any) -> None:
+    """RFC 9112, section 9.5. The server goes on reading for ever."""
+    def script(peer: Peer) -> None:
+        if peer.until(b'\r\n\r\n').startswith(b'POST'):
+            peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
+            peer.rest()
+        else:
+            peer.send(HELLO)
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(65536)
+    pool, server = agent(max_sockets=1), origin(script)
+    assert http.request(server.url, method='POST', body=endless(), agent=pool).get_response().read() == b'no'
+    assert read(server.url, agent=pool) == b'hello'
 
 
 def test_an_early_answer_reaches_who_writes(origin: MakeOrigin) -> None:

@@ -12,7 +12,7 @@ from geventnode.errors import (
     RequestTimeout,
 )
 from geventnode.net import Socket
-from tests.origins import HELLO, MakeOrigin, Peer, silent
+from tests.origins import HELLO, MakeOrigin, Peer, read, silent
 from tests.sockets import until
 
 __all__: list[str] = []
@@ -66,6 +66,17 @@ def test_timeout_of_a_response(origin: MakeOrigin, must_call: Any) -> None:
     response = http.get(origin(script).url).get_response()
     response.set_timeout(0.02, lambda socket: done.set())
     assert response.read() == b'helloworld'
+
+
+def test_the_timeout_of_a_response_that_is_over(origin: MakeOrigin, agent: Any) -> None:
+    """Is nothing to the next exchange on its connection."""
+    pool, site = agent(keep_alive=True), origin(HELLO)
+    over = http.get(site.url, agent=pool).get_response()
+    assert over.read() == b'hello'
+    connection, = pool.connections()
+    over.set_timeout(0.02)
+    assert connection.timeout != 0.02
+    assert read(site.url, agent=pool) == b'hello'
 
 
 def test_a_slow_reader_is_not_timed_out(origin: MakeOrigin) -> None:

@@ -210,6 +210,23 @@ def test_sr6_response_set_timeout(serve: Serve) -> None:
     assert serve(listener).get().body == b'late'
 
 
+def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
+    """Is nothing to the next one."""
+    kept: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        for message in kept:
+            message.set_timeout(SHORT)
+        found.extend(sink.timeout for sink in site.server.sinks())
+        kept.extend((request, response))
+        response.end()
+    found: list[float | None] = []
+    site = serve(listener)
+    client = site.connect()
+    assert [client.get().status for _ in range(2)] == [200, 200]
+    assert found == [None, None]
+
+
 def test_sr6_response_set_timeout_without_a_listener(serve: Serve) -> None:
     """Destroys the socket."""
     assert serve(lambda _, response: response.set_timeout(SHORT)).send(get()).rest() == b''

@@ -261,7 +261,9 @@ class ClientConnection(ResponseReceiver):
         if not self.sent or self.socket.writable_length:
             request = self.current_request
             self.phase = _SENDING
-            if request is None or request.send_refused or self.socket.send_broken:
+            # RFC 9112, section 9.5: who says no, and closes, does not want the rest
+            unwanted = head.status_code >= 300 and not head.keep_alive
+            if request is None or request.send_refused or unwanted or self.socket.send_broken:
                 self.close()
             return
         self._exchange_over()
@@ -366,10 +368,11 @@ class ClientConnection(ResponseReceiver):
         if request is not None:
             request.cut_off(error)
 
-    def set_exchange_timeout(self, seconds: float | None) -> None:
+    def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
-        self.timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
-        if self.phase is not _OVER and self.phase is not _IDLE:
+        timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
+        if message is self.current_response and self.phase is _RECEIVING:
+            self.timeout = timeout
             self.watch()
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
 from time import monotonic
@@ -185,12 +186,11 @@ class ClientRequest(FramedRequest):
         try:
             if self._continue_expected and not self.continued and not self.wait_continue(CONTINUE_TIME):
                 return
+            # what the source raises is told, ConnectionClosed too: it is about another connection
             for chunk in upload:
-                super().write(chunk)
-            super().end()
-        except ConnectionClosed:
-            # the outcome says why
-            return
+                if not _passes(super().write, chunk):
+                    return
+            _passes(super().end)
         except Exception as error:
             self._quit(error)
         except BaseException:
@@ -380,3 +380,12 @@ class ClientRequest(FramedRequest):
                  else str(self.response.status_code))
         scheme = 'http' if self.destination.peer is None else 'https'
         return f'<{type(self).__name__} {self.method} {scheme}://{self.destination}{self.path} {state}>'
+
+
+def _passes(send: Callable[..., object], *args: Any) -> bool:
+    """Return whether ``send`` goes through; where the connection is gone, the outcome says why."""
+    try:
+        send(*args)
+    except ConnectionClosed:
+        return False
+    return True

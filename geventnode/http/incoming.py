@@ -47,8 +47,8 @@ class BodySource(Protocol):
     def message_rests(self, message: IncomingMessage) -> None:
         """Nobody reads ``message`` at present who did before. Never switches."""
 
-    def set_exchange_timeout(self, seconds: float | None) -> None:
-        """Set the inactivity timeout for this exchange. Never switches."""
+    def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
+        """Set the inactivity timeout for the exchange of ``message``, if it is still in work. Never switches."""
 
 
 _NONE = Framing.NONE
@@ -313,7 +313,7 @@ class IncomingMessage(ReadableBase):
     def set_timeout(self, seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
         if callback is not None:
             self.on('timeout', callback)
-        self._source.set_exchange_timeout(seconds)
+        self._source.set_exchange_timeout(self, seconds)
         return self
 
     def __repr__(self) -> str:

@@ -355,9 +355,12 @@ class Responder(Receiver):
         if message is self.request and self.response is not None:
             self.listener_failed(message, self.response, error)
 
-    def set_exchange_timeout(self, seconds: float | None) -> None:
+    def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
-        self.timeout = 0.0 if seconds is None else checked_seconds('timeout', seconds)
+        timeout = 0.0 if seconds is None else checked_seconds('timeout', seconds)
+        if message is not self.request and message is not self.response:
+            return
+        self.timeout = timeout
         if self.state is not State.OVER and seconds:
             self.expires = min(self.expires, monotonic() + seconds)
             deadlines(self.server.hub).watch(self)
