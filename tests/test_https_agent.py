@@ -19,7 +19,7 @@ from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import MakePool, Secure, read, tls_script, url
 from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import ok
-from tests.sockets import until
+from tests.sockets import settle, until
 
 __all__: list[str] = []
 
@@ -143,6 +143,25 @@ def test_idle_connections_that_end_leave_the_pool(secure: Secure,
     read(url(site), agent=agent)
     until(lambda: not agent.free_sockets)
     assert read(url(site), agent=agent) == b'GET /'
+
+
+def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, certificates: Certificates,
+                                                 pool: MakePool) -> None:
+    """What looks at it also ends it, and the request goes elsewhere all the same."""
+    def script(peer: Peer, end: TLSEnd) -> None:
+        peer.request()
+        end.sendall(HELLO)
+
+    server = origin(tls_script(certificates, script))
+    agent = pool()
+    assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'
+    connection, = agent.connections()
+    connection.socket.pause_reading()
+    settle()
+    connection.since -= 2
+    assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'
+    assert (server.accepted, agent.statistics()['retried']) == (2, 0)
+    assert agent.statistics()['queued'] == 0
 
 
 def test_something_unasked_for_ends_an_idle_connection(origin: MakeOrigin, certificates: Certificates,

@@ -213,9 +213,12 @@ class Agent(AgentSettings):
         socket = connection.socket
         # the loop may not have run since the peer closed, and only the kernel knows
         if socket.destroyed or (now - connection.since > PEEK_AFTER and socket.has_input()):
+            # of TLS, looking alone may have ended it, and its bucket was forgotten then
+            bucket = self._pool.bucket(request.destination.name)
             bucket.waiting[request] = False
             bucket.waiting.move_to_end(request, last=False)
             connection.close()
+            self._settle(bucket)
             return
         self._counts['reused'] += 1
         if request.queued_at:
