@@ -15,7 +15,7 @@ from urllib3.util import Retry
 from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.integrations.requests import AgentAdapter
-from tests.origins import HELLO, MakeOrigin, Peer, hello
+from tests.origins import HELLO, MakeOrigin, Peer, hello, once
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of
 
@@ -165,6 +165,17 @@ def test_a_used_connection_that_was_closed_is_no_error(origin: MakeOrigin, sessi
     with pytest.raises(requests.ConnectionError, match='without a response'):
         client.post(server.url, data=b'once')
     assert sum(line.startswith('POST') for line in script.lines) == 1
+
+
+def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mounted) -> None:
+    """Row 37: also when the loop has not run since, and by a request that had waited for it."""
+    client, server = session(max_sockets=1), origin(once(HELLO))
+    for _ in range(3):
+        assert client.post(server.url, data=b'once').content == b'hello'
+    asking = [gevent.spawn(client.post, server.url, data=b'once') for _ in range(3)]
+    gevent.joinall(asking, raise_error=True)
+    assert server.accepted == 6
+    assert agent_of(client).statistics()['retried'] == 0
 
 
 def test_a_new_connection_that_was_closed_is_one(origin: MakeOrigin, session: Mounted) -> None:

@@ -1,7 +1,9 @@
 """The adapter for ``requests``: whom it trusts, and the ways through proxies."""
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket as stdlib
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -17,10 +19,10 @@ from urllib3.exceptions import InsecureRequestWarning
 from contrib.examples import connect_proxy
 from geventnode import errors, http, https
 from geventnode.integrations.requests import AgentAdapter
-from tests.certificates import Certificates
-from tests.https_sites import MakePool, Secure
+from tests.certificates import Certificates, TLSEnd
+from tests.https_sites import MakePool, Secure, tls_script
 from tests.https_sites import url as secure_url
-from tests.origins import MakeOrigin, Peer, silent
+from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of
 
@@ -108,6 +110,28 @@ def test_context_by_the_documented_way(secure: Secure, certificates: Certificate
     with requests.Session() as client:
         client.mount('https://', Own())
         assert client.get(secure_url(secure())).text == 'GET /'
+
+
+@pytest.mark.parametrize('at_once', [False, True])
+def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mounted, certificates: Certificates,
+                                                at_once: bool) -> None:
+    """Also when its close_notify comes with the response, and nothing is left in the kernel to tell."""
+    def script(peer: Peer, end: TLSEnd) -> None:
+        peer.request()
+        if at_once:
+            end.object.write(HELLO)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.object.unwrap()
+            end._flush()
+        else:
+            end.sendall(HELLO)
+            end.shutdown(stdlib.SHUT_WR)
+        peer.closed()
+    server, client = origin(tls_script(certificates, script)), session()
+    for _ in range(3):
+        answer = client.post(f'https://localhost:{server.port}', data=b'once', verify=certificates.ca)
+        assert answer.content == b'hello'
+    assert server.accepted == 3
 
 
 def test_handshake_that_never_ends(origin: MakeOrigin, session: Mounted) -> None:

@@ -35,9 +35,6 @@ log = logging.getLogger('geventnode.error')
 #: Seconds that a queue stands still behind unread responses before a warning says so.
 WARN_AFTER = 5.0
 
-#: Seconds for which a connection must have been idle before it is looked at anew when it is used.
-PEEK_AFTER = 1.0
-
 #: Seconds that a server's hint is shortened by, so that a request does not meet the server's FIN.
 HINT_MARGIN = 1.0
 
@@ -212,7 +209,7 @@ class Agent(AgentSettings):
         now = monotonic()
         socket = connection.socket
         # the loop may not have run since the peer closed, and only the kernel knows
-        if socket.destroyed or (now - connection.since > PEEK_AFTER and socket.has_input()):
+        if socket.destroyed or (now - connection.since >= request.peek_after and socket.has_input()):
             # of TLS, looking alone may have ended it, and its bucket was forgotten then
             bucket = self._pool.bucket(request.destination.name)
             bucket.waiting[request] = False

@@ -170,6 +170,9 @@ class TLSSocket(Socket):
             super()._end_of_input()
 
     def has_input(self) -> bool:
+        if self._records is not None and self._records.ended:
+            # it came with the last record, and who asks was woken by that
+            return True
         if not super().has_input():
             return False
         # it may be nothing but a session ticket
