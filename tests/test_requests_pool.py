@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +94,17 @@ def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) 
     assert client.get(origin(script).url).content == b'hello'
     del client
     closed.wait_for_length(1)
+
+
+def test_a_session_that_is_kept_till_the_end() -> None:
+    """In a cycle it is cleared up when greenlets are no more: without a word."""
+    code = ('import types, requests\n'
+            'from geventnode.integrations.requests import AgentAdapter\n'
+            'kept = types.SimpleNamespace(client=requests.Session())\n'
+            'kept.client.mount("http://", AgentAdapter())\n'
+            'kept.itself = kept\n')
+    ran = subprocess.run([sys.executable, '-c', code], check=True, text=True, stderr=subprocess.PIPE)
+    assert ran.stderr == ''
 
 
 def test_a_response_that_is_forgotten_frees_its_connection(serve: Serve, session: Mounted) -> None:

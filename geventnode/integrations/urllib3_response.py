@@ -51,7 +51,12 @@ def call_in(agent: http.Agent, function: Callable[[], object]) -> None:
 
     Never switches."""
     hub = agent.hub
-    if _root(getcurrent()) is _root(hub):
+    try:
+        current = getcurrent()
+    except RuntimeError:
+        # the interpreter clears up what was left in cycles, and every connection ends with the process
+        return
+    if _root(current) is _root(hub):
         function()
     elif hub.loop is not None:
         hub.loop.run_callback_threadsafe(function)
