@@ -10,7 +10,7 @@ import requests
 from geventnode import http
 from geventnode.integrations.requests import AgentAdapter
 
-__all__ = ['Mounted', 'agent_of', 'session']
+__all__ = ['Mounted', 'agent_of', 'on_terms', 'session']
 
 Mounted = Callable[..., requests.Session]
 
@@ -38,3 +38,16 @@ def agent_of(session: requests.Session, secure: bool = False) -> http.Agent:
     """Return the agent that ``session`` uses in this thread."""
     found: http.Agent = session.get_adapter('http://x').poolmanager.agents.get(secure)
     return found
+
+
+def on_terms(**terms: Any) -> requests.Session:
+    """Return a session on an adapter that is subclassed as ``requests`` says."""
+    class Own(AgentAdapter):
+        """With terms of its own."""
+
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options, **terms)
+    client = requests.Session()
+    client.trust_env = False
+    client.mount('https://', Own())
+    return client

@@ -29,6 +29,7 @@ LIBRARIES = {
     'geventnode.integrations.requests': {'requests', 'urllib3'},
     'geventnode.integrations.urllib3_pools': {'urllib3'},
     'geventnode.integrations.urllib3_response': {'urllib3'},
+    'geventnode.integrations.urllib3_terms': {'urllib3'},
     'geventnode.testing.pytest': {'pytest'},
 }
 #: Who may patch the standard library, the beginnings of processes, or ask whether it is.
@@ -60,8 +61,8 @@ LAYERS = [
     ['integrations', 'integrations.wsgi_input', 'integrations.wsgi_environ', 'integrations.wsgi_head',
      'integrations.wsgi', 'integrations.gunicorn_settings', 'integrations.gunicorn_exchanges',
      'integrations.gunicorn', 'integrations.prometheus', 'integrations.urllib3_response',
-     'integrations.urllib3_pools', 'integrations.requests', 'integrations.page', 'integrations.monitor_access',
-     'integrations.monitor_sampler', 'integrations.monitor'],
+     'integrations.urllib3_terms', 'integrations.urllib3_pools', 'integrations.requests', 'integrations.page',
+     'integrations.monitor_access', 'integrations.monitor_sampler', 'integrations.monitor'],
     ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.pytest'],
     ['demo.uploads', 'demo.site', 'demo', 'endpoints', 'fetch', 'arguments', 'targets',
      'doctor.findings', 'doctor.facts', 'doctor.checks', 'doctor', 'cli', '__main__'],

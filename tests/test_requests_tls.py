@@ -24,7 +24,7 @@ from tests.https_sites import MakePool, Secure, tls_script
 from tests.https_sites import url as secure_url
 from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, Site, ok
-from tests.sessions import Mounted, agent_of
+from tests.sessions import Mounted, agent_of, on_terms
 
 __all__: list[str] = []
 
@@ -215,6 +215,16 @@ def test_tunnel_to_somebody_else(serve: Serve, secure: Secure, session: Mounted,
     site, proxy = secure(certfile=certificates.other), Proxy(serve)
     with pytest.raises(exceptions.SSLError):
         session().get(secure_url(site), proxies={'https': proxy.url()}, verify=certificates.ca)
+
+
+def test_terms_hold_behind_a_proxy(serve: Serve, secure: Secure, certificates: Certificates) -> None:
+    address, proxies = secure_url(secure()), {'https': Proxy(serve).url()}
+    with on_terms(ca_certs=certificates.ca) as client:
+        assert client.get(address, proxies=proxies).text == 'GET /'
+        proxies['https'] = Proxy(serve).url()
+        client.get_adapter(address).proxy_manager_for(proxies['https'], ca_certs=certificates.self_signed)
+        with pytest.raises(exceptions.SSLError):
+            client.get(address, proxies=proxies)
 
 
 def test_tunnel_that_is_refused(serve: Serve, session: Mounted) -> None:

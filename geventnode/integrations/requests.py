@@ -16,12 +16,16 @@ from urllib3.util import Retry, parse_url
 from geventnode import http, https
 from geventnode.errors import InvalidInput
 from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Destinations, Proxy
+from geventnode.integrations.urllib3_terms import merge_terms
 from geventnode.options import seconds
 
 __all__ = ['AgentAdapter']
 
 #: Connections to one destination at once. ``requests`` itself has no limit: this one is for programs that run away.
 DEFAULT_MAX_SOCKETS = 100
+
+#: What ``HTTPAdapter.cert_verify`` sets on a pool.
+SET_BY_REQUESTS = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
 
 
 class AgentAdapter(HTTPAdapter):
@@ -62,15 +66,30 @@ class AgentAdapter(HTTPAdapter):
         self.poolmanager.agents.get(False)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Never switches."""
+        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Never switches. Raises ``InvalidInput``
+        for what is not supported, ``TypeError``, ``UnknownOption``.
+
+        :param pool_kwargs: on what terms TLS is spoken, in urllib3's words.
+        """
         self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
         # a pickled adapter comes back with agents of its own
         agent, https_agent = self.__dict__.pop('_given', (None, None))
         agents = Agents(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
-        self.poolmanager = Destinations(agents, self._queue_timeout)
+        self.poolmanager = Destinations(agents, self._queue_timeout, pool_kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """See ``HTTPAdapter``. Never switches. Raises ``OSError`` for files that are not there."""
+        super().cert_verify(conn, url, verify, cert)
+        # it was all said when the pool was asked for: what a subclass sets after this is told from it
+        for name in SET_BY_REQUESTS:
+            vars(conn).pop(name, None)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for other proxies than HTTP's."""
+        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for other proxies than HTTP's, and what
+        :meth:`init_poolmanager` does.
+
+        :param proxy_kwargs: as of :meth:`init_poolmanager`, beside what was said there.
+        """
         manager = self.proxy_manager.get(proxy)
         if manager is None:
             url = parse_url(proxy)
@@ -79,5 +98,6 @@ class AgentAdapter(HTTPAdapter):
                                     'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
             manager = self.proxy_manager[proxy] = Destinations(
                 self.poolmanager.agents, self._queue_timeout,
+                merge_terms(self.poolmanager.connection_pool_kw, proxy_kwargs),
                 Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy)))
         return manager

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import gevent
 from gevent import get_hub
@@ -33,6 +33,7 @@ from geventnode.http.fields import Fields, check_field
 from geventnode.http.target import Destination as Where
 from geventnode.http.target import destination
 from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, call_in, translated
+from geventnode.integrations.urllib3_terms import SET_ON_POOLS, check_terms, merge_terms, tls_options, verifies
 from geventnode.net.socket import Socket
 from geventnode.protocol import check_method, check_target, is_host
 from geventnode.tls.client import Peer
@@ -120,26 +121,28 @@ class Agents:
 class Destinations:
     """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
 
-    #: What ``requests`` before 2.33 looks into for a context.
-    connection_pool_kw: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, agents: Agents, queue_timeout: float | None, proxy: Proxy | None = None) -> None:
+    def __init__(self, agents: Agents, queue_timeout: float | None, terms: Mapping[str, Any],
+                 proxy: Proxy | None = None) -> None:
         self.agents = agents
+        #: On what terms TLS is spoken, unless a request says otherwise. It has urllib3's name, by which others look
+        #: into it, and change it.
+        self.connection_pool_kw = check_terms(terms)
         self._queue_timeout = queue_timeout
         self._proxy = proxy
         self.pools: dict[tuple[Any, ...], Destination] = {}
 
     def connection_from_host(self, host: str | None, port: int | None = None, scheme: str = 'http',
                              pool_kwargs: dict[str, Any] | None = None) -> Destination:
-        """See urllib3. Never switches. Raises ``LocationValueError``."""
-        key = scheme, host, port, *(pool_kwargs or {}).items()
+        """See urllib3. Never switches. Raises ``LocationValueError``, and what :func:`check_terms` does."""
+        key = scheme, host, port, *(pool_kwargs or {}).items(), *self.connection_pool_kw.items()
         found = self.pools.get(key)
         if found is None:
             if len(self.pools) >= MAX_POOLS:
                 del self.pools[next(iter(self.pools))]
+            terms = merge_terms(self.connection_pool_kw, pool_kwargs or {})
             try:
                 found = self.pools[key] = Destination(self.agents, self._queue_timeout, scheme, host or '', port,
-                                                       pool_kwargs or {}, self._proxy)
+                                                       terms, self._proxy)
             except InvalidInput as error:
                 raise LocationValueError(str(error)) from error
         return found
@@ -159,6 +162,7 @@ class Destination:
         self._agents = agents
         self._queue_timeout = queue_timeout
         self._terms = terms
+        self._verified = verifies(terms)
         self._proxy = proxy
         self.scheme = scheme
         usual = DEFAULT_PORTS[scheme]
@@ -197,17 +201,15 @@ class Destination:
 
     def _peer(self) -> Peer:
         """Return on what terms TLS is spoken."""
-        terms = self._terms
-        options: dict[str, Any] = {}
-        if 'ssl_context' in terms:
-            options['context'] = terms['ssl_context']
-        else:
-            if terms.get('cert_reqs') == 'CERT_NONE':
-                options['reject_unauthorized'] = False
-            elif authorities := terms.get('ca_certs') or terms.get('ca_cert_dir') or self._agents.authorities:
-                options['ca'] = authorities
-            if terms.get('cert_file') is not None:
-                options['certfile'], options['keyfile'] = terms['cert_file'], terms.get('key_file')
+        # subclasses of the adapter are handed this object, and set on it what they want
+        said_since = {name: value for name, value in vars(self).items() if name in SET_ON_POOLS}
+        if said_since:
+            self._terms = merge_terms(self._terms, said_since)
+            self._verified = verifies(self._terms)
+        options = tls_options(self._terms, self._agents.authorities)
+        if self._by_proxy:
+            # that is the name of somebody else
+            options.pop('servername', None)
         return cast(https.Agent, self._agents.get(True)).peer(options)
 
     def _fields(self, headers: Mapping[Any, Any]) -> Fields:
@@ -280,7 +282,7 @@ class Destination:
                 **others: Any) -> Response:
         """See urllib3: make a request, again if ``retries`` says so, and return the response, unread. May switch.
         Raises urllib3's exceptions; what the caller has done wrong, and what ``body`` raises, is left as it is."""
-        if self._terms.get('cert_reqs') == 'CERT_NONE' and self.scheme == 'https':
+        if self.scheme == 'https' and not self._verified:
             warnings.warn(f'Unverified HTTPS request is being made to host {self.host!r}. Adding certificate '
                           'verification is strongly advised.', InsecureRequestWarning, stacklevel=2)
         timeout = timeout or Timeout()

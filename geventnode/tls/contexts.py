@@ -16,7 +16,7 @@ from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import flag, hint_for
 
 __all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'call_for_names', 'client_context',
-           'client_settings', 'server_context', 'server_settings']
+           'client_settings', 'load_authorities', 'server_context', 'server_settings']
 
 #: What decides about a context; ``context``, one of the user's own, replaces them all.
 COMMON = frozenset({'context', 'certfile', 'keyfile', 'password', 'ca', 'ciphers', 'minimum_version',
@@ -171,7 +171,7 @@ def server_context(settings: ContextSettings) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     if settings.request_cert:
         if settings.ca:
-            _load_authorities(context, settings.ca)
+            load_authorities(context, settings.ca)
         else:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED if settings.reject_unauthorized else ssl.CERT_OPTIONAL
@@ -190,11 +190,13 @@ def call_for_names(context: ssl.SSLContext, callback: Callable[[ssl.SSLObject, s
 
 def _trusting_only(settings: ContextSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _load_authorities(context, settings.ca)
+    load_authorities(context, settings.ca)
     return context
 
 
-def _load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> None:
+def load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> None:
+    """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text. Never switches. Raises
+    ``InvalidInput``."""
     for authority in authorities:
         try:
             if '-----BEGIN' in authority:

@@ -1,0 +1,152 @@
+"""The adapter for ``requests``: terms of TLS in urllib3's words, which are kept or refused."""
+from __future__ import annotations
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from requests import exceptions
+from urllib3.exceptions import InsecureRequestWarning
+from urllib3.util.ssl_ import create_urllib3_context
+
+from geventnode import errors
+from geventnode.integrations.requests import AgentAdapter
+from tests.certificates import Certificates
+from tests.https_sites import Secure
+from tests.https_sites import url as secure_url
+from tests.sessions import on_terms
+
+__all__: list[str] = []
+
+
+def loose(context: ssl.SSLContext, names: bool = False, certificates: bool = True) -> ssl.SSLContext:
+    """Return ``context``, which checks less."""
+    context.check_hostname = names
+    context.verify_mode = ssl.CERT_REQUIRED if certificates else ssl.CERT_NONE
+    return context
+
+
+def test_authorities_by_terms(secure: Secure, certificates: Certificates) -> None:
+    address, text = secure_url(secure()), Path(certificates.ca).read_text()
+    for terms in ({'ca_certs': certificates.ca}, {'ca_cert_data': text},
+                  {'ssl_context': certificates.client_context()}):
+        with on_terms(**terms) as client:
+            assert client.get(address).text == 'GET /'
+    # an empty one trusts whom requests does, or whom the request names
+    with on_terms(ssl_context=create_urllib3_context()) as client:
+        with pytest.raises(exceptions.SSLError, match='unable to get local issuer'):
+            client.get(address)
+        assert client.get(address, verify=certificates.ca).text == 'GET /'
+
+
+def test_an_empty_context_trusts_the_usual_authorities(secure: Secure, certificates: Certificates,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('geventnode.integrations.requests.DEFAULT_CA_BUNDLE_PATH', certificates.ca)
+    address = secure_url(secure())
+    with on_terms(ssl_context=create_urllib3_context()) as client:
+        assert client.get(address).text == 'GET /'
+    # and another one only its own
+    with on_terms(ssl_context=ssl.create_default_context(cafile=certificates.self_signed)) as client:
+        with pytest.raises(exceptions.SSLError):
+            client.get(address)
+
+
+@pytest.mark.parametrize('by_context', [False, True])
+def test_versions_by_terms(secure: Secure, certificates: Certificates, by_context: bool) -> None:
+    old = certificates.server_context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    terms: dict[str, Any] = {'ssl_minimum_version': ssl.TLSVersion.TLSv1_3, 'ca_certs': certificates.ca}
+    if by_context:
+        context = certificates.client_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        terms = {'ssl_context': context}
+    with on_terms(**terms) as client:
+        assert client.get(secure_url(secure())).text == 'GET /'
+        with pytest.raises(exceptions.SSLError, match='protocol version'):
+            client.get(secure_url(secure(context=old, certfile=None)))
+
+
+def test_names_by_terms(secure: Secure, certificates: Certificates) -> None:
+    address = secure_url(secure(certfile=certificates.other))
+    with on_terms(ca_certs=certificates.ca) as client:
+        with pytest.raises(exceptions.SSLError):
+            client.get(address)
+        # others change them when there is an adapter
+        client.get_adapter(address).poolmanager.connection_pool_kw['server_hostname'] = 'a.example'
+        assert client.get(address).text == 'GET /'
+    with on_terms(ssl_context=loose(certificates.client_context()), assert_hostname=False) as client:
+        assert client.get(address).text == 'GET /'
+
+
+def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> None:
+    site = secure(ca=certificates.ca, request_cert=True)
+    address = secure_url(site)
+    with on_terms(cert_file=certificates.client, ca_certs=certificates.ca) as client:
+        assert client.get(address).text == 'GET /'
+    # who names another, or whom to trust, names all of it
+    with on_terms(cert_file=certificates.server, key_file=certificates.server, ca_certs=certificates.ca) as client:
+        assert client.get(address, cert=certificates.client).text == 'GET /'
+        with pytest.raises(exceptions.SSLError):
+            client.get(address, cert=certificates.client, verify=certificates.self_signed)
+
+
+@pytest.mark.parametrize(('terms', 'words'), [
+    ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint'), ({'assert_hostname': 'a.example'}, 'assert_hostname'),
+    ({'assert_hostname': False}, 'assert_hostname=False is not supported'),
+    ({'assert_hostname': False, 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
+    ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'), ({'ca_cert_data': b'DER'}, 'must be PEM text'),
+    ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
+    ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the least'),
+    ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'set cert_file on it'),
+    ({'source_address': ('127.0.0.1', 0)}, 'source_address'), ({'socket_options': []}, 'socket_options'),
+    ({'ssl_context': 'x'}, 'must be an ssl.SSLContext'), ({'asert_hostname': 'x'}, "did you mean 'assert_hostname'")])
+def test_terms_that_are_not_supported(terms: dict[str, Any], words: str) -> None:
+    """They are never left out without a word."""
+    with pytest.raises((errors.InvalidInput, TypeError), match=words):
+        on_terms(**terms)
+
+
+def test_terms_that_change_nothing() -> None:
+    on_terms(ssl_version=ssl.PROTOCOL_TLS_CLIENT, ssl_maximum_version=ssl.TLSVersion.TLSv1_3, retries=3,
+             assert_hostname=None, timeout=5).close()
+
+
+@pytest.mark.parametrize(('names', 'verified', 'verify', 'words'), [
+    (False, True, True, 'does not check host names'), (False, False, True, 'does not verify certificates'),
+    (True, True, False, 'verify=False, and ssl_context verifies')])
+def test_contexts_that_contradict(secure: Secure, certificates: Certificates, names: bool, verified: bool,
+                                  verify: bool, words: str) -> None:
+    with on_terms(ssl_context=loose(certificates.client_context(), names, verified)) as client:
+        with contextlib.nullcontext() if verify else pytest.warns(InsecureRequestWarning):
+            with pytest.raises(exceptions.SSLError, match=words):
+                client.get(secure_url(secure()), verify=verify)
+
+
+def test_a_context_that_verifies_nothing(secure: Secure, certificates: Certificates) -> None:
+    with on_terms(ssl_context=loose(certificates.client_context(), certificates=False)) as client:
+        with pytest.warns(InsecureRequestWarning):
+            assert client.get(secure_url(secure(certfile=certificates.self_signed)), verify=False).text == 'GET /'
+
+
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('assert_fingerprint', 'aa:bb', 'assert_fingerprint'), ('ca_certs', None, None),
+    ('cert_reqs', 'CERT_REQUIRED', 'unable to get local issuer')])
+def test_terms_that_are_set_on_a_pool(secure: Secure, certificates: Certificates, name: str, value: str | None,
+                                      words: str | None) -> None:
+    class Own(AgentAdapter):
+        """As it was done before there were other ways."""
+
+        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+            super().cert_verify(conn, url, verify, cert)
+            setattr(conn, name, value or certificates.ca)
+    client = requests.Session()
+    client.mount('https://', Own())
+    with client, pytest.warns(InsecureRequestWarning) if name == 'cert_reqs' else contextlib.nullcontext():
+        if words is None:
+            assert client.get(secure_url(secure())).text == 'GET /'
+        else:
+            with pytest.raises(exceptions.SSLError, match=words):
+                client.get(secure_url(secure()), verify=name != 'cert_reqs')
