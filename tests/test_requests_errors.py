@@ -71,6 +71,24 @@ def test_no_response(origin: MakeOrigin, session: Mounted, said: bytes, kind: ty
     assert agent_of(client).total_socket_count == 0
 
 
+@pytest.mark.parametrize('fields', [['x' * 60000], ['x' * 1000] * 30, ['x' * 65000] * 3])
+def test_large_head(origin: MakeOrigin, session: Mounted, fields: list[str]) -> None:
+    """What ``http.client`` takes, and within an option."""
+    head = ''.join(f'X-{number}: {value}\r\n' for number, value in enumerate(fields)).encode()
+    server = origin(HELLO.replace(b'\r\n', b'\r\n' + head, 1))
+    answer = session().get(server.url)
+    assert [answer.headers[f'X-{number}'] for number in range(len(fields))] == fields
+    with pytest.raises(requests.ConnectionError, match=r'longer than max_header_size \(30000 bytes\)'):
+        session(max_header_size=30000).get(server.url)
+
+
+def test_large_head_of_a_proxy(origin: MakeOrigin, session: Mounted) -> None:
+    head = b'HTTP/1.1 407 No\r\nX: ' + b'x' * 60000 + b'\r\nContent-Length: 0\r\n\r\n'
+    client, proxies = session(), {'https': origin(once(head)).url}
+    with pytest.raises(exceptions.ProxyError, match='407 No'):
+        client.get('https://some.example/', proxies=proxies)
+
+
 def test_another_protocol(origin: MakeOrigin, session: Mounted) -> None:
     server = origin(once(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n', 'wait'))
     client = session()

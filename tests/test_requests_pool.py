@@ -133,11 +133,13 @@ def test_every_thread_has_agents_of_its_own(serve: Serve) -> None:
 
 def test_pickled(serve: Serve, session: Mounted) -> None:
     """With its settings, and agents of its own."""
-    client = session(max_sockets=3, max_retries=2, queue_timeout=1.5)
+    client = session(max_sockets=3, max_retries=2, queue_timeout=1.5, max_header_size=1000)
     with pickle.loads(pickle.dumps(client)) as copy:
         assert copy.get(url(serve(ok))).text == 'GET /'
         assert agent_of(copy).max_sockets == 3
         assert agent_of(copy) is not agent_of(client)
+        with pytest.raises(requests.ConnectionError, match=r'max_header_size \(1000 bytes\)'):
+            copy.get(url(serve(lambda request, response: (response.set_header('X', 'x' * 1000), response.end()))))
         assert copy.get_adapter('http://x').max_retries.total == 2
 
 
@@ -148,6 +150,8 @@ def test_options() -> None:
         AgentAdapter(http.Agent(), https_agent=https.Agent(), max_sockets=1)
     with pytest.raises(InvalidInput, match="expected one for 'http:'"):
         AgentAdapter(https.Agent())
+    with pytest.raises(InvalidInput, match='max_header_size'):
+        AgentAdapter(max_header_size=-1)
     with pytest.raises(InvalidInput, match='queue_timeout'):
         AgentAdapter(queue_timeout=-1)
 

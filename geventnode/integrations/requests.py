@@ -15,14 +15,19 @@ from urllib3.util import Retry, parse_url
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput
-from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Destinations, Proxy
+from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Bounds, Destinations, Proxy
 from geventnode.integrations.urllib3_terms import merge_terms
-from geventnode.options import seconds
+from geventnode.options import count, seconds
+from geventnode.protocol import Limits
 
 __all__ = ['AgentAdapter']
 
 #: Connections to one destination at once. ``requests`` itself has no limit: this one is for programs that run away.
 DEFAULT_MAX_SOCKETS = 100
+
+#: Bytes of a response's head. ``http.client`` takes 100 lines of 65,536, and nobody sends all that: this is room for
+#: some of the longest, and still little to keep for a server that sends nothing else.
+DEFAULT_MAX_HEADER_SIZE = 262144
 
 #: What ``HTTPAdapter.cert_verify`` sets on a pool.
 SET_BY_REQUESTS = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
@@ -38,6 +43,7 @@ class AgentAdapter(HTTPAdapter):
     :param max_retries: a number of attempts more for connections that cannot be made, or urllib3's ``Retry``. 0. Beside
         it, a request that may be sent again is, once, when the server had closed the used connection.
     :param queue_timeout: seconds to wait for a connection while all are in use, then ``ConnectTimeout``. None.
+    :param max_header_size: bytes of a response's head. 262144.
     :param options: those of :class:`geventnode.http.Agent` for the agents of the adapter's own: ``max_sockets`` (100),
         ``keep_alive`` (True) and the others.
 
@@ -45,20 +51,22 @@ class AgentAdapter(HTTPAdapter):
     ``UnknownOption``.
     """
 
-    __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_queue_timeout', '_options']  # noqa: RUF012 - as in HTTPAdapter
+    __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_bounds', '_options']  # noqa: RUF012 - as in HTTPAdapter
 
     poolmanager: Any
 
     def __init__(self, agent: http.Agent | None = None, *, https_agent: https.Agent | None = None,
                  max_retries: int | Retry = DEFAULT_RETRIES, queue_timeout: float | None = None,
-                 **options: Any) -> None:
+                 max_header_size: int = DEFAULT_MAX_HEADER_SIZE, **options: Any) -> None:
         for given, kind in ((agent, http.Agent), (https_agent, https.Agent)):
             if given is not None and given.protocol != kind.protocol:
                 raise InvalidInput(f'agent is one for {given.protocol!r}, expected one for {kind.protocol!r}',
                                    'ERR_INVALID_PROTOCOL')
         if agent is not None and https_agent is not None and options:
             raise InvalidInput(f'{", ".join(sorted(options))}: both agents were given, and have options of their own')
-        self._queue_timeout = None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None
+        self._bounds = Bounds(
+            None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None,
+            Limits(max_header_size=count('max_header_size', max_header_size)))
         self._options = {'max_sockets': DEFAULT_MAX_SOCKETS, 'keep_alive': True, **options}
         self._given = agent, https_agent
         super().__init__(max_retries=max_retries)
@@ -75,7 +83,7 @@ class AgentAdapter(HTTPAdapter):
         # a pickled adapter comes back with agents of its own
         agent, https_agent = self.__dict__.pop('_given', (None, None))
         agents = Agents(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
-        self.poolmanager = Destinations(agents, self._queue_timeout, pool_kwargs)
+        self.poolmanager = Destinations(agents, self._bounds, pool_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """See ``HTTPAdapter``. Never switches. Raises ``OSError`` for files that are not there."""
@@ -97,7 +105,6 @@ class AgentAdapter(HTTPAdapter):
                 raise InvalidSchema(f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
                                     'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
             manager = self.proxy_manager[proxy] = Destinations(
-                self.poolmanager.agents, self._queue_timeout,
-                merge_terms(self.poolmanager.connection_pool_kw, proxy_kwargs),
+                self.poolmanager.agents, self._bounds, merge_terms(self.poolmanager.connection_pool_kw, proxy_kwargs),
                 Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy)))
         return manager

@@ -35,12 +35,12 @@ from geventnode.http.target import destination
 from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, call_in, translated
 from geventnode.integrations.urllib3_terms import SET_ON_POOLS, check_terms, merge_terms, tls_options, verifies
 from geventnode.net.socket import Socket
-from geventnode.protocol import check_method, check_target, is_host
+from geventnode.protocol import Limits, check_method, check_target, is_host
 from geventnode.tls.client import Peer
 from geventnode.tls.contexts import client_context
 from geventnode.tls.socket import TLSSocket
 
-__all__ = ['DEFAULT_PORTS', 'Agents', 'Destination', 'Destinations', 'Proxy']
+__all__ = ['DEFAULT_PORTS', 'Agents', 'Bounds', 'Destination', 'Destinations', 'Proxy']
 
 #: Destinations that are remembered.
 MAX_POOLS = 256
@@ -65,6 +65,15 @@ class Proxy(NamedTuple):
         """What tells tunnels through it from others, without telling what is said to it."""
         said = hashlib.sha256(repr(self.headers).encode()).hexdigest()[:16] if self.headers else ''
         return f'{self}:{said}'
+
+
+class Bounds(NamedTuple):
+    """How far the requests of an adapter may go."""
+
+    #: Seconds in the queue; None: any number.
+    queue_timeout: float | None
+    #: What is refused in responses.
+    limits: Limits
 
 
 class _Pair:
@@ -121,13 +130,13 @@ class Agents:
 class Destinations:
     """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
 
-    def __init__(self, agents: Agents, queue_timeout: float | None, terms: Mapping[str, Any],
+    def __init__(self, agents: Agents, bounds: Bounds, terms: Mapping[str, Any],
                  proxy: Proxy | None = None) -> None:
         self.agents = agents
         #: On what terms TLS is spoken, unless a request says otherwise. It has urllib3's name, by which others look
         #: into it, and change it.
         self.connection_pool_kw = check_terms(terms)
-        self._queue_timeout = queue_timeout
+        self._bounds = bounds
         self._proxy = proxy
         self.pools: dict[tuple[Any, ...], Destination] = {}
 
@@ -141,7 +150,7 @@ class Destinations:
                 del self.pools[next(iter(self.pools))]
             terms = merge_terms(self.connection_pool_kw, pool_kwargs or {})
             try:
-                found = self.pools[key] = Destination(self.agents, self._queue_timeout, scheme, host or '', port,
+                found = self.pools[key] = Destination(self.agents, self._bounds, scheme, host or '', port,
                                                        terms, self._proxy)
             except InvalidInput as error:
                 raise LocationValueError(str(error)) from error
@@ -157,10 +166,10 @@ class Destination:
     """In the place of urllib3's ``HTTPConnectionPool``: a scheme, a host and a port, on certain terms of TLS, maybe
     through a proxy."""
 
-    def __init__(self, agents: Agents, queue_timeout: float | None, scheme: str, host: str, port: int | None,
+    def __init__(self, agents: Agents, bounds: Bounds, scheme: str, host: str, port: int | None,
                  terms: dict[str, Any], proxy: Proxy | None) -> None:
         self._agents = agents
-        self._queue_timeout = queue_timeout
+        self._bounds = bounds
         self._terms = terms
         self._verified = verifies(terms)
         self._proxy = proxy
@@ -242,7 +251,8 @@ class Destination:
         request.peek_after = 0.0
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
-        request.limit_times(read if late is None else None, connect, self._queue_timeout, None)
+        request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
+        request.limits = self._bounds.limits
         if self._tunnelled and where.peer is not None:
             request.create_connection = partial(self._tunnel, where.peer, connect)
         request.end(body)
@@ -264,7 +274,7 @@ class Destination:
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
         request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target, agent=False,
                                headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
-                               deadline=seconds)
+                               deadline=seconds, max_header_size=self._bounds.limits.max_header_size)
         try:
             response = request.end().get_response()
         except GeventnodeError as error:
