@@ -64,7 +64,8 @@ class ISocket(IDuplex):
         """Begin to connect to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path; return the socket.
         Never switches: ``'connect'`` or ``'error'`` follows, and reads and writes wait for it.
 
-        Every resolved address is tried in turn.
+        Every resolved address is tried in turn. A Unix socket whose listener has a full queue is tried again, for 127
+        seconds at most: as long as the kernel does it for TCP.
         """
 
     def wait_connected(timeout: float | None = None) -> Any:

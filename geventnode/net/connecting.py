@@ -5,6 +5,7 @@ import _socket
 import errno
 import os
 import socket as stdlib
+from time import monotonic
 from typing import Any, Protocol
 
 import gevent
@@ -15,6 +16,15 @@ from geventnode.net.address import is_path, port_number, resolve, unix_family
 __all__ = ['Connectable', 'Connecting']
 
 WRITE = 2
+
+#: What ``connect_ex`` says of an attempt that goes on. Windows says EWOULDBLOCK; where that is EAGAIN, none goes on.
+GOES_ON = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK}) - {errno.EAGAIN}
+
+#: Seconds for which a Unix socket with a full queue is tried: as long as Linux tries for TCP (tcp(7), tcp_syn_retries).
+PATIENCE = 127.0
+
+#: Seconds between two of these attempts: the first pause, and the longest.
+PAUSE, LONGEST_PAUSE = 0.005, 0.25
 
 
 class Connectable(Protocol):
@@ -76,7 +86,10 @@ class Connecting:
                 raw.setblocking(False)
                 if self._local_address is not None:
                     raw.bind((self._local_address, 0))
-                self._wait_for(raw, raw.connect_ex(address))
+                if self._path is None:
+                    self._wait_for(raw, raw.connect_ex(address))
+                else:
+                    self._queue_up(raw, address)
                 return raw, address
             except OSError as error:
                 raw.close()
@@ -100,10 +113,20 @@ class Connecting:
             raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
+    def _queue_up(self, raw: Any, path: Any) -> None:
+        """Connect to a Unix socket, as soon as there is room in its listener's queue."""
+        given_up, pause = monotonic() + PATIENCE, PAUSE
+        # EAGAIN: the queue is full, and nothing goes on that the loop could watch (connect(2)). For TCP the kernel
+        # tries again by itself, and a server that is busy for a moment should be no error here that is none there
+        while (result := raw.connect_ex(path)) == errno.EAGAIN and monotonic() < given_up:
+            gevent.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        self._wait_for(raw, result)
+
     @staticmethod
     def _wait_for(raw: Any, result: int) -> None:
         """Wait for a connection attempt that has just begun."""
-        if result in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+        if result in GOES_ON:
             hub = gevent.get_hub()
             watcher = hub.loop.io(raw.fileno(), WRITE)
             try:
