@@ -1,6 +1,7 @@
 """What goes wrong with requests: one typed error each, told once, and nothing left behind."""
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 from typing import Any
@@ -51,6 +52,18 @@ def test_no_such_socket(tmp_path: Any) -> None:
     with pytest.raises(ConnectError) as raised:
         http.get(socket_path=str(tmp_path / 'none')).get_response()
     assert raised.value.code == 'ENOENT'
+
+
+@pytest.mark.parametrize(('options', 'host', 'port'), [
+    ({'port': 81}, '127.0.0.1', 81), ({'socket_path': '/nobody'}, '/nobody', None)])
+def test_a_connection_that_never_was_is_no_hang_up(options: Any, host: str, port: int | None) -> None:
+    """Whoever made the socket, and whoever gave it up."""
+    reason = OSError(errno.ENETDOWN, 'Network is down')
+    with pytest.raises(ConnectError) as raised:
+        http.get('http://127.0.0.1/', create_connection=lambda _: Socket().destroy(reason), **options).get_response()
+    error = raised.value
+    assert (error.code, error.host, error.port, error.phase) == ('ENETDOWN', host, port, 'connect')
+    assert error.__cause__ is reason
 
 
 @pytest.mark.parametrize(('said', 'code'), [

@@ -20,6 +20,7 @@ from geventnode.http.connection_lines import ConnectionLines
 from geventnode.http.pool import Action, Bucket, Decision, Pool
 from geventnode.http.target import destination_of
 from geventnode.interfaces import IAgent
+from geventnode.net.connecting import connect_error
 from geventnode.net.forks import register
 from geventnode.net.hubs import NEVER, check_hub, deadlines
 from geventnode.net.socket import Socket
@@ -146,11 +147,17 @@ class Agent(AgentSettings):
             request.queued_at = monotonic()
             self.removed(connection)
             return
-        if error is None or (isinstance(error, OSError) and not isinstance(error, GeventnodeError)):
-            hang_up = SocketHangUp(f'socket hang up: {request.destination} closed the connection without a response')
-            hang_up.__cause__ = error
-            error = hang_up
         socket = connection.socket
+        if error is None or (isinstance(error, OSError) and not isinstance(error, GeventnodeError)):
+            where = request.destination
+            if error is not None and socket.pending:
+                # nobody can have closed what never was
+                error = (connect_error(error, where.host, where.port) if where.socket_path is None
+                         else connect_error(error, where.socket_path, None))
+            else:
+                hang_up = SocketHangUp(f'socket hang up: {where} closed the connection without a response')
+                hang_up.__cause__ = error
+                error = hang_up
         connection.locate(error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response')
         request.fail(error)
         self.removed(connection)

@@ -13,7 +13,7 @@ import gevent
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
 from geventnode.net.address import is_path, port_number, resolve, unix_family
 
-__all__ = ['Connectable', 'Connecting']
+__all__ = ['Connectable', 'Connecting', 'connect_error']
 
 WRITE = 2
 
@@ -25,6 +25,15 @@ PATIENCE = 127.0
 
 #: Seconds between two of these attempts: the first pause, and the longest.
 PAUSE, LONGEST_PAUSE = 0.005, 0.25
+
+
+def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError:
+    """Return what is raised when there is no connection because of ``failure``, its cause. Never switches."""
+    number = failure.errno or errno.ECONNABORTED
+    error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
+        number, os.strerror(number), host, port)
+    error.__cause__ = failure
+    return error
 
 
 class Connectable(Protocol):
@@ -81,26 +90,15 @@ class Connecting:
     def _connect(self) -> tuple[Any, Any]:
         failure: OSError | None = None
         for family, kind, protocol, address in self._resolve():
-            raw = _socket.socket(family, kind, protocol)
             try:
-                raw.setblocking(False)
-                if self._local_address is not None:
-                    raw.bind((self._local_address, 0))
-                if self._path is None:
-                    self._wait_for(raw, raw.connect_ex(address))
-                else:
-                    self._queue_up(raw, address)
+                # the kernel may refuse this already: a family that it was started without, one descriptor too many
+                raw = _socket.socket(family, kind, protocol)
+                self._attempt(raw, address)
                 return raw, address
             except OSError as error:
-                raw.close()
                 failure = error
-            except BaseException:
-                raw.close()
-                raise
         assert failure is not None
-        number = failure.errno or errno.ECONNABORTED
-        kind_of_error = ConnectionRefused if number == errno.ECONNREFUSED else ConnectError
-        raise kind_of_error(number, os.strerror(number), self._host, self._port) from failure
+        raise connect_error(failure, self._host, self._port)
 
     def _resolve(self) -> list[tuple[int, int, int, Any]]:
         if self._path is not None:
@@ -112,6 +110,19 @@ class Connecting:
         except (stdlib.gaierror, UnicodeError) as error:
             raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
+
+    def _attempt(self, raw: Any, address: Any) -> None:
+        try:
+            raw.setblocking(False)
+            if self._local_address is not None:
+                raw.bind((self._local_address, 0))
+            if self._path is None:
+                self._wait_for(raw, raw.connect_ex(address))
+            else:
+                self._queue_up(raw, address)
+        except BaseException:
+            raw.close()
+            raise
 
     def _queue_up(self, raw: Any, path: Any) -> None:
         """Connect to a Unix socket, as soon as there is room in its listener's queue."""
