@@ -8,7 +8,7 @@ import os
 import resource
 import socket as stdlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import gevent.socket
 import pytest
 
 from geventnode import http, net
-from geventnode.errors import ConnectError, RequestTimeout
-from tests.sockets import settle
+from geventnode.errors import ConnectError, ConnectionRefused, RequestTimeout
+from tests.servers import GUARD
+from tests.sockets import settle, until
 
 __all__: list[str] = []
 
@@ -122,3 +123,113 @@ def test_no_descriptor_for_a_request() -> None:
         http.get('http://127.0.0.1:9/').get_response()
     assert (caught.value.code, caught.value.phase) == ('EMFILE', 'connect')
     assert isinstance(caught.value.__cause__, OSError)
+
+
+# -- several addresses ----------------------------------------------------------------------------------------------
+
+class Slow(_socket.socket):
+    """A connection that is made when the test says so."""
+
+    def connect_ex(self, address: Any) -> int:
+        return errno.EINPROGRESS
+
+
+class Slowly:
+    """A kernel whose first connection is a slow one."""
+
+    def __init__(self) -> None:
+        near, self.far = gevent.socket.socketpair()
+        near.setblocking(False)
+        # what waits to be sent keeps it from being writable, as while it is being connected
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                near._sock.send(bytes(65536))
+        self._near: Any = Slow(near.family, near.type, near.proto, near.detach())
+        self.fileno = self._near.fileno()
+        #: What makes the others.
+        self.others: Callable[..., Any] = _socket.socket
+
+    def socket(self, *kind: Any) -> Any:
+        made, self._near = self._near, None
+        return made or self.others(*kind)
+
+    def go_on(self) -> None:
+        """Let the slow connection be made."""
+        self.far.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self.far.recv(65536):
+                pass
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slowly]:
+    """Let the first address answer late, and the second be tried at once."""
+    kernel = Slowly()
+    monkeypatch.setattr('geventnode.net.connecting._socket', kernel)
+    monkeypatch.setattr('geventnode.net.connecting.NEXT_AFTER', 0.001)
+    with kernel.far:
+        yield kernel
+
+
+def test_an_address_that_is_silent_does_not_hold_up_the_next(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+    with net.create_server().listen(0, '127.0.0.1') as server:
+        port = server.address()['port']
+        resolved(monkeypatch, ('127.0.0.2', port), ('127.0.0.1', port))
+        with net.connect(port, 'localhost') as socket:
+            assert socket.wait_connected(GUARD).remote_address == '127.0.0.1'
+            with pytest.raises(OSError, match='Bad file descriptor'):
+                os.fstat(slowly.fileno)
+
+
+def test_an_address_that_is_late_can_still_win(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the next one was tried meanwhile, and has failed."""
+    tried: list[Any] = []
+
+    class Refused(_socket.socket):
+        def connect_ex(self, address: Any) -> int:
+            tried.append(address)
+            return errno.ECONNREFUSED
+
+    slowly.others = Refused
+    resolved(monkeypatch, ('127.0.0.2', 1), ('127.0.0.1', 1))
+    with net.connect(1, 'localhost') as socket:
+        until(lambda: tried)
+        settle()
+        assert socket.connecting
+        slowly.go_on()
+        assert socket.wait_connected(GUARD).remote_address == '127.0.0.2'
+
+
+def test_giving_up_ends_every_attempt(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved(monkeypatch, ('127.0.0.2', 1))
+    socket = net.connect(1, 'localhost')
+    settle()
+    assert socket.connecting
+    socket.destroy()
+    until(lambda: slowly.far.recv(65536) == b'')
+
+
+def test_a_failure_is_not_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next address is tried at once, and the last failure is told."""
+    monkeypatch.setattr('geventnode.net.connecting.NEXT_AFTER', 10 * GUARD)
+    resolved(monkeypatch, ('::1', 1, 0, 0), ('127.0.0.1', 1))
+    with pytest.raises(ConnectionRefused) as caught:
+        net.connect(1, 'localhost').wait_connected(GUARD)
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere, a full queue refuses')
+def test_an_address_that_drops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(stdlib.socket())
+        silent.bind(('127.0.0.2', 0))
+        silent.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(stdlib.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        server = stack.enter_context(http.create_server(lambda request, response: response.end('hello')))
+        server.listen(0, '127.0.0.1')
+        resolved(monkeypatch, silent.getsockname(), ('127.0.0.1', server.address()['port']))
+        response = http.get('http://localhost/', agent=False, connect_timeout=GUARD).get_response()
+        assert response.read() == b'hello'

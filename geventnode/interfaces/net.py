@@ -64,8 +64,10 @@ class ISocket(IDuplex):
         """Begin to connect to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path; return the socket.
         Never switches: ``'connect'`` or ``'error'`` follows, and reads and writes wait for it.
 
-        Every resolved address is tried in turn. A Unix socket whose listener has a full queue is tried again, for 127
-        seconds at most: as long as the kernel does it for TCP.
+        Every resolved address is tried, in the order of the resolver: the next one as soon as one has failed, and after
+        a quarter of a second while those before go on. The first connection that is made is kept (RFC 8305, section 5).
+        A Unix socket whose listener has a full queue is tried again, for 127 seconds at most: as long as the kernel
+        does it for TCP.
         """
 
     def wait_connected(timeout: float | None = None) -> Any:

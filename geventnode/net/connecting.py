@@ -1,14 +1,20 @@
-"""Making a connection: resolve the name, then try every address, in a greenlet that can be given up at any time."""
+"""Making a connection: resolve the name, then try every address, in a greenlet that can be given up at any time.
+
+The attempts overlap (RFC 8305, section 5): an address that never answers costs a moment, and one that answers late can
+still win. Nothing here knows how long anybody will wait; whoever does, gives the whole up.
+"""
 from __future__ import annotations
 
 import _socket
 import errno
 import os
 import socket as stdlib
+from collections import deque
 from time import monotonic
 from typing import Any, Protocol
 
 import gevent
+from gevent.queue import Empty, SimpleQueue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
 from geventnode.net.address import is_path, port_number, resolve, unix_family
@@ -17,8 +23,14 @@ __all__ = ['Connectable', 'Connecting', 'connect_error']
 
 WRITE = 2
 
+#: Family, kind, protocol and address, as the resolver says them.
+Where = tuple[int, int, int, Any]
+
 #: What ``connect_ex`` says of an attempt that goes on. Windows says EWOULDBLOCK; where that is EAGAIN, none goes on.
 GOES_ON = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK}) - {errno.EAGAIN}
+
+#: Seconds after which the next address is tried, too ("Connection Attempt Delay", RFC 8305, section 5).
+NEXT_AFTER = 0.25
 
 #: Seconds for which a Unix socket with a full queue is tried: as long as Linux tries for TCP (tcp(7), tcp_syn_retries).
 PATIENCE = 127.0
@@ -88,19 +100,15 @@ class Connecting:
             raise
 
     def _connect(self) -> tuple[Any, Any]:
-        failure: OSError | None = None
-        for family, kind, protocol, address in self._resolve():
-            try:
-                # the kernel may refuse this already: a family that it was started without, one descriptor too many
-                raw = _socket.socket(family, kind, protocol)
-                self._attempt(raw, address)
-                return raw, address
-            except OSError as error:
-                failure = error
-        assert failure is not None
-        raise connect_error(failure, self._host, self._port)
+        try:
+            where = self._resolve()
+            return self._race(where) if self._path is None else self._queue_up(where)
+        except ConnectError:
+            raise
+        except OSError as error:
+            raise connect_error(error, self._host, self._port) from error
 
-    def _resolve(self) -> list[tuple[int, int, int, Any]]:
+    def _resolve(self) -> list[Where]:
         if self._path is not None:
             if unix_family is None:
                 raise ConnectError(errno.EAFNOSUPPORT, 'no Unix sockets on this platform', self._path)
@@ -111,39 +119,84 @@ class Connecting:
             raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
-    def _attempt(self, raw: Any, address: Any) -> None:
+    def _race(self, where: list[Where]) -> tuple[Any, Any]:
+        """Return the first connection that is made, and its address; raise the last failure."""
+        left = deque(where)
+        over: SimpleQueue[_Attempt] = SimpleQueue()
+        running: set[_Attempt] = set()
+        failure: OSError | None = None
         try:
-            raw.setblocking(False)
-            if self._local_address is not None:
-                raw.bind((self._local_address, 0))
-            if self._path is None:
-                self._wait_for(raw, raw.connect_ex(address))
-            else:
-                self._queue_up(raw, address)
-        except BaseException:
-            raw.close()
-            raise
+            while left or running:
+                try:
+                    if left:
+                        running.add(_Attempt(left.popleft(), self._local_address, over))
+                    attempt = over.get(timeout=NEXT_AFTER if left else None)
+                    running.remove(attempt)
+                    return attempt.result(), attempt.address
+                except Empty:
+                    pass
+                except OSError as error:
+                    failure = error
+        finally:
+            for attempt in running:
+                attempt.close()
+        assert failure is not None
+        raise failure
 
-    def _queue_up(self, raw: Any, path: Any) -> None:
+    def _queue_up(self, where: list[Where]) -> tuple[Any, Any]:
         """Connect to a Unix socket, as soon as there is room in its listener's queue."""
         given_up, pause = monotonic() + PATIENCE, PAUSE
-        # EAGAIN: the queue is full, and nothing goes on that the loop could watch (connect(2)). For TCP the kernel
-        # tries again by itself, and a server that is busy for a moment should be no error here that is none there
-        while (result := raw.connect_ex(path)) == errno.EAGAIN and monotonic() < given_up:
+        while True:
+            try:
+                return self._race(where)
+            except BlockingIOError:
+                # EAGAIN: the queue is full, and nothing goes on that the loop could watch (connect(2)). For TCP the
+                # kernel tries again by itself, and a server that is busy for a moment is no error there
+                if monotonic() >= given_up:
+                    raise
             gevent.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._wait_for(raw, result)
 
-    @staticmethod
-    def _wait_for(raw: Any, result: int) -> None:
-        """Wait for a connection attempt that has just begun."""
-        if result in GOES_ON:
-            hub = gevent.get_hub()
-            watcher = hub.loop.io(raw.fileno(), WRITE)
-            try:
-                hub.wait(watcher)
-            finally:
-                watcher.close()
-            result = raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_ERROR)
-        if result:
-            raise OSError(result, os.strerror(result))
+
+class _Attempt:
+    """A connection to one address, on its way: put into ``over`` when it is made or has failed."""
+
+    def __init__(self, where: Where, local_address: str | None, over: SimpleQueue[_Attempt]) -> None:
+        family, kind, protocol, self.address = where
+        self._over = over
+        self._watcher: Any = None
+        # the kernel may refuse this already: a family that it was started without, one descriptor too many
+        self._raw = _socket.socket(family, kind, protocol)
+        try:
+            self._raw.setblocking(False)
+            if local_address is not None:
+                self._raw.bind((local_address, 0))
+            result = self._raw.connect_ex(self.address)
+            if result and result not in GOES_ON:
+                raise OSError(result, os.strerror(result))
+            self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), WRITE)
+            self._watcher.start(self._decided)
+        except BaseException:
+            self.close()
+            raise
+
+    def _decided(self) -> None:
+        """Runs in the hub."""
+        self._watcher.stop()
+        self._over.put(self)
+
+    def result(self) -> Any:
+        """Return the raw socket, which is the caller's then; raise why there is none."""
+        number = self._raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_ERROR)
+        if number:
+            self.close()
+            raise OSError(number, os.strerror(number))
+        self._watcher.close()
+        return self._raw
+
+    def close(self) -> None:
+        """Give up."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+        self._raw.close()
