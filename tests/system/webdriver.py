@@ -112,19 +112,25 @@ class Browser:
 @contextlib.contextmanager
 def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Browser]:
     """A fresh browser with a profile of its own below ``directory``, gone afterwards."""
-    with subprocess.Popen([tool('chromedriver'), '--port=0'], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as driver:
-        try:
-            said = []
-            for line in driver.stdout:
-                said.append(line)
-                found = re.search(r'started successfully on port (\d+)', line)
-                if found is not None:
-                    break
-            else:
-                pytest.fail(''.join(said))
-            with contextlib.closing(Browser(int(found[1]), directory / 'profile', size)) as session:
-                yield session
-        finally:
-            driver.terminate()
-            driver.communicate(timeout=PATIENCE)
+    with contextlib.ExitStack() as stack:
+        port = None
+        while port is None:
+            driver = stack.enter_context(subprocess.Popen([tool('chromedriver'), '--port=0'], text=True,
+                                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            stack.callback(driver.communicate, timeout=PATIENCE)
+            stack.callback(driver.terminate)
+            port = port_of(driver)
+        yield stack.enter_context(contextlib.closing(Browser(port, directory / 'profile', size)))
+
+
+def port_of(driver: subprocess.Popen[str]) -> int | None:
+    """Wait until ``driver`` listens; return where. None: it has chosen a port for IPv6 that somebody has for IPv4."""
+    said = []
+    for line in driver.stdout:
+        said.append(line)
+        found = re.search(r'started successfully on port (\d+)', line)
+        if found is not None:
+            return int(found[1])
+    if 'IPv4 port not available' not in ''.join(said):
+        pytest.fail(''.join(said))
+    return None
