@@ -47,7 +47,7 @@ _SERVING = _LISTENING | {
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
-    'hinted', 'hub', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed',
+    'hub', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed',
     'request_failed'}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,11 +34,6 @@ log = logging.getLogger('geventnode.error')
 
 #: Seconds that a queue stands still behind unread responses before a warning says so.
 WARN_AFTER = 5.0
-
-#: Seconds that a server's hint is shortened by, so that a request does not meet the server's FIN.
-HINT_MARGIN = 1.0
-
-_hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
 AgentBucket = Bucket['ClientRequest', ClientConnection]
 
@@ -187,11 +181,6 @@ class Agent(AgentSettings):
         """``connection`` is gone, or somebody else's. Never switches."""
         self._pool.removed(connection.bucket, connection)
         self._settle(connection.bucket)
-
-    def hinted(self, hint: str) -> float | None:
-        """Return how long an idle connection may be kept by what Keep-Alive says, None for any time. Never switches."""
-        found = _hint.search(hint)
-        return None if found is None else int(found[1]) - HINT_MARGIN
 
     def _settle(self, bucket: AgentBucket) -> None:
         """Do whatever can be done for ``bucket``, after those that wait for a place among all connections."""

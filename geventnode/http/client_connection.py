@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, bare
-from geventnode.http.client_deadlines import due
+from geventnode.http.client_deadlines import due, hinted
 from geventnode.http.client_phase import Phase
 from geventnode.http.client_receiving import ResponseReceiver
 from geventnode.http.incoming import IncomingMessage
@@ -257,7 +257,7 @@ class ClientConnection(ResponseReceiver):
     def _message_over(self, head: Any) -> None:
         """The response is complete."""
         hint = head.block.fields.get('keep-alive')
-        self.idle_limit = None if hint is None else self.agent.hinted(hint)
+        self.idle_limit = None if hint is None else hinted(hint)
         if not self.sent or self.socket.writable_length:
             request = self.current_request
             self.phase = _SENDING

@@ -1,6 +1,7 @@
 """Which deadline of a client's connection comes next, and what happens then."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from geventnode.http.client_request import ClientRequest
     from geventnode.http.incoming import IncomingMessage
 
-__all__ = ['due']
+__all__ = ['due', 'hinted']
+
+#: Seconds that a server's hint is shortened by, so that a request does not meet the server's FIN.
+HINT_MARGIN = 1.0
+
+_hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
 Deadline = tuple[float, Callable[['ClientConnection'], None]]
 
@@ -41,6 +47,12 @@ def due(connection: ClientConnection) -> Deadline:
             began = max(connection.socket.active, connection.since)
         limit = min(limit, (began + connection.timeout, _inactive), key=_time)
     return limit
+
+
+def hinted(hint: str) -> float | None:
+    """Return how long an idle connection may be kept by what Keep-Alive says, None for any time. Never switches."""
+    found = _hint.search(hint)
+    return None if found is None else int(found[1]) - HINT_MARGIN
 
 
 def _time(deadline: Deadline) -> float:
