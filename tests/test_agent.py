@@ -11,7 +11,7 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import IncompleteBody, SocketHangUp, WrongThread
-from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.origins import HELLO, MakeOrigin, Origin, Peer, read, silent
 from tests.servers import Serve
 from tests.sockets import settle, until
 
@@ -263,6 +263,53 @@ def test_the_shorter_time_counts(origin: MakeOrigin, agent: Any) -> None:
         pool = agent(keep_alive=True, timeout=timeout)
         read(origin(said).url, agent=pool)
         assert next(iter(pool._pool.buckets.values())).idle[0].idle_limit == limit
+
+
+#: Idle connections whose ends, one within the other, would be too deep for Python.
+MANY = 125
+
+
+def many_idle(origin: MakeOrigin, pool: http.Agent, over: Event) -> Origin:
+    """Return a server to which ``pool`` has many idle connections; they end when ``over`` is set, and later ones do not
+    wait for it."""
+    together = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        together.wait()
+        peer.send(HELLO)
+        over.wait()
+
+    server = origin(script)
+    requests = [http.get(server.url, agent=pool) for _ in range(MANY)]
+    until(lambda: server.accepted == MANY)
+    together.set()
+    for request in requests:
+        request.get_response().read()
+    assert pool.statistics()['idle'] == MANY
+    return server
+
+
+def test_many_idle_connections_are_closed_together(origin: MakeOrigin, agent: Any) -> None:
+    pool, over = agent(keep_alive=True, max_sockets=MANY), Event()
+    many_idle(origin, pool, over)
+    pool.max_free_sockets = 0
+    assert (pool.total_socket_count, pool.statistics()['closed']) == (0, MANY)
+    over.set()
+
+
+def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent: Any) -> None:
+    """The loop has not run since the peer closed all of them."""
+    pool, over = agent(keep_alive=True, max_sockets=MANY), Event()
+    server = many_idle(origin, pool, over)
+    for connection in pool.connections():
+        connection.socket.pause_reading()
+        connection.since -= 2
+    over.set()
+    settle()
+    assert read(server.url, agent=pool) == b'hello'
+    found = pool.statistics()
+    assert (found['closed'], found['retried'], found['active']) == (MANY, 0, 0)
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------

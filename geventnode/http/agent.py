@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -52,6 +53,9 @@ class Agent(AgentSettings):
         self.hub = get_hub()
         self.expires = NEVER
         self._pool: Pool[ClientRequest, ClientConnection] = Pool()
+        #: Whether decisions are being carried out, and for what else that has brought about something to decide.
+        self._settling = False
+        self._unsettled: OrderedDict[AgentBucket, None] = OrderedDict()
         self._counts = dict.fromkeys(('requests', 'opened', 'closed', 'reused', 'retried', 'failed', 'waited'), 0)
         self._wait_time = 0.0
         self._warned: set[str] = set()
@@ -183,11 +187,24 @@ class Agent(AgentSettings):
         self._settle(connection.bucket)
 
     def _settle(self, bucket: AgentBucket) -> None:
-        """Do whatever can be done for ``bucket``, after those that wait for a place among all connections."""
+        """Do whatever can be done for ``bucket``, after those that wait for a place among all connections. Called by
+        what that brings about, it leaves the rest to the call in work."""
+        if self._settling:
+            # each connection that is closed comes here, and hundreds within each other would be too deep
+            self._unsettled[bucket] = None
+            return
+        self._settling = True
         pool = self._pool
-        for each in pool.concerned(bucket):
-            while (decision := pool.decide(each)) is not None:
-                self._carry_out(decision)
+        try:
+            while True:
+                for each in pool.concerned(bucket):
+                    while (decision := pool.decide(each)) is not None:
+                        self._carry_out(decision)
+                if not self._unsettled:
+                    break
+                bucket, _ = self._unsettled.popitem(last=False)
+        finally:
+            self._settling = False
 
     def _carry_out(self, decision: Decision) -> None:
         action, bucket, connection, request = decision
