@@ -198,6 +198,30 @@ def test_agent_remove(origin: MakeOrigin, agent: Any) -> None:
     until(lambda: first.socket.destroyed)
 
 
+def test_agent_remove_before_a_retry(origin: MakeOrigin, agent: Any) -> None:
+    """The connection turns out to be dead when the agent has forgotten it, and its destination."""
+    left = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        peer.request()
+        if server.accepted == 1:
+            left.wait()
+        else:
+            peer.send(HELLO)
+
+    server = origin(script)
+    pool = agent(keep_alive=True)
+    assert read(server.url, agent=pool) == b'hello'
+    request = http.get(server.url, agent=pool)
+    assert request.reused_socket
+    request.socket.emit('agentRemove')
+    left.set()
+    assert request.get_response().read() == b'hello'
+    assert (pool.statistics()['retried'], server.accepted) == (1, 2)
+
+
 def test_create_connection_of_a_request(origin: MakeOrigin) -> None:
     server = origin()
     seen = []

@@ -150,6 +150,29 @@ def test_waiting_in_the_queue_for_too_long(origin: MakeOrigin, agent: Any, limit
     assert not pool.requests
 
 
+@pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
+def test_waiting_to_be_sent_again_for_too_long(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    """The connection was dead, and its place is given to another destination."""
+    taken = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        peer.request()
+        taken.wait()
+
+    pool = agent(keep_alive=True, max_total_sockets=1)
+    server = origin(script)
+    assert read(server.url, agent=pool) == b'hello'
+    request = http.get(server.url, agent=pool, **{limit: 0.5})
+    http.get(origin(silent).url, agent=pool)
+    taken.set()
+    until(lambda: pool.statistics()['retried'])
+    with pytest.raises(RequestTimeout, match=limit) as raised:
+        request.get_response()
+    assert raised.value.phase == 'queue'
+
+
 def test_a_queue_timeout_ends_with_the_queue(origin: MakeOrigin, agent: Any) -> None:
     go_on = Event()
 

@@ -119,10 +119,13 @@ class Agent(AgentSettings):
             bucket.waiting[request] = False
             self._settle(bucket)
         if bucket.waiting and request in bucket.waiting:
-            request.queued()
-            if self.expires is NEVER:
-                self.expires = monotonic() + WARN_AFTER
-                deadlines(self.hub).watch(self)
+            self._watch_queued(request)
+
+    def _watch_queued(self, request: ClientRequest) -> None:
+        request.queued()
+        if self.expires is NEVER:
+            self.expires = monotonic() + WARN_AFTER
+            deadlines(self.hub).watch(self)
 
     def cancel(self, request: ClientRequest) -> None:
         """``request`` waits no more. Never switches."""
@@ -142,8 +145,11 @@ class Agent(AgentSettings):
             bucket = self._pool.bucket(request.destination.name)
             bucket.waiting[request] = True
             bucket.waiting.move_to_end(request, last=False)
-            request.queued_at = monotonic()
-            self.removed(connection)
+            self._pool.removed(connection.bucket, connection)
+            # the connection may have left the pool before, and its bucket was forgotten then
+            self._settle(bucket)
+            if request in bucket.waiting:
+                self._watch_queued(request)
             return
         socket = connection.socket
         if error is None or (isinstance(error, OSError) and not isinstance(error, GeventnodeError)):
