@@ -89,15 +89,28 @@ def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
     assert pool.total_socket_count == 0
 
 
-def test_max_queued(origin: MakeOrigin, agent: Any) -> None:
+@pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
+def test_max_queued(origin: MakeOrigin, agent: Any, limit: str) -> None:
     # demand 35
-    pool, server = agent(max_sockets=1, max_queued=2), origin(silent)
+    pool, server = agent(**{limit: 1}, max_queued=2), origin(silent)
     requests = [http.get(server.url, agent=pool) for _ in range(3)]
     with pytest.raises(QueueFull, match='max_queued') as raised:
         http.get(server.url, agent=pool)
     assert raised.value.code == 'ERR_AGENT_QUEUE_FULL'
     requests[1].abort()
     http.get(server.url, agent=pool)
+
+
+@pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
+def test_max_queued_of_none(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    """Whoever need not wait is no matter of it: there is room, or an idle connection to take, or to close."""
+    pool = agent(**{limit: 1}, max_queued=0, keep_alive=True)
+    server = origin()
+    for url in (server.url, server.url, origin().url):
+        assert read(url, agent=pool) == b'hello'
+    http.get(server.url, agent=pool)
+    with pytest.raises(QueueFull):
+        http.get(server.url, agent=pool)
 
 
 @pytest.mark.parametrize('options', [

@@ -113,7 +113,7 @@ class Agent(AgentSettings):
             self._reuse(bucket, connection, request)
         else:
             limit = self._max_queued
-            if limit is not None and len(bucket.waiting) >= limit and bucket.size >= self.max_sockets:
+            if limit is not None and len(bucket.waiting) >= limit and pool.must_wait(bucket):
                 self._counts['failed'] += 1
                 raise QueueFull(f'{limit} requests wait for {request.destination} already (max_queued)')
             bucket.waiting[request] = False

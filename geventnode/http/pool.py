@@ -151,6 +151,13 @@ class Pool(Generic[Request, Connection]):
         bucket.busy[connection] = None
         return connection
 
+    def must_wait(self, bucket: Bucket[Request, Connection]) -> bool:
+        """Return whether a request that is added to ``bucket``, where nothing is left to be decided, and that cannot
+        :meth:`take` an idle connection, gets none now."""
+        if bucket.waiting or bucket.size >= self.max_sockets:
+            return True
+        return self.total >= self.max_total_sockets and not any(other.idle for other in self.buckets.values())
+
     def keeps(self, bucket: Bucket[Request, Connection]) -> bool:
         """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
         return (self.keep_alive and not bucket.waiting and not self.starving and not self.blocked
