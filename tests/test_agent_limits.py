@@ -16,6 +16,8 @@ from geventnode.errors import (
     ConnectionRefused,
     InvalidInput,
     QueueFull,
+    RequestTimeout,
+    SocketHangUp,
     UnknownOption,
 )
 from geventnode.http import agent as agent_module
@@ -270,6 +272,41 @@ def test_create_connection_that_fails(agent: Any, create: Any, error: type[Excep
         with pytest.raises(error):
             read('http://example.invalid/', agent=pool, create_connection=create)
     assert pool.total_socket_count == 0
+
+
+@pytest.mark.parametrize(('thrown', 'error'), [
+    (gevent.Timeout(0.2), RequestTimeout), (gevent.GreenletExit(), SocketHangUp), (SystemExit(1), SocketHangUp)])
+def test_create_connection_that_is_left(agent: Any, thrown: BaseException, error: type[Exception]) -> None:
+    """By what is no Exception: the place is free again, and who waits gets an error that does not end them."""
+    def create(options: Any) -> Any:
+        raise thrown
+
+    pool = agent(max_sockets=1)
+    for _ in range(2):
+        with pytest.raises(error, match='create_connection') as raised:
+            read('http://example.invalid/', agent=pool, create_connection=create)
+        assert raised.value.__cause__ is thrown
+        assert (raised.value.host, raised.value.phase) == ('example.invalid', 'connect')
+    assert pool.total_socket_count == 0
+
+
+def test_giving_up_when_a_connection_has_been_created(agent: Any) -> None:
+    """The function goes on before it can be killed."""
+    pool, begun, go_on = agent(max_sockets=1), Event(), Event()
+    made = net.Socket()
+
+    def create(options: Any) -> net.Socket:
+        begun.set()
+        go_on.wait()
+        return made
+
+    request = http.get('http://127.0.0.1/', agent=pool, create_connection=create)
+    begun.wait()
+    go_on.set()
+    request.abort()
+    settle()
+    assert (pool.total_socket_count, pool.statistics()['opened']) == (0, 0)
+    assert made.destroyed
 
 
 def test_giving_up_while_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:

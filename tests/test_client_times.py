@@ -128,6 +128,49 @@ def test_connecting_for_too_long(limit: str) -> None:
     assert raised.value.phase == 'connect'
 
 
+@pytest.mark.parametrize('limit', ['connect_timeout', 'deadline'])
+def test_creating_a_connection_for_too_long(agent: Any, limit: str) -> None:
+    left = Event()
+
+    def create(options: Any) -> Any:
+        try:
+            Event().wait()
+        finally:
+            left.set()
+
+    pool = agent(max_sockets=1)
+    # what would be waited for would keep the loop alive
+    alive = gevent.spawn_later(60, int)
+    for _ in range(2):
+        left.clear()
+        with pytest.raises(RequestTimeout, match=limit) as raised:
+            http.get('http://127.0.0.1/', agent=pool, create_connection=create, **{limit: 0.02}).get_response()
+        assert (raised.value.host, raised.value.port, raised.value.phase) == ('127.0.0.1', 80, 'connect')
+        assert not pool.total_socket_count
+        left.wait()
+    alive.kill()
+
+
+def test_a_queue_timeout_ends_where_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:
+    server = origin()
+    go_on = Event()
+
+    def create(options: Any) -> Socket:
+        go_on.wait()
+        return Socket().connect(server.port, '127.0.0.1')
+
+    pool = agent(max_sockets=1)
+    options = {'agent': pool, 'create_connection': create}
+    before = http.get('http://127.0.0.1/', **options)
+    request = http.get('http://127.0.0.1/', queue_timeout=0.3, **options)
+    before.abort()
+    assert request.opening
+    # longer than the limit, which must not count any more
+    gevent.sleep(0.35)
+    go_on.set()
+    assert request.get_response().read() == b'hello'
+
+
 def test_timeout_of_get_response(origin: MakeOrigin, agent: Any) -> None:
     pool = agent()
     request = http.get(origin(silent).url, agent=pool)

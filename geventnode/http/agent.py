@@ -4,10 +4,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import gevent
 from gevent import get_hub
 from zope.interface import implementer
 
@@ -15,6 +15,7 @@ from geventnode.errors import GeventnodeError, QueueFull, SocketHangUp
 from geventnode.http.agent_settings import AgentSettings
 from geventnode.http.client_connection import ClientConnection
 from geventnode.http.client_debugging import ToldClientConnection
+from geventnode.http.client_opening import Opening
 from geventnode.http.client_phase import Phase
 from geventnode.http.connection_lines import ConnectionLines
 from geventnode.http.pool import Action, Bucket, Decision, Pool
@@ -132,7 +133,8 @@ class Agent(AgentSettings):
         bucket = self._pool.buckets.get(request.destination.name)
         if bucket is not None:
             if request in bucket.opening:
-                request.opening.kill(block=False)
+                request.opening.give_up()
+                request.opening = None
                 self._pool.not_opened(bucket, request)
             self._pool.left(bucket, request)
             self._settle(bucket)
@@ -249,6 +251,9 @@ class Agent(AgentSettings):
         self._counts['waited'] += 1
         self._wait_time += waited
         request.queued_at = 0.0
+        if request.expires is not NEVER:
+            request.expires = NEVER
+            deadlines(self.hub).forget(request)
 
     def _open(self, bucket: AgentBucket, request: ClientRequest) -> None:
         """Make a connection for ``request``."""
@@ -259,23 +264,18 @@ class Agent(AgentSettings):
             self._use(bucket, request, create(request.destination.options))
         else:
             # somebody else's function may wait
-            request.opening = gevent.spawn(self._create, create, bucket, request)
+            request.opening = Opening(request, create, partial(self._made, bucket, request),
+                                      partial(self._not_made, bucket, request))
 
-    def _create(self, create: Any, bucket: AgentBucket, request: ClientRequest) -> None:
-        """Call a function that may wait, in a greenlet that the request kills when it needs no connection any more."""
-        try:
-            socket = create(request.destination.options)
-            if not isinstance(socket, Socket):
-                raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
-            check_hub(socket._hub, socket)
-        except Exception as error:
-            self._pool.not_opened(bucket, request)
-            request.fail(error)
-            self._settle(bucket)
-            return
-        finally:
-            request.opening = None
+    def _made(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
+        request.opening = None
         self._use(bucket, request, socket)
+
+    def _not_made(self, bucket: AgentBucket, request: ClientRequest, error: BaseException) -> None:
+        request.opening = None
+        self._pool.not_opened(bucket, request)
+        request.fail(error)
+        self._settle(bucket)
 
     def _use(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
         self._counts['opened'] += 1

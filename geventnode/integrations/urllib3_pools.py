@@ -254,7 +254,7 @@ class Destination:
         request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
         request.limits = self._bounds.limits
         if self._tunnelled and where.peer is not None:
-            request.create_connection = partial(self._tunnel, where.peer, connect)
+            request.create_connection = partial(self._tunnel, where.peer)
         request.end(body)
         if late is not None:
             if request.reused_socket:
@@ -267,14 +267,15 @@ class Destination:
             raise ProtocolError('Connection aborted.', f'{self} has left HTTP: {message.status_code}')
         return Response(Body(self, request, message, url), method, url)
 
-    def _tunnel(self, peer: Peer, seconds: float | None, options: Mapping[str, Any]) -> TLSSocket:
-        """Return a new connection through the proxy. May switch."""
+    def _tunnel(self, peer: Peer, options: Mapping[str, Any]) -> TLSSocket:
+        """Return a new connection through the proxy, within the time for connecting of the request that wants it. May
+        switch."""
         proxy = self._proxy
         assert proxy is not None
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
         request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target, agent=False,
                                headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
-                               deadline=seconds, max_header_size=self._bounds.limits.max_header_size)
+                               max_header_size=self._bounds.limits.max_header_size)
         try:
             response = request.end().get_response()
         except GeventnodeError as error:
@@ -341,7 +342,8 @@ class Destination:
         if failure is error:
             raise error
         failure.__cause__ = error
-        if self._by_proxy and error.phase in BEFORE_SENDING and error.phase != 'queue':
+        if (self._by_proxy and error.phase in BEFORE_SENDING and error.phase != 'queue') or (
+                self._tunnelled and error.phase == 'connect'):
             failure = ProxyError('Cannot connect to proxy.', failure)
             failure.__cause__ = error
         return failure

@@ -96,7 +96,8 @@ class IAgent(Interface):
 
     def create_connection(options: Mapping[str, Any]) -> ISocket:
         """Return a socket that connects, or is connected, to ``options['host']`` and ``['port']``, or to the Unix
-        socket at ``['socket_path']``. To be replaced; it may switch."""
+        socket at ``['socket_path']``. To be replaced; it may switch, within the request's ``connect_timeout`` and
+        ``deadline``: then, and when the request is given up, ``GreenletExit`` is raised in it."""
 
     def statistics() -> dict[str, float]:
         """Return what was counted since the agent was made, and what there is now. Never switches.

@@ -1,0 +1,94 @@
+"""A connection that somebody else's function makes for a request: it may wait, and fail in every way.
+
+It has a greenlet of its own, which is killed when the request needs no connection any more, and the times that the
+request has for connecting and for everything. Where it leads is told once, unless the request was given up before:
+what the function does afterwards, or on its way out, is no matter of the agent.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from geventnode.errors import GeventnodeError, RequestTimeout, SocketHangUp
+from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.net.socket import Socket
+
+if TYPE_CHECKING:
+    from geventnode.http.client_request import ClientRequest
+
+__all__ = ['Opening']
+
+
+class Opening:
+    """Calls ``create``, and then ``made`` with the socket or ``failed`` with the error. Neither may switch."""
+
+    def __init__(self, request: ClientRequest, create: Callable[..., Any], made: Callable[[Socket], object],
+                 failed: Callable[[BaseException], object]) -> None:
+        self._request = request
+        self._made = made
+        self._failed = failed
+        self._given_up = False
+        #: See :class:`geventnode.net.hubs.HasDeadline`.
+        self.expires = min(monotonic() + (request.connect_timeout or NEVER), request.deadline_at)
+        deadlines(request.agent.hub).watch(self)
+        self._greenlet = gevent.spawn(self._run, create)
+
+    def give_up(self) -> None:
+        """The request needs no connection any more. Never switches."""
+        self._over()
+        self._given_up = True
+        self._greenlet.kill(block=False)
+
+    def _over(self) -> None:
+        deadlines(self._request.agent.hub).forget(self)
+
+    def _run(self, create: Callable[..., Any]) -> None:
+        try:
+            socket = create(self._request.destination.options)
+            if not isinstance(socket, Socket):
+                raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
+            check_hub(socket._hub, socket)
+        except BaseException as error:
+            self._over()
+            if not self._given_up:
+                self._failed(self._explain(error))
+            if not isinstance(error, (Exception, gevent.Timeout, SystemExit)):
+                # gevent's to handle
+                raise
+            return
+        self._over()
+        if self._given_up:
+            socket.destroy()
+        else:
+            self._made(socket)
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """Return what is told to those who wait for the response: nothing that would end their greenlet, or process."""
+        if isinstance(error, Exception):
+            return error
+        found: GeventnodeError
+        if isinstance(error, gevent.Timeout):
+            found = RequestTimeout(f'{self._request.destination}: create_connection has run into a timeout ({error})')
+        else:
+            found = SocketHangUp(f'socket hang up: create_connection was left by {type(error).__name__}')
+        found.__cause__ = error
+        return self._locate(found)
+
+    def _locate(self, error: GeventnodeError) -> GeventnodeError:
+        destination = self._request.destination
+        error.host, error.port, error.phase = destination.host, destination.port, 'connect'
+        return error
+
+    def on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.hubs.HasDeadline`: the function takes too long."""
+        self.expires = NEVER
+        request = self._request
+        if request.deadline_at <= now:
+            error = RequestTimeout(f'{request.destination}: the exchange was not over within its deadline')
+        else:
+            error = RequestTimeout(f'{request.destination}: no connection within connect_timeout '
+                                   f'({request.connect_timeout} seconds)')
+        request.destroy(self._locate(error))
