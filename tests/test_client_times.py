@@ -108,6 +108,16 @@ def test_deadline(origin: MakeOrigin) -> None:
         http.get(origin(script).url, deadline=0.05).get_response().read()
 
 
+def test_deadline_begins_in_the_queue(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent(max_sockets=1)
+    first = http.get(origin(silent).url, agent=pool)
+    request = http.get(f'http://127.0.0.1:{first.destination.port}/', agent=pool, deadline=60)
+    first.abort()
+    connection = next(iter(pool.connections()))
+    assert connection.serves(request)
+    assert connection.expires == connection.deadline == request.deadline_at
+
+
 def test_deadline_before_a_response(origin: MakeOrigin) -> None:
     with pytest.raises(RequestTimeout, match='deadline'):
         http.get(origin(silent).url, deadline=0.02).get_response()

@@ -82,7 +82,9 @@ class ClientConnection(ResponseReceiver):
         self.deadline = request.deadline_at
         self.timeout = request.timeout
         self.since = now
-        self.expires = now + request.shortest_timeout
+        expires = now + request.shortest_timeout
+        # it may have waited for a connection, and its deadline has begun before
+        self.expires = expires if expires < self.deadline else self.deadline
         if request.precise:
             self.watch()
 
