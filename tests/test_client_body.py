@@ -100,6 +100,24 @@ def test_an_iterable_of_something_else_ends_the_request(origin: MakeOrigin) -> N
         http.request(origin().url, method='POST', body=[1]).get_response()
 
 
+@pytest.mark.parametrize('body', [{'user': 'bob'}, {}, {'user'}, frozenset(), {'user': 'bob'}.keys()])
+def test_what_was_not_encoded_is_refused(body: Any) -> None:
+    """Its keys would be sent."""
+    message = rf'not {type(body).__name__}: encode it first, with json.dumps\(\) or urllib.parse.urlencode\(\)'
+    with pytest.raises(TypeError, match=message):
+        http.request(method='POST', body=body)
+    with pytest.raises(TypeError, match=message):
+        http.request(method='POST').end(body)
+    with pytest.raises(TypeError, match=message):
+        http.request(method='POST').write(body)
+
+
+@pytest.mark.parametrize('body', [True, 1, 1.5])
+def test_a_number_is_no_body(body: Any) -> None:
+    with pytest.raises(TypeError, match=f'not {type(body).__name__}$'):
+        http.request(method='POST', body=body)
+
+
 def test_a_large_body_is_not_copied_into_the_queue_twice(recorder: Recorder) -> None:
     body = bytes(10_000_000)
     assert recorder.sent(method='PUT', body=body).body == body

@@ -50,6 +50,18 @@ def test_sr13_encodings_and_buffers(answer: Answer) -> None:
     assert answer(listener).body == b'\xc3\xa9\xe9ab\xe9'
 
 
+@pytest.mark.parametrize('body', [{'user': 'bob'}, {'user'}, [{'user': 'bob'}]])
+def test_what_was_not_encoded_is_refused(answer: Answer, body: Any) -> None:
+    """Before the head is fixed."""
+    def listener(request: Any, response: Any) -> None:
+        for send in (response.write, response.end):
+            with pytest.raises(TypeError, match=rf'not {type(body).__name__}: encode it first, with json.dumps'):
+                send(body)
+        assert not response.headers_sent
+        response.end('refused')
+    assert answer(listener).body == b'refused'
+
+
 def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
     """What is queued is a copy."""
     def listener(request: Any, response: Any) -> None:

@@ -70,7 +70,8 @@ def request(url_or_options: Any = None, callback: Callback | None = None, **opti
     :param headers: a mapping, or (name, value) pairs; a list of values makes several lines. Host is added unless
         ``set_host`` is false.
     :param auth: ``'user:password'`` for Basic authentication, unless there is an Authorization header.
-    :param body: bytes, text, a binary file or an iterable of chunks; sent and ended at once.
+    :param body: bytes, text, a binary file or an iterable of chunks; sent and ended at once. Mappings and sets are
+        refused: encode them with ``json.dumps`` or ``urllib.parse.urlencode``.
     :param agent: an ``Agent``; None for the global one; False for a connection of its own.
     :param create_connection: a function in place of the agent's; without an agent, nothing is pooled then.
     :param timeout: seconds of inactivity before ``'timeout'``, or failure when nobody listens for it; None for never.

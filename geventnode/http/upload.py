@@ -4,7 +4,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
@@ -16,8 +16,9 @@ READ_SIZE = 65536
 
 
 def is_upload(data: Any) -> bool:
-    """Return whether ``data`` is a file or an iterable of chunks, not a chunk itself. Never switches."""
-    return not isinstance(data, (bytes, str, bytearray, memoryview)) and (
+    """Return whether ``data`` is a file or an iterable of chunks: neither a chunk itself, nor a mapping or a set, which
+    somebody forgot to encode. Never switches."""
+    return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
         hasattr(data, 'read') or isinstance(data, Iterable))
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Set
 from typing import Any
 
 __all__ = ['Unread', 'as_bytes']
@@ -22,7 +23,9 @@ def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
     try:
         return memoryview(chunk).cast('B')
     except TypeError:
-        raise TypeError(f'a chunk must be str or bytes-like, not {type(chunk).__name__}') from None
+        hint = ': encode it first, with json.dumps() or urllib.parse.urlencode()'
+        raise TypeError(f'a chunk must be str or bytes-like, not {type(chunk).__name__}'
+                        + (hint if isinstance(chunk, (Mapping, Set, list, tuple)) else '')) from None
 
 
 class Unread:
