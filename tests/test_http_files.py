@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,35 @@ def test_what_is_no_file_of_the_system(serve: Serve) -> None:
     reply = serve(lambda request, response: response.send_file(io.BytesIO(DATA), len(DATA) - 1)).get()
     assert reply.body == DATA[:-1]
     assert reply.values('Transfer-Encoding') == ['chunked']
+
+
+@pytest.mark.parametrize(('file', 'message'), [
+    ('report.txt', r"not str: open\('report.txt', 'rb'\)$"),
+    (b'report.txt', r"not bytes: open\(b'report.txt', 'rb'\)$"),
+    (Path('report.txt'), r"not \w*Path: open\('report.txt', 'rb'\)$"), (3, 'not int$'), ([b'data'], 'not list$'),
+    (io.StringIO('text'), "not StringIO, which gives text: open it with the mode 'rb'$"),
+    (codecs.getreader('utf-8')(io.BytesIO(b'text')), 'which gives text'),
+    (codecs.StreamReaderWriter(io.BytesIO(), codecs.getreader('utf-8'), codecs.getwriter('utf-8')),
+     'which gives text')])
+def test_what_is_no_binary_file(serve: Serve, file: Any, message: str) -> None:
+    """Is refused before the head leaves, and not sent itself."""
+    def listener(request: Any, response: Any) -> None:
+        with pytest.raises(TypeError, match='takes a file that is open for reading in binary mode, .*' + message):
+            response.send_file(file)
+        response.write_head(404)
+        response.end()
+    assert serve(listener).get().status == 404
+
+
+@pytest.mark.parametrize('open_it', [partial(open, encoding='utf-8'), partial(gzip.open, mode='rt'),
+                                     lambda path: tempfile.NamedTemporaryFile('w+')])  # noqa: SIM115
+def test_a_file_that_is_open_for_text(serve: Serve, path: Path, open_it: Any) -> None:
+    """As above."""
+    def listener(request: Any, response: Any) -> None:
+        with open_it(path) as file, pytest.raises(TypeError, match='which gives text'):
+            response.send_file(file)
+        response.end('refused')
+    assert serve(listener).get().body == b'refused'
 
 
 @pytest.mark.parametrize('kind', [gzip, bz2, lzma])

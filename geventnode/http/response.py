@@ -14,7 +14,7 @@ from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
 from geventnode.http.prepared import BODILESS, DECISIVE, PreparedHead, final_status_line, prepare, prepare_fields
 from geventnode.http.progress import State
 from geventnode.http.status import STATUS_CODES, date_line
-from geventnode.http.upload import Upload
+from geventnode.http.upload import Upload, check_file
 from geventnode.interfaces import IServerResponse
 from geventnode.protocol import connection_options, status_line
 
@@ -249,6 +249,7 @@ class ServerResponse(OutgoingMessage):
     # -- files, and other protocols -------------------------------------------------------------------------------
 
     def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
+        check_file(file)
         source = Upload(file, size)
         count = source.size
         if count is not None and (self._state is _OPEN or self._state is _FIXED):

@@ -1,6 +1,7 @@
 """Bodies that come from somewhere: files and iterables, as chunks and, where it is known, a length."""
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import stat
@@ -9,7 +10,7 @@ from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
 
-__all__ = ['Upload', 'is_upload']
+__all__ = ['Upload', 'check_file', 'is_upload']
 
 #: Bytes read from a file at once.
 READ_SIZE = 65536
@@ -20,6 +21,17 @@ def is_upload(data: Any) -> bool:
     somebody forgot to encode. Never switches."""
     return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
         hasattr(data, 'read') or isinstance(data, Iterable))
+
+
+def check_file(file: Any) -> None:
+    """Raise ``TypeError`` unless ``file`` can be read, and is not known to give text. Never switches."""
+    wanted = 'send_file() takes a file that is open for reading in binary mode'
+    if not hasattr(file, 'read'):
+        hint = f": open({os.fspath(file)!r}, 'rb')" if isinstance(file, (str, bytes, os.PathLike)) else ''
+        raise TypeError(f'{wanted}, not {type(file).__name__}{hint}')
+    # what temporary files and Django's files are wrapped around
+    if isinstance(getattr(file, 'file', file), (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)):
+        raise TypeError(f"{wanted}, not {type(file).__name__}, which gives text: open it with the mode 'rb'")
 
 
 class Upload:

@@ -145,7 +145,7 @@ class IServerResponse(IOutgoingMessage):
         position is that behind the last byte then. May switch.
 
         Raises ``ConnectionClosed``, ``WriteAfterEnd``, ``ContentLengthMismatch`` when the file gets shorter meanwhile,
-        and what reading it raises.
+        what reading it raises, and ``TypeError``, before the head leaves, for a path and for a file of text.
         """
 
     def cancel_on_disconnect() -> None:
