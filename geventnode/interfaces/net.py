@@ -67,7 +67,7 @@ class ISocket(IDuplex):
         Every resolved address is tried, in the order of the resolver: the next one as soon as one has failed, and after
         a quarter of a second while those before go on. The first connection that is made is kept (RFC 8305, section 5).
         A Unix socket whose listener has a full queue is tried again, for 127 seconds at most: as long as the kernel
-        does it for TCP.
+        does it for TCP. Raises ``TypeError`` where host and port were swapped.
         """
 
     def wait_connected(timeout: float | None = None) -> Any:
@@ -107,7 +107,8 @@ class IServer(IEventEmitter):
         to be resolved.
 
         A callable among the positional arguments is the callback. A failure is raised, or emitted as ``'error'`` when
-        somebody listens for it.
+        somebody listens for it. A number is a port also as text; a host or an address in place of a path, where the two
+        were swapped, is a ``TypeError``, unless it is named, as in ``listen(path='localhost')``.
         """
 
     def also_listen(handle: Any, backlog: int = 511) -> Any:

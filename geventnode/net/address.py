@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import _socket
 import socket as stdlib
+from ipaddress import ip_address
 from typing import Any
 
 from gevent.socket import getaddrinfo
 
-__all__ = ['describe', 'family_name', 'is_path', 'port_number', 'resolve', 'unix_family']
+__all__ = ['check_connect', 'check_path', 'describe', 'family_name', 'is_path', 'port_number', 'resolve', 'unix_family']
 
 #: None where the platform has no Unix sockets.
 unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
@@ -16,6 +17,52 @@ unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
 def is_path(value: Any) -> bool:
     """Return whether ``value`` is the path of a Unix socket: text that is no number (as in Node). Never switches."""
     return isinstance(value, str) and not value.isdecimal()
+
+
+def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False) -> None:
+    """Raise ``TypeError`` for a ``path`` that must be meant as a host: an address or ``'localhost'``, with or without a
+    port behind it. Never switches.
+
+    :param call: the name of what was called, for the message.
+    :param port: what was given next, if anything.
+    :param swapped: whether that can only be a port, and so ``path`` a host unless it looks like a path.
+    """
+    host = _host_in(path)
+    if host is None:
+        if not swapped or '/' in path or '\0' in path:
+            return
+        host = path
+    if port is None:
+        port = path[len(host) + 1:] or 8000
+    host = host.strip('[]')
+    meant = f'{call}({port}, {host!r})' if host else f'{call}({port})'
+    raise TypeError(f'{call}() takes the port before the host, and {path!r} would be the path of a Unix socket: '
+                    f'did you mean {meant}?')
+
+
+def check_connect(port: Any, host: Any) -> None:
+    """Raise ``TypeError`` where ``connect`` was given a host before its port. Never switches."""
+    if is_path(port):
+        swapped = isinstance(host, int) or (isinstance(host, str) and host.isdecimal())
+        check_path(port, 'connect', host if swapped else None, swapped=swapped)
+
+
+def _host_in(text: str) -> str | None:
+    """Return the host that ``text`` can only be, without a port behind it, or None."""
+    if _is_host(text):
+        return text
+    host, _, port = text.rpartition(':')
+    return host if port.isdecimal() and _is_host(host) else None
+
+
+def _is_host(text: str) -> bool:
+    if text.lower() in ('', 'localhost'):
+        return True
+    try:
+        ip_address(text[1:-1] if text.startswith('[') and text.endswith(']') else text)
+    except ValueError:
+        return False
+    return True
 
 
 def port_number(value: Any) -> int:

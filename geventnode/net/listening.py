@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from geventnode.errors import NameNotResolved
-from geventnode.net.address import is_path, port_number, resolve, unix_family
+from geventnode.net.address import check_path, is_path, port_number, resolve, unix_family
 
 __all__ = ['DEFAULT_BACKLOG', 'Listening', 'listen_fds', 'open_listener', 'parse_listen']
 
 DEFAULT_BACKLOG = 511
+
+#: Linux allows no more unless it is told to (listen(2)): a larger number behind a name is a port.
+MAX_BACKLOG = 4096
 
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 LISTEN_FDS_START = 3
@@ -53,6 +56,9 @@ def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
             fields['backlog'] = argument
         elif argument is not None:
             raise TypeError(f'listen() does not know what to do with {argument!r}')
+    if 'path' in fields:
+        backlog = fields.get('backlog')
+        check_path(fields['path'], 'listen', backlog, swapped=backlog is not None and backlog > MAX_BACKLOG)
     unknown = set(options) - set(Listening._fields)
     if unknown:
         raise TypeError(f'listen() has no option {sorted(unknown)[0]!r}: it knows {", ".join(Listening._fields)}')

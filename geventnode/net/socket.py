@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed
 from geventnode.interfaces import ISocket
+from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
 from geventnode.net.hubs import check_hub
 from geventnode.net.inflow import Inflow
@@ -105,6 +106,7 @@ class Socket(Inflow, Outflow):
             raise self._closed_error()
         if self._raw is not None or self.connecting:
             raise RuntimeError('this Socket is connected or connecting already')
+        check_connect(port, host)
         if callback is not None:
             self.once('connect', callback)
         self.connecting = True

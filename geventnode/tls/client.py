@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from geventnode.errors import InvalidInput
+from geventnode.net.address import check_connect
 from geventnode.net.socket import Socket
 from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, client_context, client_settings
 from geventnode.tls.identity import is_address
@@ -88,6 +89,7 @@ def connect(port: Any = None, host: str | None = None, callback: Callable[..., o
     peer = peer_of({name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS})
     where = {name: options.pop(name) for name in ('local_address', 'family') if name in options}
     if socket is None:
+        check_connect(port, host)
         made = peer.make_socket(host or 'localhost', **options)
     else:
         made = peer.secure(socket, host or 'localhost', **options)
