@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from geventnode import http
 from geventnode.http.agent import global_agent as _global_agent
-from geventnode.http.client import OPTIONS, Scheme, make_request
+from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.server import RequestListener
 from geventnode.http.target import destination_of
 from geventnode.tls.client import Peer, peer_of
@@ -121,7 +121,7 @@ def create_server(listener: RequestListener | None = None, **options: Any) -> Se
     return Server(listener, **options)
 
 
-def request(url_or_options: Any = None, callback: Callable[..., object] | None = None,
+def request(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None,
             **options: Any) -> http.ClientRequest:
     """As :func:`geventnode.http.request`, over TLS, to port 443 unless told otherwise. Never switches.
 
@@ -133,7 +133,7 @@ def request(url_or_options: Any = None, callback: Callable[..., object] | None =
     return make_request(HTTPS, url_or_options, callback, options)
 
 
-def get(url_or_options: Any = None, callback: Callable[..., object] | None = None,
+def get(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None,
         **options: Any) -> http.ClientRequest:
     """As :func:`request`, and ended: a GET, unless told otherwise. Never switches."""
     made = request(url_or_options, callback, **options)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from geventnode import http
+from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.http.target import destination, parse_url
 
@@ -59,6 +59,56 @@ def test_a_url_that_is_refused(url: str, code: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         http.request(url)
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize(('url', 'meant'), [
+    ('example.com', 'example.com'), ('example.com/a?b', 'example.com/a?b'), ('//example.com/', 'example.com/'),
+    ('localhost:8000', 'localhost:8000'), ('localhost:8000/a', 'localhost:8000/a'),
+    ('127.0.0.1:80?a', '127.0.0.1:80?a'),
+    ('[::1]:80', '[::1]:80'), ('www', 'www'),
+])
+@pytest.mark.parametrize('module', [http, https])
+def test_a_url_without_a_scheme(module: Any, url: str, meant: str) -> None:
+    scheme = module.__name__.rpartition('.')[2]
+    with pytest.raises(InvalidInput) as raised:
+        module.get(url)
+    assert str(raised.value) == f'URL has no scheme: {url!r}: did you mean {f"{scheme}://{meant}"!r}?'
+
+
+@pytest.mark.parametrize('url', ['', '/path', '?a', '#a', '///a'])
+def test_a_url_without_a_host(url: str) -> None:
+    """Nothing can be proposed."""
+    with pytest.raises(InvalidInput) as raised:
+        http.get(url)
+    assert str(raised.value) == f'URL has no scheme: {url!r}'
+
+
+@pytest.mark.parametrize(('module', 'url', 'other'), [
+    (http, 'https://example.com/', 'https'), (http, 'HTTPS://example.com/', 'https'),
+    (https, 'http://example.com/', 'http'), (http, {'protocol': 'https:'}, 'https'),
+    (https, {'protocol': 'http:'}, 'http'),
+])
+@pytest.mark.parametrize('call', ['get', 'request'])
+def test_a_url_of_the_other_module(module: Any, url: Any, other: str, call: str) -> None:
+    with pytest.raises(InvalidInput, match=f'use geventnode.{other}.get or geventnode.{other}.request$'):
+        getattr(module, call)(url)
+
+
+@pytest.mark.parametrize('url', ['ftp://example.com/', 'mailto:a@example.com', 'file:///a', 'a:b'])
+def test_a_scheme_that_nobody_serves(url: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        http.get(url)
+    assert str(raised.value) == f"protocol {url.split(':')[0] + ':'!r} is not supported, expected 'http:' in {url!r}"
+
+
+@pytest.mark.parametrize('module', [http, https])
+@pytest.mark.parametrize('options', [{}, {'method': 'PUT'}, {'agent': None}, {'host': 'a.example'}])
+def test_an_unset_variable_is_no_url(module: Any, options: dict[str, Any]) -> None:
+    """What has no URL at all is a request to this machine."""
+    for call in (module.get, module.request):
+        with pytest.raises(TypeError, match='a request takes a URL or a mapping of options, not NoneType'):
+            call(None, **options)
+    assert module.request(**options).host == options.get('host', 'localhost')
 
 
 @pytest.mark.parametrize(('host', 'port', 'options', 'field'), [

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult
 
@@ -18,11 +19,11 @@ from geventnode.http.client_request import (
     response_limits,
 )
 from geventnode.http.fields import Fields, HeadersArgument, merged
-from geventnode.http.target import DEFAULT_PORT, Destination, destination_of, parse_url
+from geventnode.http.target import DEFAULT_PORT, Destination, destination_of, parse_url, wrong_protocol
 from geventnode.options import count, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 
-__all__ = ['OPTIONS', 'Client', 'Scheme', 'create_client', 'get', 'make_request', 'request']
+__all__ = ['NO_OPTIONS', 'OPTIONS', 'Client', 'Scheme', 'create_client', 'get', 'make_request', 'request']
 
 Callback = Callable[..., object]
 
@@ -31,6 +32,9 @@ OPTIONS = frozenset({
     'agent', 'auth', 'body', 'connect_timeout', 'create_connection', 'deadline', 'default_port', 'family', 'headers',
     'host', 'hostname', 'local_address', 'max_header_size', 'max_headers_count', 'method', 'path', 'port', 'protocol',
     'queue_timeout', 'set_host', 'socket_path', 'timeout'})
+
+#: Where no URL is given. None would be that of a variable that nobody has set.
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 _ONLY_AGENT = {'agent'}
 
@@ -54,11 +58,11 @@ class Scheme(NamedTuple):
 HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, lambda options, agent: None)
 
 
-def request(url_or_options: Any = None, callback: Callback | None = None, **options: Any) -> ClientRequest:
+def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
     """Return a request, which is sent as it is written: call its ``end()``. Never switches.
 
     :param url_or_options: a URL as text (``http://user:password@host:port/path?query``) or as ``urlsplit`` returns it,
-        or a mapping of options.
+        or a mapping of options; without it, the options say everything.
     :param callback: a one-time ``'response'`` listener.
     :param host: name or IP address, ``hostname`` the same and stronger; ``'localhost'``.
     :param port: 80, or ``default_port``, which Host then leaves out.
@@ -100,7 +104,7 @@ def request(url_or_options: Any = None, callback: Callback | None = None, **opti
     return make_request(HTTP, url_or_options, callback, options)
 
 
-def get(url_or_options: Any = None, callback: Callback | None = None, **options: Any) -> ClientRequest:
+def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
     """As :func:`request`, and ended: a GET, unless told otherwise. Never switches."""
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
@@ -123,8 +127,6 @@ def _combined(scheme: Scheme, url_or_options: Any, options: dict[str, Any]) -> d
         combined = {'hostname': target.host, 'port': target.port, 'path': target.path, 'auth': target.auth}
     elif isinstance(url_or_options, Mapping):
         combined = dict(url_or_options)
-    elif url_or_options is None:
-        combined = {}
     else:
         raise TypeError(f'a request takes a URL or a mapping of options, not {type(url_or_options).__name__}')
     if 'host' in options and 'hostname' not in options:
@@ -140,8 +142,7 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     get_option = options.get
     protocol = f'{scheme.name}:'
     if get_option('protocol') not in (None, protocol):
-        raise InvalidInput(f'protocol {options["protocol"]!r} is not supported, expected {protocol!r}',
-                           'ERR_INVALID_PROTOCOL')
+        raise wrong_protocol(options['protocol'], scheme.name)
     agent, keep_alive = _agent(scheme, get_option('agent'), get_option('create_connection'))
     if agent.protocol != protocol:
         raise InvalidInput(f'agent is one for {agent.protocol!r}, expected one for {protocol!r}',

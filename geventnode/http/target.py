@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     'DEFAULT_PORT', 'Destination', 'Target', 'checked_port', 'destination', 'destination_of', 'host_name', 'parse_url',
+    'wrong_protocol',
 ]
 
 DEFAULT_PORT = 80
 
 #: An IPv6 literal, with a zone maybe (RFC 6874), and what may follow it.
 _LITERAL = re.compile(r'\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%25[^\]]+)?\](?::|$)')
+
+#: What begins with a host and its port, and not with a scheme.
+_HOST_AND_PORT = re.compile(r'[^/?#:]+:[0-9]+(?:[/?#]|$)')
 
 #: What may stand in a path or a query, RFC 3986, sections 3.3 and 3.4; the rest is escaped, ``%`` is left alone.
 PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
@@ -185,8 +189,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     except ValueError as error:
         raise InvalidInput(f'URL is malformed: {url!r} ({error})', 'ERR_INVALID_URL') from error
     if parts.scheme != scheme:
-        raise InvalidInput(f'protocol {parts.scheme + ":"!r} is not supported, expected {scheme + ":"!r}: {url!r}',
-                           'ERR_INVALID_PROTOCOL')
+        raise _wrong_scheme(url, parts.scheme, scheme)
     host = parts.netloc.rpartition('@')[2]
     if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
         raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
@@ -203,3 +206,23 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     if port == 0:
         raise InvalidInput(f'URL has port 0: {url!r}', 'ERR_INVALID_URL')
     return Target(host_name(name), port, path, auth, default_port)
+
+
+def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:
+    """Return what is raised for a request of ``scheme`` that names another protocol, as in ``'https:'``. Never
+    switches."""
+    hint = ''
+    if found in ('http:', 'https:'):
+        module = f'geventnode.{found[:-1]}'
+        hint = f': use {module}.get or {module}.request'
+    return InvalidInput(f'protocol {found!r} is not supported, expected {scheme + ":"!r}{where}{hint}',
+                        'ERR_INVALID_PROTOCOL')
+
+
+def _wrong_scheme(url: str, found: str, scheme: str) -> InvalidInput:
+    # by the letter of RFC 3986 the scheme of 'localhost:8000' is 'localhost'
+    if not found or _HOST_AND_PORT.match(url):
+        meant = url[2:] if url.startswith('//') else url
+        hint = '' if meant[:1] in ('', '/', '?', '#') else f': did you mean {scheme + "://" + meant!r}?'
+        return InvalidInput(f'URL has no scheme: {url!r}{hint}', 'ERR_INVALID_PROTOCOL')
+    return wrong_protocol(f'{found}:', scheme, f' in {url!r}')
