@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 from zope.interface import implementer
@@ -22,10 +23,30 @@ Self = TypeVar('Self', bound='EventEmitter')
 
 DEFAULT_MAX_LISTENERS = 10
 
+#: How like a declared event another name must be to be taken for it (``difflib``), and with what behind it it is, too.
+CUTOFF = 0.8
+ENDINGS = 's', 'd', 'ed'
+
 
 def _bare(event: str) -> str:
     """Return ``event`` without what spellings differ in."""
     return event.replace('_', '').replace('-', '').replace(' ', '').lower()
+
+
+@lru_cache(maxsize=1024)
+def _nearest(event: str, known: frozenset[str]) -> str | None:
+    """Return which of the ``known`` events must be meant by ``event``, or None."""
+    # few programs have a misspelt one
+    from difflib import get_close_matches
+
+    bare = _bare(event)
+    spellings = {_bare(each): each for each in known}
+    for right in spellings:
+        if bare in (f'on{right}', *(right + ending for ending in ENDINGS)):
+            return spellings[right]
+    # 'reopen' is not 'open': who makes a mistake gets the first letter right, and who makes a name has it in front
+    near = get_close_matches(bare, [right for right in spellings if right[:1] == bare[:1]], 1, CUTOFF)
+    return spellings[near[0]] if near else None
 
 
 class _Once:
@@ -98,6 +119,10 @@ class EventEmitter:
             right = self._spellings.get(_bare(event))
             if right is not None:
                 raise ValueError(f'{type(self).__name__} has no event {event!r}: it is spelt {right!r}')
+            right = _nearest(event, self.events)
+            if right is not None:
+                raise ValueError(f'{type(self).__name__} has no event {event!r}: did you mean {right!r}? One of your '
+                                 "own can be added to 'events' of a subclass")
 
     def _check(self, event: str, listener: Listener) -> None:
         if not callable(listener):

@@ -1,12 +1,14 @@
 """Every promise of the emitter's contract, sentence by sentence."""
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import gevent
 import pytest
 from gevent.event import Event
 
+from geventnode import http, https, net, stream, tls
 from geventnode.events import EventEmitter
 from tests.emitters import Door, note
 
@@ -87,6 +89,49 @@ def test_the_emitters_own_events_are_declared_too(emitter: EventEmitter, spellin
         emitter.on(spelling, print)
     with pytest.raises(ValueError, match='Listener'):
         Door().on(spelling, print)
+
+
+@pytest.mark.parametrize(('spelling', 'right'), [
+    ('checkContinu', 'checkContinue'), ('chekContinue', 'checkContinue'), ('check_continues', 'checkContinue'),
+    ('onCheckContinue', 'checkContinue'), ('opened', 'open'), ('opens', 'open'), ('on_open', 'open'),
+    ('onopen', 'open'), ('newListeners', 'newListener')])
+@pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
+def test_an_event_that_is_close_to_a_declared_one_is_not_the_users_own(method: str, spelling: str, right: str) -> None:
+    message = (f"Door has no event {spelling!r}: did you mean {right!r}? One of your own can be added to 'events' of a "
+               'subclass')
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(Door(), method)(spelling, print)
+
+
+@pytest.mark.parametrize('name', ['reopen', 'opening', 'operator', 'pen', 'continue', 'check', 'listener', 'o', ''])
+def test_an_event_that_is_not_close_is_the_users_own(name: str, calls: list[Any]) -> None:
+    Door().on(name, note(calls, 'a')).emit(name)
+    assert calls == [('a',)]
+
+
+def test_a_close_event_that_is_declared_is_one(calls: list[Any]) -> None:
+    class Gate(Door):
+        events: ClassVar[frozenset[str]] = Door.events | {'opened'}
+
+    Gate().on('opened', note(calls, 'a')).emit('opened')
+    assert calls == [('a',)]
+
+
+@pytest.mark.parametrize(('kind', 'name', 'right'), [
+    (http.Server, 'requests', 'request'), (http.IncomingMessage, 'ended', 'end'),
+    (http.ClientRequest, 'reponse', 'response'), (http.ServerResponse, 'finished', 'finish'),
+    (net.Server, 'connect', 'connection')])
+def test_usual_mistakes(kind: type[EventEmitter], name: str, right: str) -> None:
+    with pytest.raises(ValueError, match=f'did you mean {right!r}'):
+        kind._check_event(kind.__new__(kind), name)
+
+
+@pytest.mark.parametrize('kind', [
+    http.Server, https.Server, net.Server, net.Socket, tls.TLSSocket, http.IncomingMessage, http.ServerResponse,
+    http.ClientRequest, stream.Duplex])
+def test_declared_events_are_not_taken_for_each_other(kind: type[EventEmitter]) -> None:
+    for name in kind.events:
+        kind._check_event(kind.__new__(kind), name)
 
 
 def test_any_other_name_is_the_users_own(calls: list[Any]) -> None:

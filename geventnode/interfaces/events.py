@@ -15,8 +15,9 @@ class IEventEmitter(Interface):
     """Named events and the functions that want to hear of them (Node's ``EventEmitter``).
 
     A listener runs in the greenlet that emits, never in the hub, and may block cooperatively. Event names are exactly
-    Node's strings; a declared name in another spelling (``'check_continue'``) raises ``ValueError`` and names the right
-    one, any other name is the user's own.
+    Node's strings; a declared name in another spelling (``'check_continue'``), or one that is close to it
+    (``'requests'``), raises ``ValueError`` and names the right one; any other name is the user's own. A subclass that
+    declares a close one itself, in ``events``, has it.
 
     Events: ``'newListener'`` (event, listener) before a listener is added, ``'removeListener'`` (event, listener) after
     one was removed.
