@@ -3,15 +3,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from math import isfinite
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from geventnode.errors import InvalidInput, UnknownOption
 
-__all__ = ['Configurable', 'Option', 'apply_options', 'bytes_or_none', 'check_names', 'count', 'flag', 'hint_for',
-           'seconds']
+__all__ = ['Configurable', 'Option', 'apply_options', 'bytes_or_none', 'check_attribute', 'check_names', 'count',
+           'flag', 'hint_for', 'seconds']
 
 Value = TypeVar('Value')
+
+#: How like an option the name of another attribute must be to be taken for it (``difflib``).
+CUTOFF = 0.9
 
 
 class Configurable(Protocol):
@@ -89,11 +93,33 @@ def hint_for(name: object, known: Iterable[str]) -> str:
 def check_names(thing: Configurable, options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise ``UnknownOption``, naming the nearest known one, unless ``thing`` has all ``options``, or they are among
     ``others``. Never switches."""
-    known = {name for kind in type(thing).__mro__ for name, value in vars(kind).items() if isinstance(value, Option)}
-    known.update(thing.plain_options, others)
+    known = _known(type(thing)).union(others)
     for name in options:
         if name not in known:
             raise UnknownOption(f'{type(thing).__name__} has no option {name!r}{hint_for(name, known)}')
+
+
+def check_attribute(thing: Configurable, name: str) -> None:
+    """Raise ``AttributeError`` where ``name``, which is to be set, is new and a misspelt option. Never switches."""
+    if name not in thing.__dict__ and name[:1] != '_' and not hasattr(type(thing), name):
+        right = _meant(type(thing), name)
+        if right is not None:
+            raise AttributeError(f'{type(thing).__name__} has no option {name!r}: did you mean {right!r}?')
+
+
+@lru_cache(maxsize=64)
+def _known(kind: type[Configurable]) -> frozenset[str]:
+    """Return the names of all options of ``kind``."""
+    return frozenset(kind.plain_options).union(
+        name for each in kind.__mro__ for name, value in vars(each).items() if isinstance(value, Option))
+
+
+@lru_cache(maxsize=256)
+def _meant(kind: type[Configurable], name: str) -> str | None:
+    """Return which option of ``kind`` must be meant by ``name``, or None."""
+    spellings = {known.replace('_', ''): known for known in _known(kind)}
+    near = get_close_matches(name.replace('_', '').lower(), spellings, 1, CUTOFF)
+    return spellings[near[0]] if near else None
 
 
 def apply_options(thing: Configurable, options: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ _PRODUCER = {'from_iterable', 'push'}
 _WRITER = {'wait_for_room'}
 _LISTENING = {'crowded', 'forget_after_fork', 'listening_socket', 'option_changed', 'peer_log', 'plain_options'}
 _SENDING = {'body_size', 'head_on_wire'}
+_MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
@@ -43,7 +44,7 @@ _CONNECTION = _WRITER | {
     'when_flushed'}
 _SERVING = _LISTENING | {
     'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding', 'hub', 'idle_workers',
-    'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
+    'keep_alive_lines', 'limits', 'past', 'ready', 'refuse', 'request_class', 'request_limit',
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
@@ -63,7 +64,7 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
         'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'failure', 'grant', 'keep', 'kept_size',
         'tell_cut_off'},
     http.OutgoingMessage: _SENDING,
-    http.ServerResponse: _SENDING | {'awaits_continue', 'upgraded', 'write_prepared'},
+    http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {
         'assign', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at', 'destination',
         'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',

@@ -190,6 +190,36 @@ def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
     assert isinstance(caught.value, TypeError)
 
 
+@pytest.mark.parametrize(('name', 'right'), [
+    ('keepAliveTimeout', 'keep_alive_timeout'), ('maxConnections', 'max_connections'),
+    ('maxHeadersCount', 'max_headers_count'), ('keep_alive_timout', 'keep_alive_timeout'),
+    ('header_timeout', 'headers_timeout'), ('time_out', 'timeout'), ('requestClass', 'request_class'),
+])
+@pytest.mark.parametrize('kind', [http.Server, type('Site', (http.Server,), {})])
+def test_a_misspelt_option_cannot_be_set(kind: type[http.Server], name: str, right: str) -> None:
+    """It would have no effect."""
+    server = kind()
+    with pytest.raises(AttributeError, match=f"{kind.__name__} has no option '{name}': did you mean '{right}'"):
+        setattr(server, name, 1)
+    assert not hasattr(server, name)
+
+
+@pytest.mark.parametrize('name', ['app', 'state', 'max_connection_age', 'keep_alive', '_keepAliveTimeout', 'limits'])
+def test_other_attributes_are_the_users(name: str) -> None:
+    server = http.create_server()
+    setattr(server, name, 1)
+    assert getattr(server, name) == 1
+
+
+def test_a_subclass_may_have_what_is_close_to_an_option() -> None:
+    class Site(http.Server):
+        timeouts: int = 0
+
+    server = Site()
+    server.timeouts = 5
+    assert (server.timeouts, server.timeout) == (5, 120.0)
+
+
 @pytest.mark.parametrize(('name', 'value'), [
     ('timeout', -1), ('timeout', '1'), ('headers_timeout', float('nan')), ('max_header_size', 1.5),
     ('max_headers_count', -1), ('max_body_size', -1), ('cancel_on_disconnect', 1),

@@ -9,7 +9,7 @@ import pytest
 from gevent.event import Event
 
 from geventnode.errors import HeadersSent
-from geventnode.http import status
+from geventnode.http import ServerResponse, status
 from tests.servers import Answer, Log, Serve, get
 
 __all__: list[str] = []
@@ -246,3 +246,26 @@ def test_flush_headers_sends_the_head_alone(serve: Serve) -> None:
     assert head.values('Transfer-Encoding') == ['chunked']
     go_on.set()
     assert client.until(b'0\r\n\r\n') == b'4\r\nlate\r\n0\r\n\r\n'
+
+
+@pytest.mark.parametrize(('name', 'right'), [
+    ('status', 'status_code'), ('statusCode', 'status_code'), ('statusMessage', 'status_message')])
+def test_what_others_call_the_status(answer: Answer, name: str, right: str) -> None:
+    """Would have no effect, and is refused."""
+    def listener(request: Any, response: Any) -> None:
+        with pytest.raises(AttributeError, match=f"ServerResponse has no '{name}': it is called '{right}'"):
+            setattr(response, name, 404)
+        assert not hasattr(response, name)
+        response.end('refused')
+    reply = answer(listener)
+    assert (reply.status, reply.body) == (200, b'refused')
+
+
+def test_a_response_class_may_have_a_status_of_its_own(serve: Serve) -> None:
+    class Response(ServerResponse):
+        status = 'mine'
+
+    def listener(request: Any, response: Any) -> None:
+        response.status += '!'
+        response.end(response.status)
+    assert serve(listener, response_class=Response).get().body == b'mine!'

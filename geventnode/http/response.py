@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zope.interface import implementer
 
@@ -29,12 +29,33 @@ __all__ = ['ServerResponse']
 _OPEN, _FIXED, _BODY = State.OPEN, State.FIXED, State.BODY
 
 
+class _Misnamed:
+    """An attribute that is called otherwise here: who sets it would wait in vain for something to come of it."""
+
+    def __init__(self, right: str) -> None:
+        self._right = right
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, thing: object, owner: type) -> NoReturn:
+        raise AttributeError(f'{owner.__name__} has no {self._name!r}: it is called {self._right!r}')
+
+    def __set__(self, thing: object, value: Any) -> NoReturn:
+        self.__get__(thing, type(thing))
+
+
 @implementer(IServerResponse)
 class ServerResponse(OutgoingMessage):
     """See :class:`geventnode.interfaces.IServerResponse`."""
 
     status_code: int = 200
     status_message: str | None = None
+
+    #: What other libraries call these.
+    status = _Misnamed('status_code')
+    statusCode = _Misnamed('status_code')  # noqa: N815
+    statusMessage = _Misnamed('status_message')  # noqa: N815
 
     #: The status line, once it is fixed, and what it was rendered with before.
     _line: str | None = None

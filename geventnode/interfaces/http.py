@@ -121,7 +121,9 @@ class IServerResponse(IOutgoingMessage):
     holds it up, and a process that dies before that takes it along.
     """
 
-    status_code: int = Attribute('The status to be sent, 200 unless set; afterwards the one that was sent.')
+    status_code: int = Attribute(
+        'The status to be sent, 200 unless set; afterwards the one that was sent. ``status`` and ``statusCode``, which '
+        'others call it, raise ``AttributeError``.')
     status_message: str | None = Attribute('The reason phrase; None: the standard one.')
     request: IIncomingMessage = Attribute('The request that this answers.')
     server: Any = Attribute('The server that the request came to: an :class:`IHTTPServer`.')
@@ -179,7 +181,8 @@ class IServerResponse(IOutgoingMessage):
 class IHTTPServer(IServer):
     """An HTTP/1.1 server.
 
-    Every option can be given to ``create_server`` and set as an attribute later; times are seconds, sizes bytes.
+    Every option can be given to ``create_server`` and set as an attribute later; times are seconds, sizes bytes. One
+    that is misspelt raises ``UnknownOption`` there, and ``AttributeError`` here.
 
     Events, beside those of a server: ``'request'`` (request, response), ``'checkContinue'`` (request, response),
     ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 from gevent import get_hub
@@ -27,7 +27,7 @@ from geventnode.net.listening import DEFAULT_BACKLOG, Listening, open_listener, 
 from geventnode.net.peerlog import PeerLog
 from geventnode.net.proxying import HEADER_TIME, HeaderAwaited, ProxyGate, proxies
 from geventnode.net.socket import Socket
-from geventnode.options import Option, apply_options, flag
+from geventnode.options import Option, apply_options, check_attribute, flag
 from geventnode.protocol import TrustedProxies
 
 __all__ = ['DRAIN_TIME', 'Server', 'create_server']
@@ -77,6 +77,12 @@ class Server(EventEmitter):
         if listener is not None:
             self.on('connection', listener)
         register(self)
+
+    if not TYPE_CHECKING:
+        # mypy would allow any attribute then
+        def __setattr__(self, name: str, value: Any) -> None:
+            check_attribute(self, name)
+            super().__setattr__(name, value)
 
     def option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
