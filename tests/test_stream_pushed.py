@@ -170,6 +170,34 @@ def test_reading_byte_by_byte() -> None:
     assert stream.read(2) == b'fe'
 
 
+def test_what_is_put_back_while_paused_comes_before_the_end() -> None:
+    happened: list[Any] = []
+    stream = Readable().on('data', happened.append).on('end', lambda: happened.append('end'))
+    stream.push(b'x')
+    until(lambda: happened)
+    stream.pause()
+    stream.unshift(b'again')
+    stream.push(None)
+    settle()
+    assert happened == [b'x']
+    stream.resume()
+    until(lambda: 'end' in happened)
+    assert happened == [b'x', b'again', 'end']
+    assert stream.readable_length == 0
+
+
+def test_what_is_put_back_while_a_read_waits_comes_before_the_end() -> None:
+    stream = Readable()
+    reading = gevent.spawn(stream.read1)
+    settle()
+    stream.unshift(b'again')
+    stream.unshift(b'and ')
+    stream.push(None)
+    assert reading.get() == b'and again'
+    assert not stream.readable_ended
+    assert stream.read() == b''
+
+
 # -- Writable -------------------------------------------------------------------------------------------------------
 
 def test_chunks_are_bytes_and_come_one_at_a_time() -> None:

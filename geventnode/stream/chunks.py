@@ -69,6 +69,11 @@ class Unread:
         self.size -= left
         return first[position:] if position else first
 
+    def take_all(self) -> Any:
+        """Return everything in one piece, when there is something."""
+        chunk = self.take(-1)
+        return chunk if not self.size else chunk[:0].join((chunk, *(self.take(-1) for _ in tuple(self._chunks))))
+
     def clear(self) -> None:
         """Drop everything."""
         self._chunks.clear()

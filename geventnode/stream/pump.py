@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from geventnode.stream.chunks import Unread
-
 if TYPE_CHECKING:
     from geventnode.stream.readable import ReadableBase
 
@@ -126,13 +124,11 @@ class Pump:
             if chunk is None:
                 return
             if chunk:
-                if stream._unread is None:
-                    stream._unread = Unread()
-                stream._unread.append(chunk)
+                stream._put_back(chunk)
         at_end = not stream._unread
         self._offered = True
         self._emit('readable')
-        if at_end:
+        if at_end and not stream._unread:
             stream._announce_end()
 
     def _fetch(self, announce_end: bool = True) -> Any:

@@ -153,10 +153,7 @@ class ReadableBase(EventEmitter):
             return chunk
         chunk = self._next_chunk()
         if 0 <= size < len(chunk):
-            if unread is None:
-                unread = self._unread = Unread()
-            unread.append(chunk)
-            return unread.take(size)
+            return self._put_back(chunk).take(size)
         return chunk
 
     def _next_chunk(self, announce_end: bool = True) -> Any:
@@ -167,11 +164,12 @@ class ReadableBase(EventEmitter):
             data = self._fetch()
             # it may have been set while this waited
             decoder = self._decoder
-            if decoder is None:
-                if data:
-                    return data
-            elif text := decoder.decode(data, final=not data):
-                return text
+            chunk = data if decoder is None else decoder.decode(data, final=not data)
+            if self._unread:
+                # put back while this waited: it comes first, and before the end
+                return self._unread.take_all() + chunk
+            if chunk:
+                return chunk
             if not data:
                 if announce_end:
                     self._announce_end()
@@ -189,10 +187,8 @@ class ReadableBase(EventEmitter):
             raise StreamError('set_encoding() was called before')
         self._decoder = decoder
         unread = self._unread
-        if unread:
-            text = ''.join(decoder.decode(unread.take(-1)) for _ in iter(unread.__bool__, False))
-            if text:
-                unread.append(text)
+        if unread and (text := decoder.decode(unread.take_all())):
+            unread.append(text)
         return self
 
     def unshift(self, chunk: Any) -> None:
@@ -206,10 +202,11 @@ class ReadableBase(EventEmitter):
         if chunk:
             self._put_back(chunk)
 
-    def _put_back(self, chunk: Any) -> None:
+    def _put_back(self, chunk: Any) -> Unread:
         if self._unread is None:
             self._unread = Unread()
         self._unread.push_front(chunk)
+        return self._unread
 
     # -- events ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 
@@ -297,3 +298,61 @@ def unshift_is_readable(make: Maker) -> None:
         stream.on('readable', lambda: chunks.append(stream.read1()))
         until(lambda: happened)
         assert b''.join(chunks) == b'first' + BODY
+
+
+@promise
+def unshift_while_the_stream_waits_comes_before_what_follows(make: Maker) -> None:
+    with make(10) as source:
+        happened = listen(source.stream, 'data', 'end')
+        source.feed(b'01234')
+        until(lambda: b''.join(happened) == b'01234')
+        source.stream.unshift(b'again')
+        source.feed(b'56789')
+        source.finish()
+        until(lambda: 'end' in happened)
+        assert b''.join(happened[:-1]) == b'01234again56789'
+        assert source.stream.readable_length == 0
+
+
+@promise
+def unshift_while_paused_comes_before_what_follows(make: Maker) -> None:
+    with make(10) as source:
+        happened = listen(source.stream, 'data', 'end')
+        source.feed(b'01234')
+        until(lambda: b''.join(happened) == b'01234')
+        source.stream.pause()
+        source.stream.unshift(b'again')
+        source.feed(b'56789')
+        source.finish()
+        settle()
+        source.stream.resume()
+        until(lambda: 'end' in happened)
+        assert b''.join(happened[:-1]) == b'01234again56789'
+        assert source.stream.readable_length == 0
+
+
+@promise
+def unshift_while_a_readable_event_is_awaited(make: Maker) -> None:
+    with make(10) as source:
+        chunks: list[bytes] = []
+        happened = listen(source.stream, 'end')
+        source.stream.on('readable', lambda: chunks.append(source.stream.read1()))
+        source.feed(b'01234')
+        until(lambda: b''.join(chunks) == b'01234')
+        settle()
+        source.stream.unshift(b'again')
+        source.feed(b'56789')
+        source.finish()
+        until(lambda: happened)
+        assert b''.join(chunks) == b'01234again56789'
+
+
+@promise
+def unshift_while_a_read_waits_comes_before_what_follows(make: Maker) -> None:
+    with make(5) as source:
+        reading = gevent.spawn(source.stream.read)
+        settle()
+        source.stream.unshift(b'again')
+        source.feed(b'01234')
+        source.finish()
+        assert reading.get() == b'again01234'
