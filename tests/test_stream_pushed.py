@@ -275,6 +275,35 @@ def test_an_error_of_a_destination_that_nobody_listens_for_is_raised(capfd: pyte
     assert 'nobody listens' in capfd.readouterr().err
 
 
+@pytest.mark.parametrize('error', [OSError('disk full'), gevent.Timeout(5)])
+def test_a_destination_that_fails_does_not_stop_the_others(error: BaseException,
+                                                           capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(data: bytes) -> None:
+        raise error
+
+    chunks: list[bytes] = []
+    stream = Readable.from_iterable([b'1', b'2', b'3'])
+    failing = stream.pipe(Writable(fail))
+    other = stream.pipe(Writable(chunks.append))
+    until(lambda: other.writable_finished)
+    settle()
+    assert chunks == [b'1', b'2', b'3']
+    assert failing.destroyed
+    assert type(error).__name__ in capfd.readouterr().err
+
+
+def test_a_listener_that_fails_for_a_destination_does_not_stop_the_others(capfd: pytest.CaptureFixture[str]) -> None:
+    chunks: list[bytes] = []
+    stream = Readable.from_iterable([b'1', b'2'])
+    ended = Writable(print).end().on('error', lambda error: {}['no such key'])
+    stream.pipe(ended)
+    other = stream.pipe(Writable(chunks.append))
+    until(lambda: other.writable_finished)
+    settle()
+    assert chunks == [b'1', b'2']
+    assert 'no such key' in capfd.readouterr().err
+
+
 def test_a_killed_writer_destroys_what_it_was_writing() -> None:
     stream = Writable(lambda data: gevent.sleep(1000))
     first, second = gevent.spawn(stream.write, b'x'), gevent.spawn(stream.end, b'y')

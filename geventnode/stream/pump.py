@@ -156,14 +156,27 @@ class Pump:
             raise
 
     def _try_sink(self, sink: _Sink, action: Callable[..., object], *args: Any) -> None:
-        destination = sink.destination
         try:
             action(*args)
-        except Exception as error:
-            if sink in self._sinks:
-                self.remove_sinks(destination)
-            # one that is gone has told its owner already
-            if not destination.destroyed:
-                destination.emit('error', error)
-            elif destination._error is error and not destination.listener_count('error'):
-                raise
+        except (Exception, gevent.Timeout) as error:
+            try:
+                self._sink_failed(sink, error)
+            except (Exception, gevent.Timeout) as unhandled:
+                # the other destinations have nothing to do with it
+                gevent.spawn(_raise, unhandled)
+
+    def _sink_failed(self, sink: _Sink, error: BaseException) -> None:
+        destination = sink.destination
+        if sink in self._sinks:
+            self.remove_sinks(destination)
+        # one that is gone has told its owner already, but for a timeout, which it was not destroyed with
+        if not destination.destroyed:
+            destination.emit('error', error)
+        elif isinstance(error, gevent.Timeout) or (
+                destination._error is error and not destination.listener_count('error')):
+            raise error
+
+
+def _raise(error: BaseException) -> None:
+    """Let the hub report ``error``, which nobody has listened for."""
+    raise error
