@@ -1,4 +1,4 @@
-"""Sockets in trouble: resets, silence, other threads."""
+"""Sockets in trouble: resets, silence, other threads, writers that come too late."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import gevent.threadpool
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import ConnectionClosed, WrongThread
+from geventnode.errors import ConnectionClosed, WriteAfterEnd, WrongThread
 from tests.sockets import pair, reset, settle, until
 
 __all__: list[str] = []
@@ -156,3 +156,39 @@ def test_use_from_another_thread(use: Callable[[Any], Any]) -> None:
             assert pool.apply(run) is WrongThread
         finally:
             pool.kill()
+
+
+def test_nothing_is_written_behind_what_end_was_given() -> None:
+    with pair(small=True) as (near, far):
+        written = 0
+        while near.writable_length < near.writable_high_water_mark:
+            near.write(bytes(65536))
+            written += 65536
+        waiting = gevent.spawn(near.write, b'waiting')
+        settle()
+        near.end(b'last')
+        assert near.writable_ended
+        with pytest.raises(WriteAfterEnd):
+            near.write(b'late')
+        received = bytearray()
+        while data := far.recv(65536):
+            received += data
+        assert received == bytes(written) + b'last'
+        with pytest.raises(WriteAfterEnd):
+            waiting.get()
+
+
+def test_data_given_to_end_after_the_peers_end_is_refused() -> None:
+    with pair() as (near, far):
+        refused: list[BaseException] = []
+
+        @near.on('end')
+        def answer() -> None:
+            with pytest.raises(ConnectionClosed) as caught:
+                near.end(b'too late')
+            refused.append(caught.value)
+
+        near.resume()
+        far.shutdown(gevent.socket.SHUT_WR)
+        until(lambda: refused)
+        assert 'ended by the other party' in str(refused[0])

@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import ConnectionClosed, PrematureClose, StreamError
+from geventnode.errors import ConnectionClosed, PrematureClose, StreamError, WriteAfterEnd
 from geventnode.stream import Duplex, Readable, Writable
 from geventnode.stream.readable import ReadableBase
 from tests.sockets import settle, until
@@ -302,6 +302,26 @@ def test_a_listener_that_fails_for_a_destination_does_not_stop_the_others(capfd:
     settle()
     assert chunks == [b'1', b'2']
     assert 'no such key' in capfd.readouterr().err
+
+
+def test_nothing_is_written_behind_the_end_while_its_data_is_under_way() -> None:
+    gate = Event()
+    chunks: list[bytes] = []
+
+    def write(data: bytes) -> None:
+        gate.wait()
+        chunks.append(data)
+
+    stream = Writable(write)
+    ending = gevent.spawn(stream.end, b'last')
+    settle()
+    assert stream.writable_ended
+    with pytest.raises(WriteAfterEnd):
+        stream.write(b'late')
+    gate.set()
+    ending.get()
+    assert chunks == [b'last']
+    assert stream.writable_finished
 
 
 def test_a_killed_writer_destroys_what_it_was_writing() -> None:

@@ -63,7 +63,7 @@ class Socket(Inflow, Outflow):
         data = as_bytes(chunk, encoding)
         self._check_writable()
         if self._eof and self.readable_ended and not self.allow_half_open:
-            raise ConnectionClosed('this socket has been ended by the other party')
+            raise _ended_by_peer()
         if self.writable_length >= self.writable_high_water_mark:
             self.wait_for_room()
         if callback is not None or self.writable_corked:
@@ -76,6 +76,12 @@ class Socket(Inflow, Outflow):
             self.writable_need_drain = True
             return False
         return True
+
+    def _write_last(self, data: bytes | memoryview) -> None:
+        self._check_writable()
+        if self._eof and self.readable_ended and not self.allow_half_open:
+            raise _ended_by_peer()
+        self.put(data)
 
     def _send_failed(self, error: BaseException) -> None:
         if self._sink is not None and self._sink.send_failed(error):
@@ -203,6 +209,10 @@ class Socket(Inflow, Outflow):
                  else 'unconnected' if self._raw is None else 'ended' if self.writable_ended else 'open')
         where = self._peer if self._raw is not None else None
         return f'<{type(self).__name__} {state} peer={where!r} queued={self.writable_length}>'
+
+
+def _ended_by_peer() -> ConnectionClosed:
+    return ConnectionClosed('this socket has been ended by the other party')
 
 
 def connect(port: Any, host: str | None = None, callback: Callable[..., object] | None = None,

@@ -74,12 +74,17 @@ class WritableBase(EventEmitter):
             else:
                 self.once('finish', callback)
         if data is not None:
-            self.write(data, encoding)
+            self._write_last(as_bytes(data, encoding))
         if not self.writable_ended:
             self.writable_ended = True
             self.writable_corked = 0
             self._flush()
         return self
+
+    def _write_last(self, data: bytes | memoryview) -> None:
+        """Take what ``end()`` was given, however much is queued: waiting would let others write. Never switches."""
+        self._check_writable()
+        self._enqueue(data, None)
 
     def cork(self) -> None:
         self.writable_corked += 1
