@@ -324,6 +324,23 @@ def test_nothing_is_written_behind_the_end_while_its_data_is_under_way() -> None
     assert stream.writable_finished
 
 
+def test_a_drain_does_not_come_after_the_close() -> None:
+    gate = Event()
+    stream = Writable(lambda data: gate.wait())
+    happened: list[str] = []
+    for event in ('drain', 'close'):
+        stream.on(event, lambda event=event: happened.append(event))
+    writing = gevent.spawn(stream.write, b'1')
+    settle()
+    assert stream.write(b'2') is False
+    stream.destroy()
+    settle()
+    gate.set()
+    writing.get()
+    settle()
+    assert happened == ['close']
+
+
 def test_a_killed_writer_destroys_what_it_was_writing() -> None:
     stream = Writable(lambda data: gevent.sleep(1000))
     first, second = gevent.spawn(stream.write, b'x'), gevent.spawn(stream.end, b'y')

@@ -141,7 +141,7 @@ class WritableBase(EventEmitter):
         """The queue is empty: tell those who waited for it. Called in a greenlet; switches when listeners do."""
         if self.writable_need_drain and not self.writable_length:
             self.writable_need_drain = False
-            if not self.writable_ended:
+            if self.writable:
                 self.emit('drain')
         if self.writable_ended and not self.writable_length and not self.writable_finished and not self.destroyed:
             self._finalize()
