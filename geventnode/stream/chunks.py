@@ -4,11 +4,12 @@
 """
 from __future__ import annotations
 
+import codecs
 from collections import deque
 from collections.abc import Mapping, Set
 from typing import Any
 
-__all__ = ['Unread', 'as_bytes']
+__all__ = ['Decoder', 'Unread', 'as_bytes']
 
 
 def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
@@ -26,6 +27,31 @@ def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
         hint = ': encode it first, with json.dumps() or urllib.parse.urlencode()'
         raise TypeError(f'a chunk must be str or bytes-like, not {type(chunk).__name__}'
                         + (hint if isinstance(chunk, (Mapping, Set, list, tuple)) else '')) from None
+
+
+class Decoder:
+    """Makes text of bytes, until they are none: then it says so again and again."""
+
+    __slots__ = ('_decoder', '_failure')
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        # what is raised refers to the frames that it came through, so that it is made anew each time
+        self._failure: tuple[type[UnicodeError], tuple[Any, ...]] | None = None
+
+    def check(self) -> None:
+        """Raise what :meth:`decode` has raised."""
+        if self._failure is not None:
+            kind, args = self._failure
+            raise kind(*args)
+
+    def decode(self, data: bytes, final: bool = False) -> str:
+        """Return the text that is complete."""
+        try:
+            return self._decoder.decode(data, final)
+        except UnicodeError as error:
+            self._failure = type(error), error.args
+            raise
 
 
 class Unread:

@@ -6,7 +6,7 @@ events hand the stream to a :class:`~geventnode.stream.pump.Pump`. Which way is 
 """
 from __future__ import annotations
 
-import codecs
+import contextlib
 import enum
 import io
 from collections import deque
@@ -20,7 +20,7 @@ from zope.interface import implementer
 from geventnode.errors import PrematureClose, StreamError, StreamModeError
 from geventnode.events import EventEmitter
 from geventnode.interfaces import IReadable
-from geventnode.stream.chunks import Unread, as_bytes
+from geventnode.stream.chunks import Decoder, Unread, as_bytes
 from geventnode.stream.pump import Pump
 
 __all__ = ['DEFAULT_HIGH_WATER_MARK', 'Mode', 'Readable', 'ReadableBase']
@@ -54,7 +54,7 @@ class ReadableBase(EventEmitter):
     _unread: Unread | None = None
     _reading: bool = False
     _pump: Pump | None = None
-    _decoder: codecs.IncrementalDecoder | None = None
+    _decoder: Decoder | None = None
     _error: BaseException | None = None
     _error_reported: bool = False
 
@@ -160,6 +160,8 @@ class ReadableBase(EventEmitter):
         """Fetch and decode one chunk; empty at the end, which is then announced."""
         if self.readable_ended:
             return self._nothing
+        if self._decoder is not None:
+            self._decoder.check()
         while True:
             data = self._fetch()
             # it may have been set while this waited
@@ -182,13 +184,16 @@ class ReadableBase(EventEmitter):
             self._end_reached()
 
     def set_encoding(self: Self, encoding: str) -> Self:
-        decoder = codecs.getincrementaldecoder(encoding)()
+        decoder = Decoder(encoding)
         if self._decoder is not None:
             raise StreamError('set_encoding() was called before')
         self._decoder = decoder
         unread = self._unread
-        if unread and (text := decoder.decode(unread.take_all())):
-            unread.append(text)
+        if unread:
+            # what is no text, the reads will tell
+            with contextlib.suppress(UnicodeError):
+                if text := decoder.decode(unread.take_all()):
+                    unread.append(text)
         return self
 
     def unshift(self, chunk: Any) -> None:

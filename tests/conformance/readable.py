@@ -320,10 +320,22 @@ def encoding_can_be_set_in_the_middle(make: Maker) -> None:
 
 @promise
 def bytes_that_are_no_text_raise(make: Maker) -> None:
-    with fed(make, b'abc\xff') as stream:
+    with fed(make, b'abc\xffdef', pieces=7) as stream:
         stream.set_encoding('utf-8')
-        with pytest.raises(UnicodeDecodeError):
-            stream.read()
+        for _ in range(3):
+            with pytest.raises(UnicodeDecodeError):
+                stream.read()
+        assert not stream.readable_ended
+
+
+@promise
+def unread_bytes_that_are_no_text_raise(make: Maker) -> None:
+    with fed(make, b'abc\xffdef') as stream:
+        stream.read(1)
+        stream.set_encoding('utf-8')
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                stream.read()
 
 
 @promise
