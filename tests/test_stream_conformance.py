@@ -19,7 +19,7 @@ Check = Callable[[Any], None]
 
 MESSAGES = ('chunked', 'length', 'close')
 # a reader of a client's response who is thrown out gives the exchange up
-OF_THE_EXCHANGE = ('a_killed_reader_loses_nothing', 'a_timeout_loses_nothing')
+OF_THE_EXCHANGE = ('a_killed_reader_loses_nothing', 'a_timeout_loses_nothing', 'a_timeout_loses_nothing_of_a_file')
 OF_THE_CONNECTION = ('destroy_tells_why', 'destroy_before_reading_drops_and_never_ends')
 
 

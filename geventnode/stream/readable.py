@@ -21,6 +21,7 @@ from geventnode.errors import PrematureClose, StreamError, StreamModeError
 from geventnode.events import EventEmitter
 from geventnode.interfaces import IReadable
 from geventnode.stream.chunks import Decoder, Unread, as_bytes
+from geventnode.stream.files import File
 from geventnode.stream.pump import Pump
 
 __all__ = ['DEFAULT_HIGH_WATER_MARK', 'Mode', 'Readable', 'ReadableBase']
@@ -124,7 +125,7 @@ class ReadableBase(EventEmitter):
     def makefile(self) -> io.BufferedReader:
         if self._decoder is not None:
             raise TypeError('makefile() is binary, and set_encoding() made this stream one of text')
-        return io.BufferedReader(_Raw(self), self.readable_high_water_mark)
+        return File(self, self.readable_high_water_mark)
 
     def _claim(self) -> None:
         """Enter a sequential read."""
@@ -383,16 +384,3 @@ class Readable(ReadableBase):
         self._pushed.clear()
         self._pushed_size = 0
         self._arrival.set()
-
-
-class _Raw(io.RawIOBase):
-    """The part of a binary file that :class:`io.BufferedReader` asks for."""
-
-    def __init__(self, stream: ReadableBase) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._stream.readinto(buffer)

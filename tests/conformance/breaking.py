@@ -1,6 +1,9 @@
 """What every readable promises when it is cut short, destroyed, or left by an exception; nothing else switches."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gevent
 import pytest
 
@@ -157,6 +160,26 @@ def a_timeout_loses_nothing(make: Maker) -> None:
         source.feed(b'56789')
         source.finish()
         assert source.stream.read() == b'0123456789'
+
+
+@promise
+def a_timeout_loses_nothing_of_a_file(make: Maker) -> None:
+    calls: list[Callable[[Any], object]] = [
+        lambda file: file.read(8), lambda file: file.read(), lambda file: file.readline(),
+        lambda file: file.readinto(bytearray(8)), next, list]
+    for call in calls:
+        with make(10) as source:
+            file = source.stream.makefile()
+            source.feed(b'01234')
+            settle()
+            interrupted = gevent.Timeout(0.001)
+            with pytest.raises(gevent.Timeout) as caught, interrupted:
+                call(file)
+            assert caught.value is interrupted
+            source.feed(b'567\n9')
+            source.finish()
+            assert file.readline() == b'01234567\n'
+            assert file.read() == b'9'
 
 
 # -- switching ------------------------------------------------------------------------------------------------------

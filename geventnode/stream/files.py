@@ -1,0 +1,84 @@
+"""A binary file over a stream, which loses nothing when a read is interrupted.
+
+:class:`io.BufferedReader` asks several times where one answer is too short, and drops what it has got when the next one
+raises: a timeout, a kill, the connection's end. So the raw file below it does not raise, but says that nothing is there
+at present, whereupon the buffered one returns what it has; that is put back, and then the error is raised.
+"""
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geventnode.stream.readable import ReadableBase
+
+__all__ = ['File']
+
+
+class _Raw(io.RawIOBase):
+    """The part of a binary file that :class:`io.BufferedReader` asks for."""
+
+    def __init__(self, stream: ReadableBase) -> None:
+        self.stream = stream
+        self.error: BaseException | None = None
+        #: Whether nobody is left who would raise the error.
+        self.detached = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            return self.stream.readinto(buffer)
+        except BaseException as error:
+            if self.detached:
+                raise
+            self.error = error
+            return None
+
+
+class File(io.BufferedReader):
+    """What ``makefile()`` returns."""
+
+    def __init__(self, stream: ReadableBase, size: int) -> None:
+        self._input = _Raw(stream)
+        super().__init__(self._input, size)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        return data if self._input.error is None else self._interrupted(data)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        data = super().read1(size)
+        return data if self._input.error is None else self._interrupted(data)
+
+    def peek(self, size: int = 0, /) -> bytes:
+        data = super().peek(size)
+        return data if self._input.error is None else self._interrupted(b'')
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        data = super().readline(size)
+        return data if self._input.error is None else self._interrupted(data)
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._fill(super().readinto, buffer)
+
+    def readinto1(self, buffer: Any, /) -> int:
+        return self._fill(super().readinto1, buffer)
+
+    def _fill(self, fill: Callable[[Any], int], buffer: Any) -> int:
+        size = fill(buffer)
+        return size if self._input.error is None else self._interrupted(bytes(memoryview(buffer).cast('B')[:size or 0]))
+
+    def detach(self) -> io.RawIOBase:
+        self._input.detached = True
+        return super().detach()
+
+    def _interrupted(self, data: bytes | None) -> Any:
+        """Put ``data`` back and raise what has interrupted the call that got it."""
+        error, self._input.error = self._input.error, None
+        assert error is not None
+        if data:
+            self._input.stream._put_back(data)
+        raise error
