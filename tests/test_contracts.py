@@ -37,7 +37,8 @@ _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
-    'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'end_nowait', 'expires',
+    'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'duplicate', 'end_nowait',
+    'expires',
     'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
     'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'reset_unless_ended', 'resetting',
     'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken', 'touch',
@@ -64,7 +65,7 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
         'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'failure', 'grant', 'keep', 'kept_size',
         'tell_cut_off'},
     http.OutgoingMessage: _SENDING,
-    http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'upgraded', 'write_prepared'},
+    http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'hand_over', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {
         'assign', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at', 'destination',
         'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',

@@ -54,10 +54,10 @@ class ObservedResponse(ServerResponse):
             for observer in self.observers:
                 observer.exchange_ended(self, status_code)
 
-    def upgrade(self, headers: Any = None) -> Any:
-        upgraded = super().upgrade(headers)
+    def hand_over(self) -> Any:
+        handed_over = super().hand_over()
         self._tell(101)
-        return upgraded
+        return handed_over
 
     def _done(self) -> None:
         self._tell(self.status_code)

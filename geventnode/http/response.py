@@ -293,9 +293,7 @@ class ServerResponse(OutgoingMessage):
 
     def upgrade(self, headers: HeadersArgument | None = None) -> tuple[Socket, bytes]:
         request = self.request
-        self._check_open('set')
-        if not request._head.upgrade or not request.complete:
-            raise InvalidInput(f'{described(request)} does not ask for another protocol, or has a body')
+        self._check_may_upgrade()
         fields = merged({'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])},
                         headers or {})
         self._check_alive()
@@ -303,9 +301,23 @@ class ServerResponse(OutgoingMessage):
         lines += [f'{name}: {item}\r\n' for name, value in fields.values()
                   for item in (value if isinstance(value, list) else [value])]
         self.socket.put(''.join([*lines, '\r\n']).encode('latin-1'))
+        return self.hand_over()
+
+    def hand_over(self) -> tuple[Socket, bytes]:
+        """As :meth:`upgrade`, for whoever sends the head in place of this response, too. Never switches. Raises
+        ``InvalidInput``, ``HeadersSent``, ``ConnectionClosed``."""
+        self._check_may_upgrade()
+        # the answers to earlier requests
+        self.socket.put_gathered()
+        self._check_alive()
         self._state = State.ENDED
         self.upgraded = True
         return self.socket, self._exchange.detach()
+
+    def _check_may_upgrade(self) -> None:
+        self._check_open('set')
+        if not self.request._head.upgrade or not self.request.complete:
+            raise InvalidInput(f'{described(self.request)} does not ask for another protocol, or has a body')
 
     # -- the exchange ---------------------------------------------------------------------------------------------
 

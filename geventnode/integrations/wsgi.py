@@ -17,6 +17,7 @@ from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, find_head
+from geventnode.integrations.wsgi_socket import application_returned
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'is_wsgi', 'wsgi']
 
@@ -118,12 +119,14 @@ class _Call:
             if type(body) is not bytes:
                 raise _not_bytes(body)
             self._send_last(body)
+        elif self._response.upgraded:
+            application_returned(self._response)
         elif (isinstance(result, FileWrapper) and result._by_kernel and hasattr(result.file, 'fileno')
               and self._head is not None):
             self._begin()
             length = self._head.length
             self._response.send_file(result.file, None if length is None else length - self._response.body_size)
-        elif not self._response.upgraded:
+        else:
             self._send_items(result)
 
     def _send_last(self, body: bytes) -> None:
@@ -133,6 +136,10 @@ class _Call:
                 head.length is None or head.length == len(body)):
             # what comes most: the length of the body is what will be declared
             response.write_prepared(head.prepared)
+        elif response.upgraded:
+            # what is said there now is the application's own
+            application_returned(response)
+            return
         else:
             self._begin()
         response.end(body)
@@ -154,6 +161,9 @@ class _Call:
         if not response.finished:
             self._begin()
             response.end()
+        elif response.upgraded:
+            # by a generator
+            application_returned(response)
 
 
 def _not_bytes(item: Any) -> TypeError:
@@ -182,7 +192,16 @@ class Listener:
         if self._cancels:
             response.cancel_on_disconnect()
         call = _Call(response)
-        result = self.application(environ, call.start_response)
+        try:
+            result = self.application(environ, call.start_response)
+        except BaseException as error:
+            if not response.upgraded:
+                raise
+            application_returned(response)
+            if isinstance(error, StopIteration):
+                # in place of a response, from those who think that gunicorn has called
+                return
+            raise
         if type(result) is list:
             # the commonest kind, which has nothing to close
             call.finish(result)

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 from geventnode import __version__
 from geventnode.http import IncomingMessage, Server, ServerResponse
 from geventnode.integrations.wsgi_input import NO_INPUT, ErrorStream, Input
+from geventnode.integrations.wsgi_socket import KEYS, OfferedSocket
 from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 
@@ -114,7 +115,13 @@ class Environs:
         place, address, port = self._connections.get(request.socket) or self._meet(request.socket, server)
         head = request._head
         known = place.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
-        environ = (self._remember(head, place) if known is None else known).copy()  # type: ignore[arg-type]  # as above
+        if known is not None:
+            environ = known.copy()
+        else:
+            environ = self._remember(head, place).copy()  # type: ignore[arg-type]  # as above
+            # one that is known asks for no upgrade
+            if head.upgrade and request.complete:
+                environ.update(dict.fromkeys(KEYS, OfferedSocket(response)))
         if address is not None and server.forwarding is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
@@ -151,7 +158,7 @@ class Environs:
 
     def _remember(self, head: RequestHead, place: _Place) -> dict[str, Any]:
         environ = {**self._common, **place.variables, **meta_variables(head, self._script_name)}
-        if head.block.count <= MAX_FIELDS:
+        if head.block.count <= MAX_FIELDS and not head.upgrade:
             if len(place.heads) >= MAX_HEADS:
                 place.heads.clear()
             place.heads[head] = environ

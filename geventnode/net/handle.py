@@ -1,7 +1,9 @@
 """The kernel's side of a connection: the raw socket, its two watchers, its addresses, settings and timeout."""
 from __future__ import annotations
 
+import _socket
 import contextlib
+import os
 import socket as stdlib
 import struct
 from collections.abc import Callable
@@ -134,6 +136,12 @@ class Handle(DuplexBase):
             # the peer may have been faster: reading will say so
             with contextlib.suppress(OSError):
                 self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, RESETTING)
+
+    def duplicate(self) -> Any:
+        """Return another ``_socket.socket`` of the same connection, None for one in memory. Never switches."""
+        raw = self._raw
+        descriptor = raw.fileno()
+        return None if descriptor < 0 else _socket.socket(raw.family, raw.type, raw.proto, os.dup(descriptor))
 
     def _release(self) -> None:
         """Give the raw socket and the watchers back. Never switches."""

@@ -1,0 +1,34 @@
+"""A Flask application that speaks WebSocket through Flask-Sock. Nothing in it knows what it is served by."""
+from __future__ import annotations
+
+import os
+
+import flask
+from flask_sock import Sock
+
+__all__ = ['app']
+
+app = flask.Flask(__name__)
+if 'PING_INTERVAL' in os.environ:
+    # then simple-websocket waits with a selector
+    app.config['SOCK_SERVER_OPTIONS'] = {'ping_interval': float(os.environ['PING_INTERVAL'])}
+sock = Sock(app)
+
+
+@app.route('/')
+def hello():
+    """Say hello."""
+    return 'hello\n'
+
+
+@sock.route('/echo')
+def echo(ws):
+    """Send back what comes, until the client closes."""
+    while True:
+        ws.send(ws.receive())
+
+
+@sock.route('/bye')
+def bye(ws):
+    """Say one thing and return, which closes."""
+    ws.send('bye')

@@ -1,0 +1,93 @@
+"""Flask-Sock and simple-websocket, unchanged, and a client of WebSocket that is somebody else's."""
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import Client
+from tests.system.frameworks import WAYS
+from tests.system.running import PATIENCE, Served
+
+__all__: list[str] = []
+
+for _library, _name in (('flask_sock', 'flask-sock'), ('simple_websocket', 'simple-websocket'),
+                        ('websocket', 'websocket-client')):
+    pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
+
+from websocket import ABNF, WebSocket  # noqa: E402 - it may be missing
+
+
+@pytest.fixture(params=list(WAYS))
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """Serve the application, in each way."""
+    with WAYS[request.param]('flask_sockets:app', tmp_path, {}) as served:
+        yield served.port
+
+
+@contextlib.contextmanager
+def opened(port: int, path: str = '/echo') -> Iterator[Any]:
+    """Yield a connection."""
+    client = WebSocket()
+    client.connect(f'ws://127.0.0.1:{port}{path}', timeout=PATIENCE)
+    try:
+        yield client
+    finally:
+        client.shutdown()
+
+
+def test_an_echo(port: int) -> None:
+    """Text, bytes and a message of some size; several at a time; and plain requests beside them."""
+    with opened(port) as client, opened(port) as other:
+        for message in ('ä', b'\0\xff', 'x' * 100_000):
+            client.send(message, ABNF.OPCODE_BINARY if isinstance(message, bytes) else ABNF.OPCODE_TEXT)
+            assert client.recv() == message
+        other.send('other')
+        assert other.recv() == 'other'
+        plain = Client(('127.0.0.1', port))
+        with contextlib.closing(plain):
+            assert plain.get('/').body == b'hello\n'
+
+
+def test_a_client_that_closes(port: int) -> None:
+    """Is told so, and nothing but that comes behind."""
+    with opened(port) as client:
+        client.send_close(1001)
+        opcode, frame = client.recv_data_frame(control_frame=True)
+        assert (opcode, frame.data[:2]) == (ABNF.OPCODE_CLOSE, (1001).to_bytes(2, 'big'))
+        assert client.sock.recv(1) == b''
+
+
+def test_a_view_that_returns(port: int) -> None:
+    """Closes: no response follows, and the connection ends."""
+    with opened(port, '/bye') as client:
+        assert client.recv() == 'bye'
+        opcode, frame = client.recv_data_frame(control_frame=True)
+        assert (opcode, frame.data[:2]) == (ABNF.OPCODE_CLOSE, (1000).to_bytes(2, 'big'))
+        assert client.sock.recv(1) == b''
+
+
+def test_pings() -> None:
+    """Come while nothing else does."""
+    with Served('flask_sockets:app', env={'PING_INTERVAL': '0.05'}) as served, opened(served.port) as client:
+        for _ in range(3):
+            # which answers it, so that the server goes on
+            assert client.recv_data_frame(control_frame=True)[0] == ABNF.OPCODE_PING
+        client.send('x')
+        while (message := client.recv_data_frame(control_frame=True))[0] == ABNF.OPCODE_PING:
+            pass
+        assert message[1].data == b'x'
+
+
+def test_a_server_that_is_stopped() -> None:
+    """Ends when its time is over, and with it the connection; nothing fails."""
+    with Served('flask_sockets:app', '--grace', '0.2') as served, opened(served.port) as client:
+        client.send('x')
+        assert client.recv() == 'x'
+        served.signal(signal.SIGTERM)
+        assert client.sock.recv(1) == b''
+        assert served.finish()[1] == 'geventnode: 1 connection(s) cut off after 0.2 s\n'

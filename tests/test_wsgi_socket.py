@@ -1,0 +1,380 @@
+"""``environ['werkzeug.socket']``: applications that speak WebSocket, or anything else, on the connection themselves."""
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent import selectors, socket
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.errors import ConnectionClosed, HeadersSent
+from geventnode.integrations import wsgi_socket
+from geventnode.integrations.wsgi import wsgi
+from geventnode.testing import RawConnection, serving_in_memory
+from tests.applications import PLAIN, Environ, Run, environ_of
+from tests.certificates import Certificates
+from tests.https_sites import Secure, connect, secure
+from tests.servers import Log, get
+
+__all__ = ['secure']
+
+KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
+WEBSOCKET = get('/ws', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
+                f'Sec-WebSocket-Key: {KEY}')
+
+
+def frame(opcode: int, payload: bytes, mask: bytes = b'') -> bytes:
+    """Return a frame with up to 125 bytes (RFC 6455, section 5.2)."""
+    masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload)) if mask else payload
+    return bytes([0x80 | opcode, (0x80 if mask else 0) | len(payload)]) + mask + masked
+
+
+def said(payload: bytes) -> bytes:
+    """Return a client's frame with text."""
+    return frame(1, payload, b'mask')
+
+
+def read_frame(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
+    """Return opcode and payload of a client's frame; nothing when the client has gone."""
+    def exactly(size: int) -> bytes:
+        data = b''
+        while len(data) < size:
+            more = receive(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+    first, second = exactly(2)
+    mask = exactly(4)
+    payload = exactly(second & 0x7f)
+    return first & 0xf, bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+
+
+def handshake(environ: Environ) -> Any:
+    """Take the socket and accept, as simple-websocket does."""
+    assert 'werkzeug.socket' in environ
+    taken = environ['werkzeug.socket']
+    accept = base64.b64encode(hashlib.sha1(
+        environ['HTTP_SEC_WEBSOCKET_KEY'].encode() + b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()).decode()
+    taken.send(b'HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n'
+               b'Sec-WebSocket-Accept: ' + accept.encode() + b'\r\n\r\n')
+    return taken
+
+
+def echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Echo messages until the client closes; then answer, as Flask-Sock does, what nobody shall see."""
+    taken = handshake(environ)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            opcode, payload = read_frame(taken.recv)
+            taken.sendall(frame(opcode, payload))
+            if opcode == 8:
+                break
+    taken.close()
+    start_response('200 OK', PLAIN)
+    return [b'nobody sees this']
+
+
+def accepted(client: RawConnection) -> None:
+    head = client.head()
+    assert (head.status, head.values('Sec-WebSocket-Accept')) == (101, ['s3pPLMBiTxaQ9kYGzzhZRbK+xOo='])
+
+
+def talk(client: RawConnection) -> None:
+    """Take part in an echo."""
+    accepted(client)
+    for payload in (b'one', b'two'):
+        client.send(said(payload))
+        assert client.exactly(2 + len(payload)) == frame(1, payload)
+
+
+# -- the conversation -------------------------------------------------------------------------------------------------
+
+def test_an_echo(run: Run) -> None:
+    """Nothing is added to what the application sends, and the connection ends with it."""
+    site = run(echo)
+    client = site.send(WEBSOCKET)
+    talk(client)
+    assert site.server.statistics() == {**dict.fromkeys(site.server.statistics(), 0), 'upgraded': 1, 'connections': 1}
+    client.send(frame(8, b'', b'mask'))
+    assert client.rest() == frame(8, b'')
+
+
+def test_what_came_behind_the_head(run: Run) -> None:
+    """Is what the application receives first."""
+    client = run(echo).send(WEBSOCKET + said(b'early') + frame(8, b'', b'mask'))
+    accepted(client)
+    assert client.rest() == frame(1, b'early') + frame(8, b'')
+
+
+def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
+    """simple-websocket asks a selector before it receives, when it is to send pings."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = handshake(environ)
+        with selectors.DefaultSelector() as selector:
+            selector.register(taken, selectors.EVENT_READ)
+            assert selector.select()
+        taken.sendall(frame(*read_frame(taken.recv)))
+        return []
+    client = run(application).send(WEBSOCKET + said(b'early'))
+    accepted(client)
+    assert client.exactly(7) == frame(1, b'early')
+    assert client.half_close().rest() == b''
+
+
+def test_after_another_request(run: Run) -> None:
+    """Which is answered first, pipelined as it may be."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if 'werkzeug.socket' in environ:
+            return echo(environ, start_response)
+        start_response('200 OK', PLAIN)
+        return [b'plain']
+    client = run(application).send(get() + WEBSOCKET)
+    assert client.response().body == b'plain'
+    talk(client)
+
+
+def test_with_tls(secure: Secure, certificates: Certificates) -> None:
+    """The application reads and writes what was encrypted."""
+    client = connect(secure(wsgi(echo)), certificates)
+    raw = RawConnection(client)
+    raw.send(WEBSOCKET)
+    talk(raw)
+    raw.send(frame(8, b'', b'mask'))
+    assert raw.exactly(2) == frame(8, b'')
+    raw.close()
+
+
+def test_in_memory() -> None:
+    """Where there is no descriptor."""
+    with serving_in_memory(wsgi(echo)) as site:
+        client = site.connect().send(WEBSOCKET)
+        talk(client)
+        client.send(frame(8, b'', b'mask'))
+        assert client.exactly(2) == frame(8, b'')
+
+
+@pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
+def test_a_client_that_leaves(run: Run, request_bytes: bytes) -> None:
+    """The application finds the end."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = handshake(environ)
+        with contextlib.closing(taken):
+            while taken.recv(100):
+                pass
+            log.append('end')
+        return []
+    client = run(application).send(request_bytes)
+    accepted(client)
+    client.half_close()
+    log.wait_for('end')
+    assert client.rest() == b''
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('result', [[], [b''], [b'two', b'items'], (), iter([b'']), [b'one']])
+@pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
+def test_an_application_that_returns(run: Run, request_bytes: bytes, result: Any) -> None:
+    """The connection ends, whatever was returned."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        handshake(environ).sendall(b'bye')
+        start_response('200 OK', PLAIN)
+        return result  # type: ignore[no-any-return]
+    site = run(application)
+    client = site.send(request_bytes)
+    accepted(client)
+    assert client.rest() == b'bye'
+    client.close()
+    while site.server.statistics()['connections']:
+        gevent.idle()
+
+
+@pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
+def test_nothing_is_reset(run: Run, request_bytes: bytes) -> None:
+    """What nobody has read does not cost the client what was said last."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        with contextlib.closing(handshake(environ)) as taken:
+            assert taken.recv(1, socket.MSG_PEEK)
+            taken.sendall(bytes(100_000))
+        return []
+    client = run(application).send(request_bytes).send(said(b'unread'))
+    accepted(client)
+    client.send(said(b'unread as well'))
+    assert client.rest() == bytes(100_000)
+
+
+def test_a_client_that_never_leaves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is left."""
+    monkeypatch.setattr(wsgi_socket, 'LINGER_TIME', 0.02)
+    site = run(lambda environ, start_response: [handshake(environ).sendall(b'bye') or b''])
+    client = site.send(WEBSOCKET)
+    while site.server.statistics()['connections'] or not client:
+        gevent.idle()
+
+
+def test_a_generator(run: Run) -> None:
+    """Takes the socket when it is asked for its first item."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        handshake(environ).sendall(b'bye')
+        yield b''
+    client = run(application).send(WEBSOCKET)
+    accepted(client)
+    assert client.rest() == b'bye'
+
+
+def test_a_reader_that_is_left_behind(run: Run) -> None:
+    """simple-websocket reads in a thread of its own, which the application does not wait for."""
+    log = Log()
+
+    def read(taken: Any) -> None:
+        while taken.recv(100):
+            pass
+        taken.close()
+        log.append('end')
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = handshake(environ)
+        gevent.spawn(read, taken)
+        taken.send(frame(8, b''))
+        return []
+    client = run(application).send(WEBSOCKET)
+    accepted(client)
+    # the end of our side comes with the close frame, and what the client still says does no harm
+    assert client.rest() == frame(8, b'')
+    client.send(frame(8, b'', b'mask'))
+    client.close()
+    log.wait_for('end')
+
+
+def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """No 500 on a connection that speaks something else."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        handshake(environ)
+        raise ValueError('a fault of the application')
+    client = run(application).send(WEBSOCKET)
+    accepted(client)
+    assert client.rest() == b''
+    assert 'failed after its response had ended' in caplog.text
+
+
+@pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
+def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
+    """Waits for as long as it was told; then the application finds the end."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = handshake(environ)
+        while taken.recv(100):
+            log.append('received')
+        log.append('end')
+        return []
+    site = run(application)
+    client = site.send(request_bytes).send(said(b'more'))
+    accepted(client)
+    log.wait_for('received')
+    site.server.stop(0.05)
+    log.wait_for('end')
+    assert client.rest() == b''
+
+
+def test_as_with_gunicorn(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Whose socket has the same name there, and for whom applications raise this."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        environ['gunicorn.socket'].sendall(b'bye')
+        raise StopIteration
+    assert run(application).send(WEBSOCKET).rest() == b'bye'
+    assert caplog.text == ''
+
+
+# -- what is offered --------------------------------------------------------------------------------------------------
+
+def test_only_upgrades_have_it(run: Run) -> None:
+    """No request that cannot be taken."""
+    assert 'werkzeug.socket' not in environ_of(run)
+    assert 'werkzeug.socket' not in environ_of(run, get('/', 'Upgrade: websocket'))
+    with_body = get('/', 'Connection: Upgrade', 'Upgrade: websocket', 'Content-Length: 4', method='POST')
+    assert 'werkzeug.socket' not in environ_of(run, with_body + b'body')
+
+
+def test_looking_takes_nothing(run: Run) -> None:
+    """The request is an ordinary one until the socket is used; the same head twice has two sockets."""
+    offered = []
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        found = environ['werkzeug.socket']
+        offered.append(found)
+        assert not hasattr(found, 'nothing')
+        assert not hasattr(found, '_sock')
+        start_response('200 OK', PLAIN)
+        return [repr(dict(environ)).encode()]
+    client = run(application).connect()
+    for _ in range(2):
+        assert b'<OfferedSocket not taken>' in client.send(WEBSOCKET).response().body
+    assert len(set(offered)) == 2
+
+
+def test_too_late(run: Run) -> None:
+    """What was said cannot be taken back, and who has gone cannot be spoken to."""
+    log = Log()
+    left = Event()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        response = environ['geventnode.response']
+        if environ['QUERY_STRING'] == 'gone':
+            log.append('begun')
+            left.wait()
+            response.socket.destroy()
+        else:
+            response.end('said')
+        with pytest.raises(ConnectionClosed if environ['QUERY_STRING'] else HeadersSent):
+            environ['werkzeug.socket'].send(b'x')
+        log.append('refused')
+        return []
+    site = run(application)
+    client = site.send(WEBSOCKET)
+    assert client.response().body == b'said'
+    log.wait_for('refused')
+    with contextlib.closing(site.send(WEBSOCKET.replace(b'/ws', b'/ws?gone'))):
+        log.wait_for('begun')
+    left.set()
+    log.wait_for_length(3)
+
+
+def test_it_is_a_socket_of_gevent(run: Run) -> None:
+    """With all that libraries ask of one: addresses, time limits, duplicates, files."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = environ['werkzeug.socket']
+        assert taken.getpeername()[1] == int(environ['REMOTE_PORT'])
+        taken.settimeout(0.01)
+        with pytest.raises(socket.timeout):
+            taken.recv(1)
+        taken.settimeout(None)
+        with contextlib.closing(taken.dup()) as second:
+            second.sendall(b'second ')
+        with taken.makefile('wb') as file:
+            taken.close()
+            file.write(b'file')
+        return []
+    assert run(application).send(WEBSOCKET).rest() == b'second file'
+
+
+def test_observers_hear_of_an_upgrade(run: Run) -> None:
+    """With the status that the application has most likely sent."""
+    log = Log()
+
+    class Observer(http.ExchangeObserver):
+        def exchange_ended(self, response: Any, status_code: int) -> None:
+            log.append((response.request.url, status_code))
+    site = run(echo)
+    http.observe_exchanges(site.server, Observer())
+    talk(site.send(WEBSOCKET))
+    assert log == [('/ws', 101)]
