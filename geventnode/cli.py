@@ -186,6 +186,7 @@ def _plain_or_secure(listener: Any, **settings: Any) -> Any:
 
 def _as_listener(target: Any, options: argparse.Namespace) -> Any:
     """Return ``target`` as a request listener, whatever kind of callable it is."""
+    from geventnode.http.listeners import check_listener
     from geventnode.integrations.wsgi import is_wsgi, wsgi
 
     kind = options.kind
@@ -195,7 +196,13 @@ def _as_listener(target: Any, options: argparse.Namespace) -> Any:
             raise Refused(f'{options.target!r} may be a WSGI application or a request listener: say --wsgi or '
                           '--listener')
         kind = 'wsgi' if found else 'listener'
-    return wsgi(target) if kind == 'wsgi' else target
+    if kind == 'wsgi':
+        return wsgi(target)
+    try:
+        check_listener('request', target)
+    except TypeError as error:
+        raise Refused(f'{options.target!r}: {error}') from error
+    return target
 
 
 def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:

@@ -155,6 +155,14 @@ def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith('usage: ')
 
 
+def test_a_target_that_would_never_run(tmp_path: Path) -> None:
+    """One line, which says what to do."""
+    (target := tmp_path / 'target.py').write_text('async def listener(request, response): pass')
+    ran = command('serve', str(target))
+    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
+    assert ran.stderr.startswith(f"geventnode: {str(target)!r}: a listener for 'request' must be a plain function")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(['--version'])

@@ -15,7 +15,7 @@ DEFAULT_PATH = '/healthz'
 
 
 def readiness(listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH,
-              check: Callable[[], object] | None = None) -> Callable[[Any, Any], None]:
+              check: Callable[[], object] | None = None) -> Callable[[Any, Any], object]:
     """Return a request listener that answers GET and HEAD of ``path`` with 200 while its server is available, and
     with 503 otherwise, and hands everything else to ``listener``. Never switches.
 
@@ -24,14 +24,14 @@ def readiness(listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH,
 
     Source of what is available: :attr:`geventnode.interfaces.IHTTPServer.available`.
     """
-    def answer(request: Any, response: Any) -> None:
+    def answer(request: Any, response: Any) -> object:
         if request.url.partition('?')[0] != path or request.method not in ('GET', 'HEAD'):
-            listener(request, response)
-            return
+            return listener(request, response)
         ready = response.server.available and (check is None or _passes(check))
         # an answer of yesterday would be worse than none
         response.write_head(200 if ready else 503, {'Content-Type': 'text/plain', 'Cache-Control': 'no-store'})
         response.end('ready\n' if ready else 'not ready\n')
+        return None
 
     return answer
 

@@ -24,6 +24,7 @@ from geventnode.errors import (
 from geventnode.http.answers import answer
 from geventnode.http.incoming import IncomingMessage, described
 from geventnode.http.lifecycle import State
+from geventnode.http.listeners import ListenerReturned
 from geventnode.http.receiving import Receiver
 from geventnode.http.response import ServerResponse
 from geventnode.net.hubs import deadlines
@@ -160,7 +161,7 @@ class Responder(Receiver):
             self._count(self.parser.buffered)
         try:
             if head.ordinary and not server.request_limit:
-                if not server.emit('request', request, response):
+                if not server.hand_out(request, response):
                     server.unheard(response)
             else:
                 server.special_request(self, head, request, response)
@@ -209,6 +210,8 @@ class Responder(Receiver):
             self.server.peer_log.info('%s: the client went away', described(request))
         elif isinstance(error, (ParseError, IncompleteBody)) and error is self._failure:
             self.server.peer_log.info('%s: %s', described(request), error)
+        elif isinstance(error, ListenerReturned):
+            log.error('%s: %s', described(request), error)
         else:
             log.error('%s: the request listener failed', described(request), exc_info=error)
         if self.socket.destroyed:

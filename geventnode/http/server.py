@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partialmethod
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -14,12 +15,14 @@ import gevent
 from zope.interface import implementer
 
 from geventnode.errors import InvalidInput
+from geventnode.events import EventEmitter, Listener
 from geventnode.http.answers import answer
 from geventnode.http.budget import InputBudget
 from geventnode.http.connection import Connection
 from geventnode.http.connection_lines import ConnectionLines
 from geventnode.http.debugging import ToldConnection
 from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.listeners import check_listener, check_returned
 from geventnode.http.ready import ReadyLine
 from geventnode.http.responding import Responder
 from geventnode.http.response import ServerResponse
@@ -95,6 +98,12 @@ class Server(NetServer):
     connection_class: type[Connection] = Connection
     multiprocess: bool = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.emit is not EventEmitter.emit:
+            # whoever overrides it wants to see requests, too
+            cls.hand_out = partialmethod(cls.emit, 'request')  # type: ignore[assignment,method-assign]
+
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         super().__init__(allow_half_open=True)
         self.hub = self._hub
@@ -148,8 +157,13 @@ class Server(NetServer):
         self._available = available
 
     def __call__(self, request: Any, response: Any) -> None:
-        if not self.emit('request', request, response):
+        if not self.hand_out(request, response):
             self.unheard(response)
+
+    def _check(self, event: str, listener: Listener) -> None:
+        super()._check(event, listener)
+        if event in self.events:
+            check_listener(event, listener)
 
     def set_timeout(self, seconds: float, callback: Callable[[Socket], object] | None = None) -> Server:
         self.timeout = seconds
@@ -198,6 +212,21 @@ class Server(NetServer):
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
+    def hand_out(self, request: IncomingMessage, response: ServerResponse) -> bool:
+        """Emit ``'request'``, and look at what the listeners return. May switch. Raises ``ListenerReturned`` for an
+        answer among that when the response has not begun."""
+        table = self._listeners
+        if table is None or 'request' not in table:
+            return False
+        returned = None
+        for listener in table['request']:
+            value = listener(request, response)
+            if value is not None:
+                returned = listener, value
+        if returned is not None and not response.headers_sent:
+            check_returned(*returned)
+        return True
+
     def unheard(self, response: ServerResponse) -> None:
         """Answer a request that nobody listens for. May switch."""
         response.write_head(501)
@@ -217,7 +246,7 @@ class Server(NetServer):
             # one with content is an ordinary request: a server may ignore Upgrade (RFC 9110, section 7.8)
             self._hand_over('upgrade', connection, request)
         elif head.expect is None:
-            if not self.emit('request', request, response):
+            if not self.hand_out(request, response):
                 self.unheard(response)
         elif head.expect != '100-continue':
             if not self.emit('checkExpectation', request, response):
@@ -227,7 +256,7 @@ class Server(NetServer):
                 response.end()
         else:
             response.awaits_continue = not request.complete
-            if not (self.emit('checkContinue', request, response) or self.emit('request', request, response)):
+            if not (self.emit('checkContinue', request, response) or self.hand_out(request, response)):
                 self.unheard(response)
 
     def _hand_over(self, event: str, connection: Responder, request: IncomingMessage) -> None:

@@ -88,7 +88,7 @@ class Monitor:
         self._mounted_on.add(server)
         return self
 
-    def _in_front_of(self, listeners: list[Callable[..., Any]], path: str) -> Callable[[Any, Any], None]:
+    def _in_front_of(self, listeners: list[Callable[..., Any]], path: str) -> Callable[[Any, Any], object]:
         if len(listeners) == 1:
             listener, = listeners
         else:
@@ -96,13 +96,13 @@ class Monitor:
                 for each in listeners:
                     each(request, response)
 
-        def answer(request: Any, response: Any) -> None:
+        def answer(request: Any, response: Any) -> object:
             url = request.url
             # the first question is the cheaper one, and each request is asked
             if path in url and url.partition('?')[0] == path:
                 self(request, response)
-            else:
-                listener(request, response)
+                return None
+            return listener(request, response)
 
         return answer
 

@@ -188,6 +188,11 @@ class IHTTPServer(IServer):
     ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,
     head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), ``'dropRequest'`` (request, socket).
 
+    A listener for ``'request'`` answers by calling the response, before it returns or later. One that returns an answer
+    (text, bytes, a dict, list, tuple or generator, or what can be awaited), and has not begun to send one, is an error
+    that is logged, and the client gets 500. Coroutine functions and generator functions, which would never run, are
+    refused as listeners for the events of a server: ``TypeError``.
+
     A listener that raises costs its own exchange: the error is logged, and the client gets 500, or sees the response
     cut off when its head was sent. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would
     take all other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
