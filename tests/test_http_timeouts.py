@@ -158,6 +158,21 @@ def test_sv14_inactivity_destroys_the_socket(serve: Serve) -> None:
     log.wait_for((RequestTimeout, True))
 
 
+def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Not so one whose client is waited for, or whose response has begun."""
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/upload':
+            request.read()
+        elif request.url == '/begun':
+            response.write('begun')
+    site = serve(listener, timeout=SHORT)
+    site.send(post(b'', '/upload', length=3)).rest()
+    site.send(get('/begun')).rest()
+    assert site.send(get('/path')).rest() == b''
+    assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [
+        f'GET /path: nobody has answered within timeout ({SHORT:g} seconds), and the connection is closed']
+
+
 def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
     """Then nothing is destroyed; the argument is the socket."""
     log = Log()

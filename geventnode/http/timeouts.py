@@ -5,6 +5,7 @@ at.
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
+from geventnode.http.incoming import described
 from geventnode.net.hubs import NEVER
 from geventnode.net.server import DRAIN_TIME
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from geventnode.http.connection import Connection
 
 __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'due']
+
+log = logging.getLogger('geventnode.error')
 
 #: Seconds in which the rest of an unread body must have come.
 DISCARD_TIME = 5.0
@@ -157,4 +161,8 @@ def _tell_timeout(connection: Connection) -> None:
     handled = server.emit('timeout', socket) or handled
     if not handled:
         limit = server.timeout if connection.timeout is None else connection.timeout
+        if request is not None and response is not None and not (
+                response.headers_sent or connection.client_is_awaited):
+            log.warning('%s: nobody has answered within timeout (%g seconds), and the connection is closed',
+                        described(request), limit)
         socket.destroy(RequestTimeout(f'no traffic within timeout ({limit} seconds)'))
