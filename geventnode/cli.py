@@ -198,6 +198,8 @@ def _as_listener(target: Any, options: argparse.Namespace) -> Any:
         kind = 'wsgi' if found else 'listener'
     if kind == 'wsgi':
         return wsgi(target)
+    if is_wsgi(target):
+        raise Refused(f'{options.target!r} is a WSGI application, by the names of its parameters: leave out --listener')
     try:
         check_listener('request', target)
     except TypeError as error:

@@ -163,6 +163,14 @@ def test_a_target_that_would_never_run(tmp_path: Path) -> None:
     assert ran.stderr.startswith(f"geventnode: {str(target)!r}: a listener for 'request' must be a plain function")
 
 
+def test_an_application_that_is_called_a_listener(tmp_path: Path) -> None:
+    """It would fail at every request."""
+    (target := tmp_path / 'target.py').write_text('def app(environ, start_response): pass')
+    ran = command('serve', str(target), '--listener')
+    assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
+    assert ran.stderr.endswith(' is a WSGI application, by the names of its parameters: leave out --listener\n')
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(['--version'])

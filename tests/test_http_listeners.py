@@ -1,4 +1,4 @@
-"""Listeners that would never answer: refused when they are added, or told of when they return."""
+"""Listeners that would never answer, or could not: refused when they are added, or told of when they return."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 
 from geventnode import http
 from geventnode.integrations.monitor import Monitor
+from geventnode.integrations.wsgi import wsgi
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []
@@ -82,6 +83,29 @@ def test_emit_of_a_subclass_sees_requests(serve: Serve) -> None:
             return super().emit(event, *args)
     assert serve(Told(ok)).get().status == 200
     assert 'request' in log
+
+
+# -- what is called with something else -------------------------------------------------------------------------------
+
+def _application(environ: Any, start_response: Any) -> Any:
+    yield b''
+
+
+class _Framework:
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return []
+
+
+@pytest.mark.parametrize('application', [_application, _Framework()])
+def test_a_wsgi_application(application: Any) -> None:
+    """Refused, with the way to serve it."""
+    server = http.Server()
+    for add in (http.create_server, http.Server, partial(server.on, 'request'), partial(server.once, 'checkContinue')):
+        with pytest.raises(TypeError, match=r'is a WSGI application, .*: create_server\(wsgi\(app\)\), with wsgi from'):
+            add(application)
+    assert server.event_names() == []
+    assert http.create_server(wsgi(application)).listener_count('request') == 1
+    server.on('own', application)
 
 
 # -- what would never run ---------------------------------------------------------------------------------------------

@@ -10,13 +10,17 @@ import inspect
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-__all__ = ['ListenerReturned', 'called', 'check_listener', 'check_returned']
+__all__ = ['ListenerReturned', 'called', 'check_listener', 'check_returned', 'names_say_wsgi']
 
 #: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
 _ANSWERS = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
 
 #: What such a list or tuple begins with: other ones come from expressions that do several things, as lambdas have them.
 _ITEMS = (str, bytes, bytearray, int, float, dict, list, tuple)
+
+
+#: The events whose listeners are called with a request and a response, to answer it.
+_ANSWERED = ('request', 'checkContinue', 'checkExpectation')
 
 
 class ListenerReturned(TypeError):
@@ -28,7 +32,10 @@ class ListenerReturned(TypeError):
 
 
 def check_listener(event: str, listener: Any) -> None:
-    """Raise ``TypeError`` for what can be called and would never answer. Never switches."""
+    """Raise ``TypeError`` for what can be called and would never answer, or could not. Never switches."""
+    if event in _ANSWERED and names_say_wsgi(listener):
+        raise TypeError(f'{called(listener)} is a WSGI application, by the names of its parameters: '
+                        'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi')
     kind = _never_run(listener)
     if kind is not None:
         raise TypeError(f'a listener for {event!r} must be a plain function, and {called(listener)} is {kind}, which '
@@ -47,6 +54,22 @@ def check_returned(listener: Any, value: Any) -> None:
             # or Python would complain a second time, about the wrong thing
             value.close()
         raise ListenerReturned(listener, value)
+
+
+def names_say_wsgi(target: Any) -> bool | None:
+    """Return whether the names of the parameters of ``target`` are those of a WSGI application (True) or of a listener
+    (False); None when they say neither. Never switches."""
+    try:
+        parameters = [each for each in inspect.signature(target).parameters.values()
+                      if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    except (TypeError, ValueError):
+        return None
+    if len(parameters) < 2:
+        return None
+    first, second = parameters[0].name.lstrip('_'), parameters[1].name.lstrip('_')
+    if first in ('environ', 'env') or second.startswith('start'):
+        return True
+    return False if first.startswith('req') or second.startswith('res') else None
 
 
 def called(listener: Any) -> str:

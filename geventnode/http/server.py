@@ -331,6 +331,7 @@ def _began(connection: Connection) -> float:
 def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
     """Return a :class:`Server`; ``listener`` hears of ``'request'``. Never switches.
 
-    Raises ``UnknownOption`` for an option that nobody knows, ``TypeError`` and ``InvalidInput`` for a bad value.
+    Raises ``UnknownOption`` for an option that nobody knows, ``TypeError`` and ``InvalidInput`` for a bad value, and
+    ``TypeError`` for a coroutine function, a generator function, or a WSGI application without ``wsgi()``.
     """
     return Server(listener, **options)

@@ -8,13 +8,13 @@ for. What WSGI has no word for is reached through ``environ['geventnode.request'
 """
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar
 
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
+from geventnode.http.listeners import names_say_wsgi
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, find_head
 from geventnode.integrations.wsgi_socket import application_returned
@@ -253,16 +253,4 @@ def is_wsgi(target: Any) -> bool | None:
     ``env``, or the second one begins with ``start``; the first one of a listener begins with ``req``, or the second one
     with ``res``. Underscores in front do not count.
     """
-    if isinstance(target, Listener):
-        return False
-    try:
-        parameters = [each for each in inspect.signature(target).parameters.values()
-                      if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError):
-        return None
-    if len(parameters) < 2:
-        return None
-    first, second = parameters[0].name.lstrip('_'), parameters[1].name.lstrip('_')
-    if first in ('environ', 'env') or second.startswith('start'):
-        return True
-    return False if first.startswith('req') or second.startswith('res') else None
+    return names_say_wsgi(target)

@@ -191,7 +191,8 @@ class IHTTPServer(IServer):
     A listener for ``'request'`` answers by calling the response, before it returns or later. One that returns an answer
     (text, bytes, a dict, list, tuple or generator, or what can be awaited), and has not begun to send one, is an error
     that is logged, and the client gets 500. Coroutine functions and generator functions, which would never run, are
-    refused as listeners for the events of a server: ``TypeError``.
+    refused as listeners for the events of a server: ``TypeError``. So is for ``'request'`` what the names of its
+    parameters call a WSGI application, as :func:`geventnode.integrations.wsgi.is_wsgi` reads them.
 
     A listener that raises costs its own exchange: the error is logged, and the client gets 500, or sees the response
     cut off when its head was sent. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would
