@@ -72,7 +72,8 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
         'stop it.')
     serving.add_argument('target', metavar='TARGET', nargs='?',
                        help='module:name or file.py[:name], a function called with (request, response), a WSGI '
-                       'application, or an http.Server, which is used as it is; a file without a name is searched for '
+                       'application, or an http.Server, which is used as it is; name() is what a call of it returns; '
+                       'a file without a name is searched for '
                        f'{", ".join(DEFAULT_NAMES)}; without TARGET, a demo page')
     serving.add_argument('--bind', metavar='ADDRESS',
                        help='HOST:PORT, [IPV6]:PORT, unix:PATH, or fd:N for a socket that was opened already; port 0: '

@@ -17,12 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geventnode.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
-from geventnode.targets import Refused, load_target, print_traceback
+from geventnode.targets import Refused, check_callable, factory_hint, load_target, print_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ['Binding', 'main', 'parse_bind']
+__all__ = ['Binding', 'as_listener', 'main', 'parse_bind']
 
 #: Settings of a server that the command line has, too, and how they are called there where that differs.
 PROXY_OPTIONS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol')
@@ -184,27 +184,32 @@ def _plain_or_secure(listener: Any, **settings: Any) -> Any:
     return https.create_server(listener, **settings)
 
 
-def _as_listener(target: Any, options: argparse.Namespace) -> Any:
-    """Return ``target`` as a request listener, whatever kind of callable it is."""
+def as_listener(target: Any, options: argparse.Namespace) -> Any:
+    """Return ``target`` as a request listener, whatever kind of callable it is. Never switches. Raises
+    :class:`Refused`."""
+    import inspect
+
     from geventnode.http.listeners import check_listener
     from geventnode.integrations.wsgi import is_wsgi, wsgi
 
-    kind = options.kind
+    name = options.target
+    found = is_wsgi(target)
+    kind = options.kind or {True: 'wsgi', False: 'listener', None: None}[found]
+    if kind == 'listener' and found:
+        raise Refused(f'{name!r} is a WSGI application, by the names of its parameters: leave out --listener')
+    if kind == 'listener' or (kind is None and not inspect.isgeneratorfunction(target)):
+        try:
+            check_listener('request', target)
+        except TypeError as error:
+            raise Refused(f'{name!r}: {error}') from error
+    check_callable(target, name)
+    if kind is None and isinstance(target, type):
+        raise Refused(f'{name!r} is a class: name an instance of it, or say --wsgi or --listener if it is called with '
+                      'each request')
     if kind is None:
-        found = is_wsgi(target)
-        if found is None:
-            raise Refused(f'{options.target!r} may be a WSGI application or a request listener: say --wsgi or '
-                          '--listener')
-        kind = 'wsgi' if found else 'listener'
-    if kind == 'wsgi':
-        return wsgi(target)
-    if is_wsgi(target):
-        raise Refused(f'{options.target!r} is a WSGI application, by the names of its parameters: leave out --listener')
-    try:
-        check_listener('request', target)
-    except TypeError as error:
-        raise Refused(f'{options.target!r}: {error}') from error
-    return target
+        raise Refused(f'{name!r} may be a WSGI application or a request listener: say --wsgi or --listener'
+                      f'{factory_hint(target, name)}')
+    return wsgi(target) if kind == 'wsgi' else target
 
 
 def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:
@@ -268,7 +273,7 @@ def _server_of(options: argparse.Namespace) -> Any:
     else:
         target = load_target(options.target)
     if not isinstance(target, http.Server):
-        server = _make(partial(_plain_or_secure, _as_listener(target, options)), options)
+        server = _make(partial(_plain_or_secure, as_listener(target, options)), options)
     elif options.target is not None and (own := _own_settings(options)) is not None:
         raise Refused(f'{options.target!r} is an http.Server with settings of its own: leave out {own}')
     else:

@@ -13,13 +13,13 @@ from geventnode.arguments import DEFAULT_NAMES
 if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
-__all__ = ['FILE_MODULE', 'Refused', 'load_target', 'print_traceback']
+__all__ = ['FILE_MODULE', 'Refused', 'check_callable', 'factory_hint', 'load_target', 'print_traceback']
 
 #: The module name under which a file is loaded: its own might be that of another module.
 FILE_MODULE = 'geventnode_target'
 
-_file_target = re.compile(r'(?P<path>.+\.py)(?::(?P<name>\w+(?:\.\w+)*))?')
-_module_target = re.compile(r'(?P<module>\w+(?:\.\w+)*):(?P<name>\w+(?:\.\w+)*)')
+_file_target = re.compile(r'(?P<path>.+\.py)(?::(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?)?')
+_module_target = re.compile(r'(?P<module>\w+(?:\.\w+)*):(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?')
 
 
 class Refused(Exception):
@@ -27,8 +27,8 @@ class Refused(Exception):
 
 
 def load_target(target: str) -> Any:
-    """Return the request listener or the http.Server that ``target`` names. May switch: runs the target's own code,
-    whose exceptions it lets pass. Raises :class:`Refused`."""
+    """Return the request listener or the http.Server that ``target`` names, or makes when it is called. May
+    switch: runs the target's own code, whose exceptions it lets pass. Raises :class:`Refused`."""
     from geventnode.http import Server
 
     found = _file_target.fullmatch(target)
@@ -38,19 +38,74 @@ def load_target(target: str) -> Any:
     else:
         found = _module_target.fullmatch(target)
         if found is None:
-            raise Refused(f'TARGET must be module:name or file.py[:name], not {target!r}')
+            hint = ', and name() for what a call without arguments returns' if '(' in target else ''
+            raise Refused(f'TARGET must be module:name or file.py[:name], not {target!r}{hint}')
         module = _load_module(found['module'])
         named = found['name']
-    where = target.removesuffix(f':{named}')
+    where = target.removesuffix('()').removesuffix(f':{named}')
     value: Any = module
     for part in named.split('.'):
         if not hasattr(value, part):
             raise Refused(f'{where!r} has no {named!r}')
         value = getattr(value, part)
+    what = f'{named!r} of {where!r} is'
+    if found['call'] is not None:
+        value = _made_by(value, target)
+        what = f'{target!r} has returned what is'
     if not isinstance(value, Server) and not callable(value):
-        raise Refused(f'{named!r} of {where!r} is neither a request listener nor an http.Server, but of type '
-                      f'{type(value).__name__}')
+        raise Refused(f'{what} neither a request listener nor an http.Server, but of type {type(value).__name__}')
     return value
+
+
+def _made_by(factory: Any, target: str) -> Any:
+    if not callable(factory):
+        raise Refused(f'{target!r} cannot be called: it is of type {type(factory).__name__}')
+    if not _takes(factory):
+        raise Refused(f'{target!r} is called without arguments, and takes {_arguments(factory)}: name a function that '
+                      'needs none')
+    return factory()
+
+
+def check_callable(value: Any, target: str) -> None:
+    """Raise :class:`Refused` for a callable that takes something else than a listener or an application does. Never
+    switches."""
+    if _takes(value, None, None):
+        return
+    if isinstance(value, type):
+        raise Refused(f'{target!r} is a class: name an instance of it, or a function that makes one, as name()')
+    raise Refused(f'{target!r} takes {_arguments(value)}, and a listener takes (request, response), a WSGI application '
+                  f'(environ, start_response){factory_hint(value, target)}')
+
+
+def factory_hint(value: Any, target: str) -> str:
+    """Return the end of a message for what may be a function that makes the target. Never switches."""
+    # what takes any number of arguments is a wrapper of something
+    if target.endswith(')') or not _takes(value) or _takes(value, *range(100)):
+        return ''
+    return f"; for what it returns, say '{target}()'"
+
+
+def _takes(function: Any, *arguments: Any) -> bool:
+    """Return whether ``function`` can be called with ``arguments``, as far as it says."""
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _arguments(function: Any) -> str:
+    """Return how many arguments ``function`` takes at most, in words."""
+    import inspect
+
+    count = len(inspect.signature(function).parameters)
+    return '1 argument' if count == 1 else f'{count or "no"} arguments'
 
 
 def _default_name(module: ModuleType, target: str) -> str:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from geventnode import __version__, http
-from geventnode.cli import main, parse_bind
+from geventnode.cli import as_listener, main, parse_bind
 from geventnode.targets import FILE_MODULE, Refused, load_target
 
 __all__: list[str] = []
@@ -136,6 +137,80 @@ def test_what_a_target_raises_is_its_own(directory: Path, source: str, target: s
     (directory / 'cli_broken.py').write_text(source)
     with pytest.raises((ModuleNotFoundError, ValueError, SyntaxError)):
         load_target(target)
+
+
+FACTORIES = """
+def listener(request, response):
+    response.end()
+
+def create_app(config=None, testing=False):
+    return listener
+
+def create_none():
+    pass
+
+def create_from(config):
+    return listener
+
+def create_badly():
+    raise ZeroDivisionError
+
+class Site:
+    def __init__(self, name='site'):
+        pass
+
+    def __call__(self, environ, start_response):
+        return []
+
+number = 42
+"""
+
+
+@pytest.fixture
+def factories(directory: Path) -> None:
+    (directory / 'cli_factories.py').write_text(FACTORIES)
+
+
+@pytest.mark.parametrize('target', ['cli_factories:create_app()', 'cli_factories.py:create_app()'])
+def test_what_a_factory_returns(factories: None, target: str) -> None:
+    assert load_target(target).__name__ == 'listener'
+    assert type(load_target('cli_factories:Site()')).__name__ == 'Site'
+
+
+@pytest.mark.parametrize(('target', 'complaint'), [
+    ('cli_factories:nothing()', "'cli_factories' has no 'nothing'"),
+    ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
+    ('cli_factories:create_none()', ("'cli_factories:create_none()' has returned what is neither a request listener "
+                                     'nor an http.Server, but of type NoneType')),
+    ('cli_factories:create_from()', ("'cli_factories:create_from()' is called without arguments, and takes 1 argument: "
+                                     'name a function that needs none')),
+    ('cli_factories:create_from(1)', ("TARGET must be module:name or file.py[:name], not 'cli_factories:create_from(1)'"
+                                      ', and name() for what a call without arguments returns'))])
+def test_a_factory_that_is_none(factories: None, target: str, complaint: str) -> None:
+    with pytest.raises(Refused) as raised:
+        load_target(target)
+    assert str(raised.value) == complaint
+
+
+def test_what_a_factory_raises_is_its_own(factories: None) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load_target('cli_factories:create_badly()')
+
+
+LISTENERS = 'and a listener takes (request, response), a WSGI application (environ, start_response)'
+
+
+@pytest.mark.parametrize(('name', 'complaint'), [
+    ('create_none', f"takes no arguments, {LISTENERS}; for what it returns, say 'made:create_none()'"),
+    ('create_from', f'takes 1 argument, {LISTENERS}'),
+    ('Site', 'is a class: name an instance of it, or a function that makes one, as name()'),
+    ('create_app', ('may be a WSGI application or a request listener: say --wsgi or --listener; for what it returns, '
+                    "say 'made:create_app()'"))])
+def test_what_is_no_listener(factories: None, name: str, complaint: str) -> None:
+    options = Namespace(target=f'made:{name}', kind=None)
+    with pytest.raises(Refused) as raised:
+        as_listener(load_target(f'cli_factories:{name}'), options)
+    assert str(raised.value) == f"'made:{name}' {complaint}"
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
