@@ -22,6 +22,15 @@ DEFAULT_NAMES = ('server', 'listener', 'handler', 'app', 'application')
 #: Returns the exit status.
 Command = Callable[[argparse.Namespace], int]
 
+#: What replaces options of similar commands.
+_WHERE = 'where to listen is said by --bind PORT, or --bind HOST:PORT'
+_PROCESSES = 'processes are counted by --workers N'
+HINTS = {
+    '--port': _WHERE, '-p': _WHERE, '--host': _WHERE, '--address': _WHERE, '--unix-socket': 'say --bind unix:PATH',
+    '--uds': 'say --bind unix:PATH', '--fd': 'say --bind fd:N', '-w': _PROCESSES, '--processes': _PROCESSES,
+    '--reload': "a tool of its own watches files, as in: watchfiles 'geventnode serve ...'",
+}
+
 EPILOG = """\
 examples:
   geventnode serve                          the demo page
@@ -59,7 +68,13 @@ def _positive(text: str) -> int:
 def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespace:
     """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they name.
     Never switches. Raises ``SystemExit`` for a command line that is none."""
-    return _parser(**commands).parse_args(arguments)
+    parser = _parser(**commands)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        hints = [HINTS[name] for name in dict.fromkeys(each.partition('=')[0] for each in unknown)
+                 if options.command == 'serve' and name in HINTS]
+        options.parser.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}', *dict.fromkeys(hints)]))
+    return options
 
 
 def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentParser:
@@ -75,10 +90,10 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
                        'application, or an http.Server, which is used as it is; name() is what a call of it returns; '
                        'a file without a name is searched for '
                        f'{", ".join(DEFAULT_NAMES)}; without TARGET, a demo page')
-    serving.add_argument('--bind', metavar='ADDRESS',
-                       help='HOST:PORT, [IPV6]:PORT, unix:PATH, or fd:N for a socket that was opened already; port 0: '
-                       'any that is free; without --bind, the socket that systemd passed (LISTEN_FDS), or else '
-                       f'{DEFAULT_HOST}:{DEFAULT_PORT}')
+    serving.add_argument('-b', '--bind', metavar='ADDRESS',
+                       help=f'HOST:PORT, [IPV6]:PORT, PORT ({DEFAULT_HOST}), :PORT (all IPv4 addresses), unix:PATH, or '
+                       'fd:N for a socket that was opened already; port 0: any that is free; without --bind, the '
+                       f'socket that systemd passed (LISTEN_FDS), or else {DEFAULT_HOST}:{DEFAULT_PORT}')
     kind = serving.add_mutually_exclusive_group()
     kind.add_argument('--wsgi', action='store_const', const='wsgi', dest='kind',
                       help='TARGET is a WSGI application; without this it is one if its first parameter is called '
@@ -109,7 +124,7 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
     serving.add_argument('--monitor-client', metavar='ADDRESS', action='append', dest='monitor_clients',
                          help="an IP address or network (CIDR), or 'unix', whose clients may see the monitor in place "
                          'of those on the same machine; any number of times')
-    serving.set_defaults(run=serve)
+    serving.set_defaults(run=serve, parser=serving)
     _add_get(commands, get)
     _add_doctor(commands, doctor)
     return parser
@@ -135,7 +150,7 @@ def _add_get(commands: Any, run: Command) -> None:
     get.add_argument('--cacert', metavar='FILE', help="trust these authorities in place of the system's (PEM)")
     get.add_argument('--insecure', action='store_true', help='accept any certificate')
     get.add_argument('--fail', action='store_true', help='for status 400 and up: write no body, exit with 22')
-    get.set_defaults(run=run)
+    get.set_defaults(run=run, parser=get)
 
 
 def _add_doctor(commands: Any, run: Command) -> None:
@@ -147,4 +162,4 @@ def _add_doctor(commands: Any, run: Command) -> None:
                         help="a program, as for 'geventnode serve': it is imported, without patching anything before "
                         'it, and what it patches, and when, is looked at, too')
     doctor.add_argument('--json', action='store_true', help='write a report for programs')
-    doctor.set_defaults(run=run)
+    doctor.set_defaults(run=run, parser=doctor)

@@ -31,7 +31,7 @@ OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--fo
 _address = re.compile(r'(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})', re.ASCII)
 
 class Binding(NamedTuple):
-    """Where to listen: the arguments of ``listen``, and how the user wrote it."""
+    """Where to listen: the arguments of ``listen``, and how it is written in full."""
 
     args: tuple[Any, ...]
     options: dict[str, Any]
@@ -45,10 +45,12 @@ def parse_bind(text: str) -> Binding:
         return Binding((), {'path': rest}, text)
     if kind == 'fd' and rest.isascii() and rest.isdecimal():
         return Binding(({'fd': int(rest)},), {}, text)
-    found = _address.fullmatch(text)
+    # as gunicorn reads the second one
+    whole = f'{DEFAULT_HOST}:{text}' if text.isdecimal() else f'0.0.0.0{text}' if kind == '' else text
+    found = _address.fullmatch(whole)
     if found is None or int(found['port']) > 65535:
-        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not {text!r}')
-    return Binding((int(found['port']), found['ipv6'] or found['host']), {}, text)
+        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not {text!r}')
+    return Binding((int(found['port']), found['ipv6'] or found['host']), {}, whole)
 
 
 def _default_binding() -> Binding:
@@ -286,7 +288,7 @@ def _server_of(options: argparse.Namespace) -> Any:
 def _serve(options: argparse.Namespace) -> int:
     binding = None if options.bind is None else parse_bind(options.bind)
     if options.workers is not None:
-        return _serve_with_workers(options)
+        return _serve_with_workers(options, binding)
 
     from gevent import monkey
 
@@ -311,7 +313,7 @@ def _serve(options: argparse.Namespace) -> int:
     return _run(server, options.target or 'the demo page', options)
 
 
-def _serve_with_workers(options: argparse.Namespace) -> int:
+def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> int:
     """Let gunicorn serve, whose workers patch and load by themselves. Raises ``SystemExit``."""
     try:
         from geventnode.integrations.gunicorn import NotServable, run
@@ -326,7 +328,7 @@ def _serve_with_workers(options: argparse.Namespace) -> int:
         except Refused as refused:
             raise NotServable(f'geventnode: {refused}') from refused
 
-    address = options.bind or f'{DEFAULT_HOST}:{DEFAULT_PORT}'
+    address = f'{DEFAULT_HOST}:{DEFAULT_PORT}' if binding is None else binding.text
     run(load, bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],
         workers=options.workers, graceful_timeout=round(options.grace), worker_connections=0,
         accesslog='-' if options.access_log else None, proc_name=options.target or 'demo', control_socket_disable=True)

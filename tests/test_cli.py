@@ -49,10 +49,15 @@ def test_bind(text: str, args: tuple[object, ...], options: dict[str, object]) -
     assert parse_bind(text) == (args, options, text)
 
 
+@pytest.mark.parametrize(('text', 'host'), [('8000', '127.0.0.1'), (':8000', '0.0.0.0')])
+def test_a_port_alone(text: str, host: str) -> None:
+    assert parse_bind(text) == ((8000, host), {}, f'{host}:8000')
+
+
 @pytest.mark.parametrize('text', [
-    '', '8000', ':8000', 'localhost', 'localhost:', 'localhost:http', 'localhost:-1', 'localhost:65536',
-    'localhost:1234567', '::1:80', '[::1]', '[]:80', 'unix:', 'fd:', 'fd:-1', 'fd:x',
-    'http://localhost:80', 'localhost:\u0661'])
+    '', ':', ':x', '65536', ':65536', '123456', '-1', '\u0661', ':\u0661', 'localhost', 'localhost:',
+    'localhost:http', 'localhost:-1', 'localhost:65536', 'localhost:1234567', '::1:80', '[::1]', '[]:80', 'unix:',
+    'fd:', 'fd:-1', 'fd:x', 'http://localhost:80', 'localhost:\u0661'])
 def test_a_bad_address(text: str) -> None:
     with pytest.raises(Refused, match='--bind must be HOST:PORT') as raised:
         parse_bind(text)
@@ -260,11 +265,34 @@ def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert option in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['--port', '8000'], ': --port; where to listen is said by --bind PORT, or --bind HOST:PORT'),
+    (['app:app', '--host=::1', '--port=8000'], (': --host=::1 --port=8000; where to listen is said by --bind PORT, or '
+                                                '--bind HOST:PORT')),
+    (['app:app', '-w', '4'], ': -w 4; processes are counted by --workers N'),
+    (['app:app', '--reload'],
+     ": --reload; a tool of its own watches files, as in: watchfiles 'geventnode serve ...'"),
+    (['--unheard-of'], ': --unheard-of')])
+def test_options_of_other_commands(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command's own usage, and what there is in their place."""
+    with pytest.raises(SystemExit):
+        main(['serve', *arguments])
+    printed = capsys.readouterr().err
+    assert printed.startswith('usage: geventnode serve ')
+    assert printed.endswith(f'geventnode serve: error: unrecognized arguments{complaint}\n')
+
+
+def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['serve', '-b', 'nowhere']) == 2
+    assert "not 'nowhere'" in capsys.readouterr().err
+
+
 def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--bind', 'nowhere']) == 2
     printed = capsys.readouterr()
     assert printed.out == ''
-    assert printed.err == "geventnode: --bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not 'nowhere'\n"
+    assert printed.err == ("geventnode: --bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not "
+                           "'nowhere'\n")
 
 
 def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
