@@ -168,7 +168,8 @@ def test_port_in_use() -> None:
 @pytest.mark.parametrize(('arguments', 'complaint'), [
     (['nowhere:listener'], "no module named 'nowhere'"),
     (['handlers:nothing'], "'handlers' has no 'nothing'"),
-    (['--bind', 'localhost'], "--bind must be HOST:PORT, [IPV6]:PORT, unix:PATH or fd:N, not 'localhost'"),
+    (['--bind', 'localhost'],
+     "--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'"),
     (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
     (['handlers:listener', '--proxy-protocol'],
      'proxy_protocol without trusted_proxies would refuse every connection'),
