@@ -90,6 +90,8 @@ class _Taken:
 
     def __init__(self, connection: Socket, received: bytes) -> None:
         self.expires = NEVER
+        #: What the application has: gevent's own socket.
+        self.socket: Any = None
         self._connection = connection
         self._returned = False
         #: The end of a pair that is joined with the connection, None where the application has a socket of that.

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 import gevent
-from gevent.queue import Empty, SimpleQueue
+from gevent.queue import Empty, Queue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
 from geventnode.net.address import is_path, port_number, resolve, unix_family
@@ -122,7 +122,7 @@ class Connecting:
     def _race(self, where: list[Where]) -> tuple[Any, Any]:
         """Return the first connection that is made, and its address; raise the last failure."""
         left = deque(where)
-        over: SimpleQueue[_Attempt] = SimpleQueue()
+        over: Queue[_Attempt] = Queue()
         running: set[_Attempt] = set()
         failure: OSError | None = None
         try:
@@ -161,7 +161,7 @@ class Connecting:
 class _Attempt:
     """A connection to one address, on its way: put into ``over`` when it is made or has failed."""
 
-    def __init__(self, where: Where, local_address: str | None, over: SimpleQueue[_Attempt]) -> None:
+    def __init__(self, where: Where, local_address: str | None, over: Queue[_Attempt]) -> None:
         family, kind, protocol, self.address = where
         self._over = over
         self._watcher: Any = None

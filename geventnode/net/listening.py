@@ -56,9 +56,10 @@ def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
             fields['backlog'] = argument
         elif argument is not None:
             raise TypeError(f'listen() does not know what to do with {argument!r}')
-    if 'path' in fields:
+    path = fields.get('path')
+    if path is not None:
         backlog = fields.get('backlog')
-        check_path(fields['path'], 'listen', backlog, swapped=backlog is not None and backlog > MAX_BACKLOG)
+        check_path(path, 'listen', backlog, swapped=backlog is not None and backlog > MAX_BACKLOG)
     unknown = set(options) - set(Listening._fields)
     if unknown:
         raise TypeError(f'listen() has no option {sorted(unknown)[0]!r}: it knows {", ".join(Listening._fields)}')
