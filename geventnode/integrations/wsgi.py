@@ -120,7 +120,8 @@ class _Call:
                 raise _not_bytes(body)
             self._send_last(body)
         elif self._response.upgraded:
-            application_returned(self._response)
+            # what is said there now is the application's own
+            return
         elif (isinstance(result, FileWrapper) and result._by_kernel and hasattr(result.file, 'fileno')
               and self._head is not None):
             self._begin()
@@ -137,8 +138,6 @@ class _Call:
             # what comes most: the length of the body is what will be declared
             response.write_prepared(head.prepared)
         elif response.upgraded:
-            # what is said there now is the application's own
-            application_returned(response)
             return
         else:
             self._begin()
@@ -161,9 +160,6 @@ class _Call:
         if not response.finished:
             self._begin()
             response.end()
-        elif response.upgraded:
-            # by a generator
-            application_returned(response)
 
 
 def _not_bytes(item: Any) -> TypeError:
@@ -192,26 +188,22 @@ class Listener:
         if self._cancels:
             response.cancel_on_disconnect()
         call = _Call(response)
+        result: Iterable[bytes] = []
         try:
             result = self.application(environ, call.start_response)
-        except BaseException as error:
+            call.finish(result)
+        except StopIteration:
+            # in place of a response, from those who think that gunicorn has called
             if not response.upgraded:
                 raise
-            application_returned(response)
-            if isinstance(error, StopIteration):
-                # in place of a response, from those who think that gunicorn has called
-                return
-            raise
-        if type(result) is list:
-            # the commonest kind, which has nothing to close
-            call.finish(result)
-            return
-        try:
-            call.finish(result)
         finally:
-            close = getattr(result, 'close', None)
-            if close is not None:
-                close()
+            if response.upgraded:
+                application_returned(response)
+            # a list is the commonest kind, which has nothing to close
+            if type(result) is not list:
+                close = getattr(result, 'close', None)
+                if close is not None:
+                    close()
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} for {self.application!r}>'
