@@ -164,7 +164,8 @@ class Agent(AgentSettings):
                 hang_up = SocketHangUp(f'socket hang up: {where} closed the connection without a response')
                 hang_up.__cause__ = error
                 error = hang_up
-        connection.locate(error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response')
+        request.destination.locate(
+            error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response')
         request.fail(error)
         self.removed(connection)
 

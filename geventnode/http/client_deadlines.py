@@ -64,14 +64,13 @@ def _close(connection: ClientConnection) -> None:
 
 
 def _too_late(connection: ClientConnection) -> None:
-    connection.fail(RequestTimeout(f'{connection.destination}: the exchange was not over within its deadline'))
+    connection.fail(connection.destination.past_deadline())
 
 
 def _connects_too_slowly(connection: ClientConnection) -> None:
     request = connection.request
     assert request is not None
-    connection.fail(RequestTimeout(f'{connection.destination}: no connection within connect_timeout '
-                                   f'({request.connect_timeout} seconds)'))
+    connection.fail(connection.destination.past_connect_timeout(request.connect_timeout))
 
 
 def _inactive(connection: ClientConnection) -> None:

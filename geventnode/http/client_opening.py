@@ -75,20 +75,15 @@ class Opening:
         else:
             found = SocketHangUp(f'socket hang up: create_connection was left by {type(error).__name__}')
         found.__cause__ = error
-        return self._locate(found)
-
-    def _locate(self, error: GeventnodeError) -> GeventnodeError:
-        destination = self._request.destination
-        error.host, error.port, error.phase = destination.host, destination.port, 'connect'
-        return error
+        self._request.destination.locate(found, 'connect')
+        return found
 
     def on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.hubs.HasDeadline`: the function takes too long."""
         self.expires = NEVER
         request = self._request
-        if request.deadline_at <= now:
-            error = RequestTimeout(f'{request.destination}: the exchange was not over within its deadline')
-        else:
-            error = RequestTimeout(f'{request.destination}: no connection within connect_timeout '
-                                   f'({request.connect_timeout} seconds)')
-        request.destroy(self._locate(error))
+        where = request.destination
+        error = (where.past_deadline() if request.deadline_at <= now
+                 else where.past_connect_timeout(request.connect_timeout))
+        where.locate(error, 'connect')
+        request.destroy(error)

@@ -195,7 +195,7 @@ class ResponseReceiver(ABC):
             lost = IncompleteBody(f'{self.destination}: the connection was lost in the middle of a body')
             lost.__cause__ = error
             error = lost
-        self.locate(error, 'body')
+        self.destination.locate(error, 'body')
         response.cut_off(error)
         self._wake_reader()
         request = self.current_request
@@ -215,12 +215,6 @@ class ResponseReceiver(ABC):
         response.completed(raw_trailers)
         self._response = None
         self._message_over(response._head)
-
-    def locate(self, error: BaseException | None, phase: str) -> None:
-        """Let ``error`` say where it happened, and when. Never switches."""
-        if isinstance(error, GeventnodeError) and error.phase is None:
-            error.host, error.port, error.phase = self.destination.host, self.destination.port, phase
-
 
     # -- what nobody wants ----------------------------------------------------------------------------------------
 

@@ -311,7 +311,7 @@ class ClientRequest(FramedRequest):
     def on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.hubs.HasDeadline`: still in the queue."""
         if self.deadline_at <= now:
-            self._quit(RequestTimeout(f'{self.destination}: the exchange was not over within its deadline'))
+            self._quit(self.destination.past_deadline())
         else:
             self._quit(RequestTimeout(f'{self.destination}: no connection was free within queue_timeout '
                                       f'({self.queue_timeout} seconds)'))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gevent
 from gevent import get_hub, getcurrent
 
-from geventnode.errors import GeventnodeError, RequestAborted, RequestTimeout, SocketHangUp, again
+from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, again
 from geventnode.http.outbox import Outbox
 from geventnode.http.outgoing import OutgoingMessage
 
@@ -140,8 +140,7 @@ class RequestOutcome(OutgoingMessage):
         """There will be no response. Never switches."""
         if self.failure is not None or self.response is not None:
             return
-        if isinstance(error, GeventnodeError) and error.phase is None:
-            error.host, error.port, error.phase = self.destination.host, self.destination.port, 'queue'
+        self.destination.locate(error, 'queue')
         self.failure = self._error = error
         self.destroyed = self._closed = True
         self._failed()
@@ -209,7 +208,7 @@ class RequestOutcome(OutgoingMessage):
             if error is timer:
                 late = RequestTimeout(f'{self.destination}: no answer within the timeout of {call}() ({timeout} '
                                       'seconds)')
-                late.host, late.port, late.phase = self.destination.host, self.destination.port, call
+                self.destination.locate(late, call)
                 if continued:
                     raise late from None
                 late.phase = 'response'

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout
 from geventnode.net.address import port_number
 from geventnode.protocol import is_host
 
@@ -66,6 +66,21 @@ class Destination:
         if self.peer is not None:
             options |= {'peer': self.peer, 'name': self.name}
         return options
+
+    # -- what goes wrong on the way there ---------------------------------------------------------------------------
+
+    def locate(self, error: BaseException | None, phase: str) -> None:
+        """Let ``error`` say where it happened, and when, unless it does. Never switches."""
+        if isinstance(error, GeventnodeError) and error.phase is None:
+            error.host, error.port, error.phase = self.host, self.port, phase
+
+    def past_deadline(self) -> RequestTimeout:
+        """Return what is raised for an exchange that took too long. Never switches."""
+        return RequestTimeout(f'{self}: the exchange was not over within its deadline')
+
+    def past_connect_timeout(self, seconds: float | None) -> RequestTimeout:
+        """Return what is raised when connecting took more than so many seconds. Never switches."""
+        return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds)')
 
     def __str__(self) -> str:
         return self.host_field if self.socket_path is None else self.socket_path
