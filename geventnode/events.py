@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
@@ -36,9 +37,6 @@ def _bare(event: str) -> str:
 @lru_cache(maxsize=1024)
 def _nearest(event: str, known: frozenset[str]) -> str | None:
     """Return which of the ``known`` events must be meant by ``event``, or None."""
-    # few programs have a misspelt one
-    from difflib import get_close_matches
-
     bare = _bare(event)
     spellings = {_bare(each): each for each in known}
     for right in spellings:

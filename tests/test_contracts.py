@@ -45,7 +45,7 @@ _CONNECTION = _WRITER | {
     'when_flushed'}
 _SERVING = _LISTENING | {
     'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding', 'hand_out', 'hub',
-    'idle_workers', 'keep_alive_lines', 'limits', 'past', 'ready', 'refuse', 'request_class', 'request_limit',
+    'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',

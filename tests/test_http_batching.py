@@ -158,7 +158,7 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
     client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
     assert bodies(client, 1) == [b'/0']
     assert client.rest() == b''
-    assert site.server.past.requests == 3
+    assert site.server.past_requests == 3
     assert handed_over == []
 
 

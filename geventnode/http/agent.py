@@ -145,8 +145,7 @@ class Agent(AgentSettings):
             # RFC 9110, section 9.2.2: the server had closed it, and the request is sent again, once
             self._counts['retried'] += 1
             bucket = self._pool.bucket(request.destination.name)
-            bucket.waiting[request] = True
-            bucket.waiting.move_to_end(request, last=False)
+            bucket.put_first(request, True)
             self._pool.removed(connection.bucket, connection)
             # the connection may have left the pool before, and its bucket was forgotten then
             self._settle(bucket)
@@ -234,8 +233,7 @@ class Agent(AgentSettings):
         if socket.destroyed or (now - connection.since >= request.peek_after and socket.has_input()):
             # of TLS, looking alone may have ended it, and its bucket was forgotten then
             bucket = self._pool.bucket(request.destination.name)
-            bucket.waiting[request] = False
-            bucket.waiting.move_to_end(request, last=False)
+            bucket.put_first(request, False)
             connection.close()
             self._settle(bucket)
             return

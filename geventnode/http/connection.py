@@ -105,7 +105,7 @@ class Connection(Responder):
         self._eof = True
         self._count(0)
         server = self.server
-        server.past.requests += self.served
+        server.past_requests += self.served
         deadlines(server.hub).forget(self)
         if self._failure is None and isinstance(error, Exception):
             self._failure = error if isinstance(error, GeventnodeError) else _lost(error)
@@ -192,7 +192,7 @@ class Connection(Responder):
     def detach(self) -> bytes:
         self.state = State.OVER
         self.request = self.response = None
-        self.server.past.requests += self.served
+        self.server.past_requests += self.served
         deadlines(self.server.hub).forget(self)
         self._count(0)
         self.socket.set_sink(None)

@@ -18,7 +18,6 @@ _ANSWERS = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGenerat
 #: What such a list or tuple begins with: other ones come from expressions that do several things, as lambdas have them.
 _ITEMS = (str, bytes, bytearray, int, float, dict, list, tuple)
 
-
 #: The events whose listeners are called with a request and a response, to answer it.
 _ANSWERED = ('request', 'checkContinue', 'checkExpectation')
 

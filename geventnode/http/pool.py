@@ -59,6 +59,12 @@ class Bucket(Generic[Request, Connection]):
         self.waited = 0
         self.wait_time = 0.0
 
+    def put_first(self, request: Request, new: bool) -> None:
+        """Let ``request``, whose connection was dead, wait before all others, for a ``new`` connection or any. Never
+        switches."""
+        self.waiting[request] = new
+        self.waiting.move_to_end(request, last=False)
+
     @property
     def size(self) -> int:
         """How many connections there are."""

@@ -45,16 +45,6 @@ MADE_ROOM = 20
 RequestListener = Callable[[Any, Any], object]
 
 
-class _Past:
-    """What the connections have done that are gone: counted apart from the server, whose attributes are looked at when
-    they are set."""
-
-    __slots__ = ('requests',)
-
-    def __init__(self) -> None:
-        self.requests = 0
-
-
 @implementer(IHTTPServer)
 class Server(NetServer):
     """See :class:`geventnode.interfaces.IHTTPServer`.
@@ -113,7 +103,8 @@ class Server(NetServer):
         #: Whether the server is on its way to close, and since when (monotonic).
         self.draining = False
         self.draining_since = 0.0
-        self.past = _Past()
+        #: How many requests the connections have made that are gone.
+        self.past_requests = 0
         self._available = True
         self.option_changed()
         apply_options(self, options)

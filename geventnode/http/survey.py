@@ -121,7 +121,7 @@ class Survey:
     def look_at_servers(self, servers: Iterable[Server]) -> Iterator[None]:
         """Look at one connection after another. Never switches."""
         for server in servers:
-            self.requests += server.past.requests
+            self.requests += server.past_requests
             self.buffered += server.budget.used
             for sink in server.sinks():
                 if isinstance(sink, Connection):
