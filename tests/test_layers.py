@@ -1,4 +1,4 @@
-"""Arrows between files point down, files stay readable, functions say whether they switch: read from the source.
+"""Arrows between files point down, and functions say whether they switch: read from the source.
 
 A file imports only from layers with a lower number, or from files named before it in its own row of :data:`LAYERS`;
 what only a type checker sees may also come from further on in its row. A new file must be given its place here.
@@ -20,7 +20,6 @@ import geventnode
 __all__: list[str] = []
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 400
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 #: The libraries of each integration, which nobody else may import.
 LIBRARIES = {
@@ -215,14 +214,6 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
 ])
 def test_what_is_right_is_none(check, name: str, source: str) -> None:
     assert check(name, source, _modules()) == []
-
-
-def test_length_of_files() -> None:
-    """Nothing is longer than one reader takes in at once."""
-    long = [f'{path.relative_to(ROOT)}: {lines}' for part in ('geventnode', 'tests', 'contrib')
-            for path in (ROOT / part).rglob('*.py')
-            if (lines := len(path.read_text('utf-8').splitlines())) > LONGEST]
-    assert not long, '\n'.join(long)
 
 
 def _public(module: ast.Module) -> set[str]:
