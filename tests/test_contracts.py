@@ -69,7 +69,7 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     http.ClientRequest: _SENDING | {
         'assign', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at', 'destination',
         'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',
-        'opening', 'peek_after', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
+        'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
         'shortest_timeout', 'timeout', 'wants_upgrade'},
     http.Agent: _POOLING,
     https.Agent: _POOLING | {'peer'},

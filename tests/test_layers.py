@@ -144,9 +144,12 @@ def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
 
 
 def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
-    """Return a complaint for every import of gevent.monkey: only where a process begins it is patched."""
+    """Return a complaint for every import of gevent.monkey: only where a process begins it is patched. To import
+    ``get_original``, which returns a function as it was before patching, is allowed everywhere."""
+    harmless = {node.lineno for node in _nodes(source) if isinstance(node, ast.ImportFrom)
+                and node.module == 'gevent.monkey' and [alias.name for alias in node.names] == ['get_original']}
     return [f'{name}:{line} imports {imported}' for line, imported in _imports(source, known)
-            if name not in PATCHING and 'monkey' in imported.split('.')] + [
+            if name not in PATCHING and 'monkey' in imported.split('.') and line not in harmless] + [
         f'{name}:{node.lineno} names monkey' for node in _nodes(source)
         if name not in PATCHING and (
             (isinstance(node, ast.alias) and node.name == 'monkey')
@@ -192,6 +195,7 @@ def test_every_file_has_a_place() -> None:
     (_foreign, 'geventnode.integrations.wsgi', 'import gunicorn', 'gunicorn'),
     (_patches, 'geventnode.net', 'from gevent import monkey', 'monkey'),
     (_patches, 'geventnode.net', 'from gevent.monkey import patch_all', 'monkey'),
+    (_patches, 'geventnode.net', 'from gevent.monkey import get_original, patch_all', 'monkey'),
     (_patches, 'geventnode.net', 'import gevent\ngevent.monkey.patch_all()', 'monkey'),
     (_silent, 'geventnode.net', 'def connect():\n    """Connect."""', 'connect() does not say'),
     (_silent, 'geventnode.net', 'def connect():\n    pass', 'connect() does not say'),
@@ -210,6 +214,7 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
     (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
     (_foreign, 'geventnode.integrations.requests', 'import requests\nfrom urllib3.util import Retry'),
     (_patches, 'geventnode.cli', 'from gevent import monkey'),
+    (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
     (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
 ])
 def test_what_is_right_is_none(check, name: str, source: str) -> None:

@@ -229,8 +229,9 @@ class Agent(AgentSettings):
         """Send ``request`` on a connection that was idle, unless that turns out to be dead."""
         now = monotonic()
         socket = connection.socket
-        # the loop may not have run since the peer closed, and only the kernel knows
-        if socket.destroyed or (now - connection.since >= request.peek_after and socket.has_input()):
+        # The loop may not have run since the peer closed, or sent what would pass for the response (RFC 9112, section
+        # 9.2): only the kernel knows.
+        if socket.destroyed or socket.has_input():
             # of TLS, looking alone may have ended it, and its bucket was forgotten then
             bucket = self._pool.bucket(request.destination.name)
             bucket.put_first(request, False)

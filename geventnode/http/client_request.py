@@ -72,9 +72,6 @@ class ClientRequest(FramedRequest):
     precise: bool = False
 
     limits: Limits = response_limits(16384, 1000)
-    #: Seconds for which a used connection must have been idle to be looked at anew before it serves this request; 0:
-    #: it always is, for 1.2 us. For those whose caller may have let the server close it without the loop's knowledge.
-    peek_after: float = 1.0
     #: A function in place of the agent's, and what calls it.
     create_connection: Any = None
     opening: Any = None

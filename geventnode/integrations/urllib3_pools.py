@@ -247,8 +247,6 @@ class Destination:
             where = self._where = self._locate()
         request = http.ClientRequest(self._agents.get(self._secure), where, check_method(method).upper(),
                                      check_target(url), self._fields(headers), True)
-        # who calls us may have waited without the loop, and what it sends must not be sent twice
-        request.peek_after = 0.0
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
         request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)

@@ -101,7 +101,7 @@ class Socket(Inflow, Outflow):
         if self._queue:
             self._on_writable()
         return self.active != before or (not self.destroyed and bool(self._read_watcher.active)
-                                         and self._input_waits())
+                                         and self._peek())
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
