@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,41 @@ def test_names_by_terms(secure: Secure, certificates: Certificates) -> None:
         assert client.get(address).text == 'GET /'
 
 
+@pytest.mark.parametrize('loosely', [False, True])
+@pytest.mark.parametrize(('name', 'fits'), [
+    ('a.example', True), ('x.b.example', True), (False, True), ('c.example', False), ('localhost', False)])
+def test_asserted_names(secure: Secure, certificates: Certificates, name: Any, fits: bool, loosely: bool) -> None:
+    """The server is asked for the name in the URL, and its certificate may be for another one."""
+    terms = {'ssl_context': loose(certificates.client_context())} if loosely else {'ca_certs': certificates.ca}
+    with on_terms(assert_hostname=name, **terms) as client:
+        if fits:
+            assert client.get(secure_url(secure(certfile=certificates.other))).text == 'GET /'
+        else:
+            with pytest.raises(exceptions.SSLError, match=f"not valid for '{name}'"):
+                client.get(secure_url(secure(certfile=certificates.other)))
+        # it is no way around the chain
+        with pytest.raises(exceptions.SSLError):
+            client.get(secure_url(secure(certfile=certificates.self_signed)))
+
+
+@pytest.mark.parametrize('digits', ['sha1', 'sha256'])
+def test_fingerprints(secure: Secure, certificates: Certificates, digits: str) -> None:
+    """In place of a name, and what makes verify=False safe."""
+    text = Path(certificates.other).read_text()
+    begin, end = (text.index(f'-----{word} CERTIFICATE-----') for word in ('BEGIN', 'END'))
+    der = ssl.PEM_cert_to_DER_cert(text[begin:end + 25])
+    fingerprint = ':'.join(f'{byte:02X}' for byte in hashlib.new(digits, der).digest())
+    right, wrong = secure_url(secure(certfile=certificates.other)), secure_url(secure())
+    with on_terms(assert_fingerprint=fingerprint, ca_certs=certificates.ca) as client:
+        for verify in (True, False):
+            assert client.get(right, verify=verify).text == 'GET /'
+            with pytest.raises(exceptions.SSLError, match='another fingerprint'):
+                client.get(wrong, verify=verify)
+    with on_terms(assert_fingerprint=fingerprint) as client:
+        with pytest.raises(exceptions.SSLError, match='unable to get local issuer'):
+            client.get(right)
+
+
 def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> None:
     site = secure(ca=certificates.ca, request_cert=True)
     address = secure_url(site)
@@ -94,8 +130,9 @@ def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> Non
 
 
 @pytest.mark.parametrize(('terms', 'words'), [
-    ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint'), ({'assert_hostname': 'a.example'}, 'assert_hostname'),
-    ({'assert_hostname': False}, 'assert_hostname=False is not supported'),
+    ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint must be'),
+    ({'assert_hostname': ''}, 'assert_hostname must be'), ({'assert_hostname': True}, 'assert_hostname must be'),
+    ({'assert_hostname': 'x', 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
     ({'assert_hostname': False, 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
     ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'), ({'ca_cert_data': b'DER'}, 'must be PEM text'),
     ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import socket as stdlib
 import ssl
@@ -190,6 +191,121 @@ def test_plain_through_a_proxy_that_speaks_tls(serve: Serve, session: Mounted, c
     proxy = Proxy(serve, server=https.create_server(certfile=certificates.server))
     answer = session().get('http://some.example/', proxies={'http': proxy.url('https')}, verify=certificates.ca)
     assert answer.text == 'by proxy for some.example'
+
+
+class TLSProxy(Proxy):
+    """One that speaks TLS, asks for certificates, and notes whose came."""
+
+    def __init__(self, serve: Serve, certificates: Certificates, which: str = 'server') -> None:
+        self.shown = Log()
+        super().__init__(serve, server=https.create_server(
+            certfile=getattr(certificates, which), ca=certificates.ca, request_cert=True, reject_unauthorized=False))
+
+    def answer(self, request: Any, response: Any) -> None:
+        self.shown.append(request.connection.get_peer_certificate().get('subject', {}).get('CN'))
+        super().answer(request, response)
+
+    def ask(self, client: requests.Session, **options: Any) -> str:
+        """Return the answer to a request for a plain URL."""
+        return client.get('http://some.example/', proxies={'http': self.url('https')}, **options).text
+
+
+BY_PROXY = 'by proxy for some.example'
+
+
+@pytest.mark.parametrize('said_by', ['request', 'session', 'terms', 'proxy_terms', 'agent'])
+def test_a_proxy_never_gets_the_client_certificate(serve: Serve, session: Mounted, pool: MakePool,
+                                                   certificates: Certificates, said_by: str) -> None:
+    """It identifies the user at the destination; the proxy is another party."""
+    proxy = TLSProxy(serve, certificates)
+    if said_by == 'agent':
+        client = session(https_agent=pool(certfile=certificates.client))
+    elif said_by == 'terms':
+        client = on_terms(cert_file=certificates.client, ca_certs=certificates.ca)
+        client.mount('http://', client.get_adapter('https://x'))
+    else:
+        client = session()
+        client.verify = certificates.ca
+    if said_by == 'session':
+        client.cert = certificates.client
+    if said_by == 'proxy_terms':
+        client.get_adapter('http://x').proxy_manager_for(proxy.url('https'), cert_file=certificates.client)
+    with client:
+        assert proxy.ask(client, **({'cert': certificates.client} if said_by == 'request' else {})) == BY_PROXY
+    assert proxy.shown == [None]
+
+
+def test_a_certificate_for_the_proxy_is_named_as_such(serve: Serve, session: Mounted,
+                                                      certificates: Certificates) -> None:
+    """By ``proxy_ssl_context``, which decides about everything between us and the proxy."""
+    proxy, client, context = TLSProxy(serve, certificates), session(), certificates.client_context()
+    context.load_cert_chain(certificates.client)
+    client.get_adapter('http://x').proxy_manager_for(proxy.url('https'), proxy_ssl_context=context)
+    assert proxy.ask(client) == BY_PROXY
+    assert proxy.ask(client, verify=False) == BY_PROXY
+    assert proxy.shown == ['client', 'client']
+
+
+@pytest.mark.parametrize('of_the_agent', [False, True])
+def test_a_context_of_the_destination_is_not_for_the_proxy(serve: Serve, session: Mounted, pool: MakePool,
+                                                           certificates: Certificates, of_the_agent: bool) -> None:
+    """What it would show is not visible, so the request fails, and says what to name."""
+    proxy, context = TLSProxy(serve, certificates), certificates.client_context()
+    context.load_cert_chain(certificates.client)
+    if of_the_agent:
+        client = session(https_agent=https.Agent(context=context))
+    else:
+        client = session()
+        client.get_adapter('http://x').proxy_manager_for(proxy.url('https'), ssl_context=context)
+    with pytest.raises(exceptions.SSLError, match='proxy_ssl_context'):
+        proxy.ask(client)
+    assert proxy.shown == []
+
+
+def fingerprint(path: str) -> str:
+    """Return that of the first certificate in a file."""
+    lines = Path(path).read_text()
+    text = lines[lines.index('-----BEGIN CERTIFICATE-----'):lines.index('-----END CERTIFICATE-----') + 25]
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
+
+
+@pytest.mark.parametrize(('said', 'fits'), [
+    ({'proxy_assert_hostname': 'a.example'}, True), ({'proxy_assert_hostname': False}, True),
+    ({'proxy_assert_fingerprint': 'other'}, True), ({}, False), ({'proxy_assert_hostname': 'c.example'}, False),
+    ({'proxy_assert_fingerprint': 'server'}, False)])
+def test_names_and_fingerprints_of_proxies(serve: Serve, session: Mounted, certificates: Certificates,
+                                           said: dict[str, Any], fits: bool) -> None:
+    """The certificate of the proxy is for another name than its URL says."""
+    proxy, client = TLSProxy(serve, certificates, 'other'), session()
+    which = said.get('proxy_assert_fingerprint')
+    if which:
+        said = {'proxy_assert_fingerprint': fingerprint(getattr(certificates, which))}
+    client.get_adapter('http://x').proxy_manager_for(proxy.url('https'), **said)
+    if fits:
+        assert proxy.ask(client, verify=certificates.ca) == BY_PROXY
+    else:
+        with pytest.raises(exceptions.ProxyError) as raised:
+            proxy.ask(client, verify=certificates.ca)
+        assert isinstance(raised.value.args[0].reason.__cause__, errors.CertificateError)
+        assert proxy.asked == []
+
+
+@pytest.mark.parametrize(('said', 'words'), [
+    ({'proxy_ssl_context': 'x'}, 'proxy_ssl_context must be an ssl.SSLContext'),
+    ({'proxy_assert_hostname': 5}, 'proxy_assert_hostname must be'),
+    ({'proxy_assert_hostname': False, 'proxy_ssl_context': ssl.create_default_context()}, 'proxy_assert_hostname'),
+    ({'proxy_assert_fingerprint': 'aa:bb'}, 'proxy_assert_fingerprint must be'),
+    ({'proxy_ssl_contxt': None}, None), ({'proxy_ssl_contxt': 1}, "did you mean 'proxy_ssl_context'")])
+def test_terms_of_proxies_are_checked(session: Mounted, said: dict[str, Any], words: str | None) -> None:
+    adapter = session().get_adapter('http://x')
+    with pytest.raises((errors.InvalidInput, TypeError), match=words) if words else contextlib.nullcontext():
+        adapter.proxy_manager_for('https://proxy.example', **said)
+
+
+def test_a_proxy_that_is_not_verified_is_warned_of(serve: Serve, session: Mounted, certificates: Certificates) -> None:
+    proxy = TLSProxy(serve, certificates, 'self_signed')
+    with pytest.warns(InsecureRequestWarning, match=r"to host '127\.0\.0\.1'"):
+        assert proxy.ask(session(), verify=False) == BY_PROXY
 
 
 def test_tunnel(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:

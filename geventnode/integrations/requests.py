@@ -16,7 +16,7 @@ from urllib3.util import Retry, parse_url
 from geventnode import http, https
 from geventnode.errors import InvalidInput
 from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Bounds, Destinations, Proxy
-from geventnode.integrations.urllib3_terms import merge_terms
+from geventnode.integrations.urllib3_terms import merge_terms, split_terms
 from geventnode.options import count, seconds
 from geventnode.protocol import Limits
 
@@ -96,7 +96,8 @@ class AgentAdapter(HTTPAdapter):
         """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for other proxies than HTTP's, and what
         :meth:`init_poolmanager` does.
 
-        :param proxy_kwargs: as of :meth:`init_poolmanager`, beside what was said there.
+        :param proxy_kwargs: as of :meth:`init_poolmanager`, beside what was said there; and ``proxy_ssl_context``,
+            ``proxy_assert_hostname``, ``proxy_assert_fingerprint`` for a proxy that speaks TLS.
         """
         manager = self.proxy_manager.get(proxy)
         if manager is None:
@@ -104,7 +105,9 @@ class AgentAdapter(HTTPAdapter):
             if url.scheme not in DEFAULT_PORTS:
                 raise InvalidSchema(f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
                                     'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
+            terms, proxy_terms = split_terms(proxy_kwargs)
             manager = self.proxy_manager[proxy] = Destinations(
-                self.poolmanager.agents, self._bounds, merge_terms(self.poolmanager.connection_pool_kw, proxy_kwargs),
-                Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy)))
+                self.poolmanager.agents, self._bounds, merge_terms(self.poolmanager.connection_pool_kw, terms),
+                Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy),
+                      proxy_terms))
         return manager

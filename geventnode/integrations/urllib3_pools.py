@@ -33,7 +33,14 @@ from geventnode.http.fields import Fields, check_field
 from geventnode.http.target import Destination as Where
 from geventnode.http.target import destination
 from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, call_in, translated
-from geventnode.integrations.urllib3_terms import SET_ON_POOLS, check_terms, merge_terms, tls_options, verifies
+from geventnode.integrations.urllib3_terms import (
+    SET_ON_POOLS,
+    check_terms,
+    identifies,
+    merge_terms,
+    proxy_peer,
+    tls_peer,
+)
 from geventnode.net.socket import Socket
 from geventnode.protocol import Limits, check_method, check_target, is_host
 from geventnode.tls.client import Peer
@@ -56,6 +63,8 @@ class Proxy(NamedTuple):
     port: int
     #: What to say to it, and to nobody else.
     headers: dict[str, str]
+    #: Terms of TLS that hold for it only, as of :func:`split_terms`.
+    terms: Mapping[str, Any]
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
@@ -171,7 +180,6 @@ class Destination:
         self._agents = agents
         self._bounds = bounds
         self._terms = terms
-        self._verified = verifies(terms)
         self._proxy = proxy
         self.scheme = scheme
         usual = DEFAULT_PORTS[scheme]
@@ -185,11 +193,24 @@ class Destination:
             raise LocationValueError(f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
                                      'proxy must begin with http:')
         self._secure = (proxy.scheme if proxy is not None and self._by_proxy else scheme) == 'https'
+        #: What every request warns of; None: nothing.
+        self._warning = self._make_warning()
         #: Where connections lead; worked out when first asked for.
         self._where: Where | None = None
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
+
+    def _make_warning(self) -> str | None:
+        """Return the warning of a connection whose other end is not verified."""
+        if not self._secure:
+            return None
+        proxy = self._proxy if self._by_proxy else None
+        if identifies(self._terms, None if proxy is None else proxy.terms):
+            return None
+        host = self.host if proxy is None else proxy.host
+        return (f'Unverified HTTPS request is being made to host {host!r}. Adding certificate verification is strongly '
+                'advised.')
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
@@ -214,12 +235,11 @@ class Destination:
         said_since = {name: value for name, value in vars(self).items() if name in SET_ON_POOLS}
         if said_since:
             self._terms = merge_terms(self._terms, said_since)
-            self._verified = verifies(self._terms)
-        options = tls_options(self._terms, self._agents.authorities)
-        if self._by_proxy:
-            # that is the name of somebody else
-            options.pop('servername', None)
-        return cast(https.Agent, self._agents.get(True)).peer(options)
+            self._warning = self._make_warning()
+        agent = cast(https.Agent, self._agents.get(True))
+        if self._by_proxy and self._proxy is not None:
+            return proxy_peer(agent, self._terms, self._agents.authorities, self._proxy.terms)
+        return tls_peer(agent, self._terms, self._agents.authorities)
 
     def _fields(self, headers: Mapping[Any, Any]) -> Fields:
         """Return the header fields of a request."""
@@ -291,9 +311,8 @@ class Destination:
                 **others: Any) -> Response:
         """See urllib3: make a request, again if ``retries`` says so, and return the response, unread. May switch.
         Raises urllib3's exceptions; what the caller has done wrong, and what ``body`` raises, is left as it is."""
-        if self.scheme == 'https' and not self._verified:
-            warnings.warn(f'Unverified HTTPS request is being made to host {self.host!r}. Adding certificate '
-                          'verification is strongly advised.', InsecureRequestWarning, stacklevel=2)
+        if self._warning is not None:
+            warnings.warn(self._warning, InsecureRequestWarning, stacklevel=2)
         timeout = timeout or Timeout()
         if timeout.total is not None:
             # from now on, both together

@@ -5,17 +5,20 @@ without a word.
 """
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
 from urllib3.util.ssl_ import resolve_cert_reqs
 
+from geventnode import https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import hint_for
+from geventnode.tls.client import Peer
 from geventnode.tls.contexts import VERSIONS, load_authorities
 
-__all__ = ['SET_ON_POOLS', 'check_terms', 'merge_terms', 'tls_options', 'verifies']
+__all__ = ['SET_ON_POOLS', 'check_terms', 'identifies', 'merge_terms', 'proxy_peer', 'split_terms', 'tls_peer']
 
 AUTHORITIES = ('ca_certs', 'ca_cert_dir', 'ca_cert_data')
 CERTIFICATE = ('cert_file', 'key_file', 'key_password')
@@ -37,13 +40,20 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     'ssl_minimum_version': (tuple(VERSIONS.values()), 'TLS 1.2 is the least that is spoken'),
     'ssl_version': ((ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_CLIENT), 'use ssl_minimum_version or ssl_context'),
     'ssl_maximum_version': ((ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3), 'set it on an ssl_context'),
-    'assert_hostname': ((), 'use server_hostname, or False and an ssl_context whose check_hostname is false'),
-    'assert_fingerprint': ((), 'trust the certificate itself, with ca_certs or an ssl_context'),
     'source_address': ((), 'give the adapter an agent that overrides create_connection'),
     'socket_options': ((), 'give the adapter an agent that overrides create_connection'),
 }
 
-KNOWN = frozenset({*OPTIONS, *AUTHORITIES, *WITHOUT_EFFECT, *REFUSED, 'cert_reqs'})
+#: Whom the certificate must identify.
+IDENTITY = ('assert_hostname', 'assert_fingerprint')
+
+KNOWN = frozenset({*OPTIONS, *AUTHORITIES, *WITHOUT_EFFECT, *REFUSED, *IDENTITY, 'cert_reqs'})
+
+#: Terms of the TLS connection to a proxy, and their names among those for destinations (urllib3's ``ProxyManager``).
+PROXY_TERMS = {f'proxy_{name}': name for name in ('ssl_context', *IDENTITY)}
+
+#: Hexadecimal digits of SHA-256 or SHA-1, with or without colons.
+_FINGERPRINT = re.compile(r'(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}|(?:[0-9a-f]{2}:?){19}[0-9a-f]{2}', re.IGNORECASE)
 
 #: What may be set on a pool as an attribute.
 SET_ON_POOLS = KNOWN - WITHOUT_EFFECT
@@ -57,20 +67,41 @@ def check_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
         if name not in KNOWN:
             raise UnknownOption(f'AgentAdapter has no use for {name!r}{hint_for(name, KNOWN)}')
         supported, instead = REFUSED.get(name, ((value,), ''))
-        if value not in supported and not (name == 'assert_hostname' and value is False and 'ssl_context' in found):
+        if value not in supported:
             raise InvalidInput(f'{name}={value!r} is not supported by AgentAdapter: {instead}')
     if isinstance(found.get('ca_cert_data'), bytes):
         raise InvalidInput('ca_cert_data must be PEM text as str')
-    context = found.get('ssl_context')
-    if context is not None:
-        if not isinstance(context, ssl.SSLContext):
-            raise TypeError(f'ssl_context must be an ssl.SSLContext, not {type(context).__name__}')
-        others = sorted(found.keys() & OPTIONS.keys() - BESIDE_CONTEXT)
-        if others:
-            raise InvalidInput(f'ssl_context decides about everything: set {", ".join(others)} on it')
-        if found.get('assert_hostname') is False and context.check_hostname:
-            raise InvalidInput('assert_hostname=False: set check_hostname of ssl_context to false')
+    others = sorted(found.keys() & OPTIONS.keys() - BESIDE_CONTEXT)
+    if others and 'ssl_context' in found:
+        raise InvalidInput(f'ssl_context decides about everything: set {", ".join(others)} on it')
+    _check_identity(found)
     return found
+
+
+def _check_identity(found: Mapping[str, Any], prefix: str = '') -> None:
+    """Check the context, the name and the fingerprint among terms, which messages name with ``prefix``."""
+    context, name, fingerprint = (found.get(each) for each in ('ssl_context', *IDENTITY))
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise TypeError(f'{prefix}ssl_context must be an ssl.SSLContext, not {type(context).__name__}')
+    if name is not None and name is not False and (not isinstance(name, str) or not name):
+        raise InvalidInput(f'{prefix}assert_hostname must be a host name or False, not {name!r}')
+    if name is not None and context is not None and context.check_hostname:
+        raise InvalidInput(f'{prefix}assert_hostname={name!r}: set check_hostname of {prefix}ssl_context to false')
+    if fingerprint is not None and not (isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)):
+        raise InvalidInput(f'{prefix}assert_fingerprint must be SHA-256 or SHA-1 in hexadecimal digits, not '
+                           f'{fingerprint!r}')
+
+
+def split_terms(terms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the terms for destinations, unchecked, and those for the proxy. Never switches. Raises ``InvalidInput``,
+    ``TypeError``, ``UnknownOption``."""
+    others = {name: value for name, value in terms.items() if name not in PROXY_TERMS}
+    for name, value in others.items():
+        if name.startswith('proxy_') and value is not None:
+            raise UnknownOption(f'AgentAdapter has no use for {name!r}{hint_for(name, PROXY_TERMS)}')
+    found = {PROXY_TERMS[name]: value for name, value in terms.items() if name in PROXY_TERMS and value is not None}
+    _check_identity(found, 'proxy_')
+    return others, found
 
 
 def merge_terms(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,12 +115,60 @@ def merge_terms(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, 
     return check_terms({**kept, **said})
 
 
-def verifies(terms: Mapping[str, Any]) -> bool:
-    """Return whether ``terms`` ask for certificates to be verified. Never switches."""
+def tls_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | None) -> Peer:
+    """Return the terms, checked, in the words of ``agent``. Never switches. Raises ``InvalidInput``.
+
+    :param authorities: whom to trust when ``terms`` name nobody; None: whom the agent trusts.
+    """
+    return _identified(agent.peer(_tls_options(terms, authorities)), terms)
+
+
+def proxy_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | None,
+               proxy_terms: Mapping[str, Any]) -> Peer:
+    """Return the terms of the connection to a proxy that speaks TLS. Never switches. Raises ``InvalidInput``.
+
+    The proxy is verified as destinations are. The client certificate is for destinations only: the proxy gets the one
+    in its own context, or none.
+
+    :param terms: those of the destination, checked.
+    :param authorities: as of :func:`tls_peer`.
+    :param proxy_terms: as of :func:`split_terms`.
+    """
+    context = proxy_terms.get('ssl_context')
+    if context is not None:
+        return _identified(agent.peer({'context': context}), proxy_terms)
+    if 'ssl_context' in terms or agent.peer({}).settings.context is not None:
+        raise InvalidInput('the ssl_context of the destination, which may hold a client certificate, is not used for '
+                           'the proxy: pass proxy_ssl_context to proxy_manager_for()')
+    private = {*CERTIFICATE, 'server_hostname'}
+    peer = agent.peer(_tls_options({name: value for name, value in terms.items() if name not in private}, authorities))
+    settings = peer.settings._replace(certfile=None, keyfile=None, password=None)
+    return _identified(peer._replace(settings=settings, servername=None), proxy_terms)
+
+
+def _identified(peer: Peer, terms: Mapping[str, Any]) -> Peer:
+    """Return ``peer`` with the name and the fingerprint that ``terms`` ask for."""
+    fingerprint = terms.get('assert_fingerprint') or ''
+    return peer._replace(checked_name=terms.get('assert_hostname'),
+                         fingerprint=fingerprint.replace(':', '').lower())
+
+
+def identifies(terms: Mapping[str, Any], proxy_terms: Mapping[str, Any] | None = None) -> bool:
+    """Return whether ``terms`` let nobody else answer in the name of the server. Never switches.
+
+    :param proxy_terms: those of the proxy, if the connection is to one.
+    """
+    context = None if proxy_terms is None else proxy_terms.get('ssl_context')
+    verified = _verifies(terms) if context is None else context.verify_mode != ssl.CERT_NONE
+    return verified or (terms if proxy_terms is None else proxy_terms).get('assert_fingerprint') is not None
+
+
+def _verifies(terms: Mapping[str, Any]) -> bool:
+    """Return whether ``terms`` ask for certificates to be verified."""
     return resolve_cert_reqs(terms.get('cert_reqs')) != ssl.CERT_NONE
 
 
-def tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, Any]:
+def _tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, Any]:
     """Return the options of TLS that say what ``terms``, checked, do. Never switches. Raises ``InvalidInput``.
 
     :param authorities: whom to trust when ``terms`` name nobody; None: whom the agent trusts.
@@ -99,9 +178,9 @@ def tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, 
     context = terms.get('ssl_context')
     if context is not None:
         _check_context(context, terms)
-        if verifies(terms):
+        if _verifies(terms):
             _add_authorities(context, trusted, authorities)
-    elif not verifies(terms):
+    elif not _verifies(terms):
         options['reject_unauthorized'] = False
     elif trusted or authorities:
         options['ca'] = tuple(trusted) or authorities
@@ -110,13 +189,13 @@ def tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, 
 
 def _check_context(context: ssl.SSLContext, terms: Mapping[str, Any]) -> None:
     """Raise ``InvalidInput`` when ``context`` verifies less than ``terms`` ask for, or what they do not."""
-    wanted = verifies(terms)
+    wanted = _verifies(terms)
     if (context.verify_mode != ssl.CERT_NONE) is not wanted:
         raise InvalidInput('ssl_context does not verify certificates: set verify_mode on it, or pass verify=False'
                            if wanted else 'verify=False, and ssl_context verifies certificates: set verify_mode on it')
-    if wanted and not context.check_hostname and terms.get('assert_hostname') is not False:
+    if wanted and not context.check_hostname and all(terms.get(name) is None for name in IDENTITY):
         raise InvalidInput('ssl_context does not check host names: set check_hostname on it, or pass '
-                           'assert_hostname=False')
+                           'assert_hostname')
 
 
 def _add_authorities(context: ssl.SSLContext, trusted: list[Any], usual: str | None) -> None:

@@ -1,8 +1,9 @@
 """The client's end: whom to connect to, what to ask for, and what to find there."""
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from geventnode.errors import InvalidInput
 from geventnode.net.address import check_connect
@@ -20,11 +21,17 @@ class Peer(NamedTuple):
     settings: ContextSettings
     #: The name to ask for and to find; ``''``: ask for none, find the host's.
     servername: str | None
+    #: The name that the certificate must be valid for, if that is not ``servername``. False: any name is accepted.
+    checked_name: str | Literal[False] | None = None
+    #: The hash of the certificate, as of :func:`matches_fingerprint`. It replaces the check of the name.
+    fingerprint: str = ''
 
     def digest(self, host: str) -> str:
         """Return what tells connections to ``host`` under these terms from others; ``''`` for the usual terms. Never
         switches."""
         name = '' if self.servername in (None, host) else f'{self.servername!r}'
+        if self.checked_name is not None or self.fingerprint:
+            name += f'{self.checked_name!r}{self.fingerprint}'
         return name + ('' if self.settings == ContextSettings() else self.settings.digest())
 
     def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
@@ -32,13 +39,23 @@ class Peer(NamedTuple):
         certificates that cannot be loaded."""
         name = host if self.servername is None else self.servername
         checks = self.settings.reject_unauthorized and self.settings.context is None
-        context = client_context(self.settings, check_hostname=bool(name))
+        checked_host = None if name or not checks else host
+        if self.fingerprint or self.checked_name is not None:
+            context = client_context(self.settings, check_hostname=False)
+            # the fingerprint replaces the check of the name; without verification there is no name to check
+            if self.fingerprint or context.verify_mode is ssl.CERT_NONE:
+                checked_host = None
+            else:
+                checked_host = self.checked_name or None
+        else:
+            context = client_context(self.settings, check_hostname=bool(name))
+        options.update(checked_host=checked_host, fingerprint=self.fingerprint, session=session)
         if not name:
-            return TLSSocket(context, checked_host=host if checks else None, session=session, **options)
+            return TLSSocket(context, **options)
         if is_address(name):
             # it is checked, and not sent (RFC 6066, section 3); a zone is our own affair
             name = name.partition('%')[0]
-        return TLSSocket(context, servername=name, session=session, **options)
+        return TLSSocket(context, servername=name, **options)
 
     def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
         """Return a socket that goes on with the connection of ``socket`` in TLS, as after CONNECT; ``socket`` is used

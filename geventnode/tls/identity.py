@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ['describe_certificate', 'is_address', 'matches_host']
+__all__ = ['describe_certificate', 'is_address', 'matches_fingerprint', 'matches_host']
 
 #: The attribute types with short names (RFC 4514, section 3); others keep the name that ``ssl`` has for them.
 SHORT_NAMES = {
@@ -47,6 +47,21 @@ def matches_host(certificate: Mapping[str, Any], host: str) -> bool:
                 dot and '.' in parent and name.startswith('*.') and name[2:] == parent)):
             return True
     return False
+
+
+#: Hash functions of fingerprints, by the number of their hexadecimal digits.
+FINGERPRINTS = {40: 'sha1', 64: 'sha256'}
+
+
+def matches_fingerprint(der: bytes | None, fingerprint: str) -> bool:
+    """Return whether ``fingerprint`` is the hash of a certificate. Never switches.
+
+    :param der: the certificate, None if the peer has sent none.
+    :param fingerprint: SHA-256 or SHA-1 as lower-case hexadecimal digits, without colons.
+    """
+    if der is None:
+        return False
+    return hashlib.new(FINGERPRINTS[len(fingerprint)], der, usedforsecurity=False).hexdigest() == fingerprint
 
 
 def describe_certificate(certificate: Mapping[str, Any] | None, der: bytes | None) -> dict[str, Any]:

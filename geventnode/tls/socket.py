@@ -22,7 +22,7 @@ from geventnode.net.outflow import GATHER
 from geventnode.net.socket import Socket
 from geventnode.stream.writable import Callback
 from geventnode.tls.failures import failure_of
-from geventnode.tls.identity import describe_certificate, matches_host
+from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host
 from geventnode.tls.records import CLOSE_NOTIFY, Records
 
 __all__ = ['TLSSocket']
@@ -38,7 +38,8 @@ class TLSSocket(Socket):
     :param context: an ``ssl.SSLContext``.
     :param server_side: whether this is the server's end.
     :param servername: on the client, the name to ask for and to find in the certificate.
-    :param checked_host: the name to find in the certificate in place of that, when none is asked for.
+    :param checked_host: the name to find in the certificate in place of that; the context must not check names then.
+    :param fingerprint: the hash of the peer's certificate, as of ``matches_fingerprint``; ``''``: any.
     :param session: an ``ssl.SSLSession`` to resume.
     :param at_once: whether the handshake begins as soon as there is a connection; otherwise call ``secure()``.
 
@@ -61,11 +62,13 @@ class TLSSocket(Socket):
     _said_goodbye: bool = False
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
-                 checked_host: str | None = None, session: Any = None, at_once: bool = True, **options: Any) -> None:
+                 checked_host: str | None = None, fingerprint: str = '', session: Any = None, at_once: bool = True,
+                 **options: Any) -> None:
         self._context = context
         self._server_side = server_side
         self._servername = servername
         self._checked_host = checked_host
+        self._fingerprint = fingerprint
         self._session = session
         self._at_once = at_once
         super().__init__(**options)
@@ -111,6 +114,9 @@ class TLSSocket(Socket):
         if self._checked_host is not None and not matches_host(self._certificate() or {}, self._checked_host):
             raise CertificateError(f'certificate of the peer refused: it is not valid for {self._checked_host!r}',
                                    'ERR_TLS_CERT_ALTNAME_INVALID')
+        if self._fingerprint and not matches_fingerprint(self._certificate(der=True), self._fingerprint):
+            raise CertificateError('certificate of the peer refused: it has another fingerprint than '
+                                   f'{self._fingerprint!r}', 'ERR_TLS_CERT_FINGERPRINT')
         self.handshaking = False
         verifies = self._context.verify_mode is not ssl.CERT_NONE
         self.authorized = verifies and self._certificate(der=True) is not None
