@@ -123,6 +123,10 @@ class Receiver(ABC):
             if event is not None:
                 self._handed_out()
                 if type(event) is bytes:
+                    # applications read to the length that was declared, and not to the end behind it (PEP 3333)
+                    end = parser.take_end()
+                    if end is not None:
+                        self._body_complete(end.raw_trailers)
                     return event
                 self._body_complete(cast(EndOfMessage, event).raw_trailers)
                 return b''

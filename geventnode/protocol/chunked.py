@@ -54,6 +54,11 @@ class ChunkedBody:
         #: The trailer fields, once the message has ended; None until then.
         self.trailers: list[tuple[str, str]] | None = None
 
+    @property
+    def content_over(self) -> bool:
+        """Whether the last chunk was seen: only the trailer section is still to come."""
+        return self._phase is _TRAILERS
+
     def decode(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> tuple[bytes, int]:
         """Take what can be taken from ``buffer``, beginning at ``pos``.
 

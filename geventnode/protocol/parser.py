@@ -12,7 +12,7 @@ same for every way of cutting, but for where body data is divided. Only :exc:`~g
 from __future__ import annotations
 
 from copy import copy
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from geventnode.errors import ParseError
 from geventnode.protocol.block import HeaderBlock
@@ -334,6 +334,20 @@ class Parser(Intake):
         data = self._next_of_length()
         self._finish()
         return data
+
+    def take_end(self) -> EndOfMessage | None:
+        """Return the end of the message, and go on behind it, when all of its content was handed out and the end has
+        come; None otherwise. An error that is found instead is raised by :meth:`next_event`. Never switches."""
+        if self._state is _MESSAGE_END:
+            self._finish()
+            return _END
+        if self._chunks is not None and self._chunks.content_over:
+            try:
+                # there is no data left: either the end, or None
+                return cast('EndOfMessage | None', self._next_of_chunks())
+            except ParseError:
+                return None
+        return None
 
     def _next_of_chunks(self) -> bytes | EndOfMessage | None:
         """Return the data of all chunks that are there, or the end of the message."""
