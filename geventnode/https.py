@@ -5,6 +5,7 @@ library was patched, if it is to be: like everything that imports ``ssl``.
 """
 from __future__ import annotations
 
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +17,17 @@ from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.server import RequestListener
 from geventnode.http.target import destination_of
 from geventnode.tls.client import Peer, peer_of
+from geventnode.tls.context_source import ContextSource
 from geventnode.tls.contexts import CLIENT_OPTIONS
+from geventnode.tls.identity import is_address
 from geventnode.tls.server import TLSAcceptor
 
 if TYPE_CHECKING:
     from geventnode.http.client_connection import ClientConnection
+    from geventnode.http.incoming import IncomingMessage
+    from geventnode.http.responding import Responder
+    from geventnode.http.response import ServerResponse
+    from geventnode.protocol import RequestHead
     from geventnode.tls.socket import TLSSocket
 
 __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']
@@ -41,8 +48,46 @@ class Server(TLSAcceptor, http.Server):
 
     events: ClassVar[frozenset[str]] = http.Server.events | TLSAcceptor.events
 
+    #: Whether requests must be for the name that the client asked for in the handshake.
+    _checks_names: bool = False
+
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         super().__init__(listener, **self._set_up_tls(options))
+
+    def _names_decide(self) -> None:
+        self._checks_names = self.all_special = True
+
+    def option_changed(self) -> None:
+        """See :class:`geventnode.options.Configurable`."""
+        super().option_changed()
+        self.all_special = self.all_special or self._checks_names
+
+    def special_request(self, connection: Responder, head: RequestHead, request: IncomingMessage,
+                        response: ServerResponse) -> None:
+        """See ``http.Server``: answer 421 to a request for a name whose client certificates the connection has not
+        been asked for (RFC 9110, section 15.5.20). Switches when listeners do."""
+        if self._checks_names and self._is_misdirected(head, connection.socket):
+            response.should_keep_alive = False
+            response.write_head(421)
+            response.end()
+        else:
+            super().special_request(connection, head, request, response)
+
+    def _is_misdirected(self, head: RequestHead, socket: Any) -> bool:
+        """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
+        verifies clients."""
+        for asked in (head.asked_host, head.block.host):
+            host = _name_in(asked or '')
+            if host in ('', socket.servername):
+                continue
+            # addresses are never asked for in a handshake (RFC 6066, section 3)
+            wanted = self._find(None if is_address(host) else host)
+            if wanted is self._find(socket.servername):
+                continue
+            context = wanted.context if isinstance(wanted, ContextSource) else wanted
+            if context.verify_mode is not ssl.CERT_NONE:
+                return True
+        return False
 
 
 class Agent(http.Agent):
@@ -108,6 +153,11 @@ class Agent(http.Agent):
     def forget_after_fork(self) -> None:
         self._sessions.clear()
         super().forget_after_fork()
+
+
+def _name_in(asked: str) -> str:
+    """Return the host in a Host field, without its port."""
+    return asked.partition(']')[0][1:] if asked.startswith('[') else asked.partition(':')[0]
 
 
 def create_server(listener: RequestListener | None = None, **options: Any) -> Server:

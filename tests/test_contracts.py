@@ -44,7 +44,8 @@ _CONNECTION = _WRITER | {
     'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken', 'touch',
     'when_flushed'}
 _SERVING = _LISTENING | {
-    'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding', 'hand_out', 'hub',
+    'all_special', 'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding',
+    'hand_out', 'hub',
     'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {

@@ -160,7 +160,7 @@ class Responder(Receiver):
             # what came with the head is held until somebody reads it
             self._count(self.parser.buffered)
         try:
-            if head.ordinary and not server.request_limit:
+            if head.ordinary and not server.all_special:
                 if not server.hand_out(request, response):
                     server.unheard(response)
             else:

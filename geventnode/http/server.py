@@ -87,6 +87,8 @@ class Server(NetServer):
     response_class: type[ServerResponse] = ServerResponse
     connection_class: type[Connection] = Connection
     multiprocess: bool = False
+    #: Whether each request goes through :meth:`special_request`.
+    all_special: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -120,6 +122,7 @@ class Server(NetServer):
         self.budget.limit = self.max_buffered
         #: What connections look at for every request, without the checks of an option.
         self.request_limit = self.max_requests_per_socket
+        self.all_special = self.request_limit > 0
         self.cancels = self.cancel_on_disconnect
         #: No deadline can pass sooner than this after the beginning of what it belongs to.
         self.shortest_timeout = min(filter(None, (

@@ -62,7 +62,8 @@ class ITLSServer(IServer):
     def add_context(hostname: str, context: Any = None, **options: Any) -> None:
         """Use another certificate for clients that ask for ``hostname``, ``'example.org'`` or ``'*.example.org'`` for
         names one level below. ``context`` is an ``ssl.SSLContext``; or give the options of one: ``certfile``,
-        ``keyfile`` and the others. Never switches.
+        ``keyfile`` and the others. All of it holds for these clients, also ``request_cert`` and ``minimum_version``.
+        Never switches.
 
         Raises ``InvalidInput`` for what is no host name, and as the constructor does.
         """

@@ -1,22 +1,24 @@
 """Settings of TLS, checked and made into ``ssl`` contexts. What is not set is what is safe.
 
 Contexts are kept in a table by their settings: loading certificates takes milliseconds, and sessions can only be
-resumed within one context. Files are read when their context is made, and not again.
+resumed within one context. They are made anew when a file has changed (``ContextSource``).
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import flag, hint_for
+from geventnode.tls.context_source import ContextSource
 
-__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'call_for_names', 'client_context',
-           'client_settings', 'load_authorities', 'server_context', 'server_settings']
+__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'check_server_context',
+           'client_context', 'client_settings', 'load_authorities', 'server_settings', 'server_source']
 
 #: What decides about a context; ``context``, one of the user's own, replaces them all.
 COMMON = frozenset({'context', 'certfile', 'keyfile', 'password', 'ca', 'ciphers', 'minimum_version',
@@ -59,9 +61,17 @@ def server_settings(options: Mapping[str, Any]) -> ContextSettings:
     """Return the settings among ``options`` of a server. Never switches. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``."""
     settings = _settings(options, SERVER_OPTIONS)
-    if settings.context is None and settings.certfile is None:
+    if settings.context is not None:
+        check_server_context('context', settings.context)
+    elif settings.certfile is None:
         raise InvalidInput('a TLS server needs certfile, the path of its certificate, or context')
     return settings
+
+
+def check_server_context(name: str, value: Any) -> None:
+    """Check that a server can use ``value``. Never switches. Raises ``TypeError``, ``InvalidInput``."""
+    if _context(name, value).protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise InvalidInput(f'{name} is an ssl.SSLContext for clients; a server needs PROTOCOL_TLS_SERVER')
 
 
 def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSettings:
@@ -144,7 +154,6 @@ _CHECKS: dict[str, Any] = {
 
 # -- contexts ---------------------------------------------------------------------------------------------------------
 
-@lru_cache(maxsize=64)
 def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
     """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false. Never
     switches. Raises ``InvalidInput`` for files that are not what they should be.
@@ -153,20 +162,34 @@ def client_context(settings: ContextSettings, check_hostname: bool = True) -> ss
     """
     if settings.context is not None:
         return settings.context
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    if settings.ca:
-        # these, and not those of the system
-        context = _trusting_only(settings)
+    return _client_source(settings, check_hostname).current()
+
+
+@lru_cache(maxsize=64)
+def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSource:
+    return ContextSource(partial(_make_client_context, settings, check_hostname), _files(settings, True))
+
+
+def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
+    context = _trusting_only(settings.ca) if settings.ca else ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    # as urllib3 does: a server may ask for the certificate when it knows what is wanted (RFC 8446, section 4.6.2)
+    context.post_handshake_auth = True
     context.check_hostname = check_hostname and settings.reject_unauthorized
     if not settings.reject_unauthorized:
         context.verify_mode = ssl.CERT_NONE
     return _configured(context, settings)
 
 
-def server_context(settings: ContextSettings) -> ssl.SSLContext:
-    """Return the context of a server. Never switches. Raises ``InvalidInput`` as :func:`client_context` does."""
+def server_source(settings: ContextSettings) -> ContextSource:
+    """Return the source of a server's context. Never switches. Raises ``InvalidInput`` as :func:`client_context`
+    does."""
     if settings.context is not None:
-        return settings.context
+        context = settings.context
+        return ContextSource(lambda: context)
+    return ContextSource(partial(_make_server_context, settings), _files(settings, settings.request_cert))
+
+
+def _make_server_context(settings: ContextSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     if settings.request_cert:
@@ -178,19 +201,22 @@ def server_context(settings: ContextSettings) -> ssl.SSLContext:
     return _configured(context, settings)
 
 
-def call_for_names(context: ssl.SSLContext, callback: Callable[[ssl.SSLObject, str | None, Any], int | None]) -> None:
-    """Let ``callback`` choose a certificate by the name that a client asks for. Never switches.
+def _files(settings: ContextSettings, verifies: bool) -> list[str]:
+    """Return the paths of what a context with ``settings`` is made from."""
+    files = [path for path in (settings.certfile, settings.keyfile) if path is not None]
+    files += [authority for authority in settings.ca if '-----BEGIN' not in authority]
+    if verifies and not settings.ca:
+        usual = ssl.get_default_verify_paths()
+        files += [path for path in (usual.cafile, usual.capath) if path is not None]
+    return files
 
-    gevent's own contexts, which are everybody's after patching, hand on connections that are sockets only: what they
-    are made of takes the callback directly.
-    """
-    plain = next(kind for kind in type(context).__mro__ if kind.__module__ == '_ssl')
-    vars(plain)['sni_callback'].__set__(context, callback)
 
-
-def _trusting_only(settings: ContextSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    load_authorities(context, settings.ca)
+def _trusting_only(authorities: Sequence[str]) -> ssl.SSLContext:
+    """Return Python's default context with ``authorities`` in place of those of the system."""
+    first, *others = authorities
+    with _about(first):
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, **_locations(first))
+    load_authorities(context, others)
     return context
 
 
@@ -198,15 +224,22 @@ def load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> Non
     """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text. Never switches. Raises
     ``InvalidInput``."""
     for authority in authorities:
-        try:
-            if '-----BEGIN' in authority:
-                context.load_verify_locations(cadata=authority)
-            elif os.path.isdir(authority):
-                context.load_verify_locations(capath=authority)
-            else:
-                context.load_verify_locations(cafile=authority)
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f'ca: no certificates can be loaded from {authority[:64]!r}: {error}') from error
+        with _about(authority):
+            context.load_verify_locations(**_locations(authority))
+
+
+def _locations(authority: str) -> dict[str, str]:
+    if '-----BEGIN' in authority:
+        return {'cadata': authority}
+    return {'capath' if os.path.isdir(authority) else 'cafile': authority}
+
+
+@contextlib.contextmanager
+def _about(authority: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f'ca: no certificates can be loaded from {authority[:64]!r}: {error}') from error
 
 
 def _configured(context: ssl.SSLContext, settings: ContextSettings) -> ssl.SSLContext:

@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from geventnode.tls.client_hello import ClientHello
+
 __all__ = ['CLOSE_NOTIFY', 'Records']
 
 #: Plaintext that is encrypted, and ciphertext that is decrypted, at once: a record's worth (RFC 8446, section 5.1). The
@@ -24,23 +26,36 @@ GATHER = 4
 #: Offered to :meth:`Records.send` at the very end, told apart by identity: say that no more comes.
 CLOSE_NOTIFY = bytes((0,))
 
+#: A record with a fatal alert, internal_error (RFC 8446, section 6), for a handshake that OpenSSL has no part in yet.
+INTERNAL_ERROR = bytes((21, 3, 3, 0, 2, 2, ssl.ALERT_DESCRIPTION_INTERNAL_ERROR))
+
 
 class Records:
     """One TLS connection over ``raw``, a connected, non-blocking socket.
 
+    :param context: an ``ssl.SSLContext``, or on a server a function that chooses one by the name that the client asks
+        for, or None. If it raises ``OSError``, the client is sent an alert.
     :param established: called once, when the handshake is over, before any plaintext is handed out.
+    :param session: a session to resume; one of another context has no effect.
     """
 
-    __slots__ = ('_claimed', '_closing', '_encrypt', '_established', '_failure', '_incoming', '_outgoing',
-                 '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'truncated', 'unsent')
+    __slots__ = ('_choose', '_claimed', '_closing', '_encrypt', '_established', '_failure', '_hello', '_incoming',
+                 '_outgoing', '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'truncated',
+                 'unsent')
 
-    def __init__(self, raw: Any, context: ssl.SSLContext, established: Callable[[], object], *,
-                 server_side: bool = False, servername: str | None = None, session: Any = None) -> None:
+    def __init__(self, raw: Any, context: ssl.SSLContext | Callable[[str | None], ssl.SSLContext],
+                 established: Callable[[], object], *, server_side: bool = False, servername: str | None = None,
+                 session: Any = None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.object = context.wrap_bio(self._incoming, self._outgoing, server_side, servername, session)
-        self._encrypt = self.object.write
-        self._read = self.object.read
+        #: OpenSSL's side of the connection; None until there is a context.
+        self.object: Any = None
+        self._choose: Callable[[str | None], ssl.SSLContext] | None = None
+        if isinstance(context, ssl.SSLContext):
+            self._begin(context, server_side, servername, session)
+        else:
+            self._choose = context
+            self._hello = ClientHello()
         self._raw_receive: Callable[[int], bytes] = raw.recv
         self._raw_send: Callable[[Any], int] = raw.send
         self._established: Callable[[], object] | None = established
@@ -147,8 +162,44 @@ class Records:
 
     # -- the handshake --------------------------------------------------------------------------------------------
 
+    def _begin(self, context: ssl.SSLContext, server_side: bool, servername: str | None, session: Any) -> None:
+        made = context.wrap_bio(self._incoming, self._outgoing, server_side, servername)
+        if session is not None:
+            # its context may have been replaced since, because a file has changed
+            with contextlib.suppress(ValueError):
+                made.session = session
+        self.object = made
+        self._encrypt = made.write
+        self._read = made.read
+
+    def _choose_context(self, choose: Callable[[str | None], ssl.SSLContext]) -> None:
+        """Begin with the context for the name that the client asks for. Raises ``BlockingIOError`` until it is known,
+        and what ``choose`` does."""
+        hello, incoming = self._hello, self._incoming
+        hello.feed(incoming.read())
+        if not hello.complete and not incoming.eof:
+            raise BlockingIOError
+        try:
+            context = choose(hello.servername)
+        except OSError:
+            self.unsent = INTERNAL_ERROR
+            self._try_to_flush()
+            raise
+        self._choose = None
+        if incoming.eof:
+            # that is final, and OpenSSL is to report it
+            self._incoming = ssl.MemoryBIO()
+            self._incoming.write(hello.received)
+            self._incoming.write_eof()
+        else:
+            incoming.write(hello.received)
+        del self._hello
+        self._begin(context, True, None, None)
+
     def shake_hands(self) -> None:
         """Go on with the handshake. Never switches. Raises ``BlockingIOError`` while it is under way, ``OSError``."""
+        if self._choose is not None:
+            self._choose_context(self._choose)
         try:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
@@ -167,6 +218,7 @@ class Records:
     def abandon(self) -> None:
         """There will be no handshake any more: refer to the owner no longer. Never switches."""
         self._established = None
+        self._choose = None
 
     # -- sending --------------------------------------------------------------------------------------------------
 

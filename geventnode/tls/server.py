@@ -1,7 +1,8 @@
 """Servers whose connections speak TLS: the handshake comes between accepting and everything that a server does then.
 
 It runs in the hub, with a deadline, on its own connection only: one that stalls in it, or whose SNI callback raises,
-costs nobody else anything.
+costs nobody else anything. The context is chosen by the name in the ClientHello, before OpenSSL sees it: so everything
+that a context decides holds for its name, client certificates, versions and session keys among it.
 """
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from geventnode.net.server import DRAIN_TIME
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, check_names, seconds
-from geventnode.tls.contexts import SERVER_OPTIONS, call_for_names, server_context, server_settings
+from geventnode.tls.context_source import ContextSource
+from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server_settings, server_source
 from geventnode.tls.socket import TLSSocket
 
 __all__ = ['Server', 'TLSAcceptor', 'create_server']
@@ -29,6 +31,12 @@ __all__ = ['Server', 'TLSAcceptor', 'create_server']
 log = logging.getLogger('geventnode.error')
 
 SNICallback = Callable[[str], 'ssl.SSLContext | None']
+
+
+def _normalized(hostname: str) -> str:
+    """Return ``hostname`` as names are compared: in lower case, without the dot of the root. Never switches."""
+    return hostname.lower().removesuffix('.')
+
 
 class _Handshake:
     """The deadline of a handshake."""
@@ -64,11 +72,11 @@ class TLSAcceptor(NetServer):
         if self._sni_callback is not None and not callable(self._sni_callback):
             raise TypeError(f'sni_callback must be callable, not {type(self._sni_callback).__name__}')
         mine = {name: options.pop(name) for name in tuple(options) if name in SERVER_OPTIONS}
-        self._context = server_context(server_settings(mine))
-        self._sni_contexts: dict[str, ssl.SSLContext] = {}
+        self._source = server_source(server_settings(mine))
+        self._sni_sources: dict[str, ContextSource] = {}
         self._handshakes: dict[Socket, _Handshake] = {}
-        if self._sni_callback is not None:
-            call_for_names(self._context, self._on_servername)
+        if self._sni_callback is not None or (sni_contexts and self._source.context.verify_mode is not ssl.CERT_NONE):
+            self._names_decide()
         for hostname, context in (sni_contexts or {}).items():
             self.add_context(hostname, **({'context': context} if isinstance(context, ssl.SSLContext) else context))
         return options
@@ -80,35 +88,45 @@ class TLSAcceptor(NetServer):
             raise InvalidInput(f"hostname must be a host name, or '*.' and the rest of one, not {hostname!r}")
         if context is not None:
             options['context'] = context
-        self._sni_contexts[hostname.lower().removesuffix('.')] = server_context(server_settings(options))
-        call_for_names(self._context, self._on_servername)
+        source = self._sni_sources[_normalized(hostname)] = server_source(server_settings(options))
+        if source.context.verify_mode is not ssl.CERT_NONE:
+            self._names_decide()
 
-    def _on_servername(self, connection: ssl.SSLObject, servername: str | None, context: Any) -> int | None:
-        """Called by OpenSSL in the hub, in the middle of a handshake."""
+    def _names_decide(self) -> None:
+        """Whether clients must show a certificate depends on the name that they ask for. Overridden where the name is
+        given a second time, in each request."""
+
+    def _choose_context(self, servername: str | None) -> ssl.SSLContext:
+        """Return the context for a client that asks for ``servername``. Runs in the hub."""
         try:
-            chosen = None if servername is None else self._context_for(servername.lower())
+            found = self._find(servername)
+            return found.current() if isinstance(found, ContextSource) else found
         except BaseException as error:
-            # OpenSSL would swallow it, and print it
+            # whatever it is, it costs this connection only
             log.error('sni_callback failed for %r', servername, exc_info=error)
-            return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)
-        if chosen is not None:
-            connection.context = chosen
-        return None
+        raise TLSError(f'sni_callback failed for {servername!r}', 'ERR_TLS_SNI_CALLBACK')
 
-    def _context_for(self, servername: str) -> ssl.SSLContext | None:
-        found = self._sni_contexts.get(servername)
-        if found is None:
-            found = self._sni_contexts.get(f'*.{servername.partition(".")[2]}')
-        if found is None and self._sni_callback is not None:
-            found = self._sni_callback(servername)
-            if found is not None and not isinstance(found, ssl.SSLContext):
-                raise TypeError(f'sni_callback must return an ssl.SSLContext or None, not {type(found).__name__}')
-        return found
+    def _find(self, servername: str | None) -> ContextSource | ssl.SSLContext:
+        """Return what decides about clients that ask for ``servername``. Raises what ``sni_callback`` does."""
+        if servername is None:
+            return self._source
+        name = _normalized(servername)
+        found = self._sni_sources.get(name) or self._sni_sources.get(f'*.{name.partition(".")[2]}')
+        if found is not None:
+            return found
+        chosen = None if self._sni_callback is None else self._sni_callback(name)
+        if chosen is None:
+            return self._source
+        if not isinstance(chosen, ssl.SSLContext):
+            raise TypeError(f'sni_callback must return an ssl.SSLContext or None, not {type(chosen).__name__}')
+        check_server_context('the result of sni_callback', chosen)
+        return chosen
 
     # -- connections: run by the hub ----------------------------------------------------------------------------------
 
     def _new_socket(self) -> Socket:
-        return TLSSocket(self._context, server_side=True, at_once=False, allow_half_open=self._allow_half_open)
+        return TLSSocket(self._source.context, server_side=True, at_once=False, allow_half_open=self._allow_half_open,
+                         choose=self._choose_context)
 
     def _accepted(self, socket: Socket) -> None:
         assert isinstance(socket, TLSSocket)

@@ -37,6 +37,8 @@ class TLSSocket(Socket):
 
     :param context: an ``ssl.SSLContext``.
     :param server_side: whether this is the server's end.
+    :param choose: on the server, a function that returns the ``ssl.SSLContext`` to use in place of ``context`` for the
+        name that the client asks for, or None. It runs in the hub.
     :param servername: on the client, the name to ask for and to find in the certificate.
     :param checked_host: the name to find in the certificate in place of that; the context must not check names then.
     :param fingerprint: the hash of the peer's certificate, as of ``matches_fingerprint``; ``''``: any.
@@ -63,8 +65,9 @@ class TLSSocket(Socket):
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
                  checked_host: str | None = None, fingerprint: str = '', session: Any = None, at_once: bool = True,
-                 **options: Any) -> None:
+                 choose: Callable[[str | None], ssl.SSLContext] | None = None, **options: Any) -> None:
         self._context = context
+        self._choose = choose
         self._server_side = server_side
         self._servername = servername
         self._checked_host = checked_host
@@ -85,7 +88,8 @@ class TLSSocket(Socket):
 
         :param received: what the peer has sent of it already.
         """
-        records = self._records = Records(self._raw, self._context, self._established, server_side=self._server_side,
+        context = self._context if self._choose is None else self._choose_context
+        records = self._records = Records(self._raw, context, self._established, server_side=self._server_side,
                                           servername=self._servername, session=self._session)
         self._send = records.send
         self._recv = records.receive
@@ -101,6 +105,12 @@ class TLSSocket(Socket):
             return
         if records.unsent:
             self._arm()
+
+    def _choose_context(self, servername: str | None) -> ssl.SSLContext:
+        assert self._choose is not None
+        self._servername = servername
+        context = self._context = self._choose(servername)
+        return context
 
     def _deliver(self, data: bytes) -> None:
         self.bytes_read += len(data)
@@ -251,11 +261,11 @@ class TLSSocket(Socket):
 
     @property
     def alpn_protocol(self) -> str | None:
-        return None if self._records is None else self._records.object.selected_alpn_protocol()
+        return None if self._records is None or self.handshaking else self._records.object.selected_alpn_protocol()
 
     @property
     def session_reused(self) -> bool:
-        return self._records is not None and bool(self._records.object.session_reused)
+        return self._records is not None and not self.handshaking and bool(self._records.object.session_reused)
 
     @property
     def session(self) -> Any:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent.subprocess
 import pytest
 
 from geventnode import https
 from geventnode.errors import CertificateError, IncompleteBody
 from tests.certificates import Certificates
+from tests.https_sites import Secure
 from tests.system.running import PATIENCE, Served, nginx_with, run, tool
 
 __all__: list[str] = []
@@ -109,6 +111,33 @@ def test_openssl_resumes(served: Served, certificates: Certificates, tmp_path: P
     session = str(tmp_path / 'session')
     assert 'New, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_out', session, said=asked)
     assert 'Reused, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_in', session, said=asked)
+
+
+@pytest.mark.parametrize('version', ['-tls1_2', '-tls1_3'])
+def test_openssl_and_client_certificates_by_name(secure: Secure, certificates: Certificates, tmp_path: Path,
+                                                 version: str) -> None:
+    site = secure(sni_contexts={'a.example': {
+        'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca,
+        'minimum_version': version.replace('-tls1_', 'TLSv1.')}})
+
+    def ask(servername: str, *arguments: str, host: str = '') -> str:
+        ran = gevent.subprocess.run(
+            [tool('openssl'), 's_client', '-connect', f'127.0.0.1:{site.where[1]}', '-CAfile', certificates.ca,
+             '-servername', servername, '-ign_eof', *arguments], check=False, timeout=PATIENCE, capture_output=True,
+            input=f'GET / HTTP/1.1\r\nHost: {host or servername}\r\nConnection: close\r\n\r\n'.encode())
+        return (ran.stdout + ran.stderr).decode(errors='replace')
+
+    shown = '-cert', certificates.client, '-key', certificates.client
+    session = str(tmp_path / 'session')
+    assert 'HTTP/1.1 200 OK' in ask('a.example', version, *shown)
+    assert 'HTTP/1.1 200 OK' in ask('localhost', version, '-sess_out', session)
+    refused = 'alert (handshake failure|certificate required)'
+    assert re.search(refused, ask('a.example', version))
+    assert re.search(refused, ask('a.example', version, '-sess_in', session))
+    assert 'HTTP/1.1 421 Misdirected Request' in ask('localhost', version, host='a.example')
+    # the name decides about the version
+    assert 'HTTP/1.1 200 OK' in ask('localhost', '-tls1_2')
+    assert ('HTTP/1.1 200 OK' in ask('a.example', '-tls1_2', *shown)) is (version == '-tls1_2')
 
 
 # -- the command's own client -----------------------------------------------------------------------------------------

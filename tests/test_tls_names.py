@@ -1,0 +1,306 @@
+"""Contexts by name: all of a context holds for its name, and neither a session nor a Host field gets around it."""
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from geventnode import https, tls
+from geventnode.errors import InvalidInput, TLSError
+from geventnode.tls.client_hello import MAX_LENGTH, ClientHello
+from tests.certificates import Certificates, TLSEnd
+from tests.https_sites import Secure
+from tests.servers import Log
+from tests.sockets import dial
+
+__all__: list[str] = []
+
+MakeServer = Callable[..., tls.Server]
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def greet(connection: tls.TLSSocket) -> None:
+    """Send the name of the client."""
+    connection.end(connection.get_peer_certificate().get('subject', {'CN': 'nobody'})['CN'])
+
+
+@pytest.fixture
+def listen(certificates: Certificates) -> Iterator[MakeServer]:
+    """Start TLS servers that greet: ``listen(**options)``."""
+    servers: list[tls.Server] = []
+
+    def start(listener: Any = greet, **options: Any) -> tls.Server:
+        server = tls.create_server(listener, **{'certfile': certificates.server, **options})
+        servers.append(server.listen(0, '127.0.0.1'))
+        return server
+
+    yield start
+    for each in servers:
+        each.stop(0)
+
+
+def client(certificates: Certificates, version: ssl.TLSVersion | None = None, certificate: str | None = None
+           ) -> ssl.SSLContext:
+    """Return a client's context, maybe for one version only, maybe with a certificate."""
+    context = certificates.client_context()
+    context.check_hostname = False
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    if certificate is not None:
+        context.load_cert_chain(getattr(certificates, certificate))
+    return context
+
+
+def said(server: tls.Server, context: ssl.SSLContext, servername: str | None, session: Any = None) -> str:
+    """Return what ``server`` sends to a client."""
+    with contextlib.closing(TLSEnd(dial(server), context, servername=servername, session=session)) as far:
+        return far.handshake().recv(100).decode()
+
+
+def refused(server: tls.Server, context: ssl.SSLContext, servername: str | None, session: Any = None) -> None:
+    """Check that a client gets an alert."""
+    with pytest.raises(ssl.SSLError, match=r'(?i)alert'):
+        said(server, context, servername, session)
+
+
+def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
+    """Return options by which a.example asks clients for certificates, in each of the ways to set that."""
+    options = {'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca}
+    context = certificates.server_context('other')
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates.ca)
+    return {'options': {'sni_contexts': {'a.example': options}}, 'context': {'sni_contexts': {'a.example': context}},
+            'callback': {'sni_callback': lambda name: context if name == 'a.example' else None}}[how]
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+def test_client_certificates(listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion) -> None:
+    server = listen(**verifying(certificates, how))
+    failures = Log()
+    server.on('tlsClientError', lambda error, connection: failures.append(error.code))
+    anonymous, known = client(certificates, version), client(certificates, version, 'client')
+    stranger = client(certificates, version, 'self_signed')
+    for name in ('a.example', 'A.Example.'):
+        refused(server, anonymous, name)
+        refused(server, stranger, name)
+        assert said(server, known, name) == 'client'
+    failures.wait_for_length(4)
+    for name in ('localhost', None):
+        assert said(server, anonymous, name) == 'nobody'
+        assert said(server, known, name) == 'nobody', 'nobody else is asked for one'
+
+
+def test_a_name_without_client_certificates(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(request_cert=True, ca=certificates.ca, sni_contexts={'a.example': {'certfile': certificates.other}})
+    assert said(server, client(certificates), 'a.example') == 'nobody'
+    refused(server, client(certificates), 'localhost')
+
+
+def test_client_certificates_that_are_not_required(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(sni_contexts={'a.example': {
+        'certfile': certificates.other, 'request_cert': True, 'reject_unauthorized': False, 'ca': certificates.ca}})
+    assert said(server, client(certificates), 'a.example') == 'nobody'
+    assert said(server, client(certificates, certificate='client'), 'a.example') == 'client'
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('where', ['a.example', 'localhost'])
+def test_versions(listen: MakeServer, certificates: Certificates, where: str, version: ssl.TLSVersion) -> None:
+    other: dict[str, Any] = {'certfile': certificates.other}
+    ours: dict[str, Any] = {}
+    (other if where == 'a.example' else ours)['minimum_version'] = 'TLSv1.3'
+    server = listen(sni_contexts={'a.example': other}, **ours)
+    for name in ('a.example', 'localhost'):
+        if name == where and version is ssl.TLSVersion.TLSv1_2:
+            refused(server, client(certificates, version), name)
+        else:
+            assert said(server, client(certificates, version), name) == 'nobody'
+
+
+@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+def test_sessions_belong_to_a_name(listen: MakeServer, certificates: Certificates, how: str,
+                                   version: ssl.TLSVersion) -> None:
+    def tell(connection: tls.TLSSocket) -> None:
+        connection.end('resumed' if connection.session_reused else 'new')
+
+    server = listen(tell, **verifying(certificates, how))
+    context = client(certificates, version)
+    with contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far:
+        assert far.handshake().recv(100) == b'new'
+        session = far.object.session
+    assert said(server, context, 'localhost', session) == 'resumed'
+    refused(server, context, 'a.example', session)
+
+
+def test_what_the_socket_says(listen: MakeServer, certificates: Certificates) -> None:
+    def tell(connection: tls.TLSSocket) -> None:
+        connection.end(f'{connection.servername} {connection.authorized} {connection.authorization_error}')
+
+    server = listen(tell, **verifying(certificates, 'options'))
+    assert said(server, client(certificates, certificate='client'), 'A.example') == 'A.example True None'
+    assert said(server, client(certificates), None).startswith('None False certificates are not verified')
+
+
+def test_contexts_that_no_server_can_use(listen: MakeServer, certificates: Certificates,
+                                         caplog: pytest.LogCaptureFixture) -> None:
+    context = certificates.client_context()
+    with pytest.raises(InvalidInput, match='for clients; a server needs'):
+        listen(certfile=None, context=context)
+    with pytest.raises(InvalidInput, match='for clients; a server needs'):
+        listen(sni_contexts={'a.example': context})
+    refused(listen(sni_callback=lambda name: context), client(certificates), 'localhost')
+    assert 'for clients; a server needs' in caplog.text
+
+
+def test_a_callback_that_raises_is_told(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(sni_callback=lambda name: 1 / 0)
+    failures = Log()
+    server.on('tlsClientError', lambda error, connection: failures.append(error))
+    refused(server, client(certificates), 'localhost')
+    failures.wait_for_length(1)
+    assert isinstance(failures[0], TLSError)
+    assert (failures[0].code, str(failures[0])) == ('ERR_TLS_SNI_CALLBACK', "sni_callback failed for 'localhost'")
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+def status(site: Any, context: ssl.SSLContext, servername: str | None, *request: str) -> str:
+    """Return the status that a client gets which asks for one name in the handshake, and for another in the request."""
+    with contextlib.closing(TLSEnd(dial(site.server), context, servername=servername)) as far:
+        far.handshake().sendall('\r\n'.join((*request, 'Connection: close', '', '')).encode())
+        return far.recv(1000).decode().split()[1]
+
+
+@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+@pytest.mark.parametrize('request_lines', [
+    ('GET / HTTP/1.1', 'Host: a.example'), ('GET / HTTP/1.1', 'Host: A.EXAMPLE.:443'),
+    ('GET https://a.example/ HTTP/1.1', 'Host: localhost'), ('GET https://localhost/ HTTP/1.1', 'Host: a.example'),
+    ('POST / HTTP/1.1', 'Host: a.example', 'Expect: 100-continue', 'Content-Length: 1'),
+    ('GET / HTTP/1.1', 'Host: a.example', 'Upgrade: x', 'Connection: upgrade'),
+    ('CONNECT a.example:443 HTTP/1.1', 'Host: a.example:443')])
+def test_a_request_for_another_name(secure: Secure, certificates: Certificates, how: str,
+                                    request_lines: tuple[str, ...]) -> None:
+    def fail(request: Any, response: Any) -> None:
+        pytest.fail(f'a request came through: {request.url}')
+
+    site = secure(fail, **verifying(certificates, how))
+    site.server.on('upgrade', fail)
+    site.server.on('connect', fail)
+    for name in ('localhost', None):
+        assert status(site, client(certificates), name, *request_lines) == '421'
+
+
+def test_requests_for_the_names_of_their_connections(secure: Secure, certificates: Certificates) -> None:
+    site = secure(**verifying(certificates, 'options'))
+    known = client(certificates, certificate='client')
+    assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: a.example:8443') == '200'
+    for name in ('localhost', 'localhost:1', '127.0.0.1', '[::1]:8', 'unknown.example'):
+        assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', f'Host: {name}') == '200'
+    # nobody verifies clients for localhost
+    assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: localhost') == '200'
+
+
+def test_a_request_for_the_servers_own_name(secure: Secure, certificates: Certificates) -> None:
+    site = secure(request_cert=True, ca=certificates.ca, sni_contexts={'a.example': {'certfile': certificates.other}})
+    assert status(site, client(certificates), 'a.example', 'GET / HTTP/1.1', 'Host: a.example') == '200'
+    for name in ('localhost', '127.0.0.1'):
+        assert status(site, client(certificates), 'a.example', 'GET / HTTP/1.1', f'Host: {name}') == '421'
+
+
+def test_a_context_that_is_added_later_is_heeded(secure: Secure, certificates: Certificates) -> None:
+    site = secure()
+    assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', 'Host: a.example') == '200'
+    site.server.add_context('a.example', certfile=certificates.other, request_cert=True, ca=certificates.ca)
+    site.server.max_requests_per_socket = 0
+    assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', 'Host: a.example') == '421'
+
+
+def test_servers_with_one_context_do_not_look_at_names(certificates: Certificates) -> None:
+    server = https.create_server(certfile=certificates.server, request_cert=True, ca=certificates.ca)
+    assert not server.all_special
+
+
+# -- the first message ------------------------------------------------------------------------------------------------
+
+def client_hello(context: ssl.SSLContext, servername: str | None) -> bytes:
+    """Return what a client sends first."""
+    outgoing = ssl.MemoryBIO()
+    made = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=servername)
+    with pytest.raises(ssl.SSLWantReadError):
+        made.do_handshake()
+    return outgoing.read()
+
+
+def in_records(data: bytes, size: int) -> bytes:
+    """Return the message in ``data``, one record, in records of ``size`` bytes."""
+    message = data[5:]
+    pieces = [message[start:start + size] for start in range(0, len(message), size)]
+    return b''.join(data[:3] + len(piece).to_bytes(2, 'big') + piece for piece in pieces)
+
+
+@pytest.mark.parametrize('servername', ['a.example', 'a.example.', None])
+@pytest.mark.parametrize('record_size', [16384, 100, 7, 1])
+@pytest.mark.parametrize('chunk_size', [100000, 50, 1])
+@pytest.mark.parametrize('version', VERSIONS)
+def test_a_hello_in_pieces(servername: str | None, record_size: int, chunk_size: int,
+                           version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context()
+    context.maximum_version = version
+    data = in_records(client_hello(context, servername), record_size)
+    hello = ClientHello()
+    for start in range(0, len(data), chunk_size):
+        assert not hello.complete
+        hello.feed(data[start:start + chunk_size])
+    assert (hello.complete, hello.servername, hello.received) == (True, servername, data)
+    hello.feed(b'more')
+    assert (hello.servername, hello.received) == (servername, data + b'more')
+
+
+@pytest.mark.parametrize('data', [
+    b'GET / HTTP/1.1\r\n', b'\x80\x2e\x01\x03\x01', b'\x15\x03\x01\x00\x02\x02\x28',
+    b'\x16\x03\x01\x00\x04\x02\x00\x00\x00',
+    b'\x16\x03\x01\x00\x04\x01' + (MAX_LENGTH + 1).to_bytes(3, 'big'), b'\x16\x03\x01\x00\x04\x01\x00\x00\x00'])
+def test_what_is_no_hello(data: bytes) -> None:
+    hello = ClientHello()
+    hello.feed(data)
+    assert (hello.complete, hello.servername) == (True, None)
+
+
+def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) -> None:
+    data = client_hello(ssl.create_default_context(), 'a.example')
+    for position in range(5, len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0xff
+        hello = ClientHello()
+        hello.feed(bytes(damaged))
+        assert hello.received == damaged
+        cut = ClientHello()
+        cut.feed(data[:position])
+        assert (cut.complete, cut.servername) == (False, None)
+
+
+def test_a_hello_byte_by_byte(listen: MakeServer, certificates: Certificates) -> None:
+    server = listen(**verifying(certificates, 'options'))
+    for context, expected in ((client(certificates, certificate='client'), 'client'), (client(certificates), None)):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        made = context.wrap_bio(incoming, outgoing, server_hostname='a.example')
+        with contextlib.closing(dial(server)) as raw, contextlib.suppress(ssl.SSLError):
+            found = b''
+            while not found:
+                try:
+                    made.do_handshake()
+                    found = made.read(100)
+                except ssl.SSLWantReadError:
+                    for byte in outgoing.read():
+                        raw.sendall(bytes((byte,)))
+                    received = raw.recv(65536)
+                    if not received:
+                        incoming.write_eof()
+                    incoming.write(received)
+        assert (found.decode() or None) == expected
