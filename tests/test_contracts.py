@@ -50,8 +50,8 @@ _SERVING = _LISTENING | {
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
-    'hub', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed',
-    'request_failed'}
+    'holding', 'hub', 'lacks_connections', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options',
+    'released', 'removed', 'request_failed'}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Writable: _WRITER,
@@ -63,8 +63,8 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     http.Server: _SERVING,
     https.Server: _SERVING,
     http.IncomingMessage: {
-        'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'failure', 'grant', 'keep', 'kept_size',
-        'tell_cut_off'},
+        'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'end_awaited', 'failure', 'grant', 'keep',
+        'kept_size', 'tell_cut_off'},
     http.OutgoingMessage: _SENDING,
     http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'hand_over', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {

@@ -60,6 +60,8 @@ class Agent(AgentSettings):
         self._counts = dict.fromkeys(('requests', 'opened', 'closed', 'reused', 'retried', 'failed', 'waited'), 0)
         self._wait_time = 0.0
         self._warned: set[str] = set()
+        #: Connections whose exchange is complete, and that are kept for its listeners.
+        self.holding: set[ClientConnection] = set()
         self.connection_lines = ConnectionLines()
         apply_options(self, options)
         self.option_changed()
@@ -122,8 +124,14 @@ class Agent(AgentSettings):
         if bucket.waiting and request in bucket.waiting:
             self._watch_queued(request)
 
+    def lacks_connections(self, bucket: AgentBucket) -> bool:
+        """Return whether a request waits for a connection that ``bucket`` could give back. Never switches."""
+        return bool(bucket.waiting or self._pool.starving or self._pool.blocked)
+
     def _watch_queued(self, request: ClientRequest) -> None:
         request.queued()
+        for connection in self.holding:
+            connection.yield_soon()
         if self.expires is NEVER:
             self.expires = monotonic() + WARN_AFTER
             deadlines(self.hub).watch(self)
@@ -368,6 +376,7 @@ class Agent(AgentSettings):
         """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty."""
         connections = self.connections()
         self._pool = Pool()
+        self.holding.clear()
         self.expires = NEVER
         self.option_changed()
         for connection in connections:

@@ -16,7 +16,7 @@ from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, bare
 from geventnode.http.client_deadlines import due, hinted
 from geventnode.http.client_phase import Phase
 from geventnode.http.client_receiving import ResponseReceiver
-from geventnode.http.incoming import IncomingMessage
+from geventnode.http.client_response import ClientResponse
 from geventnode.net.hubs import NEVER, deadlines
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
@@ -30,14 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ['ClientConnection']
 
-_IDLE, _WAITING, _RECEIVING, _SENDING, _DISCARDING, _OVER = Phase
+_IDLE, _WAITING, _RECEIVING, _SENDING, _DELIVERING, _DISCARDING, _OVER = Phase
+
+#: Turns of the loop that listeners have before their connection goes to a request that waits for one. They are enough
+#: to call them, and to emit ``'data'`` and ``'end'`` of a body that is here.
+LISTENERS_TURNS = 4
 
 
 class ClientConnection(ResponseReceiver):
     """The HTTP side of one socket of an agent."""
 
-    __slots__ = ('asked', 'bucket', 'deadline', 'heard', 'idle_limit', 'keep_alive', 'number', 'opened_at', 'reused',
-                 'timeout', 'tuned', 'tunnels')
+    __slots__ = ('_delivered', '_yielding', 'asked', 'bucket', 'deadline', 'heard', 'idle_limit', 'keep_alive',
+                 'number', 'opened_at', 'reused', 'timeout', 'tuned', 'tunnels', 'turn')
 
     def __init__(self, agent: Agent, bucket: Bucket[ClientRequest, ClientConnection], destination: Destination,
                  socket: Socket, number: int) -> None:
@@ -45,6 +49,11 @@ class ClientConnection(ResponseReceiver):
         self.bucket = bucket
         #: Which one of the agent's connections it is, from 1 on.
         self.number = number
+        #: Which of the connection's exchanges is in work, or was last, from 1 on.
+        self.turn = 0
+        #: Whether the ``'response'`` listeners have returned, and whether the connection is about to leave them.
+        self._delivered = False
+        self._yielding = False
         #: Whether another request was served before this one.
         self.reused = False
         #: Whether anything came in answer to the request in work.
@@ -71,6 +80,7 @@ class ClientConnection(ResponseReceiver):
     def start(self, request: ClientRequest, reused: bool, now: float) -> None:
         """Serve ``request`` from now on; it may be sent. Never switches."""
         self.phase = _WAITING
+        self.turn += 1
         self.request = request
         self.reused = reused
         self.heard = False
@@ -146,7 +156,7 @@ class ClientConnection(ResponseReceiver):
                 self._reader.switch()
             else:
                 self._keep()
-        elif phase is not _OVER:
+        elif phase is not _OVER and phase is not _DELIVERING:
             self.close()
 
     def queue_drained(self) -> None:
@@ -161,6 +171,7 @@ class ClientConnection(ResponseReceiver):
         phase, self.phase = self.phase, _OVER
         deadlines(self.agent.hub).forget(self)
         self.agent.closed()
+        self.agent.holding.discard(self)
         # what refers to each other would have to wait for the collector
         self.socket.remove_listener('agentRemove', self._leave)
         request, self.request = self.request, None
@@ -216,10 +227,12 @@ class ClientConnection(ResponseReceiver):
             self._begin_response(request, head)
 
     def _begin_response(self, request: ClientRequest, head: ResponseHead) -> None:
-        response = IncomingMessage(head, self.socket, self)
+        response = ClientResponse(head, self)
         self.request = None
         self.keep_alive = head.keep_alive and request.should_keep_alive
         self._request = weakref.ref(request, self._forgotten)
+        if request._listeners is not None:
+            self._hold(request, response)
         if head.framing is Framing.NONE:
             self._message_over(head)
         else:
@@ -231,12 +244,15 @@ class ClientConnection(ResponseReceiver):
         request.responded(response)
 
     def _serve_whole(self, head: ResponseHead, body: bytes) -> None:
-        """A small response has come in one piece, after the whole request: nobody has to be remembered."""
+        """A small response has arrived in one piece, after the whole request was sent."""
         request = self.request
         assert request is not None
-        response = IncomingMessage(head, self.socket, self)
+        response = ClientResponse(head, self)
         response.keep(body)
         response.complete = True
+        if request._listeners is not None:
+            self._request = weakref.ref(request)
+            self._hold(request, response)
         self.keep_alive = head.keep_alive and request.should_keep_alive
         self._message_over(head)
         request.responded(response)
@@ -244,7 +260,7 @@ class ClientConnection(ResponseReceiver):
     def _hand_over(self, request: ClientRequest, head: ResponseHead) -> None:
         """Leave the socket to another protocol."""
         socket = self.socket
-        response = IncomingMessage(head, socket, self)
+        response = ClientResponse(head, self)
         response.grant(self.parser.take_rest())
         self.phase = _OVER
         self.request = None
@@ -271,12 +287,68 @@ class ClientConnection(ResponseReceiver):
         self._exchange_over()
 
     def _exchange_over(self) -> None:
-        """Request and response are complete: into the pool, or away."""
+        """Request and response are complete."""
         if not self.sent or self.socket.writable_length:
             if self.phase is _DISCARDING:
                 self.close()
             return
-        self.request = self._request = self._response = None
+        held = None if self._held is None else self._held()
+        if held is None or held.readable_ended or (self._delivered and not held.emits):
+            self._release()
+            return
+        self.phase = _DELIVERING
+        self.deadline = self.expires = NEVER
+        self.request = self._response = None
+        self.agent.holding.add(self)
+        self.yield_soon()
+
+    # -- listeners ------------------------------------------------------------------------------------------------
+
+    def _hold(self, request: ClientRequest, response: ClientResponse) -> None:
+        """If ``request`` has ``'response'`` listeners, keep the connection until they have run, and ``'end'`` of
+        ``response`` was emitted."""
+        if request.listener_count('response'):
+            self._held = weakref.ref(response, self._forgotten)
+            self._delivered = False
+            response.end_awaited = True
+
+    def listeners_returned(self, response: ClientResponse) -> None:
+        """The ``'response'`` listeners have returned: unless one of them consumes ``response`` by events, the
+        connection is no longer needed."""
+        if self._held is not None and self._held() is response:
+            self._delivered = True
+            if self.phase is _DELIVERING and not response.emits:
+                self._release()
+
+    def message_ended(self, message: ClientResponse) -> None:
+        """``'end'`` of ``message`` was emitted."""
+        if self._held is not None and self._held() is message:
+            self._held = None
+            if self.phase is _DELIVERING:
+                self._release()
+
+    def yield_soon(self) -> None:
+        """Leave the listeners within some turns of the loop, if a request waits for a connection then: listeners may
+        block, and for that request."""
+        if not self._yielding and self.agent.lacks_connections(self.bucket):
+            self._yielding = True
+            self._count_down(self.turn, LISTENERS_TURNS)
+
+    def _count_down(self, turn: int, left: int) -> None:
+        if self.phase is not _DELIVERING or self.turn != turn:
+            self._yielding = False
+        elif left:
+            self.agent.hub.loop.run_callback(self._count_down, turn, left - 1)
+        else:
+            self._yielding = False
+            if self.agent.lacks_connections(self.bucket):
+                self._release()
+
+    def _release(self) -> None:
+        """The exchange is over, and nothing is kept for its listeners: into the pool, or away."""
+        if self.phase is _DELIVERING:
+            self.agent.holding.discard(self)
+        self.request = self._request = self._response = self._held = None
         socket = self.socket
         if not self.keep_alive or self._eof or self.parser.buffered or socket.send_broken or socket.destroyed:
             self.phase = _IDLE
@@ -318,6 +390,10 @@ class ClientConnection(ResponseReceiver):
     def serves(self, request: ClientRequest) -> bool:
         """Return whether the exchange in work is that of ``request``. Never switches."""
         return self.phase is not _OVER and self.current_request is request
+
+    def has_turn(self, turn: int) -> bool:
+        """Return whether the connection still is that of this exchange. Never switches."""
+        return self.turn == turn and self.phase is not _IDLE
 
     def change_timeout(self, request: ClientRequest, timeout: float | None) -> None:
         """Set the inactivity timeout of the exchange of ``request``. Never switches."""

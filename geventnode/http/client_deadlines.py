@@ -33,6 +33,8 @@ def due(connection: ClientConnection) -> Deadline:
     phase = connection.phase
     if phase is Phase.IDLE:
         return connection.since + (connection.idle_limit or NEVER), _close
+    if phase is Phase.DELIVERING:
+        return NEVER, _close
     if phase is Phase.DISCARDING:
         return connection.since + DISCARD_TIME, _close
     limit: Deadline = connection.deadline, _too_late

@@ -21,6 +21,7 @@ from geventnode.protocol import EndOfMessage, Limits, ResponseParser
 if TYPE_CHECKING:
     from geventnode.http.agent import Agent
     from geventnode.http.client_request import ClientRequest
+    from geventnode.http.client_response import ClientResponse
     from geventnode.http.incoming import IncomingMessage
     from geventnode.http.target import Destination
     from geventnode.net.socket import Socket
@@ -32,14 +33,14 @@ MAX_DISCARD, DISCARD_TIME = 65536, 5.0
 
 LIMITS = Limits()
 
-_RECEIVING, _SENDING, _DISCARDING, _OVER = Phase.RECEIVING, Phase.SENDING, Phase.DISCARDING, Phase.OVER
+_RECEIVING, _SENDING, _DELIVERING, _DISCARDING = Phase.RECEIVING, Phase.SENDING, Phase.DELIVERING, Phase.DISCARDING
 
 
 class ResponseReceiver(ABC):
     """The receiving part of a client's connection."""
 
-    __slots__ = ('_discarded', '_eof', '_paused', '_reader', '_request', '_response', 'agent', 'destination', 'expires',
-                 'parser', 'phase', 'request', 'sent', 'since', 'socket')
+    __slots__ = ('_discarded', '_eof', '_held', '_paused', '_reader', '_request', '_response', 'agent', 'destination',
+                 'expires', 'parser', 'phase', 'request', 'sent', 'since', 'socket')
 
     def __init__(self, agent: Agent, destination: Destination, socket: Socket) -> None:
         self.agent = agent
@@ -53,7 +54,9 @@ class ResponseReceiver(ABC):
         #: The request whose response has not begun; afterwards there are only weak references.
         self.request: ClientRequest | None = None
         self._request: weakref.ref[ClientRequest] | None = None
-        self._response: weakref.ref[IncomingMessage] | None = None
+        self._response: weakref.ref[ClientResponse] | None = None
+        #: The response whose listeners the connection is kept for.
+        self._held: weakref.ref[ClientResponse] | None = None
         #: Whether the whole request was handed to the socket.
         self.sent = False
         self._reader: Any = None
@@ -75,6 +78,10 @@ class ResponseReceiver(ABC):
     def _exchange_over(self) -> None:
         """Request and response are complete."""
 
+    @abstractmethod
+    def _release(self) -> None:
+        """The exchange is over, and nothing is kept for its listeners."""
+
     @property
     def current_request(self) -> ClientRequest | None:
         """The request of the exchange in work, if there is one and its users have not forgotten it."""
@@ -83,7 +90,7 @@ class ResponseReceiver(ABC):
         return None if self._request is None else self._request()
 
     @property
-    def current_response(self) -> IncomingMessage | None:
+    def current_response(self) -> ClientResponse | None:
         """The response that is coming, if its users have not forgotten it."""
         return None if self._response is None else self._response()
 
@@ -221,12 +228,15 @@ class ResponseReceiver(ABC):
     def _forgotten(self, reference: weakref.ref[Any]) -> None:
         """The users have forgotten the request or the response. Runs wherever the collector does."""
         if (reference is self._response and self.phase is _RECEIVING) or (
+                reference is self._held and self.phase is _DELIVERING) or (
                 reference is self._request and self.phase is _SENDING and not self.sent):
             self.agent.hub.loop.run_callback_threadsafe(self._throw_away)
 
     def _throw_away(self) -> None:
         if self.phase is _SENDING:
             self.close()
+        elif self.phase is _DELIVERING:
+            self._release()
         elif self.phase is _RECEIVING:
             self.phase = _DISCARDING
             self.since = monotonic()
@@ -272,7 +282,9 @@ class ResponseReceiver(ABC):
 
     def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
-        if self.current_response is message and self.phase is _RECEIVING:
+        phase = self.phase
+        if (phase is _RECEIVING and self.current_response is message) or (
+                phase is _DELIVERING and self._held is not None and self._held() is message):
             self.socket.destroy(error)
 
 

@@ -18,6 +18,7 @@ from geventnode.errors import (
     RequestTimeout,
     WriteAfterEnd,
 )
+from geventnode.http.client_response import ClientResponse, ReleasedSocket
 from geventnode.http.outbox import Outbox
 from geventnode.http.outgoing import JOIN_BELOW
 from geventnode.http.progress import State
@@ -80,6 +81,9 @@ class ClientRequest(FramedRequest):
     expires: float = NEVER
 
     _connection: ClientConnection | None = None
+    #: Which exchange of that it is.
+    _turn: int = 0
+    _released: ReleasedSocket | None = None
     #: A message that was rendered as a whole: its head, with a small body, and a large body.
     _whole: tuple[bytes, bytes | memoryview] | None = None
     _feeder: Any = None
@@ -94,7 +98,6 @@ class ClientRequest(FramedRequest):
         self.path = path
         self._fields = fields
         self.should_keep_alive = keep_alive
-        self.socket: Socket | None = None
 
     @property
     def host(self) -> str:
@@ -246,7 +249,7 @@ class ClientRequest(FramedRequest):
 
     def _attach(self) -> Any:
         if self._out is None:
-            if self.socket is None:
+            if self._connection is None:
                 self._out = Outbox()
             self.agent.add_request(self)
         return self._out
@@ -256,7 +259,8 @@ class ClientRequest(FramedRequest):
         socket = connection.socket
         out = self._out
         self._connection = connection
-        self.socket = self._out = socket
+        self._turn = connection.turn
+        self._out = socket
         self.reused_socket = connection.reused
         if self.expires is not NEVER:
             self.expires = NEVER
@@ -294,8 +298,25 @@ class ClientRequest(FramedRequest):
                 or isinstance(error, GeventnodeError)):
             return False
         self._retried = True
-        self.socket = self._connection = self._out = None
+        self._connection = self._out = None
         return True
+
+    @property
+    def socket(self) -> Any:
+        """The connection that it uses, None before there is one; a
+        :class:`~geventnode.http.client_response.ReleasedSocket` as soon as other requests can have that."""
+        connection = self._connection
+        if connection is None:
+            return None
+        if connection.has_turn(self._turn):
+            return connection.socket
+        if self._released is None:
+            self._released = ReleasedSocket(connection, self._turn)
+        return self._released
+
+    def _delivered(self) -> None:
+        if self._connection is not None and isinstance(self.response, ClientResponse):
+            self._connection.listeners_returned(self.response)
 
     def queued(self) -> None:
         """Called by the agent: there is no connection yet. Never switches."""
@@ -367,8 +388,8 @@ class ClientRequest(FramedRequest):
             self._apply_tunings()
 
     def _apply_tunings(self) -> None:
-        socket = self.socket
-        assert socket is not None
+        assert self._connection is not None
+        socket = self._connection.socket
         if socket.connecting:
             socket.once('connect', self._apply_tunings)
             return

@@ -84,6 +84,8 @@ class IncomingMessage(ReadableBase):
     failure: BaseException | None = None
     #: Whether the connection was handed over with this message.
     _granted: bool = False
+    #: Whether the connection is to be notified of the end, even if no listener is.
+    end_awaited: bool = False
 
     def __init__(self, head: RequestHead | ResponseHead, socket: Socket, source: BodySource) -> None:
         self._head = head
@@ -220,7 +222,7 @@ class IncomingMessage(ReadableBase):
             data = self._all_at_once()
             if data is not None:
                 self._mode = Mode.SEQUENTIAL
-                if self._listeners is None:
+                if self._listeners is None and not self.end_awaited:
                     self.readable_ended = True
                 else:
                     self._announce_end()

@@ -311,12 +311,17 @@ class RequestOutcome(OutgoingMessage):
         try:
             while (due := self._next_event()) is not None:
                 self.emit(*due)
+                if due[0] == 'response':
+                    self._delivered()
         except BaseException as error:
             self._quit(SocketHangUp(f'socket hang up: a listener of the request has raised {type(error).__name__}'))
             self._ask_no_more()
             raise
         finally:
             self._telling = False
+
+    def _delivered(self) -> None:
+        """For subclasses: the ``'response'`` listeners have returned."""
 
     def _next_event(self) -> tuple[Any, ...] | None:
         """Return the next event that is due and that somebody listens for."""

@@ -27,6 +27,8 @@ class IClientRequest(IOutgoingMessage):
     for each informational response, ``'finish'`` () when it went to the kernel, then one of ``'response'`` (response),
     ``'upgrade'`` (response, socket, head), ``'connect'`` (response, socket, head), ``'error'`` (exception). ``'close'``
     () when the connection went before the exchange was over, or was handed over. ``'timeout'`` () after inactivity.
+    The connection is that of this request until the ``'response'`` listeners have returned and, if one of them consumes
+    the response by events, ``'end'`` was emitted.
     """
 
     method: str = Attribute('The method, in upper case.')

@@ -36,7 +36,10 @@ class IIncomingMessage(IReadable):
     url: str | None = Attribute('The request-target exactly as it came; None on responses.')
     status_code: int | None = Attribute('The three-digit status; None on requests.')
     status_message: str | None = Attribute('The reason phrase; None on requests.')
-    socket: ISocket = Attribute('The connection it came on.')
+    socket: ISocket = Attribute(
+        'The connection it came on. In a client, once other requests can have that: a destroyed stand-in, which reports '
+        'addresses and certificates, and whose destroy() closes the connection unless another request has used it since.'
+        )
     connection: ISocket = Attribute('The same, under the older name.')
     remote_address: str | None = Attribute(
         'The IP address of the client, as far as trusted proxies tell it; None where that is a Unix socket. On '
@@ -66,7 +69,7 @@ class IOutgoingMessage(IWritable):
     headers_sent: bool = Attribute('Whether the head is fixed: headers can no longer change.')
     finished: bool = Attribute('Whether end() was called.')
     send_date: bool = Attribute('Whether a Date header is added when there is none.')
-    socket: ISocket | None = Attribute('The connection it goes to.')
+    socket: ISocket | None = Attribute('The connection it goes to. In a client, see IIncomingMessage.')
     connection: ISocket | None = Attribute('The same, under the older name.')
 
     def set_header(name: str, value: Any) -> Any:

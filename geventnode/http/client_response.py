@@ -1,0 +1,91 @@
+"""Responses as a client receives them, and the socket of an exchange whose connection serves others by now."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from geventnode.errors import ConnectionClosed
+from geventnode.http.incoming import IncomingMessage
+from geventnode.net.socket import Socket
+from geventnode.protocol import Framing
+
+if TYPE_CHECKING:
+    from geventnode.http.client_connection import ClientConnection
+    from geventnode.protocol import ResponseHead
+
+__all__ = ['ClientResponse', 'ReleasedSocket']
+
+_NONE = Framing.NONE
+
+#: What is still known of the connection of an exchange that is over; without the names of TLS, if it is plain.
+KNOWN = frozenset({
+    'address', 'alpn_protocol', 'authorization_error', 'authorized', 'bytes_read', 'bytes_written', 'encrypted',
+    'get_cipher', 'get_peer_certificate', 'get_protocol', 'local_address', 'local_port', 'proxy_address',
+    'proxy_header', 'remote_address', 'remote_family', 'remote_port', 'servername', 'session', 'session_reused',
+    'verify_peer'})
+
+
+class ReleasedSocket(Socket):
+    """The socket of an exchange that is over: it reports who the peer was, and otherwise behaves as a destroyed one.
+
+    The connection is in the pool or serves another request, so nothing that is done here reaches it. Only
+    ``destroy()`` closes it, if no other request has had it since.
+    """
+
+    destroyed: bool = True
+
+    def __init__(self, connection: ClientConnection, turn: int) -> None:
+        super().__init__()
+        self._connection = connection
+        self._turn = turn
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in KNOWN:
+            return getattr(self._connection.socket, name)
+        return super().__getattribute__(name)
+
+    def destroy(self, error: BaseException | None = None) -> ReleasedSocket:
+        if self._connection.turn == self._turn:
+            self._connection.close()
+        return self
+
+    def _closed_error(self) -> Exception:
+        return ConnectionClosed("the exchange of this socket is over: its connection is the agent's again")
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} of {self._connection.socket!r}>'
+
+
+class ClientResponse(IncomingMessage):
+    """A response, made by the connection that receives it."""
+
+    _source: ClientConnection
+    _released: ReleasedSocket | None = None
+
+    def __init__(self, head: ResponseHead, connection: ClientConnection) -> None:
+        self._head = head
+        self._source = connection
+        self._turn = connection.turn
+        self.complete = head.framing is _NONE
+        self.status_code = head.status_code
+        self.status_message = head.status_message
+
+    @property
+    def socket(self) -> Socket:  # type: ignore[override]  # an attribute that is never set
+        """The connection that it arrived on; a :class:`ReleasedSocket` as soon as other requests can have that."""
+        connection = self._source
+        if connection.has_turn(self._turn):
+            return connection.socket
+        if self._released is None:
+            self._released = ReleasedSocket(connection, self._turn)
+        return self._released
+
+    @property
+    def emits(self) -> bool:
+        """Whether it is consumed by events, and has not ended."""
+        return self._pump is not None and not self.readable_ended and not self.destroyed
+
+    def _announce_end(self) -> None:
+        try:
+            super()._announce_end()
+        finally:
+            self._source.message_ended(self)
