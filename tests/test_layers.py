@@ -29,6 +29,7 @@ LIBRARIES = {
     'geventnode.integrations.urllib3_pools': {'urllib3'},
     'geventnode.integrations.urllib3_response': {'urllib3'},
     'geventnode.integrations.urllib3_terms': {'urllib3'},
+    'geventnode.net.hostnames': {'idna'},
     'geventnode.testing.pytest': {'pytest'},
 }
 #: Who may patch the standard library, the beginnings of processes, or ask whether it is.
@@ -46,8 +47,8 @@ LAYERS = [
     ['protocol.limits', 'protocol.grammar', 'protocol.headers', 'protocol.framing', 'protocol.block', 'protocol.memo',
      'protocol.head', 'protocol.chunked', 'protocol.intake', 'protocol.parser', 'protocol.responses',
      'protocol.serializer', 'protocol.trust', 'protocol.forwarded', 'protocol.proxy', 'protocol'],
-    ['net.hubs', 'net.forks', 'net.address', 'net.connecting', 'net.handle', 'net.inflow', 'net.outflow', 'net.socket',
-     'net.listening', 'net.peerlog', 'net.accepting', 'net.proxying', 'net.server', 'net',
+    ['net.hubs', 'net.forks', 'net.address', 'net.hostnames', 'net.connecting', 'net.handle', 'net.inflow',
+     'net.outflow', 'net.socket', 'net.listening', 'net.peerlog', 'net.accepting', 'net.proxying', 'net.server', 'net',
      'tls.client_hello', 'tls.records', 'tls.identity', 'tls.failures', 'tls.socket', 'tls.context_source',
      'tls.contexts', 'tls.client', 'tls.server', 'tls'],
     ['http.status', 'http.fields', 'http.budget', 'http.ready', 'http.lifecycle', 'http.workers',

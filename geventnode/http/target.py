@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout
 from geventnode.net.address import port_number
+from geventnode.net.hostnames import ascii_name
 from geventnode.protocol import is_host
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ _LITERAL = re.compile(r'\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%25[^\]]+)?\](?::|$)')
 
 #: What begins with a host and its port, and not with a scheme.
 _HOST_AND_PORT = re.compile(r'[^/?#:]+:[0-9]+(?:[/?#]|$)')
+
+#: What ends a host name, or begins an address, when it is not escaped (RFC 3986, section 3.2).
+_DELIMITERS = frozenset(':/?#[]@\\%')
 
 #: What may stand in a path or a query, RFC 3986, sections 3.3 and 3.4; the rest is escaped, ``%`` is left alone.
 PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
@@ -125,17 +129,11 @@ def _host_field(host: str, port: int, default_port: int) -> str:
 
 
 def host_name(host: Any) -> str:
-    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 3490). Never switches. Raises
+    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 5890). Never switches. Raises
     ``TypeError`` and ``InvalidInput``."""
     if not isinstance(host, str):
         raise TypeError(f'host must be str, not {type(host).__name__}')
-    name: str = host[1:-1] if host.startswith('[') and host.endswith(']') else host
-    if name.isascii():
-        return name
-    try:
-        return name.encode('idna').decode('ascii')
-    except UnicodeError as error:
-        raise InvalidInput(f'host is no internationalised host name: {host!r} ({error})') from error
+    return ascii_name(host[1:-1] if host.startswith('[') and host.endswith(']') else host)
 
 
 @lru_cache(maxsize=1024)
@@ -205,6 +203,9 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
         raise InvalidInput(f'URL is malformed: {url!r} ({error})', 'ERR_INVALID_URL') from error
     if parts.scheme != scheme:
         raise _wrong_scheme(url, parts.scheme, scheme)
+    if '\\' in parts.netloc:
+        # browsers end the host there, RFC 3986 does not: two readers would see two hosts
+        raise InvalidInput(f'URL has a backslash in its authority: {url!r}', 'ERR_INVALID_URL')
     host = parts.netloc.rpartition('@')[2]
     if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
         raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
@@ -212,6 +213,8 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     name = host[1:host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
     if not host.startswith('['):
         name = unquote(name)
+        if not _DELIMITERS.isdisjoint(name):
+            raise InvalidInput(f'URL has an escaped delimiter in its host: {url!r}', 'ERR_INVALID_URL')
     auth = None
     if '@' in parts.netloc:
         auth = unquote(parts.netloc.rpartition('@')[0])

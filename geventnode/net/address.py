@@ -81,7 +81,7 @@ def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> lis
     asked, and neither a thread nor a turn of the loop. Raises ``socket.gaierror``, ``UnicodeError``."""
     try:
         return _socket.getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags | stdlib.AI_NUMERICHOST)
-    except (stdlib.gaierror, UnicodeError):
+    except stdlib.gaierror:
         return list(getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags))
 
 

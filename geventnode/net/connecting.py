@@ -18,6 +18,7 @@ from gevent.queue import Empty, Queue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
 from geventnode.net.address import is_path, port_number, resolve, unix_family
+from geventnode.net.hostnames import ascii_name
 
 __all__ = ['Connectable', 'Connecting', 'connect_error']
 
@@ -68,7 +69,7 @@ class Connecting:
         self._family = family
         self._path = port if is_path(port) else None
         self._port = None if self._path is not None else port_number(port)
-        self._host = self._path if self._path is not None else host or 'localhost'
+        self._host = self._path if self._path is not None else ascii_name(host or 'localhost')
         self._greenlet: Any = gevent.spawn(self._run)
 
     def wait(self, timeout: float | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from geventnode.errors import NameNotResolved
 from geventnode.net.address import check_path, is_path, port_number, resolve, unix_family
+from geventnode.net.hostnames import ascii_name
 
 __all__ = ['DEFAULT_BACKLOG', 'Listening', 'listen_fds', 'open_listener', 'parse_listen']
 
@@ -151,7 +152,7 @@ def _try_connect(probe: Any, path: str) -> OSError | None:
 
 
 def _bind_port(what: Listening) -> Any:
-    hostname = what.hostname or '0.0.0.0'
+    hostname = ascii_name(what.hostname or '0.0.0.0')
     try:
         found = resolve(hostname, what.port, 0, stdlib.AI_PASSIVE)
     except (stdlib.gaierror, UnicodeError) as error:

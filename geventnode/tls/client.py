@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from geventnode.errors import InvalidInput
 from geventnode.net.address import check_connect
+from geventnode.net.hostnames import ascii_name, without_root
 from geventnode.net.socket import Socket
 from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, client_context, client_settings
 from geventnode.tls.identity import is_address
@@ -37,7 +38,8 @@ class Peer(NamedTuple):
     def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
         """Return a socket for a connection to ``host``, not connected yet. Never switches. Raises ``InvalidInput`` for
         certificates that cannot be loaded."""
-        name = host if self.servername is None else self.servername
+        host = ascii_name(host)
+        name = without_root(host if self.servername is None else self.servername)
         checks = self.settings.reject_unauthorized and self.settings.context is None
         checked_host = None if name or not checks else host
         if self.fingerprint or self.checked_name is not None:
@@ -55,6 +57,8 @@ class Peer(NamedTuple):
         if is_address(name):
             # it is checked, and not sent (RFC 6066, section 3); a zone is our own affair
             name = name.partition('%')[0]
+        else:
+            _check_name(name)
         return TLSSocket(context, servername=name, **options)
 
     def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
@@ -68,6 +72,14 @@ class Peer(NamedTuple):
         made.attach(raw, address)
         made.secure(received + rest)
         return made
+
+
+def _check_name(name: str) -> None:
+    """Check what ``ssl`` would refuse in the middle of connecting. Raises ``InvalidInput``."""
+    try:
+        name.encode('idna')
+    except UnicodeError as error:
+        raise InvalidInput(f'servername is no host name: {name!r} ({error})') from error
 
 
 def peer_of(options: dict[str, Any]) -> Peer:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput, TLSError
 from geventnode.interfaces import ITLSServer
+from geventnode.net.hostnames import ascii_name, without_root
 from geventnode.net.hubs import NEVER, deadlines
 from geventnode.net.server import DRAIN_TIME
 from geventnode.net.server import Server as NetServer
@@ -34,8 +35,9 @@ SNICallback = Callable[[str], 'ssl.SSLContext | None']
 
 
 def _normalized(hostname: str) -> str:
-    """Return ``hostname`` as names are compared: in lower case, without the dot of the root. Never switches."""
-    return hostname.lower().removesuffix('.')
+    """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root."""
+    parent = hostname.removeprefix('*.')
+    return hostname[:-len(parent)] + without_root(ascii_name(parent).lower())
 
 
 class _Handshake:
@@ -75,7 +77,7 @@ class TLSAcceptor(NetServer):
         self._source = server_source(server_settings(mine))
         self._sni_sources: dict[str, ContextSource] = {}
         self._handshakes: dict[Socket, _Handshake] = {}
-        if self._sni_callback is not None or (sni_contexts and self._source.context.verify_mode is not ssl.CERT_NONE):
+        if self._sni_callback is not None:
             self._names_decide()
         for hostname, context in (sni_contexts or {}).items():
             self.add_context(hostname, **({'context': context} if isinstance(context, ssl.SSLContext) else context))
@@ -89,7 +91,7 @@ class TLSAcceptor(NetServer):
         if context is not None:
             options['context'] = context
         source = self._sni_sources[_normalized(hostname)] = server_source(server_settings(options))
-        if source.context.verify_mode is not ssl.CERT_NONE:
+        if not source.context.verify_mode is self._source.context.verify_mode is ssl.CERT_NONE:
             self._names_decide()
 
     def _names_decide(self) -> None:
