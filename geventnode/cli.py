@@ -72,7 +72,7 @@ def _set_up_logging(access: bool) -> None:
 
     to_errors = logging.StreamHandler(sys.stderr)
     to_errors.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
-    for name, level in (('geventnode.error', logging.NOTSET), ('geventnode.connection', logging.DEBUG)):
+    for name, level in (('geventnode.error', logging.INFO), ('geventnode.connection', logging.DEBUG)):
         errors = logging.getLogger(name)
         if not errors.hasHandlers():
             errors.addHandler(to_errors)

@@ -5,6 +5,7 @@ library was patched, if it is to be: like everything that imports ``ssl``.
 """
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,15 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from geventnode import http
+from geventnode.errors import ConnectionClosed
 from geventnode.http.agent import global_agent as _global_agent
+from geventnode.http.answers import answer
 from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.server import RequestListener
 from geventnode.http.target import destination_of
+from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
 from geventnode.tls.context_source import ContextSource
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
 from geventnode.tls.server import TLSAcceptor
+from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
     from geventnode.http.client_connection import ClientConnection
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
     from geventnode.http.responding import Responder
     from geventnode.http.response import ServerResponse
     from geventnode.protocol import RequestHead
-    from geventnode.tls.socket import TLSSocket
 
 __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']
 
@@ -88,6 +92,23 @@ class Server(TLSAcceptor, http.Server):
             if context.verify_mode is not ssl.CERT_NONE:
                 return True
         return False
+
+    def _new_socket(self) -> Socket:
+        socket = super()._new_socket()
+        assert isinstance(socket, TLSSocket)
+        socket.on_plain_http = self._answer_plain_http
+        return socket
+
+    def _answer_plain_http(self, socket: TLSSocket) -> None:
+        """Answer a client that speaks HTTP without TLS in its own language, and close. Runs in the hub."""
+        plain = Socket(allow_half_open=True)
+        plain.attach(*socket.take_plain())
+        self._sockets.add(plain)
+        plain.on_destroyed = self._on_destroyed
+        connection = self.connection_class(self, plain)
+        with contextlib.suppress(ConnectionClosed):
+            plain.put(answer(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
+        connection.close()
 
 
 class Agent(http.Agent):

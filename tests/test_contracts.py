@@ -57,7 +57,7 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Writable: _WRITER,
     stream.Duplex: _PRODUCER | _WRITER,
     net.Socket: _CONNECTION | {'handshaking', 'truncated'},
-    tls.TLSSocket: _CONNECTION | {'on_handshake', 'secure', 'session'},
+    tls.TLSSocket: _CONNECTION | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain'},
     net.Server: _LISTENING,
     tls.Server: _LISTENING,
     http.Server: _SERVING,

@@ -54,7 +54,7 @@ LAYERS = [
     ['http.status', 'http.fields', 'http.budget', 'http.ready', 'http.lifecycle', 'http.workers',
      'http.connection_lines', 'http.answers', 'http.incoming', 'http.timeouts', 'http.progress',
      'http.outgoing_headers', 'http.outgoing', 'http.prepared', 'http.upload', 'http.response', 'http.receiving',
-     'http.listeners', 'http.responding', 'http.connection', 'http.debugging',
+     'http.refusals', 'http.listeners', 'http.responding', 'http.connection', 'http.debugging',
      'http.server', 'http.exchanges', 'http.access', 'http.health', 'http.target', 'http.outbox', 'http.pool',
      'http.outcome', 'http.request_framing', 'http.client_response', 'http.client_request', 'http.client_phase',
      'http.client_receiving', 'http.client_deadlines', 'http.client_connection', 'http.client_debugging',

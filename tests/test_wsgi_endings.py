@@ -129,7 +129,7 @@ def test_demand_7_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytes
                 gevent.sleep(0.001)
         finally:
             log.append('closed')
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         client = run(application).send(get())
         client.until(b'xxx')
         client.abort()

@@ -7,13 +7,17 @@ from geventnode.protocol import status_line
 __all__ = ['answer']
 
 
-def answer(status_code: int, head_only: bool = False) -> bytes:
+def answer(status_code: int, head_only: bool = False, detail: str = '') -> bytes:
     """Return a whole response with ``Connection: close``; nothing of the request is repeated in it. Never switches.
 
     :param head_only: leave the body out, as for HEAD.
+    :param detail: a line for the body, ASCII.
     """
     reason = STATUS_CODES[status_code]
-    body = '' if head_only else f'{status_code} {reason}\n'
+    text = f'{status_code} {reason}\n'
+    if detail:
+        text += f'{detail}\n'
+    body = '' if head_only else text
     return (f'{status_line(status_code, reason)}{date_line()}Connection: close\r\n'
-            f'Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(f"{status_code} {reason}") + 1}\r\n\r\n'
+            f'Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n'
             f'{body}').encode('latin-1')

@@ -26,6 +26,7 @@ from geventnode.http.incoming import IncomingMessage, described
 from geventnode.http.lifecycle import State
 from geventnode.http.listeners import ListenerReturned
 from geventnode.http.receiving import Receiver
+from geventnode.http.refusals import reason_of
 from geventnode.http.response import ServerResponse
 from geventnode.net.hubs import deadlines
 from geventnode.options import seconds as checked_seconds
@@ -183,7 +184,7 @@ class Responder(Receiver):
     def _reject(self, error: ParseError | RequestTimeout) -> None:
         """Answer what is no request."""
         server = self.server
-        server.peer_log.info('%s: %s', self.socket.remote_address or 'a Unix socket', error)
+        server.peer_log.refused(reason_of(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
         if server.listener_count('clientError'):
             try:
                 server.emit('clientError', error, self.socket)
@@ -207,9 +208,9 @@ class Responder(Receiver):
             return
         gone = self.socket.destroyed or request.aborted
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and gone:
-            self.server.peer_log.info('%s: the client went away', described(request))
+            self.server.peer_log.debug('%s: the client went away', described(request))
         elif isinstance(error, (ParseError, IncompleteBody)) and error is self._failure:
-            self.server.peer_log.info('%s: %s', described(request), error)
+            self.server.peer_log.refused(reason_of(error), '%s: %s', described(request), error)
         elif isinstance(error, ListenerReturned):
             log.error('%s: %s', described(request), error)
         else:

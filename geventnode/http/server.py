@@ -291,7 +291,8 @@ class Server(NetServer):
         found: dict[str, int] = dict.fromkeys(('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
             found[socket.sink.activity if isinstance(socket.sink, Connection) else 'upgraded'] += 1
-        return {**found, 'connections': len(self._sockets), 'buffered': self.budget.used}
+        return {**found, 'connections': len(self._sockets), 'buffered': self.budget.used,
+                'refused': self.peer_log.refusals.total()}
 
     def close_idle_connections(self) -> None:
         for connection in self._connections():

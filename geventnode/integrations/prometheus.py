@@ -68,6 +68,9 @@ class Metrics(ExchangeObserver):
             buckets=buckets)
         self._in_progress = self._gauge('http_requests_in_progress', 'Requests whose response has not ended.')
         self._connections = self._gauge('connections', 'Connections of servers, by what they do.', 'state')
+        self._refused = Counter(
+            'geventnode_requests_refused', 'Connections and requests that servers refused before they reached the '
+            'application, and bodies that broke off.', ['reason'], registry=registry)
         self._buffered = self._gauge('buffered_bytes', 'Unread input that servers hold.')
         self._pool = self._gauge('agent_connections', 'Connections of agents, in use or idle.', 'agent', 'state')
         self._queued = self._gauge('agent_requests_queued', 'Requests that wait for a connection.', 'agent')
@@ -76,7 +79,8 @@ class Metrics(ExchangeObserver):
             registry=registry, multiprocess_mode='livemax')
         self._counts = {key: Counter(f'geventnode_agent_{name}', help_text, ['agent'], registry=registry)
                         for key, (name, help_text) in _AGENT_COUNTS.items()}
-        self._servers: weakref.WeakSet[Server] = weakref.WeakSet()
+        #: How many requests each server had refused at the last look, by reason.
+        self._servers: weakref.WeakKeyDictionary[Server, dict[str, int]] = weakref.WeakKeyDictionary()
         #: The name of each agent, and its counts at the last look.
         self._agents: weakref.WeakKeyDictionary[Agent, tuple[str, dict[str, float]]] = weakref.WeakKeyDictionary()
         #: What gauges were told for. It remains when they go that had it: a gauge keeps its last value until it is told
@@ -97,7 +101,7 @@ class Metrics(ExchangeObserver):
     def watch_server(self, server: Server) -> None:
         """Count what ``server`` answers from now on, and its connections. Never switches."""
         observe_exchanges(server, self)
-        self._servers.add(server)
+        self._servers.setdefault(server, {})
 
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
         """Count what ``agent`` does, under this name, which several may share. Never switches."""
@@ -118,20 +122,24 @@ class Metrics(ExchangeObserver):
     def update(self) -> None:
         """Look at connections and pools now. Never switches."""
         states = dict.fromkeys(self._states, 0)
-        for server in self._servers:
+        for server, before in tuple(self._servers.items()):
+            refusals = self._servers[server] = server.refusals
+            for reason, refused in refusals.items():
+                self._refused.labels(reason).inc(refused - before.get(reason, 0))
             for state, count in server.statistics().items():
                 states[state] = states.get(state, 0) + count
         self._buffered.set(states.pop('buffered', 0))
-        states.pop('connections', None)
+        for name in ('connections', 'refused'):
+            states.pop(name, None)
         self._states.update(states)
         for state, count in states.items():
             self._connections.labels(state).set(count)
         pools: dict[str, dict[str, float]] = {
             name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._names}
-        for agent, (name, before) in self._agents.items():
+        for agent, (name, counted) in self._agents.items():
             found = agent.statistics()
             for key, counter in self._counts.items():
-                counter.labels(name).inc(found[key] - before.get(key, 0))
+                counter.labels(name).inc(found[key] - counted.get(key, 0))
             self._agents[agent] = name, found
             total = pools[name]
             for key in ('active', 'idle', 'queued'):

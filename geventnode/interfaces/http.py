@@ -252,7 +252,7 @@ class IHTTPServer(IServer):
         ``parked`` ones wait for a request, ``reading`` ones are in the midst of receiving one, ``handling`` ones wait
         for a listener, ``writing`` ones for a client to take what is queued, ``closing`` ones for it to go, and
         ``upgraded`` ones are somebody else's; ``connections`` are all of them. ``buffered`` is how many bytes of unread
-        input they hold together.
+        input they hold together, and ``refused`` the sum of ``refusals``.
         """
 
     def close_idle_connections() -> None:

@@ -136,6 +136,13 @@ class IServer(IEventEmitter):
     def serve_forever() -> None:
         """Wait until the server is closed. Raises ``ServerNotRunning`` before :meth:`listen`. May switch."""
 
+    refusals: dict[str, int] = Attribute(
+        'How many connections and requests were refused since the server was made, by reason: ``untrusted_peer``, '
+        '``proxy_header`` (missing or malformed), ``max_connections``; with TLS ``tls_handshake`` and '
+        '``http_on_tls_port``; of an HTTP server ``tls_on_plain_port``, ``malformed``, ``host`` (missing, twice or '
+        'malformed), ``head_too_large``, ``body_too_large``, ``http_version``, ``not_implemented`` (a transfer '
+        'coding), ``timeout``, and ``incomplete`` (the client ended the connection within a message).')
+
     def get_connections(callback: Callable[[Any, int], object] | None = None) -> int:
         """Return how many connections are open; hand ``(None, count)`` to ``callback``, if given. Never switches."""
 

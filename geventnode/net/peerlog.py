@@ -1,15 +1,17 @@
-"""What peers cause to be logged: little, however many they are.
+"""What peers cause to be logged and counted: few lines, however many peers there are.
 
 A peer can make connections fail as fast as it can open them, and a log that holds a line for each hides what matters,
 and fills the disk. So there are so many lines a second; the others are counted, and the next line tells how many. They
-have level INFO: that a stranger sends nonsense is nothing that an operator has to act on.
+have level INFO at most: that a stranger sends nonsense is nothing that an operator has to act on.
 
 Handlers of logs may wait, which the hub must not do: what it has to say is said by a greenlet.
 """
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -32,17 +34,34 @@ def log_from_hub(write: Callable[..., object], message: str, *args: object) -> N
 
 
 class PeerLog:
-    """The lines of one server. Whoever calls it escapes what came from the peer, and cuts it to a sensible length."""
+    """The lines of one server, and the numbers of what it refused. Callers escape and cut the bytes of the peer."""
 
     def __init__(self) -> None:
         self._second = 0.0
         self._lines = 0
         #: How many lines were left out since the last one that was written.
         self.left_out = 0
+        #: How many connections and requests were refused, by reason.
+        self.refusals: Counter[str] = Counter()
+
+    def refused(self, reason: str, message: str, *args: object) -> None:
+        """Count a refusal and log ``message % args`` as :meth:`info` does. Never switches in the hub.
+
+        :param reason: a word from a fixed set: it becomes a label of metrics.
+        """
+        self.refusals[reason] += 1
+        self.info(message, *args)
 
     def info(self, message: str, *args: object) -> None:
         """Log ``message % args``, unless there were too many in this second. Never switches in the hub."""
-        if not log.isEnabledFor(logging.INFO):
+        self._write(logging.INFO, message, args)
+
+    def debug(self, message: str, *args: object) -> None:
+        """As :meth:`info`, for lines that the access log has, too. Never switches in the hub."""
+        self._write(logging.DEBUG, message, args)
+
+    def _write(self, level: int, message: str, args: tuple[object, ...]) -> None:
+        if not log.isEnabledFor(level):
             return
         now = monotonic()
         if now - self._second >= 1:
@@ -55,4 +74,4 @@ class PeerLog:
         if self.left_out:
             message, args = f'{message} (and %d more lines were left out)', (*args, self.left_out)
             self.left_out = 0
-        log_from_hub(log.info, message, *args)
+        log_from_hub(partial(log.log, level), message, *args)

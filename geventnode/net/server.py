@@ -188,8 +188,8 @@ class Server(EventEmitter):
         gate = self._gate
         if gate is not None and not gate.admits(raw.family, peer):
             raw.close()
-            self.peer_log.info('%s: refused, because it is none of the trusted proxies',
-                               'a Unix socket' if raw.family == unix_family else peer[0])
+            self.peer_log.refused('untrusted_peer', '%s: refused, because it is none of the trusted proxies',
+                                  'a Unix socket' if raw.family == unix_family else peer[0])
             return
         limit = self.max_connections
         if limit is not None and len(self._sockets) >= limit and not self.wait_when_full:
@@ -214,6 +214,8 @@ class Server(EventEmitter):
 
     def _drop(self, raw: Any, peer: Any) -> None:
         raw.close()
+        self.peer_log.refused('max_connections', '%s: refused, because max_connections (%d) are open',
+                              'a Unix socket' if raw.family == unix_family else peer[0], len(self._sockets))
         if self.listener_count('drop'):
             details = {} if raw.family == unix_family else {'remote_address': peer[0], 'remote_port': peer[1]}
             gevent.spawn(self.emit, 'drop', details)
@@ -223,7 +225,7 @@ class Server(EventEmitter):
 
     def _unproxied(self, socket: Socket, error: Exception) -> None:
         """A trusted proxy sent no PROXY header. Never switches."""
-        self.peer_log.info('%s: %s', socket.remote_address or 'a Unix socket', error)
+        self.peer_log.refused('proxy_header', '%s: %s', socket.remote_address or 'a Unix socket', error)
         socket.destroy(error)
 
     def _serve(self, socket: Socket) -> None:
@@ -241,6 +243,10 @@ class Server(EventEmitter):
                 acceptor.go_on()
         if not self._sockets and self._acceptor is None:
             self._all_closed()
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        return dict(self.peer_log.refusals)
 
     def get_connections(self, callback: Callable[[Any, int], object] | None = None) -> int:
         count = len(self._sockets)

@@ -25,11 +25,23 @@ if TYPE_CHECKING:
     from geventnode.protocol.headers import Headers
 
 __all__ = [
-    'REQUEST_LINES', 'STATUS_LINES', 'EndOfMessage', 'RequestHead', 'RequestLine', 'ResponseHead', 'StatusLine',
-    'check_start', 'parse_request_line', 'parse_status_line',
+    'REQUEST_LINES',
+    'STATUS_LINES',
+    'TLS_RECORDS',
+    'EndOfMessage',
+    'RequestHead',
+    'RequestLine',
+    'ResponseHead',
+    'StatusLine',
+    'check_start',
+    'parse_request_line',
+    'parse_status_line',
 ]
 
 _NONE = Framing.NONE
+
+#: How TLS begins: a handshake, or an alert (RFC 8446, section 5.1).
+TLS_RECORDS = b'\x16\x03', b'\x15\x03'
 
 
 class RequestLine:
@@ -219,6 +231,8 @@ def check_start(data: bytes, limits: Limits, request: bool) -> None:
 
     Never switches.
     """
+    if data.startswith(TLS_RECORDS):
+        raise _tls_error(data[:2], request)
     limit = limits.max_header_size
     line_end = data.find(b'\r\n')
     check_line_ends(data, stop=len(data) if line_end < 0 else line_end + 1)
@@ -231,6 +245,15 @@ def check_start(data: bytes, limits: Limits, request: bool) -> None:
     check_line_ends(data)
     if len(data) > limit:
         raise limits.too_long('header section')
+
+
+def _tls_error(data: bytes, request: bool) -> ParseError:
+    """Return the error for a peer that speaks TLS on a plain connection."""
+    if request:
+        return ParseError('TLS on a plain HTTP port, which the client has to address with http:',
+                          code='HPE_INVALID_METHOD', data=data)
+    return ParseError('TLS in place of a response: the port has to be addressed with https:',
+                      code='HPE_INVALID_CONSTANT', data=data)
 
 
 def _request_line_error(data: bytes) -> ParseError:

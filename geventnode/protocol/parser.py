@@ -22,6 +22,7 @@ from geventnode.protocol.grammar import BARE_LINE_END
 from geventnode.protocol.head import (
     REQUEST_LINES,
     STATUS_LINES,
+    TLS_RECORDS,
     EndOfMessage,
     RequestHead,
     RequestLine,
@@ -41,6 +42,8 @@ Event = RequestHead | ResponseHead | bytes | EndOfMessage
 # To look a member up in its class costs more than the comparison.
 (_REQUEST_HEAD, _RESPONSE_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _MESSAGE_END, _TUNNEL, _CLOSED, _FAILED) = State
 _END = EndOfMessage()
+#: Whatever follows them, they begin no head.
+_HOPELESS = (b'\n', *TLS_RECORDS)
 _find_request_line = REQUEST_LINES.get
 
 
@@ -252,7 +255,7 @@ class Parser(Intake):
         line_seen = self._line_seen or buffer.find(b'\r\n', start) >= 0
         # The search would take a CR that ends the content before this head for a part of its first line end.
         if (line_seen is not self._line_seen or len(buffer) - pos > self.limits.max_header_size
-                or buffer.startswith(b'\n', pos) or BARE_LINE_END.search(buffer, start)):
+                or buffer.startswith(_HOPELESS, pos) or BARE_LINE_END.search(buffer, start)):
             self._check_start(len(buffer))
         self._line_seen = line_seen
         # What was last may be the beginning of an empty line.

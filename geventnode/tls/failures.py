@@ -5,7 +5,10 @@ import ssl
 
 from geventnode.errors import CertificateError, TLSError
 
-__all__ = ['failure_of']
+__all__ = ['PLAIN_HTTP', 'failure_of']
+
+#: The code of an error for a client that speaks HTTP without TLS.
+PLAIN_HTTP = 'ERR_SSL_HTTP_REQUEST'
 
 #: Node's names for the reasons that OpenSSL has (X509_V_ERR_*, x509_vfy.h), by number.
 VERIFY_CODES = {
@@ -17,8 +20,12 @@ VERIFY_CODES = {
 }
 
 
-def failure_of(error: BaseException, handshaking: bool) -> BaseException:
-    """Return what is told of ``error``: one of ours for those of ``ssl``, others as they are. Never switches."""
+def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
+    """Return what is told of ``error``: one of ours for those of ``ssl``, others as they are. Never switches.
+
+    :param plain_http: the message of HTTP with which the peer began instead of a handshake, as in
+        :attr:`geventnode.tls.records.Records.plain_http`.
+    """
     if not isinstance(error, ssl.SSLError):
         return error
     made: TLSError
@@ -26,12 +33,15 @@ def failure_of(error: BaseException, handshaking: bool) -> BaseException:
         message = error.verify_message.strip().rstrip('.')
         made = CertificateError(f'certificate of the peer refused: {message}',
                                 VERIFY_CODES.get(error.verify_code, 'CERT_REJECTED'))
+    elif plain_http == 'request':
+        made = TLSError('plain HTTP on a TLS port, which the client has to address with https:', PLAIN_HTTP)
     elif isinstance(error, ssl.SSLEOFError):
         made = TLSError('the peer closed the connection ' + (
             'during the TLS handshake' if handshaking else 'without close_notify'), 'ECONNRESET')
     else:
         reason = error.reason or 'PROTOCOL_ERROR'
         what = 'the TLS handshake failed' if handshaking else 'the TLS connection broke'
-        made = TLSError(f'{what}: {reason.replace("_", " ").lower()}', f'ERR_SSL_{reason}')
+        hint = ' (the server speaks HTTP without TLS there: use http:)' if plain_http else ''
+        made = TLSError(f'{what}: {reason.replace("_", " ").lower()}{hint}', f'ERR_SSL_{reason}')
     made.__cause__ = error.with_traceback(None)
     return made

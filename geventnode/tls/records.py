@@ -8,6 +8,7 @@ the kernel; until then the caller keeps it and offers the same bytes again, as O
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,11 @@ SLICE = 16384
 
 #: Slices that leave in one call.
 GATHER = 4
+
+#: First bytes of a peer that are kept, to tell what it speaks in place of TLS.
+OPENING = 16
+
+_plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')
 
 #: Offered to :meth:`Records.send` at the very end, told apart by identity: say that no more comes.
 CLOSE_NOTIFY = bytes((0,))
@@ -40,8 +46,8 @@ class Records:
     """
 
     __slots__ = ('_choose', '_claimed', '_closing', '_encrypt', '_established', '_failure', '_hello', '_incoming',
-                 '_outgoing', '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'truncated',
-                 'unsent')
+                 '_outgoing', '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'opening',
+                 'truncated', 'unsent')
 
     def __init__(self, raw: Any, context: ssl.SSLContext | Callable[[str | None], ssl.SSLContext],
                  established: Callable[[], object], *, server_side: bool = False, servername: str | None = None,
@@ -60,6 +66,8 @@ class Records:
         self._raw_send: Callable[[Any], int] = raw.send
         self._established: Callable[[], object] | None = established
         self.handshaking = True
+        #: The first bytes of the peer.
+        self.opening = b''
         #: Whether the peer's data ended without close_notify.
         self.truncated = False
         #: Ciphertext that the kernel did not take yet.
@@ -87,7 +95,7 @@ class Records:
         else:
             incoming.write_eof()
         if self.handshaking:
-            self.shake_hands()
+            self._shake_hands_with(data)
         # the commonest case: one record, whole, and nothing to say to it
         plain = self._read_record()
         if plain is None or incoming.pending or self._outgoing.pending:
@@ -102,7 +110,7 @@ class Records:
             self._incoming.write(view[start:start + SLICE])
             try:
                 if self.handshaking:
-                    self.shake_hands()
+                    self._shake_hands_with(received)
                 piece = self._gather(self._read_record())
             except BlockingIOError:
                 continue
@@ -206,7 +214,8 @@ class Records:
             self.flush()
             raise BlockingIOError from None
         except OSError:
-            self._try_to_flush()
+            if self.plain_http != 'request':
+                self._try_to_flush()
             raise
         self.handshaking = False
         self._try_to_flush()
@@ -214,6 +223,17 @@ class Records:
         established, self._established = self._established, None
         assert established is not None
         established()
+
+    def _shake_hands_with(self, received: bytes) -> None:
+        if len(self.opening) < OPENING:
+            self.opening += received[:OPENING]
+        self.shake_hands()
+
+    @property
+    def plain_http(self) -> str:
+        """Whether the peer has begun with a ``'request'`` or a ``'response'`` of HTTP, as no record of TLS does."""
+        found = _plain_http.match(self.opening)
+        return '' if found is None else found.lastgroup or ''
 
     def abandon(self) -> None:
         """There will be no handshake any more: refer to the owner no longer. Never switches."""

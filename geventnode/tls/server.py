@@ -25,6 +25,7 @@ from geventnode.net.socket import Socket
 from geventnode.options import Option, check_names, seconds
 from geventnode.tls.context_source import ContextSource
 from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server_settings, server_source
+from geventnode.tls.failures import PLAIN_HTTP
 from geventnode.tls.socket import TLSSocket
 
 __all__ = ['Server', 'TLSAcceptor', 'create_server']
@@ -146,7 +147,10 @@ class TLSAcceptor(NetServer):
                 gevent.spawn(self.emit, 'secureConnection', socket)
             super()._accepted(socket)
             return
-        self.peer_log.info('%s: %s', socket.remote_address or 'a Unix socket', error)
+        if not socket.silent:
+            # a connection without a byte is a look whether the port is open
+            reason = 'http_on_tls_port' if getattr(error, 'code', None) == PLAIN_HTTP else 'tls_handshake'
+            self.peer_log.refused(reason, '%s: %s', socket.remote_address or 'a Unix socket', error)
         if self.listener_count('tlsClientError'):
             gevent.spawn(self.emit, 'tlsClientError', error, socket)
 

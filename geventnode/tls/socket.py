@@ -6,6 +6,7 @@ the hub: it takes no greenlet.
 """
 from __future__ import annotations
 
+import _socket
 import contextlib
 import ssl
 from collections.abc import Callable
@@ -58,6 +59,9 @@ class TLSSocket(Socket):
     authorization_error: str | None = None
     #: Called in the hub, once, with this socket and what went wrong in its handshake (None: nothing).
     on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None
+
+    #: Called in the hub when the peer has begun with HTTP instead of a handshake, before this socket is destroyed.
+    on_plain_http: Callable[[TLSSocket], object] | None = None
 
     _records: Records | None = None
     _secured: Event | None = None
@@ -196,7 +200,22 @@ class TLSSocket(Socket):
         return self.destroyed or self._eof or bool(self._input)
 
     def _fail(self, error: BaseException) -> None:
-        super()._fail(failure_of(error, self.handshaking))
+        plain_http = self._records.plain_http if self.handshaking and self._records is not None else ''
+        failure = failure_of(error, self.handshaking, plain_http)
+        if plain_http == 'request' and self.on_plain_http is not None:
+            self.on_plain_http(self)
+        super()._fail(failure)
+
+    def take_plain(self) -> tuple[Any, Any]:
+        """Return the raw socket and the peer's address of a connection whose handshake fails: this object has it no
+        longer. Never switches. For servers."""
+        raw = self._raw
+        return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._peer
+
+    @property
+    def silent(self) -> bool:
+        """Whether the peer has not sent a byte."""
+        return self._records is None or not self._records.opening
 
     # -- sending ------------------------------------------------------------------------------------------------------
 

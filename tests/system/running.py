@@ -118,17 +118,19 @@ class Served:
     """A running ``geventnode serve``; leaving the context stops it and checks that it ended well.
 
     :param arguments: what follows ``serve``; without ``--bind``, the kernel chooses a port.
+    :param errors: a regular expression for the whole of standard error.
     :param options: for :class:`subprocess.Popen`.
     """
 
     def __init__(self, *arguments: Any, status: int = 0, access_log: bool = False, bind: str | None = '127.0.0.1:0',
-                 **options: Any) -> None:
+                 errors: str = '', **options: Any) -> None:
         command = ['serve', *map(str, arguments)]
         if bind is not None:
             command += ['--bind', bind]
         if not access_log:
             command.append('--no-access-log')
         self._status = status
+        self._expected = errors
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - closed by finish()
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'geventnode', *command], text=True, stdin=subprocess.DEVNULL,
@@ -178,4 +180,5 @@ class Served:
         self.process.terminate()
         printed, errors = self.finish()
         if kind is None:
-            assert (self.process.returncode, errors) == (self._status, ''), f'{printed}\n{errors}'
+            assert self.process.returncode == self._status, f'{printed}\n{errors}'
+            assert re.fullmatch(self._expected, errors), f'{printed}\n{errors}'

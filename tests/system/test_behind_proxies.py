@@ -130,7 +130,8 @@ def test_by_the_command_line(tmp_path: Path) -> None:
 
 def test_without_a_proxy(tmp_path: Path) -> None:
     """From an address that is trusted, but without its header: nothing comes back."""
-    with Served('proxied:by_connection') as served:
+    refused = r'.+ INFO 127\.0\.0\.1: the connection does not begin with a PROXY header: .+\n'
+    with Served('proxied:by_connection', errors=refused) as served:
         with socket.create_connection(('127.0.0.1', served.port)) as connection:
             connection.settimeout(PATIENCE)
             connection.sendall(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, ROOT
 
 __all__: list[str] = []
@@ -69,6 +70,14 @@ def test_the_access_log() -> None:
         client.request('GET', '/logged')
         client.getresponse().read()
         assert re.match(r'127\.0\.0\.1 - - \[.+\] "GET /logged HTTP/1\.1" 200 \d+ "-" "-"', process.stdout.readline())
+
+
+def test_refused_requests() -> None:
+    """A line for each, as without workers."""
+    with workers('gunicorned:listener') as (process, port), contextlib.closing(
+            Client(('127.0.0.1', port))) as client:
+        assert client.send(b'nonsense\r\n\r\n').response().status == 400
+        assert '[INFO] 127.0.0.1: request line is not a method, a target and a version' in process.stdout.readline()
 
 
 def refused(*arguments: str, path: str = '') -> tuple[int, str]:
