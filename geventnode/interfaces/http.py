@@ -37,9 +37,8 @@ class IIncomingMessage(IReadable):
     status_code: int | None = Attribute('The three-digit status; None on requests.')
     status_message: str | None = Attribute('The reason phrase; None on requests.')
     socket: ISocket = Attribute(
-        'The connection it came on. In a client, once other requests can have that: a destroyed stand-in, which reports '
-        'addresses and certificates, and whose destroy() closes the connection unless another request has used it since.'
-        )
+        'The connection it came on. In a client, once that is free for others: a destroyed stand-in, which reports '
+        'addresses and certificates; its destroy() closes the connection unless another request has used it since.')
     connection: ISocket = Attribute('The same, under the older name.')
     remote_address: str | None = Attribute(
         'The IP address of the client, as far as trusted proxies tell it; None where that is a Unix socket. On '
