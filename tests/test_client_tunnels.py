@@ -33,7 +33,8 @@ def connecting(peer: Peer) -> None:
     request = peer.request()
     assert request.line == 'CONNECT example.com:443 HTTP/1.1'
     assert request.value('Host')
-    peer.send(b'HTTP/1.1 200 Connection Established\r\nContent-Length: 10\r\n\r\nfirst')
+    # fields that say nothing here (RFC 9110, section 9.3.6)
+    peer.send(b'HTTP/1.1 200 Connection Established\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\nfirst')
     while data := peer.receive():
         peer.send(data)
 

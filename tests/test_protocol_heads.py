@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, RequestHead
 from tests.corpus.parsers import GET, error_of, requests, responses
 
@@ -184,6 +185,51 @@ def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) ->
     assert head.upgrade is upgrade
     assert parser.next_event() is None
     assert parser.take_rest() == b'RAW'
+
+
+#: Fields that say two things about one body, or nothing that could be understood.
+UNCERTAIN = [b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n', b'Content-Length: 5\r\nContent-Length: 6\r\n',
+             b'Content-Length: five\r\n', b'Transfer-Encoding: gzip, chunked\r\n', b'Transfer-Encoding: gzip\r\n']
+
+
+@pytest.mark.parametrize('fields', UNCERTAIN)
+@pytest.mark.parametrize(('status', 'method'), [
+    (b'200', 'CONNECT'), (b'200', 'HEAD'), (b'404', 'HEAD'), (b'204', 'GET'), (b'304', 'GET'), (b'103', 'GET')])
+def test_framing_that_is_ignored(status: bytes, method: str, fields: bytes) -> None:
+    """RFC 9112, section 6.3, items 1 and 2; RFC 9110, section 9.3.6: there is no body, whatever the fields say."""
+    said = b'HTTP/1.1 %b x\r\n%b\r\n' % (status, fields)
+    for _ in range(3):
+        parser = responses(said, method)
+        head = parser.next_event()
+        assert (head.framing, head.content_length) == (Framing.NONE, None)
+        assert len(head.raw_headers) == fields.count(b'\r\n')
+        # the same fields, where there may be a body
+        with pytest.raises(ParseError):
+            responses(said.replace(b'1.1 %b' % status, b'1.1 200')).next_event()
+
+
+@pytest.mark.parametrize(('fields', 'found'), [
+    (b'A: b\r\n c\r\n', [('A', 'b c')]), (b'A: b\r\n \t c\r\n\td\r\nE: f\r\n', [('A', 'b c d'), ('E', 'f')]),
+    (b'A: b \r\n c\r\n', [('A', 'b  c')]), (b'A:\r\n b\r\n', [('A', 'b')]), (b'A: b\r\n \r\n', [('A', 'b')]),
+    (b'Content-Length:\r\n 0\r\n', [('Content-Length', '0')]),
+])
+def test_folded_lines_of_a_response(fields: bytes, found: list[tuple[str, str]]) -> None:
+    """RFC 9112, section 5.2: a user agent replaces each fold by blanks."""
+    said = b'HTTP/1.1 200 OK\r\n' + fields + b'\r\n'
+    for _ in range(3):
+        assert responses(said).next_event().raw_headers == found
+    trailers = responses(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-' + fields.replace(
+        b'\r\nE:', b'\r\nX-E:') + b'\r\n')
+    trailers.next_event()
+    assert [(f'X-{name}', value) for name, value in found] == trailers.next_event().raw_trailers
+
+
+@pytest.mark.parametrize('fields', [b' A: b\r\n', b'\tc\r\nA: b\r\n', b'A\r\n : b\r\n', b'A: b\r\n \0\r\n',
+                                    b'A: b\n c\r\n', b'Content-Length: 1\r\n 2\r\n'])
+def test_folds_that_are_none(fields: bytes) -> None:
+    """Before the first field (RFC 9112, section 2.2), within a name, and with what no value may have."""
+    with pytest.raises(ParseError):
+        responses(b'HTTP/1.1 200 OK\r\n' + fields + b'\r\n').next_event()
 
 
 def test_a_refused_connect_has_content() -> None:

@@ -46,6 +46,9 @@ class MemoryRaw:
         self._room = self._left = room
         self._breaks_after = breaks_after
 
+    def fileno(self) -> int:
+        return -1
+
     def recv(self, size: int, flags: int = 0) -> bytes:
         if not self.incoming:
             raise BlockingIOError(errno.EAGAIN, 'nothing there')

@@ -89,3 +89,9 @@ class ClientResponse(IncomingMessage):
             super()._announce_end()
         finally:
             self._source.message_ended(self)
+
+    def _report(self, error: BaseException) -> None:
+        super()._report(error)
+        if self.readable_ended and not self.listener_count('error'):
+            # raised by a listener of 'end': the hub reports it
+            raise error

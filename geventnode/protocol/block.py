@@ -12,13 +12,14 @@ import sys
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from geventnode.errors import ParseError
+from geventnode.errors import ParseError, bare
 from geventnode.protocol.framing import Framing, connection_options, keep_alive, request_framing, response_framing
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
     FIELD_CHARACTERS,
     FIELD_LINE,
     FIELDS,
+    FOLD,
     KNOWN_NAMES,
     is_host,
     is_token,
@@ -34,7 +35,8 @@ _known = KNOWN_NAMES.get
 class HeaderBlock:
     """What a header section says. Shared between messages: never changed, and its containers never handed out."""
 
-    __slots__ = ('content_length', 'count', 'expect', 'fields', 'framing', 'host', 'keep_alive', 'pairs', 'upgrade')
+    __slots__ = ('content_length', 'count', 'expect', 'fault', 'fields', 'framing', 'host', 'keep_alive', 'pairs',
+                 'upgrade')
 
     def __init__(self, pairs: list[tuple[str, str]], fields: dict[str, Any], framing: Framing,
                  content_length: int | None, reusable: bool, upgrade: bool) -> None:
@@ -51,6 +53,8 @@ class HeaderBlock:
         self.keep_alive = reusable
         #: Whether another protocol is asked for.
         self.upgrade = upgrade
+        #: Responses: why the end of the content is uncertain, for those that may have any; None: it is certain.
+        self.fault: ParseError | None = None
         #: Requests: ``'100-continue'`` or whatever else Expect says, and what Host says; None if they say nothing.
         self.expect: str | None = None
         self.host: str | None = None
@@ -99,20 +103,33 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
 
 
 def response_block(block: bytes, version: str) -> HeaderBlock:
-    """Return what the header section of a response says, as :func:`request_block` does. Never switches."""
-    pairs = parse_fields(block)
+    """Return what the header section of a response says, as :func:`request_block` does. Never switches.
+
+    Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is a :attr:`HeaderBlock.fault`: a response that
+    cannot have content ends with its head, whatever the fields say (RFC 9112, section 6.3, items 1 and 2).
+
+    :raises ParseError: it is malformed.
+    """
+    pairs = parse_fields(block, unfold=True)
     fields = _merge(pairs)
     framing: Framing = Framing.UNTIL_CLOSE
     length = None
+    fault = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
-        framing, length = response_framing(*_framing_fields(pairs))
-    return HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
+        try:
+            framing, length = response_framing(*_framing_fields(pairs))
+        except ParseError as error:
+            fault = bare(error)
+    result = HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
+    result.fault = fault
+    return result
 
 
-def parse_fields(block: bytes) -> list[tuple[str, str]]:
+def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
     """Return the fields of a section as (name, value), decoded as latin-1, without blanks around the values.
 
     :param block: the section, from the line end before its first field to the one after its last.
+    :param unfold: whether folds are replaced by blanks; otherwise they are errors.
     :raises ParseError: it is malformed (RFC 9112, section 5).
 
     Never switches.
@@ -121,7 +138,10 @@ def parse_fields(block: bytes) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = FIELDS.findall(text)
     # Each match has a line end of its own before it, and there is one behind the last.
     if len(block.translate(None, FIELD_CHARACTERS)) != 2 * len(pairs) + 2:
-        _refuse(block)
+        if not unfold:
+            _refuse(block)
+        # a blank before the first field continues nothing (RFC 9112, section 2.2)
+        return parse_fields(block[:2] + FOLD.sub(b' ', block[2:]))
     if ' \r' in text or ('\t' in text and '\t\r' in text):
         pairs = [(name, value.rstrip(' \t')) for name, value in pairs]
     return pairs

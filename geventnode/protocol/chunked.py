@@ -37,11 +37,15 @@ _LINE, _DATA, _DATA_END, _TRAILERS, _END = _Phase
 
 
 class ChunkedBody:
-    """The state of one message's chunked content."""
+    """The state of one message's chunked content.
 
-    __slots__ = ('_extensions', '_phase', '_received', '_remaining', '_scanned', 'trailers')
+    :param unfold: whether folded trailers are unfolded; otherwise they are errors.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ('_extensions', '_phase', '_received', '_remaining', '_scanned', '_unfold', 'trailers')
+
+    def __init__(self, unfold: bool = False) -> None:
+        self._unfold = unfold
         self._phase = _LINE
         #: Bytes of the current chunk that are still to come.
         self._remaining = 0
@@ -167,7 +171,7 @@ class ChunkedBody:
             return pos
         section = bytes(buffer[pos:end + 2])
         try:
-            trailers = parse_fields(b'\r\n' + section)
+            trailers = parse_fields(b'\r\n' + section, self._unfold)
         except ParseError as error:
             raise _at(error, pos) from None
         if len(trailers) > limits.max_headers_count > 0:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from geventnode.errors import InvalidHeader, InvalidInput
 
 __all__ = [
-    'BARE_LINE_END', 'CHUNK_LINE', 'COMMON_NAMES', 'FIELDS', 'FIELD_CHARACTERS', 'FIELD_LINE', 'KNOWN_NAMES',
+    'BARE_LINE_END', 'CHUNK_LINE', 'COMMON_NAMES', 'FIELDS', 'FIELD_CHARACTERS', 'FIELD_LINE', 'FOLD', 'KNOWN_NAMES',
     'REQUEST_LINE', 'STATUS_LINE', 'absolute_authority', 'check_method', 'check_name', 'check_reason', 'check_status',
     'check_target', 'check_value', 'has_request_target_form', 'is_host', 'is_token', 'lower_name',
 ]
@@ -44,6 +44,9 @@ FIELDS = re.compile(rf'\r\n([{_TCHAR}]+):[ \t]*([^\r]*)')
 #: A line feed without a carriage return before it, or a carriage return with something else behind it. Both are legal
 #: nowhere in a head, and where they are let through, requests are smuggled (RFC 9112, section 2.2).
 BARE_LINE_END = re.compile(rb'(?<!\r)\n|\r[^\n]')
+
+#: A line end that a field value goes on behind: obsolete folding (RFC 9112, section 5.2).
+FOLD = re.compile(rb'\r\n[ \t]+')
 
 _TCHAR_BYTES = _TCHAR.encode('ascii')
 

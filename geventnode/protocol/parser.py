@@ -17,7 +17,7 @@ from typing import NoReturn, cast
 from geventnode.errors import ParseError
 from geventnode.protocol.block import HeaderBlock
 from geventnode.protocol.chunked import ChunkedBody
-from geventnode.protocol.framing import Framing
+from geventnode.protocol.framing import Framing, has_no_content
 from geventnode.protocol.grammar import BARE_LINE_END
 from geventnode.protocol.head import (
     REQUEST_LINES,
@@ -57,12 +57,14 @@ class Parser(Intake):
     """
 
     __slots__ = ('_after', '_chunks', '_empty_lines', '_error', '_informational', '_line_seen', '_may_upgrade',
-                 '_method', '_missing', '_state', 'limits')
+                 '_method', '_missing', '_state', '_unfolds', 'limits')
 
     def __init__(self, role: Role, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
         self._state = _REQUEST_HEAD if role is Role.REQUEST else _RESPONSE_HEAD
+        #: Whether folded lines are unfolded: in responses only (RFC 9112, section 5.2).
+        self._unfolds = role is Role.RESPONSE
         #: The state in which the end of the message leaves the parser.
         self._after = self._state
         #: Whether the first line of an incomplete head was checked, and how many empty ones were skipped before it.
@@ -228,6 +230,8 @@ class Parser(Intake):
             if self._informational > self.limits.max_informational:
                 self._fail(self.limits.too_many_informational())
         method = self._method
+        if block.fault is not None and not has_no_content(status, method):
+            self._refuse_head(end, copy(block.fault))
         head = line.last
         if head is None or head.block is not block or line.last_method != method:
             head = line.last = ResponseHead(line, block, method)
@@ -301,7 +305,7 @@ class Parser(Intake):
         if framing is Framing.NONE:
             self._finish()
         elif framing is Framing.CHUNKED:
-            self._chunks = ChunkedBody()
+            self._chunks = ChunkedBody(unfold=self._unfolds)
             self._state = _CHUNKED
         elif length is not None:
             if most is not None and length > most:

@@ -104,7 +104,6 @@ class Pump:
         if chunk is None:
             return
         if not chunk:
-            self._call(stream._announce_end)
             for sink in self._sinks:
                 if sink.end:
                     self._try_sink(sink, sink.destination.end)
@@ -121,7 +120,7 @@ class Pump:
         """Fetch one chunk, or find the end, and say so."""
         stream = self._stream
         if not stream._unread:
-            chunk = self._fetch()
+            chunk = self._fetch(announce_end=False)
             if chunk is None:
                 return
             if chunk:
@@ -132,12 +131,12 @@ class Pump:
         if at_end and not stream._unread:
             stream._announce_end()
 
-    def _fetch(self) -> Any:
+    def _fetch(self, announce_end: bool = True) -> Any:
         """Return the next chunk, empty at the end, or None when there was an error, which is then reported."""
         stream = self._stream
         stream._reading = True
         try:
-            return stream._next_chunk(announce_end=False)
+            return stream._next_chunk(announce_end)
         except Exception as error:
             # destroy() without an error is no failure: 'close' says it all
             self.flowing = False
@@ -148,13 +147,9 @@ class Pump:
             stream._reading = False
 
     def _emit(self, event: str, *args: Any) -> None:
-        self._call(self._stream.emit, event, *args)
-
-    def _call(self, function: Callable[..., object], *args: Any) -> None:
-        """Call ``function``, which calls listeners."""
         stream = self._stream
         try:
-            function(*args)
+            stream.emit(event, *args)
         except BaseException as error:
             self.flowing = False
             stream._listener_failed(error)
