@@ -37,6 +37,7 @@ setup(
         'requests': ['requests>=2.32.5', 'urllib3>=2.2.2'],
         'testing': ['pytest>=8.0'],
         'test': ['pytest>=9.0', 'pytest-xdist>=3.6', 'django>=5.2', 'flask>=3.1', 'flask-sock>=0.7',
+                 'flask-socketio>=5.5',
                  'gunicorn>=23.0,<28', 'h11>=0.14', 'idna>=3.7', 'prometheus-client>=0.20', 'psycopg[binary]>=3.2.2',
                  'psycopg_pool>=3.2.3', 'requests>=2.32.5', 'setuptools>=70.1', 'simple-websocket>=1.0', 'tqdm>=4.60',
                  'trustme>=1.2', 'urllib3>=2.2.2', 'websocket-client>=1.6', 'wsproto>=1.2'],

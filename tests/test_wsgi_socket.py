@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -179,6 +180,201 @@ def test_a_client_that_leaves(run: Run, request_bytes: bytes) -> None:
     assert client.rest() == b''
 
 
+# -- sending everything -----------------------------------------------------------------------------------------------
+
+#: Bytes of a message: more than the kernel, and all that lies between it and the application, hold.
+LARGE = 12_000_000
+
+Taken = Callable[[Any], object]
+Connect = Callable[[Taken], RawConnection]
+
+
+@pytest.fixture(params=['plain', 'TLS', 'early data'])
+def taken_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certificates: Certificates) -> Connect:
+    """Return a function that calls another one with the socket of a request, and returns the client's connection."""
+    def connect_to(function: Taken) -> RawConnection:
+        def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+            function(handshake(environ))
+            return []
+        if request.param == 'TLS':
+            client = RawConnection(connect(secure(wsgi(application)), certificates)).send(WEBSOCKET)
+        else:
+            early = said(b'early') if request.param == 'early data' else b''
+            client = run(application).send(WEBSOCKET + early)
+        request.addfinalizer(client.close)
+        accepted(client)
+        return client
+    return connect_to
+
+
+@pytest.mark.parametrize('make', [bytes, bytearray, lambda data: memoryview(data).cast('I')])
+@pytest.mark.parametrize('send', ['send', 'sendall', 'sendmsg', 'write'])
+def test_a_blocking_socket_sends_everything(taken_by: Connect, send: str, make: Any) -> None:
+    """``send()`` returns the size of what it was given, never less: simple-websocket looks at no result."""
+    log = Log()
+    message = bytes(range(250)) * (LARGE // 250)
+
+    def application(taken: Any) -> None:
+        data = make(message)
+        if send == 'write':
+            with taken.makefile('wb', buffering=0) as file:
+                log.append(file.write(data))
+        else:
+            log.append(getattr(taken, send)([data] if send == 'sendmsg' else data))
+    client = taken_by(application)
+    assert client.rest() == message
+    assert log == [None if send == 'sendall' else LARGE]
+
+
+def test_a_slow_reader_gets_every_message(taken_by: Connect) -> None:
+    """None is cut, however slowly the client takes them."""
+    messages = [bytes([number % 251]) * 10_000 for number in range(500)]
+
+    def application(taken: Any) -> None:
+        for message in messages:
+            taken.send(message)
+    client = taken_by(application)
+    for message in messages:
+        gevent.idle()
+        assert client.exactly(len(message)) == message
+
+
+@pytest.mark.parametrize('send', ['send', 'sendall', 'sendmsg', 'sendfile'])
+def test_messages_of_several_greenlets_do_not_mix(taken_by: Connect, send: str) -> None:
+    """Each leaves as a whole, also when another greenlet, or a duplicate of the socket, sends meanwhile."""
+    size, count = LARGE // 4, 4
+
+    def application(taken: Any) -> None:
+        def say(number: int, to: Any) -> None:
+            message = bytes([number]) * size
+            argument = io.BytesIO(message) if send == 'sendfile' else [message] if send == 'sendmsg' else message
+            getattr(to, send)(argument)
+        with contextlib.closing(taken.dup()) as second:
+            gevent.joinall([gevent.spawn(say, number, second if number % 2 else taken) for number in range(count)],
+                           raise_error=True)
+    received = taken_by(application).rest()
+    found = [received[place:place + size] for place in range(0, len(received), size)]
+    assert sorted(found) == [bytes([number]) * size for number in range(count)]
+
+
+def test_a_timeout_while_sending(taken_by: Connect) -> None:
+    """Ends the wait, and nothing can be sent behind a part of a message."""
+    log = Log()
+
+    def application(taken: Any) -> None:
+        taken.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            taken.send(bytes(LARGE))
+        taken.settimeout(None)
+        for send in taken.send, taken.sendall:
+            with pytest.raises(ConnectionClosed, match='part of a message'):
+                send(b'more')
+        log.append('refused')
+    client = taken_by(application)
+    log.wait_for('refused')
+    received = client.rest()
+    assert received == bytes(len(received))
+    assert len(received) < LARGE
+
+
+def test_a_timeout_while_another_one_sends(taken_by: Connect) -> None:
+    """Is nothing but that: no byte of the message was sent."""
+    log = Log()
+
+    def application(taken: Any) -> None:
+        first = gevent.spawn(taken.send, bytes(LARGE))
+        gevent.idle()
+        second = taken.dup()
+        second.settimeout(0.05)
+        with contextlib.closing(second), pytest.raises(TimeoutError):
+            second.send(b'never')
+        second.close()
+        log.append('refused')
+        first.join()
+        taken.send(b'last')
+    client = taken_by(application)
+    log.wait_for('refused')
+    assert client.rest() == bytes(LARGE) + b'last'
+
+
+def test_a_sender_that_is_killed(taken_by: Connect) -> None:
+    """Leaves a part of a message, which nothing can follow."""
+    log = Log()
+
+    def application(taken: Any) -> None:
+        sender = gevent.spawn(taken.send, bytes(LARGE))
+        gevent.idle()
+        sender.kill()
+        with pytest.raises(ConnectionClosed, match='part of a message'):
+            taken.send(b'more')
+        log.append('refused')
+    client = taken_by(application)
+    log.wait_for('refused')
+    assert len(client.rest()) < LARGE
+
+
+def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
+    """Sends what there is room for, and returns how much; while another greenlet sends, there is no room."""
+    log = Log()
+    message = b'x' * LARGE
+
+    def application(taken: Any) -> None:
+        second = taken.dup()
+        second.setblocking(False)
+        sent = []
+        for each, flags in (second, 0), (taken, socket.MSG_DONTWAIT):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sent.append(each.send(bytes(LARGE), flags))
+        log.append(sum(sent))
+        sender = gevent.spawn(taken.send, message)
+        gevent.idle()
+        with pytest.raises(BlockingIOError, match='another greenlet'):
+            second.send(b'x')
+        log.append('refused')
+        sender.join()
+        second.close()
+    client = taken_by(application)
+    log.wait_for('refused')
+    assert client.rest() == bytes(log[0]) + message
+
+
+@pytest.mark.parametrize('sends', [False, True])
+@pytest.mark.parametrize('resets', [False, True])
+def test_a_client_that_leaves_without_a_word(taken_by: Connect, sends: bool, resets: bool,
+                                             caplog: pytest.LogCaptureFixture) -> None:
+    """A FIN without close_notify, or a reset: an error of the application's own call, and nobody else's."""
+    log = Log()
+    failed: list[Any] = []
+
+    def application(taken: Any) -> None:
+        log.append('begun')
+        try:
+            if sends:
+                taken.send(bytes(LARGE))
+            else:
+                while taken.recv(100):
+                    pass
+        except OSError as error:
+            log.append(type(error))
+            raise
+        finally:
+            log.append('end')
+    client = taken_by(application)
+    log.wait_for('begun')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gevent.get_hub(), 'handle_error', lambda *args: failed.append(args))
+        if resets:
+            client.abort()
+        else:
+            client.close()
+        log.wait_for('end')
+        for _ in range(3):
+            gevent.idle()
+    assert failed == []
+    assert [record for record in caplog.records if record.levelname == 'ERROR'] == []
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('result', [[], [b''], [b'two', b'items'], (), iter([b'']), [b'one']])
@@ -286,13 +482,33 @@ def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
     assert client.rest() == b''
 
 
-def test_as_with_gunicorn(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """Whose socket has the same name there, and for whom applications raise this."""
+@pytest.mark.parametrize(('key', 'raised'), [('gunicorn.socket', StopIteration), ('werkzeug.socket', ConnectionError)])
+def test_an_error_in_place_of_a_response(run: Run, caplog: pytest.LogCaptureFixture, key: str, raised: Any) -> None:
+    """python-engineio raises one or the other, after the server that it believes to run under; nothing is logged."""
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        environ['gunicorn.socket'].sendall(b'bye')
-        raise StopIteration
+        environ[key].sendall(b'bye')
+        raise raised
     assert run(application).send(WEBSOCKET).rest() == b'bye'
     assert caplog.text == ''
+
+
+@pytest.mark.parametrize('error', [ConnectionError('of a database'), ConnectionRefusedError(), OSError()])
+def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """They are not about this connection."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        environ['werkzeug.socket'].sendall(b'bye')
+        raise error
+    assert run(application).send(WEBSOCKET).rest() == b'bye'
+    assert 'failed after its response had ended' in caplog.text
+
+
+@pytest.mark.parametrize('error', [ConnectionError(), StopIteration()])
+def test_without_the_socket_they_are_errors(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """The request is answered with 500."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        raise error
+    assert run(application).send(WEBSOCKET).response().status == 500
+    assert 'the request listener failed' in caplog.text
 
 
 # -- what is offered --------------------------------------------------------------------------------------------------

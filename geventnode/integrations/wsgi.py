@@ -17,7 +17,7 @@ from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.listeners import names_say_wsgi
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, find_head
-from geventnode.integrations.wsgi_socket import application_returned
+from geventnode.integrations.wsgi_socket import application_returned, ends_connection
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'is_wsgi', 'wsgi']
 
@@ -192,9 +192,8 @@ class Listener:
         try:
             result = self.application(environ, call.start_response)
             call.finish(result)
-        except StopIteration:
-            # in place of a response, from those who think that gunicorn has called
-            if not response.upgraded:
+        except Exception as error:
+            if not (response.upgraded and ends_connection(response, error)):
                 raise
         finally:
             if response.upgraded:

@@ -11,20 +11,24 @@ with the connection. The connection itself stays the server's: it is counted, an
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket as stdlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import gevent
 from gevent import get_hub, socket
+from gevent.lock import RLock
 
+from geventnode.errors import ConnectionClosed
 from geventnode.http import ServerResponse
 from geventnode.http.timeouts import LINGER_TIME
 from geventnode.net import Socket
 from geventnode.net.hubs import NEVER, deadlines
 
-__all__ = ['KEYS', 'OfferedSocket', 'application_returned']
+__all__ = ['KEYS', 'OfferedSocket', 'application_returned', 'ends_connection']
 
 #: The variables of the environ. Those who take the second one raise ``StopIteration`` in place of a response.
 KEYS = 'werkzeug.socket', 'gunicorn.socket'
@@ -68,11 +72,134 @@ def application_returned(response: ServerResponse) -> None:
         taken.close()
 
 
-class _Second(socket.socket):
-    """A second socket of a connection, which ends with this one."""
+def ends_connection(response: ServerResponse, error: BaseException) -> bool:
+    """Return whether ``error``, raised by an application that has taken the connection, only reports its end. Never
+    switches.
 
-    #: Called when this is closed.
+    Libraries raise it because a WSGI application must return something: ``StopIteration`` under gunicorn, a
+    ``ConnectionError`` without arguments under Werkzeug (python-engineio). An error of the socket itself, when the
+    client has left, is the third kind.
+    """
+    taken = _taken.get(response)
+    return isinstance(error, StopIteration) or (taken is not None and (
+        (type(error) is ConnectionError and not error.args) or error is taken.socket.raised))
+
+
+class _SendState:
+    """The sending side of one connection, shared by all duplicates of its socket."""
+
+    __slots__ = ('cut', 'turn')
+
+    def __init__(self) -> None:
+        #: Held by the greenlet that sends.
+        self.turn = RLock()
+        #: Whether a message was sent in part.
+        self.cut = False
+
+
+class _Socket(socket.socket):
+    """The socket that an application gets: gevent's, except that a blocking one sends everything.
+
+    ``send()`` of a blocking socket may send less than it was given, in gevent as in POSIX; libraries that ignore its
+    result then write the next message into the middle of a cut one. Here ``send()`` returns the size of its argument or
+    raises, and messages of several greenlets do not mix. When a part of a message was sent, because of a timeout or
+    because the sender was killed, every later call raises ``ConnectionClosed``.
+    """
+
+    #: Called when this socket is closed.
     on_closed: Callable[[], object] | None = None
+    #: Why the connection ended, unless the peer ended it in good order.
+    lost: BaseException | None = None
+    #: The last error that a call has raised here.
+    raised: BaseException | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sending = _SendState()
+
+    def dup(self) -> _Socket:
+        """Return another socket of the same connection. Never switches."""
+        made: _Socket = super().dup()
+        made._sending = self._sending
+        return made
+
+    def send(self, data: Any, flags: int = 0, timeout: float | None = None) -> int:
+        """Send all of ``data`` and return its size. May switch. Raises ``OSError``.
+
+        A non-blocking socket, or ``MSG_DONTWAIT``, sends what there is room for, and returns its size.
+        """
+        blocking = self.timeout != 0.0 and not flags & getattr(stdlib, 'MSG_DONTWAIT', 0)
+        with memoryview(data) as view, view.cast('B') as view:
+            return self._send_all(view, flags) if blocking else self._send_some(view, flags)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of ``data``. May switch. Raises ``OSError``."""
+        with memoryview(data) as view, view.cast('B') as view:
+            self._send_all(view, flags)
+
+    def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
+        """As :meth:`send`, for several pieces. May switch. Raises ``OSError``; ``NotImplementedError`` for ancillary
+        data and addresses, which a connection does not have."""
+        if ancdata or address is not None:
+            raise NotImplementedError('sendmsg() on a connection takes no ancillary data and no address')
+        return self.send(b''.join(buffers), flags)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Send a file as one message, and return its size. May switch. Raises ``OSError``."""
+        with self._sending.turn:
+            sent: int = super().sendfile(file, offset, count)
+            return sent
+
+    def _send_all(self, data: memoryview, flags: int) -> int:
+        sending = self._sending
+        left = data
+        try:
+            with gevent.Timeout(self.timeout, TimeoutError('timed out')), sending.turn:
+                self._check_uncut()
+                try:
+                    while left:
+                        left = left[super().send(left, flags):]
+                except BaseException:
+                    sending.cut = len(left) < len(data)
+                    raise
+        except OSError as error:
+            self.raised = error
+            raise
+        return len(data)
+
+    def _send_some(self, data: memoryview, flags: int) -> int:
+        turn = self._sending.turn
+        if not turn.acquire(blocking=False):
+            raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet sends a message')
+        try:
+            self._check_uncut()
+            sent: int = super().send(data, flags, 0.0)
+            return sent
+        finally:
+            turn.release()
+
+    def _check_uncut(self) -> None:
+        if self._sending.cut:
+            raise ConnectionClosed('a part of a message was sent before, and nothing can follow it; close the socket')
+
+    def recv(self, *args: Any) -> bytes:
+        """As of gevent. May switch. Raises ``ConnectionResetError`` when the connection ended without a FIN or,
+        with TLS, without ``close_notify``."""
+        return self._received(super().recv, *args)  # type: ignore[no-any-return]
+
+    def recv_into(self, *args: Any) -> int:
+        """As :meth:`recv`."""
+        return self._received(super().recv_into, *args)  # type: ignore[no-any-return]
+
+    def _received(self, receive: Callable[..., Any], *args: Any) -> Any:
+        try:
+            result = receive(*args)
+            if not result and self.lost is not None:
+                raise ConnectionResetError(errno.ECONNRESET, str(self.lost)) from self.lost
+        except OSError as error:
+            self.raised = error
+            raise
+        return result
 
     def close(self) -> None:
         """Close it, unless a file made of it is still open."""
@@ -97,19 +224,26 @@ class _Taken:
         #: The end of a pair that is joined with the connection, None where the application has a socket of that.
         self._joined: Socket | None = None
         connection.once('close', self._lost)
+        connection.on('error', self._failed)
         raw = None if connection.encrypted or connection.has_queued or received else connection.duplicate()
         if raw is not None:
             connection.pause_reading()
-            self.socket = _Second(raw.family, raw.type, raw.proto, fileno=raw.detach())
+            self.socket = _Socket(raw.family, raw.type, raw.proto, fileno=raw.detach())
             self.socket.on_closed = self._end
             return
-        self.socket, other = socket.socketpair()
+        own, other = stdlib.socketpair()
+        self.socket = _Socket(own.family, own.type, own.proto, fileno=own.detach())
         self._joined = joined = Socket(other, allow_half_open=True)
         if received:
             joined.put(received)
         joined.once('close', self._given_up)
+        joined.on('error', self._failed)
         connection.pipe(joined)
         joined.pipe(connection)
+
+    def _failed(self, error: BaseException) -> None:
+        """The connection has failed: calls of the application report it."""
+        self.socket.lost = error.__cause__ or error
 
     def _lost(self, *args: object) -> None:
         """The connection is gone: the application finds its end."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ['APPS', 'PATIENCE', 'Served', 'haproxy_with', 'nginx_with', 'peak_memory', 'run', 'tool']
+__all__ = ['APPS', 'PATIENCE', 'ROOT', 'Served', 'haproxy_with', 'nginx_with', 'peak_memory', 'run', 'tool']
 
 ROOT = Path(__file__).parent.parent.parent
 APPS = Path(__file__).parent / 'apps'

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.servers import Client
 from tests.system.frameworks import WAYS
 from tests.system.running import PATIENCE, Served
@@ -30,10 +33,10 @@ def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened(port: int, path: str = '/echo') -> Iterator[Any]:
-    """Yield a connection."""
-    client = WebSocket()
-    client.connect(f'ws://127.0.0.1:{port}{path}', timeout=PATIENCE)
+def opened(port: int, path: str = '/echo', authority: str | None = None) -> Iterator[Any]:
+    """Yield a connection, with TLS if ``authority`` is the file of a certificate."""
+    client = WebSocket(sslopt={'ca_certs': authority}, enable_multithread=False)
+    client.connect(f'{"ws" if authority is None else "wss"}://127.0.0.1:{port}{path}', timeout=PATIENCE)
     try:
         yield client
     finally:
@@ -51,6 +54,46 @@ def test_an_echo(port: int) -> None:
         plain = Client(('127.0.0.1', port))
         with contextlib.closing(plain):
             assert plain.get('/').body == b'hello\n'
+
+
+def test_large_messages(port: int) -> None:
+    """Come back whole, and so do the small ones between them."""
+    with opened(port) as client:
+        for message in (bytes(range(250)) * 16_000, b'small', b'x' * 4_000_000, b'last'):
+            client.send_binary(message)
+            assert client.recv() == message
+
+
+def test_large_messages_with_tls(certificates: Certificates) -> None:
+    """The same on a connection that is encrypted."""
+    with Served('flask_sockets:app', '--certfile', certificates.server) as served, opened(
+            served.port, authority=certificates.ca) as client:
+        for message in (bytes(range(250)) * 1_000, b'small', b'x' * 4_000_000, b'last'):
+            client.send_binary(message)
+            assert client.recv() == message
+
+
+def test_a_slow_reader(port: int) -> None:
+    """Gets each of 500 messages, although the server has long been stopped by its pace."""
+    with opened(port, '/many') as client:
+        plain = Client(('127.0.0.1', port))
+        with contextlib.closing(plain):
+            # the server had time to send what it can
+            for _ in range(20):
+                assert plain.get('/').status == 200
+        for number in range(500):
+            assert client.recv() == bytes([number % 251]) * 10_000
+
+
+def test_a_client_that_leaves() -> None:
+    """Without a close frame, with a FIN or a reset: nothing is logged, which leaving the context checks."""
+    with Served('flask_sockets:app') as served:
+        for resets in False, True:
+            with opened(served.port) as client:
+                client.send('x')
+                assert client.recv() == 'x'
+                if resets:
+                    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
 
 
 def test_a_client_that_closes(port: int) -> None:

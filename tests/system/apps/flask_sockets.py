@@ -32,3 +32,10 @@ def echo(ws):
 def bye(ws):
     """Say one thing and return, which closes."""
     ws.send('bye')
+
+
+@sock.route('/many')
+def many(ws):
+    """Send 500 messages of 10,000 bytes, each with a byte of its own."""
+    for number in range(500):
+        ws.send(bytes([number % 251]) * 10_000)
