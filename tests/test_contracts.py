@@ -40,9 +40,9 @@ _CONNECTION = _WRITER | {
     'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'duplicate', 'end_nowait',
     'expires',
     'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
-    'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'reset_unless_ended', 'resetting',
-    'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken', 'touch',
-    'when_flushed'}
+    'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'receive_now', 'reset_unless_ended',
+    'resetting', 'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken',
+    'touch', 'when_flushed'}
 _SERVING = _LISTENING | {
     'all_special', 'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding',
     'hand_out', 'hub',
@@ -64,7 +64,7 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     https.Server: _SERVING,
     http.IncomingMessage: {
         'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'end_awaited', 'failure', 'grant', 'keep',
-        'kept_size', 'tell_cut_off'},
+        'kept_size', 'read_from', 'tell_cut_off'},
     http.OutgoingMessage: _SENDING,
     http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'hand_over', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {

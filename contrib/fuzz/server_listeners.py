@@ -11,7 +11,7 @@ import gevent
 from contrib.fuzz.troubles import Meant
 from geventnode.errors import ConnectionClosed, GeventnodeError
 
-__all__ = ['LISTENERS', 'summary', 'tunnel']
+__all__ = ['LISTENERS', 'UNREAD', 'summary', 'tunnel']
 
 Listener = Callable[[Any, Any], None]
 
@@ -82,6 +82,9 @@ LISTENERS: dict[str, Listener] = {
     'read': read, 'read in pieces': read_in_pieces, 'events': events, 'ignore': ignore, 'later': later,
     'stream': stream, 'fail': fail, 'without body': without_body,
 }
+
+#: Those that make the head of their response before the body was read.
+UNREAD = frozenset(('ignore', 'later', 'stream'))
 
 
 def tunnel(request: Any, socket: Any, head: bytes) -> None:

@@ -23,6 +23,8 @@ class Answer:
 
     status: int
     complete: bool
+    #: Whether it says that the connection ends with it.
+    closes: bool
     body: bytes = b''
 
 
@@ -49,7 +51,7 @@ def check_answers(output: bytes, understood: Outcome) -> list[Answer]:
             elif isinstance(event, bytes):
                 answers[-1].body += event
             elif event.status_code >= 200 or event.status_code == 101:
-                answers.append(Answer(event.status_code, event.framing is Framing.NONE))
+                answers.append(Answer(event.status_code, event.framing is Framing.NONE, not event.keep_alive))
     except ParseError as error:
         if error.code != 'HPE_INVALID_EOF_STATE':
             raise Finding('output', f'{error}: {output!r}') from None
@@ -66,16 +68,15 @@ def _hands_over(answer: Answer, methods: list[str], count: int) -> bool:
 def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[str, Any],
                    server: MemoryServer) -> None:
     """Raise :exc:`Finding` unless the answers are those that the requests lead to."""
-    wanted = list(_expected(understood, scenario, server))
+    wanted = list(_expected(understood, scenario, server, answers))
     expected = [status for status, _ in wanted]
     found = [answer.status for answer in answers]
-    if scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(understood, server):
-        # what was not sent when the peer went is lost
-        good = found == expected[:len(found)]
-    else:
-        good = found == expected
-    if not good:
+    lost = scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(understood, server)
+    # what was not sent when the peer went is lost
+    if found != (expected[:len(found)] if lost else expected):
         raise Finding('answers', f'{found} instead of {expected} for {understood}')
+    if not lost and _left_unanswered(answers, understood) and not answers[-1].closes:
+        raise Finding('promise', f'{answers[-1]} does not say close, and nothing follows: {understood}')
     for answer, (_, body) in zip(answers, wanted, strict=False):
         if body is not None and answer.complete and answer.body != body:
             raise Finding('body', f'{answer.body!r} instead of {body!r}')
@@ -87,11 +88,20 @@ def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[st
         raise Finding('cut short', f'{answers} for {understood}')
 
 
-def _expected(understood: Outcome, scenario: dict[str, Any],
-              server: MemoryServer) -> Iterator[tuple[int, bytes | None]]:
+def _left_unanswered(answers: list[Answer], understood: Outcome) -> bool:
+    """Return whether HTTP has ended with the last of the answers, though there are more requests."""
+    methods = [message.start[0] for message in understood.messages]
+    return bool(answers) and len(answers) < len(methods) and methods[len(answers)] != 'CONNECT' and not _hands_over(
+        answers[-1], methods, len(answers))
+
+
+def _expected(understood: Outcome, scenario: dict[str, Any], server: MemoryServer,
+              answers: list[Answer]) -> Iterator[tuple[int, bytes | None]]:
     """Yield status and body, where it matters, of each final response."""
     listener = scenario['listener']
-    for message in understood.messages:
+    for number, message in enumerate(understood.messages):
+        # how much of chunks is still to come, the server knows only when it has come
+        ends = message.framing == 'CHUNKED' and number < len(answers) and answers[number].closes
         special = _special(message, server.tunnels)
         if special is not None:
             yield from ((status, None) for status in special)
@@ -101,12 +111,12 @@ def _expected(understood: Outcome, scenario: dict[str, Any],
             return
         if listener in ('ignore', 'later'):
             yield 200, _summary(message, b'')
-            if not _goes_on_unread(message, server.max_discard):
+            if ends or not _goes_on_unread(message, server.max_discard):
                 return
             continue
         if listener == 'stream':
             yield 200, _streamed(message)
-            if not message.complete:
+            if ends or not message.complete or not _goes_on_unread(message, server.max_discard):
                 return
         elif not message.complete:
             error = understood.error

@@ -15,7 +15,7 @@ from contrib.fuzz.finding import Finding
 from contrib.fuzz.mutation import Mutator
 from contrib.fuzz.sample import BOTH, Sample, some_cuts, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
-from contrib.fuzz.server_listeners import LISTENERS
+from contrib.fuzz.server_listeners import LISTENERS, UNREAD
 from contrib.fuzz.server_rules import check_answers, check_expected, may_be_cancelled
 from contrib.fuzz.troubles import noted
 from contrib.fuzz.turns import play
@@ -84,6 +84,9 @@ class ServerTarget:
             answers = check_answers(each.output, understood)
             check_expected(answers, understood, scenario, server)
         one, other = runs[0], runs[-1]
+        if scenario['listener'] in UNREAD and any(each.framing == 'CHUNKED' for each in understood.messages):
+            # whether the end of an unread body has come decides whether the connection goes on
+            return
         if one.served != other.served:
             raise Finding('cut', f'whole: {one.served} served, in pieces: {other.served}')
         if scenario['listener'] == 'stream' or may_be_cancelled(understood, server):

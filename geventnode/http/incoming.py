@@ -275,6 +275,11 @@ class IncomingMessage(ReadableBase):
         return super().readable_length + self.kept_size
 
     @property
+    def read_from(self) -> bool:
+        """Whether somebody has begun to consume the body."""
+        return self._mode is not Mode.UNUSED
+
+    @property
     def being_read(self) -> bool:
         """Whether somebody waits for the body, or a pump hands it on."""
         return self._reading or (self._pump is not None and self._pump.busy)

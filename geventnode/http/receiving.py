@@ -29,8 +29,8 @@ __all__ = ['Receiver']
 class Receiver(ABC):
     """The receiving part of a connection."""
 
-    __slots__ = ('_awaited', '_counted', '_discarded', '_eof', '_failure', '_paused', '_reader', 'began', 'expires',
-                 'parser', 'request', 'response', 'server', 'socket', 'state')
+    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'expires', 'parser',
+                 'request', 'response', 'server', 'socket', 'state')
 
     def __init__(self, server: Server, socket: Socket) -> None:
         self.server = server
@@ -47,7 +47,6 @@ class Receiver(ABC):
         self._eof = False
         self._paused = False
         self._failure: Exception | None = None
-        self._discarded = 0
         self._counted = 0
         #: How many seconds a patient listener has waited for the body.
         self._awaited = 0.0
@@ -203,6 +202,8 @@ class Receiver(ABC):
         assert message is not None
         message.completed(raw_trailers)
         self._awaited = 0.0
+        # a timeout that nobody has heard of is over
+        self._failure = None
         if self.response is not None and self.response.finished:
             self._exchange_over()
 
@@ -216,7 +217,7 @@ class Receiver(ABC):
             self._reader.switch()
 
     def discard(self) -> None:
-        """Throw away what came of a body that nobody reads, as far as the limit goes."""
+        """Throw away what came of a body that nobody reads. The response has said that the connection goes on."""
         parser = self.parser
         while True:
             try:
@@ -236,10 +237,6 @@ class Receiver(ABC):
                 return
             if self.request is not None:
                 self.request.dropped()
-            self._discarded += len(event)
-            if self._discarded > self.server.max_discard:
-                self.close()
-                return
         if self._eof:
             self.close()
         else:

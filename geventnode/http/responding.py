@@ -175,8 +175,9 @@ class Responder(Receiver):
         except ClientDisconnected:
             self.socket.destroy()
         except BaseException:
-            # after its own end() the connection may be at work on the next request, which is none of its business
-            if self.request is request:
+            # after its own end() the connection may be at work on the next request, which is none of its business, or
+            # goes on when the rest of the body has come
+            if self.request is request and not response.finished:
                 self._ready = False
                 self.socket.destroy()
             raise
@@ -261,13 +262,33 @@ class Responder(Receiver):
 
     # -- the exchange: run by whoever ends it ---------------------------------------------------------------------
 
-    def may_go_on(self, response: ServerResponse) -> bool:
-        """Return whether another request may follow the one that ``response`` answers. Never switches."""
-        if response.awaits_continue or self._failure is not None:
-            return False
+    def may_go_on(self, response: ServerResponse, whole: bool) -> bool:
+        """Return whether another request may follow the one that ``response`` answers: what its head says, and what is
+        done (RFC 9112, section 9.6). Never switches.
+
+        :param whole: whether all of the response leaves with the head.
+        """
         server = self.server
         limit = server.request_limit
-        return not server.draining and not server.crowded and (not limit or self.served < limit)
+        return (not server.draining and not server.crowded and (not limit or self.served < limit)
+                and (response.request.complete or self._may_outlive_body(response, whole)))
+
+    def _may_outlive_body(self, response: ServerResponse, whole: bool) -> bool:
+        """Return whether the connection goes on although the body of the request was not read to its end."""
+        if response.awaits_continue or self._failure is not None:
+            return False
+        if response.request.read_from and not whole:
+            # it will be read, or else discarded, however long it is
+            return True
+        left = self.parser.content_left
+        if left is None:
+            # the end of a chunked body may have come since the loop has told
+            data = self.socket.receive_now()
+            if data:
+                self.parser.feed(data)
+                self._hold_back()
+                left = self.parser.content_left
+        return left is not None and left <= self.server.max_discard
 
     def response_ended(self, response: ServerResponse) -> None:
         """``end()`` was called, and everything handed to the socket. Never switches."""
@@ -284,13 +305,8 @@ class Responder(Receiver):
         elif not request.being_read:
             self.state = _DISCARDING
             self.began = monotonic()
-            self._discarded = 0
             self.expires = self.began
-            length = request._head.content_length
-            if length is not None and length > self.server.max_discard + self.parser.buffered:
-                self.close()
-            else:
-                self.discard()
+            self.discard()
 
     def _exchange_over(self) -> None:
         """The response has ended and the request is consumed: what next?"""

@@ -145,7 +145,7 @@ class ServerResponse(OutgoingMessage):
                 lines += [f'{name}: {item}\r\n' for item in value]
         if self.send_date and 'date' not in fields and 'date' not in self._removed:
             lines.append(date_line())
-        lines.append(self._connection_line())
+        lines.append(self._connection_line(length is not None))
         lines.append(framing)
         return ''.join(lines)
 
@@ -156,7 +156,7 @@ class ServerResponse(OutgoingMessage):
             prepared = prepare_fields(self.status_code, self._fields)
         if (prepared is not None and self.should_keep_alive
                 and not self._removed and self._trailers is None and self.send_date and self.request.method != 'HEAD'
-                and self._exchange.may_go_on(self)):
+                and self._exchange.may_go_on(self, True)):
             # as below, for what comes most
             self._length = self.body_size = size
             self._state = _BODY
@@ -214,16 +214,16 @@ class ServerResponse(OutgoingMessage):
     def _wants_trailers(self) -> bool:
         return bool(self._trailers) or 'trailer' in self._fields
 
-    def _connection_line(self) -> str:
+    def _connection_line(self, whole: bool) -> str:
         """Decide whether the connection lives on, and return the field that says so."""
         exchange = self._exchange
-        if self.should_keep_alive and not exchange.may_go_on(self):
+        if self.should_keep_alive and not exchange.may_go_on(self, whole):
             self.should_keep_alive = False
         given = self._fields.get('connection')
         if given is None:
-            if 'connection' in self._removed:
-                return ''
-            return exchange.server.keep_alive_lines if self.should_keep_alive else 'Connection: close\r\n'
+            if not self.should_keep_alive:
+                return 'Connection: close\r\n'
+            return '' if 'connection' in self._removed else exchange.server.keep_alive_lines
         value = given[1]
         if 'close' in connection_options(value if isinstance(value, list) else [value]):
             self.should_keep_alive = False

@@ -63,6 +63,8 @@ class Server(NetServer):
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
     request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
     keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
+    keep_alive_timeout_buffer = Option(
+        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that are on their way.')
     max_header_size = Option(count, 16384, 'Bytes of a request line and its header section.')
     max_headers_count = Option(count, 1000, 'Fields in a header section; 0: as many as fit.')
     max_request_line = Option(bytes_or_none, None, 'Bytes of a request line; None: as many as a head may have.')

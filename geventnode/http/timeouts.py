@@ -19,12 +19,13 @@ from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:
     from geventnode.http.connection import Connection
+    from geventnode.http.server import Server
 
 __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'due']
 
 log = logging.getLogger('geventnode.error')
 
-#: Seconds in which the rest of an unread body must have come.
+#: Seconds after which a reader that does nothing, when its response has ended, is taken to have left the rest.
 DISCARD_TIME = 5.0
 
 #: Seconds that a peer gets to read the last response after our FIN.
@@ -46,7 +47,7 @@ def _parked(connection: Connection) -> Deadline:
     if connection.partial or not connection.served:
         limit: Deadline = connection.began + (server.headers_timeout or NEVER), _late_head
     else:
-        limit = connection.began + (server.keep_alive_timeout or NEVER), _close_idle
+        limit = connection.began + _idle_time(server), _close_idle
     if server.draining and not connection.partial:
         limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
     if server.crowded and connection.served and not connection.partial:
@@ -64,7 +65,7 @@ def _busy(connection: Connection) -> Deadline:
     request, response = connection.request, connection.response
     if request is not None and response is not None and response.finished and not request.being_read:
         # it was being read when the response ended, and no longer is
-        return connection.socket.active + DISCARD_TIME, _close
+        return connection.socket.active + DISCARD_TIME, _leave_rest
     if response is not None and response.patient and not connection.client_is_awaited:
         # it is the listener who takes this long: look again soon
         return monotonic() + PATIENCE, _look_again
@@ -80,7 +81,16 @@ def _inactive(connection: Connection) -> Deadline:
 
 
 def _discarding(connection: Connection) -> Deadline:
-    return connection.began + DISCARD_TIME, _close
+    # the response has said that the connection goes on: it waits for its client, as any other
+    server = connection.server
+    return min((connection.socket.active + _idle_time(server), _close),
+               (connection.began + (server.request_timeout or NEVER), _close), key=_time)
+
+
+def _idle_time(server: Server) -> float:
+    """Return how long a connection may be idle: longer than the client was told, by what a request takes to come."""
+    limit: float = server.keep_alive_timeout
+    return limit + server.keep_alive_timeout_buffer if limit else NEVER
 
 
 def _lingering(connection: Connection) -> Deadline:
@@ -119,6 +129,12 @@ def _late_request(connection: Connection) -> None:
 
 def _close(connection: Connection) -> None:
     connection.close()
+
+
+def _leave_rest(connection: Connection) -> None:
+    """Take it that nobody will read the rest of the body."""
+    assert connection.response is not None
+    connection.response_ended(connection.response)
 
 
 def _close_idle(connection: Connection) -> bool:

@@ -205,6 +205,7 @@ class IHTTPServer(IServer):
     headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
+    keep_alive_timeout_buffer: float = Attribute('How much longer it is kept than advertised. 1.')
     max_header_size: int = Attribute('Bytes of a request line and its header section. 431 or 414. 16384.')
     max_request_line: int | None = Attribute('Bytes of a request line; None: as many as the head may have. 414.')
     max_field_size: int | None = Attribute('Bytes of a header field; None: as many as the head may have. 431.')

@@ -134,9 +134,15 @@ class Inflow(Handle):
     def receive_more(self) -> bytes:
         """Return what has come since the loop has told, for a reader who has consumed the rest; ``b''`` when it is the
         loop's turn. Never switches."""
-        if not self._more or self._eof or self.destroyed:
+        if not self._more:
             return b''
         self._more -= 1
+        return self.receive_now()
+
+    def receive_now(self) -> bytes:
+        """Return what has come, whether or not the loop has told; ``b''`` for nothing. Never switches."""
+        if self._eof or self.destroyed:
+            return b''
         try:
             data = self._recv(MORE_SIZE)
         except BlockingIOError:

@@ -342,6 +342,26 @@ class Parser(Intake):
         self._finish()
         return data
 
+    @property
+    def content_left(self) -> int | None:
+        """How many bytes of content were not handed out, wherever they are; None when that is not known, because the
+        end of chunked content has not come or is malformed."""
+        if self._state is _LENGTH:
+            return self._missing
+        if self._chunks is None:
+            return None if self._state is _UNTIL_CLOSE or self._state is _FAILED else 0
+        chunks = copy(self._chunks)
+        left, pos = 0, self._pos
+        try:
+            while chunks.trailers is None:
+                data, pos = chunks.decode(self._buffer, pos, self.limits)
+                if not data and chunks.trailers is None:
+                    return None
+                left += len(data)
+        except ParseError:
+            return None
+        return left
+
     def take_end(self) -> EndOfMessage | None:
         """Return the end of the message, and go on behind it, when all of its content was handed out and the end has
         come; None otherwise. An error that is found instead is raised by :meth:`next_event`. Never switches."""

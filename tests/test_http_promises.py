@@ -1,0 +1,299 @@
+"""A response without ``close`` is never followed by a close that the server decides on, but for its idle timeout and a
+drain (RFC 9112, section 9.6).
+
+The matrix is the general rule: each way of sending a body, of leaving it, and of answering. The rest of the file names
+each way in which the server decides to close.
+"""
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode.errors import RequestTimeout
+from geventnode.integrations.wsgi import wsgi
+from tests.servers import Client, Log, Serve, get, ok, post
+
+__all__: list[str] = []
+
+DISCARD = 1000
+
+Framed = tuple[bytes, bytes, bytes]
+
+
+# -- ways to send a body: the head, what comes with it, and what comes after the answer -----------------------------
+
+def _length(body: bytes, now: int) -> Framed:
+    return get('/', f'Content-Length: {len(body)}', method='POST'), body[:now], body[now:]
+
+
+def _chunks(body: bytes, now: int) -> Framed:
+    data = b'%x\r\n%b\r\n' % (len(body), body) if body else b''
+    data += b'0\r\n\r\n'
+    return get('/', 'Transfer-Encoding: chunked', method='POST'), data[:now], data[now:]
+
+
+# -- ways to leave a body -------------------------------------------------------------------------------------------
+
+def _none(request: Any) -> None:
+    """It is not touched."""
+
+
+def _part(request: Any) -> None:
+    request.read(10)
+
+
+def _all_that_is_there(request: Any) -> None:
+    request.read1()
+
+
+def _whole(request: Any) -> None:
+    request.read()
+
+
+# -- ways to answer -------------------------------------------------------------------------------------------------
+
+def _at_once(response: Any) -> None:
+    response.end('answer')
+
+
+def _head_first(response: Any) -> None:
+    response.flush_headers()
+    response.end('answer')
+
+
+def _in_pieces(response: Any) -> None:
+    response.write('ans')
+    response.write('wer')
+    response.end()
+
+
+def _declared(response: Any) -> None:
+    response.set_header('Content-Length', 6)
+    response.write('ans')
+    response.end('wer')
+
+
+def _a_file(response: Any) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b'answer')
+        file.seek(0)
+        response.send_file(file)
+
+
+def _own_keep_alive(response: Any) -> None:
+    response.set_header('Connection', 'keep-alive')
+    response.end('answer')
+
+
+def _without_connection(response: Any) -> None:
+    response.remove_header('Connection')
+    response.end('answer')
+
+
+LEAVINGS = (_none, _part, _all_that_is_there, _whole)
+ANSWERS = (_at_once, _head_first, _in_pieces, _declared, _a_file, _own_keep_alive, _without_connection)
+
+
+def _keeps(client: Client, reply: Any, rest: bytes) -> bool:
+    """Return whether the connection has kept what ``reply`` said of it, and was kept."""
+    if reply.closes:
+        client.send(rest)
+        client.assert_closed()
+        return False
+    client.send(rest, get('/next'))
+    assert client.response().body == b'/next'
+    return True
+
+
+@pytest.mark.parametrize('answer', ANSWERS)
+@pytest.mark.parametrize('leave', LEAVINGS)
+@pytest.mark.parametrize('frame', [_length, _chunks])
+def test_what_a_response_says_holds(serve: Serve, frame: Callable[[bytes, int], Framed], leave: Callable[[Any], None],
+                                    answer: Callable[[Any], None]) -> None:
+    """For bodies of any size, however much of them has come when the head of the response is made."""
+    def listener(request: Any, response: Any) -> None:
+        if request.method == 'GET':
+            response.end(request.url)
+            return
+        leave(request)
+        answer(response)
+    site = serve(listener, max_discard=DISCARD)
+    kept = set()
+    for size, now in itertools.product((0, 1, 500, DISCARD, DISCARD + 1, 5000), (0, 1, 100, 10_000)):
+        head, sent, rest = frame(b'x' * size, now)
+        if rest and leave is not _none and (leave is _whole or now < 20):
+            # the listener waits for more
+            continue
+        client = site.send(head + sent)
+        reply = client.response()
+        assert reply.body == b'answer'
+        if _keeps(client, reply, rest):
+            kept.add((size, bool(rest)))
+    # nothing is closed without need
+    assert {(0, False), (500, False), (DISCARD, False)} <= kept
+    if frame is _length and leave is not _whole:
+        assert (500, True) in kept
+
+
+@pytest.mark.parametrize('size', [500, 5000])
+@pytest.mark.parametrize('chunked', [False, True])
+@pytest.mark.parametrize('lazy', [False, True])
+def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bool, lazy: bool) -> None:
+    """Whether an application returns its body or yields it."""
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', [])
+        body = [environ['PATH_INFO'].encode()] if environ['REQUEST_METHOD'] == 'GET' else [b'ans', b'wer']
+        return iter(body) if lazy else body
+    site = serve(wsgi(application), max_discard=DISCARD)
+    for now in (0, 100, 10_000):
+        head, sent, rest = (_chunks if chunked else _length)(b'x' * size, now)
+        client = site.send(head + sent)
+        kept = _keeps(client, client.response(), rest)
+        assert kept or size > DISCARD or (chunked and rest)
+
+
+def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
+    """The head has left while the body was read, and did not say ``close``: the rest is discarded, however long."""
+    def listener(request: Any, response: Any) -> None:
+        if request.method == 'GET':
+            response.end(request.url)
+            return
+        request.read(10)
+        response.write('begun')
+        request.read(10)
+        response.end()
+    client = serve(listener, max_discard=DISCARD).send(post(b'x' * 20, length=100_000))
+    reply = client.response()
+    assert (reply.body, reply.closes) == (b'begun', False)
+    assert _keeps(client, reply, b'x' * 99_980)
+
+
+def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
+    """A whole response says ``close`` when more is to come than is discarded, whoever reads it."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        def reader() -> None:
+            log.append('reading')
+            log.append(len(request.read()))
+        gevent.spawn(reader)
+        log.wait_for('reading')
+        response.end('early')
+    client = serve(listener, max_discard=DISCARD).send(post(b'', length=5000))
+    reply = client.response()
+    assert (reply.body, reply.closes) == (b'early', True)
+    client.send(b'x' * 5000)
+    log.wait_for(5000)
+    client.assert_closed()
+
+
+def test_the_rest_may_come_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is discarded has the time of a request and of an idle connection, and none of its own."""
+    monkeypatch.setattr('geventnode.http.timeouts.DISCARD_TIME', 0.0)
+    client = serve(ok, keep_alive_timeout=60).send(post(b'x', length=3))
+    reply = client.response()
+    for _ in range(2):
+        # so often is looked for what is late
+        gevent.sleep(0.6)
+        client.send(b'x')
+    assert not reply.closes
+    assert client.get('/next').body == b'GET /next'
+
+
+def test_an_idle_connection_in_the_middle_of_a_body_is_closed(serve: Serve) -> None:
+    """After ``keep_alive_timeout``, as any other that waits for its client."""
+    client = serve(ok, keep_alive_timeout=0.2, keep_alive_timeout_buffer=0).send(post(b'x', length=3))
+    assert not client.response().closes
+    client.assert_closed()
+
+
+def test_a_discarded_body_is_part_of_the_request(serve: Serve) -> None:
+    """Whose time is limited."""
+    client = serve(ok, request_timeout=0.3, keep_alive_timeout=60).send(post(b'x', length=3))
+    assert not client.response().closes
+    client.assert_closed()
+
+
+# -- each decision to close -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(('request_bytes', 'options'), [
+    pytest.param(get('/', version='1.0'), {}, id='HTTP/1.0'),
+    pytest.param(get('/', 'Connection: close'), {}, id='the client closes'),
+    pytest.param(get('/'), {'max_requests_per_socket': 1}, id='max_requests_per_socket'),
+    pytest.param(post(b'x' * 2000), {'max_discard': DISCARD}, id='unread body'),
+    pytest.param(post(b'', length=2000), {'max_discard': DISCARD}, id='unread body to come'),
+    pytest.param(get('/', 'Transfer-Encoding: chunked', method='POST'), {}, id='unread chunks to come'),
+    pytest.param(get('/', 'Content-Length: 3', 'Expect: 100-continue', method='POST'), {}, id='no 100 Continue'),
+    pytest.param(get('/', 'Expect: a-miracle'), {}, id='expectation'),
+    pytest.param(get('/', 'Host: again'), {}, id='bad request'),
+    pytest.param(post(b'x' * 9), {'max_body_size': 8}, id='max_body_size'),
+    pytest.param(b'GET / HTTP/1.1\r\n', {'headers_timeout': 0.1}, id='headers_timeout'),
+    pytest.param(get('/fail'), {}, id='listener fails'),
+    pytest.param(get('/wait', 'Content-Length: 3', method='POST'), {'request_timeout': 0.1}, id='request_timeout'),
+    pytest.param(get('/drain'), {}, id='draining'),
+    pytest.param(get('/crowd'), {'max_connections': 1, 'wait_when_full': True}, id='crowded'),
+    pytest.param(get('/close'), {}, id='application'),
+])
+def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options: dict[str, Any]) -> None:
+    """In the response, and then done."""
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/fail':
+            raise RuntimeError('fails')
+        if request.url == '/wait':
+            request.read()
+        if request.url == '/drain':
+            site.server.close()
+        if request.url == '/close':
+            response.should_keep_alive = False
+        if request.url == '/crowd':
+            site.connect()
+            while not site.server.crowded:
+                gevent.sleep(0.01)
+        response.end('answer')
+    site = serve(listener, **options)
+    client = site.send(request_bytes)
+    assert client.response().closes
+    client.assert_closed()
+
+
+def test_removing_connection_hides_no_close(serve: Serve) -> None:
+    """The field that was removed is the one for connections that go on."""
+    def listener(request: Any, response: Any) -> None:
+        response.remove_header('Connection')
+        response.end('answer')
+    client = serve(listener, max_requests_per_socket=2).connect()
+    assert client.get().values('Connection') == []
+    assert client.get().closes
+    client.assert_closed()
+
+
+def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
+    """Costs nothing: a timeout that nobody has heard of is no failure of the next body."""
+    def listener(request: Any, response: Any) -> None:
+        response.end(request.read())
+    site = serve(listener)
+    client = site.send(post(b'ab', length=3))
+    while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
+        gevent.idle()
+    # the body and the deadline come in the same turn of the loop, the body first
+    connection: Any = sinks[0]
+    site.server.hub.loop.run_callback(connection.fail, RequestTimeout('late'))
+    site.server.hub.loop.run_callback(connection.data_received, b'c')
+    assert client.response().body == b'abc'
+    assert client.send(post(b'abc')).response().body == b'abc'
+
+
+def test_a_listener_that_is_killed_behind_its_end(serve: Serve) -> None:
+    """Takes no connection with it whose response is complete, and has said that it goes on."""
+    def listener(request: Any, response: Any) -> None:
+        response.end(request.url)
+        if request.method == 'POST':
+            raise gevent.GreenletExit
+    client = serve(listener).send(post(b'x', length=3))
+    reply = client.response()
+    assert _keeps(client, reply, b'xx')
