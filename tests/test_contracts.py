@@ -59,9 +59,9 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     net.Socket: _CONNECTION | {'handshaking', 'truncated'},
     tls.TLSSocket: _CONNECTION | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain'},
     net.Server: _LISTENING,
-    tls.Server: _LISTENING,
+    tls.Server: _LISTENING | {'use_source'},
     http.Server: _SERVING,
-    https.Server: _SERVING,
+    https.Server: _SERVING | {'use_source'},
     http.IncomingMessage: {
         'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'end_awaited', 'failure', 'grant', 'keep',
         'kept_size', 'read_from', 'tell_cut_off'},

@@ -178,6 +178,7 @@ class Worker(BaseWorker):
                 from geventnode import https
 
                 server = https.create_server(listener, context=self._context(), **options)
+                server.use_source(self._context_source())
             else:
                 server = http.create_server(listener, **options)
         if cfg.workers > 1:
@@ -216,6 +217,12 @@ class Worker(BaseWorker):
         context = gunicorn_sock.ssl_context(self.cfg)
         context.set_alpn_protocols(['http/1.1'])
         return context
+
+    def _context_source(self) -> Any:
+        from geventnode.tls.context_source import ContextSource
+
+        files = (self.cfg.certfile, self.cfg.keyfile, self.cfg.ca_certs)
+        return ContextSource(self._context, [path for path in files if path is not None])
 
     def _make_exchanges(self) -> Exchanges:
         cfg = self.cfg

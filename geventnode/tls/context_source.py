@@ -1,59 +1,74 @@
 """Keep an ``ssl`` context up to date with the files that it was made from.
 
 Certificates are short-lived and renewed on disk. Each new connection compares time, size and inode of the files with
-those of the last load: one ``stat`` for each file. After a change the context is made anew, so sessions of the old one
-cannot be resumed. A file that is half written, or a key whose certificate is still to come, is reported once; the old
-context serves until the files change again.
+those of the last look: one ``stat`` for each file. If they differ, and the content does too, the context is made anew;
+sessions of the old one cannot be resumed then. A file that is half written, or a key whose certificate is still to
+come, is reported once; the old context serves until the content changes again.
 """
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterable
-
-from geventnode.errors import InvalidInput
 
 __all__ = ['ContextSource']
 
 log = logging.getLogger('geventnode.error')
 
-#: What identifies the content of a file; None for one that cannot be looked at.
+#: Nanoseconds that two writes can be apart with the same time: clock ticks of the kernel, and some more.
+GRANULARITY = 50_000_000
+
+#: Time, size, inode and device of a file.
 _Stamp = tuple[int, int, int, int]
 
 
 class ContextSource:
     """The current context of a server, or of a client for one set of options.
 
-    :param make: returns a new context, and raises ``InvalidInput`` or ``OSError`` for files that cannot be used.
+    :param make: returns a new context, and raises for files that cannot be used.
     :param files: paths of what ``make`` reads, directories among them.
 
     Raises what ``make`` does.
     """
 
-    __slots__ = ('_files', '_make', '_stamps', 'context')
+    __slots__ = ('_contents', '_files', '_make', '_recent', '_stamps', 'context')
 
     def __init__(self, make: Callable[[], ssl.SSLContext], files: Iterable[str] = ()) -> None:
         self._make = make
         self._files = tuple(files)
-        # before they are read: what is written meanwhile is a change
+        # before they are read: a change from now on is found by the next look
         self._stamps = self._look()
+        self._recent = _recent(self._stamps)
+        self._contents = self._read()
         #: The context that was made last.
         self.context = make()
 
     def current(self) -> ssl.SSLContext:
         """Return the context for a new connection, made anew if a file has changed. Never switches."""
         stamps = self._look()
-        if stamps != self._stamps:
+        if stamps != self._stamps or self._recent:
             self._stamps = stamps
-            try:
-                self.context = self._make()
-            except (InvalidInput, OSError) as error:
-                log.warning('renewed certificates cannot be used, so the previous ones stay in use: %s', error)
+            self._recent = _recent(stamps)
+            contents = self._read()
+            if contents != self._contents:
+                self._contents = contents
+                self._renew()
         return self.context
+
+    def _renew(self) -> None:
+        try:
+            self.context = self._make()
+        except Exception as error:
+            log.warning('certificates have changed and cannot be used, the previous ones stay in use: %s', error)
 
     def _look(self) -> list[_Stamp | None]:
         return [_stamp(path) for path in self._files]
+
+    def _read(self) -> list[bytes | None]:
+        return [_digest(path) for path in self._files]
 
 
 def _stamp(path: str) -> _Stamp | None:
@@ -62,3 +77,20 @@ def _stamp(path: str) -> _Stamp | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
+
+def _recent(stamps: Iterable[_Stamp | None]) -> bool:
+    """Return whether a file was written just now: another write may get the same time."""
+    now = time.time_ns()
+    return any(stamp is not None and abs(now - stamp[0]) < GRANULARITY for stamp in stamps)
+
+
+def _digest(path: str) -> bytes | None:
+    """Return a hash of the content of a file, or of the names in a directory; None for what cannot be read."""
+    try:
+        if os.path.isdir(path):
+            return hashlib.sha256('\0'.join(sorted(os.listdir(path))).encode(errors='surrogateescape')).digest()
+        with open(path, 'rb') as file:
+            return hashlib.sha256(file.read()).digest()
+    except OSError:
+        return None

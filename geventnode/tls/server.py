@@ -95,19 +95,25 @@ class TLSAcceptor(NetServer):
         if not source.context.verify_mode is self._source.context.verify_mode is ssl.CERT_NONE:
             self._names_decide()
 
+    def use_source(self, source: ContextSource) -> None:
+        """Take the server's own context from ``source`` from now on. Never switches. For integrations."""
+        self._source = source
+
     def _names_decide(self) -> None:
         """Whether clients must show a certificate depends on the name that they ask for. Overridden where the name is
         given a second time, in each request."""
 
     def _choose_context(self, servername: str | None) -> ssl.SSLContext:
         """Return the context for a client that asks for ``servername``. Runs in the hub."""
+        found: ContextSource | ssl.SSLContext | None = None
         try:
             found = self._find(servername)
-            return found.current() if isinstance(found, ContextSource) else found
         except BaseException as error:
             # whatever it is, it costs this connection only
             log.error('sni_callback failed for %r', servername, exc_info=error)
-        raise TLSError(f'sni_callback failed for {servername!r}', 'ERR_TLS_SNI_CALLBACK')
+        if found is None:
+            raise TLSError(f'sni_callback failed for {servername!r}', 'ERR_TLS_SNI_CALLBACK')
+        return found.current() if isinstance(found, ContextSource) else found
 
     def _find(self, servername: str | None) -> ContextSource | ssl.SSLContext:
         """Return what decides about clients that ask for ``servername``. Raises what ``sni_callback`` does."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -269,6 +270,21 @@ def test_a_client_certificate_is_required(tmp_path: Path) -> None:
                 with pytest.raises(ssl.SSLError):
                     # TLS 1.3: the server's refusal comes behind the handshake
                     connection.recv(1)
+
+
+def test_a_renewed_certificate(tmp_path: Path) -> None:
+    certificates = tls_certificates()
+    path = tmp_path / 'site.pem'
+    shutil.copy(certificates.server, path)
+    with Gunicorn(tmp_path, 'gunicorned:application', f'certfile = {str(path)!r}\n') as gunicorn:
+        address = '127.0.0.1', gunicorn.port
+        first = ssl.get_server_certificate(address, timeout=PATIENCE)
+        shutil.copy(certificates.other, path)
+        renewed = ssl.get_server_certificate(address, timeout=PATIENCE)
+        assert (first in Path(certificates.server).read_text(), renewed in path.read_text()) == (True, True)
+        path.write_text('half')
+        assert ssl.get_server_certificate(address, timeout=PATIENCE) == renewed
+        gunicorn.wait_for('certificates have changed and cannot be used, the previous ones stay in use')
 
 
 # -- listening --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,6 +140,17 @@ def test_openssl_and_client_certificates_by_name(secure: Secure, certificates: C
     # the name decides about the version
     assert 'HTTP/1.1 200 OK' in ask('localhost', '-tls1_2')
     assert ('HTTP/1.1 200 OK' in ask('a.example', '-tls1_2', *shown)) is (version == '-tls1_2')
+
+
+def test_a_renewed_certificate(certificates: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / 'site.pem'
+    shutil.copy(certificates.expired, path)
+    with Served('handlers:listener', '--certfile', path) as served:
+        ran = subprocess.run([tool('curl'), '--silent', '--cacert', certificates.ca, served.url], check=False,
+                             timeout=PATIENCE)
+        assert ran.returncode == 60
+        shutil.copy(certificates.server, path)
+        assert curl(certificates, f'{served.url}/') == 'GET / HTTP/1.1'
 
 
 # -- the command's own client -----------------------------------------------------------------------------------------
