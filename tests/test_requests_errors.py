@@ -89,13 +89,6 @@ def test_large_head_of_a_proxy(origin: MakeOrigin, session: Mounted) -> None:
         client.get('https://some.example/', proxies=proxies)
 
 
-def test_another_protocol(origin: MakeOrigin, session: Mounted) -> None:
-    server = origin(once(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n', 'wait'))
-    client = session()
-    with pytest.raises(requests.ConnectionError, match='has left HTTP: 101'):
-        client.get(server.url, headers={'Connection': 'Upgrade', 'Upgrade': 'x'})
-
-
 @pytest.mark.parametrize('address', ['http://:80/', 'http://127.0.0.1:99999/'])
 def test_invalid_url(session: Mounted, address: str) -> None:
     with pytest.raises(exceptions.InvalidURL):

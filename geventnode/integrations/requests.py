@@ -70,8 +70,20 @@ class AgentAdapter(HTTPAdapter):
         self._options = {'max_sockets': DEFAULT_MAX_SOCKETS, 'keep_alive': True, **options}
         self._given = agent, https_agent
         super().__init__(max_retries=max_retries)
+        self._replace_pools()
         # so that what is wrong with the options is raised here
         self.poolmanager.agents.get(False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._replace_pools()
+
+    def _replace_pools(self) -> None:
+        """If a class between this one and ``HTTPAdapter`` has made urllib3's pools, keep what it has said to them."""
+        pools = self.poolmanager
+        if not isinstance(pools, Destinations):
+            said = {name: value for name, value in pools.connection_pool_kw.items() if name not in ('maxsize', 'block')}
+            AgentAdapter.init_poolmanager(self, self._pool_connections, self._pool_maxsize, self._pool_block, **said)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Never switches. Raises ``InvalidInput``

@@ -19,7 +19,6 @@ from urllib3.exceptions import (
     InsecureRequestWarning,
     LocationValueError,
     MaxRetryError,
-    ProtocolError,
     ProxyError,
     SSLError,
 )
@@ -32,7 +31,7 @@ from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
 from geventnode.http.fields import Fields, check_field
 from geventnode.http.target import Destination as Where
 from geventnode.http.target import destination
-from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, call_in, translated
+from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, Upgraded, call_in, translated
 from geventnode.integrations.urllib3_terms import (
     SET_ON_POOLS,
     check_terms,
@@ -271,6 +270,7 @@ class Destination:
         late = read if read is not None and (connect is None or read < connect) else None
         request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
         request.limits = self._bounds.limits
+        request.keeps_chunks = True
         if self._tunnelled and where.peer is not None:
             request.create_connection = partial(self._tunnel, where.peer)
         request.end(body)
@@ -280,10 +280,8 @@ class Destination:
             else:
                 request.once('socket', partial(_limit_reading, request, late))
         message = request.get_response()
-        if message.upgrade:
-            message.socket.destroy()
-            raise ProtocolError('Connection aborted.', f'{self} has left HTTP: {message.status_code}')
-        return Response(Body(self, request, message, url), method, url)
+        body = (Upgraded if message.upgrade else Body)(self, request, message, url)
+        return Response(body, method, url)
 
     def _tunnel(self, peer: Peer, options: Mapping[str, Any]) -> TLSSocket:
         """Return a new connection through the proxy, within the time for connecting of the request that wants it. May

@@ -1,10 +1,13 @@
 """urllib3's response over a message of this package's, and its exceptions for what goes wrong with one."""
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import contextlib
+from collections.abc import Callable, Iterator
 from http.client import HTTPMessage
+from io import UnsupportedOperation
 from typing import Any, cast
 
+import gevent
 from gevent import getcurrent
 from gevent.event import Event
 from urllib3 import HTTPHeaderDict, HTTPResponse
@@ -19,8 +22,10 @@ from urllib3.exceptions import (
 
 from geventnode import errors, http
 from geventnode.errors import GeventnodeError
+from geventnode.integrations.urllib3_sockets import BodyFile, BodySocket, socket_of
+from geventnode.protocol import Framing
 
-__all__ = ['BEFORE_SENDING', 'Body', 'Response', 'call_in', 'translated']
+__all__ = ['BEFORE_SENDING', 'Body', 'Origin', 'Response', 'Upgraded', 'call_in', 'translated']
 
 #: Phases of a request in which nothing of it has reached the server.
 BEFORE_SENDING = frozenset({'queue', 'resolve', 'connect', 'handshake'})
@@ -70,8 +75,10 @@ def _root(greenlet: Any) -> Any:
 
 
 class Body:
-    """The body of a response as a file, which urllib3 reads from; it is also what ``http.client`` has parsed the head
-    of, as far as cookies need that."""
+    """The body of a response, in the place of the ``http.client.HTTPResponse`` that urllib3 reads from."""
+
+    #: As of ``http.client.HTTPResponse``.
+    debuglevel: int = 0
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage,
                  url: str) -> None:
@@ -80,11 +87,35 @@ class Body:
         self._url = url
         self.message = message
         self.closed = False
+        #: Whether borders of chunks mean something to readers, bytes of the present chunk that were not read, and
+        #: whether the last one was.
+        self.chunked: bool = _is_chunked(message)
+        self._chunk_left = 0
+        self._chunks_over = False
         #: Bytes that are to come, when the head says so.
         self._left: int | None = None
-        if not message.complete and 'transfer-encoding' not in message.headers:
+        if not message.complete and not self.chunked:
             length = message.headers.get('content-length')
             self._left = None if length is None else int(length)
+
+    # -- the head -----------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self.message.status_code
+
+    code = status
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase."""
+        return self.message.status_message
+
+    @property
+    def version(self) -> int:
+        """10 or 11."""
+        return self.message.http_version_major * 10 + self.message.http_version_minor
 
     @property
     def msg(self) -> HTTPMessage:
@@ -93,6 +124,67 @@ class Body:
         for name, value in self.message.raw_headers:
             made[name] = value
         return made
+
+    headers = msg
+
+    def getheader(self, name: str, default: Any = None) -> Any:
+        """See ``http.client.HTTPResponse``. Never switches."""
+        found = self.msg.get_all(name)
+        return default if found is None else ', '.join(found)
+
+    def getheaders(self) -> list[tuple[str, str]]:
+        """See ``http.client.HTTPResponse``. Never switches."""
+        return list(self.message.raw_headers)
+
+    @property
+    def length(self) -> int | None:
+        """Bytes that were not read, if the head says so."""
+        if self.closed:
+            return 0
+        return self.message.readable_length if self.message.complete and not self.chunked else self._left
+
+    @property
+    def will_close(self) -> bool:
+        """Whether the server closes the connection after this response."""
+        return not self.message._head.keep_alive
+
+    # -- the connection -----------------------------------------------------------------------------------------------
+
+    @property
+    def fp(self) -> BodyFile | None:
+        """The body as a buffered file, whose ``raw`` is the socket; None when all was read."""
+        return None if self.closed and not self._chunks_over else BodyFile(self)
+
+    @property
+    def sock(self) -> BodySocket:
+        """The socket."""
+        return socket_of(self)
+
+    @property
+    def buffered(self) -> bool:
+        """See :class:`Source`."""
+        message = self.message
+        return bool(self.closed or message.complete or message.readable_length or message.failure is not None)
+
+    @property
+    def timeout(self) -> float | None:
+        """See :class:`Source`."""
+        return self._request.timeout
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """See :class:`Source`."""
+        self._request.set_timeout(seconds or 0)
+
+    def write(self, data: bytes) -> None:
+        """See :class:`Source`."""
+        raise UnsupportedOperation('nothing can be sent while a response is received; a server that talks another '
+                                   'protocol answers 101 Switching Protocols')
+
+    def end(self) -> None:
+        """See :class:`Source`."""
+        raise UnsupportedOperation('the request has ended already')
+
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     def isclosed(self) -> bool:
         """Return whether nothing is left to read."""
@@ -103,29 +195,97 @@ class Body:
         return self._read(self.message.read, -1 if size is None else size)
 
     def read1(self, size: int | None = None) -> bytes:
-        """Return what is there, having waited for something. May switch. Raises urllib3's exceptions."""
+        """Return what is there, having waited for something, and no more than is left of a chunk. May switch. Raises
+        urllib3's exceptions."""
+        if self.chunked and (left := self.next_chunk()):
+            size = left if size is None or size < 0 else min(size, left)
         return self._read(self.message.read1, -1 if size is None else size)
+
+    def readinto(self, buffer: Any) -> int:
+        """See ``http.client.HTTPResponse``. May switch. Raises urllib3's exceptions."""
+        view = memoryview(buffer).cast('B')
+        data = self.read(len(view))
+        view[:len(data)] = data
+        return len(data)
+
+    def peek(self, size: int = 0) -> bytes:
+        """Return what is there, having waited for something, and leave it there. May switch. Raises urllib3's
+        exceptions."""
+        if self.closed:
+            return b''
+        message = self.message
+        with self._translating():
+            data: bytes = message.read1()
+        if data:
+            message.unshift(data)
+        else:
+            self._end()
+        return data
+
+    # -- chunks -------------------------------------------------------------------------------------------------------
+
+    @property
+    def chunk_left(self) -> int | None:
+        """Bytes of the present chunk that were not read; None for a body that has no chunks."""
+        return self._chunk_left if self.chunked else None
+
+    def next_chunk(self) -> int:
+        """Return how many bytes are left of the present chunk, or of the next one, having waited for its beginning; 0
+        at the end. May switch. Raises urllib3's exceptions."""
+        if self._chunk_left:
+            return self._chunk_left
+        sizes = self.message.chunk_sizes
+        data = b'' if sizes else self.peek()
+        if sizes:
+            self._chunk_left = sizes.popleft()
+        elif data:
+            # the head names chunks, and the body has none
+            return len(data)
+        else:
+            self._chunks_over = True
+        return self._chunk_left
+
+    def _safe_read(self, size: int) -> bytes:
+        """Return the given number of bytes, as urllib3 asks for what is in a chunk. May switch."""
+        return self.read(size)
+
+    def _take_chunks(self, size: int) -> None:
+        """The given number of bytes was read."""
+        sizes = self.message.chunk_sizes
+        assert sizes is not None
+        while size > self._chunk_left:
+            size -= self._chunk_left
+            self._chunk_left = sizes.popleft()
+        self._chunk_left -= size
 
     def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
         if self.closed:
             return b''
         message = self.message
-        try:
+        with self._translating():
             data = read(size)
             if self._left is not None:
                 self._left -= len(data)
                 if not self._left and not message.readable_ended:
                     # so that the connection is given back with the last byte
                     message.read1()
+            elif self.chunked:
+                self._take_chunks(len(data))
+        if message.readable_ended or (message.complete and not message.readable_length):
+            self._end()
+        return data
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Raise urllib3's exceptions, after which nothing is left to read."""
+        try:
+            yield
         except GeventnodeError as error:
             self.closed = True
             failure = translated(error, self._pool, self._url)
             if failure is error:
                 raise
             raise failure from error
-        if message.readable_ended or (message.complete and not message.readable_length):
-            self._end()
-        return data
 
     def _end(self) -> None:
         """All was read."""
@@ -150,34 +310,186 @@ class Body:
         """Give up what was not read, and its connection. Never switches."""
         if not self.closed:
             self.closed = True
-            call_in(self._request.agent, self._request.destroy)
+            self.shut_down()
+
+    def shut_down(self) -> None:
+        """Give up the exchange: who reads the body, or tries to, gets an error. Never switches."""
+        call_in(self._request.agent, self._request.destroy)
 
     def flush(self) -> None:
         """There is nothing to flush."""
 
 
+class Upgraded(Body):
+    """In the place of a body after 101: nothing, and a socket that speaks another protocol."""
+
+    def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
+        super().__init__(pool, request, message, url)
+        self._timeout: float | None = request.timeout
+        if message.head:
+            message.socket.unshift(message.head)
+
+    @property
+    def fp(self) -> BodyFile | None:
+        """As of :class:`Body`."""
+        return None if self.closed else BodyFile(_Stream(self))
+
+    @property
+    def sock(self) -> BodySocket:
+        """As of :class:`Body`."""
+        return socket_of(_Stream(self))
+
+    def read(self, size: int | None = None) -> bytes:
+        """Return ``b''``, and give up the connection, which nobody has asked for. Never switches."""
+        self.close()
+        return b''
+
+    read1 = read
+
+    def close(self) -> None:
+        """Give up the connection. Never switches."""
+        self.closed = True
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Give up the connection. Never switches."""
+        call_in(self._request.agent, self.message.socket.destroy)
+
+
+class _Stream:
+    """What a connection carries after 101, in both directions."""
+
+    def __init__(self, upgraded: Upgraded) -> None:
+        self._upgraded = upgraded
+        self.message = upgraded.message
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection was given up."""
+        return self._upgraded.closed
+
+    @property
+    def buffered(self) -> bool:
+        """See :class:`Source`."""
+        found = self.message.socket
+        return bool(self.closed or found.readable_length or found.destroyed or found._eof)
+
+    @property
+    def timeout(self) -> float | None:
+        """See :class:`Source`."""
+        return self._upgraded._timeout
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """See :class:`Source`."""
+        self._upgraded._timeout = seconds
+
+    def read(self, size: int | None = None) -> bytes:
+        """See :class:`Source`."""
+        return self._read(self.message.socket.read, size)
+
+    def read1(self, size: int | None = None) -> bytes:
+        """See :class:`Source`."""
+        return self._read(self.message.socket.read1, size)
+
+    def _read(self, read: Callable[[int], bytes], size: int | None) -> bytes:
+        seconds = self._upgraded._timeout
+        with gevent.Timeout(seconds, TimeoutError('timed out')):
+            return read(-1 if size is None else size)
+
+    def peek(self) -> bytes:
+        """See :class:`Source`."""
+        data = self.read1()
+        if data:
+            self.message.socket.unshift(data)
+        return data
+
+    def write(self, data: bytes) -> None:
+        """See :class:`Source`."""
+        self.message.socket.write(data)
+
+    def end(self) -> None:
+        """See :class:`Source`."""
+        call_in(self._upgraded._request.agent, self.message.socket.end_nowait)
+
+    def close(self) -> None:
+        """See :class:`Source`."""
+        self._upgraded.close()
+
+    shut_down = close
+
+
+def _is_chunked(message: http.IncomingMessage) -> bool:
+    return message._head.framing is Framing.CHUNKED
+
+
+class Origin:
+    """Where a response comes from: in the place of urllib3's connection, and of the response of ``http.client`` as far
+    as cookies need it.
+
+    urllib3 closes both when a generator over the body is left. Here the rest of the body can still be read.
+    """
+
+    __slots__ = ('_body', '_method')
+
+    def __init__(self, body: Body, method: str) -> None:
+        self._body = body
+        self._method = method
+
+    @property
+    def sock(self) -> BodySocket:
+        """The socket."""
+        return self._body.sock
+
+    @property
+    def msg(self) -> HTTPMessage:
+        """The head, as ``http.cookiejar`` wants it."""
+        return self._body.msg
+
+    def isclosed(self) -> bool:
+        """Return whether nothing is left to read. Never switches."""
+        return self._body.closed
+
+    def close(self) -> None:
+        """Do nothing: the response closes its body."""
+
+
 class Response(HTTPResponse):
-    """urllib3's response, over a body that has no chunks to be told apart any more."""
+    """urllib3's response, whose chunks this package has parsed."""
+
+    _fp: Any
 
     def __init__(self, body: Body, method: str, url: str) -> None:
         message = body.message
         headers = HTTPHeaderDict()
         for name, value in message.raw_headers:
             headers.add(name, value)
+        origin = cast(Any, Origin(body, method))
         super().__init__(
             cast(Any, body), headers, message.status_code or 0,
             message.http_version_major * 10 + message.http_version_minor, reason=message.status_message,
-            preload_content=False, decode_content=False, request_method=method, request_url=url,
+            preload_content=False, decode_content=False, request_method=method, request_url=url, connection=origin,
             # where there are no cookies, nobody need look for them
-            original_response=cast(Any, body) if 'set-cookie' in headers else None)
+            original_response=origin if 'set-cookie' in headers else None)
         self.version_string = f'HTTP/{message.http_version}'
 
-    def stream(self, amt: int | None = 65536, decode_content: bool | None = None) -> Generator[bytes, None, None]:
-        """See urllib3: chunked bodies are handed on as they come, others in pieces of ``amt`` bytes. May switch."""
-        return self.read_chunked(amt, decode_content) if self.chunked else super().stream(amt, decode_content)
+    @property
+    def connection(self) -> Any:
+        """An object whose ``sock`` is the socket; None when all was read."""
+        return None if self.closed else self._connection
 
-    def read_chunked(self, amt: int | None = None,
-                     decode_content: bool | None = None) -> Generator[bytes, None, None]:
-        """See urllib3. May switch."""
-        while data := self.read1(amt, decode_content):
-            yield data
+    def shutdown(self) -> None:
+        """See urllib3: another greenlet or thread that reads gets an error. Never switches. Raises ``RuntimeError``
+        when there is nothing left to read."""
+        if self.closed:
+            raise RuntimeError('Cannot shutdown: the response was read, and its connection given back')
+        self._fp.shut_down()
+
+    def _update_chunk_length(self) -> None:
+        # others may have read meanwhile: the body knows
+        self.chunk_left = self._fp.next_chunk()
+
+    def _handle_chunk(self, amt: int | None) -> bytes:
+        left = self.chunk_left
+        assert left is not None
+        data: bytes = self._fp._safe_read(left if amt is None else min(amt, left))
+        return data

@@ -7,6 +7,7 @@ returns their data as one object; an error waits until the data in front of it w
 from __future__ import annotations
 
 import enum
+from collections import deque
 
 from geventnode.errors import ParseError
 from geventnode.protocol.block import check_line_ends, parse_fields
@@ -40,11 +41,12 @@ class ChunkedBody:
     """The state of one message's chunked content.
 
     :param unfold: whether folded trailers are unfolded; otherwise they are errors.
+    :param sizes: takes the size of each chunk whose line is read; None: the borders of chunks are not kept.
     """
 
-    __slots__ = ('_extensions', '_phase', '_received', '_remaining', '_scanned', '_unfold', 'trailers')
+    __slots__ = ('_extensions', '_phase', '_received', '_remaining', '_scanned', '_unfold', 'sizes', 'trailers')
 
-    def __init__(self, unfold: bool = False) -> None:
+    def __init__(self, unfold: bool = False, sizes: deque[int] | None = None) -> None:
         self._unfold = unfold
         self._phase = _LINE
         #: Bytes of the current chunk that are still to come.
@@ -55,6 +57,8 @@ class ChunkedBody:
         self._received = 0
         #: How much of an incomplete line or section, counted from where it begins, was looked through.
         self._scanned = 0
+        #: The size of each chunk whose line was read; None: nobody wants to know.
+        self.sizes = sizes
         #: The trailer fields, once the message has ended; None until then.
         self.trailers: list[tuple[str, str]] | None = None
 
@@ -135,6 +139,8 @@ class ChunkedBody:
         self._received += size
         self._remaining = size
         self._scanned = 0
+        if size and self.sizes is not None:
+            self.sizes.append(size)
 
     def _wait_for_line(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> None:
         """Check the beginning of a chunk line that is not complete or wrong.

@@ -11,6 +11,7 @@ same for every way of cutting, but for where body data is divided. Only :exc:`~g
 """
 from __future__ import annotations
 
+from collections import deque
 from copy import copy
 from typing import NoReturn, cast
 
@@ -57,11 +58,13 @@ class Parser(Intake):
     """
 
     __slots__ = ('_after', '_chunks', '_empty_lines', '_error', '_informational', '_line_seen', '_may_upgrade',
-                 '_method', '_missing', '_state', '_unfolds', 'limits')
+                 '_method', '_missing', '_state', '_unfolds', 'keeps_chunks', 'limits')
 
     def __init__(self, role: Role, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
+        #: Whether the sizes of the chunks of the next messages are kept, as :attr:`chunk_sizes`.
+        self.keeps_chunks = False
         self._state = _REQUEST_HEAD if role is Role.REQUEST else _RESPONSE_HEAD
         #: Whether folded lines are unfolded: in responses only (RFC 9112, section 5.2).
         self._unfolds = role is Role.RESPONSE
@@ -93,6 +96,11 @@ class Parser(Intake):
             return False
         pos = self._pos
         return bool(self._buffer[pos:pos + 2 * self.limits.max_empty_lines + 1].lstrip(b'\r\n'))
+
+    @property
+    def chunk_sizes(self) -> deque[int] | None:
+        """The sizes of the chunks of the message in work, added to as their lines are read; None: they are not kept."""
+        return None if self._chunks is None else self._chunks.sizes
 
     def expect_response_to(self, method: str, upgrade: bool = False) -> None:
         """Say what the next response answers, before its head is parsed: HEAD and CONNECT change how it ends.
@@ -305,7 +313,7 @@ class Parser(Intake):
         if framing is Framing.NONE:
             self._finish()
         elif framing is Framing.CHUNKED:
-            self._chunks = ChunkedBody(unfold=self._unfolds)
+            self._chunks = ChunkedBody(self._unfolds, deque() if self.keeps_chunks else None)
             self._state = _CHUNKED
         elif length is not None:
             if most is not None and length > most:
