@@ -87,7 +87,7 @@ class ClientConnection(ResponseReceiver):
         self.sent = False
         parser = self.parser
         parser.limits = request.limits
-        parser.keeps_chunks = request.keeps_chunks
+        parser.keeps_chunks = request._keeps_chunks
         parser.expect_response_to(request.method, request.wants_upgrade)
         self.tunnels = request.method == 'CONNECT'
         self.deadline = request.deadline_at
@@ -240,8 +240,8 @@ class ClientConnection(ResponseReceiver):
             self.phase = _RECEIVING
             self.asked = request.method, request.path, self.since
             self._response = weakref.ref(response, self._forgotten)
-            if request.keeps_chunks:
-                response.chunk_sizes = self.parser.chunk_sizes
+            if request._keeps_chunks:
+                response._chunk_sizes = self.parser.chunk_sizes
             self._keep()
         # the last thing here: it may switch to who waits
         request.responded(response)

@@ -74,7 +74,7 @@ class ClientRequest(FramedRequest):
 
     limits: Limits = response_limits(16384, 1000)
     #: Whether the response keeps the sizes of its chunks, for a reader to whom they mean something.
-    keeps_chunks: bool = False
+    _keeps_chunks: bool = False
     #: A function in place of the agent's, and what calls it.
     create_connection: Any = None
     opening: Any = None

@@ -78,7 +78,7 @@ class IncomingMessage(ReadableBase):
     #: Whether some of the body was thrown away.
     _dropped: bool = False
     #: The sizes of chunks whose lines were read, which the reader takes away; None: they are not kept.
-    chunk_sizes: deque[int] | None = None
+    _chunk_sizes: deque[int] | None = None
     #: Body that came before anybody wanted it, and how much of it.
     _kept: deque[bytes] | None = None
     kept_size: int = 0

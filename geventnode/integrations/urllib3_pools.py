@@ -270,7 +270,7 @@ class Destination:
         late = read if read is not None and (connect is None or read < connect) else None
         request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
         request.limits = self._bounds.limits
-        request.keeps_chunks = True
+        request._keeps_chunks = True
         if self._tunnelled and where.peer is not None:
             request.create_connection = partial(self._tunnel, where.peer)
         request.end(body)

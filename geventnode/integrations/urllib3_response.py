@@ -234,7 +234,7 @@ class Body:
         at the end. May switch. Raises urllib3's exceptions."""
         if self._chunk_left:
             return self._chunk_left
-        sizes = self.message.chunk_sizes
+        sizes = self.message._chunk_sizes
         data = b'' if sizes else self.peek()
         if sizes:
             self._chunk_left = sizes.popleft()
@@ -251,7 +251,7 @@ class Body:
 
     def _take_chunks(self, size: int) -> None:
         """The given number of bytes was read."""
-        sizes = self.message.chunk_sizes
+        sizes = self.message._chunk_sizes
         assert sizes is not None
         while size > self._chunk_left:
             size -= self._chunk_left
