@@ -98,7 +98,7 @@ def _access_handler() -> Any:
                 # nobody reads the lines any more, or the disk is full: no reason to stop serving
                 log = logging.getLogger('geventnode.access')
                 log.removeHandler(self)
-                log.disabled = True
+                log.setLevel(logging.CRITICAL + 1)
                 logging.getLogger('geventnode.error').error('the access log ends here: %s', error)
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, sys.stdout.fileno())
@@ -295,6 +295,9 @@ def _serve(options: argparse.Namespace) -> int:
     monkey.patch_all()
 
     from geventnode.http.access import log_access
+    from geventnode.loggers import keep_enabled
+
+    keep_enabled('geventnode.error', 'geventnode.access', 'geventnode.connection')
 
     try:
         server = _server_of(options)

@@ -41,7 +41,7 @@ LAYERS = [
     ['geventnode'],
     ['errors', 'interfaces.events', 'interfaces.streams', 'interfaces.net', 'interfaces.http',
      'interfaces.client', 'interfaces.tls', 'interfaces'],
-    ['events', 'options'],
+    ['events', 'options', 'loggers'],
     ['stream.chunks', 'stream.files', 'stream.pump', 'stream.readable', 'stream.writable', 'stream.duplex',
      'stream.finished', 'stream.pipeline', 'stream'],
     ['protocol.limits', 'protocol.grammar', 'protocol.headers', 'protocol.framing', 'protocol.block', 'protocol.memo',

@@ -40,6 +40,7 @@ from geventnode.integrations.gunicorn_settings import (
     server_options,
     uses_sendfile,
 )
+from geventnode.loggers import keep_enabled
 
 __all__ = ['ListenerWorker', 'NotServable', 'WSGIWorker', 'Worker', 'run']
 
@@ -51,6 +52,9 @@ HEARTBEAT = 1.0
 MARGIN, SHARE = 1.0, 0.25
 
 READ = 1
+
+#: What this worker writes to.
+LOGGERS = 'geventnode.error', 'geventnode.connection', 'gunicorn.error', 'gunicorn.access'
 
 #: The application is none: gunicorn prints the message and gives up.
 NotServable = AppImportError
@@ -116,6 +120,7 @@ class Worker(BaseWorker):
         asking = sys._getframe(1).f_locals.get('self')
         if isinstance(asking, Config) and asking.preload_app:
             cls._complaints += _patch()
+            keep_enabled(*LOGGERS)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -158,6 +163,7 @@ class Worker(BaseWorker):
     def load_wsgi(self) -> None:
         """Called by gunicorn before it takes this worker for one that has booted: what goes wrong here would go wrong
         in the next one, too, and ends the master. May switch."""
+        keep_enabled(*LOGGERS)
         super().load_wsgi()
         self.server = self._make_server()
 

@@ -1,0 +1,44 @@
+"""Loggers that stay enabled when the application configures logging.
+
+``logging.config`` disables each existing logger that a configuration does not name, unless it is told otherwise: by
+default ``dictConfig`` and ``fileConfig`` silence the program that imports the application. What an application
+configures by name, and what it sets on a logger itself, keeps its effect.
+"""
+from __future__ import annotations
+
+import logging
+import logging.config
+import sys
+from typing import Any
+
+__all__ = ['keep_enabled']
+
+
+def keep_enabled(*names: str) -> None:
+    """Keep the loggers ``names`` enabled when a configuration does not name them. Never switches.
+
+    Call it before the application is imported, and again for loggers that are created later. A logger that a
+    configuration has disabled already is enabled.
+    """
+    for name in names:
+        logger = logging.getLogger(name)
+        if not getattr(logger, 'stays_enabled', False):
+            logger.__class__ = _kind(type(logger))
+            logger.disabled = False
+
+
+def _kind(base: type[logging.Logger]) -> Any:
+    """Return a subclass of ``base``, whatever class an application has set with ``logging.setLoggerClass``."""
+    class StaysEnabled(base):  # type: ignore[misc,valid-type]  # a class that is not known before
+        stays_enabled = True
+
+        @property
+        def disabled(self) -> Any:
+            return self.__dict__['disabled']
+
+        @disabled.setter
+        def disabled(self, disabled: Any) -> None:
+            by_omission = sys._getframe(1).f_globals.get('__name__') == logging.config.__name__
+            self.__dict__['disabled'] = disabled and not by_omission
+
+    return StaysEnabled
