@@ -7,7 +7,6 @@ missing.
 """
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,6 +16,8 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
+
+from tests.system.installed import install
 
 __all__: list[str] = []
 
@@ -44,19 +45,9 @@ LEFT_OUT = {
 NOT_OURS = {'test_https_warnings', 'test_response_iter_lines_reentrant'}
 
 
-def install(directory: Path, *arguments: str) -> None:
-    """Run ``pip``; skip where there is no network."""
-    ran = subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments], check=False,
-                         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=directory)
-    if ran.returncode:
-        pytest.skip(f'what the tests of requests need cannot be had: {ran.stdout.strip()[-1000:]}')
-
-
 @pytest.fixture
 def release(request: pytest.FixtureRequest) -> Path:
     """The unpacked source distribution, with everything installed in its directory ``needed``; pytest keeps it."""
-    if importlib.util.find_spec('pip') is None:
-        pytest.skip('no pip here, which fetches the tests of requests')
     directory = request.config.cache.mkdir(f'requests-{RELEASE}')
     unpacked = directory / f'requests-{RELEASE}'
     ready = directory / 'ready'
