@@ -18,7 +18,7 @@ from geventnode.http.agent import global_agent as _global_agent
 from geventnode.http.answers import answer
 from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.server import RequestListener
-from geventnode.http.target import destination_of
+from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
 from geventnode.tls.context_source import ContextSource
@@ -135,8 +135,14 @@ class Agent(http.Agent):
         # a context of the user's own decides about everything
         return peer_of(own if 'context' in own else {**self._tls, **own})
 
-    def get_name(self, options: Mapping[str, Any]) -> str:
-        return destination_of(options, DEFAULT_PORT, self.peer(options)).name
+    def _destination_of(self, url_or_options: str | Mapping[str, Any]) -> Destination:
+        if isinstance(url_or_options, str):
+            url = parse_url(url_or_options, 'https', DEFAULT_PORT)
+            url_or_options = {'host': url.host, 'port': url.port}
+        return destination_of(url_or_options, DEFAULT_PORT, self.peer(url_or_options))
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), **self._tls}
 
     def create_connection(self, options: Mapping[str, Any]) -> TLSSocket:
         peer = options.get('peer') or self.peer(options)

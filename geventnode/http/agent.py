@@ -19,13 +19,14 @@ from geventnode.http.client_opening import Opening
 from geventnode.http.client_phase import Phase
 from geventnode.http.connection_lines import ConnectionLines
 from geventnode.http.pool import Action, Bucket, Decision, Pool
-from geventnode.http.target import destination_of
+from geventnode.http.reservation import Reservation
+from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.forks import register
 from geventnode.net.hubs import NEVER, check_hub, deadlines
 from geventnode.net.socket import Socket
-from geventnode.options import apply_options
+from geventnode.options import Option, apply_options
 
 if TYPE_CHECKING:
     from geventnode.http.client_request import ClientRequest
@@ -37,7 +38,7 @@ log = logging.getLogger('geventnode.error')
 #: Seconds that a queue stands still behind unread responses before a warning says so.
 WARN_AFTER = 5.0
 
-AgentBucket = Bucket['ClientRequest', ClientConnection]
+AgentBucket = Bucket[Any, ClientConnection]
 
 
 @implementer(IAgent)
@@ -49,11 +50,13 @@ class Agent(AgentSettings):
     _kept_as: ClassVar[str] = '_geventnode_global_agent'
 
     _connection_class: type[ClientConnection] = ClientConnection
+    #: What this agent holds of another one, for its only connection.
+    _place: Reservation | None = None
 
     def __init__(self, **options: Any) -> None:
         self.hub = get_hub()
         self.expires = NEVER
-        self._pool: Pool[ClientRequest, ClientConnection] = Pool()
+        self._pool: Pool[Any, ClientConnection] = Pool()
         #: Whether decisions are being carried out, and for what else that has brought about something to decide.
         self._settling = False
         self._unsettled: OrderedDict[AgentBucket, None] = OrderedDict()
@@ -87,7 +90,13 @@ class Agent(AgentSettings):
             self._settle(bucket)
 
     def get_name(self, options: Mapping[str, Any]) -> str:
-        return destination_of(options).name
+        return self._destination_of(options).name
+
+    def _destination_of(self, url_or_options: str | Mapping[str, Any]) -> Destination:
+        """Return where a request with these options, or for this URL, goes."""
+        if isinstance(url_or_options, str):
+            return parse_url(url_or_options).destination
+        return destination_of(url_or_options)
 
     def create_connection(self, options: Mapping[str, Any]) -> Any:
         path = options.get('socket_path')
@@ -118,7 +127,7 @@ class Agent(AgentSettings):
             limit = self._max_queued
             if limit is not None and len(bucket.waiting) >= limit and pool.must_wait(bucket):
                 self._counts['failed'] += 1
-                raise QueueFull(f'{limit} requests wait for {request.destination} already (max_queued)')
+                raise self._queue_full(request.destination)
             bucket.waiting[request] = False
             self._settle(bucket)
         if bucket.waiting and request in bucket.waiting:
@@ -128,7 +137,7 @@ class Agent(AgentSettings):
         """Return whether a request waits for a connection that ``bucket`` could give back. Never switches."""
         return bool(bucket.waiting or self._pool.starving or self._pool.blocked)
 
-    def _watch_queued(self, request: ClientRequest) -> None:
+    def _watch_queued(self, request: ClientRequest | Reservation) -> None:
         request.queued()
         for connection in self.holding:
             connection.yield_soon()
@@ -136,13 +145,47 @@ class Agent(AgentSettings):
             self.expires = monotonic() + WARN_AFTER
             deadlines(self.hub).watch(self)
 
-    def cancel(self, request: ClientRequest) -> None:
+    def reserve(self, url_or_options: Any, timeout: float | None = None) -> Agent:
+        check_hub(self.hub, self)
+        reservation = Reservation(self, self._destination_of(url_or_options))
+        bucket = self._pool.bucket(reservation.destination.name)
+        # a connection that was used before might be somebody's
+        bucket.waiting[reservation] = True
+        self._settle(bucket)
+        if reservation in bucket.waiting:
+            self._watch_queued(reservation)
+            limit = self._max_queued
+            if limit is not None and len(bucket.waiting) > limit:
+                self.cancel(reservation)
+                raise self._queue_full(reservation.destination)
+        reservation.wait(timeout)
+        assert reservation.holder is not None
+        return reservation.holder
+
+    def _queue_full(self, destination: Destination) -> QueueFull:
+        return QueueFull(f'{self._max_queued} requests wait for {destination} already (max_queued)')
+
+    def _make_holder(self, place: Reservation) -> Agent:
+        """Return the agent that uses ``place``."""
+        holder = type(self)(**{**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True})
+        if 'create_connection' in vars(self):
+            vars(holder)['create_connection'] = self.create_connection
+        holder._place = place
+        return holder
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the options with which another agent is as this one."""
+        return {name: getattr(self, name) for name in vars(AgentSettings) if isinstance(
+            vars(AgentSettings)[name], Option)}
+
+    def cancel(self, request: ClientRequest | Reservation) -> None:
         """``request`` waits no more. Never switches."""
         bucket = self._pool.buckets.get(request.destination.name)
         if bucket is not None:
             if request in bucket.opening:
-                request.opening.give_up()
-                request.opening = None
+                if not isinstance(request, Reservation):
+                    request.opening.give_up()
+                    request.opening = None
                 self._pool.not_opened(bucket, request)
             self._pool.left(bucket, request)
             self._settle(bucket)
@@ -252,21 +295,24 @@ class Agent(AgentSettings):
         connection.start(request, True, now)
         request.assign(connection)
 
-    def _has_waited(self, bucket: AgentBucket, request: ClientRequest, now: float) -> None:
+    def _has_waited(self, bucket: AgentBucket, request: ClientRequest | Reservation, now: float) -> None:
         waited = now - request.queued_at
         bucket.waited += 1
         bucket.wait_time += waited
         self._counts['waited'] += 1
         self._wait_time += waited
         request.queued_at = 0.0
-        if request.expires is not NEVER:
+        if request.expires is not NEVER and not isinstance(request, Reservation):
             request.expires = NEVER
             deadlines(self.hub).forget(request)
 
-    def _open(self, bucket: AgentBucket, request: ClientRequest) -> None:
+    def _open(self, bucket: AgentBucket, request: ClientRequest | Reservation) -> None:
         """Make a connection for ``request``."""
         if request.queued_at:
             self._has_waited(bucket, request, monotonic())
+        if isinstance(request, Reservation):
+            request.granted(self._make_holder(request))
+            return
         create = request.create_connection or self.create_connection
         if getattr(create, '__func__', None) in self.own_ways:
             self._use(bucket, request, create(request.destination.options))
@@ -371,6 +417,9 @@ class Agent(AgentSettings):
                 request.destroy()
             for connection in (*bucket.busy, *bucket.idle):
                 connection.fail(SocketHangUp('socket hang up: the agent was destroyed'))
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
 
     def forget_after_fork(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty."""

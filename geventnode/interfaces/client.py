@@ -101,6 +101,20 @@ class IAgent(Interface):
         socket at ``['socket_path']``. To be replaced; it may switch, within the request's ``connect_timeout`` and
         ``deadline``: then, and when the request is given up, ``GreenletExit`` is raised in it."""
 
+    def reserve(url_or_options: str | Mapping[str, Any], timeout: float | None = None) -> IAgent:
+        """Return an agent that has one connection, which no other request gets, for requests to the destination of a
+        URL or of a mapping of options. May switch: blocks until this agent has a place for it, in the order of the
+        queue.
+
+        It is for authentication that is bound to a connection (RFC 4559, section 6). The agent is of the same class and
+        has the same options, but for ``max_sockets`` and ``max_total_sockets``, which are 1, and ``keep_alive``. Use it
+        in a ``with`` block: ``destroy()`` closes the connection, which may be authenticated, and gives the place back.
+
+        :param timeout: seconds to wait for the place; None for any number.
+
+        Raises ``RequestTimeout`` after that, ``QueueFull``, ``InvalidInput``, ``TypeError``, ``WrongThread``.
+        """
+
     def statistics() -> dict[str, float]:
         """Return what was counted since the agent was made, and what there is now. Never switches.
 
