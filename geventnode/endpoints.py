@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, Protocol
 from gevent import get_hub
 from gevent.socket import wait_read, wait_write
 
+from geventnode.errors import reduced
+
 __all__ = ['DescriptorSink', 'DescriptorSource', 'FileSink', 'Sink', 'Unwritable', 'open_sink', 'open_source']
 
 STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
@@ -36,6 +38,9 @@ class Unwritable(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(f'cannot write the body: {error.strerror}')
         self.error = error
+
+    def __reduce__(self) -> Any:
+        return reduced(self)
 
 
 class Sink(Protocol):

@@ -8,7 +8,7 @@ wrong time a ``RuntimeError``; ``except GeventnodeError`` catches them all but :
 from __future__ import annotations
 
 import errno
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 __all__ = [
     'BodyNotAllowed', 'BodyTooLarge', 'CertificateError', 'ClientDisconnected', 'ConnectError', 'ConnectionClosed',
@@ -16,7 +16,7 @@ __all__ = [
     'IncompleteBody', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning', 'NameNotResolved', 'ParseError',
     'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestTimeout', 'ServerNotRunning', 'SocketHangUp',
     'StreamError', 'StreamModeError', 'TLSError', 'UnhandledError', 'UnknownOption', 'WriteAfterEnd', 'WrongThread',
-    'again', 'bare', 'excerpt',
+    'again', 'bare', 'excerpt', 'reduced',
 ]
 
 EXCERPT_LENGTH = 64
@@ -42,6 +42,25 @@ class GeventnodeError(Exception):
     port: int | None = None
     phase: str | None = None
 
+    def __reduce__(self) -> Any:
+        return reduced(self)
+
+
+def reduced(error: BaseException) -> Any:
+    """Return what ``__reduce__`` of an exception returns if its ``__init__`` takes something else than ``args``. Never
+    switches. Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
+    return _remade, (type(error), error.args), error.__dict__ or None
+
+
+def _remade(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
+    """Return an exception with ``args``, without its ``__init__``."""
+    made = kind.__new__(kind, *args)
+    if isinstance(made, OSError):
+        # it has its number and text from either __new__ or __init__, depending on which of them a class overrides
+        OSError.__init__(made, *args)
+    made.args = args
+    return made
+
 
 def bare(error: _Error) -> _Error:
     """Return ``error`` without the frames that it came through, so that it can be kept. Never switches."""
@@ -57,10 +76,7 @@ def again(error: BaseException) -> BaseException:
     """
     if not isinstance(error, GeventnodeError):
         return error
-    made = type(error).__new__(type(error))
-    if isinstance(made, OSError):
-        OSError.__init__(made, *error.args)
-    made.args = error.args
+    made = _remade(type(error), error.args)
     made.__dict__.update(error.__dict__)
     made.__cause__ = error.__cause__
     return made

@@ -25,7 +25,7 @@ import gevent
 
 from geventnode import __version__, http
 from geventnode.endpoints import Sink, Unwritable, open_sink, open_source
-from geventnode.errors import ParseError
+from geventnode.errors import ParseError, reduced
 from geventnode.protocol import check_name
 
 __all__ = ['run']
@@ -47,6 +47,9 @@ class _GivenUp(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+    def __reduce__(self) -> Any:
+        return reduced(self)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ import inspect
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
+from geventnode.errors import reduced
+
 __all__ = ['ListenerReturned', 'called', 'check_listener', 'check_returned', 'names_say_wsgi']
 
 #: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
@@ -28,6 +30,9 @@ class ListenerReturned(TypeError):
     def __init__(self, listener: Any, value: Any) -> None:
         super().__init__(f"the 'request' listener {called(listener)} has returned {type(value).__name__}, and has not "
                          'answered: what it returns goes nowhere, call response.end(...)')
+
+    def __reduce__(self) -> Any:
+        return reduced(self)
 
 
 def check_listener(event: str, listener: Any) -> None:

@@ -200,6 +200,13 @@ class Destination:
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
 
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __reduce__(self) -> Any:
+        # exceptions refer to it: in a copy of one, the text stands for it, since connections belong to their process
+        return str, (str(self),)
+
     def _make_warning(self) -> str | None:
         """Return the warning of a connection whose other end is not verified."""
         if not self._secure:

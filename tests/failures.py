@@ -1,0 +1,405 @@
+"""Every exception of the package, raised by what raises it for users, in any process.
+
+``python -m tests.failures`` lets a ``multiprocessing.Pool`` raise them, and checks what arrives: the standard library
+must not be patched for that.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import importlib
+import multiprocessing
+import os
+import pickle
+import pkgutil
+import re
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import requests
+
+import geventnode
+from geventnode import errors, fetch, http, https, net, stream
+from geventnode.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
+from geventnode.endpoints import Unwritable, open_sink
+from geventnode.events import EventEmitter
+from geventnode.http.listeners import ListenerReturned, check_returned
+from geventnode.integrations.requests import AgentAdapter
+from geventnode.integrations.wsgi_environ import NotBelow, meta_variables
+from geventnode.protocol import Limits, Parser, Role
+from geventnode.targets import Refused, load_target
+from tests.certificates import tls_certificates
+
+__all__ = ['FAILURES', 'described', 'exception_classes', 'failure', 'main']
+
+Attributes = dict[str, Any]
+
+
+def exception_classes() -> set[type[BaseException]]:
+    """Return every exception class of the package that is raised itself."""
+    found: set[type[BaseException]] = set()
+    for module in pkgutil.walk_packages(geventnode.__path__, 'geventnode.'):
+        if not module.name.endswith('__main__'):
+            found.update(value for value in vars(importlib.import_module(module.name)).values() if isinstance(
+                value, type) and issubclass(value, BaseException) and value.__module__.startswith('geventnode'))
+    return found - {errors.GeventnodeError}
+
+
+# -- peers ------------------------------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def serving(listener: Any, **options: Any) -> Iterator[str]:
+    """Serve requests, and yield the URL."""
+    server = http.create_server(listener, **options).listen(0, '127.0.0.1')
+    try:
+        yield f'http://127.0.0.1:{server.address()["port"]}'
+    finally:
+        server.stop(0)
+
+
+@contextlib.contextmanager
+def saying(data: bytes | None) -> Iterator[str]:
+    """Send ``data`` to everybody, and close; None: say nothing. Yield where."""
+    def speak(socket: Any) -> None:
+        # not before the request has come
+        socket.read1()
+        if data is None:
+            socket.read()
+        socket.end(data)
+
+    server = net.create_server(speak).listen(0, '127.0.0.1')
+    try:
+        yield f'127.0.0.1:{server.address()["port"]}'
+    finally:
+        server.stop(0)
+
+
+def get_from(data: bytes | None, scheme: Any = http, **options: Any) -> bytes:
+    """Ask somebody who says ``data``."""
+    with saying(data) as where:
+        body: bytes = scheme.get(f'{scheme.__name__.rpartition(".")[2]}://{where}/', agent=False,
+                                 **options).get_response().read()
+        return body
+
+
+def from_listener(work: Callable[[Any, Any], object], request: bytes, **options: Any) -> None:
+    """Raise what ``work`` raises in a request listener."""
+    raised: list[BaseException] = []
+    over = gevent.event.Event()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            work(request, response)
+        except BaseException as error:
+            raised.append(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            over.set()
+
+    with serving(listener, **options) as url:
+        with net.connect(int(url.rpartition(':')[2]), '127.0.0.1') as client:
+            client.write(request)
+            client.end()
+            over.wait()
+    raise raised[0]
+
+
+GET = b'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------
+
+def refused() -> None:
+    with saying(b'') as where:
+        pass
+    http.get(f'http://{where}/').get_response()
+
+
+def certificate() -> None:
+    server = https.create_server(certfile=tls_certificates().server).listen(0, '127.0.0.1')
+    try:
+        https.get(f'https://127.0.0.1:{server.address()["port"]}/', agent=False).get_response()
+    finally:
+        server.stop(0)
+
+
+def closed() -> None:
+    socket = net.Socket()
+    socket.destroy()
+    socket.write(b'x')
+
+
+def aborted() -> None:
+    with saying(None) as where:
+        request = http.get(f'http://{where}/')
+        gevent.spawn(request.abort)
+        request.get_response()
+
+
+def full() -> None:
+    with saying(None) as where, http.Agent(max_sockets=1, max_queued=1) as agent:
+        for _ in range(3):
+            http.get(f'http://{where}/', agent=agent)
+
+
+def premature() -> None:
+    source = stream.Readable()
+    gevent.spawn(source.destroy)
+    stream.finished(source)
+
+
+def two_modes() -> None:
+    source = stream.Readable()
+    source.on('data', len)
+    try:
+        source.read()
+    finally:
+        source.destroy()
+
+
+def written_after_end() -> None:
+    sink = stream.Writable(write=lambda chunk: None)
+    sink.end()
+    sink.write(b'x')
+
+
+def wrong_thread() -> None:
+    agent = http.Agent()
+    raised: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            http.get('http://127.0.0.1:1/', agent=agent)
+        except errors.WrongThread as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    raise raised[0]
+
+
+def many_listeners() -> None:
+    emitter = EventEmitter()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(20):
+            emitter.on('x', lambda: None)
+
+
+def disconnect_reason() -> None:
+    def listener(request: Any, response: Any) -> None:
+        reported = gevent.event.AsyncResult()
+        request.on('error', reported.set)
+        raise reported.get()
+
+    from_listener(listener, GET)
+
+
+def headers_sent(request: Any, response: Any) -> None:
+    response.write_head(200)
+    response.flush_headers()
+    response.set_header('X', '1')
+
+
+def too_long(request: Any, response: Any) -> None:
+    response.write_head(200, {'Content-Length': '1'})
+    response.end(b'xx')
+
+
+def given_up() -> None:
+    options = argparse.Namespace(data=None, output='/nowhere/file')
+    fetch._exchange(options)
+
+
+def unwritable() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        sink = open_sink(os.path.join(directory, 'file'))
+        for part in os.listdir(directory):
+            os.unlink(os.path.join(directory, part))
+        with contextlib.closing(sink):
+            sink.commit()
+
+
+def too_many_uploads() -> None:
+    uploads = Uploads()
+    for number in range(MAX_UPLOADS + 1):
+        uploads.get(f'{number:032x}')
+
+
+def not_below() -> None:
+    parser = Parser(Role.REQUEST, Limits())
+    parser.feed(b'GET /other HTTP/1.1\r\nHost: x\r\n\r\n')
+    head: Any = parser.next_event()
+    meta_variables(head, '/app')
+
+
+FAILURES: dict[type[BaseException], Callable[[], object]] = {
+    errors.ParseError: lambda: get_from(b'SSH-2.0-nonsense\r\n\r\n'),
+    errors.BodyTooLarge: lambda: from_listener(
+        lambda request, response: request.read(),
+        b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n', max_body_size=3),
+    errors.IncompleteBody: lambda: get_from(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello'),
+    errors.ConnectionClosed: closed,
+    errors.ConnectError: lambda: http.get('http://x/', socket_path='/nowhere/socket').get_response(),
+    errors.ConnectionRefused: refused,
+    errors.NameNotResolved: lambda: http.get('http://a..b/').get_response(),
+    errors.TLSError: lambda: get_from(b'HTTP/1.1 400 Bad Request\r\n\r\n', https),
+    errors.CertificateError: certificate,
+    errors.RequestTimeout: lambda: get_from(None, timeout=0.01),
+    errors.SocketHangUp: lambda: get_from(b''),
+    errors.PrematureClose: premature,
+    errors.DisconnectReason: disconnect_reason,
+    errors.ClientDisconnected: lambda: from_listener(
+        lambda request, response: gevent.sleep(60), GET, cancel_on_disconnect=True),
+    errors.InvalidInput: lambda: http.get('http://a b/'),
+    errors.InvalidHeader: lambda: http.get('http://x/', headers={'a': 'b\r\nc'}, agent=False),
+    errors.RequestAborted: aborted,
+    errors.QueueFull: full,
+    errors.UnknownOption: lambda: http.get('http://x/', tiemout=3),
+    errors.HeadersSent: lambda: from_listener(headers_sent, GET),
+    errors.ContentLengthMismatch: lambda: from_listener(too_long, GET),
+    errors.BodyNotAllowed: lambda: http.request('http://127.0.0.1:1/', method='TRACE', body=b'x', agent=False),
+    errors.StreamError: lambda: from_listener(
+        lambda request, response: (response.end(b'x'), request.read()),
+        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nxxxxxxxxx'),
+    errors.StreamModeError: two_modes,
+    errors.WriteAfterEnd: written_after_end,
+    errors.ServerNotRunning: lambda: http.create_server().serve_forever(),
+    errors.WrongThread: wrong_thread,
+    errors.UnhandledError: lambda: EventEmitter().emit('error', 'text'),
+    errors.MaxListenersExceededWarning: many_listeners,
+    ListenerReturned: lambda: check_returned(print, b'body'),
+    Refused: lambda: load_target('nonsense'),
+    NotBelow: not_below,
+    TooManyUploads: too_many_uploads,
+    fetch._GivenUp: given_up,
+    Unwritable: unwritable,
+}
+
+
+# -- through the adapter ----------------------------------------------------------------------------------------------
+
+def asking(url: str, **options: Any) -> bytes:
+    """Return a body by ``requests`` on the adapter."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount('http://', AgentAdapter())
+        session.mount('https://', AgentAdapter())
+        body: bytes = session.get(url, **options).content
+        return body
+
+
+def by_requests(data: bytes | None, scheme: str = 'http', **options: Any) -> bytes:
+    with saying(data) as where:
+        return asking(f'{scheme}://{where}/', **options)
+
+
+def connect_timeout() -> None:
+    with contextlib.closing(gevent.socket.socket()) as listener, contextlib.closing(gevent.socket.socket()) as queued:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(0)
+        queued.connect(listener.getsockname())
+        asking(f'http://127.0.0.1:{listener.getsockname()[1]}/', timeout=0.05)
+
+
+def requests_refused(**options: Any) -> None:
+    with saying(b'') as where:
+        pass
+    if options:
+        asking('https://localhost/', proxies={'https': f'http://{where}'})
+    asking(f'http://{where}/')
+
+
+#: The same for exceptions of others that have ours, or our objects, in them.
+ADAPTED: dict[type[BaseException], Callable[[], object]] = {
+    requests.ConnectTimeout: connect_timeout,
+    requests.ReadTimeout: lambda: by_requests(None, timeout=0.05),
+    requests.ConnectionError: requests_refused,
+    requests.exceptions.ProxyError: lambda: requests_refused(proxy=True),
+    requests.exceptions.SSLError: lambda: by_requests(b'HTTP/1.1 400 Bad Request\r\n\r\n', 'https'),
+    requests.exceptions.ChunkedEncodingError: lambda: by_requests(
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel'),
+    requests.exceptions.InvalidHeader: lambda: by_requests(
+        b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'),
+}
+
+
+# -- checking ---------------------------------------------------------------------------------------------------------
+
+def failure(kind: type[BaseException]) -> BaseException:
+    """Return what was raised."""
+    try:
+        {**FAILURES, **ADAPTED}[kind]()
+    except BaseException as error:
+        if type(error) is kind:
+            return error
+        raise
+    raise AssertionError(f'{kind.__name__} was not raised')
+
+
+def described(error: BaseException) -> Attributes:
+    """Return everything that a copy of ``error`` must have, in plain text."""
+    # urllib3 leaves the pool out of copies
+    text, args = (_POOL.sub('', each) for each in (str(error), repr(error.args)))
+    names = ('errno', 'strerror', 'filename', 'code', 'status', 'offset', 'data', 'host', 'port', 'phase')
+    return {'type': type(error), 'text': text, 'args': args,
+            **{name: repr(getattr(error, name, None)) for name in names},
+            **{name: repr(value) for name, value in vars(error).items() if name not in ('request', 'response')}}
+
+
+#: What urllib3's exceptions say of a pool.
+_POOL = re.compile(r'(https?://[^ ]+|None): (?=Max |Read |\[Errno)')
+
+_last: Attributes = {}
+
+
+def fail(kind: type[BaseException]) -> BaseException:
+    """Raise an exception of ``kind``; return one that a pool would not catch. Runs in a process of the pool."""
+    error = failure(kind)
+    _last.clear()
+    _last.update(described(error))
+    if isinstance(error, Exception):
+        raise error
+    return error
+
+
+def last() -> Attributes:
+    """Return what :func:`fail` has raised. Runs in the process of the pool."""
+    return _last
+
+
+def copies(error: BaseException) -> list[BaseException]:
+    """Return copies of ``error``, made in each way."""
+    made = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+    return [*made, copy.copy(error), copy.deepcopy(error)]
+
+
+def main() -> int:
+    """Check every kind; print what is wrong with it, and return how many have faults."""
+    faults = 0
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        for kind in {**FAILURES, **ADAPTED}:
+            try:
+                arrived = pool.apply_async(fail, (kind,)).get(30)
+            except Exception as error:
+                arrived = error
+            found, expected = described(arrived), pool.apply_async(last).get(30)
+            if found != expected:
+                faults += 1
+                sys.stdout.write(f'{kind.__name__}: {expected} arrived as {found}\n')
+                traceback.print_exception(arrived, file=sys.stdout)
+    sys.stdout.write(f'{faults} faults\n')
+    return faults
+
+
+if __name__ == '__main__':
+    sys.exit(bool(main()))

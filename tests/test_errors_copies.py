@@ -1,0 +1,59 @@
+"""Every exception of the package, raised by real failures, survives ``pickle``, ``copy`` and ``deepcopy``."""
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from geventnode import errors
+from tests import failures
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_class_has_a_failure() -> None:
+    """A new exception gets its place in tests/failures.py."""
+    assert failures.exception_classes() == set(failures.FAILURES)
+
+
+@pytest.mark.parametrize('kind', [*failures.FAILURES, *failures.ADAPTED], ids=lambda kind: kind.__name__)
+def test_copies(kind: type[BaseException]) -> None:
+    error = failures.failure(kind)
+    error.note = 'an attribute of somebody else'  # type: ignore[attr-defined]
+    expected = failures.described(error)
+    for copied in failures.copies(error):
+        assert copied is not error
+        assert failures.described(copied) == expected
+
+
+def test_through_a_pool_of_processes() -> None:
+    """In a process of its own: the pool's threads would block the loop of one that is patched."""
+    ran = subprocess.run([sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True,
+                         timeout=120, check=False)
+    assert (ran.returncode, ran.stdout) == (0, '0 faults\n'), ran.stdout + ran.stderr
+
+
+def test_no_connection_goes_along() -> None:
+    error = failures.failure(requests.ConnectTimeout)
+    assert len(pickle.dumps(error)) < 3000
+
+
+class OurOwn(errors.ConnectError):
+    """What a user derives from an exception of ours."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(111, 'no', 'host', 80)
+        self.service = service
+
+
+def test_a_class_of_the_users_own() -> None:
+    error = OurOwn('billing')
+    for copied in failures.copies(error):
+        assert failures.described(copied) == failures.described(error)
+        assert copied.service == 'billing'  # type: ignore[attr-defined]
