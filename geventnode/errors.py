@@ -2,8 +2,8 @@
 
 Each class says whose fault it is, and carries Node's ``code`` so that code ported from there finds what it looks for.
 A class that stands for a broken connection is an ``OSError``, one for bad input a ``ValueError``, one for a call at the
-wrong time a ``RuntimeError``; ``except GeventnodeError`` catches them all but :class:`ClientDisconnected`, which is no
-``Exception`` on purpose.
+wrong time a ``RuntimeError``; ``except GeventnodeError`` catches them all but :class:`ClientDisconnected` and
+:class:`RequestRefused`, which are no ``Exception`` on purpose.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
     'BodyNotAllowed', 'BodyTooLarge', 'CertificateError', 'ClientDisconnected', 'ConnectError', 'ConnectionClosed',
     'ConnectionRefused', 'ContentLengthMismatch', 'DisconnectReason', 'GeventnodeError', 'HeadersSent',
     'IncompleteBody', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning', 'NameNotResolved', 'ParseError',
-    'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestTimeout', 'ServerNotRunning', 'SocketHangUp',
+    'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused', 'RequestTimeout', 'ServerNotRunning', 'SocketHangUp',
     'StreamError', 'StreamModeError', 'TLSError', 'UnhandledError', 'UnknownOption', 'WriteAfterEnd', 'WrongThread',
     'again', 'bare', 'excerpt', 'reduced',
 ]
@@ -216,6 +216,16 @@ class ClientDisconnected(BaseException):
     """
 
     code: ClassVar[str] = 'ECONNRESET'
+
+
+class RequestRefused(BaseException):
+    """Raised by ``wsgi.input`` when the server has answered the request itself, because its body is too large, malformed,
+    late or cut short; ``__cause__`` is the error. Nothing that the application returns is sent.
+
+    It is no ``Exception``, so that a framework neither logs it nor makes a 500 of it.
+    """
+
+    code: ClassVar[str] = 'ERR_REQUEST_REFUSED'
 
 
 # -- the caller's fault -------------------------------------------------------------------------------------------

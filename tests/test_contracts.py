@@ -66,7 +66,8 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
         'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'end_awaited', 'failure', 'grant', 'keep',
         'kept_size', 'read_from', 'tell_cut_off'},
     http.OutgoingMessage: _SENDING,
-    http.ServerResponse: _SENDING | _MISNAMED | {'awaits_continue', 'hand_over', 'upgraded', 'write_prepared'},
+    http.ServerResponse: _SENDING | _MISNAMED | {
+        'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {
         'assign', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at', 'destination',
         'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',

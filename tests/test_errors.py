@@ -26,13 +26,14 @@ def test_base(name: str, base: type[BaseException]) -> None:
     assert issubclass(getattr(errors, name), base)
 
 
-def test_everything_but_two_is_caught_by_one_class() -> None:
+def test_everything_but_three_is_caught_by_one_class() -> None:
     others = {each.__name__ for each in CLASSES} - {each.__name__ for each in ERRORS}
-    assert others == {'ClientDisconnected', 'MaxListenersExceededWarning'}
+    assert others == {'ClientDisconnected', 'MaxListenersExceededWarning', 'RequestRefused'}
 
 
-def test_a_disconnect_is_not_swallowed_by_except_exception() -> None:
-    assert not issubclass(errors.ClientDisconnected, Exception)
+@pytest.mark.parametrize('error', [errors.ClientDisconnected, errors.RequestRefused])
+def test_what_ends_a_view_is_not_swallowed_by_except_exception(error: type[BaseException]) -> None:
+    assert not issubclass(error, Exception)
 
 
 @pytest.mark.parametrize('error', ERRORS, ids=lambda each: each.__name__)

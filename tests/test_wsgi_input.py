@@ -89,7 +89,7 @@ def test_input_that_is_cut_short(run: Run) -> None:
             log.append(type(error))
             raise
         return []
-    client = run(application).send(post(b'half', length=8))
+    client = run(application, raise_body_errors=True).send(post(b'half', length=8))
     client.half_close()
     assert client.response().status == 400
     assert log == [IncompleteBody]

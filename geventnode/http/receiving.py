@@ -61,6 +61,11 @@ class Receiver(ABC):
     def _exchange_over(self) -> None:
         """The response has ended and the request is consumed: what next? Never switches."""
 
+    @abstractmethod
+    def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
+        """Answer a request whose body has failed, where that is the server's affair, and raise ``RequestRefused`` in
+        its reader then. Never switches."""
+
     # -- what is held ---------------------------------------------------------------------------------------------
 
     def _hold_back(self) -> None:
@@ -116,6 +121,7 @@ class Receiver(ABC):
                 event = parser.next_event()
             except ParseError as error:
                 failure = self._body_failed(error)
+                self._refuse_body(message, failure)
                 if failure is error:
                     raise
                 raise failure from error
@@ -129,10 +135,12 @@ class Receiver(ABC):
                     return event
                 self._body_complete(cast(EndOfMessage, event).raw_trailers)
                 return b''
-            if self._failure is not None:
-                raise self._failure
-            if self.state is State.OVER:
-                raise IncompleteBody('the connection was closed in the middle of a body')
+            failed = self._failure
+            if failed is None and self.state is State.OVER:
+                failed = IncompleteBody('the connection was closed in the middle of a body')
+            if failed is not None:
+                self._refuse_body(message, failed)
+                raise failed
             check_hub(self.server.hub, message)
             data = self.socket.receive_more()
             if data:

@@ -19,6 +19,7 @@ from geventnode.errors import (
     DisconnectReason,
     IncompleteBody,
     ParseError,
+    RequestRefused,
     RequestTimeout,
 )
 from geventnode.http.answers import answer
@@ -174,6 +175,10 @@ class Responder(Receiver):
             self.listener_failed(request, response, error)
         except ClientDisconnected:
             self.socket.destroy()
+        except RequestRefused as error:
+            # the server has answered, unless this is about another request
+            if self.request is request and not (response.finished or self.socket.destroyed):
+                self.listener_failed(request, response, error)
         except BaseException:
             # after its own end() the connection may be at work on the next request, which is none of its business, or
             # goes on when the rest of the body has come
@@ -201,6 +206,9 @@ class Responder(Receiver):
 
     def listener_failed(self, request: IncomingMessage, response: ServerResponse, error: BaseException) -> None:
         """A listener raised: 500 when nothing was sent, otherwise the client sees a message cut short."""
+        if response.refused and isinstance(error, ConnectionClosed):
+            # it is too late for its answer
+            return
         if self.request is not request or response.finished:
             log.error('%s: a listener failed after its response had ended', described(request), exc_info=error)
             if response.upgraded:
@@ -210,7 +218,7 @@ class Responder(Receiver):
         gone = self.socket.destroyed or request.aborted
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and gone:
             self.server.peer_log.debug('%s: the client went away', described(request))
-        elif isinstance(error, (ParseError, IncompleteBody)) and error is self._failure:
+        elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is self._failure:
             self.server.peer_log.refused(reason_of(error), '%s: %s', described(request), error)
         elif isinstance(error, ListenerReturned):
             log.error('%s: %s', described(request), error)
@@ -242,13 +250,20 @@ class Responder(Receiver):
         request, response = self.request, self.response
         assert request is not None
         assert response is not None
-        response.destroyed = True
+        response.destroyed = response.refused = True
         try:
             self.socket.put(answer(status_code, head_only=request.method == 'HEAD'))
         except ConnectionClosed:
             # nobody is left to hear it
             return
         self.turn_away(status_code)
+
+    def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
+        """See :class:`geventnode.http.receiving.Receiver`."""
+        response = self.response
+        if response is not None and response.refuses_bad_body and not response.head_on_wire:
+            self.listener_failed(message, response, failure)
+            raise RequestRefused(str(failure)) from failure
 
     def turn_away(self, status_code: int | None = None) -> None:
         """Close behind what was sent, without the response to the request in work. Never switches.

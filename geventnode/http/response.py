@@ -66,6 +66,10 @@ class ServerResponse(OutgoingMessage):
     patient: bool = False
     #: Whether the connection was handed over in place of a response.
     upgraded: bool = False
+    #: Whether a body that fails before the head has left is answered by the server, whatever its reader does.
+    refuses_bad_body: bool = False
+    #: Whether the server has answered in place of this response.
+    refused: bool = False
 
     def __init__(self, request: IncomingMessage, exchange: Responder) -> None:
         self._fields = {}

@@ -169,10 +169,12 @@ def _not_bytes(item: Any) -> TypeError:
 class Listener:
     """A request listener that calls an application. See :func:`wsgi`."""
 
-    def __init__(self, application: Application, environs: Environs, cancel_on_disconnect: bool) -> None:
+    def __init__(self, application: Application, environs: Environs, cancel_on_disconnect: bool,
+                 raise_body_errors: bool) -> None:
         self.application = application
         self._environs = environs
         self._cancels = cancel_on_disconnect
+        self._refuses_bad_bodies = not raise_body_errors
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
         """Answer ``request``. May switch. Lets through what the application raises: the server answers 500, or cuts the
@@ -185,6 +187,7 @@ class Listener:
             return
         # a view may take its time: what has a limit is waiting for the client
         response.patient = True
+        response.refuses_bad_body = self._refuses_bad_bodies
         if self._cancels:
             response.cancel_on_disconnect()
         call = _Call(response)
@@ -209,7 +212,7 @@ class Listener:
 
 
 def wsgi(application: Application, *, script_name: str = '', multiprocess: bool = False,
-         cancel_on_disconnect: bool = False, sendfile: bool = True) -> Listener:
+         cancel_on_disconnect: bool = False, sendfile: bool = True, raise_body_errors: bool = False) -> Listener:
     """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
 
     The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
@@ -225,6 +228,9 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
         client has gone.
     :param sendfile: whether files in ``wsgi.file_wrapper`` go from kernel to kernel where that is possible: some file
         systems do not bear it.
+    :param raise_body_errors: leave a request body that is too large, malformed, late or cut short to the application,
+        as ``ParseError``, ``RequestTimeout`` or ``IncompleteBody`` of :mod:`geventnode.errors`. Without it, the server
+        answers (413, 400, 408) while no head was sent, and ends the view with ``RequestRefused``.
 
     Raises ``TypeError`` when ``application`` cannot be called, ``InvalidInput`` for a bad ``script_name``.
     """
@@ -233,7 +239,7 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
     if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
         raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
     common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _BlockWise}
-    return Listener(application, Environs(common, script_name), cancel_on_disconnect)
+    return Listener(application, Environs(common, script_name), cancel_on_disconnect, raise_body_errors)
 
 
 def is_wsgi(target: Any) -> bool | None:

@@ -15,8 +15,8 @@ class Input:
     """The body of one request, received as it is read (PEP 3333, "Input and Error Streams").
 
     It ends where the body ends, however that is framed: reading on gives ``b''`` and never waits for the next request.
-    A body that was cut short raises ``IncompleteBody``, which is an ``OSError``, and never looks complete. Every call
-    may switch.
+    A body that was cut short never looks complete: see ``raise_body_errors`` of ``wsgi()``. Every call may
+    switch.
 
     :param request: whose body it is.
     """

@@ -1,0 +1,47 @@
+"""A body that fails while a framework reads it: the server answers, and the framework says nothing."""
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Client, get, post
+from tests.system.frameworks import Gate
+from tests.system.running import Served
+
+__all__: list[str] = []
+
+CHUNKED = get('/raw', 'Transfer-Encoding: chunked', method='POST')
+
+#: What is sent, and the answer. Django reads bodies of known length only, where nobody gives it one.
+BODIES = {
+    'late': (post(b'x', '/raw', length=2), 408),
+    'late form': (post(b'a=', '/form', 'Content-Type: application/x-www-form-urlencoded', length=5), 408),
+    'cut short': (post(b'x', '/raw', length=2), 400),
+    'too large': (CHUNKED + b'3e9\r\n' + b'x' * 1001, 413),
+    'malformed': (CHUNKED + b'1\r\nx\r\nno size\r\n', 400),
+}
+
+
+@pytest.mark.parametrize(('package', 'target', 'bodies'), [
+    ('flask', 'flask_site:app', ('late', 'late form', 'cut short', 'too large', 'malformed')),
+    ('django', 'django_site:application', ('late', 'late form', 'cut short')),
+])
+def test_the_server_answers(tmp_path: Path, package: str, target: str, bodies: tuple[str, ...]) -> None:
+    """Not one traceback, wherever it could be logged; a line for each but for the client that has left."""
+    pytest.importorskip(package, reason=f'{package} is not installed; it is in the extra "test"')
+    lines = ''.join(r'.*POST /(raw|form): .*\n' for each in bodies if each != 'cut short')
+    with contextlib.closing(Gate()) as gate:
+        env = {'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'SITE': target}
+        with Served('limited.py:server', env=env, errors=lines) as served:
+            for name in bodies:
+                request, status = BODIES[name]
+                with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
+                    client.send(request)
+                    if name == 'cut short':
+                        client.half_close()
+                    reply = client.response()
+                    assert (reply.status, reply.closes) == (status, True), name
+                    client.assert_closed()
+    assert (tmp_path / 'errors.txt').read_text() == ''
