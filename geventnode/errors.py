@@ -14,9 +14,9 @@ __all__ = [
     'BodyNotAllowed', 'BodyTooLarge', 'CertificateError', 'ClientDisconnected', 'ConnectError', 'ConnectionClosed',
     'ConnectionRefused', 'ContentLengthMismatch', 'DisconnectReason', 'GeventnodeError', 'HeadersSent',
     'IncompleteBody', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning', 'NameNotResolved', 'ParseError',
-    'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused', 'RequestTimeout', 'ServerNotRunning', 'SocketHangUp',
-    'StreamError', 'StreamModeError', 'TLSError', 'UnhandledError', 'UnknownOption', 'WriteAfterEnd', 'WrongThread',
-    'again', 'bare', 'excerpt', 'reduced',
+    'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused', 'RequestTimeout', 'ServerNotRunning',
+    'SocketHangUp', 'StreamError', 'StreamModeError', 'TLSError', 'UnhandledError', 'UnknownOption', 'WriteAfterEnd',
+    'WrongThread', 'again', 'bare', 'excerpt', 'reduced',
 ]
 
 EXCERPT_LENGTH = 64
@@ -219,10 +219,10 @@ class ClientDisconnected(BaseException):
 
 
 class RequestRefused(BaseException):
-    """Raised by ``wsgi.input`` when the server has answered the request itself, because its body is too large, malformed,
-    late or cut short; ``__cause__`` is the error. Nothing that the application returns is sent.
+    """Raised by ``wsgi.input`` when the server has answered the request itself.
 
-    It is no ``Exception``, so that a framework neither logs it nor makes a 500 of it.
+    The body was too large, malformed, late or cut short: ``__cause__`` is the error. Nothing that the application
+    returns is sent. It is no ``Exception``, so that a framework neither logs it nor makes a 500 of it.
     """
 
     code: ClassVar[str] = 'ERR_REQUEST_REFUSED'
