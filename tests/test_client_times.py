@@ -1,6 +1,7 @@
 """The time limits of requests."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -8,11 +9,10 @@ import pytest
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.errors import (
-    RequestTimeout,
-)
+from geventnode.errors import RequestTimeout, SocketHangUp
 from geventnode.net import Socket
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
+from tests.servers import Log
 from tests.sockets import until
 
 __all__: list[str] = []
@@ -94,6 +94,103 @@ def test_a_slow_reader_is_not_timed_out(origin: MakeOrigin) -> None:
     # from here on the server is waited for again
     response.set_timeout(None)
     assert len(response.read()) == size - 50000
+
+
+def slow(*pieces: bytes, before: float = 0.0, behind: float = 0.0) -> Iterator[bytes]:
+    """Yield ``pieces``; pause the given seconds before each of them, and before the end."""
+    for piece in pieces:
+        gevent.sleep(before)
+        yield piece
+    gevent.sleep(behind)
+
+
+def bodies() -> list[Callable[[], Iterator[bytes]]]:
+    """Return sources that take longer than a timeout of 0.05 seconds: at first, in between, at their end."""
+    return [lambda: slow(b'x', before=0.1), lambda: slow(b'x', b'y', before=0.1),
+            lambda: slow(b'x', behind=0.1), lambda: slow(behind=0.1)]
+
+
+@pytest.mark.parametrize('source', bodies())
+@pytest.mark.parametrize('with_length', [False, True])
+def test_a_slow_source_is_not_timed_out(origin: MakeOrigin, source: Any, with_length: bool) -> None:
+    """The server waits for us meanwhile."""
+    fields = {'Content-Length': str(len(b''.join(source())))} if with_length else {}
+    request = http.request(origin().url, method='POST', headers=fields, body=source(), timeout=0.05)
+    assert request.get_response().read() == b'hello'
+    until(lambda: request.writable_finished)
+
+
+def test_a_slow_source_during_the_response(origin: MakeOrigin) -> None:
+    """The server echoes what it gets: neither the rest of the request nor of the response is late."""
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
+        for _ in range(2):
+            peer.send(peer.exactly(1))
+
+    request = http.request(origin(script).url, method='POST', headers={'Content-Length': '2'},
+                           body=slow(b'x', b'y', before=0.1), timeout=0.05)
+    assert request.get_response().read() == b'xy'
+
+
+def test_the_server_after_a_slow_source(origin: MakeOrigin) -> None:
+    """As soon as the request is sent, the server is waited for."""
+    request = http.request(origin(silent).url, method='POST', body=slow(b'x', behind=0.1), timeout=0.05)
+    with pytest.raises(RequestTimeout, match='no traffic within timeout'):
+        request.get_response()
+    assert request.finished
+
+
+def test_a_server_that_does_not_take_a_body(origin: MakeOrigin) -> None:
+    """It is the server that is slow, and not the source: what has come of that is queued."""
+    over = Event()
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        over.wait()
+
+    request = http.request(origin(script).url, method='POST', body=(bytes(65536) for _ in range(1000)), timeout=0.05)
+    with pytest.raises(RequestTimeout, match='no traffic within timeout'):
+        request.get_response()
+    over.set()
+
+
+def test_a_server_that_does_not_say_continue(origin: MakeOrigin) -> None:
+    """The body is held back, and the source not asked for it, until the server answers."""
+    request = http.request(origin(silent).url, method='POST', headers={'Expect': '100-continue'}, timeout=0.05,
+                           body=slow(b'x', before=60))
+    with pytest.raises(RequestTimeout, match='no traffic within timeout'):
+        request.get_response()
+
+
+def test_a_timeout_is_told_once(origin: MakeOrigin) -> None:
+    """Until there is activity, as in Node."""
+    log, go_on = Log(), Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        go_on.wait()
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello')
+        peer.closed()
+
+    request = http.request(origin(script).url, timeout=0.02).on('timeout', log.note('timeout'))
+    request.end()
+    log.wait_for_length(1)
+    # long enough for several more
+    gevent.sleep(0.6)
+    assert log == ['timeout']
+    go_on.set()
+    response = request.get_response()
+    assert response.read(5) == b'hello'
+    reading = gevent.spawn(response.read)
+    log.wait_for_length(2)
+    gevent.sleep(0.6)
+    assert log == ['timeout', 'timeout']
+    request.set_timeout(0.01)
+    log.wait_for_length(3)
+    request.destroy()
+    with pytest.raises(SocketHangUp):
+        reading.get()
 
 
 def test_deadline(origin: MakeOrigin) -> None:

@@ -182,6 +182,19 @@ def test_connect_timeout(session: Mounted, tarpit: str, timeout: Any) -> None:
     assert agent_of(client).total_socket_count == 0
 
 
+def test_a_slow_source_is_not_the_server(origin: MakeOrigin, session: Mounted) -> None:
+    """The time for reading measures waits for the server, also on a used connection."""
+    def source() -> Iterator[bytes]:
+        for _ in range(2):
+            gevent.sleep(0.1)
+            yield b'x'
+
+    client, server = session(), origin()
+    for _ in range(2):
+        assert client.post(server.url, data=source(), timeout=(60, 0.05)).content == b'hello'
+    assert server.accepted == 1
+
+
 @pytest.mark.parametrize('timeout', [0.1, (None, 0.1), (5, 0.1), Timeout(read=0.1), Timeout(total=0.1)])
 @pytest.mark.parametrize('used', [False, True])
 def test_read_timeout(origin: MakeOrigin, session: Mounted, timeout: Any, used: bool) -> None:

@@ -40,7 +40,7 @@ LISTENERS_TURNS = 4
 class ClientConnection(ResponseReceiver):
     """The HTTP side of one socket of an agent."""
 
-    __slots__ = ('_delivered', '_yielding', 'asked', 'bucket', 'deadline', 'heard', 'idle_limit', 'keep_alive',
+    __slots__ = ('_delivered', '_yielding', 'asked', 'bucket', 'deadline', 'heard', 'idle_limit', 'keep_alive', 'late',
                  'number', 'opened_at', 'reused', 'timeout', 'tuned', 'tunnels', 'turn')
 
     def __init__(self, agent: Agent, bucket: Bucket[ClientRequest, ClientConnection], destination: Destination,
@@ -71,6 +71,8 @@ class ClientConnection(ResponseReceiver):
         #: When the exchange in work must be over, and after how much inactivity it is given up.
         self.deadline = NEVER
         self.timeout: float | None = None
+        #: The time of the last traffic when the server was reported to be late: that is done once until there is more.
+        self.late = 0.0
         socket.on('agentRemove', self._leave)
         socket.set_sink(self)
         deadlines(agent.hub).watch(self)
@@ -108,6 +110,8 @@ class ClientConnection(ResponseReceiver):
     def request_ended(self) -> None:
         """The whole request was handed to the socket. Never switches."""
         self.sent = True
+        # a source may have taken its time to end
+        self.socket.touch()
         if self.phase is _SENDING:
             self._exchange_over()
 
@@ -402,6 +406,7 @@ class ClientConnection(ResponseReceiver):
         """Set the inactivity timeout of the exchange of ``request``. Never switches."""
         if self.serves(request):
             self.timeout = timeout
+            self.late = 0.0
             self.watch()
 
     def abandon(self) -> None:
@@ -454,6 +459,7 @@ class ClientConnection(ResponseReceiver):
         timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
         if message is self.current_response and self.phase is _RECEIVING:
             self.timeout = timeout
+            self.late = 0.0
             self.watch()
 
     def __repr__(self) -> str:

@@ -42,13 +42,25 @@ def due(connection: ClientConnection) -> Deadline:
     if request is not None and (connection.socket.connecting or connection.socket.handshaking):
         limit = min(limit, (connection.opened_at + (request.connect_timeout or NEVER), _connects_too_slowly), key=_time)
     if connection.timeout:
-        if phase is Phase.RECEIVING and not connection.being_read:
-            # a body that is read slowly is not the server's fault: look again later
-            began = monotonic()
-        else:
-            began = max(connection.socket.active, connection.since)
+        waits = _waits_for_server(connection)
+        # if it does not, look again later
+        began = max(connection.socket.active, connection.since) if waits else monotonic()
         limit = min(limit, (began + connection.timeout, _inactive), key=_time)
     return limit
+
+
+def _waits_for_server(connection: ClientConnection) -> bool:
+    """Return whether the server's next move is awaited, and was not reported to be late."""
+    socket = connection.socket
+    if connection.late == socket.active:
+        return False
+    if connection.phase is Phase.RECEIVING and not connection.being_read:
+        # the caller reads slowly
+        return False
+    if connection.sent or socket.writable_length:
+        return True
+    request = connection.current_request
+    return request is None or not request.awaits_source
 
 
 def hinted(hint: str) -> float | None:
@@ -77,7 +89,7 @@ def _connects_too_slowly(connection: ClientConnection) -> None:
 
 def _inactive(connection: ClientConnection) -> None:
     """No traffic for too long: whoever listens handles it, else the exchange has failed."""
-    connection.since = monotonic()
+    connection.late = connection.socket.active
     gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
 
 

@@ -214,6 +214,11 @@ class ClientRequest(FramedRequest):
         return (self._continue_expected and not self.continued and not self.body_size
                 and self._state is not _ENDED)
 
+    @property
+    def awaits_source(self) -> bool:
+        """Whether a source of the body is asked for more, and the server not for its permission."""
+        return self._feeder is not None and not self._feeder.ready() and not self.send_refused
+
     def _fell_short(self, missing: int) -> None:
         self._quit(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
 
