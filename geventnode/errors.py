@@ -13,10 +13,10 @@ from typing import Any, ClassVar, TypeVar
 __all__ = [
     'BodyNotAllowed', 'BodyTooLarge', 'CertificateError', 'ClientDisconnected', 'ConnectError', 'ConnectionClosed',
     'ConnectionRefused', 'ContentLengthMismatch', 'DisconnectReason', 'GeventnodeError', 'HeadersSent',
-    'IncompleteBody', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning', 'NameNotResolved', 'ParseError',
-    'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused', 'RequestTimeout', 'ServerNotRunning',
-    'SocketHangUp', 'StreamError', 'StreamModeError', 'TLSError', 'UnhandledError', 'UnknownOption', 'WriteAfterEnd',
-    'WrongThread', 'again', 'bare', 'excerpt', 'reduced',
+    'IncompleteBody', 'InheritedConnection', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning',
+    'NameNotResolved', 'ParseError', 'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused',
+    'RequestTimeout', 'ServerNotRunning', 'SocketHangUp', 'StreamError', 'StreamModeError', 'TLSError',
+    'UnhandledError', 'UnknownOption', 'WriteAfterEnd', 'WrongThread', 'again', 'bare', 'excerpt', 'reduced',
 ]
 
 EXCERPT_LENGTH = 64
@@ -195,6 +195,10 @@ class SocketHangUp(GeventnodeError, ConnectionResetError):
     """The connection ended before there was a response: by the server, or because the request was destroyed."""
 
     code = 'ECONNRESET'
+
+
+class InheritedConnection(IncompleteBody, SocketHangUp):
+    """The connection belongs to the process from which this one was forked; the parent goes on with the exchange."""
 
 
 class PrematureClose(GeventnodeError, ConnectionResetError):

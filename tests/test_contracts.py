@@ -38,7 +38,7 @@ _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
     'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'duplicate', 'end_nowait',
-    'expires',
+    'expires', 'forget_after_fork',
     'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
     'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'receive_now', 'reset_unless_ended',
     'resetting', 'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken',

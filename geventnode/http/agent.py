@@ -23,8 +23,8 @@ from geventnode.http.reservation import Reservation
 from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
-from geventnode.net.forks import register
-from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.net.forks import inherited, register
+from geventnode.net.hubs import NEVER, check_hub, deadlines, runs_here
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options
 
@@ -68,7 +68,7 @@ class Agent(AgentSettings):
         self.connection_lines = ConnectionLines()
         apply_options(self, options)
         self.option_changed()
-        register(self)
+        register(self, self.hub)
 
     def option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
@@ -422,14 +422,21 @@ class Agent(AgentSettings):
             place.release()
 
     def forget_after_fork(self) -> None:
-        """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty."""
-        connections = self.connections()
+        """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty, and
+        requests that wait for something fail."""
+        connections, buckets = self.connections(), self.buckets()
         self._pool = Pool()
         self.holding.clear()
         self.expires = NEVER
         self.option_changed()
         for connection in connections:
             connection.abandon()
+        if runs_here(self.hub):
+            for bucket in buckets:
+                for request in bucket.opening:
+                    request.opening.give_up()
+                for request in (*bucket.opening, *bucket.waiting):
+                    request.destroy(inherited())
 
     def __enter__(self) -> Agent:
         return self

@@ -17,7 +17,8 @@ from geventnode.http.client_deadlines import due, hinted
 from geventnode.http.client_phase import Phase
 from geventnode.http.client_receiving import ResponseReceiver
 from geventnode.http.client_response import ClientResponse
-from geventnode.net.hubs import NEVER, deadlines
+from geventnode.net.forks import inherited
+from geventnode.net.hubs import NEVER, deadlines, runs_here
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
 
@@ -411,13 +412,20 @@ class ClientConnection(ResponseReceiver):
 
     def abandon(self) -> None:
         """Let go without a word: the connection is the parent process's. Never switches."""
-        response = self.current_response if self.phase is _RECEIVING else None
+        request, phase = self.current_request, self.phase
         self.phase = _OVER
         deadlines(self.agent.hub).forget(self)
         self.socket.set_sink(None)
         self.socket.abandon()
-        if response is not None:
-            response.cut_off(IncompleteBody('the connection belongs to the process from which this one was forked'))
+        if not runs_here(self.agent.hub):
+            # the threads that could wait are the parent's, too
+            return
+        if phase is _RECEIVING:
+            self._cut_off(inherited())
+        elif phase is _SENDING:
+            self._tell_request(inherited())
+        elif phase is _WAITING and request is not None:
+            request.destroy(inherited())
 
     @property
     def activity(self) -> str:

@@ -1,41 +1,65 @@
 """After a fork: the child lets go of the connections that it inherited, and its servers can listen again.
 
-Without this the child's loop goes on watching the parent's sockets and steals what arrives on them. Descriptors are
-closed in the child only, which the peer does not notice.
+Without this the child's loop goes on watching the parent's sockets and steals the data that arrives on them.
+Descriptors are closed in the child only, which the peer does not notice.
+
+A forked child shares the kernel's poll set with its parent, and libuv removes a watcher from that set at once. Before
+anything is closed, the child's loop therefore gets a poll set of its own. The loop of another thread, which did not
+survive the fork, keeps the shared one; its descriptors are closed before its watchers stop, so that there is nothing
+left to remove.
 """
 from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ['Forkable', 'register', 'registered']
+from geventnode.errors import InheritedConnection
+from geventnode.net.hubs import runs_here
+
+__all__ = ['Forkable', 'inherited', 'register', 'register_connection', 'registered']
 
 Thing = TypeVar('Thing')
 
 
 class Forkable(Protocol):
-    """Something that must not be shared with a child process."""
+    """An object that must not be shared with a child process."""
 
     def forget_after_fork(self) -> None:
         """Let go of everything inherited. Runs in the child, before its loop does. Never switches."""
 
 
-_all: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_all: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictionary()
+_connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictionary()
 
 
-def register(thing: Forkable) -> None:
-    """See to it that ``thing`` hears of forks. Never switches."""
-    _all.add(thing)
+def register(thing: Forkable, hub: Any) -> None:
+    """Call ``thing.forget_after_fork()`` in every child process; ``hub`` drives it. Never switches."""
+    _all[thing] = hub
+
+
+def register_connection(socket: Forkable, hub: Any) -> None:
+    """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to. Never switches."""
+    _connections[socket] = hub
 
 
 def registered(kind: type[Thing]) -> list[Thing]:
-    """Return what was registered, is of this kind, and is still referred to. Never switches."""
+    """Return the registered objects of this kind that are still referred to. Never switches."""
     return [thing for thing in tuple(_all) if isinstance(thing, kind)]
 
 
+def inherited() -> InheritedConnection:
+    """Return the error of an exchange, or a connection, that the process had before it was forked. Never switches."""
+    return InheritedConnection('the connection belongs to the process from which this one was forked: make another '
+                               'request')
+
+
 def _after_fork_in_child() -> None:
-    for thing in tuple(_all):
+    found = {**_all, **_connections}
+    for hub in {id(hub): hub for hub in found.values()}.values():
+        if hub.loop is not None and runs_here(hub):
+            hub.loop.reinit()
+    for thing in found:
         thing.forget_after_fork()
 
 

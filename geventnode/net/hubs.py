@@ -13,10 +13,14 @@ from time import monotonic
 from typing import Any, Protocol
 
 from gevent import get_hub
+from gevent.monkey import get_original
 
 from geventnode.errors import WrongThread
 
-__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines']
+__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'runs_here']
+
+#: The thread's own, patched or not, as hubs have it.
+get_ident = get_original('_thread', 'get_ident')
 
 #: Seconds between two looks.
 INTERVAL = 0.25
@@ -129,6 +133,11 @@ def deadlines(hub: Any) -> Deadlines:
     if found is None:
         found = _deadlines[hub] = Deadlines(hub.loop)
     return found
+
+
+def runs_here(hub: Any) -> bool:
+    """Return whether the calling thread is the one that ``hub`` belongs to. Never switches."""
+    return bool(hub.thread_ident == get_ident())
 
 
 def check_hub(hub: Any, thing: object) -> None:

@@ -76,7 +76,7 @@ class Server(EventEmitter):
         apply_options(self, options)
         if listener is not None:
             self.on('connection', listener)
-        register(self)
+        register(self, self._hub)
 
     if not TYPE_CHECKING:
         # mypy would allow any attribute then
@@ -316,6 +316,9 @@ class Server(EventEmitter):
     def forget_after_fork(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`."""
         self._path = None
+        for acceptor in self._acceptors():
+            # before its watcher is stopped: see geventnode.net.forks
+            acceptor.listener.close()
         self._stop_accepting()
         for socket in tuple(self._sockets):
             socket.on_destroyed = None

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from zope.interface import implementer
 
-from geventnode.errors import ConnectionClosed
+from geventnode.errors import ConnectionClosed, InheritedConnection
 from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
-from geventnode.net.hubs import check_hub
+from geventnode.net.forks import inherited, register_connection
+from geventnode.net.hubs import check_hub, runs_here
 from geventnode.net.inflow import Inflow
 from geventnode.net.outflow import Outflow
 from geventnode.stream.chunks import as_bytes
@@ -57,6 +58,7 @@ class Socket(Inflow, Outflow):
             self.readable_high_water_mark = self.writable_high_water_mark = high_water_mark
         if handle is not None:
             peer = handle.getpeername()
+            register_connection(self, self._hub)
             self.attach(_socket.socket(handle.family, handle.type, handle.proto, handle.detach()), peer)
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
@@ -116,6 +118,7 @@ class Socket(Inflow, Outflow):
         if callback is not None:
             self.once('connect', callback)
         self.connecting = True
+        register_connection(self, self._hub)
         self._connecting = Connecting(self, port, host, local_address, family)
         return self
 
@@ -190,8 +193,32 @@ class Socket(Inflow, Outflow):
     def abandon(self) -> None:
         """Let go without a word to the peer or to listeners: the connection is the parent process's. Never switches."""
         self.remove_all_listeners()
+        self._close_inherited()
         self.destroyed = True
         self._destroy()
+        self._error = inherited()
+        self._wake_writers()
+
+    def forget_after_fork(self) -> None:
+        """See :class:`geventnode.net.forks.Forkable`: readers, writers and listeners get an error."""
+        if self.destroyed:
+            return
+        if runs_here(self._hub):
+            self._close_inherited()
+            self.destroy(inherited())
+        else:
+            self.abandon()
+
+    def _close_inherited(self) -> None:
+        self._queue = None
+        self.writable_length = 0
+        self._gathering = False
+        if self._raw is not None:
+            # before its watchers are stopped: see geventnode.net.forks
+            self._raw.close()
+
+    def _closed_error(self) -> Exception:
+        return self._error if isinstance(self._error, InheritedConnection) else super()._closed_error()
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from geventnode.errors import InvalidInput
 from geventnode.net.address import check_connect
+from geventnode.net.forks import register_connection
 from geventnode.net.hostnames import ascii_name, without_root
 from geventnode.net.socket import Socket
 from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, client_context, client_settings
@@ -69,6 +70,7 @@ class Peer(NamedTuple):
         """
         made = self.make_socket(host, at_once=False, **options)
         raw, address, rest = socket.surrender()
+        register_connection(made, made._hub)
         made.attach(raw, address)
         made.secure(received + rest)
         return made

@@ -160,6 +160,12 @@ class TLSAcceptor(NetServer):
         if self.listener_count('tlsClientError'):
             gevent.spawn(self.emit, 'tlsClientError', error, socket)
 
+    def forget_after_fork(self) -> None:
+        for handshake in self._handshakes.values():
+            deadlines(self._hub).forget(handshake)
+        self._handshakes.clear()
+        super().forget_after_fork()
+
     def _drain(self) -> None:
         super()._drain()
         for handshake in self._handshakes.values():

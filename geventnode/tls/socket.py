@@ -165,6 +165,10 @@ class TLSSocket(Socket):
             self.on_handshake(self, self._error or TLSError('the connection was given up during the TLS handshake',
                                                             'ECONNRESET'))
 
+    def abandon(self) -> None:
+        self.on_handshake = None
+        super().abandon()
+
     # -- run by the hub -----------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:

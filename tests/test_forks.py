@@ -1,0 +1,56 @@
+"""What a child process does to its parent: nothing, whichever loop drives both and however the child is started."""
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from geventnode.errors import IncompleteBody, InheritedConnection, SocketHangUp
+from tests.forking import WAYS
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+LOOPS = ['libev-cext', 'libuv']
+
+pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
+
+
+def run(loop: str, *arguments: str) -> None:
+    """Run the program in :mod:`tests.forking` on the given loop."""
+    ran = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'tests.forking', *arguments], cwd=ROOT, check=False,
+                         capture_output=True, text=True, env={**os.environ, 'GEVENT_LOOP': loop})
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize('way', WAYS)
+def test_the_parent_goes_on(loop: str, way: str) -> None:
+    """Its kept connections, a waiting exchange, its agent and its acceptor, with and without TLS."""
+    run(loop, way, 'plain', 'tls')
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize('way', [way for way in WAYS if way.startswith('unpatched')])
+def test_another_thread_of_the_parent_goes_on(loop: str, way: str) -> None:
+    """A server on a loop that the child has a copy of, and no thread for."""
+    run(loop, way, 'thread')
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+@pytest.mark.parametrize('way', ['fork', 'unpatched-fork'])
+def test_what_waits_fails_in_the_child_only(loop: str, way: str) -> None:
+    """For a response, a connection, a handshake, room, the rest of a body; the parent gets all of it."""
+    run(loop, way, 'waiting')
+
+
+def test_the_error_is_caught_as_either() -> None:
+    """By programs that expect a hang-up or a cut body, and it survives pickling."""
+    error = pickle.loads(pickle.dumps(InheritedConnection('made up')))
+    assert isinstance(error, SocketHangUp)
+    assert isinstance(error, IncompleteBody)
+    assert str(error) == 'made up'
