@@ -13,7 +13,7 @@ from geventnode.errors import (
     RequestAborted,
     SocketHangUp,
 )
-from tests.origins import EVENTS, MakeOrigin, Peer, noted, silent
+from tests.origins import EVENTS, HELLO, MakeOrigin, Peer, noted, silent
 from tests.servers import Log
 from tests.sockets import settle, until
 
@@ -44,6 +44,30 @@ def test_listeners_that_come_late_are_told(origin: MakeOrigin) -> None:
     log.wait_for('response')
     assert log == ['socket', 'finish', 'response']
     assert request.get_response().read() == b'hello'
+
+
+@pytest.mark.parametrize('status', [b'100 Continue', b'103 Early Hints'])
+def test_information_comes_before_the_response(origin: MakeOrigin, status: bytes) -> None:
+    """Also when both arrive in one segment, and somebody waits for the response."""
+    server = origin(b'HTTP/1.1 %b\r\nLink: a\r\n\r\n' % status * 2 + HELLO)
+    for waits in (True, False):
+        request, log = http.get(server.url), Log()
+        request.on('continue' if b'100' in status else 'information', log.note('information'))
+        if not waits:
+            # it is here before anybody asks
+            while not request.response:
+                gevent.idle()
+        assert request.get_response().read() == b'hello'
+        assert log == ['information', 'information']
+
+
+def test_an_information_listener_that_waits_for_the_response(origin: MakeOrigin) -> None:
+    server, log = origin(b'HTTP/1.1 103 Early Hints\r\n\r\n' + HELLO), Log()
+    request = http.get(server.url)
+    request.on('information', lambda head: log.append(gevent.spawn(request.get_response).get()))
+    response = request.get_response()
+    log.wait_for_length(1)
+    assert log == [response]
 
 
 def test_the_callback_is_called_once(origin: MakeOrigin, must_call: Any) -> None:

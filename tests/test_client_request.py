@@ -63,6 +63,12 @@ def test_connection(recorder: Recorder, agent: Any) -> None:
     assert recorder.sent(agent=agent).value('Connection') == ('close' if agent is False else 'keep-alive')
 
 
+def test_a_keep_alive_of_the_users(recorder: Recorder) -> None:
+    """It is the only one."""
+    sent = recorder.sent(headers={'Keep-Alive': 'timeout=5'})
+    assert sent.headers[1:] == [('Keep-Alive', 'timeout=5'), ('Connection', 'keep-alive')]
+
+
 def test_headers_are_mutable_until_they_are_sent(recorder: Recorder) -> None:
     request = http.request(**recorder.options(headers={'A': '1', 'B': '2'}))
     request.set_header('a', 'one')

@@ -244,6 +244,23 @@ def test_keep_alive_timeout_is_advertised(serve: Serve) -> None:
     assert serve(lambda _, response: response.end(), keep_alive_timeout=7).get().values('Keep-Alive') == ['timeout=7']
 
 
+@pytest.mark.parametrize('way', ['set_header', 'write_head', 'with a body'])
+def test_the_applications_own_keep_alive(serve: Serve, way: str) -> None:
+    """It is the only one: a client could take either of two."""
+    def listener(request: Any, response: Any) -> None:
+        if way == 'write_head':
+            response.write_head(200, {'Keep-Alive': 'timeout=3'})
+        else:
+            response.set_header('keep-alive', 'timeout=3')
+        response.end('body' if way == 'with a body' else None)
+
+    site = serve(listener)
+    for _ in range(2):
+        answer = site.get()
+        assert (answer.values('Keep-Alive'), answer.values('Connection')) == (['timeout=3'], ['keep-alive'])
+
+
+
 # -- informational ----------------------------------------------------------------------------------------------------
 
 def test_early_hints_and_processing(serve: Serve) -> None:

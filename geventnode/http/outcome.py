@@ -113,6 +113,10 @@ class RequestOutcome(OutgoingMessage):
         self.response = response
         if self._listeners is not None:
             self._tell()
+            if self._informed:
+                # after the greenlet that calls those who listen for them, which is about to start
+                self._wake_soon()
+                return
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             waiter.switch()
@@ -180,6 +184,9 @@ class RequestOutcome(OutgoingMessage):
             self._ask_no_more()
             assert self.failure is not None
             raise again(self.failure)
+        if self._informed:
+            # the greenlet that calls those who listen for them is about to start
+            gevent.sleep(0)
         self._claim()
         return response
 

@@ -17,7 +17,7 @@ __all__ = ['BODILESS', 'DECISIVE', 'PreparedHead', 'final_status_line', 'prepare
 BODILESS = frozenset({204, 205, 304})
 
 #: Fields that have a say in how the message is framed, or that are added when they are missing.
-DECISIVE = frozenset({'connection', 'content-length', 'date', 'trailer', 'transfer-encoding'})
+DECISIVE = frozenset({'connection', 'content-length', 'date', 'keep-alive', 'trailer', 'transfer-encoding'})
 
 #: Heads that are remembered, and what they may have at most.
 MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024

@@ -227,7 +227,9 @@ class ServerResponse(OutgoingMessage):
         if given is None:
             if not self.should_keep_alive:
                 return 'Connection: close\r\n'
-            return '' if 'connection' in self._removed else exchange.server.keep_alive_lines
+            if 'connection' in self._removed:
+                return ''
+            return 'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else exchange.server.keep_alive_lines
         value = given[1]
         if 'close' in connection_options(value if isinstance(value, list) else [value]):
             self.should_keep_alive = False
