@@ -192,14 +192,16 @@ class Waiting:
         self.deaf.bind(('127.0.0.1', 0))
         self.deaf.listen()
         self.one, self.many = http.Agent(max_sockets=1), http.Agent(max_sockets=99)
+        self.reserved = http.Agent(max_sockets=1)
         self.secure = https.Agent(ca=tls_certificates().ca)
         self.greenlets = {name: gevent.spawn(getattr(self, name)) for name in (
-            'response', 'queue', 'body', 'event', 'connect', 'upload', 'socket', 'handshake', 'session')}
+            'response', 'queue', 'body', 'event', 'connect', 'upload', 'socket', 'handshake', 'session',
+            'holder', 'reservation')}
         self.accepted, _ = self.deaf.accept()
         assert self.accepted.recv(1)
-        awaited = {'/response', '/body', '/event', '/upload', '/socket', '/session', 'begun'}
+        awaited = {'/response', '/body', '/event', '/upload', '/socket', '/session', '/holder', 'begun'}
         self._until(lambda: awaited <= set(self.received))
-        self._until(lambda: self.one.statistics()['queued'] == 1)
+        self._until(lambda: self.one.statistics()['queued'] == self.reserved.statistics()['queued'] == 1)
         self._until(lambda: self.upload_request.writable_length >= self.upload_request.writable_high_water_mark)
         gevent.idle()
 
@@ -282,6 +284,16 @@ class Waiting:
             session.mount('http://', AgentAdapter())
             return session.get(f'{self.url}/session').content
 
+    def holder(self) -> Any:
+        """Read a response on a reserved connection."""
+        with self.reserved.reserve(self.url) as agent:
+            return self._ask('/holder', agent)
+
+    def reservation(self) -> Any:
+        """Wait for a reserved connection."""
+        with self.reserved.reserve(self.url) as agent:
+            return self._ask('/reservation', agent)
+
     # -- afterwards ---------------------------------------------------------------------------------------------------
 
     def check_child(self) -> None:
@@ -298,7 +310,7 @@ class Waiting:
         self.greenlets.pop('handshake').kill()
         self.deaf.close()
         self.go_on.set()
-        assert [greenlet.get()[-5:] for greenlet in self.greenlets.values()] == [b'hello'] * 8
+        assert [greenlet.get()[-5:] for greenlet in self.greenlets.values()] == [b'hello'] * 10
 
 
 def _check_waiting(start_child: Callable[[], int], tls: bool) -> None:

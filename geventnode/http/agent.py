@@ -433,10 +433,12 @@ class Agent(AgentSettings):
             connection.abandon()
         if runs_here(self.hub):
             for bucket in buckets:
-                for request in bucket.opening:
+                opening = [request for request in bucket.opening if not isinstance(request, Reservation)]
+                for request in opening:
                     request.opening.give_up()
-                for request in (*bucket.opening, *bucket.waiting):
-                    request.destroy(inherited())
+                # a place that was given away is left to its holder, which is registered itself
+                for waiting in (*opening, *bucket.waiting):
+                    waiting.fail(inherited())
 
     def __enter__(self) -> Agent:
         return self
