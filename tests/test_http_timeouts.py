@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 import pytest
 
-from geventnode.errors import RequestTimeout
+from geventnode.errors import ClientDisconnected, ConnectionClosed, RequestTimeout
 from tests.servers import Client, Log, Serve, get, ok, post
 
 __all__: list[str] = []
@@ -44,10 +44,14 @@ def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
     assert seen == []
 
 
-def test_headers_timeout_counts_from_accepting(serve: Serve) -> None:
-    """A client that says nothing at all is told, too."""
+@pytest.mark.parametrize('said', [b'', b'\r\n'])
+def test_headers_timeout_counts_from_accepting(serve: Serve, said: bytes) -> None:
+    """A client that sends nothing gets no answer: it would take that for the one to a request that it sends late."""
     # demand 18
-    refused(serve(ok, headers_timeout=SHORT).connect())
+    client = serve(ok, headers_timeout=SHORT).send(said)
+    began = monotonic()
+    client.assert_closed(reset=False)
+    assert monotonic() - began >= SHORT / 2
 
 
 def test_headers_timeout_in_a_later_request(serve: Serve) -> None:
@@ -63,7 +67,7 @@ def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> No
     site = serve(ok, headers_timeout=SHORT)
     idle = site.connect()
     assert idle.get().status == 200
-    refused(site.connect())
+    refused(site.send(b'GET'))
     assert idle.get().status == 200
 
 
@@ -138,7 +142,7 @@ def test_zero_means_never(serve: Serve) -> None:
     silent, idle = site.connect(), site.connect()
     assert idle.get().status == 200
     marker = serve(ok, headers_timeout=SHORT).connect()
-    refused(marker)
+    marker.assert_closed()
     assert silent.get().status == idle.get().status == 200
     assert 'Keep-Alive' not in [name for name, _ in idle.get().headers]
 
@@ -150,16 +154,65 @@ def hang(request: Any, response: Any) -> None:
 
 
 def test_sv14_inactivity_destroys_the_socket(serve: Serve) -> None:
-    """By default, and 'clientError' tells why."""
+    """Once the head of a response was sent; 'clientError' tells why."""
     log = Log()
-    site = serve(hang, timeout=SHORT)
+    site = serve(lambda request, response: response.write('begun'), timeout=SHORT)
     site.server.on('clientError', lambda error, socket: log.append((type(error), socket.destroyed)))
-    assert site.send(get()).rest() == b''
+    assert site.send(get()).rest().endswith(b'5\r\nbegun\r\n')
     log.wait_for((RequestTimeout, True))
 
 
+def test_a_listener_that_does_not_answer(serve: Serve) -> None:
+    """503 in its place, once: a client that is left without an answer asks again. What it does later is dropped."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        for message, name in ((request, 'request'), (response, 'response')):
+            for event in ('aborted', 'close'):
+                message.on(event, log.note(f'{name} {event}'))
+        log.wait_for('go on')
+        with pytest.raises(ConnectionClosed):
+            response.end('late')
+        log.append('over')
+        response.write('more')
+    client = serve(listener, timeout=SHORT).send(get())
+    reply = client.response()
+    assert (reply.status, reply.closes) == (503, True)
+    client.assert_closed()
+    log.append('go on')
+    log.wait_for('over')
+    assert sorted(log) == ['go on', 'over', 'request aborted', 'request close', 'response close']
+
+
+def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:
+    """Is, as when its client disconnects; the answer arrives all the same."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            log.wait_for('never')
+        except ClientDisconnected:
+            log.append('cancelled')
+            raise
+    site = serve(listener, timeout=SHORT, cancel_on_disconnect=True)
+    for request in (get(), post(b'x', length=3)):
+        client = site.send(request)
+        assert client.response().status == 503
+        client.assert_closed(reset=False)
+    log.wait_for_length(2)
+    assert log == ['cancelled', 'cancelled']
+
+
+def test_a_client_that_is_waited_for(serve: Serve) -> None:
+    """408, for a head as for a body: it is not the listener who is late."""
+    site = serve(lambda request, response: request.read(), timeout=SHORT)
+    refused(site.send(b'GET / HT'))
+    refused(site.send(post(b'abc', length=10)))
+    assert site.connect().rest() == b''
+
+
 def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Not so one whose client is waited for, or whose response has begun."""
+    """In one line. Not so one whose client is waited for, or whose response has begun."""
     def listener(request: Any, response: Any) -> None:
         if request.url == '/upload':
             request.read()
@@ -168,9 +221,11 @@ def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.Lo
     site = serve(listener, timeout=SHORT)
     site.send(post(b'', '/upload', length=3)).rest()
     site.send(get('/begun')).rest()
-    assert site.send(get('/path')).rest() == b''
-    assert [record.getMessage() for record in caplog.records if record.levelname == 'WARNING'] == [
-        f'GET /path: nobody has answered within timeout ({SHORT:g} seconds), and the connection is closed']
+    assert site.send(get('/path')).response().status == 503
+    gevent.idle()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+    reason = f'no traffic within timeout ({SHORT:g} seconds)'
+    assert warnings == [f'GET /path: the listener has not answered, and the client gets 503: {reason}']
 
 
 def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
@@ -243,8 +298,10 @@ def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
 
 
 def test_sr6_response_set_timeout_without_a_listener(serve: Serve) -> None:
-    """Destroys the socket."""
-    assert serve(lambda _, response: response.set_timeout(SHORT)).send(get()).rest() == b''
+    """503, as for the time of the server."""
+    client = serve(lambda _, response: response.set_timeout(SHORT)).send(get())
+    assert client.response().status == 503
+    client.assert_closed()
 
 
 def test_im7_request_set_timeout(serve: Serve) -> None:
@@ -272,7 +329,7 @@ def test_2d8_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> Non
     client = site.connect()
     assert client.get('/first').status == 200
     client.send(get('/second'))
-    refused(serve(ok, headers_timeout=2 * SHORT).connect())
+    serve(ok, headers_timeout=2 * SHORT).connect().assert_closed()
     log.append('go on')
     assert client.response().body == b'/second'
 

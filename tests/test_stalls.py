@@ -48,7 +48,7 @@ def _look() -> None:
 @pytest.mark.parametrize(('setting', 'before', 'meanwhile', 'late'), [
     ('headers_timeout', b'GET / HTTP/1.1\r\nHo', b'st: x\r\n\r\n', 408),
     ('request_timeout', post(b'ha', length=4), b'lf', 408),
-    ('timeout', post(b'ha', length=4), b'lf', None),
+    ('timeout', post(b'ha', length=4), b'lf', 408),
     ('keep_alive_timeout', get('/first'), get('/second'), None),
 ])
 def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, late: int | None,

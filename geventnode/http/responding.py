@@ -174,7 +174,8 @@ class Responder(Receiver):
             # sys.exit() in a view shall not cut off all other requests
             self.listener_failed(request, response, error)
         except ClientDisconnected:
-            self.socket.destroy()
+            if not response.refused:
+                self.socket.destroy()
         except RequestRefused as error:
             # the server has answered, unless this is about another request
             if self.request is request and not (response.finished or self.socket.destroyed):
@@ -231,10 +232,10 @@ class Responder(Receiver):
         else:
             self.refuse(getattr(error, 'status', 500) if error is self._failure else 500)
 
-    def cancel(self, request: IncomingMessage) -> None:
-        """Run by the hub: throw into the greenlet that runs this very request's listener."""
+    def cancel(self, response: ServerResponse) -> None:
+        """Run by the hub: throw into the greenlet that runs the listener of this very exchange."""
         worker = self._worker
-        if worker is not None and self.request is request and not worker.dead:
+        if worker is not None and (self.response is response or response.refused) and not worker.dead:
             self._worker = None
             worker.throw(ClientDisconnected())
 
@@ -257,6 +258,12 @@ class Responder(Receiver):
             # nobody is left to hear it
             return
         self.turn_away(status_code)
+
+    def give_up_listener(self) -> None:
+        """Answer 503 in place of a listener that takes too long, which is notified as of a disconnect. Never
+        switches."""
+        self._disconnected()
+        self.refuse(503)
 
     def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
         """See :class:`geventnode.http.receiving.Receiver`."""
@@ -409,7 +416,7 @@ class Responder(Receiver):
         if request._listeners is not None or response._listeners is not None:
             gevent.spawn(_tell_disconnect, request, response)
         if self._worker is not None:
-            self.server.hub.loop.run_callback(self.cancel, request)
+            self.server.hub.loop.run_callback(self.cancel, response)
 
 
 def _tell_disconnect(request: IncomingMessage, response: ServerResponse) -> None:

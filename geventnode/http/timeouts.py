@@ -15,10 +15,12 @@ import gevent
 from geventnode.errors import RequestTimeout
 from geventnode.http.incoming import described
 from geventnode.net.hubs import NEVER
+from geventnode.net.peerlog import log_from_hub
 from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:
     from geventnode.http.connection import Connection
+    from geventnode.http.response import ServerResponse
     from geventnode.http.server import Server
 
 __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'due']
@@ -118,6 +120,10 @@ def _look_again(connection: Connection) -> None:
 
 
 def _late_head(connection: Connection) -> None:
+    if not connection.parser.started:
+        # an answer to nothing would be taken for the one to a request that comes late
+        _close_idle(connection)
+        return
     limit = connection.server.headers_timeout
     connection.fail(RequestTimeout(f'no complete head within headers_timeout ({limit} seconds)'))
 
@@ -158,13 +164,13 @@ def _destroy(connection: Connection) -> None:
 
 
 def _timed_out(connection: Connection) -> None:
-    """No traffic for too long: whoever listens handles it, else the socket is destroyed."""
+    """No traffic for too long: a ``'timeout'`` listener handles it, or else the connection ends."""
     connection.socket.touch()
     gevent.spawn(_tell_timeout, connection)
 
 
 def _tell_timeout(connection: Connection) -> None:
-    server, socket = connection.server, connection.socket
+    server, socket, since = connection.server, connection.socket, connection.socket.active
     if socket.destroyed:
         # a listener was told already, when the loop stood still for another whole timeout
         return
@@ -177,8 +183,27 @@ def _tell_timeout(connection: Connection) -> None:
     handled = server.emit('timeout', socket) or handled
     if not handled:
         limit = server.timeout if connection.timeout is None else connection.timeout
-        if request is not None and response is not None and not (
-                response.headers_sent or connection.client_is_awaited):
-            log.warning('%s: nobody has answered within timeout (%g seconds), and the connection is closed',
-                        described(request), limit)
-        socket.destroy(RequestTimeout(f'no traffic within timeout ({limit} seconds)'))
+        server.hub.loop.run_callback(_give_up, connection, response, since,
+                                     RequestTimeout(f'no traffic within timeout ({limit} seconds)'))
+
+
+def _give_up(connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout) -> None:
+    """Answer in place of whoever is late, where no answer has begun. Runs in the hub."""
+    socket = connection.socket
+    if connection.response is not response or socket.active != since:
+        # something has happened since it was looked at
+        return
+    if response is None:
+        answerable = connection.parser.started
+    else:
+        answerable = not (response.finished or response.head_on_wire or socket.has_queued)
+    if not answerable:
+        socket.destroy(error)
+    elif response is None or connection.client_is_awaited:
+        connection.fail(error)
+    else:
+        # the client must not send it again on another connection, as browsers do when one is closed without a word
+        log_from_hub(log.warning, '%s: the listener has not answered, and the client gets 503: %s',
+                     described(response.request), error)
+        connection.give_up_listener()
+

@@ -201,7 +201,7 @@ class IHTTPServer(IServer):
     take all other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
     """
 
-    timeout: float = Attribute('Inactivity after which a connection is given up; 0: never. 120.')
+    timeout: float = Attribute('Inactivity after which a request is given up: 503, or 408; 0: never. 120.')
     headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')

@@ -43,7 +43,12 @@ def test_body_size(serve: Serve, limit: int | None) -> None:
         assert site.send(data).response().status == (200 if limit is None else 413)
 
 
-@pytest.mark.parametrize('said', [b'', b'G', b'GET / HTTP/1.1\r\nHo'])
+def test_silent_clients(serve: Serve) -> None:
+    """They are left without a word, which they could take for an answer."""
+    serve(ok, headers_timeout=SHORT).connect().assert_closed()
+
+
+@pytest.mark.parametrize('said', [b'G', b'GET / HTTP/1.1\r\nHo'])
 def test_slow_heads(serve: Serve, said: bytes) -> None:
     client = serve(ok, headers_timeout=SHORT).send(said)
     assert client.response().status == 408
