@@ -41,7 +41,7 @@ setup(
                  'gunicorn>=23.0,<28', 'h11>=0.14', 'idna>=3.7', 'prometheus-client>=0.20', 'psycopg[binary]>=3.2.2',
                  'psycopg_pool>=3.2.3', 'pyspnego>=0.11', 'requests>=2.32.5', 'requests-ntlm>=1.3', 'setuptools>=70.1',
                  'simple-websocket>=1.0', 'tqdm>=4.60',
-                 'trustme>=1.2', 'urllib3>=2.2.2', 'websocket-client>=1.6', 'wsproto>=1.2'],
+                 'trustme>=1.2', 'truststore>=0.10', 'urllib3>=2.2.2', 'websocket-client>=1.6', 'wsproto>=1.2'],
         'docs': ['sphinx>=8.1', 'furo>=2024.8', 'repoze.sphinx.autointerface>=1.1', 'gunicorn>=23.0,<28',
                  'prometheus-client>=0.20', 'requests>=2.32.5', 'urllib3>=2.2.2'],
         'bench': ['aiohttp>=3.9', 'geventhttpclient>=2.0', 'granian>=2.0', 'gunicorn>=23.0', 'h11>=0.14',

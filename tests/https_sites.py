@@ -57,9 +57,9 @@ def connect(site: Site, certificates: Certificates) -> TLSEnd:
 
 
 def tls_script(certificates: Certificates, script: Callable[[Peer, TLSEnd], object],
-               which: str = 'server') -> Callable[[Peer], None]:
+               which: str = 'server', context: ssl.SSLContext | None = None) -> Callable[[Peer], None]:
     """Return a script of an origin that speaks TLS."""
-    context = certificates.server_context(which)
+    context = context or certificates.server_context(which)
 
     def run(peer: Peer) -> None:
         end = TLSEnd(peer.socket, context, server_side=True)

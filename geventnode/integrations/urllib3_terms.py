@@ -16,6 +16,7 @@ from geventnode import https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import hint_for
 from geventnode.tls.client import Peer
+from geventnode.tls.context_source import is_context
 from geventnode.tls.contexts import VERSIONS, load_authorities
 
 __all__ = ['SET_ON_POOLS', 'check_terms', 'identifies', 'merge_terms', 'proxy_peer', 'split_terms', 'tls_peer']
@@ -81,7 +82,7 @@ def check_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
 def _check_identity(found: Mapping[str, Any], prefix: str = '') -> None:
     """Check the context, the name and the fingerprint among terms, which messages name with ``prefix``."""
     context, name, fingerprint = (found.get(each) for each in ('ssl_context', *IDENTITY))
-    if context is not None and not isinstance(context, ssl.SSLContext):
+    if context is not None and not is_context(context):
         raise TypeError(f'{prefix}ssl_context must be an ssl.SSLContext, not {type(context).__name__}')
     if name is not None and name is not False and (not isinstance(name, str) or not name):
         raise InvalidInput(f'{prefix}assert_hostname must be a host name or False, not {name!r}')
@@ -198,8 +199,16 @@ def _check_context(context: ssl.SSLContext, terms: Mapping[str, Any]) -> None:
                            'assert_hostname')
 
 
+def _knows_authorities(context: ssl.SSLContext) -> bool:
+    try:
+        return bool(context.cert_store_stats()['x509'])
+    except NotImplementedError:
+        # truststore's asks the system, connection by connection
+        return True
+
+
 def _add_authorities(context: ssl.SSLContext, trusted: list[Any], usual: str | None) -> None:
     """Let ``context`` trust those that were named; the usual ones only if it knows none."""
-    if not trusted and usual is not None and not context.cert_store_stats()['x509']:
+    if not trusted and usual is not None and not _knows_authorities(context):
         trusted = [usual]
     load_authorities(context, trusted)

@@ -52,6 +52,9 @@ class Peer(NamedTuple):
                 checked_host = self.checked_name or None
         else:
             context = client_context(self.settings, check_hostname=bool(name))
+        if not name and context.check_hostname:
+            raise InvalidInput("servername='' asks for no name, and the context checks one: set its check_hostname to "
+                               'false, or pass a servername')
         options.update(checked_host=checked_host, fingerprint=self.fingerprint, session=session)
         if not name:
             return TLSSocket(context, **options)

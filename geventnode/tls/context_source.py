@@ -14,15 +14,23 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 
-__all__ = ['ContextSource']
+__all__ = ['ContextSource', 'is_context']
 
 log = logging.getLogger('geventnode.error')
+
+#: What contexts of every kind are made of. Packages such as truststore replace ``ssl.SSLContext`` itself.
+_context_base: type = next(kind for kind in ssl.SSLContext.__mro__ if kind.__module__ == '_ssl')
 
 #: Nanoseconds that two writes can be apart with the same time: clock ticks of the kernel, and some more.
 GRANULARITY = 50_000_000
 
 #: Time, size, inode and device of a file.
 _Stamp = tuple[int, int, int, int]
+
+
+def is_context(value: object) -> bool:
+    """Return whether ``value`` is an ``ssl.SSLContext``, of whatever kind. Never switches."""
+    return isinstance(value, _context_base)
 
 
 class ContextSource:

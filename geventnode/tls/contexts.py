@@ -11,11 +11,11 @@ import os
 import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import flag, hint_for
-from geventnode.tls.context_source import ContextSource
+from geventnode.tls.context_source import ContextSource, is_context
 
 __all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'check_server_context',
            'client_context', 'client_settings', 'load_authorities', 'server_settings', 'server_source']
@@ -92,9 +92,9 @@ def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSetti
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 def _context(name: str, value: Any) -> ssl.SSLContext:
-    if not isinstance(value, ssl.SSLContext):
+    if not is_context(value):
         raise TypeError(f'{name} must be an ssl.SSLContext, not {type(value).__name__}')
-    return value
+    return cast(ssl.SSLContext, value)
 
 
 def _path(name: str, value: Any) -> str:
@@ -193,12 +193,23 @@ def _make_server_context(settings: ContextSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     if settings.request_cert:
+        _check_exclusive(context)
         if settings.ca:
             load_authorities(context, settings.ca)
         else:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED if settings.reject_unauthorized else ssl.CERT_OPTIONAL
     return _configured(context, settings)
+
+
+def _check_exclusive(context: ssl.SSLContext) -> None:
+    """Check that ``context`` will trust nobody but those that it is told to. Raises ``InvalidInput``."""
+    try:
+        context.cert_store_stats()
+    except NotImplementedError:
+        raise InvalidInput(
+            'request_cert: ssl.SSLContext has been replaced (truststore.inject_into_ssl), and contexts of that kind '
+            "also trust the system's authorities; make a context before that, and pass it") from None
 
 
 def _files(settings: ContextSettings, verifies: bool) -> list[str]:

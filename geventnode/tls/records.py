@@ -57,11 +57,11 @@ class Records:
         #: OpenSSL's side of the connection; None until there is a context.
         self.object: Any = None
         self._choose: Callable[[str | None], ssl.SSLContext] | None = None
-        if isinstance(context, ssl.SSLContext):
-            self._begin(context, server_side, servername, session)
-        else:
+        if callable(context):
             self._choose = context
             self._hello = ClientHello()
+        else:
+            self._begin(context, server_side, servername, session)
         self._raw_receive: Callable[[int], bytes] = raw.recv
         self._raw_send: Callable[[Any], int] = raw.send
         self._established: Callable[[], object] | None = established

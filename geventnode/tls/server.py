@@ -23,7 +23,7 @@ from geventnode.net.server import DRAIN_TIME
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, check_names, seconds
-from geventnode.tls.context_source import ContextSource
+from geventnode.tls.context_source import ContextSource, is_context
 from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server_settings, server_source
 from geventnode.tls.failures import PLAIN_HTTP
 from geventnode.tls.socket import TLSSocket
@@ -81,7 +81,7 @@ class TLSAcceptor(NetServer):
         if self._sni_callback is not None:
             self._names_decide()
         for hostname, context in (sni_contexts or {}).items():
-            self.add_context(hostname, **({'context': context} if isinstance(context, ssl.SSLContext) else context))
+            self.add_context(hostname, **({'context': context} if is_context(context) else context))
         return options
 
     # -- names --------------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class TLSAcceptor(NetServer):
         chosen = None if self._sni_callback is None else self._sni_callback(name)
         if chosen is None:
             return self._source
-        if not isinstance(chosen, ssl.SSLContext):
+        if not is_context(chosen):
             raise TypeError(f'sni_callback must return an ssl.SSLContext or None, not {type(chosen).__name__}')
         check_server_context('the result of sni_callback', chosen)
         return chosen

@@ -1,0 +1,180 @@
+"""Contexts that the package makes have what those of urllib3 have, and contexts of other packages work."""
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import truststore
+
+from geventnode import https, tls
+from geventnode.errors import CertificateError, InvalidInput
+from geventnode.tls import contexts
+from geventnode.tls.contexts import client_context, client_settings
+from tests.certificates import Certificates, TLSEnd
+from tests.https_sites import Secure, read, tls_script, url
+from tests.origins import MakeOrigin, Peer
+from tests.sessions import Mounted, on_terms
+
+__all__: list[str] = []
+
+ROOT = Path(__file__).parent.parent
+
+
+# -- what urllib3's contexts have -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('how', ['system', 'file', 'directory', 'text'])
+@pytest.mark.parametrize('rejects', [True, False])
+def test_defaults(certificates: Certificates, tmp_path: Path, how: str, rejects: bool) -> None:
+    authorities = {'system': None, 'file': certificates.ca, 'directory': tmp_path,
+                   'text': [Path(certificates.ca).read_text(), certificates.ca]}[how]
+    context = client_context(client_settings({'ca': authorities, 'reject_unauthorized': rejects}))
+    usual = ssl.create_default_context()
+    assert context.post_handshake_auth
+    assert (context.verify_flags, context.options) == (usual.verify_flags, usual.options)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is (ssl.CERT_REQUIRED if rejects else ssl.CERT_NONE)
+    if how == 'text':
+        assert context.cert_store_stats()['x509_ca'] == 1, 'and not those of the system'
+
+
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / 'empty').touch()
+    for authorities in (tmp_path / 'empty', [tmp_path, tmp_path / 'empty'], '-----BEGIN nonsense'):
+        with pytest.raises(InvalidInput, match='ca: no certificates can be loaded from'):
+            client_context(client_settings({'ca': authorities}))
+
+
+@pytest.mark.leaks('a context keeps the file open')
+@pytest.mark.parametrize('how', ['agent', 'requests'])
+def test_key_log(secure: Secure, certificates: Certificates, session: Mounted, tmp_path: Path,
+                 monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Wireshark decrypts connections with this file, which each context keeps open."""
+    key_log = tmp_path / 'keys'
+    monkeypatch.setenv('SSLKEYLOGFILE', str(key_log))
+    site = secure()
+    before = key_log.read_text()
+    authority = tmp_path / 'ca.pem'
+    authority.write_bytes(Path(certificates.ca).read_bytes())
+    if how == 'agent':
+        assert read(url(site), agent=False, ca=authority) == b'GET /'
+    else:
+        assert session().get(url(site), verify=str(authority)).text == 'GET /'
+    secrets = [line.split()[1] for line in key_log.read_text().removeprefix(before).splitlines()
+               if line.startswith('CLIENT_TRAFFIC_SECRET_0 ')]
+    assert len(secrets) == 2, 'the server has written it, too'
+    assert len(set(secrets)) == 1
+    contexts._client_source.cache_clear()
+
+
+@pytest.mark.parametrize('shows', ['client', None])
+def test_a_server_that_asks_after_the_request(origin: MakeOrigin, certificates: Certificates, session: Mounted,
+                                              shows: str | None) -> None:
+    """As Apache does, for one path of many (RFC 8446, section 4.6.2)."""
+    def ask(peer: Peer, end: TLSEnd) -> None:
+        peer.request()
+        end.object.verify_client_post_handshake()
+        end.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n')
+        with contextlib.suppress(ssl.SSLError):
+            # until the client has answered, which is no data
+            while not end.object.getpeercert():
+                end._incoming.write(end.raw.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.object.read(1)
+            end.sendall(str(end.object.getpeercert()['subject']).encode())
+            end.shutdown(1)
+        end._flush()
+
+    context = certificates.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.post_handshake_auth = True
+    context.load_verify_locations(certificates.ca)
+    server = origin(tls_script(certificates, ask, context=context))
+    address = server.url.replace('http:', 'https:').replace('127.0.0.1', 'localhost')
+    options: dict[str, Any] = {} if shows is None else {'cert': certificates.client}
+    if shows is None:
+        with pytest.raises(requests.RequestException):
+            session().get(address, verify=certificates.ca)
+    else:
+        assert "('commonName', 'client')" in session().get(address, verify=certificates.ca, **options).text
+
+
+def test_a_context_that_checks_names_needs_one(certificates: Certificates) -> None:
+    with pytest.raises(InvalidInput, match="servername='' asks for no name, and the context checks one"):
+        tls.connect(1, 'localhost', servername='', context=certificates.client_context())
+
+
+# -- contexts of other packages ---------------------------------------------------------------------------------------
+
+def test_truststore(secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = secure()
+    trusting = [truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2)]
+    with on_terms(ssl_context=trusting[0]) as client:
+        with pytest.raises(requests.exceptions.SSLError, match='unable to get local issuer certificate'):
+            client.get(url(site))
+    with pytest.raises(CertificateError):
+        read(url(site), context=trusting[0])
+    # now the system trusts the authority of the tests
+    monkeypatch.setenv('SSL_CERT_FILE', certificates.ca)
+    with on_terms(ssl_context=trusting[1]) as client:
+        assert client.get(url(site)).text == 'GET /'
+        with pytest.raises(requests.exceptions.SSLError, match=r'(?i)mismatch'):
+            client.get(url(secure(certfile=certificates.other)))
+    assert read(url(site), context=trusting[1]) == b'GET /'
+
+
+INJECTED = """
+import os, ssl, sys
+from tests.certificates import tls_certificates
+certificates = tls_certificates()
+os.environ['SSL_CERT_FILE'] = certificates.ca
+if sys.argv[1] == 'early':
+    from geventnode import https
+plain = certificates.server_context()
+import truststore
+truststore.inject_into_ssl()
+import requests
+from geventnode import errors, https
+from geventnode.integrations.requests import AgentAdapter
+session = requests.Session()
+session.mount('https://', AgentAdapter())
+for options in {'certfile': certificates.server}, {'context': plain}:
+    server = https.create_server(lambda request, response: response.end(b'hello'), sni_contexts={'a.example': plain},
+                                 **options).listen(0, '127.0.0.1')
+    url = f'https://localhost:{server.address()["port"]}/'
+    assert https.get(url, agent=False).get_response().read() == b'hello'
+    assert https.get(url, agent=False, minimum_version='TLSv1.3').get_response().read() == b'hello'
+    assert session.get(url).text == 'hello'
+    server.stop(0)
+try:
+    https.create_server(certfile=certificates.server, request_cert=True, ca=certificates.ca)
+except errors.InvalidInput as error:
+    assert 'request_cert: ssl.SSLContext has been replaced' in str(error)
+else:
+    sys.exit('it would let everybody in who has a certificate of any authority')
+"""
+
+
+@pytest.mark.parametrize('order', ['early', 'late'])
+def test_truststore_in_the_place_of_ssl(order: str) -> None:
+    ran = subprocess.run([sys.executable, '-c', INJECTED, order], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                         check=False, env={**os.environ, 'NO_PROXY': '*'})
+    assert (ran.returncode, ran.stderr) == (0, '')
+
+
+class Foreign:
+    """What another TLS library has for a context."""
+
+
+@pytest.mark.parametrize('make', [
+    lambda context: https.Agent(context=context), lambda context: tls.create_server(context=context),
+    lambda context: on_terms(ssl_context=context).__enter__()])
+def test_contexts_of_other_libraries_are_refused(make: Any) -> None:
+    with pytest.raises(TypeError, match=r'context must be an ssl\.SSLContext, not Foreign'):
+        make(Foreign())
