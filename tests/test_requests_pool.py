@@ -12,6 +12,7 @@ import gevent
 import pytest
 import requests
 from gevent.event import Event
+from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from geventnode import http, https
@@ -218,6 +219,102 @@ def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
     # what is gone cannot be sent again
     assert session(max_retries=policy).post(address, data=iter([b'body'])).status_code == 503
     assert len(seen) == 7
+
+
+def plain(**options: Any) -> Callable[..., requests.Response]:
+    """Return what makes requests without agents, in a thread of its own: otherwise it would stop the loop."""
+    def ask(method: str, address: str, **others: Any) -> requests.Response:
+        with requests.Session() as client:
+            client.trust_env = False
+            client.mount('http://', HTTPAdapter(**options))
+            return client.request(method, address, **others)
+
+    def apart(*args: Any, **others: Any) -> requests.Response:
+        response: requests.Response = gevent.get_hub().threadpool.apply(ask, args, others)
+        return response
+    return apart
+
+
+def noting(name: str, called: Log) -> Callable[..., Any]:
+    """Return a method of a policy that notes its call, and does what the one that it overrides does."""
+    def method(self: Any, *args: Any) -> Any:
+        called.append((name, *[each.status for each in args if each is not None]))
+        return getattr(Retry, name)(self, *args)
+    return method
+
+
+@pytest.mark.parametrize('overridden', [
+    ('sleep',), ('sleep_for_retry',), ('_sleep_backoff',), ('sleep', 'sleep_for_retry', '_sleep_backoff')])
+@pytest.mark.parametrize(('said', 'calls'), [
+    (b'HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n',
+     [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)]),
+    (b'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n',
+     [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)]),
+    (b'', [('sleep',), ('_sleep_backoff',)])])
+def test_policies_that_wait_their_own_way(origin: MakeOrigin, session: Mounted, said: bytes, calls: list[Any],
+                                          overridden: tuple[str, ...]) -> None:
+    """What a subclass overrides is called, with the response if there is one, before each attempt but the first."""
+    called = Log()
+    own = type('Own', (Retry,), {name: noting(name, called) for name in overridden})
+    server = origin(once(said))
+    with pytest.raises(requests.ConnectionError if not said else requests.exceptions.RetryError):
+        session(max_retries=own(2, status_forcelist=[503])).get(server.url)
+    assert server.accepted == 3
+    assert called == [each for each in calls if each[0] in overridden] * 2
+
+
+@pytest.mark.parametrize('overrides', [False, True])
+@pytest.mark.parametrize('field', [b'Retry-After: 1\r\n', b''])
+def test_others_run_while_a_policy_waits(origin: MakeOrigin, session: Mounted, monkeypatch: pytest.MonkeyPatch,
+                                         overrides: bool, field: bytes) -> None:
+    """``time.sleep`` would stop them in a program that is not patched; also behind ``super().sleep()``."""
+    class Own(Retry):
+        """It waits as it would otherwise, but not for long."""
+
+        def parse_retry_after(self, retry_after: str) -> float:
+            return super().parse_retry_after(retry_after) / 1000
+
+        if overrides:
+            def sleep(self, response: Any = None) -> None:
+                super().sleep(response)
+
+    def stop(seconds: float) -> None:
+        raise AssertionError('the thread is stopped')
+    monkeypatch.setattr('urllib3.util.retry.time.sleep', stop)
+    server = origin(b'HTTP/1.1 503 Busy\r\n' + field + b'Content-Length: 0\r\n\r\n')
+    policy = Own(2, backoff_factor=0.001, status_forcelist=[503], raise_on_status=False)
+    assert session(max_retries=policy).get(server.url).status_code == 503
+    assert server.accepted == 1
+
+
+@pytest.mark.parametrize('field', [b'Retry-After: 0\r\n', b'Retry-After:\r\n', b''])
+@pytest.mark.parametrize('status', [413, 429, 503, 500])
+def test_a_number_of_retries_repeats_what_it_may(origin: MakeOrigin, session: Mounted, status: int,
+                                                 field: bytes) -> None:
+    """As with plain ``requests``: urllib3 makes a policy of the number that respects Retry-After."""
+    said = b'HTTP/1.1 %d Later\r\n%sContent-Length: 0\r\n\r\n' % (status, field)
+    again = status != 500 and b'0' in field
+    for ask in (session(max_retries=2).request, plain(max_retries=2)):
+        asked: list[str] = []
+
+        def script(peer: Peer, asked: list[str] = asked) -> None:
+            while True:
+                asked.append(peer.request().line[:4])
+                peer.send(said)
+        address = origin(script).url
+        assert ask('GET', address).status_code == status
+        assert ask('POST', address, data=b'x').status_code == status
+        assert asked == ['GET '] * (3 if again else 1) + ['POST']
+
+
+def test_a_number_of_retries_repeats_what_has_no_answer(origin: MakeOrigin, session: Mounted) -> None:
+    """As with plain ``requests``: if the method is idempotent."""
+    for ask in (session(max_retries=2).request, plain(max_retries=2)):
+        server = origin(Fickle(answers=0))
+        for method, connections in (('GET', 3), ('POST', 4)):
+            with pytest.raises(requests.ConnectionError):
+                ask(method, server.url)
+            assert server.accepted == connections
 
 
 def test_retries_of_connections(origin: MakeOrigin, session: Mounted) -> None:

@@ -40,8 +40,9 @@ class AgentAdapter(HTTPAdapter):
 
     :param agent: the agent of ``http:`` URLs; one of the adapter's own, unless given.
     :param https_agent: that of ``https:`` URLs, with settings of TLS for requests that say nothing (``verify=True``).
-    :param max_retries: a number of attempts more for connections that cannot be made, or urllib3's ``Retry``. 0. Beside
-        it, a request that may be sent again is, once, when the server had closed the used connection.
+    :param max_retries: urllib3's ``Retry``, or the number of its attempts, which also repeat responses with Retry-After
+        and requests without a response, if the method is idempotent. 0. Beside it, a request that may be sent again
+        is, once, when the server had closed the used connection.
     :param queue_timeout: seconds to wait for a connection while all are in use, then ``ConnectTimeout``. None.
     :param max_header_size: bytes of a response's head. 262144.
     :param options: those of :class:`geventnode.http.Agent` for the agents of the adapter's own: ``max_sockets`` (100),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -339,10 +339,11 @@ class Destination:
                     retries = retries.new(total=0, read=False)
                 retries = retries.increment(method, url, error=failure, _pool=cast(Any, self),
                                             _stacktrace=error.__traceback__)
-                gevent.sleep(retries.get_backoff_time())
+                _wait(retries)
             else:
                 response.retries = retries
-                if not again or not retries.is_retry(method, response.status, 'Retry-After' in response.headers):
+                if not again or not retries.is_retry(method, response.status,
+                                                     bool(response.headers.get('Retry-After'))):
                     return response
                 try:
                     retries = retries.increment(method, url, response=response, _pool=cast(Any, self))
@@ -352,8 +353,7 @@ class Destination:
                         raise
                     return response
                 response.drain_conn()
-                asked = retries.get_retry_after(response) if retries.respect_retry_after_header else None
-                gevent.sleep(asked or retries.get_backoff_time())
+                _wait(retries, response)
             if body is not None and position is not None:
                 rewind_body(cast(Any, body), position)
 
@@ -369,6 +369,38 @@ class Destination:
             failure = ProxyError('Cannot connect to proxy.', failure)
             failure.__cause__ = error
         return failure
+
+
+def _wait(retries: Retry, response: Response | None = None) -> None:
+    """Wait before the next attempt, as ``retries`` has it. May switch.
+
+    Its methods that a subclass overrides are called. The others would stop the whole thread in a program that is not
+    patched: their waiting is replaced.
+    """
+    kind = type(retries)
+    for name, cooperative in _WAITING:
+        if getattr(kind, name) is getattr(Retry, name):
+            setattr(retries, name, partial(cooperative, retries))
+    retries.sleep(response)
+
+
+def _sleep_for_retry(retries: Retry, response: Response) -> bool:
+    """In place of ``Retry.sleep_for_retry``."""
+    seconds = retries.get_retry_after(response)
+    if seconds:
+        gevent.sleep(seconds)
+    return bool(seconds)
+
+
+def _sleep_backoff(retries: Retry) -> None:
+    """In place of ``Retry._sleep_backoff``."""
+    seconds = retries.get_backoff_time()
+    if seconds > 0:
+        gevent.sleep(seconds)
+
+
+_WAITING: tuple[tuple[str, Callable[..., object]], ...] = (
+    ('sleep_for_retry', _sleep_for_retry), ('_sleep_backoff', _sleep_backoff))
 
 
 def _text(value: Any) -> Any:
