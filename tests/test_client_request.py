@@ -1,6 +1,7 @@
 """What a request says on the wire: its head and its framing."""
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import gevent
@@ -15,7 +16,7 @@ from geventnode.errors import (
     HeadersSent,
     InvalidHeader,
 )
-from tests.origins import HELLO, MakeOrigin, Peer, Recorder
+from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 
 __all__: list[str] = []
 
@@ -52,6 +53,23 @@ def test_authorization_wins_over_auth(recorder: Recorder) -> None:
 
 def test_auth_is_utf_8(recorder: Recorder) -> None:
     assert recorder.sent(auth='ü:€').value('Authorization') == 'Basic w7w64oKs'
+
+
+@pytest.mark.parametrize(('user', 'wanted'), [
+    ('key', 'key:'), ('key:', 'key:'), (':word', ':word'), ('a%20b', 'a b:'), ('a%3Ab', 'a:b:'), ('key:w:d', 'key:w:d'),
+    ('key:a%40b', 'key:a@b'), ('', None), (':', None)])
+def test_users_in_urls(recorder: Recorder, user: str, wanted: str | None) -> None:
+    """As Node and curl have them: a colon ends the user (RFC 7617, section 2). Without user and password, no field."""
+    address = recorder.origin.url.replace('//', f'//{user}@')
+    read(address)
+    field = recorder.requests[-1].value('Authorization')
+    assert field == (None if wanted is None else f'Basic {base64.b64encode(wanted.encode()).decode()}')
+
+
+@pytest.mark.parametrize(('auth', 'field'), [
+    ('key', 'Basic a2V5Og=='), ('key:', 'Basic a2V5Og=='), ('', None), (':', None)])
+def test_users_without_password(recorder: Recorder, auth: str, field: str | None) -> None:
+    assert recorder.sent(auth=auth).value('Authorization') == field
 
 
 def test_no_host(recorder: Recorder) -> None:

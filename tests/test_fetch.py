@@ -100,6 +100,12 @@ def test_removed_headers(site: Site, seen: Seen, get_command: Get, removed: list
     assert set(seen[0][2]) == left
 
 
+@pytest.mark.parametrize(('user', 'field'), [('key', 'Basic a2V5Og=='), ('', None), (':', None)])
+def test_a_user_without_password(site: Site, seen: Seen, get_command: Get, user: str, field: str | None) -> None:
+    assert get_command(url(site).replace('://', f'://{user}@')).status == 0
+    assert seen[0][2].get('Authorization') == field
+
+
 def test_without_host(serve: Serve, get_command: Get) -> None:
     """The server's complaint shows that there was none (RFC 9112, section 3.2)."""
     site = serve()

@@ -71,7 +71,7 @@ def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, 
     :param path: the request-target with its query, ``'/'``.
     :param headers: a mapping, or (name, value) pairs; a list of values makes several lines. Host is added unless
         ``set_host`` is false.
-    :param auth: ``'user:password'`` for Basic authentication, unless there is an Authorization header.
+    :param auth: ``'user:password'`` or ``'user'`` for Basic authentication, unless there is an Authorization header.
     :param body: bytes, text, a binary file or an iterable of chunks; sent and ended at once. Mappings and sets are
         refused: encode them with ``json.dumps`` or ``urllib.parse.urlencode``.
     :param agent: an ``Agent``; None for the global one; False for a connection of its own.
@@ -201,7 +201,10 @@ def _fields(options: dict[str, Any], where: Destination) -> Fields:
     if auth is not None and 'authorization' not in fields:
         if not isinstance(auth, str):
             raise TypeError(f'auth must be str, not {type(auth).__name__}')
-        _authorize(fields, auth)
+        # without a password there is nothing behind the colon, which is there all the same (RFC 7617, section 2)
+        credentials = auth if ':' in auth else f'{auth}:'
+        if credentials != ':':
+            _authorize(fields, credentials)
     return fields
 
 

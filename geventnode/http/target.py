@@ -217,7 +217,9 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
             raise InvalidInput(f'URL has an escaped delimiter in its host: {url!r}', 'ERR_INVALID_URL')
     auth = None
     if '@' in parts.netloc:
-        auth = unquote(parts.netloc.rpartition('@')[0])
+        # apart, as a user may have an escaped colon, and no password
+        user, _, password = parts.netloc.rpartition('@')[0].partition(':')
+        auth = f'{unquote(user)}:{unquote(password)}' if user or password else None
     path = quote(parts.path or '/', safe=PATH_CHARACTERS)
     if parts.query:
         path += '?' + quote(parts.query, safe=PATH_CHARACTERS)
