@@ -70,8 +70,8 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
         'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {
         'assign', 'awaits_source', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at',
-        'destination', 'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry', 'on_deadline',
-        'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
+        'destination', 'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry',
+        'on_deadline', 'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
         'shortest_timeout', 'timeout', 'wants_upgrade'},
     http.Agent: _POOLING,
     https.Agent: _POOLING | {'peer'},

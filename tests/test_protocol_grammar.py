@@ -62,7 +62,7 @@ def test_a_repeated_question_has_the_same_answer() -> None:
 # -- targets --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('method', 'target'), [
-    ('GET', '/'), ('GET', '//x'), ('get', '/a?b#c'), ('GET', 'http://a/x'), ('GET', 'http://a'), ('GET', 'HTTP://a:80?q'),
+    ('GET', '/'), ('GET', '//x'), ('get', '/a?b'), ('GET', 'http://a/x'), ('GET', 'http://a'), ('GET', 'HTTP://a:80?q'),
     ('GET', 'http://[::1]:80/'), ('OPTIONS', '*'), ('M-SEARCH', '*'), ('OPTIONS', 'http://a'), ('CONNECT', 'a:443'),
     ('CONNECT', '[::1]:1'), ('CONNECT', 'a:65535'), ('OPTIONS', '/'), ('GET', '/"quoted"|{}'),
 ])
@@ -74,7 +74,8 @@ def test_target(method: str, target: str) -> None:
     ('GET', '*'), ('GET', 'foo'), ('GET', 'a:443'), ('GET', 'urn:x'), ('GET', 'http:///x'), ('GET', 'http://:80/'),
     ('GET', 'http://u@a/'), ('GET', '?q'), ('GET', '#f'), ('CONNECT', '/'), ('CONNECT', 'a'), ('CONNECT', 'a:'),
     ('CONNECT', ':443'), ('CONNECT', 'a:0'), ('CONNECT', 'a:65536'), ('CONNECT', 'http://a:443/'), ('CONNECT', '*'),
-    ('options', '*'), ('GET', '1http://a/'),
+    ('options', '*'), ('GET', '1http://a/'), ('GET', '/#'), ('GET', '/a?b#c'), ('GET', '/public/#/../admin'),
+    ('GET', 'http://a/#x'), ('GET', 'http://a#x'),
 ])
 def test_no_target(method: str, target: str) -> None:
     assert not has_request_target_form(method, target)
@@ -130,8 +131,8 @@ def test_bad_value(value) -> None:
 
 @pytest.mark.parametrize(('check', 'good', 'bad', 'code'), [
     (check_method, ['GET', 'x', 'M-SEARCH'], ['', 'G T', 'GET\n', 'G\xc9T', None], 'ERR_INVALID_HTTP_TOKEN'),
-    (check_target, ['/', '*', '/%20?a=b'], ['', '/ ', '/\n', '/\x00', '/\x7f', '/\xe9', '/\u0120', None],
-     'ERR_UNESCAPED_CHARACTERS'),
+    (check_target, ['/', '*', '/%20?a=b'],
+     ['', '/#', '/a?b#c', '/ ', '/\n', '/\x00', '/\x7f', '/\xe9', '/\u0120', None], 'ERR_UNESCAPED_CHARACTERS'),
     (check_reason, ['', 'OK', 'Not\tFound', '\xe9'], ['a\r', 'a\nb', '\u0120', '\x7f', None], 'ERR_INVALID_CHAR'),
     (check_status, [100, 200, 999], [99, 1000, 0, -200, True, '200', 200.0, None], 'ERR_HTTP_INVALID_STATUS_CODE'),
 ])

@@ -116,6 +116,14 @@ def test_blanks_and_latin_1() -> None:
     (b'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
     (b'GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
     (b'GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 'HPE_INVALID_HOST', 400),
+    (b'GET /#a HTTP/1.1\r\nHost: a\r\n\r\n', 'HPE_INVALID_URL', 400),
+    (b'PUT / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-type: a/b\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'PUT / HTTP/1.0\r\nContent-Range: bytes 0-1/2\r\nX: y\r\nContent-Range: bytes 1-1/2\r\n\r\n',
+     'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\nauthorization: Basic YTpj\r\n\r\n',
+     'HPE_INVALID_HEADER_TOKEN', 400),
+    (b'GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: a\r\nProxy-Authorization: b\r\n\r\n',
+     'HPE_INVALID_HEADER_TOKEN', 400),
 ])
 def test_a_bad_request_head(data: bytes, code: str, status: int) -> None:
     error = error_of(requests(data))

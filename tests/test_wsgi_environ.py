@@ -92,9 +92,9 @@ def test_the_host_of_a_target(run: Run) -> None:
 
 
 def test_the_asterisk(run: Run) -> None:
-    """It is no path."""
+    """It is no path, and PATH_INFO says so, as in other servers: an empty one would mean the root."""
     environ = environ_of(run, get('*', method='OPTIONS'))
-    assert (environ['PATH_INFO'], environ['REQUEST_URI']) == ('', '*')
+    assert (environ['PATH_INFO'], environ['REQUEST_URI']) == ('*', '*')
 
 
 def test_http_1_0(run: Run) -> None:

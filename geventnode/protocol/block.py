@@ -28,6 +28,11 @@ from geventnode.protocol.headers import Headers, collect, distinct
 
 __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'response_block']
 
+#: Fields of a request that have one value, and tell how its body is to be read or who sends it. A proxy and an
+#: application that take different ones of two would judge and serve different requests (RFC 9110, section 5.3). Host
+#: and Content-Length are of this kind, and have errors of their own.
+_SINGLE = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
+
 _NONE = Framing.NONE
 _known = KNOWN_NAMES.get
 
@@ -86,6 +91,8 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
     length = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
         framing, length = request_framing(version, *_framing_fields(pairs))
+    if len(pairs) != len(fields):
+        _check_single(pairs)
     result = HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
     host = fields.get('host')
     if host is not None:
@@ -180,6 +187,14 @@ def _framing_fields(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]
     """Return the values of Transfer-Encoding and those of Content-Length."""
     values = distinct(pairs)
     return values.get('transfer-encoding', []), values.get('content-length', [])
+
+
+def _check_single(pairs: list[tuple[str, str]]) -> None:
+    """Raise if a field that has one value is repeated."""
+    for name, values in distinct(pairs).items():
+        if len(values) > 1 and name in _SINGLE:
+            # without the values, which may be credentials, and are logged
+            raise ParseError(f'more than one {name.title()}', code='HPE_INVALID_HEADER_TOKEN')
 
 
 def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:

@@ -68,7 +68,7 @@ _IP_LITERAL = r"\[(?:(?P<ipv6>[0-9A-Fa-f:.]{2,45})|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\
 _HOST = re.compile(rf'(?P<host>{_IP_LITERAL}|{_REG_NAME})(?::(?P<port>[0-9]{{0,5}}))?')
 
 # RFC 3986, section 4.3, with the authority made obligatory: without it ``example.com:443`` would pass for a URI.
-_ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)(?:[/?#].*)?')
+_ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?')
 
 #: Field names as they are commonly written.
 COMMON_NAMES = (
@@ -140,9 +140,12 @@ def has_request_target_form(method: str, target: str) -> bool:
     """Return whether ``target`` has a form that RFC 9112, section 3.2, allows with ``method``.
 
     ``target`` consists of visible ASCII characters. ``*`` is let through for M-SEARCH as well, where SSDP has it. A
-    fragment is no part of a target, but clients send it and nothing is ambiguous about it. An absolute-form needs an
-    authority without user information (RFC 9110, sections 4.2.1 and 4.2.4). Never switches.
+    fragment has no place in a target: some servers cut it off and others take it for a part of the path, so that a
+    proxy and an application could disagree about which resource is asked for. An absolute-form needs an authority
+    without user information (RFC 9110, sections 4.2.1 and 4.2.4). Never switches.
     """
+    if '#' in target:
+        return False
     if method == 'CONNECT':
         return is_host(target, port_required=True)
     if target[0] == '/':
@@ -178,14 +181,15 @@ def check_method(method: str) -> str:
 
 
 def check_target(target: str) -> str:
-    """Return ``target``, which a client wants to put into its request line: one or more visible ASCII characters.
+    """Return ``target``, which a client wants to put into its request line: one or more visible ASCII characters
+    without ``#`` (RFC 9112, section 3.2).
 
-    :raises InvalidInput: it is empty or has control characters, blanks or characters outside ASCII, which the caller
-        must escape; code ``ERR_UNESCAPED_CHARACTERS``.
+    :raises InvalidInput: it is empty or has a ``#``, control characters, blanks or characters outside ASCII, which the
+        caller must escape; code ``ERR_UNESCAPED_CHARACTERS``.
 
     Never switches.
     """
-    if not isinstance(target, str) or _TARGET.fullmatch(target) is None:
+    if not isinstance(target, str) or _TARGET.fullmatch(target) is None or '#' in target:
         raise InvalidInput(f'request target has unescaped characters: {target!r}', 'ERR_UNESCAPED_CHARACTERS')
     return target
 

@@ -17,6 +17,9 @@ OUR_RULINGS: dict[str, tuple[str, str]] = {
         and its framing would be a guess. RFC 9112, section 2.3, gives meaning to 1.x only."""),
     'gunicorn/valid/022': ('reject', """
         Its second request is HTTP/1.1 without Host, which RFC 9112, section 3.2, makes a server refuse."""),
+    'llhttp/request/uri:168': ('reject', """
+        RFC 9112, section 3.2, has no fragment in a request target, and servers disagree about what one means."""),
+    'gunicorn/valid/005': ('reject', 'As above.'),
     'llhttp/request/content-length:447': ('incomplete', """
         A setting of that parser lets it skip the content of a request; RFC 9112, section 6.3, knows only responses
         whose Content-Length stands for nothing."""),
