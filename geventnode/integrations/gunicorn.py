@@ -22,10 +22,13 @@ from time import monotonic
 from typing import Any, ClassVar
 
 import gevent
+import gevent.os
 from gevent import get_hub, monkey
 from gevent.event import Event
+from gevent.queue import Empty, Queue
 from gunicorn import sock as gunicorn_sock
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config, PostRequest, PreRequest
 from gunicorn.errors import AppImportError
 from gunicorn.glogging import Logger
@@ -68,6 +71,26 @@ def _patch() -> list[str]:
         warnings.simplefilter('always')
         monkey.patch_all()
     return [str(each.message) for each in caught if issubclass(each.category, monkey.MonkeyPatchWarning)]
+
+
+def _adopt(arbiter: Any) -> None:
+    """Make ``arbiter`` work in a process that is patched since its call. Never switches.
+
+    Everything that an arbiter did before the patch has to be known to gevent: the queue in which it waits for signals
+    (from gunicorn 24 on), and, if ``preload_app`` was turned on by a reload, its children and its SIGCHLD handler.
+    """
+    waiting = arbiter.SIG_QUEUE
+    if not isinstance(waiting, (list, Queue)):
+        # not queue.SimpleQueue, which blocks the loop in gevent before 25.4
+        arbiter.SIG_QUEUE = Queue()
+        with contextlib.suppress(Empty):
+            while True:
+                arbiter.SIG_QUEUE.put_nowait(waiting.get_nowait())
+    handler = signal.getsignal(signal.SIGCHLD)
+    if callable(handler):
+        signal.signal(signal.SIGCHLD, handler)
+    for pid in arbiter.WORKERS:
+        gevent.os.fork_and_watch(fork=lambda pid=pid: pid)
 
 
 def _warn(log: Any, complaints: list[str]) -> None:
@@ -116,11 +139,15 @@ class Worker(BaseWorker):
     @classmethod
     def setup(cls) -> None:
         """Called by gunicorn whenever it looks the class up, and so before it imports an application itself."""
-        # it hands over no configuration, and asks for nothing else in time: that whose attribute this class is
-        asking = sys._getframe(1).f_locals.get('self')
-        if isinstance(asking, Config) and asking.preload_app:
+        # gunicorn passes nothing: the caller is the configuration, and its caller is the arbiter
+        config = sys._getframe(1).f_locals.get('self')
+        if isinstance(config, Config) and config.preload_app:
+            was_patched = monkey.is_module_patched('socket')
             cls._complaints += _patch()
             keep_enabled(*LOGGERS)
+            arbiter = sys._getframe(2).f_locals.get('self')
+            if isinstance(arbiter, Arbiter) and not was_patched:
+                _adopt(arbiter)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

@@ -6,6 +6,7 @@ begun, or ended, when gunicorn says so.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import re
@@ -13,16 +14,44 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.system.running import APPS, PATIENCE, ROOT
 
-__all__ = ['Gunicorn', 'RawClient']
+__all__ = ['OLDEST', 'Gunicorn', 'RawClient', 'folder_of']
 
 WORKER = 'geventnode.integrations.gunicorn.Worker'
+
+#: The oldest supported version of gunicorn; the tests run with the installed one unless they name a version.
+OLDEST = '23.0.0'
+
+
+@cache
+def folder_of(version: str) -> str:
+    """Return a folder that contains gunicorn of the given version, for PYTHONPATH.
+
+    The folder is kept for later runs: a release never changes. Skips the test if the version cannot be installed.
+    """
+    folder = Path(tempfile.gettempdir()) / f'geventnode-gunicorn-{version}-{os.getuid()}'
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with open(folder / 'lock', 'w') as lock:
+        # several test processes want it at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / 'installed').exists():
+            ran = subprocess.run(
+                [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--upgrade', '--target', str(folder),
+                 f'gunicorn=={version}'], check=False, text=True, capture_output=True, timeout=PATIENCE)
+            if ran.returncode:
+                pytest.skip(f'gunicorn {version} cannot be installed: {ran.stderr}')
+            (folder / 'installed').touch()
+    return str(folder)
 
 
 class _Received(io.BufferedReader):
@@ -79,11 +108,13 @@ class Gunicorn:
     :param configuration: what stands in its configuration file.
     :param arguments: of its command line.
     :param bind: the setting, in place of a socket of ours.
+    :param version: the version of gunicorn, None for the installed one.
     """
 
     def __init__(self, directory: Path, target: str = 'gunicorned:application', configuration: str = '',
                  *arguments: Any, workers: int = 1, worker: str = WORKER, bind: str | None = None,
-                 status: int = 0, cwd: Path = APPS, env: dict[str, str] | None = None) -> None:
+                 status: int = 0, cwd: Path = APPS, env: dict[str, str] | None = None,
+                 version: str | None = None) -> None:
         self._directory = directory
         self._status = status
         self.said: list[str] = []
@@ -91,12 +122,14 @@ class Gunicorn:
         (directory / 'gunicorn.conf.py').write_text(f'control_socket_disable = True\n{configuration}')
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=512)
         self.port = self._listening.getsockname()[1]
+        paths = [] if version is None else [folder_of(version)]
         command = [sys.executable, '-m', 'gunicorn', '-c', str(directory / 'gunicorn.conf.py'), '-k', worker,
                    '-b', bind or f'fd://{self._listening.fileno()}', '-w', str(workers), *map(str, arguments), target]
         self.process = subprocess.Popen(
             command, cwd=cwd, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=[self._listening.fileno()],
-            env={**os.environ, 'HOME': str(directory), 'PYTHONPATH': f'{ROOT}:{APPS}', **(env or {})})
+            env={**os.environ, 'HOME': str(directory), 'PYTHONPATH': ':'.join([*paths, str(ROOT), str(APPS)]),
+                 **(env or {})})
         self._listening.close()
 
     # -- what it says -------------------------------------------------------------------------------------------------
@@ -111,6 +144,17 @@ class Gunicorn:
                 if not count:
                     return found
         raise AssertionError(f'gunicorn has ended before it said {pattern!r}:\n{"".join(self.said)}')
+
+    def wait_for_each(self, *patterns: str) -> list[re.Match[str]]:
+        """Read its output until a line has matched each of the patterns, in any order; return the matches."""
+        found: dict[str, re.Match[str]] = {}
+        while len(found) < len(patterns):
+            line = self.wait_for('|'.join(f'(?:{pattern})' for pattern in patterns if pattern not in found)).string
+            for pattern in patterns:
+                match = re.search(pattern, line)
+                if match is not None and pattern not in found:
+                    found[pattern] = match
+        return [found[pattern] for pattern in patterns]
 
     def booted(self, count: int = 1) -> int:
         """Wait until so many more workers have begun; return the process id of the last."""
