@@ -22,13 +22,37 @@ DEFAULT_NAMES = ('server', 'listener', 'handler', 'app', 'application')
 #: Returns the exit status.
 Command = Callable[[argparse.Namespace], int]
 
-#: What replaces options of similar commands.
+#: What replaces options of similar commands, by command.
 _WHERE = 'where to listen is said by --bind PORT, or --bind HOST:PORT'
 _PROCESSES = 'processes are counted by --workers N'
+_PROXIES = 'proxies are named by --trusted-proxy ADDRESS --forwarded FIELD'
+_THREADS = 'each request has a greenlet of its own, there are no threads to count'
+_SILENT = 'there is nothing to silence: a bar is only shown with -o, on a terminal'
 HINTS = {
-    '--port': _WHERE, '-p': _WHERE, '--host': _WHERE, '--address': _WHERE, '--unix-socket': 'say --bind unix:PATH',
-    '--uds': 'say --bind unix:PATH', '--fd': 'say --bind fd:N', '-w': _PROCESSES, '--processes': _PROCESSES,
-    '--reload': "a tool of its own watches files, as in: watchfiles 'geventnode serve ...'",
+    'serve': {
+        '--port': _WHERE, '-p': _WHERE, '--host': _WHERE, '--address': _WHERE, '--unix-socket': 'say --bind unix:PATH',
+        '--uds': 'say --bind unix:PATH', '--fd': 'say --bind fd:N', '-w': _PROCESSES, '--processes': _PROCESSES,
+        '--reload': "a tool of its own watches files, as in: watchfiles 'geventnode serve ...'",
+        '--threads': _THREADS, '--factory': "say NAME() for what a call returns, as in 'app:create_app()'",
+        '--ssl-certfile': 'say --certfile FILE', '--ssl-keyfile': 'say --keyfile FILE',
+        '--proxy-headers': _PROXIES, '--forwarded-allow-ips': _PROXIES, '--app-dir': 'change the directory, or name a '
+        'file: DIRECTORY/app.py:app', '--chdir': 'change the directory, or name a file: DIRECTORY/app.py:app',
+    },
+    'get': {
+        '-i': 'say --include', '-I': 'say -X HEAD --include', '--head': 'say -X HEAD --include',
+        '-L': 'redirects are not followed: see where they lead with --include',
+        '--location': 'redirects are not followed: see where they lead with --include', '-k': 'say --insecure',
+        '-f': 'say --fail', '-u': 'say http://USER:PASSWORD@HOST/', '--user': 'say http://USER:PASSWORD@HOST/',
+        '-m': 'say --timeout SECONDS', '--max-time': 'say --timeout SECONDS', '-s': _SILENT, '--silent': _SILENT,
+        '-S': _SILENT, '--show-error': _SILENT, '-v': 'say --include for the head of the response',
+        '--verbose': 'say --include for the head of the response', '-A': "say -H 'User-Agent: NAME'",
+        '--user-agent': "say -H 'User-Agent: NAME'", '-b': "say -H 'Cookie: NAME=VALUE'",
+        '--cookie': "say -H 'Cookie: NAME=VALUE'", '-e': "say -H 'Referer: URL'", '--referer': "say -H 'Referer: URL'",
+        '-T': 'say -X PUT -d @FILE', '--upload-file': 'say -X PUT -d @FILE', '--data-binary': 'say -d DATA or -d @FILE',
+        '--data-raw': 'say -d DATA', '--json': "say -d DATA -H 'Content-Type: application/json'",
+        '-F': 'forms with files are not made: say -d @FILE, with a Content-Type in -H', '-O': 'say -o FILE',
+    },
+    'doctor': {},
 }
 
 EPILOG = """\
@@ -52,16 +76,19 @@ exit status:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
     if not 0 <= value < float('inf'):
-        raise ValueError('not a time')
+        raise argparse.ArgumentTypeError(f'must be a number of seconds from 0, not {text!r}')
     return value
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isascii() and text.isdecimal() else 0
     if value < 1:
-        raise ValueError('not a number of processes')
+        raise argparse.ArgumentTypeError(f'must be a whole number from 1, not {text!r}')
     return value
 
 
@@ -71,18 +98,36 @@ def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespac
     parser = _parser(**commands)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        hints = [HINTS[name] for name in dict.fromkeys(each.partition('=')[0] for each in unknown)
-                 if options.command == 'serve' and name in HINTS]
-        options.parser.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}', *dict.fromkeys(hints)]))
+        options.parser.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}',
+                                        *_hints(HINTS[options.command], unknown)]))
     return options
+
+
+def _hints(known: dict[str, str], unknown: list[str]) -> list[str]:
+    """Return what there is in place of ``unknown``."""
+    names = []
+    for argument in unknown:
+        name = argument.partition('=')[0]
+        if name in known or name.startswith('--') or not name.startswith('-'):
+            names.append(name)
+        else:
+            # several short ones in one, or a short one with its value
+            names += [f'-{letter}' for letter in name[1:]] if name[1:].isalpha() else [name[:2]]
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        if name in known:
+            found.setdefault(known[name], []).append(name)
+    return [f'{", ".join(names)}: {hint}' for hint, names in found.items()]
 
 
 def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('geventnode', description="Node's HTTP interface on gevent.")
     parser.add_argument('--version', action='version', version=f'geventnode {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    # what is short for one option today might be short for another one tomorrow, or be another command's
     serving = commands.add_parser(
-        'serve', help='run an HTTP server', epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        'serve', allow_abbrev=False, help='run an HTTP server', epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Run an HTTP server, with the standard library patched by gevent. SIGINT (Ctrl+C) and SIGTERM '
         'stop it.')
     serving.add_argument('target', metavar='TARGET', nargs='?',
@@ -132,7 +177,8 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
 
 def _add_get(commands: Any, run: Command) -> None:
     get = commands.add_parser(
-        'get', help='make an HTTP request', epilog=GET_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        'get', allow_abbrev=False, help='make an HTTP request', epilog=GET_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Make one HTTP request and write the body of the response to standard output. Redirects are not '
         'followed.')
     get.add_argument('url', metavar='URL', help='http[s]://[USER:PASSWORD@]HOST[:PORT]/[PATH][?QUERY]')
@@ -155,7 +201,7 @@ def _add_get(commands: Any, run: Command) -> None:
 
 def _add_doctor(commands: Any, run: Command) -> None:
     doctor = commands.add_parser(
-        'doctor', help='look for what is wrong with this installation, and with a program',
+        'doctor', allow_abbrev=False, help='look for what is wrong with this installation, and with a program',
         epilog='The exit status is 1 when there is a problem, 0 when there is advice at most.',
         description='Tell versions, settings and limits, and what to do where they are not as they should be.')
     doctor.add_argument('target', metavar='TARGET', nargs='?',

@@ -115,7 +115,36 @@ def _listen(server: Any, binding: Binding) -> None:
     except InvalidInput as error:
         raise Refused(str(error)) from error
     except (OSError, OverflowError) as error:
-        raise Refused(f'cannot listen on {binding.text}: {getattr(error, "strerror", None) or error}') from error
+        reason = getattr(error, 'strerror', None) or error
+        raise Refused(f'cannot listen on {binding.text}: {reason}{_remedy(error, binding)}') from error
+
+
+def _remedy(error: Exception, binding: Binding) -> str:
+    """Return what to do about an ``error`` that says that nobody can listen at ``binding``."""
+    import errno
+    import os
+    import stat
+
+    number = getattr(error, 'errno', None)
+    path = binding.options.get('path')
+    if path is not None:
+        directory = os.path.dirname(path) or '.'
+        if number == errno.EADDRINUSE:
+            return (': another process listens there' if stat.S_ISSOCK(os.stat(path).st_mode) else
+                    ': it is a file, and no socket that a server has left')
+        if number == errno.ENOENT:
+            return f': make the directory {directory} first'
+        if number == errno.EACCES:
+            return f': this user may not write to the directory {directory}'
+        return ''
+    if number == errno.EADDRINUSE:
+        return ': another process listens there; stop it, or choose another port with --bind'
+    if number == errno.EACCES:
+        return (': ports below 1024 need a privilege; choose another one with --bind, let systemd pass the socket '
+                '(LISTEN_FDS), or put a proxy in front')
+    if number == errno.EADDRNOTAVAIL:
+        return ': no interface of this machine has that address; 0.0.0.0 and [::] are all of them'
+    return ''
 
 
 def _url(server: Any) -> str:
@@ -147,7 +176,11 @@ def _run(server: Any, what: str, options: argparse.Namespace) -> int:
         server.debug_connections = not server.debug_connections
         print(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', file=sys.stderr)
 
-    watchers: list[Any] = [gevent.signal_handler(number, stop, number) for number in (signal.SIGINT, signal.SIGTERM)]
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # unless nohup has said that the end of the terminal is not the end of the process
+        ending.append(signal.SIGHUP)
+    watchers: list[Any] = [gevent.signal_handler(number, stop, number) for number in ending]
     watchers.append(gevent.signal_handler(signal.SIGUSR1, debug))
     server.once('close', told.set)
     print(f'Serving {what} on {_url(server)}\n'
@@ -191,10 +224,13 @@ def as_listener(target: Any, options: argparse.Namespace) -> Any:
     :class:`Refused`."""
     import inspect
 
-    from geventnode.http.listeners import check_listener
-    from geventnode.integrations.wsgi import is_wsgi, wsgi
+    from geventnode.http.listeners import asgi_problem, check_listener
+    from geventnode.integrations.wsgi import check_application, is_wsgi, wsgi
 
     name = options.target
+    problem = asgi_problem(target)
+    if problem is not None:
+        raise Refused(f'{name!r} is {problem}')
     found = is_wsgi(target)
     kind = options.kind or {True: 'wsgi', False: 'listener', None: None}[found]
     if kind == 'listener' and found:
@@ -202,6 +238,11 @@ def as_listener(target: Any, options: argparse.Namespace) -> Any:
     if kind == 'listener' or (kind is None and not inspect.isgeneratorfunction(target)):
         try:
             check_listener('request', target)
+        except TypeError as error:
+            raise Refused(f'{name!r}: {error}') from error
+    if kind == 'wsgi':
+        try:
+            check_application(target)
         except TypeError as error:
             raise Refused(f'{name!r}: {error}') from error
     check_callable(target, name)
@@ -226,6 +267,15 @@ def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:
         raise Refused(str(error)) from error
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """Raise :class:`Refused` for options that have no effect without others."""
+    if options.trusted_proxies and not (options.forwarded_headers or options.proxy_protocol):
+        raise Refused('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol, which say what is '
+                      'taken from the proxy')
+    if options.monitor_clients is not None and options.monitor is None:
+        raise Refused('--monitor-client says who may see the monitor: there is none without --monitor')
+
+
 def _tell_of_proxies(server: Any, options: argparse.Namespace) -> None:
     """Set on ``server`` what the command line says about proxies."""
     from geventnode.errors import InvalidInput
@@ -241,8 +291,6 @@ def _tell_of_proxies(server: Any, options: argparse.Namespace) -> None:
 def _mount_monitor(server: Any, options: argparse.Namespace) -> None:
     """Put the monitor in front of what ``server`` does, where the command line asks for it."""
     if options.monitor is None:
-        if options.monitor_clients is not None:
-            raise Refused('--monitor-client says who may see the monitor: there is none without --monitor')
         return
     from geventnode.errors import InvalidInput
     from geventnode.integrations.monitor import Monitor
@@ -286,6 +334,7 @@ def _server_of(options: argparse.Namespace) -> Any:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    _check_options(options)
     binding = None if options.bind is None else parse_bind(options.bind)
     if options.workers is not None:
         return _serve_with_workers(options, binding)
@@ -373,4 +422,4 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except Refused as refused:
         print(f'geventnode: {refused}', file=sys.stderr)
-        return 2
+        return refused.status

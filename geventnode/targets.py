@@ -4,6 +4,8 @@ Nothing of the standard library is imported at the top that patching it would co
 """
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from geventnode.arguments import DEFAULT_NAMES
 
 if TYPE_CHECKING:
-    from types import ModuleType, TracebackType
+    from collections.abc import Callable, Iterator
+    from types import FrameType, ModuleType, TracebackType
 
-__all__ = ['FILE_MODULE', 'Refused', 'check_callable', 'factory_hint', 'load_target', 'print_traceback']
+__all__ = ['FILE_MODULE', 'Interrupted', 'Refused', 'check_callable', 'factory_hint', 'load_target', 'print_traceback']
 
 #: The module name under which a file is loaded: its own might be that of another module.
 FILE_MODULE = 'geventnode_target'
@@ -22,8 +25,27 @@ _file_target = re.compile(r'(?P<path>.+\.py)(?::(?P<name>\w+(?:\.\w+)*)(?P<call>
 _module_target = re.compile(r'(?P<module>\w+(?:\.\w+)*):(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?')
 
 
+#: Usual names of functions that make an application.
+FACTORY_NAMES = ('create_app', 'make_app', 'get_app', 'create_server')
+
+#: Seconds after which an import that has not ended is worth a word.
+LONG_IMPORT = 10.0
+
+#: Modules, and their classes that serve until the process ends.
+_SERVERS = (('geventnode.net.server', 'Server'), ('gevent.baseserver', 'BaseServer'), ('socketserver', 'BaseServer'))
+
+
 class Refused(Exception):
     """What the user asked for cannot be done; the message says why, in one line."""
+
+    #: Of the process.
+    status: int = 2
+
+
+class Interrupted(Refused):
+    """Ctrl+C was pressed while the target was imported."""
+
+    status = 130
 
 
 def load_target(target: str) -> Any:
@@ -31,6 +53,15 @@ def load_target(target: str) -> Any:
     switch: runs the target's own code, whose exceptions it lets pass. Raises :class:`Refused`."""
     from geventnode.http import Server
 
+    with _guarded(target):
+        value, what = _loaded(target)
+    if not isinstance(value, Server) and not callable(value):
+        raise Refused(f'{what} neither a request listener nor an http.Server, but of type {type(value).__name__}')
+    return value
+
+
+def _loaded(target: str) -> tuple[Any, str]:
+    """Return what ``target`` names, and the beginning of a sentence about it."""
     found = _file_target.fullmatch(target)
     if found is not None:
         module = _load_file(found['path'])
@@ -39,23 +70,126 @@ def load_target(target: str) -> Any:
         found = _module_target.fullmatch(target)
         if found is None:
             hint = ', and name() for what a call without arguments returns' if '(' in target else ''
-            raise Refused(f'TARGET must be module:name or file.py[:name], not {target!r}{hint}')
+            raise Refused(f'TARGET must be module:name or file.py[:name], not {target!r}{hint}{_meant(target)}')
         module = _load_module(found['module'])
         named = found['name']
     where = target.removesuffix('()').removesuffix(f':{named}')
     value: Any = module
     for part in named.split('.'):
         if not hasattr(value, part):
-            raise Refused(f'{where!r} has no {named!r}')
+            raise Refused(f'{where!r} has no {named!r}{_similar(value, part)}')
         value = getattr(value, part)
     what = f'{named!r} of {where!r} is'
     if found['call'] is not None:
         value = _made_by(value, target)
         what = f'{target!r} has returned what is'
-    if not isinstance(value, Server) and not callable(value):
-        raise Refused(f'{what} neither a request listener nor an http.Server, but of type {type(value).__name__}')
-    return value
+    return value, what
 
+
+# -- targets that do not come to an end -------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def _guarded(target: str) -> Iterator[None]:
+    """Import a target in this context: it must not serve by itself, and a word is said when it takes long."""
+    path = _path_of(target)
+    with _noticed(target, path), _servers_refused(target, path):
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            where = _place(_frames(error.__traceback__))
+            raise Interrupted(f'interrupted while {target!r} was imported{where}') from error
+
+
+def _path_of(target: str) -> str:
+    """Return the file that ``target`` names, or that of its module in the current directory."""
+    found = _file_target.fullmatch(target)
+    return found['path'] if found is not None else f'{target.partition(":")[0].replace(".", "/")}.py'
+
+
+@contextlib.contextmanager
+def _noticed(target: str, path: str) -> Iterator[None]:
+    """Say something when the context lasts :data:`LONG_IMPORT` seconds."""
+    from gevent.monkey import get_original
+
+    # in a thread of the system: the import may wait with gevent or without, and may count threads
+    start_thread, lock_of = (get_original('_thread', name) for name in ('start_new_thread', 'allocate_lock'))
+    over = lock_of()
+    over.acquire()
+
+    def watch() -> None:
+        if not over.acquire(timeout=LONG_IMPORT):
+            sys.stderr.write(f'geventnode: {target!r} is still being imported: if it starts a server itself, run it '
+                             f"with 'python {path}'\n")
+            sys.stderr.flush()
+
+    start_thread(watch, ())
+    try:
+        yield
+    finally:
+        over.release()
+
+
+@contextlib.contextmanager
+def _servers_refused(target: str, path: str) -> Iterator[None]:
+    """Refuse what would serve until the process ends, in this greenlet; in others it stops nobody."""
+    import importlib
+
+    from gevent import getcurrent
+
+    importing = getcurrent()
+
+    def refusing(serve_forever: Callable[..., Any]) -> Callable[..., Any]:
+        def guard(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if getcurrent() is not importing:
+                return serve_forever(self, *args, **kwargs)
+            where = _place(_callers(sys._getframe(1)))
+            raise Refused(f"{target!r} starts a server itself while it is imported{where}: run it with 'python "
+                          f"{path}', or put that line behind if __name__ == '__main__':")
+        return guard
+
+    with contextlib.ExitStack() as stack:
+        for module, name in _SERVERS:
+            server: Any = getattr(importlib.import_module(module), name)
+            stack.callback(setattr, server, 'serve_forever', server.serve_forever)
+            server.serve_forever = refusing(server.serve_forever)
+        yield
+
+
+def _frames(trace: TracebackType | None) -> list[FrameType]:
+    """Return the frames of a traceback, the innermost first."""
+    found = []
+    while trace is not None:
+        found.append(trace.tb_frame)
+        trace = trace.tb_next
+    return found[::-1]
+
+
+def _callers(frame: FrameType | None) -> list[FrameType]:
+    """Return ``frame`` and its callers, the innermost first."""
+    found = []
+    while frame is not None:
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def _place(frames: list[FrameType]) -> str:
+    """Return where the module stands whose import did not end: the last of ``frames`` before those of the import."""
+    import os
+
+    for frame, importer in itertools.pairwise(frames):
+        if _imports(importer):
+            return f' ({os.path.relpath(frame.f_code.co_filename)}, line {frame.f_lineno})'
+    return ''
+
+
+def _imports(frame: FrameType) -> bool:
+    """Return whether ``frame`` is of the machinery that imports a module."""
+    name = frame.f_code.co_filename
+    return name == __file__ or name.startswith('<frozen importlib')
+
+
+# -- what a target names ----------------------------------------------------------------------------------------------
 
 def _made_by(factory: Any, target: str) -> Any:
     if not callable(factory):
@@ -112,11 +246,38 @@ def _default_name(module: ModuleType, target: str) -> str:
     for name in DEFAULT_NAMES:
         if hasattr(module, name):
             return name
-    raise Refused(f'{target!r} has none of {", ".join(DEFAULT_NAMES)}: say which name is meant, as in {target}:name')
+    factories = [name for name in FACTORY_NAMES if hasattr(module, name)]
+    hint = f"; for what {factories[0]}() returns, say '{target}:{factories[0]}()'" if factories else ''
+    raise Refused(f'{target!r} has none of {", ".join(DEFAULT_NAMES)}: say which name is meant, as in {target}:name'
+                  f'{hint}')
+
+
+def _meant(target: str) -> str:
+    """Return the end of a message about ``target``, which has no name, or no module: the one that may be meant."""
+    import os
+
+    stem = target.removesuffix(':').removesuffix('.py')
+    place = stem.replace('.', '/')
+    for path in dict.fromkeys((f'{stem}.py', f'{place}.py')):
+        if os.path.isfile(path):
+            return f'; did you mean {path!r}?'
+    if os.path.isfile(f'{place}/__init__.py'):
+        return f"; did you mean '{place.strip('/').replace('/', '.')}:NAME'?"
+    return ''
+
+
+def _similar(value: Any, name: str) -> str:
+    """Return the end of a message about ``value``, which has no ``name``: what it has in place of it."""
+    import difflib
+
+    callables = [each for each, found in vars(value).items() if callable(found)] if hasattr(value, '__dict__') else []
+    close = difflib.get_close_matches(name, callables, 1) or [each for each in DEFAULT_NAMES if hasattr(value, each)]
+    return f'; did you mean {close[0]!r}?' if close else ''
 
 
 def _load_module(name: str) -> ModuleType:
     import importlib
+    import os
 
     if '' not in sys.path:
         sys.path.insert(0, '')
@@ -125,7 +286,8 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # what the module itself fails to find is its own affair
         if error.name is not None and f'{name}.'.startswith(f'{error.name}.'):
-            raise Refused(f'no module named {error.name!r}') from error
+            raise Refused(f'no module named {error.name!r}: neither in the current directory, {os.getcwd()}, nor '
+                          f'among what is installed for {sys.executable}') from error
         raise
 
 
@@ -134,7 +296,7 @@ def _load_file(path: str) -> ModuleType:
     import os
 
     if not os.path.isfile(path):
-        raise Refused(f'no such file: {path!r}')
+        raise Refused(f'no such file: {path!r}, seen from {os.getcwd()}')
     # what stands beside the file can be imported, as in a program that Python runs
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     spec = importlib.util.spec_from_file_location(FILE_MODULE, path)
@@ -147,7 +309,7 @@ def _load_file(path: str) -> ModuleType:
 
 def print_traceback(error: BaseException, caller: str) -> None:
     """Print the traceback of ``error`` without the frames that led into the target, which are those of this file and of
-    the file ``caller``. Never switches."""
+    the file ``caller``; behind it, what to do about a module that is missing. Never switches."""
     import importlib
     import traceback
 
@@ -158,3 +320,6 @@ def print_traceback(error: BaseException, caller: str) -> None:
             or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
+    if isinstance(error, ModuleNotFoundError):
+        sys.stderr.write(f'geventnode: the command runs with {sys.executable}: install what is missing there, with '
+                         f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n")

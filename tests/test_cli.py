@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from geventnode import __version__, http
+from geventnode.arguments import HINTS
 from geventnode.cli import as_listener, main, parse_bind
 from geventnode.targets import FILE_MODULE, Refused, load_target
 
@@ -115,25 +116,49 @@ def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(('target', 'complaint'), [
-    ('cli_target', "TARGET must be module:name or file.py[:name], not 'cli_target'"),
-    ('cli_target:', "TARGET must be module:name or file.py[:name], not 'cli_target:'"),
+    ('cli_target', "TARGET must be module:name or file.py[:name], not 'cli_target'; did you mean 'cli_target.py'?"),
+    ('cli_target:', "TARGET must be module:name or file.py[:name], not 'cli_target:'; did you mean 'cli_target.py'?"),
+    ('cli_none', "TARGET must be module:name or file.py[:name], not 'cli_none'"),
+    ('cli_package', ("TARGET must be module:name or file.py[:name], not 'cli_package'; did you mean "
+                     "'cli_package:NAME'?")),
+    ('cli_package.inner', ("TARGET must be module:name or file.py[:name], not 'cli_package.inner'; did you mean "
+                           "'cli_package/inner.py'?")),
     ('.cli_target:name', "TARGET must be module:name or file.py[:name], not '.cli_target:name'"),
-    ('cli_nowhere:name', "no module named 'cli_nowhere'"),
-    ('cli_nowhere.inner:name', "no module named 'cli_nowhere'"),
-    ('cli_target.inner:name', "no module named 'cli_target.inner'"),
-    ('cli_target:nothing', "'cli_target' has no 'nothing'"),
+    ('cli_target:nothing', "'cli_target' has no 'nothing'; did you mean 'listener'?"),
     ('cli_target:Group.nothing', "'cli_target' has no 'Group.nothing'"),
-    ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'"),
-    ('cli_nowhere.py', "no such file: 'cli_nowhere.py'"),
+    ('cli_target:Groups', "'cli_target' has no 'Groups'; did you mean 'Group'?"),
+    ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'; did you mean 'listener'?"),
+    ('cli_made.py', ("'cli_made.py' has none of server, listener, handler, app, application: say which name is meant, "
+                     "as in cli_made.py:name; for what create_app() returns, say 'cli_made.py:create_app()'")),
     ('cli_target:number', "'number' of 'cli_target' is neither a request listener nor an http.Server, but of type int"),
     ('cli_empty.py', ("'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
                       'meant, as in cli_empty.py:name')),
 ])
 def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> None:
     (directory / 'cli_empty.py').write_text('')
+    (directory / 'cli_made.py').write_text('def create_app(): pass')
+    (directory / 'cli_package').mkdir()
+    for name in ('__init__', 'inner'):
+        (directory / 'cli_package' / f'{name}.py').write_text('')
     with pytest.raises(Refused) as raised:
         load_target(target)
     assert str(raised.value) == complaint
+
+
+@pytest.mark.parametrize(('target', 'missing'), [
+    ('cli_nowhere:name', 'cli_nowhere'), ('cli_nowhere.inner:name', 'cli_nowhere'),
+    ('cli_target.inner:name', 'cli_target.inner')])
+def test_a_module_that_is_not_there(directory: Path, target: str, missing: str) -> None:
+    """It says where it was looked for: often it is the wrong directory, or the wrong Python."""
+    with pytest.raises(Refused) as raised:
+        load_target(target)
+    assert str(raised.value) == (f'no module named {missing!r}: neither in the current directory, {directory}, nor '
+                                 f'among what is installed for {sys.executable}')
+
+
+def test_a_file_that_is_not_there(directory: Path) -> None:
+    with pytest.raises(Refused, match=f"^no such file: 'cli_nowhere.py', seen from {directory}$"):
+        load_target('cli_nowhere.py')
 
 
 @pytest.mark.parametrize('source', ['import cli_not_there', 'raise ValueError', 'x ='])
@@ -183,7 +208,7 @@ def test_what_a_factory_returns(factories: None, target: str) -> None:
 
 
 @pytest.mark.parametrize(('target', 'complaint'), [
-    ('cli_factories:nothing()', "'cli_factories' has no 'nothing'"),
+    ('cli_factories:nothing()', "'cli_factories' has no 'nothing'; did you mean 'listener'?"),
     ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
     ('cli_factories:create_none()', ("'cli_factories:create_none()' has returned what is neither a request listener "
                                      'nor an http.Server, but of type NoneType')),
@@ -251,6 +276,39 @@ def test_an_application_that_is_called_a_listener(tmp_path: Path) -> None:
     assert ran.stderr.endswith(' is a WSGI application, by the names of its parameters: leave out --listener\n')
 
 
+ASGI = """
+async def app(scope, receive, send): pass
+
+async def renamed(a, b, c): pass
+
+class Framework:
+    async def __call__(self, scope, receive, send): pass
+
+instance = Framework()
+
+async def coroutine(environ, start_response): pass
+"""
+
+
+@pytest.mark.parametrize('name', ['app', 'renamed', 'instance'])
+@pytest.mark.parametrize('kind', [None, 'wsgi', 'listener'])
+def test_an_asgi_application(directory: Path, name: str, kind: str | None) -> None:
+    """It is called by its name, whatever it is said to be."""
+    (directory / 'cli_asgi.py').write_text(ASGI)
+    target = f'cli_asgi:{name}'
+    with pytest.raises(Refused) as raised:
+        as_listener(load_target(target), Namespace(target=target, kind=kind))
+    assert str(raised.value) == (
+        f'{target!r} is an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as '
+        'uvicorn or hypercorn; WSGI applications and request listeners are served here')
+
+
+def test_a_wsgi_application_that_would_never_run(directory: Path) -> None:
+    (directory / 'cli_asgi.py').write_text(ASGI)
+    with pytest.raises(Refused, match=r"^'made': a WSGI application must be a plain function, and coroutine\(\) is "):
+        as_listener(load_target('cli_asgi:coroutine'), Namespace(target='made', kind='wsgi'))
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(['--version'])
@@ -266,12 +324,13 @@ def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['--port', '8000'], ': --port; where to listen is said by --bind PORT, or --bind HOST:PORT'),
-    (['app:app', '--host=::1', '--port=8000'], (': --host=::1 --port=8000; where to listen is said by --bind PORT, or '
-                                                '--bind HOST:PORT')),
-    (['app:app', '-w', '4'], ': -w 4; processes are counted by --workers N'),
+    (['--port', '8000'], ': --port; --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
+    (['app:app', '--host=::1', '--port=8000'], (': --host=::1 --port=8000; --host, --port: where to listen is said by '
+                                                '--bind PORT, or --bind HOST:PORT')),
+    (['app:app', '-w', '4'], ': -w 4; -w: processes are counted by --workers N'),
+    (['app:app', '-w4'], ': -w4; -w: processes are counted by --workers N'),
     (['app:app', '--reload'],
-     ": --reload; a tool of its own watches files, as in: watchfiles 'geventnode serve ...'"),
+     ": --reload; --reload: a tool of its own watches files, as in: watchfiles 'geventnode serve ...'"),
     (['--unheard-of'], ': --unheard-of')])
 def test_options_of_other_commands(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The command's own usage, and what there is in their place."""
@@ -280,6 +339,50 @@ def test_options_of_other_commands(arguments: list[str], complaint: str, capsys:
     printed = capsys.readouterr().err
     assert printed.startswith('usage: geventnode serve ')
     assert printed.endswith(f'geventnode serve: error: unrecognized arguments{complaint}\n')
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['-i', 'http://a/'], ': -i; -i: say --include'),
+    (['-I', 'http://a/'], ': -I; -I: say -X HEAD --include'),
+    (['http://a/', '-fsSL'], (': -fsSL; -f: say --fail; -s, -S: there is nothing to silence: a bar is only shown with '
+                              '-o, on a terminal; -L: redirects are not followed: see where they lead with --include')),
+    (['-k', 'http://a/'], ': -k; -k: say --insecure'),
+    (['-u', 'me:secret', 'http://a/'], ': -u http://a/; -u: say http://USER:PASSWORD@HOST/'),
+    (['http://a/', '--max-time=3'], ': --max-time=3; --max-time: say --timeout SECONDS')])
+def test_options_of_curl(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['get', *arguments])
+    assert capsys.readouterr().err.endswith(f'geventnode get: error: unrecognized arguments{complaint}\n')
+
+
+def test_every_hint_is_for_an_option_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """What argparse takes itself, also cut short, never gets there."""
+    for command_name, hints in HINTS.items():
+        for option in hints:
+            with pytest.raises(SystemExit):
+                main([command_name, 'http://a/', option])
+            assert f'; {option}: {hints[option]}' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    *((['serve', '--workers', text], f'--workers: must be a whole number from 1, not {text!r}')
+      for text in ('0', '-1', 'x', '1.5', '\u0661')),
+    *((['serve', '--grace', text], f'--grace: must be a number of seconds from 0, not {text!r}')
+      for text in ('-1', 'x', 'nan', 'inf')),
+    (['get', '--timeout', 'soon', 'http://a/'], "--timeout: must be a number of seconds from 0, not 'soon'")])
+def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.endswith(f'error: argument {complaint}\n')
+
+
+@pytest.mark.parametrize('more', [[], ['--workers', '2']])
+def test_trusted_proxies_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['serve', '--trusted-proxy', '127.0.0.1', *more]) == 2
+    assert capsys.readouterr().err == (
+        'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol, which say what is '
+        'taken from the proxy\n')
 
 
 def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,6 +114,16 @@ async def _async(request: Any, response: Any) -> None:
     pass
 
 
+async def _asgi(scope: Any, receive: Any, send: Any) -> None:
+    """An application of the other kind."""
+
+
+@pytest.mark.parametrize('accepting', [http.create_server, wsgi])
+def test_an_asgi_application(accepting: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match=r'^_asgi\(\) is an ASGI application, .* with an ASGI server, such as uvicorn'):
+        accepting(_asgi)
+
+
 async def _async_generator(request: Any, response: Any) -> Any:
     yield b''
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from geventnode.errors import reduced
 
-__all__ = ['ListenerReturned', 'called', 'check_listener', 'check_returned', 'names_say_wsgi']
+__all__ = ['ListenerReturned', 'asgi_problem', 'called', 'check_listener', 'check_returned', 'names_say_wsgi',
+           'never_run']
 
 #: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
 _ANSWERS = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
@@ -40,7 +41,10 @@ def check_listener(event: str, listener: Any) -> None:
     if event in _ANSWERED and names_say_wsgi(listener):
         raise TypeError(f'{called(listener)} is a WSGI application, by the names of its parameters: '
                         'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi')
-    kind = _never_run(listener)
+    problem = asgi_problem(listener) if event in _ANSWERED else None
+    if problem is not None:
+        raise TypeError(f'{called(listener)} is {problem}')
+    kind = never_run(listener)
     if kind is not None:
         raise TypeError(f'a listener for {event!r} must be a plain function, and {called(listener)} is {kind}, which '
                         'would never run: write def without await or yield, and wait by calling, as gevent does')
@@ -76,14 +80,31 @@ def names_say_wsgi(target: Any) -> bool | None:
     return False if first.startswith('req') or second.startswith('res') else None
 
 
+def asgi_problem(target: Any) -> str | None:
+    """Return what to say of an ASGI application (FastAPI, Starlette, ...), None for anything else. Never switches.
+
+    Its first parameter is called ``scope``, or it is a coroutine function with three parameters.
+    """
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    required = [each for each in parameters if each.default is each.empty
+                and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    if len(required) != 3 or not (required[0].name == 'scope' or never_run(target) == 'async def'):
+        return None
+    return ('an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as uvicorn or '
+            'hypercorn; WSGI applications and request listeners are served here')
+
+
 def called(listener: Any) -> str:
     """Return what ``listener`` is called in messages. Never switches."""
     name = getattr(listener, '__qualname__', None)
     return repr(listener) if name is None else f'{name}()'
 
 
-def _never_run(listener: Any) -> str | None:
-    """Return what kind of function ``listener`` is if a call of it runs nothing, or None."""
+def never_run(listener: Any) -> str | None:
+    """Return what kind of function ``listener`` is if a call of it runs nothing, or None. Never switches."""
     for function in (listener, type(listener).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return 'async def'

@@ -223,8 +223,12 @@ class Worker(BaseWorker):
         return server
 
     def _as_listener(self, application: Any) -> Any:
-        from geventnode.integrations.wsgi import is_wsgi, wsgi
+        from geventnode.integrations.wsgi import check_application, is_wsgi, wsgi
 
+        try:
+            check_application(application)
+        except TypeError as error:
+            raise NotServable(f'the application cannot be served: {error}') from error
         # what can be both is WSGI: that is what people run gunicorn for
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
             return application

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
-from geventnode.http.listeners import names_say_wsgi
+from geventnode.http.listeners import asgi_problem, called, names_say_wsgi, never_run
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, find_head
 from geventnode.integrations.wsgi_socket import application_returned, ends_connection
 
-__all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'is_wsgi', 'wsgi']
+__all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -232,14 +232,27 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
         as ``ParseError``, ``RequestTimeout`` or ``IncompleteBody`` of :mod:`geventnode.errors`. Without it, the server
         answers (413, 400, 408) while no head was sent, and ends the view with ``RequestRefused``.
 
-    Raises ``TypeError`` when ``application`` cannot be called, ``InvalidInput`` for a bad ``script_name``.
+    Raises ``TypeError`` when ``application`` cannot be called, or is an ASGI application or a coroutine function,
+    ``InvalidInput`` for a bad ``script_name``.
     """
     if not callable(application):
         raise TypeError(f'a WSGI application must be callable, not {type(application).__name__}')
+    check_application(application)
     if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
         raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
     common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _BlockWise}
     return Listener(application, Environs(common, script_name), cancel_on_disconnect, raise_body_errors)
+
+
+def check_application(application: Any) -> None:
+    """Raise ``TypeError`` for what can be called and is no WSGI application: an ASGI application, or a coroutine
+    function. Never switches."""
+    problem = asgi_problem(application)
+    if problem is not None:
+        raise TypeError(f'{called(application)} is {problem}')
+    if never_run(application) == 'async def':
+        raise TypeError(f'a WSGI application must be a plain function, and {called(application)} is async def, which '
+                        'would never run: write def without await')
 
 
 def is_wsgi(target: Any) -> bool | None:

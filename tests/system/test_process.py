@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, ROOT, Served
+from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
 
 __all__: list[str] = []
 
@@ -39,7 +39,7 @@ def get(port: int, path: str = '/') -> str:
 
 # -- stopping ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_requests_finish(number: int) -> None:
     # demand 8
     with Served('handlers:listener') as served, slow_request(served) as (client, response):
@@ -51,6 +51,21 @@ def test_a_signal_lets_requests_finish(number: int) -> None:
         assert response.read() == b'10\n'
         _, errors = served.finish()
     assert (served.process.returncode, errors) == (0, '')
+
+
+def test_a_terminal_that_goes_under_nohup() -> None:
+    """Who starts it with SIGHUP ignored means that."""
+    ignoring = ('import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); '
+                'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])')
+    with subprocess.Popen(
+            [sys.executable, '-c', ignoring, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', '127.0.0.1:0'],
+            cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, stdout=subprocess.PIPE) as process:
+        port = int(process.stdout.readline().rstrip('/\n').rpartition(':')[2])
+        process.send_signal(signal.SIGHUP)
+        assert get(port) == 'GET / HTTP/1.1'
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def test_the_second_signal_stops_at_once() -> None:
@@ -162,12 +177,71 @@ def test_port_in_use() -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         address = f'127.0.0.1:{listening.getsockname()[1]}'
         assert refused('serve', '--bind', address) == (
-            2, f'geventnode: cannot listen on {address}: Address already in use\n')
+            2, (f'geventnode: cannot listen on {address}: Address already in use: another process listens there; stop '
+               'it, or choose another port with --bind\n'))
+
+
+@pytest.mark.parametrize(('kind', 'complaint'), [
+    ('file', 'Address already in use: it is a file, and no socket that a server has left'),
+    ('server', 'Address already in use: another process listens there'),
+    ('nothing', 'No such file or directory: make the directory {directory} first')])
+def test_paths_that_cannot_be(tmp_path: Path, kind: str, complaint: str) -> None:
+    directory = tmp_path / 'missing' if kind == 'nothing' else tmp_path
+    path = directory / 'socket'
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == 'file':
+            path.write_text('')
+        elif kind == 'server':
+            listening.bind(str(path))
+            listening.listen()
+        status, errors = refused('serve', '--bind', f'unix:{path}')
+    assert (status, errors) == (
+        2, f'geventnode: cannot listen on unix:{path}: {complaint.format(directory=directory)}\n')
+
+
+def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
+    """Nobody accepts behind it: it is replaced."""
+    path = tmp_path / 'socket'
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+    with Served('handlers:listener', bind=f'unix:{path}'), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_an_address_of_another_machine() -> None:
+    assert refused('serve', '--bind', '192.0.2.1:8000') == (
+        2, ('geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address: no interface of this '
+            'machine has that address; 0.0.0.0 and [::] are all of them\n'))
+
+
+def unprivileged(bind: str) -> tuple[int, str]:
+    """Run the command without the privileges that root has; return its status and standard error."""
+    dropping = [tool('setpriv'), '--bounding-set', '-net_bind_service,-dac_override'] if os.geteuid() == 0 else []
+    ran = subprocess.run(
+        [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind], cwd=APPS, check=False, text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
+    return ran.returncode, ran.stderr
+
+
+def test_a_port_that_needs_a_privilege() -> None:
+    if int(Path('/proc/sys/net/ipv4/ip_unprivileged_port_start').read_text()) <= 80:
+        pytest.skip('any user may listen on port 80 here')
+    assert unprivileged('127.0.0.1:80') == (
+        2, ('geventnode: cannot listen on 127.0.0.1:80: Permission denied: ports below 1024 need a privilege; choose '
+           'another one with --bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front\n'))
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    assert unprivileged(f'unix:{tmp_path}/socket') == (
+        2, (f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied: this user may not write to the '
+           f'directory {tmp_path}\n'))
 
 
 @pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['nowhere:listener'], "no module named 'nowhere'"),
-    (['handlers:nothing'], "'handlers' has no 'nothing'"),
+    (['nowhere:listener'], (f"no module named 'nowhere': neither in the current directory, {APPS}, nor among what is "
+                            f'installed for {sys.executable}')),
+    (['handlers:nothing'], "'handlers' has no 'nothing'; did you mean 'server'?"),
     (['--bind', 'localhost'],
      "--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'"),
     (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
@@ -176,7 +250,7 @@ def test_port_in_use() -> None:
     (['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
      ("trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host bits), nor "
       "'unix'")),
-    (['handlers:server', '--trusted-proxy', '::1'],
+    (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'],
      "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy"),
 ])
 def test_one_clear_line(arguments: list[str], complaint: str) -> None:
@@ -187,7 +261,8 @@ def test_an_exception_of_the_target() -> None:
     """It is shown as it would be without us: what leads to it begins in the target."""
     status, errors = refused('serve', 'broken:listener')
     assert status == 1
-    first, where, *_, error = errors.splitlines()
+    first, where, *_, error, remedy = errors.splitlines()
     assert first == 'Traceback (most recent call last):'
     assert 'broken.py", line' in where
     assert error == "ModuleNotFoundError: No module named 'not_installed'"
+    assert remedy.startswith(f'geventnode: the command runs with {sys.executable}: install what is missing there')

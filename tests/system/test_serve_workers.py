@@ -95,7 +95,7 @@ def test_gunicorn_is_not_installed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'complaint'), [
     (['handlers:nothing'], "geventnode: 'handlers' has no 'nothing'"),
-    (['handlers:server', '--trusted-proxy', '::1'], 'leave out --trusted-proxy')])
+    (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'], 'leave out --trusted-proxy')])
 def test_a_target_that_cannot_be_served(arguments: list[str], complaint: str) -> None:
     status, errors = refused(*arguments, '--workers', '1', '--bind', '127.0.0.1:0')
     assert status == 4
@@ -106,4 +106,4 @@ def test_a_target_that_cannot_be_served(arguments: list[str], complaint: str) ->
 def test_a_bad_number(number: str) -> None:
     status, errors = refused('handlers:listener', '--workers', number)
     assert status == 2
-    assert 'argument --workers: invalid' in errors
+    assert 'argument --workers: must be a whole number from 1' in errors

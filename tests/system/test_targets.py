@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import contextlib
 from http.client import HTTPConnection
+from pathlib import Path
 
 import pytest
 
+from tests.system.gunicorns import Gunicorn
 from tests.system.running import APPS, PATIENCE, Served
 from tests.system.test_process import refused
 
@@ -44,6 +46,13 @@ def test_what_it_is(arguments: list[str], expected: str) -> None:
 ])
 def test_what_it_refuses(arguments: list[str], complaint: str) -> None:
     assert refused('serve', *arguments) == (2, f'geventnode: {complaint}\n')
+
+
+def test_an_asgi_application_under_gunicorn(tmp_path: Path) -> None:
+    """It would fail with each request: gunicorn gives up at once."""
+    with Gunicorn(tmp_path, 'targets:asgi', status=4) as gunicorn:
+        gunicorn.wait_for(r'the application cannot be served: asgi\(\) is an ASGI application')
+        gunicorn.finish()
 
 
 def test_both_kinds_at_once() -> None:

@@ -63,3 +63,7 @@ def unclear(*arguments):
     if isinstance(first, dict):
         return app(first, second)
     return listener(first, second)
+
+
+async def asgi(scope, receive, send):
+    """An application of the kind that is not served."""

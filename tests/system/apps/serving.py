@@ -1,0 +1,42 @@
+"""Files that start a server themselves while they are imported, each in its own way."""
+import os
+import sys
+
+from geventnode import http
+
+how = os.environ['SERVES']
+
+
+def listener(request, response):
+    response.end('hello')
+
+
+def run():
+    if how == 'geventnode':
+        http.create_server(listener).listen(0, '127.0.0.1').serve_forever()
+    elif how == 'pywsgi':
+        from gevent.pywsgi import WSGIServer
+
+        WSGIServer(('127.0.0.1', 0), listener, log=None).serve_forever()
+    elif how == 'flask':
+        from flask import Flask
+
+        Flask(__name__).run(port=0)
+    elif how == 'wsgiref':
+        from wsgiref.simple_server import make_server
+
+        make_server('127.0.0.1', 0, listener).serve_forever()
+    elif how == 'waiting':
+        import gevent
+
+        sys.stdout.write('waiting\n')
+        sys.stdout.flush()
+        gevent.sleep(300)
+    elif how == 'thread':
+        import threading
+        from wsgiref.simple_server import make_server
+
+        threading.Thread(target=make_server('127.0.0.1', 0, listener).serve_forever, daemon=True).start()
+
+
+run()

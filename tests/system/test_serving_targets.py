@@ -1,0 +1,73 @@
+"""Targets that start a server themselves while they are imported: what the command says instead of standing still."""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.running import APPS, PATIENCE, ROOT, Served
+
+__all__: list[str] = []
+
+pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
+
+#: Where everything begins in the file: its last one.
+LINE = len((APPS / 'serving.py').read_text().splitlines())
+
+HOW = ['geventnode', 'pywsgi', 'flask', 'wsgiref']
+
+
+def start(command: str, how: str, target: str = 'serving.py', **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, '-m', 'geventnode', command, target], cwd=APPS, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': how, **env})
+
+
+@pytest.mark.parametrize('how', HOW)
+@pytest.mark.parametrize('command', ['serve', 'doctor'])
+@pytest.mark.parametrize('target', ['serving.py', 'serving:listener'])
+def test_a_file_that_serves(command: str, how: str, target: str) -> None:
+    """One line: where it does so, and what to do."""
+    with start(command, how, target) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    line = errors.splitlines()[-1]
+    assert process.returncode == 2
+    assert 'Traceback' not in errors
+    assert line == (f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}): "
+                    "run it with 'python serving.py', or put that line behind if __name__ == '__main__':")
+
+
+def test_a_server_in_a_thread() -> None:
+    """As those of metrics: it stops nobody."""
+    with Served('serving.py', env={'SERVES': 'thread'}) as served:
+        assert served.port
+
+
+@pytest.mark.parametrize('command', ['serve', 'doctor'])
+def test_an_import_that_is_interrupted(command: str) -> None:
+    """It says where, and there is no traceback."""
+    with start(command, 'waiting') as process:
+        assert process.stdout.readline() == 'waiting\n'
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGINT
+    assert 'Traceback' not in errors
+    line = errors.splitlines()[-1]
+    assert line == f"geventnode: interrupted while 'serving.py' was imported (serving.py, line {LINE})"
+
+
+@pytest.mark.parametrize('command', ['serve', 'doctor'])
+def test_an_import_that_does_not_end(command: str) -> None:
+    """A word on standard error, while it goes on."""
+    program = ('import sys; import geventnode.targets as targets; targets.LONG_IMPORT = 0.1; '
+               f'from geventnode.cli import main; sys.exit(main([{command!r}, "serving.py"]))')
+    with subprocess.Popen([sys.executable, '-c', program], cwd=APPS, text=True, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': 'waiting'}) as process:
+        line = process.stderr.readline()
+        process.kill()
+    assert line == ("geventnode: 'serving.py' is still being imported: if it starts a server itself, run it with "
+                    "'python serving.py'\n")
