@@ -136,6 +136,16 @@ def test_keep_alive_timeout_closes_an_idle_connection(serve: Serve) -> None:
     assert monotonic() - began >= SHORT / 2
 
 
+def test_an_idle_connection_is_kept_longer_than_is_advertised(serve: Serve) -> None:
+    """A request that is sent in the last moment is answered: the same time without the buffer is over before."""
+    kept = serve(ok, keep_alive_timeout=SHORT).connect()
+    cut = serve(ok, keep_alive_timeout=SHORT, keep_alive_timeout_buffer=0).connect()
+    assert [kept.get().status, cut.get().status] == [200, 200]
+    cut.assert_closed()
+    assert kept.get().status == 200
+    kept.assert_closed()
+
+
 def test_zero_means_never(serve: Serve) -> None:
     """No deadline at all: others pass meanwhile."""
     site = serve(ok, timeout=0, headers_timeout=0, request_timeout=0, keep_alive_timeout=0)
