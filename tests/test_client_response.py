@@ -11,7 +11,7 @@ from gevent.event import Event
 from geventnode import http
 from geventnode.errors import IncompleteBody, SocketHangUp
 from tests.origins import HELLO, MakeOrigin, Peer, once
-from tests.servers import Log
+from tests.servers import Log, Serve
 from tests.sockets import settle, until
 
 __all__: list[str] = []
@@ -205,6 +205,37 @@ def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent
     request = http.get(origin().url, agent=pool)
     until(lambda: pool.free_sockets)
     assert request.get_response().read() == b'hello'
+
+
+@pytest.mark.parametrize('framing', ['length', 'chunked'])
+@pytest.mark.parametrize('listens', [False, True])
+def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(serve: Serve, agent: Any, framing: str,
+                                                                   listens: bool) -> None:
+    """No read finds the end, and the response is still held: the next request does not wait for that."""
+    def answer(request: Any, response: Any) -> None:
+        body = b'x' * int(request.url[1:])
+        if framing == 'chunked':
+            response.write(body)
+            response.end()
+        else:
+            response.end(body)
+    pool = agent(keep_alive=True, max_sockets=1)
+    url = f'http://127.0.0.1:{serve(answer).where[1]}'
+    held = []
+    for size in (1, 60_000, 65_536, 100_000, 1_000_000):
+        request = http.get(f'{url}/{size}', agent=pool)
+        if listens:
+            request.on('response', held.append)
+        response = request.get_response()
+        left = size
+        while left:
+            left -= len(response.read1(min(left, 16_384)))
+        held.append(response)
+        # the last chunk may come after the data
+        until(lambda: response.complete)  # noqa: B023 - called at once
+        assert not response.readable_ended
+    assert [each.read() for each in held] == [b''] * len(held)
+    assert pool.statistics()['opened'] == 1
 
 
 def test_a_large_body_that_nobody_wants_is_discarded(origin: MakeOrigin, agent: Any) -> None:

@@ -138,6 +138,10 @@ class ResponseReceiver(ABC):
                 raise again(message.failure) from None
             if event is not None:
                 if type(event) is bytes:
+                    # whoever knows the length reads no further, and the next request may wait for this connection
+                    end = parser.take_end()
+                    if end is not None:
+                        self._complete(message, end.raw_trailers)
                     return event
                 self._complete(message, cast(EndOfMessage, event).raw_trailers)
                 return b''
