@@ -124,7 +124,8 @@ class Agent(http.Agent):
     def __init__(self, **options: Any) -> None:
         self._tls = {name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS}
         self._peer = peer_of(self._tls)
-        self._sessions: OrderedDict[str, Any] = OrderedDict()
+        #: The session to resume, and the certificates that an unverified one began with, by destination.
+        self._sessions: OrderedDict[str, tuple[Any, list[bytes] | None]] = OrderedDict()
         super().__init__(**options)
 
     def peer(self, options: Mapping[str, Any]) -> Peer:
@@ -147,8 +148,8 @@ class Agent(http.Agent):
     def create_connection(self, options: Mapping[str, Any]) -> TLSSocket:
         peer = options.get('peer') or self.peer(options)
         name = options.get('name') or self.get_name(options)
-        session = self._sessions.get(name)
-        socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session)
+        session, chain = self._sessions.get(name, (None, None))
+        socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
         if session is not None:
             socket.on_handshake = partial(self._handshake_over, name)
         path = options.get('socket_path')
@@ -172,7 +173,7 @@ class Agent(http.Agent):
             # not before: a server sends its tickets after the handshake (RFC 8446, section 4.6.1)
             session = getattr(connection.socket, 'session', None)
             if session is not None:
-                self._sessions[name] = session
+                self._sessions[name] = session, getattr(connection.socket, 'unverified_chain', None)
                 if len(self._sessions) > MAX_SESSIONS:
                     self._sessions.popitem(last=False)
         super().released(connection)

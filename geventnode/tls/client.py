@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from geventnode.errors import InvalidInput
@@ -10,9 +11,10 @@ from geventnode.net.address import check_connect
 from geventnode.net.forks import register_connection
 from geventnode.net.hostnames import ascii_name, without_root
 from geventnode.net.socket import Socket
-from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, client_context, client_settings
+from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, checking_context, client_context, client_settings
 from geventnode.tls.identity import is_address
 from geventnode.tls.socket import TLSSocket
+from geventnode.tls.verification import verification_error
 
 __all__ = ['Peer', 'connect', 'peer_of']
 
@@ -55,6 +57,9 @@ class Peer(NamedTuple):
         if not name and context.check_hostname:
             raise InvalidInput("servername='' asks for no name, and the context checks one: set its check_hostname to "
                                'false, or pass a servername')
+        if not self.settings.reject_unauthorized and self.settings.context is None:
+            wanted = None if self.checked_name is False else self.checked_name or name or host
+            options['judge'] = partial(_judge, self.settings, wanted)
         options.update(checked_host=checked_host, fingerprint=self.fingerprint, session=session)
         if not name:
             return TLSSocket(context, **options)
@@ -77,6 +82,13 @@ class Peer(NamedTuple):
         made.attach(raw, address)
         made.secure(received + rest)
         return made
+
+
+def _judge(settings: ContextSettings, name: str | None, chain: list[bytes]) -> str | None:
+    """Return what is wrong with ``chain``, the certificates of an unverified server that should be ``name``."""
+    if name is not None and is_address(name):
+        name = name.partition('%')[0]
+    return verification_error(chain, checking_context(settings, check_hostname=name is not None), name)
 
 
 def _check_name(name: str) -> None:

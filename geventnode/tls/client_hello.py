@@ -7,7 +7,7 @@ Input that is no ClientHello has no name: OpenSSL then refuses it with its own r
 """
 from __future__ import annotations
 
-__all__ = ['ClientHello']
+__all__ = ['ClientHello', 'offered_ciphers']
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
@@ -100,6 +100,15 @@ class _Fields:
     def vector(self, size: int) -> bytes:
         """Return the content of a vector whose length has ``size`` bytes (RFC 8446, section 3.4)."""
         return self.take(self.number(size))
+
+
+def offered_ciphers(data: bytes) -> list[bytes]:
+    """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each. Never switches."""
+    hello = _Fields(data[_RECORD_HEADER + _MESSAGE_HEADER:])
+    hello.take(34)
+    hello.vector(1)
+    suites = hello.vector(2)
+    return [suites[start:start + 2] for start in range(0, len(suites), 2)]
 
 
 def _servername(hello: _Fields) -> str | None:

@@ -17,7 +17,7 @@ from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import flag, hint_for
 from geventnode.tls.context_source import ContextSource, is_context
 
-__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'check_server_context',
+__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'check_server_context', 'checking_context',
            'client_context', 'client_settings', 'load_authorities', 'server_settings', 'server_source']
 
 #: What decides about a context; ``context``, one of the user's own, replaces them all.
@@ -168,6 +168,23 @@ def client_context(settings: ContextSettings, check_hostname: bool = True) -> ss
 @lru_cache(maxsize=64)
 def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSource:
     return ContextSource(partial(_make_client_context, settings, check_hostname), _files(settings, True))
+
+
+def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
+    """Return a context that verifies as that of :func:`client_context` would unless told not to, of TLS 1.2. Never
+    switches. Raises as that does."""
+    verifying = settings._replace(reject_unauthorized=True, certfile=None, keyfile=None, password=None,
+                                  minimum_version=ssl.TLSVersion.TLSv1_2)
+    return _checking_source(verifying, check_hostname).current()
+
+
+@lru_cache(maxsize=16)
+def _checking_source(settings: ContextSettings, check_hostname: bool) -> ContextSource:
+    def make() -> ssl.SSLContext:
+        context = _make_client_context(settings, check_hostname)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
+    return ContextSource(make, _files(settings, True))
 
 
 def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:

@@ -25,8 +25,11 @@ from geventnode.stream.writable import Callback
 from geventnode.tls.failures import failure_of
 from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host
 from geventnode.tls.records import CLOSE_NOTIFY, Records
+from geventnode.tls.verification import peer_chain
 
 __all__ = ['TLSSocket']
+
+NOT_VERIFIED = 'certificates are not verified (reject_unauthorized, request_cert)'
 
 #: A body up to this size is copied behind its head, to leave in one record.
 JOINED = 16384
@@ -46,6 +49,10 @@ class TLSSocket(Socket):
     :param session: an ``ssl.SSLSession`` to resume.
     :param at_once: whether the handshake begins as soon as there is a connection; otherwise call ``secure()``.
 
+    :param judge: returns what is wrong with the certificates that the peer has sent, None for nothing; called where
+        ``context`` does not verify them, when someone asks.
+    :param known_chain: the certificates that ``session`` began with, which are not sent again.
+
     Other options are those of :class:`~geventnode.net.Socket`.
     """
 
@@ -55,8 +62,9 @@ class TLSSocket(Socket):
     handshaking: bool = True
     #: The kernel cannot encrypt.
     can_send_files: bool = False
-    authorized: bool = False
-    authorization_error: str | None = None
+    _authorization_error: str | None = None
+    #: Whether it is to be found out what is wrong with the certificate, when someone asks.
+    _judges: bool = False
     #: Called in the hub, once, with this socket and what went wrong in its handshake (None: nothing).
     on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None
 
@@ -69,8 +77,12 @@ class TLSSocket(Socket):
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
                  checked_host: str | None = None, fingerprint: str = '', session: Any = None, at_once: bool = True,
-                 choose: Callable[[str | None], ssl.SSLContext] | None = None, **options: Any) -> None:
+                 choose: Callable[[str | None], ssl.SSLContext] | None = None,
+                 judge: Callable[[list[bytes]], str | None] | None = None, known_chain: list[bytes] | None = None,
+                 **options: Any) -> None:
         self._context = context
+        self._judge = judge
+        self._known_chain = known_chain
         self._choose = choose
         self._server_side = server_side
         self._servername = servername
@@ -132,11 +144,11 @@ class TLSSocket(Socket):
             raise CertificateError('certificate of the peer refused: it has another fingerprint than '
                                    f'{self._fingerprint!r}', 'ERR_TLS_CERT_FINGERPRINT')
         self.handshaking = False
-        verifies = self._context.verify_mode is not ssl.CERT_NONE
-        self.authorized = verifies and self._certificate(der=True) is not None
-        if not self.authorized:
-            self.authorization_error = 'the peer has shown no certificate' if verifies else (
-                'certificates are not verified (reject_unauthorized, request_cert)')
+        if self._context.verify_mode is ssl.CERT_NONE:
+            self._authorization_error = NOT_VERIFIED
+            self._judges = self._judge is not None
+        elif self._certificate(der=True) is None:
+            self._authorization_error = 'the peer has shown no certificate'
         if self._queue:
             # what was written meanwhile, and our end of the stream
             self._hub.loop.run_callback(self._on_writable)
@@ -264,6 +276,26 @@ class TLSSocket(Socket):
 
     def _certificate(self, der: bool = False) -> Any:
         return None if self._records is None or self._records.handshaking else self._records.object.getpeercert(der)
+
+    @property
+    def authorized(self) -> bool:
+        return not self.handshaking and self.authorization_error is None
+
+    @property
+    def authorization_error(self) -> str | None:
+        if self._judges and self._judge is not None and self._records is not None:
+            self._judges = False
+            self._authorization_error = self._judge(self.unverified_chain or [])
+        return self._authorization_error
+
+    @property
+    def unverified_chain(self) -> list[bytes] | None:
+        """The certificates (DER) that an unverified server has sent, its own first; None if they were verified."""
+        if self._judge is None or self._records is None or self.handshaking:
+            return None
+        # the sessions of ssl keep the first one only
+        return ((self._known_chain if self.session_reused else None) or peer_chain(self._records.object)
+                or [self._certificate(der=True)])
 
     def verify_peer(self) -> bool:
         return self.authorized
