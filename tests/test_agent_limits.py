@@ -122,6 +122,19 @@ def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
         http.Agent(**options)
 
 
+@pytest.mark.parametrize('name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_queued'])
+@pytest.mark.parametrize('value', ['', False, 0.0, [], b''])
+def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
+    """It is a mistake, and no way to ask for the default."""
+    with pytest.raises(TypeError, match=name):
+        http.Agent(**{name: value})
+
+
+def test_a_total_of_none() -> None:
+    with pytest.raises(InvalidInput, match='max_total_sockets must be at least 1, not 0'):
+        http.Agent(max_total_sockets=0)
+
+
 def test_an_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(UnknownOption, match="did you mean 'max_sockets'"):
         http.Agent(maxsockets=1)

@@ -230,3 +230,23 @@ def test_create_client(recorder: Recorder) -> None:
     request.end()
     request.get_response().read()
     assert recorder.requests[1].line == 'GET /y HTTP/1.1'
+
+
+@pytest.mark.parametrize(('args', 'line', 'value'), [
+    (('/a', {'X': '1'}), 'GET /a HTTP/1.1', '1'), (('POST', '/b', {'X': '2'}), 'POST /b HTTP/1.1', '2'),
+    (('/c', [('X', '3')]), 'GET /c HTTP/1.1', '3'), (('/d',), 'GET /d HTTP/1.1', None),
+    (('PUT', '/e'), 'PUT /e HTTP/1.1', None),
+])
+def test_requests_of_such_a_client(recorder: Recorder, args: Any, line: str, value: str | None) -> None:
+    with pytest.deprecated_call():
+        client = http.create_client(recorder.origin.port, '127.0.0.1')
+    assert client.request(*args).end().get_response().read() == b'hello'
+    assert (recorder.requests[0].line, recorder.requests[0].value('X')) == (line, value)
+
+
+def test_too_much_for_such_a_client() -> None:
+    with pytest.deprecated_call():
+        client = http.create_client()
+    with pytest.raises(TypeError, match='takes a method, a path and headers'):
+        client.request('/a', '/b', {})
+

@@ -141,6 +141,16 @@ def test_the_error_event_has_the_error(origin: MakeOrigin) -> None:
     assert [(type(error), str(error)) for error in log] == [(type(raised.value), str(raised.value))]
 
 
+def test_no_socket_after_an_abort(origin: MakeOrigin) -> None:
+    """There is nothing that a listener could do with a destroyed one."""
+    request = http.get(origin().url)
+    log = noted(request)
+    request.abort()
+    log.wait_for('close')
+    settle()
+    assert log == ['close']
+
+
 # -- giving up --------------------------------------------------------------------------------------------------------
 
 def test_abort(origin: MakeOrigin, agent: Any) -> None:

@@ -247,3 +247,19 @@ def test_a_body_needs_framing() -> None:
 def test_a_framing_that_nobody_can_read(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidHeader):
         http.request('http://127.0.0.1:1/', method='POST', headers=headers, body='x')
+
+
+@pytest.mark.parametrize('value', [1, 'text', ['a', 2], ''])
+def test_values_that_are_valid(value: Any) -> None:
+    """What ``set_header()`` takes."""
+    http.validate_header_value('x', value)
+    http.request().set_header('x', value)
+
+
+@pytest.mark.parametrize(('value', 'error'), [
+    ('a\r\nb', InvalidHeader), (['a', '\0'], InvalidHeader), (None, TypeError), (True, TypeError), (1.5, TypeError)])
+def test_values_that_are_not(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        http.validate_header_value('x', value)
+    with pytest.raises(error):
+        http.request().set_header('x', value)

@@ -198,6 +198,74 @@ def test_bytes_on_an_idle_connection_end_it(origin: MakeOrigin, agent: Any) -> N
     assert pool.total_socket_count == 0
 
 
+@pytest.mark.parametrize('said', TRUNCATED)
+@pytest.mark.parametrize('then', ['close', 'reset'])
+def test_who_reads_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: str) -> None:
+    """Nobody has read until then, and nobody listened for errors."""
+    server = origin(once(said, then=then))
+    response = http.get(server.url).get_response()
+    until(lambda: response.aborted)
+    settle()
+    assert response.read(5) == b'hello'
+    for _ in range(2):
+        with pytest.raises(IncompleteBody):
+            response.read()
+
+
+@pytest.mark.parametrize('said', TRUNCATED)
+@pytest.mark.parametrize('then', ['close', 'reset'])
+def test_who_listens_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: str) -> None:
+    server = origin(once(said, then=then))
+    response = http.get(server.url).get_response()
+    until(lambda: response.aborted)
+    settle()
+    log = Log()
+    response.on('end', log.note('end')).on('error', lambda error: log.append(type(error)))
+    response.on('data', log.append)
+    log.wait_for(IncompleteBody)
+    settle()
+    assert log == [b'hello', IncompleteBody]
+
+
+# -- pausing ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('said', [
+    HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n'])
+def test_a_pause_in_the_last_chunk(origin: MakeOrigin, agent: Any, said: bytes) -> None:
+    """Nothing is left that could be held back: 'end' comes, as in Node."""
+    pool, server = agent(keep_alive=True), origin(said)
+    for _ in range(2):
+        response, log = http.get(server.url, agent=pool).get_response(), Log()
+        response.on('data', lambda chunk, response=response, log=log: log.append((chunk, response.pause())))
+        response.on('end', log.note('end'))
+        log.wait_for('end')
+        assert log == [(b'hello', response), 'end']
+        assert (response.complete, response.readable_ended, response.is_paused()) == (True, True, True)
+    assert server.accepted == 1
+
+
+def test_a_pause_before_the_last_chunk(origin: MakeOrigin) -> None:
+    go_on = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n')
+        go_on.wait()
+        peer.send(b'0\r\n\r\n')
+        peer.closed()
+
+    response, log = http.get(origin(script).url).get_response(), Log()
+    response.on('data', lambda chunk: log.append(response.pause() and chunk))
+    response.on('end', log.note('end'))
+    log.wait_for_length(1)
+    go_on.set()
+    until(lambda: response.complete)
+    settle()
+    assert log == [b'hello']
+    response.resume()
+    log.wait_for('end')
+
+
 # -- what nobody reads ------------------------------------------------------------------------------------------------
 
 def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent: Any) -> None:

@@ -181,3 +181,31 @@ def test_the_ways_to_say_it(first: Any) -> None:
 def test_an_option_wins_over_the_url() -> None:
     request = http.request('http://a.example:81/x', host='b.example', port=82, path='/y')
     assert (request.host, request.path, request.get_header('Host')) == ('b.example', '/y', 'b.example:82')
+
+
+@pytest.mark.parametrize('value', [0, False, b'', [], 0.0])
+@pytest.mark.parametrize('name', ['method', 'path', 'host', 'hostname', 'auth'])
+def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
+    """It is a mistake, and no way to ask for the default."""
+    for module in (http, https):
+        with pytest.raises(TypeError, match='must be str'):
+            module.request(**{name: value})
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('family', False), ('family', ''), ('family', 0.0), ('family', []), ('set_host', 0), ('set_host', None),
+    ('default_port', ''), ('default_port', False), ('default_port', 0), ('headers', 0), ('headers', False),
+])
+def test_false_values_of_other_options(name: str, value: Any) -> None:
+    # what is known of the right value must not stand in for it
+    http.request(host='localhost', family=0)
+    with pytest.raises((TypeError, InvalidInput)):
+        http.request(host='localhost', **{name: value})
+
+
+@pytest.mark.parametrize('options', [
+    {'method': ''}, {'method': None}, {'path': ''}, {'path': None}, {'host': ''}, {'host': None, 'hostname': ''},
+    {'family': None}, {'default_port': None}, {'headers': None}, {'auth': None}])
+def test_what_means_the_default(options: dict[str, Any]) -> None:
+    made = http.request(**options)
+    assert (made.method, made.path, made.host, made.get_header('Host')) == ('GET', '/', 'localhost', 'localhost')

@@ -293,6 +293,7 @@ def test_pause_and_resume(serve: Serve) -> None:
     log.wait_for(b'one')
     client.send(b'two')
     client.response()
+    log.wait_for_length(4)
     assert log == [b'one', 'resumed', b'two', 'resumed']
 
 

@@ -11,13 +11,14 @@ from geventnode.http.agent import Agent
 from geventnode.http.client import create_client, get, request
 from geventnode.http.client_request import ClientRequest
 from geventnode.http.exchanges import ExchangeObserver, observe_exchanges
+from geventnode.http.fields import check_field_value
 from geventnode.http.health import readiness
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.http.response import ServerResponse
 from geventnode.http.server import Server, create_server
 from geventnode.http.status import METHODS, STATUS_CODES
-from geventnode.protocol import check_name, check_value
+from geventnode.protocol import check_name
 
 __all__ = [
     'METHODS', 'STATUS_CODES', 'Agent', 'ClientRequest', 'ExchangeObserver', 'IncomingMessage', 'OutgoingMessage',
@@ -31,10 +32,15 @@ def validate_header_name(name: str) -> None:
     check_name(name)
 
 
-def validate_header_value(name: str, value: str) -> None:
-    """Raise ``InvalidHeader`` if ``value`` has characters that no field may hold (RFC 9110, section 5.5). Never
-    switches."""
-    check_value(name, value)
+def validate_header_value(name: str, value: Any) -> None:
+    """Check ``value`` as ``set_header()`` does (RFC 9110, section 5.5). Never switches.
+
+    :param name: what an error names.
+    :param value: a str, an int or a list of those.
+
+    Raises ``InvalidHeader`` if it has characters that no field may hold, and ``TypeError``.
+    """
+    check_field_value(name, value)
 
 
 def __getattr__(name: str) -> Any:

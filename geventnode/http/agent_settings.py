@@ -17,11 +17,15 @@ def _sockets(name: str, value: Any) -> float:
     """Return ``value`` as a limit; 0 and None are Node's way to say the default."""
     if value == inf:
         return inf
-    return count(name, value or 0) or DEFAULT_MAX_SOCKETS
+    return DEFAULT_MAX_SOCKETS if value is None else count(name, value) or DEFAULT_MAX_SOCKETS
 
 
 def _total(name: str, value: Any) -> float:
-    return inf if value is None or value == inf else max(count(name, value), 1)
+    if value is None or value == inf:
+        return inf
+    if not count(name, value):
+        raise InvalidInput(f'{name} must be at least 1, not 0: with None there is no limit')
+    return count(name, value)
 
 
 def _queued(name: str, value: Any) -> int | None:

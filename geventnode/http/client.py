@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult
 
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
@@ -20,7 +20,7 @@ from geventnode.http.client_request import (
 )
 from geventnode.http.fields import Fields, HeadersArgument, merged
 from geventnode.http.target import DEFAULT_PORT, Destination, destination_of, parse_url, wrong_protocol
-from geventnode.options import count, hint_for, seconds
+from geventnode.options import count, flag, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 
 __all__ = ['NO_OPTIONS', 'OPTIONS', 'Client', 'Scheme', 'create_client', 'get', 'make_request', 'request']
@@ -146,12 +146,11 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         raise InvalidInput(f'agent is one for {agent.protocol!r}, expected one for {protocol!r}',
                            'ERR_INVALID_PROTOCOL')
     where = destination_of(options, scheme.default_port, scheme.peer(options, agent))
-    method = get_option('method') or 'GET'
-    if not isinstance(method, str):
-        raise TypeError(f'method must be str, not {type(method).__name__}')
-    method = check_method(method).upper()
-    path = get_option('path') or (where.host_field if method == 'CONNECT' else '/')
-    made = ClientRequest(agent, where, method, check_target(path), _fields(options, where), keep_alive)
+    method = check_method(_text('method', options) or 'GET').upper()
+    path = _text('path', options) or (where.host_field if method == 'CONNECT' else '/')
+    # Host is the authority of the target, be the connection to a proxy (RFC 9112, section 3.2)
+    host = path if method == 'CONNECT' and is_host(path, port_required=True) else None
+    made = ClientRequest(agent, where, method, check_target(path), _fields(options, where, host), keep_alive)
     if get_option('create_connection') is not None:
         made.create_connection = options['create_connection']
     if not options.keys().isdisjoint(TIMES):
@@ -171,6 +170,14 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     return made
 
 
+def _text(name: str, options: Mapping[str, Any]) -> str | None:
+    """Return an option that is text, None where it is not given. Raises ``TypeError``."""
+    value: str | None = options.get(name)
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f'{name} must be str, not {type(value).__name__}')
+    return value
+
+
 def _agent(scheme: Scheme, agent: Any, create_connection: Any) -> tuple[Agent, bool]:
     """Return the agent to use, and whether its connections serve more than one request."""
     if create_connection is not None and not callable(create_connection):
@@ -184,11 +191,11 @@ def _agent(scheme: Scheme, agent: Any, create_connection: Any) -> tuple[Agent, b
     return agent, True
 
 
-def _fields(options: dict[str, Any], where: Destination) -> Fields:
-    """Return the header fields that the options ask for."""
+def _fields(options: dict[str, Any], where: Destination, host: str | None) -> Fields:
+    """Return the header fields that the options ask for, with ``host`` in Host, or the host that is connected to."""
     fields: Fields = {}
-    if options.get('set_host', True):
-        fields['host'] = where.host_pair
+    if flag('set_host', options.get('set_host', True)):
+        fields['host'] = where.host_pair if host is None else ('Host', host)
     headers: Any = options.get('headers')
     if headers is not None:
         if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
@@ -197,10 +204,8 @@ def _fields(options: dict[str, Any], where: Destination) -> Fields:
         if not is_host(fields.get('host', ('', ''))[1]):
             raise InvalidHeader(f'Host is not a host with an optional port: {fields["host"][1]!r}',
                                 'ERR_HTTP_INVALID_HEADER_VALUE')
-    auth = options.get('auth')
+    auth = _text('auth', options)
     if auth is not None and 'authorization' not in fields:
-        if not isinstance(auth, str):
-            raise TypeError(f'auth must be str, not {type(auth).__name__}')
         # without a password there is nothing behind the colon, which is there all the same (RFC 7617, section 2)
         credentials = auth if ':' in auth else f'{auth}:'
         if credentials != ':':
@@ -230,11 +235,18 @@ class Client(EventEmitter):
         self.host = host
         self.agent = Agent(max_sockets=1)
 
-    def request(self, method: str = 'GET', path: str | None = None,
+    def request(self, method: str = 'GET', path: str | HeadersArgument | None = None,
                 headers: HeadersArgument | None = None) -> ClientRequest:
-        """Return a request to this client's server; ``request(path)`` works, too. Its errors are emitted here, too,
-        where somebody listens. Never switches."""
-        if path is None and method.startswith('/'):
+        """Return a request to this client's server. Never switches.
+
+        As in the reference document, the method can be left out: ``request(path)``, ``request(path, headers)``. Errors
+        of the request are also emitted here, if there is a listener.
+        """
+        if isinstance(method, str) and method.startswith('/'):
+            if path is not None and headers is None:
+                headers = cast(HeadersArgument, path)
+            elif path is not None:
+                raise TypeError(f'request() takes a method, a path and headers, not {method!r}, {path!r} and headers')
             method, path = 'GET', method
         made = request(host=self.host, port=self.port, method=method, path=path, headers=headers, agent=self.agent)
         if self.listener_count('error'):

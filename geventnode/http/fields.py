@@ -7,8 +7,8 @@ from typing import Any, cast
 from geventnode.errors import InvalidHeader
 from geventnode.protocol import check_name, check_value
 
-__all__ = ['Fields', 'HeadersArgument', 'added', 'check_field', 'check_transfer_encoding', 'checked_trailers', 'copied',
-           'merged', 'pairs']
+__all__ = ['Fields', 'HeadersArgument', 'added', 'check_field', 'check_field_value', 'check_transfer_encoding',
+           'checked_trailers', 'copied', 'merged', 'pairs']
 
 HeadersArgument = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -26,18 +26,25 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
     Raises ``InvalidHeader``, and ``TypeError`` for a value that is neither str, int nor a list of those.
     """
     lower = check_name(name)
-    if type(value) is not str:
-        value = _converted(name, value)
+    if type(value) is str:
+        check_value(name, value)
+    else:
+        value = check_field_value(name, value)
         if isinstance(value, list):
-            for item in value:
-                check_value(name, item)
             if lower == 'content-length' or lower == 'host':
                 raise InvalidHeader(f'a message has one {name}', 'ERR_HTTP_INVALID_HEADER_VALUE')
             return lower, value
-    check_value(name, value)
     if lower == 'content-length' and not (value.isascii() and value.isdecimal()):
         raise InvalidHeader(f'Content-Length must be a number of bytes, not {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE')
     return lower, value
+
+
+def check_field_value(name: str, value: Any) -> Any:
+    """Return the value as a str or a list of them. Never switches. Raises as :func:`check_field` does."""
+    value = _converted(name, value)
+    for item in value if isinstance(value, list) else [value]:
+        check_value(name, item)
+    return value
 
 
 def _converted(name: str, value: Any) -> Any:

@@ -218,6 +218,9 @@ class IncomingMessage(ReadableBase):
             raise again(self.failure)
         return self._source.read_body(self)
 
+    def _at_end(self) -> bool:
+        return self.complete and not self._kept and not self._dropped and not self.destroyed
+
     def read(self, size: int = -1) -> Any:
         if (size < 0 and not self._unread and not self._reading and not self.destroyed and self._decoder is None
                 and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)):

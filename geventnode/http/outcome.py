@@ -333,7 +333,9 @@ class RequestOutcome(OutgoingMessage):
     def _next_event(self) -> tuple[Any, ...] | None:
         """Return the next event that is due and that somebody listens for."""
         listened = self._listeners or {}
-        if self.socket is not None and self._is_due('socket', _Told.SOCKET, listened):
+        # after abort() at once there is nothing that a listener could do with it
+        if self.socket is not None and not (self.aborted and self.socket.destroyed) and (
+                self._is_due('socket', _Told.SOCKET, listened)):
             return 'socket', self.socket
         if self._informed:
             return self._next_information()

@@ -136,7 +136,8 @@ def host_name(host: Any) -> str:
     return ascii_name(host[1:-1] if host.startswith('[') and host.endswith(']') else host)
 
 
-@lru_cache(maxsize=1024)
+# typed: 0, 0.0 and False are the same to a table, and not all of them are a family
+@lru_cache(maxsize=1024, typed=True)
 def destination(host: str, port: int, local_address: str | None = None, family: int = 0,
                 socket_path: str | None = None, default_port: int = DEFAULT_PORT,
                 peer: Peer | None = None, via: str | None = None) -> Destination:
@@ -172,10 +173,14 @@ def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT,
                    peer: Peer | None = None) -> Destination:
     """Return the destination that a mapping of request options names. Never switches. Raises as :func:`destination`
     does."""
-    default_port = options.get('default_port') or usual_port
-    port = options.get('port')
-    parts = (options.get('hostname') or options.get('host') or 'localhost', default_port if port is None else port,
-             options.get('local_address'), options.get('family') or 0, options.get('socket_path'), default_port, peer)
+    default_port = options.get('default_port')
+    default_port = usual_port if default_port is None else checked_port(default_port)
+    port, family = options.get('port'), options.get('family')
+    # of what is not given, None and the empty text: other values that are false are mistakes
+    host = next((host for host in (options.get('hostname'), options.get('host')) if host is not None and host != ''),
+                'localhost')
+    parts = (host, default_port if port is None else port, options.get('local_address'),
+             0 if family is None else family, options.get('socket_path'), default_port, peer)
     try:
         return destination(*parts)
     except TypeError:

@@ -61,7 +61,10 @@ class IReadable(IEventEmitter):
         stream. Never switches."""
 
     def pause() -> Any:
-        """Stop ``'data'`` events; return the stream. Never switches, but for ``'pause'`` listeners that do."""
+        """Stop ``'data'`` events; return the stream. Never switches, but for ``'pause'`` listeners that do.
+
+        From the listener that gets the last chunk, it does not hold back ``'end'`` if that is known already.
+        """
 
     def resume() -> Any:
         """Let the stream flow: emit ``'data'``, or discard when nobody listens; return the stream. Never switches, but

@@ -251,6 +251,9 @@ class Inflow(Handle):
         self.resume_reading()
         return data
 
+    def _at_end(self) -> bool:
+        return self._eof and not self._input and not self.destroyed
+
     def _enter(self, mode: Mode) -> Pump:
         check_hub(self._hub, self)
         return super()._enter(mode)

@@ -259,10 +259,10 @@ def _tls_error(data: bytes, request: bool) -> ParseError:
 def _request_line_error(data: bytes) -> ParseError:
     """Return the error for a request line that does not match."""
     parts = data.split(b' ')
+    if not is_token(parts[0].decode('latin-1')):
+        return ParseError('method is not a token', code='HPE_INVALID_METHOD', data=data)
     if len(parts) == 3:
-        method, target, version = parts
-        if not is_token(method.decode('latin-1')):
-            return ParseError('method is not a token', code='HPE_INVALID_METHOD', data=data)
+        _, target, version = parts
         if not target or not target.isascii() or any(byte < 0x21 or byte == 0x7f for byte in target):
             return ParseError('request target has characters that must be escaped', code='HPE_INVALID_URL', data=data)
         return _version_error(version, data)

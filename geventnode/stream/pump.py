@@ -104,17 +104,29 @@ class Pump:
         if chunk is None:
             return
         if not chunk:
-            for sink in self._sinks:
-                if sink.end:
-                    self._try_sink(sink, sink.destination.end)
-            self.remove_sinks()
+            self._end_sinks()
             return
         if not self.flowing:
             stream.unshift(chunk)
             return
         for sink in tuple(self._sinks):
             self._try_sink(sink, sink.destination.write, chunk)
+        # a destination that failed has stopped it, too
+        paused_before = stream.is_paused()
         self._emit('data', chunk)
+        if stream.is_paused() and not paused_before and not stream._unread and stream._at_end():
+            # a listener has paused it, and nothing is left that could be held back
+            rest = self._fetch()
+            if rest:
+                stream._put_back(rest)
+            elif rest is not None:
+                self._end_sinks()
+
+    def _end_sinks(self) -> None:
+        for sink in self._sinks:
+            if sink.end:
+                self._try_sink(sink, sink.destination.end)
+        self.remove_sinks()
 
     def _offer(self) -> None:
         """Fetch one chunk, or find the end, and say so."""

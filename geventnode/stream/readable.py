@@ -65,6 +65,10 @@ class ReadableBase(EventEmitter):
         """Return the next chunk, ``b''`` at the end, or raise what cut the stream short. May switch."""
         raise StreamError(f'{type(self).__name__} has no source')
 
+    def _at_end(self) -> bool:
+        """Whether the end has come, and everything in front of it was fetched."""
+        return False
+
     def _end_reached(self) -> None:
         """Called once, after ``'end'`` was emitted."""
 
@@ -357,6 +361,9 @@ class Readable(ReadableBase):
     @property
     def readable_length(self) -> int:
         return super().readable_length + self._pushed_size
+
+    def _at_end(self) -> bool:
+        return self._push_ended and not self._pushed and not self.destroyed
 
     def _fetch(self) -> bytes:
         while not self._pushed:
