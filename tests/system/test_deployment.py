@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from geventnode.http.health import DEFAULT_PATH
+from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
-from tests.system.running import PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
+from tests.system.running import APPS, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
 
 __all__: list[str] = []
 
@@ -130,6 +131,25 @@ def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
                         b'%x\r\n%b\r\n0\r\n\r\n' % (len(body), body))
             response = client.response()
             assert (response.status, response.read()) == (200, b'3000000')
+
+
+@pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
+def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
+    """A view of Django's reads to Content-Length, and the connection to the worker goes on: no POST is lost to one that
+    closes, which would be a 502."""
+    pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
+    configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
+    requests = [b'POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b' % (size, bytes(size))
+                for size in (100_000, 10)]
+    with contextlib.closing(Gate()) as gate:
+        env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'WORKERS': '1'}
+        with (Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn,
+              behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client):
+            for _ in range(200):
+                for request in requests:
+                    response = client.send(request).response()
+                    assert (response.status, json.loads(response.read())['size']) == (
+                        200, int(re.search(rb'Length: (\d+)', request)[1]))
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
