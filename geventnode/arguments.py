@@ -136,8 +136,8 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
                        'a file without a name is searched for '
                        f'{", ".join(DEFAULT_NAMES)}; without TARGET, a demo page')
     serving.add_argument('-b', '--bind', metavar='ADDRESS',
-                       help=f'HOST:PORT, [IPV6]:PORT, PORT ({DEFAULT_HOST}), :PORT (all IPv4 addresses), unix:PATH, or '
-                       'fd:N for a socket that was opened already; port 0: any that is free; without --bind, the '
+                       help=f'HOST:PORT, [IPV6]:PORT, PORT ({DEFAULT_HOST}), :PORT (all IPv4 addresses), unix:PATH '
+                       '(its mode follows the umask), or fd:N for a socket that was opened already; port 0: any that is free; without --bind, the '
                        f'socket that systemd passed (LISTEN_FDS), or else {DEFAULT_HOST}:{DEFAULT_PORT}')
     kind = serving.add_mutually_exclusive_group()
     kind.add_argument('--wsgi', action='store_const', const='wsgi', dest='kind',
@@ -163,6 +163,9 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
                          '-port, or forwarded; any number of times')
     serving.add_argument('--proxy-protocol', action='store_true', default=None,
                          help='every connection comes from a trusted proxy and begins with a PROXY header')
+    serving.add_argument('--max-header-size', metavar='BYTES', type=_positive,
+                         help='how long a request line and its header section may be together, cookies included '
+                         '(16384); proxies in front have limits of their own')
     serving.add_argument('--monitor', metavar='PATH', nargs='?', const=DEFAULT_MONITOR,
                          help='show at this path what the server and the pools of agents do, to clients on the same '
                          f'machine ({DEFAULT_MONITOR}, unless PATH is there: give it behind TARGET)')

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['Binding', 'as_listener', 'main', 'parse_bind']
 
 #: Settings of a server that the command line has, too, and how they are called there where that differs.
-PROXY_OPTIONS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol')
+SETTINGS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol', 'max_header_size')
 OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
 
 _address = re.compile(r'(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})', re.ASCII)
@@ -276,12 +276,12 @@ def _check_options(options: argparse.Namespace) -> None:
         raise Refused('--monitor-client says who may see the monitor: there is none without --monitor')
 
 
-def _tell_of_proxies(server: Any, options: argparse.Namespace) -> None:
-    """Set on ``server`` what the command line says about proxies."""
+def _apply_settings(server: Any, options: argparse.Namespace) -> None:
+    """Set on ``server`` the settings that the command line has."""
     from geventnode.errors import InvalidInput
 
     try:
-        for name in PROXY_OPTIONS:
+        for name in SETTINGS:
             if getattr(options, name) is not None:
                 setattr(server, name, getattr(options, name))
     except InvalidInput as error:
@@ -305,7 +305,7 @@ def _own_settings(options: argparse.Namespace) -> str | None:
     """Return the first option in ``options`` that is a setting of the server that the command makes, or None."""
     if options.kind is not None:
         return f'--{options.kind}'
-    for name in ('certfile', 'keyfile', *PROXY_OPTIONS):
+    for name in ('certfile', 'keyfile', *SETTINGS):
         if getattr(options, name) is not None:
             return OPTION_NAMES.get(name, f'--{name.replace("_", "-")}')
     return None
@@ -328,7 +328,7 @@ def _server_of(options: argparse.Namespace) -> Any:
         raise Refused(f'{options.target!r} is an http.Server with settings of its own: leave out {own}')
     else:
         server = target
-    _tell_of_proxies(server, options)
+    _apply_settings(server, options)
     _mount_monitor(server, options)
     return server
 
@@ -383,8 +383,18 @@ def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) ->
     address = f'{DEFAULT_HOST}:{DEFAULT_PORT}' if binding is None else binding.text
     run(load, bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],
         workers=options.workers, graceful_timeout=round(options.grace), worker_connections=0,
-        accesslog='-' if options.access_log else None, proc_name=options.target or 'demo', control_socket_disable=True)
+        accesslog='-' if options.access_log else None, umask=_umask(),
+        proc_name=options.target or 'demo', control_socket_disable=True)
     return 0
+
+
+def _umask() -> int:
+    """Return the umask of this process, which decides about the mode of a Unix socket."""
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
 
 __all__: list[str] = []
@@ -199,6 +200,43 @@ def test_paths_that_cannot_be(tmp_path: Path, kind: str, complaint: str) -> None
         2, f'geventnode: cannot listen on unix:{path}: {complaint.format(directory=directory)}\n')
 
 
+@pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
+@pytest.mark.parametrize(('mask', 'mode'), [(0o022, 0o755), (0o007, 0o770), (0, 0o777)])
+def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int, mode: int) -> None:
+    """The umask decides, as about every file, with workers and without."""
+    path = tmp_path / 'socket'
+    with subprocess.Popen(
+            [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
+            cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, umask=mask, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT) as process:
+        for line in process.stdout:
+            if str(path) in line:
+                break
+        assert path.stat().st_mode & 0o777 == mode
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
+def test_long_heads(workers: tuple[str, ...]) -> None:
+    """Cookies that the default refuses."""
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--max-header-size', '40000', '--bind',
+             f'fd:{listening.fileno()}', *workers], cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            pass_fds=[listening.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        address = listening.getsockname()
+    with process:
+        for size, status in ((17_000, 200), (50_000, 431)):
+            client = Client(address)
+            assert client.get('/', f'Cookie: {"x" * size}').status == status
+            client.close()
+        process.terminate()
+    assert process.returncode == 0
+
+
 def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
     """Nobody accepts behind it: it is replaced."""
     path = tmp_path / 'socket'
@@ -250,6 +288,8 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
      ("trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host bits), nor "
       "'unix'")),
+    (['handlers:server', '--max-header-size', '20000'],
+     "'handlers:server' is an http.Server with settings of its own: leave out --max-header-size"),
     (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'],
      "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy"),
 ])
