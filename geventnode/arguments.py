@@ -137,8 +137,9 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
                        f'{", ".join(DEFAULT_NAMES)}; without TARGET, a demo page')
     serving.add_argument('-b', '--bind', metavar='ADDRESS',
                        help=f'HOST:PORT, [IPV6]:PORT, PORT ({DEFAULT_HOST}), :PORT (all IPv4 addresses), unix:PATH '
-                       '(its mode follows the umask), or fd:N for a socket that was opened already; port 0: any that is free; without --bind, the '
-                       f'socket that systemd passed (LISTEN_FDS), or else {DEFAULT_HOST}:{DEFAULT_PORT}')
+                       '(its mode follows the umask), or fd:N for a socket that was opened already; port 0: any that '
+                       'is free; without --bind, the socket that systemd passed (LISTEN_FDS), or else '
+                       f'{DEFAULT_HOST}:{DEFAULT_PORT}')
     kind = serving.add_mutually_exclusive_group()
     kind.add_argument('--wsgi', action='store_const', const='wsgi', dest='kind',
                       help='TARGET is a WSGI application; without this it is one if its first parameter is called '
