@@ -194,7 +194,8 @@ def _add_get(commands: Any, run: Command) -> None:
                      'any number of times')
     get.add_argument('-d', '--data', metavar='DATA', action='append',
                      help='the body: text, or @FILE for what is in a file, @- for standard input, as it comes')
-    get.add_argument('--include', action='store_true', help='write the status line and the headers before the body')
+    get.add_argument('--include', action='store_true', help='write the status line and the headers before the '
+                     'body, and the trailers behind it')
     get.add_argument('--timeout', metavar='SECONDS', type=_seconds,
                      help='give up unless the whole exchange is over in that time')
     get.add_argument('--cacert', metavar='FILE', help="trust these authorities in place of the system's (PEM)")

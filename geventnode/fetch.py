@@ -130,6 +130,9 @@ def _exchange(options: argparse.Namespace) -> None:
                 raise _GivenUp(REFUSED_BY_SERVER, f'the server answered {_status(response)}')
             for chunk in stack.enter_context(_progress(options, request, response)):
                 sink.write(chunk)
+            if options.include:
+                # where curl has them: directly behind the body
+                sink.write(_lines(response.raw_trailers))
         sink.commit()
 
 
@@ -207,9 +210,12 @@ def _status(response: http.IncomingMessage) -> str:
 
 
 def _head(response: http.IncomingMessage) -> bytes:
-    lines = [f'HTTP/{response.http_version} {response.status_code} {response.status_message}',
-             *(f'{name}: {value}' for name, value in response.raw_headers), '\r\n']
-    return '\r\n'.join(lines).encode('latin-1')
+    first = f'HTTP/{response.http_version} {response.status_code} {response.status_message}\r\n'
+    return first.encode('latin-1') + _lines(response.raw_headers) + b'\r\n'
+
+
+def _lines(fields: list[tuple[str, str]]) -> bytes:
+    return ''.join(f'{name}: {value}\r\n' for name, value in fields).encode('latin-1')
 
 
 @contextlib.contextmanager

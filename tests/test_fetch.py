@@ -142,6 +142,14 @@ def test_include(raw_server: RawServer, get_command: Get) -> None:
         0, head + b'ab', '')
 
 
+def test_trailers(raw_server: RawServer, get_command: Get) -> None:
+    """Behind the body with --include, and never else: they are no part of it."""
+    head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    reply = raw_server(head + b'3\r\nabc\r\n0\r\nX-Sum: 7\r\nx-b:  two \r\n\r\n')
+    assert get_command(reply, '--include') == (0, head + b'abcX-Sum: 7\r\nx-b: two\r\n', '')
+    assert get_command(reply) == (0, b'abc', '')
+
+
 def test_head(site: Site, get_command: Get) -> None:
     ran = get_command('-X', 'HEAD', '--include', url(site))
     assert ran.status == 0

@@ -76,6 +76,14 @@ def test_the_same_output(served: Served, arguments: list[str], status: int) -> N
     assert ours.stderr.count(b'\n') == theirs.stderr.count(b'\n')
 
 
+def test_the_same_trailers(served: Served) -> None:
+    """And to standard output only."""
+    theirs, ours = both('--include', '-H', 'Connection: close', f'{served.url}/trailers')
+    assert ours.stdout.endswith(b'\r\n\r\nbodyX-Sum: 4\r\nX-Last: yes\r\n')
+    assert comparable(ours.stdout) == comparable(theirs.stdout)
+    assert [ran.stdout for ran in both(f'{served.url}/trailers')] == [b'body', b'body']
+
+
 def test_a_file_is_written(served: Served, tmp_path: Path) -> None:
     theirs, ours = both('-o', tmp_path / 'file', f'{served.url}/')
     assert (theirs.stdout, ours.stdout, ours.stderr) == (b'', b'', b'')

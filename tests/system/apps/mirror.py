@@ -7,10 +7,16 @@ __all__ = ['listener']
 
 
 def listener(request, response) -> None:
-    """Answer with the request, line by line; ``/status?N`` with that status."""
+    """Answer with the request, line by line; ``/status?N`` with that status, ``/trailers`` with trailers."""
     target = urlsplit(request.url)
     if target.path == '/status':
         response.status_code = int(target.query)
+    if target.path == '/trailers':
+        response.write_head(200, {'Trailer': 'X-Sum, X-Last'})
+        response.write('body')
+        response.add_trailers({'X-Sum': '4', 'X-Last': 'yes'})
+        response.end()
+        return
     body = request.read()
     lines = [f'{request.method} {request.url} HTTP/{request.http_version}',
              *(f'{name}: {value}' for name, value in request.raw_headers), '', '']
