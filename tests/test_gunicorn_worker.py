@@ -7,14 +7,27 @@ from typing import Any
 
 import gevent
 import pytest
-from gunicorn.config import Config
+from gunicorn.config import KNOWN_SETTINGS, Config, Setting
 from gunicorn.glogging import Logger
 
 from geventnode import http
 from geventnode.integrations import gunicorn as module
 from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
 from geventnode.integrations.gunicorn_exchanges import Exchanges, environ_of
-from geventnode.integrations.gunicorn_settings import LARGEST_HEAD, MEANINGLESS, changed, server_options, uses_sendfile
+from geventnode.integrations.gunicorn_settings import (
+    CLASSIFIED,
+    CONNECTION_SETTINGS,
+    FIXED,
+    GUNICORNS_OWN,
+    LARGEST_HEAD,
+    MEANINGLESS,
+    OTHER_SETTINGS,
+    changed,
+    mount_path,
+    refused,
+    server_options,
+    uses_sendfile,
+)
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []
@@ -83,6 +96,44 @@ def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger('checking')
     Worker.check_config(config(threads=2, header_map='refuse'), log)
     assert [record.getMessage().partition(' has')[0] for record in caplog.records] == ['threads', 'header_map']
+
+
+def test_every_setting_of_gunicorn_is_classified() -> None:
+    """A setting of a new release fails this test until somebody has decided what it means here."""
+    assert {setting.name for setting in KNOWN_SETTINGS} - CLASSIFIED == set()
+
+
+def test_a_setting_is_in_one_class() -> None:
+    names = [*CONNECTION_SETTINGS, *OTHER_SETTINGS, *GUNICORNS_OWN, *MEANINGLESS, *FIXED]
+    assert sorted(names) == sorted(CLASSIFIED)
+
+
+def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None:
+    class BrandNew:
+        def __init__(self, value: str | None = None) -> None:
+            self.get = lambda: value
+
+    cfg = config()
+    cfg.settings['brand_new'] = BrandNew('set')
+    Worker.check_config(cfg, logging.getLogger('checking'))
+    assert caplog.messages == ['brand_new is not known to this worker and may have no effect: this gunicorn is newer']
+
+
+@pytest.mark.parametrize(('name', 'value', 'written'), [
+    ('protocol', 'uwsgi', 'uwsgi'), ('http_protocols', 'h2,h1', 'h2,h1'), ('http_protocols', 'h2', 'h2'),
+    ('http2_cleartext', 'upgrade', 'upgrade'), ('http2_cleartext', True, 'prior-knowledge')])
+def test_another_protocol_is_refused(name: str, value: Any, written: str) -> None:
+    assert refused(config()) is None
+    cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', **{name: value})
+    with pytest.raises(RuntimeError, match=f"^{name} = '{written}': geventnode speaks HTTP/1.1 only; set it to "):
+        cfg.worker_class  # noqa: B018 - gunicorn's property looks the class up
+
+
+@pytest.mark.parametrize(('root_path', 'environment', 'expected'), [
+    ('', {}, ''), ('', {'SCRIPT_NAME': '/env/'}, '/env'), ('/set', {}, '/set'),
+    ('/set/', {'SCRIPT_NAME': '/env'}, '/set')])
+def test_mount_path(root_path: str, environment: dict[str, str], expected: str) -> None:
+    assert mount_path(config(root_path=root_path), environment) == expected
 
 
 def test_kinds() -> None:

@@ -35,12 +35,16 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
 from geventnode import http
+from geventnode.errors import InvalidInput
 from geventnode.integrations.gunicorn_exchanges import Exchanges
 from geventnode.integrations.gunicorn_settings import (
     CONNECTION_SETTINGS,
     MEANINGLESS,
     changed,
+    mount_path,
+    refused,
     server_options,
+    unknown,
     uses_sendfile,
 )
 from geventnode.loggers import keep_enabled
@@ -141,11 +145,20 @@ class Worker(BaseWorker):
         """Called by gunicorn whenever it looks the class up, and so before it imports an application itself."""
         # gunicorn passes nothing: the caller is the configuration, and its caller is the arbiter
         config = sys._getframe(1).f_locals.get('self')
-        if isinstance(config, Config) and config.preload_app:
+        arbiter = sys._getframe(2).f_locals.get('self')
+        if not isinstance(config, Config):
+            return
+        reason = refused(config)
+        if reason is not None:
+            if not isinstance(arbiter, Arbiter) or not arbiter.WORKERS:
+                # gunicorn prints it and exits, before it listens
+                raise RuntimeError(reason)
+            # a reload: the workers in service are worth more than the setting
+            arbiter.log.error('the setting is ignored: %s', reason)
+        if config.preload_app:
             was_patched = monkey.is_module_patched('socket')
             cls._complaints += _patch()
             keep_enabled(*LOGGERS)
-            arbiter = sys._getframe(2).f_locals.get('self')
             if isinstance(arbiter, Arbiter) and not was_patched:
                 _adopt(arbiter)
 
@@ -156,6 +169,8 @@ class Worker(BaseWorker):
         for name, reason in MEANINGLESS.items():
             if changed(cfg, name):
                 log.warning('%s has no meaning for this worker: %s', name, reason)
+        for name in unknown(cfg):
+            log.warning('%s is not known to this worker and may have no effect: this gunicorn is newer', name)
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
@@ -231,9 +246,14 @@ class Worker(BaseWorker):
             raise NotServable(f'the application cannot be served: {error}') from error
         # what can be both is WSGI: that is what people run gunicorn for
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
+            if changed(self.cfg, 'root_path'):
+                self.log.warning('root_path has no meaning for a request listener: request.url is the whole path')
             return application
-        return wsgi(self._exchanges.recording(application), script_name=os.environ.get('SCRIPT_NAME', '').rstrip('/'),
-                    sendfile=uses_sendfile(self.cfg))
+        try:
+            return wsgi(self._exchanges.recording(application), script_name=mount_path(self.cfg, os.environ),
+                        sendfile=uses_sendfile(self.cfg))
+        except InvalidInput as error:
+            raise NotServable(f'root_path, or SCRIPT_NAME in the environment: {error}') from error
 
     def _check_own(self, server: Any) -> None:
         cfg = self.cfg

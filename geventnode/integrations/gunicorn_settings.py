@@ -1,14 +1,17 @@
-"""What gunicorn's settings are called here, and which of them mean nothing to this library's server.
+"""What gunicorn's settings mean to this library's server: supported, gunicorn's own affair, ignored or refused.
 
-gunicorn itself is not imported: its configuration is an object with attributes.
+Ignored settings are named in a warning; refused ones, which change the protocol on the socket, stop the start. gunicorn
+itself is not imported: its configuration is an object with attributes.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from geventnode.protocol.trust import UNIX
 
-__all__ = ['CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'server_options', 'uses_sendfile']
+__all__ = ['CLASSIFIED', 'CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'mount_path', 'refused',
+           'server_options', 'unknown', 'uses_sendfile']
 
 #: Bytes. gunicorn has no limit for a head but the product of the other two; nobody sends more.
 LARGEST_HEAD = 1048576
@@ -18,23 +21,82 @@ LARGEST_LINE, MOST_FIELDS = 8190, 32768
 
 #: Settings that say how connections are treated: a server that the application has made has its own.
 CONNECTION_SETTINGS = ('keepalive', 'limit_request_line', 'limit_request_fields', 'limit_request_field_size',
-                       'forwarded_allow_ips', 'secure_scheme_headers', 'proxy_protocol', 'proxy_allow_ips')
+                       'forwarded_allow_ips', 'secure_scheme_headers', 'proxy_protocol', 'proxy_allow_ips', 'root_path')
+
+#: Other settings that the worker itself reads.
+OTHER_SETTINGS = (
+    'access_log_format', 'accesslog', 'backlog', 'ca_certs', 'cert_reqs', 'certfile', 'ciphers', 'graceful_timeout',
+    'keyfile', 'logger_class', 'loglevel', 'max_requests', 'max_requests_jitter', 'post_request', 'pre_request',
+    'preload_app', 'sendfile', 'ssl_context', 'timeout', 'worker_abort', 'worker_connections', 'worker_int', 'workers')
+
+#: Settings that gunicorn's master, loggers, hooks and helper processes carry out around any worker.
+GUNICORNS_OWN = (
+    'bind', 'capture_output', 'chdir', 'check_config', 'child_exit', 'config', 'control_socket',
+    'control_socket_disable', 'control_socket_mode', 'daemon', 'default_proc_name', 'dirty_apps',
+    'dirty_graceful_timeout', 'dirty_post_fork', 'dirty_threads', 'dirty_timeout', 'dirty_worker_exit',
+    'dirty_worker_init', 'dirty_workers', 'disable_redirect_access_to_syslog', 'dogstatsd_tags',
+    'enable_backlog_metric', 'enable_stdio_inheritance', 'errorlog', 'group', 'initgroups', 'logconfig',
+    'logconfig_dict', 'logconfig_json', 'nworkers_changed', 'on_dirty_starting', 'on_exit', 'on_reload', 'on_starting',
+    'paste', 'pidfile', 'post_fork', 'post_worker_init', 'pre_exec', 'pre_fork', 'print_config', 'proc_name',
+    'pythonpath', 'raw_env', 'raw_paste_global_conf', 'reload', 'reload_engine', 'reload_extra_files', 'reuse_port',
+    'spew', 'statsd_host', 'statsd_prefix', 'syslog', 'syslog_addr', 'syslog_facility', 'syslog_prefix', 'umask',
+    'user', 'when_ready', 'worker_class', 'worker_exit', 'worker_tmp_dir', 'wsgi_app')
+
+#: Why a setting is ignored.
+ONLY_HTTP1 = 'HTTP/1.1 is what is spoken'
+NO_ASGI = 'an application is a WSGI application, a request listener or an http.Server, not an ASGI application'
 
 #: Settings that mean nothing here, and why.
 MEANINGLESS = {
     'threads': 'requests run in greenlets',
-    'protocol': 'HTTP/1.1 is what is spoken',
-    'http_protocols': 'HTTP/1.1 is what is spoken',
-    'http2_cleartext': 'HTTP/1.1 is what is spoken',
+    'http_parser': 'the parser is a part of the server',
+    'uwsgi_allow_ips': ONLY_HTTP1,
+    'http2_max_concurrent_streams': ONLY_HTTP1,
+    'http2_initial_window_size': ONLY_HTTP1,
+    'http2_max_frame_size': ONLY_HTTP1,
+    'http2_max_header_list_size': ONLY_HTTP1,
+    'asgi_loop': NO_ASGI,
+    'asgi_lifespan': NO_ASGI,
+    'asgi_disconnect_grace_period': NO_ASGI,
+    'websocket_max_message_size': NO_ASGI,
     'header_map': 'fields with an underscore in their name are always dropped',
     'forwarder_headers': 'no field of a request sets SCRIPT_NAME, PATH_INFO or REMOTE_USER',
     'permit_obsolete_folding': 'it would open a door for request smuggling',
     'strip_header_spaces': 'it would open a door for request smuggling',
     'permit_unconventional_http_method': 'any token is a method already',
-    'permit_unconventional_http_version': 'HTTP/1.1 is what is spoken',
+    'permit_unconventional_http_version': ONLY_HTTP1,
     'casefold_http_method': 'methods are case-sensitive (RFC 9110, section 9.1)',
     'tmp_upload_dir': 'nothing is stored',
+    'ssl_version': 'versions of TLS are chosen in the ssl_context hook',
+    'suppress_ragged_eofs': 'the framing of a request decides whether it is complete',
+    'do_handshake_on_connect': 'a handshake never holds up other connections',
 }
+
+#: Settings that change the protocol on the socket: their only value here, as it is written, and the remedy.
+FIXED = {
+    'protocol': ('http', 'set it to http, and let a proxy use HTTP (nginx: proxy_pass, not uwsgi_pass)'),
+    'http_protocols': (['h1'], 'set it to h1, and let a proxy speak HTTP/2 with clients'),
+    'http2_cleartext': ('off', 'set it to off, and let a proxy speak HTTP/2 with clients'),
+}
+
+#: Every setting that this module knows.
+CLASSIFIED = frozenset((*CONNECTION_SETTINGS, *OTHER_SETTINGS, *GUNICORNS_OWN, *MEANINGLESS, *FIXED))
+
+
+def refused(cfg: Any) -> str | None:
+    """Return why no worker can serve with the configuration ``cfg``, None if one can. Never switches."""
+    for name, (value, remedy) in FIXED.items():
+        setting = cfg.settings.get(name)
+        if setting is not None and setting.get() != value:
+            found = setting.get()
+            text = ','.join(found) if isinstance(found, list) else found
+            return f'{name} = {text!r}: geventnode speaks HTTP/1.1 only; {remedy}'
+    return None
+
+
+def unknown(cfg: Any) -> list[str]:
+    """Return the names of settings in ``cfg`` that were changed, and that this module does not know. Never switches."""
+    return [name for name in cfg.settings if name not in CLASSIFIED and changed(cfg, name)]
 
 
 def changed(cfg: Any, name: str) -> bool:
@@ -71,6 +133,14 @@ def uses_sendfile(cfg: Any) -> bool:
     said = cfg.settings['sendfile'].get()
     # the property says False of whatever is set, True included; otherwise it knows the environment of the process
     return bool(cfg.sendfile if said is None else said)
+
+
+def mount_path(cfg: Any, environment: Mapping[str, str]) -> str:
+    """Return ``SCRIPT_NAME`` of a WSGI application: ``root_path``, or else that of ``environment``. Never switches."""
+    # gunicorn has the setting from 24.0 on
+    setting = cfg.settings.get('root_path')
+    path: str = (setting is not None and setting.get()) or environment.get('SCRIPT_NAME', '')
+    return path.rstrip('/')
 
 
 def _trusted(addresses: Any) -> list[str]:

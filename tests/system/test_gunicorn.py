@@ -12,9 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from gunicorn.config import KNOWN_SETTINGS
 
+from geventnode.integrations.gunicorn_settings import CLASSIFIED
 from tests.certificates import tls_certificates
-from tests.system.gunicorns import Gunicorn, RawClient
+from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
 from tests.system.running import PATIENCE, ROOT
 
 __all__: list[str] = []
@@ -63,6 +65,64 @@ def test_what_it_cannot_serve(tmp_path: Path, source: str, complaint: str, statu
 def test_settings_without_a_meaning(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', 'threads = 4\n') as gunicorn:
         gunicorn.wait_for('threads has no meaning for this worker: requests run in greenlets')
+
+
+SPOKEN = [('protocol', 'uwsgi'), ('http2_cleartext', 'prior-knowledge')]
+
+
+@pytest.mark.parametrize(('name', 'value'), SPOKEN)
+def test_another_protocol_stops_the_start(tmp_path: Path, name: str, value: str) -> None:
+    """One line says why, and nothing is left behind."""
+    pid_file = tmp_path / 'pid'
+    with Gunicorn(tmp_path, 'gunicorned:application', f'{name} = {value!r}\npidfile = {str(pid_file)!r}\n',
+                  status=1) as gunicorn:
+        said = gunicorn.finish().split('\n')
+    assert [line for line in said if line] == [
+        next(line for line in said if line.startswith(f"Error: {name} = '{value}': geventnode speaks HTTP/1.1 only"))]
+    assert not pid_file.exists()
+
+
+@pytest.mark.parametrize(('name', 'value'), SPOKEN)
+def test_another_protocol_at_a_reload(tmp_path: Path, name: str, value: str) -> None:
+    """The error log says so, and what was spoken is spoken on: nobody's request is lost."""
+    with Gunicorn(tmp_path) as gunicorn:
+        gunicorn.booted()
+        configuration = tmp_path / 'gunicorn.conf.py'
+        configuration.write_text(f'{configuration.read_text()}{name} = {value!r}\n')
+        gunicorn.signal(signal.SIGHUP)
+        gunicorn.wait_for(rf"\[ERROR\] the setting is ignored: {name} = '{value}'")
+        gunicorn.booted()
+        assert gunicorn.ask() == (200, 'hello')
+
+
+def test_the_settings_of_the_oldest_gunicorn() -> None:
+    """All of them are classified, and each that is classified is one of this or of the installed release."""
+    asked = 'from gunicorn.config import KNOWN_SETTINGS as known; print(*(each.name for each in known))'
+    ran = subprocess.run([sys.executable, '-c', asked], check=True, text=True, capture_output=True, timeout=PATIENCE,
+                         env={**os.environ, 'PYTHONPATH': folder_of(OLDEST)})
+    oldest = set(ran.stdout.split())
+    assert oldest - CLASSIFIED == set()
+    assert CLASSIFIED - oldest - {setting.name for setting in KNOWN_SETTINGS} == set()
+
+
+def test_root_path(tmp_path: Path) -> None:
+    """It is SCRIPT_NAME of a WSGI application, in place of the environment's."""
+    with Gunicorn(tmp_path, 'gunicorned:application', 'root_path = "/app/"\n',
+                  env={'SCRIPT_NAME': '/other'}) as gunicorn:
+        assert gunicorn.ask('/app/scheme') == (200, 'http')
+        assert gunicorn.ask('/other/scheme')[0] == 404
+
+
+def test_root_path_of_a_listener(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:listener', 'root_path = "/app"\n') as gunicorn:
+        gunicorn.wait_for('root_path has no meaning for a request listener')
+        assert gunicorn.ask('/elsewhere')[0] == 200
+
+
+def test_a_bad_root_path(tmp_path: Path) -> None:
+    with Gunicorn(tmp_path, 'gunicorned:application', 'root_path = "app"\n', status=4) as gunicorn:
+        gunicorn.wait_for('^root_path, or SCRIPT_NAME in the environment: script_name must begin with a slash')
+        gunicorn.finish()
 
 
 def test_an_application_whose_names_say_nothing(tmp_path: Path) -> None:
