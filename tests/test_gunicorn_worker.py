@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from gunicorn.config import KNOWN_SETTINGS, Config, Setting
+from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.glogging import Logger
 
 from geventnode import http
