@@ -21,7 +21,6 @@ from geventnode.http.server import RequestListener
 from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
-from geventnode.tls.context_source import ContextSource
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
 from geventnode.tls.server import TLSAcceptor
@@ -85,11 +84,10 @@ class Server(TLSAcceptor, http.Server):
             if host in ('', socket.servername):
                 continue
             # addresses are never asked for in a handshake (RFC 6066, section 3)
-            wanted = self._find(None if is_address(host) else host)
-            if wanted is self._find(socket.servername):
-                continue
-            context = wanted.context if isinstance(wanted, ContextSource) else wanted
-            if context.verify_mode is not ssl.CERT_NONE:
+            wanted = self._choose_context(None if is_address(host) else host)
+            if isinstance(wanted, int):
+                return True
+            if wanted.verify_mode is not ssl.CERT_NONE and wanted is not self._choose_context(socket.servername):
                 return True
         return False
 

@@ -10,7 +10,7 @@ import pytest
 
 from geventnode import https, tls
 from geventnode.errors import InvalidInput, TLSError
-from geventnode.tls.client_hello import MAX_LENGTH, ClientHello
+from geventnode.tls.client_hello import MAX_LENGTH, MAX_SIZE, ClientHello
 from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import Secure
 from tests.servers import Log
@@ -67,18 +67,31 @@ def refused(server: tls.Server, context: ssl.SSLContext, servername: str | None,
         said(server, context, servername, session)
 
 
+#: The ways to set a context for a name.
+WAYS = pytest.mark.parametrize('how', ['options', 'context', 'callback', "the context's own callback"])
+
+
 def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
     """Return options by which a.example asks clients for certificates, in each of the ways to set that."""
     options = {'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca}
     context = certificates.server_context('other')
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificates.ca)
+    usual = certificates.server_context()
+
+    def choose(connection: Any, name: str | None, current: ssl.SSLContext) -> None:
+        assert connection.context is current is usual
+        if name is not None and name.lower().startswith('a.example'):
+            connection.context = context
+
+    usual.sni_callback = choose
     return {'options': {'sni_contexts': {'a.example': options}}, 'context': {'sni_contexts': {'a.example': context}},
-            'callback': {'sni_callback': lambda name: context if name == 'a.example' else None}}[how]
+            'callback': {'sni_callback': lambda name: context if name == 'a.example' else None},
+            "the context's own callback": {'certfile': None, 'context': usual}}[how]
 
 
 @pytest.mark.parametrize('version', VERSIONS)
-@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+@WAYS
 def test_client_certificates(listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion) -> None:
     server = listen(**verifying(certificates, how))
     failures = Log()
@@ -123,7 +136,7 @@ def test_versions(listen: MakeServer, certificates: Certificates, where: str, ve
 
 
 @pytest.mark.parametrize('version', VERSIONS)
-@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+@WAYS
 def test_sessions_belong_to_a_name(listen: MakeServer, certificates: Certificates, how: str,
                                    version: ssl.TLSVersion) -> None:
     def tell(connection: tls.TLSSocket) -> None:
@@ -165,7 +178,38 @@ def test_a_callback_that_raises_is_told(listen: MakeServer, certificates: Certif
     refused(server, client(certificates), 'localhost')
     failures.wait_for_length(1)
     assert isinstance(failures[0], TLSError)
-    assert (failures[0].code, str(failures[0])) == ('ERR_TLS_SNI_CALLBACK', "sni_callback failed for 'localhost'")
+    assert failures[0].code == 'ERR_TLS_SNI_CALLBACK'
+    assert str(failures[0]) == "sni_callback refused the connection or failed, for 'localhost'"
+
+
+def test_a_callback_that_refuses(listen: MakeServer, certificates: Certificates) -> None:
+    context = certificates.server_context()
+    context.sni_callback = lambda connection, name, current: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    server = listen(certfile=None, context=context)
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError, match=r'(?i)unrecognized.name'):
+            said(server, client(certificates), 'localhost')
+
+
+def test_a_callback_that_is_set_later(listen: MakeServer, certificates: Certificates) -> None:
+    context = certificates.server_context()
+    server = listen(certfile=None, context=context)
+    assert said(server, client(certificates), 'localhost') == 'nobody'
+    names: list[str | None] = []
+    context.sni_callback = lambda connection, name, current: names.append(name)
+    for name in ('localhost', None):
+        assert said(server, client(certificates), name) == 'nobody'
+    assert names == ['localhost', None]
+
+
+@pytest.mark.parametrize('chosen', ['client', None, 1])
+def test_a_callback_that_sets_nonsense(listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture,
+                                       chosen: Any) -> None:
+    context = certificates.server_context()
+    context.sni_callback = lambda connection, name, current: setattr(
+        connection, 'context', certificates.client_context() if chosen == 'client' else chosen)
+    refused(listen(certfile=None, context=context), client(certificates), 'localhost')
+    assert 'the context that sni_callback has set' in caplog.text
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
@@ -177,7 +221,7 @@ def status(site: Any, context: ssl.SSLContext, servername: str | None, *request:
         return far.recv(1000).decode().split()[1]
 
 
-@pytest.mark.parametrize('how', ['options', 'context', 'callback'])
+@WAYS
 @pytest.mark.parametrize('request_lines', [
     ('GET / HTTP/1.1', 'Host: a.example'), ('GET / HTTP/1.1', 'Host: A.EXAMPLE.:443'),
     ('GET https://a.example/ HTTP/1.1', 'Host: localhost'), ('GET https://localhost/ HTTP/1.1', 'Host: a.example'),
@@ -283,6 +327,17 @@ def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) ->
         cut = ClientHello()
         cut.feed(data[:position])
         assert (cut.complete, cut.servername) == (False, None)
+
+
+def test_a_hello_that_never_ends() -> None:
+    hello = ClientHello()
+    empty = b'\x16\x03\x01\x00\x00' * 1000
+    fed = 0
+    while not hello.complete:
+        hello.feed(empty)
+        fed += len(empty)
+    assert MAX_SIZE < fed <= MAX_SIZE + len(empty)
+    assert (hello.servername, len(hello.received)) == (None, fed)
 
 
 def test_a_hello_byte_by_byte(listen: MakeServer, certificates: Certificates) -> None:

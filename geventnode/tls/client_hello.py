@@ -16,14 +16,18 @@ _SERVER_NAME, _HOST_NAME = 0, 0
 #: Bytes of the longest ClientHello that OpenSSL accepts (``CLIENT_HELLO_MAX_LENGTH``).
 MAX_LENGTH = 131396
 
+#: Bytes that are kept for it. In records of one byte, or of none, it would take more: OpenSSL refuses these, too.
+MAX_SIZE = 2 * MAX_LENGTH
+
 
 class ClientHello:
     """Collect the first message of a client, however it is divided."""
 
-    __slots__ = ('_chunks', '_message', '_record', 'complete', 'servername')
+    __slots__ = ('_chunks', '_message', '_record', '_size', 'complete', 'servername')
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
+        self._size = 0
         #: The bytes of records that are not complete yet, and of the message so far.
         self._record = bytearray()
         self._message = bytearray()
@@ -41,6 +45,10 @@ class ClientHello:
         """Take ``data``, the next bytes of the connection. Never switches."""
         self._chunks.append(data)
         if self.complete:
+            return
+        self._size += len(data)
+        if self._size > MAX_SIZE:
+            self.complete = True
             return
         record = self._record
         record += data

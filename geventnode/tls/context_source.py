@@ -13,8 +13,9 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
-__all__ = ['ContextSource', 'is_context']
+__all__ = ['ContextSource', 'is_context', 'own_callback']
 
 log = logging.getLogger('geventnode.error')
 
@@ -31,6 +32,19 @@ _Stamp = tuple[int, int, int, int]
 def is_context(value: object) -> bool:
     """Return whether ``value`` is an ``ssl.SSLContext``, of whatever kind. Never switches."""
     return isinstance(value, _context_base)
+
+
+def own_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLContext], int | None] | None:
+    """Return the ``sni_callback`` that the user has set on ``context``, None without one. Never switches.
+
+    OpenSSL calls it no more from then on: in the middle of a handshake a change of the context comes too late for
+    everything but the certificate, and gevent's contexts call it for sockets only.
+    """
+    found = context.sni_callback
+    if found is not None:
+        vars(_context_base)['sni_callback'].__set__(context, None)
+        context._geventnode_sni_callback = found  # type: ignore[attr-defined]  # lives as long as the context
+    return getattr(context, '_geventnode_sni_callback', None)
 
 
 class ContextSource:

@@ -13,9 +13,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from geventnode.errors import TLSError
 from geventnode.tls.client_hello import ClientHello
 
-__all__ = ['CLOSE_NOTIFY', 'Records']
+__all__ = ['CLOSE_NOTIFY', 'Choose', 'Records']
 
 #: Plaintext that is encrypted, and ciphertext that is decrypted, at once: a record's worth (RFC 8446, section 5.1). The
 #: buffers of OpenSSL never shrink, so this is what an idle connection keeps of a large transfer.
@@ -32,15 +33,15 @@ _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/
 #: Offered to :meth:`Records.send` at the very end, told apart by identity: say that no more comes.
 CLOSE_NOTIFY = bytes((0,))
 
-#: A record with a fatal alert, internal_error (RFC 8446, section 6), for a handshake that OpenSSL has no part in yet.
-INTERNAL_ERROR = bytes((21, 3, 3, 0, 2, 2, ssl.ALERT_DESCRIPTION_INTERNAL_ERROR))
+#: Chooses the context for the name that a client asks for, or returns the alert to send.
+Choose = Callable[[str | None], ssl.SSLContext | int]
 
 
 class Records:
     """One TLS connection over ``raw``, a connected, non-blocking socket.
 
     :param context: an ``ssl.SSLContext``, or on a server a function that chooses one by the name that the client asks
-        for, or None. If it raises ``OSError``, the client is sent an alert.
+        for, or None; it may return an alert to send instead (RFC 8446, section 6).
     :param established: called once, when the handshake is over, before any plaintext is handed out.
     :param session: a session to resume; one of another context has no effect.
     """
@@ -49,14 +50,14 @@ class Records:
                  '_outgoing', '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'opening',
                  'truncated', 'unsent')
 
-    def __init__(self, raw: Any, context: ssl.SSLContext | Callable[[str | None], ssl.SSLContext],
+    def __init__(self, raw: Any, context: ssl.SSLContext | Choose,
                  established: Callable[[], object], *, server_side: bool = False, servername: str | None = None,
                  session: Any = None) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         #: OpenSSL's side of the connection; None until there is a context.
         self.object: Any = None
-        self._choose: Callable[[str | None], ssl.SSLContext] | None = None
+        self._choose: Choose | None = None
         if callable(context):
             self._choose = context
             self._hello = ClientHello()
@@ -180,19 +181,20 @@ class Records:
         self._encrypt = made.write
         self._read = made.read
 
-    def _choose_context(self, choose: Callable[[str | None], ssl.SSLContext]) -> None:
+    def _choose_context(self, choose: Choose) -> None:
         """Begin with the context for the name that the client asks for. Raises ``BlockingIOError`` until it is known,
-        and what ``choose`` does."""
+        ``TLSError`` when there is none."""
         hello, incoming = self._hello, self._incoming
         hello.feed(incoming.read())
         if not hello.complete and not incoming.eof:
             raise BlockingIOError
-        try:
-            context = choose(hello.servername)
-        except OSError:
-            self.unsent = INTERNAL_ERROR
+        context = choose(hello.servername)
+        if isinstance(context, int):
+            # OpenSSL has no part in this handshake yet: a fatal alert (RFC 8446, section 6)
+            self.unsent = bytes((21, 3, 3, 0, 2, 2, context))
             self._try_to_flush()
-            raise
+            raise TLSError(f'sni_callback refused the connection or failed, for {hello.servername!r}',
+                           'ERR_TLS_SNI_CALLBACK')
         self._choose = None
         if incoming.eof:
             # that is final, and OpenSSL is to report it

@@ -23,12 +23,12 @@ from geventnode.net.server import DRAIN_TIME
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, check_names, seconds
-from geventnode.tls.context_source import ContextSource, is_context
+from geventnode.tls.context_source import ContextSource, is_context, own_callback
 from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server_settings, server_source
 from geventnode.tls.failures import PLAIN_HTTP
 from geventnode.tls.socket import TLSSocket
 
-__all__ = ['Server', 'TLSAcceptor', 'create_server']
+__all__ = ['PendingConnection', 'Server', 'TLSAcceptor', 'create_server']
 
 log = logging.getLogger('geventnode.error')
 
@@ -39,6 +39,19 @@ def _normalized(hostname: str) -> str:
     """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root."""
     parent = hostname.removeprefix('*.')
     return hostname[:-len(parent)] + without_root(ascii_name(parent).lower())
+
+
+class PendingConnection:
+    """What the ``sni_callback`` of an ``ssl.SSLContext`` gets in place of a connection, which has not begun.
+
+    :ivar context: the context to begin with; the callback may set another one.
+    """
+
+    server_side = True
+    server_hostname = None
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
 
 
 class _Handshake:
@@ -103,17 +116,27 @@ class TLSAcceptor(NetServer):
         """Whether clients must show a certificate depends on the name that they ask for. Overridden where the name is
         given a second time, in each request."""
 
-    def _choose_context(self, servername: str | None) -> ssl.SSLContext:
-        """Return the context for a client that asks for ``servername``. Runs in the hub."""
-        found: ContextSource | ssl.SSLContext | None = None
+    def _choose_context(self, servername: str | None) -> ssl.SSLContext | int:
+        """Return the context for a client that asks for ``servername``, or the alert to send. Runs in the hub."""
         try:
             found = self._find(servername)
+            context = found.current() if isinstance(found, ContextSource) else found
+            callback = own_callback(context)
+            if callback is None:
+                return context
+            self._names_decide()
+            connection = PendingConnection(context)
+            alert = callback(connection, servername, context)
+            if alert is not None:
+                return int(alert)
+            check_server_context('the context that sni_callback has set', connection.context)
+            # OpenSSL does not call the callback of such a one, either
+            own_callback(connection.context)
+            return connection.context
         except BaseException as error:
             # whatever it is, it costs this connection only
             log.error('sni_callback failed for %r', servername, exc_info=error)
-        if found is None:
-            raise TLSError(f'sni_callback failed for {servername!r}', 'ERR_TLS_SNI_CALLBACK')
-        return found.current() if isinstance(found, ContextSource) else found
+            return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)
 
     def _find(self, servername: str | None) -> ContextSource | ssl.SSLContext:
         """Return what decides about clients that ask for ``servername``. Raises what ``sni_callback`` does."""

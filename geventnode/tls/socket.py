@@ -24,7 +24,7 @@ from geventnode.net.socket import Socket
 from geventnode.stream.writable import Callback
 from geventnode.tls.failures import failure_of
 from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host
-from geventnode.tls.records import CLOSE_NOTIFY, Records
+from geventnode.tls.records import CLOSE_NOTIFY, Choose, Records
 from geventnode.tls.verification import peer_chain
 
 __all__ = ['TLSSocket']
@@ -42,7 +42,7 @@ class TLSSocket(Socket):
     :param context: an ``ssl.SSLContext``.
     :param server_side: whether this is the server's end.
     :param choose: on the server, a function that returns the ``ssl.SSLContext`` to use in place of ``context`` for the
-        name that the client asks for, or None. It runs in the hub.
+        name that the client asks for, or None; or the alert to send. It runs in the hub.
     :param servername: on the client, the name to ask for and to find in the certificate.
     :param checked_host: the name to find in the certificate in place of that; the context must not check names then.
     :param fingerprint: the hash of the peer's certificate, as of ``matches_fingerprint``; ``''``: any.
@@ -77,7 +77,7 @@ class TLSSocket(Socket):
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
                  checked_host: str | None = None, fingerprint: str = '', session: Any = None, at_once: bool = True,
-                 choose: Callable[[str | None], ssl.SSLContext] | None = None,
+                 choose: Choose | None = None,
                  judge: Callable[[list[bytes]], str | None] | None = None, known_chain: list[bytes] | None = None,
                  **options: Any) -> None:
         self._context = context
@@ -122,11 +122,13 @@ class TLSSocket(Socket):
         if records.unsent:
             self._arm()
 
-    def _choose_context(self, servername: str | None) -> ssl.SSLContext:
+    def _choose_context(self, servername: str | None) -> ssl.SSLContext | int:
         assert self._choose is not None
         self._servername = servername
-        context = self._context = self._choose(servername)
-        return context
+        chosen = self._choose(servername)
+        if not isinstance(chosen, int):
+            self._context = chosen
+        return chosen
 
     def _deliver(self, data: bytes) -> None:
         self.bytes_read += len(data)

@@ -332,6 +332,46 @@ def test_a_client_certificate_is_required(tmp_path: Path) -> None:
                     connection.recv(1)
 
 
+SNI_HOOK = """
+import ssl
+
+def ssl_context(conf, default_ssl_context_factory):
+    def sni_callback(connection, server_hostname, context):
+        if server_hostname == 'a.example':
+            new_context = default_ssl_context_factory()
+            new_context.load_cert_chain({other!r})
+            new_context.load_verify_locations({ca!r})
+            new_context.verify_mode = ssl.CERT_REQUIRED
+            connection.context = new_context
+
+    context = default_ssl_context_factory()
+    context.sni_callback = sni_callback
+    return context
+
+certfile = {server!r}
+"""
+
+
+def test_a_certificate_by_name(tmp_path: Path) -> None:
+    """As gunicorn's documentation has it for ``ssl_context``."""
+    certificates = tls_certificates()
+    hook = SNI_HOOK.format(other=certificates.other, ca=certificates.ca, server=certificates.server)
+    with Gunicorn(tmp_path, 'gunicorned:application', hook) as gunicorn:
+        def status(name: str, client: str | None = None) -> str:
+            context = certificates.client_context()
+            if client is not None:
+                context.load_cert_chain(client)
+            with socket.create_connection(('127.0.0.1', gunicorn.port), PATIENCE) as plain:
+                with context.wrap_socket(plain, server_hostname=name) as connection:
+                    connection.sendall(b'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' % name.encode())
+                    return connection.recv(1000).decode().partition('\r\n')[0]
+
+        assert status('localhost') == 'HTTP/1.1 200 OK'
+        assert status('a.example', certificates.client) == 'HTTP/1.1 200 OK'
+        with pytest.raises(OSError, match=r'(?i)alert|reset'):
+            status('a.example')
+
+
 def test_a_renewed_certificate(tmp_path: Path) -> None:
     certificates = tls_certificates()
     path = tmp_path / 'site.pem'
