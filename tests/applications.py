@@ -21,8 +21,7 @@ def run(serve: Serve) -> Run:
     """Serve an application: ``run(application, **options)``, with options of ``wsgi`` and of the server."""
     def start(application: Any, **options: Any) -> Site:
         own = {name: options.pop(name) for name in ('script_name', 'multiprocess', 'cancel_on_disconnect', 'sendfile',
-                                                    'raise_body_errors')
-               if name in options}
+                                                    'raise_body_errors', 'buffer_chunked') if name in options}
         return serve(wsgi(application, **own), **options)
     return start
 

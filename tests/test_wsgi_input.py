@@ -1,12 +1,17 @@
 """What WSGI applications read."""
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 
 from geventnode.errors import IncompleteBody
+from geventnode.integrations import wsgi_input
+from geventnode.integrations.wsgi_input import BUFFER_SIZE
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import Log, get, post
 
@@ -14,6 +19,20 @@ __all__: list[str] = []
 
 
 LINES = b'first\nsecond\r\nthird'
+
+CHUNKED = get('/', 'Transfer-Encoding: chunked', method='POST')
+
+
+def chunked(*pieces: bytes) -> bytes:
+    """Return a request whose body comes in chunks."""
+    return CHUNKED + b''.join(b'%x\r\n%b\r\n' % (len(piece), piece) for piece in pieces) + b'0\r\n\r\n'
+
+
+def read_all(environ: Environ, start_response: Any) -> Iterable[bytes]:
+    """Answer with the body."""
+    body = environ['wsgi.input'].read()
+    start_response('200 OK', PLAIN)
+    return [body]
 
 
 @pytest.mark.parametrize(('ask', 'expected'), [
@@ -31,22 +50,90 @@ LINES = b'first\nsecond\r\nthird'
     (lambda file: file.readline(None), b'first\n'),
     (lambda file: b'|'.join(file.readlines(None)), b'first\n|second\r\n|third'),
 ])
-@pytest.mark.parametrize('chunked', [False, True])
-def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, chunked: bool) -> None:
+@pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
+def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
     """It is a file that ends with the body, however that is framed; what is behind it is another request."""
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         answer = ask(file)
-        assert ('CONTENT_LENGTH' in environ) is not chunked
+        assert environ.get('CONTENT_LENGTH') == (None if body == 'chunked, not buffered' else str(len(LINES)))
+        assert 'HTTP_TRANSFER_ENCODING' not in environ
         start_response('200 OK', PLAIN)
         return [answer]
-    if chunked:
-        body = b''.join(b'1\r\n%c\r\n' % byte for byte in LINES) + b'0\r\n\r\n'
-        request = get('/', 'Transfer-Encoding: chunked', method='POST') + body
-    else:
-        request = post(LINES)
-    client = run(application).send(request, request)
+    request = post(LINES) if body == 'with a length' else chunked(*(LINES[place:place + 1] for place in range(19)))
+    client = run(application, buffer_chunked=body == 'chunked').send(request, request)
     assert client.response().body == client.response().body == expected
+
+
+@pytest.mark.parametrize(('ask', 'expected'), [
+    (lambda file: io.TextIOWrapper(file, 'ascii', newline='').read().encode(), LINES),
+    (lambda file: b'|'.join(line.encode() for line in io.TextIOWrapper(file, 'ascii')), b'first\n|second\n|third'),
+    (lambda file: io.BufferedReader(file).read(), LINES),
+    (lambda file: b'|'.join(io.BufferedReader(file)), b'first\n|second\r\n|third'),
+    (lambda file: io.BufferedReader(file).read(5) + b'|', b'first|'),
+    (lambda file: next(file) + b'|' + next(file), b'first\n|second\r\n'),
+    (lambda file: b'|'.join(iter(file)), b'first\n|second\r\n|third'),
+    (lambda file: b''.join(iter(lambda: file.read1(5), b'')), LINES),
+    (lambda file: b''.join(iter(file.read1, b'')), LINES),
+    (lambda file: file.readline() + file.read1(100), LINES),
+    (lambda file: into(file.readinto), LINES),
+    (lambda file: into(file.readinto1), LINES),
+    (lambda file: file.readline() + into(file.readinto), LINES),
+])
+@pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
+def test_input_is_a_file(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
+    """It has the methods of a binary file, so that the wrappers of the standard library take it."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        answer = ask(environ['wsgi.input'])
+        start_response('200 OK', PLAIN)
+        return [answer]
+    request = post(LINES) if body == 'with a length' else chunked(LINES[:8], LINES[8:])
+    client = run(application, buffer_chunked=body == 'chunked').send(request, request)
+    assert client.response().body == client.response().body == expected
+
+
+def into(readinto: Callable[[bytearray], int]) -> bytes:
+    """Return what is read into a buffer until the end."""
+    buffer, parts = bytearray(6), b''
+    while size := readinto(buffer):
+        parts += buffer[:size]
+    return parts
+
+
+@pytest.mark.parametrize('request_bytes', [get(), post(LINES), chunked(LINES)])
+def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
+    """As a file; the next request on the connection has its own."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        file = environ['wsgi.input']
+        assert isinstance(file, io.BufferedIOBase)
+        assert (file.closed, file.readable()) == (False, True)
+        with file as entered:
+            assert entered is file
+            body = file.read()
+        with contextlib.suppress(ValueError):
+            # the one that all requests without a body share stays open
+            assert file.read() == body == b''
+        start_response('200 OK', PLAIN)
+        return [body]
+    client = run(application).send(request_bytes, request_bytes)
+    assert client.response().body == client.response().body == (b'' if request_bytes == get() else LINES)
+
+
+@pytest.mark.parametrize('read', [
+    lambda file: file.read(), lambda file: file.read1(), lambda file: file.readinto(bytearray(1)),
+    lambda file: file.readline(), lambda file: file.readlines(), iter, next])
+def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
+    """Cannot be read any more; the rest of the body is discarded, as if nobody had read it."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        file = environ['wsgi.input']
+        file.close()
+        assert file.closed
+        with pytest.raises(ValueError, match='closed file'):
+            read(file)
+        start_response('200 OK', PLAIN)
+        return []
+    client = run(application).send(post(LINES), post(LINES))
+    assert client.response().status == client.response().status == 200
 
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
@@ -56,6 +143,10 @@ def test_no_input(run: Run, method: str) -> None:
         file = environ['wsgi.input']
         assert [file.read(), file.read(5), file.readline(), file.readline(5), file.readlines(), list(file)] == [
             b'', b'', b'', b'', [], []]
+        assert (file.read1(), file.readinto(bytearray(1)), next(file, None)) == (b'', 0, None)
+        with io.TextIOWrapper(file) as text:
+            assert text.read() == ''
+        assert io.BufferedReader(file).read() == b''
         start_response('200 OK', PLAIN)
         return []
     fields = ['Content-Length: 0'] if method == 'POST' else []
@@ -122,9 +213,91 @@ def test_demand_29_input_terminated(run: Run) -> None:
     """A framework may read a body of unknown length to its end."""
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         assert environ['wsgi.input_terminated'] is True
-        start_response('200 OK', PLAIN)
-        return [environ['wsgi.input'].read()]
-    request = get('/', 'Transfer-Encoding: chunked', method='POST') + b'4\r\nbody\r\n0\r\n\r\n'
-    client = run(application).send(request, get())
+        return read_all(environ, start_response)
+    client = run(application, buffer_chunked=False).send(chunked(b'body'), get())
     assert client.response().body == b'body'
     assert client.response().body == b''
+
+
+# -- chunked bodies, which are buffered -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('size', [0, 1, BUFFER_SIZE, BUFFER_SIZE + 1, 3_000_000])
+def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
+    """Applications that read up to CONTENT_LENGTH get all of it; a large one is in a file, closed at the end."""
+    body = bytes(range(250)) * (size // 250) + b'x' * (size % 250)
+    seen = []
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        seen.append(environ['wsgi.input'])
+        start_response('200 OK', PLAIN)
+        # in the generator, after the call
+        yield environ['wsgi.input'].read(int(environ.get('CONTENT_LENGTH', 0)))
+    client = run(application).send(chunked(*filter(None, (body[:1000], body[1000:]))), get())
+    assert client.response().body == body
+    assert client.response().body == b''
+    assert isinstance(seen[0], io.BytesIO) is (size <= BUFFER_SIZE)
+    assert seen[0].closed
+
+
+def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
+    """The application is called when the body is complete: 100 Continue is sent before that."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        log.append('called')
+        return read_all(environ, start_response)
+    client = run(application).send(get('/', 'Transfer-Encoding: chunked', 'Expect: 100-continue', method='PUT'))
+    assert client.head().status == 100
+    client.send(b'4\r\nbody\r\n')
+    gevent.idle()
+    assert not log
+    client.send(b'0\r\n\r\n')
+    assert client.response().body == b'body'
+
+
+def test_a_chunked_body_that_is_not_buffered(run: Run) -> None:
+    """The application gets what has arrived, and answers before the rest is sent."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', PLAIN)
+        yield from environ['wsgi.input']
+    client = run(application, buffer_chunked=False).send(CHUNKED)
+    for number, line in enumerate((b'one\n', b'two\n')):
+        client.send(b'4\r\n' + line + b'\r\n')
+        if number == 0:
+            assert client.head().status == 200
+        assert client.exactly(9) == b'4\r\n' + line + b'\r\n'
+    client.send(b'0\r\n\r\n')
+    assert client.exactly(5) == b'0\r\n\r\n'
+
+
+@pytest.mark.parametrize(('sent', 'options', 'status'), [
+    (chunked(b'x' * 600), {'max_body_size': 1000}, 200),
+    (chunked(b'x' * 600, b'x' * 600), {'max_body_size': 1000}, 413),
+    (CHUNKED + b'nonsense\r\n', {}, 400),
+    (CHUNKED + b'4\r\nbo', {}, 400),
+    (CHUNKED + b'4\r\nbo', {'request_timeout': 0.05}, 408),
+])
+@pytest.mark.usefixtures('caplog')
+def test_a_chunked_body_that_cannot_be_buffered(run: Run, sent: bytes, options: Any, status: int) -> None:
+    """Is answered by the server; the application is not called."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        log.append('called')
+        return read_all(environ, start_response)
+    client = run(application, **options).send(sent)
+    if status == 400:
+        client.half_close()
+    reply = client.response()
+    assert (reply.status, reply.closes) == (status, status != 200)
+    assert log == ['called'] * (status == 200)
+
+
+def test_without_max_body_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is another limit: a client shall not fill the disk."""
+    monkeypatch.setattr(wsgi_input, 'MAX_BUFFERED_BODY', 1000)
+    site = run(read_all)
+    for size, status in (500, 200), (501, 413):
+        reply = site.send(chunked(b'x' * 500, b'x' * (size - 1), b'x')).response()
+        assert (reply.status, reply.closes) == (status, status != 200)
+    assert run(read_all, max_body_size=2000).send(chunked(b'x' * 1500)).response().status == 200

@@ -24,7 +24,8 @@ FAILURES = {
     'late': (post(b'hello', length=6), 408, RequestTimeout),
     'cut short': (post(b'hello', length=6), 400, IncompleteBody),
 }
-OPTIONS = {'max_body_size': 50, 'request_timeout': 0.2}
+#: The application is called before the body has failed.
+OPTIONS = {'max_body_size': 50, 'request_timeout': 0.2, 'buffer_chunked': False}
 
 
 def _page(start_response: Any, exc_info: Any = None) -> list[bytes]:

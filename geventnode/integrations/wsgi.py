@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
+from geventnode.http.incoming import described
 from geventnode.http.listeners import asgi_problem, called, names_say_wsgi, never_run
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, find_head
+from geventnode.integrations.wsgi_input import BufferFull, buffer_body
 from geventnode.integrations.wsgi_socket import application_returned, ends_connection
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
@@ -170,11 +172,12 @@ class Listener:
     """A request listener that calls an application. See :func:`wsgi`."""
 
     def __init__(self, application: Application, environs: Environs, cancel_on_disconnect: bool,
-                 raise_body_errors: bool) -> None:
+                 raise_body_errors: bool, buffer_chunked: bool) -> None:
         self.application = application
         self._environs = environs
         self._cancels = cancel_on_disconnect
         self._refuses_bad_bodies = not raise_body_errors
+        self._buffers = buffer_chunked
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
         """Answer ``request``. May switch. Lets through what the application raises: the server answers 500, or cuts the
@@ -192,6 +195,17 @@ class Listener:
             response.cancel_on_disconnect()
         call = _Call(response)
         result: Iterable[bytes] = []
+        body: IO[bytes] | None = None
+        if not request.complete and self._buffers and request._head.content_length is None:
+            try:
+                body, size = buffer_body(request, response.server.max_body_size)
+            except BufferFull as error:
+                response.server.peer_log.refused('body_too_large', '%s: %s', described(request), error)
+                response.write_head(413, {'Connection': 'close'})
+                response.end()
+                return
+            environ['CONTENT_LENGTH'] = str(size)
+            environ['wsgi.input'] = body
         try:
             result = self.application(environ, call.start_response)
             call.finish(result)
@@ -206,13 +220,16 @@ class Listener:
                 close = getattr(result, 'close', None)
                 if close is not None:
                     close()
+            if body is not None:
+                body.close()
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} for {self.application!r}>'
 
 
 def wsgi(application: Application, *, script_name: str = '', multiprocess: bool = False,
-         cancel_on_disconnect: bool = False, sendfile: bool = True, raise_body_errors: bool = False) -> Listener:
+         cancel_on_disconnect: bool = False, sendfile: bool = True, raise_body_errors: bool = False,
+         buffer_chunked: bool = True) -> Listener:
     """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
 
     The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
@@ -231,6 +248,11 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
     :param raise_body_errors: leave a request body that is too large, malformed, late or cut short to the application,
         as ``ParseError``, ``RequestTimeout`` or ``IncompleteBody`` of :mod:`geventnode.errors`. Without it, the server
         answers (413, 400, 408) while no head was sent, and ends the view with ``RequestRefused``.
+    :param buffer_chunked: whether a body without a declared length is received before the application is called, into
+        memory or, when it is longer than 256 KiB, into a temporary file. ``CONTENT_LENGTH`` is then its length, without
+        which most frameworks read nothing. A body over the server's ``max_body_size``, or over 1 GiB where that is not
+        set, is answered with 413, and a body that fails is answered by the server even with ``raise_body_errors``. With
+        False the application reads such a body as it arrives, without ``CONTENT_LENGTH``, to its end.
 
     Raises ``TypeError`` when ``application`` cannot be called, or is an ASGI application or a coroutine function,
     ``InvalidInput`` for a bad ``script_name``.
@@ -241,7 +263,7 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
     if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
         raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
     common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _BlockWise}
-    return Listener(application, Environs(common, script_name), cancel_on_disconnect, raise_body_errors)
+    return Listener(application, Environs(common, script_name), cancel_on_disconnect, raise_body_errors, buffer_chunked)
 
 
 def check_application(application: Any) -> None:

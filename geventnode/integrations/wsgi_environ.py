@@ -28,9 +28,10 @@ MAX_CONNECTIONS = 1024
 #: Local addresses of one server that are remembered: somebody may have routed a whole network to it.
 MAX_PLACES = 16
 
-#: Fields that never become variables: those that have a variable of their own, and one that programs would take for a
-#: setting of theirs (CVE-2016-5385).
-_NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy'})
+#: Fields that never become variables: those that have a variable of their own, the coding that the server has removed
+#: from the body, which some frameworks would remove again, and one that programs would take for a setting of theirs
+#: (CVE-2016-5385).
+_NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy', 'transfer-encoding'})
 
 
 class NotBelow(Exception):

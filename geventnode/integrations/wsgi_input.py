@@ -3,25 +3,59 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 from geventnode.http import IncomingMessage
 
-__all__ = ['NO_INPUT', 'ErrorStream', 'Input', 'NoInput']
+__all__ = ['NO_INPUT', 'BufferFull', 'ErrorStream', 'Input', 'NoInput', 'buffer_body']
+
+#: Bytes of a chunked body that are buffered in memory; a longer one is in a file.
+BUFFER_SIZE = 262144
+
+#: Bytes of a chunked body that are buffered at most where the server has no ``max_body_size``.
+MAX_BUFFERED_BODY = 1 << 30
 
 
-class Input:
-    """The body of one request, received as it is read (PEP 3333, "Input and Error Streams").
+class BufferFull(Exception):
+    """A body is longer than :data:`MAX_BUFFERED_BODY`."""
+
+
+def buffer_body(request: IncomingMessage, max_size: int | None) -> tuple[IO[bytes], int]:
+    """Return a file with the whole body of ``request``, and its size. May switch.
+
+    :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.
+
+    Raises :class:`BufferFull`, ``OSError`` when the file cannot be written, and what the request's reads raise.
+    """
+    size = 0
+    file: IO[bytes] = io.BytesIO()
+    try:
+        while chunk := request.read1():
+            size += len(chunk)
+            if size > MAX_BUFFERED_BODY and max_size is None:
+                raise BufferFull(f'a chunked body is longer than {MAX_BUFFERED_BODY} bytes; set max_body_size')
+            if size > BUFFER_SIZE and isinstance(file, io.BytesIO):
+                held, file = file.getvalue(), tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
+                file.write(held)
+            file.write(chunk)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, size
+
+
+class Input(io.BufferedIOBase):
+    """The body of one request as a binary file, received as it is read (PEP 3333, "Input and Error Streams").
 
     It ends where the body ends, however that is framed: reading on gives ``b''`` and never waits for the next request.
-    A body that was cut short never looks complete: see ``raise_body_errors`` of ``wsgi()``. Every call may
-    switch.
+    A body that was cut short never looks complete: see ``raise_body_errors`` of ``wsgi()``. Every read may switch, and
+    raises ``ValueError`` when this file was closed.
 
     :param request: whose body it is.
     """
-
-    __slots__ = ('_file', '_request')
 
     def __init__(self, request: IncomingMessage) -> None:
         self._request = request
@@ -29,21 +63,52 @@ class Input:
         self._file: io.BufferedReader | None = None
 
     @property
+    def _source(self) -> Any:
+        if self.closed:
+            raise _closed()
+        return self._file or self._request
+
+    @property
     def _lines(self) -> io.BufferedReader:
+        if self.closed:
+            raise _closed()
         if self._file is None:
             self._file = self._request.makefile()
         return self._file
 
-    def read(self, size: int | None = -1) -> bytes:
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
         """Return ``size`` bytes, less only at the end; everything that is left without a size."""
-        data: bytes = (self._file or self._request).read(-1 if size is None else size)
+        data: bytes = self._source.read(-1 if size is None else size)
         return data
 
-    def readline(self, size: int | None = -1) -> bytes:
+    def read1(self, size: int = -1, /) -> bytes:
+        """Return what is there, ``size`` bytes at most; wait when nothing is."""
+        data: bytes = self._source.read1(size)
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill ``buffer`` and return how many bytes that were, less than it holds only at the end."""
+        view = memoryview(buffer).cast('B')
+        data = self.read(len(view))
+        view[:len(data)] = data
+        return len(data)
+
+    def readinto1(self, buffer: Any, /) -> int:
+        """As :meth:`readinto`, with what :meth:`read1` returns."""
+        view = memoryview(buffer).cast('B')
+        data = self.read1(len(view))
+        view[:len(data)] = data
+        return len(data)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
         """Return one line, ``size`` bytes of it at most."""
         return self._lines.readline(-1 if size is None else size)
 
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """Return the lines that are left, as many whole ones as make ``hint`` bytes."""
         return self._lines.readlines(-1 if hint is None else hint)
 
@@ -51,27 +116,48 @@ class Input:
         """Yield the lines that are left."""
         return iter(self._lines)
 
+    def __next__(self) -> bytes:
+        """Return the next line."""
+        return next(self._lines)
 
-class NoInput:
-    """The body of requests that have none, shared by all of them. Never switches."""
+
+def _closed() -> ValueError:
+    return ValueError('I/O operation on closed file: wsgi.input was closed before')
+
+
+class NoInput(io.BufferedIOBase):
+    """The body of requests that have none, shared by all of them, and so never closed. Never switches."""
 
     __slots__ = ()
 
-    def read(self, size: int | None = -1) -> bytes:
+    def close(self) -> None:
+        """Do nothing."""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
         """Return ``b''``."""
         return b''
 
-    def readline(self, size: int | None = -1) -> bytes:
+    def read1(self, size: int = -1, /) -> bytes:
         """Return ``b''``."""
         return b''
 
-    def readlines(self, hint: int | None = -1) -> list[bytes]:
+    def readinto(self, buffer: Any, /) -> int:
+        """Return 0."""
+        return 0
+
+    readinto1 = readinto
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return ``b''``."""
+        return b''
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """Return no lines."""
         return []
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield nothing."""
-        return iter(())
 
 
 NO_INPUT = NoInput()
