@@ -102,6 +102,7 @@ class EventEmitter:
         return self._add(event, _Once(self, event, listener))
 
     def _decorator(self, event: str, *, once: bool) -> Callable[[Listener], Listener]:
+        self._check_thread()
         self._check_event(event)
 
         def register(listener: Listener) -> Listener:
@@ -111,6 +112,9 @@ class EventEmitter:
                 self.on(event, listener)
             return listener
         return register
+
+    def _check_thread(self) -> None:
+        """For subclasses that a loop drives: raise ``WrongThread`` in a thread that is not the loop's."""
 
     def _check_event(self, event: str) -> None:
         if event not in self.events:
@@ -123,6 +127,7 @@ class EventEmitter:
                                  "own can be added to 'events' of a subclass")
 
     def _check(self, event: str, listener: Listener) -> None:
+        self._check_thread()
         if not callable(listener):
             raise TypeError(f'a listener for {event!r} must be callable, not {type(listener).__name__}')
         self._check_event(event)
@@ -150,6 +155,7 @@ class EventEmitter:
     # -- removing -------------------------------------------------------------------------------------------------
 
     def remove_listener(self: Self, event: str, listener: Listener) -> Self:
+        self._check_thread()
         table = self._listeners
         present = table.get(event, ()) if table else ()
         for index in range(len(present) - 1, -1, -1):
@@ -167,6 +173,7 @@ class EventEmitter:
         return self
 
     def remove_all_listeners(self: Self, event: str | None = None) -> Self:
+        self._check_thread()
         table = self._listeners
         if table is None:
             return self
@@ -195,6 +202,7 @@ class EventEmitter:
         return list(self._listeners or ())
 
     def set_max_listeners(self: Self, count: int) -> Self:
+        self._check_thread()
         if count < 0:
             raise ValueError(f'set_max_listeners() takes a number from 0, not {count!r}')
         self._max_listeners = count
@@ -203,6 +211,7 @@ class EventEmitter:
     # -- emitting -------------------------------------------------------------------------------------------------
 
     def emit(self, event: str, *args: Any) -> bool:
+        self._check_thread()
         table = self._listeners
         if table is not None and event in table:
             for listener in table[event]:

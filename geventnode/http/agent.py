@@ -111,10 +111,8 @@ class Agent(AgentSettings):
     # -- requests -------------------------------------------------------------------------------------------------
 
     def add_request(self, request: ClientRequest) -> None:
-        """Send ``request`` as soon as there is a connection for it. Never switches. Raises ``QueueFull``,
-        ``WrongThread``."""
-        if get_hub() is not self.hub:
-            check_hub(self.hub, self)
+        """Send ``request``, which has checked the thread, as soon as there is a connection for it. Never switches.
+        Raises ``QueueFull``."""
         self._counts['requests'] += 1
         pool = self._pool
         bucket = pool.buckets.get(request.destination.name)

@@ -15,7 +15,7 @@ from gevent import getcurrent
 
 from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, StreamError, again, bare
 from geventnode.http.client_phase import Phase
-from geventnode.net.hubs import NEVER, check_hub
+from geventnode.net.hubs import NEVER
 from geventnode.protocol import EndOfMessage, Limits, ResponseParser
 
 if TYPE_CHECKING:
@@ -40,10 +40,11 @@ class ResponseReceiver(ABC):
     """The receiving part of a client's connection."""
 
     __slots__ = ('_discarded', '_eof', '_held', '_paused', '_reader', '_request', '_response', 'agent', 'destination',
-                 'expires', 'parser', 'phase', 'request', 'sent', 'since', 'socket')
+                 'expires', 'hub', 'parser', 'phase', 'request', 'sent', 'since', 'socket')
 
     def __init__(self, agent: Agent, destination: Destination, socket: Socket) -> None:
         self.agent = agent
+        self.hub = agent.hub
         self.destination = destination
         self.socket = socket
         self.parser = ResponseParser(LIMITS)
@@ -147,7 +148,6 @@ class ResponseReceiver(ABC):
                 return b''
             if message.failure is not None:
                 raise again(message.failure)
-            check_hub(self.agent.hub, message)
             data = self.socket.receive_more()
             if data:
                 self.more_received(data)

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import (
@@ -25,7 +26,7 @@ from geventnode.http.progress import State
 from geventnode.http.request_framing import FramedRequest
 from geventnode.http.upload import Upload, is_upload
 from geventnode.interfaces import IClientRequest
-from geventnode.net.hubs import NEVER, PRECISE_BELOW, check_hub, deadlines
+from geventnode.net.hubs import NEVER, PRECISE_BELOW, deadlines, wrong_thread
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Limits, last_chunk
 from geventnode.stream.chunks import as_bytes
@@ -95,6 +96,7 @@ class ClientRequest(FramedRequest):
     def __init__(self, agent: Agent, destination: Destination, method: str, path: str, fields: Fields,
                  keep_alive: bool) -> None:
         self.agent = agent
+        self._hub = agent.hub
         self.destination = destination
         self.method = method
         self.path = path
@@ -120,11 +122,14 @@ class ClientRequest(FramedRequest):
     # -- the body -------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Any = None) -> bool:
+        self._check_thread()
         if self._feeder is not None:
             raise WriteAfterEnd('write() after end() on this ClientRequest')
         return super().write(chunk, encoding, callback)
 
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         if data is not None and type(data) is not bytes and is_upload(data):
             self._end_with(data, callback)
         elif self._feeder is not None or self.writable_corked or (
@@ -344,7 +349,7 @@ class ClientRequest(FramedRequest):
     def _quit(self, error: BaseException) -> None:
         if self.failure is not None:
             return
-        check_hub(self.agent.hub, self)
+        self._check_thread()
         self.destroyed = True
         if self.response is None:
             self.fail(error)
@@ -389,6 +394,7 @@ class ClientRequest(FramedRequest):
         self._tune('set_keep_alive', enable, initial_delay)
 
     def _tune(self, setting: str, *args: Any) -> None:
+        self._check_thread()
         self._tunings = {**(self._tunings or {}), setting: args}
         if self._connection is not None and self._connection.serves(self):
             self._connection.tuned = True

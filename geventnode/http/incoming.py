@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import PrematureClose, StreamError, again
 from geventnode.interfaces import IIncomingMessage
+from geventnode.net.hubs import wrong_thread
 from geventnode.protocol import ForwardedPolicy, Framing, Headers, Origin, RequestHead, ResponseHead, distinct
 from geventnode.stream.readable import Mode, ReadableBase
 
@@ -25,6 +27,9 @@ LOGGED = 200
 
 class BodySource(Protocol):
     """The connection as a message sees it."""
+
+    #: The hub of the thread that messages are used in.
+    hub: Any
 
     @property
     def forwarding(self) -> ForwardedPolicy | None:
@@ -221,7 +226,13 @@ class IncomingMessage(ReadableBase):
     def _at_end(self) -> bool:
         return self.complete and not self._kept and not self._dropped and not self.destroyed
 
+    def _check_thread(self) -> None:
+        if get_hub() is not self._source.hub:
+            raise wrong_thread(self)
+
     def read(self, size: int = -1) -> Any:
+        if get_hub() is not self._source.hub:
+            raise wrong_thread(self)
         if (size < 0 and not self._unread and not self._reading and not self.destroyed and self._decoder is None
                 and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)):
             data = self._all_at_once()
@@ -323,6 +334,7 @@ class IncomingMessage(ReadableBase):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def set_timeout(self, seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
+        self._check_thread()
         if callback is not None:
             self.on('timeout', callback)
         self._source.set_exchange_timeout(self, seconds)

@@ -18,6 +18,7 @@ from gevent import get_hub, getcurrent
 from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, again
 from geventnode.http.outbox import Outbox
 from geventnode.http.outgoing import OutgoingMessage
+from geventnode.net.hubs import wrong_thread
 
 if TYPE_CHECKING:
     from geventnode.http.agent import Agent
@@ -160,6 +161,8 @@ class RequestOutcome(OutgoingMessage):
     # -- waiting --------------------------------------------------------------------------------------------------
 
     def get_response(self, timeout: float | None = None) -> IncomingMessage:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         response = self.response
         if response is None:
             if not self.writable_ended and not self.head_on_wire and self.failure is None:
@@ -283,12 +286,14 @@ class RequestOutcome(OutgoingMessage):
         """For subclasses: leave the queue, or the connection, because of ``error``."""
 
     def abort(self) -> None:
+        self._check_thread()
         if not self.aborted:
             self.aborted = True
             self._quit(RequestAborted(f'{self.method} to {self.destination} was aborted'))
             self._ask_no_more()
 
     def destroy(self, error: BaseException | None = None) -> Any:
+        self._check_thread()
         self._quit(error or SocketHangUp('socket hang up: the request was destroyed'))
         if error is None:
             self._ask_no_more()

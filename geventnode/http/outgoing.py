@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import gevent
+from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
@@ -17,6 +18,7 @@ from geventnode.http.fields import Fields
 from geventnode.http.outgoing_headers import OutgoingHeaders
 from geventnode.http.progress import State
 from geventnode.interfaces import IOutgoingMessage
+from geventnode.net.hubs import wrong_thread
 from geventnode.protocol import last_chunk
 from geventnode.stream.chunks import as_bytes
 from geventnode.stream.writable import Callback
@@ -63,8 +65,14 @@ class OutgoingMessage(OutgoingHeaders):
 
     def __init__(self, socket: Socket) -> None:
         self._fields: Fields = {}
+        #: The hub of the thread that may call the methods.
+        self._hub: Any = socket._hub
         self.socket: Any = socket
         self._out = socket
+
+    def _check_thread(self) -> None:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
@@ -98,6 +106,7 @@ class OutgoingMessage(OutgoingHeaders):
     # -- the head -------------------------------------------------------------------------------------------------
 
     def flush_headers(self) -> None:
+        self._check_thread()
         if self._state is _OPEN or self._state is _FIXED:
             self._check_alive()
             head = self._begin(None).encode('latin-1')
@@ -118,6 +127,8 @@ class OutgoingMessage(OutgoingHeaders):
     # -- the body -------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         data = chunk if type(chunk) is bytes else as_bytes(chunk, encoding)
         if self._state is _ENDED:
             raise WriteAfterEnd(f'write() after end() on this {type(self).__name__}')
@@ -190,6 +201,8 @@ class OutgoingMessage(OutgoingHeaders):
             self.emit('drain')
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         if type(data) is bytes:
             body: bytes | memoryview = data
         else:
@@ -269,9 +282,11 @@ class OutgoingMessage(OutgoingHeaders):
         self.emit('finish')
 
     def cork(self) -> None:
+        self._check_thread()
         self.writable_corked += 1
 
     def uncork(self) -> None:
+        self._check_thread()
         if self.writable_corked:
             self.writable_corked -= 1
             if not self.writable_corked and self._held:
@@ -333,12 +348,14 @@ class OutgoingMessage(OutgoingHeaders):
         return self.socket
 
     def set_timeout(self: Self, seconds: float | None, callback: Any = None) -> Self:
+        self._check_thread()
         if callback is not None:
             self.on('timeout', callback)
         self._set_exchange_timeout(seconds)
         return self
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        self._check_thread()
         if not self.destroyed:
             self.destroyed = True
             self._error = error

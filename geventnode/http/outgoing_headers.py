@@ -61,10 +61,12 @@ class OutgoingHeaders(EventEmitter):
             self._removed |= {lower}
 
     def _check_open(self, action: str) -> None:
+        self._check_thread()
         if self._state is not _OPEN:
             raise HeadersSent(f'cannot {action} headers: the head is fixed')
 
     def add_trailers(self, headers: HeadersArgument) -> None:
+        self._check_thread()
         self._trailers = checked_trailers(headers)
 
     @property

@@ -14,7 +14,6 @@ from gevent import getcurrent
 
 from geventnode.errors import IncompleteBody, ParseError, StreamError
 from geventnode.http.lifecycle import State
-from geventnode.net.hubs import check_hub
 from geventnode.protocol import EndOfMessage, ForwardedPolicy, Parser, Role
 
 if TYPE_CHECKING:
@@ -29,11 +28,12 @@ __all__ = ['Receiver']
 class Receiver(ABC):
     """The receiving part of a connection."""
 
-    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'expires', 'parser',
+    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'expires', 'hub', 'parser',
                  'request', 'response', 'server', 'socket', 'state')
 
     def __init__(self, server: Server, socket: Socket) -> None:
         self.server = server
+        self.hub = server.hub
         self.socket = socket
         self.parser = Parser(Role.REQUEST, server.limits)
         self.state = State.PARKED
@@ -141,7 +141,6 @@ class Receiver(ABC):
             if failed is not None:
                 self._refuse_body(message, failed)
                 raise failed
-            check_hub(self.server.hub, message)
             data = self.socket.receive_more()
             if data:
                 self.more_received(data)

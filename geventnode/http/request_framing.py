@@ -92,6 +92,7 @@ class FramedRequest(RequestOutcome):
             raise BodyNotAllowed(f'a {self.method} request has no body (RFC 9110, section 9.3)')
 
     def flush_headers(self) -> None:
+        self._check_thread()
         self._flushing = True
         try:
             super().flush_headers()

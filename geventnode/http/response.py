@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import BodyNotAllowed, ContentLengthMismatch, HeadersSent, InvalidInput
@@ -16,6 +17,7 @@ from geventnode.http.progress import State
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.http.upload import Upload, check_file
 from geventnode.interfaces import IServerResponse
+from geventnode.net.hubs import wrong_thread
 from geventnode.protocol import connection_options, status_line
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class ServerResponse(OutgoingMessage):
         self.socket = self._out = request.socket
         self.request = request
         self._exchange = exchange
+        self._hub = exchange.hub
         self.should_keep_alive = request._head.keep_alive
 
     @property
@@ -86,6 +89,8 @@ class ServerResponse(OutgoingMessage):
 
     def write_head(self, status_code: int, reason_phrase: Any = None,
                    headers: HeadersArgument | None = None) -> ServerResponse:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         if headers is None and type(reason_phrase) is dict:
@@ -122,6 +127,8 @@ class ServerResponse(OutgoingMessage):
     def write_prepared(self, head: PreparedHead) -> None:
         """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set.
         Never switches. Raises ``HeadersSent``."""
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         self._prepared = head
@@ -239,6 +246,7 @@ class ServerResponse(OutgoingMessage):
     # -- informational responses ----------------------------------------------------------------------------------
 
     def write_continue(self, callback: Callable[[], object] | None = None) -> None:
+        self._check_thread()
         if self.awaits_continue:
             self.awaits_continue = False
             self._inform('HTTP/1.1 100 Continue\r\n\r\n')
@@ -246,11 +254,13 @@ class ServerResponse(OutgoingMessage):
             callback()
 
     def write_processing(self, callback: Callable[[], object] | None = None) -> None:
+        self._check_thread()
         self._inform('HTTP/1.1 102 Processing\r\n\r\n')
         if callback is not None:
             callback()
 
     def write_early_hints(self, hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
+        self._check_thread()
         lines = ['HTTP/1.1 103 Early Hints\r\n']
         for name, value in hints.items():
             lower, checked = check_field(name, value)
@@ -276,6 +286,7 @@ class ServerResponse(OutgoingMessage):
     # -- files, and other protocols -------------------------------------------------------------------------------
 
     def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
+        self._check_thread()
         check_file(file)
         source = Upload(file, size)
         count = source.size
@@ -298,6 +309,7 @@ class ServerResponse(OutgoingMessage):
         return self.end()
 
     def upgrade(self, headers: HeadersArgument | None = None) -> tuple[Socket, bytes]:
+        self._check_thread()
         request = self.request
         self._check_may_upgrade()
         fields = merged({'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])},
@@ -328,6 +340,7 @@ class ServerResponse(OutgoingMessage):
     # -- the exchange ---------------------------------------------------------------------------------------------
 
     def cancel_on_disconnect(self) -> None:
+        self._check_thread()
         self._exchange.cancel_on_disconnect(self)
 
     def _done(self) -> None:

@@ -153,6 +153,7 @@ class Server(NetServer):
         self._available = available
 
     def __call__(self, request: Any, response: Any) -> None:
+        self._check_thread()
         if not self.hand_out(request, response):
             self.unheard(response)
 
@@ -162,6 +163,7 @@ class Server(NetServer):
             check_listener(event, listener)
 
     def set_timeout(self, seconds: float, callback: Callable[[Socket], object] | None = None) -> Server:
+        self._check_thread()
         self.timeout = seconds
         if callback is not None:
             self.on('timeout', callback)
@@ -297,6 +299,7 @@ class Server(NetServer):
                 'refused': self.peer_log.refusals.total()}
 
     def close_idle_connections(self) -> None:
+        self._check_thread()
         for connection in self._connections():
             if connection.idle:
                 connection.close()
@@ -312,12 +315,14 @@ class Server(NetServer):
         return len(self._sockets) < before
 
     def close_all_connections(self) -> None:
+        self._check_thread()
         for socket in tuple(self._sockets):
             socket.destroy()
 
     def refuse(self, socket: Socket, status_code: int) -> None:
         """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
         then. Never switches. Raises ``ConnectionClosed``."""
+        self._check_thread()
         socket.put(answer(status_code))
 
 

@@ -16,7 +16,7 @@ from gevent import get_hub
 
 from geventnode.errors import ConnectionClosed
 from geventnode.net.address import describe, unix_family
-from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.net.hubs import NEVER, deadlines, wrong_thread
 from geventnode.protocol import ProxyHeader
 from geventnode.stream.duplex import DuplexBase
 
@@ -68,6 +68,10 @@ class Handle(DuplexBase):
         self._hub = get_hub()
         #: The monotonic time of the last traffic.
         self.active = monotonic()
+
+    def _check_thread(self) -> None:
+        if get_hub() is not self._hub:
+            raise wrong_thread(self)
 
     def attach(self, raw: Any, peer: Any) -> None:
         """Take over ``raw``, a connected ``_socket.socket``, and begin to read. Never switches. For servers and TLS."""
@@ -123,10 +127,6 @@ class Handle(DuplexBase):
         self._queue = None
         self.writable_length = 0
         self._wake_writers()
-
-    def destroy(self: Self, error: BaseException | None = None) -> Self:
-        check_hub(self._hub, self)
-        return super().destroy(error)
 
     def reset_unless_ended(self) -> None:
         """Let the connection end with a reset, unless our side is ended first: even if the process dies. For data that
@@ -185,7 +185,7 @@ class Handle(DuplexBase):
     def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
         if seconds is not None and not (isfinite(seconds) and seconds >= 0):
             raise ValueError(f'a timeout must be a finite number of seconds from 0, not {seconds!r}')
-        check_hub(self._hub, self)
+        self._check_thread()
         if callback is not None and seconds:
             self.once('timeout', callback)
         self.timeout = seconds or None
@@ -201,11 +201,13 @@ class Handle(DuplexBase):
         return self
 
     def set_no_delay(self: Self, no_delay: bool = True) -> Self:
+        self._check_thread()
         if self._raw is not None and self._family != unix_family:
             self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, int(no_delay))
         return self
 
     def set_keep_alive(self: Self, enable: bool = False, initial_delay: float = 0) -> Self:
+        self._check_thread()
         if self._raw is not None:
             self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE, int(enable))
             if enable and initial_delay and hasattr(stdlib, 'TCP_KEEPIDLE') and self._family != unix_family:
@@ -219,6 +221,7 @@ class Handle(DuplexBase):
         return self._set_ref(False)
 
     def _set_ref(self: Self, ref: bool) -> Self:
+        self._check_thread()
         self._unref = not ref
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:

@@ -17,7 +17,7 @@ from gevent.monkey import get_original
 
 from geventnode.errors import WrongThread
 
-__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'runs_here']
+__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'runs_here', 'wrong_thread']
 
 #: The thread's own, patched or not, as hubs have it.
 get_ident = get_original('_thread', 'get_ident')
@@ -143,4 +143,10 @@ def runs_here(hub: Any) -> bool:
 def check_hub(hub: Any, thing: object) -> None:
     """Raise ``WrongThread`` unless ``hub`` is that of the calling thread. Never switches."""
     if get_hub() is not hub:
-        raise WrongThread(f'this {type(thing).__name__} belongs to another thread, whose loop it is driven by')
+        raise wrong_thread(thing)
+
+
+def wrong_thread(thing: object) -> WrongThread:
+    """Return what a method of ``thing`` raises in another thread, before it changes anything. Never switches."""
+    return WrongThread(f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods '
+                       'there')

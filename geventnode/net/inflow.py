@@ -19,7 +19,6 @@ from gevent import getcurrent
 from gevent.monkey import get_original
 
 from geventnode.net.handle import Handle
-from geventnode.net.hubs import check_hub
 from geventnode.stream.pump import Pump
 from geventnode.stream.readable import Mode
 
@@ -229,7 +228,7 @@ class Inflow(Handle):
             watcher.start(self._on_readable)
 
     def _fetch(self) -> bytes:
-        check_hub(self._hub, self)
+        self._check_thread()
         while not self._input:
             if self.destroyed and (self._error is None or not self._eof):
                 # given up, maybe with input that nobody has read
@@ -255,7 +254,7 @@ class Inflow(Handle):
         return self._eof and not self._input and not self.destroyed
 
     def _enter(self, mode: Mode) -> Pump:
-        check_hub(self._hub, self)
+        self._check_thread()
         return super()._enter(mode)
 
     @property

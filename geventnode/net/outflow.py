@@ -15,12 +15,10 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import gevent
-from gevent import get_hub
 from gevent.event import Event
 
 from geventnode.errors import ConnectionClosed
 from geventnode.net.handle import ENDING, WRITE, Handle
-from geventnode.net.hubs import check_hub
 from geventnode.stream.writable import Callback
 
 __all__ = ['Outflow']
@@ -52,9 +50,9 @@ class Outflow(Handle):
 
     def put(self, data: bytes | memoryview) -> bool:
         """Send ``data`` and queue what the kernel does not take now, however much is queued; return whether it took
-        everything. Never switches. Raises ``ConnectionClosed``, ``WrongThread``."""
-        if get_hub() is not self._hub:
-            check_hub(self._hub, self)
+        everything. Never switches. Raises ``ConnectionClosed``.
+
+        Neither this nor its like look which thread they are called in: the public methods have done so, once."""
         size = len(data)
         self.bytes_written += size
         if not self._queue:
@@ -82,8 +80,7 @@ class Outflow(Handle):
 
     def put_soon(self, data: bytes) -> None:
         """Queue ``data``: it leaves with what is put next, or at the end of this turn of the loop. Never switches.
-        Raises ``ConnectionClosed``, ``WrongThread``."""
-        check_hub(self._hub, self)
+        Raises ``ConnectionClosed``."""
         if self.destroyed:
             raise self._closed_error()
         self.bytes_written += len(data)
@@ -95,16 +92,15 @@ class Outflow(Handle):
             self._hub.loop.run_callback(self.put_gathered)
 
     def put_gathered(self) -> None:
-        """Send what waits for the end of the turn. Never switches. Raises ``WrongThread``."""
+        """Send what waits for the end of the turn. Never switches."""
         if self._gathering:
-            check_hub(self._hub, self)
             self._gathering = False
             if self._queue:
                 self._on_writable()
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        self._check_thread()
         if self._gathering:
-            check_hub(self._hub, self)
             self._gathering = False
             # those who put it have been told that it is sent; why the connection ends, the caller knows best
             with contextlib.suppress(OSError):
@@ -117,7 +113,6 @@ class Outflow(Handle):
         if self._queue or not hasattr(self._raw, 'sendmsg') or self.send_broken or self.destroyed:
             self.put(head)
             return self.put(body)
-        check_hub(self._hub, self)
         try:
             sent = self._raw.sendmsg((head, body))
         except BlockingIOError:
@@ -147,7 +142,6 @@ class Outflow(Handle):
         """Let the kernel send ``count`` bytes of a file from ``offset`` on, behind what is queued; return how many it
         has sent, less where the file ends before or is of a kind that cannot be sent so. May switch. Raises
         ``ConnectionClosed``."""
-        check_hub(self._hub, self)
         sent = 0
         while sent < count:
             if self._queue:
@@ -260,7 +254,6 @@ class Outflow(Handle):
     def _flush(self) -> None:
         if self.connecting:
             return
-        check_hub(self._hub, self)
         callbacks = self._transmit()
         if callbacks is None:
             if not self.writable_ended:

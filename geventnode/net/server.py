@@ -93,10 +93,13 @@ class Server(EventEmitter):
         """Return how many seconds a PROXY header may take, and what decides that. Never switches."""
         return HEADER_TIME, 'its time limit'
 
+    def _check_thread(self) -> None:
+        check_hub(self._hub, self)
+
     # -- listening ------------------------------------------------------------------------------------------------
 
     def listen(self, *args: Any, **options: Any) -> Any:
-        check_hub(self._hub, self)
+        self._check_thread()
         what = parse_listen(args, options)
         if self._acceptor is not None:
             raise RuntimeError('this server is listening already')
@@ -129,7 +132,7 @@ class Server(EventEmitter):
         return Acceptor(self._hub.loop, listener, self._on_accepted, ref=not self._unref, may_accept=self._may_accept)
 
     def also_listen(self, handle: Any, backlog: int = DEFAULT_BACKLOG) -> Any:
-        check_hub(self._hub, self)
+        self._check_thread()
         if self._acceptor is None:
             raise ServerNotRunning('also_listen() before listen()')
         what = parse_listen((handle, backlog), {})
@@ -162,6 +165,7 @@ class Server(EventEmitter):
         return self._set_ref(False)
 
     def _set_ref(self, ref: bool) -> Any:
+        self._check_thread()
         self._unref = not ref
         for acceptor in self._acceptors():
             acceptor.set_ref(ref)
@@ -257,7 +261,7 @@ class Server(EventEmitter):
     # -- closing --------------------------------------------------------------------------------------------------
 
     def close(self, callback: Callable[..., object] | None = None) -> Any:
-        check_hub(self._hub, self)
+        self._check_thread()
         if self._acceptor is None:
             error = ServerNotRunning('this server is not listening')
             if callback is None:
@@ -299,6 +303,7 @@ class Server(EventEmitter):
             gevent.spawn(self.emit, 'close')
 
     def stop(self, timeout: float | None = None) -> None:
+        self._check_thread()
         if self._acceptor is not None:
             self.close()
         elif not self._started:
@@ -309,6 +314,7 @@ class Server(EventEmitter):
             self._closed.wait()
 
     def serve_forever(self) -> None:
+        self._check_thread()
         if not self._started:
             raise ServerNotRunning('serve_forever() before listen()')
         self._closed.wait()

@@ -17,7 +17,7 @@ from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
 from geventnode.net.forks import inherited, register_connection
-from geventnode.net.hubs import check_hub, runs_here
+from geventnode.net.hubs import runs_here
 from geventnode.net.inflow import Inflow
 from geventnode.net.outflow import Outflow
 from geventnode.stream.chunks import as_bytes
@@ -62,6 +62,7 @@ class Socket(Inflow, Outflow):
             self.attach(_socket.socket(handle.family, handle.type, handle.proto, handle.detach()), peer)
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        self._check_thread()
         data = as_bytes(chunk, encoding)
         self._check_writable()
         if self._eof and self.readable_ended and not self.allow_half_open:
@@ -109,7 +110,7 @@ class Socket(Inflow, Outflow):
 
     def connect(self, port: Any, host: str | None = None, callback: Callable[..., object] | None = None, *,
                 local_address: str | None = None, family: int = 0) -> Socket:
-        check_hub(self._hub, self)
+        self._check_thread()
         if self.destroyed:
             raise self._closed_error()
         if self._raw is not None or self.connecting:
@@ -138,6 +139,7 @@ class Socket(Inflow, Outflow):
                 self._settle_with(callbacks)
 
     def wait_connected(self, timeout: float | None = None) -> Socket:
+        self._check_thread()
         connecting = self._connecting
         if connecting is not None:
             connecting.wait(timeout)
@@ -192,7 +194,7 @@ class Socket(Inflow, Outflow):
 
     def abandon(self) -> None:
         """Let go without a word to the peer or to listeners: the connection is the parent process's. Never switches."""
-        self.remove_all_listeners()
+        self._listeners = None
         self._close_inherited()
         self.destroyed = True
         self._destroy()

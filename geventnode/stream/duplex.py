@@ -29,6 +29,7 @@ class DuplexBase(ReadableBase, WritableBase):
         return f'<{type(self).__name__} reading: {self._reading_state()}, writing: {self._writing_state()}>'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        self._check_thread()
         if not self.destroyed:
             self.destroyed = True
             self._error = error

@@ -127,12 +127,14 @@ class ReadableBase(EventEmitter):
             yield chunk
 
     def makefile(self) -> io.BufferedReader:
+        self._check_thread()
         if self._decoder is not None:
             raise TypeError('makefile() is binary, and set_encoding() made this stream one of text')
         return File(self, self.readable_high_water_mark)
 
     def _claim(self) -> None:
         """Enter a sequential read."""
+        self._check_thread()
         if self._reading:
             raise StreamModeError(f'another greenlet is reading from this {type(self).__name__}')
         if self._mode is Mode.FLOWING:
@@ -189,6 +191,7 @@ class ReadableBase(EventEmitter):
             self._end_reached()
 
     def set_encoding(self: Self, encoding: str) -> Self:
+        self._check_thread()
         decoder = Decoder(encoding)
         if self._decoder is not None:
             raise StreamError('set_encoding() was called before')
@@ -202,6 +205,7 @@ class ReadableBase(EventEmitter):
         return self
 
     def unshift(self, chunk: Any) -> None:
+        self._check_thread()
         if self.readable_ended:
             raise StreamError('unshift() after the end')
         if self._decoder is None:
@@ -243,6 +247,7 @@ class ReadableBase(EventEmitter):
         return self._pump
 
     def resume(self: Self) -> Self:
+        self._check_thread()
         pump = self._enter(Mode.FLOWING)
         if pump.flowing is not True:
             pump.flowing = True
@@ -251,6 +256,7 @@ class ReadableBase(EventEmitter):
         return self
 
     def pause(self: Self) -> Self:
+        self._check_thread()
         pump = self._enter(Mode.FLOWING if self._mode is Mode.UNUSED else self._mode)
         if pump.flowing is not False:
             pump.flowing = False
@@ -261,6 +267,7 @@ class ReadableBase(EventEmitter):
         return self._pump is not None and self._pump.flowing is False
 
     def pipe(self, destination: Any, end: bool = True) -> Any:
+        self._check_thread()
         pump = self._enter(Mode.FLOWING)
         pump.add_sink(destination, end)
         destination.emit('pipe', self)
@@ -268,6 +275,7 @@ class ReadableBase(EventEmitter):
         return destination
 
     def unpipe(self: Self, destination: Any = None) -> Self:
+        self._check_thread()
         if self._pump is not None:
             self._pump.remove_sinks(destination)
         return self
@@ -295,6 +303,7 @@ class ReadableBase(EventEmitter):
         return f'{state} buffered={self.readable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        self._check_thread()
         if not self.destroyed:
             self.destroyed = True
             self._error = error

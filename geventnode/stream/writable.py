@@ -55,6 +55,7 @@ class WritableBase(EventEmitter):
     # -- writing --------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        self._check_thread()
         data = as_bytes(chunk, encoding)
         self._check_writable()
         if self.writable_length >= self.writable_high_water_mark:
@@ -68,6 +69,7 @@ class WritableBase(EventEmitter):
         return True
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
+        self._check_thread()
         if callback is not None:
             if self.writable_finished:
                 callback()
@@ -87,9 +89,11 @@ class WritableBase(EventEmitter):
         self._enqueue(data, None)
 
     def cork(self) -> None:
+        self._check_thread()
         self.writable_corked += 1
 
     def uncork(self) -> None:
+        self._check_thread()
         if self.writable_corked:
             self.writable_corked -= 1
             if not self.writable_corked:
@@ -163,6 +167,7 @@ class WritableBase(EventEmitter):
         return f'{state} queued={self.writable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        self._check_thread()
         if not self.destroyed:
             self.destroyed = True
             self._error = error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -94,17 +94,19 @@ class TLSAcceptor(NetServer):
         if self._sni_callback is not None:
             self._names_decide()
         for hostname, context in (sni_contexts or {}).items():
-            self.add_context(hostname, **({'context': context} if is_context(context) else context))
+            self._add_context(hostname, {'context': context} if is_context(context) else context)
         return options
 
     # -- names --------------------------------------------------------------------------------------------------------
 
     def add_context(self, hostname: str, context: Any = None, **options: Any) -> None:
+        self._check_thread()
+        self._add_context(hostname, options if context is None else {**options, 'context': context})
+
+    def _add_context(self, hostname: str, options: Mapping[str, Any]) -> None:
         if not isinstance(hostname, str) or not hostname.strip('*.') or '*' in hostname.removeprefix('*.'):
             raise InvalidInput(f"hostname must be a host name, or '*.' and the rest of one, not {hostname!r}")
-        if context is not None:
-            options['context'] = context
-        source = self._sni_sources[_normalized(hostname)] = server_source(server_settings(options))
+        source = self._sni_sources[_normalized(hostname)] = server_source(server_settings(dict(options)))
         if not source.context.verify_mode is self._source.context.verify_mode is ssl.CERT_NONE:
             self._names_decide()
 

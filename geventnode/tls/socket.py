@@ -162,6 +162,7 @@ class TLSSocket(Socket):
             self.on_handshake(self, None)
 
     def wait_connected(self, timeout: float | None = None) -> Socket:
+        self._check_thread()
         with gevent.Timeout(timeout, TimeoutError(f'no TLS connection after {timeout} seconds')):
             super().wait_connected()
             if self.handshaking:
