@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gevent
@@ -94,7 +95,8 @@ def test_status(run: Run, status: str, reason: str) -> None:
 @pytest.mark.parametrize(('status', 'headers', 'error'), [
     ('100 Continue', PLAIN, InvalidInput), ('20 OK', PLAIN, InvalidInput), ('OK', PLAIN, InvalidInput),
     ('200 O\r\nK', PLAIN, InvalidInput), ('200OK', PLAIN, InvalidInput), (200, PLAIN, TypeError),
-    ('200 OK', tuple(PLAIN), TypeError), ('200 OK', [['a', 'b']], TypeError), ('200 OK', [('a',)], TypeError),
+    ('200 OK', dict(PLAIN), TypeError), ('200 OK', {'ab': 'c'}, TypeError), ('200 OK', [('a',)], TypeError),
+    ('200 OK', ['ab'], TypeError), ('200 OK', 'ab', TypeError), ('200 OK', [{'a', 'b'}], TypeError),
     ('200 OK', None, TypeError), ('200 OK', [('a', 5)], InvalidHeader), ('200 OK', [(b'a', 'b')], InvalidHeader),
     ('200 OK', [('a b', 'c')], InvalidHeader), ('200 OK', [('a', 'b\r\nc: d')], InvalidHeader),
     ('200 OK', [('a', '\u20ac')], InvalidHeader), ('200 OK', [('Content-Length', 'x')], InvalidHeader),
@@ -108,6 +110,47 @@ def test_what_start_response_refuses(run: Run, status: Any, headers: Any, error:
         start_response('200 OK', PLAIN)
         return [b'refused']
     assert run(application).get().body == b'refused'
+
+
+@pytest.mark.parametrize('make', [
+    tuple, lambda pairs: dict(pairs).items(), iter, lambda pairs: (pair for pair in pairs),
+    lambda pairs: [list(pair) for pair in pairs], lambda pairs: dict(pairs).items().__iter__(), deque])
+def test_headers_of_another_kind(run: Run, make: Callable[[Any], Any]) -> None:
+    """Pairs are pairs, whatever they are in."""
+    pairs = [*PLAIN, ('X-Mark', 'a')]
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', make(pairs))
+        return [b'body']
+    client = run(application).connect()
+    for _ in range(2):
+        reply = client.get()
+        assert (reply.body, reply.values('X-Mark'), reply.values('Content-Type')) == (b'body', ['a'], ['text/plain'])
+
+
+class Named(bytes):
+    """As HexBytes, and BSON's Binary."""
+
+    def __str__(self) -> str:
+        return 'a name'
+
+
+@pytest.mark.parametrize('declared', [[], [('Content-Length', '8')]])
+@pytest.mark.parametrize('kind', [Named, bytearray, memoryview, lambda data: memoryview(data).cast('I')])
+@pytest.mark.parametrize('form', [list, tuple, iter, 'several', 'write'])
+def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any], declared: Any) -> None:
+    """They are bytes."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        write = start_response('200 OK', [*PLAIN, *declared])
+        if form == 'write':
+            write(kind(b'the body'))
+            return []
+        if form == 'several':
+            return [kind(b'the '), b'', kind(b'body')]
+        return form([kind(b'the body')])  # type: ignore[no-any-return]
+    client = run(application).connect()
+    for _ in range(2):
+        assert client.get().body == b'the body'
 
 
 def test_fields_of_the_connection(run: Run) -> None:
@@ -183,7 +226,7 @@ def test_more_than_declared(run: Run, body: Any, caplog: pytest.LogCaptureFixtur
     assert 'Content-Length' in caplog.text or 'after end()' in caplog.text
 
 
-@pytest.mark.parametrize('body', [['text'], iter(['text']), [bytearray(b'x')], [None], 'text', [5]])
+@pytest.mark.parametrize('body', [['text'], iter(['text']), [None], 'text', b'bytes', [5], [[b'x']]])
 def test_what_is_not_bytes(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
     """500, and the log says what was wrong."""
     assert run(saying(body)).get().status == 500

@@ -92,7 +92,7 @@ class _Call:
     def _write(self, data: bytes) -> None:
         """The ``write()`` callable. May switch."""
         if type(data) is not bytes:
-            raise _not_bytes(data)
+            data = _as_bytes(data)
         self._begin()
         self._response.write(data)
 
@@ -119,7 +119,7 @@ class _Call:
         if (type(result) is list or type(result) is tuple) and len(result) == 1:
             body = result[0]
             if type(body) is not bytes:
-                raise _not_bytes(body)
+                body = _as_bytes(body)
             self._send_last(body)
         elif self._response.upgraded:
             # what is said there now is the application's own
@@ -149,7 +149,7 @@ class _Call:
         response = self._response
         for item in items:
             if type(item) is not bytes:
-                raise _not_bytes(item)
+                item = _as_bytes(item)
             if not item:
                 continue
             head = self._head
@@ -164,8 +164,13 @@ class _Call:
             response.end()
 
 
-def _not_bytes(item: Any) -> TypeError:
-    return TypeError(f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in it')
+def _as_bytes(item: Any) -> bytes:
+    """Return ``item``, which is not of type ``bytes``, as that. Subclasses are common: HexBytes, ``bson.Binary``."""
+    if not isinstance(item, bytes | bytearray | memoryview):
+        raise TypeError(f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in '
+                        f"it{'; return a list of one item' if isinstance(item, int) else ''}")
+    # no method of a subclass decides what is sent
+    return memoryview(item).tobytes()
 
 
 class Listener:

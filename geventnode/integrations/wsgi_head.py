@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geventnode.errors import InvalidHeader, InvalidInput
@@ -30,7 +31,7 @@ class Head:
 
     __slots__ = ('closes', 'fields', 'length', 'prepared', 'reason', 'status_code')
 
-    def __init__(self, status: Any, headers: Any) -> None:
+    def __init__(self, status: Any, headers: list[Any]) -> None:
         if not isinstance(status, str):
             raise TypeError(f'the status must be str, not {type(status).__name__}')
         found = _status.fullmatch(status)
@@ -61,11 +62,9 @@ class Head:
             self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
 
 
-def _checked_pairs(headers: Any) -> Any:
-    if not isinstance(headers, list):
-        raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
+def _checked_pairs(headers: list[Any]) -> list[Any]:
     for pair in headers:
-        if not (isinstance(pair, tuple) and len(pair) == 2):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise TypeError(f'headers must be a list of (name, value) pairs, and {pair!r} is none')
         if not (isinstance(pair[0], str) and isinstance(pair[1], str)):
             raise InvalidHeader(f'a header is a name and a value of type str, not {pair!r}',
@@ -80,7 +79,10 @@ def find_head(status: Any, headers: Any) -> Head:
     """Return the head that an application asks for. Never switches. Raises ``InvalidInput``, ``InvalidHeader``,
     ``TypeError``."""
     if type(headers) is not list:
-        return Head(status, headers)
+        # a tuple, the items of a dict, a generator; the names of a dict are no pairs
+        if isinstance(headers, (str, Mapping)) or not isinstance(headers, Iterable):
+            raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
+        headers = list(headers)
     try:
         key = (status, *headers)
         found = _heads.get(key)
