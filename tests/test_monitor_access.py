@@ -22,7 +22,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(('host', 'field'), [
-    ('localhost:8000', 'X-Other: 1'), ('127.0.0.1', 'X-Other: 1'), ('[::1]:80', 'X-Other: 1'),
+    ('localhost:8000', 'X-Other: 1'), ('localhost.:8000', 'X-Other: 1'), ('127.0.0.1', 'X-Other: 1'),
+    ('[::1]:80', 'X-Other: 1'),
     ('LOCALHOST', 'Sec-Fetch-Site: same-origin'), ('localhost', 'Sec-Fetch-Site: none')])
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state'])
 def test_who_may(serve: Serve, url: str, host: str, field: str) -> None:

@@ -51,7 +51,7 @@ class Admission:
         if host is None:
             return True
         name = host.partition(']')[0][1:] if host.startswith('[') else host.partition(':')[0]
-        return name.lower() == 'localhost' or self._clients.trusts(name)
+        return name.lower().removesuffix('.') == 'localhost' or self._clients.trusts(name)
 
 
 def is_foreign(request: IncomingMessage) -> bool:

@@ -11,7 +11,10 @@ __all__ = ['ClientHello', 'offered_ciphers']
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
-_SERVER_NAME, _HOST_NAME = 0, 0
+_HOST_NAME = 0
+
+#: Bytes of legacy_version and random.
+_FIXED = 34
 
 #: Bytes of the longest ClientHello that OpenSSL accepts (``CLIENT_HELLO_MAX_LENGTH``).
 MAX_LENGTH = 131396
@@ -28,7 +31,7 @@ class ClientHello:
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
-        #: The bytes of records that are not complete yet, and of the message so far.
+        #: The bytes of a record that is not complete yet, and those of the message so far.
         self._record = bytearray()
         self._message = bytearray()
         #: Whether :attr:`servername` is final: no further input changes it.
@@ -45,6 +48,13 @@ class ClientHello:
         """Take ``data``, the next bytes of the connection. Never switches."""
         self._chunks.append(data)
         if self.complete:
+            return
+        if not self._size and data[:1] == b'\x16' and data[5:6] == b'\x01' and (
+                _RECORD_HEADER + (data[3] << 8) + data[4] == len(data)
+                == _RECORD_HEADER + _MESSAGE_HEADER + int.from_bytes(data[6:9], 'big')):
+            # the commonest case: all of it in one record
+            self.servername = _servername(data, _RECORD_HEADER + _MESSAGE_HEADER)
+            self.complete = True
             return
         self._size += len(data)
         if self._size > MAX_SIZE:
@@ -75,64 +85,39 @@ class ClientHello:
             return True
         if len(message) < end:
             return False
-        self.servername = _servername(_Fields(bytes(message[_MESSAGE_HEADER:end])))
+        self.servername = _servername(message, _MESSAGE_HEADER)
         return True
-
-
-class _Fields:
-    """Read the fields of a message; a missing byte is an ``IndexError``."""
-
-    __slots__ = ('_data', '_position')
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def more(self) -> bool:
-        return self._position < len(self._data)
-
-    def take(self, size: int) -> bytes:
-        """Return the next ``size`` bytes."""
-        end = self._position + size
-        if end > len(self._data):
-            raise IndexError(size)
-        found = self._data[self._position:end]
-        self._position = end
-        return found
-
-    def number(self, size: int) -> int:
-        """Return the number in the next ``size`` bytes."""
-        return int.from_bytes(self.take(size), 'big')
-
-    def vector(self, size: int) -> bytes:
-        """Return the content of a vector whose length has ``size`` bytes (RFC 8446, section 3.4)."""
-        return self.take(self.number(size))
 
 
 def offered_ciphers(data: bytes) -> list[bytes]:
     """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each. Never switches."""
-    hello = _Fields(data[_RECORD_HEADER + _MESSAGE_HEADER:])
-    hello.take(34)
-    hello.vector(1)
-    suites = hello.vector(2)
-    return [suites[start:start + 2] for start in range(0, len(suites), 2)]
+    start = _RECORD_HEADER + _MESSAGE_HEADER + _FIXED
+    start += 1 + data[start]
+    end = start + 2 + int.from_bytes(data[start:start + 2], 'big')
+    return [data[at:at + 2] for at in range(start + 2, end, 2)]
 
 
-def _servername(hello: _Fields) -> str | None:
-    """Return the name in the body of a ClientHello, None without one or where OpenSSL refuses the message anyway."""
+def _servername(data: bytes | bytearray, at: int) -> str | None:
+    """Return the name in the body of a ClientHello that begins at an offset of ``data``. None without one, and where
+    the message is malformed: OpenSSL refuses it then."""
     try:
-        # legacy_version and random, then the session id, the cipher suites and the compression methods
-        hello.take(34)
-        hello.vector(1)
-        hello.vector(2)
-        hello.vector(1)
-        extensions = _Fields(hello.vector(2))
-        while extensions.more:
-            kind, content = extensions.number(2), _Fields(extensions.vector(2))
-            if kind == _SERVER_NAME:
-                names = _Fields(content.vector(2))
-                return names.vector(2).decode('ascii') if names.number(1) == _HOST_NAME else None
+        # the session id, the cipher suites and the compression methods, each behind its length
+        at += _FIXED
+        at += 1 + data[at]
+        at += 2 + (data[at] << 8) + data[at + 1]
+        at += 1 + data[at]
+        end = at + 2 + (data[at] << 8) + data[at + 1]
+        at += 2
+        while at < end:
+            size = (data[at + 2] << 8) + data[at + 3]
+            if data[at] == 0 == data[at + 1]:
+                # server_name: a list, of which there is one entry: its type, host_name, and a name
+                content = data[at + 4:at + 4 + size]
+                name = content[5:]
+                if content[2] == _HOST_NAME and len(name) == (content[3] << 8) + content[4]:
+                    return name.decode('ascii')
+                return None
+            at += 4 + size
     except (IndexError, UnicodeDecodeError):
         pass
     return None

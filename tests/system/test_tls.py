@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gevent.subprocess
 import pytest
+import trustme
 
 from geventnode import https, tls
 from geventnode.errors import CertificateError, IncompleteBody
@@ -228,6 +230,44 @@ def test_nginx(certificates: Certificates, tmp_path: Path) -> None:
         process.kill()
         with pytest.raises(IncompleteBody):
             slow.read()
+
+
+VERIFYING = """
+    server {{
+        listen unix:{directory}/socket ssl;
+        server_name localhost;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
+        ssl_client_certificate {directory}/ca.pem;
+        ssl_verify_client on;
+        location / {{ return 200 "$ssl_server_name $http_host $ssl_client_s_dn"; }}
+    }}
+"""
+
+
+def test_nginx_verifies_us(tmp_path: Path) -> None:
+    """It sees the names without the dot of the root, and a renewed certificate at the next connection."""
+    authority = trustme.CA()
+    (tmp_path / 'ca.pem').write_bytes(authority.cert_pem.bytes())
+    server, client = tmp_path / 'server.pem', tmp_path / 'client.pem'
+    server.write_bytes(authority.issue_cert('localhost').private_key_and_cert_chain_pem.bytes())
+
+    def renew(name: str) -> None:
+        made = authority.issue_cert('client@example.org', common_name=name)
+        client.with_suffix('.new').write_bytes(made.private_key_and_cert_chain_pem.bytes())
+        client.with_suffix('.new').rename(client)
+
+    renew('first')
+    options = {'socket_path': str(tmp_path / 'socket'), 'ca': tmp_path / 'ca.pem', 'host': 'localhost.'}
+    with nginx_with(tmp_path, VERIFYING.format(certificate=server, directory=tmp_path)), https.Agent() as agent:
+        def ask(**more: Any) -> str:
+            return https.get(agent=agent, **options, **more).get_response().read().decode()
+
+        assert '400 No required SSL certificate was sent' in ask()
+        assert re.fullmatch('localhost localhost. CN=first,.*', ask(certfile=client))
+        renew('second')
+        # the session of the first one does not bring it back
+        assert [re.search('CN=(.*?),', ask(certfile=client))[1] for _ in range(2)] == ['second'] * 2
 
 
 @pytest.mark.parametrize(('which', 'message'), [
