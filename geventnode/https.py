@@ -150,6 +150,7 @@ class Agent(http.Agent):
         socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
         if session is not None:
             socket.on_handshake = partial(self._handshake_over, name)
+        self.set_probes(socket)
         path = options.get('socket_path')
         if path is not None:
             socket.connect(path)

@@ -175,6 +175,7 @@ def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agen
 
 @pytest.mark.parametrize(('options', 'retried'), [
     ({'method': 'PUT', 'body': 'x'}, True), ({'method': 'DELETE'}, True), ({'method': 'POST', 'body': 'x'}, False),
+    ({'method': 'QUERY', 'body': 'x'}, True), ({'method': 'PROPFIND'}, True),
     ({'method': 'PATCH', 'body': 'x'}, False), ({'method': 'PUT', 'body': ['x']}, False),
 ])
 def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool) -> None:

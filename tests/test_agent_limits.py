@@ -365,5 +365,50 @@ def test_settings_of_a_socket_do_not_stay(origin: MakeOrigin, agent: Any) -> Non
     go_on.set()
     request.get_response().read()
     assert raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
-    assert not raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+    assert raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE) == 60
     assert read(server.url, agent=pool) == b'hello'
+
+
+def test_settings_before_there_is_a_connection(origin: MakeOrigin, agent: Any) -> None:
+    """Also while the request waits in the queue, and while the connection is made."""
+    pool, server = agent(max_sockets=1), origin()
+    first = http.get(server.url, agent=pool)
+    request = http.request(server.url, agent=pool)
+    request.end()
+    request.set_no_delay(False)
+    assert first.get_response().read() == b'hello'
+    raw = request.socket._raw
+    assert not raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
+    request.get_response()
+
+
+def probed(socket: Any) -> int | None:
+    """Return the seconds before the first probe, None without probes."""
+    raw = socket._raw
+    return (raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE)
+            if raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE) else None)
+
+
+@pytest.mark.parametrize(('options', 'seconds'), [
+    ({}, 60), ({'keep_alive_initial_delay': 7}, 7), ({'keep_alive_initial_delay': None}, None),
+    ({'keep_alive_initial_delay': 0}, None),
+])
+@pytest.mark.parametrize('tuned', [False, True])
+def test_idle_connections_are_probed(origin: MakeOrigin, agent: Any, options: dict[str, Any], seconds: int | None,
+                                     tuned: bool) -> None:
+    """Those that a request has changed, too, once they are idle."""
+    pool = agent(keep_alive=True, **options)
+    request = http.request(origin().url, agent=pool)
+    if tuned:
+        request.set_socket_keep_alive(True, 30)
+    request.end()
+    assert request.get_response().read() == b'hello'
+    (idle,), = pool.free_sockets.values()
+    assert probed(idle) == seconds
+
+
+def test_connections_that_are_not_kept_are_not_probed(origin: MakeOrigin, agent: Any) -> None:
+    pool = agent()
+    request = http.get(origin(silent).url, agent=pool)
+    until(lambda: not request.socket.connecting)
+    assert probed(request.socket) is None

@@ -263,3 +263,9 @@ def test_values_that_are_not(value: Any, error: type[Exception]) -> None:
         http.validate_header_value('x', value)
     with pytest.raises(error):
         http.request().set_header('x', value)
+
+
+def test_query() -> None:
+    """A method that is safe, and has a body; Node knows it since 22."""
+    assert 'QUERY' in http.METHODS
+    assert list(http.METHODS) == sorted(http.METHODS)

@@ -189,3 +189,21 @@ def test_a_tunnel_ends_with_the_peer(origin: MakeOrigin) -> None:
     response = http.get(origin(script).url, headers=UPGRADE).get_response()
     assert response.socket.read() == b''
     until(lambda: response.socket.destroyed)
+
+
+@pytest.mark.parametrize(('options', 'host'), [
+    ({'path': 'example.com:443'}, 'example.com:443'), ({'path': '[::1]:443'}, '[::1]:443'),
+    ({'path': 'example.com:443', 'headers': {'Host': 'own'}}, 'own'),
+    ({'path': 'example.com:443', 'set_host': False}, None),
+])
+def test_the_host_of_a_tunnel(origin: MakeOrigin, options: dict[str, Any], host: str | None) -> None:
+    """That of the target, and not the proxy's (RFC 9112, section 3.2)."""
+    hosts = Log()
+
+    def script(peer: Peer) -> None:
+        hosts.append(peer.request().value('Host'))
+        peer.send(b'HTTP/1.1 200 OK\r\n\r\n')
+        peer.closed()
+
+    http.get(origin(script).url, method='CONNECT', **options).get_response().socket.destroy()
+    assert hosts == [host]

@@ -51,7 +51,7 @@ _SERVING = _LISTENING | {
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
     'holding', 'hub', 'lacks_connections', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options',
-    'released', 'removed', 'request_failed'}
+    'released', 'removed', 'request_failed', 'set_probes'}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Writable: _WRITER,

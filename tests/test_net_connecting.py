@@ -16,7 +16,7 @@ import gevent.socket
 import pytest
 
 from geventnode import http, net
-from geventnode.errors import ConnectError, ConnectionRefused, RequestTimeout
+from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved, RequestTimeout
 from tests.servers import GUARD
 from tests.sockets import settle, until
 
@@ -233,3 +233,13 @@ def test_an_address_that_drops_everything(monkeypatch: pytest.MonkeyPatch) -> No
         resolved(monkeypatch, silent.getsockname(), ('127.0.0.1', server.address()['port']))
         response = http.get('http://localhost/', agent=False, connect_timeout=GUARD).get_response()
         assert response.read() == b'hello'
+
+
+def test_a_resolver_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may have put its own in the place of the system's. The same for the name to listen on."""
+    monkeypatch.setattr('geventnode.net.address.getaddrinfo', lambda *args: [])
+    with pytest.raises(NameNotResolved, match='the resolver has returned no address') as caught:
+        http.get('http://example.invalid/', agent=False).get_response()
+    assert (caught.value.code, caught.value.host, caught.value.phase) == ('ENOTFOUND', 'example.invalid', 'resolve')
+    with pytest.raises(NameNotResolved, match='the resolver has returned no address'):
+        net.create_server().listen(0, 'example.invalid')

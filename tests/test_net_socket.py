@@ -237,10 +237,28 @@ def test_settings_of_a_unix_socket_do_nothing() -> None:
         assert socket.set_no_delay().set_keep_alive(True, 5) is socket
 
 
-def test_settings_before_and_after_the_connection_do_nothing() -> None:
+@pytest.mark.parametrize('when', ['before', 'while connecting'])
+def test_settings_before_the_connection(when: str) -> None:
+    with net.create_server().listen(0, '127.0.0.1') as server, net.Socket() as socket:
+        def apply() -> None:
+            assert socket.set_no_delay(False).set_keep_alive(True, 42) is socket
+        if when == 'before':
+            apply()
+        socket.connect(server.address()['port'], '127.0.0.1')
+        if when == 'while connecting':
+            apply()
+        socket.wait_connected()
+        raw = socket._raw
+        assert not raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
+        assert raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+        assert raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE) == 42
+
+
+def test_settings_after_the_connection_do_nothing() -> None:
     socket = net.Socket()
-    assert socket.set_no_delay().set_keep_alive(True).ref().unref().set_timeout(1) is socket
+    assert socket.ref().unref().set_timeout(1) is socket
     socket.destroy()
+    assert socket.set_no_delay().set_keep_alive(True) is socket
     assert socket.ref().unref().set_timeout(1).set_timeout(None) is socket
     assert socket.address() is None
 

@@ -326,6 +326,33 @@ def test_tunnel(serve: Serve, secure: Secure, session: Mounted, certificates: Ce
     assert agent_of(client, True).statistics()['opened'] == 3
 
 
+def test_a_tunnel_from_an_agent_of_ones_own(serve: Serve, secure: Secure, session: Mounted, pool: MakePool) -> None:
+    """Its connections lead to the proxy: what they are made with, such as an address or options of a socket, holds."""
+    made = []
+
+    class Own(http.Agent):
+        """Makes connections from another address, with an option."""
+
+        def create_connection(self, options: Any) -> Any:
+            made.append(super().create_connection({**options, 'local_address': '127.0.0.2'}))
+            made[-1].set_no_delay(False)
+            return made[-1]
+
+    with Own() as agent:
+        addresses = Log()
+        proxy = Proxy(serve)
+        proxy.site.server.on('connect', lambda request, socket, head: addresses.append(request.remote_address))
+        client = session(agent, https_agent=pool(keep_alive_initial_delay=7))
+        client.proxies = {'https': proxy.url()}
+        site = secure()
+        assert client.get(secure_url(site)).text == 'GET /'
+        assert len(made) == 1
+        assert addresses == ['127.0.0.2']
+        (tunnel,), = client.get_adapter('https://x').poolmanager.agents.get(True).free_sockets.values()
+        assert tunnel._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE) == 7
+        assert not tunnel._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
+
+
 def test_tunnel_to_somebody_else(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
     """A proxy that leads elsewhere is found out by the certificate."""
     site, proxy = secure(certfile=certificates.other), Proxy(serve)

@@ -99,14 +99,24 @@ class Agent(AgentSettings):
         return destination_of(url_or_options)
 
     def create_connection(self, options: Mapping[str, Any]) -> Any:
+        socket = Socket()
+        self.set_probes(socket)
         path = options.get('socket_path')
         if path is not None:
-            return Socket().connect(path)
-        return Socket().connect(options['port'], options['host'], local_address=options.get('local_address'),
-                                family=options.get('family') or 0)
+            return socket.connect(path)
+        return socket.connect(options['port'], options['host'], local_address=options.get('local_address'),
+                              family=options.get('family') or 0)
 
     #: Ways to make a connection of which it is known that they never wait.
     own_ways: ClassVar[tuple[Any, ...]] = (create_connection,)
+
+    def set_probes(self, socket: Socket) -> None:
+        """Let the system probe ``socket`` while it is idle, if this agent keeps idle connections. Never switches."""
+        delay = self.keep_alive_initial_delay
+        if self.keep_alive and delay is not None:
+            socket.set_keep_alive(True, delay)
+        elif not socket.pending:
+            socket.set_keep_alive()
 
     # -- requests -------------------------------------------------------------------------------------------------
 

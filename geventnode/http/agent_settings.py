@@ -54,6 +54,8 @@ class AgentSettings:
     keep_alive = Option(flag, False, 'Whether connections that nobody waits for are kept.')
     scheduling = Option(_scheduling, 'lifo', "Which idle connection is taken: 'lifo' or 'fifo'.")
     timeout = Option(_seconds_or_none, None, 'Seconds that an idle connection is kept; None: as long as it lives.')
+    keep_alive_initial_delay: Option[float | None] = Option(
+        _seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.')
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
     def option_changed(self) -> None:

@@ -370,7 +370,8 @@ class ClientConnection(ResponseReceiver):
             socket.resume_reading()
         if self.tuned:
             self.tuned = False
-            socket.set_no_delay().set_keep_alive()
+            socket.set_no_delay()
+            self.agent.set_probes(socket)
         if socket.timeout is not None:
             socket.set_timeout(None)
         self.agent.released(self)

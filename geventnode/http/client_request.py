@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ['ClientRequest', 'response_limits']
 
-#: Methods that may be sent again when it is not known whether the first time counted (RFC 9110, section 9.2.2).
-IDEMPOTENT = frozenset({'GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE'})
+#: Methods that may be sent again when it is not known whether the first time counted: those that are safe or idempotent
+#: (RFC 9110, section 9.2.2) and need no other request between (the registry of section 16.1.1).
+IDEMPOTENT = frozenset({'GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'QUERY', 'REPORT', 'SEARCH', 'TRACE'})
 
 DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT = 120.0, 60.0
 
@@ -403,9 +404,6 @@ class ClientRequest(FramedRequest):
     def _apply_tunings(self) -> None:
         assert self._connection is not None
         socket = self._connection.socket
-        if socket.connecting:
-            socket.once('connect', self._apply_tunings)
-            return
         for setting, args in (self._tunings or {}).items():
             getattr(socket, setting)(*args)
 

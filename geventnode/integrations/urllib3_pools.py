@@ -296,7 +296,10 @@ class Destination:
         proxy = self._proxy
         assert proxy is not None
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
-        request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target, agent=False,
+        # the agent for plain connections may have a way of its own to make one
+        create = self._agents.get(False).create_connection
+        request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target,
+                               agent=False, create_connection=create,
                                headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
                                max_header_size=self._bounds.limits.max_header_size)
         try:
@@ -307,7 +310,9 @@ class Destination:
             request.destroy()
             raise ProxyError(f'Tunnel connection failed: {response.status_code} {response.status_message}',
                              OSError(f'{proxy} answered {response.status_code}'))
-        return peer.secure(response.socket, self.host, response.head)
+        socket = peer.secure(response.socket, self.host, response.head)
+        self._agents.get(True).set_probes(socket)
+        return socket
 
     # -- what requests calls ------------------------------------------------------------------------------------------
 

@@ -83,6 +83,9 @@ class IAgent(Interface):
     keep_alive: bool = Attribute('Whether connections that nobody waits for are kept. False.')
     scheduling: str = Attribute("Which idle connection is taken: 'lifo', the last one used, or 'fifo'. 'lifo'.")
     timeout: float | None = Attribute('Seconds that an idle connection is kept; a shorter hint of the server wins.')
+    keep_alive_initial_delay: float | None = Attribute(
+        'Seconds without traffic before the system probes a connection (SO_KEEPALIVE), if keep_alive is on; None: it '
+        'does not. 60.')
     debug_connections: bool = Attribute(
         'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
         'included; can be switched on and off at any time. False.')

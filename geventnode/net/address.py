@@ -82,7 +82,11 @@ def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> lis
     try:
         return _socket.getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags | stdlib.AI_NUMERICHOST)
     except stdlib.gaierror:
-        return list(getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags))
+        found = list(getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags))
+    if not found:
+        # a resolver may be a program's own
+        raise stdlib.gaierror(stdlib.EAI_NONAME, 'the resolver has returned no address')
+    return found
 
 
 def family_name(family: int) -> str:

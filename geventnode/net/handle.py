@@ -27,6 +27,9 @@ READ, WRITE = 1, 2
 #: ``struct linger`` (socket(7)): whether, and for how many seconds; with none, closing resets the connection.
 RESETTING, ENDING = struct.pack('ii', 1, 0), struct.pack('ii', 0, 0)
 
+#: The option for the seconds before the first probe: tcp(7); macOS has another name for it.
+KEEP_IDLE: int | None = getattr(stdlib, 'TCP_KEEPIDLE', getattr(stdlib, 'TCP_KEEPALIVE', None))
+
 Self = TypeVar('Self', bound='Handle')
 
 
@@ -61,6 +64,10 @@ class Handle(DuplexBase):
     #: Whether destroying resets the connection.
     resetting: bool = False
 
+    #: TCP_NODELAY, and the arguments of :meth:`set_keep_alive` for a connection that is still to be made.
+    _no_delay: int = 1
+    _keep_alive: tuple[bool, float] | None = None
+
     _timed_out: float = -1
     _unref: bool = False
 
@@ -83,7 +90,9 @@ class Handle(DuplexBase):
         self._send = raw.send
         self.active = monotonic()
         if raw.family != unix_family:
-            raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
+            raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, self._no_delay)
+        if self._keep_alive is not None:
+            self.set_keep_alive(*self._keep_alive)
         watcher = self._read_watcher = self._watch(READ)
         watcher.start(self._on_readable)
 
@@ -202,16 +211,19 @@ class Handle(DuplexBase):
 
     def set_no_delay(self: Self, no_delay: bool = True) -> Self:
         self._check_thread()
-        if self._raw is not None and self._family != unix_family:
-            self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, int(no_delay))
+        self._no_delay = int(no_delay)
+        if self._raw is not None and not self.destroyed and self._family != unix_family:
+            self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, self._no_delay)
         return self
 
     def set_keep_alive(self: Self, enable: bool = False, initial_delay: float = 0) -> Self:
         self._check_thread()
-        if self._raw is not None:
+        if self._raw is None:
+            self._keep_alive = enable, initial_delay
+        elif not self.destroyed:
             self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE, int(enable))
-            if enable and initial_delay and hasattr(stdlib, 'TCP_KEEPIDLE') and self._family != unix_family:
-                self._raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE, max(1, round(initial_delay)))
+            if enable and initial_delay and KEEP_IDLE is not None and self._family != unix_family:
+                self._raw.setsockopt(stdlib.IPPROTO_TCP, KEEP_IDLE, max(1, round(initial_delay)))
         return self
 
     def ref(self: Self) -> Self:

@@ -77,6 +77,7 @@ class Peer(NamedTuple):
         :param received: what was taken from ``socket`` already.
         """
         made = self.make_socket(host, at_once=False, **options)
+        made._no_delay = socket._no_delay
         raw, address, rest = socket.surrender()
         register_connection(made, made._hub)
         made.attach(raw, address)
