@@ -92,6 +92,12 @@ def _positive(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f'must be a whole number from 0, not {text!r}')
+    return int(text)
+
+
 def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespace:
     """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they name.
     Never switches. Raises ``SystemExit`` for a command line that is none."""
@@ -167,6 +173,9 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
     serving.add_argument('--max-header-size', metavar='BYTES', type=_positive,
                          help='how long a request line and its header section may be together, cookies included '
                          '(16384); proxies in front have limits of their own')
+    serving.add_argument('--min-body-rate', metavar='BYTES', type=_count,
+                         help='how many bytes per second an upload must bring, on average over 300 seconds, which is '
+                         'then no limit for the whole (500); 0: every request must have come within 300 seconds')
     serving.add_argument('--monitor', metavar='PATH', nargs='?', const=DEFAULT_MONITOR,
                          help='show at this path what the server and the pools of agents do, to clients on the same '
                          f'machine ({DEFAULT_MONITOR}, unless PATH is there: give it behind TARGET)')

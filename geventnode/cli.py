@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['Binding', 'as_listener', 'main', 'parse_bind']
 
 #: Settings of a server that the command line has, too, and how they are called there where that differs.
-SETTINGS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol', 'max_header_size')
+SETTINGS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol', 'max_header_size', 'min_body_rate')
 OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
 
 _address = re.compile(r'(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})', re.ASCII)
@@ -328,6 +328,10 @@ def _server_of(options: argparse.Namespace) -> Any:
         raise Refused(f'{options.target!r} is an http.Server with settings of its own: leave out {own}')
     else:
         server = target
+    if options.target is None or server is not target:
+        from geventnode.http.timeouts import UPLOAD_RATE
+
+        server.min_body_rate = UPLOAD_RATE
     _apply_settings(server, options)
     _mount_monitor(server, options)
     return server

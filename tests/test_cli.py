@@ -369,6 +369,8 @@ def test_every_hint_is_for_an_option_that_is_none(capsys: pytest.CaptureFixture[
       for text in ('0', '-1', 'x', '1.5', '\u0661')),
     *((['serve', '--grace', text], f'--grace: must be a number of seconds from 0, not {text!r}')
       for text in ('-1', 'x', 'nan', 'inf')),
+    *((['serve', '--min-body-rate', text], f'--min-body-rate: must be a whole number from 0, not {text!r}')
+      for text in ('-1', 'x', '1.5')),
     (['get', '--timeout', 'soon', 'http://a/'], "--timeout: must be a number of seconds from 0, not 'soon'")])
 def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:

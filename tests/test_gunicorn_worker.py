@@ -47,6 +47,7 @@ def test_the_default_settings() -> None:
     assert options == {
         'max_header_size': 4094 + 4 + 100 * 8192, 'max_request_line': 4094, 'max_headers_count': 100,
         'max_field_size': 8190, 'max_connections': 1000, 'wait_when_full': True, 'keep_alive_timeout': 2,
+        'min_body_rate': 500,
         'trusted_proxies': ['unix', '127.0.0.1', '::1'], 'scheme_headers': {
             'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}}
     # the server takes all of it

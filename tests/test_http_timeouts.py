@@ -9,6 +9,7 @@ import gevent
 import pytest
 
 from geventnode.errors import ClientDisconnected, ConnectionClosed, RequestTimeout
+from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, ok, post
 
 __all__: list[str] = []
@@ -107,6 +108,95 @@ def test_request_timeout_with_nobody_reading(serve: Serve) -> None:
     refused(site.send(post(b'abc', length=10)))
     log.append('go on')
     log.wait_for('over')
+
+
+# -- uploads at a minimum rate --------------------------------------------------------------------------------------
+
+def _read(request: Any, response: Any) -> None:
+    response.end(f'{len(request.read())}')
+
+
+def _upload(environ: Any, start_response: Any) -> list[bytes]:
+    body = environ['wsgi.input'].read()
+    start_response('200 OK', [])
+    return [f'{len(body)}'.encode()]
+
+
+@pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
+def test_an_upload_that_makes_progress_is_not_cut(serve: Serve, listener: Any) -> None:
+    """Neither a listener's nor an application's, for however long it takes."""
+    client = serve(listener, request_timeout=SHORT, min_body_rate=10).send(post(b'', length=100_000))
+    began = monotonic()
+    sent = 0
+    while monotonic() - began < SHORT * 5:
+        client.send(b'x' * 100)
+        sent += 100
+        gevent.sleep(SHORT / 10)
+    assert client.send(b'x' * (100_000 - sent)).response().body == b'100000'
+
+
+@pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
+def test_an_upload_that_is_too_slow(serve: Serve, listener: Any) -> None:
+    client = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000).send(post(b'', length=100_000))
+
+    def drip() -> None:
+        while True:
+            client.send(b'x')
+            gevent.sleep(SHORT / 10)
+    dripping = gevent.spawn(drip)
+    try:
+        refused(client)
+    finally:
+        dripping.kill()
+
+
+def test_an_upload_that_slows_down(serve: Serve) -> None:
+    """What came fast, long ago, is no credit for ever; the error names the limit."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            request.read()
+        except RequestTimeout as error:
+            log.append(str(error))
+            raise
+    refused(serve(listener, request_timeout=SHORT, min_body_rate=1000).send(post(b'x' * 100_000, length=200_000)))
+    assert log[0] == ('the body arrived at a rate below min_body_rate (1000 bytes per second, over request_timeout, '
+                      '0.2 seconds)')
+
+
+def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
+    """The server itself has stopped reading: nothing can arrive."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.wait_for('late')
+        response.end(f'{len(request.read())}')
+
+    def upload() -> bytes:
+        return client.send(post(b'x' * 20_000_000)).response().body
+    site = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000)
+    client = site.connect()
+    uploading = gevent.spawn(upload)
+    # another one that is too slow, and came later, is refused a window later
+    for _ in range(2):
+        refused(site.send(post(b'', length=5)))
+    log.append('late')
+    assert uploading.get() == b'20000000'
+
+
+def test_a_body_that_was_slow_does_not_concern_the_next_one(serve: Serve) -> None:
+    """Each request has a window of its own."""
+    client = serve(_read, request_timeout=SHORT, min_body_rate=10).connect()
+    for _ in range(2):
+        client.send(post(b'x' * 50_000, length=100_000))
+        began = monotonic()
+        sent = 0
+        while monotonic() - began < SHORT * 2:
+            client.send(b'x' * 10)
+            sent += 10
+            gevent.sleep(SHORT / 10)
+        assert client.send(b'x' * (50_000 - sent)).response().body == b'100000'
 
 
 def test_request_timeout_does_not_concern_the_response(serve: Serve) -> None:

@@ -28,8 +28,8 @@ __all__ = ['Receiver']
 class Receiver(ABC):
     """The receiving part of a connection."""
 
-    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'expires', 'hub', 'parser',
-                 'request', 'response', 'server', 'socket', 'state')
+    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'body_window', 'expires',
+                 'hub', 'parser', 'request', 'response', 'server', 'socket', 'state')
 
     def __init__(self, server: Server, socket: Socket) -> None:
         self.server = server
@@ -43,6 +43,8 @@ class Receiver(ABC):
         self.began = socket.active
         #: A time before which no deadline can have passed.
         self.expires = socket.active + server.shortest_timeout
+        #: When the present window of a slow body began, in seconds of the request, and how many bytes had come then.
+        self.body_window: tuple[float, int] | None = None
         self._reader: Any = None
         self._eof = False
         self._paused = False
@@ -189,6 +191,11 @@ class Receiver(ABC):
             self._awaited += monotonic() - start
 
     @property
+    def held_back(self) -> bool:
+        """Whether the server has stopped reading, because nobody takes what has come."""
+        return self._paused
+
+    @property
     def client_is_awaited(self) -> bool:
         """Whether somebody waits for the client to send, or to take what is queued."""
         return self._reader is not None or self.socket.has_queued
@@ -209,6 +216,7 @@ class Receiver(ABC):
         assert message is not None
         message.completed(raw_trailers)
         self._awaited = 0.0
+        self.body_window = None
         # a timeout that nobody has heard of is over
         self._failure = None
         if self.response is not None and self.response.finished:
@@ -238,6 +246,7 @@ class Receiver(ABC):
                 request = self.request
                 assert request is not None
                 request.completed(cast(EndOfMessage, event).raw_trailers)
+                self.body_window = None
                 if request.listener_count('end'):
                     gevent.spawn(request.discarded)
                 self._exchange_over()

@@ -62,6 +62,8 @@ class Server(NetServer):
     timeout = Option(seconds, 120.0, 'Seconds without traffic after which a connection is given up; 0: never.')
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
     request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
+    min_body_rate = Option(
+        count, 0, 'Bytes per second of a body, over each request_timeout, in place of a limit for the whole; 0: none.')
     keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
     keep_alive_timeout_buffer = Option(
         seconds, 1.0, 'Seconds that it is kept beyond that, for requests that are on their way.')

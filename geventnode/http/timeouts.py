@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from geventnode.http.response import ServerResponse
     from geventnode.http.server import Server
 
-__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'due']
+__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'UPLOAD_RATE', 'due']
 
 log = logging.getLogger('geventnode.error')
 
@@ -32,6 +32,9 @@ DISCARD_TIME = 5.0
 
 #: Seconds that a peer gets to read the last response after our FIN.
 LINGER_TIME = 5.0
+
+#: Bytes per second, for ``min_body_rate`` where uploads may take as long as they need: less than any network brings.
+UPLOAD_RATE = 500
 
 #: Seconds between two looks at a connection whose listener may take its time.
 PATIENCE = 0.25
@@ -72,9 +75,26 @@ def _busy(connection: Connection) -> Deadline:
         # it is the listener who takes this long: look again soon
         return monotonic() + PATIENCE, _look_again
     if request is not None and not request.complete:
-        timeout = connection.server.request_timeout
-        limit = min(limit, (connection.began + (timeout or NEVER), _late_request), key=_time)
+        limit = min(limit, _body(connection), key=_time)
     return limit
+
+
+def _body(connection: Connection) -> Deadline:
+    """The end of the time for the body, or for a window of it: each has to bring as much as the rate wants."""
+    server = connection.server
+    timeout = server.request_timeout or NEVER
+    if not server.min_body_rate:
+        return connection.began + timeout, _late_request
+    window = connection.body_window
+    if window is None:
+        window = connection.body_window = _window(connection)
+    return connection.began + window[0] + timeout, _window_over
+
+
+def _window(connection: Connection) -> tuple[float, int]:
+    """Return a window that begins now. It is counted from the beginning of the request, which moves on for as long as
+    nobody waits for the client."""
+    return max(monotonic() - connection.began, 0.0), connection.socket.bytes_read
 
 
 def _inactive(connection: Connection) -> Deadline:
@@ -131,6 +151,19 @@ def _late_head(connection: Connection) -> None:
 def _late_request(connection: Connection) -> None:
     limit = connection.server.request_timeout
     connection.fail(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
+
+
+def _window_over(connection: Connection) -> None:
+    """Begin another window, unless the client has sent too little and could have sent more."""
+    server = connection.server
+    limit, rate = server.request_timeout, server.min_body_rate
+    assert connection.body_window is not None
+    arrived = connection.socket.bytes_read - connection.body_window[1]
+    if connection.held_back or arrived >= rate * limit:
+        connection.body_window = _window(connection)
+    else:
+        connection.fail(RequestTimeout(f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
+                                       f'request_timeout, {limit:g} seconds)'))
 
 
 def _close(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from geventnode.http.timeouts import UPLOAD_RATE
 from geventnode.protocol.trust import UNIX
 
 __all__ = ['CLASSIFIED', 'CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'mount_path', 'refused',
@@ -116,6 +117,8 @@ def server_options(cfg: Any) -> dict[str, Any]:
                                LARGEST_HEAD),
         'max_request_line': line, 'max_headers_count': fields, 'max_field_size': size,
         'max_connections': cfg.worker_connections or None, 'wait_when_full': True,
+        # gunicorn's workers have no limit for a whole request
+        'min_body_rate': UPLOAD_RATE,
         'trusted_proxies': _trusted(cfg.forwarded_allow_ips), 'scheme_headers': dict(cfg.secure_scheme_headers),
     }
     if cfg.keepalive:

@@ -204,6 +204,9 @@ class IHTTPServer(IServer):
     timeout: float = Attribute('Inactivity after which a request is given up: 503, or 408; 0: never. 120.')
     headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
+    min_body_rate: int = Attribute(
+        'Bytes per second that a body must bring, on average over each ``request_timeout``, which then limits no body '
+        'as a whole; 0: no such rate. 408. 0.')
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
     keep_alive_timeout_buffer: float = Attribute('How much longer it is kept than advertised. 1.')
     max_header_size: int = Attribute('Bytes of a request line and its header section. 431 or 414. 16384.')

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 from gunicorn.config import KNOWN_SETTINGS
@@ -245,6 +246,28 @@ def test_no_limit_for_a_line(tmp_path: Path) -> None:
     """But that of a head."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'limit_request_line = 0\n') as gunicorn:
         assert gunicorn.ask('/' + 20_000 * 'a') == (200, 'hello')
+
+
+def test_an_upload_that_takes_long(tmp_path: Path) -> None:
+    """It is not cut for as long as its client makes progress."""
+    with Gunicorn(tmp_path, 'gunicorned:application', UPLOADS) as gunicorn, gunicorn.connect() as client:
+        client.send(b'POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n')
+        began = monotonic()
+        sent = 0
+        while monotonic() - began < 1.5:
+            client.send(b'x' * 1000)
+            sent += 1000
+            sleep(.02)
+        response = client.send(b'x' * (100_000 - sent)).response()
+        assert (response.status, len(response.read())) == (200, 100_000)
+
+
+#: The limit is five minutes, unless a hook says otherwise, as users do.
+UPLOADS = """
+def post_worker_init(worker):
+    assert (worker.server.request_timeout, worker.server.min_body_rate) == (300, 500)
+    worker.server.request_timeout = 0.4
+"""
 
 
 # -- proxies ----------------------------------------------------------------------------------------------------------

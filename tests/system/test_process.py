@@ -237,6 +237,27 @@ def test_long_heads(workers: tuple[str, ...]) -> None:
     assert process.returncode == 0
 
 
+RATE = """
+from geventnode import http
+
+def listener(request, response):
+    response.end(str(response.server.min_body_rate))
+
+server = http.create_server(listener)
+"""
+
+
+@pytest.mark.parametrize(('target', 'options', 'rate'), [
+    ('listener', [], '500'), ('listener', ['--min-body-rate', '0'], '0'), ('server', [], '0')])
+def test_uploads_have_a_minimum_rate(tmp_path: Path, target: str, options: list[str], rate: str) -> None:
+    """That of the command, unless the target is a server with settings of its own."""
+    (tmp_path / 'rate.py').write_text(RATE)
+    with Served(f'rate:{target}', *options, cwd=tmp_path) as served:
+        client = Client(('127.0.0.1', served.port))
+        assert client.get('/').body == rate.encode()
+        client.close()
+
+
 def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
     """Nobody accepts behind it: it is replaced."""
     path = tmp_path / 'socket'
