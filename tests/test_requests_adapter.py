@@ -48,6 +48,17 @@ def test_response(serve: Serve, session: Mounted) -> None:
     assert response.raw.read() == b''
 
 
+def test_early_hints_are_no_answer(serve: Serve, session: Mounted) -> None:
+    """The one to the request is, and the next request gets its own, which the default adapter would not."""
+    def listener(request: Any, response: Any) -> None:
+        response.write_early_hints({'Link': '</a.css>; rel=preload'})
+        response.end(request.url)
+    client, where = session(), serve(listener)
+    for path in ('/first', '/second'):
+        response = client.get(url(where, path))
+        assert (response.status_code, response.text) == (200, path)
+
+
 def test_cookies_redirects_and_auth_are_the_sessions(serve: Serve, session: Mounted) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/':

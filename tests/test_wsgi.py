@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
 
 import gevent
 import pytest
 
+from geventnode.errors import BodyNotAllowed, InvalidInput
 from geventnode.integrations.wsgi import is_wsgi, wsgi
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import get, post
@@ -81,6 +82,47 @@ def test_demand_42_an_upgrade(run: Run) -> None:
     assert client.exactly(7) == b'one two'
     client.half_close()
     assert client.rest() == b''
+
+
+HINTS = [('Link', '</a.css>; rel=preload'), ('X-Mark', 'a'), ('Link', '</b.css>; rel=preload')]
+
+
+@pytest.mark.parametrize('make', [list, tuple, iter, lambda pairs: [
+    (name.encode(), value.encode()) for name, value in pairs]])
+def test_early_hints_as_gunicorn_has_them(run: Run, make: Callable[[Any], Any]) -> None:
+    """A function of the environ takes a list of pairs, any number of times before the response begins."""
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        hint = environ['wsgi.early_hints']
+        hint(make(HINTS))
+        start_response('200 OK', PLAIN)
+        hint([('Link', '</c.css>')])
+        hint([])
+        yield b'the '
+        # too late, and ignored
+        hint([('Link', '</d.css>')])
+        yield b'body'
+    client = run(application).connect()
+    for _ in range(2):
+        client.send(get())
+        head = client.head()
+        assert (head.status, head.values('Link'), head.values('X-Mark')) == (
+            103, ['</a.css>; rel=preload', '</b.css>; rel=preload'], ['a'])
+        assert client.head().values('Link') == ['</c.css>']
+        assert client.response().body == b'the body'
+    assert run(application).send(b'GET / HTTP/1.0\r\n\r\n').response().body == b'the body'
+
+
+@pytest.mark.parametrize('hints', [
+    [('Link', 'a\r\nb: c')], [('a b', 'c')], [('Content-Length', '1')], [('Link',)], [('Link', 5)], ['ab'],
+    {'Link': 'a'}, 'ab', None])
+def test_early_hints_that_are_refused(run: Run, hints: Any) -> None:
+    """Nothing of them is sent."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        with pytest.raises((InvalidInput, BodyNotAllowed, TypeError)):
+            environ['wsgi.early_hints'](hints)
+        start_response('200 OK', PLAIN)
+        return [b'refused']
+    assert run(application).get().body == b'refused'
 
 
 def test_early_hints_and_trailers(run: Run) -> None:

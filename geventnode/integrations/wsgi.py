@@ -17,7 +17,7 @@ from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.incoming import described
 from geventnode.http.listeners import asgi_problem, called, names_say_wsgi, never_run
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
-from geventnode.integrations.wsgi_head import Head, find_head
+from geventnode.integrations.wsgi_head import Head, early_hints, find_head
 from geventnode.integrations.wsgi_input import BufferFull, buffer_body
 from geventnode.integrations.wsgi_socket import application_returned, ends_connection
 
@@ -88,6 +88,12 @@ class _Call:
             raise AssertionError('start_response() was called a second time, without exc_info')
         self._head = find_head(status, headers)
         return self._write
+
+    def early_hints(self, headers: Any) -> None:
+        """``environ['wsgi.early_hints']``, as gunicorn has it: send ``103 Early Hints`` (RFC 8297), unless the response
+        has begun or the client speaks HTTP/1.0. May switch. Raises ``InvalidHeader``, ``TypeError``,
+        ``BodyNotAllowed``, ``ConnectionClosed``."""
+        self._response.write_early_hints(early_hints(headers))
 
     def _write(self, data: bytes) -> None:
         """The ``write()`` callable. May switch."""
@@ -199,6 +205,7 @@ class Listener:
         if self._cancels:
             response.cancel_on_disconnect()
         call = _Call(response)
+        environ['wsgi.early_hints'] = call.early_hints
         result: Iterable[bytes] = []
         body: IO[bytes] | None = None
         if not request.complete and self._buffers and request._head.content_length is None:

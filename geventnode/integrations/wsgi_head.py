@@ -11,7 +11,7 @@ from geventnode.http.fields import Fields, merged
 from geventnode.http.prepared import BODILESS, PreparedHead
 from geventnode.protocol import connection_options
 
-__all__ = ['Head', 'find_head']
+__all__ = ['Head', 'early_hints', 'find_head']
 
 #: Heads that are kept, and what they may have at most.
 MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
@@ -62,6 +62,21 @@ class Head:
             self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
 
 
+def _listed(headers: Any) -> list[Any]:
+    """Return a list of what a tuple, the items of a dict or a generator holds; the names of a dict are no pairs."""
+    if isinstance(headers, (str, Mapping)) or not isinstance(headers, Iterable):
+        raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
+    return list(headers)
+
+
+def early_hints(headers: Any) -> dict[str, Any]:
+    """Return the pairs of a call of ``wsgi.early_hints`` by name; they may be bytes, as under gunicorn. Never switches.
+    Raises ``InvalidHeader``, ``TypeError``."""
+    pairs = [tuple(item.decode('latin-1') if isinstance(item, bytes) else item for item in pair)
+             if isinstance(pair, (tuple, list)) else pair for pair in _listed(headers)]
+    return dict(merged({}, _checked_pairs(pairs)).values())
+
+
 def _checked_pairs(headers: list[Any]) -> list[Any]:
     for pair in headers:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
@@ -79,10 +94,7 @@ def find_head(status: Any, headers: Any) -> Head:
     """Return the head that an application asks for. Never switches. Raises ``InvalidInput``, ``InvalidHeader``,
     ``TypeError``."""
     if type(headers) is not list:
-        # a tuple, the items of a dict, a generator; the names of a dict are no pairs
-        if isinstance(headers, (str, Mapping)) or not isinstance(headers, Iterable):
-            raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
-        headers = list(headers)
+        headers = _listed(headers)
     try:
         key = (status, *headers)
         found = _heads.get(key)
