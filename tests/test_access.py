@@ -117,14 +117,29 @@ def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, b
 
     answer = exchange(listener, request())
     assert answer.startswith(b'HTTP/1.1 200 OK' if began else b'HTTP/1.1 500 Internal')
-    assert LINE.fullmatch(lines.wait()).groups()[3:5] == (('200', '3') if began else ('500', '-'))
+    assert LINE.fullmatch(lines.wait()).groups()[3:5] == (('200', '3') if began else ('500', '26'))
     assert 'the request listener failed' in caplog.text
 
 
 def test_a_body_that_is_too_large(lines: Lines) -> None:
     exchange(lambda request, response: response.end(request.read()),
              request('POST / HTTP/1.1', 'Transfer-Encoding: chunked', body=b'5\r\nabcde\r\n'), max_body_size=4)
-    assert LINE.fullmatch(lines.wait())[4] == '413'
+    assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('413', '22')
+
+
+@pytest.mark.parametrize(('method', 'logged'), [('GET', '26'), ('HEAD', '-')])
+@pytest.mark.parametrize('status', [200, 204])
+@pytest.mark.usefixtures('caplog')
+def test_an_answer_of_the_server(lines: Lines, method: str, logged: str, status: int) -> None:
+    """Its own body counts, not the one that the listener would have sent."""
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('Content-Length', 10)
+        response.status_code = status
+        raise ValueError('on purpose')
+
+    body = exchange(listener, request(f'{method} / HTTP/1.1')).partition(b'\r\n\r\n')[2]
+    assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('500', logged)
+    assert str(len(body) or '-') == logged
 
 
 def test_a_response_that_falls_short(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:

@@ -252,8 +252,12 @@ class Responder(Receiver):
         assert request is not None
         assert response is not None
         response.destroyed = response.refused = True
+        head_only = request.method == 'HEAD'
+        text = answer(status_code, head_only)
+        # as observers see it, whatever the listener has set
+        response._replaced(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:
-            self.socket.put(answer(status_code, head_only=request.method == 'HEAD'))
+            self.socket.put(text)
         except ConnectionClosed:
             # nobody is left to hear it
             return

@@ -358,6 +358,12 @@ class ServerResponse(OutgoingMessage):
     def _give_up(self, error: BaseException | None) -> None:
         self._exchange.response_destroyed(self, error)
 
+    def _replaced(self, size: int) -> None:
+        """Called by the connection, which answers in place of this response with a body of ``size`` bytes. Never
+        switches."""
+        self.body_size = size
+        self._has_body = size > 0
+
     def _cut_short(self, status_code: int | None) -> None:
         """Called by the connection: this response will not be finished. Never switches.
 

@@ -38,7 +38,7 @@ def test_exchanges_that_end_badly_are_logged(tmp_path: Path) -> None:
     configuration = 'accesslog = "-"\naccess_log_format = "%(r)s %(s)s %(b)s"\n'
     with Gunicorn(tmp_path, 'gunicorned:application', configuration) as gunicorn:
         assert gunicorn.ask('/fail')[0] == 500
-        gunicorn.wait_for(r'^GET /fail HTTP/1\.1 500 0')
+        gunicorn.wait_for(r'^GET /fail HTTP/1\.1 500 26')
         with gunicorn.slow_request():
             pass
         gunicorn.wait_for(r'^POST /slow HTTP/1\.1 200 6')
