@@ -18,7 +18,7 @@ ATTACK = '/slow/<img/src=x/onerror=alert(1)>'
 
 #: The lowest contrast between a text and what is behind it (WCAG 2.2, 1.4.3 asks for 4.5), and whose it is.
 CONTRAST = """(() => {
-  const canvas = document.createElement('canvas').getContext('2d');
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const parse = (color) => {
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = color;
@@ -69,18 +69,19 @@ def fetch(port: int, path: str) -> bytes:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """The monitor of a site whose pool is stuck, and which somebody tries to deceive."""
     with contextlib.ExitStack() as stack:
+        # first, because without one there is nothing to start
+        opened = stack.enter_context(browser(tmp_path_factory.mktemp('browser')))
         served = stack.enter_context(Served('stuck:listener', '--monitor'))
+        # its requests would not end by themselves, and it warns of its pool
+        stack.callback(served.finish)
+        stack.callback(served.process.kill)
         for _ in range(4):
             assert fetch(served.port, '/forgotten') == b'forgotten\n'
         stack.enter_context(begun(served.port, '/page'))
         stack.enter_context(begun(served.port, f'{ATTACK}?token=secret'))
-        opened = stack.enter_context(browser(tmp_path_factory.mktemp('browser')))
         opened.open(f'{served.url}/monitor')
         opened.wait_for("document.querySelector('#rate').textContent !== '–'")
         yield opened
-        # its requests would not end by themselves, and it has warned of its pool
-        served.process.kill()
-        served.finish()
 
 
 def test_it_is_alive(page: Browser) -> None:
@@ -137,6 +138,15 @@ def test_names_for_what_is_there(page: Browser) -> None:
     assert page.evaluate("[...document.querySelectorAll('svg')].every((each) => each.ariaHidden === 'true')")
 
 
+@pytest.fixture
+def shown_as_before(page: Browser) -> Iterator[None]:
+    """For tests that change how the page is shown."""
+    yield
+    page.command('Emulation.setEmulatedMedia', features=[])
+    page.command('Emulation.clearDeviceMetricsOverride')
+
+
+@pytest.mark.usefixtures('shown_as_before')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [360, 1200])
 def test_it_is_readable(page: Browser, width: int, scheme: str) -> None:
