@@ -31,13 +31,15 @@ PUBLIC = ['geventnode.events', 'geventnode.stream', 'geventnode.net', 'geventnod
 
 _PRODUCER = {'from_iterable', 'push'}
 _WRITER = {'wait_for_room'}
-_LISTENING = {'crowded', 'forget_after_fork', 'listening_socket', 'option_changed', 'peer_log', 'plain_options'}
+_LISTENING = {'close_descriptors', 'crowded', 'end_with_thread', 'forget_after_fork', 'listening_socket',
+    'option_changed', 'peer_log', 'plain_options'}
 _SENDING = {'body_size', 'head_on_wire'}
 _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
-    'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'connected', 'duplicate', 'end_nowait',
+    'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'close_descriptors', 'connected',
+    'duplicate', 'end_nowait', 'end_with_thread',
     'expires', 'forget_after_fork',
     'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
     'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'receive_now', 'reset_unless_ended',
@@ -49,7 +51,8 @@ _SERVING = _LISTENING | {
     'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
     'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
-    'add_request', 'buckets', 'cancel', 'closed', 'connection_lines', 'connections', 'expires', 'forget_after_fork',
+    'add_request', 'buckets', 'cancel', 'close_descriptors', 'closed', 'end_with_thread', 'connection_lines',
+    'connections', 'expires', 'forget_after_fork',
     'holding', 'hub', 'lacks_connections', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options',
     'released', 'removed', 'request_failed', 'set_probes'}
 BEYOND_CONTRACTS: dict[type, set[str]] = {

@@ -24,7 +24,7 @@ from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.forks import inherited, register
-from geventnode.net.hubs import NEVER, check_hub, deadlines, runs_here
+from geventnode.net.hubs import NEVER, check_hub, deadlines, is_alive
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options
 
@@ -439,7 +439,7 @@ class Agent(AgentSettings):
         self.option_changed()
         for connection in connections:
             connection.abandon()
-        if runs_here(self.hub):
+        if is_alive(self.hub):
             for bucket in buckets:
                 opening = [request for request in bucket.opening if not isinstance(request, Reservation)]
                 for request in opening:
@@ -447,6 +447,13 @@ class Agent(AgentSettings):
                 # a place that was given away is left to its holder, which is registered itself
                 for waiting in (*opening, *bucket.waiting):
                     waiting.fail(inherited())
+
+    def end_with_thread(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`."""
+        self.destroy()
+
+    def close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`: each is a socket's, which is registered itself."""
 
     def __enter__(self) -> Agent:
         return self

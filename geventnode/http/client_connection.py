@@ -18,7 +18,7 @@ from geventnode.http.client_phase import Phase
 from geventnode.http.client_receiving import ResponseReceiver
 from geventnode.http.client_response import ClientResponse
 from geventnode.net.forks import inherited
-from geventnode.net.hubs import NEVER, deadlines, runs_here
+from geventnode.net.hubs import NEVER, deadlines, is_alive
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
 
@@ -418,7 +418,7 @@ class ClientConnection(ResponseReceiver):
         deadlines(self.agent.hub).forget(self)
         self.socket.set_sink(None)
         self.socket.abandon()
-        if not runs_here(self.agent.hub):
+        if not is_alive(self.agent.hub):
             # the threads that could wait are the parent's, too
             return
         if phase is _RECEIVING:

@@ -15,15 +15,16 @@ import weakref
 from typing import Any, Protocol, TypeVar
 
 from geventnode.errors import InheritedConnection
-from geventnode.net.hubs import runs_here
+from geventnode.net.hubs import is_alive
+from geventnode.net.threads import EndsWithThread, close_with_thread
 
 __all__ = ['Forkable', 'inherited', 'register', 'register_connection', 'registered']
 
 Thing = TypeVar('Thing')
 
 
-class Forkable(Protocol):
-    """An object that must not be shared with a child process."""
+class Forkable(EndsWithThread, Protocol):
+    """An object that must not be shared with a child process, and does not outlive its thread."""
 
     def forget_after_fork(self) -> None:
         """Let go of everything inherited. Runs in the child, before its loop does. Never switches."""
@@ -34,13 +35,16 @@ _connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictiona
 
 
 def register(thing: Forkable, hub: Any) -> None:
-    """Call ``thing.forget_after_fork()`` in every child process; ``hub`` drives it. Never switches."""
+    """Call ``thing.forget_after_fork()`` in every child process, and ``thing.end_with_thread()`` when the calling
+    thread, whose ``hub`` drives it, ends. Never switches."""
     _all[thing] = hub
+    close_with_thread(thing, hub)
 
 
 def register_connection(socket: Forkable, hub: Any) -> None:
     """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to. Never switches."""
     _connections[socket] = hub
+    close_with_thread(socket, hub)
 
 
 def registered(kind: type[Thing]) -> list[Thing]:
@@ -57,7 +61,7 @@ def inherited() -> InheritedConnection:
 def _after_fork_in_child() -> None:
     found = {**_all, **_connections}
     for hub in {id(hub): hub for hub in found.values()}.values():
-        if hub.loop is not None and runs_here(hub):
+        if is_alive(hub):
             hub.loop.reinit()
     for thing in found:
         thing.forget_after_fork()

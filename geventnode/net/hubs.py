@@ -17,7 +17,8 @@ from gevent.monkey import get_original
 
 from geventnode.errors import WrongThread
 
-__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'runs_here', 'wrong_thread']
+__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'is_alive', 'runs_here',
+           'wrong_thread']
 
 #: The thread's own, patched or not, as hubs have it.
 get_ident = get_original('_thread', 'get_ident')
@@ -138,6 +139,11 @@ def deadlines(hub: Any) -> Deadlines:
 def runs_here(hub: Any) -> bool:
     """Return whether the calling thread is the one that ``hub`` belongs to. Never switches."""
     return bool(hub.thread_ident == get_ident())
+
+
+def is_alive(hub: Any) -> bool:
+    """Return whether ``hub`` can run what the calling thread hands to it. Never switches."""
+    return hub.loop is not None and runs_here(hub)
 
 
 def check_hub(hub: Any, thing: object) -> None:

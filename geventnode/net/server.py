@@ -333,6 +333,19 @@ class Server(EventEmitter):
         self._started = False
         self._closed.set()
 
+    def end_with_thread(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`."""
+        self._stop_accepting()
+        for socket in tuple(self._sockets):
+            socket.destroy()
+
+    def close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`."""
+        for acceptor in self._acceptors():
+            acceptor.listener.close()
+        for socket in self._sockets:
+            socket.close_descriptors()
+
     def __enter__(self) -> Any:
         return self
 

@@ -17,7 +17,7 @@ from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
 from geventnode.net.forks import inherited, register_connection
-from geventnode.net.hubs import runs_here
+from geventnode.net.hubs import is_alive
 from geventnode.net.inflow import Inflow
 from geventnode.net.outflow import Outflow
 from geventnode.stream.chunks import as_bytes
@@ -205,11 +205,20 @@ class Socket(Inflow, Outflow):
         """See :class:`geventnode.net.forks.Forkable`: readers, writers and listeners get an error."""
         if self.destroyed:
             return
-        if runs_here(self._hub):
+        if is_alive(self._hub):
             self._close_inherited()
             self.destroy(inherited())
         else:
             self.abandon()
+
+    def end_with_thread(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`."""
+        self.destroy()
+
+    def close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.EndsWithThread`."""
+        self.destroyed = True
+        self._close_inherited()
 
     def _close_inherited(self) -> None:
         self._queue = None

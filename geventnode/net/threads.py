@@ -1,0 +1,72 @@
+"""The end of a native thread: what it made closes with it, its hub included.
+
+gevent makes a hub, with descriptors of its own, in each native thread that waits for something, and leaves it to the
+program to destroy that. A program whose threads are short-lived, as those of ``http.server.ThreadingHTTPServer``, knows
+nothing of hubs. Python drops a thread's local values in that thread, as the last thing that happens there: a guard
+among them closes the rest. The main thread ends with the process and needs no guard.
+"""
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gevent.hub import set_hub
+from gevent.monkey import get_original
+
+from geventnode.net.hubs import runs_here
+
+__all__ = ['EndsWithThread', 'close_with_thread']
+
+
+class EndsWithThread(Protocol):
+    """An object that a thread made, and that nothing can use when the thread has ended."""
+
+    def end_with_thread(self) -> None:
+        """Close. Never switches."""
+
+    def close_descriptors(self) -> None:
+        """Close the descriptors, without the loop, which is gone. Never switches."""
+
+
+#: The native thread's own, patched or not: a patched thread is a greenlet, and shares the hub of others.
+_here: Any = get_original('_thread', '_local')()
+
+
+class _Guard:
+    """Closes the things of a thread, and destroys its hub, when the thread ends."""
+
+    __slots__ = ('hub', 'things')
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = hub
+        self.things: weakref.WeakSet[EndsWithThread] = weakref.WeakSet()
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # the interpreter, and the child of a fork, drop the values of threads that are not theirs
+        if not is_finalizing() and runs_here(self.hub):
+            self._close()
+
+    def _close(self) -> None:
+        hub, things = self.hub, tuple(self.things)
+        if hub.loop is None:
+            # its user has destroyed it, and left this open
+            for thing in things:
+                thing.close_descriptors()
+            return
+        # gevent's own local value, by which it finds the hub, went first
+        set_hub(hub)
+        for thing in things:
+            thing.end_with_thread()
+        hub.destroy(destroy_loop=True)
+
+
+def close_with_thread(thing: EndsWithThread, hub: Any) -> None:
+    """Call ``thing.end_with_thread()`` when the calling thread ends, and then destroy its ``hub``. Never switches."""
+    if hub.loop.default:
+        return
+    guard = getattr(_here, 'guard', None)
+    if guard is None or guard.hub is not hub:
+        guard = _here.guard = _Guard(hub)
+    guard.things.add(thing)
