@@ -19,7 +19,8 @@ __all__: list[str] = []
 for _library, _name in (('flask_socketio', 'flask-socketio'), ('websocket', 'websocket-client')):
     pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
 
-from websocket import ABNF, WebSocket  # noqa: E402 - it may be missing
+from socketio import SimpleClient  # noqa: E402 - it may be missing
+from websocket import ABNF, WebSocket  # noqa: E402 - as above
 
 TARGET = 'flask_socketio_site:app'
 
@@ -60,6 +61,19 @@ def test_events(way: str, mode: str, tmp_path: Path) -> None:
                     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
     if way == 'gunicorn':
         assert 'Traceback' not in served.finish()
+
+
+@pytest.mark.parametrize('mode', ['threading', 'gevent'])
+def test_its_own_client(mode: str) -> None:
+    """Begins with polling, goes over to WebSocket, and leaves; nothing is logged, which leaving the context checks."""
+    with Served(TARGET, env={'ASYNC_MODE': mode}) as served:
+        for _ in range(2):
+            client = SimpleClient()
+            client.connect(served.url, wait_timeout=PATIENCE)
+            for message in ('polled or not', 'x' * 200_000):
+                client.emit('echo', message)
+                assert client.receive(timeout=PATIENCE) == ['echoed', message]
+            client.disconnect()
 
 
 def test_where_gevent_websocket_is_installed(tmp_path: Path) -> None:
