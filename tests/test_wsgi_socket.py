@@ -277,6 +277,27 @@ def test_a_timeout_while_sending(taken_by: Connect) -> None:
     assert len(received) < LARGE
 
 
+def test_a_timeout_within_a_file(taken_by: Connect) -> None:
+    """The blocks that were sent are a part of a message, too; a file that is refused is none."""
+    log = Log()
+
+    def application(taken: Any) -> None:
+        with pytest.raises(ValueError, match='count must be a positive integer'):
+            taken.sendfile(io.BytesIO(b'x'), 0, -1)
+        taken.send(b'whole')
+        taken.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            taken.sendfile(io.BytesIO(bytes(LARGE)))
+        with pytest.raises(ConnectionClosed, match='part of a message'):
+            taken.send(b'more')
+        log.append('refused')
+    client = taken_by(application)
+    log.wait_for('refused')
+    received = client.rest()
+    assert received.startswith(b'whole\0')
+    assert len(received) < LARGE
+
+
 def test_a_timeout_while_another_one_sends(taken_by: Connect) -> None:
     """Is nothing but that: no byte of the message was sent."""
     log = Log()
@@ -499,6 +520,19 @@ def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCapt
         environ['werkzeug.socket'].sendall(b'bye')
         raise error
     assert run(application).send(WEBSOCKET).rest() == b'bye'
+    assert 'failed after its response had ended' in caplog.text
+
+
+@pytest.mark.parametrize('duplicate', [False, True])
+def test_a_timeout_that_is_not_handled_is_logged(run: Run, caplog: pytest.LogCaptureFixture, duplicate: bool) -> None:
+    """The client is still there: it is the application that has not expected this."""
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        taken = environ['werkzeug.socket']
+        with contextlib.closing(taken.dup() if duplicate else taken) as receiving:
+            receiving.settimeout(0.01)
+            return [receiving.recv(1)]
+    client = run(application).send(WEBSOCKET)
+    assert client.rest() == b''
     assert 'failed after its response had ended' in caplog.text
 
 

@@ -81,18 +81,24 @@ def ends_connection(response: ServerResponse, error: BaseException) -> bool:
     client has left, is the third kind.
     """
     taken = _taken.get(response)
-    return isinstance(error, StopIteration) or (taken is not None and (
-        (type(error) is ConnectionError and not error.args) or error is taken.socket.raised))
+    return isinstance(error, StopIteration) or (taken is not None and isinstance(error, ConnectionError) and (
+        (type(error) is ConnectionError and not error.args) or vars(error).get(_MARK) is taken.socket.sending))
+
+
+#: The attribute by which an error of a socket is known; its value refers to no frame, so that nothing refers to itself.
+_MARK = '_raised_by'
 
 
 class _SendState:
     """The sending side of one connection, shared by all duplicates of its socket."""
 
-    __slots__ = ('cut', 'turn')
+    __slots__ = ('cut', 'size', 'turn')
 
     def __init__(self) -> None:
         #: Held by the greenlet that sends.
         self.turn = RLock()
+        #: Bytes that were sent.
+        self.size = 0
         #: Whether a message was sent in part.
         self.cut = False
 
@@ -100,8 +106,8 @@ class _SendState:
 class _Socket(socket.socket):
     """The socket that an application gets: gevent's, except that a blocking one sends everything.
 
-    ``send()`` of a blocking socket may send less than it was given, in gevent as in POSIX; libraries that ignore its
-    result then write the next message into the middle of a cut one. Here ``send()`` returns the size of its argument or
+    ``send()`` of a blocking socket of gevent may send less than it was given; libraries that ignore its result then
+    write the next message into the middle of a cut one. Here ``send()`` returns the size of its argument or
     raises, and messages of several greenlets do not mix. When a part of a message was sent, because of a timeout or
     because the sender was killed, every later call raises ``ConnectionClosed``.
     """
@@ -110,20 +116,18 @@ class _Socket(socket.socket):
     on_closed: Callable[[], object] | None = None
     #: Why the connection ended, unless the peer ended it in good order.
     lost: BaseException | None = None
-    #: The last error that a call has raised here.
-    raised: BaseException | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._sending = _SendState()
+        self.sending = _SendState()
 
     def dup(self) -> _Socket:
         """Return another socket of the same connection. Never switches."""
         made: _Socket = super().dup()
-        made._sending = self._sending
+        made.sending = self.sending
         return made
 
-    def send(self, data: Any, flags: int = 0, timeout: float | None = None) -> int:
+    def send(self, data: Any, flags: int = 0) -> int:
         """Send all of ``data`` and return its size. May switch. Raises ``OSError``.
 
         A non-blocking socket, or ``MSG_DONTWAIT``, sends what there is room for, and returns its size.
@@ -146,40 +150,51 @@ class _Socket(socket.socket):
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a file as one message, and return its size. May switch. Raises ``OSError``."""
-        with self._sending.turn:
-            sent: int = super().sendfile(file, offset, count)
+        sending = self.sending
+        with sending.turn:
+            before = sending.size
+            try:
+                sent: int = super().sendfile(file, offset, count)
+            except BaseException:
+                # it is sent block by block
+                sending.cut = sending.cut or sending.size > before
+                raise
             return sent
 
     def _send_all(self, data: memoryview, flags: int) -> int:
-        sending = self._sending
-        left = data
+        sending = self.sending
         try:
             with gevent.Timeout(self.timeout, TimeoutError('timed out')), sending.turn:
                 self._check_uncut()
+                before = sending.size
+                left = data
                 try:
                     while left:
-                        left = left[super().send(left, flags):]
+                        sent = super().send(left, flags)
+                        sending.size += sent
+                        left = left[sent:]
                 except BaseException:
-                    sending.cut = len(left) < len(data)
+                    sending.cut = sending.size > before
                     raise
         except OSError as error:
-            self.raised = error
+            vars(error)[_MARK] = self.sending
             raise
         return len(data)
 
     def _send_some(self, data: memoryview, flags: int) -> int:
-        turn = self._sending.turn
+        turn = self.sending.turn
         if not turn.acquire(blocking=False):
             raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet sends a message')
         try:
             self._check_uncut()
             sent: int = super().send(data, flags, 0.0)
+            self.sending.size += sent
             return sent
         finally:
             turn.release()
 
     def _check_uncut(self) -> None:
-        if self._sending.cut:
+        if self.sending.cut:
             raise ConnectionClosed('a part of a message was sent before, and nothing can follow it; close the socket')
 
     def recv(self, *args: Any) -> bytes:
@@ -197,7 +212,7 @@ class _Socket(socket.socket):
             if not result and self.lost is not None:
                 raise ConnectionResetError(errno.ECONNRESET, str(self.lost)) from self.lost
         except OSError as error:
-            self.raised = error
+            vars(error)[_MARK] = self.sending
             raise
         return result
 
