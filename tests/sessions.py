@@ -4,13 +4,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gevent
 import pytest
 import requests
+from gevent import monkey
 
 from geventnode import http
 from geventnode.integrations.requests import AgentAdapter
 
-__all__ = ['Mounted', 'agent_of', 'on_terms', 'session']
+__all__ = ['Mounted', 'agent_of', 'apart', 'on_terms', 'session']
 
 Mounted = Callable[..., requests.Session]
 
@@ -38,6 +40,14 @@ def agent_of(session: requests.Session, secure: bool = False) -> http.Agent:
     """Return the agent that ``session`` uses in this thread."""
     found: http.Agent = session.get_adapter('http://x').poolmanager.agents.get(secure)
     return found
+
+
+def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what ``function``, which uses plain sessions, does beside the loop, where its servers are: in a thread,
+    unless the standard library is patched."""
+    if monkey.is_module_patched('socket'):
+        return function(*args, **options)
+    return gevent.get_hub().threadpool.apply(function, args, options)
 
 
 def on_terms(**terms: Any) -> requests.Session:

@@ -182,15 +182,15 @@ def test_the_socket(origin: MakeOrigin, session: Mounted) -> None:
     assert found.getpeername() == ('127.0.0.1', server.port)
     assert found.getsockname()[0] == '127.0.0.1'
     with pytest.raises(OSError, match='serves other requests'):
-        found.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE, 1)
+        found.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_OOBINLINE, 1)
 
 
 def test_options_of_the_socket(origin: MakeOrigin, session: Mounted) -> None:
     response = opened(session, origin(once(CHUNKS[:-15], 'wait')).url)
     found = response.raw._fp.fp.raw._sock
-    assert not found.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
-    found.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE, 1)
-    assert found.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+    assert not found.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_OOBINLINE)
+    found.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_OOBINLINE, 1)
+    assert found.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_OOBINLINE)
     response.close()
 
 

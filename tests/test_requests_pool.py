@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -20,7 +21,7 @@ from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.integrations.requests import AgentAdapter
 from tests.origins import HELLO, MakeOrigin, Peer, hello, once
 from tests.servers import Log, Serve, Site, ok
-from tests.sessions import Mounted, agent_of
+from tests.sessions import Mounted, agent_of, apart
 
 __all__: list[str] = []
 
@@ -222,17 +223,14 @@ def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
 
 
 def plain(**options: Any) -> Callable[..., requests.Response]:
-    """Return what makes requests without agents, in a thread of its own: otherwise it would stop the loop."""
+    """Return a function that makes requests without agents."""
     def ask(method: str, address: str, **others: Any) -> requests.Response:
         with requests.Session() as client:
             client.trust_env = False
             client.mount('http://', HTTPAdapter(**options))
             return client.request(method, address, **others)
 
-    def apart(*args: Any, **others: Any) -> requests.Response:
-        response: requests.Response = gevent.get_hub().threadpool.apply(ask, args, others)
-        return response
-    return apart
+    return partial(apart, ask)
 
 
 def noting(name: str, called: Log) -> Callable[..., Any]:

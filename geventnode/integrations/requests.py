@@ -11,6 +11,7 @@ from typing import Any
 from requests.adapters import DEFAULT_RETRIES, HTTPAdapter
 from requests.exceptions import InvalidSchema
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.exceptions import ProxySchemeUnknown
 from urllib3.util import Retry, parse_url
 
 from geventnode import http, https
@@ -106,8 +107,8 @@ class AgentAdapter(HTTPAdapter):
             vars(conn).pop(name, None)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for other proxies than HTTP's, and what
-        :meth:`init_poolmanager` does.
+        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for proxies of SOCKS, ``ProxySchemeUnknown``,
+        and what :meth:`init_poolmanager` does.
 
         :param proxy_kwargs: as of :meth:`init_poolmanager`, beside what was said there; and ``proxy_ssl_context``,
             ``proxy_assert_hostname``, ``proxy_assert_fingerprint`` for a proxy that speaks TLS.
@@ -116,6 +117,8 @@ class AgentAdapter(HTTPAdapter):
         if manager is None:
             url = parse_url(proxy)
             if url.scheme not in DEFAULT_PORTS:
+                if not (url.scheme or '').startswith('socks'):
+                    raise ProxySchemeUnknown(url.scheme)
                 raise InvalidSchema(f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
                                     'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
             terms, proxy_terms = split_terms(proxy_kwargs)

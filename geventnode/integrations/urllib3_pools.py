@@ -24,7 +24,7 @@ from urllib3.exceptions import (
 )
 from urllib3.exceptions import InvalidHeader as InvalidHeaderError
 from urllib3.util import Retry, Timeout
-from urllib3.util.request import rewind_body, set_file_position
+from urllib3.util.request import SKIP_HEADER, SKIPPABLE_HEADERS, rewind_body, set_file_position
 
 from geventnode import http, https
 from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
@@ -247,23 +247,33 @@ class Destination:
             return proxy_peer(agent, self._terms, self._agents.authorities, self._proxy.terms)
         return tls_peer(agent, self._terms, self._agents.authorities)
 
-    def _fields(self, headers: Mapping[Any, Any]) -> Fields:
-        """Return the header fields of a request."""
+    def _fields(self, headers: Mapping[Any, Any]) -> tuple[Fields, frozenset[str]]:
+        """Return the header fields of a request, and the names of those that are not to be added."""
         fields: Fields = {'host': self._named.host_pair}
+        # a header that is None is not here at all
+        removed = frozenset({'connection'})
         for name, value in headers.items():
             if type(name) is not str or type(value) is not str:
                 name, value = _text(name), _text(value)
             lower, checked = check_field(name, value)
+            if checked == SKIP_HEADER:
+                if lower not in SKIPPABLE_HEADERS:
+                    raise ValueError(f'SKIP_HEADER is for {", ".join(sorted(SKIPPABLE_HEADERS))}, not for {name!r}')
+                fields.pop(lower, None)
+                continue
             if lower == 'host' and not is_host(checked):
                 raise InvalidHeader(f'Host is not a host with an optional port: {checked!r}',
                                     'ERR_HTTP_INVALID_HEADER_VALUE')
-            # that is ours to say
-            if lower != 'connection' or checked.lower() != 'keep-alive':
-                fields[lower] = name, checked
+            if lower == 'connection':
+                removed = frozenset()
+                # that is ours to say
+                if checked == 'keep-alive':
+                    continue
+            fields[lower] = name, checked
         if self._by_proxy and self._proxy is not None:
             for name, value in self._proxy.headers.items():
                 fields.setdefault(name.lower(), (name, value))
-        return fields
+        return fields, removed
 
     def _exchange(self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None,
                   read: float | None) -> Response:
@@ -271,8 +281,11 @@ class Destination:
         where = self._where
         if where is None:
             where = self._where = self._locate()
+        fields, removed = self._fields(headers)
         request = http.ClientRequest(self._agents.get(self._secure), where, check_method(method).upper(),
-                                     check_target(url), self._fields(headers), True)
+                                     check_target(url), fields, True)
+        if removed:
+            request._removed = removed
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
         request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
@@ -332,7 +345,7 @@ class Destination:
         read = timeout.read_timeout
         position = None if body is None else set_file_position(body, None)
         # what comes from elsewhere is gone when it was sent
-        again = body is None or isinstance(position, int) or isinstance(body, (bytes, bytearray, str))
+        again = body is None or isinstance(position, int) or isinstance(body, (bytes, bytearray, memoryview, str))
         while True:
             try:
                 response = self._exchange(method, url, body, headers or {}, connect, read)

@@ -22,7 +22,7 @@ from urllib3.exceptions import (
 
 from geventnode import errors, http
 from geventnode.errors import GeventnodeError
-from geventnode.integrations.urllib3_sockets import BodyFile, BodySocket, socket_of
+from geventnode.integrations.urllib3_sockets import BodyFile, BodySocket, Ready, socket_of
 from geventnode.protocol import Framing
 
 __all__ = ['BEFORE_SENDING', 'Body', 'Origin', 'Response', 'Upgraded', 'call_in', 'translated']
@@ -79,6 +79,8 @@ class Body:
 
     #: As of ``http.client.HTTPResponse``.
     debuglevel: int = 0
+
+    _ready: Ready | None = None
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage,
                  url: str) -> None:
@@ -160,11 +162,21 @@ class Body:
         """The socket."""
         return socket_of(self)
 
-    @property
-    def buffered(self) -> bool:
-        """See :class:`Source`."""
+    def fileno(self) -> int:
+        """See :class:`Source`. Never switches. Raises ``OSError`` when all was read."""
         message = self.message
-        return bool(self.closed or message.complete or message.readable_length or message.failure is not None)
+        if self.closed:
+            raise OSError('the response was read, and its connection given back')
+        return self._descriptor(bool(message.complete or message.readable_length or message.failure is not None))
+
+    def _descriptor(self, buffered: bool) -> int:
+        """Return one that is readable when there is something to read, which may be here already."""
+        if buffered:
+            if self._ready is None:
+                self._ready = Ready()
+            return self._ready.fileno()
+        number: int = self.message.socket._raw.fileno()
+        return number
 
     @property
     def timeout(self) -> float | None:
@@ -368,11 +380,10 @@ class _Stream:
         """Whether the connection was given up."""
         return self._upgraded.closed
 
-    @property
-    def buffered(self) -> bool:
+    def fileno(self) -> int:
         """See :class:`Source`."""
         found = self.message.socket
-        return bool(self.closed or found.readable_length or found.destroyed or found._eof)
+        return self._upgraded._descriptor(bool(found.readable_length or found.destroyed or found._eof))
 
     @property
     def timeout(self) -> float | None:

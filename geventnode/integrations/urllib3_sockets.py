@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from geventnode import http
 
-__all__ = ['BodyFile', 'BodySocket', 'SocketFile', 'Source', 'TLSBodySocket', 'socket_of']
+__all__ = ['BodyFile', 'BodySocket', 'Ready', 'SocketFile', 'Source', 'TLSBodySocket', 'socket_of']
 
 
 class Source(Protocol):
@@ -41,9 +41,9 @@ class Source(Protocol):
     def end(self) -> None:
         """Send nothing more. Never switches."""
 
-    @property
-    def buffered(self) -> bool:
-        """Whether a read would return at once, without a look at the kernel."""
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to read, in the
+        kernel or here."""
 
     @property
     def timeout(self) -> float | None:
@@ -57,6 +57,21 @@ class Source(Protocol):
 
     def shut_down(self) -> None:
         """Do the same, but let a present or later reader get an error. Never switches."""
+
+
+class Ready:
+    """A descriptor that can be read at any time: the end of a stream."""
+
+    def __init__(self) -> None:
+        self._end, other = socket.socketpair()
+        other.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor. Never switches."""
+        return self._end.fileno()
+
+    def __del__(self) -> None:
+        self._end.close()
 
 
 class BodyFile(io.BufferedIOBase):
@@ -94,7 +109,7 @@ class BodyFile(io.BufferedIOBase):
         return self._source.peek()
 
     def fileno(self) -> int:
-        return socket_of(self._source).fileno()
+        return self._source.fileno()
 
 
 class SocketFile(socket.SocketIO):
@@ -127,7 +142,6 @@ class BodySocket:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._socket: Any = source.message.socket
-        self._ready: socket.socket | None = None
 
     # -- receiving and sending ----------------------------------------------------------------------------------------
 
@@ -184,13 +198,6 @@ class BodySocket:
     def close(self) -> None:
         """End the exchange: its reader gets an error. Never switches."""
         self._source.shut_down()
-        if self._ready is not None:
-            self._ready.close()
-
-    def __del__(self) -> None:
-        """Leave the connection alone: it belongs to the response."""
-        if self._ready is not None:
-            self._ready.close()
 
     def _decref_socketios(self) -> None:
         """For ``socket.SocketIO``, which is closed."""
@@ -201,15 +208,7 @@ class BodySocket:
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`recv` has something to return, for ``select`` and ``poll``;
         ask anew for each wait. Reading from it would lose bytes. Never switches."""
-        if self._source.buffered:
-            if self._ready is None:
-                # an end of the stream can be read at any time
-                self._ready, other = socket.socketpair()
-                other.close()
-            return self._ready.fileno()
-        raw = self._socket._raw
-        number: int = -1 if raw is None else raw.fileno()
-        return number
+        return self._source.fileno()
 
     @property
     def _closed(self) -> bool:
