@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -102,11 +103,27 @@ def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespac
     """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they name.
     Never switches. Raises ``SystemExit`` for a command line that is none."""
     parser = _parser(**commands)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and not arguments[0].startswith('-') and arguments[0] not in commands:
+        parser.error(f'there is no command {arguments[0]!r}: it is serve, get or doctor{_command_meant(arguments)}')
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        options.parser.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}',
-                                        *_hints(HINTS[options.command], unknown)]))
+        hints = _hints(HINTS[options.command], unknown)
+        if options.command == 'serve':
+            hints += [f'{text}: say --bind {text}' for before, text in zip(['', *unknown], unknown, strict=False)
+                      if text.rpartition(':')[2].isdecimal() and not f'{before}{text}'.startswith('-')]
+        options.parser.error('; '.join([f'unrecognized arguments: {" ".join(unknown)}', *hints]))
     return options
+
+
+def _command_meant(arguments: list[str]) -> str:
+    """Return the end of a message about ``arguments`` that begin with something else than a command."""
+    first = arguments[0]
+    if '://' in first:
+        return f"; did you mean 'geventnode get {first}'?"
+    if first.endswith('.py') or ':' in first:
+        return f"; did you mean 'geventnode serve {first}'?"
+    return ''
 
 
 def _hints(known: dict[str, str], unknown: list[str]) -> list[str]:

@@ -49,8 +49,23 @@ def parse_bind(text: str) -> Binding:
     whole = f'{DEFAULT_HOST}:{text}' if text.isdecimal() else f'0.0.0.0{text}' if kind == '' else text
     found = _address.fullmatch(whole)
     if found is None or int(found['port']) > 65535:
-        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not {text!r}')
+        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not {text!r}'
+                      f'{_bind_meant(text)}')
     return Binding((int(found['port']), found['ipv6'] or found['host']), {}, whole)
+
+
+def _bind_meant(text: str) -> str:
+    """Return the end of a message about ``text``, which is no address to listen on: the one that may be meant."""
+    bare = re.sub(r'^[a-z]+://|/+$', '', text)
+    if bare.count(':') > 1 and '[' not in bare:
+        bare = f'[{bare}]'
+    for candidate in (bare, f'{bare}:{DEFAULT_PORT}'):
+        found = _address.fullmatch(candidate)
+        if found is not None and int(found['port']) <= 65535 and not re.search(r'[\s/]|^\d+:', candidate):
+            return f'; did you mean {candidate!r}?'
+    if bare.startswith('/'):
+        return f'; did you mean {"unix:" + bare!r}?'
+    return ''
 
 
 def _default_binding() -> Binding:
@@ -125,6 +140,10 @@ def _remedy(error: Exception, binding: Binding) -> str:
     import os
     import stat
 
+    from geventnode.errors import NameNotResolved
+
+    if isinstance(error, NameNotResolved):
+        return ': name an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them'
     number = getattr(error, 'errno', None)
     path = binding.options.get('path')
     if path is not None:

@@ -56,7 +56,8 @@ def load_target(target: str) -> Any:
     with _guarded(target):
         value, what = _loaded(target)
     if not isinstance(value, Server) and not callable(value):
-        raise Refused(f'{what} neither a request listener nor an http.Server, but of type {type(value).__name__}')
+        raise Refused(f'{what} of type {type(value).__name__}: it must be a request listener, a WSGI application or an '
+                      'http.Server')
     return value
 
 
@@ -82,7 +83,7 @@ def _loaded(target: str) -> tuple[Any, str]:
     what = f'{named!r} of {where!r} is'
     if found['call'] is not None:
         value = _made_by(value, target)
-        what = f'{target!r} has returned what is'
+        what = f'{target!r} returned an object'
     return value, what
 
 
@@ -259,11 +260,17 @@ def _meant(target: str) -> str:
     stem = target.removesuffix(':').removesuffix('.py')
     place = stem.replace('.', '/')
     for path in dict.fromkeys((f'{stem}.py', f'{place}.py')):
-        if os.path.isfile(path):
+        if os.path.isfile(path) and not _in_package(path):
             return f'; did you mean {path!r}?'
-    if os.path.isfile(f'{place}/__init__.py'):
+    if os.path.isfile(f'{place}/__init__.py') or os.path.isfile(f'{place}.py'):
         return f"; did you mean '{place.strip('/').replace('/', '.')}:NAME'?"
     return ''
+
+
+def _in_package(path: str) -> bool:
+    import os
+
+    return os.path.isfile(os.path.join(os.path.dirname(path) or '.', '__init__.py'))
 
 
 def _similar(value: Any, name: str) -> str:
@@ -309,7 +316,7 @@ def _load_file(path: str) -> ModuleType:
 
 def print_traceback(error: BaseException, caller: str) -> None:
     """Print the traceback of ``error`` without the frames that led into the target, which are those of this file and of
-    the file ``caller``; behind it, what to do about a module that is missing. Never switches."""
+    the file ``caller``; behind it, what to do about an import that failed. Never switches."""
     import importlib
     import traceback
 
@@ -320,6 +327,9 @@ def print_traceback(error: BaseException, caller: str) -> None:
             or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError) and 'relative import with no known parent' in str(error):
+        sys.stderr.write('geventnode: a file is loaded without its package: name its module, as in '
+                         'package.module:name, in the directory of the package\n')
+    elif isinstance(error, ModuleNotFoundError):
         sys.stderr.write(f'geventnode: the command runs with {sys.executable}: install what is missing there, with '
                          f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n")

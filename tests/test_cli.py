@@ -122,7 +122,7 @@ def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
     ('cli_package', ("TARGET must be module:name or file.py[:name], not 'cli_package'; did you mean "
                      "'cli_package:NAME'?")),
     ('cli_package.inner', ("TARGET must be module:name or file.py[:name], not 'cli_package.inner'; did you mean "
-                           "'cli_package/inner.py'?")),
+                           "'cli_package.inner:NAME'?")),
     ('.cli_target:name', "TARGET must be module:name or file.py[:name], not '.cli_target:name'"),
     ('cli_target:nothing', "'cli_target' has no 'nothing'; did you mean 'listener'?"),
     ('cli_target:Group.nothing', "'cli_target' has no 'Group.nothing'"),
@@ -130,7 +130,8 @@ def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
     ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'; did you mean 'listener'?"),
     ('cli_made.py', ("'cli_made.py' has none of server, listener, handler, app, application: say which name is meant, "
                      "as in cli_made.py:name; for what create_app() returns, say 'cli_made.py:create_app()'")),
-    ('cli_target:number', "'number' of 'cli_target' is neither a request listener nor an http.Server, but of type int"),
+    ('cli_target:number', ("'number' of 'cli_target' is of type int: it must be a request listener, a WSGI application "
+                           'or an http.Server')),
     ('cli_empty.py', ("'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
                       'meant, as in cli_empty.py:name')),
 ])
@@ -210,8 +211,8 @@ def test_what_a_factory_returns(factories: None, target: str) -> None:
 @pytest.mark.parametrize(('target', 'complaint'), [
     ('cli_factories:nothing()', "'cli_factories' has no 'nothing'; did you mean 'listener'?"),
     ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
-    ('cli_factories:create_none()', ("'cli_factories:create_none()' has returned what is neither a request listener "
-                                     'nor an http.Server, but of type NoneType')),
+    ('cli_factories:create_none()', ("'cli_factories:create_none()' returned an object of type NoneType: it must be a "
+                                     'request listener, a WSGI application or an http.Server')),
     ('cli_factories:create_from()', ("'cli_factories:create_from()' is called without arguments, and takes 1 argument: "
                                      'name a function that needs none')),
     ('cli_factories:create_from(1)', ("TARGET must be module:name or file.py[:name], not 'cli_factories:create_from(1)'"
@@ -397,7 +398,47 @@ def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out == ''
     assert printed.err == ("geventnode: --bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not "
-                           "'nowhere'\n")
+                           "'nowhere'; did you mean 'nowhere:8000'?\n")
+
+
+@pytest.mark.parametrize(('text', 'meant'), [
+    ('localhost', 'localhost:8000'), ('127.0.0.1', '127.0.0.1:8000'), ('http://localhost:80/', 'localhost:80'),
+    ('https://localhost', 'localhost:8000'), ('::1', '[::1]:8000'), ('[::1]', '[::1]:8000'),
+    ('/run/app.sock', 'unix:/run/app.sock'), ('70000', None), ('', None), ('localhost:http', None)])
+def test_the_address_that_is_meant(text: str, meant: str | None) -> None:
+    with pytest.raises(Refused) as raised:
+        parse_bind(text)
+    assert str(raised.value).partition('; ')[2] == ('' if meant is None else f'did you mean {meant!r}?')
+
+
+@pytest.mark.parametrize(('arguments', 'complaint'), [
+    (['server', 'app.py'], "there is no command 'server': it is serve, get or doctor"),
+    (['app.py'], ("there is no command 'app.py': it is serve, get or doctor; did you mean 'geventnode serve "
+                  "app.py'?")),
+    (['app:app', '-b', '80'], ("there is no command 'app:app': it is serve, get or doctor; did you mean 'geventnode "
+                               "serve app:app'?")),
+    (['http://a/'], ("there is no command 'http://a/': it is serve, get or doctor; did you mean 'geventnode get "
+                     "http://a/'?"))])
+def test_no_command(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    assert capsys.readouterr().err.endswith(f'geventnode: error: {complaint}\n')
+
+
+def test_an_address_without_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['serve', 'app.py', '0.0.0.0:80'])
+    assert capsys.readouterr().err.endswith(': 0.0.0.0:80; 0.0.0.0:80: say --bind 0.0.0.0:80\n')
+
+
+def test_a_file_of_a_package(tmp_path: Path) -> None:
+    (tmp_path / '__init__.py').write_text('')
+    (target := tmp_path / 'target.py').write_text('from . import listener')
+    ran = command('serve', str(target))
+    assert ran.returncode == 1
+    assert ran.stderr.endswith('geventnode: a file is loaded without its package: name its module, as in '
+                               'package.module:name, in the directory of the package\n')
 
 
 def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:

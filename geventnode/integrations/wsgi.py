@@ -135,6 +135,9 @@ class _Call:
             self._begin()
             length = self._head.length
             self._response.send_file(result.file, None if length is None else length - self._response.body_size)
+        elif result is None:
+            raise TypeError('a WSGI application must return an iterable of bytes, and this one returned None: a return '
+                            'may be missing')
         else:
             self._send_items(result)
 

@@ -302,7 +302,8 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
                             f'installed for {sys.executable}')),
     (['handlers:nothing'], "'handlers' has no 'nothing'; did you mean 'server'?"),
     (['--bind', 'localhost'],
-     "--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'"),
+     ("--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'; did you mean "
+     "'localhost:8000'?")),
     (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
     (['handlers:listener', '--proxy-protocol'],
      'proxy_protocol without trusted_proxies would refuse every connection'),
