@@ -14,10 +14,12 @@ import io
 import itertools
 import pickle
 import shutil
+import ssl
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any
 
 import gevent
@@ -28,8 +30,13 @@ from requests.auth import HTTPDigestAuth
 from urllib3.exceptions import HTTPError
 from urllib3.util import SKIP_HEADER, Retry, Timeout
 
+from contrib.examples import connect_proxy
 from geventnode.integrations.requests import AgentAdapter
+from tests.certificates import Certificates
+from tests.https_sites import Secure
+from tests.https_sites import url as secure_url
 from tests.origins import MakeOrigin, Peer, Received
+from tests.servers import Serve
 from tests.sessions import apart
 from tests.sockets import settle
 
@@ -567,3 +574,65 @@ def test_threads(origin: MakeOrigin) -> None:
         threads = gevent.get_hub().threadpool
         asking = [threads.spawn(ask, name) for name in ('length', 'chunked', 'length', 'chunked')]
         assert [each.get() for each in asking] == [TEXT] * 4
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------------
+
+def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
+    """Whom both trust, and what both raise; proxies that speak TLS, and tunnels, are among them."""
+    def listener(request: Any, response: Any) -> None:
+        subject = request.connection.get_peer_certificate().get('subject', {}) if request.connection.encrypted else {}
+        response.end(f'{request.method} {request.url} for {request.headers["host"]} by {subject.get("CN")}')
+    asking = {'ca': certificates.ca, 'request_cert': True, 'reject_unauthorized': False}
+    sites = {name: secure(listener, certfile=getattr(certificates, name), **asking)
+             for name in ('server', 'other', 'expired', 'self_signed')}
+    strict = secure(listener, ca=certificates.ca, request_cert=True)
+    proxy = serve(listener)
+    proxy.server.on('connect', connect_proxy.open_tunnel)
+    plain, right = f'http://127.0.0.1:{proxy.where[1]}', secure_url(sites['server'])
+    old = certificates.server_context()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    cases: dict[str, tuple[str, dict[str, Any]]] = {
+        'trusted': (right, {'verify': certificates.ca}), 'by address': (secure_url(sites['server'], host='127.0.0.1'),
+                                                                        {'verify': certificates.ca}),
+        'not trusted': (right, {}), 'not verified': (right, {'verify': False}),
+        'other authority': (right, {'verify': certificates.self_signed}),
+        'other name': (secure_url(sites['other']), {'verify': certificates.ca}),
+        'other name, not verified': (secure_url(sites['other']), {'verify': False}),
+        'expired': (secure_url(sites['expired']), {'verify': certificates.ca}),
+        'self-signed': (secure_url(sites['self_signed']), {'verify': certificates.ca}),
+        'old': (secure_url(secure(listener, context=old, certfile=None)), {'verify': certificates.ca}),
+        'certificate': (right, {'verify': certificates.ca, 'cert': certificates.client}),
+        'certificate and key': (right, {'verify': certificates.ca, 'cert': (certificates.client, certificates.client)}),
+        'no certificate': (secure_url(strict), {'verify': certificates.ca}),
+        'no authorities': (right, {'verify': '/none'}), 'certificate that is none': (right, {'cert': '/none'}),
+        'no TLS': (f'https://127.0.0.1:{proxy.where[1]}/', {}), 'TLS': (right.replace('https:', 'http:'), {}),
+        'tunnel': (right, {'verify': certificates.ca, 'proxies': {'https': plain}}),
+        'tunnel to another': (secure_url(sites['other']), {'verify': certificates.ca, 'proxies': {'https': plain}}),
+        'tunnel with certificate': (right, {'verify': certificates.ca, 'cert': certificates.client,
+                                            'proxies': {'https': plain}}),
+        'proxy': ('http://some.example/', {'verify': certificates.ca, 'proxies': {'http': right}}),
+        'proxy, not trusted': ('http://some.example/', {'proxies': {'http': right}}),
+        'proxy, not verified': ('http://some.example/', {'verify': False, 'proxies': {'http': right}}),
+        'proxy of another name': ('http://some.example/', {'verify': certificates.ca,
+                                                           'proxies': {'http': secure_url(sites['other'])}}),
+        'proxy and certificate': ('http://some.example/', {'verify': certificates.ca, 'cert': certificates.client,
+                                                           'proxies': {'http': right}}),
+    }
+
+    def script(address: str, options: dict[str, Any]) -> Script:
+        def ask(session: requests.Session, url: str) -> Any:
+            response = session.get(address, **options)
+            return [response.status_code, response.text]
+        return ask
+    found = {name: (run(AgentAdapter, script(*case), ''), apart(run, HTTPAdapter, script(*case), ''))
+             for name, case in cases.items()}
+    if tuple(map(int, version('urllib3').split('.')[:2])) < (2, 8):
+        # the certificate is for the destination, which is not the proxy
+        ours, theirs = found.pop('proxy and certificate')
+        assert (ours[1], theirs[1]) == ('GET http://some.example/ for some.example by None',
+                                        'GET http://some.example/ for some.example by client')
+    # requests has proxies for http: URLs not verified at all
+    for name in ('proxy, not trusted', 'proxy of another name'):
+        assert found.pop(name)[0] == ('ProxyError', True)
+    assert {name: both for name, both in found.items() if both[0] != both[1]} == {}
