@@ -5,10 +5,11 @@ import contextlib
 from time import monotonic
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 
-from tests.servers import Serve, get, ok
+from tests.servers import Serve, get, ok, post
 
 __all__: list[str] = []
 
@@ -67,5 +68,81 @@ def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
         connection, = connections(site.server)
         site.server.close(closed.set)
         connection.on_deadline(monotonic() + 1)
+        closed.wait()
+        assert client.rest() == b''
+
+
+# -- clients that were told that the connection closes ----------------------------------------------------------------
+
+CLOSING = get('/', 'Connection: close')
+
+
+@pytest.mark.parametrize('draining_first', [False, True])
+def test_a_client_that_was_told_to_close_delays_nobody(serve: Serve, draining_first: bool) -> None:
+    """It has sent everything and got everything, and keeps its end open: it loses nothing when the socket is closed."""
+    site = serve(ok)
+    with contextlib.closing(site.connect()) as client:
+        client.get('/')
+        connection, = connections(site.server)
+        site.server.draining = draining_first
+        site.server.draining_since = monotonic()
+        assert client.send(CLOSING).response().closes
+        site.server.draining = True
+        connection.on_deadline(monotonic())
+        assert connection.socket.destroyed
+        assert client.rest() == b''
+
+
+def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
+    """It could not know that the server closes, and a reset could take the response away that it has not read yet."""
+    def listener(request: Any, response: Any) -> None:
+        response.should_keep_alive = request.url != '/last'
+        response.end()
+    site = serve(listener)
+    with contextlib.closing(site.connect()) as client:
+        client.get('/')
+        connection, = connections(site.server)
+        assert client.send(get('/last') + get('/behind')).response().closes
+        site.server.draining = True
+        connection.on_deadline(monotonic())
+        assert not connection.socket.destroyed
+
+
+def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> None:
+    """Also when the loop has not told of it yet, and when it has."""
+    site = serve(ok)
+    with contextlib.closing(site.connect()) as client:
+        client.get('/')
+        connection, = connections(site.server)
+        assert client.send(CLOSING).response().closes
+        client.send(b'more')
+        site.server.draining = True
+        connection.on_deadline(monotonic())
+        assert not connection.socket.destroyed
+        gevent.idle()
+        connection.on_deadline(monotonic())
+        assert not connection.socket.destroyed
+
+
+def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
+    """The rest of the body is on its way."""
+    site = serve(ok, max_discard=0)
+    with contextlib.closing(site.connect()) as client:
+        client.get('/')
+        connection, = connections(site.server)
+        assert client.send(post(b'x', length=1000)).response().closes
+        site.server.draining = True
+        connection.on_deadline(monotonic())
+        assert not connection.socket.destroyed
+
+
+def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it together: the server is closed although nobody else closes anything."""
+    monkeypatch.setattr('geventnode.http.timeouts.LINGER_TIME', 1000.0)
+    site = serve(ok)
+    closed = Event()
+    with contextlib.closing(site.connect()) as client:
+        assert client.send(CLOSING).response().closes
+        site.server.close(closed.set)
         closed.wait()
         assert client.rest() == b''

@@ -184,8 +184,11 @@ class Connection(Responder):
             return
         self.state = State.LINGERING
         self._ready = False
-        self.began = self.expires = monotonic()
         socket.end_nowait()
+        # behind what has been sent now: what is active later has received something
+        self.began = self.expires = monotonic()
+        if self.server.draining:
+            deadlines(self.server.hub).watch(self)
         self._paused = True
         self._resume()
 

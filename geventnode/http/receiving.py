@@ -191,6 +191,12 @@ class Receiver(ABC):
             self._awaited += monotonic() - start
 
     @property
+    def has_all_input(self) -> bool:
+        """Whether the client has sent its last request whole, nothing behind it, and nothing since it was closed."""
+        parser = self.parser
+        return parser.content_left == 0 and not parser.buffered and self.socket.active <= self.began
+
+    @property
     def held_back(self) -> bool:
         """Whether the server has stopped reading, because nobody takes what has come."""
         return self._paused

@@ -22,6 +22,7 @@ from geventnode.http.connection import Connection
 from geventnode.http.connection_lines import ConnectionLines
 from geventnode.http.debugging import ToldConnection
 from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.lifecycle import State
 from geventnode.http.listeners import check_listener, check_returned
 from geventnode.http.ready import ReadyLine
 from geventnode.http.responding import Responder
@@ -29,6 +30,7 @@ from geventnode.http.response import ServerResponse
 from geventnode.http.timeouts import DISCARD_TIME, LINGER_TIME
 from geventnode.http.workers import pool
 from geventnode.interfaces import IHTTPServer
+from geventnode.net.hubs import deadlines
 from geventnode.net.proxying import proxies
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
@@ -285,6 +287,9 @@ class Server(NetServer):
         self.draining_since = monotonic()
         for connection in self._connections():
             connection.expires = min(connection.expires, self.draining_since)
+            if connection.state is State.LINGERING:
+                # others wait for it, who were told that they need not
+                deadlines(self._hub).watch(connection)
 
     def _connections(self) -> list[Connection]:
         return [socket.sink for socket in self._sockets if isinstance(socket.sink, Connection)]

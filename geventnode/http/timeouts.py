@@ -118,6 +118,9 @@ def _idle_time(server: Server) -> float:
 def _lingering(connection: Connection) -> Deadline:
     if connection.socket.writable_length:
         return _inactive(connection)
+    if connection.server.draining and connection.has_all_input:
+        # nothing will come that the kernel would answer with a reset, which could take the response away
+        return connection.began, _leave_at_once
     return connection.began + LINGER_TIME, _destroy
 
 
@@ -189,6 +192,12 @@ def _close_idle(connection: Connection) -> bool:
 def _leave(connection: Connection) -> None:
     """As above, when the place is needed or the server closes: nobody has anything to read in peace."""
     if _close_idle(connection) and not connection.socket.writable_length:
+        connection.socket.destroy()
+
+
+def _leave_at_once(connection: Connection) -> None:
+    """Close a connection whose client has nothing more to send, unless more has come that the loop has not told of."""
+    if not connection.socket.catch_up():
         connection.socket.destroy()
 
 

@@ -186,6 +186,29 @@ def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
             assert gunicorn.ask('/pid') != (200, str(first))
 
 
+def test_max_requests_and_a_client_that_keeps_its_side_open(tmp_path: Path) -> None:
+    """It was told that the connection closes: the next worker need not wait for it."""
+    with Gunicorn(tmp_path, 'gunicorned:application', LINGERING) as gunicorn, gunicorn.connect() as client:
+        response = client.get('/pid').response()
+        assert response.getheader('Connection') == 'close'
+        first = response.read()
+        gunicorn.wait_for('Autorestarting worker after current request')
+        gunicorn.exited()
+        assert gunicorn.ask('/pid') != (200, first.decode())
+        assert 'graceful timeout' not in ''.join(gunicorn.said)
+
+
+#: Nothing ends because time passes, but what is cut off.
+LINGERING = """
+max_requests = 1
+graceful_timeout = 5
+
+def post_worker_init(worker):
+    from geventnode.http import timeouts
+    timeouts.LINGER_TIME = 1000
+"""
+
+
 def test_jitter(tmp_path: Path) -> None:
     """It is gunicorn's own: at least ``max_requests``, at most so many more."""
     with Gunicorn(tmp_path, 'gunicorned:application',
