@@ -91,7 +91,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
     failed = False
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -126,9 +125,11 @@ def main(what: str, limit: int, count: int) -> None:
         assert (response.status, response.read()) == (200, b'hello')
         connection.close()
     assert not front.failed
-    # the last threads may still be on their way out
-    while _descriptors() > before:
-        threading.Event().wait(0.001)
+    for server in (front, origin):
+        server.shutdown()
+        # waits for its threads
+        server.server_close()
+    assert _descriptors() <= before, (_descriptors(), before)
 
 
 if __name__ == '__main__':
