@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import gevent
 import requests
@@ -31,10 +32,13 @@ from geventnode.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
 from geventnode.endpoints import Unwritable, open_sink
 from geventnode.events import EventEmitter
 from geventnode.http.listeners import ListenerReturned, check_returned
+from geventnode.integrations import wsgi_input
 from geventnode.integrations.requests import AgentAdapter
+from geventnode.integrations.wsgi import wsgi
 from geventnode.integrations.wsgi_environ import NotBelow, meta_variables
+from geventnode.net.forks import inherited
 from geventnode.protocol import Limits, Parser, Role
-from geventnode.targets import Refused, load_target
+from geventnode.targets import Interrupted, Refused, load_target
 from tests.certificates import tls_certificates
 
 __all__ = ['FAILURES', 'described', 'exception_classes', 'failure', 'main']
@@ -242,6 +246,25 @@ def not_below() -> None:
     meta_variables(head, '/app')
 
 
+def inherited_connection() -> None:
+    # what a child raises for what its parent goes on with: no test can raise that without a child
+    raise inherited()
+
+
+def buffer_full() -> None:
+    with mock.patch.object(wsgi_input, 'MAX_BUFFERED_BODY', 3):
+        from_listener(lambda request, response: wsgi_input.buffer_body(request, None),
+                      b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n')
+
+
+def interrupted() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, 'target.py')
+        with open(path, 'w') as file:
+            file.write('raise KeyboardInterrupt')
+        load_target(path)
+
+
 FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.ParseError: lambda: get_from(b'SSH-2.0-nonsense\r\n\r\n'),
     errors.BodyTooLarge: lambda: from_listener(
@@ -256,10 +279,14 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.CertificateError: certificate,
     errors.RequestTimeout: lambda: get_from(None, timeout=0.01),
     errors.SocketHangUp: lambda: get_from(b''),
+    errors.InheritedConnection: inherited_connection,
     errors.PrematureClose: premature,
     errors.DisconnectReason: disconnect_reason,
     errors.ClientDisconnected: lambda: from_listener(
         lambda request, response: gevent.sleep(60), GET, cancel_on_disconnect=True),
+    errors.RequestRefused: lambda: from_listener(
+        wsgi(lambda environ, start_response: [environ['wsgi.input'].read()]),
+        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhello'),
     errors.InvalidInput: lambda: http.get('http://a b/'),
     errors.InvalidHeader: lambda: http.get('http://x/', headers={'a': 'b\r\nc'}, agent=False),
     errors.RequestAborted: aborted,
@@ -279,7 +306,9 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.MaxListenersExceededWarning: many_listeners,
     ListenerReturned: lambda: check_returned(print, b'body'),
     Refused: lambda: load_target('nonsense'),
+    Interrupted: interrupted,
     NotBelow: not_below,
+    wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
     fetch._GivenUp: given_up,
     Unwritable: unwritable,
