@@ -263,7 +263,7 @@ def test_sv14_inactivity_destroys_the_socket(serve: Serve) -> None:
     log.wait_for((RequestTimeout, True))
 
 
-def test_a_listener_that_does_not_answer(serve: Serve) -> None:
+def test_a_listener_that_does_not_answer(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """503 in its place, once: a client that is left without an answer asks again. What it does later is dropped."""
     log = Log()
 
@@ -275,14 +275,21 @@ def test_a_listener_that_does_not_answer(serve: Serve) -> None:
         with pytest.raises(ConnectionClosed):
             response.end('late')
         log.append('over')
-        response.write('more')
-    client = serve(listener, timeout=SHORT).send(get())
-    reply = client.response()
-    assert (reply.status, reply.closes) == (503, True)
-    client.assert_closed()
-    log.append('go on')
-    log.wait_for('over')
-    assert sorted(log) == ['go on', 'over', 'request aborted', 'request close', 'response close']
+        if request.url == '/write':
+            response.write('more')
+        request.read()
+    site = serve(listener, timeout=SHORT)
+    for request in (get('/write'), post(b'x', '/read', length=3)):
+        client = site.send(request)
+        reply = client.response()
+        assert (reply.status, reply.closes) == (503, True)
+        client.assert_closed()
+        log.append('go on')
+        log.wait_for('over')
+        gevent.idle()
+        assert sorted(log) == ['go on', 'over', 'request aborted', 'request close', 'response close']
+        log.clear()
+    assert [record.levelname for record in caplog.records] == ['WARNING', 'WARNING']
 
 
 def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:

@@ -21,6 +21,7 @@ from geventnode.errors import (
     ParseError,
     RequestRefused,
     RequestTimeout,
+    StreamError,
 )
 from geventnode.http.answers import answer
 from geventnode.http.incoming import IncomingMessage, described
@@ -207,8 +208,8 @@ class Responder(Receiver):
 
     def listener_failed(self, request: IncomingMessage, response: ServerResponse, error: BaseException) -> None:
         """A listener raised: 500 when nothing was sent, otherwise the client sees a message cut short."""
-        if response.refused and isinstance(error, ConnectionClosed):
-            # it is too late for its answer
+        if response.refused and (isinstance(error, (ConnectionClosed, StreamError)) or error is self._failure):
+            # it has found that it is too late, for its answer or for the body
             return
         if self.request is not request or response.finished:
             log.error('%s: a listener failed after its response had ended', described(request), exc_info=error)
