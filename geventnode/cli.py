@@ -11,6 +11,7 @@ the server says of itself and the access log; standard error gets everything tha
 from __future__ import annotations
 
 import argparse
+import errno
 import re
 import sys
 from functools import partial
@@ -130,19 +131,51 @@ def _listen(server: Any, binding: Binding) -> None:
     except InvalidInput as error:
         raise Refused(str(error)) from error
     except (OSError, OverflowError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise Refused(f'cannot listen on {binding.text}: {reason}{_remedy(error, binding)}') from error
+        raise _cannot_listen(error, binding) from error
+
+
+def _check_binding(binding: Binding) -> None:
+    """Raise :class:`Refused` if nobody can listen at ``binding``, without keeping anything of the attempt. For
+    gunicorn, which tries for five seconds and takes the path of a server that is alive."""
+    import os
+    import socket
+
+    from geventnode.net.listening import is_in_use
+
+    path = binding.options.get('path')
+    try:
+        if path is not None:
+            if is_in_use(path):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            if not os.access(os.path.dirname(path) or '.', os.W_OK | os.X_OK):
+                os.stat(os.path.dirname(path) or '.')
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        elif isinstance(binding.args[0], dict):
+            os.fstat(binding.args[0]['fd'])
+        else:
+            port, host = binding.args
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as attempt:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                attempt.bind(address)
+    except OSError as error:
+        raise _cannot_listen(error, binding) from error
+
+
+def _cannot_listen(error: Exception, binding: Binding) -> Refused:
+    reason = getattr(error, 'strerror', None) or error
+    return Refused(f'cannot listen on {binding.text}: {reason}{_remedy(error, binding)}')
 
 
 def _remedy(error: Exception, binding: Binding) -> str:
     """Return what to do about an ``error`` that says that nobody can listen at ``binding``."""
-    import errno
     import os
+    import socket
     import stat
 
     from geventnode.errors import NameNotResolved
 
-    if isinstance(error, NameNotResolved):
+    if isinstance(error, (NameNotResolved, socket.gaierror)):
         return ': name an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them'
     number = getattr(error, 'errno', None)
     path = binding.options.get('path')
@@ -389,7 +422,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> int:
-    """Let gunicorn serve, whose workers patch and load by themselves. Raises ``SystemExit``."""
+    """Let gunicorn serve, whose workers patch and load by themselves. Raises ``SystemExit`` and :class:`Refused`."""
+    import os
+
     try:
         from geventnode.integrations.gunicorn import NotServable, run
     except ModuleNotFoundError as error:
@@ -397,11 +432,22 @@ def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) ->
             raise
         raise Refused("--workers needs gunicorn, which is not installed: pip install 'geventnode[gunicorn]'") from error
 
+    from geventnode.net.listening import listen_fds
+
+    if binding is None and not listen_fds():
+        binding = parse_bind(f'{DEFAULT_HOST}:{DEFAULT_PORT}')
+    if binding is not None and 'GUNICORN_PID' not in os.environ:
+        # a new master takes the sockets of the old one over (SIGUSR2)
+        _check_binding(binding)
+
     def load() -> Any:
         try:
             return _server_of(options)
         except Refused as refused:
             raise NotServable(f'geventnode: {refused}') from refused
+        except Exception as error:
+            print_traceback(error, __file__)
+            raise NotServable(f'geventnode: {options.target!r} cannot be loaded: {error}') from error
 
     address = f'{DEFAULT_HOST}:{DEFAULT_PORT}' if binding is None else binding.text
     run(load, bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],

@@ -12,7 +12,7 @@ from geventnode.errors import NameNotResolved
 from geventnode.net.address import check_path, is_path, port_number, resolve, unix_family
 from geventnode.net.hostnames import ascii_name
 
-__all__ = ['DEFAULT_BACKLOG', 'Listening', 'listen_fds', 'open_listener', 'parse_listen']
+__all__ = ['DEFAULT_BACKLOG', 'Listening', 'is_in_use', 'listen_fds', 'open_listener', 'parse_listen']
 
 DEFAULT_BACKLOG = 511
 
@@ -127,18 +127,24 @@ def _bind_path(path: str) -> Any:
 
 def _remove_stale(path: str) -> None:
     """Remove a socket file that a dead server left: nobody accepts behind it."""
+    if is_in_use(path) is False:
+        os.unlink(path)
+
+
+def is_in_use(path: str) -> bool | None:
+    """Return whether ``path`` is a file that a server must leave alone: one of another kind, or a socket behind which a
+    server accepts. None: there is no such file. Never switches."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
+            return True
     except (OSError, ValueError):
         # there is none, or the name is one of the abstract namespace (unix(7)), which has no files
-        return
+        return None
     assert unix_family is not None
     probe = _socket.socket(unix_family, stdlib.SOCK_STREAM)
     try:
         probe.setblocking(False)
-        if isinstance(_try_connect(probe, path), ConnectionRefusedError):
-            os.unlink(path)
+        return not isinstance(_try_connect(probe, path), ConnectionRefusedError)
     finally:
         probe.close()
 

@@ -174,10 +174,15 @@ def refused(*arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stderr
 
 
-def test_port_in_use() -> None:
+#: One process, or those of gunicorn: what cannot be is said in the same words.
+WAYS = pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
+
+
+@WAYS
+def test_port_in_use(workers: tuple[str, ...]) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         address = f'127.0.0.1:{listening.getsockname()[1]}'
-        assert refused('serve', '--bind', address) == (
+        assert refused('serve', '--bind', address, *workers) == (
             2, (f'geventnode: cannot listen on {address}: Address already in use: another process listens there; stop '
                'it, or choose another port with --bind\n'))
 
@@ -186,7 +191,8 @@ def test_port_in_use() -> None:
     ('file', 'Address already in use: it is a file, and no socket that a server has left'),
     ('server', 'Address already in use: another process listens there'),
     ('nothing', 'No such file or directory: make the directory {directory} first')])
-def test_paths_that_cannot_be(tmp_path: Path, kind: str, complaint: str) -> None:
+@WAYS
+def test_paths_that_cannot_be(tmp_path: Path, workers: tuple[str, ...], kind: str, complaint: str) -> None:
     directory = tmp_path / 'missing' if kind == 'nothing' else tmp_path
     path = directory / 'socket'
     with socket.socket(socket.AF_UNIX) as listening:
@@ -195,12 +201,12 @@ def test_paths_that_cannot_be(tmp_path: Path, kind: str, complaint: str) -> None
         elif kind == 'server':
             listening.bind(str(path))
             listening.listen()
-        status, errors = refused('serve', '--bind', f'unix:{path}')
+        status, errors = refused('serve', '--bind', f'unix:{path}', *workers)
     assert (status, errors) == (
         2, f'geventnode: cannot listen on unix:{path}: {complaint.format(directory=directory)}\n')
 
 
-@pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
+@WAYS
 @pytest.mark.parametrize(('mask', 'mode'), [(0o022, 0o755), (0o007, 0o770), (0, 0o777)])
 def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int, mode: int) -> None:
     """The umask decides, as about every file, with workers and without."""
@@ -219,7 +225,7 @@ def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int,
     assert not path.exists()
 
 
-@pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
+@WAYS
 def test_long_heads(workers: tuple[str, ...]) -> None:
     """Cookies that the default refuses."""
     with socket.create_server(('127.0.0.1', 0)) as listening:
@@ -267,32 +273,49 @@ def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
         client.connect(str(path))
 
 
-def test_an_address_of_another_machine() -> None:
-    assert refused('serve', '--bind', '192.0.2.1:8000') == (
+@WAYS
+def test_an_address_of_another_machine(workers: tuple[str, ...]) -> None:
+    assert refused('serve', '--bind', '192.0.2.1:8000', *workers) == (
         2, ('geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address: no interface of this '
             'machine has that address; 0.0.0.0 and [::] are all of them\n'))
 
 
-def unprivileged(bind: str) -> tuple[int, str]:
+@WAYS
+def test_a_descriptor_that_is_none(workers: tuple[str, ...]) -> None:
+    assert refused('serve', '--bind', 'fd:999', *workers) == (
+        2, 'geventnode: cannot listen on fd:999: Bad file descriptor\n')
+
+
+@WAYS
+def test_a_host_that_is_none(workers: tuple[str, ...]) -> None:
+    status, errors = refused('serve', '--bind', 'host.invalid:80', *workers)
+    assert status == 2
+    assert errors.startswith('geventnode: cannot listen on host.invalid:80: ')
+    assert errors.endswith(': name an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them\n')
+
+
+def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
     """Run the command without the privileges that root has; return its status and standard error."""
     dropping = [tool('setpriv'), '--bounding-set', '-net_bind_service,-dac_override'] if os.geteuid() == 0 else []
     ran = subprocess.run(
-        [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind], cwd=APPS, check=False, text=True,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
+        [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind, *arguments], cwd=APPS, check=False,
+        text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
     return ran.returncode, ran.stderr
 
 
-def test_a_port_that_needs_a_privilege() -> None:
+@WAYS
+def test_a_port_that_needs_a_privilege(workers: tuple[str, ...]) -> None:
     if int(Path('/proc/sys/net/ipv4/ip_unprivileged_port_start').read_text()) <= 80:
         pytest.skip('any user may listen on port 80 here')
-    assert unprivileged('127.0.0.1:80') == (
+    assert unprivileged('127.0.0.1:80', *workers) == (
         2, ('geventnode: cannot listen on 127.0.0.1:80: Permission denied: ports below 1024 need a privilege; choose '
            'another one with --bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front\n'))
 
 
-def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+@WAYS
+def test_a_directory_that_cannot_be_written(tmp_path: Path, workers: tuple[str, ...]) -> None:
     tmp_path.chmod(0o555)
-    assert unprivileged(f'unix:{tmp_path}/socket') == (
+    assert unprivileged(f'unix:{tmp_path}/socket', *workers) == (
         2, (f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied: this user may not write to the '
            f'directory {tmp_path}\n'))
 

@@ -102,6 +102,39 @@ def test_a_target_that_cannot_be_served(arguments: list[str], complaint: str) ->
     assert complaint in errors
 
 
+def test_a_target_that_raises() -> None:
+    """Its traceback begins in the target, and the last line of ours says what to do."""
+    status, errors = refused('broken:listener', '--workers', '1', '--bind', '127.0.0.1:0')
+    assert status == 4
+    assert 'geventnode/targets.py' not in errors
+    assert f'geventnode: the command runs with {sys.executable}: install what is missing there' in errors
+    assert "geventnode: 'broken:listener' cannot be loaded: No module named 'not_installed'" in errors
+
+
+def test_a_new_master_takes_the_sockets_over() -> None:
+    """SIGUSR2: that the old one listens is no reason to give up."""
+    command = [Path(sys.executable).with_name('geventnode'), 'serve', 'gunicorned:listener', '--workers', '1', '--bind',
+               '127.0.0.1:0']
+    with subprocess.Popen(command, cwd=APPS, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as old:
+        def said(pattern: str) -> str:
+            for line in old.stdout:
+                found = re.search(pattern, line)
+                if found is not None:
+                    return found[1]
+            raise AssertionError(f'it has never said {pattern}')
+        port = int(said(r'Listening at: http://127\.0\.0\.1:(\d+)'))
+        said('Booting (worker)')
+        old.send_signal(signal.SIGUSR2)
+        new = int(said(r'\[(\d+)\] \[INFO\] Listening at'))
+        said('Booting (worker)')
+        old.send_signal(signal.SIGTERM)
+        old.wait(PATIENCE)
+        with contextlib.closing(Client(('127.0.0.1', port))) as client:
+            assert client.get().status == 200
+        os.kill(new, signal.SIGTERM)
+        old.communicate(timeout=PATIENCE)
+
+
 @pytest.mark.parametrize('number', ['0', '-1', 'many'])
 def test_a_bad_number(number: str) -> None:
     status, errors = refused('handlers:listener', '--workers', number)
