@@ -13,11 +13,13 @@ from requests import exceptions
 from urllib3.exceptions import InsecureRequestWarning
 from urllib3.util.ssl_ import create_urllib3_context
 
+from contrib.examples import connect_proxy
 from geventnode import errors
 from geventnode.integrations.requests import AgentAdapter
 from tests.certificates import Certificates
 from tests.https_sites import Secure
 from tests.https_sites import url as secure_url
+from tests.servers import Log, Serve
 from tests.sessions import on_terms
 
 __all__: list[str] = []
@@ -117,6 +119,31 @@ def test_fingerprints(secure: Secure, certificates: Certificates, digits: str) -
             client.get(right)
 
 
+@pytest.mark.parametrize('tunnelled', [False, True])
+def test_source_address(secure: Secure, serve: Serve, certificates: Certificates, tunnelled: bool) -> None:
+    """Connections come from there, those to proxies, too, and are not shared with others."""
+    seen = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        seen.append(request.remote_address)
+        response.end()
+    site, proxy = secure(listener), serve()
+
+    @proxy.server.on('connect')
+    def tunnel(request: Any, socket: Any, head: bytes) -> None:
+        seen.append(socket.remote_address)
+        connect_proxy.open_tunnel(request, socket, head)
+    proxies = {'https': f'http://127.0.0.1:{proxy.where[1]}'} if tunnelled else {}
+    with on_terms(ca_certs=certificates.ca, source_address=('127.0.0.2', 0)) as client:
+        for _ in range(2):
+            assert client.get(secure_url(site), proxies=proxies).status_code == 200
+        assert seen == (['127.0.0.2', '127.0.0.1', '127.0.0.1'] if tunnelled else ['127.0.0.2'] * 2)
+        manager = client.get_adapter('https://x').poolmanager
+        manager.connection_pool_kw.pop('source_address')
+        assert client.get(secure_url(site)).status_code == 200
+        assert seen[-1] == '127.0.0.1'
+
+
 def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> None:
     site = secure(ca=certificates.ca, request_cert=True)
     address = secure_url(site)
@@ -138,7 +165,8 @@ def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> Non
     ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
     ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the least'),
     ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'set cert_file on it'),
-    ({'source_address': ('127.0.0.1', 0)}, 'source_address'), ({'socket_options': []}, 'socket_options'),
+    ({'source_address': ('127.0.0.1', 80)}, 'port of source_address must be 0'),
+    ({'source_address': '127.0.0.1'}, 'source_address must be'), ({'socket_options': []}, 'socket_options'),
     ({'ssl_context': 'x'}, 'must be an ssl.SSLContext'), ({'asert_hostname': 'x'}, "did you mean 'assert_hostname'")])
 def test_terms_that_are_not_supported(terms: dict[str, Any], words: str) -> None:
     """They are never left out without a word."""

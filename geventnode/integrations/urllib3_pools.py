@@ -207,6 +207,12 @@ class Destination:
         # exceptions refer to it: in a copy of one, the text stands for it, since connections belong to their process
         return str, (str(self),)
 
+    @property
+    def _source(self) -> str | None:
+        """The address where connections begin; None: any."""
+        found: str = self._terms.get('source_address', ('',))[0]
+        return found or None
+
     def _make_warning(self) -> str | None:
         """Return the warning of a connection whose other end is not verified."""
         if not self._secure:
@@ -226,13 +232,13 @@ class Destination:
         if self._by_proxy and self._proxy is not None:
             host, port = self._proxy.host, self._proxy.port
         if not self._secure:
-            return destination(host, port)
+            return destination(host, port, self._source)
         try:
             peer = self._peer()
             client_context(peer.settings)
         except InvalidInput as error:
             raise SSLError(str(error)) from error
-        return destination(host, port, default_port=DEFAULT_PORTS['https'], peer=peer,
+        return destination(host, port, self._source, default_port=DEFAULT_PORTS['https'], peer=peer,
                            via=self._proxy.name if self._tunnelled and self._proxy is not None else None)
 
     def _peer(self) -> Peer:
@@ -312,7 +318,7 @@ class Destination:
         # the agent for plain connections may have a way of its own to make one
         create = self._agents.get(False).create_connection
         request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target,
-                               agent=False, create_connection=create,
+                               agent=False, create_connection=create, local_address=self._source,
                                headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
                                max_header_size=self._bounds.limits.max_header_size)
         try:

@@ -41,14 +41,13 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     'ssl_minimum_version': (tuple(VERSIONS.values()), 'TLS 1.2 is the least that is spoken'),
     'ssl_version': ((ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_CLIENT), 'use ssl_minimum_version or ssl_context'),
     'ssl_maximum_version': ((ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3), 'set it on an ssl_context'),
-    'source_address': ((), 'give the adapter an agent that overrides create_connection'),
     'socket_options': ((), 'give the adapter an agent that overrides create_connection'),
 }
 
 #: Whom the certificate must identify.
 IDENTITY = ('assert_hostname', 'assert_fingerprint')
 
-KNOWN = frozenset({*OPTIONS, *AUTHORITIES, *WITHOUT_EFFECT, *REFUSED, *IDENTITY, 'cert_reqs'})
+KNOWN = frozenset({*OPTIONS, *AUTHORITIES, *WITHOUT_EFFECT, *REFUSED, *IDENTITY, 'cert_reqs', 'source_address'})
 
 #: Terms of the TLS connection to a proxy, and their names among those for destinations (urllib3's ``ProxyManager``).
 PROXY_TERMS = {f'proxy_{name}': name for name in ('ssl_context', *IDENTITY)}
@@ -76,7 +75,18 @@ def check_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
     if others and 'ssl_context' in found:
         raise InvalidInput(f'ssl_context decides about everything: set {", ".join(others)} on it')
     _check_identity(found)
+    _check_source(found.get('source_address'))
     return found
+
+
+def _check_source(address: Any) -> None:
+    """Check where connections begin."""
+    if address is None:
+        return
+    if not isinstance(address, tuple) or len(address) != 2 or not isinstance(address[0], str):
+        raise InvalidInput(f'source_address must be a tuple of an address and 0, not {address!r}')
+    if address[1] != 0:
+        raise InvalidInput(f'the port of source_address must be 0, not {address[1]!r}: two connections cannot share it')
 
 
 def _check_identity(found: Mapping[str, Any], prefix: str = '') -> None:

@@ -173,6 +173,9 @@ def shop(request: Any, response: Any) -> None:
         response.set_header('Framing', request.headers.get('content-length', 'chunked'))
         response.end(body)
         return
+    if request.url == '/address':
+        response.end(request.remote_address)
+        return
     kind = request.url.rpartition('/')[2]
     text = b''.join(b'%d ' % number for number in range(20000))
     response.set_header('Cache-Control', 'max-age=0' if kind == 'tag' else 'max-age=1000')
@@ -195,6 +198,8 @@ def test_other_libraries(serve: Serve, results: Callable[..., dict[str, Any]], s
     found = results(script, f'http://127.0.0.1:{serve(shop).where[1]}')
     assert found['AGENTS'] == found['PATCHED'] == found['PLAIN']
     for name, got in found['PLAIN'].items():
+        if name == 'source':
+            assert got == '127.0.0.2'
         if script == 'caches.py':
             assert got[0] is False, name
             assert got[3] is True, name

@@ -13,6 +13,7 @@ import responses
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor, StreamingIterator
 from requests_toolbelt.adapters.fingerprint import FingerprintAdapter
 from requests_toolbelt.adapters.host_header_ssl import HostHeaderSSLAdapter
+from requests_toolbelt.adapters.source import SourceAddressAdapter
 from requests_toolbelt.downloadutils import tee
 from requests_toolbelt.utils import dump
 
@@ -23,6 +24,10 @@ class HostNamed(HostHeaderSSLAdapter, Adapter):  # type: ignore[misc,valid-type]
 
 class Printed(FingerprintAdapter, Adapter):  # type: ignore[misc,valid-type]
     """It knows the fingerprint of a certificate."""
+
+
+class From(SourceAddressAdapter, Adapter):  # type: ignore[misc,valid-type]
+    """It has an address of its own."""
 
 
 def uploaded() -> list[Any]:
@@ -57,6 +62,7 @@ say({
     'mocked': mocked(),
     'dumped': b'< HTTP/1.1 200 OK' in dump.dump_all(session().get(f'{URL}/cached/length')),
     'copied': sum(map(len, tee.tee(session().get(f'{URL}/cached/chunked', stream=True), io.BytesIO()))),
+    'source': mount(requests.Session(), From('127.0.0.2')).get(f'{URL}/address').text,
     'adapters': [mount(requests.Session(), adapter).get(f'{URL}/cached/length', headers={'Host': 'a.example'}).ok
                  for adapter in (HostNamed(), Printed('aa' * 32))],
 })
