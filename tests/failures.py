@@ -16,7 +16,6 @@ import pkgutil
 import re
 import sys
 import tempfile
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -184,10 +183,11 @@ def wrong_thread() -> None:
             http.get('http://127.0.0.1:1/', agent=agent)
         except errors.WrongThread as error:
             raised.append(error)
+        finally:
+            # of this thread; what threading makes is a greenlet where it is patched
+            gevent.get_hub().destroy(destroy_loop=True)
 
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
+    gevent.get_hub().threadpool.apply(use)
     raise raised[0]
 
 
