@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import select
 import socket as stdlib
 import ssl
 import struct
+from functools import partial
 from typing import Any
 
 import gevent
@@ -93,6 +95,50 @@ def test_ways_of_reading_can_be_mixed(origin: MakeOrigin, session: Mounted) -> N
     assert next(response.iter_content(100)) == b'wo'
     assert raw._fp.fp.raw._sock.recv(2) == b'th'
     assert response.content == b'ree'
+
+
+def read_somehow(response: Any, chance: random.Random) -> bytes:
+    """Return the body, read in ways that change all the time."""
+    raw, parts = response.raw, []
+    while not raw.closed:
+        size = chance.choice([1, 2, 3, 7, 100, 10000])
+        ways = [partial(raw.read, size), partial(raw.read1, size), lambda: next(raw.stream(None), b''),
+                partial(next, raw.stream(size), b''), partial(raw._fp.fp.read, size), partial(raw._fp.fp.read1, size),
+                partial(raw._fp.fp.raw.read, size)]
+        if chance.random() < 0.2:
+            raw._fp.fp.peek()
+            if raw.closed:
+                break
+        parts.append(chance.choice(ways)())
+    return b''.join(parts)
+
+
+def test_chunks_at_random(origin: MakeOrigin, session: Mounted, seed: int) -> None:
+    """However they are cut, sent and read."""
+    chance = random.Random(seed)
+    sent: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            wire = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + b''.join(
+                b'%x\r\n%s\r\n' % (len(chunk), chunk) for chunk in sent) + b'0\r\n\r\n'
+            while wire:
+                size = chance.choice([1, 2, 3, 5, 17, 100, 5000, 70000])
+                peer.send(wire[:size])
+                wire = wire[size:]
+                if chance.random() < 0.3:
+                    gevent.sleep(0)
+    client, server = session(), origin(script)
+    for turn in range(60):
+        sent[:] = [bytes([chance.randrange(97, 123)]) * chance.choice([1, 1, 2, 3, 10, 100, 9000])
+                   for _ in range(chance.randrange(30))]
+        with client.get(server.url, stream=True) as response:
+            if turn % 2:
+                assert list(response.iter_content(None)) == sent
+            else:
+                assert read_somehow(response, chance) == b''.join(sent)
+    assert server.accepted == 1
 
 
 @pytest.mark.parametrize('cookie', [b'', b'Set-Cookie: a=b\r\n'])
