@@ -113,7 +113,7 @@ def test_plain_http_on_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixtu
     assert client.rest() == b''
     assert site.server.refusals == {'http_on_tls_port': 1}
     assert [record.getMessage() for record in caplog.records] == [
-        '127.0.0.1: plain HTTP on a TLS port, which the client has to address with https:']
+        '127.0.0.1: plain HTTP on a TLS port (its URL begins with https, not http)']
     assert heard == []
     until(lambda: site.server.get_connections() == 0)
 
@@ -190,5 +190,5 @@ def test_a_client_that_speaks_http_to_a_tls_port(serve: Serve) -> None:
         connection.end(b'\x15\x03\x01\x00\x02\x02\x46')
     with net.create_server(alert).listen(0, '127.0.0.1') as server:
         request = http.get(f'http://127.0.0.1:{server.address()["port"]}/', agent=False)
-        with pytest.raises(ParseError, match='with https:'):
+        with pytest.raises(ParseError, match='the URL of that port begins with https'):
             request.get_response()

@@ -250,9 +250,9 @@ def check_start(data: bytes, limits: Limits, request: bool) -> None:
 def _tls_error(data: bytes, request: bool) -> ParseError:
     """Return the error for a peer that speaks TLS on a plain connection."""
     if request:
-        return ParseError('TLS on a plain HTTP port, which the client has to address with http:',
+        return ParseError('TLS on a plain HTTP port (its URL begins with http, not https)',
                           code='HPE_INVALID_METHOD', data=data)
-    return ParseError('TLS in place of a response: the port has to be addressed with https:',
+    return ParseError('TLS in place of a response (the URL of that port begins with https)',
                       code='HPE_INVALID_CONSTANT', data=data)
 
 

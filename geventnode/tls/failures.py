@@ -34,14 +34,14 @@ def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') ->
         made = CertificateError(f'certificate of the peer refused: {message}',
                                 VERIFY_CODES.get(error.verify_code, 'CERT_REJECTED'))
     elif plain_http == 'request':
-        made = TLSError('plain HTTP on a TLS port, which the client has to address with https:', PLAIN_HTTP)
+        made = TLSError('plain HTTP on a TLS port (its URL begins with https, not http)', PLAIN_HTTP)
     elif isinstance(error, ssl.SSLEOFError):
         made = TLSError('the peer closed the connection ' + (
             'during the TLS handshake' if handshaking else 'without close_notify'), 'ECONNRESET')
     else:
         reason = error.reason or 'PROTOCOL_ERROR'
         what = 'the TLS handshake failed' if handshaking else 'the TLS connection broke'
-        hint = ' (the server speaks HTTP without TLS there: use http:)' if plain_http else ''
+        hint = ' (the server speaks HTTP without TLS: the URL of that port begins with http)' if plain_http else ''
         made = TLSError(f'{what}: {reason.replace("_", " ").lower()}{hint}', f'ERR_SSL_{reason}')
     made.__cause__ = error.with_traceback(None)
     return made

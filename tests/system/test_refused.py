@@ -26,7 +26,7 @@ def test_http_to_a_tls_port(certificates: Certificates, method: str) -> None:
         served.process.terminate()
         _, errors = served.finish()
     line, = errors.splitlines()
-    assert line.endswith(' INFO 127.0.0.1: plain HTTP on a TLS port, which the client has to address with https:')
+    assert line.endswith(' INFO 127.0.0.1: plain HTTP on a TLS port (its URL begins with https, not http)')
 
 
 def test_refusals_are_shown() -> None:
@@ -41,6 +41,6 @@ def test_refusals_are_shown() -> None:
         _, errors = served.finish()
     said = [line.partition(' INFO 127.0.0.1: ')[2] for line in errors.splitlines()]
     assert [line.partition(':')[0] for line in said] == [
-        'TLS on a plain HTTP port, which the client has to address with http',
+        'TLS on a plain HTTP port (its URL begins with http, not https)',
         'request line is not a method, a target and a version', 'HTTP/1.1 request without Host',
         'header section longer than max_header_size (16384 bytes)']
