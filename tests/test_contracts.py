@@ -48,8 +48,8 @@ _CONNECTION = _WRITER | {
 _SERVING = _LISTENING | {
     'all_special', 'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding',
     'hand_out', 'hub',
-    'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class', 'request_limit',
-    'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
+    'idle_limit', 'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class',
+    'request_limit', 'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
     'add_request', 'buckets', 'cancel', 'close_descriptors', 'closed', 'end_with_thread', 'connection_lines',
     'connections', 'expires', 'forget_after_fork',

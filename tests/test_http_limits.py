@@ -236,9 +236,10 @@ def test_defaults(serve: Serve) -> None:
     found = {name: getattr(server, name) for name in (
         'timeout', 'headers_timeout', 'request_timeout', 'keep_alive_timeout', 'keep_alive_timeout_buffer',
         'max_header_size', 'max_headers_count', 'max_requests_per_socket', 'max_connections', 'max_body_size',
-        'max_discard', 'cancel_on_disconnect')}
+        'max_discard', 'max_idle_workers', 'cancel_on_disconnect')}
     assert found == {
         'timeout': 120.0, 'headers_timeout': 60.0, 'request_timeout': 300.0, 'keep_alive_timeout': 65.0,
         'keep_alive_timeout_buffer': 1.0, 'max_header_size': 16384, 'max_headers_count': 1000,
         'max_requests_per_socket': 0, 'max_connections': None, 'max_body_size': None, 'max_discard': 65536,
+        'max_idle_workers': 256,
         'cancel_on_disconnect': False}

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import contextvars
+import weakref
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.local import local
 
 from geventnode.http.workers import MAX_IDLE, drain, pool
 from tests.servers import Log, Serve, get, ok
@@ -213,6 +215,58 @@ def test_no_more_than_so_many_idle_workers_are_kept(serve: Serve) -> None:
         client.close()
     gevent.idle()
     assert len(pool(gevent.get_hub())) == MAX_IDLE
+
+
+class _Held:
+    """What a greenlet-local holds, as a connection to a database."""
+
+
+def _burst(site: Any, everybody: Event, waiting: Log, size: int) -> None:
+    clients = [site.send(get()) for _ in range(size)]
+    waiting.wait_for_length(size)
+    everybody.set()
+    for client in clients:
+        assert client.response().status == 200
+        client.close()
+    gevent.idle()
+
+
+@pytest.mark.parametrize('most', [0, 3])
+def test_a_setting_bounds_idle_workers(serve: Serve, most: int) -> None:
+    """What the greenlet-locals of the others hold is given back."""
+    everybody, waiting, own = Event(), Log(), local()
+    held: weakref.WeakSet[_Held] = weakref.WeakSet()
+
+    def listener(request: Any, response: Any) -> None:
+        own.held = _Held()
+        held.add(own.held)
+        waiting.append(1)
+        everybody.wait()
+        response.end()
+    drain(gevent.get_hub())
+    _burst(serve(listener, max_idle_workers=most), everybody, waiting, 20)
+    assert (len(pool(gevent.get_hub())), len(held)) == (most, most)
+
+
+def test_a_lower_bound_ends_those_that_are_idle(serve: Serve) -> None:
+    everybody, waiting = Event(), Log()
+
+    def listener(request: Any, response: Any) -> None:
+        waiting.append(1)
+        everybody.wait()
+        response.end()
+    drain(gevent.get_hub())
+    site = serve(listener)
+    _burst(site, everybody, waiting, 20)
+    idle = list(pool(gevent.get_hub()))
+    assert len(idle) == 20
+    # another setting is none of their business
+    site.server.timeout = 5
+    assert pool(gevent.get_hub()) == idle
+    site.server.max_idle_workers = 4
+    gevent.idle()
+    assert [worker for worker in idle if not worker.dead] == pool(gevent.get_hub()) == idle[-4:]
+    assert site.get().status == 200
 
 
 def test_a_greenlet_killed_in_a_write(serve: Serve) -> None:

@@ -28,7 +28,7 @@ from geventnode.http.ready import ReadyLine
 from geventnode.http.responding import Responder
 from geventnode.http.response import ServerResponse
 from geventnode.http.timeouts import DISCARD_TIME, LINGER_TIME
-from geventnode.http.workers import pool
+from geventnode.http.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.hubs import deadlines
 from geventnode.net.proxying import proxies
@@ -78,6 +78,7 @@ class Server(NetServer):
     max_discard = Option(count, 65536, 'Bytes of an unread body that are thrown away to keep a connection.')
     max_buffered = Option(count, 268435456, 'Bytes of unread input that all connections hold together.')
     cancel_on_disconnect = Option(flag, False, 'Throw ClientDisconnected into listeners whose client has gone.')
+    max_idle_workers = Option(count, MAX_IDLE, 'Greenlets that are kept for the next request, on this thread.')
     fresh_greenlets = Option(flag, False, 'Run every request in a new greenlet.')
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
@@ -93,6 +94,8 @@ class Server(NetServer):
     response_class: type[ServerResponse] = ServerResponse
     connection_class: type[Connection] = Connection
     multiprocess: bool = False
+    #: ``max_idle_workers``, without the checks of an option.
+    idle_limit: int = MAX_IDLE
     #: Whether each request goes through :meth:`special_request`.
     all_special: bool = False
 
@@ -138,6 +141,9 @@ class Server(NetServer):
         if self.keep_alive_timeout:
             self.keep_alive_lines += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
         self.idle_workers = None if self.fresh_greenlets else pool(self._hub)
+        if self.max_idle_workers < self.idle_limit:
+            trim(self._hub, self.max_idle_workers)
+        self.idle_limit = self.max_idle_workers
         told = ToldConnection if self.debug_connections else Connection
         if self.connection_class is not told:
             # also those that are open: both classes keep the same

@@ -2,7 +2,8 @@
 
 They are entered by ``switch`` from the hub, last in, first out. A worker serves one request at a time and then waits in
 its hub's pool; nothing of one request is seen by the next: the context is reset. What was thrown at a worker, idle or
-not, ends it. Greenlet-local values live as long as the worker does, as they do in a thread pool.
+not, ends it. Greenlet-local values live as long as the worker does, as they do in a thread pool; a setting of the
+server bounds how many workers that may be.
 """
 from __future__ import annotations
 
@@ -11,14 +12,25 @@ from typing import Any, Protocol
 
 from gevent import Greenlet
 
-__all__ = ['MAX_IDLE', 'Job', 'Worker', 'drain', 'pool']
+__all__ = ['MAX_IDLE', 'HasIdleLimit', 'Job', 'Worker', 'drain', 'pool', 'trim']
 
-#: Idle workers that are kept on a hub.
+#: Idle workers that are kept on a hub, unless the server says otherwise whose job was done last.
 MAX_IDLE = 256
+
+
+class HasIdleLimit(Protocol):
+    """A server."""
+
+    #: How many idle workers are kept.
+    idle_limit: int
 
 
 class Job(Protocol):
     """What a worker does."""
+
+    @property
+    def server(self) -> HasIdleLimit:
+        """Whose idle workers it is about."""
 
     def work(self) -> None:
         """Do it. May switch. What is raised ends the worker."""
@@ -42,10 +54,10 @@ class Worker(Greenlet):
         while True:
             if job is not None:
                 job.work()
-                job = None
                 self.gr_context = None
-                if idle is None or len(idle) >= MAX_IDLE:
+                if idle is None or len(idle) >= job.server.idle_limit:
                     return
+                job = None
                 idle.append(self)
             try:
                 job = switch()
@@ -65,6 +77,13 @@ def pool(hub: Any) -> list[Worker]:
     if found is None:
         found = _pools[hub] = []
     return found
+
+
+def trim(hub: Any, most: int) -> None:
+    """End all idle workers of ``hub`` but ``most``, those first that have been idle for longest. Never switches."""
+    idle = pool(hub)
+    while len(idle) > most:
+        idle.pop(0).kill(block=False)
 
 
 def drain(hub: Any) -> None:

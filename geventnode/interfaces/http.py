@@ -218,6 +218,9 @@ class IHTTPServer(IServer):
     max_discard: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
     max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
     cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into listeners whose client has gone.')
+    max_idle_workers: int = Attribute(
+        'Greenlets that are kept for the next request, with their greenlet-locals; all servers of a thread share them, '
+        'and the one whose request ends decides. A lower value ends those above it. 256.')
     fresh_greenlets: bool = Attribute('Run every request in a new greenlet, for full isolation.')
     debug_connections: bool = Attribute(
         'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '

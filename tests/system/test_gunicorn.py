@@ -270,6 +270,44 @@ def post_worker_init(worker):
 """
 
 
+def test_idle_greenlets_are_bounded(tmp_path: Path) -> None:
+    """After a burst, greenlet-locals of as many greenlets are left as the setting says; a hook sets it."""
+    (tmp_path / 'bursting.py').write_text(BURSTING)
+    with Gunicorn(tmp_path, 'bursting:application', IDLE_WORKERS, cwd=tmp_path) as gunicorn, ExitStack() as stack:
+        clients = [stack.enter_context(gunicorn.connect()).get('/hold') for _ in range(20)]
+        assert [client.response().read() for client in clients] == [b'held'] * 20
+        assert gunicorn.ask('/count') == (200, '3')
+
+
+IDLE_WORKERS = """
+def post_worker_init(worker):
+    worker.server.max_idle_workers = 3
+"""
+
+#: Twenty requests at a time, each of which leaves something in its greenlet.
+BURSTING = """
+import weakref
+from gevent.event import Event
+from gevent.local import local
+
+class Connection:
+    pass
+
+everybody, own, connections = Event(), local(), weakref.WeakSet()
+
+def application(environ, start_response):
+    start_response('200 OK', [])
+    if environ['PATH_INFO'] == '/count':
+        return [str(len(connections)).encode()]
+    own.connection = Connection()
+    connections.add(own.connection)
+    if len(connections) == 20:
+        everybody.set()
+    everybody.wait()
+    return [b'held']
+"""
+
+
 # -- proxies ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(('allowed', 'believed'), [('127.0.0.0/8', True), ('10.0.0.1', False)])
