@@ -11,6 +11,7 @@ the server says of itself and the access log; standard error gets everything tha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import re
 import sys
@@ -21,7 +22,7 @@ from geventnode.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
 from geventnode.targets import Refused, check_callable, factory_hint, load_target, print_traceback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ['Binding', 'as_listener', 'main', 'parse_bind']
 
@@ -86,8 +87,7 @@ def _set_up_logging(access: bool) -> None:
     """Let loggers write to the standard streams, where the target has not decided otherwise."""
     import logging
 
-    to_errors = logging.StreamHandler(sys.stderr)
-    to_errors.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+    to_errors = _error_handler()
     for name, level in (('geventnode.error', logging.INFO), ('geventnode.connection', logging.DEBUG)):
         errors = logging.getLogger(name)
         if not errors.hasHandlers():
@@ -99,6 +99,37 @@ def _set_up_logging(access: bool) -> None:
         log.addHandler(_access_handler())
         log.setLevel(logging.INFO)
         log.propagate = False
+
+
+@contextlib.contextmanager
+def _connections_shown() -> Iterator[None]:
+    """Write what happens on connections, however the target has configured logging: to the handlers that the logger
+    has itself, or else to standard error."""
+    import logging
+
+    log = logging.getLogger('geventnode.connection')
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.DEBUG)
+    handler = None
+    if not any(each.level <= logging.DEBUG for each in log.handlers):
+        handler = _error_handler()
+        log.addHandler(handler)
+        log.propagate = False
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = propagate
+        if handler is not None:
+            log.removeHandler(handler)
+
+
+def _error_handler() -> Any:
+    import logging
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+    return handler
 
 
 def _access_handler() -> Any:
@@ -224,8 +255,14 @@ def _run(server: Any, what: str, options: argparse.Namespace) -> int:
             server.close_all_connections()
         told.set()
 
+    debugging = contextlib.ExitStack()
+
     def debug() -> None:
         server.debug_connections = not server.debug_connections
+        if server.debug_connections:
+            debugging.enter_context(_connections_shown())
+        else:
+            debugging.close()
         print(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', file=sys.stderr)
 
     ending = [signal.SIGINT, signal.SIGTERM]

@@ -120,9 +120,23 @@ def test_connections_say_in_what_state_they_are() -> None:
         assert repr(connection).startswith('<Connection over served=1 on <Socket destroyed')
 
 
-def test_a_signal_switches_it(tmp_path: Path) -> None:
-    """Under ``geventnode serve``."""
-    (tmp_path / 'program.py').write_text('def app(request, response):\n    response.end("hello")\n')
+#: How applications configure logging, each so that a line of level DEBUG goes nowhere.
+CONFIGURED = {
+    'not': '',
+    'basicConfig': 'logging.basicConfig(level=logging.WARNING)',
+    'a handler for errors': 'handler = logging.StreamHandler()\nhandler.setLevel(logging.ERROR)\n'
+    'logging.getLogger().addHandler(handler)',
+    'dictConfig': 'logging.config.dictConfig({"version": 1, "handlers": {"own": {"class": "logging.StreamHandler"}}, '
+    '"root": {"handlers": ["own"], "level": "INFO"}})',
+    'a level of the package': 'logging.basicConfig()\nlogging.getLogger("geventnode").setLevel(logging.ERROR)',
+}
+
+
+@pytest.mark.parametrize('configured', CONFIGURED.values(), ids=CONFIGURED.keys())
+def test_a_signal_switches_it(tmp_path: Path, configured: str) -> None:
+    """Under ``geventnode serve``: what it announces is written, however the application has configured logging."""
+    (tmp_path / 'program.py').write_text(f'import logging.config\n{configured}\n'
+                                         'def app(request, response):\n    response.end("hello")\n')
     with subprocess.Popen([sys.executable, '-m', 'geventnode', 'serve', 'program:app', '--bind', '127.0.0.1:0',
                            '--no-access-log'], cwd=tmp_path, env={'PYTHONPATH': str(ROOT), 'PATH': ''},
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
