@@ -24,6 +24,9 @@ __all__ = ['ENDING', 'READ', 'RESETTING', 'WRITE', 'Handle']
 
 READ, WRITE = 1, 2
 
+#: The module of a loop that stops to watch a descriptor with an error, also when there is input in front of that.
+LIBUV = 'gevent.libuv.loop'
+
 #: ``struct linger`` (socket(7)): whether, and for how many seconds; with none, closing resets the connection.
 RESETTING, ENDING = struct.pack('ii', 1, 0), struct.pack('ii', 0, 0)
 
@@ -93,8 +96,21 @@ class Handle(DuplexBase):
             raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, self._no_delay)
         if self._keep_alive is not None:
             self.set_keep_alive(*self._keep_alive)
-        watcher = self._read_watcher = self._watch(READ)
-        watcher.start(self._on_readable)
+        self._read_watcher = self._watch(READ)
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        """Let the loop call :meth:`_on_readable` from now on."""
+        rearms = type(self._hub.loop).__module__ == LIBUV
+        self._read_watcher.start(self._on_readable_once if rearms else self._on_readable)
+
+    def _on_readable_once(self) -> None:
+        """There is something to receive, on libuv, which watches no longer if an error, such as a reset, follows it."""
+        self._on_readable()
+        watcher = self._read_watcher
+        if not self.destroyed and watcher.active:
+            watcher.stop()
+            watcher.start(self._on_readable_once)
 
     def _watch(self, event: int) -> Any:
         """Return a watcher that tells of ``event``, READ or WRITE. Never switches."""

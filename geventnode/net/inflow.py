@@ -225,7 +225,7 @@ class Inflow(Handle):
         """Receive again. Never switches."""
         watcher = self._read_watcher
         if watcher is not None and not watcher.active and not self._eof and not self.destroyed:
-            watcher.start(self._on_readable)
+            self._start_reading()
 
     def _fetch(self) -> bytes:
         self._check_thread()
