@@ -253,6 +253,9 @@ ON_PURPOSE: dict[str, Any] = {
     'headers all None': sends('host'),
     'headers User-Agent': sends('accept', 'accept-encoding', 'connection', 'host'),
     **{f'headers {name}': ('InvalidHeader', True) for name in ('beyond latin-1', 'name', 'NUL', 'Host')},
+    # a body that was cut off is no empty one, when it is read again
+    **{f'reading drained {name}': ('ProtocolError', True)
+       for name in ('cut-length', 'cut-chunk', 'cut-last-chunk', 'no-chunk')},
     # a body that was sent cannot be sent again
     **{f'again {name}': once for name in ('iterator', 'text iterator', 'no pieces', 'empty pieces', 'unsized file')},
     # TRACE has no body (RFC 9110, section 9.3.8)

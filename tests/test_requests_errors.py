@@ -8,7 +8,9 @@ from typing import Any
 import gevent
 import pytest
 import requests
+from gevent.event import Event
 from requests import exceptions
+from urllib3.exceptions import ProtocolError
 from urllib3.util import Timeout
 
 from geventnode import errors
@@ -16,6 +18,7 @@ from geventnode.net import Socket
 from tests.origins import HELLO, MakeOrigin, Peer, once, silent
 from tests.servers import Log, Serve, ok
 from tests.sessions import Mounted, agent_of
+from tests.sockets import settle
 
 __all__: list[str] = []
 
@@ -150,6 +153,43 @@ def test_truncated(origin: MakeOrigin, session: Mounted, read: Callable[[request
             read(response)
     assert errors.IncompleteBody in causes(raised.value)
     assert agent_of(client).total_socket_count == 0
+
+
+@pytest.mark.parametrize('cut', [*CUT, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloxyz\r\n'])
+def test_what_was_truncated_stays_so(origin: MakeOrigin, session: Mounted, cut: bytes) -> None:
+    """Who reads again, as for a log, gets the error again, and no empty body."""
+    response = session().get(origin(once(cut)).url, stream=True)
+    for read in (by_content, by_content, by_pieces):
+        with pytest.raises(exceptions.ChunkedEncodingError):
+            read(response)
+    for name in ('read', 'data'):
+        with pytest.raises(ProtocolError):
+            response.raw.read() if name == 'read' else response.raw.data
+    with pytest.raises(ProtocolError):
+        response.raw._fp.fp.read()
+    assert response.raw.closed
+    assert response.raw.isclosed()
+    response.close()
+    assert response.raw.read() == b''
+
+
+def test_two_readers(serve: Serve, session: Mounted) -> None:
+    """The second one is refused, which changes nothing for the first."""
+    go_on, begun = Event(), Event()
+
+    def listener(request: Any, response: Any) -> None:
+        response.write('first')
+        begun.set()
+        go_on.wait()
+        response.end('second')
+    response = session().get(f'http://127.0.0.1:{serve(listener).where[1]}', stream=True)
+    reading = gevent.spawn(response.raw.read, 11)
+    begun.wait()
+    settle()
+    with pytest.raises(errors.StreamModeError):
+        response.raw.read(1)
+    go_on.set()
+    assert reading.get() == b'firstsecond'
 
 
 def test_chunks_that_are_none(origin: MakeOrigin, session: Mounted) -> None:

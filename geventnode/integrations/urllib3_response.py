@@ -89,6 +89,8 @@ class Body:
         self._url = url
         self.message = message
         self.closed = False
+        #: Whether it was cut off, and a reader got the error.
+        self.failed = False
         #: Whether borders of chunks mean something to readers, bytes of the present chunk that were not read, and
         #: whether the last one was.
         self.chunked: bool = _is_chunked(message)
@@ -289,14 +291,14 @@ class Body:
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
-        """Raise urllib3's exceptions, after which nothing is left to read."""
+        """Raise urllib3's exceptions. A body that was cut off is not over: whoever reads again gets the error again."""
         try:
             yield
         except GeventnodeError as error:
-            self.closed = True
             failure = translated(error, self._pool, self._url)
             if failure is error:
                 raise
+            self.failed = True
             raise failure from error
 
     def _end(self) -> None:
@@ -487,6 +489,21 @@ class Response(HTTPResponse):
     def connection(self) -> Any:
         """An object whose ``sock`` is the socket; None when all was read."""
         return None if self.closed else self._connection
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is left to read, which includes a body that was cut off."""
+        return super().closed or getattr(self._fp, 'failed', False)
+
+    def isclosed(self) -> bool:
+        """See :attr:`closed`. Never switches."""
+        return super().isclosed() or getattr(self._fp, 'failed', False)
+
+    def close(self) -> None:
+        """Give up what was not read, and its connection. Never switches."""
+        if self._fp is not None:
+            self._fp.close()
+        super().close()
 
     def shutdown(self) -> None:
         """See urllib3: another greenlet or thread that reads gets an error. Never switches. Raises ``RuntimeError``
