@@ -144,12 +144,12 @@ def test_what_a_response_says_holds(serve: Serve, frame: Callable[[bytes, int], 
 @pytest.mark.parametrize('chunked', [False, True])
 @pytest.mark.parametrize('lazy', [False, True])
 def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bool, lazy: bool) -> None:
-    """Whether an application returns its body or yields it."""
+    """Whether an application returns its body or yields it. One that is called before the body has ended, that is."""
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [])
         body = [environ['PATH_INFO'].encode()] if environ['REQUEST_METHOD'] == 'GET' else [b'ans', b'wer']
         return iter(body) if lazy else body
-    site = serve(wsgi(application), max_discard=DISCARD)
+    site = serve(wsgi(application, buffer_chunked=False), max_discard=DISCARD)
     for now in (0, 100, 10_000):
         head, sent, rest = (_chunks if chunked else _length)(b'x' * size, now)
         client = site.send(head + sent)
