@@ -159,12 +159,15 @@ def test_a_name_with_the_dot_of_the_root(secure: Secure, pool: MakePool, monkeyp
 def test_names_that_tls_cannot_ask_for(name: str) -> None:
     left, right = connected()
     with contextlib.closing(left), contextlib.closing(right), \
-            pytest.raises(InvalidInput, match='servername is no host name'):
+            pytest.raises(InvalidInput, match='this is no host name that TLS can ask for'):
         tls.connect(host=name, socket=net.Socket(left))
+    with pytest.raises(InvalidInput, match='this is no host name that TLS can ask for'):
+        https.Agent(servername=name)
 
 
 def test_names_that_no_resolver_takes(capfd: pytest.CaptureFixture[str]) -> None:
     for name in ('a..b', 'a' * 64):
-        with pytest.raises(NameNotResolved):
-            http.get(f'http://{name}/').get_response()
+        for module in (http, https):
+            with pytest.raises(NameNotResolved):
+                module.get(f'{module.__name__.rpartition(".")[2]}://{name}/').get_response()
     assert capfd.readouterr().err == '', 'the thread of the resolver need not be asked'

@@ -66,8 +66,6 @@ class Peer(NamedTuple):
         if is_address(name):
             # it is checked, and not sent (RFC 6066, section 3); a zone is our own affair
             name = name.partition('%')[0]
-        else:
-            _check_name(name)
         return TLSSocket(context, servername=name, **options)
 
     def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
@@ -76,6 +74,8 @@ class Peer(NamedTuple):
 
         :param received: what was taken from ``socket`` already.
         """
+        # otherwise the resolver has done so
+        _check_name(ascii_name(host))
         made = self.make_socket(host, at_once=False, **options)
         made._no_delay = socket._no_delay
         raw, address, rest = socket.surrender()
@@ -94,10 +94,12 @@ def _judge(settings: ContextSettings, name: str | None, chain: list[bytes]) -> s
 
 def _check_name(name: str) -> None:
     """Check what ``ssl`` would refuse in the middle of connecting. Raises ``InvalidInput``."""
+    if is_address(name):
+        return
     try:
         name.encode('idna')
     except UnicodeError as error:
-        raise InvalidInput(f'servername is no host name: {name!r} ({error})') from error
+        raise InvalidInput(f'this is no host name that TLS can ask for: {name!r} ({error})') from error
 
 
 def peer_of(options: dict[str, Any]) -> Peer:
@@ -109,6 +111,7 @@ def peer_of(options: dict[str, Any]) -> Peer:
             raise TypeError(f'servername must be str, not {type(servername).__name__}')
         if servername.startswith('.') or not servername.isascii() or '\0' in servername:
             raise InvalidInput(f'servername is no host name: {servername!r}')
+        _check_name(servername)
     return Peer(client_settings(options), servername)
 
 
