@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from geventnode import https, tls
 from geventnode.errors import InvalidInput, TLSError
 from geventnode.tls.client_hello import MAX_LENGTH, MAX_SIZE, ClientHello
-from tests.certificates import Certificates, TLSEnd
+from tests.certificates import Certificates, TLSEnd, note_names
 from tests.https_sites import Secure
 from tests.servers import Log
 from tests.sockets import dial
@@ -327,6 +328,57 @@ def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) ->
         cut = ClientHello()
         cut.feed(data[:position])
         assert (cut.complete, cut.servername) == (False, None)
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Return a ClientHello with some damage, mostly around its name, mostly with the right lengths in front."""
+    made = bytearray(data)
+    for _ in range(chance.choice((0, 1, 1, 2, 3))):
+        position = chance.randrange(len(made))
+        if b'example' in made and chance.random() < 0.5:
+            position = max(0, made.index(b'example') + chance.randrange(-25, 9))
+        match chance.randrange(4):
+            case 0:
+                # other characters than those of ASCII are refused by Python
+                made[position] = chance.randrange(128)
+            case 1:
+                del made[position]
+            case 2:
+                made.insert(position, chance.randrange(128))
+            case _:
+                start = chance.randrange(len(made))
+                made[position:position] = bytes(byte & 127 for byte in made[start:start + chance.randrange(20)])
+    if chance.random() < 0.7:
+        made[3:5] = (len(made) - 5).to_bytes(2, 'big')
+        made[6:9] = (len(made) - 9).to_bytes(3, 'big')
+    return bytes(made)
+
+
+# a name that is not ASCII is refused by the callback of the test, which nobody can catch
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_openssl_reads_the_same_name(certificates: Certificates, seed: int) -> None:
+    """Whatever a client sends: where OpenSSL goes on, it has seen the name that the context was chosen by."""
+    chance = random.Random(seed)
+    names: list[str | None] = []
+    server = certificates.server_context()
+    note_names(server, names)
+    hellos = [client_hello(client(certificates, version), name) for version in VERSIONS for name in ('a.example', None)]
+    accepted = 0
+    for _ in range(4000):
+        data = damaged(chance.choice(hellos), chance)
+        hello = ClientHello()
+        hello.feed(data)
+        names.clear()
+        incoming = ssl.MemoryBIO()
+        incoming.write(data)
+        with contextlib.suppress(ssl.SSLError):
+            try:
+                server.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+            except ssl.SSLWantReadError:
+                if names:
+                    accepted += 1
+                    assert names == [hello.servername], data.hex()
+    assert accepted > 400
 
 
 def test_a_hello_that_never_ends() -> None:
