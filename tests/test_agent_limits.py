@@ -116,13 +116,15 @@ def test_max_queued_of_none(origin: MakeOrigin, agent: Any, limit: str) -> None:
 
 
 @pytest.mark.parametrize('options', [
-    {'max_sockets': -1}, {'max_free_sockets': -1}, {'scheduling': 'random'}, {'timeout': -1}, {'max_queued': -1}])
+    {'max_sockets': -1}, {'max_free_sockets': -1}, {'max_total_free_sockets': -1},
+    {'scheduling': 'random'}, {'timeout': -1}, {'max_queued': -1}])
 def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         http.Agent(**options)
 
 
-@pytest.mark.parametrize('name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_queued'])
+@pytest.mark.parametrize('name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_total_free_sockets',
+                                  'max_queued'])
 @pytest.mark.parametrize('value', ['', False, 0.0, [], b''])
 def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
     """It is a mistake, and no way to ask for the default."""

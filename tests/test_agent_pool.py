@@ -180,12 +180,23 @@ def test_leaving_is_noticed_by_those_in_line() -> None:
     assert list(played.pool.buckets) == ['x']
 
 
+def test_idle_connections_of_all_destinations_have_a_limit() -> None:
+    """The destination that has not been used for longest gives one up, not the one that was asked first."""
+    played = Played(keep_alive=True, max_total_free_sockets=2)
+    for request, name in (('a', 'x'), ('b', 'y'), ('c', 'x'), ('d', 'z')):
+        played.ask(request, name)
+        played.done(request)
+    assert played.log == [('open', 'a'), ('open', 'b'), ('reuse', 'c'), ('open', 'd'), ('close', 2)]
+    assert list(played.pool.buckets) == ['x', 'z']
+
+
 def test_at_random(seed: int) -> None:
     """Whatever happens: limits hold, the order is kept, nobody is forgotten."""
     chance = random.Random(seed)
     for _ in range(50):
         limits = {'max_sockets': chance.randint(1, 4), 'max_total_sockets': chance.randint(1, 6),
-                  'max_free_sockets': chance.randint(0, 3), 'keep_alive': chance.random() < 0.5,
+                  'max_free_sockets': chance.randint(0, 3), 'max_total_free_sockets': chance.randint(0, 5),
+                  'keep_alive': chance.random() < 0.5,
                   'lifo': chance.random() < 0.5}
         played = Played(**limits)
         waiting: dict[str, list[str]] = {name: [] for name in 'abc'}
@@ -215,6 +226,10 @@ def test_at_random(seed: int) -> None:
             assert pool.total == sum(bucket.size for bucket in pool.buckets.values()) <= limits['max_total_sockets']
             assert all(bucket.size <= limits['max_sockets'] for bucket in pool.buckets.values())
             assert all(len(bucket.idle) <= limits['max_free_sockets'] for bucket in pool.buckets.values())
+            assert pool.free == sum(len(bucket.idle) for bucket in pool.buckets.values())
+            assert pool.free <= limits['max_total_free_sockets']
+            assert {bucket for bucket in pool.buckets.values() if bucket.idle} <= set(pool.resting)
+            assert set(pool.resting) == {bucket for bucket in pool.buckets.values() if bucket.listed}
             assert all(bucket.size or bucket.waiting for bucket in pool.buckets.values())
             idle = any(bucket.idle for bucket in pool.buckets.values())
             for name, requests in waiting.items():

@@ -51,7 +51,8 @@ _SERVING = _LISTENING | {
     'idle_limit', 'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class',
     'request_limit', 'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
-    'add_request', 'buckets', 'cancel', 'close_descriptors', 'closed', 'end_with_thread', 'connection_lines',
+    'add_request', 'buckets', 'cancel', 'close_descriptors', 'close_longest_idle', 'closed', 'end_with_thread',
+    'connection_lines',
     'connections', 'expires', 'forget_after_fork',
     'holding', 'hub', 'lacks_connections', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options',
     'released', 'removed', 'request_failed', 'set_probes'}

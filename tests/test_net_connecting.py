@@ -86,7 +86,7 @@ def test_a_family_that_the_kernel_does_not_have(monkeypatch: pytest.MonkeyPatch)
                 raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
             return _socket.socket(family, *rest)
 
-    monkeypatch.setattr('geventnode.net.connecting._socket', Kernel())
+    monkeypatch.setattr('geventnode.net.descriptors._socket', Kernel())
     with net.create_server().listen(0, '127.0.0.1') as server:
         port = server.address()['port']
         resolved(monkeypatch, ('::1', port, 0, 0), ('127.0.0.1', port))
@@ -165,7 +165,7 @@ class Slowly:
 def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slowly]:
     """Let the first address answer late, and the second be tried at once."""
     kernel = Slowly()
-    monkeypatch.setattr('geventnode.net.connecting._socket', kernel)
+    monkeypatch.setattr('geventnode.net.descriptors._socket', kernel)
     monkeypatch.setattr('geventnode.net.connecting.NEXT_AFTER', 0.001)
     with kernel.far:
         yield kernel

@@ -23,6 +23,7 @@ from geventnode.http.reservation import Reservation
 from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
+from geventnode.net.descriptors import register_spare
 from geventnode.net.forks import inherited, register
 from geventnode.net.hubs import NEVER, check_hub, deadlines, is_alive
 from geventnode.net.socket import Socket
@@ -69,6 +70,7 @@ class Agent(AgentSettings):
         apply_options(self, options)
         self.option_changed()
         register(self, self.hub)
+        register_spare(self, self.hub)
 
     def option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
@@ -76,6 +78,7 @@ class Agent(AgentSettings):
         pool.max_sockets = self.max_sockets
         pool.max_total_sockets = self.max_total_sockets
         pool.max_free_sockets = self.max_free_sockets
+        pool.max_total_free_sockets = self.max_total_free_sockets
         pool.keep_alive = self.keep_alive
         pool.lifo = self.scheduling == 'lifo'
         self._idle_limit = self.timeout
@@ -247,6 +250,14 @@ class Agent(AgentSettings):
         own = self._idle_limit
         if (own is not None or limit is not None) and connection.phase is Phase.IDLE:
             connection.went_idle(own if limit is None else limit if own is None else min(own, limit))
+
+    def close_longest_idle(self, count: int) -> int:
+        """See :class:`geventnode.net.descriptors.Spare`."""
+        closed = 0
+        while closed < count and (decision := self._pool.close_idle()) is not None:
+            self._carry_out(decision)
+            closed += 1
+        return closed
 
     def removed(self, connection: ClientConnection) -> None:
         """``connection`` is gone, or somebody else's. Never switches."""

@@ -11,6 +11,8 @@ from geventnode.options import seconds as checked_seconds
 __all__ = ['AgentSettings']
 
 DEFAULT_MAX_SOCKETS = 5
+#: A quarter of the descriptors that most systems let a process have.
+DEFAULT_MAX_TOTAL_FREE_SOCKETS = 256
 
 
 def _sockets(name: str, value: Any) -> float:
@@ -26,6 +28,11 @@ def _total(name: str, value: Any) -> float:
     if not count(name, value):
         raise InvalidInput(f'{name} must be at least 1, not 0: with None there is no limit')
     return count(name, value)
+
+
+def _total_free(name: str, value: Any) -> float:
+    """Return ``value`` as a limit; None is the way to say that there is none."""
+    return inf if value is None or value == inf else count(name, value)
 
 
 def _queued(name: str, value: Any) -> int | None:
@@ -50,6 +57,8 @@ class AgentSettings:
     max_sockets = Option(_sockets, float(DEFAULT_MAX_SOCKETS), 'Connections to one destination at once.')
     max_total_sockets = Option(_total, inf, 'Connections at once, of all destinations together.')
     max_free_sockets = Option(count, 256, 'Idle connections to one destination that are kept.')
+    max_total_free_sockets: Option[float] = Option(
+        _total_free, DEFAULT_MAX_TOTAL_FREE_SOCKETS, 'Idle connections to all destinations that are kept.')
     max_queued = Option(_queued, None, 'Requests that may wait for one destination; None: any number.')
     keep_alive = Option(flag, False, 'Whether connections that nobody waits for are kept.')
     scheduling = Option(_scheduling, 'lifo', "Which idle connection is taken: 'lifo' or 'fifo'.")

@@ -43,7 +43,7 @@ class Decision(NamedTuple):
 class Bucket(Generic[Request, Connection]):
     """What there is for one destination."""
 
-    __slots__ = ('busy', 'idle', 'name', 'opening', 'wait_time', 'waited', 'waiting')
+    __slots__ = ('busy', 'idle', 'listed', 'name', 'opening', 'used', 'wait_time', 'waited', 'waiting')
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,6 +55,8 @@ class Bucket(Generic[Request, Connection]):
         self.idle: deque[Connection] = deque()
         #: Requests without a connection, in order; those that must not get one that was used before have True.
         self.waiting: OrderedDict[Request, bool] = OrderedDict()
+        #: Whether this is among :attr:`Pool.resting`, and whether a connection was released since it came to its place.
+        self.listed = self.used = False
         #: How many requests got a connection after having waited, and how many seconds that took them in all.
         self.waited = 0
         self.wait_time = 0.0
@@ -81,11 +83,16 @@ class Pool(Generic[Request, Connection]):
         self.max_sockets: float = inf
         self.max_total_sockets: float = inf
         self.max_free_sockets: int = 256
+        self.max_total_free_sockets: float = inf
         self.keep_alive = False
         self.lifo = True
         self.buckets: dict[str, Bucket[Request, Connection]] = {}
         #: How many connections there are.
         self.total = 0
+        #: How many of these are idle, and the destinations that may have some. One that was used again goes to the end
+        #: when its turn to give one up has come: so a plain request costs nothing but a note.
+        self.free = 0
+        self.resting: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
         #: Destinations that only the limit on all of them keeps waiting: without any connection, and with some.
         self.starving: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
         self.blocked: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
@@ -114,6 +121,12 @@ class Pool(Generic[Request, Connection]):
         """``connection`` can serve another request."""
         del bucket.busy[connection]
         bucket.idle.append(connection)
+        self.free += 1
+        if bucket.listed:
+            bucket.used = True
+        else:
+            bucket.listed = True
+            self.resting[bucket] = None
 
     def removed(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
         """``connection`` is gone, or no longer the pool's."""
@@ -121,6 +134,7 @@ class Pool(Generic[Request, Connection]):
             del bucket.busy[connection]
         elif connection in bucket.idle:
             bucket.idle.remove(connection)
+            self.free -= 1
         else:
             return
         self.total -= 1
@@ -141,6 +155,7 @@ class Pool(Generic[Request, Connection]):
     def _forget_empty(self, bucket: Bucket[Request, Connection]) -> None:
         if not bucket.waiting and not bucket.size:
             self.buckets.pop(bucket.name, None)
+            self._rests_no_more(bucket)
 
     def concerned(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
         """Return the destinations to decide for when something has changed for ``bucket``, in order."""
@@ -154,6 +169,7 @@ class Pool(Generic[Request, Connection]):
         if bucket.waiting or not bucket.idle:
             return None
         connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
+        self.free -= 1
         bucket.busy[connection] = None
         return connection
 
@@ -162,12 +178,12 @@ class Pool(Generic[Request, Connection]):
         :meth:`take` an idle connection, gets none now."""
         if bucket.waiting or bucket.size >= self.max_sockets:
             return True
-        return self.total >= self.max_total_sockets and not any(other.idle for other in self.buckets.values())
+        return self.total >= self.max_total_sockets and not self.free
 
     def keeps(self, bucket: Bucket[Request, Connection]) -> bool:
         """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
         return (self.keep_alive and not bucket.waiting and not self.starving and not self.blocked
-                and len(bucket.idle) <= self.max_free_sockets)
+                and len(bucket.idle) <= self.max_free_sockets and self.free <= self.max_total_free_sockets)
 
     # -- what is to be done -------------------------------------------------------------------------------------------
 
@@ -177,22 +193,22 @@ class Pool(Generic[Request, Connection]):
             idle = bucket.idle
             if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
                 return self._close(bucket)
-            return None
+            return self.close_idle() if self.free > self.max_total_free_sockets else None
         request, fresh = next(iter(bucket.waiting.items()))
         if bucket.idle and not fresh:
             del bucket.waiting[request]
             if not bucket.waiting:
                 self._unblock(bucket)
             connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
+            self.free -= 1
             bucket.busy[connection] = None
             return Decision(Action.REUSE, bucket, connection, request)
         if bucket.size >= self.max_sockets:
             # an idle one stands in the way of a request that needs a new one
             return self._close(bucket) if bucket.idle else None
         if self.total >= self.max_total_sockets:
-            victim = next((other for other in self.buckets.values() if other.idle), None)
-            if victim is not None:
-                return self._close(victim)
+            if self.free:
+                return self.close_idle()
             (self.blocked if bucket.size else self.starving)[bucket] = None
             return None
         del bucket.waiting[request]
@@ -201,9 +217,28 @@ class Pool(Generic[Request, Connection]):
         self.total += 1
         return Decision(Action.OPEN, bucket, None, request)
 
+    def close_idle(self) -> Decision | None:
+        """Let go of an idle connection of the destination that has not been used for longest; None: there is none."""
+        while self.resting:
+            bucket = next(iter(self.resting))
+            if not bucket.idle:
+                self._rests_no_more(bucket)
+            elif bucket.used:
+                bucket.used = False
+                self.resting.move_to_end(bucket)
+            else:
+                return self._close(bucket)
+        return None
+
+    def _rests_no_more(self, bucket: Bucket[Request, Connection]) -> None:
+        if bucket.listed:
+            bucket.listed = bucket.used = False
+            del self.resting[bucket]
+
     def _close(self, bucket: Bucket[Request, Connection]) -> Decision:
         """Let go of the connection that was idle longest."""
         connection = bucket.idle.popleft()
+        self.free -= 1
         self.total -= 1
         self._forget_empty(bucket)
         return Decision(Action.CLOSE, bucket, connection, None)

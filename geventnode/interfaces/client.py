@@ -79,6 +79,9 @@ class IAgent(Interface):
     max_sockets: float = Attribute('Connections to one destination at once; more requests wait. 5.')
     max_total_sockets: float = Attribute('Connections at once, of all destinations together. No limit.')
     max_free_sockets: int = Attribute('Idle connections to one destination that are kept. 256.')
+    max_total_free_sockets: float = Attribute(
+        'Idle connections to all destinations together that are kept; beyond, one of the destination that has not been '
+        'used for longest is closed. None: no limit. 256.')
     max_queued: int | None = Attribute('Requests that may wait for one destination; more raise QueueFull. No limit.')
     keep_alive: bool = Attribute('Whether connections that nobody waits for are kept. False.')
     scheduling: str = Attribute("Which idle connection is taken: 'lifo', the last one used, or 'fifo'. 'lifo'.")

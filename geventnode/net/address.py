@@ -8,7 +8,13 @@ from typing import Any
 
 from gevent.socket import getaddrinfo
 
+from geventnode.net.descriptors import make_room
+
 __all__ = ['check_connect', 'check_path', 'describe', 'family_name', 'is_path', 'port_number', 'resolve', 'unix_family']
+
+#: Descriptors that a lookup may need: the resolver's files and sockets, and the loop of a thread that gevent starts for
+#: it. One that has none says that there is no such name, or never returns.
+FOR_A_LOOKUP = 10
 
 #: None where the platform has no Unix sockets.
 unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
@@ -78,10 +84,11 @@ def port_number(value: Any) -> int:
 
 def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> list[Any]:
     """Return what ``getaddrinfo`` says of streams to ``host``. May switch, for a name: an address needs nobody to be
-    asked, and neither a thread nor a turn of the loop. Raises ``socket.gaierror``, ``UnicodeError``."""
+    asked, and neither a thread nor a turn of the loop. Raises ``socket.gaierror``, ``UnicodeError``, ``OSError``."""
     try:
         return _socket.getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags | stdlib.AI_NUMERICHOST)
     except stdlib.gaierror:
+        make_room(FOR_A_LOOKUP)
         found = list(getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags))
     if not found:
         # a resolver may be a program's own

@@ -5,7 +5,6 @@ still win. Nothing here knows how long anybody will wait; whoever does, gives th
 """
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 import socket as stdlib
@@ -18,6 +17,7 @@ from gevent.queue import Empty, Queue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
 from geventnode.net.address import is_path, port_number, resolve, unix_family
+from geventnode.net.descriptors import new_socket
 from geventnode.net.hostnames import ascii_name
 
 __all__ = ['Connectable', 'Connecting', 'connect_error']
@@ -167,7 +167,7 @@ class _Attempt:
         self._over = over
         self._watcher: Any = None
         # the kernel may refuse this already: a family that it was started without, one descriptor too many
-        self._raw = _socket.socket(family, kind, protocol)
+        self._raw = new_socket(family, kind, protocol)
         try:
             self._raw.setblocking(False)
             if local_address is not None:
