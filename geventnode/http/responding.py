@@ -254,7 +254,7 @@ class Responder(Receiver):
         assert response is not None
         response.destroyed = response.refused = True
         head_only = request.method == 'HEAD'
-        text = answer(status_code, head_only)
+        text = answer(status_code, head_only=head_only)
         # as observers see it, whatever the listener has set
         response._replaced(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:
