@@ -14,6 +14,7 @@ from gevent.socket import create_connection
 from geventnode import http
 from geventnode.http.access import CLIENT_CLOSED_REQUEST, log_access
 from geventnode.http.exchanges import ObservedResponse
+from geventnode.integrations.wsgi import wsgi
 
 __all__: list[str] = []
 
@@ -232,3 +233,34 @@ def test_a_logger_that_is_silent_formats_nothing(lines: Lines, monkeypatch: pyte
     monkeypatch.setattr('geventnode.http.access.access_line', lambda *arguments: pytest.fail('formatted'))
     exchange(lambda request, response: response.end(), request())
     assert lines.lines == []
+
+
+def _read(request: Any, response: Any) -> None:
+    response.end(request.read())
+
+
+def _upload(environ: Any, start_response: Any) -> list[bytes]:
+    body = environ['wsgi.input'].read()
+    start_response('200 OK', [])
+    return [body]
+
+
+@pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
+@pytest.mark.parametrize('framing', [b'Content-Length: 10\r\n\r\nabc', b'Transfer-Encoding: chunked\r\n\r\n5\r\nabc'])
+def test_an_upload_whose_client_leaves(lines: Lines, listener: Any, framing: bytes) -> None:
+    """If it has closed its own direction only, it reads 400; the log counts it among those that have left."""
+    with http.create_server(listener) as server:
+        log_access(server)
+        server.listen(0, '127.0.0.1')
+        with connect(server) as client:
+            client.sendall(b'POST / HTTP/1.1\r\nHost: a\r\n' + framing)
+            client.shutdown(socket.SHUT_WR)
+            with client.makefile('rb') as answer:
+                assert answer.read().startswith(b'HTTP/1.1 400 ')
+    assert LINE.fullmatch(lines.wait())[4] == str(CLIENT_CLOSED_REQUEST)
+
+
+def test_a_malformed_upload_whose_client_leaves(lines: Lines) -> None:
+    """That is a bad request, whoever leaves behind it."""
+    exchange(_read, b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n')
+    assert LINE.fullmatch(lines.wait())[4] == '400'

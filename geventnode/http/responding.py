@@ -262,7 +262,8 @@ class Responder(Receiver):
         except ConnectionClosed:
             # nobody is left to hear it
             return
-        self.turn_away(status_code)
+        # a client that ends its direction in the middle of a body has left, as far as observers are concerned
+        self.turn_away(None if isinstance(self._failure, IncompleteBody) else status_code)
 
     def give_up_listener(self) -> None:
         """Answer 503 in place of a listener that takes too long, which is notified as of a disconnect. Never
@@ -280,7 +281,7 @@ class Responder(Receiver):
     def turn_away(self, status_code: int | None = None) -> None:
         """Close behind what was sent, without the response to the request in work. Never switches.
 
-        :param status_code: what was answered in its place; None: nothing.
+        :param status_code: what was answered in its place; None: nothing, or nothing that the client waits for.
         """
         assert self.response is not None
         self.response._cut_short(status_code)
