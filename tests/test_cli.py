@@ -4,6 +4,8 @@ Whatever would patch the standard library runs in a process of its own; see also
 """
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -14,7 +16,7 @@ import pytest
 
 from geventnode import __version__, http
 from geventnode.arguments import HINTS
-from geventnode.cli import as_listener, main, parse_bind
+from geventnode.cli import _listen, as_listener, main, parse_bind
 from geventnode.targets import FILE_MODULE, Refused, load_target
 
 __all__: list[str] = []
@@ -63,6 +65,21 @@ def test_a_bad_address(text: str) -> None:
     with pytest.raises(Refused, match='--bind must be HOST:PORT') as raised:
         parse_bind(text)
     assert '\n' not in str(raised.value)
+
+
+class Unprivileged:
+    """A server of a user who may not listen there; a container may have no port that needs a privilege."""
+
+    def listen(self, *args: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_port_that_needs_a_privilege() -> None:
+    with pytest.raises(Refused) as raised:
+        _listen(Unprivileged(), parse_bind('80'))
+    assert str(raised.value) == (
+        'cannot listen on 127.0.0.1:80: Permission denied: ports below 1024 need a privilege; choose another one with '
+        '--bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front')
 
 
 # -- TARGET -----------------------------------------------------------------------------------------------------------
