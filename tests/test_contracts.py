@@ -51,11 +51,10 @@ _SERVING = _LISTENING | {
     'idle_limit', 'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class',
     'request_limit', 'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
 _POOLING = {
-    'add_request', 'buckets', 'cancel', 'close_descriptors', 'close_longest_idle', 'closed', 'end_with_thread',
-    'connection_lines',
-    'connections', 'expires', 'forget_after_fork',
-    'holding', 'hub', 'lacks_connections', 'lost', 'on_deadline', 'option_changed', 'own_ways', 'plain_options',
-    'released', 'removed', 'request_failed', 'set_probes'}
+    'add_request', 'buckets', 'cancel', 'close_descriptors', 'close_longest_idle', 'closed', 'connection_lines',
+    'connections', 'end_with_thread', 'expires', 'forget_after_fork', 'holding', 'hub', 'lacks_connections', 'lost',
+    'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed', 'request_failed',
+    'set_probes', 'unsent'}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Writable: _WRITER,
@@ -74,8 +73,9 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     http.ServerResponse: _SENDING | _MISNAMED | {
         'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
     http.ClientRequest: _SENDING | {
-        'assign', 'awaits_source', 'connect_timeout', 'continued', 'create_connection', 'cut_off', 'deadline_at',
-        'destination', 'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits', 'may_retry',
+        'assign', 'awaited', 'awaits_source', 'connect_timeout', 'continued', 'create_connection', 'cut_off',
+        'deadline_at', 'destination', 'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits',
+        'may_retry',
         'on_deadline', 'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
         'shortest_timeout', 'timeout', 'wants_upgrade'},
     http.Agent: _POOLING,

@@ -1,6 +1,7 @@
 """The agent: it has the pool's decisions carried out, and tells of what is in it."""
 from __future__ import annotations
 
+import atexit
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.descriptors import register_spare
-from geventnode.net.forks import inherited, register
+from geventnode.net.forks import inherited, register, registered
 from geventnode.net.hubs import NEVER, check_hub, deadlines, is_alive
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options
@@ -412,6 +413,16 @@ class Agent(AgentSettings):
         """Return those in use and those that are idle. Never switches."""
         return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
 
+    def unsent(self) -> list[ClientRequest]:
+        """Return the requests that have not been sent as a whole, and that nothing waits for. Never switches."""
+        begun = [request for bucket in self.buckets() for request in (*bucket.waiting, *bucket.opening)
+                 if not isinstance(request, Reservation)]
+        for connection in self.connections():
+            socket, request = connection.socket, connection.request
+            if request is not None and (socket.pending or socket.handshaking or socket.has_queued):
+                begun.append(request)
+        return [request for request in begun if not request.awaited]
+
     def statistics(self) -> dict[str, float]:
         buckets = self._pool.buckets.values()
         oldest = min((next(iter(bucket.waiting)).queued_at for bucket in buckets if bucket.waiting), default=None)
@@ -476,6 +487,17 @@ class Agent(AgentSettings):
         now = self.statistics()
         return (f'<{type(self).__name__} active={now["active"]} idle={now["idle"]} queued={now["queued"]} '
                 f'max_sockets={self.max_sockets:g}>')
+
+
+def _warn_of_unsent() -> None:
+    """Name the requests that end with the program, which would seem to have been made."""
+    for agent in registered(Agent):
+        for request in agent.unsent():
+            log.warning('%r was not sent before the program ended: call get_response(), or let the loop run, as '
+                        'gevent.wait() does', request)
+
+
+atexit.register(_warn_of_unsent)
 
 
 def global_agent(kind: type[Agent] = Agent) -> Agent:

@@ -235,6 +235,11 @@ class RequestOutcome(OutgoingMessage):
         self._quit(SocketHangUp('socket hang up: who waited for the response has left'))
         self._ask_no_more()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet waits for the response."""
+        return self._waiters is not None
+
     def _wait_once(self) -> None:
         current = getcurrent()
         if self._waiters is None:
