@@ -264,10 +264,10 @@ def test_those_that_have_waited(serve: Serve, origin: MakeOrigin) -> None:
         for request in requests:
             request.get_response().read()
         means: list[Any] = []
-        while not any(means):
-            means = [row['mean_wait'] for row in event(watching)['pools']['rows'] if row['agent'] == 'upstream']
-        means = [row['mean_wait'] for row in event(watching)['pools']['rows'] if row['agent'] == 'upstream']
-        assert means == [None]
+        # a survey may come between the two that have waited, and one before them
+        while not any(means) or means[-1] is not None:
+            means += [row['mean_wait'] for row in event(watching)['pools']['rows'] if row['agent'] == 'upstream']
+        assert all(mean is None or mean > 0 for mean in means)
 
 
 def test_agents_without_a_name(serve: Serve, origin: MakeOrigin) -> None:
