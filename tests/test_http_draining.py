@@ -72,14 +72,14 @@ def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
         assert client.rest() == b''
 
 
-# -- clients that were told that the connection closes ----------------------------------------------------------------
+# -- clients whose response said that the connection closes -----------------------------------------------------------
 
 CLOSING = get('/', 'Connection: close')
 
 
 @pytest.mark.parametrize('draining_first', [False, True])
-def test_a_client_that_was_told_to_close_delays_nobody(serve: Serve, draining_first: bool) -> None:
-    """It has sent everything and got everything, and keeps its end open: it loses nothing when the socket is closed."""
+def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, draining_first: bool) -> None:
+    """The exchange is complete, and the client keeps its end open: it loses nothing when the socket is closed."""
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
@@ -109,7 +109,7 @@ def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
 
 
 def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> None:
-    """Also when the loop has not told of it yet, and when it has."""
+    """Both while the input is in the kernel, and after the loop has read it."""
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
@@ -137,7 +137,7 @@ def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
 
 
 def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it together: the server is closed although nobody else closes anything."""
+    """The server closes although the client never closes its end."""
     monkeypatch.setattr('geventnode.http.timeouts.LINGER_TIME', 1000.0)
     site = serve(ok)
     closed = Event()

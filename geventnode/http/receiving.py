@@ -192,13 +192,13 @@ class Receiver(ABC):
 
     @property
     def has_all_input(self) -> bool:
-        """Whether the client has sent its last request whole, nothing behind it, and nothing since it was closed."""
+        """Whether the last request is complete, and no further input has arrived."""
         parser = self.parser
         return parser.content_left == 0 and not parser.buffered and self.socket.active <= self.began
 
     @property
     def held_back(self) -> bool:
-        """Whether the server has stopped reading, because nobody takes what has come."""
+        """Whether the server has stopped reading, because the listener does not read."""
         return self._paused
 
     @property

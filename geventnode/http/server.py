@@ -294,7 +294,7 @@ class Server(NetServer):
         for connection in self._connections():
             connection.expires = min(connection.expires, self.draining_since)
             if connection.state is State.LINGERING:
-                # others wait for it, who were told that they need not
+                # the closing server waits for it
                 deadlines(self._hub).watch(connection)
 
     def _connections(self) -> list[Connection]:

@@ -80,7 +80,7 @@ def _busy(connection: Connection) -> Deadline:
 
 
 def _body(connection: Connection) -> Deadline:
-    """The end of the time for the body, or for a window of it: each has to bring as much as the rate wants."""
+    """Return the deadline of the body, or, with a minimum rate, the end of the present window."""
     server = connection.server
     timeout = server.request_timeout or NEVER
     if not server.min_body_rate:
@@ -92,8 +92,10 @@ def _body(connection: Connection) -> Deadline:
 
 
 def _window(connection: Connection) -> tuple[float, int]:
-    """Return a window that begins now. It is counted from the beginning of the request, which moves on for as long as
-    nobody waits for the client."""
+    """Return a window that begins now: its offset from the beginning of the request, and the bytes received before.
+
+    The beginning of a request moves on while no reader waits for the client.
+    """
     return max(monotonic() - connection.began, 0.0), connection.socket.bytes_read
 
 
@@ -119,7 +121,7 @@ def _lingering(connection: Connection) -> Deadline:
     if connection.socket.writable_length:
         return _inactive(connection)
     if connection.server.draining and connection.has_all_input:
-        # nothing will come that the kernel would answer with a reset, which could take the response away
+        # no input is expected: the kernel would answer it with a reset, which can discard the response
         return connection.began, _leave_at_once
     return connection.began + LINGER_TIME, _destroy
 
@@ -196,7 +198,7 @@ def _leave(connection: Connection) -> None:
 
 
 def _leave_at_once(connection: Connection) -> None:
-    """Close a connection whose client has nothing more to send, unless more has come that the loop has not told of."""
+    """Close a connection whose client has nothing more to send, unless unread input is in the kernel."""
     if not connection.socket.catch_up():
         connection.socket.destroy()
 

@@ -14,7 +14,7 @@ from gevent import Greenlet
 
 __all__ = ['MAX_IDLE', 'HasIdleLimit', 'Job', 'Worker', 'drain', 'pool', 'trim']
 
-#: Idle workers that are kept on a hub, unless the server says otherwise whose job was done last.
+#: The default number of idle workers that are kept on a hub.
 MAX_IDLE = 256
 
 
@@ -30,7 +30,7 @@ class Job(Protocol):
 
     @property
     def server(self) -> HasIdleLimit:
-        """Whose idle workers it is about."""
+        """The server, whose setting bounds the idle workers."""
 
     def work(self) -> None:
         """Do it. May switch. What is raised ends the worker."""
@@ -80,7 +80,7 @@ def pool(hub: Any) -> list[Worker]:
 
 
 def trim(hub: Any, most: int) -> None:
-    """End all idle workers of ``hub`` but ``most``, those first that have been idle for longest. Never switches."""
+    """End the longest idle workers of ``hub`` until ``most`` are left. Never switches."""
     idle = pool(hub)
     while len(idle) > most:
         idle.pop(0).kill(block=False)

@@ -78,10 +78,10 @@ def _patch() -> list[str]:
 
 
 def _adopt(arbiter: Any) -> None:
-    """Make ``arbiter`` work in a process that is patched since its call. Never switches.
+    """Make gevent know the queue, the children and the SIGCHLD handler of an unpatched ``arbiter``. Never switches.
 
-    Everything that an arbiter did before the patch has to be known to gevent: the queue in which it waits for signals
-    (from gunicorn 24 on), and, if ``preload_app`` was turned on by a reload, its children and its SIGCHLD handler.
+    From version 24 on, gunicorn waits for signals in a queue that it makes before it looks the worker class up. If a
+    reload turns ``preload_app`` on, the arbiter has children already.
     """
     waiting = arbiter.SIG_QUEUE
     if not isinstance(waiting, (list, Queue)):

@@ -85,7 +85,7 @@ def test_another_protocol_stops_the_start(tmp_path: Path, name: str, value: str)
 
 @pytest.mark.parametrize(('name', 'value'), SPOKEN)
 def test_another_protocol_at_a_reload(tmp_path: Path, name: str, value: str) -> None:
-    """The error log says so, and what was spoken is spoken on: nobody's request is lost."""
+    """It is an error in the log, and the workers go on with HTTP/1.1: no request is lost."""
     with Gunicorn(tmp_path) as gunicorn:
         gunicorn.booted()
         configuration = tmp_path / 'gunicorn.conf.py'
