@@ -15,6 +15,7 @@ import time
 
 import gevent
 
+gevent.config.monitor_thread = True
 gevent.config.max_blocking_time = 0.25
 if sys.argv[1] == 'hub runs':
     gevent.sleep(0)
