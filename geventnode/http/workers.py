@@ -8,6 +8,7 @@ server bounds how many workers that may be.
 from __future__ import annotations
 
 import weakref
+from abc import abstractmethod
 from typing import Any, Protocol
 
 from gevent import Greenlet
@@ -29,6 +30,7 @@ class Job(Protocol):
     """What a worker does."""
 
     @property
+    @abstractmethod
     def server(self) -> HasIdleLimit:
         """The server, whose setting bounds the idle workers."""
 

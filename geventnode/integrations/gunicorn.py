@@ -154,7 +154,8 @@ class Worker(BaseWorker):
                 # gunicorn prints it and exits, before it listens
                 raise RuntimeError(reason)
             # a reload: the workers in service are worth more than the setting
-            arbiter.log.error('the setting is ignored: %s', reason)
+            log: Any = arbiter.log
+            log.error('the setting is ignored: %s', reason)
         if config.preload_app:
             was_patched = monkey.is_module_patched('socket')
             cls._complaints += _patch()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import socket
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -23,15 +24,19 @@ class Source(Protocol):
     message: http.IncomingMessage
 
     @property
+    @abstractmethod
     def closed(self) -> bool:
         """Whether nothing is left to read."""
 
+    @abstractmethod
     def read(self, size: int | None = None) -> bytes:
         """Return the given number of bytes, fewer at the end. May switch."""
 
+    @abstractmethod
     def read1(self, size: int | None = None) -> bytes:
         """Return the bytes that are there, after a wait for the first. May switch."""
 
+    @abstractmethod
     def peek(self) -> bytes:
         """Return the bytes that are there, after a wait for the first, and leave them there. May switch."""
 
@@ -41,11 +46,12 @@ class Source(Protocol):
     def end(self) -> None:
         """Send nothing more. Never switches."""
 
+    @abstractmethod
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to read, in the
-        kernel or here."""
+        """Return a descriptor that is readable when there is something to read, in the kernel or here."""
 
     @property
+    @abstractmethod
     def timeout(self) -> float | None:
         """Seconds that a read waits for the peer; None: any number."""
 
@@ -184,7 +190,8 @@ class BodySocket:
 
     def makefile(self, mode: str = 'r', *args: Any, **options: Any) -> Any:
         """Return the body as a file; see ``socket.socket.makefile``. Never switches."""
-        return io.TextIOWrapper(BodyFile(self._source), *args, **options) if 'b' not in mode else BodyFile(self._source)
+        file: Any = BodyFile(self._source)
+        return file if 'b' in mode else io.TextIOWrapper(file, *args, **options)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -187,7 +187,8 @@ class _Socket(socket.socket):
             raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet sends a message')
         try:
             self._check_uncut()
-            sent: int = super().send(data, flags, 0.0)
+            send: Any = super().send
+            sent: int = send(data, flags, 0.0)
             self.sending.size += sent
             return sent
         finally:

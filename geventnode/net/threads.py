@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gevent.hub import set_hub
+from gevent._hub_local import set_hub
 from gevent.monkey import get_original
 
 from geventnode.net.hubs import runs_here
