@@ -14,7 +14,7 @@ import trustme
 from geventnode import https, tls
 from geventnode.errors import CertificateError, InvalidInput, TLSError
 from geventnode.integrations.requests import AgentAdapter
-from geventnode.tls.contexts import server_settings, server_source
+from geventnode.tls.contexts import client_context, client_settings, server_settings, server_source
 from tests.certificates import Certificates
 from tests.https_sites import MakePool, Secure, read, url
 
@@ -293,6 +293,32 @@ def test_two_changes_at_the_same_time(secure: Secure, issuer: Issuer) -> None:
     for number, content in enumerate(contents):
         in_place(path, content.ljust(size, b'\n'))
         assert shown(site, issuer) == f'name {number}'
+
+
+def test_a_file_whose_time_is_set_back(secure: Secure, issuer: Issuer) -> None:
+    """``cp -p`` and ``tar`` keep the time of what they copy."""
+    contents = [issuer.whole(name) for name in ('first', 'other')]
+    size = max(map(len, contents))
+    path = issuer.write('site.pem', contents[0].ljust(size, b'\n'))
+    os.utime(path, (1, 1))
+    site = secure(certfile=path)
+    assert shown(site, issuer) == 'first'
+    in_place(path, contents[1].ljust(size, b'\n'))
+    os.utime(path, (1, 1))
+    assert shown(site, issuer) == 'other'
+
+
+def test_an_authority_that_is_replaced_in_a_directory(issuer: Issuer) -> None:
+    """The name of the file is a hash of the subject, which a renewed one keeps."""
+    directory = issuer.directory / 'authorities'
+    directory.mkdir()
+    path = directory / '0123abcd.0'
+    path.write_bytes(issuer.authority.cert_pem.bytes())
+    settings = client_settings({'ca': directory})
+    before = client_context(settings)
+    by_rename(path, trustme.CA().cert_pem.bytes())
+    assert client_context(settings) is not before
+    assert os.listdir(directory) == ['0123abcd.0']
 
 
 def test_a_file_that_is_written_anew_and_stays_the_same(issuer: Issuer) -> None:

@@ -1,6 +1,6 @@
 """Keep an ``ssl`` context up to date with the files that it was made from.
 
-Certificates are short-lived and renewed on disk. Each new connection compares time, size and inode of the files with
+Certificates are short-lived and renewed on disk. Each new connection compares times, size and inode of the files with
 those of the last look: one ``stat`` for each file. If they differ, and the content does too, the context is made anew;
 sessions of the old one cannot be resumed then. A file that is half written, or a key whose certificate is still to
 come, is reported once; the old context serves until the content changes again.
@@ -25,8 +25,8 @@ _context_base: type = next(kind for kind in ssl.SSLContext.__mro__ if kind.__mod
 #: Nanoseconds that two writes can be apart with the same time: clock ticks of the kernel, and some more.
 GRANULARITY = 50_000_000
 
-#: Time, size, inode and device of a file.
-_Stamp = tuple[int, int, int, int]
+#: Times of the last change of the content and of anything, size, inode and device of a file.
+_Stamp = tuple[int, int, int, int, int]
 
 
 def is_context(value: object) -> bool:
@@ -98,7 +98,8 @@ def _stamp(path: str) -> _Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+    # the second time changes with the permissions, and cannot be set back as ``cp -p`` and ``tar`` do with the first
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
 def _recent(stamps: Iterable[_Stamp | None]) -> bool:
@@ -108,10 +109,11 @@ def _recent(stamps: Iterable[_Stamp | None]) -> bool:
 
 
 def _digest(path: str) -> bytes | None:
-    """Return a hash of the content of a file, or of the names in a directory; None for what cannot be read."""
+    """Return a hash of the content of a file, or of the files that are in a directory; None for what cannot be read."""
     try:
         if os.path.isdir(path):
-            return hashlib.sha256('\0'.join(sorted(os.listdir(path))).encode(errors='surrogateescape')).digest()
+            files = [(name, _stamp(os.path.join(path, name))) for name in sorted(os.listdir(path))]
+            return hashlib.sha256(repr(files).encode()).digest()
         with open(path, 'rb') as file:
             return hashlib.sha256(file.read()).digest()
     except OSError:
