@@ -23,7 +23,7 @@ from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
-from geventnode.tls.server import TLSAcceptor
+from geventnode.tls.server import TLSAcceptor, normalized
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
@@ -79,12 +79,15 @@ class Server(TLSAcceptor, http.Server):
     def _is_misdirected(self, head: RequestHead, socket: Any) -> bool:
         """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
         verifies clients."""
+        own = None if socket.servername is None else normalized(socket.servername)
         for asked in (head.asked_host, head.block.host):
-            host = _name_in(asked or '')
-            if host in ('', socket.servername):
-                continue
+            host = normalized(_name_in(asked or ''))
             # addresses are never asked for in a handshake (RFC 6066, section 3)
-            wanted = self._choose_context(None if is_address(host) else host)
+            name = None if is_address(host) else host
+            # that a callback may return another context for the same name changes nothing
+            if name in ('', own):
+                continue
+            wanted = self._choose_context(name)
             if isinstance(wanted, int):
                 return True
             if wanted.verify_mode is not ssl.CERT_NONE and wanted is not self._choose_context(socket.servername):

@@ -72,12 +72,18 @@ def refused(server: tls.Server, context: ssl.SSLContext, servername: str | None,
 WAYS = pytest.mark.parametrize('how', ['options', 'context', 'callback', "the context's own callback"])
 
 
-def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
-    """Return options by which a.example asks clients for certificates, in each of the ways to set that."""
-    options = {'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca}
+def verifying_context(certificates: Certificates) -> ssl.SSLContext:
+    """Return a new context of a server that asks clients for certificates."""
     context = certificates.server_context('other')
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificates.ca)
+    return context
+
+
+def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
+    """Return options by which a.example asks clients for certificates, in each of the ways to set that."""
+    options = {'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca}
+    context = verifying_context(certificates)
     usual = certificates.server_context()
 
     def choose(connection: Any, name: str | None, current: ssl.SSLContext) -> None:
@@ -249,6 +255,25 @@ def test_requests_for_the_names_of_their_connections(secure: Secure, certificate
         assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', f'Host: {name}') == '200'
     # nobody verifies clients for localhost
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: localhost') == '200'
+
+
+@pytest.mark.parametrize('host', ['a.example', 'A.Example', 'a.example.', 'A.EXAMPLE.:443'])
+def test_a_callback_that_makes_a_context_each_time(secure: Secure, certificates: Certificates, host: str) -> None:
+    """One name is one name, however it is written: a client with the dot of the root sends it in Host only."""
+    site = secure(sni_callback=lambda name: verifying_context(certificates))
+    known = client(certificates, certificate='client')
+    assert status(site, known, 'a.example', 'GET / HTTP/1.1', f'Host: {host}') == '200'
+    assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: b.example') == '421'
+
+
+def test_an_address_of_a_client_that_names_none(secure: Secure, certificates: Certificates) -> None:
+    context = certificates.server_context()
+    context.sni_callback = lambda connection, name, current: setattr(
+        connection, 'context', verifying_context(certificates))
+    site = secure(certfile=None, context=context)
+    known = client(certificates, certificate='client')
+    for host in ('127.0.0.1', '[::1]:8443'):
+        assert status(site, known, None, 'GET / HTTP/1.1', f'Host: {host}') == '200'
 
 
 def test_a_request_for_the_servers_own_name(secure: Secure, certificates: Certificates) -> None:

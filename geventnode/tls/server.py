@@ -28,15 +28,16 @@ from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server
 from geventnode.tls.failures import PLAIN_HTTP
 from geventnode.tls.socket import TLSSocket
 
-__all__ = ['PendingConnection', 'Server', 'TLSAcceptor', 'create_server']
+__all__ = ['PendingConnection', 'Server', 'TLSAcceptor', 'create_server', 'normalized']
 
 log = logging.getLogger('geventnode.error')
 
 SNICallback = Callable[[str], 'ssl.SSLContext | None']
 
 
-def _normalized(hostname: str) -> str:
-    """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root."""
+def normalized(hostname: str) -> str:
+    """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root. Never
+    switches."""
     parent = hostname.removeprefix('*.')
     return hostname[:-len(parent)] + without_root(ascii_name(parent).lower())
 
@@ -106,7 +107,7 @@ class TLSAcceptor(NetServer):
     def _add_context(self, hostname: str, options: Mapping[str, Any]) -> None:
         if not isinstance(hostname, str) or not hostname.strip('*.') or '*' in hostname.removeprefix('*.'):
             raise InvalidInput(f"hostname must be a host name, or '*.' and the rest of one, not {hostname!r}")
-        source = self._sni_sources[_normalized(hostname)] = server_source(server_settings(dict(options)))
+        source = self._sni_sources[normalized(hostname)] = server_source(server_settings(dict(options)))
         if not source.context.verify_mode is self._source.context.verify_mode is ssl.CERT_NONE:
             self._names_decide()
 
@@ -144,7 +145,7 @@ class TLSAcceptor(NetServer):
         """Return what decides about clients that ask for ``servername``. Raises what ``sni_callback`` does."""
         if servername is None:
             return self._source
-        name = _normalized(servername)
+        name = normalized(servername)
         found = self._sni_sources.get(name) or self._sni_sources.get(f'*.{name.partition(".")[2]}')
         if found is not None:
             return found
