@@ -2,7 +2,7 @@
 # A gunicorn takes the Unix socket of another one that is alive, without an error on either side.
 #
 # On a TCP port the second one reports "Connection in use" and gives up. On a path it removes the file and binds its own:
-# the first one goes on with its listening socket, which nobody can reach any more, and logs nothing. When the second one
+# the first one goes on with its listening socket, which no client can reach any more, and logs nothing. When the second one
 # stops, it removes the file, and then nothing is served, although the first one still runs. A supervisor that starts a
 # service twice, or a deployment that forgets to stop the old one, sees two healthy processes.
 set -eu
@@ -11,7 +11,7 @@ trap 'kill $first $second 2>/dev/null || :; rm -rf "$work"' EXIT
 first= second=
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check gunicorn==27.0.1
-cat > "$work/site.py" <<'PYTHON'
+cat > "$work/named.py" <<'PYTHON'
 import os
 
 def app(environ, start_response):
@@ -19,12 +19,12 @@ def app(environ, start_response):
     start_response('200 OK', [('Content-Length', str(len(body)))])
     return [body]
 PYTHON
-mv "$work/site.py" "$work/named.py"
 cat > "$work/ask.py" <<'PYTHON'
 import socket
 import sys
 
 client = socket.socket(socket.AF_UNIX)
+client.settimeout(30)
 try:
     client.connect(sys.argv[1])
 except OSError as error:
@@ -40,9 +40,7 @@ start() {
 }
 
 booted() {
-    until grep -q 'Booting worker' "$work/$1"; do
-        sleep 0.1
-    done
+    timeout 60 sh -c 'until grep -q "Booting worker" "$1"; do sleep 0.1; done' - "$work/$1"
 }
 
 start first "unix:$work/socket"
