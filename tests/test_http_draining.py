@@ -146,3 +146,16 @@ def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.Monk
         site.server.close(closed.set)
         closed.wait()
         assert client.rest() == b''
+
+
+def test_a_body_that_is_discarded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a limit of its own when the server closes, whatever the time of an idle connection is."""
+    monkeypatch.setattr('geventnode.http.timeouts.DISCARD_TIME', 0.0)
+    monkeypatch.setattr('geventnode.http.timeouts.LINGER_TIME', 0.0)
+    site = serve(ok, keep_alive_timeout=0, request_timeout=0)
+    client = site.send(post(b'x', length=3))
+    assert not client.response().closes
+    closed = Event()
+    site.server.close(closed.set)
+    closed.wait()
+    client.assert_closed()

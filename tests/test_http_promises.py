@@ -6,9 +6,11 @@ each way in which the server decides to close.
 """
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any
 
 import gevent
@@ -217,6 +219,100 @@ def test_a_discarded_body_is_part_of_the_request(serve: Serve) -> None:
     client = serve(ok, request_timeout=0.3, keep_alive_timeout=60).send(post(b'x', length=3))
     assert not client.response().closes
     client.assert_closed()
+
+
+def _upload_part(request: Any, response: Any) -> None:
+    response.write('begun')
+    with contextlib.suppress(RequestTimeout):
+        request.read(10)
+    response.end()
+
+
+def test_a_late_body_that_was_answered_all_the_same(serve: Serve) -> None:
+    """It came after all, and its lateness is no failure of the next body."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/next':
+            log.append('reading')
+            response.end(request.read())
+        else:
+            _upload_part(request, response)
+    client = serve(listener, request_timeout=0.2).send(post(b'x', length=3))
+    assert client.response().body == b'begun'
+    client.send(b'xx', get('/next', 'Content-Length: 3', method='POST'))
+    log.wait_for('reading')
+    assert client.send(b'abc').response().body == b'abc'
+
+
+def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
+    """Is over with that body: it does not shorten the time of the next one."""
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response('200 OK', [])
+        return [environ['wsgi.input'].read(2)]
+    site = serve(wsgi(application))
+    client = site.send(post(b'x', length=3))
+    while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
+        gevent.idle()
+    connection: Any = sinks[0]
+    connection._awaited = 1000.0
+    assert client.send(b'x').response().body == b'xx'
+    client.send(b'x', post(b'y', length=2))
+    while connection.served < 2 or connection.activity != 'reading':
+        gevent.idle()
+    connection.on_deadline(monotonic())
+    assert client.send(b'y').response().body == b'yy'
+
+
+def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
+    """As long as its client keeps to the minimum rate, as one that is read may."""
+    def listener(request: Any, response: Any) -> None:
+        response.end(request.url)
+    client = serve(listener, request_timeout=0.2, min_body_rate=10, keep_alive_timeout=60, max_discard=100_000).send(
+        post(b'', length=90_000))
+    reply = client.response()
+    assert not reply.closes
+    began = monotonic()
+    sent = 0
+    while monotonic() - began < 1.0:
+        client.send(b'x' * 100)
+        sent += 100
+        gevent.sleep(0.02)
+    assert _keeps(client, reply, b'x' * (90_000 - sent))
+
+
+@pytest.mark.parametrize('method', ['HEAD', 'GET'])
+@pytest.mark.parametrize('lazy', [False, True])
+def test_a_listener_that_fails_when_its_response_is_whole(serve: Serve, method: str, lazy: bool,
+                                                          caplog: pytest.LogCaptureFixture) -> None:
+    """One to HEAD, or one of the declared length: there is nothing that could be cut short."""
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('Content-Length', 6)
+        response.write('ans')
+        response.write('wer')
+        raise RuntimeError('fails late')
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', [('Content-Length', '6')])
+        yield b'ans'
+        yield b'wer'
+        raise RuntimeError('fails late')
+    client = serve(wsgi(application) if lazy else listener).connect()
+    for _ in range(2):
+        reply = client.send(get('/', method=method)).response(method)
+        assert (reply.status, reply.body, reply.closes) == (200, b'answer' if method == 'GET' else b'', False)
+    assert caplog.text.count('RuntimeError: fails late') == 2
+
+
+def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
+    """Is no end of it, whatever its length was to be."""
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('Content-Length', 6)
+        response.write('ans')
+        raise RuntimeError('fails in the middle')
+    client = serve(listener).send(get('/'))
+    with pytest.raises(EOFError):
+        client.response()
 
 
 # -- each decision to close -----------------------------------------------------------------------------------------

@@ -146,6 +146,10 @@ class Connection(Responder):
         if self.state is _PARKED:
             self._dispatch(error)
             return
+        if self.state is _DISCARDING:
+            # the response is complete, and there is no reader
+            self.close()
+            return
         self._failure = error
         response = self.response
         if self._reader is not None:

@@ -251,11 +251,9 @@ class Receiver(ABC):
             if type(event) is not bytes:
                 request = self.request
                 assert request is not None
-                request.completed(cast(EndOfMessage, event).raw_trailers)
-                self.body_window = None
+                self._body_complete(cast(EndOfMessage, event).raw_trailers)
                 if request.listener_count('end'):
                     gevent.spawn(request.discarded)
-                self._exchange_over()
                 return
             if self.request is not None:
                 self.request.dropped()

@@ -229,7 +229,8 @@ class Responder(Receiver):
         if self.socket.destroyed:
             return
         if response.head_on_wire:
-            self.socket.destroy()
+            if self._failure is not None or not response._end_if_whole():
+                self.socket.destroy()
         else:
             self.refuse(getattr(error, 'status', 500) if error is self._failure else 500)
 
@@ -333,6 +334,7 @@ class Responder(Receiver):
         elif not request.being_read:
             self.state = _DISCARDING
             self.began = monotonic()
+            self.body_window = None
             self.expires = self.began
             self.discard()
 

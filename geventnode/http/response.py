@@ -1,6 +1,7 @@
 """The answer to a request: which head it gets, and with that how its body ends and whether the connection lives on."""
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gevent import get_hub
 from zope.interface import implementer
 
-from geventnode.errors import BodyNotAllowed, ContentLengthMismatch, HeadersSent, InvalidInput
+from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
 from geventnode.http.fields import HeadersArgument, check_field, check_transfer_encoding, merged
 from geventnode.http.incoming import described
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
@@ -357,6 +358,18 @@ class ServerResponse(OutgoingMessage):
 
     def _give_up(self, error: BaseException | None) -> None:
         self._exchange.response_destroyed(self, error)
+
+    def _end_if_whole(self) -> bool:
+        """Called by the connection, whose listener has failed: end this response if nothing of it is missing on the
+        wire, as one to HEAD or one of the declared length, and return whether that was so. May switch."""
+        whole = self._state is _BODY and not self._chunked and (not self._has_body or self.body_size == self._length)
+        if whole:
+            # what is still held belongs to no body
+            self._held = None
+            # while there is no room in the queue the client may leave
+            with contextlib.suppress(ConnectionClosed):
+                self.end()
+        return whole
 
     def _replaced(self, size: int) -> None:
         """Called by the connection, which answers in place of this response with a body of ``size`` bytes. Never

@@ -27,7 +27,8 @@ __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'UPLOAD_RATE', 'due']
 
 log = logging.getLogger('geventnode.error')
 
-#: Seconds after which a reader that does nothing, when its response has ended, is taken to have left the rest.
+#: Seconds after which a reader that does nothing, when its response has ended, is taken to have left the rest; and
+#: seconds for the rest of a body that is discarded when the server closes.
 DISCARD_TIME = 5.0
 
 #: Seconds that a peer gets to read the last response after our FIN.
@@ -107,8 +108,10 @@ def _inactive(connection: Connection) -> Deadline:
 def _discarding(connection: Connection) -> Deadline:
     # the response has said that the connection goes on: it waits for its client, as any other
     server = connection.server
-    return min((connection.socket.active + _idle_time(server), _close),
-               (connection.began + (server.request_timeout or NEVER), _close), key=_time)
+    limit = min((connection.socket.active + _idle_time(server), _close), _body(connection), key=_time)
+    if server.draining:
+        limit = min(limit, (max(connection.began, server.draining_since) + DISCARD_TIME, _close), key=_time)
+    return limit
 
 
 def _idle_time(server: Server) -> float:
