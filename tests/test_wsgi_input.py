@@ -239,6 +239,37 @@ def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
     assert seen[0].closed
 
 
+def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
+    """What is buffered counts for ``max_buffered``; a body that finds no room there goes to a file."""
+    log = Log()
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        log.append(environ['PATH_INFO'])
+        log.wait_for('answer')
+        return read_all(environ, start_response)
+    site = run(application, max_buffered=10_000)
+    body = b'x' * 6000
+    clients = []
+    for url in '/memory', '/file':
+        head, _, rest = chunked(body).partition(b' / ')
+        clients.append(site.send(head + f' {url} '.encode() + rest))
+        log.wait_for(url)
+        # with a few bytes of the framing
+        assert 6000 <= site.server.statistics()['buffered'] <= 6010
+    log.append('answer')
+    assert [client.response().body for client in clients] == [body, body]
+    assert site.server.statistics()['buffered'] == 0
+
+
+def test_a_buffered_body_that_fails_takes_no_memory(run: Run) -> None:
+    site = run(read_all)
+    client = site.send(CHUNKED + b'4\r\nbody\r\n')
+    while site.server.statistics()['buffered'] != 4:
+        gevent.idle()
+    assert client.send(b'nonsense\r\n').response().status == 400
+    assert site.server.statistics()['buffered'] == 0
+
+
 def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
     """The application is called when the body is complete: 100 Continue is sent before that."""
     log = Log()

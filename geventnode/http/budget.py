@@ -36,6 +36,21 @@ class InputBudget:
             spender.pause_for_budget()
         elif change < 0:
             self._paused.pop(spender, None)
-            while self._paused and self.used <= self.limit:
-                paused, _ = self._paused.popitem()
-                paused.resume_for_budget()
+            self._resume()
+
+    def take(self, size: int) -> bool:
+        """Count ``size`` bytes, if there is room for them, and return whether there was. Never switches."""
+        if self.used + size > self.limit:
+            return False
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Count ``size`` bytes no longer, which :meth:`take` has counted. Never switches."""
+        self.used -= size
+        self._resume()
+
+    def _resume(self) -> None:
+        while self._paused and self.used <= self.limit:
+            paused, _ = self._paused.popitem()
+            paused.resume_for_budget()

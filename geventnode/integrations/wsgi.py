@@ -213,7 +213,7 @@ class Listener:
         body: IO[bytes] | None = None
         if not request.complete and self._buffers and request._head.content_length is None:
             try:
-                body, size = buffer_body(request, response.server.max_body_size)
+                body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
             except BufferFull as error:
                 response.server.peer_log.refused('body_too_large', '%s: %s', described(request), error)
                 response.write_head(413, {'Connection': 'close'})
@@ -230,13 +230,15 @@ class Listener:
         finally:
             if response.upgraded:
                 application_returned(response)
-            # a list is the commonest kind, which has nothing to close
-            if type(result) is not list:
-                close = getattr(result, 'close', None)
-                if close is not None:
-                    close()
-            if body is not None:
-                body.close()
+            try:
+                # a list is the commonest kind, which has nothing to close
+                if type(result) is not list:
+                    close = getattr(result, 'close', None)
+                    if close is not None:
+                        close()
+            finally:
+                if body is not None:
+                    body.close()
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} for {self.application!r}>'
@@ -264,10 +266,11 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
         as ``ParseError``, ``RequestTimeout`` or ``IncompleteBody`` of :mod:`geventnode.errors`. Without it, the server
         answers (413, 400, 408) while no head was sent, and ends the view with ``RequestRefused``.
     :param buffer_chunked: whether a body without a declared length is received before the application is called, into
-        memory or, when it is longer than 256 KiB, into a temporary file. ``CONTENT_LENGTH`` is then its length, without
-        which most frameworks read nothing. A body over the server's ``max_body_size``, or over 1 GiB where that is not
-        set, is answered with 413, and a body that fails is answered by the server even with ``raise_body_errors``. With
-        False the application reads such a body as it arrives, without ``CONTENT_LENGTH``, to its end.
+        memory or, when it is longer than 256 KiB or finds no room in the server's ``max_buffered``, into a temporary
+        file. ``CONTENT_LENGTH`` is then its length, without which most frameworks read nothing. A body over the
+        server's ``max_body_size``, or over 1 GiB where that is not set, is answered with 413, and a body that fails is
+        answered by the server even with ``raise_body_errors``. With False the application reads such a body as it
+        arrives, without ``CONTENT_LENGTH``, to its end.
 
     Raises ``TypeError`` when ``application`` cannot be called, or is an ASGI application or a coroutine function,
     ``InvalidInput`` for a bad ``script_name``.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from geventnode.http import IncomingMessage
+from geventnode.http.budget import InputBudget
 
 __all__ = ['NO_INPUT', 'BufferFull', 'ErrorStream', 'Input', 'NoInput', 'buffer_body']
 
@@ -22,26 +23,52 @@ class BufferFull(Exception):
     """A body is longer than :data:`MAX_BUFFERED_BODY`."""
 
 
-def buffer_body(request: IncomingMessage, max_size: int | None) -> tuple[IO[bytes], int]:
+class _MemoryBuffer(io.BytesIO):
+    """A body in memory, counted by the server's budget until this is closed."""
+
+    def __init__(self, budget: InputBudget) -> None:
+        super().__init__()
+        self._budget = budget
+        self._counted = 0
+
+    def has_room(self, size: int) -> bool:
+        """Return whether ``size`` bytes more may be written. Never switches."""
+        if self._counted + size > BUFFER_SIZE or not self._budget.take(size):
+            return False
+        self._counted += size
+        return True
+
+    def close(self) -> None:
+        """Free the memory. Never switches."""
+        counted, self._counted = self._counted, 0
+        self._budget.give_back(counted)
+        super().close()
+
+
+def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBudget) -> tuple[IO[bytes], int]:
     """Return a file with the whole body of ``request``, and its size. May switch.
 
     :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.
+    :param budget: the server's: a body that finds no room in it goes to a temporary file, however short it is.
 
     Raises :class:`BufferFull`, ``OSError`` when the file cannot be written, and what the request's reads raise.
     """
     size = 0
-    file: IO[bytes] = io.BytesIO()
+    memory = _MemoryBuffer(budget)
+    file: IO[bytes] = memory
     try:
         while chunk := request.read1():
             size += len(chunk)
             if size > MAX_BUFFERED_BODY and max_size is None:
                 raise BufferFull(f'a chunked body is longer than {MAX_BUFFERED_BODY} bytes; set max_body_size')
-            if size > BUFFER_SIZE and isinstance(file, io.BytesIO):
-                held, file = file.getvalue(), tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
-                file.write(held)
+            if file is memory and not memory.has_room(len(chunk)):
+                file = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
+                file.write(memory.getvalue())
+                memory.close()
             file.write(chunk)
         file.seek(0)
     except BaseException:
+        memory.close()
         file.close()
         raise
     return file, size
