@@ -11,6 +11,7 @@ from gevent.event import AsyncResult, Event
 
 from geventnode import http, https
 from geventnode.errors import ConnectionClosed
+from geventnode.http.client_phase import Phase
 from tests.https_sites import MakePool, Secure, url
 from tests.https_sites import read as read_secure
 from tests.origins import HELLO, MakeOrigin, once, read
@@ -151,6 +152,27 @@ def test_a_paused_response_that_is_forgotten(origin: MakeOrigin, agent: MakeAgen
     pool = agent(keep_alive=True)
     http.get(origin().url, lambda response: response.pause(), agent=pool)
     until(lambda: gc.collect() is not None and pool.free_sockets)
+
+
+def test_a_response_that_is_forgotten_too_late(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """The collector runs at any time, and in any thread: when the loop hears of it, the next exchange has begun."""
+    def script(peer: Any) -> None:
+        peer.request()
+        peer.send(HELLO)
+        peer.request()
+        peer.send(HELLO[-3:])
+
+    pool, server = agent(max_sockets=1, keep_alive=True), origin(script)
+    first = http.get(server.url, lambda response: response.pause(), agent=pool)
+    until(lambda: first.response is not None)
+    (connection,) = pool.connections()
+    assert connection.phase is Phase.DELIVERING
+    connection._forgotten(connection._held)
+    second = http.get(server.url, agent=pool)
+    connection._release()
+    # the first part of the response comes before the loop hears of the first exchange
+    connection.data_received(HELLO[:-3])
+    assert second.get_response().read() == b'hello'
 
 
 def test_a_request_that_is_aborted_by_its_listener(origin: MakeOrigin, agent: MakeAgent) -> None:

@@ -231,17 +231,24 @@ class ResponseReceiver(ABC):
 
     def _forgotten(self, reference: weakref.ref[Any]) -> None:
         """The users have forgotten the request or the response. Runs wherever the collector does."""
-        if (reference is self._response and self.phase is _RECEIVING) or (
-                reference is self._held and self.phase is _DELIVERING) or (
-                reference is self._request and self.phase is _SENDING and not self.sent):
-            self.agent.hub.loop.run_callback_threadsafe(self._throw_away)
+        if self._is_forgotten(reference):
+            self.agent.hub.loop.run_callback_threadsafe(self._throw_away, reference)
 
-    def _throw_away(self) -> None:
+    def _is_forgotten(self, reference: weakref.ref[Any]) -> bool:
+        """Return whether ``reference`` is of the exchange in work, which is not wanted any more."""
+        return (reference is self._response and self.phase is _RECEIVING) or (
+            reference is self._held and self.phase is _DELIVERING) or (
+            reference is self._request and self.phase is _SENDING and not self.sent)
+
+    def _throw_away(self, reference: weakref.ref[Any]) -> None:
+        if not self._is_forgotten(reference):
+            # the connection serves another exchange by now
+            return
         if self.phase is _SENDING:
             self.close()
         elif self.phase is _DELIVERING:
             self._release()
-        elif self.phase is _RECEIVING:
+        else:
             self.phase = _DISCARDING
             self.since = monotonic()
             self._discarded = 0
