@@ -23,7 +23,7 @@ DEFAULT_NAMES = ('server', 'listener', 'handler', 'app', 'application')
 #: Returns the exit status.
 Command = Callable[[argparse.Namespace], int]
 
-#: What replaces options of similar commands, by command.
+#: The replacements for options of similar commands, by command.
 _WHERE = 'where to listen is said by --bind PORT, or --bind HOST:PORT'
 _PROCESSES = 'processes are counted by --workers N'
 _PROXIES = 'proxies are named by --trusted-proxy ADDRESS --forwarded FIELD'
@@ -127,7 +127,7 @@ def _command_meant(arguments: list[str]) -> str:
 
 
 def _hints(known: dict[str, str], unknown: list[str]) -> list[str]:
-    """Return what there is in place of ``unknown``."""
+    """Return the replacements for the options in ``unknown``."""
     names = []
     for argument in unknown:
         name = argument.partition('=')[0]
@@ -147,12 +147,12 @@ def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentP
     parser = argparse.ArgumentParser('geventnode', description="Node's HTTP interface on gevent.")
     parser.add_argument('--version', action='version', version=f'geventnode {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
-    # what is short for one option today might be short for another one tomorrow, or be another command's
+    # an abbreviation of one option today might be one of another tomorrow, or of another command's
     serving = commands.add_parser(
         'serve', allow_abbrev=False, help='run an HTTP server', epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run an HTTP server, with the standard library patched by gevent. SIGINT (Ctrl+C) and SIGTERM '
-        'stop it.')
+        description='Run an HTTP server, with the standard library patched by gevent. SIGINT (Ctrl+C), SIGTERM and '
+        'SIGHUP stop it.')
     serving.add_argument('target', metavar='TARGET', nargs='?',
                        help='module:name or file.py[:name], a function called with (request, response), a WSGI '
                        'application, or an http.Server, which is used as it is; name() is what a call of it returns; '

@@ -103,8 +103,8 @@ def _set_up_logging(access: bool) -> None:
 
 @contextlib.contextmanager
 def _connections_shown() -> Iterator[None]:
-    """Write what happens on connections, however the target has configured logging: to the handlers that the logger
-    has itself, or else to standard error."""
+    """Write the events of connections, however the target has configured logging: to the handlers that the logger has
+    itself, or else to standard error."""
     import logging
 
     log = logging.getLogger('geventnode.connection')
@@ -166,8 +166,8 @@ def _listen(server: Any, binding: Binding) -> None:
 
 
 def _check_binding(binding: Binding) -> None:
-    """Raise :class:`Refused` if nobody can listen at ``binding``, without keeping anything of the attempt. For
-    gunicorn, which tries for five seconds and takes the path of a server that is alive."""
+    """Raise :class:`Refused` if listening at ``binding`` fails, and keep nothing of the attempt. For gunicorn, which
+    tries for five seconds and takes the path of a server that is alive."""
     import os
     import socket
 
@@ -199,7 +199,7 @@ def _cannot_listen(error: Exception, binding: Binding) -> Refused:
 
 
 def _remedy(error: Exception, binding: Binding) -> str:
-    """Return what to do about an ``error`` that says that nobody can listen at ``binding``."""
+    """Return the remedy for an ``error`` of listening at ``binding``."""
     import os
     import socket
     import stat
@@ -359,10 +359,9 @@ def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:
 def _check_options(options: argparse.Namespace) -> None:
     """Raise :class:`Refused` for options that have no effect without others."""
     if options.trusted_proxies and not (options.forwarded_headers or options.proxy_protocol):
-        raise Refused('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol, which say what is '
-                      'taken from the proxy')
+        raise Refused('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them')
     if options.monitor_clients is not None and options.monitor is None:
-        raise Refused('--monitor-client says who may see the monitor: there is none without --monitor')
+        raise Refused('--monitor-client has no effect without --monitor; add that')
 
 
 def _apply_settings(server: Any, options: argparse.Namespace) -> None:

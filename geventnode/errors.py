@@ -47,7 +47,7 @@ class GeventnodeError(Exception):
 
 
 def reduced(error: BaseException) -> Any:
-    """Return what ``__reduce__`` of an exception returns if its ``__init__`` takes something else than ``args``. Never
+    """Return the value for ``__reduce__`` of an exception whose ``__init__`` takes something else than ``args``. Never
     switches. Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
     return _remade, (type(error), error.args), error.__dict__ or None
 

@@ -1,8 +1,8 @@
 """Loggers that stay enabled when the application configures logging.
 
-``logging.config`` disables each existing logger that a configuration does not name, unless it is told otherwise: by
-default ``dictConfig`` and ``fileConfig`` silence the program that imports the application. What an application
-configures by name, and what it sets on a logger itself, keeps its effect.
+``logging.config`` disables each existing logger that a configuration does not name, unless ``disable_existing_loggers``
+is False: by default ``dictConfig`` and ``fileConfig`` silence the program that imports the application. Settings that
+an application makes by name, or on a logger itself, keep their effect.
 """
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def load_target(target: str) -> Any:
 
 
 def _loaded(target: str) -> tuple[Any, str]:
-    """Return what ``target`` names, and the beginning of a sentence about it."""
+    """Return the object that ``target`` names, and the beginning of a sentence about it."""
     found = _file_target.fullmatch(target)
     if found is not None:
         module = _load_file(found['path'])
@@ -132,7 +132,7 @@ def _noticed(target: str, path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _servers_refused(target: str, path: str) -> Iterator[None]:
-    """Refuse what would serve until the process ends, in this greenlet; in others it stops nobody."""
+    """Refuse servers that would run in this greenlet until the process ends; in others they block nothing."""
     import importlib
 
     from gevent import getcurrent
@@ -175,7 +175,7 @@ def _callers(frame: FrameType | None) -> list[FrameType]:
 
 
 def _place(frames: list[FrameType]) -> str:
-    """Return where the module stands whose import did not end: the last of ``frames`` before those of the import."""
+    """Return the place in the module whose import did not end: the last of ``frames`` before those of the import."""
     import os
 
     for frame, importer in itertools.pairwise(frames):
@@ -190,7 +190,7 @@ def _imports(frame: FrameType) -> bool:
     return name == __file__ or name.startswith('<frozen importlib')
 
 
-# -- what a target names ----------------------------------------------------------------------------------------------
+# -- the object that a target names -----------------------------------------------------------------------------------
 
 def _made_by(factory: Any, target: str) -> Any:
     if not callable(factory):
@@ -274,7 +274,7 @@ def _in_package(path: str) -> bool:
 
 
 def _similar(value: Any, name: str) -> str:
-    """Return the end of a message about ``value``, which has no ``name``: what it has in place of it."""
+    """Return the end of a message about ``value``, which has no ``name``: the names that it has instead."""
     import difflib
 
     callables = [each for each, found in vars(value).items() if callable(found)] if hasattr(value, '__dict__') else []
@@ -316,7 +316,7 @@ def _load_file(path: str) -> ModuleType:
 
 def print_traceback(error: BaseException, caller: str) -> None:
     """Print the traceback of ``error`` without the frames that led into the target, which are those of this file and of
-    the file ``caller``; behind it, what to do about an import that failed. Never switches."""
+    the file ``caller``; after it, the remedy for an import that failed. Never switches."""
     import importlib
     import traceback
 
@@ -331,5 +331,5 @@ def print_traceback(error: BaseException, caller: str) -> None:
         sys.stderr.write('geventnode: a file is loaded without its package: name its module, as in '
                          'package.module:name, in the directory of the package\n')
     elif isinstance(error, ModuleNotFoundError):
-        sys.stderr.write(f'geventnode: the command runs with {sys.executable}: install what is missing there, with '
+        sys.stderr.write(f'geventnode: the command runs with {sys.executable}: install the missing package there, with '
                          f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n")

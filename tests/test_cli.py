@@ -401,8 +401,8 @@ def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pyt
 def test_trusted_proxies_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--trusted-proxy', '127.0.0.1', *more]) == 2
     assert capsys.readouterr().err == (
-        'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol, which say what is '
-        'taken from the proxy\n')
+        'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one '
+        'of them\n')
 
 
 def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
@@ -488,7 +488,7 @@ def test_a_server_that_listens_already(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('arguments', 'complaint'), [
     (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
-    (['--monitor-client', '10.0.0.1'], '--monitor-client says who may see the monitor: there is none without'),
+    (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add that'),
     (['--monitor', '--monitor-client', 'localhost'], "--monitor: clients: 'localhost' is neither an IP address, nor")])
 def test_a_monitor_that_cannot_be(arguments: list[str], complaint: str) -> None:
     ran = command('serve', *arguments)

@@ -35,7 +35,7 @@ def validate_header_name(name: str) -> None:
 def validate_header_value(name: str, value: Any) -> None:
     """Check ``value`` as ``set_header()`` does (RFC 9110, section 5.5). Never switches.
 
-    :param name: what an error names.
+    :param name: the name that an error reports.
     :param value: a str, an int or a list of those.
 
     Raises ``InvalidHeader`` if it has characters that no field may hold, and ``TypeError``.

@@ -52,7 +52,7 @@ class Agent(AgentSettings):
     _kept_as: ClassVar[str] = '_geventnode_global_agent'
 
     _connection_class: type[ClientConnection] = ClientConnection
-    #: What this agent holds of another one, for its only connection.
+    #: The place in another agent that the only connection of this one takes.
     _place: Reservation | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -161,7 +161,7 @@ class Agent(AgentSettings):
         check_hub(self.hub, self)
         reservation = Reservation(self, self._destination_of(url_or_options))
         bucket = self._pool.bucket(reservation.destination.name)
-        # a connection that was used before might be somebody's
+        # a connection that was used before might belong to another user
         bucket.waiting[reservation] = True
         self._settle(bucket)
         if reservation in bucket.waiting:
@@ -300,8 +300,8 @@ class Agent(AgentSettings):
         """Send ``request`` on a connection that was idle, unless that turns out to be dead."""
         now = monotonic()
         socket = connection.socket
-        # The loop may not have run since the peer closed, or sent what would pass for the response (RFC 9112, section
-        # 9.2): only the kernel knows.
+        # The loop may not have run since the peer closed, or sent bytes that would pass for the response (RFC 9112,
+        # section 9.2): only the kernel knows.
         if socket.destroyed or socket.has_input():
             # of TLS, looking alone may have ended it, and its bucket was forgotten then
             bucket = self._pool.bucket(request.destination.name)

@@ -76,8 +76,8 @@ def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, 
         refused: encode them with ``json.dumps`` or ``urllib.parse.urlencode``.
     :param agent: an ``Agent``; None for the global one; False for a connection of its own.
     :param create_connection: a function in place of the agent's; without an agent, nothing is pooled then.
-    :param timeout: seconds of waiting for the server without any traffic before ``'timeout'``, or failure when nobody
-        listens for it; None for never. 120. A ``body`` that is slow to yield its chunks does not count.
+    :param timeout: seconds of waiting for the server without any traffic before ``'timeout'``, or failure without a
+        listener for it; None for never. 120. A ``body`` that is slow to yield its chunks does not count.
     :param connect_timeout: seconds for name resolution and connecting to every address. 60.
     :param queue_timeout: seconds to wait for a connection of the agent. None.
     :param deadline: seconds for the whole exchange, from now to the end of the response. None.

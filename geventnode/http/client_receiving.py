@@ -139,7 +139,7 @@ class ResponseReceiver(ABC):
                 raise again(message.failure) from None
             if event is not None:
                 if type(event) is bytes:
-                    # whoever knows the length reads no further, and the next request may wait for this connection
+                    # a reader that knows the length reads no further, and the next request may wait for this connection
                     end = parser.take_end()
                     if end is not None:
                         self._complete(message, end.raw_trailers)

@@ -75,7 +75,7 @@ class ClientRequest(FramedRequest):
     precise: bool = False
 
     limits: Limits = response_limits(16384, 1000)
-    #: Whether the response keeps the sizes of its chunks, for a reader to whom they mean something.
+    #: Whether the response keeps the sizes of its chunks, for a reader that needs them.
     _keeps_chunks: bool = False
     #: A function in place of the agent's, and what calls it.
     create_connection: Any = None

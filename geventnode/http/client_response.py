@@ -16,7 +16,7 @@ __all__ = ['ClientResponse', 'ReleasedSocket']
 
 _NONE = Framing.NONE
 
-#: What is still known of the connection of an exchange that is over; without the names of TLS, if it is plain.
+#: Attributes still known of the connection of an exchange that is over; without the names of TLS, if it is plain.
 KNOWN = frozenset({
     'address', 'alpn_protocol', 'authorization_error', 'authorized', 'bytes_read', 'bytes_written', 'encrypted',
     'get_cipher', 'get_peer_certificate', 'get_protocol', 'local_address', 'local_port', 'proxy_address',
@@ -25,7 +25,7 @@ KNOWN = frozenset({
 
 
 class ReleasedSocket(Socket):
-    """The socket of an exchange that is over: it reports who the peer was, and otherwise behaves as a destroyed one.
+    """The socket of an exchange that is over: it reports the peer, and otherwise behaves as a destroyed one.
 
     The connection is in the pool or serves another request, so nothing that is done here reaches it. Only
     ``destroy()`` closes it, if no other request has had it since.

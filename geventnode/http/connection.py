@@ -189,7 +189,7 @@ class Connection(Responder):
         self.state = State.LINGERING
         self._ready = False
         socket.end_nowait()
-        # behind what has been sent now: what is active later has received something
+        # after the last sending: a socket that is active later has received something
         self.began = self.expires = monotonic()
         if self.server.draining:
             deadlines(self.server.hub).watch(self)

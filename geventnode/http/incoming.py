@@ -292,7 +292,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def read_from(self) -> bool:
-        """Whether somebody has begun to consume the body."""
+        """Whether a reader has begun to consume the body."""
         return self._mode is not Mode.UNUSED
 
     @property

@@ -81,7 +81,7 @@ def names_say_wsgi(target: Any) -> bool | None:
 
 
 def asgi_problem(target: Any) -> str | None:
-    """Return what to say of an ASGI application (FastAPI, Starlette, ...), None for anything else. Never switches.
+    """Return the complaint about an ASGI application (FastAPI, Starlette, ...), None for anything else. Never switches.
 
     Its first parameter is called ``scope``, or it is a coroutine function with three parameters.
     """
@@ -104,7 +104,7 @@ def called(listener: Any) -> str:
 
 
 def never_run(listener: Any) -> str | None:
-    """Return what kind of function ``listener`` is if a call of it runs nothing, or None. Never switches."""
+    """Return the kind of function that ``listener`` is if a call of it runs nothing, or None. Never switches."""
     for function in (listener, type(listener).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return 'async def'

@@ -115,7 +115,7 @@ class RequestOutcome(OutgoingMessage):
         if self._listeners is not None:
             self._tell()
             if self._informed:
-                # after the greenlet that calls those who listen for them, which is about to start
+                # after the greenlet that calls the listeners for them, which is about to start
                 self._wake_soon()
                 return
         waiters, self._waiters = self._waiters, None
@@ -188,7 +188,7 @@ class RequestOutcome(OutgoingMessage):
             assert self.failure is not None
             raise again(self.failure)
         if self._informed:
-            # the greenlet that calls those who listen for them is about to start
+            # the greenlet that calls the listeners for them is about to start
             gevent.sleep(0)
         self._claim()
         return response

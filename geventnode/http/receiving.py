@@ -223,7 +223,7 @@ class Receiver(ABC):
         message.completed(raw_trailers)
         self._awaited = 0.0
         self.body_window = None
-        # a timeout that nobody has heard of is over
+        # a timeout that was not reported to any reader is over
         self._failure = None
         if self.response is not None and self.response.finished:
             self._exchange_over()
@@ -238,7 +238,7 @@ class Receiver(ABC):
             self._reader.switch()
 
     def discard(self) -> None:
-        """Throw away what came of a body that nobody reads. The response has said that the connection goes on."""
+        """Discard the received part of a body without a reader. The response has said that the connection goes on."""
         parser = self.parser
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Reasons for which a server refuses input: one word each, for counters that are told apart by it.
+"""Reasons for which a server refuses input: one word each, the label of a counter.
 
 The set is fixed, because the words become labels of metrics. The errors carry the details.
 """

@@ -22,7 +22,7 @@ __all__ = ['Reservation']
 
 
 class Reservation:
-    """Waits in an agent's queue as a request does, and holds what it gets until it is released."""
+    """Waits in an agent's queue as a request does, and holds its place until it is released."""
 
     queued_at: float = 0.0
     #: The time in the queue is limited by :meth:`wait`.
@@ -38,7 +38,7 @@ class Reservation:
     def wait(self, timeout: float | None) -> None:
         """Block until there is a place, ``timeout`` seconds at most.
 
-        Raises ``RequestTimeout``, and what :meth:`fail` was called with. Leaving it by any exception leaves the queue.
+        Raises ``RequestTimeout``, and the error given to :meth:`fail`. Leaving it by any exception leaves the queue.
         """
         try:
             self._granted.wait(timeout)
@@ -78,6 +78,6 @@ class Reservation:
         self._granted.set(error)
 
     def destroy(self) -> None:
-        """The agent is destroyed, and what has a place in it. Never switches."""
+        """Give up the place, because the agent is destroyed. Never switches."""
         if self.holder is not None:
             self.holder.destroy()

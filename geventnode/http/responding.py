@@ -282,7 +282,7 @@ class Responder(Receiver):
     def turn_away(self, status_code: int | None = None) -> None:
         """Close behind what was sent, without the response to the request in work. Never switches.
 
-        :param status_code: what was answered in its place; None: nothing, or nothing that the client waits for.
+        :param status_code: the status sent instead of its own; None: none, or none that the client waits for.
         """
         assert self.response is not None
         self.response._cut_short(status_code)
@@ -292,8 +292,8 @@ class Responder(Receiver):
     # -- the exchange: run by whoever ends it ---------------------------------------------------------------------
 
     def may_go_on(self, response: ServerResponse, whole: bool) -> bool:
-        """Return whether another request may follow the one that ``response`` answers: what its head says, and what is
-        done (RFC 9112, section 9.6). Never switches.
+        """Return whether another request may follow the one that ``response`` answers: the head says so, and it
+        is kept (RFC 9112, section 9.6). Never switches.
 
         :param whole: whether all of the response leaves with the head.
         """
@@ -311,7 +311,7 @@ class Responder(Receiver):
             return True
         left = self.parser.content_left
         if left is None:
-            # the end of a chunked body may have come since the loop has told
+            # the end of a chunked body can be in the kernel already
             data = self.socket.receive_now()
             if data:
                 self.parser.feed(data)

@@ -96,9 +96,9 @@ class Survey:
     """The findings of one survey, complete when the generators have ended.
 
     A server's connections do what :meth:`geventnode.interfaces.IHTTPServer.statistics` says. One of an agent is
-    ``connecting``; it is ``waiting`` for a response, ``receiving`` what somebody reads, or its response is ``unread``:
-    nobody waits for more of it. It is ``sending`` when the response came before the request was sent, ``delivering``
-    while listeners have a response that is complete, and ``discarding`` what is left of a response that was given up.
+    ``connecting``; it is ``waiting`` for a response, ``receiving`` for a reader, or its response is ``unread``: no
+    reader waits for more of it. It is ``sending`` when the response came before the request was sent, ``delivering``
+    while listeners have a response that is complete, and ``discarding`` the rest of a response that was given up.
 
     :param most: rows of each table.
     :param own: responses whose connections are left out everywhere: those of whoever asks.

@@ -32,7 +32,7 @@ _LITERAL = re.compile(r'\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%25[^\]]+)?\](?::|$)')
 #: What begins with a host and its port, and not with a scheme.
 _HOST_AND_PORT = re.compile(r'[^/?#:]+:[0-9]+(?:[/?#]|$)')
 
-#: What ends a host name, or begins an address, when it is not escaped (RFC 3986, section 3.2).
+#: Characters that end a host name, or begin an address, when it is not escaped (RFC 3986, section 3.2).
 _DELIMITERS = frozenset(':/?#[]@\\%')
 
 #: What may stand in a path or a query, RFC 3986, sections 3.3 and 3.4; the rest is escaped, ``%`` is left alone.
@@ -176,7 +176,7 @@ def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT,
     default_port = options.get('default_port')
     default_port = usual_port if default_port is None else checked_port(default_port)
     port, family = options.get('port'), options.get('family')
-    # of what is not given, None and the empty text: other values that are false are mistakes
+    # None and the empty text mean an option that is not given: other values that are false are mistakes
     host = next((host for host in (options.get('hostname'), options.get('host')) if host is not None and host != ''),
                 'localhost')
     parts = (host, default_port if port is None else port, options.get('local_address'),

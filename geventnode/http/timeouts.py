@@ -115,7 +115,7 @@ def _discarding(connection: Connection) -> Deadline:
 
 
 def _idle_time(server: Server) -> float:
-    """Return how long a connection may be idle: longer than the client was told, by what a request takes to come."""
+    """Return how long a connection may be idle: the announced time, and time for a request on its way."""
     limit: float = server.keep_alive_timeout
     return limit + server.keep_alive_timeout_buffer if limit else NEVER
 
@@ -179,7 +179,7 @@ def _close(connection: Connection) -> None:
 
 
 def _leave_rest(connection: Connection) -> None:
-    """Take it that nobody will read the rest of the body."""
+    """Assume that the rest of the body stays unread."""
     assert connection.response is not None
     connection.response_ended(connection.response)
 
@@ -235,7 +235,7 @@ def _tell_timeout(connection: Connection) -> None:
 
 
 def _give_up(connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout) -> None:
-    """Answer in place of whoever is late, where no answer has begun. Runs in the hub."""
+    """Answer instead of the late listener or client, where no answer has begun. Runs in the hub."""
     socket = connection.socket
     if connection.response is not response or socket.active != since:
         # something has happened since it was looked at

@@ -60,7 +60,7 @@ MARGIN, SHARE = 1.0, 0.25
 
 READ = 1
 
-#: What this worker writes to.
+#: The loggers that this worker writes to.
 LOGGERS = 'geventnode.error', 'geventnode.connection', 'gunicorn.error', 'gunicorn.access'
 
 #: The application is none: gunicorn prints the message and gives up.

@@ -1,4 +1,4 @@
-"""What gunicorn's settings mean to this library's server: supported, gunicorn's own affair, ignored or refused.
+"""The meaning of gunicorn's settings for this library's server: supported, gunicorn's own affair, ignored or refused.
 
 Ignored settings are named in a warning; refused ones, which change the protocol on the socket, stop the start. gunicorn
 itself is not imported: its configuration is an object with attributes.
@@ -44,7 +44,7 @@ GUNICORNS_OWN = (
     'user', 'when_ready', 'worker_class', 'worker_exit', 'worker_tmp_dir', 'wsgi_app')
 
 #: Why a setting is ignored.
-ONLY_HTTP1 = 'HTTP/1.1 is what is spoken'
+ONLY_HTTP1 = 'the worker speaks only HTTP/1.1'
 NO_ASGI = 'an application is a WSGI application, a request listener or an http.Server, not an ASGI application'
 
 #: Settings that mean nothing here, and why.

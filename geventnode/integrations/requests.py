@@ -81,7 +81,7 @@ class AgentAdapter(HTTPAdapter):
         self._replace_pools()
 
     def _replace_pools(self) -> None:
-        """If a class between this one and ``HTTPAdapter`` has made urllib3's pools, keep what it has said to them."""
+        """If a class between this one and ``HTTPAdapter`` has made urllib3's pools, keep their settings."""
         pools = self.poolmanager
         if not isinstance(pools, Destinations):
             said = {name: value for name, value in pools.connection_pool_kw.items() if name not in ('maxsize', 'block')}
@@ -108,9 +108,9 @@ class AgentAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for proxies of SOCKS, ``ProxySchemeUnknown``,
-        and what :meth:`init_poolmanager` does.
+        and as :meth:`init_poolmanager` does.
 
-        :param proxy_kwargs: as of :meth:`init_poolmanager`, beside what was said there; and ``proxy_ssl_context``,
+        :param proxy_kwargs: as of :meth:`init_poolmanager`, added to those given there; and ``proxy_ssl_context``,
             ``proxy_assert_hostname``, ``proxy_assert_fingerprint`` for a proxy that speaks TLS.
         """
         manager = self.proxy_manager.get(proxy)

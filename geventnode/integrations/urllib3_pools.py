@@ -192,7 +192,7 @@ class Destination:
             raise LocationValueError(f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
                                      'proxy must begin with http:')
         self._secure = (proxy.scheme if proxy is not None and self._by_proxy else scheme) == 'https'
-        #: What every request warns of; None: nothing.
+        #: The warning that every request gives; None: none.
         self._warning = self._make_warning()
         #: Where connections lead; worked out when first asked for.
         self._where: Where | None = None
@@ -204,7 +204,7 @@ class Destination:
         return repr(str(self))
 
     def __reduce__(self) -> Any:
-        # exceptions refer to it: in a copy of one, the text stands for it, since connections belong to their process
+        # exceptions refer to it: a copy of one has the text instead, since connections belong to their process
         return str, (str(self),)
 
     @property

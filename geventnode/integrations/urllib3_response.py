@@ -75,7 +75,7 @@ def _root(greenlet: Any) -> Any:
 
 
 class Body:
-    """The body of a response, in the place of the ``http.client.HTTPResponse`` that urllib3 reads from."""
+    """The body of a response, instead of the ``http.client.HTTPResponse`` that urllib3 reads from."""
 
     #: As of ``http.client.HTTPResponse``.
     debuglevel: int = 0
@@ -209,8 +209,8 @@ class Body:
         return self._read(self.message.read, -1 if size is None else size)
 
     def read1(self, size: int | None = None) -> bytes:
-        """Return what is there, having waited for something, and no more than is left of a chunk. May switch. Raises
-        urllib3's exceptions."""
+        """Return the bytes that are there, after a wait for the first, but at most the rest of a chunk. May switch.
+        Raises urllib3's exceptions."""
         if self.chunked and (left := self.next_chunk()):
             size = left if size is None or size < 0 else min(size, left)
         return self._read(self.message.read1, -1 if size is None else size)
@@ -223,8 +223,8 @@ class Body:
         return len(data)
 
     def peek(self, size: int = 0) -> bytes:
-        """Return what is there, having waited for something, and leave it there. May switch. Raises urllib3's
-        exceptions."""
+        """Return the bytes that are there, after a wait for the first, and leave them there. May switch. Raises
+        urllib3's exceptions."""
         if self.closed:
             return b''
         message = self.message
@@ -260,7 +260,7 @@ class Body:
         return self._chunk_left
 
     def _safe_read(self, size: int) -> bytes:
-        """Return the given number of bytes, as urllib3 asks for what is in a chunk. May switch."""
+        """Return the given number of bytes, as urllib3 reads the data of a chunk. May switch."""
         return self.read(size)
 
     def _take_chunks(self, size: int) -> None:
@@ -291,7 +291,7 @@ class Body:
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
-        """Raise urllib3's exceptions. A body that was cut off is not over: whoever reads again gets the error again."""
+        """Raise urllib3's exceptions. A body that was cut off is not over: each later read raises it again."""
         try:
             yield
         except GeventnodeError as error:
@@ -321,13 +321,13 @@ class Body:
             raise
 
     def close(self) -> None:
-        """Give up what was not read, and its connection. Never switches."""
+        """Give up the unread bytes, and their connection. Never switches."""
         if not self.closed:
             self.closed = True
             self.shut_down()
 
     def shut_down(self) -> None:
-        """Give up the exchange: who reads the body, or tries to, gets an error. Never switches."""
+        """Give up the exchange: a present or later reader of the body gets an error. Never switches."""
         call_in(self._request.agent, self._request.destroy)
 
     def flush(self) -> None:
@@ -335,7 +335,7 @@ class Body:
 
 
 class Upgraded(Body):
-    """In the place of a body after 101: nothing, and a socket that speaks another protocol."""
+    """The empty body after 101, and a socket that speaks another protocol."""
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
         super().__init__(pool, request, message, url)
@@ -354,7 +354,7 @@ class Upgraded(Body):
         return socket_of(_Stream(self))
 
     def read(self, size: int | None = None) -> bytes:
-        """Return ``b''``, and give up the connection, which nobody has asked for. Never switches."""
+        """Return ``b''``, and give up the connection, which no caller has asked for. Never switches."""
         self.close()
         return b''
 
@@ -371,7 +371,7 @@ class Upgraded(Body):
 
 
 class _Stream:
-    """What a connection carries after 101, in both directions."""
+    """The bytes of a connection after 101, in both directions."""
 
     def __init__(self, upgraded: Upgraded) -> None:
         self._upgraded = upgraded
@@ -436,7 +436,7 @@ def _is_chunked(message: http.IncomingMessage) -> bool:
 
 
 class Origin:
-    """Where a response comes from: in the place of urllib3's connection, and of the response of ``http.client`` as far
+    """The origin of a response: a substitute for urllib3's connection, and of the response of ``http.client`` as far
     as cookies need it.
 
     urllib3 closes both when a generator over the body is left. Here the rest of the body can still be read.
@@ -500,7 +500,7 @@ class Response(HTTPResponse):
         return super().isclosed() or getattr(self._fp, 'failed', False)
 
     def close(self) -> None:
-        """Give up what was not read, and its connection. Never switches."""
+        """Give up the unread bytes, and their connection. Never switches."""
         if self._fp is not None:
             self._fp.close()
         super().close()

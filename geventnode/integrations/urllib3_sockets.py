@@ -19,7 +19,7 @@ __all__ = ['BodyFile', 'BodySocket', 'Ready', 'SocketFile', 'Source', 'TLSBodySo
 
 
 class Source(Protocol):
-    """The body of a response, or what a connection carries after 101."""
+    """The body of a response, or the bytes of a connection after 101."""
 
     message: http.IncomingMessage
 
@@ -81,7 +81,7 @@ class Ready:
 
 
 class BodyFile(io.BufferedIOBase):
-    """In the place of ``HTTPResponse.fp``: the body of a response as a buffered file."""
+    """A substitute for ``HTTPResponse.fp``: the body of a response as a buffered file."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -119,7 +119,7 @@ class BodyFile(io.BufferedIOBase):
 
 
 class SocketFile(socket.SocketIO):
-    """In the place of ``HTTPResponse.fp.raw``."""
+    """A substitute for ``HTTPResponse.fp.raw``."""
 
     _sock: Any
 
@@ -143,7 +143,7 @@ class SocketFile(socket.SocketIO):
 
 
 class BodySocket:
-    """In the place of the socket: it receives the body of the response, and sends only after 101."""
+    """A substitute for the socket: it receives the body of the response, and sends only after 101."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -178,7 +178,7 @@ class BodySocket:
         self._source.set_timeout(seconds)
 
     def gettimeout(self) -> float | None:
-        """Return what :meth:`settimeout` has set. Never switches."""
+        """Return the seconds set by :meth:`settimeout`. Never switches."""
         return self._source.timeout
 
     def setblocking(self, blocking: bool) -> None:

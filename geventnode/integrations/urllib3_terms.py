@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     'socket_options': ((), 'give the adapter an agent that overrides create_connection'),
 }
 
-#: Whom the certificate must identify.
+#: Terms for the identity in the certificate.
 IDENTITY = ('assert_hostname', 'assert_fingerprint')
 
 KNOWN = frozenset({*OPTIONS, *AUTHORITIES, *WITHOUT_EFFECT, *REFUSED, *IDENTITY, 'cert_reqs', 'source_address'})
@@ -129,7 +129,7 @@ def merge_terms(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, 
 def tls_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | None) -> Peer:
     """Return the terms, checked, in the words of ``agent``. Never switches. Raises ``InvalidInput``.
 
-    :param authorities: whom to trust when ``terms`` name nobody; None: whom the agent trusts.
+    :param authorities: those to trust when ``terms`` name none; None: those of the agent.
     """
     return _identified(agent.peer(_tls_options(terms, authorities)), terms)
 
@@ -165,7 +165,7 @@ def _identified(peer: Peer, terms: Mapping[str, Any]) -> Peer:
 
 
 def identifies(terms: Mapping[str, Any], proxy_terms: Mapping[str, Any] | None = None) -> bool:
-    """Return whether ``terms`` let nobody else answer in the name of the server. Never switches.
+    """Return whether ``terms`` let no other host answer in the name of the server. Never switches.
 
     :param proxy_terms: those of the proxy, if the connection is to one.
     """
@@ -182,7 +182,7 @@ def _verifies(terms: Mapping[str, Any]) -> bool:
 def _tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, Any]:
     """Return the options of TLS that say what ``terms``, checked, do. Never switches. Raises ``InvalidInput``.
 
-    :param authorities: whom to trust when ``terms`` name nobody; None: whom the agent trusts.
+    :param authorities: those to trust when ``terms`` name none; None: those of the agent.
     """
     options = {OPTIONS[name]: value for name, value in terms.items() if name in OPTIONS}
     trusted = [terms[name] for name in AUTHORITIES if terms.get(name)]

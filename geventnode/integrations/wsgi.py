@@ -178,7 +178,7 @@ def _as_bytes(item: Any) -> bytes:
     if not isinstance(item, bytes | bytearray | memoryview):
         raise TypeError(f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in '
                         f"it{'; return a list of one item' if isinstance(item, int) else ''}")
-    # no method of a subclass decides what is sent
+    # no method of a subclass decides about the bytes
     return memoryview(item).tobytes()
 
 
@@ -285,7 +285,7 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
 
 
 def check_application(application: Any) -> None:
-    """Raise ``TypeError`` for what can be called and is no WSGI application: an ASGI application, or a coroutine
+    """Raise ``TypeError`` for callables that are no WSGI application: an ASGI application, or a coroutine
     function. Never switches."""
     problem = asgi_problem(application)
     if problem is not None:

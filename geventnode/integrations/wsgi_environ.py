@@ -49,7 +49,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
     target = head.url
     path, _, query = target.partition('?')
     if path[:1] != '/':
-        # absolute-form, or the asterisk of OPTIONS, which stays what it is (RFC 9112, section 3.2)
+        # absolute-form, or the asterisk of OPTIONS, which stays as it is (RFC 9112, section 3.2)
         path = '/' + path.partition('://')[2].partition('/')[2] if '://' in path else path
     if '%' in path:
         path = unquote_to_bytes(path).decode('latin-1')

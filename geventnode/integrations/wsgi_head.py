@@ -63,7 +63,7 @@ class Head:
 
 
 def _listed(headers: Any) -> list[Any]:
-    """Return a list of what a tuple, the items of a dict or a generator holds; the names of a dict are no pairs."""
+    """Return a list of the pairs in a tuple, the items of a dict or a generator; the names of a dict are no pairs."""
     if isinstance(headers, (str, Mapping)) or not isinstance(headers, Iterable):
         raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
     return list(headers)

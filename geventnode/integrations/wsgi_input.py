@@ -51,7 +51,7 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
     :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.
     :param budget: the server's: a body that finds no room in it goes to a temporary file, however short it is.
 
-    Raises :class:`BufferFull`, ``OSError`` when the file cannot be written, and what the request's reads raise.
+    Raises :class:`BufferFull`, ``OSError`` when the file cannot be written, and the errors of reading the request.
     """
     size = 0
     memory = _MemoryBuffer(budget)
@@ -113,7 +113,7 @@ class Input(io.BufferedIOBase):
         return data
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Return what is there, ``size`` bytes at most; wait when nothing is."""
+        """Return the bytes that are there, ``size`` at most; wait for the first."""
         data: bytes = self._source.read1(size)
         return data
 
@@ -125,7 +125,7 @@ class Input(io.BufferedIOBase):
         return len(data)
 
     def readinto1(self, buffer: Any, /) -> int:
-        """As :meth:`readinto`, with what :meth:`read1` returns."""
+        """As :meth:`readinto`, with the bytes of :meth:`read1`."""
         view = memoryview(buffer).cast('B')
         data = self.read1(len(view))
         view[:len(data)] = data

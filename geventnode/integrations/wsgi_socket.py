@@ -130,7 +130,7 @@ class _Socket(socket.socket):
     def send(self, data: Any, flags: int = 0) -> int:
         """Send all of ``data`` and return its size. May switch. Raises ``OSError``.
 
-        A non-blocking socket, or ``MSG_DONTWAIT``, sends what there is room for, and returns its size.
+        A non-blocking socket, or ``MSG_DONTWAIT``, sends as much as there is room for, and returns its size.
         """
         blocking = self.timeout != 0.0 and not flags & getattr(stdlib, 'MSG_DONTWAIT', 0)
         with memoryview(data) as view, view.cast('B') as view:

@@ -23,8 +23,8 @@ class ITLSSocket(ISocket):
     handshaking: bool = Attribute('Whether the handshake is still to come, or under way.')
     authorized: bool = Attribute('Whether the peer has shown a certificate that is valid, and for its name.')
     authorization_error: str | None = Attribute(
-        "Why it is not authorized. On a client with reject_unauthorized=False: Node's code for what is wrong with the "
-        "certificate, such as 'CERT_HAS_EXPIRED', worked out when first asked for.")
+        "Why it is not authorized. On a client with reject_unauthorized=False: Node's code for the fault of the "
+        "certificate, such as 'CERT_HAS_EXPIRED', computed at the first access.")
     servername: str | None = Attribute('The name that the client asked for (SNI, RFC 6066, section 3), if any.')
     alpn_protocol: str | None = Attribute('The protocol that was agreed on (RFC 7301), if any.')
     session_reused: bool = Attribute('Whether an earlier session was resumed.')

@@ -18,7 +18,7 @@ __all__ = ['Spare', 'make_room', 'new_socket', 'register_spare']
 #: No descriptor is left for the process (``RLIMIT_NOFILE``), or for the system.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 
-#: Idle connections of each pool that are closed at once: whoever needs one descriptor will need another.
+#: Idle connections of each pool that are closed at once: a caller that needs one descriptor will need another.
 CLOSED_AT_ONCE = 16
 
 
@@ -57,8 +57,10 @@ def new_socket(family: int, kind: int, protocol: int) -> Any:
 
 
 def make_room(count: int) -> None:
-    """See to it that so many descriptors are left, for what has no word for having none. Never switches. Raises
-    ``OSError`` where there is no connection left to close."""
+    """Keep ``count`` descriptors free, for calls that report no lack of them. Never switches.
+
+    Raises ``OSError`` where there is no connection left to close.
+    """
     opened: list[int] = []
     try:
         while len(opened) < count:

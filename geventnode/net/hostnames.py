@@ -1,7 +1,7 @@
 """Write host names in ASCII, as the resolver, TLS and HTTP need them.
 
 Python's own codec is IDNA 2003: it makes ``strasse`` of ``straße``, which is another host with another owner. The
-``idna`` package does what browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name that the two may
+``idna`` package encodes as browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name that the two may
 encode differently is refused.
 """
 from __future__ import annotations
@@ -12,13 +12,13 @@ from geventnode.errors import InvalidInput
 
 __all__ = ['ascii_name', 'without_root']
 
-#: What IDNA 2003 replaces or removes and IDNA 2008 keeps (UTS 46, section 4, deviation characters); the capital ß is
-#: mapped to the small one.
+#: Characters that IDNA 2003 replaces or removes and IDNA 2008 keeps (UTS 46, section 4, deviation characters); the
+#: capital ß is mapped to the small one.
 DEVIATING = frozenset('\u00df\u1e9e\u03c2\u200c\u200d')
 
 
 def ascii_name(host: str) -> str:
-    """Return ``host`` in ASCII (RFC 5890). Never switches. Raises ``InvalidInput`` for what is no host name."""
+    """Return ``host`` in ASCII (RFC 5890). Never switches. Raises ``InvalidInput`` if it is no host name."""
     if host.isascii():
         return host
     try:
@@ -33,7 +33,7 @@ def ascii_name(host: str) -> str:
 
 def _without_idna(host: str) -> str:
     for character in host:
-        # what was assigned after Unicode 3.2 is unknown to IDNA 2003
+        # characters assigned after Unicode 3.2 are unknown to IDNA 2003
         if character in DEVIATING or stringprep.in_table_a1(character):
             raise InvalidInput(f'host {host!r} has {character!r}, which cannot be encoded safely without the idna '
                                "package: pip install 'geventnode[idna]', or write the name as xn--...")

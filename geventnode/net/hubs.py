@@ -142,7 +142,7 @@ def runs_here(hub: Any) -> bool:
 
 
 def is_alive(hub: Any) -> bool:
-    """Return whether ``hub`` can run what the calling thread hands to it. Never switches."""
+    """Return whether ``hub`` can run callbacks of the calling thread. Never switches."""
     return hub.loop is not None and runs_here(hub)
 
 
@@ -153,6 +153,6 @@ def check_hub(hub: Any, thing: object) -> None:
 
 
 def wrong_thread(thing: object) -> WrongThread:
-    """Return what a method of ``thing`` raises in another thread, before it changes anything. Never switches."""
+    """Return the error of a method of ``thing`` in another thread, before it changes anything. Never switches."""
     return WrongThread(f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods '
                        'there')

@@ -139,7 +139,7 @@ class Inflow(Handle):
         return self.receive_now()
 
     def receive_now(self) -> bytes:
-        """Return what has come, whether or not the loop has told; ``b''`` for nothing. Never switches."""
+        """Return the bytes that the kernel has, without the loop; ``b''`` for none. Never switches."""
         if self._eof or self.destroyed:
             return b''
         try:

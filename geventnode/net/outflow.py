@@ -92,7 +92,7 @@ class Outflow(Handle):
             self._hub.loop.run_callback(self.put_gathered)
 
     def put_gathered(self) -> None:
-        """Send what waits for the end of the turn. Never switches."""
+        """Send the bytes that wait for the end of the turn. Never switches."""
         if self._gathering:
             self._gathering = False
             if self._queue:

@@ -1,4 +1,4 @@
-"""What peers cause to be logged and counted: few lines, however many peers there are.
+"""The log lines and counters that peers cause: few lines, however many peers there are.
 
 A peer can make connections fail as fast as it can open them, and a log that holds a line for each hides what matters,
 and fills the disk. So there are so many lines a second; the others are counted, and the next line tells how many. They
@@ -34,7 +34,7 @@ def log_from_hub(write: Callable[..., object], message: str, *args: object) -> N
 
 
 class PeerLog:
-    """The lines of one server, and the numbers of what it refused. Callers escape and cut the bytes of the peer."""
+    """The lines of one server, and the numbers of its refusals. Callers escape and cut the bytes of the peer."""
 
     def __init__(self) -> None:
         self._second = 0.0

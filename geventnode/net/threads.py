@@ -1,4 +1,4 @@
-"""The end of a native thread: what it made closes with it, its hub included.
+"""The end of a native thread: its connections, servers and hub close with it.
 
 gevent makes a hub, with descriptors of its own, in each native thread that waits for something, and leaves it to the
 program to destroy that. A program whose threads are short-lived, as those of ``http.server.ThreadingHTTPServer``, knows

@@ -28,7 +28,7 @@ from geventnode.protocol.headers import Headers, collect, distinct
 
 __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'response_block']
 
-#: Fields of a request that have one value, and tell how its body is to be read or who sends it. A proxy and an
+#: Fields of a request that have one value, and define how its body is read, or its sender. A proxy and an
 #: application that take different ones of two would judge and serve different requests (RFC 9110, section 5.3). Host
 #: and Content-Length are of this kind, and have errors of their own.
 _SINGLE = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
@@ -110,7 +110,7 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
 
 
 def response_block(block: bytes, version: str) -> HeaderBlock:
-    """Return what the header section of a response says, as :func:`request_block` does. Never switches.
+    """Return the parsed header section of a response, as :func:`request_block` does. Never switches.
 
     Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is a :attr:`HeaderBlock.fault`: a response that
     cannot have content ends with its head, whatever the fields say (RFC 9112, section 6.3, items 1 and 2).

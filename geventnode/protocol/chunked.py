@@ -57,7 +57,7 @@ class ChunkedBody:
         self._received = 0
         #: How much of an incomplete line or section, counted from where it begins, was looked through.
         self._scanned = 0
-        #: The size of each chunk whose line was read; None: nobody wants to know.
+        #: The size of each chunk whose line was read; None: not recorded.
         self.sizes = sizes
         #: The trailer fields, once the message has ended; None until then.
         self.trailers: list[tuple[str, str]] | None = None

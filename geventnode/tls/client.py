@@ -86,14 +86,14 @@ class Peer(NamedTuple):
 
 
 def _judge(settings: ContextSettings, name: str | None, chain: list[bytes]) -> str | None:
-    """Return what is wrong with ``chain``, the certificates of an unverified server that should be ``name``."""
+    """Return the fault of ``chain``, the certificates of an unverified server that should be ``name``."""
     if name is not None and is_address(name):
         name = name.partition('%')[0]
     return verification_error(chain, checking_context(settings, check_hostname=name is not None), name)
 
 
 def _check_name(name: str) -> None:
-    """Check what ``ssl`` would refuse in the middle of connecting. Raises ``InvalidInput``."""
+    """Refuse a name that ``ssl`` would refuse in the middle of connecting. Raises ``InvalidInput``."""
     if is_address(name):
         return
     try:

@@ -19,7 +19,7 @@ __all__ = ['ContextSource', 'is_context', 'own_callback']
 
 log = logging.getLogger('geventnode.error')
 
-#: What contexts of every kind are made of. Packages such as truststore replace ``ssl.SSLContext`` itself.
+#: The base of contexts of every kind. Packages such as truststore replace ``ssl.SSLContext`` itself.
 _context_base: type = next(kind for kind in ssl.SSLContext.__mro__ if kind.__module__ == '_ssl')
 
 #: Nanoseconds that two writes can be apart with the same time: clock ticks of the kernel, and some more.
@@ -51,9 +51,9 @@ class ContextSource:
     """The current context of a server, or of a client for one set of options.
 
     :param make: returns a new context, and raises for files that cannot be used.
-    :param files: paths of what ``make`` reads, directories among them.
+    :param files: the paths that ``make`` reads, directories among them.
 
-    Raises what ``make`` does.
+    Raises as ``make`` does.
     """
 
     __slots__ = ('_contents', '_files', '_make', '_recent', '_stamps', 'context')
@@ -109,7 +109,7 @@ def _recent(stamps: Iterable[_Stamp | None]) -> bool:
 
 
 def _digest(path: str) -> bytes | None:
-    """Return a hash of the content of a file, or of the files that are in a directory; None for what cannot be read."""
+    """Return a hash of the content of a file, or of the files that are in a directory; None if it cannot be read."""
     try:
         if os.path.isdir(path):
             files = [(name, _stamp(os.path.join(path, name))) for name in sorted(os.listdir(path))]

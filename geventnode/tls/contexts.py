@@ -171,7 +171,7 @@ def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSo
 
 
 def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
-    """Return a context that verifies as that of :func:`client_context` would unless told not to, of TLS 1.2. Never
+    """Return a context that verifies as that of :func:`client_context` does by default, of TLS 1.2. Never
     switches. Raises as that does."""
     verifying = settings._replace(reject_unauthorized=True, certfile=None, keyfile=None, password=None,
                                   minimum_version=ssl.TLSVersion.TLSv1_2)
@@ -189,7 +189,7 @@ def _checking_source(settings: ContextSettings, check_hostname: bool) -> Context
 
 def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
     context = _trusting_only(settings.ca) if settings.ca else ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    # as urllib3 does: a server may ask for the certificate when it knows what is wanted (RFC 8446, section 4.6.2)
+    # as urllib3 does: a server may ask for the certificate when it knows the request (RFC 8446, section 4.6.2)
     context.post_handshake_auth = True
     context.check_hostname = check_hostname and settings.reject_unauthorized
     if not settings.reject_unauthorized:
@@ -220,7 +220,7 @@ def _make_server_context(settings: ContextSettings) -> ssl.SSLContext:
 
 
 def _check_exclusive(context: ssl.SSLContext) -> None:
-    """Check that ``context`` will trust nobody but those that it is told to. Raises ``InvalidInput``."""
+    """Check that ``context`` trusts only the authorities given to it. Raises ``InvalidInput``."""
     try:
         context.cert_store_stats()
     except NotImplementedError:
@@ -230,7 +230,7 @@ def _check_exclusive(context: ssl.SSLContext) -> None:
 
 
 def _files(settings: ContextSettings, verifies: bool) -> list[str]:
-    """Return the paths of what a context with ``settings`` is made from."""
+    """Return the paths from which a context with ``settings`` is made."""
     files = [path for path in (settings.certfile, settings.keyfile) if path is not None]
     files += [authority for authority in settings.ca if '-----BEGIN' not in authority]
     if verifies and not settings.ca:

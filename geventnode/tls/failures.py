@@ -21,7 +21,7 @@ VERIFY_CODES = {
 
 
 def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
-    """Return what is told of ``error``: one of ours for those of ``ssl``, others as they are. Never switches.
+    """Return the error to report: for those of ``ssl`` one of this package, others as they are. Never switches.
 
     :param plain_http: the message of HTTP with which the peer began instead of a handshake, as in
         :attr:`geventnode.tls.records.Records.plain_http`.

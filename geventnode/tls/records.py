@@ -25,7 +25,7 @@ SLICE = 16384
 #: Slices that leave in one call.
 GATHER = 4
 
-#: First bytes of a peer that are kept, to tell what it speaks in place of TLS.
+#: First bytes of a peer that are kept, to name its protocol if it is not TLS.
 OPENING = 16
 
 _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')

@@ -1,7 +1,7 @@
 """Servers whose connections speak TLS: the handshake comes between accepting and everything that a server does then.
 
 It runs in the hub, with a deadline, on its own connection only: one that stalls in it, or whose SNI callback raises,
-costs nobody else anything. The context is chosen by the name in the ClientHello, before OpenSSL sees it: so everything
+does not affect others. The context is chosen by the name in the ClientHello, before OpenSSL sees it: so everything
 that a context decides holds for its name, client certificates, versions and session keys among it.
 """
 from __future__ import annotations
@@ -43,7 +43,7 @@ def normalized(hostname: str) -> str:
 
 
 class PendingConnection:
-    """What the ``sni_callback`` of an ``ssl.SSLContext`` gets in place of a connection, which has not begun.
+    """A stand-in for a connection, which has not begun, for the ``sni_callback`` of an ``ssl.SSLContext``.
 
     :ivar context: the context to begin with; the callback may set another one.
     """
@@ -142,7 +142,7 @@ class TLSAcceptor(NetServer):
             return int(ssl.ALERT_DESCRIPTION_INTERNAL_ERROR)
 
     def _find(self, servername: str | None) -> ContextSource | ssl.SSLContext:
-        """Return what decides about clients that ask for ``servername``. Raises what ``sni_callback`` does."""
+        """Return the context for clients that ask for ``servername``. Raises as ``sni_callback`` does."""
         if servername is None:
             return self._source
         name = normalized(servername)

@@ -49,8 +49,8 @@ class TLSSocket(Socket):
     :param session: an ``ssl.SSLSession`` to resume.
     :param at_once: whether the handshake begins as soon as there is a connection; otherwise call ``secure()``.
 
-    :param judge: returns what is wrong with the certificates that the peer has sent, None for nothing; called where
-        ``context`` does not verify them, when someone asks.
+    :param judge: returns the fault of the certificates that the peer has sent, None for none; called where ``context``
+        does not verify them, at the first access.
     :param known_chain: the certificates that ``session`` began with, which are not sent again.
 
     Other options are those of :class:`~geventnode.net.Socket`.
@@ -63,7 +63,7 @@ class TLSSocket(Socket):
     #: The kernel cannot encrypt.
     can_send_files: bool = False
     _authorization_error: str | None = None
-    #: Whether it is to be found out what is wrong with the certificate, when someone asks.
+    #: Whether the fault of the certificate is still to be computed, at the first access.
     _judges: bool = False
     #: Called in the hub, once, with this socket and what went wrong in its handshake (None: nothing).
     on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None

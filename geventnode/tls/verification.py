@@ -1,4 +1,4 @@
-"""Tell what is wrong with a certificate that was accepted unverified.
+"""Name the fault of a certificate that was accepted unverified.
 
 ``ssl`` verifies in a handshake only, and ends the connection if that fails. So a second handshake is begun in memory,
 with a context that verifies: TLS 1.2 sends certificates unencrypted and before anything is signed (RFC 5246, section
@@ -26,7 +26,7 @@ _EXTENSIONS = bytes.fromhex('0005ff01000100')
 #: The error for a server without a certificate.
 NO_CERTIFICATE = 'ERR_TLS_NO_CERTIFICATE'
 
-#: What OpenSSL says of a verified certificate whose key is for other cipher suites.
+#: OpenSSL's errors for a verified certificate whose key is for other cipher suites.
 AFTER_VERIFICATION = frozenset({'WRONG_CERTIFICATE_TYPE', 'UNKNOWN_CERTIFICATE_TYPE'})
 
 #: Bytes in a record.
@@ -43,7 +43,7 @@ def peer_chain(connection: Any) -> list[bytes]:
 
 
 def verification_error(chain: Sequence[bytes], context: ssl.SSLContext, name: str | None) -> str | None:
-    """Return Node's code for what is wrong with ``chain``, None for nothing. Never switches.
+    """Return Node's code for the fault of ``chain``, None for none. Never switches.
 
     :param context: one for clients that verifies, of TLS 1.2 at most.
     :param name: the host name or address to find in the first certificate; None: any.

@@ -341,4 +341,4 @@ def test_an_exception_of_the_target() -> None:
     assert first == 'Traceback (most recent call last):'
     assert 'broken.py", line' in where
     assert error == "ModuleNotFoundError: No module named 'not_installed'"
-    assert remedy.startswith(f'geventnode: the command runs with {sys.executable}: install what is missing there')
+    assert remedy.startswith(f'geventnode: the command runs with {sys.executable}: install the missing package there')
