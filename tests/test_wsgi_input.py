@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -258,6 +261,24 @@ def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
         assert 6000 <= site.server.statistics()['buffered'] <= 6010
     log.append('answer')
     assert [client.response().body for client in clients] == [body, body]
+    assert site.server.statistics()['buffered'] == 0
+
+
+@pytest.mark.parametrize('failing', ['open', 'write', 'flush'])
+def test_a_temporary_file_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch, failing: str,
+                                                 caplog: pytest.LogCaptureFixture) -> None:
+    """The disk is full, or there are no descriptors left: 503, one line, and nothing is kept."""
+    def open_file() -> Any:
+        if failing == 'open':
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        # a device that is always full; the larger buffer is flushed at the end only
+        return open('/dev/full', 'w+b', buffering=10_000_000 if failing == 'flush' else -1)
+    monkeypatch.setattr(tempfile, 'TemporaryFile', open_file)
+    site = run(read_all)
+    reply = site.send(chunked(b'x' * BUFFER_SIZE, b'x')).response()
+    assert (reply.status, reply.closes) == (503, True)
+    line, = caplog.messages
+    assert 'a chunked body cannot be buffered' in line
     assert site.server.statistics()['buffered'] == 0
 
 

@@ -8,6 +8,7 @@ for. What WSGI has no word for is reached through ``environ['geventnode.request'
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import IO, Any, ClassVar
@@ -26,6 +27,8 @@ __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_app
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+log = logging.getLogger('geventnode.error')
 
 #: Bytes that a :class:`FileWrapper` reads at once.
 BLOCK_SIZE = 65536
@@ -215,8 +218,11 @@ class Listener:
             try:
                 body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
             except BufferFull as error:
-                response.server.peer_log.refused('body_too_large', '%s: %s', described(request), error)
-                response.write_head(413, {'Connection': 'close'})
+                if error.status == 413:
+                    response.server.peer_log.refused('body_too_large', '%s: %s', described(request), error)
+                else:
+                    log.error('%s: %s', described(request), error)
+                response.write_head(error.status, {'Connection': 'close'})
                 response.end()
                 return
             environ['CONTENT_LENGTH'] = str(size)
@@ -268,9 +274,9 @@ def wsgi(application: Application, *, script_name: str = '', multiprocess: bool 
     :param buffer_chunked: whether a body without a declared length is received before the application is called, into
         memory or, when it is longer than 256 KiB or finds no room in the server's ``max_buffered``, into a temporary
         file. ``CONTENT_LENGTH`` is then its length, without which most frameworks read nothing. A body over the
-        server's ``max_body_size``, or over 1 GiB where that is not set, is answered with 413, and a body that fails is
-        answered by the server even with ``raise_body_errors``. With False the application reads such a body as it
-        arrives, without ``CONTENT_LENGTH``, to its end.
+        server's ``max_body_size``, or over 1 GiB where that is not set, is answered with 413, one that cannot be
+        written to the file with 503, and a body that fails is answered by the server even with ``raise_body_errors``.
+        With False the application reads such a body as it arrives, without ``CONTENT_LENGTH``, to its end.
 
     Raises ``TypeError`` when ``application`` cannot be called, or is an ASGI application or a coroutine function,
     ``InvalidInput`` for a bad ``script_name``.

@@ -1,6 +1,7 @@
 """``wsgi.input`` and ``wsgi.errors``: the request's body as a file, and the way to standard error."""
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import tempfile
@@ -20,7 +21,11 @@ MAX_BUFFERED_BODY = 1 << 30
 
 
 class BufferFull(Exception):
-    """A body is longer than :data:`MAX_BUFFERED_BODY`."""
+    """A body is longer than :data:`MAX_BUFFERED_BODY`, or its file cannot be written: the disk is full, or there is no
+    descriptor left."""
+
+    #: The status of the response.
+    status: int = 413
 
 
 class _MemoryBuffer(io.BytesIO):
@@ -51,7 +56,7 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
     :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.
     :param budget: the server's: a body that finds no room in it goes to a temporary file, however short it is.
 
-    Raises :class:`BufferFull`, ``OSError`` when the file cannot be written, and the errors of reading the request.
+    Raises :class:`BufferFull`, and the errors of reading the request.
     """
     size = 0
     memory = _MemoryBuffer(budget)
@@ -61,17 +66,33 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
             size += len(chunk)
             if size > MAX_BUFFERED_BODY and max_size is None:
                 raise BufferFull(f'a chunked body is longer than {MAX_BUFFERED_BODY} bytes; set max_body_size')
-            if file is memory and not memory.has_room(len(chunk)):
-                file = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
-                file.write(memory.getvalue())
-                memory.close()
-            file.write(chunk)
-        file.seek(0)
+            try:
+                if file is memory and not memory.has_room(len(chunk)):
+                    file = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
+                    file.write(memory.getvalue())
+                    memory.close()
+                file.write(chunk)
+            except OSError as error:
+                raise _unwritable(error) from error
+        try:
+            # flushes
+            file.seek(0)
+        except OSError as error:
+            raise _unwritable(error) from error
     except BaseException:
         memory.close()
-        file.close()
+        # it is closed even if what it holds cannot be written
+        with contextlib.suppress(OSError):
+            file.close()
         raise
     return file, size
+
+
+def _unwritable(error: OSError) -> BufferFull:
+    full = BufferFull(f'a chunked body cannot be buffered in a temporary file: {error}; free space or descriptors, or '
+                      'set buffer_chunked=False')
+    full.status = 503
+    return full
 
 
 class Input(io.BufferedIOBase):
