@@ -257,6 +257,24 @@ def test_messages_of_several_greenlets_do_not_mix(taken_by: Connect, send: str) 
     assert sorted(found) == [bytes([number]) * size for number in range(count)]
 
 
+@pytest.mark.parametrize('first', [0, 1])
+def test_a_duplicate_outlives_its_original(taken_by: Connect, first: int) -> None:
+    """As with any socket: the connection ends when the last one is closed, whichever that is."""
+    def application(taken: Any) -> None:
+        sockets = [taken, taken.dup()]
+        sockets.pop(first).close()
+        last, = sockets
+        last.sendall(b'still here')
+        received = b''
+        while not received.endswith(b'reply'):
+            received += last.recv(100)
+        last.close()
+    client = taken_by(application)
+    assert client.exactly(10) == b'still here'
+    client.send(b'reply')
+    assert client.rest() == b''
+
+
 def test_a_timeout_while_sending(taken_by: Connect) -> None:
     """Ends the wait, and nothing can be sent behind a part of a message."""
     log = Log()

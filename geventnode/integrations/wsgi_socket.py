@@ -90,9 +90,9 @@ _MARK = '_raised_by'
 
 
 class _SendState:
-    """The sending side of one connection, shared by all duplicates of its socket."""
+    """One connection, shared by all duplicates of its socket."""
 
-    __slots__ = ('cut', 'size', 'turn')
+    __slots__ = ('cut', 'on_closed', 'open', 'size', 'turn')
 
     def __init__(self) -> None:
         #: Held by the greenlet that sends.
@@ -101,6 +101,10 @@ class _SendState:
         self.size = 0
         #: Whether a message was sent in part.
         self.cut = False
+        #: How many of the sockets are open.
+        self.open = 1
+        #: Called when the last of them is closed.
+        self.on_closed: Callable[[], object] | None = None
 
 
 class _Socket(socket.socket):
@@ -112,19 +116,19 @@ class _Socket(socket.socket):
     because the sender was killed, every later call raises ``ConnectionClosed``.
     """
 
-    #: Called when this socket is closed.
-    on_closed: Callable[[], object] | None = None
     #: Why the connection ended, unless the peer ended it in good order.
     lost: BaseException | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.sending = _SendState()
+        self._counted = True
 
     def dup(self) -> _Socket:
         """Return another socket of the same connection. Never switches."""
         made: _Socket = super().dup()
         made.sending = self.sending
+        made.sending.open += 1
         return made
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -220,9 +224,13 @@ class _Socket(socket.socket):
     def close(self) -> None:
         """Close it, unless a file made of it is still open."""
         super().close()
-        if self.on_closed is not None and self.fileno() < 0:
-            on_closed, self.on_closed = self.on_closed, None
-            on_closed()
+        if self._counted and self.fileno() < 0:
+            self._counted = False
+            sending = self.sending
+            sending.open -= 1
+            if not sending.open and sending.on_closed is not None:
+                on_closed, sending.on_closed = sending.on_closed, None
+                on_closed()
 
 
 class _Taken:
@@ -245,7 +253,7 @@ class _Taken:
         if raw is not None:
             connection.pause_reading()
             self.socket = _Socket(raw.family, raw.type, raw.proto, fileno=raw.detach())
-            self.socket.on_closed = self._end
+            self.socket.sending.on_closed = self._end
             return
         own, other = stdlib.socketpair()
         self.socket = _Socket(own.family, own.type, own.proto, fileno=own.detach())
