@@ -175,19 +175,18 @@ def _callers(frame: FrameType | None) -> list[FrameType]:
 
 
 def _place(frames: list[FrameType]) -> str:
-    """Return the place in the module whose import did not end: the last of ``frames`` before those of the import."""
+    """Return the place in the module whose import did not end, or in the factory that did not return: the first of
+    ``frames``, the innermost first, that is one. What else runs then is of libraries, or of what finds modules."""
     import os
 
-    for frame, importer in itertools.pairwise(frames):
-        if _imports(importer):
-            return f' ({os.path.relpath(frame.f_code.co_filename)}, line {frame.f_lineno})'
+    for frame, caller in itertools.pairwise(frames):
+        name = frame.f_code.co_filename
+        if name == __file__:
+            # beyond are those that load the target
+            break
+        if caller.f_code is _made_by.__code__ or (frame.f_code.co_name == '<module>' and not name.startswith('<')):
+            return f' ({os.path.relpath(name)}, line {frame.f_lineno})'
     return ''
-
-
-def _imports(frame: FrameType) -> bool:
-    """Return whether ``frame`` is of the machinery that imports a module."""
-    name = frame.f_code.co_filename
-    return name == __file__ or name.startswith('<frozen importlib')
 
 
 # -- the object that a target names -----------------------------------------------------------------------------------

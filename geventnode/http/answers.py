@@ -7,7 +7,7 @@ from geventnode.protocol import status_line
 __all__ = ['answer']
 
 
-def answer(status_code: int, head_only: bool = False, detail: str = '') -> bytes:
+def answer(status_code: int, *, head_only: bool = False, detail: str = '') -> bytes:
     """Return a whole response with ``Connection: close``; nothing of the request is repeated in it. Never switches.
 
     :param head_only: leave the body out, as for HEAD.

@@ -59,6 +59,14 @@ def test_an_import_that_is_interrupted(command: str) -> None:
     assert line == f"geventnode: interrupted while 'serving.py' was imported (serving.py, line {LINE})"
 
 
+def test_an_import_that_is_interrupted_in_the_machinery() -> None:
+    """The file is named, not what finds modules: Ctrl+C comes at any time."""
+    with start('serve', 'finding') as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    line = errors.splitlines()[-1]
+    assert line == f"geventnode: interrupted while 'serving.py' was imported (serving.py, line {LINE})"
+
+
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
 def test_an_import_that_does_not_end(command: str) -> None:
     """A word on standard error, while it goes on."""

@@ -1,5 +1,6 @@
 """Files that start a server themselves while they are imported, each in its own way."""
 import os
+import signal
 import sys
 
 from geventnode import http
@@ -9,6 +10,13 @@ how = os.environ['SERVES']
 
 def listener(request, response):
     response.end('hello')
+
+
+class Interrupted:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'interrupted':
+            signal.raise_signal(signal.SIGINT)
 
 
 def run():
@@ -29,9 +37,15 @@ def run():
     elif how == 'waiting':
         import gevent
 
+        # which imports the loop
+        gevent.get_hub()
         sys.stdout.write('waiting\n')
         sys.stdout.flush()
         gevent.sleep(300)
+    elif how == 'finding':
+        # Ctrl+C while the file imports something, in what finds modules
+        sys.meta_path.insert(0, Interrupted)
+        __import__('interrupted')
     elif how == 'thread':
         import threading
         from wsgiref.simple_server import make_server
