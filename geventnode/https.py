@@ -171,8 +171,9 @@ class Agent(http.Agent):
 
     def released(self, connection: ClientConnection) -> None:
         name = connection.bucket.name
-        if name not in self._sessions:
-            # not before: a server sends its tickets after the handshake (RFC 8446, section 4.6.1)
+        # Once for a connection, since ``ssl`` does not free what it returns; and not before: a server sends its tickets
+        # after the handshake (RFC 8446, section 4.6.1).
+        if connection.turn == 1 and name not in self._sessions:
             session = getattr(connection.socket, 'session', None)
             if session is not None:
                 self._sessions[name] = session, getattr(connection.socket, 'unverified_chain', None)

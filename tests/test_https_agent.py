@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import socket as stdlib
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from geventnode.errors import (
     TLSError,
     UnknownOption,
 )
+from geventnode.tls.socket import TLSSocket
 from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import MakePool, Secure, read, tls_script, url
 from tests.origins import HELLO, MakeOrigin, Peer, silent
@@ -134,6 +136,27 @@ def test_sessions_are_bounded(pool: MakePool, secure: Secure,
     for _ in range(4):
         read(url(secure()), agent=agent)
     assert len(agent._sessions) == 2
+
+
+def test_a_session_is_read_once_for_a_connection(pool: MakePool, secure: Secure,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ssl`` never frees what it returns, and the connections to many servers outlive what is remembered of them."""
+    reads: list[TLSSocket] = []
+    session = vars(TLSSocket)['session']
+
+    def counting(socket: TLSSocket) -> Any:
+        reads.append(socket)
+        return session.__get__(socket)
+
+    monkeypatch.setattr(https, 'MAX_SESSIONS', 1)
+    monkeypatch.setattr(TLSSocket, 'session', property(counting))
+    site, agent = secure(), pool()
+    for _ in range(3):
+        for host in ('localhost', '127.0.0.1'):
+            assert read(url(site, host=host), agent=agent) == b'GET /'
+    assert agent.statistics()['opened'] == 2
+    assert len(reads) == 2
+    assert len(agent._sessions) == 1
 
 
 def test_idle_connections_that_end_leave_the_pool(secure: Secure,
