@@ -185,6 +185,28 @@ def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
     assert uploading.get() == b'20000000'
 
 
+def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None:
+    """The time in which the server did not receive is in no window, though it receives again at the end of one."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        log.wait_for('late')
+        data = request.read(1_000_000)
+        log.append('received')
+        response.end(f'{len(data + request.read())}')
+    site = serve(listener, request_timeout=1000, min_body_rate=1_000_000)
+    client = site.send(post(b'x' * 1_000_000, length=1_000_001))
+    while not (sinks := site.server.sinks()) or not sinks[0].held_back:
+        gevent.idle()
+    connection: Any = sinks[0]
+    connection.on_deadline(monotonic())
+    log.append('late')
+    log.wait_for('received')
+    connection.began -= 2000
+    connection.on_deadline(monotonic())
+    assert client.send(b'x').response().body == b'1000001'
+
+
 def test_a_body_that_was_slow_does_not_concern_the_next_one(serve: Serve) -> None:
     """Each request has a window of its own."""
     client = serve(_read, request_timeout=SHORT, min_body_rate=10).connect()

@@ -84,6 +84,8 @@ class Receiver(ABC):
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
+            # nothing could arrive meanwhile: that is no part of a window
+            self.body_window = None
             self.socket.resume_reading()
 
     def _count(self, buffered: int) -> None:
