@@ -51,6 +51,12 @@ def test_encoding_without_the_package(without_idna: None, name: str, expected: s
     assert ascii_name(name) == expected
 
 
+def test_a_name_that_is_too_long(without_idna: None) -> None:
+    with pytest.raises(InvalidInput, match='more than 254 characters') as raised:
+        http.request(f'http://{"ü." * 100_000}/')
+    assert len(str(raised.value)) < 400
+
+
 @pytest.mark.parametrize('name', ['straße.example', 'STRA\u1e9eE.example', '\u03b2\u03cc\u03bb\u03bf\u03c2.example',
                                   'a\u200cb.example', 'a\u200db.example', '\u1c90.example'])
 def test_what_needs_the_package(without_idna: None, name: str) -> None:
