@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import socket as stdlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,3 +276,36 @@ def test_the_global_agent() -> None:
     assert https.global_agent is not http.global_agent
     with pytest.raises(AttributeError, match='nonsense'):
         https.nonsense  # noqa: B018 - the access is what is tested
+
+
+# -- files that cannot be used ----------------------------------------------------------------------------------------
+
+def test_a_file_that_cannot_be_used_leaves_the_place_free(pool: MakePool, secure: Secure, certificates: Certificates,
+                                                          tmp_path: Path) -> None:
+    """The call raises, and the next request gets the place."""
+    path = tmp_path / 'ca.pem'
+    path.write_text('nothing')
+    site, agent = secure(), pool(max_sockets=1, ca=str(path))
+    with pytest.raises(InvalidInput, match='ca: no certificates'):
+        https.get(url(site), agent=agent)
+    assert agent.statistics()['active'] == agent.statistics()['queued'] == agent.total_socket_count == 0
+    assert agent.statistics()['failed'] == 1
+    path.write_bytes(Path(certificates.ca).read_bytes())
+    assert read(url(site), agent=agent) == b'GET /'
+
+
+def test_a_file_that_cannot_be_used_by_a_request_that_waited(pool: MakePool, secure: Secure, certificates: Certificates,
+                                                             tmp_path: Path) -> None:
+    """That request fails; the ones before and behind it do not."""
+    path = tmp_path / 'ca.pem'
+    path.write_text('nothing')
+    site, agent = secure(), pool(max_total_sockets=1, keep_alive=False)
+    before = https.get(url(site), agent=agent)
+    waiting = https.get(url(site), agent=agent, ca=str(path))
+    behind = https.get(url(site), agent=agent)
+    assert before.get_response().read() == b'GET /'
+    with pytest.raises(InvalidInput, match='ca: no certificates'):
+        waiting.get_response()
+    assert behind.get_response().read() == b'GET /'
+    until(lambda: agent.statistics()['active'] == agent.total_socket_count == 0)
+    assert agent.statistics()['failed'] == 1

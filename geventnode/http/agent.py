@@ -62,6 +62,9 @@ class Agent(AgentSettings):
         #: Whether decisions are being carried out, and for what else that has brought about something to decide.
         self._settling = False
         self._unsettled: OrderedDict[AgentBucket, None] = OrderedDict()
+        #: The request that is being added, and the error that prevents a connection for it: its caller gets that.
+        self._adding: ClientRequest | None = None
+        self._refusal: Exception | None = None
         self._counts = dict.fromkeys(('requests', 'opened', 'closed', 'reused', 'retried', 'failed', 'waited'), 0)
         self._wait_time = 0.0
         self._warned: set[str] = set()
@@ -126,7 +129,7 @@ class Agent(AgentSettings):
 
     def add_request(self, request: ClientRequest) -> None:
         """Send ``request``, which has checked the thread, as soon as there is a connection for it. Never switches.
-        Raises ``QueueFull``."""
+        Raises ``QueueFull``, and ``InvalidInput`` for files that cannot be used."""
         self._counts['requests'] += 1
         pool = self._pool
         bucket = pool.buckets.get(request.destination.name)
@@ -141,7 +144,13 @@ class Agent(AgentSettings):
                 self._counts['failed'] += 1
                 raise self._queue_full(request.destination)
             bucket.waiting[request] = False
+            self._adding = request
             self._settle(bucket)
+            self._adding = None
+            if self._refusal is not None:
+                error, self._refusal = self._refusal, None
+                self._counts['failed'] += 1
+                raise error
         if bucket.waiting and request in bucket.waiting:
             self._watch_queued(request)
 
@@ -335,7 +344,17 @@ class Agent(AgentSettings):
             return
         create = request.create_connection or self.create_connection
         if getattr(create, '__func__', None) in self.own_ways:
-            self._use(bucket, request, create(request.destination.options))
+            try:
+                socket = create(request.destination.options)
+            except Exception as error:
+                # a file of certificates cannot be used, for instance
+                if request is self._adding:
+                    self._pool.not_opened(bucket, request)
+                    self._refusal = error
+                else:
+                    self._not_made(bucket, request, error)
+                return
+            self._use(bucket, request, socket)
         else:
             # somebody else's function may wait
             request.opening = Opening(request, create, partial(self._made, bucket, request),
