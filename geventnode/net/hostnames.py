@@ -16,11 +16,17 @@ __all__ = ['ascii_name', 'without_root']
 #: capital ß is mapped to the small one.
 DEVIATING = frozenset('\u00df\u1e9e\u03c2\u200c\u200d')
 
+#: Characters of a host name with the dot of the root (RFC 1035, section 2.3.4). Python's codec takes seconds for a
+#: million of them.
+MAX_LENGTH = 254
+
 
 def ascii_name(host: str) -> str:
     """Return ``host`` in ASCII (RFC 5890). Never switches. Raises ``InvalidInput`` if it is no host name."""
     if host.isascii():
         return host
+    if len(host) > MAX_LENGTH:
+        raise InvalidInput(f'host has more than {MAX_LENGTH} characters: {host[:MAX_LENGTH]!r}...')
     try:
         import idna
     except ImportError:
