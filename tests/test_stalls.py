@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from unittest import mock
 
 import gevent
 import pytest
 
 from geventnode import http, https
 from geventnode.errors import RequestTimeout
-from geventnode.net.hubs import deadlines
+from geventnode.net.hubs import Deadlines, deadlines
 from tests.certificates import Certificates, TLSEnd
 from tests.origins import HELLO, MakeOrigin, Peer
 from tests.servers import Serve, get, ok, post
@@ -165,3 +166,19 @@ def test_an_excuse_does_not_last(serve: Serve) -> None:
     looking._stalled_until = 0
     _look()
     assert client.response().status == 408
+
+
+@pytest.mark.parametrize('near', [-1.0, 0.0, 0.0001, 0.0009, 0.002])
+def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
+    """gevent warns of that on libuv; where warnings are errors, it frees a timer that libuv still refers to."""
+    class Owner:
+        expires = 1000.0 + near
+
+        def on_deadline(self, now: float) -> None:
+            """Nothing is late."""
+    timers = mock.Mock()
+    with mock.patch('geventnode.net.hubs.monotonic', return_value=1000.0):
+        Deadlines(timers).watch(Owner())
+    times = [call.args[0] for call in timers.timer.call_args_list]
+    assert len(times) == 2
+    assert min(times) >= 0.001

@@ -29,6 +29,10 @@ INTERVAL = 0.25
 #: A deadline nearer than this gets a timer of its own.
 PRECISE_BELOW = 0.5
 
+#: The shortest time of a timer: gevent warns of less on libuv, and where warnings are errors it then frees a timer that
+#: libuv still refers to.
+SHORTEST = 0.001
+
 #: A look that comes so many seconds too late says that the loop stood still, and for how long afterwards it is believed
 #: that somebody was in time and nobody has noticed.
 STALL, AFTER_STALL = 0.25, 1.0
@@ -76,9 +80,10 @@ class Deadlines:
                 self._timer.start(self._look)
         near = owner.expires - monotonic()
         if near < PRECISE_BELOW:
-            self._watch_closely(owner, max(near, 0))
+            self._watch_closely(owner, near)
 
     def _watch_closely(self, owner: HasDeadline, seconds: float) -> None:
+        seconds = max(seconds, SHORTEST)
         timer = self._owners[owner]
         if timer is None:
             timer = self._owners[owner] = self._loop.timer(seconds, ref=False, priority=-1)
@@ -113,7 +118,7 @@ class Deadlines:
         if owner.expires <= now:
             owner.on_deadline(now)
         if owner in self._owners and owner.expires - now < PRECISE_BELOW:
-            self._watch_closely(owner, max(owner.expires - now, 0))
+            self._watch_closely(owner, owner.expires - now)
 
     def _look(self) -> None:
         now = monotonic()
