@@ -2,7 +2,7 @@
 # gevent's monitor thread, started as its documentation shows, may never report anything, and does not say so.
 #
 # start_periodic_monitoring_thread() before the hub has run works only if the program waits for something within
-# max_blocking_time. If the first look comes earlier, for example during imports, the thread ends without a word, and
+# max_blocking_time. If the first look comes earlier, for example during imports, the thread ends without a message, and
 # whatever blocks the loop afterwards goes unreported. gevent.sleep(0) before the call is enough.
 set -eu
 work=$(mktemp -d)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # A gunicorn takes the Unix socket of another one that is alive, without an error on either side.
 #
-# On a TCP port the second one reports "Connection in use" and gives up. On a path it removes the file and binds its own:
-# the first one goes on with its listening socket, which no client can reach any more, and logs nothing. When the second one
-# stops, it removes the file, and then nothing is served, although the first one still runs. A supervisor that starts a
-# service twice, or a deployment that forgets to stop the old one, sees two healthy processes.
+# On a TCP port the second one reports "Connection in use" and gives up. On a path it removes the file and binds its
+# own: the first one goes on with its listening socket, which no client can reach any more, and logs nothing. When the
+# second one stops, it removes the file, and then nothing is served, although the first one still runs. A supervisor
+# that starts a service twice, or a deployment that forgets to stop the old one, sees two healthy processes.
 set -eu
 work=$(mktemp -d)
 trap 'kill $first $second 2>/dev/null || :; rm -rf "$work"' EXIT

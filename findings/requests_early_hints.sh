@@ -4,7 +4,7 @@
 # A server may send 103 (Early Hints, RFC 8297) before the response to any HTTP/1.1 request. Python's http.client, below
 # urllib3, skips 100 only: the 103 is the response, has no body, and the connection goes back to the pool. The response
 # itself follows when the view is ready. If the session has made another request by then, that one gets it, with status
-# 200 and no error anywhere; if both arrive together, it is dropped without a word, and the next request gets its own.
+# 200 and no error anywhere; if both arrive together, it is dropped silently, and the next request gets its own.
 #
 # Output:
 #   requests 2.34.2 urllib3 2.8.0

@@ -69,7 +69,7 @@ def serving(listener: Any, **options: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def saying(data: bytes | None) -> Iterator[str]:
-    """Send ``data`` to everybody, and close; None: say nothing. Yield where."""
+    """Send ``data`` to each client, and close; None: send nothing. Yield the address."""
     def speak(socket: Any) -> None:
         # not before the request has come
         socket.read1()
@@ -85,7 +85,7 @@ def saying(data: bytes | None) -> Iterator[str]:
 
 
 def get_from(data: bytes | None, scheme: Any = http, **options: Any) -> bytes:
-    """Ask somebody who says ``data``."""
+    """Ask a server that sends ``data``."""
     with saying(data) as where:
         body: bytes = scheme.get(f'{scheme.__name__.rpartition(".")[2]}://{where}/', agent=False,
                                  **options).get_response().read()

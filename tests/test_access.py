@@ -261,6 +261,6 @@ def test_an_upload_whose_client_leaves(lines: Lines, listener: Any, framing: byt
 
 
 def test_a_malformed_upload_whose_client_leaves(lines: Lines) -> None:
-    """That is a bad request, whoever leaves behind it."""
+    """That is a bad request, even if its client disconnects after it."""
     exchange(_read, b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n')
     assert LINE.fullmatch(lines.wait())[4] == '400'

@@ -83,7 +83,7 @@ def address(site: Site, scheme: str = 'http') -> str:
 
 
 def test_three_legs(serve: Serve, agent: MakeAgent) -> None:
-    """Nobody gets another's connection between two requests, or afterwards, and the limit holds."""
+    """No user gets another's connection between two requests, or afterwards, and the limit holds."""
     legs, pool = ThreeLegs(), agent(max_sockets=MAX_SOCKETS, keep_alive=True)
     url = address(serve(legs.listener))
 

@@ -1,4 +1,4 @@
-"""What a program is told at its end about requests that it has begun."""
+"""The report at the end of a program about requests that it has begun."""
 from __future__ import annotations
 
 import subprocess

@@ -48,13 +48,13 @@ def test_listeners_that_come_late_are_told(origin: MakeOrigin) -> None:
 
 @pytest.mark.parametrize('status', [b'100 Continue', b'103 Early Hints'])
 def test_information_comes_before_the_response(origin: MakeOrigin, status: bytes) -> None:
-    """Also when both arrive in one segment, and somebody waits for the response."""
+    """Also when both arrive in one segment, and a greenlet waits for the response."""
     server = origin(b'HTTP/1.1 %b\r\nLink: a\r\n\r\n' % status * 2 + HELLO)
     for waits in (True, False):
         request, log = http.get(server.url), Log()
         request.on('continue' if b'100' in status else 'information', log.note('information'))
         if not waits:
-            # it is here before anybody asks
+            # it is here before the call
             while not request.response:
                 gevent.idle()
         assert request.get_response().read() == b'hello'

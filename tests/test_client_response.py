@@ -201,7 +201,7 @@ def test_bytes_on_an_idle_connection_end_it(origin: MakeOrigin, agent: Any) -> N
 @pytest.mark.parametrize('said', TRUNCATED)
 @pytest.mark.parametrize('then', ['close', 'reset'])
 def test_who_reads_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: str) -> None:
-    """Nobody has read until then, and nobody listened for errors."""
+    """No caller has read until then, and there was no listener for errors."""
     server = origin(once(said, then=then))
     response = http.get(server.url).get_response()
     until(lambda: response.aborted)

@@ -100,7 +100,7 @@ def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_setting_of_gunicorn_is_classified() -> None:
-    """A setting of a new release fails this test until somebody has decided what it means here."""
+    """A setting of a new release fails this test until its meaning here is decided."""
     assert {setting.name for setting in KNOWN_SETTINGS} - CLASSIFIED == set()
 
 

@@ -176,7 +176,7 @@ def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
 
 
 def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
-    """A whole response says ``close`` when more is to come than is discarded, whoever reads it."""
+    """A whole response says ``close`` when more is to come than is discarded, with any reader."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -369,7 +369,7 @@ def test_removing_connection_hides_no_close(serve: Serve) -> None:
 
 
 def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
-    """Costs nothing: a timeout that nobody has heard of is no failure of the next body."""
+    """Costs nothing: a timeout that was not reported is no failure of the next body."""
     def listener(request: Any, response: Any) -> None:
         response.end(request.read())
     site = serve(listener)

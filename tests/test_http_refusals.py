@@ -185,7 +185,7 @@ def test_metrics(serve: Serve) -> None:
 # -- the client's side ------------------------------------------------------------------------------------------------
 
 def test_a_client_that_speaks_http_to_a_tls_port(serve: Serve) -> None:
-    """An alert in the place of a response is named as what it is."""
+    """An alert instead of a response is named as such."""
     def alert(connection: Any) -> None:
         connection.end(b'\x15\x03\x01\x00\x02\x02\x46')
     with net.create_server(alert).listen(0, '127.0.0.1') as server:

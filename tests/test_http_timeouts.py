@@ -73,7 +73,7 @@ def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> No
 
 
 def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """The reader is told, and the client gets 408. It is no fault of the listener, and has no traceback."""
+    """The reader gets the error, and the client 408. It is no fault of the listener, and has no traceback."""
     # demand 16
     log = Log()
 

@@ -30,7 +30,7 @@ handlers=
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    """A logger that nobody else has, in a logging system that is afterwards as before."""
+    """A logger that no other test has, in a logging system that is afterwards as before."""
     manager, root = logging.Logger.manager, logging.root
     before = root.handlers[:], root.level, {
         name: made.disabled for name, made in manager.loggerDict.items() if isinstance(made, logging.Logger)}

@@ -236,7 +236,7 @@ def test_an_address_that_drops_everything(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_resolver_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program may have put its own in the place of the system's. The same for the name to listen on."""
+    """A program may have replaced the system's by its own. The same for the name to listen on."""
     monkeypatch.setattr('geventnode.net.address.getaddrinfo', lambda *args: [])
     with pytest.raises(NameNotResolved, match='the resolver has returned no address') as caught:
         http.get('http://example.invalid/', agent=False).get_response()

@@ -353,7 +353,7 @@ def test_reading_into_a_buffer(origin: MakeOrigin) -> None:
 
 
 class Unsized:
-    """A file of which nobody knows the length or the position."""
+    """A file of unknown length and position."""
 
     def __init__(self, data: bytes) -> None:
         self._file = io.BytesIO(data)

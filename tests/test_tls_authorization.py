@@ -41,7 +41,7 @@ def test_reasons(secure: Secure, certificates: Certificates, which: str, trustin
         assert (socket.authorized, socket.authorization_error) == (code is None, code)
         assert socket.verify_peer() is socket.authorized
     assert socket.authorization_error == code
-    # the same that a client which verifies is told
+    # the same that a verifying client reports
     verifying = tls.connect(site.where[1], '127.0.0.1', **options)
     if code is None:
         with verifying:

@@ -253,7 +253,7 @@ def test_requests_for_the_names_of_their_connections(secure: Secure, certificate
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: a.example:8443') == '200'
     for name in ('localhost', 'localhost:1', '127.0.0.1', '[::1]:8', 'unknown.example'):
         assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', f'Host: {name}') == '200'
-    # nobody verifies clients for localhost
+    # no context verifies clients for localhost
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: localhost') == '200'
 
 
@@ -379,7 +379,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(made)
 
 
-# a name that is not ASCII is refused by the callback of the test, which nobody can catch
+# a name that is not ASCII is refused by the callback of the test, which no caller can catch
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_openssl_reads_the_same_name(certificates: Certificates, seed: int) -> None:
     """Whatever a client sends: where OpenSSL goes on, it has seen the name that the context was chosen by."""

@@ -29,7 +29,7 @@ def in_place(path: Path, data: bytes) -> None:
 
 
 def by_rename(path: Path, data: bytes) -> None:
-    """Put another file in the place of the file."""
+    """Replace the file by another one."""
     new = path.with_suffix('.new')
     new.write_bytes(data)
     new.rename(path)

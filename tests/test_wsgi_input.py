@@ -126,7 +126,7 @@ def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
     lambda file: file.read(), lambda file: file.read1(), lambda file: file.readinto(bytearray(1)),
     lambda file: file.readline(), lambda file: file.readlines(), iter, next])
 def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
-    """Cannot be read any more; the rest of the body is discarded, as if nobody had read it."""
+    """Cannot be read any more; the rest of the body is discarded, as if it had not been read."""
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         file.close()

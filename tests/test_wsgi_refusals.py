@@ -192,7 +192,7 @@ def test_a_response_that_has_begun(run: Run, failure: str) -> None:
 
 
 def test_a_client_that_has_gone(run: Run, lines: Callable[[], list[Any]]) -> None:
-    """The view ends, and there is nobody to answer."""
+    """The view ends, and there is no client to answer."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:

@@ -382,7 +382,7 @@ def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
 @pytest.mark.parametrize('resets', [False, True])
 def test_a_client_that_leaves_without_a_word(taken_by: Connect, sends: bool, resets: bool,
                                              caplog: pytest.LogCaptureFixture) -> None:
-    """A FIN without close_notify, or a reset: an error of the application's own call, and nobody else's."""
+    """A FIN without close_notify, or a reset: an error of the application's own call, and of nothing else."""
     log = Log()
     failed: list[Any] = []
 

@@ -38,7 +38,7 @@ PART = 100
 #: Bytes of an unread body that a server throws away to keep a connection (``max_discard``).
 DISCARDED = 65_536
 
-#: More bytes than sockets and proxies hold while nobody reads.
+#: More bytes than sockets and proxies hold while no peer reads.
 UNREAD = 1_000_000
 
 CONTENT = random.Random(1).randbytes(max(SIZES))

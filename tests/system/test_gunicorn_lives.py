@@ -142,7 +142,7 @@ def test_reloading_changes_preload_app(tmp_path: Path, version: str | None) -> N
 @every_version
 @preloaded_or_not
 def test_a_new_master(start: Start, version: str | None, preload: bool, tmp_path: Path) -> None:
-    """SIGUSR2 starts one beside the old one, which is told to go; the new one then looks after its workers."""
+    """SIGUSR2 starts one beside the old one, which is then stopped; the new one looks after its workers."""
     # gunicorn cannot hand over a socket that it was given as a descriptor
     with start(version, preload, bind='127.0.0.1:0') as gunicorn:
         gunicorn.port = int(gunicorn.wait_for(LISTENING)[1])

@@ -265,7 +265,7 @@ def test_uploads_have_a_minimum_rate(tmp_path: Path, target: str, options: list[
 
 
 def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
-    """Nobody accepts behind it: it is replaced."""
+    """No server accepts there: it is replaced."""
     path = tmp_path / 'socket'
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

@@ -41,7 +41,7 @@ def test_a_file_that_serves(command: str, how: str, target: str) -> None:
 
 
 def test_a_server_in_a_thread() -> None:
-    """As those of metrics: it stops nobody."""
+    """As those of metrics: it blocks nothing."""
     with Served('serving.py', env={'SERVES': 'thread'}) as served:
         assert served.port
 

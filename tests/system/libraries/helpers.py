@@ -46,7 +46,7 @@ def streamed() -> list[Any]:
 
 
 def mocked() -> list[str]:
-    """Get answers that nobody has sent."""
+    """Get answers that no server has sent."""
     with responses.RequestsMock() as mock:
         mock.add('GET', f'{URL}/mocked', body='by responses')
         answers = [session().get(f'{URL}/mocked').text]
