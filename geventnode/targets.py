@@ -31,8 +31,12 @@ FACTORY_NAMES = ('create_app', 'make_app', 'get_app', 'create_server')
 #: Seconds after which an import that has not ended is worth a word.
 LONG_IMPORT = 10.0
 
-#: Modules, and their classes that serve until the process ends.
-_SERVERS = (('geventnode.net.server', 'Server'), ('gevent.baseserver', 'BaseServer'), ('socketserver', 'BaseServer'))
+#: Modules, their classes (none for a function), and what of them serves until the process ends.
+_SERVERS = (('geventnode.net.server', 'Server', 'serve_forever'), ('gevent.baseserver', 'BaseServer', 'serve_forever'),
+            ('socketserver', 'BaseServer', 'serve_forever'))
+
+#: Flask's ``run()``: with its reloader the server is in a thread of another process.
+_RELOADING = ('werkzeug.serving', None, 'run_simple')
 
 
 class Refused(Exception):
@@ -134,25 +138,36 @@ def _noticed(target: str, path: str) -> Iterator[None]:
 def _servers_refused(target: str, path: str) -> Iterator[None]:
     """Refuse servers that would run in this greenlet until the process ends; in others they block nothing."""
     import importlib
+    import os
 
     from gevent import getcurrent
 
     importing = getcurrent()
+    starting: list[tuple[str, str | None, str]] = [*_SERVERS]
+    # it imports ssl, which must not come before patching; the other process knows what has started it
+    if 'ssl' in sys.modules or 'WERKZEUG_RUN_MAIN' in os.environ:
+        starting.append(_RELOADING)
 
-    def refusing(serve_forever: Callable[..., Any]) -> Callable[..., Any]:
-        def guard(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def refusing(serve: Callable[..., Any]) -> Callable[..., Any]:
+        def guard(*args: Any, **kwargs: Any) -> Any:
             if getcurrent() is not importing:
-                return serve_forever(self, *args, **kwargs)
+                return serve(*args, **kwargs)
             where = _place(_callers(sys._getframe(1)))
             raise Refused(f"{target!r} starts a server itself while it is imported{where}: run it with 'python "
                           f"{path}', or put that line behind if __name__ == '__main__':")
         return guard
 
     with contextlib.ExitStack() as stack:
-        for module, name in _SERVERS:
-            server: Any = getattr(importlib.import_module(module), name)
-            stack.callback(setattr, server, 'serve_forever', server.serve_forever)
-            server.serve_forever = refusing(server.serve_forever)
+        for module, kind, name in starting:
+            try:
+                owner: Any = importlib.import_module(module)
+            except ImportError:
+                continue
+            if kind is not None:
+                owner = getattr(owner, kind)
+            serve = getattr(owner, name)
+            stack.callback(setattr, owner, name, serve)
+            setattr(owner, name, refusing(serve))
         yield
 
 

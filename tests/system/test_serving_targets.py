@@ -17,7 +17,7 @@ pytest.importorskip('flask', reason='Flask is not installed; it is in the extra 
 #: Where everything begins in the file: its last one.
 LINE = len((APPS / 'serving.py').read_text().splitlines())
 
-HOW = ['geventnode', 'pywsgi', 'flask', 'wsgiref']
+HOW = ['geventnode', 'pywsgi', 'flask', 'flask-debug', 'wsgiref']
 
 
 def start(command: str, how: str, target: str = 'serving.py', **env: str) -> subprocess.Popen[str]:

@@ -30,6 +30,11 @@ def run():
         from flask import Flask
 
         Flask(__name__).run(port=0)
+    elif how == 'flask-debug':
+        from flask import Flask
+
+        # its reloader starts this program again, and serves in a thread there
+        Flask(__name__).run(port=0, debug=True)
     elif how == 'wsgiref':
         from wsgiref.simple_server import make_server
 
