@@ -24,6 +24,7 @@ from geventnode.interfaces import (
     ITLSServer,
     ITLSSocket,
 )
+from geventnode.integrations.wsgi import wsgi
 from tests.certificates import Certificates
 from tests.origins import HELLO, MakeOrigin, Peer, read
 from tests.servers import Log, Serve, post
@@ -62,10 +63,10 @@ def state(thing: Any) -> dict[str, Any]:
             for name, value in vars(thing).items()}
 
 
-def call(thing: Any, name: str) -> object:
+def call(thing: Any, name: str, *arguments: Any) -> object:
     """Call the method, or draw from the iterator that it returns, and return what it raised."""
     try:
-        result = getattr(thing, name)(*ARGUMENTS.get(name, ()))
+        result = getattr(thing, name)(*(arguments or ARGUMENTS.get(name, ())))
         if inspect.isgenerator(result):
             next(result)
     except BaseException as error:
@@ -122,6 +123,33 @@ def test_an_exchange(serve: Serve, stage: str) -> None:
         answer = client.send(post(b'abc')).response()
         assert (answer.status, answer.body) == (200, b'hello')
     assert len(checked) == 8
+
+
+def test_the_write_callable_of_wsgi(serve: Serve) -> None:
+    """It is refused before the head is fixed: the application can still choose another."""
+    raised = []
+
+    def abuse(write: Any) -> object:
+        try:
+            return call(write, '__call__', b'no')
+        finally:
+            gevent.get_hub().destroy(destroy_loop=True)
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        write = start_response('404 Not Found', [])
+        threads = ThreadPool(1)
+        try:
+            raised.append(threads.apply(abuse, (write,)))
+        finally:
+            threads.kill()
+        assert not environ['geventnode.response'].headers_sent
+        start_response('200 OK', [], (ValueError, ValueError(), None))
+        return [b'hello']
+
+    answer = serve(wsgi(application)).get()
+    assert (answer.status, answer.body) == (200, b'hello')
+    assert [type(error) for error in raised] == [WrongThread]
+
 
 
 @pytest.mark.parametrize('make', [

@@ -126,10 +126,8 @@ class ServerResponse(OutgoingMessage):
         return self
 
     def write_prepared(self, head: PreparedHead) -> None:
-        """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set.
-        Never switches. Raises ``HeadersSent``."""
-        if get_hub() is not self._hub:
-            raise wrong_thread(self)
+        """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set, and
+        the caller is in the thread of the connection. Never switches. Raises ``HeadersSent``."""
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         self._prepared = head

@@ -21,6 +21,7 @@ from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, early_hints, find_head
 from geventnode.integrations.wsgi_input import BufferFull, buffer_body
 from geventnode.integrations.wsgi_socket import application_returned, ends_connection
+from geventnode.net.hubs import check_hub
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
 
@@ -102,6 +103,8 @@ class _Call:
         """The ``write()`` callable. May switch."""
         if type(data) is not bytes:
             data = _as_bytes(data)
+        # before the head is fixed: a refused call changes nothing
+        check_hub(self._response.server.hub, self._response)
         self._begin()
         self._response.write(data)
 

@@ -143,13 +143,16 @@ def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
                 for size in (100_000, 10)]
     with contextlib.closing(Gate()) as gate:
         env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'WORKERS': '1'}
-        with (Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn,
-              behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client):
-            for _ in range(200):
-                for request in requests:
-                    response = client.send(request).response()
-                    assert (response.status, json.loads(response.read())['size']) == (
-                        200, int(re.search(rb'Length: (\d+)', request)[1]))
+        with Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn:
+            # Django may take longer to import than HAProxy's checks are patient
+            assert gunicorn.ask('/healthz') == (200, 'ready\n')
+            with behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client:
+                for _ in range(200):
+                    for request in requests:
+                        response = client.send(request).response()
+                        body = response.read()
+                        assert response.status == 200, body
+                        assert json.loads(body)['size'] == int(re.search(rb'Length: (\d+)', request)[1])
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
