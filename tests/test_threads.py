@@ -13,6 +13,7 @@ from gevent.threadpool import ThreadPool
 
 from geventnode import http, https, net, tls
 from geventnode.errors import WrongThread
+from geventnode.integrations.wsgi import wsgi
 from geventnode.interfaces import (
     IAgent,
     IClientRequest,
@@ -24,7 +25,6 @@ from geventnode.interfaces import (
     ITLSServer,
     ITLSSocket,
 )
-from geventnode.integrations.wsgi import wsgi
 from tests.certificates import Certificates
 from tests.origins import HELLO, MakeOrigin, Peer, read
 from tests.servers import Log, Serve, post
