@@ -11,6 +11,7 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import IncompleteBody, SocketHangUp, WrongThread
+from tests.children import check_in_child
 from tests.origins import HELLO, MakeOrigin, Origin, Peer, read, silent
 from tests.servers import Serve
 from tests.sockets import settle, until
@@ -362,12 +363,11 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
     busy = http.get(origin(silent).url, agent=pool)
     queued = http.get(f'http://127.0.0.1:{busy.destination.port}/', agent=pool)
     settle()
-    # patched or not, as waitpid() is: gevent's own would go on watching a child that somebody else has waited for
-    pid = os.fork()
-    if not pid:
-        os._exit(0 if pool.total_socket_count == 0 and not pool.requests and not pool.sockets else 1)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+
+    def check() -> None:
+        assert (pool.total_socket_count, pool.requests, pool.sockets) == (0, {}, {})
+    with check_in_child(check):
+        pass
     assert pool.statistics()['idle'] == 1
     assert read(server.url, agent=pool) == b'hello', 'the child has closed nothing of the parent'
     assert server.accepted == 1
@@ -385,15 +385,11 @@ def test_a_child_cannot_read_on(serve: Serve, agent: Any) -> None:
     go_on = Event()
     with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/', agent=agent()) as response:
         assert response.read(1) == b'a'
-        pid = os.fork()
-        if not pid:
-            try:
+
+        def check() -> None:
+            with pytest.raises(IncompleteBody):
                 response.read()
-            except IncompleteBody:
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(pid, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
+        with check_in_child(check):
+            pass
         go_on.set()
         assert response.read() == b'bc'

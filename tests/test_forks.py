@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
 
+from geventnode import net
 from geventnode.errors import IncompleteBody, InheritedConnection, SocketHangUp
+from geventnode.net.forks import register
+from tests.children import check_in_child
 from tests.forking import WAYS
 
 __all__: list[str] = []
@@ -46,6 +50,36 @@ def test_another_thread_of_the_parent_goes_on(loop: str, way: str) -> None:
 def test_what_waits_fails_in_the_child_only(loop: str, way: str) -> None:
     """For a response, a connection, a handshake, room, the rest of a body; the parent gets all of it."""
     run(loop, way, 'waiting')
+
+
+class Stubborn:
+    """Does not let go."""
+
+    def forget_after_fork(self) -> None:
+        raise KeyError('stubborn')
+
+    end_with_thread = close_descriptors = forget_after_fork
+
+
+def test_one_that_fails_keeps_the_others_from_nothing() -> None:
+    """It is logged, in the child, and what was registered before and after lets go."""
+    hub = gevent.get_hub()
+    servers = [net.create_server().listen(0, '127.0.0.1')]
+    stubborn = Stubborn()
+    register(stubborn, hub)
+    servers.append(net.create_server().listen(0, '127.0.0.1'))
+
+    def check() -> None:
+        assert not any(server.listening for server in servers)
+        raise ZeroDivisionError('seen')
+    with pytest.raises(pytest.fail.Exception) as failed, check_in_child(check):
+        pass
+    assert 'could not let go of Stubborn' in str(failed.value)
+    assert "KeyError: 'stubborn'" in str(failed.value)
+    assert 'ZeroDivisionError: seen' in str(failed.value)
+    assert all(server.listening for server in servers)
+    for server in servers:
+        server.close()
 
 
 def test_the_error_is_caught_as_either() -> None:

@@ -12,6 +12,7 @@ import gevent.os
 import pytest
 
 from geventnode.errors import ParseError, WrongThread
+from tests.children import check_in_child
 from tests.servers import Log, Serve, Site, get, ok, post
 
 __all__: list[str] = []
@@ -43,27 +44,20 @@ def test_use_from_another_thread_raises(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this platform')
-@pytest.mark.filterwarnings('ignore::DeprecationWarning')
 def test_a_forked_child_lets_go(serve: Serve) -> None:
     """Its copies are closed, the parent's connection goes on working, and the child can listen again."""
     site = serve(ok)
     client = site.connect()
     assert client.get().status == 200
-    pid = gevent.os.fork()
-    if not pid:
-        status = 1
-        try:
-            server = site.server
-            assert not server.listening
-            assert server.get_connections() == 0
-            status = 2
-            server.listen(0, '127.0.0.1')
-            assert Site(server).get().status == 200
-            status = 0
-        finally:
-            os._exit(status)
-    assert client.get().status == 200
-    assert os.waitstatus_to_exitcode(gevent.os.waitpid(pid, 0)[1]) == 0
+
+    def check() -> None:
+        server = site.server
+        assert not server.listening
+        assert server.get_connections() == 0
+        server.listen(0, '127.0.0.1')
+        assert Site(server).get().status == 200
+    with check_in_child(check, gevent.os):
+        assert client.get().status == 200
     assert client.get().status == 200
     assert site.get().status == 200
 

@@ -1,9 +1,7 @@
 """How a server comes to an end, and what a fork leaves of it."""
 from __future__ import annotations
 
-import os
 import socket as stdlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from geventnode import net
 from geventnode.errors import ServerNotRunning
+from tests.children import check_in_child
 from tests.sockets import answers, dial, settle, until
 
 __all__: list[str] = []
@@ -98,18 +97,11 @@ def test_a_child_lets_go_and_the_parent_goes_on() -> None:
     sockets: list[Any] = []
     with net.create_server(sockets.append).listen(0, '127.0.0.1') as server, dial(server) as far:
         until(lambda: sockets)
-        with warnings.catch_warnings():
-            # gevent's resolver has threads, and the child does not use them
-            warnings.simplefilter('ignore', DeprecationWarning)
-            child = os.fork()
-        if not child:
-            try:
-                good = not server.listening and sockets[0].destroyed and not server.get_connections()
-            except BaseException:
-                good = False
-            os._exit(0 if good else 1)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
+
+        def check() -> None:
+            assert (server.listening, sockets[0].destroyed, server.get_connections()) == (False, True, 0)
+        with check_in_child(check):
+            pass
         far.sendall(b'x')
         assert sockets[0].read(1) == b'x'
         assert server.get_connections() == 1

@@ -10,8 +10,10 @@ left to remove.
 """
 from __future__ import annotations
 
+import logging
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from geventnode.errors import InheritedConnection
@@ -19,6 +21,8 @@ from geventnode.net.hubs import is_alive
 from geventnode.net.threads import EndsWithThread, close_with_thread
 
 __all__ = ['Forkable', 'inherited', 'register', 'register_connection', 'registered']
+
+log = logging.getLogger('geventnode.error')
 
 Thing = TypeVar('Thing')
 
@@ -62,9 +66,17 @@ def _after_fork_in_child() -> None:
     found = {**_all, **_connections}
     for hub in {id(hub): hub for hub in found.values()}.values():
         if is_alive(hub):
-            hub.loop.reinit()
+            _attempt(hub.loop.reinit, hub)
     for thing in found:
-        thing.forget_after_fork()
+        _attempt(thing.forget_after_fork, thing)
+
+
+def _attempt(let_go: Callable[[], object], thing: object) -> None:
+    """One that fails is logged, and keeps the others from nothing: the parent's connections are at stake."""
+    try:
+        let_go()
+    except Exception:
+        log.exception('after a fork, the child could not let go of %s at %#x', type(thing).__name__, id(thing))
 
 
 if hasattr(os, 'register_at_fork'):
