@@ -99,10 +99,12 @@ def test_the_site(tmp_path: Path) -> None:
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
 def test_the_site_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
     """What listens where systemd does is what the proxies find."""
-    with site(tmp_path) as gunicorn, behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(
-            front) as client:
-        response = client.get('/page').response()
-        assert (response.status, response.read()) == (200, b'You asked for /page\n')
+    with site(tmp_path) as gunicorn:
+        # a worker may take longer to start than HAProxy's checks are patient
+        assert gunicorn.ask('/healthz') == (200, 'ready\n')
+        with behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client:
+            response = client.get('/page').response()
+            assert (response.status, response.read()) == (200, b'You asked for /page\n')
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
