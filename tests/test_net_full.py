@@ -45,7 +45,7 @@ def test_whoever_waits_is_served_when_there_is_room(serve: Serve) -> None:
 
 def test_idle_connections_make_room(serve: Serve) -> None:
     """The one that is idle for longest goes first, and none goes unless somebody waits."""
-    site = serve(full(ok, 2))
+    site = serve(full(ok, 2, keep_alive_timeout_buffer=0))
     first, second = site.connect(), site.connect()
     assert first.get('/1').status == second.get('/2').status == 200
     settle()
@@ -53,6 +53,29 @@ def test_idle_connections_make_room(serve: Serve) -> None:
     assert site.connect().get('/3').status == 200
     assert first.rest() == b''
     assert second.get('/4').status == 200
+
+
+def test_a_connection_that_was_just_used_is_kept(serve: Serve) -> None:
+    """Its client may have sent a request already, which nothing told it not to: the next response announces the
+    close."""
+    site = serve(full(ok, 1, keep_alive_timeout_buffer=1000))
+    busy = site.connect()
+    assert not busy.get('/1').closes
+    waiting = site.connect().send(get('/waiting'))
+    while not site.server.crowded:
+        settle()
+    assert busy.get('/2').closes
+    assert busy.rest() == b''
+    assert waiting.response().body == b'GET /waiting'
+
+
+def test_a_connection_that_is_idle_for_a_while_makes_room(serve: Serve) -> None:
+    """By itself: its client does not ask again."""
+    site = serve(full(ok, 1, keep_alive_timeout_buffer=0.1))
+    idle = site.connect()
+    assert not idle.get('/1').closes
+    assert site.connect().get('/waiting').body == b'GET /waiting'
+    assert idle.rest() == b''
 
 
 def test_who_has_asked_nothing_yet_is_not_sent_away(serve: Serve) -> None:
@@ -136,7 +159,7 @@ def test_a_further_socket(serve: Serve, further: Any) -> None:
 
 
 def test_it_counts_connections_of_all(serve: Serve, further: Any) -> None:
-    site = serve(full(ok, 1))
+    site = serve(full(ok, 1, keep_alive_timeout_buffer=0))
     site.server.also_listen({'fd': further.fileno()})
     with contextlib.closing(Client(further.getsockname())) as client:
         assert client.get().status == 200

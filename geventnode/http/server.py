@@ -318,12 +318,16 @@ class Server(NetServer):
                 connection.close()
 
     def _make_room(self) -> bool:
-        # they are looked for once for many: whoever fills a server up comes in crowds
+        # A client may have sent a request that the loop has not reported: only those make room that have been idle for
+        # a while. They are looked for once for many: the clients of a full server come in crowds.
+        grace = self.keep_alive_timeout_buffer
+        now = monotonic()
         idle = sorted((each for each in self._connections() if each.idle and each.served), key=_began)
         before = len(self._sockets)
         for connection in idle[:max(1, before // MADE_ROOM)]:
-            # not one that a request has come on which the loop has not told of
-            if not connection.socket.catch_up():
+            if connection.began + grace > now:
+                connection.expires = min(connection.expires, connection.began + grace)
+            elif not connection.socket.catch_up():
                 connection.socket.destroy()
         return len(self._sockets) < before
 

@@ -57,8 +57,8 @@ def _parked(connection: Connection) -> Deadline:
     if server.draining and not connection.partial:
         limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
     if server.crowded and connection.served and not connection.partial:
-        # somebody waits for its place
-        limit = connection.began, _leave
+        # a client waits for its place
+        limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _leave), key=_time)
     if connection.partial:
         limit = min(limit, (connection.began + (server.request_timeout or NEVER), _late_request), key=_time)
     if connection.partial or not connection.served:
