@@ -25,7 +25,7 @@ def test_every_class_has_a_failure() -> None:
 @pytest.mark.parametrize('kind', [*failures.FAILURES, *failures.ADAPTED], ids=lambda kind: kind.__name__)
 def test_copies(kind: type[BaseException]) -> None:
     error = failures.failure(kind)
-    error.note = 'an attribute of somebody else'  # type: ignore[attr-defined]
+    error.note = 'an attribute of another library'  # type: ignore[attr-defined]
     expected = failures.described(error)
     for copied in failures.copies(error):
         assert copied is not error

@@ -128,7 +128,7 @@ def test_a_large_upload_to_a_tls_port(secure: Secure) -> None:
 
 
 def test_plain_http_behind_a_proxy_header(secure: Secure) -> None:
-    """What came with the header counts as what comes after it."""
+    """Bytes that arrive with the header count as those after it."""
     site = secure(proxy_protocol=True, trusted_proxies='127.0.0.1')
     client = site.send(b'PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n' + get())
     assert client.response().status == 400

@@ -334,7 +334,7 @@ def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:
 
 
 def test_a_client_that_is_waited_for(serve: Serve) -> None:
-    """408, for a head as for a body: it is not the listener who is late."""
+    """408, for a head as for a body: the client is late, not the listener."""
     site = serve(lambda request, response: request.read(), timeout=SHORT)
     refused(site.send(b'GET / HT'))
     refused(site.send(post(b'abc', length=10)))

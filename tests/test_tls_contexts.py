@@ -157,7 +157,7 @@ try:
 except errors.InvalidInput as error:
     assert 'request_cert: ssl.SSLContext has been replaced' in str(error)
 else:
-    sys.exit('it would let everybody in who has a certificate of any authority')
+    sys.exit('clients with a certificate of any authority would get in')
 """
 
 

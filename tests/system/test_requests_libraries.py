@@ -131,7 +131,7 @@ def test_docker_py(origin: MakeOrigin, results: Callable[..., dict[str, Any]]) -
         assert found[way]['stream'] == ['out\n', 'err\n']
         assert found[way]['attached'] == ['ONE', 'TWO', 'BYE']
         assert found[way]['cancelled'] == [{'number': 1}]
-    # http.client keeps what comes together with the head, and docker-py reads past it: there, nothing is to be compared
+    # http.client keeps bytes that arrive with the head, and docker-py reads past them: nothing can be compared there
     output = {'run': 'outerr', 'apart': ['out', 'err'], 'bit by bit': ['out', 'err']}
     assert found['AGENTS'] == found['PATCHED'] == {**found['PLAIN'], **output}
 
