@@ -208,12 +208,16 @@ def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
 def test_idle_connections_make_room(tmp_path: Path) -> None:
     """They do not count when there are as many as ``worker_connections`` allows. # demand 20"""
     with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 2\nkeepalive = 1000\n') as gunicorn:
-        with gunicorn.connect() as first, gunicorn.connect() as second, gunicorn.connect() as third:
-            for client in (first, second, third):
-                assert client.get().response().read() == b'hello'
-            # the one that was idle for longest
-            assert first.closed()
-            assert second.get().response().read() == b'hello'
+        with gunicorn.connect() as first, gunicorn.connect() as second:
+            for client in (first, second):
+                response = client.get().response()
+                # no client waits yet: the connection is announced to stay
+                assert (response.read(), response.getheader('Connection')) == (b'hello', 'keep-alive')
+            with gunicorn.connect() as third:
+                assert third.get().response().read() == b'hello'
+                # the one that was idle for longest
+                assert first.closed()
+                assert second.get().response().read() == b'hello'
 
 
 def test_more_connections_wait(tmp_path: Path) -> None:
