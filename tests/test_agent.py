@@ -4,8 +4,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import gevent
-import gevent.threadpool
 import pytest
 from gevent.event import Event
 
@@ -13,6 +11,7 @@ from geventnode import http
 from geventnode.errors import IncompleteBody, SocketHangUp, WrongThread
 from tests.children import check_in_child
 from tests.origins import HELLO, MakeOrigin, Origin, Peer, read, silent
+from tests.other_threads import in_another_thread
 from tests.servers import Serve
 from tests.sockets import settle, until
 
@@ -339,20 +338,9 @@ def test_another_thread(origin: MakeOrigin, agent: Any) -> None:
     pool = agent()
     url = origin().url
 
-    def use() -> type | None:
-        try:
-            http.get(url, agent=pool)
-        except Exception as error:
-            return type(error)
-        finally:
-            gevent.get_hub().destroy(destroy_loop=True)
-        return None
-
-    threads = gevent.threadpool.ThreadPool(1)
-    try:
-        assert threads.apply(use) is WrongThread
-    finally:
-        threads.kill()
+    with pytest.raises(WrongThread) as raised:
+        in_another_thread(lambda: http.get(url, agent=pool))
+    assert raised.type is WrongThread
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-import gevent.threadpool
 import pytest
 import requests
 from requests.auth import AuthBase
@@ -16,6 +15,7 @@ from geventnode.errors import InvalidInput, QueueFull, RequestTimeout, SocketHan
 from geventnode.integrations.requests import AgentAdapter
 from tests.https_sites import MakePool, Secure
 from tests.origins import MakeOrigin, read, silent
+from tests.other_threads import in_another_thread
 from tests.servers import Serve, Site
 from tests.sockets import settle, until
 
@@ -260,19 +260,7 @@ def test_what_is_refused(agent: MakeAgent) -> None:
 
 def test_another_thread(agent: MakeAgent) -> None:
     pool = agent()
-
-    def use() -> type | None:
-        try:
-            pool.reserve('http://localhost/')
-        except WrongThread as error:
-            return type(error)
-        finally:
-            gevent.get_hub().destroy(destroy_loop=True)
-        return None
-
-    threads = gevent.threadpool.ThreadPool(1)
-    try:
-        assert threads.apply(use) is WrongThread
-    finally:
-        threads.kill()
+    with pytest.raises(WrongThread) as raised:
+        in_another_thread(pool.reserve, 'http://localhost/')
+    assert raised.type is WrongThread
     assert pool.statistics()['queued'] == 0

@@ -2,6 +2,8 @@
 late a deadline may be."""
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -15,6 +17,20 @@ from tests.servers import Client, Log, Serve, get, ok, post
 __all__: list[str] = []
 
 SHORT = 0.2
+
+
+@contextlib.contextmanager
+def dripping(client: Client, pause: float) -> Iterator[None]:
+    """Let ``client`` send a byte each ``pause`` seconds meanwhile."""
+    def drip() -> None:
+        while True:
+            client.send(b'x')
+            gevent.sleep(pause)
+    sender = gevent.spawn(drip)
+    try:
+        yield
+    finally:
+        sender.kill()
 
 
 def refused(client: Client) -> None:
@@ -31,16 +47,8 @@ def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
     seen = []
     client = serve(lambda request, response: seen.append(request.url), headers_timeout=SHORT).send(b'GET / HT')
     began = monotonic()
-
-    def drip() -> None:
-        while True:
-            client.send(b'x')
-            gevent.sleep(SHORT / 4)
-    dripping = gevent.spawn(drip)
-    try:
+    with dripping(client, SHORT / 4):
         refused(client)
-    finally:
-        dripping.kill()
     assert monotonic() - began >= SHORT
     assert seen == []
 
@@ -138,16 +146,8 @@ def test_an_upload_that_makes_progress_is_not_cut(serve: Serve, listener: Any) -
 @pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
 def test_an_upload_that_is_too_slow(serve: Serve, listener: Any) -> None:
     client = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000).send(post(b'', length=100_000))
-
-    def drip() -> None:
-        while True:
-            client.send(b'x')
-            gevent.sleep(SHORT / 10)
-    dripping = gevent.spawn(drip)
-    try:
+    with dripping(client, SHORT / 10):
         refused(client)
-    finally:
-        dripping.kill()
 
 
 def test_an_upload_that_slows_down(serve: Serve) -> None:
@@ -551,16 +551,8 @@ def test_what_is_waited_for_adds_up(serve: Serve) -> None:
             log.append(error.status)
             raise
     client = serve(listener, request_timeout=SHORT).send(post(b'', length=1000))
-
-    def drip() -> None:
-        while True:
-            client.send(b'x')
-            gevent.sleep(SHORT / 4)
-    dripping = gevent.spawn(drip)
-    try:
+    with dripping(client, SHORT / 4):
         refused(client)
-    finally:
-        dripping.kill()
     assert log[-1] == 408
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import gevent
 import gevent.socket
-import gevent.threadpool
 import pytest
 from gevent.event import Event
 
 from geventnode.errors import ConnectionClosed, WriteAfterEnd, WrongThread
+from tests.other_threads import in_another_thread
 from tests.sockets import pair, reset, settle, until
 
 __all__: list[str] = []
@@ -142,20 +142,9 @@ def test_what_arrived_while_the_loop_was_blocked_counts_before_the_timeout() -> 
 ], ids=['read', 'write', 'end', 'resume', 'set_timeout', 'destroy'])
 def test_use_from_another_thread(use: Callable[[Any], Any]) -> None:
     with pair() as (socket, _):
-        def run() -> type | None:
-            try:
-                use(socket)
-            except Exception as error:
-                return type(error)
-            finally:
-                gevent.get_hub().destroy(destroy_loop=True)
-            return None
-
-        pool = gevent.threadpool.ThreadPool(1)
-        try:
-            assert pool.apply(run) is WrongThread
-        finally:
-            pool.kill()
+        with pytest.raises(WrongThread) as raised:
+            in_another_thread(use, socket)
+        assert raised.type is WrongThread
 
 
 def test_nothing_is_written_behind_what_end_was_given() -> None:

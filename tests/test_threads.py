@@ -9,7 +9,6 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
-from gevent.threadpool import ThreadPool
 
 from geventnode import http, https, net, tls
 from geventnode.errors import WrongThread
@@ -27,6 +26,7 @@ from geventnode.interfaces import (
 )
 from tests.certificates import Certificates
 from tests.origins import HELLO, MakeOrigin, Peer, read
+from tests.other_threads import in_another_thread
 from tests.servers import Log, Serve, post
 from tests.sockets import dial, pair, until
 from tests.tls_clients import client_of
@@ -78,19 +78,7 @@ def check(thing: Any, contract: Any, *others: Any) -> None:
     """Call every method of ``thing`` in another thread; neither it nor the ``others`` change."""
     names = methods(contract)
     before = [state(each) for each in (thing, *others)]
-
-    def abuse() -> list[object]:
-        try:
-            return [call(thing, name) for name in names]
-        finally:
-            # made to find out that the thread is not the right one
-            gevent.get_hub().destroy(destroy_loop=True)
-
-    threads = ThreadPool(1)
-    try:
-        raised = threads.apply(abuse)
-    finally:
-        threads.kill()
+    raised = in_another_thread(lambda: [call(thing, name) for name in names])
     assert {name: error for name, error in zip(names, raised, strict=True) if not isinstance(error, WrongThread)} == {}
     for each, was in zip((thing, *others), before, strict=True):
         now = state(each)
@@ -129,19 +117,9 @@ def test_the_write_callable_of_wsgi(serve: Serve) -> None:
     """It is refused before the head is fixed: the application can still choose another."""
     raised = []
 
-    def abuse(write: Any) -> object:
-        try:
-            return call(write, '__call__', b'no')
-        finally:
-            gevent.get_hub().destroy(destroy_loop=True)
-
     def application(environ: Any, start_response: Any) -> list[bytes]:
         write = start_response('404 Not Found', [])
-        threads = ThreadPool(1)
-        try:
-            raised.append(threads.apply(abuse, (write,)))
-        finally:
-            threads.kill()
+        raised.append(in_another_thread(call, write, '__call__', b'no'))
         assert not environ['geventnode.response'].headers_sent
         start_response('200 OK', [], (ValueError, ValueError(), None))
         return [b'hello']
