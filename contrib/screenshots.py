@@ -4,6 +4,7 @@
 
 It wants what the browser's tests want: ``chromium`` and ``chromedriver``, and the test requirements.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -31,8 +32,9 @@ TRAFFIC = 20
 
 def dress(page: Browser, size: tuple[int, int], scheme: str) -> None:
     """Let the page have this size and colours."""
-    page.command('Emulation.setDeviceMetricsOverride', width=size[0], height=size[1], deviceScaleFactor=1,
-                 mobile=size is NARROW)
+    page.command(
+        'Emulation.setDeviceMetricsOverride', width=size[0], height=size[1], deviceScaleFactor=1, mobile=size is NARROW
+    )
     page.command('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': scheme}])
 
 

@@ -1,4 +1,5 @@
 """The configuration of Sphinx: built with ``-n -W``, so that a reference to something that is gone is an error."""
+
 from __future__ import annotations
 
 import re
@@ -37,8 +38,7 @@ def find_contract(app: Any, env: Any, node: Any, contnode: Any) -> Any:
         target = f'geventnode.interfaces.{contract[named].interface.__name__}.{named}'
     if target == named:
         return None
-    return env.get_domain('py').resolve_xref(
-        env, node['refdoc'], app.builder, node['reftype'], target, node, contnode)
+    return env.get_domain('py').resolve_xref(env, node['refdoc'], app.builder, node['reftype'], target, node, contnode)
 
 
 def setup(app: Any) -> None:

@@ -5,6 +5,7 @@ enumeration with its ``TRANSITIONS``, and lists what its comments say of each, a
 the first table below that heading of a Markdown file, where measurements are written by the programs that make them.
 Diagrams are SVG in the colours of the text around them, and plain text where the output is not HTML.
 """
+
 from __future__ import annotations
 
 import ast
@@ -28,20 +29,25 @@ WIDTH, ROW, GAP, BOX = 720, 34, 14, 150
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
+
 def svg(height: int, parts: list[str], told: str) -> str:
     """Return a drawing for ``parts``; ``told`` is read out."""
-    return (f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(told)}" width="100%" '
-            f'style="max-width:{WIDTH}px;margin:1em 0" fill="none" stroke="currentColor" font-size="13" '
-            'font-family="sans-serif"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-            'markerHeight="7" orient="auto-start-reverse"><path d="M0 0 8 4 0 8z" fill="currentColor" stroke="none"/>'
-            f'</marker></defs>{"".join(parts)}</svg>')
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(told)}" width="100%" '
+        f'style="max-width:{WIDTH}px;margin:1em 0" fill="none" stroke="currentColor" font-size="13" '
+        'font-family="sans-serif"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto-start-reverse"><path d="M0 0 8 4 0 8z" fill="currentColor" stroke="none"/>'
+        f'</marker></defs>{"".join(parts)}</svg>'
+    )
 
 
 def box(x: int, y: int, width: int, text: str) -> str:
     """Return a box with ``text`` in it."""
-    return (f'<rect x="{x}" y="{y}" width="{width}" height="{ROW}" rx="5"/>'
-            f'<text x="{x + width // 2}" y="{y + 22}" text-anchor="middle" stroke="none" fill="currentColor">'
-            f'{escape(text)}</text>')
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{ROW}" rx="5"/>'
+        f'<text x="{x + width // 2}" y="{y + 22}" text-anchor="middle" stroke="none" fill="currentColor">'
+        f'{escape(text)}</text>'
+    )
 
 
 def label(x: int, y: int, text: str) -> str:
@@ -60,11 +66,15 @@ def drawing(picture: str, text: str) -> list[nodes.Node]:
 
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
+
 def layers() -> list[list[str]]:
     """Return what each layer consists of, from the table that the tests hold: packages, and modules beside them."""
     source = (ROOT / 'tests' / 'test_layers.py').read_text('utf-8')
-    table = next(node.value for node in ast.parse(source).body
-                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'LAYERS')
+    table = next(
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'LAYERS'
+    )
     # the package itself, which is empty, is no layer that anybody has to know of
     return [list(dict.fromkeys(name.partition('.')[0] for name in row)) for row in ast.literal_eval(table)[1:]]
 
@@ -84,8 +94,9 @@ class Layers(Directive):
             if place + 1 < len(rows):
                 parts.append(f'<path d="M6 {y + 28} V{y + ROW + GAP + 9}" marker-end="url(#arrow)"/>')
             lines.append(f'{number}  {"  ".join(names)}')
-        return drawing(svg(len(rows) * (ROW + GAP), parts, 'Layers, from the highest: ' + '; '.join(lines)),
-                       '\n'.join(lines))
+        return drawing(
+            svg(len(rows) * (ROW + GAP), parts, 'Layers, from the highest: ' + '; '.join(lines)), '\n'.join(lines)
+        )
 
 
 def described(kind: type) -> dict[str, str]:
@@ -134,8 +145,10 @@ class States(Directive):
             x = 260 + BOX // 2
             return f'<path d="M{x} {first + ROW // 2} V{last - ROW // 2 - 1}" marker-end="url(#arrow)"/>'
         side, bend = (260 + BOX, 34 * distance) if end > start else (260, -34 * distance)
-        return (f'<path d="M{side} {first + shift} C{side + bend} {first + shift} {side + bend} {last - shift} '
-                f'{side} {last - shift}" marker-end="url(#arrow)"/>')
+        return (
+            f'<path d="M{side} {first + shift} C{side + bend} {first + shift} {side + bend} {last - shift} '
+            f'{side} {last - shift}" marker-end="url(#arrow)"/>'
+        )
 
     @staticmethod
     def _list(kind: Any) -> nodes.Node:
@@ -149,6 +162,7 @@ class States(Directive):
 
 # -- measurements -----------------------------------------------------------------------------------------------------
 
+
 class Measured(Directive):
     """A table of figures, from where they are written."""
 
@@ -160,8 +174,9 @@ class Measured(Directive):
         file, _, heading = self.arguments[0].partition(': ')
         path = ROOT / file
         self.state.document.settings.env.note_dependency(str(path))
-        found = re.search(rf'^#+ {re.escape(heading)}\n(?:(?!#).*\n)*?((?:\|.*\n)+)', path.read_text('utf-8'),
-                          re.MULTILINE)
+        found = re.search(
+            rf'^#+ {re.escape(heading)}\n(?:(?!#).*\n)*?((?:\|.*\n)+)', path.read_text('utf-8'), re.MULTILINE
+        )
         if found is None:
             raise self.error(f'{file} has no table below {heading!r}')
         head, _, *rows = ([cell.strip() for cell in line.strip('|').split('|')] for line in found[1].splitlines())

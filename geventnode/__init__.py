@@ -3,6 +3,7 @@
 Nothing is imported here, so that ``geventnode serve`` can patch the standard library before anything of gevent is
 loaded: import :mod:`geventnode.http`, :mod:`geventnode.net` and the others by name.
 """
+
 from __future__ import annotations
 
 __all__ = ['__version__']

@@ -1,4 +1,5 @@
 """``python -m geventnode``: the same as the command ``geventnode``."""
+
 from __future__ import annotations
 
 import sys

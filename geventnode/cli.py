@@ -8,6 +8,7 @@ What the user got wrong (an address, a name, a port in use) is one line on stand
 target's own code raises while it is imported is shown as its own traceback, exit status 1. Standard output gets what
 the server says of itself and the access log; standard error gets everything that went wrong.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,6 +33,7 @@ OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--fo
 
 _address = re.compile(r'(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})', re.ASCII)
 
+
 class Binding(NamedTuple):
     """Where to listen: the arguments of ``listen``, and how it is written in full."""
 
@@ -51,8 +53,9 @@ def parse_bind(text: str) -> Binding:
     whole = f'{DEFAULT_HOST}:{text}' if text.isdecimal() else f'0.0.0.0{text}' if kind == '' else text
     found = _address.fullmatch(whole)
     if found is None or int(found['port']) > 65535:
-        raise Refused(f'--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not {text!r}'
-                      f'{_bind_meant(text)}')
+        raise Refused(
+            f'--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not {text!r}{_bind_meant(text)}'
+        )
     return Binding((int(found['port']), found['ipv6'] or found['host']), {}, whole)
 
 
@@ -76,12 +79,15 @@ def _default_binding() -> Binding:
 
     passed = listen_fds()
     if len(passed) > 1:
-        raise Refused(f'{len(passed)} sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
-                      f'--bind fd:N, N from {passed[0]} to {passed[-1]}')
+        raise Refused(
+            f'{len(passed)} sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
+            f'--bind fd:N, N from {passed[0]} to {passed[-1]}'
+        )
     return parse_bind(f'fd:{passed[0]}' if passed else f'{DEFAULT_HOST}:{DEFAULT_PORT}')
 
 
 # -- serving ----------------------------------------------------------------------------------------------------------
+
 
 def _set_up_logging(access: bool) -> None:
     """Let loggers write to the standard streams, where the target has not decided otherwise."""
@@ -213,8 +219,11 @@ def _remedy(error: Exception, binding: Binding) -> str:
     if path is not None:
         directory = os.path.dirname(path) or '.'
         if number == errno.EADDRINUSE:
-            return (': another process listens there' if stat.S_ISSOCK(os.stat(path).st_mode) else
-                    ': it is a file, and no socket that a server has left')
+            return (
+                ': another process listens there'
+                if stat.S_ISSOCK(os.stat(path).st_mode)
+                else ': it is a file, and no socket that a server has left'
+            )
         if number == errno.ENOENT:
             return f': make the directory {directory} first'
         if number == errno.EACCES:
@@ -223,8 +232,10 @@ def _remedy(error: Exception, binding: Binding) -> str:
     if number == errno.EADDRINUSE:
         return ': another process listens there; stop it, or choose another port with --bind'
     if number == errno.EACCES:
-        return (': ports below 1024 need a privilege; choose another one with --bind, let systemd pass the socket '
-                '(LISTEN_FDS), or put a proxy in front')
+        return (
+            ': ports below 1024 need a privilege; choose another one with --bind, let systemd pass the socket '
+            '(LISTEN_FDS), or put a proxy in front'
+        )
     if number == errno.EADDRNOTAVAIL:
         return ': no interface of this machine has that address; 0.0.0.0 and [::] are all of them'
     return ''
@@ -272,9 +283,12 @@ def _run(server: Any, what: str, options: argparse.Namespace) -> int:
     watchers: list[Any] = [gevent.signal_handler(number, stop, number) for number in ending]
     watchers.append(gevent.signal_handler(signal.SIGUSR1, debug))
     server.once('close', told.set)
-    print(f'Serving {what} on {_url(server)}\n'
-          f'To stop, press Ctrl+C or send SIGTERM: requests in work get {options.grace:g} s to finish, a second time '
-          'none.', flush=True)
+    print(
+        f'Serving {what} on {_url(server)}\n'
+        f'To stop, press Ctrl+C or send SIGTERM: requests in work get {options.grace:g} s to finish, a second time '
+        'none.',
+        flush=True,
+    )
     if options.monitor is not None:
         who = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
         print(f'The monitor is at {options.monitor}, for {who}', flush=True)
@@ -336,11 +350,15 @@ def as_listener(target: Any, options: argparse.Namespace) -> Any:
             raise Refused(f'{name!r}: {error}') from error
     check_callable(target, name)
     if kind is None and isinstance(target, type):
-        raise Refused(f'{name!r} is a class: name an instance of it, or say --wsgi or --listener if it is called with '
-                      'each request')
+        raise Refused(
+            f'{name!r} is a class: name an instance of it, or say --wsgi or --listener if it is called with '
+            'each request'
+        )
     if kind is None:
-        raise Refused(f'{name!r} may be a WSGI application or a request listener: say --wsgi or --listener'
-                      f'{factory_hint(target, name)}')
+        raise Refused(
+            f'{name!r} may be a WSGI application or a request listener: say --wsgi or --listener'
+            f'{factory_hint(target, name)}'
+        )
     return wsgi(target) if kind == 'wsgi' else target
 
 
@@ -348,8 +366,7 @@ def _make(create: Callable[..., Any], options: argparse.Namespace) -> Any:
     """Return what ``create`` makes with the settings of TLS that the command line has."""
     from geventnode.errors import InvalidInput
 
-    settings = {name: value for name in ('certfile', 'keyfile')
-                if (value := getattr(options, name)) is not None}
+    settings = {name: value for name in ('certfile', 'keyfile') if (value := getattr(options, name)) is not None}
     try:
         return create(**settings)
     except InvalidInput as error:
@@ -486,10 +503,17 @@ def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) ->
             raise NotServable(f'geventnode: {options.target!r} cannot be loaded: {error}') from error
 
     address = f'{DEFAULT_HOST}:{DEFAULT_PORT}' if binding is None else binding.text
-    run(load, bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],
-        workers=options.workers, graceful_timeout=round(options.grace), worker_connections=0,
-        accesslog='-' if options.access_log else None, umask=_umask(),
-        proc_name=options.target or 'demo', control_socket_disable=True)
+    run(
+        load,
+        bind=[address.replace('fd:', 'fd://') if address.startswith('fd:') else address],
+        workers=options.workers,
+        graceful_timeout=round(options.grace),
+        worker_connections=0,
+        accesslog='-' if options.access_log else None,
+        umask=_umask(),
+        proc_name=options.target or 'demo',
+        control_socket_disable=True,
+    )
     return 0
 
 
@@ -503,6 +527,7 @@ def _umask() -> int:
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
+
 
 def _get(options: argparse.Namespace) -> int:
     import signal

@@ -7,6 +7,7 @@ output, a pipe, a device) is written as the body comes.
 Pipes and terminals are read and written in gevent's threads, so that meanwhile the exchange goes on and its deadline
 is kept. They are not made non-blocking: other processes share them.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -108,7 +109,7 @@ class DescriptorSink:
         rest = memoryview(data)
         while rest:
             try:
-                rest = rest[self._write(self._descriptor, rest):]
+                rest = rest[self._write(self._descriptor, rest) :]
             except BlockingIOError:
                 # somebody else who has it open made it non-blocking
                 wait_write(self._descriptor)

@@ -5,18 +5,49 @@ A class that stands for a broken connection is an ``OSError``, one for bad input
 wrong time a ``RuntimeError``; ``except GeventnodeError`` catches them all but :class:`ClientDisconnected` and
 :class:`RequestRefused`, which are no ``Exception`` on purpose.
 """
+
 from __future__ import annotations
 
 import errno
 from typing import Any, ClassVar, TypeVar
 
 __all__ = [
-    'BodyNotAllowed', 'BodyTooLarge', 'CertificateError', 'ClientDisconnected', 'ConnectError', 'ConnectionClosed',
-    'ConnectionRefused', 'ContentLengthMismatch', 'DisconnectReason', 'GeventnodeError', 'HeadersSent',
-    'IncompleteBody', 'InheritedConnection', 'InvalidHeader', 'InvalidInput', 'MaxListenersExceededWarning',
-    'NameNotResolved', 'ParseError', 'PrematureClose', 'QueueFull', 'RequestAborted', 'RequestRefused',
-    'RequestTimeout', 'ServerNotRunning', 'SocketHangUp', 'StreamError', 'StreamModeError', 'TLSError',
-    'UnhandledError', 'UnknownOption', 'WriteAfterEnd', 'WrongThread', 'again', 'bare', 'excerpt', 'reduced',
+    'BodyNotAllowed',
+    'BodyTooLarge',
+    'CertificateError',
+    'ClientDisconnected',
+    'ConnectError',
+    'ConnectionClosed',
+    'ConnectionRefused',
+    'ContentLengthMismatch',
+    'DisconnectReason',
+    'GeventnodeError',
+    'HeadersSent',
+    'IncompleteBody',
+    'InheritedConnection',
+    'InvalidHeader',
+    'InvalidInput',
+    'MaxListenersExceededWarning',
+    'NameNotResolved',
+    'ParseError',
+    'PrematureClose',
+    'QueueFull',
+    'RequestAborted',
+    'RequestRefused',
+    'RequestTimeout',
+    'ServerNotRunning',
+    'SocketHangUp',
+    'StreamError',
+    'StreamModeError',
+    'TLSError',
+    'UnhandledError',
+    'UnknownOption',
+    'WriteAfterEnd',
+    'WrongThread',
+    'again',
+    'bare',
+    'excerpt',
+    'reduced',
 ]
 
 EXCERPT_LENGTH = 64
@@ -84,6 +115,7 @@ def again(error: BaseException) -> BaseException:
 
 # -- the peer's fault ---------------------------------------------------------------------------------------------
 
+
 class ParseError(GeventnodeError, ValueError):
     """The peer sent bytes that are not HTTP/1.1, or more of them than a limit allows.
 
@@ -93,8 +125,9 @@ class ParseError(GeventnodeError, ValueError):
     :ivar data: the offending bytes, cut to a sensible length.
     """
 
-    def __init__(self, message: str, *, code: str = 'HPE_INVALID', status: int = 400, offset: int = 0,
-                 data: bytes = b'') -> None:
+    def __init__(
+        self, message: str, *, code: str = 'HPE_INVALID', status: int = 400, offset: int = 0, data: bytes = b''
+    ) -> None:
         super().__init__(f'{message}: {excerpt(data)}' if data else message)
         self.code = code
         self.status = status
@@ -233,6 +266,7 @@ class RequestRefused(BaseException):
 
 
 # -- the caller's fault -------------------------------------------------------------------------------------------
+
 
 class InvalidInput(GeventnodeError, ValueError):
     """An argument that must not go onto the wire, refused by the call that received it.

@@ -4,6 +4,7 @@ The listeners of an event are a tuple that is replaced, never changed: :meth:`Ev
 so a listener may add and remove others without changing the round, and no copy is made for each event. An emitter that
 nobody listens to holds no table at all.
 """
+
 from __future__ import annotations
 
 import warnings
@@ -111,6 +112,7 @@ class EventEmitter:
             else:
                 self.on(event, listener)
             return listener
+
         return register
 
     def _check_thread(self) -> None:
@@ -123,8 +125,10 @@ class EventEmitter:
                 raise ValueError(f'{type(self).__name__} has no event {event!r}: it is spelt {right!r}')
             right = _nearest(event, self.events)
             if right is not None:
-                raise ValueError(f'{type(self).__name__} has no event {event!r}: did you mean {right!r}? One of your '
-                                 "own can be added to 'events' of a subclass")
+                raise ValueError(
+                    f'{type(self).__name__} has no event {event!r}: did you mean {right!r}? One of your '
+                    "own can be added to 'events' of a subclass"
+                )
 
     def _check(self, event: str, listener: Listener) -> None:
         self._check_thread()
@@ -144,8 +148,12 @@ class EventEmitter:
         limit = self._max_listeners
         if 0 < limit <= len(present) and event not in self._warned_events:
             self._warned_events |= {event}
-            warnings.warn(f'{len(present) + 1} listeners for {event!r} of {self!r}: is one added again and again? '
-                          'set_max_listeners() raises the limit', MaxListenersExceededWarning, stacklevel=3)
+            warnings.warn(
+                f'{len(present) + 1} listeners for {event!r} of {self!r}: is one added again and again? '
+                'set_max_listeners() raises the limit',
+                MaxListenersExceededWarning,
+                stacklevel=3,
+            )
         self._listener_added(event)
         return self
 
@@ -161,7 +169,7 @@ class EventEmitter:
         for index in range(len(present) - 1, -1, -1):
             found = present[index]
             if found == listener or _original(found) == listener:
-                rest = present[:index] + present[index + 1:]
+                rest = present[:index] + present[index + 1 :]
                 assert table is not None
                 if rest:
                     table[event] = rest

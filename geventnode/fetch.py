@@ -7,6 +7,7 @@ error and an exit status.
 A wrong command line is told from failures by the time: before the request is under way, everything that is refused was
 given by the user.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -77,8 +78,11 @@ def run(options: argparse.Namespace) -> int:
 def _signals_call(handler: Callable[[int], None]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ENDING}
     # a handler of Python's own would raise wherever the process happens to be, in the event loop too
-    watchers = [gevent.signal_handler(number, handler, number)
-                for number, present in before.items() if present is not signal.SIG_IGN]
+    watchers = [
+        gevent.signal_handler(number, handler, number)
+        for number, present in before.items()
+        if present is not signal.SIG_IGN
+    ]
     try:
         yield
     finally:
@@ -147,6 +151,7 @@ def _opened(verb: str, opening: Callable[[Any], Any], path: str | None) -> Any:
 
 # -- the request ------------------------------------------------------------------------------------------------------
 
+
 def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
     """Return the request, under way."""
     try:
@@ -161,8 +166,14 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
             # the head leaves before there is anything to remove from it
             raise _GivenUp(WRONG_COMMAND, f'{min(late)} cannot be removed beside Expect')
         request = _requester(options)(
-            options.url, method=options.request or ('GET' if body is None else 'POST'), headers=headers,
-            set_host='host' not in removed, body=None if late else body, agent=False, deadline=options.timeout)
+            options.url,
+            method=options.request or ('GET' if body is None else 'POST'),
+            headers=headers,
+            set_host='host' not in removed,
+            body=None if late else body,
+            agent=False,
+            deadline=options.timeout,
+        )
         for name in late:
             request.remove_header(name)
         if late or body is None:
@@ -205,6 +216,7 @@ def _headers(lines: list[str]) -> tuple[list[tuple[str, str]], set[str]]:
 
 # -- the response -----------------------------------------------------------------------------------------------------
 
+
 def _status(response: http.IncomingMessage) -> str:
     return f'{response.status_code} {response.status_message}'.rstrip()
 
@@ -246,11 +258,13 @@ def _bar(length: str | None) -> Any:
     # neither its thread nor its lock between processes is any use for one bar
     bar: Any = type('Bar', (tqdm,), {'monitor_interval': 0})
     bar.set_lock(threading.RLock())
-    return bar(total=None if length is None else int(length), unit='B', unit_scale=True, unit_divisor=1024,
-               file=sys.stderr)
+    return bar(
+        total=None if length is None else int(length), unit='B', unit_scale=True, unit_divisor=1024, file=sys.stderr
+    )
 
 
 # -- what went wrong --------------------------------------------------------------------------------------------------
+
 
 def _described(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:

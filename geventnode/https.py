@@ -3,6 +3,7 @@
 ``https.global_agent`` is the agent of requests that name none, one for each hub. Import this after the standard
 library was patched, if it is to be: like everything that imports ``ssl``.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -65,8 +66,9 @@ class Server(TLSAcceptor, http.Server):
         super().option_changed()
         self.all_special = self.all_special or self._checks_names
 
-    def special_request(self, connection: Responder, head: RequestHead, request: IncomingMessage,
-                        response: ServerResponse) -> None:
+    def special_request(
+        self, connection: Responder, head: RequestHead, request: IncomingMessage, response: ServerResponse
+    ) -> None:
         """See ``http.Server``: answer 421 to a request for a name whose client certificates the connection has not
         been asked for (RFC 9110, section 15.5.20). Switches when listeners do."""
         if self._checks_names and self._is_misdirected(head, connection.socket):
@@ -158,8 +160,12 @@ class Agent(http.Agent):
         if path is not None:
             socket.connect(path)
         else:
-            socket.connect(options['port'], options['host'], local_address=options.get('local_address'),
-                           family=options.get('family') or 0)
+            socket.connect(
+                options['port'],
+                options['host'],
+                local_address=options.get('local_address'),
+                family=options.get('family') or 0,
+            )
         return socket
 
     #: Never waits.
@@ -202,8 +208,9 @@ def create_server(listener: RequestListener | None = None, **options: Any) -> Se
     return Server(listener, **options)
 
 
-def request(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None,
-            **options: Any) -> http.ClientRequest:
+def request(
+    url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
+) -> http.ClientRequest:
     """As :func:`geventnode.http.request`, over TLS, to port 443 unless told otherwise. Never switches.
 
     :param servername: the name to ask for (SNI) and to find in the certificate; the host, unless given.
@@ -214,8 +221,9 @@ def request(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | 
     return make_request(HTTPS, url_or_options, callback, options)
 
 
-def get(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None,
-        **options: Any) -> http.ClientRequest:
+def get(
+    url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
+) -> http.ClientRequest:
     """As :func:`request`, and ended: a GET, unless told otherwise. Never switches."""
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
@@ -223,8 +231,14 @@ def get(url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None
     return made
 
 
-HTTPS = Scheme('https', DEFAULT_PORT, OPTIONS | CLIENT_OPTIONS, Agent, partial(_global_agent, Agent),
-               lambda options, agent: agent.peer(options) if isinstance(agent, Agent) else peer_of({}))
+HTTPS = Scheme(
+    'https',
+    DEFAULT_PORT,
+    OPTIONS | CLIENT_OPTIONS,
+    Agent,
+    partial(_global_agent, Agent),
+    lambda options, agent: agent.peer(options) if isinstance(agent, Agent) else peer_of({}),
+)
 
 
 def __getattr__(name: str) -> Any:

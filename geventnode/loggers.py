@@ -4,6 +4,7 @@
 is False: by default ``dictConfig`` and ``fileConfig`` silence the program that imports the application. Settings that
 an application makes by name, or on a logger itself, keep their effect.
 """
+
 from __future__ import annotations
 
 import logging
@@ -29,6 +30,7 @@ def keep_enabled(*names: str) -> None:
 
 def _kind(base: type[logging.Logger]) -> Any:
     """Return a subclass of ``base``, whatever class an application has set with ``logging.setLoggerClass``."""
+
     class StaysEnabled(base):  # type: ignore[misc,valid-type]  # a class that is not known before
         stays_enabled = True
 

@@ -1,4 +1,5 @@
 """The settings of servers and agents: each with its default, checked when set, named in the error that it causes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -9,8 +10,18 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from geventnode.errors import InvalidInput, UnknownOption
 
-__all__ = ['Configurable', 'Option', 'apply_options', 'bytes_or_none', 'check_attribute', 'check_names', 'count',
-           'flag', 'hint_for', 'seconds']
+__all__ = [
+    'Configurable',
+    'Option',
+    'apply_options',
+    'bytes_or_none',
+    'check_attribute',
+    'check_names',
+    'count',
+    'flag',
+    'hint_for',
+    'seconds',
+]
 
 Value = TypeVar('Value')
 
@@ -111,7 +122,8 @@ def check_attribute(thing: Configurable, name: str) -> None:
 def _known(kind: type[Configurable]) -> frozenset[str]:
     """Return the names of all options of ``kind``."""
     return frozenset(kind.plain_options).union(
-        name for each in kind.__mro__ for name, value in vars(each).items() if isinstance(value, Option))
+        name for each in kind.__mro__ for name, value in vars(each).items() if isinstance(value, Option)
+    )
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 Nothing of the standard library is imported at the top that patching it would come too late for.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -32,8 +33,11 @@ FACTORY_NAMES = ('create_app', 'make_app', 'get_app', 'create_server')
 LONG_IMPORT = 10.0
 
 #: Modules, their classes (none for a function), and what of them serves until the process ends.
-_SERVERS = (('geventnode.net.server', 'Server', 'serve_forever'), ('gevent.baseserver', 'BaseServer', 'serve_forever'),
-            ('socketserver', 'BaseServer', 'serve_forever'))
+_SERVERS = (
+    ('geventnode.net.server', 'Server', 'serve_forever'),
+    ('gevent.baseserver', 'BaseServer', 'serve_forever'),
+    ('socketserver', 'BaseServer', 'serve_forever'),
+)
 
 #: Flask's ``run()``: with its reloader the server is in a thread of another process.
 _RELOADING = ('werkzeug.serving', None, 'run_simple')
@@ -60,8 +64,10 @@ def load_target(target: str) -> Any:
     with _guarded(target):
         value, what = _loaded(target)
     if not isinstance(value, Server) and not callable(value):
-        raise Refused(f'{what} of type {type(value).__name__}: it must be a request listener, a WSGI application or an '
-                      'http.Server')
+        raise Refused(
+            f'{what} of type {type(value).__name__}: it must be a request listener, a WSGI application or an '
+            'http.Server'
+        )
     return value
 
 
@@ -93,6 +99,7 @@ def _loaded(target: str) -> tuple[Any, str]:
 
 # -- targets that do not come to an end -------------------------------------------------------------------------------
 
+
 @contextlib.contextmanager
 def _guarded(target: str) -> Iterator[None]:
     """Import a target in this context: it must not serve by itself, and a word is said when it takes long."""
@@ -123,8 +130,10 @@ def _noticed(target: str, path: str) -> Iterator[None]:
 
     def watch() -> None:
         if not over.acquire(timeout=LONG_IMPORT):
-            sys.stderr.write(f'geventnode: {target!r} is still being imported: if it starts a server itself, run it '
-                             f"with 'python {path}'\n")
+            sys.stderr.write(
+                f'geventnode: {target!r} is still being imported: if it starts a server itself, run it '
+                f"with 'python {path}'\n"
+            )
             sys.stderr.flush()
 
     start_thread(watch, ())
@@ -153,8 +162,11 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
             if getcurrent() is not importing:
                 return serve(*args, **kwargs)
             where = _place(_callers(sys._getframe(1)))
-            raise Refused(f"{target!r} starts a server itself while it is imported{where}: run it with 'python "
-                          f"{path}', or put that line behind if __name__ == '__main__':")
+            raise Refused(
+                f"{target!r} starts a server itself while it is imported{where}: run it with 'python "
+                f"{path}', or put that line behind if __name__ == '__main__':"
+            )
+
         return guard
 
     with contextlib.ExitStack() as stack:
@@ -206,12 +218,14 @@ def _place(frames: list[FrameType]) -> str:
 
 # -- the object that a target names -----------------------------------------------------------------------------------
 
+
 def _made_by(factory: Any, target: str) -> Any:
     if not callable(factory):
         raise Refused(f'{target!r} cannot be called: it is of type {type(factory).__name__}')
     if not _takes(factory):
-        raise Refused(f'{target!r} is called without arguments, and takes {_arguments(factory)}: name a function that '
-                      'needs none')
+        raise Refused(
+            f'{target!r} is called without arguments, and takes {_arguments(factory)}: name a function that needs none'
+        )
     return factory()
 
 
@@ -222,8 +236,10 @@ def check_callable(value: Any, target: str) -> None:
         return
     if isinstance(value, type):
         raise Refused(f'{target!r} is a class: name an instance of it, or a function that makes one, as name()')
-    raise Refused(f'{target!r} takes {_arguments(value)}, and a listener takes (request, response), a WSGI application '
-                  f'(environ, start_response){factory_hint(value, target)}')
+    raise Refused(
+        f'{target!r} takes {_arguments(value)}, and a listener takes (request, response), a WSGI application '
+        f'(environ, start_response){factory_hint(value, target)}'
+    )
 
 
 def factory_hint(value: Any, target: str) -> str:
@@ -263,8 +279,9 @@ def _default_name(module: ModuleType, target: str) -> str:
             return name
     factories = [name for name in FACTORY_NAMES if hasattr(module, name)]
     hint = f"; for what {factories[0]}() returns, say '{target}:{factories[0]}()'" if factories else ''
-    raise Refused(f'{target!r} has none of {", ".join(DEFAULT_NAMES)}: say which name is meant, as in {target}:name'
-                  f'{hint}')
+    raise Refused(
+        f'{target!r} has none of {", ".join(DEFAULT_NAMES)}: say which name is meant, as in {target}:name{hint}'
+    )
 
 
 def _meant(target: str) -> str:
@@ -307,8 +324,10 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # what the module itself fails to find is its own affair
         if error.name is not None and f'{name}.'.startswith(f'{error.name}.'):
-            raise Refused(f'no module named {error.name!r}: neither in the current directory, {os.getcwd()}, nor '
-                          f'among what is installed for {sys.executable}') from error
+            raise Refused(
+                f'no module named {error.name!r}: neither in the current directory, {os.getcwd()}, nor '
+                f'among what is installed for {sys.executable}'
+            ) from error
         raise
 
 
@@ -337,13 +356,17 @@ def print_traceback(error: BaseException, caller: str) -> None:
     trace: TracebackType | None = error.__traceback__
     ours = {caller, __file__, importlib.__file__}
     while trace is not None and (
-            trace.tb_frame.f_code.co_filename in ours
-            or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')):
+        trace.tb_frame.f_code.co_filename in ours or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')
+    ):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
     if isinstance(error, ImportError) and 'relative import with no known parent' in str(error):
-        sys.stderr.write('geventnode: a file is loaded without its package: name its module, as in '
-                         'package.module:name, in the directory of the package\n')
+        sys.stderr.write(
+            'geventnode: a file is loaded without its package: name its module, as in '
+            'package.module:name, in the directory of the package\n'
+        )
     elif isinstance(error, ModuleNotFoundError):
-        sys.stderr.write(f'geventnode: the command runs with {sys.executable}: install the missing package there, with '
-                         f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n")
+        sys.stderr.write(
+            f'geventnode: the command runs with {sys.executable}: install the missing package there, with '
+            f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n"
+        )

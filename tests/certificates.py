@@ -4,6 +4,7 @@ Each certificate is a file with its key and its chain. The peer is ``ssl.SSLObje
 and does what a blocking TLS socket would: one that ``ssl`` makes itself can neither say ``close_notify`` without
 waiting for the answer, nor run with and without patching.
 """
+
 from __future__ import annotations
 
 import atexit
@@ -69,12 +70,18 @@ def tls_certificates() -> Certificates:
         def issue(name: str, *identities: str, **options: Any) -> str:
             return write(name, authority.issue_cert(*identities, **options).private_key_and_cert_chain_pem)
 
-        _made.append(Certificates(
-            str(directory / 'ca.pem'), issue('server', 'localhost', '127.0.0.1', '::1'),
-            issue('other', 'a.example', '*.b.example'),
-            issue('expired', 'localhost', '127.0.0.1', not_before=PAST, not_after=PAST + datetime.timedelta(days=1)),
-            write('self_signed', stranger.private_key_pem, stranger.cert_pem),
-            issue('client', 'client@example.org', common_name='client')))
+        _made.append(
+            Certificates(
+                str(directory / 'ca.pem'),
+                issue('server', 'localhost', '127.0.0.1', '::1'),
+                issue('other', 'a.example', '*.b.example'),
+                issue(
+                    'expired', 'localhost', '127.0.0.1', not_before=PAST, not_after=PAST + datetime.timedelta(days=1)
+                ),
+                write('self_signed', stranger.private_key_pem, stranger.cert_pem),
+                issue('client', 'client@example.org', common_name='client'),
+            )
+        )
     return _made[0]
 
 
@@ -93,8 +100,15 @@ def note_names(context: ssl.SSLContext, names: list[str | None]) -> None:
 class TLSEnd:
     """A blocking TLS socket over ``raw``, a connected cooperative one."""
 
-    def __init__(self, raw: Any, context: ssl.SSLContext, *, server_side: bool = False,
-                 servername: str | None = None, session: Any = None) -> None:
+    def __init__(
+        self,
+        raw: Any,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        servername: str | None = None,
+        session: Any = None,
+    ) -> None:
         self.raw = raw
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_side, servername, session)
@@ -127,7 +141,7 @@ class TLSEnd:
         """Send all of ``data``."""
         view = memoryview(data)
         while view:
-            view = view[self._do(self.object.write, view[:16384]):]
+            view = view[self._do(self.object.write, view[:16384]) :]
 
     def recv(self, size: int) -> bytes:
         """Return what comes next, empty after close_notify; ``ssl.SSLEOFError`` without it."""
@@ -160,5 +174,3 @@ class TLSEnd:
         """Return the descriptor."""
         number: int = self.raw.fileno()
         return number
-
-

@@ -1,4 +1,5 @@
 """A check that runs in a forked child, whose failure the parent's test shows."""
+
 from __future__ import annotations
 
 import contextlib

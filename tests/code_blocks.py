@@ -3,6 +3,7 @@
 In front of a block a comment may say in which scene an example is run (``.. scene: listener``), or why it is not
 (``.. not run: it needs a database``); in Markdown, the same within ``<!--`` and ``-->``.
 """
+
 from __future__ import annotations
 
 import re
@@ -15,18 +16,24 @@ __all__ = ['BLOCKS', 'PAGES', 'ROOT', 'Block', 'blocks_of']
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.rst'))]
 
-_REST = re.compile(r"""
+_REST = re.compile(
+    r"""
     (?: ^\.\.\ (?P<marker> scene | not\ run ):\ (?P<said> .+ (?: \n\ {3}.+ )* ) \n\n )?
     ^\.\.\ code-block::\ (?P<language> \w+ ) \n
     (?: \ {3}:.*\n )* \n
     (?P<source> (?: \ {3}.*\n | \n )+ )
-""", re.MULTILINE | re.VERBOSE)
-_MARKDOWN = re.compile(r"""
+""",
+    re.MULTILINE | re.VERBOSE,
+)
+_MARKDOWN = re.compile(
+    r"""
     (?: ^<!--\ (?P<marker> scene | not\ run ):\ (?P<said> [^>]+ )\ -->\n )?
     ^```(?P<language> \w* ) \n
     (?P<source> (?: .*\n )+? )
     ^```$
-""", re.MULTILINE | re.VERBOSE)
+""",
+    re.MULTILINE | re.VERBOSE,
+)
 
 
 class Block(NamedTuple):

@@ -2,6 +2,7 @@
 
 The suite runs twice, with the standard library patched and without (``tests/patched.py``); nothing here depends on it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -22,8 +23,17 @@ from tests.leaks import LeakCheck
 
 __all__ = ['must_call', 'no_leaks', 'no_switch', 'seed']
 
-pytest_plugins = ['pytester', 'tests.emitters', 'tests.hangs', 'tests.servers', 'tests.origins',
-                  'tests.certificates', 'tests.https_sites', 'tests.applications', 'tests.sessions']
+pytest_plugins = [
+    'pytester',
+    'tests.emitters',
+    'tests.hangs',
+    'tests.servers',
+    'tests.origins',
+    'tests.certificates',
+    'tests.https_sites',
+    'tests.applications',
+    'tests.sessions',
+]
 # So that failed assertions in the suites that several modules share explain themselves.
 pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.sockets')
 
@@ -68,6 +78,7 @@ def _allowed_time(item: pytest.Item) -> float:
 
 # -- skips ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     """Turn a skipped test into a failed one where nothing may be skipped."""
@@ -88,6 +99,7 @@ def _refuse_skip(report: Any) -> Any:
 
 
 # -- fixtures -------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -161,7 +173,10 @@ def must_call() -> Iterator[Callable[..., Callable[..., Any]]]:
         return counted
 
     yield wrap
-    wrong = [f'{function!r} was called {len(calls)} time(s) instead of {exactly}, with {calls}'
-             for function, exactly, calls in wanted if len(calls) != exactly]
+    wrong = [
+        f'{function!r} was called {len(calls)} time(s) instead of {exactly}, with {calls}'
+        for function, exactly, calls in wanted
+        if len(calls) != exactly
+    ]
     if wrong:
         pytest.fail('\n'.join(wrong), pytrace=False)

@@ -10,6 +10,7 @@ asked once instead. What goes wrong ends the process with a traceback, or stands
 In are pairs of a scene and a source, out come lists of a status, standard output and standard error. The processes are
 forks of one that has everything imported, and no hub, so that many examples cost little more than one.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -35,6 +36,7 @@ ports: dict[Any, int] = {}
 
 
 # -- the world around an example --------------------------------------------------------------------------------------
+
 
 def redirect_ports() -> None:
     """Let servers listen where the kernel says, and clients find them, and all others, under the names they use."""
@@ -108,8 +110,11 @@ def make_certificates() -> dict[str, bytes]:
 
     authority = trustme.CA()
     issued = authority.issue_cert('example.org', 'internal.example', 'localhost', '127.0.0.1')
-    return {'our-authority.pem': authority.cert_pem.bytes(), 'site.key': issued.private_key_pem.bytes(),
-            'site.pem': b''.join(each.bytes() for each in issued.cert_chain_pems)}
+    return {
+        'our-authority.pem': authority.cert_pem.bytes(),
+        'site.key': issued.private_key_pem.bytes(),
+        'site.pem': b''.join(each.bytes() for each in issued.cert_chain_pems),
+    }
 
 
 def make_files(certificates: dict[str, bytes]) -> None:
@@ -131,9 +136,19 @@ def names() -> dict[str, Any]:
 
     def hello(request: Any, response: Any) -> None:
         response.end('hello\n')
+
     return {
-        'errors': errors, 'gevent': gevent, 'http': http, 'https': https, 'net': net, 'stream': stream, 'time': time,
-        'tls': tls, 'listener': hello, 'source': ['one\n', 'two\n'], 'database_is_there': lambda: True,
+        'errors': errors,
+        'gevent': gevent,
+        'http': http,
+        'https': https,
+        'net': net,
+        'stream': stream,
+        'time': time,
+        'tls': tls,
+        'listener': hello,
+        'source': ['one\n', 'two\n'],
+        'database_is_there': lambda: True,
     }
 
 
@@ -153,6 +168,7 @@ def indented(source: str) -> str:
 
 # -- asking -----------------------------------------------------------------------------------------------------------
 
+
 def ask(server: Any, method: str = 'GET', path: str = '/page') -> None:
     """Print what ``server``, which listens, answers to a client in another thread; then stop it."""
     begin_asking(server, method, path).get()
@@ -164,8 +180,7 @@ def begin_asking(server: Any, method: str = 'GET', path: str = '/page') -> Any:
     import gevent
 
     where = server.address()['port'], hasattr(server, 'add_context')
-    return gevent.spawn(lambda: sys.stdout.write(
-        gevent.get_hub().threadpool.apply(fetch, (*where, method, path))))
+    return gevent.spawn(lambda: sys.stdout.write(gevent.get_hub().threadpool.apply(fetch, (*where, method, path))))
 
 
 def fetch(port: int, secure: bool, method: str, path: str) -> str:
@@ -173,8 +188,11 @@ def fetch(port: int, secure: bool, method: str, path: str) -> str:
     import ssl
     from http.client import HTTPConnection, HTTPSConnection
 
-    client = HTTPConnection('127.0.0.1', port) if not secure else HTTPSConnection(
-        '127.0.0.1', port, context=ssl.create_default_context(cafile='our-authority.pem'))
+    client = (
+        HTTPConnection('127.0.0.1', port)
+        if not secure
+        else HTTPSConnection('127.0.0.1', port, context=ssl.create_default_context(cafile='our-authority.pem'))
+    )
     client.request(method, path, BODY if method in ('POST', 'PUT') else None)
     response = client.getresponse()
     body = response.read().decode()
@@ -194,6 +212,7 @@ def drain() -> None:
 
 
 # -- scenes -----------------------------------------------------------------------------------------------------------
+
 
 def program(source: str, method: str = 'GET', path: str = '/page') -> None:
     """Whole as it is. Where it would serve for ever it is asked: ``program POST /upload``, for instance."""
@@ -254,6 +273,7 @@ def listener(source: str, method: str = 'POST', path: str = '/page') -> None:
         given['listener'](request, response)
         if not (response.finished or request.listener_count('end')):
             response.end()
+
     ask(http.create_server(serve).listen(0), method, path)
 
 
@@ -297,9 +317,27 @@ def tests(source: str) -> None:
     import subprocess
 
     Path('test_example.py').write_text(source)
-    subprocess.run([sys.executable, '-m', 'pytest', '-q', '-W', 'error', '-p', 'no:cacheprovider', '-p', 'no:xdist',
-                    '-p', 'geventnode.testing.pytest', '--rootdir', '.', 'test_example.py'],
-                   env={**os.environ, 'PYTHONPATH': sys.path[0]}, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pytest',
+            '-q',
+            '-W',
+            'error',
+            '-p',
+            'no:cacheprovider',
+            '-p',
+            'no:xdist',
+            '-p',
+            'geventnode.testing.pytest',
+            '--rootdir',
+            '.',
+            'test_example.py',
+        ],
+        env={**os.environ, 'PYTHONPATH': sys.path[0]},
+        check=True,
+    )
 
 
 def configuration(source: str) -> None:
@@ -310,19 +348,36 @@ def configuration(source: str) -> None:
 
 SCENES: dict[str, Callable[..., None]] = {
     function.__name__.replace('_', ' '): function
-    for function in (program, fragment, server, endless_server, secure_server, listener, alternatives, lines,
-                     functions, application, tests, configuration)}
+    for function in (
+        program,
+        fragment,
+        server,
+        endless_server,
+        secure_server,
+        listener,
+        alternatives,
+        lines,
+        functions,
+        application,
+        tests,
+        configuration,
+    )
+}
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
+
 
 def run_apart(scene: str, source: str, certificates: dict[str, bytes]) -> tuple[int, str, str]:
     """Run an example in a fork of this process; return its status and what it has printed."""
     # gevent's own fork and waitpid would make a hub here, which every further child would inherit
     from gevent.monkey import get_original
 
-    with tempfile.TemporaryDirectory(prefix='geventnode-docs-') as directory, tempfile.TemporaryFile() as out, \
-            tempfile.TemporaryFile() as errors:
+    with (
+        tempfile.TemporaryDirectory(prefix='geventnode-docs-') as directory,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as errors,
+    ):
         child = get_original('os', 'fork')()
         if not child:
             status = 1
@@ -344,7 +399,7 @@ def run_here(scene: str, source: str, certificates: dict[str, bytes], directory:
         make_files(certificates)
         redirect_ports()
         name = scene_of(scene)
-        SCENES[name](source, *scene[len(name):].split())
+        SCENES[name](source, *scene[len(name) :].split())
     except SystemExit as ended:
         return int(ended.code or 0)
     except BaseException:
@@ -365,6 +420,7 @@ def main() -> None:
     """Run what standard input names."""
     if '--patched' in sys.argv:
         from gevent import monkey
+
         monkey.patch_all()
     sys.path.insert(0, os.getcwd())
     examples = json.load(sys.stdin)

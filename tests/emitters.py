@@ -1,4 +1,5 @@
 """An emitter and a record of calls, for tests of events."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -31,7 +32,9 @@ def calls() -> list[Any]:
 
 def note(calls: list[Any], name: str) -> Callable[..., None]:
     """Return a listener that adds its name and arguments to ``calls``."""
+
     def listener(*args: Any) -> None:
         calls.append((name, *args))
+
     listener.__name__ = name
     return listener

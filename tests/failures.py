@@ -3,6 +3,7 @@
 ``python -m tests.failures`` lets a ``multiprocessing.Pool`` raise them, and checks what arrives: the standard library
 must not be patched for that.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -50,12 +51,18 @@ def exception_classes() -> set[type[BaseException]]:
     found: set[type[BaseException]] = set()
     for module in pkgutil.walk_packages(geventnode.__path__, 'geventnode.'):
         if not module.name.endswith('__main__'):
-            found.update(value for value in vars(importlib.import_module(module.name)).values() if isinstance(
-                value, type) and issubclass(value, BaseException) and value.__module__.startswith('geventnode'))
+            found.update(
+                value
+                for value in vars(importlib.import_module(module.name)).values()
+                if isinstance(value, type)
+                and issubclass(value, BaseException)
+                and value.__module__.startswith('geventnode')
+            )
     return found - {errors.GeventnodeError}
 
 
 # -- peers ------------------------------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def serving(listener: Any, **options: Any) -> Iterator[str]:
@@ -70,6 +77,7 @@ def serving(listener: Any, **options: Any) -> Iterator[str]:
 @contextlib.contextmanager
 def saying(data: bytes | None) -> Iterator[str]:
     """Send ``data`` to each client, and close; None: send nothing. Yield the address."""
+
     def speak(socket: Any) -> None:
         # not before the request has come
         socket.read1()
@@ -87,8 +95,9 @@ def saying(data: bytes | None) -> Iterator[str]:
 def get_from(data: bytes | None, scheme: Any = http, **options: Any) -> bytes:
     """Ask a server that sends ``data``."""
     with saying(data) as where:
-        body: bytes = scheme.get(f'{scheme.__name__.rpartition(".")[2]}://{where}/', agent=False,
-                                 **options).get_response().read()
+        body: bytes = (
+            scheme.get(f'{scheme.__name__.rpartition(".")[2]}://{where}/', agent=False, **options).get_response().read()
+        )
         return body
 
 
@@ -119,6 +128,7 @@ GET = b'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
+
 
 def refused() -> None:
     with saying(b'') as where:
@@ -253,8 +263,10 @@ def inherited_connection() -> None:
 
 def buffer_full() -> None:
     with mock.patch.object(wsgi_input, 'MAX_BUFFERED_BODY', 3):
-        from_listener(lambda request, response: wsgi_input.buffer_body(request, None, response.server.budget),
-                      b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n')
+        from_listener(
+            lambda request, response: wsgi_input.buffer_body(request, None, response.server.budget),
+            b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+        )
 
 
 def interrupted() -> None:
@@ -269,7 +281,9 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.ParseError: lambda: get_from(b'SSH-2.0-nonsense\r\n\r\n'),
     errors.BodyTooLarge: lambda: from_listener(
         lambda request, response: request.read(),
-        b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n', max_body_size=3),
+        b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n',
+        max_body_size=3,
+    ),
     errors.IncompleteBody: lambda: get_from(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello'),
     errors.ConnectionClosed: closed,
     errors.ConnectError: lambda: http.get('http://x/', socket_path='/nowhere/socket').get_response(),
@@ -283,10 +297,12 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.PrematureClose: premature,
     errors.DisconnectReason: disconnect_reason,
     errors.ClientDisconnected: lambda: from_listener(
-        lambda request, response: gevent.sleep(60), GET, cancel_on_disconnect=True),
+        lambda request, response: gevent.sleep(60), GET, cancel_on_disconnect=True
+    ),
     errors.RequestRefused: lambda: from_listener(
         wsgi(lambda environ, start_response: [environ['wsgi.input'].read()]),
-        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhello'),
+        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhello',
+    ),
     errors.InvalidInput: lambda: http.get('http://a b/'),
     errors.InvalidHeader: lambda: http.get('http://x/', headers={'a': 'b\r\nc'}, agent=False),
     errors.RequestAborted: aborted,
@@ -297,7 +313,8 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.BodyNotAllowed: lambda: http.request('http://127.0.0.1:1/', method='TRACE', body=b'x', agent=False),
     errors.StreamError: lambda: from_listener(
         lambda request, response: (response.end(b'x'), request.read()),
-        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nxxxxxxxxx'),
+        b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nxxxxxxxxx',
+    ),
     errors.StreamModeError: two_modes,
     errors.WriteAfterEnd: written_after_end,
     errors.ServerNotRunning: lambda: http.create_server().serve_forever(),
@@ -316,6 +333,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
 
 
 # -- through the adapter ----------------------------------------------------------------------------------------------
+
 
 def asking(url: str, **options: Any) -> bytes:
     """Return a body by ``requests`` on the adapter."""
@@ -356,13 +374,16 @@ ADAPTED: dict[type[BaseException], Callable[[], object]] = {
     requests.exceptions.ProxyError: lambda: requests_refused(proxy=True),
     requests.exceptions.SSLError: lambda: by_requests(b'HTTP/1.1 400 Bad Request\r\n\r\n', 'https'),
     requests.exceptions.ChunkedEncodingError: lambda: by_requests(
-        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel'),
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel'
+    ),
     requests.exceptions.InvalidHeader: lambda: by_requests(
-        b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'),
+        b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'
+    ),
 }
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------
+
 
 def failure(kind: type[BaseException]) -> BaseException:
     """Return what was raised."""
@@ -380,9 +401,13 @@ def described(error: BaseException) -> Attributes:
     # urllib3 leaves the pool out of copies
     text, args = (_POOL.sub('', each) for each in (str(error), repr(error.args)))
     names = ('errno', 'strerror', 'filename', 'code', 'status', 'offset', 'data', 'host', 'port', 'phase')
-    return {'type': type(error), 'text': text, 'args': args,
-            **{name: repr(getattr(error, name, None)) for name in names},
-            **{name: repr(value) for name, value in vars(error).items() if name not in ('request', 'response')}}
+    return {
+        'type': type(error),
+        'text': text,
+        'args': args,
+        **{name: repr(getattr(error, name, None)) for name in names},
+        **{name: repr(value) for name, value in vars(error).items() if name not in ('request', 'response')},
+    }
 
 
 #: What urllib3's exceptions say of a pool.

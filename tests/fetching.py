@@ -1,4 +1,5 @@
 """Running ``geventnode get``: in this process, where the server runs too, or in one of its own."""
+
 from __future__ import annotations
 
 import os
@@ -53,8 +54,10 @@ def url(site: Site, path: str = '/') -> str:
 def popen(*arguments: Any, **options: Any) -> Any:
     """Start the command in a process of its own, with pipes for what ``options`` do not say."""
     pipes = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'cwd': ROOT}
-    return subprocess.Popen([sys.executable, '-m', 'geventnode', 'get', *map(str, arguments)],
-                            **{**pipes, 'env': {**os.environ, 'PYTHONPATH': str(ROOT)}, **options})
+    return subprocess.Popen(
+        [sys.executable, '-m', 'geventnode', 'get', *map(str, arguments)],
+        **{**pipes, 'env': {**os.environ, 'PYTHONPATH': str(ROOT)}, **options},
+    )
 
 
 def raw_servers() -> Iterator[RawServer]:

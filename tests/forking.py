@@ -4,12 +4,14 @@
 started. ``WHAT`` is ``plain``, ``tls``, ``thread`` (the server runs in a thread of its own) or ``waiting`` (exchanges
 that wait while the process forks). The program exits with 0 when the parent goes on as if there had been no child.
 """
+
 from __future__ import annotations
 
 import sys
 
 if __name__ == '__main__' and not sys.argv[1].startswith('unpatched'):
     from gevent import monkey
+
     monkey.patch_all()
 
 import multiprocessing
@@ -38,6 +40,7 @@ GUARD = 30
 
 
 # -- children -------------------------------------------------------------------------------------------------------
+
 
 def _run_true() -> int:
     return subprocess.run(['true'], check=False).returncode
@@ -78,12 +81,17 @@ def _ends_well(function: Callable[[], object]) -> int:
 
 #: How a child is started; each waits for it and returns its exit status.
 WAYS: dict[str, Callable[[], int]] = {
-    'subprocess': _run_true, 'preexec_fn': _run_true_prepared, 'fork': _fork,
-    'multiprocessing': _multiprocessing, 'unpatched-fork': _fork, 'unpatched-preexec_fn': _run_true_prepared,
+    'subprocess': _run_true,
+    'preexec_fn': _run_true_prepared,
+    'fork': _fork,
+    'multiprocessing': _multiprocessing,
+    'unpatched-fork': _fork,
+    'unpatched-preexec_fn': _run_true_prepared,
 }
 
 
 # -- the parent -----------------------------------------------------------------------------------------------------
+
 
 class Client:
     """A client that knows nothing but bytes, on one connection."""
@@ -178,6 +186,7 @@ def _check_thread(start_child: Callable[[], int], tls: bool) -> None:
 
 # -- what waits -----------------------------------------------------------------------------------------------------
 
+
 class Waiting:
     """Exchanges of every kind that wait for something, each in a greenlet."""
 
@@ -194,9 +203,22 @@ class Waiting:
         self.one, self.many = http.Agent(max_sockets=1), http.Agent(max_sockets=99)
         self.reserved = http.Agent(max_sockets=1)
         self.secure = https.Agent(ca=tls_certificates().ca)
-        self.greenlets = {name: gevent.spawn(getattr(self, name)) for name in (
-            'response', 'queue', 'body', 'event', 'connect', 'upload', 'socket', 'handshake', 'session',
-            'holder', 'reservation')}
+        self.greenlets = {
+            name: gevent.spawn(getattr(self, name))
+            for name in (
+                'response',
+                'queue',
+                'body',
+                'event',
+                'connect',
+                'upload',
+                'socket',
+                'handshake',
+                'session',
+                'holder',
+                'reservation',
+            )
+        }
         self.accepted, _ = self.deaf.accept()
         assert self.accepted.recv(1)
         awaited = {'/response', '/body', '/event', '/upload', '/socket', '/session', '/holder', 'begun'}
@@ -255,16 +277,20 @@ class Waiting:
 
     def connect(self) -> Any:
         """Wait for a connection that the user's function makes."""
+
         def create(options: Any) -> Any:
             self.go_on.wait()
             return net.connect(options['port'], options['host'])
+
         return self._ask('/connect', self.many, create_connection=create)
 
     def upload(self) -> Any:
         """Send a body for which there is no room."""
+
         def pieces() -> Any:
             while not self.go_on.is_set():
                 yield b'x' * 65536
+
         self.upload_request = http.request(f'{self.url}/upload', method='POST', agent=self.many)
         return self.upload_request.end(pieces()).get_response().read()
 

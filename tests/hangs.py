@@ -4,6 +4,7 @@ A signal would be no use, because its handler runs inside the hub while the test
 is raised there; a thread would be a greenlet once the standard library is patched. What blocks the loop as well is left
 to pytest's ``faulthandler_timeout``, which ends the process.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Servers and agents of the package that speak TLS, for tests, and peers that do without the package."""
+
 from __future__ import annotations
 
 import contextlib
@@ -23,8 +24,10 @@ MakePool = Callable[..., https.Agent]
 @pytest.fixture
 def secure(serve: Serve, certificates: Certificates) -> Secure:
     """Start HTTPS servers: ``secure(listener, **options)``."""
+
     def start(listener: Any = ok, **options: Any) -> Site:
         return serve(https.create_server(listener, **{'certfile': certificates.server, **options}))
+
     return start
 
 
@@ -56,8 +59,12 @@ def connect(site: Site, certificates: Certificates) -> TLSEnd:
     return TLSEnd(dial(site.server), certificates.client_context(), servername='localhost').handshake()
 
 
-def tls_script(certificates: Certificates, script: Callable[[Peer, TLSEnd], object],
-               which: str = 'server', context: ssl.SSLContext | None = None) -> Callable[[Peer], None]:
+def tls_script(
+    certificates: Certificates,
+    script: Callable[[Peer, TLSEnd], object],
+    which: str = 'server',
+    context: ssl.SSLContext | None = None,
+) -> Callable[[Peer], None]:
     """Return a script of an origin that speaks TLS."""
     context = context or certificates.server_context(which)
 
@@ -67,4 +74,5 @@ def tls_script(certificates: Certificates, script: Callable[[Peer, TLSEnd], obje
         with contextlib.suppress(ssl.SSLError):
             end.handshake()
             script(peer, end)
+
     return run

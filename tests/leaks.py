@@ -8,6 +8,7 @@ Greenlets are found by the collector; a caller that has frozen what was there be
 Watchers are counted by the loop itself, which knows those that keep it alive. Idle workers of the HTTP layer are a
 pool, no leak: they are drained first.
 """
+
 from __future__ import annotations
 
 import gc
@@ -69,9 +70,15 @@ def _idle() -> None:
 
 def live_greenlets() -> list[greenlet.greenlet]:
     """Return every greenlet that was started, or is to be, and has not ended; without hubs and helpers of threads."""
-    return [each for each in gc.get_objects()
-            if isinstance(each, greenlet.greenlet) and each and each.parent is not None
-            and not isinstance(each, gevent.hub.Hub | _WorkerGreenlet) and each is not greenlet.getcurrent()]
+    return [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, greenlet.greenlet)
+        and each
+        and each.parent is not None
+        and not isinstance(each, gevent.hub.Hub | _WorkerGreenlet)
+        and each is not greenlet.getcurrent()
+    ]
 
 
 def describe(waiting: greenlet.greenlet) -> str:
@@ -81,8 +88,11 @@ def describe(waiting: greenlet.greenlet) -> str:
 
 
 def _active_watchers() -> list[object]:
-    return [each for each in gc.get_objects()
-            if type(each).__module__ == 'gevent.libev.corecext' and getattr(each, 'active', False)]
+    return [
+        each
+        for each in gc.get_objects()
+        if type(each).__module__ == 'gevent.libev.corecext' and getattr(each, 'active', False)
+    ]
 
 
 def _descriptors() -> dict[int, str]:

@@ -4,6 +4,7 @@
 
 Every address in 127/8 is a host. ``WAY`` names what asks. The program exits with 0 when all have answered.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -91,8 +92,13 @@ def _nothing_idle(port: int, hosts: int) -> None:
 
 
 WAYS: dict[str, Callable[[int, int], None]] = {
-    'by-default': _by_default, 'adapter': _adapter, 'unlimited': _unlimited, 'named': _named,
-    'another-agent': _another_agent, 'nothing-idle': _nothing_idle}
+    'by-default': _by_default,
+    'adapter': _adapter,
+    'unlimited': _unlimited,
+    'named': _named,
+    'another-agent': _another_agent,
+    'nothing-idle': _nothing_idle,
+}
 
 
 def _fill() -> list[int]:

@@ -1,4 +1,5 @@
 """What the tests of the monitor share: sites that have one, and ways to look at it."""
+
 from __future__ import annotations
 
 import json

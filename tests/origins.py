@@ -1,4 +1,5 @@
 """Servers for the client's tests: they say exactly the bytes that their script says, and read requests naively."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,8 +16,21 @@ from geventnode.testing import RawConnection
 from tests.servers import GUARD, Log
 
 __all__ = [
-    'EVENTS', 'HELLO', 'MakeOrigin', 'Origin', 'Peer', 'Received', 'Recorder', 'agent', 'hello', 'noted', 'once',
-    'origin', 'read', 'recorder', 'silent',
+    'EVENTS',
+    'HELLO',
+    'MakeOrigin',
+    'Origin',
+    'Peer',
+    'Received',
+    'Recorder',
+    'agent',
+    'hello',
+    'noted',
+    'once',
+    'origin',
+    'read',
+    'recorder',
+    'silent',
 ]
 
 HELLO = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello'
@@ -124,6 +138,7 @@ def origin() -> Iterator[MakeOrigin]:
                 while True:
                     peer.request()
                     peer.send(said)
+
         origins.append(Origin(script, path))
         return origins[-1]
 
@@ -187,6 +202,7 @@ def silent(peer: Peer) -> None:
 
 def once(said: bytes, then: str = 'close') -> Callable[[Peer], None]:
     """Return a script that answers one request with ``said``, and then closes, resets or waits."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(said)
@@ -194,6 +210,7 @@ def once(said: bytes, then: str = 'close') -> Callable[[Peer], None]:
             peer.abort()
         elif then == 'wait':
             peer.closed()
+
     return script
 
 

@@ -1,4 +1,5 @@
 """A call in another native thread, as a program makes it whose threads share what belongs to one loop."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ __all__ = ['in_another_thread']
 
 def in_another_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what ``function`` returns in a thread of its own, or raise what it raises. Blocks until it has ended."""
+
     def run() -> Any:
         try:
             return function(*arguments)

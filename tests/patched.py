@@ -3,6 +3,7 @@
 The patching must come before everything else is imported, pytest included, which is why this is a program and no
 option. What starts processes of its own, only reads files, or knows no gevent is left out: it would run the same again.
 """
+
 from __future__ import annotations
 
 from gevent import monkey
@@ -18,10 +19,25 @@ import pytest
 __all__ = ['SAME_EITHER_WAY', 'main']
 
 TESTS = Path(__file__).parent
-SAME_EITHER_WAY = ['system', 'test_benchmark_gate.py', 'test_contributing.py', 'test_demand.py', 'test_descriptors.py',
-                   'test_differential.py', 'test_docs*.py', 'test_errors.py', 'test_forks.py', 'test_fuzz.py',
-                   'test_layers.py', 'test_leaks.py', 'test_packaging.py', 'test_patched.py', 'test_protocol*.py',
-                   'test_short_threads.py', 'test_testing_pytest.py']
+SAME_EITHER_WAY = [
+    'system',
+    'test_benchmark_gate.py',
+    'test_contributing.py',
+    'test_demand.py',
+    'test_descriptors.py',
+    'test_differential.py',
+    'test_docs*.py',
+    'test_errors.py',
+    'test_forks.py',
+    'test_fuzz.py',
+    'test_layers.py',
+    'test_leaks.py',
+    'test_packaging.py',
+    'test_patched.py',
+    'test_protocol*.py',
+    'test_short_threads.py',
+    'test_testing_pytest.py',
+]
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,5 @@
 """PROXY headers for tests, made here byte by byte: nothing of the package's own is used."""
+
 from __future__ import annotations
 
 import socket
@@ -31,5 +32,8 @@ def ipv4(source: str = '1.2.3.4', destination: str = '5.6.7.8', ports: tuple[int
 
 def ipv6(source: str = '2001:db8::1', destination: str = '::2', ports: tuple[int, int] = (1000, 443)) -> bytes:
     """Return the addresses of an IPv6 connection in version 2."""
-    return (socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
-            + struct.pack('!HH', *ports))
+    return (
+        socket.inet_pton(socket.AF_INET6, source)
+        + socket.inet_pton(socket.AF_INET6, destination)
+        + struct.pack('!HH', *ports)
+    )

@@ -3,6 +3,7 @@
 The client is the raw one of the testing kit, which shares no code with what is tested, so that it cannot share its
 mistakes. Every wait has a limit, which is a guard against hangs and no assertion.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -107,9 +108,11 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def answer(serve: Serve) -> Answer:
     """What a GET gets from a listener: ``answer(listener, *fields, version='1.1', method='GET')``."""
+
     def ask(listener: Any, *fields: str, version: str = '1.1', method: str = 'GET') -> Response:
         client = serve(listener).send(get('/', *fields, version=version, method=method))
         return client.response(method)
+
     return ask
 
 
@@ -135,8 +138,10 @@ class Log(list[Any]):
 
     def note(self, what: Any) -> Callable[..., None]:
         """Return a listener that notes ``what``, whatever it is called with."""
+
         def listener(*args: Any) -> None:
             self.append(what)
+
         return listener
 
     def wait_for(self, what: Any) -> None:

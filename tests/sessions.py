@@ -1,4 +1,5 @@
 """Sessions of ``requests`` that have their connections from agents."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -52,11 +53,13 @@ def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def on_terms(**terms: Any) -> requests.Session:
     """Return a session on an adapter that is subclassed as ``requests`` says."""
+
     class Own(AgentAdapter):
         """With terms of its own."""
 
         def init_poolmanager(self, *args: Any, **options: Any) -> None:
             super().init_poolmanager(*args, **options, **terms)
+
     client = requests.Session()
     client.trust_env = False
     client.mount('https://', Own())

@@ -6,6 +6,7 @@ It is a ``ThreadingHTTPServer``, as it is in Python: a thread for each connectio
 answers. ``WHAT`` names how, or what else a thread leaves open. The program exits with 0 when ``COUNT`` requests were
 answered, and as many descriptors are open as before.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -70,8 +71,14 @@ def _hub_destroyed(url: str) -> bytes:
 
 
 WAYS: dict[str, Callable[[str], bytes]] = {
-    'get': _get, 'kept': _get_kept, 'session': _session, 'stream': _stream, 'socket': _socket, 'server': _server,
-    'hub-destroyed': _hub_destroyed}
+    'get': _get,
+    'kept': _get_kept,
+    'session': _session,
+    'stream': _stream,
+    'socket': _socket,
+    'server': _server,
+    'hub-destroyed': _hub_destroyed,
+}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -113,8 +120,11 @@ def main(what: str, limit: int, count: int) -> None:
     """Answer requests by threads that end."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     origin = _serve(_Handler)
-    front = _serve(type('Front', (_Handler,), {
-        'ask': staticmethod(WAYS[what]), 'origin': f'http://127.0.0.1:{origin.server_port}'}))
+    front = _serve(
+        type(
+            'Front', (_Handler,), {'ask': staticmethod(WAYS[what]), 'origin': f'http://127.0.0.1:{origin.server_port}'}
+        )
+    )
     before = 0
     for number in range(count):
         if number <= WARM_UP:

@@ -3,6 +3,7 @@
 The far end is gevent's own socket, so that it does what it is told and nothing else. :func:`until` and :func:`settle`
 count turns of the loop: a condition that never comes true is found by the guard against hangs.
 """
+
 from __future__ import annotations
 
 import contextlib

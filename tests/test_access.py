@@ -1,4 +1,5 @@
 """The access log: what a line looks like, what it makes of hostile input, and that each exchange has exactly one."""
+
 from __future__ import annotations
 
 import logging
@@ -18,8 +19,10 @@ from geventnode.integrations.wsgi import wsgi
 
 __all__: list[str] = []
 
-LINE = re.compile(r'(\S+) - - \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "([^"]*)" (\d{3}) (\d+|-) '
-                  r'"([^"]*)" "([^"]*)"')
+LINE = re.compile(
+    r'(\S+) - - \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "([^"]*)" (\d{3}) (\d+|-) '
+    r'"([^"]*)" "([^"]*)"'
+)
 
 
 class Lines(logging.Handler):
@@ -37,7 +40,7 @@ class Lines(logging.Handler):
     def wait(self) -> str:
         """Return the only line, when there is one."""
         self.changed.wait()
-        line, = self.lines
+        (line,) = self.lines
         return line
 
 
@@ -72,16 +75,24 @@ def request(line: str = 'GET / HTTP/1.1', *fields: str, body: bytes = b'') -> by
 
 
 def test_a_line(lines: Lines) -> None:
-    exchange(lambda request, response: response.end('hello'),
-             request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: someone/1.0 (x)'))
+    exchange(
+        lambda request, response: response.end('hello'),
+        request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: someone/1.0 (x)'),
+    )
     host, _, line, status, size, referer, agent = LINE.fullmatch(lines.wait()).groups()
     assert (host, line, status, size) == ('127.0.0.1', 'GET /a?b=c HTTP/1.1', '200', '5')
     assert (referer, agent) == ('http://from/', 'someone/1.0 (x)')
 
 
-@pytest.mark.parametrize(('line', 'status', 'expected'), [
-    ('GET / HTTP/1.1', 200, '5'), ('HEAD / HTTP/1.1', 200, '-'), ('GET / HTTP/1.1', 204, '-'),
-    ('GET / HTTP/1.0', 404, '5')])
+@pytest.mark.parametrize(
+    ('line', 'status', 'expected'),
+    [
+        ('GET / HTTP/1.1', 200, '5'),
+        ('HEAD / HTTP/1.1', 200, '-'),
+        ('GET / HTTP/1.1', 204, '-'),
+        ('GET / HTTP/1.0', 404, '5'),
+    ],
+)
 def test_bytes_are_those_of_the_body(lines: Lines, line: str, status: int, expected: str) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write_head(status)
@@ -94,8 +105,10 @@ def test_bytes_are_those_of_the_body(lines: Lines, line: str, status: int, expec
 
 def test_what_the_client_says_is_escaped(lines: Lines) -> None:
     """A line stays a line, and a quoted part a quoted part."""
-    exchange(lambda request, response: response.end(),
-             request('GET /"a\\b HTTP/1.1', 'Referer: "\\\xe9\t\xff', 'User-Agent: plain ~!#'))
+    exchange(
+        lambda request, response: response.end(),
+        request('GET /"a\\b HTTP/1.1', 'Referer: "\\\xe9\t\xff', 'User-Agent: plain ~!#'),
+    )
     groups = LINE.fullmatch(lines.wait()).groups()
     assert groups[2] == r'GET /\x22a\x5Cb HTTP/1.1'
     assert groups[5:] == (r'\x22\x5C\xE9\x09\xFF', 'plain ~!#')
@@ -111,6 +124,7 @@ def test_each_exchange_has_its_line(lines: Lines) -> None:
 @pytest.mark.parametrize('began', [False, True])
 def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, began: bool) -> None:
     """The status is the one that the client saw."""
+
     def listener(request: Any, response: Any) -> None:
         if began:
             response.write('abc')
@@ -123,8 +137,11 @@ def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, b
 
 
 def test_a_body_that_is_too_large(lines: Lines) -> None:
-    exchange(lambda request, response: response.end(request.read()),
-             request('POST / HTTP/1.1', 'Transfer-Encoding: chunked', body=b'5\r\nabcde\r\n'), max_body_size=4)
+    exchange(
+        lambda request, response: response.end(request.read()),
+        request('POST / HTTP/1.1', 'Transfer-Encoding: chunked', body=b'5\r\nabcde\r\n'),
+        max_body_size=4,
+    )
     assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('413', '22')
 
 
@@ -133,6 +150,7 @@ def test_a_body_that_is_too_large(lines: Lines) -> None:
 @pytest.mark.usefixtures('caplog')
 def test_an_answer_of_the_server(lines: Lines, method: str, logged: str, status: int) -> None:
     """Its own body counts, not the one that the listener would have sent."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 10)
         response.status_code = status
@@ -172,8 +190,10 @@ def test_a_client_that_leaves(lines: Lines, began: bool) -> None:
             client.sendall(request('GET /left HTTP/1.1'))
             arrived.wait()
         line = lines.wait()
-    assert LINE.fullmatch(line).groups()[2:5] == ('GET /left HTTP/1.1', *(
-        ('200', '3') if began else (str(CLIENT_CLOSED_REQUEST), '-')))
+    assert LINE.fullmatch(line).groups()[2:5] == (
+        'GET /left HTTP/1.1',
+        *(('200', '3') if began else (str(CLIENT_CLOSED_REQUEST), '-')),
+    )
 
 
 def test_a_client_that_only_ends_its_side(lines: Lines) -> None:

@@ -1,4 +1,5 @@
 """The agent over real connections: reuse, what ends a connection, what is retried, the end of all."""
+
 from __future__ import annotations
 
 import os
@@ -20,14 +21,17 @@ __all__: list[str] = []
 
 def answered(count: int, said: bytes = HELLO) -> Any:
     """Return a script that answers ``count`` requests and closes."""
+
     def script(peer: Peer) -> None:
         for _ in range(count):
             peer.request()
             peer.send(said)
+
     return script
 
 
 # -- reuse ------------------------------------------------------------------------------------------------------------
+
 
 def test_without_keep_alive_a_connection_serves_those_that_wait(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(max_sockets=2), origin()
@@ -64,15 +68,20 @@ def test_the_socket_is_back_after_end(origin: MakeOrigin, agent: Any) -> None:
 
     def on_response(response: http.IncomingMessage) -> None:
         response.resume().on('end', lambda: seen.append(len(pool.free_sockets)))
+
     http.get(origin().url, on_response, agent=pool)
     until(lambda: pool.free_sockets)
     assert seen == [0]
 
 
-@pytest.mark.parametrize('said', [
-    b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello',
-    b'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'HTTP/1.1 200 OK\r\n\r\nhello',
-])
+@pytest.mark.parametrize(
+    'said',
+    [
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello',
+        b'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello',
+        b'HTTP/1.1 200 OK\r\n\r\nhello',
+    ],
+)
 def test_a_connection_that_must_not_be_kept(origin: MakeOrigin, agent: Any, said: bytes) -> None:
     pool, server = agent(keep_alive=True), origin(answered(1, said))
     for _ in range(3):
@@ -128,6 +137,7 @@ def test_the_global_agent(origin: MakeOrigin) -> None:
 
 # -- idle connections -------------------------------------------------------------------------------------------------
 
+
 def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: MakeOrigin, agent: Any) -> None:
     # demand 37
     pool, server = agent(keep_alive=True), origin(answered(1))
@@ -173,11 +183,18 @@ def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agen
     assert (server.accepted, pool.statistics()['retried'], request.reused_socket) == (2, 1, False)
 
 
-@pytest.mark.parametrize(('options', 'retried'), [
-    ({'method': 'PUT', 'body': 'x'}, True), ({'method': 'DELETE'}, True), ({'method': 'POST', 'body': 'x'}, False),
-    ({'method': 'QUERY', 'body': 'x'}, True), ({'method': 'PROPFIND'}, True),
-    ({'method': 'PATCH', 'body': 'x'}, False), ({'method': 'PUT', 'body': ['x']}, False),
-])
+@pytest.mark.parametrize(
+    ('options', 'retried'),
+    [
+        ({'method': 'PUT', 'body': 'x'}, True),
+        ({'method': 'DELETE'}, True),
+        ({'method': 'POST', 'body': 'x'}, False),
+        ({'method': 'QUERY', 'body': 'x'}, True),
+        ({'method': 'PROPFIND'}, True),
+        ({'method': 'PATCH', 'body': 'x'}, False),
+        ({'method': 'PUT', 'body': ['x']}, False),
+    ],
+)
 def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool) -> None:
     # demand 39
     answers = []
@@ -238,10 +255,18 @@ def test_a_response_byte_forbids_a_retry(origin: MakeOrigin, agent: Any) -> None
     assert server.accepted == 1
 
 
-@pytest.mark.parametrize(('hint', 'kept'), [
-    ('timeout=1', False), ('timeout=0', False), ('timeout=5', True), ('max=5, timeout=60', True), ('x', True),
-    ('timeout=x', True), ('TIMEOUT="1"', False),
-])
+@pytest.mark.parametrize(
+    ('hint', 'kept'),
+    [
+        ('timeout=1', False),
+        ('timeout=0', False),
+        ('timeout=5', True),
+        ('max=5, timeout=60', True),
+        ('x', True),
+        ('timeout=x', True),
+        ('TIMEOUT="1"', False),
+    ],
+)
 def test_the_servers_hint(origin: MakeOrigin, agent: Any, hint: str, kept: bool) -> None:
     # demand 40
     pool = agent(keep_alive=True)
@@ -313,6 +338,7 @@ def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent:
 
 # -- the end ----------------------------------------------------------------------------------------------------------
 
+
 def test_destroy(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1, keep_alive=True)
     busy, idle = origin(silent), origin()
@@ -354,6 +380,7 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
 
     def check() -> None:
         assert (pool.total_socket_count, pool.requests, pool.sockets) == (0, {}, {})
+
     with check_in_child(check):
         pass
     assert pool.statistics()['idle'] == 1
@@ -365,11 +392,13 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
 def test_a_child_cannot_read_on(serve: Serve, agent: Any) -> None:
     """In a response that its parent has begun, nor does it wait for the rest, which its parent gets."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Content-Length': '3'})
         response.write('a')
         go_on.wait()
         response.end('bc')
+
     go_on = Event()
     with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/', agent=agent()) as response:
         assert response.read(1) == b'a'
@@ -377,6 +406,7 @@ def test_a_child_cannot_read_on(serve: Serve, agent: Any) -> None:
         def check() -> None:
             with pytest.raises(IncompleteBody):
                 response.read()
+
         with check_in_child(check):
             pass
         go_on.set()

@@ -1,4 +1,5 @@
 """``debug_connections`` of an agent: what is told of its connections, in order, while it is switched on."""
+
 from __future__ import annotations
 
 import logging
@@ -30,6 +31,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
         found = [record.getMessage() for record in caplog.records if record.name == 'geventnode.connection']
         caplog.clear()
         return [re.sub(r'(?<=127\.0\.0\.1:)\d+|(?<=port )\d+', 'N', line) for line in found]
+
     return told
 
 
@@ -44,19 +46,25 @@ def test_a_connection(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     pool = agent(keep_alive=True, debug_connections=True)
     assert http.get(f'{server.url}/one?a=b', agent=pool).get_response().read() == b'hello'
     assert lines() == [
-        '127.0.0.1:N #1: connecting', "127.0.0.1:N #1: request: GET b'/one?a=b'",
+        '127.0.0.1:N #1: connecting',
+        "127.0.0.1:N #1: request: GET b'/one?a=b'",
         '127.0.0.1:N #1: connected to 127.0.0.1:N from port N',
-        f'127.0.0.1:N #1: received {len(HELLO)} bytes while waiting', '127.0.0.1:N #1: response: 200',
-        '127.0.0.1:N #1: the exchange is over']
+        f'127.0.0.1:N #1: received {len(HELLO)} bytes while waiting',
+        '127.0.0.1:N #1: response: 200',
+        '127.0.0.1:N #1: the exchange is over',
+    ]
     with pytest.raises(IncompleteBody):
         http.get(f'{server.url}/two', agent=pool).get_response().read()
     told = lines()
     assert told[:4] == [
         "127.0.0.1:N #1: request: GET b'/two', on a connection that has served before",
-        f'127.0.0.1:N #1: received {len(HELLO) - 1} bytes while waiting', '127.0.0.1:N #1: response: 200',
-        '127.0.0.1:N #1: the server has ended its side']
-    assert re.fullmatch(r'127\.0\.0\.1:N #1: over while unread, \d+ bytes written, 85 received: IncompleteBody: .*',
-                        told[-1])
+        f'127.0.0.1:N #1: received {len(HELLO) - 1} bytes while waiting',
+        '127.0.0.1:N #1: response: 200',
+        '127.0.0.1:N #1: the server has ended its side',
+    ]
+    assert re.fullmatch(
+        r'127\.0\.0\.1:N #1: over while unread, \d+ bytes written, 85 received: IncompleteBody: .*', told[-1]
+    )
 
 
 def test_what_goes_wrong(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
@@ -66,13 +74,15 @@ def test_what_goes_wrong(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
         http.get(server.url, agent=pool).get_response()
     told = lines()
     assert any(': failed while waiting: ParseError: ' in line for line in told)
-    assert re.fullmatch(r'127\.0\.0\.1:N #1: over while waiting, \d+ bytes written, 12 received: ParseError: .*',
-                        told[-1])
+    assert re.fullmatch(
+        r'127\.0\.0\.1:N #1: over while waiting, \d+ bytes written, 12 received: ParseError: .*', told[-1]
+    )
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         http.get(server.url, agent=pool).get_response()
-    assert re.fullmatch(r'127\.0\.0\.1:N #2: over while connecting, \d+ bytes written, 0 received: ConnectionRefused.*',
-                        lines()[-1])
+    assert re.fullmatch(
+        r'127\.0\.0\.1:N #2: over while connecting, \d+ bytes written, 0 received: ConnectionRefused.*', lines()[-1]
+    )
 
 
 def test_the_ends_of_exchanges(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
@@ -82,7 +92,7 @@ def test_the_ends_of_exchanges(origin: MakeOrigin, agent: Any, lines: Lines) -> 
     http.get(server.url, agent=pool, headers={'Connection': 'close'}).get_response().read()
     assert '127.0.0.1:N #1: closing' in lines()
     http.get(server.url, agent=pool).get_response().read()
-    (idle,), = pool.free_sockets.values()
+    ((idle,),) = pool.free_sockets.values()
     idle.emit('agentRemove')
     assert "127.0.0.1:N #2: no longer the agent's" in lines()
     idle.destroy()
@@ -114,7 +124,7 @@ def test_it_is_switched_at_run_time(origin: MakeOrigin, agent: Any, lines: Lines
     pool = agent(keep_alive=True)
     request = http.get(server.url, agent=pool)
     request.get_response().read()
-    connection, = pool.connections()
+    (connection,) = pool.connections()
     assert type(connection) is ClientConnection
     pool.debug_connections = True
     assert type(connection) is ToldClientConnection

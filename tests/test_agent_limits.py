@@ -1,4 +1,5 @@
 """The limits of an agent, its queues, and what leaves them."""
+
 from __future__ import annotations
 
 import logging
@@ -29,14 +30,17 @@ __all__: list[str] = []
 
 def answered(count: int, said: bytes = HELLO) -> Any:
     """Return a script that answers ``count`` requests and closes."""
+
     def script(peer: Peer) -> None:
         for _ in range(count):
             peer.request()
             peer.send(said)
+
     return script
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
+
 
 def test_max_sockets_can_be_changed_at_any_time(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(max_sockets=1), origin(silent)
@@ -48,8 +52,19 @@ def test_max_sockets_can_be_changed_at_any_time(origin: MakeOrigin, agent: Any) 
     pool.max_sockets = inf
     found = pool.statistics()
     assert found.pop('wait_time') > 0
-    assert found == {'requests': 5, 'opened': 5, 'closed': 0, 'reused': 0, 'retried': 0, 'failed': 0, 'waited': 4,
-                     'active': 5, 'idle': 0, 'queued': 0, 'longest_wait': 0}
+    assert found == {
+        'requests': 5,
+        'opened': 5,
+        'closed': 0,
+        'reused': 0,
+        'retried': 0,
+        'failed': 0,
+        'waited': 4,
+        'active': 5,
+        'idle': 0,
+        'queued': 0,
+        'longest_wait': 0,
+    }
 
 
 def test_waiting_is_counted(origin: MakeOrigin, agent: Any) -> None:
@@ -115,16 +130,25 @@ def test_max_queued_of_none(origin: MakeOrigin, agent: Any, limit: str) -> None:
         http.get(server.url, agent=pool)
 
 
-@pytest.mark.parametrize('options', [
-    {'max_sockets': -1}, {'max_free_sockets': -1}, {'max_total_free_sockets': -1},
-    {'scheduling': 'random'}, {'timeout': -1}, {'max_queued': -1}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'max_sockets': -1},
+        {'max_free_sockets': -1},
+        {'max_total_free_sockets': -1},
+        {'scheduling': 'random'},
+        {'timeout': -1},
+        {'max_queued': -1},
+    ],
+)
 def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         http.Agent(**options)
 
 
-@pytest.mark.parametrize('name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_total_free_sockets',
-                                  'max_queued'])
+@pytest.mark.parametrize(
+    'name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_total_free_sockets', 'max_queued']
+)
 @pytest.mark.parametrize('value', ['', False, 0.0, [], b''])
 def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
     """It is a mistake, and no way to ask for the default."""
@@ -143,6 +167,7 @@ def test_an_unknown_setting_names_the_nearest() -> None:
 
 
 # -- leaving the queue ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('way', ['abort', 'destroy', 'kill', 'timeout'])
 def test_leaving_the_queue_frees_the_place_at_once(origin: MakeOrigin, agent: Any, way: str) -> None:
@@ -189,8 +214,9 @@ def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
     assert pool.statistics()['failed'] == 5
 
 
-def test_who_waits_behind_unread_responses_is_told(origin: MakeOrigin, agent: Any, monkeypatch: Any,
-                                                   caplog: pytest.LogCaptureFixture) -> None:
+def test_who_waits_behind_unread_responses_is_told(
+    origin: MakeOrigin, agent: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(agent_module, 'WARN_AFTER', 0.05)
     pool = agent(max_sockets=1)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n' + bytes(1000000))
@@ -205,6 +231,7 @@ def test_who_waits_behind_unread_responses_is_told(origin: MakeOrigin, agent: An
 
 
 # -- connections of one's own -----------------------------------------------------------------------------------------
+
 
 def test_agent_remove(origin: MakeOrigin, agent: Any) -> None:
     go_on = Event()
@@ -279,8 +306,9 @@ def test_create_connection_of_an_agent(origin: MakeOrigin) -> None:
         assert list(pool.free_sockets) == ['example.invalid:80']
 
 
-@pytest.mark.parametrize(('create', 'error'), [
-    (lambda options: 1 / 0, ZeroDivisionError), (lambda options: None, TypeError)])
+@pytest.mark.parametrize(
+    ('create', 'error'), [(lambda options: 1 / 0, ZeroDivisionError), (lambda options: None, TypeError)]
+)
 def test_create_connection_that_fails(agent: Any, create: Any, error: type[Exception]) -> None:
     pool = agent(max_sockets=1)
     for _ in range(2):
@@ -289,10 +317,13 @@ def test_create_connection_that_fails(agent: Any, create: Any, error: type[Excep
     assert pool.total_socket_count == 0
 
 
-@pytest.mark.parametrize(('thrown', 'error'), [
-    (gevent.Timeout(0.2), RequestTimeout), (gevent.GreenletExit(), SocketHangUp), (SystemExit(1), SocketHangUp)])
+@pytest.mark.parametrize(
+    ('thrown', 'error'),
+    [(gevent.Timeout(0.2), RequestTimeout), (gevent.GreenletExit(), SocketHangUp), (SystemExit(1), SocketHangUp)],
+)
 def test_create_connection_that_is_left(agent: Any, thrown: BaseException, error: type[Exception]) -> None:
     """By what is no Exception: the place is free again, and who waits gets an error that does not end them."""
+
     def create(options: Any) -> Any:
         raise thrown
 
@@ -387,17 +418,26 @@ def test_settings_before_there_is_a_connection(origin: MakeOrigin, agent: Any) -
 def probed(socket: Any) -> int | None:
     """Return the seconds before the first probe, None without probes."""
     raw = socket._raw
-    return (raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE)
-            if raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE) else None)
+    return (
+        raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE)
+        if raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE)
+        else None
+    )
 
 
-@pytest.mark.parametrize(('options', 'seconds'), [
-    ({}, 60), ({'keep_alive_initial_delay': 7}, 7), ({'keep_alive_initial_delay': None}, None),
-    ({'keep_alive_initial_delay': 0}, None),
-])
+@pytest.mark.parametrize(
+    ('options', 'seconds'),
+    [
+        ({}, 60),
+        ({'keep_alive_initial_delay': 7}, 7),
+        ({'keep_alive_initial_delay': None}, None),
+        ({'keep_alive_initial_delay': 0}, None),
+    ],
+)
 @pytest.mark.parametrize('tuned', [False, True])
-def test_idle_connections_are_probed(origin: MakeOrigin, agent: Any, options: dict[str, Any], seconds: int | None,
-                                     tuned: bool) -> None:
+def test_idle_connections_are_probed(
+    origin: MakeOrigin, agent: Any, options: dict[str, Any], seconds: int | None, tuned: bool
+) -> None:
     """Those that a request has changed, too, once they are idle."""
     pool = agent(keep_alive=True, **options)
     request = http.request(origin().url, agent=pool)
@@ -405,7 +445,7 @@ def test_idle_connections_are_probed(origin: MakeOrigin, agent: Any, options: di
         request.set_socket_keep_alive(True, 30)
     request.end()
     assert request.get_response().read() == b'hello'
-    (idle,), = pool.free_sockets.values()
+    ((idle,),) = pool.free_sockets.values()
     assert probed(idle) == seconds
 
 

@@ -1,4 +1,5 @@
 """The agent's decisions, without any I/O."""
+
 from __future__ import annotations
 
 import random
@@ -194,10 +195,14 @@ def test_at_random(seed: int) -> None:
     """Whatever happens: limits hold, the order is kept, nobody is forgotten."""
     chance = random.Random(seed)
     for _ in range(50):
-        limits = {'max_sockets': chance.randint(1, 4), 'max_total_sockets': chance.randint(1, 6),
-                  'max_free_sockets': chance.randint(0, 3), 'max_total_free_sockets': chance.randint(0, 5),
-                  'keep_alive': chance.random() < 0.5,
-                  'lifo': chance.random() < 0.5}
+        limits = {
+            'max_sockets': chance.randint(1, 4),
+            'max_total_sockets': chance.randint(1, 6),
+            'max_free_sockets': chance.randint(0, 3),
+            'max_total_free_sockets': chance.randint(0, 5),
+            'keep_alive': chance.random() < 0.5,
+            'lifo': chance.random() < 0.5,
+        }
         played = Played(**limits)
         waiting: dict[str, list[str]] = {name: [] for name in 'abc'}
         number = 0

@@ -1,4 +1,5 @@
 """Reserved connections, and authentication that is bound to a connection, in three requests as NTLM's is."""
+
 from __future__ import annotations
 
 import itertools
@@ -53,8 +54,9 @@ class ThreeLegs:
             response.end(self._users[socket])
         elif not response.headers_sent:
             self._refuse(response, 'NTLM')
-        self.most = max(self.most, len({id(socket) for socket in (*self._challenges, *self._users)
-                                        if not socket.destroyed}))
+        self.most = max(
+            self.most, len({id(socket) for socket in (*self._challenges, *self._users) if not socket.destroyed})
+        )
 
     def _refuse(self, response: http.ServerResponse, challenge: str) -> None:
         response.write_head(401, {'WWW-Authenticate': challenge})
@@ -140,8 +142,9 @@ class Legs(AuthBase):
             response.content  # noqa: B018 - the connection is free afterwards
             response.raw.release_conn()
             again = response.request.copy()
-            again.headers['Authorization'] = (f'NTLM authenticate:{challenge}:{self._user}' if challenge
-                                              else 'NTLM negotiate:')
+            again.headers['Authorization'] = (
+                f'NTLM authenticate:{challenge}:{self._user}' if challenge else 'NTLM negotiate:'
+            )
             response = response.connection.send(again, **options)
         return response
 
@@ -163,6 +166,7 @@ def test_the_adapter(serve: Serve, agent: MakeAgent) -> None:
 
 
 # -- the place --------------------------------------------------------------------------------------------------------
+
 
 def test_a_reserved_connection_is_new_and_ends(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()

@@ -1,4 +1,5 @@
 """The gate that keeps requests from taking more instructions: what it compares, says, and keeps."""
+
 from __future__ import annotations
 
 import importlib
@@ -27,6 +28,7 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 # -- comparing --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('now', [1.0, 1.049, 0.951])
 def test_near_enough(gate: Any, now: float) -> None:
     assert gate.compare({'hello': now}, {'hello': 1.0}) == []
@@ -46,8 +48,10 @@ def test_works_that_come_and_go_are_told(gate: Any) -> None:
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
-def test_what_is_written_is_compared_with(gate: Any, monkeypatch: pytest.MonkeyPatch,
-                                          capsys: pytest.CaptureFixture[str]) -> None:
+
+def test_what_is_written_is_compared_with(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert gate.main(['--write']) == 0
     assert json.loads(gate.KEPT.read_text()) == {VERSION: {'hello': 0.1, 'parser': 0.03}}
     assert gate.main([]) == 0
@@ -83,6 +87,7 @@ def test_no_valgrind(gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------
+
 
 def test_every_work_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each checks the answers that it gets. The counts that are kept are of these."""

@@ -2,6 +2,7 @@
 
 Whatever would patch the standard library runs in a process of its own; see also the system tests.
 """
+
 from __future__ import annotations
 
 import errno
@@ -39,15 +40,19 @@ made = http.Server()
 
 # -- --bind -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('text', 'args', 'options'), [
-    ('127.0.0.1:8000', (8000, '127.0.0.1'), {}),
-    ('localhost:0', (0, 'localhost'), {}),
-    ('0.0.0.0:65535', (65535, '0.0.0.0'), {}),
-    ('[::1]:80', (80, '::1'), {}),
-    ('unix:/run/a b.sock', (), {'path': '/run/a b.sock'}),
-    ('unix:8000', (), {'path': '8000'}),
-    ('fd:3', ({'fd': 3},), {}),
-])
+
+@pytest.mark.parametrize(
+    ('text', 'args', 'options'),
+    [
+        ('127.0.0.1:8000', (8000, '127.0.0.1'), {}),
+        ('localhost:0', (0, 'localhost'), {}),
+        ('0.0.0.0:65535', (65535, '0.0.0.0'), {}),
+        ('[::1]:80', (80, '::1'), {}),
+        ('unix:/run/a b.sock', (), {'path': '/run/a b.sock'}),
+        ('unix:8000', (), {'path': '8000'}),
+        ('fd:3', ({'fd': 3},), {}),
+    ],
+)
 def test_bind(text: str, args: tuple[object, ...], options: dict[str, object]) -> None:
     assert parse_bind(text) == (args, options, text)
 
@@ -57,10 +62,35 @@ def test_a_port_alone(text: str, host: str) -> None:
     assert parse_bind(text) == ((8000, host), {}, f'{host}:8000')
 
 
-@pytest.mark.parametrize('text', [
-    '', ':', ':x', '65536', ':65536', '123456', '-1', '\u0661', ':\u0661', 'localhost', 'localhost:',
-    'localhost:http', 'localhost:-1', 'localhost:65536', 'localhost:1234567', '::1:80', '[::1]', '[]:80', 'unix:',
-    'fd:', 'fd:-1', 'fd:x', 'http://localhost:80', 'localhost:\u0661'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        ':',
+        ':x',
+        '65536',
+        ':65536',
+        '123456',
+        '-1',
+        '\u0661',
+        ':\u0661',
+        'localhost',
+        'localhost:',
+        'localhost:http',
+        'localhost:-1',
+        'localhost:65536',
+        'localhost:1234567',
+        '::1:80',
+        '[::1]',
+        '[]:80',
+        'unix:',
+        'fd:',
+        'fd:-1',
+        'fd:x',
+        'http://localhost:80',
+        'localhost:\u0661',
+    ],
+)
 def test_a_bad_address(text: str) -> None:
     with pytest.raises(Refused, match='--bind must be HOST:PORT') as raised:
         parse_bind(text)
@@ -79,10 +109,12 @@ def test_a_port_that_needs_a_privilege() -> None:
         _listen(Unprivileged(), parse_bind('80'))
     assert str(raised.value) == (
         'cannot listen on 127.0.0.1:80: Permission denied: ports below 1024 need a privilege; choose another one with '
-        '--bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front')
+        '--bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front'
+    )
 
 
 # -- TARGET -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -97,9 +129,16 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
             del sys.modules[name]
 
 
-@pytest.mark.parametrize(('target', 'name'), [
-    ('cli_target:listener', 'listener'), ('cli_target:Group.inner', 'listener'), ('cli_target.py:listener', 'listener'),
-    ('./cli_target.py', 'listener'), ('cli_target.py:Group.inner', 'listener')])
+@pytest.mark.parametrize(
+    ('target', 'name'),
+    [
+        ('cli_target:listener', 'listener'),
+        ('cli_target:Group.inner', 'listener'),
+        ('cli_target.py:listener', 'listener'),
+        ('./cli_target.py', 'listener'),
+        ('cli_target.py:Group.inner', 'listener'),
+    ],
+)
 def test_a_listener(directory: Path, target: str, name: str) -> None:
     assert load_target(target).__name__ == name
 
@@ -109,9 +148,14 @@ def test_a_server(directory: Path, target: str) -> None:
     assert isinstance(load_target(target), http.Server)
 
 
-@pytest.mark.parametrize(('source', 'expected'), [
-    ('handler = print', 'handler'), ('handler = listener = print', 'listener'),
-    ('from geventnode import http\nlistener = print\nserver = http.Server()', 'server')])
+@pytest.mark.parametrize(
+    ('source', 'expected'),
+    [
+        ('handler = print', 'handler'),
+        ('handler = listener = print', 'listener'),
+        ('from geventnode import http\nlistener = print\nserver = http.Server()', 'server'),
+    ],
+)
 def test_the_name_in_a_file(directory: Path, source: str, expected: str) -> None:
     """The first of the names that are looked for counts."""
     (directory / 'cli_file.py').write_text(source)
@@ -132,26 +176,54 @@ def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
     assert sys.modules.get('json') is before
 
 
-@pytest.mark.parametrize(('target', 'complaint'), [
-    ('cli_target', "TARGET must be module:name or file.py[:name], not 'cli_target'; did you mean 'cli_target.py'?"),
-    ('cli_target:', "TARGET must be module:name or file.py[:name], not 'cli_target:'; did you mean 'cli_target.py'?"),
-    ('cli_none', "TARGET must be module:name or file.py[:name], not 'cli_none'"),
-    ('cli_package', ("TARGET must be module:name or file.py[:name], not 'cli_package'; did you mean "
-                     "'cli_package:NAME'?")),
-    ('cli_package.inner', ("TARGET must be module:name or file.py[:name], not 'cli_package.inner'; did you mean "
-                           "'cli_package.inner:NAME'?")),
-    ('.cli_target:name', "TARGET must be module:name or file.py[:name], not '.cli_target:name'"),
-    ('cli_target:nothing', "'cli_target' has no 'nothing'; did you mean 'listener'?"),
-    ('cli_target:Group.nothing', "'cli_target' has no 'Group.nothing'"),
-    ('cli_target:Groups', "'cli_target' has no 'Groups'; did you mean 'Group'?"),
-    ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'; did you mean 'listener'?"),
-    ('cli_made.py', ("'cli_made.py' has none of server, listener, handler, app, application: say which name is meant, "
-                     "as in cli_made.py:name; for what create_app() returns, say 'cli_made.py:create_app()'")),
-    ('cli_target:number', ("'number' of 'cli_target' is of type int: it must be a request listener, a WSGI application "
-                           'or an http.Server')),
-    ('cli_empty.py', ("'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
-                      'meant, as in cli_empty.py:name')),
-])
+@pytest.mark.parametrize(
+    ('target', 'complaint'),
+    [
+        ('cli_target', "TARGET must be module:name or file.py[:name], not 'cli_target'; did you mean 'cli_target.py'?"),
+        (
+            'cli_target:',
+            "TARGET must be module:name or file.py[:name], not 'cli_target:'; did you mean 'cli_target.py'?",
+        ),
+        ('cli_none', "TARGET must be module:name or file.py[:name], not 'cli_none'"),
+        (
+            'cli_package',
+            ("TARGET must be module:name or file.py[:name], not 'cli_package'; did you mean 'cli_package:NAME'?"),
+        ),
+        (
+            'cli_package.inner',
+            (
+                "TARGET must be module:name or file.py[:name], not 'cli_package.inner'; did you mean "
+                "'cli_package.inner:NAME'?"
+            ),
+        ),
+        ('.cli_target:name', "TARGET must be module:name or file.py[:name], not '.cli_target:name'"),
+        ('cli_target:nothing', "'cli_target' has no 'nothing'; did you mean 'listener'?"),
+        ('cli_target:Group.nothing', "'cli_target' has no 'Group.nothing'"),
+        ('cli_target:Groups', "'cli_target' has no 'Groups'; did you mean 'Group'?"),
+        ('cli_target.py:nothing', "'cli_target.py' has no 'nothing'; did you mean 'listener'?"),
+        (
+            'cli_made.py',
+            (
+                "'cli_made.py' has none of server, listener, handler, app, application: say which name is meant, "
+                "as in cli_made.py:name; for what create_app() returns, say 'cli_made.py:create_app()'"
+            ),
+        ),
+        (
+            'cli_target:number',
+            (
+                "'number' of 'cli_target' is of type int: it must be a request listener, a WSGI application "
+                'or an http.Server'
+            ),
+        ),
+        (
+            'cli_empty.py',
+            (
+                "'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
+                'meant, as in cli_empty.py:name'
+            ),
+        ),
+    ],
+)
 def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> None:
     (directory / 'cli_empty.py').write_text('')
     (directory / 'cli_made.py').write_text('def create_app(): pass')
@@ -163,15 +235,22 @@ def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> 
     assert str(raised.value) == complaint
 
 
-@pytest.mark.parametrize(('target', 'missing'), [
-    ('cli_nowhere:name', 'cli_nowhere'), ('cli_nowhere.inner:name', 'cli_nowhere'),
-    ('cli_target.inner:name', 'cli_target.inner')])
+@pytest.mark.parametrize(
+    ('target', 'missing'),
+    [
+        ('cli_nowhere:name', 'cli_nowhere'),
+        ('cli_nowhere.inner:name', 'cli_nowhere'),
+        ('cli_target.inner:name', 'cli_target.inner'),
+    ],
+)
 def test_a_module_that_is_not_there(directory: Path, target: str, missing: str) -> None:
     """It says where it was looked for: often it is the wrong directory, or the wrong Python."""
     with pytest.raises(Refused) as raised:
         load_target(target)
-    assert str(raised.value) == (f'no module named {missing!r}: neither in the current directory, {directory}, nor '
-                                 f'among what is installed for {sys.executable}')
+    assert str(raised.value) == (
+        f'no module named {missing!r}: neither in the current directory, {directory}, nor '
+        f'among what is installed for {sys.executable}'
+    )
 
 
 def test_a_file_that_is_not_there(directory: Path) -> None:
@@ -225,15 +304,34 @@ def test_what_a_factory_returns(factories: None, target: str) -> None:
     assert type(load_target('cli_factories:Site()')).__name__ == 'Site'
 
 
-@pytest.mark.parametrize(('target', 'complaint'), [
-    ('cli_factories:nothing()', "'cli_factories' has no 'nothing'; did you mean 'listener'?"),
-    ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
-    ('cli_factories:create_none()', ("'cli_factories:create_none()' returned an object of type NoneType: it must be a "
-                                     'request listener, a WSGI application or an http.Server')),
-    ('cli_factories:create_from()', ("'cli_factories:create_from()' is called without arguments, and takes 1 argument: "
-                                     'name a function that needs none')),
-    ('cli_factories:create_from(1)', ("TARGET must be module:name or file.py[:name], not 'cli_factories:create_from(1)'"
-                                      ', and name() for what a call without arguments returns'))])
+@pytest.mark.parametrize(
+    ('target', 'complaint'),
+    [
+        ('cli_factories:nothing()', "'cli_factories' has no 'nothing'; did you mean 'listener'?"),
+        ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
+        (
+            'cli_factories:create_none()',
+            (
+                "'cli_factories:create_none()' returned an object of type NoneType: it must be a "
+                'request listener, a WSGI application or an http.Server'
+            ),
+        ),
+        (
+            'cli_factories:create_from()',
+            (
+                "'cli_factories:create_from()' is called without arguments, and takes 1 argument: "
+                'name a function that needs none'
+            ),
+        ),
+        (
+            'cli_factories:create_from(1)',
+            (
+                "TARGET must be module:name or file.py[:name], not 'cli_factories:create_from(1)'"
+                ', and name() for what a call without arguments returns'
+            ),
+        ),
+    ],
+)
 def test_a_factory_that_is_none(factories: None, target: str, complaint: str) -> None:
     with pytest.raises(Refused) as raised:
         load_target(target)
@@ -248,12 +346,21 @@ def test_what_a_factory_raises_is_its_own(factories: None) -> None:
 LISTENERS = 'and a listener takes (request, response), a WSGI application (environ, start_response)'
 
 
-@pytest.mark.parametrize(('name', 'complaint'), [
-    ('create_none', f"takes no arguments, {LISTENERS}; for what it returns, say 'made:create_none()'"),
-    ('create_from', f'takes 1 argument, {LISTENERS}'),
-    ('Site', 'is a class: name an instance of it, or a function that makes one, as name()'),
-    ('create_app', ('may be a WSGI application or a request listener: say --wsgi or --listener; for what it returns, '
-                    "say 'made:create_app()'"))])
+@pytest.mark.parametrize(
+    ('name', 'complaint'),
+    [
+        ('create_none', f"takes no arguments, {LISTENERS}; for what it returns, say 'made:create_none()'"),
+        ('create_from', f'takes 1 argument, {LISTENERS}'),
+        ('Site', 'is a class: name an instance of it, or a function that makes one, as name()'),
+        (
+            'create_app',
+            (
+                'may be a WSGI application or a request listener: say --wsgi or --listener; for what it returns, '
+                "say 'made:create_app()'"
+            ),
+        ),
+    ],
+)
 def test_what_is_no_listener(factories: None, name: str, complaint: str) -> None:
     options = Namespace(target=f'made:{name}', kind=None)
     with pytest.raises(Refused) as raised:
@@ -263,14 +370,24 @@ def test_what_is_no_listener(factories: None, name: str, complaint: str) -> None
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
+
 def command(*arguments: str, code: str = '') -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, or other code."""
     program = ['-c', code] if code else ['-m', 'geventnode']
     return subprocess.run([sys.executable, *program, *arguments], check=False, cwd=ROOT, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize('arguments', [[], ['serve', '--unheard-of'], ['serve', '--grace', '-1'],
-                                       ['serve', '--grace', 'nan'], ['serve', 'a:b', 'c:d'], ['unheard-of']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [],
+        ['serve', '--unheard-of'],
+        ['serve', '--grace', '-1'],
+        ['serve', '--grace', 'nan'],
+        ['serve', 'a:b', 'c:d'],
+        ['unheard-of'],
+    ],
+)
 def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -318,7 +435,8 @@ def test_an_asgi_application(directory: Path, name: str, kind: str | None) -> No
         as_listener(load_target(target), Namespace(target=target, kind=kind))
     assert str(raised.value) == (
         f'{target!r} is an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as '
-        'uvicorn or hypercorn; WSGI applications and request listeners are served here')
+        'uvicorn or hypercorn; WSGI applications and request listeners are served here'
+    )
 
 
 def test_a_wsgi_application_that_would_never_run(directory: Path) -> None:
@@ -341,15 +459,23 @@ def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert option in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['--port', '8000'], ': --port; --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
-    (['app:app', '--host=::1', '--port=8000'], (': --host=::1 --port=8000; --host, --port: where to listen is said by '
-                                                '--bind PORT, or --bind HOST:PORT')),
-    (['app:app', '-w', '4'], ': -w 4; -w: processes are counted by --workers N'),
-    (['app:app', '-w4'], ': -w4; -w: processes are counted by --workers N'),
-    (['app:app', '--reload'],
-     ": --reload; --reload: a tool of its own watches files, as in: watchfiles 'geventnode serve ...'"),
-    (['--unheard-of'], ': --unheard-of')])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['--port', '8000'], ': --port; --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
+        (
+            ['app:app', '--host=::1', '--port=8000'],
+            (': --host=::1 --port=8000; --host, --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
+        ),
+        (['app:app', '-w', '4'], ': -w 4; -w: processes are counted by --workers N'),
+        (['app:app', '-w4'], ': -w4; -w: processes are counted by --workers N'),
+        (
+            ['app:app', '--reload'],
+            ": --reload; --reload: a tool of its own watches files, as in: watchfiles 'geventnode serve ...'",
+        ),
+        (['--unheard-of'], ': --unheard-of'),
+    ],
+)
 def test_options_of_other_commands(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The command's own usage, and what there is in their place."""
     with pytest.raises(SystemExit):
@@ -359,14 +485,23 @@ def test_options_of_other_commands(arguments: list[str], complaint: str, capsys:
     assert printed.endswith(f'geventnode serve: error: unrecognized arguments{complaint}\n')
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['-i', 'http://a/'], ': -i; -i: say --include'),
-    (['-I', 'http://a/'], ': -I; -I: say -X HEAD --include'),
-    (['http://a/', '-fsSL'], (': -fsSL; -f: say --fail; -s, -S: there is nothing to silence: a bar is only shown with '
-                              '-o, on a terminal; -L: redirects are not followed: see where they lead with --include')),
-    (['-k', 'http://a/'], ': -k; -k: say --insecure'),
-    (['-u', 'me:secret', 'http://a/'], ': -u http://a/; -u: say http://USER:PASSWORD@HOST/'),
-    (['http://a/', '--max-time=3'], ': --max-time=3; --max-time: say --timeout SECONDS')])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['-i', 'http://a/'], ': -i; -i: say --include'),
+        (['-I', 'http://a/'], ': -I; -I: say -X HEAD --include'),
+        (
+            ['http://a/', '-fsSL'],
+            (
+                ': -fsSL; -f: say --fail; -s, -S: there is nothing to silence: a bar is only shown with '
+                '-o, on a terminal; -L: redirects are not followed: see where they lead with --include'
+            ),
+        ),
+        (['-k', 'http://a/'], ': -k; -k: say --insecure'),
+        (['-u', 'me:secret', 'http://a/'], ': -u http://a/; -u: say http://USER:PASSWORD@HOST/'),
+        (['http://a/', '--max-time=3'], ': --max-time=3; --max-time: say --timeout SECONDS'),
+    ],
+)
 def test_options_of_curl(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['get', *arguments])
@@ -382,14 +517,24 @@ def test_every_hint_is_for_an_option_that_is_none(capsys: pytest.CaptureFixture[
             assert f'; {option}: {hints[option]}' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    *((['serve', '--workers', text], f'--workers: must be a whole number from 1, not {text!r}')
-      for text in ('0', '-1', 'x', '1.5', '\u0661')),
-    *((['serve', '--grace', text], f'--grace: must be a number of seconds from 0, not {text!r}')
-      for text in ('-1', 'x', 'nan', 'inf')),
-    *((['serve', '--min-body-rate', text], f'--min-body-rate: must be a whole number from 0, not {text!r}')
-      for text in ('-1', 'x', '1.5')),
-    (['get', '--timeout', 'soon', 'http://a/'], "--timeout: must be a number of seconds from 0, not 'soon'")])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        *(
+            (['serve', '--workers', text], f'--workers: must be a whole number from 1, not {text!r}')
+            for text in ('0', '-1', 'x', '1.5', '\u0661')
+        ),
+        *(
+            (['serve', '--grace', text], f'--grace: must be a number of seconds from 0, not {text!r}')
+            for text in ('-1', 'x', 'nan', 'inf')
+        ),
+        *(
+            (['serve', '--min-body-rate', text], f'--min-body-rate: must be a whole number from 0, not {text!r}')
+            for text in ('-1', 'x', '1.5')
+        ),
+        (['get', '--timeout', 'soon', 'http://a/'], "--timeout: must be a number of seconds from 0, not 'soon'"),
+    ],
+)
 def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -401,8 +546,8 @@ def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pyt
 def test_trusted_proxies_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--trusted-proxy', '127.0.0.1', *more]) == 2
     assert capsys.readouterr().err == (
-        'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one '
-        'of them\n')
+        'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them\n'
+    )
 
 
 def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
@@ -414,28 +559,51 @@ def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--bind', 'nowhere']) == 2
     printed = capsys.readouterr()
     assert printed.out == ''
-    assert printed.err == ("geventnode: --bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not "
-                           "'nowhere'; did you mean 'nowhere:8000'?\n")
+    assert printed.err == (
+        "geventnode: --bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not "
+        "'nowhere'; did you mean 'nowhere:8000'?\n"
+    )
 
 
-@pytest.mark.parametrize(('text', 'meant'), [
-    ('localhost', 'localhost:8000'), ('127.0.0.1', '127.0.0.1:8000'), ('http://localhost:80/', 'localhost:80'),
-    ('https://localhost', 'localhost:8000'), ('::1', '[::1]:8000'), ('[::1]', '[::1]:8000'),
-    ('/run/app.sock', 'unix:/run/app.sock'), ('70000', None), ('', None), ('localhost:http', None)])
+@pytest.mark.parametrize(
+    ('text', 'meant'),
+    [
+        ('localhost', 'localhost:8000'),
+        ('127.0.0.1', '127.0.0.1:8000'),
+        ('http://localhost:80/', 'localhost:80'),
+        ('https://localhost', 'localhost:8000'),
+        ('::1', '[::1]:8000'),
+        ('[::1]', '[::1]:8000'),
+        ('/run/app.sock', 'unix:/run/app.sock'),
+        ('70000', None),
+        ('', None),
+        ('localhost:http', None),
+    ],
+)
 def test_the_address_that_is_meant(text: str, meant: str | None) -> None:
     with pytest.raises(Refused) as raised:
         parse_bind(text)
     assert str(raised.value).partition('; ')[2] == ('' if meant is None else f'did you mean {meant!r}?')
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['server', 'app.py'], "there is no command 'server': it is serve, get or doctor"),
-    (['app.py'], ("there is no command 'app.py': it is serve, get or doctor; did you mean 'geventnode serve "
-                  "app.py'?")),
-    (['app:app', '-b', '80'], ("there is no command 'app:app': it is serve, get or doctor; did you mean 'geventnode "
-                               "serve app:app'?")),
-    (['http://a/'], ("there is no command 'http://a/': it is serve, get or doctor; did you mean 'geventnode get "
-                     "http://a/'?"))])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['server', 'app.py'], "there is no command 'server': it is serve, get or doctor"),
+        (
+            ['app.py'],
+            ("there is no command 'app.py': it is serve, get or doctor; did you mean 'geventnode serve app.py'?"),
+        ),
+        (
+            ['app:app', '-b', '80'],
+            ("there is no command 'app:app': it is serve, get or doctor; did you mean 'geventnode serve app:app'?"),
+        ),
+        (
+            ['http://a/'],
+            ("there is no command 'http://a/': it is serve, get or doctor; did you mean 'geventnode get http://a/'?"),
+        ),
+    ],
+)
 def test_no_command(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -454,42 +622,54 @@ def test_a_file_of_a_package(tmp_path: Path) -> None:
     (target := tmp_path / 'target.py').write_text('from . import listener')
     ran = command('serve', str(target))
     assert ran.returncode == 1
-    assert ran.stderr.endswith('geventnode: a file is loaded without its package: name its module, as in '
-                               'package.module:name, in the directory of the package\n')
+    assert ran.stderr.endswith(
+        'geventnode: a file is loaded without its package: name its module, as in '
+        'package.module:name, in the directory of the package\n'
+    )
 
 
 def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither sockets nor threads nor TLS, so that whatever is imported later gets the patched ones."""
     # coverage would measure the process, and load them for it
     monkeypatch.delenv('COVERAGE_PROCESS_CONFIG', raising=False)
-    ran = command(code='import sys; import geventnode.cli; '
-                       "print([each for each in ('socket', 'ssl', 'threading', 'select', 'subprocess', 'gevent') "
-                       'if each in sys.modules])')
+    ran = command(
+        code='import sys; import geventnode.cli; '
+        "print([each for each in ('socket', 'ssl', 'threading', 'select', 'subprocess', 'gevent') "
+        'if each in sys.modules])'
+    )
     assert (ran.stdout, ran.stderr) == ('[]\n', '')
 
 
 def test_the_target_sees_a_patched_library(tmp_path: Path) -> None:
     target = tmp_path / 'patched.py'
-    target.write_text('from gevent import monkey\n'
-                      "modules = 'socket', 'ssl', 'threading', 'time'\n"
-                      'raise SystemExit(3 if all(map(monkey.is_module_patched, modules)) else 4)')
+    target.write_text(
+        'from gevent import monkey\n'
+        "modules = 'socket', 'ssl', 'threading', 'time'\n"
+        'raise SystemExit(3 if all(map(monkey.is_module_patched, modules)) else 4)'
+    )
     assert command('serve', str(target)).returncode == 3
 
 
 def test_a_server_that_listens_already(tmp_path: Path) -> None:
     target = tmp_path / 'listening.py'
-    target.write_text('from geventnode import http\n'
-                      "server = http.create_server().listen(0, '127.0.0.1')")
+    target.write_text("from geventnode import http\nserver = http.create_server().listen(0, '127.0.0.1')")
     ran = command('serve', str(target), '--bind', '127.0.0.1:0')
     assert ran.returncode == 2
     assert ran.stderr.startswith(f'geventnode: {str(target)!r} is listening already, on http://127.0.0.1:')
     assert ran.stderr.count('\n') == 1
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
-    (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add that'),
-    (['--monitor', '--monitor-client', 'localhost'], "--monitor: clients: 'localhost' is neither an IP address, nor")])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
+        (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add that'),
+        (
+            ['--monitor', '--monitor-client', 'localhost'],
+            "--monitor: clients: 'localhost' is neither an IP address, nor",
+        ),
+    ],
+)
 def test_a_monitor_that_cannot_be(arguments: list[str], complaint: str) -> None:
     ran = command('serve', *arguments)
     assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
@@ -516,11 +696,13 @@ def drive():
 server = http.create_server(listener)
 server.on('listening', drive)
 """)
-    program = (f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
-               f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
-               'import geventnode.cli; geventnode.cli.print = lambda *args, **options: None; '
-               'sys.exit(geventnode.cli.main())')
+    program = (
+        f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
+        f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
+        'import geventnode.cli; geventnode.cli.print = lambda *args, **options: None; '
+        'sys.exit(geventnode.cli.main())'
+    )
     ran = command(code=program)
     assert ran.returncode == 0, ran.stderr
-    line, = ran.stderr.splitlines()
+    (line,) = ran.stderr.splitlines()
     assert line.endswith('ERROR the access log ends here: [Errno 32] Broken pipe')

@@ -1,4 +1,5 @@
 """Bodies of requests: from files and iterables, before there is a connection, and over other kinds of them."""
+
 from __future__ import annotations
 
 import gzip
@@ -23,6 +24,7 @@ __all__: list[str] = []
 
 
 # -- bodies from somewhere -------------------------------------------------------------------------------------------
+
 
 def test_an_iterable(recorder: Recorder) -> None:
     # demand 30
@@ -124,6 +126,7 @@ def test_a_large_body_is_not_copied_into_the_queue_twice(recorder: Recorder) -> 
 
 
 # -- writing before there is a connection -----------------------------------------------------------------------------
+
 
 def test_what_is_written_in_the_queue_is_bounded(origin: MakeOrigin, agent: Any) -> None:
     release = Event()
@@ -232,11 +235,16 @@ def test_create_client(recorder: Recorder) -> None:
     assert recorder.requests[1].line == 'GET /y HTTP/1.1'
 
 
-@pytest.mark.parametrize(('args', 'line', 'value'), [
-    (('/a', {'X': '1'}), 'GET /a HTTP/1.1', '1'), (('POST', '/b', {'X': '2'}), 'POST /b HTTP/1.1', '2'),
-    (('/c', [('X', '3')]), 'GET /c HTTP/1.1', '3'), (('/d',), 'GET /d HTTP/1.1', None),
-    (('PUT', '/e'), 'PUT /e HTTP/1.1', None),
-])
+@pytest.mark.parametrize(
+    ('args', 'line', 'value'),
+    [
+        (('/a', {'X': '1'}), 'GET /a HTTP/1.1', '1'),
+        (('POST', '/b', {'X': '2'}), 'POST /b HTTP/1.1', '2'),
+        (('/c', [('X', '3')]), 'GET /c HTTP/1.1', '3'),
+        (('/d',), 'GET /d HTTP/1.1', None),
+        (('PUT', '/e'), 'PUT /e HTTP/1.1', None),
+    ],
+)
 def test_requests_of_such_a_client(recorder: Recorder, args: Any, line: str, value: str | None) -> None:
     with pytest.deprecated_call():
         client = http.create_client(recorder.origin.port, '127.0.0.1')
@@ -249,4 +257,3 @@ def test_too_much_for_such_a_client() -> None:
         client = http.create_client()
     with pytest.raises(TypeError, match='takes a method, a path and headers'):
         client.request('/a', '/b', {})
-

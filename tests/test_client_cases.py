@@ -1,4 +1,5 @@
 """The response cases of the corpus, and random bytes, against the client over a real socket."""
+
 from __future__ import annotations
 
 import base64
@@ -51,10 +52,15 @@ def test_case(origin: MakeOrigin, agent: Any, case: Case, cut: str, seed: int) -
     if case.asks_upgrade:
         options['headers'] = UPGRADE
     url = origin(script).url
-    final = next((message for message in case.expect.get('messages') or ()
-                  if message.get('status', 200) >= 200 or message.get('upgrade')), {})
-    unfinished = case.id in UNFINISHED or (
-        final.get('complete') is False and not final.get('body_until_eof'))
+    final = next(
+        (
+            message
+            for message in case.expect.get('messages') or ()
+            if message.get('status', 200) >= 200 or message.get('upgrade')
+        ),
+        {},
+    )
+    unfinished = case.id in UNFINISHED or (final.get('complete') is False and not final.get('body_until_eof'))
     if case.verdict == 'accept' and not unfinished:
         response, body = exchange(url, pool, **options)
         assert response.complete
@@ -78,15 +84,23 @@ def test_random_bytes(origin: MakeOrigin, agent: Any, seed: int) -> None:
 
     def script(peer: Peer) -> None:
         peer.request()
-        said = bytearray(chance.choice([HELLO, HELLO * 2, b'HTTP/1.1 100 Continue\r\n\r\n' + HELLO,
-                                        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
-                                        b'HTTP/1.1 204 No Content\r\n\r\n']))
+        said = bytearray(
+            chance.choice(
+                [
+                    HELLO,
+                    HELLO * 2,
+                    b'HTTP/1.1 100 Continue\r\n\r\n' + HELLO,
+                    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n',
+                    b'HTTP/1.1 204 No Content\r\n\r\n',
+                ]
+            )
+        )
         for _ in range(chance.randint(0, 4)):
             where = chance.randrange(len(said))
             if chance.random() < 0.5:
                 said[where] = chance.randrange(256)
             else:
-                del said[where:where + chance.randint(1, 5)]
+                del said[where : where + chance.randint(1, 5)]
         peer.send(bytes(said))
         if chance.random() < 0.3:
             peer.abort()

@@ -1,4 +1,5 @@
 """Informational responses, and answers that come before the request is complete."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,18 +19,26 @@ __all__: list[str] = []
 
 # -- informational responses ------------------------------------------------------------------------------------------
 
+
 def test_information(origin: MakeOrigin) -> None:
     log: list[Any] = []
-    said = (b'HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n'
-            b'HTTP/1.1 100 Continue\r\n\r\n' + HELLO)
+    said = (
+        b'HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n'
+        b'HTTP/1.1 100 Continue\r\n\r\n' + HELLO
+    )
     request = http.get(origin(said).url)
     request.on('information', lambda head: log.append((head.status_code, head.status_message, head.headers)))
     request.on('continue', lambda: log.append('continue'))
     request.on('response', lambda response: log.append(response.status_code))
     assert request.get_response().read() == b'hello'
     settle()
-    assert log == [(102, 'Processing', {}), (103, 'Early Hints', {'link': '</a>, </b>'}), 'continue',
-                   (100, 'Continue', {}), 200]
+    assert log == [
+        (102, 'Processing', {}),
+        (103, 'Early Hints', {'link': '</a>, </b>'}),
+        'continue',
+        (100, 'Continue', {}),
+        200,
+    ]
 
 
 @pytest.mark.parametrize('count', [32, 33])
@@ -128,6 +137,7 @@ def test_a_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) ->
 
 # -- early answers ----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('then', ['close', 'reset', 'wait'])
 def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin, then: str) -> None:
     # demand 30, 32
@@ -147,6 +157,7 @@ def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin
 
 def test_an_early_refusal_ends_the_upload(origin: MakeOrigin, agent: Any) -> None:
     """RFC 9112, section 9.5. The server goes on reading for ever."""
+
     def script(peer: Peer) -> None:
         if peer.until(b'\r\n\r\n').startswith(b'POST'):
             peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
@@ -157,6 +168,7 @@ def test_an_early_refusal_ends_the_upload(origin: MakeOrigin, agent: Any) -> Non
     def endless() -> Iterator[bytes]:
         while True:
             yield bytes(65536)
+
     pool, server = agent(max_sockets=1), origin(script)
     assert http.request(server.url, method='POST', body=endless(), agent=pool).get_response().read() == b'no'
     assert read(server.url, agent=pool) == b'hello'

@@ -1,4 +1,5 @@
 """What goes wrong with requests: one typed error each, told once, and nothing left behind."""
+
 from __future__ import annotations
 
 import errno
@@ -27,6 +28,7 @@ __all__: list[str] = []
 
 # -- errors -----------------------------------------------------------------------------------------------------------
 
+
 def test_refused() -> None:
     request = http.get('http://127.0.0.1:1/')
     log = noted(request)
@@ -54,8 +56,9 @@ def test_no_such_socket(tmp_path: Any) -> None:
     assert raised.value.code == 'ENOENT'
 
 
-@pytest.mark.parametrize(('options', 'host', 'port'), [
-    ({'port': 81}, '127.0.0.1', 81), ({'socket_path': '/nobody'}, '/nobody', None)])
+@pytest.mark.parametrize(
+    ('options', 'host', 'port'), [({'port': 81}, '127.0.0.1', 81), ({'socket_path': '/nobody'}, '/nobody', None)]
+)
 def test_a_connection_that_never_was_is_no_hang_up(options: Any, host: str, port: int | None) -> None:
     """Whoever made the socket, and whoever gave it up."""
     reason = OSError(errno.ENETDOWN, 'Network is down')
@@ -66,17 +69,24 @@ def test_a_connection_that_never_was_is_no_hang_up(options: Any, host: str, port
     assert error.__cause__ is reason
 
 
-@pytest.mark.parametrize(('said', 'code'), [
-    (b'garbage\r\n\r\n', 'HPE_INVALID_CONSTANT'), (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
-    (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 200 OK\r\nA : b\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 'HPE_UNEXPECTED_CONTENT_LENGTH'),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n', 'HPE_INVALID_TRANSFER_ENCODING'),
-    (b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 200 OK\r\nA: ' + b'x' * 20000, 'HPE_HEADER_OVERFLOW'),
-    (b'HTTP/1.1 200 OK\r\n' + b'A: b\r\n' * 1001 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
-    (b'\r\n' * 1000, 'HPE_INVALID_CONSTANT'),
-])
+@pytest.mark.parametrize(
+    ('said', 'code'),
+    [
+        (b'garbage\r\n\r\n', 'HPE_INVALID_CONSTANT'),
+        (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+        (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 200 OK\r\nA : b\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 'HPE_UNEXPECTED_CONTENT_LENGTH'),
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
+            'HPE_INVALID_TRANSFER_ENCODING',
+        ),
+        (b'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 200 OK\r\nA: ' + b'x' * 20000, 'HPE_HEADER_OVERFLOW'),
+        (b'HTTP/1.1 200 OK\r\n' + b'A: b\r\n' * 1001 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
+        (b'\r\n' * 1000, 'HPE_INVALID_CONSTANT'),
+    ],
+)
 def test_garbage(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None:
     pool = agent(keep_alive=True)
     server = origin(said)
@@ -90,10 +100,14 @@ def test_garbage(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None
     assert not pool.total_socket_count
 
 
-@pytest.mark.parametrize(('said', 'code'), [
-    (b'zz\r\n', 'HPE_INVALID_CHUNK_SIZE'), (b'5\r\nhelloXX', 'HPE_STRICT'),
-    (b'0\r\n' + b'A: b\r\n' * 3000 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
-])
+@pytest.mark.parametrize(
+    ('said', 'code'),
+    [
+        (b'zz\r\n', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5\r\nhelloXX', 'HPE_STRICT'),
+        (b'0\r\n' + b'A: b\r\n' * 3000 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
+    ],
+)
 def test_garbage_in_a_body(origin: MakeOrigin, said: bytes, code: str) -> None:
     head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
     response = http.get(origin(head + said).url).get_response()
@@ -158,8 +172,15 @@ def test_an_error_that_was_asked_for_is_not_logged(caplog: pytest.LogCaptureFixt
     assert not caplog.records
 
 
-@pytest.mark.parametrize('script', [silent, b'garbage\r\n\r\n', lambda peer: peer.abort(),
-                                    b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx'])
+@pytest.mark.parametrize(
+    'script',
+    [
+        silent,
+        b'garbage\r\n\r\n',
+        lambda peer: peer.abort(),
+        b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx',
+    ],
+)
 def test_nothing_is_left_to_the_collector(origin: MakeOrigin, script: Any) -> None:
     server = origin(script)
     gc.collect()

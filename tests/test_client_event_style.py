@@ -1,4 +1,5 @@
 """Whose a connection is while listeners run, and that an exchange which is over cannot touch the next one."""
+
 from __future__ import annotations
 
 import gc
@@ -29,9 +30,11 @@ CLOSING = b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhel
 
 # -- the connection is the listeners' ---------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('said', [HELLO, CHUNKED, b'HTTP/1.1 204 No Content\r\n\r\n'])
 def test_a_listener_destroys_its_own_connection(origin: MakeOrigin, agent: MakeAgent, said: bytes) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin(said)
+
     def destroy(response: http.IncomingMessage) -> None:
         response.socket.destroy()
 
@@ -114,16 +117,24 @@ def test_bytes_that_nobody_asked_for_end_it(origin: MakeOrigin, agent: MakeAgent
 
 # -- it becomes free --------------------------------------------------------------------------------------------------
 
+
 def ignore(response: http.IncomingMessage) -> None:
     """Read nothing."""
 
 
-@pytest.mark.parametrize('listener', [
-    ignore, lambda response: response.read(), lambda response: response.read(2), lambda response: response.resume(),
-    lambda response: response.destroy(),
-])
-def test_the_connection_is_free_afterwards(origin: MakeOrigin, agent: MakeAgent,
-                                           listener: Callable[[http.IncomingMessage], object]) -> None:
+@pytest.mark.parametrize(
+    'listener',
+    [
+        ignore,
+        lambda response: response.read(),
+        lambda response: response.read(2),
+        lambda response: response.resume(),
+        lambda response: response.destroy(),
+    ],
+)
+def test_the_connection_is_free_afterwards(
+    origin: MakeOrigin, agent: MakeAgent, listener: Callable[[http.IncomingMessage], object]
+) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()
     kept = []
     for _ in range(3):
@@ -156,6 +167,7 @@ def test_a_paused_response_that_is_forgotten(origin: MakeOrigin, agent: MakeAgen
 
 def test_a_response_that_is_forgotten_too_late(origin: MakeOrigin, agent: MakeAgent) -> None:
     """The collector runs at any time, and in any thread: when the loop hears of it, the next exchange has begun."""
+
     def script(peer: Any) -> None:
         peer.request()
         peer.send(HELLO)
@@ -183,8 +195,9 @@ def test_a_request_that_is_aborted_by_its_listener(origin: MakeOrigin, agent: Ma
 
 
 @pytest.mark.parametrize('event', ['data', 'end'])
-def test_a_listener_of_the_response_that_raises(origin: MakeOrigin, agent: MakeAgent, event: str,
-                                                capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_listener_of_the_response_that_raises(
+    origin: MakeOrigin, agent: MakeAgent, event: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*args: object) -> None:
         raise ZeroDivisionError
 
@@ -197,8 +210,7 @@ def test_a_listener_of_the_response_that_raises(origin: MakeOrigin, agent: MakeA
 
 @pytest.mark.parametrize('way', ['response', 'data', 'end', 'another greenlet', 'paused'])
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
-def test_a_listener_that_waits_for_another_request(origin: MakeOrigin, agent: MakeAgent, way: str,
-                                                   limit: str) -> None:
+def test_a_listener_that_waits_for_another_request(origin: MakeOrigin, agent: MakeAgent, way: str, limit: str) -> None:
     """It blocks until there is a connection, and there is only its own."""
     pool, server, other = agent(keep_alive=True, **{limit: 1}), origin(), origin()
     where = server if limit == 'max_sockets' else other
@@ -238,6 +250,7 @@ def test_an_agent_that_is_destroyed(origin: MakeOrigin, agent: MakeAgent) -> Non
 
 
 # -- an exchange that is over -----------------------------------------------------------------------------------------
+
 
 def test_the_socket_of_an_exchange_that_is_over(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()

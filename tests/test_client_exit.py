@@ -1,4 +1,5 @@
 """The report at the end of a program about requests that it has begun."""
+
 from __future__ import annotations
 
 import subprocess
@@ -43,8 +44,9 @@ SILENT = {
 
 def run(line: str) -> str:
     """Return what the program writes to standard error when it ends behind ``line``."""
-    ran = subprocess.run([sys.executable, '-c', PROGRAM.format(line)], cwd=ROOT, check=True, capture_output=True,
-                         text=True)
+    ran = subprocess.run(
+        [sys.executable, '-c', PROGRAM.format(line)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     return ran.stderr
 
 

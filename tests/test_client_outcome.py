@@ -1,4 +1,5 @@
 """How requests end: events and their order, and giving up."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,6 +22,7 @@ __all__: list[str] = []
 
 # -- the order of events ----------------------------------------------------------------------------------------------
 
+
 def test_a_good_exchange(origin: MakeOrigin) -> None:
     request = http.request(origin().url)
     log = noted(request)
@@ -29,6 +31,7 @@ def test_a_good_exchange(origin: MakeOrigin) -> None:
         for event in ('end', 'close', 'aborted', 'error'):
             response.on(event, log.note(f'response {event}'))
         response.resume()
+
     request.on('response', on_response)
     request.end()
     assert log == [], 'nothing is emitted before the call returns'
@@ -101,8 +104,9 @@ def test_a_listener_may_block(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('event', ['socket', 'response'])
-def test_a_listener_that_raises_ends_its_request(origin: MakeOrigin, agent: Any, event: str,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_listener_that_raises_ends_its_request(
+    origin: MakeOrigin, agent: Any, event: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*args: Any) -> None:
         raise ZeroDivisionError
 
@@ -127,7 +131,11 @@ def test_no_reply(origin: MakeOrigin, then: str) -> None:
     with pytest.raises(SocketHangUp, match=r'^socket hang up') as raised:
         request.get_response()
     assert (raised.value.code, raised.value.host, raised.value.port, raised.value.phase) == (
-        'ECONNRESET', '127.0.0.1', server.port, 'response')
+        'ECONNRESET',
+        '127.0.0.1',
+        server.port,
+        'response',
+    )
     log.wait_for('close')
     assert log == ['socket', 'finish', 'error', 'close']
 
@@ -152,6 +160,7 @@ def test_no_socket_after_an_abort(origin: MakeOrigin) -> None:
 
 
 # -- giving up --------------------------------------------------------------------------------------------------------
+
 
 def test_abort(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)

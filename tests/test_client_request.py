@@ -1,4 +1,5 @@
 """What a request says on the wire: its head and its framing."""
+
 from __future__ import annotations
 
 import base64
@@ -23,6 +24,7 @@ __all__: list[str] = []
 
 # -- the head ---------------------------------------------------------------------------------------------------------
 
+
 def test_a_plain_get(recorder: Recorder) -> None:
     sent = recorder.sent()
     host = f'127.0.0.1:{recorder.origin.port}'
@@ -36,8 +38,14 @@ def test_get_does_not_force_its_method(recorder: Recorder) -> None:
 
 def test_headers_in_the_order_in_which_they_came(recorder: Recorder) -> None:
     sent = recorder.sent(headers={'X-B': 'b', 'x-a': ['1', '2'], 'Host': 'other', 'Z': 3})
-    assert sent.headers == [('Host', 'other'), ('X-B', 'b'), ('x-a', '1'), ('x-a', '2'), ('Z', '3'),
-                            ('Connection', 'keep-alive')]
+    assert sent.headers == [
+        ('Host', 'other'),
+        ('X-B', 'b'),
+        ('x-a', '1'),
+        ('x-a', '2'),
+        ('Z', '3'),
+        ('Connection', 'keep-alive'),
+    ]
 
 
 def test_headers_as_pairs_keep_duplicates(recorder: Recorder) -> None:
@@ -55,9 +63,20 @@ def test_auth_is_utf_8(recorder: Recorder) -> None:
     assert recorder.sent(auth='ü:€').value('Authorization') == 'Basic w7w64oKs'
 
 
-@pytest.mark.parametrize(('user', 'wanted'), [
-    ('key', 'key:'), ('key:', 'key:'), (':word', ':word'), ('a%20b', 'a b:'), ('a%3Ab', 'a:b:'), ('key:w:d', 'key:w:d'),
-    ('key:a%40b', 'key:a@b'), ('', None), (':', None)])
+@pytest.mark.parametrize(
+    ('user', 'wanted'),
+    [
+        ('key', 'key:'),
+        ('key:', 'key:'),
+        (':word', ':word'),
+        ('a%20b', 'a b:'),
+        ('a%3Ab', 'a:b:'),
+        ('key:w:d', 'key:w:d'),
+        ('key:a%40b', 'key:a@b'),
+        ('', None),
+        (':', None),
+    ],
+)
 def test_users_in_urls(recorder: Recorder, user: str, wanted: str | None) -> None:
     """As Node and curl have them: a colon ends the user (RFC 7617, section 2). Without user and password, no field."""
     address = recorder.origin.url.replace('//', f'//{user}@')
@@ -66,8 +85,9 @@ def test_users_in_urls(recorder: Recorder, user: str, wanted: str | None) -> Non
     assert field == (None if wanted is None else f'Basic {base64.b64encode(wanted.encode()).decode()}')
 
 
-@pytest.mark.parametrize(('auth', 'field'), [
-    ('key', 'Basic a2V5Og=='), ('key:', 'Basic a2V5Og=='), ('', None), (':', None)])
+@pytest.mark.parametrize(
+    ('auth', 'field'), [('key', 'Basic a2V5Og=='), ('key:', 'Basic a2V5Og=='), ('', None), (':', None)]
+)
 def test_users_without_password(recorder: Recorder, auth: str, field: str | None) -> None:
     assert recorder.sent(auth=auth).value('Authorization') == field
 
@@ -149,6 +169,7 @@ def test_flush_headers_of_a_get(recorder: Recorder) -> None:
 
 # -- framing ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('method', ['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
 def test_no_body_no_framing(origin: MakeOrigin, method: str) -> None:
     server = origin(b'HTTP/1.1 204 No Content\r\n\r\n')
@@ -166,8 +187,11 @@ def test_no_body_has_length_zero(recorder: Recorder, method: str) -> None:
 
 
 @pytest.mark.parametrize('method', ['GET', 'DELETE', 'OPTIONS', 'POST'])
-@pytest.mark.parametrize('body', ['héllo', b'h\xc3\xa9llo', bytearray(b'h\xc3\xa9llo'), memoryview(b'h\xc3\xa9llo')],
-                         ids=['str', 'bytes', 'bytearray', 'memoryview'])
+@pytest.mark.parametrize(
+    'body',
+    ['héllo', b'h\xc3\xa9llo', bytearray(b'h\xc3\xa9llo'), memoryview(b'h\xc3\xa9llo')],
+    ids=['str', 'bytes', 'bytearray', 'memoryview'],
+)
 def test_a_body_at_once_has_a_length(recorder: Recorder, method: str, body: Any) -> None:
     sent = recorder.sent(method=method, body=body)
     assert (sent.value('Content-Length'), sent.value('Transfer-Encoding'), sent.body) == ('6', None, 'héllo'.encode())
@@ -242,8 +266,9 @@ def test_a_body_needs_framing() -> None:
         request.end('x')
 
 
-@pytest.mark.parametrize('headers', [{'Transfer-Encoding': 'gzip'}, {'Transfer-Encoding': 'chunked',
-                                                                     'Content-Length': '1'}])
+@pytest.mark.parametrize(
+    'headers', [{'Transfer-Encoding': 'gzip'}, {'Transfer-Encoding': 'chunked', 'Content-Length': '1'}]
+)
 def test_a_framing_that_nobody_can_read(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidHeader):
         http.request('http://127.0.0.1:1/', method='POST', headers=headers, body='x')
@@ -256,8 +281,10 @@ def test_values_that_are_valid(value: Any) -> None:
     http.request().set_header('x', value)
 
 
-@pytest.mark.parametrize(('value', 'error'), [
-    ('a\r\nb', InvalidHeader), (['a', '\0'], InvalidHeader), (None, TypeError), (True, TypeError), (1.5, TypeError)])
+@pytest.mark.parametrize(
+    ('value', 'error'),
+    [('a\r\nb', InvalidHeader), (['a', '\0'], InvalidHeader), (None, TypeError), (True, TypeError), (1.5, TypeError)],
+)
 def test_values_that_are_not(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         http.validate_header_value('x', value)

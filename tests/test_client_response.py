@@ -1,4 +1,5 @@
 """What a client makes of responses: framing, early ends, what nobody reads."""
+
 from __future__ import annotations
 
 import gc
@@ -19,24 +20,28 @@ __all__: list[str] = []
 
 # -- framing ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('said', 'body'), [
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'hello'),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', b''),
-    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n', b'hello'),
-    (b'HTTP/1.1 200 OK\r\n\r\nhello', b'hello'),
-    (b'HTTP/1.0 200 OK\r\n\r\nhello', b'hello'),
-    (b'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'hello'),
-    (b'HTTP/1.1 204 No Content\r\n\r\n', b''),
-    (b'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n', b''),
-    (b'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n', b''),
-    (b'HTTP/1.1 404\r\nContent-Length: 2\r\n\r\nno', b'no'),
-    (b'HTTP/1.1 999 \xe4\r\nContent-Length: 2\r\n\r\nno', b'no'),
-])
+
+@pytest.mark.parametrize(
+    ('said', 'body'),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'hello'),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', b''),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n', b'hello'),
+        (b'HTTP/1.1 200 OK\r\n\r\nhello', b'hello'),
+        (b'HTTP/1.0 200 OK\r\n\r\nhello', b'hello'),
+        (b'HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'hello'),
+        (b'HTTP/1.1 204 No Content\r\n\r\n', b''),
+        (b'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n', b''),
+        (b'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n', b''),
+        (b'HTTP/1.1 404\r\nContent-Length: 2\r\n\r\nno', b'no'),
+        (b'HTTP/1.1 999 \xe4\r\nContent-Length: 2\r\n\r\nno', b'no'),
+    ],
+)
 @pytest.mark.parametrize('cut', [0, 1], ids=['whole', 'bytewise'])
 def test_body(origin: MakeOrigin, said: bytes, body: bytes, cut: int) -> None:
     def script(peer: Peer) -> None:
         peer.request()
-        for piece in [said] if not cut else [said[i:i + 1] for i in range(len(said))]:
+        for piece in [said] if not cut else [said[i : i + 1] for i in range(len(said))]:
             peer.send(piece)
             gevent.idle()
 
@@ -57,8 +62,10 @@ def test_head(origin: MakeOrigin, agent: Any) -> None:
 
 
 def test_what_a_response_says(origin: MakeOrigin) -> None:
-    said = (b'HTTP/1.1 418 I am a teapot\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX-A: 1\r\nx-a: 2\r\n'
-            b'Content-Length: 0\r\n\r\n')
+    said = (
+        b'HTTP/1.1 418 I am a teapot\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX-A: 1\r\nx-a: 2\r\n'
+        b'Content-Length: 0\r\n\r\n'
+    )
     response = http.get(origin(said).url).get_response()
     assert (response.status_code, response.status_message) == (418, 'I am a teapot')
     assert (response.http_version, response.http_version_major, response.http_version_minor) == ('1.1', 1, 1)
@@ -69,7 +76,7 @@ def test_what_a_response_says(origin: MakeOrigin) -> None:
 
 
 def test_trailers(origin: MakeOrigin) -> None:
-    said = (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n')
+    said = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n'
     response = http.get(origin(said).url).get_response()
     assert response.trailers == {}
     assert response.read() == b'x'
@@ -132,7 +139,11 @@ def test_a_body_cut_short_raises(origin: MakeOrigin, said: bytes, then: str) -> 
     with pytest.raises(IncompleteBody) as raised:
         response.read()
     assert (raised.value.code, raised.value.host, raised.value.port, raised.value.phase) == (
-        'ECONNRESET', '127.0.0.1', server.port, 'body')
+        'ECONNRESET',
+        '127.0.0.1',
+        server.port,
+        'body',
+    )
     assert response.aborted
     assert not response.complete
     with pytest.raises(IncompleteBody):
@@ -165,11 +176,15 @@ def test_the_rest_of_a_body_can_be_read_after_the_connection(origin: MakeOrigin)
     assert len(response.read()) == 200000
 
 
-@pytest.mark.parametrize('said', [
-    b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello' + b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx',
-    b'HTTP/1.1 204 No Content\r\n\r\nhello', b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellox',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx',
-])
+@pytest.mark.parametrize(
+    'said',
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello' + b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx',
+        b'HTTP/1.1 204 No Content\r\n\r\nhello',
+        b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellox',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx',
+    ],
+)
 def test_bytes_after_a_response_end_the_connection(origin: MakeOrigin, agent: Any, said: bytes) -> None:
     pool = agent(keep_alive=True)
     server = origin(once(said, then='wait'))
@@ -229,8 +244,10 @@ def test_who_listens_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: 
 
 # -- pausing ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('said', [
-    HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n'])
+
+@pytest.mark.parametrize(
+    'said', [HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n']
+)
 def test_a_pause_in_the_last_chunk(origin: MakeOrigin, agent: Any, said: bytes) -> None:
     """Nothing is left that could be held back: 'end' comes, as in Node."""
     pool, server = agent(keep_alive=True), origin(said)
@@ -268,6 +285,7 @@ def test_a_pause_before_the_last_chunk(origin: MakeOrigin) -> None:
 
 # -- what nobody reads ------------------------------------------------------------------------------------------------
 
+
 def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     request = http.get(origin().url, agent=pool)
@@ -277,9 +295,11 @@ def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent
 
 @pytest.mark.parametrize('framing', ['length', 'chunked'])
 @pytest.mark.parametrize('listens', [False, True])
-def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(serve: Serve, agent: Any, framing: str,
-                                                                   listens: bool) -> None:
+def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(
+    serve: Serve, agent: Any, framing: str, listens: bool
+) -> None:
     """No read finds the end, and the response is still held: the next request does not wait for that."""
+
     def answer(request: Any, response: Any) -> None:
         body = b'x' * int(request.url[1:])
         if framing == 'chunked':
@@ -287,6 +307,7 @@ def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(serve: Serve,
             response.end()
         else:
             response.end(body)
+
     pool = agent(keep_alive=True, max_sockets=1)
     url = f'http://127.0.0.1:{serve(answer).where[1]}'
     held = []

@@ -1,4 +1,5 @@
 """A thousand greenlets, twenty servers, and what can go wrong at random: all requests end, and nothing is left."""
+
 from __future__ import annotations
 
 import collections
@@ -41,7 +42,7 @@ def _script(chance: random.Random) -> Any:
             if what < 0.1:
                 return
             if what < 0.13:
-                peer.send(HELLO[:chance.randint(1, len(HELLO) - 1)])
+                peer.send(HELLO[: chance.randint(1, len(HELLO) - 1)])
                 return
             if what < 0.16:
                 peer.send(b'garbage\r\n\r\n')
@@ -51,6 +52,7 @@ def _script(chance: random.Random) -> Any:
             peer.send(chance.choice([HELLO, HELLO, chunked, closing, large]))
             if what > 0.97:
                 return
+
     return script
 
 

@@ -1,4 +1,5 @@
 """What URLs and options say about where a request goes."""
+
 from __future__ import annotations
 
 import socket
@@ -14,60 +15,92 @@ from geventnode.http.target import destination, parse_url
 __all__: list[str] = []
 
 
-@pytest.mark.parametrize(('url', 'host', 'port', 'path', 'auth'), [
-    ('http://example.com', 'example.com', None, '/', None),
-    ('http://example.com/', 'example.com', None, '/', None),
-    ('HTTP://Example.COM:8080/A?b=C', 'example.com', 8080, '/A?b=C', None),
-    ('http://example.com?x=1', 'example.com', None, '/?x=1', None),
-    ('http://example.com/a#fragment', 'example.com', None, '/a', None),
-    ('http://example.com/a?b#fragment?c', 'example.com', None, '/a?b', None),
-    ('http://example.com#f', 'example.com', None, '/', None),
-    ('http://user:pass@example.com/', 'example.com', None, '/', 'user:pass'),
-    ('http://us%40er:p%3Ass%20@example.com/', 'example.com', None, '/', 'us@er:p:ss '),
-    ('http://user@example.com/', 'example.com', None, '/', 'user:'),
-    ('http://@example.com/', 'example.com', None, '/', None),
-    ('http://[::1]:81/x', '::1', 81, '/x', None),
-    ('http://[fe80::1%25eth0]/', 'fe80::1%eth0', None, '/', None),
-    ('http://127.0.0.1:1/', '127.0.0.1', 1, '/', None),
-    ('http://b\xfccher.example/', 'xn--bcher-kva.example', None, '/', None),
-    ('http://example.com/\xe4?\u20ac=1', 'example.com', None, '/%C3%A4?%E2%82%AC=1', None),
-    ('http://example.com/%41%2f%', 'example.com', None, '/%41%2f%', None),
-    ("http://example.com/a;b=c,d!$&'()*+:@|{}[]^`\\\"<>", 'example.com', None, "/a;b=c,d!$&'()*+:@|{}[]^`\\\"<>", None),
-    ('http://example.com//double//', 'example.com', None, '//double//', None),
-    ('http://example.com:/', 'example.com', None, '/', None),
-    ('http://a_b.example/', 'a_b.example', None, '/', None),
-])
+@pytest.mark.parametrize(
+    ('url', 'host', 'port', 'path', 'auth'),
+    [
+        ('http://example.com', 'example.com', None, '/', None),
+        ('http://example.com/', 'example.com', None, '/', None),
+        ('HTTP://Example.COM:8080/A?b=C', 'example.com', 8080, '/A?b=C', None),
+        ('http://example.com?x=1', 'example.com', None, '/?x=1', None),
+        ('http://example.com/a#fragment', 'example.com', None, '/a', None),
+        ('http://example.com/a?b#fragment?c', 'example.com', None, '/a?b', None),
+        ('http://example.com#f', 'example.com', None, '/', None),
+        ('http://user:pass@example.com/', 'example.com', None, '/', 'user:pass'),
+        ('http://us%40er:p%3Ass%20@example.com/', 'example.com', None, '/', 'us@er:p:ss '),
+        ('http://user@example.com/', 'example.com', None, '/', 'user:'),
+        ('http://@example.com/', 'example.com', None, '/', None),
+        ('http://[::1]:81/x', '::1', 81, '/x', None),
+        ('http://[fe80::1%25eth0]/', 'fe80::1%eth0', None, '/', None),
+        ('http://127.0.0.1:1/', '127.0.0.1', 1, '/', None),
+        ('http://b\xfccher.example/', 'xn--bcher-kva.example', None, '/', None),
+        ('http://example.com/\xe4?\u20ac=1', 'example.com', None, '/%C3%A4?%E2%82%AC=1', None),
+        ('http://example.com/%41%2f%', 'example.com', None, '/%41%2f%', None),
+        (
+            "http://example.com/a;b=c,d!$&'()*+:@|{}[]^`\\\"<>",
+            'example.com',
+            None,
+            "/a;b=c,d!$&'()*+:@|{}[]^`\\\"<>",
+            None,
+        ),
+        ('http://example.com//double//', 'example.com', None, '//double//', None),
+        ('http://example.com:/', 'example.com', None, '/', None),
+        ('http://a_b.example/', 'a_b.example', None, '/', None),
+    ],
+)
 def test_url(url: str, host: str, port: int | None, path: str, auth: str | None) -> None:
     target = parse_url(url)
     assert (target.host, target.port, target.path, target.auth) == (host, port, path, auth)
 
 
-@pytest.mark.parametrize(('url', 'code'), [
-    ('ftp://example.com/', 'ERR_INVALID_PROTOCOL'), ('https://example.com/', 'ERR_INVALID_PROTOCOL'),
-    ('example.com', 'ERR_INVALID_PROTOCOL'), ('/path', 'ERR_INVALID_PROTOCOL'), ('', 'ERR_INVALID_PROTOCOL'),
-    ('//example.com/', 'ERR_INVALID_PROTOCOL'), ('http:', 'ERR_INVALID_URL'), ('http:///x', 'ERR_INVALID_URL'),
-    ('http://:80/', 'ERR_INVALID_URL'), ('http://example.com:65536/', 'ERR_INVALID_URL'),
-    ('http://example.com:0/', 'ERR_INVALID_URL'), ('http://example.com:x/', 'ERR_INVALID_URL'),
-    ('http://example.com/a b', 'ERR_INVALID_URL'), ('http://example.com/a\r\nHost: evil', 'ERR_INVALID_URL'),
-    ('http://example.com/\t', 'ERR_INVALID_URL'), (' http://example.com/', 'ERR_INVALID_URL'),
-    ('http://exa mple.com/', 'ERR_INVALID_URL'), ('http://example.com\n.evil/', 'ERR_INVALID_URL'),
-    ('http://[::1/', 'ERR_INVALID_URL'), ('http://[zz]/', 'ERR_INVALID_URL'),
-    ('http://a%0d%0ab/', 'ERR_INVALID_ARG_VALUE'),
-    ('http://h/\udcff', 'ERR_INVALID_URL'), ('http://[::1]x/', 'ERR_INVALID_URL'),
-    ('http://a<b>/', 'ERR_INVALID_ARG_VALUE'), ('http://\xad/', 'ERR_INVALID_ARG_VALUE'),
-])
+@pytest.mark.parametrize(
+    ('url', 'code'),
+    [
+        ('ftp://example.com/', 'ERR_INVALID_PROTOCOL'),
+        ('https://example.com/', 'ERR_INVALID_PROTOCOL'),
+        ('example.com', 'ERR_INVALID_PROTOCOL'),
+        ('/path', 'ERR_INVALID_PROTOCOL'),
+        ('', 'ERR_INVALID_PROTOCOL'),
+        ('//example.com/', 'ERR_INVALID_PROTOCOL'),
+        ('http:', 'ERR_INVALID_URL'),
+        ('http:///x', 'ERR_INVALID_URL'),
+        ('http://:80/', 'ERR_INVALID_URL'),
+        ('http://example.com:65536/', 'ERR_INVALID_URL'),
+        ('http://example.com:0/', 'ERR_INVALID_URL'),
+        ('http://example.com:x/', 'ERR_INVALID_URL'),
+        ('http://example.com/a b', 'ERR_INVALID_URL'),
+        ('http://example.com/a\r\nHost: evil', 'ERR_INVALID_URL'),
+        ('http://example.com/\t', 'ERR_INVALID_URL'),
+        (' http://example.com/', 'ERR_INVALID_URL'),
+        ('http://exa mple.com/', 'ERR_INVALID_URL'),
+        ('http://example.com\n.evil/', 'ERR_INVALID_URL'),
+        ('http://[::1/', 'ERR_INVALID_URL'),
+        ('http://[zz]/', 'ERR_INVALID_URL'),
+        ('http://a%0d%0ab/', 'ERR_INVALID_ARG_VALUE'),
+        ('http://h/\udcff', 'ERR_INVALID_URL'),
+        ('http://[::1]x/', 'ERR_INVALID_URL'),
+        ('http://a<b>/', 'ERR_INVALID_ARG_VALUE'),
+        ('http://\xad/', 'ERR_INVALID_ARG_VALUE'),
+    ],
+)
 def test_a_url_that_is_refused(url: str, code: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         http.request(url)
     assert raised.value.code == code
 
 
-@pytest.mark.parametrize(('url', 'meant'), [
-    ('example.com', 'example.com'), ('example.com/a?b', 'example.com/a?b'), ('//example.com/', 'example.com/'),
-    ('localhost:8000', 'localhost:8000'), ('localhost:8000/a', 'localhost:8000/a'),
-    ('127.0.0.1:80?a', '127.0.0.1:80?a'),
-    ('[::1]:80', '[::1]:80'), ('www', 'www'),
-])
+@pytest.mark.parametrize(
+    ('url', 'meant'),
+    [
+        ('example.com', 'example.com'),
+        ('example.com/a?b', 'example.com/a?b'),
+        ('//example.com/', 'example.com/'),
+        ('localhost:8000', 'localhost:8000'),
+        ('localhost:8000/a', 'localhost:8000/a'),
+        ('127.0.0.1:80?a', '127.0.0.1:80?a'),
+        ('[::1]:80', '[::1]:80'),
+        ('www', 'www'),
+    ],
+)
 @pytest.mark.parametrize('module', [http, https])
 def test_a_url_without_a_scheme(module: Any, url: str, meant: str) -> None:
     scheme = module.__name__.rpartition('.')[2]
@@ -84,11 +117,16 @@ def test_a_url_without_a_host(url: str) -> None:
     assert str(raised.value) == f'URL has no scheme: {url!r}'
 
 
-@pytest.mark.parametrize(('module', 'url', 'other'), [
-    (http, 'https://example.com/', 'https'), (http, 'HTTPS://example.com/', 'https'),
-    (https, 'http://example.com/', 'http'), (http, {'protocol': 'https:'}, 'https'),
-    (https, {'protocol': 'http:'}, 'http'),
-])
+@pytest.mark.parametrize(
+    ('module', 'url', 'other'),
+    [
+        (http, 'https://example.com/', 'https'),
+        (http, 'HTTPS://example.com/', 'https'),
+        (https, 'http://example.com/', 'http'),
+        (http, {'protocol': 'https:'}, 'https'),
+        (https, {'protocol': 'http:'}, 'http'),
+    ],
+)
 @pytest.mark.parametrize('call', ['get', 'request'])
 def test_a_url_of_the_other_module(module: Any, url: Any, other: str, call: str) -> None:
     with pytest.raises(InvalidInput, match=f'use geventnode.{other}.get or geventnode.{other}.request$'):
@@ -112,46 +150,104 @@ def test_an_unset_variable_is_no_url(module: Any, options: dict[str, Any]) -> No
     assert module.request(**options).host == options.get('host', 'localhost')
 
 
-@pytest.mark.parametrize(('host', 'port', 'options', 'field'), [
-    ('example.com', 80, {}, 'example.com'), ('example.com', 8080, {}, 'example.com:8080'),
-    ('example.com', 443, {'default_port': 443}, 'example.com'), ('::1', 80, {}, '[::1]'),
-    ('[::1]', 8080, {}, '[::1]:8080'), ('fe80::1%eth0', 80, {}, '[fe80::1]'),
-])
+@pytest.mark.parametrize(
+    ('host', 'port', 'options', 'field'),
+    [
+        ('example.com', 80, {}, 'example.com'),
+        ('example.com', 8080, {}, 'example.com:8080'),
+        ('example.com', 443, {'default_port': 443}, 'example.com'),
+        ('::1', 80, {}, '[::1]'),
+        ('[::1]', 8080, {}, '[::1]:8080'),
+        ('fe80::1%eth0', 80, {}, '[fe80::1]'),
+    ],
+)
 def test_host_field(host: str, port: int, options: dict[str, int], field: str) -> None:
     assert destination(host, port, **options).host_field == field
 
 
-@pytest.mark.parametrize(('options', 'name'), [
-    ({}, 'localhost:80'), ({'host': 'a', 'port': 1}, 'a:1'), ({'host': 'a', 'hostname': 'b'}, 'b:80'),
-    ({'host': 'a', 'local_address': '127.0.0.1'}, 'a:80:127.0.0.1'), ({'family': 4}, 'localhost:80:4'),
-    ({'family': socket.AF_INET6}, 'localhost:80:6'), ({'socket_path': '/s'}, 'localhost:80:/s'),
-    ({'host': 'a', 'port': '81'}, 'a:81'),
-])
+@pytest.mark.parametrize(
+    ('options', 'name'),
+    [
+        ({}, 'localhost:80'),
+        ({'host': 'a', 'port': 1}, 'a:1'),
+        ({'host': 'a', 'hostname': 'b'}, 'b:80'),
+        ({'host': 'a', 'local_address': '127.0.0.1'}, 'a:80:127.0.0.1'),
+        ({'family': 4}, 'localhost:80:4'),
+        ({'family': socket.AF_INET6}, 'localhost:80:6'),
+        ({'socket_path': '/s'}, 'localhost:80:/s'),
+        ({'host': 'a', 'port': '81'}, 'a:81'),
+    ],
+)
 def test_name(options: dict[str, Any], name: str) -> None:
     assert http.Agent().get_name(options) == name
 
 
-@pytest.mark.parametrize('options', [
-    {'port': 0}, {'port': 65536}, {'port': -1}, {'port': 'x'}, {'host': 'a b'}, {'host': 'a\r\nb'}, {'host': 'a/b'},
-    {'host': 'a@b'}, {'host': 'a:b:c'}, {'local_address': ''}, {'socket_path': 'a\0b'}, {'family': 99},
-    {'path': '/a b'}, {'path': '/\xe4'}, {'path': '/\r\nX: y'}, {'method': 'GE T'}, {'method': 'G\r\n'},
-    {'headers': {'A\r\n': 'x'}}, {'headers': {'A': 'x\r\ny'}}, {'headers': {'A': '\u010a'}}, {'headers': [('A:', 'x')]},
-    {'headers': [('Host', 'a'), ('Host', 'b')]}, {'headers': {'Host': 'a b'}}, {'headers': {'host': ['a']}},
-    {'auth': 'a:\udcff'},
-    {'protocol': 'https:'}, {'timeout': -1}, {'timeout': float('nan')}, {'connect_timeout': -1}, {'deadline': -1},
-    {'queue_timeout': float('inf')}, {'max_header_size': -1}, {'headers': {'Content-Length': 'x'}},
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'port': 0},
+        {'port': 65536},
+        {'port': -1},
+        {'port': 'x'},
+        {'host': 'a b'},
+        {'host': 'a\r\nb'},
+        {'host': 'a/b'},
+        {'host': 'a@b'},
+        {'host': 'a:b:c'},
+        {'local_address': ''},
+        {'socket_path': 'a\0b'},
+        {'family': 99},
+        {'path': '/a b'},
+        {'path': '/\xe4'},
+        {'path': '/\r\nX: y'},
+        {'method': 'GE T'},
+        {'method': 'G\r\n'},
+        {'headers': {'A\r\n': 'x'}},
+        {'headers': {'A': 'x\r\ny'}},
+        {'headers': {'A': '\u010a'}},
+        {'headers': [('A:', 'x')]},
+        {'headers': [('Host', 'a'), ('Host', 'b')]},
+        {'headers': {'Host': 'a b'}},
+        {'headers': {'host': ['a']}},
+        {'auth': 'a:\udcff'},
+        {'protocol': 'https:'},
+        {'timeout': -1},
+        {'timeout': float('nan')},
+        {'connect_timeout': -1},
+        {'deadline': -1},
+        {'queue_timeout': float('inf')},
+        {'max_header_size': -1},
+        {'headers': {'Content-Length': 'x'}},
+    ],
+)
 def test_a_value_that_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         http.request(**options)
 
 
-@pytest.mark.parametrize('options', [
-    {'host': 1}, {'host': ['a']}, {'port': [1]}, {'port': True}, {'family': 'x'}, {'path': 1}, {'method': 1},
-    {'headers': 'A: b'}, {'headers': 1}, {'headers': {'A': object()}}, {'headers': {1: 'x'}}, {'auth': 1},
-    {'agent': object()}, {'agent': True}, {'create_connection': 1}, {'timeout': 'x'}, {'body': 1},
-    {'max_header_size': 'x'},
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'host': 1},
+        {'host': ['a']},
+        {'port': [1]},
+        {'port': True},
+        {'family': 'x'},
+        {'path': 1},
+        {'method': 1},
+        {'headers': 'A: b'},
+        {'headers': 1},
+        {'headers': {'A': object()}},
+        {'headers': {1: 'x'}},
+        {'auth': 1},
+        {'agent': object()},
+        {'agent': True},
+        {'create_connection': 1},
+        {'timeout': 'x'},
+        {'body': 1},
+        {'max_header_size': 'x'},
+    ],
+)
 def test_a_type_that_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, InvalidInput)):
         http.request(**options)
@@ -170,8 +266,14 @@ def test_an_unknown_option_names_the_nearest() -> None:
         http.get({'wholly': 'unknown'})
 
 
-@pytest.mark.parametrize('first', ['http://u:p@a.example:81/x?y', urlsplit('http://u:p@a.example:81/x?y'),
-                                   {'host': 'a.example', 'port': 81, 'path': '/x?y', 'auth': 'u:p'}])
+@pytest.mark.parametrize(
+    'first',
+    [
+        'http://u:p@a.example:81/x?y',
+        urlsplit('http://u:p@a.example:81/x?y'),
+        {'host': 'a.example', 'port': 81, 'path': '/x?y', 'auth': 'u:p'},
+    ],
+)
 def test_the_ways_to_say_it(first: Any) -> None:
     request = http.request(first, method='put', headers=[('X', '1')])
     assert (request.host, request.path, request.method) == ('a.example', '/x?y', 'PUT')
@@ -192,10 +294,22 @@ def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
             module.request(**{name: value})
 
 
-@pytest.mark.parametrize(('name', 'value'), [
-    ('family', False), ('family', ''), ('family', 0.0), ('family', []), ('set_host', 0), ('set_host', None),
-    ('default_port', ''), ('default_port', False), ('default_port', 0), ('headers', 0), ('headers', False),
-])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('family', False),
+        ('family', ''),
+        ('family', 0.0),
+        ('family', []),
+        ('set_host', 0),
+        ('set_host', None),
+        ('default_port', ''),
+        ('default_port', False),
+        ('default_port', 0),
+        ('headers', 0),
+        ('headers', False),
+    ],
+)
 def test_false_values_of_other_options(name: str, value: Any) -> None:
     # what is known of the right value must not stand in for it
     http.request(host='localhost', family=0)
@@ -203,9 +317,21 @@ def test_false_values_of_other_options(name: str, value: Any) -> None:
         http.request(host='localhost', **{name: value})
 
 
-@pytest.mark.parametrize('options', [
-    {'method': ''}, {'method': None}, {'path': ''}, {'path': None}, {'host': ''}, {'host': None, 'hostname': ''},
-    {'family': None}, {'default_port': None}, {'headers': None}, {'auth': None}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'method': ''},
+        {'method': None},
+        {'path': ''},
+        {'path': None},
+        {'host': ''},
+        {'host': None, 'hostname': ''},
+        {'family': None},
+        {'default_port': None},
+        {'headers': None},
+        {'auth': None},
+    ],
+)
 def test_what_means_the_default(options: dict[str, Any]) -> None:
     made = http.request(**options)
     assert (made.method, made.path, made.host, made.get_header('Host')) == ('GET', '/', 'localhost', 'localhost')

@@ -1,4 +1,5 @@
 """The time limits of requests."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tests.sockets import until
 __all__: list[str] = []
 
 # -- times ------------------------------------------------------------------------------------------------------------
+
 
 def test_timeout_without_a_listener(origin: MakeOrigin) -> None:
     server = origin(silent)
@@ -73,7 +75,7 @@ def test_the_timeout_of_a_response_that_is_over(origin: MakeOrigin, agent: Any) 
     pool, site = agent(keep_alive=True), origin(HELLO)
     over = http.get(site.url, agent=pool).get_response()
     assert over.read() == b'hello'
-    connection, = pool.connections()
+    (connection,) = pool.connections()
     over.set_timeout(0.02)
     assert connection.timeout != 0.02
     assert read(site.url, agent=pool) == b'hello'
@@ -106,8 +108,12 @@ def slow(*pieces: bytes, before: float = 0.0, behind: float = 0.0) -> Iterator[b
 
 def bodies() -> list[Callable[[], Iterator[bytes]]]:
     """Return sources that take longer than a timeout of 0.05 seconds: at first, in between, at their end."""
-    return [lambda: slow(b'x', before=0.1), lambda: slow(b'x', b'y', before=0.1),
-            lambda: slow(b'x', behind=0.1), lambda: slow(behind=0.1)]
+    return [
+        lambda: slow(b'x', before=0.1),
+        lambda: slow(b'x', b'y', before=0.1),
+        lambda: slow(b'x', behind=0.1),
+        lambda: slow(behind=0.1),
+    ]
 
 
 @pytest.mark.parametrize('source', bodies())
@@ -122,14 +128,20 @@ def test_a_slow_source_is_not_timed_out(origin: MakeOrigin, source: Any, with_le
 
 def test_a_slow_source_during_the_response(origin: MakeOrigin) -> None:
     """The server echoes what it gets: neither the rest of the request nor of the response is late."""
+
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
         for _ in range(2):
             peer.send(peer.exactly(1))
 
-    request = http.request(origin(script).url, method='POST', headers={'Content-Length': '2'},
-                           body=slow(b'x', b'y', before=0.1), timeout=0.05)
+    request = http.request(
+        origin(script).url,
+        method='POST',
+        headers={'Content-Length': '2'},
+        body=slow(b'x', b'y', before=0.1),
+        timeout=0.05,
+    )
     assert request.get_response().read() == b'xy'
 
 
@@ -157,8 +169,9 @@ def test_a_server_that_does_not_take_a_body(origin: MakeOrigin) -> None:
 
 def test_a_server_that_does_not_say_continue(origin: MakeOrigin) -> None:
     """The body is held back, and the source not asked for it, until the server answers."""
-    request = http.request(origin(silent).url, method='POST', headers={'Expect': '100-continue'}, timeout=0.05,
-                           body=slow(b'x', before=60))
+    request = http.request(
+        origin(silent).url, method='POST', headers={'Expect': '100-continue'}, timeout=0.05, body=slow(b'x', before=60)
+    )
     with pytest.raises(RequestTimeout, match='no traffic within timeout'):
         request.get_response()
 

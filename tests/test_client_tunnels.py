@@ -1,4 +1,5 @@
 """CONNECT and upgrades from the client's side."""
+
 from __future__ import annotations
 
 import gc
@@ -39,13 +40,16 @@ def connecting(peer: Peer) -> None:
         peer.send(data)
 
 
-CASES = [(switching, {'headers': UPGRADE}, 'upgrade', 101),
-         (connecting, {'method': 'CONNECT', 'path': 'example.com:443'}, 'connect', 200)]
+CASES = [
+    (switching, {'headers': UPGRADE}, 'upgrade', 101),
+    (connecting, {'method': 'CONNECT', 'path': 'example.com:443'}, 'connect', 200),
+]
 
 
 @pytest.mark.parametrize(('script', 'options', 'event', 'status'), CASES, ids=['upgrade', 'connect'])
-def test_by_events(origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str,
-                   status: int) -> None:
+def test_by_events(
+    origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str, status: int
+) -> None:
     pool = agent(keep_alive=True)
     log = Log()
     request = http.get(origin(script).url, agent=pool, **options)
@@ -64,8 +68,9 @@ def test_by_events(origin: MakeOrigin, agent: Any, script: Any, options: dict[st
 
 
 @pytest.mark.parametrize(('script', 'options', 'event', 'status'), CASES, ids=['upgrade', 'connect'])
-def test_sequentially(origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str,
-                      status: int) -> None:
+def test_sequentially(
+    origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str, status: int
+) -> None:
     pool = agent(keep_alive=True)
     response = http.get(origin(script).url, agent=pool, **options).get_response()
     assert (response.status_code, response.upgrade, response.head, response.complete) == (status, True, b'first', True)
@@ -115,9 +120,13 @@ def test_an_upgrade_that_nobody_has_asked_for(origin: MakeOrigin) -> None:
         http.get(origin(SWITCH).url).get_response()
 
 
-@pytest.mark.parametrize('said', [
-    b'HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 5\r\n\r\nhello',
-    b'HTTP/1.1 426 Upgrade Required\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\nhello'])
+@pytest.mark.parametrize(
+    'said',
+    [
+        b'HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 5\r\n\r\nhello',
+        b'HTTP/1.1 426 Upgrade Required\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\nhello',
+    ],
+)
 def test_an_upgrade_that_is_not_granted_is_a_response(origin: MakeOrigin, said: bytes) -> None:
     log = Log()
     request = http.get(origin(said).url, headers=UPGRADE)
@@ -168,6 +177,7 @@ def test_the_path_of_connect(origin: MakeOrigin) -> None:
 
 def test_both_ends_are_ours(serve: Serve) -> None:
     """What the peer sends behind its FIN of the tunnel, and half-closing, works end to end."""
+
     def on_connect(request: Any, socket: Any, head: bytes) -> None:
         socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
         socket.end(head + socket.read())
@@ -191,11 +201,15 @@ def test_a_tunnel_ends_with_the_peer(origin: MakeOrigin) -> None:
     until(lambda: response.socket.destroyed)
 
 
-@pytest.mark.parametrize(('options', 'host'), [
-    ({'path': 'example.com:443'}, 'example.com:443'), ({'path': '[::1]:443'}, '[::1]:443'),
-    ({'path': 'example.com:443', 'headers': {'Host': 'own'}}, 'own'),
-    ({'path': 'example.com:443', 'set_host': False}, None),
-])
+@pytest.mark.parametrize(
+    ('options', 'host'),
+    [
+        ({'path': 'example.com:443'}, 'example.com:443'),
+        ({'path': '[::1]:443'}, '[::1]:443'),
+        ({'path': 'example.com:443', 'headers': {'Host': 'own'}}, 'own'),
+        ({'path': 'example.com:443', 'set_host': False}, None),
+    ],
+)
 def test_the_host_of_a_tunnel(origin: MakeOrigin, options: dict[str, Any], host: str | None) -> None:
     """That of the target, and not the proxy's (RFC 9112, section 3.2)."""
     hosts = Log()

@@ -1,4 +1,5 @@
 """Input that arrives before the request which it pretends to answer, and that the loop has not seen."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -40,8 +41,9 @@ class Pretender:
 
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
-def test_a_response_that_arrived_before_its_request(origin: MakeOrigin, agent: Callable[..., http.Agent],
-                                                    method: str) -> None:
+def test_a_response_that_arrived_before_its_request(
+    origin: MakeOrigin, agent: Callable[..., http.Agent], method: str
+) -> None:
     pretender = Pretender()
     server, pool = origin(pretender.script), agent(keep_alive=True)
     assert read(server.url, agent=pool) == b'hello'
@@ -50,8 +52,9 @@ def test_a_response_that_arrived_before_its_request(origin: MakeOrigin, agent: C
     assert (server.accepted, pool.statistics()['retried']) == (2, 0)
 
 
-def test_a_request_that_was_queued(origin: MakeOrigin, agent: Callable[..., http.Agent],
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_was_queued(
+    origin: MakeOrigin, agent: Callable[..., http.Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The connection goes from one request to the next without the loop, which has received the first response only."""
     monkeypatch.setattr(inflow, 'RECEIVE_SIZE', len(HELLO))
 
@@ -67,12 +70,17 @@ def test_a_request_that_was_queued(origin: MakeOrigin, agent: Callable[..., http
     assert server.accepted == 2
 
 
-@pytest.mark.parametrize(('method', 'first'), [
-    ('GET', b'HTTP/1.1 204 No Content\r\n\r\n'), ('HEAD', b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'),
-    ('GET', b'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'),
-])
-def test_a_body_that_must_not_be(origin: MakeOrigin, agent: Callable[..., http.Agent], method: str,
-                                 first: bytes) -> None:
+@pytest.mark.parametrize(
+    ('method', 'first'),
+    [
+        ('GET', b'HTTP/1.1 204 No Content\r\n\r\n'),
+        ('HEAD', b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'),
+        ('GET', b'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'),
+    ],
+)
+def test_a_body_that_must_not_be(
+    origin: MakeOrigin, agent: Callable[..., http.Agent], method: str, first: bytes
+) -> None:
     """RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5: no body follows, but some servers send one."""
     pretender = Pretender(first)
     server, pool = origin(pretender.script), agent(keep_alive=True)

@@ -3,6 +3,7 @@
 ``zope.interface.verify`` compares no argument names and overlooks keyword-only arguments, so signatures are compared
 here as well: names, kinds and defaults. Behaviour is the business of the conformance suites.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -26,58 +27,182 @@ from tests.certificates import tls_certificates
 __all__: list[str] = []
 
 #: The modules whose classes are the public ones; below them, everything is the package's own business.
-PUBLIC = ['geventnode.events', 'geventnode.stream', 'geventnode.net', 'geventnode.tls', 'geventnode.http',
-          'geventnode.https']
+PUBLIC = [
+    'geventnode.events',
+    'geventnode.stream',
+    'geventnode.net',
+    'geventnode.tls',
+    'geventnode.http',
+    'geventnode.https',
+]
 
 _PRODUCER = {'from_iterable', 'push'}
 _WRITER = {'wait_for_room'}
-_LISTENING = {'close_descriptors', 'crowded', 'end_with_thread', 'forget_after_fork', 'listening_socket',
-    'option_changed', 'peer_log', 'plain_options'}
+_LISTENING = {
+    'close_descriptors',
+    'crowded',
+    'end_with_thread',
+    'forget_after_fork',
+    'listening_socket',
+    'option_changed',
+    'peer_log',
+    'plain_options',
+}
 _SENDING = {'body_size', 'head_on_wire'}
 _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
 _CONNECTION = _WRITER | {
-    'abandon', 'active', 'attach', 'batching', 'can_send_files', 'catch_up', 'close_descriptors', 'connected',
-    'duplicate', 'end_nowait', 'end_with_thread',
-    'expires', 'forget_after_fork',
-    'give_back', 'has_input', 'has_queued', 'introduce', 'on_deadline', 'on_destroyed',
-    'pause_reading', 'put', 'put_both', 'put_gathered', 'put_soon', 'receive_more', 'receive_now', 'reset_unless_ended',
-    'resetting', 'resume_reading', 'send_broken', 'send_file', 'set_sink', 'sink', 'surrender', 'take_back', 'taken',
-    'touch', 'when_flushed'}
+    'abandon',
+    'active',
+    'attach',
+    'batching',
+    'can_send_files',
+    'catch_up',
+    'close_descriptors',
+    'connected',
+    'duplicate',
+    'end_nowait',
+    'end_with_thread',
+    'expires',
+    'forget_after_fork',
+    'give_back',
+    'has_input',
+    'has_queued',
+    'introduce',
+    'on_deadline',
+    'on_destroyed',
+    'pause_reading',
+    'put',
+    'put_both',
+    'put_gathered',
+    'put_soon',
+    'receive_more',
+    'receive_now',
+    'reset_unless_ended',
+    'resetting',
+    'resume_reading',
+    'send_broken',
+    'send_file',
+    'set_sink',
+    'sink',
+    'surrender',
+    'take_back',
+    'taken',
+    'touch',
+    'when_flushed',
+}
 _SERVING = _LISTENING | {
-    'all_special', 'budget', 'cancels', 'connection_class', 'connection_lines', 'draining_since', 'forwarding',
-    'hand_out', 'hub',
-    'idle_limit', 'idle_workers', 'keep_alive_lines', 'limits', 'past_requests', 'ready', 'refuse', 'request_class',
-    'request_limit', 'response_class', 'shortest_timeout', 'sinks', 'special_request', 'unheard'}
+    'all_special',
+    'budget',
+    'cancels',
+    'connection_class',
+    'connection_lines',
+    'draining_since',
+    'forwarding',
+    'hand_out',
+    'hub',
+    'idle_limit',
+    'idle_workers',
+    'keep_alive_lines',
+    'limits',
+    'past_requests',
+    'ready',
+    'refuse',
+    'request_class',
+    'request_limit',
+    'response_class',
+    'shortest_timeout',
+    'sinks',
+    'special_request',
+    'unheard',
+}
 _POOLING = {
-    'add_request', 'buckets', 'cancel', 'close_descriptors', 'close_longest_idle', 'closed', 'connection_lines',
-    'connections', 'end_with_thread', 'expires', 'forget_after_fork', 'holding', 'hub', 'lacks_connections', 'lost',
-    'on_deadline', 'option_changed', 'own_ways', 'plain_options', 'released', 'removed', 'request_failed',
-    'set_probes', 'unsent'}
+    'add_request',
+    'buckets',
+    'cancel',
+    'close_descriptors',
+    'close_longest_idle',
+    'closed',
+    'connection_lines',
+    'connections',
+    'end_with_thread',
+    'expires',
+    'forget_after_fork',
+    'holding',
+    'hub',
+    'lacks_connections',
+    'lost',
+    'on_deadline',
+    'option_changed',
+    'own_ways',
+    'plain_options',
+    'released',
+    'removed',
+    'request_failed',
+    'set_probes',
+    'unsent',
+}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Writable: _WRITER,
     stream.Duplex: _PRODUCER | _WRITER,
     net.Socket: _CONNECTION | {'handshaking', 'truncated'},
-    tls.TLSSocket: _CONNECTION | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain',
-                                  'unverified_chain'},
+    tls.TLSSocket: _CONNECTION
+    | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain', 'unverified_chain'},
     net.Server: _LISTENING,
     tls.Server: _LISTENING | {'use_source'},
     http.Server: _SERVING,
     https.Server: _SERVING | {'use_source'},
     http.IncomingMessage: {
-        'being_read', 'completed', 'cut_off', 'discarded', 'dropped', 'end_awaited', 'failure', 'grant', 'keep',
-        'kept_size', 'read_from', 'tell_cut_off'},
+        'being_read',
+        'completed',
+        'cut_off',
+        'discarded',
+        'dropped',
+        'end_awaited',
+        'failure',
+        'grant',
+        'keep',
+        'kept_size',
+        'read_from',
+        'tell_cut_off',
+    },
     http.OutgoingMessage: _SENDING,
-    http.ServerResponse: _SENDING | _MISNAMED | {
-        'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
-    http.ClientRequest: _SENDING | {
-        'assign', 'awaited', 'awaits_source', 'connect_timeout', 'continued', 'create_connection', 'cut_off',
-        'deadline_at', 'destination', 'expires', 'fail', 'failure', 'handed_over', 'informed', 'limit_times', 'limits',
+    http.ServerResponse: _SENDING
+    | _MISNAMED
+    | {'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
+    http.ClientRequest: _SENDING
+    | {
+        'assign',
+        'awaited',
+        'awaits_source',
+        'connect_timeout',
+        'continued',
+        'create_connection',
+        'cut_off',
+        'deadline_at',
+        'destination',
+        'expires',
+        'fail',
+        'failure',
+        'handed_over',
+        'informed',
+        'limit_times',
+        'limits',
         'may_retry',
-        'on_deadline', 'opening', 'precise', 'queue_timeout', 'queued', 'queued_at', 'responded', 'send_refused',
-        'shortest_timeout', 'timeout', 'wants_upgrade'},
+        'on_deadline',
+        'opening',
+        'precise',
+        'queue_timeout',
+        'queued',
+        'queued_at',
+        'responded',
+        'send_refused',
+        'shortest_timeout',
+        'timeout',
+        'wants_upgrade',
+    },
     http.Agent: _POOLING,
     https.Agent: _POOLING | {'peer'},
 }
@@ -162,10 +287,14 @@ def _signature(method: Method) -> list[tuple[str, Any, Any]]:
     """Return names, kinds and defaults of a contract's method."""
     information = method.getSignatureInfo()
     defaults = information['optional']
-    found = [(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, defaults.get(name, inspect.Parameter.empty))
-             for name in information['positional']]
-    for kind, name in ((inspect.Parameter.VAR_POSITIONAL, information['varargs']),
-                       (inspect.Parameter.VAR_KEYWORD, information['kwargs'])):
+    found = [
+        (name, inspect.Parameter.POSITIONAL_OR_KEYWORD, defaults.get(name, inspect.Parameter.empty))
+        for name in information['positional']
+    ]
+    for kind, name in (
+        (inspect.Parameter.VAR_POSITIONAL, information['varargs']),
+        (inspect.Parameter.VAR_KEYWORD, information['kwargs']),
+    ):
         if name:
             found.append((name, kind, inspect.Parameter.empty))
     return found
@@ -174,9 +303,11 @@ def _signature(method: Method) -> list[tuple[str, Any, Any]]:
 def _signature_of(provider: Any, name: str) -> list[tuple[str, Any, Any]]:
     """Return names, kinds and defaults of a method, without the keywords that it is known to have of its own."""
     own = KEYWORDS.get((type(provider), name), set())
-    return [(each.name, each.kind, each.default)
-            for each in inspect.signature(getattr(provider, name)).parameters.values()
-            if each.kind is not inspect.Parameter.KEYWORD_ONLY or each.name not in own]
+    return [
+        (each.name, each.kind, each.default)
+        for each in inspect.signature(getattr(provider, name)).parameters.values()
+        if each.kind is not inspect.Parameter.KEYWORD_ONLY or each.name not in own
+    ]
 
 
 def _mismatches(contract: InterfaceClass, provider: Any) -> list[str]:
@@ -186,8 +317,10 @@ def _mismatches(contract: InterfaceClass, provider: Any) -> list[str]:
         if isinstance(described, Method):
             wanted, found = _signature(described), _signature_of(provider, name)
             if wanted != found:
-                wrong.append(f'{type(provider).__name__}.{name}{inspect.signature(getattr(provider, name))} should be '
-                             f'{described.getSignatureString()}')
+                wrong.append(
+                    f'{type(provider).__name__}.{name}{inspect.signature(getattr(provider, name))} should be '
+                    f'{described.getSignatureString()}'
+                )
     return wrong
 
 
@@ -205,8 +338,11 @@ def _public_classes() -> list[type]:
         for each in module.__all__:
             offered = getattr(module, each)
             # In Python 3.10 a parametrized alias says that it is a class.
-            if (isinstance(offered, type) and not isinstance(offered, types.GenericAlias)
-                    and not issubclass(offered, BaseException)):
+            if (
+                isinstance(offered, type)
+                and not isinstance(offered, types.GenericAlias)
+                and not issubclass(offered, BaseException)
+            ):
                 found[offered] = None
     return list(found)
 
@@ -248,10 +384,14 @@ def test_every_object_says_in_what_state_it_is(contract: InterfaceClass, make: C
 
 def test_every_contract_says_whether_it_switches() -> None:
     """A method's docstring says so itself, or refers to one that does."""
-    silent = [f'{contract.__name__}.{name}' for contract in CONTRACTS
-              for name, described in contract.namesAndDescriptions()
-              if isinstance(described, Method) and 'switch' not in described.__doc__.lower()
-              and ':meth:' not in described.__doc__]
+    silent = [
+        f'{contract.__name__}.{name}'
+        for contract in CONTRACTS
+        for name, described in contract.namesAndDescriptions()
+        if isinstance(described, Method)
+        and 'switch' not in described.__doc__.lower()
+        and ':meth:' not in described.__doc__
+    ]
     assert silent == []
 
 
@@ -262,15 +402,18 @@ class IExample(Interface):
         """Do nothing. Never switches."""
 
 
-@pytest.mark.parametrize('other', [
-    lambda self, other, second=2, *rest, **options: None,
-    lambda self, first, second=3, *rest, **options: None,
-    lambda self, first, second, *rest, **options: None,
-    lambda self, first, second=2, *rest, more=0, **options: None,
-    lambda self, first, second=2, *rest: None,
-    lambda self, *rest, **options: None,
-    lambda self, first, /, second=2, *rest, **options: None,
-])
+@pytest.mark.parametrize(
+    'other',
+    [
+        lambda self, other, second=2, *rest, **options: None,
+        lambda self, first, second=3, *rest, **options: None,
+        lambda self, first, second, *rest, **options: None,
+        lambda self, first, second=2, *rest, more=0, **options: None,
+        lambda self, first, second=2, *rest: None,
+        lambda self, *rest, **options: None,
+        lambda self, first, /, second=2, *rest, **options: None,
+    ],
+)
 def test_a_wrong_signature_is_found(other: Callable[..., None]) -> None:
     provider = implementer(IExample)(type('Example', (), {'method': other}))()
     assert len(_mismatches(IExample, provider)) == 1

@@ -2,6 +2,7 @@
 
 Read from the text: no tool that is named there is needed here.
 """
+
 from __future__ import annotations
 
 import re
@@ -13,8 +14,11 @@ __all__: list[str] = []
 
 ROOT = Path(__file__).parent.parent
 CONTRIBUTING = (ROOT / 'CONTRIBUTING.md').read_text('utf-8')
-EXAMPLES = sorted(path for path in (ROOT / 'contrib' / 'examples').iterdir()
-                  if path.name not in ('README.md', '__init__.py', '__pycache__'))
+EXAMPLES = sorted(
+    path
+    for path in (ROOT / 'contrib' / 'examples').iterdir()
+    if path.name not in ('README.md', '__init__.py', '__pycache__')
+)
 #: What begins the names of things that are in the tree.
 PLACES = r'`((?:\.ci|changes|contrib|docs|geventnode|tests)/[\w./-]*)`'
 
@@ -27,8 +31,12 @@ def test_places_exist() -> None:
 
 def test_every_part_of_the_package_has_its_place() -> None:
     """In the table of where things are: each directory of it, and of what stands beside it."""
-    parts = [path for parent in ('geventnode', 'contrib') for path in (ROOT / parent).iterdir()
-             if path.is_dir() and path.name != '__pycache__']
+    parts = [
+        path
+        for parent in ('geventnode', 'contrib')
+        for path in (ROOT / parent).iterdir()
+        if path.is_dir() and path.name != '__pycache__'
+    ]
     assert [str(part.relative_to(ROOT)) for part in parts if f'`{part.relative_to(ROOT)}/' not in CONTRIBUTING] == []
 
 
@@ -82,7 +90,7 @@ def test_hooks_fetch_nothing() -> None:
     hooks = (ROOT / '.pre-commit-config.yaml').read_text('utf-8')
     assert re.findall(r'^ *- repo: (.*)$', hooks, re.MULTILINE) == ['local']
     identified = re.findall(r'^ *- id: (.*)$', hooks, re.MULTILINE)
-    assert identified == ['ruff', 'mypy']
+    assert identified == ['ruff', 'ruff-format', 'mypy']
     assert re.findall(r'^ *language: (.*)$', hooks, re.MULTILINE) == ['system'] * len(identified)
 
 

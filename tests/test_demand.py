@@ -3,6 +3,7 @@
 The rows are threads about gevent.pywsgi, gunicorn's gevent worker, geventhttpclient, urllib3 and requests; a test says
 ``demand 12`` in its name, its docstring or a comment.
 """
+
 from __future__ import annotations
 
 import ast
@@ -42,8 +43,9 @@ def _rows(text: str) -> set[int]:
 
 def test_every_row_has_a_test_or_a_reason() -> None:
     """And no row that does not exist is mentioned."""
-    covered = {row: name for name, source in _tests() if name.partition('::')[0] != 'test_demand.py'
-               for row in _rows(source)}
+    covered = {
+        row: name for name, source in _tests() if name.partition('::')[0] != 'test_demand.py' for row in _rows(source)
+    }
     assert set(covered) <= set(range(1, ROWS + 1)), 'these rows do not exist'
     assert not set(covered) & set(REASONS), 'these rows have both a test and a reason to have none'
     assert sorted({*covered, *REASONS}) == list(range(1, ROWS + 1))

@@ -1,4 +1,5 @@
 """The demo's server, driven in the same process: what it remembers is bounded, and its streams end when they should."""
+
 from __future__ import annotations
 
 import json
@@ -20,6 +21,7 @@ def identifier(number: int) -> str:
 
 
 # -- uploads that are remembered --------------------------------------------------------------------------------------
+
 
 def test_an_upload_is_found_by_its_identifier() -> None:
     known = Uploads()
@@ -69,6 +71,7 @@ def test_those_who_watch_are_woken_for_each_step() -> None:
 
 
 # -- over the wire ----------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def demo() -> Iterator[DemoServer]:

@@ -1,4 +1,5 @@
 """Clients that ask more hosts than the process may have descriptors for."""
+
 from __future__ import annotations
 
 import os
@@ -22,6 +23,12 @@ NUMBERS = {'by-default': ('400', '350'), 'adapter': ('400', '350'), 'unlimited':
 @pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
 @pytest.mark.parametrize('way', WAYS)
 def test_many_hosts(loop: str, way: str) -> None:
-    ran = subprocess.run([sys.executable, '-m', 'tests.many_hosts', way, *NUMBERS.get(way, ('64', '30'))], cwd=ROOT,
-                         check=False, capture_output=True, text=True, env={**os.environ, 'GEVENT_LOOP': loop})
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.many_hosts', way, *NUMBERS.get(way, ('64', '30'))],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'GEVENT_LOOP': loop},
+    )
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,5 @@
 """Our parser against h11 and Node: what they disagree about stands in the table of ``contrib/fuzz/README.md``."""
+
 from __future__ import annotations
 
 import re
@@ -46,19 +47,27 @@ def test_node(node: Node) -> None:
 
 # -- the comparison -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('data', 'asked', 'served'), [
-    (GET, Asked('request'), 1),
-    (2 * GET, Asked('request'), 2),
-    (GET + b'\x00', Asked('request'), 1),
-    (b'PUT / HTTP/1.1\r\nHost:a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nA:b\r\n\r\n', Asked('request'), 1),
-    (b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab', Asked('request'), 0),
-    (b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nother', Asked('request'), 1),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab', Asked('response'), 1),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', Asked('response', 'HEAD'), 1),
-    (b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 \r\n\r\nuntil the end', Asked('response'), 1),
-    (b'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nother', Asked('response', upgrade=True), 1),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab', Asked('response'), 0),
-])
+
+@pytest.mark.parametrize(
+    ('data', 'asked', 'served'),
+    [
+        (GET, Asked('request'), 1),
+        (2 * GET, Asked('request'), 2),
+        (GET + b'\x00', Asked('request'), 1),
+        (
+            b'PUT / HTTP/1.1\r\nHost:a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nA:b\r\n\r\n',
+            Asked('request'),
+            1,
+        ),
+        (b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab', Asked('request'), 0),
+        (b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nother', Asked('request'), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab', Asked('response'), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', Asked('response', 'HEAD'), 1),
+        (b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 \r\n\r\nuntil the end', Asked('response'), 1),
+        (b'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nother', Asked('response', upgrade=True), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab', Asked('response'), 0),
+    ],
+)
 def test_all_agree(node: Node, data: bytes, asked: Asked, served: int) -> None:
     verdicts = [peer.judge(data, asked) for peer in (Ours(), H11(), node)]
     assert [len(verdict.messages) for verdict in verdicts] == 3 * [served]
@@ -66,23 +75,37 @@ def test_all_agree(node: Node, data: bytes, asked: Asked, served: int) -> None:
 
 
 def seen(**different: Any) -> Seen:
-    return Seen(**{'start': ('GET', '/'), 'version': '1.1', 'headers': (('host', 'a'),), 'body': b'', 'trailers': (),
-                   **different})
+    return Seen(
+        **{
+            'start': ('GET', '/'),
+            'version': '1.1',
+            'headers': (('host', 'a'),),
+            'body': b'',
+            'trailers': (),
+            **different,
+        }
+    )
 
 
-@pytest.mark.parametrize(('ours', 'theirs', 'found'), [
-    (Verdict((seen(),), None), Verdict((seen(),), 'bad'), None),
-    (Verdict((), 'bad'), Verdict((), 'worse'), None),
-    (Verdict((), 'bad'), Verdict((seen(),), None), ('we', 'bad')),
-    (Verdict((seen(),), None), Verdict((), 'worse'), ('they', 'worse')),
-    (Verdict((seen(), seen()), None), Verdict((seen(),), None), ('they', 'nothing more is read')),
-    (Verdict((seen(),), None), Verdict((seen(body=b'x'),), None), ('nobody', 'other body')),
-    (Verdict((seen(),), None), Verdict((seen(version='1.0'),), None), ('nobody', 'other version')),
-    (Verdict((seen(),), None), Verdict((seen(headers=(('host', 'b'),)),), None), ('nobody', 'other value of host')),
-    (Verdict((seen(),), None), Verdict((seen(headers=()),), None), ('nobody', 'other headers')),
-    (Verdict((seen(start=('CONNECT', 'a:1')),), None), Verdict((seen(start=('CONNECT', 'b:1')),), None),
-     ('nobody', 'other start of CONNECT')),
-])
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'found'),
+    [
+        (Verdict((seen(),), None), Verdict((seen(),), 'bad'), None),
+        (Verdict((), 'bad'), Verdict((), 'worse'), None),
+        (Verdict((), 'bad'), Verdict((seen(),), None), ('we', 'bad')),
+        (Verdict((seen(),), None), Verdict((), 'worse'), ('they', 'worse')),
+        (Verdict((seen(), seen()), None), Verdict((seen(),), None), ('they', 'nothing more is read')),
+        (Verdict((seen(),), None), Verdict((seen(body=b'x'),), None), ('nobody', 'other body')),
+        (Verdict((seen(),), None), Verdict((seen(version='1.0'),), None), ('nobody', 'other version')),
+        (Verdict((seen(),), None), Verdict((seen(headers=(('host', 'b'),)),), None), ('nobody', 'other value of host')),
+        (Verdict((seen(),), None), Verdict((seen(headers=()),), None), ('nobody', 'other headers')),
+        (
+            Verdict((seen(start=('CONNECT', 'a:1')),), None),
+            Verdict((seen(start=('CONNECT', 'b:1')),), None),
+            ('nobody', 'other start of CONNECT'),
+        ),
+    ],
+)
 def test_compare(ours: Verdict, theirs: Verdict, found: tuple[str, str] | None) -> None:
     assert compare('h11', ours, theirs) == (None if found is None else Disagreement('h11', *found))
 

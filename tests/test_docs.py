@@ -4,6 +4,7 @@ A Python example runs in a process of its own, because it may patch the standard
 front of it names; without one it is a whole program (``tests/documented.py`` has the scenes). Commands are run by
 ``tests/system/test_docs_commands.py``, and those of the first page by ``tests/system/test_start.py``.
 """
+
 from __future__ import annotations
 
 import json
@@ -62,9 +63,14 @@ def scene_of(block: Block) -> str:
 
 def run_all(blocks: list[Block], *arguments: str) -> None:
     """Run examples; fail with what those have printed that went wrong."""
-    ran = subprocess.run([sys.executable, '-m', 'tests.documented', *arguments], cwd=ROOT, text=True, check=True,
-                         input=json.dumps([(scene_of(block), block.source) for block in blocks]),
-                         stdout=subprocess.PIPE)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.documented', *arguments],
+        cwd=ROOT,
+        text=True,
+        check=True,
+        input=json.dumps([(scene_of(block), block.source) for block in blocks]),
+        stdout=subprocess.PIPE,
+    )
     failed = []
     for block, (status, printed, errors) in zip(blocks, json.loads(ran.stdout), strict=True):
         unanswered = 'serve_forever()' in block.source and 'HTTP/1.1 200 OK\n' not in printed

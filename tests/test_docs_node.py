@@ -3,6 +3,7 @@
 What Node calls its things is listed here once more, from the reference of v0.10 and what was taken from newer ones; the
 page must have each of them, and each name that it gives for it must exist.
 """
+
 from __future__ import annotations
 
 import re
@@ -27,17 +28,65 @@ PAGE = (ROOT / 'docs' / 'moving' / 'node.rst').read_text('utf-8')
 
 #: Every element of the reference document.
 REFERENCE = {
-    'http.STATUS_CODES', 'http.createServer', 'http.createClient', 'http.Server', 'http.ServerResponse', 'http.request',
-    'http.get', 'http.Agent', 'http.globalAgent', 'http.ClientRequest', 'http.IncomingMessage', 'server.listen',
-    'server.close', 'server.maxHeadersCount', 'server.setTimeout', 'server.timeout', 'response.writeContinue',
-    'response.writeHead', 'response.setTimeout', 'response.statusCode', 'response.setHeader', 'response.headersSent',
-    'response.sendDate', 'response.getHeader', 'response.removeHeader', 'response.write', 'response.addTrailers',
-    'response.end', 'agent.maxSockets', 'agent.sockets', 'agent.requests', 'request.write', 'request.end',
-    'request.abort', 'request.setTimeout', 'request.setNoDelay', 'request.setSocketKeepAlive', 'message.httpVersion',
-    'message.httpVersionMajor', 'message.httpVersionMinor', 'message.headers', 'message.trailers',
-    'message.setTimeout', 'message.method', 'message.url', 'message.statusCode', 'message.socket',
-    'connection.verifyPeer', 'connection.getPeerCertificate', 'host', 'hostname', 'port', 'localAddress', 'socketPath',
-    'method', 'path', 'headers', 'auth', 'agent',
+    'http.STATUS_CODES',
+    'http.createServer',
+    'http.createClient',
+    'http.Server',
+    'http.ServerResponse',
+    'http.request',
+    'http.get',
+    'http.Agent',
+    'http.globalAgent',
+    'http.ClientRequest',
+    'http.IncomingMessage',
+    'server.listen',
+    'server.close',
+    'server.maxHeadersCount',
+    'server.setTimeout',
+    'server.timeout',
+    'response.writeContinue',
+    'response.writeHead',
+    'response.setTimeout',
+    'response.statusCode',
+    'response.setHeader',
+    'response.headersSent',
+    'response.sendDate',
+    'response.getHeader',
+    'response.removeHeader',
+    'response.write',
+    'response.addTrailers',
+    'response.end',
+    'agent.maxSockets',
+    'agent.sockets',
+    'agent.requests',
+    'request.write',
+    'request.end',
+    'request.abort',
+    'request.setTimeout',
+    'request.setNoDelay',
+    'request.setSocketKeepAlive',
+    'message.httpVersion',
+    'message.httpVersionMajor',
+    'message.httpVersionMinor',
+    'message.headers',
+    'message.trailers',
+    'message.setTimeout',
+    'message.method',
+    'message.url',
+    'message.statusCode',
+    'message.socket',
+    'connection.verifyPeer',
+    'connection.getPeerCertificate',
+    'host',
+    'hostname',
+    'port',
+    'localAddress',
+    'socketPath',
+    'method',
+    'path',
+    'headers',
+    'auth',
+    'agent',
 }
 EVENTS = {
     'Server': {'request', 'connection', 'close', 'checkContinue', 'connect', 'upgrade', 'clientError', 'timeout'},
@@ -47,8 +96,14 @@ EVENTS = {
     'Socket': {'agentRemove', 'close', 'timeout'},
 }
 MODULES = {'http': http, 'https': https, 'net': net, 'tls': tls, 'stream': stream, 'events': events}
-CONTRACTS = {'Server': IHTTPServer, 'IncomingMessage': IIncomingMessage, 'ServerResponse': IServerResponse,
-             'ClientRequest': IClientRequest, 'Agent': IAgent, 'TLSSocket': ITLSSocket}
+CONTRACTS = {
+    'Server': IHTTPServer,
+    'IncomingMessage': IIncomingMessage,
+    'ServerResponse': IServerResponse,
+    'ClientRequest': IClientRequest,
+    'Agent': IAgent,
+    'TLSSocket': ITLSSocket,
+}
 
 ROWS = re.findall(r'^(?:``([^`]+)``|\([^)]*\)) +``([^`]+)``', PAGE, re.MULTILINE)
 NAMES = [(node, here) for node, here in ROWS if '.' in here]
@@ -90,8 +145,13 @@ def test_options_exist() -> None:
 
 @pytest.mark.parametrize('owner', sorted({owner for owner, _ in EVENT_NAMES}))
 def test_events_exist(owner: str) -> None:
-    emitted = {'Socket': net.Socket, 'Server': http.Server, 'IncomingMessage': http.IncomingMessage,
-               'ServerResponse': http.ServerResponse, 'ClientRequest': http.ClientRequest}[owner].events
+    emitted = {
+        'Socket': net.Socket,
+        'Server': http.Server,
+        'IncomingMessage': http.IncomingMessage,
+        'ServerResponse': http.ServerResponse,
+        'ClientRequest': http.ClientRequest,
+    }[owner].events
     assert {event for named, event in EVENT_NAMES if named == owner} <= emitted
 
 

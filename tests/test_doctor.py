@@ -1,5 +1,6 @@
 """``geventnode doctor``: what it finds in facts that are made up, and what it gathers of programs that patch well,
 late, in part, or not at all."""
+
 from __future__ import annotations
 
 import json
@@ -20,9 +21,18 @@ __all__: list[str] = []
 ROOT = Path(__file__).parent.parent
 
 HEALTHY = Facts(
-    geventnode='1.0', python='3.12.1', implementation='CPython', gil=True,
-    libraries={'gevent': '24.2.1', 'greenlet': '3.0.3', 'zope.interface': '6.1'}, openssl='OpenSSL 3.0.13 30 Jan 2024',
-    loop='gevent.libev.corecext', backend='epoll', resolver='thread', descriptors=(65536, 524288), somaxconn=4096)
+    geventnode='1.0',
+    python='3.12.1',
+    implementation='CPython',
+    gil=True,
+    libraries={'gevent': '24.2.1', 'greenlet': '3.0.3', 'zope.interface': '6.1'},
+    openssl='OpenSSL 3.0.13 30 Jan 2024',
+    loop='gevent.libev.corecext',
+    backend='epoll',
+    resolver='thread',
+    descriptors=(65536, 524288),
+    somaxconn=4096,
+)
 PATCHED = HEALTHY._replace(target='app:app', patched=facts.PATCHABLE)
 OLD = {'gevent': '22.10.2', 'greenlet': '1.1.3', 'zope.interface': '5.4.0'}
 
@@ -33,10 +43,23 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'python': '3.15.0'}, 'python', Level.ADVICE, 'newer than any that was tested', 'run the tests'),
     ({'implementation': 'PyPy'}, 'python', Level.ADVICE, 'PyPy is not tested', 'CPython'),
     ({'gil': False}, 'python', Level.PROBLEM, 'without the global interpreter lock', 'PYTHON_GIL=1'),
-    *(({'libraries': {**HEALTHY.libraries, name: version}}, 'libraries', Level.PROBLEM, f'{name} {version} is older',
-       f"'{name}>=") for name, version in OLD.items()),
-    ({'libraries': {**HEALTHY.libraries, 'gevent': None}}, 'libraries', Level.ADVICE, 'gevent is not installed',
-     'pip install gevent'),
+    *(
+        (
+            {'libraries': {**HEALTHY.libraries, name: version}},
+            'libraries',
+            Level.PROBLEM,
+            f'{name} {version} is older',
+            f"'{name}>=",
+        )
+        for name, version in OLD.items()
+    ),
+    (
+        {'libraries': {**HEALTHY.libraries, 'gevent': None}},
+        'libraries',
+        Level.ADVICE,
+        'gevent is not installed',
+        'pip install gevent',
+    ),
     ({'openssl': None}, 'openssl', Level.ADVICE, 'there is no HTTPS', 'with OpenSSL'),
     ({'openssl': 'OpenSSL 1.1.1w  11 Sep 2023'}, 'openssl', Level.ADVICE, 'no more security updates', 'OpenSSL 3'),
     ({'loop': 'gevent.libuv.loop'}, 'loop', Level.ADVICE, 'libuv', 'GEVENT_LOOP'),
@@ -50,25 +73,57 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'descriptors': (1024, None)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
     ({'descriptors': (64, 64)}, 'descriptors', Level.PROBLEM, 'at most 64 descriptors', 'raise the hard limit'),
     ({'somaxconn': 128}, 'somaxconn', Level.ADVICE, '128 connections wait', 'sysctl -w net.core.somaxconn'),
-    ({'target': 'app:app', 'failed': 'OSError: no'}, 'program', Level.PROBLEM, 'cannot be imported: OSError: no',
-     'traceback'),
+    (
+        {'target': 'app:app', 'failed': 'OSError: no'},
+        'program',
+        Level.PROBLEM,
+        'cannot be imported: OSError: no',
+        'traceback',
+    ),
     ({'target': 'app:app'}, 'patching', Level.ADVICE, 'app:app does not patch', 'monkey.patch_all()'),
-    ({'target': 'app:app', 'patched': ('socket', 'select')}, 'patching', Level.PROBLEM,
-     'in part: ssl, _thread, threading, selectors, time', 'without arguments'),
-    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'early': ('ssl', 'requests')}, 'order', Level.PROBLEM,
-     'patches too late: ssl, requests had', 'before every other import'),
-    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'threads': 2}, 'order', Level.PROBLEM, '2 other thread(s)',
-     'before anything starts a thread'),
-    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'other_thread': True}, 'order', Level.PROBLEM,
-     'not the first one', 'begin the program'),
-    ({'target': 'app:app', 'patched': facts.PATCHABLE, 'complaints': ('Too late.',)}, 'order', Level.PROBLEM,
-     'gevent says: Too late.', 'begin the program'),
+    (
+        {'target': 'app:app', 'patched': ('socket', 'select')},
+        'patching',
+        Level.PROBLEM,
+        'in part: ssl, _thread, threading, selectors, time',
+        'without arguments',
+    ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'early': ('ssl', 'requests')},
+        'order',
+        Level.PROBLEM,
+        'patches too late: ssl, requests had',
+        'before every other import',
+    ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'threads': 2},
+        'order',
+        Level.PROBLEM,
+        '2 other thread(s)',
+        'before anything starts a thread',
+    ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'other_thread': True},
+        'order',
+        Level.PROBLEM,
+        'not the first one',
+        'begin the program',
+    ),
+    (
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'complaints': ('Too late.',)},
+        'order',
+        Level.PROBLEM,
+        'gevent says: Too late.',
+        'begin the program',
+    ),
     *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} waits in C', '') for name in facts.BLOCKERS),
 ]
 
 
-@pytest.mark.parametrize('healthy', [
-    HEALTHY, PATCHED, HEALTHY._replace(descriptors=None, somaxconn=None), HEALTHY._replace(descriptors=(None, None))])
+@pytest.mark.parametrize(
+    'healthy',
+    [HEALTHY, PATCHED, HEALTHY._replace(descriptors=None, somaxconn=None), HEALTHY._replace(descriptors=(None, None))],
+)
 def test_nothing_is_wrong(healthy: Facts) -> None:
     assert {each.level for each in diagnose(healthy)} == {Level.OK}
 
@@ -95,6 +150,7 @@ def test_the_oldest_versions_are_those_of_the_distribution() -> None:
 
 
 # -- the report -------------------------------------------------------------------------------------------------------
+
 
 def test_the_report() -> None:
     made = HEALTHY._replace(descriptors=(64, None), target='app:app')
@@ -134,6 +190,7 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 # -- the facts --------------------------------------------------------------------------------------------------------
+
 
 def test_here(capsys: pytest.CaptureFixture[str]) -> None:
     found = facts.gather()
@@ -181,17 +238,27 @@ THREAD = 'import threading, time\nthreading.Thread(target=time.sleep, args=(600,
 
 def _report(directory: Path, source: str) -> tuple[Any, int]:
     (directory / 'program.py').write_text(source)
-    ran = subprocess.run([sys.executable, '-m', 'geventnode', 'doctor', 'program:app', '--json'], cwd=directory,
-                         env={'PYTHONPATH': str(ROOT), 'PATH': ''}, text=True, check=False, capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'geventnode', 'doctor', 'program:app', '--json'],
+        cwd=directory,
+        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
+        text=True,
+        check=False,
+        capture_output=True,
+    )
     return json.loads(ran.stdout), ran.returncode
 
 
-@pytest.mark.parametrize(('source', 'expected'), [
-    (LISTENER, {'patching': 'advice'}),
-    (PATCH + 'import ssl\n' + LISTENER, {'patching': 'ok', 'order': 'ok'}),
-    ('import ssl, urllib.request\n' + PATCH + LISTENER, {'patching': 'ok', 'order': 'problem'}),
-    ('from gevent import monkey\nmonkey.patch_socket()\n' + LISTENER, {'patching': 'problem', 'order': 'ok'}),
-], ids=['unpatched', 'patched', 'late', 'in part'])
+@pytest.mark.parametrize(
+    ('source', 'expected'),
+    [
+        (LISTENER, {'patching': 'advice'}),
+        (PATCH + 'import ssl\n' + LISTENER, {'patching': 'ok', 'order': 'ok'}),
+        ('import ssl, urllib.request\n' + PATCH + LISTENER, {'patching': 'ok', 'order': 'problem'}),
+        ('from gevent import monkey\nmonkey.patch_socket()\n' + LISTENER, {'patching': 'problem', 'order': 'ok'}),
+    ],
+    ids=['unpatched', 'patched', 'late', 'in part'],
+)
 def test_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None:
     """In processes of their own, because they patch."""
     report, status = _report(tmp_path, source)
@@ -204,8 +271,9 @@ def test_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None
         assert status == 1
 
 
-def test_a_target_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                               capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', [*sys.path])
     assert main(['doctor', 'no_such_module:app']) == 2

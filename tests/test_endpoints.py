@@ -1,5 +1,6 @@
 """Where the command's bodies come from and go to: a file is complete or not there, and nothing that blocks stops the
 exchange."""
+
 from __future__ import annotations
 
 import contextlib
@@ -51,6 +52,7 @@ def umask() -> Iterator[None]:
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.usefixtures('umask')
 def test_a_new_file(serve: Serve, get_command: Get, tmp_path: Path) -> None:
     file = tmp_path / 'file'
@@ -82,8 +84,9 @@ def test_an_empty_file(raw_server: RawServer, get_command: Get, tmp_path: Path) 
 
 @pytest.mark.parametrize('present', [True, False])
 @pytest.mark.parametrize(('reply', 'status'), [(TRUNCATED, 1), (MISSING, 22), (b'', 1)])
-def test_what_is_not_complete_leaves_nothing(raw_server: RawServer, get_command: Get, tmp_path: Path, reply: bytes,
-                                             status: int, present: bool) -> None:
+def test_what_is_not_complete_leaves_nothing(
+    raw_server: RawServer, get_command: Get, tmp_path: Path, reply: bytes, status: int, present: bool
+) -> None:
     file = tmp_path / 'file'
     if present:
         file.write_text('what was there')
@@ -133,12 +136,16 @@ def test_a_full_disk(tmp_path: Path, size: int) -> None:
 
 # -- devices and pipes ------------------------------------------------------------------------------------------------
 
+
 def test_a_device_is_not_replaced(raw_server: RawServer, get_command: Get) -> None:
     where = raw_server(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
     assert get_command(where, '-o', '/dev/null') == (0, b'', '')
     assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
     assert get_command(where, '-o', '/dev/full') == (
-        1, b'', 'geventnode: cannot write the body: No space left on device\n')
+        1,
+        b'',
+        'geventnode: cannot write the body: No space left on device\n',
+    )
 
 
 def test_named_pipes(tmp_path: Path, serve: Serve, get_command: Get) -> None:
@@ -225,8 +232,10 @@ def test_nobody_reads(serve: Serve, get_command: Get, tmp_path: Path, monkeypatc
 
 # -- a process of its own ---------------------------------------------------------------------------------------------
 
+
 def test_standard_streams(serve: Serve) -> None:
     """What comes in goes out while more is still to come."""
+
     def echo(request: Any, response: Any) -> None:
         for chunk in request:
             response.write(chunk)
@@ -292,8 +301,9 @@ def test_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: int) -> None:
         over.wait()
 
     # it may be ignored where this suite runs in the background of a shell
-    with popen(url(serve(listener)), '-o', tmp_path / 'file',
-               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)) as command:
+    with popen(
+        url(serve(listener)), '-o', tmp_path / 'file', preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    ) as command:
         begun.wait()
         command.send_signal(number)
         assert command.wait() == -number

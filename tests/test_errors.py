@@ -1,4 +1,5 @@
 """Errors: what Python has is their base, what Node calls them is their code, and messages are never endless."""
+
 from __future__ import annotations
 
 import errno
@@ -13,15 +14,31 @@ CLASSES = [each for each in map(vars(errors).get, errors.__all__) if isinstance(
 ERRORS = [each for each in CLASSES if issubclass(each, errors.GeventnodeError)]
 
 
-@pytest.mark.parametrize(('name', 'base'), [
-    ('ParseError', ValueError), ('BodyTooLarge', errors.ParseError), ('IncompleteBody', ConnectionResetError),
-    ('ConnectionClosed', BrokenPipeError), ('ConnectError', OSError), ('ConnectionRefused', ConnectionRefusedError),
-    ('ConnectionRefused', errors.ConnectError), ('NameNotResolved', errors.ConnectError),
-    ('RequestTimeout', TimeoutError), ('PrematureClose', ConnectionResetError), ('InvalidInput', ValueError),
-    ('InvalidHeader', errors.InvalidInput), ('UnknownOption', TypeError), ('HeadersSent', RuntimeError),
-    ('StreamModeError', errors.StreamError), ('WriteAfterEnd', errors.StreamError), ('StreamError', RuntimeError),
-    ('ServerNotRunning', RuntimeError), ('WrongThread', RuntimeError), ('UnhandledError', RuntimeError),
-])
+@pytest.mark.parametrize(
+    ('name', 'base'),
+    [
+        ('ParseError', ValueError),
+        ('BodyTooLarge', errors.ParseError),
+        ('IncompleteBody', ConnectionResetError),
+        ('ConnectionClosed', BrokenPipeError),
+        ('ConnectError', OSError),
+        ('ConnectionRefused', ConnectionRefusedError),
+        ('ConnectionRefused', errors.ConnectError),
+        ('NameNotResolved', errors.ConnectError),
+        ('RequestTimeout', TimeoutError),
+        ('PrematureClose', ConnectionResetError),
+        ('InvalidInput', ValueError),
+        ('InvalidHeader', errors.InvalidInput),
+        ('UnknownOption', TypeError),
+        ('HeadersSent', RuntimeError),
+        ('StreamModeError', errors.StreamError),
+        ('WriteAfterEnd', errors.StreamError),
+        ('StreamError', RuntimeError),
+        ('ServerNotRunning', RuntimeError),
+        ('WrongThread', RuntimeError),
+        ('UnhandledError', RuntimeError),
+    ],
+)
 def test_base(name: str, base: type[BaseException]) -> None:
     assert issubclass(getattr(errors, name), base)
 

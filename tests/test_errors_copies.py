@@ -1,4 +1,5 @@
 """Every exception of the package, raised by real failures, survives ``pickle``, ``copy`` and ``deepcopy``."""
+
 from __future__ import annotations
 
 import pickle
@@ -34,8 +35,9 @@ def test_copies(kind: type[BaseException]) -> None:
 
 def test_through_a_pool_of_processes() -> None:
     """In a process of its own: the pool's threads would block the loop of one that is patched."""
-    ran = subprocess.run([sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True,
-                         timeout=120, check=False)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (ran.returncode, ran.stdout) == (0, '0 faults\n'), ran.stdout + ran.stderr
 
 

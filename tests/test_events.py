@@ -1,4 +1,5 @@
 """Every promise of the emitter's contract, sentence by sentence."""
+
 from __future__ import annotations
 
 import re
@@ -16,6 +17,7 @@ __all__: list[str] = []
 
 
 # -- adding ---------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
 def test_adding_returns_the_emitter(emitter: EventEmitter, method: str) -> None:
@@ -75,8 +77,10 @@ def test_a_decorator_refuses_a_misspelt_event_at_once(method: str) -> None:
         getattr(Door(), method)('check_continue')
 
 
-@pytest.mark.parametrize('spelling', ['check_continue', 'checkcontinue', 'CheckContinue', 'check-continue',
-                                      'check continue', 'CHECK_CONTINUE'])
+@pytest.mark.parametrize(
+    'spelling',
+    ['check_continue', 'checkcontinue', 'CheckContinue', 'check-continue', 'check continue', 'CHECK_CONTINUE'],
+)
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
 def test_a_misspelt_event_names_the_right_one(method: str, spelling: str) -> None:
     with pytest.raises(ValueError, match=r"Door has no event .* it is spelt 'checkContinue'"):
@@ -91,14 +95,26 @@ def test_the_emitters_own_events_are_declared_too(emitter: EventEmitter, spellin
         Door().on(spelling, print)
 
 
-@pytest.mark.parametrize(('spelling', 'right'), [
-    ('checkContinu', 'checkContinue'), ('chekContinue', 'checkContinue'), ('check_continues', 'checkContinue'),
-    ('onCheckContinue', 'checkContinue'), ('opened', 'open'), ('opens', 'open'), ('on_open', 'open'),
-    ('onopen', 'open'), ('newListeners', 'newListener')])
+@pytest.mark.parametrize(
+    ('spelling', 'right'),
+    [
+        ('checkContinu', 'checkContinue'),
+        ('chekContinue', 'checkContinue'),
+        ('check_continues', 'checkContinue'),
+        ('onCheckContinue', 'checkContinue'),
+        ('opened', 'open'),
+        ('opens', 'open'),
+        ('on_open', 'open'),
+        ('onopen', 'open'),
+        ('newListeners', 'newListener'),
+    ],
+)
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
 def test_an_event_that_is_close_to_a_declared_one_is_not_the_users_own(method: str, spelling: str, right: str) -> None:
-    message = (f"Door has no event {spelling!r}: did you mean {right!r}? One of your own can be added to 'events' of a "
-               'subclass')
+    message = (
+        f"Door has no event {spelling!r}: did you mean {right!r}? One of your own can be added to 'events' of a "
+        'subclass'
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         getattr(Door(), method)(spelling, print)
 
@@ -117,18 +133,35 @@ def test_a_close_event_that_is_declared_is_one(calls: list[Any]) -> None:
     assert calls == [('a',)]
 
 
-@pytest.mark.parametrize(('kind', 'name', 'right'), [
-    (http.Server, 'requests', 'request'), (http.IncomingMessage, 'ended', 'end'),
-    (http.ClientRequest, 'reponse', 'response'), (http.ServerResponse, 'finished', 'finish'),
-    (net.Server, 'connect', 'connection')])
+@pytest.mark.parametrize(
+    ('kind', 'name', 'right'),
+    [
+        (http.Server, 'requests', 'request'),
+        (http.IncomingMessage, 'ended', 'end'),
+        (http.ClientRequest, 'reponse', 'response'),
+        (http.ServerResponse, 'finished', 'finish'),
+        (net.Server, 'connect', 'connection'),
+    ],
+)
 def test_usual_mistakes(kind: type[EventEmitter], name: str, right: str) -> None:
     with pytest.raises(ValueError, match=f'did you mean {right!r}'):
         kind._check_event(kind.__new__(kind), name)
 
 
-@pytest.mark.parametrize('kind', [
-    http.Server, https.Server, net.Server, net.Socket, tls.TLSSocket, http.IncomingMessage, http.ServerResponse,
-    http.ClientRequest, stream.Duplex])
+@pytest.mark.parametrize(
+    'kind',
+    [
+        http.Server,
+        https.Server,
+        net.Server,
+        net.Socket,
+        tls.TLSSocket,
+        http.IncomingMessage,
+        http.ServerResponse,
+        http.ClientRequest,
+        stream.Duplex,
+    ],
+)
 def test_declared_events_are_not_taken_for_each_other(kind: type[EventEmitter]) -> None:
     for name in kind.events:
         kind._check_event(kind.__new__(kind), name)
@@ -149,6 +182,7 @@ def test_an_event_of_a_parent_class_is_declared_in_the_child() -> None:
 
 
 # -- once -----------------------------------------------------------------------------------------------------------
+
 
 def test_once_is_called_once(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.once('open', note(calls, 'a'))
@@ -202,6 +236,7 @@ def test_once_twice_with_one_function(emitter: EventEmitter, calls: list[Any]) -
 
 
 # -- removing -------------------------------------------------------------------------------------------------------
+
 
 def test_remove_listener_returns_the_emitter(emitter: EventEmitter) -> None:
     assert emitter.remove_listener('open', print) is emitter
@@ -282,6 +317,7 @@ def test_remove_all_listeners_of_one_event_tells_of_each(emitter: EventEmitter, 
 
 # -- 'newListener' and 'removeListener' -----------------------------------------------------------------------------
 
+
 def test_new_listener_comes_before_the_adding(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('newListener', lambda event, listener: calls.append((event, listener, emitter.listeners(event))))
     emitter.on('open', print)
@@ -298,8 +334,9 @@ def test_what_new_listener_adds_stands_before(emitter: EventEmitter) -> None:
 
 
 @pytest.mark.parametrize('method', ['on', 'once', 'prepend_listener'])
-def test_new_listener_gets_the_function_as_it_was_handed_in(emitter: EventEmitter, calls: list[Any],
-                                                            method: str) -> None:
+def test_new_listener_gets_the_function_as_it_was_handed_in(
+    emitter: EventEmitter, calls: list[Any], method: str
+) -> None:
     emitter.on('newListener', note(calls, 'new'))
     getattr(emitter, method)('open', print)
     assert calls == [('new', 'open', print)]

@@ -1,4 +1,5 @@
 """Emitting: who is asked, who is called, and who is warned."""
+
 from __future__ import annotations
 
 import warnings
@@ -39,6 +40,7 @@ def test_two_emitters_share_nothing() -> None:
 
 
 # -- emitting -------------------------------------------------------------------------------------------------------
+
 
 def test_emit_without_a_listener_returns_false(emitter: EventEmitter) -> None:
     assert emitter.emit('open') is False
@@ -112,6 +114,7 @@ def test_error_after_its_listener_was_removed_raises_again(emitter: EventEmitter
 
 # -- many listeners -------------------------------------------------------------------------------------------------
 
+
 def _add(emitter: EventEmitter, count: int, event: str = 'open') -> list[str]:
     """Add so many listeners and return the warnings."""
     with warnings.catch_warnings(record=True) as caught:
@@ -167,6 +170,7 @@ def test_a_warning_that_is_an_error_does_not_lose_the_listener(emitter: EventEmi
 
 
 # -- switching ------------------------------------------------------------------------------------------------------
+
 
 def test_nothing_switches_by_itself(emitter: EventEmitter, no_switch: Callable[[], Any]) -> None:
     with no_switch():

@@ -1,4 +1,5 @@
 """The fan-out aggregator of the examples: answers as they come, within bounds, and nothing left when a client goes."""
+
 from __future__ import annotations
 
 import json
@@ -31,6 +32,7 @@ def test_answers_are_handed_on_as_they_come(serve: Serve) -> None:
         if request.url == '/last':
             last.wait()
         response.end(request.url)
+
     address = f'http://127.0.0.1:{serve(upstream).where[1]}'
     with fan_out.create_session() as session:
         site = serve(fan_out.create_aggregator(session, [f'{address}/last', 'http://127.0.0.1:1/', f'{address}/first']))
@@ -52,6 +54,7 @@ def test_the_bound_is_for_all_together(serve: Serve) -> None:
         fan_out.gevent.idle()
         now.pop()
         response.end()
+
     address = f'http://127.0.0.1:{serve(upstream).where[1]}/'
     with fan_out.create_session() as session:
         site = serve(fan_out.create_aggregator(session, [address] * 60))
@@ -70,6 +73,7 @@ def test_a_client_that_leaves(serve: Serve) -> None:
             over.wait()
         answer.wait()
         response.end('x' * 10_000_000)
+
     address = f'http://127.0.0.1:{serve(upstream).where[1]}'
     with fan_out.create_session() as session:
         site = serve(fan_out.create_aggregator(session, [f'{address}/slow', f'{address}/large']))

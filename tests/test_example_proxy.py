@@ -1,4 +1,5 @@
 """The reverse proxy of the examples: what passes, what does not, and what becomes of one side without the other."""
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -21,9 +22,11 @@ Proxied = Callable[..., Site]
 @pytest.fixture
 def proxied(serve: Serve) -> Proxied:
     """Start a proxy: ``proxied(listener or port, **options)``; the origin is a server of ours, or another one."""
+
     def start(origin: Any, **options: Any) -> Site:
         port = origin if isinstance(origin, int) else serve(origin).where[1]
         return serve(reverse_proxy.create_proxy('127.0.0.1', port, **options))
+
     return start
 
 
@@ -37,8 +40,17 @@ def echo(request: Any, response: Any) -> None:
 def mirror(request: Any, response: Any) -> None:
     """Answer with the head."""
     lines = [f'{request.method} {request.url}', *(f'{name}: {value}' for name, value in request.raw_headers)]
-    response.write_head(203, 'So So', [('Set-Cookie', 'a=1'), ('Set-Cookie', 'b=2'), ('X-Secret', 'x'),
-                                       ('Connection', 'X-Secret, Keep-Alive'), ('Keep-Alive', 'timeout=7')])
+    response.write_head(
+        203,
+        'So So',
+        [
+            ('Set-Cookie', 'a=1'),
+            ('Set-Cookie', 'b=2'),
+            ('X-Secret', 'x'),
+            ('Connection', 'X-Secret, Keep-Alive'),
+            ('Keep-Alive', 'timeout=7'),
+        ],
+    )
     response.end('\n'.join(lines))
 
 
@@ -48,6 +60,7 @@ def chunked(body: bytes) -> bytes:
 
 
 # -- what passes ------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('build', [post, chunked])
 def test_bodies_both_ways(proxied: Proxied, build: Callable[[bytes], bytes]) -> None:
@@ -65,10 +78,24 @@ def test_bodies_both_ways(proxied: Proxied, build: Callable[[bytes], bytes]) -> 
 def test_heads(proxied: Proxied) -> None:
     """What is meant for the other side gets there, in both directions, and nothing else."""
     site = proxied(mirror)
-    response = site.get('/a?b', 'X-Mine: 1', 'X-Mine: 2', 'Connection: x-private, keep-alive', 'X-Private: secret',
-                        'Keep-Alive: 5', 'TE: trailers', 'Proxy-Authorization: secret')
+    response = site.get(
+        '/a?b',
+        'X-Mine: 1',
+        'X-Mine: 2',
+        'Connection: x-private, keep-alive',
+        'X-Private: secret',
+        'Keep-Alive: 5',
+        'TE: trailers',
+        'Proxy-Authorization: secret',
+    )
     assert response.body.decode().splitlines() == [
-        'GET /a?b', 'Host: x', 'X-Mine: 1', 'X-Mine: 2', 'Via: 1.1 geventnode', 'Connection: keep-alive']
+        'GET /a?b',
+        'Host: x',
+        'X-Mine: 1',
+        'X-Mine: 2',
+        'Via: 1.1 geventnode',
+        'Connection: keep-alive',
+    ]
     assert (response.status, response.reason) == (203, 'So So')
     assert response.values('Set-Cookie') == ['a=1', 'b=2']
     assert response.values('Via') == ['1.1 geventnode']
@@ -123,10 +150,12 @@ EXPECT = get('/', 'Content-Length: 4', 'Expect: 100-continue', method='POST')
 
 def test_expect(proxied: Proxied, origin: MakeOrigin) -> None:
     """The origin decides, and the client hears of it before it sends anything."""
+
     def script(peer: Peer) -> None:
         assert peer.until(b'\r\n\r\n').count(b'\r\nExpect: 100-continue\r\n') == 1
         peer.send(b'HTTP/1.1 100 Continue\r\n\r\n')
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n' + peer.exactly(4))
+
     client = proxied(origin(script).port).send(EXPECT)
     assert client.head().status == 100
     assert client.send(b'body').response().body == b'body'
@@ -134,10 +163,12 @@ def test_expect(proxied: Proxied, origin: MakeOrigin) -> None:
 
 def test_expect_refused(proxied: Proxied, origin: MakeOrigin) -> None:
     """Then nothing was sent, and nothing has to be."""
+
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno')
         assert peer.rest() == b''
+
     client = proxied(origin(script).port).send(EXPECT)
     head = client.head()
     assert (head.status, client.exactly(2)) == (417, b'no')
@@ -147,9 +178,11 @@ def test_expect_refused(proxied: Proxied, origin: MakeOrigin) -> None:
 
 def test_expect_ignored(proxied: Proxied, origin: MakeOrigin) -> None:
     """By an origin that waits for the body (RFC 9110, section 10.1.1)."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+
     client = proxied(origin(script).port).send(EXPECT)
     assert client.head().status == 100
     assert client.send(b'body').response().body == b'ok'
@@ -157,10 +190,12 @@ def test_expect_ignored(proxied: Proxied, origin: MakeOrigin) -> None:
 
 def test_early_answer(proxied: Proxied, origin: MakeOrigin) -> None:
     """Of an origin that takes no more of the body."""
+
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno').half_close()
         peer.exactly(10)
+
     client = proxied(origin(script).port).send(post(bytes(10), length=SIZE))
     response = client.response()
     assert (response.status, response.body) == (413, b'no')
@@ -168,6 +203,7 @@ def test_early_answer(proxied: Proxied, origin: MakeOrigin) -> None:
 
 
 # -- an origin in trouble ---------------------------------------------------------------------------------------------
+
 
 def test_nobody_there(proxied: Proxied) -> None:
     with stdlib.socket() as bound:
@@ -181,9 +217,11 @@ def test_nobody_there(proxied: Proxied) -> None:
 @pytest.mark.parametrize('said', [b'', b'HTTP/1.1 200', b'garbage\r\n\r\n', b'HTTP/1.1 200 OK\r\nA\0: b\r\n\r\n'])
 def test_bad_gateway(proxied: Proxied, origin: MakeOrigin, said: bytes) -> None:
     """No answer, half of one, or none that can be understood."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(said)
+
     site = proxied(origin(script).port)
     assert site.get().status == 502
     assert site.send(post(b'body')).response().status == 502
@@ -198,9 +236,11 @@ def test_gateway_timeout(proxied: Proxied, origin: MakeOrigin) -> None:
 @pytest.mark.parametrize('framing', [b'Content-Length: 9', b'Transfer-Encoding: chunked'])
 def test_a_body_cut_short(proxied: Proxied, origin: MakeOrigin, framing: bytes) -> None:
     """Never looks complete to the client."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\n%b\r\n\r\n1\r\nx\r\n' % framing)
+
     client = proxied(origin(script).port).send(get())
     assert client.head().status == 200
     with pytest.raises(EOFError):
@@ -209,10 +249,12 @@ def test_a_body_cut_short(proxied: Proxied, origin: MakeOrigin, framing: bytes) 
 
 # -- a client in trouble ----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('leave', ['close', 'abort'])
 @pytest.mark.parametrize('moment', ['waiting', 'expecting', 'uploading', 'downloading'])
-def test_a_client_leaves(proxied: Proxied, origin: MakeOrigin, moment: str, leave: str,
-                         caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_leaves(
+    proxied: Proxied, origin: MakeOrigin, moment: str, leave: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Then the origin is left alone, whatever it was doing, and nobody is alarmed."""
     log = Log()
 
@@ -229,9 +271,11 @@ def test_a_client_leaves(proxied: Proxied, origin: MakeOrigin, moment: str, leav
         else:
             peer.rest()
         log.append('left')
+
     site = proxied(origin(script).port)
-    client = site.send({'waiting': get(), 'expecting': EXPECT, 'uploading': post(bytes(10), length=SIZE),
-                        'downloading': get()}[moment])
+    client = site.send(
+        {'waiting': get(), 'expecting': EXPECT, 'uploading': post(bytes(10), length=SIZE), 'downloading': get()}[moment]
+    )
     log.wait_for('asked')
     if moment == 'downloading':
         client.until(b'\r\n\r\n')
@@ -251,6 +295,7 @@ def test_a_malformed_body(proxied: Proxied, origin: MakeOrigin) -> None:
         log.append('asked')
         peer.rest()
         log.append('left')
+
     client = proxied(origin(script).port).send(get('/', 'Transfer-Encoding: chunked', method='POST'))
     log.wait_for('asked')
     client.send(b'no size\r\n')

@@ -2,6 +2,7 @@
 
 The reverse proxy has a file of its own, and what takes other programs is among the system tests.
 """
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -34,6 +35,7 @@ def websocket_echo() -> Any:
     """The module of that name, which wants a package more than the others."""
     pytest.importorskip('wsproto', reason=NO_WSPROTO)
     from contrib.examples import websocket_echo
+
     return websocket_echo
 
 
@@ -47,6 +49,7 @@ def test_runs(example: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # -- connect_proxy ----------------------------------------------------------------------------------------------------
+
 
 def connected(site: Site, port: int) -> Any:
     """Return a client behind the tunnel to ``port``."""
@@ -99,6 +102,7 @@ def test_connect_proxy_lets_go_of_the_origin(serve: Serve, origin: MakeOrigin) -
         peer.exactly(5)
         peer.rest()
         log.append('gone')
+
     client = connected(serve(connect_proxy.create_proxy()), origin(script).port)
     client.send(b'hello').abort()
     log.wait_for('gone')
@@ -106,14 +110,17 @@ def test_connect_proxy_lets_go_of_the_origin(serve: Serve, origin: MakeOrigin) -
 
 def test_connect_proxy_lets_go_of_the_client(serve: Serve, origin: MakeOrigin) -> None:
     """When the origin resets its connection."""
+
     def script(peer: Peer) -> None:
         peer.exactly(5)
         peer.abort()
+
     client = connected(serve(connect_proxy.create_proxy()), origin(script).port)
     assert client.send(b'hello').rest() == b''
 
 
 # -- upgrade ----------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('size', [0, 5, 5_000_000])
 def test_upgrade(serve: Serve, size: int) -> None:
@@ -136,8 +143,12 @@ def test_upgrade_is_refused(serve: Serve) -> None:
 
 # -- websocket_echo ---------------------------------------------------------------------------------------------------
 
-HANDSHAKE = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
-             'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==']
+HANDSHAKE = [
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+]
 
 
 def url_of(site: Site) -> str:
@@ -172,6 +183,7 @@ def test_websocket_messages(websocket_echo: Any, serve: Serve) -> None:
 def test_websocket_ping(websocket_echo: Any, serve: Serve) -> None:
     """Is answered, in between the fragments of a message, too."""
     from wsproto.events import Pong, TextMessage
+
     websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
     websocket.send_event(TextMessage('one ', message_finished=False))
     websocket.ping(b'there?')
@@ -239,8 +251,12 @@ def test_websocket_client_believes_no_one(websocket_echo: Any, serve: Serve) -> 
     site = serve(ok)
     with pytest.raises(ConnectionError, match='200 OK'):
         websocket_echo.connect(url_of(site))
-    site.server.on('upgrade', lambda request, socket, head: socket.end(
-        'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n'))
+    site.server.on(
+        'upgrade',
+        lambda request, socket, head: socket.end(
+            'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n'
+        ),
+    )
     with pytest.raises(ConnectionError, match='101 Switching Protocols'):
         websocket_echo.connect(url_of(site))
 
@@ -276,13 +292,15 @@ def test_websocket_waits_for_a_client_that_does_not_read(websocket_echo: Any, se
 
 # -- crawl ------------------------------------------------------------------------------------------------------------
 
+
 def test_crawl(serve: Serve, agent: Callable[..., http.Agent]) -> None:
     """Every page once, on no more connections than the agent allows."""
     site = serve(crawl.create_site(60))
     few = agent(max_sockets=3, keep_alive=True)
     pages = crawl.crawl(f'{url_of(site)}1', few)
     assert {url: page.status for url, page in pages.items()} == {
-        f'{url_of(site)}{number}': 200 if number <= 60 else 404 for number in range(1, 122)}
+        f'{url_of(site)}{number}': 200 if number <= 60 else 404 for number in range(1, 122)
+    }
     counts = few.statistics()
     assert (counts['requests'], counts['opened'], counts['failed']) == (121, 3, 0)
 
@@ -294,6 +312,7 @@ def test_crawl_stays_on_the_site(agent: Callable[..., http.Agent]) -> None:
 
 def test_crawl_goes_on(serve: Serve, dead_port: int, agent: Callable[..., http.Agent]) -> None:
     """Past pages that cannot be had, and past the end of those that are too long."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/':
             response.end('<a href="/cut">1</a><a href="/long">2</a><a href="/bad link">3</a>')
@@ -303,10 +322,15 @@ def test_crawl_goes_on(serve: Serve, dead_port: int, agent: Callable[..., http.A
             request.socket.destroy()
         else:
             response.end(bytes(3 * crawl.MAX_PAGE))
+
     site = url_of(serve(listener))
     pages = crawl.crawl(site, agent())
     assert {url.removeprefix(site): (page.status, len(page.body)) for url, page in pages.items()} == {
-        '': (200, 66), 'cut': (None, 0), 'long': (200, crawl.MAX_PAGE), 'bad link': (None, 0)}
+        '': (200, 66),
+        'cut': (None, 0),
+        'long': (200, crawl.MAX_PAGE),
+        'bad link': (None, 0),
+    }
     assert crawl.crawl(f'http://127.0.0.1:{dead_port}/', agent()) == {f'http://127.0.0.1:{dead_port}/': (None, b'')}
 
 

@@ -1,4 +1,5 @@
 """``geventnode get``: what is sent, what is written, and what is said when it goes wrong."""
+
 from __future__ import annotations
 
 import errno
@@ -54,27 +55,42 @@ def site(serve: Serve, seen: Seen) -> Site:
 
 # -- what is sent -----------------------------------------------------------------------------------------------------
 
+
 def test_get(site: Site, seen: Seen, get_command: Get) -> None:
     assert get_command(url(site, '/a?b=c#d')) == (0, b'done\n', '')
-    assert seen == [('GET', '/a?b=c', {
-        'Host': f'127.0.0.1:{site.where[1]}', 'User-Agent': f'geventnode/{__version__}', 'Accept': '*/*',
-        'Connection': 'close'}, b'')]
+    assert seen == [
+        (
+            'GET',
+            '/a?b=c',
+            {
+                'Host': f'127.0.0.1:{site.where[1]}',
+                'User-Agent': f'geventnode/{__version__}',
+                'Accept': '*/*',
+                'Connection': 'close',
+            },
+            b'',
+        )
+    ]
 
 
-@pytest.mark.parametrize(('arguments', 'method', 'body', 'kind'), [
-    (['-d', 'a=b'], 'POST', b'a=b', FORM),
-    (['--data', ''], 'POST', b'', FORM),
-    (['-d', 'a', '-X', 'PUT'], 'PUT', b'a', FORM),
-    (['-d', 'a', '-X', 'GET'], 'GET', b'a', FORM),
-    (['-d', 'a', '-H', 'content-type: text/plain'], 'POST', b'a', None),
-    (['-d', 'a', '-H', 'Content-Type:'], 'POST', b'a', None),
-    (['-d', 'é\udcff'], 'POST', b'\xc3\xa9\xff', FORM),
-    (['-X', 'DELETE'], 'DELETE', b'', None),
-])
-def test_data_and_method(site: Site, seen: Seen, get_command: Get, arguments: list[str], method: str, body: bytes,
-                         kind: str | None) -> None:
+@pytest.mark.parametrize(
+    ('arguments', 'method', 'body', 'kind'),
+    [
+        (['-d', 'a=b'], 'POST', b'a=b', FORM),
+        (['--data', ''], 'POST', b'', FORM),
+        (['-d', 'a', '-X', 'PUT'], 'PUT', b'a', FORM),
+        (['-d', 'a', '-X', 'GET'], 'GET', b'a', FORM),
+        (['-d', 'a', '-H', 'content-type: text/plain'], 'POST', b'a', None),
+        (['-d', 'a', '-H', 'Content-Type:'], 'POST', b'a', None),
+        (['-d', 'é\udcff'], 'POST', b'\xc3\xa9\xff', FORM),
+        (['-X', 'DELETE'], 'DELETE', b'', None),
+    ],
+)
+def test_data_and_method(
+    site: Site, seen: Seen, get_command: Get, arguments: list[str], method: str, body: bytes, kind: str | None
+) -> None:
     assert get_command(*arguments, url(site)).status == 0
-    (sent, _, headers, received), = seen
+    ((sent, _, headers, received),) = seen
     assert (sent, received, headers.get('Content-Type')) == (method, body, kind)
     assert headers.get('Content-Length', '0') == str(len(body))
 
@@ -84,16 +100,27 @@ def test_headers(site: Site, seen: Seen, get_command: Get) -> None:
     given = ['X-One:  1 ', 'ACCEPT: text/html', 'X-Empty;', 'Cookie: a', 'X-Bytes: é', 'host: other']
     assert get_command(url(site), *(f'-H{each}' for each in given), '-H', 'Cookie: b').status == 0
     headers = seen[0][2]
-    assert headers == {'host': 'other', 'User-Agent': f'geventnode/{__version__}', 'X-One': '1', 'ACCEPT': 'text/html',
-                       'X-Empty': '', 'Cookie': 'b', 'X-Bytes': 'é'.encode().decode('latin-1'), 'Connection': 'close'}
+    assert headers == {
+        'host': 'other',
+        'User-Agent': f'geventnode/{__version__}',
+        'X-One': '1',
+        'ACCEPT': 'text/html',
+        'X-Empty': '',
+        'Cookie': 'b',
+        'X-Bytes': 'é'.encode().decode('latin-1'),
+        'Connection': 'close',
+    }
 
 
-@pytest.mark.parametrize(('removed', 'left'), [
-    (['User-Agent', 'accept'], {'Host', 'Authorization', 'Connection'}),
-    (['Authorization'], {'Host', 'User-Agent', 'Accept', 'Connection'}),
-    (['Connection'], {'Host', 'User-Agent', 'Accept', 'Authorization'}),
-    (['X-Unheard-Of'], {'Host', 'User-Agent', 'Accept', 'Authorization', 'Connection'}),
-])
+@pytest.mark.parametrize(
+    ('removed', 'left'),
+    [
+        (['User-Agent', 'accept'], {'Host', 'Authorization', 'Connection'}),
+        (['Authorization'], {'Host', 'User-Agent', 'Accept', 'Connection'}),
+        (['Connection'], {'Host', 'User-Agent', 'Accept', 'Authorization'}),
+        (['X-Unheard-Of'], {'Host', 'User-Agent', 'Accept', 'Authorization', 'Connection'}),
+    ],
+)
 def test_removed_headers(site: Site, seen: Seen, get_command: Get, removed: list[str], left: set[str]) -> None:
     where = url(site).replace('://', '://user:password@')
     assert get_command(where, *(f'-H{each}:' for each in removed)).status == 0
@@ -128,7 +155,7 @@ def test_a_file_is_sent(site: Site, seen: Seen, get_command: Get, tmp_path: Path
     file = tmp_path / 'data'
     file.write_bytes(b'a\r\n\0' * 100_000)
     assert get_command(url(site), '-d', f'@{file}').status == 0
-    (method, _, headers, body), = seen
+    ((method, _, headers, body),) = seen
     assert (method, body) == ('POST', file.read_bytes())
     assert headers['Content-Length'] == '400000'
     assert headers['Content-Type'] == FORM
@@ -136,10 +163,14 @@ def test_a_file_is_sent(site: Site, seen: Seen, get_command: Get, tmp_path: Path
 
 # -- what is written --------------------------------------------------------------------------------------------------
 
+
 def test_include(raw_server: RawServer, get_command: Get) -> None:
     head = b'HTTP/1.1 404 Nothing here\r\nX-A: 1\r\nset-cookie: a\r\nset-cookie: \xe9\r\nContent-Length: 2\r\n\r\n'
     assert get_command(raw_server(b'HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n' + head + b'ab'), '--include') == (
-        0, head + b'ab', '')
+        0,
+        head + b'ab',
+        '',
+    )
 
 
 def test_trailers(raw_server: RawServer, get_command: Get) -> None:
@@ -182,7 +213,10 @@ def test_fail_and_include(raw_server: RawServer, get_command: Get) -> None:
     """As curl does."""
     head = b'HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n'
     assert get_command('--fail', '--include', raw_server(head + b'no')) == (
-        22, head, 'geventnode: the server answered 500 Oh\n')
+        22,
+        head,
+        'geventnode: the server answered 500 Oh\n',
+    )
 
 
 def test_a_complaint_does_nothing_to_a_terminal(raw_server: RawServer, get_command: Get) -> None:
@@ -193,9 +227,18 @@ def test_a_complaint_does_nothing_to_a_terminal(raw_server: RawServer, get_comma
 
 # -- what is wrong with the command line ------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('arguments', [
-    ['get'], ['get', 'http://h/', 'http://h/'], ['get', 'http://h/', '--timeout', 'x'],
-    ['get', 'http://h/', '--timeout', '-1'], ['get', 'http://h/', '-H'], ['get', 'http://h/', '--unheard-of']])
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['get'],
+        ['get', 'http://h/', 'http://h/'],
+        ['get', 'http://h/', '--timeout', 'x'],
+        ['get', 'http://h/', '--timeout', '-1'],
+        ['get', 'http://h/', '-H'],
+        ['get', 'http://h/', '--unheard-of'],
+    ],
+)
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
@@ -203,21 +246,54 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err.startswith('usage: ')
 
 
-@pytest.mark.parametrize('where', [
-    '', 'localhost', 'localhost:80', '/path', 'ftp://localhost/', 'http://', 'http://a b/', 'http://a/\n',
-    'http://a:b/', 'http://a:0/', 'http://[::1/', 'http://a/\udcff'])
+@pytest.mark.parametrize(
+    'where',
+    [
+        '',
+        'localhost',
+        'localhost:80',
+        '/path',
+        'ftp://localhost/',
+        'http://',
+        'http://a b/',
+        'http://a/\n',
+        'http://a:b/',
+        'http://a:0/',
+        'http://[::1/',
+        'http://a/\udcff',
+    ],
+)
 def test_a_bad_url(get_command: Get, where: str) -> None:
     ran = get_command(where)
     assert (ran.status, ran.output, ran.errors.count('\n')) == (2, b'', 1)
     assert ran.errors.startswith('geventnode: ')
 
 
-@pytest.mark.parametrize('arguments', [
-    ['-H', 'no colon'], ['-H', ''], ['-H', ': value'], ['-H', 'a b: value'], ['-H', 'a b:'], ['-H', 'A: \x01'],
-    ['-H', 'A;b'], ['-H', 'A: b\r\nC: d'], ['-H', 'Content-Length: x'], ['-X', 'a b'], ['-d', 'a', '-d', 'b'],
-    ['-d', 'abc', '-H', 'Content-Length: 2'], ['-d', 'abc', '-X', 'TRACE'], ['-d', '@/nowhere/at/all'], ['-d', '@/'],
-    ['-d', '@\0'], ['-o', '/nowhere/at/all'], ['-o', '/'], ['-o', 'a\0'],
-    ['-d', 'a', '-H', 'Expect: 100-continue', '-H', 'Connection:']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['-H', 'no colon'],
+        ['-H', ''],
+        ['-H', ': value'],
+        ['-H', 'a b: value'],
+        ['-H', 'a b:'],
+        ['-H', 'A: \x01'],
+        ['-H', 'A;b'],
+        ['-H', 'A: b\r\nC: d'],
+        ['-H', 'Content-Length: x'],
+        ['-X', 'a b'],
+        ['-d', 'a', '-d', 'b'],
+        ['-d', 'abc', '-H', 'Content-Length: 2'],
+        ['-d', 'abc', '-X', 'TRACE'],
+        ['-d', '@/nowhere/at/all'],
+        ['-d', '@/'],
+        ['-d', '@\0'],
+        ['-o', '/nowhere/at/all'],
+        ['-o', '/'],
+        ['-o', 'a\0'],
+        ['-d', 'a', '-H', 'Expect: 100-continue', '-H', 'Connection:'],
+    ],
+)
 def test_a_bad_option(site: Site, seen: Seen, get_command: Get, arguments: list[str]) -> None:
     ran = get_command(url(site), *arguments)
     assert (ran.status, ran.output, ran.errors.count('\n')) == (2, b'', 1), ran
@@ -227,22 +303,29 @@ def test_a_bad_option(site: Site, seen: Seen, get_command: Get, arguments: list[
 
 # -- what fails -------------------------------------------------------------------------------------------------------
 
+
 def test_nobody_listens(serve: Serve, get_command: Get) -> None:
     site = serve()
     where = url(site)
     site.stop()
     assert get_command(where) == (
-        1, b'', f'geventnode: connect 127.0.0.1:{where.split(":")[2][:-1]}: {os.strerror(errno.ECONNREFUSED)}\n')
+        1,
+        b'',
+        f'geventnode: connect 127.0.0.1:{where.split(":")[2][:-1]}: {os.strerror(errno.ECONNREFUSED)}\n',
+    )
 
 
-@pytest.mark.parametrize(('reply', 'output', 'complaint'), [
-    (b'', b'', 'closed the connection without a response'),
-    (b'HTTP/1.1 200 OK\r\nA', b'', 'ended the connection within a head'),
-    (b'SSH-2.0\r\n\r\n', b'', 'the response is not to be understood: '),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab', b'ab', 'ended the connection in the middle of a body'),
-    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n', b'ab', 'in the middle of a body'),
-    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n', b'ab', 'not to be understood: '),
-])
+@pytest.mark.parametrize(
+    ('reply', 'output', 'complaint'),
+    [
+        (b'', b'', 'closed the connection without a response'),
+        (b'HTTP/1.1 200 OK\r\nA', b'', 'ended the connection within a head'),
+        (b'SSH-2.0\r\n\r\n', b'', 'the response is not to be understood: '),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab', b'ab', 'ended the connection in the middle of a body'),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n', b'ab', 'in the middle of a body'),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n', b'ab', 'not to be understood: '),
+    ],
+)
 def test_a_bad_response(raw_server: RawServer, get_command: Get, reply: bytes, output: bytes, complaint: str) -> None:
     ran = get_command(raw_server(reply))
     assert (ran.status, ran.output, ran.errors.count('\n')) == (1, output, 1)
@@ -253,11 +336,15 @@ def test_a_bad_response(raw_server: RawServer, get_command: Get, reply: bytes, o
 def test_another_protocol(raw_server: RawServer, get_command: Get) -> None:
     where = raw_server(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nabc')
     assert get_command(where, '-H', 'Connection: Upgrade', '-H', 'Upgrade: x') == (
-        1, b'', 'geventnode: the server has left HTTP (101 Switching Protocols)\n')
+        1,
+        b'',
+        'geventnode: the server has left HTTP (101 Switching Protocols)\n',
+    )
 
 
 def test_timeout(serve: Serve, get_command: Get) -> None:
     """It counts for the whole exchange, the body included."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('begun')
         while not request.aborted:
@@ -274,8 +361,9 @@ def test_no_timeout(site: Site, get_command: Get) -> None:
 
 
 @pytest.mark.parametrize(('stream', 'arguments'), [('stdout', []), ('stdin', ['-d', '@-'])])
-def test_a_closed_stream(site: Site, seen: Seen, monkeypatch: pytest.MonkeyPatch, get_command: Get, stream: str,
-                         arguments: list[str]) -> None:
+def test_a_closed_stream(
+    site: Site, seen: Seen, monkeypatch: pytest.MonkeyPatch, get_command: Get, stream: str, arguments: list[str]
+) -> None:
     """What Python found closed when it began may be anything by now: it is left alone."""
     monkeypatch.setattr(sys, stream, None)
     ran = get_command(url(site), *arguments)
@@ -314,6 +402,7 @@ def test_signals(serve: Serve, get_command: Get, monkeypatch: pytest.MonkeyPatch
 
 # -- the progress bar -------------------------------------------------------------------------------------------------
 
+
 class Terminal(io.StringIO):
     """A standard error that somebody looks at."""
 
@@ -327,10 +416,12 @@ Look = Callable[[], Terminal]
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Look:
     """Call it to look at standard error: in the test, because capturing puts its own there before."""
+
     def start() -> Terminal:
         made = Terminal()
         monkeypatch.setattr(sys, 'stderr', made)
         return made
+
     return start
 
 
@@ -344,8 +435,9 @@ def test_progress(site: Site, get_command: Get, look: Look, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize('reply', [b'HTTP/1.1 200 OK\r\n\r\nabc', b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc'])
-def test_progress_of_what_does_not_end(raw_server: RawServer, get_command: Get, look: Look, tmp_path: Path,
-                                       reply: bytes) -> None:
+def test_progress_of_what_does_not_end(
+    raw_server: RawServer, get_command: Get, look: Look, tmp_path: Path, reply: bytes
+) -> None:
     """Without a length there is no percentage; what fails leaves a line of its own."""
     pytest.importorskip('tqdm', reason='the extra cli is not installed')
     terminal = look()
@@ -363,8 +455,9 @@ def test_no_progress_beside_the_body(site: Site, get_command: Get, look: Look, o
     assert terminal.getvalue() == ''
 
 
-def test_no_progress_without_the_library(site: Site, get_command: Get, look: Look, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_progress_without_the_library(
+    site: Site, get_command: Get, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal = look()
     monkeypatch.setitem(sys.modules, 'tqdm', None)
     assert get_command(url(site), '-o', tmp_path / 'file').status == 0

@@ -1,4 +1,5 @@
 """What a child process does to its parent: nothing, whichever loop drives both and however the child is started."""
+
 from __future__ import annotations
 
 import os
@@ -26,8 +27,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform h
 
 def run(loop: str, *arguments: str) -> None:
     """Run the program in :mod:`tests.forking` on the given loop."""
-    ran = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'tests.forking', *arguments], cwd=ROOT, check=False,
-                         capture_output=True, text=True, env={**os.environ, 'GEVENT_LOOP': loop})
+    ran = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'tests.forking', *arguments],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'GEVENT_LOOP': loop},
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -72,6 +79,7 @@ def test_one_that_fails_keeps_the_others_from_nothing() -> None:
     def check() -> None:
         assert not any(server.listening for server in servers)
         raise ZeroDivisionError('seen')
+
     with pytest.raises(pytest.fail.Exception) as failed, check_in_child(check):
         pass
     assert 'could not let go of Stubborn' in str(failed.value)

@@ -3,6 +3,7 @@
 The seed is printed; ``GEVENTNODE_SEED`` repeats a run, and ``GEVENTNODE_FUZZ`` makes it longer (inputs for each
 target). Long runs are made with ``contrib/fuzz/run.py``.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -53,8 +54,10 @@ def test_what_was_found(title: str) -> None:
 
 # -- what is broken is noticed ----------------------------------------------------------------------------------------
 
+
 def foreign_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parser that lets another exception out."""
+
     def fail(self: Any, error: ParseError, pos: int | None = None) -> None:
         raise KeyError(error)
 
@@ -139,19 +142,22 @@ def fuzz(target: Any, chance: random.Random) -> None:
         checked(target, [target.make(chance) for _ in range(BATCH)])
 
 
-@pytest.mark.parametrize(('name', 'damage', 'rules'), [
-    ('parser-request', foreign_exception, {'foreign exception'}),
-    ('parser-request', depends_on_cuts, {'cut'}),
-    ('parser-response', depends_on_cuts, {'cut'}),
-    ('parser-request', holds_too_much, {'memory', 'cut'}),
-    ('parser-request', short_body, {'cut'}),
-    ('server', wrong_status, {'answers'}),
-    ('server', two_answers, {'answers', 'output'}),
-    ('server', never_closes, {'hang'}),
-    ('server', raises_in_the_hub, {'trouble', 'hang'}),
-    ('client', looks_complete, {'outcome'}),
-    ('client', pools_everything, {'pool'}),
-])
+@pytest.mark.parametrize(
+    ('name', 'damage', 'rules'),
+    [
+        ('parser-request', foreign_exception, {'foreign exception'}),
+        ('parser-request', depends_on_cuts, {'cut'}),
+        ('parser-response', depends_on_cuts, {'cut'}),
+        ('parser-request', holds_too_much, {'memory', 'cut'}),
+        ('parser-request', short_body, {'cut'}),
+        ('server', wrong_status, {'answers'}),
+        ('server', two_answers, {'answers', 'output'}),
+        ('server', never_closes, {'hang'}),
+        ('server', raises_in_the_hub, {'trouble', 'hang'}),
+        ('client', looks_complete, {'outcome'}),
+        ('client', pools_everything, {'pool'}),
+    ],
+)
 def test_damage_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str, damage: Any, rules: set[str]) -> None:
     chance = random.Random(1)
     target = run.TARGETS[name]()
@@ -192,6 +198,7 @@ def test_samples_are_kept() -> None:
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
+
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(['--target', 'parser-request', '--inputs', '200', '--seed', '7']) == 0
     said = capsys.readouterr().out
@@ -200,8 +207,9 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert '0 findings' in said
 
 
-def test_command_tells_of_findings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                   capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_tells_of_findings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with monkeypatch.context() as patch:
         depends_on_cuts(patch)
         assert run.main(['--target', 'parser-request', '--inputs', '40', '--findings', str(tmp_path)]) == 1

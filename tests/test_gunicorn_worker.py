@@ -1,4 +1,5 @@
 """The worker for gunicorn, without a gunicorn: settings, what hooks and loggers see, and who patches."""
+
 from __future__ import annotations
 
 import logging
@@ -42,32 +43,45 @@ def config(**settings: Any) -> Config:
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
+
 def test_the_default_settings() -> None:
     options = server_options(config())
     assert options == {
-        'max_header_size': 4094 + 4 + 100 * 8192, 'max_request_line': 4094, 'max_headers_count': 100,
-        'max_field_size': 8190, 'max_connections': 1000, 'wait_when_full': True, 'keep_alive_timeout': 2,
+        'max_header_size': 4094 + 4 + 100 * 8192,
+        'max_request_line': 4094,
+        'max_headers_count': 100,
+        'max_field_size': 8190,
+        'max_connections': 1000,
+        'wait_when_full': True,
+        'keep_alive_timeout': 2,
         'min_body_rate': 500,
-        'trusted_proxies': ['unix', '127.0.0.1', '::1'], 'scheme_headers': {
-            'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'}}
+        'trusted_proxies': ['unix', '127.0.0.1', '::1'],
+        'scheme_headers': {'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'},
+    }
     # the server takes all of it
     http.create_server(**options)
 
 
-@pytest.mark.parametrize(('settings', 'expected'), [
-    # gunicorn's ways to say: none
-    ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': LARGEST_HEAD}),
-    ({'limit_request_line': 8190}, {'max_request_line': 8190, 'max_header_size': 8190 + 4 + 100 * 8192}),
-    ({'limit_request_line': 9000}, {'max_request_line': 8190}),
-    ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': LARGEST_HEAD}),
-    ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': LARGEST_HEAD}),
-    ({'worker_connections': 0}, {'max_connections': None}),
-    ({'forwarded_allow_ips': '*'}, {'trusted_proxies': ['unix', '0.0.0.0/0', '::/0']}),
-    ({'forwarded_allow_ips': '10.0.0.0/8'}, {'trusted_proxies': ['unix', '10.0.0.0/8']}),
-    ({'secure_scheme_headers': {'A': 'b'}}, {'scheme_headers': {'A': 'b'}}),
-    ({'proxy_protocol': True, 'proxy_allow_ips': '1.2.3.4', 'forwarded_allow_ips': '5.6.7.8'},
-     {'proxy_protocol': True, 'trusted_proxies': ['unix', '1.2.3.4'], 'scheme_proxies': ['unix', '5.6.7.8']}),
-    ({'keepalive': 75}, {'keep_alive_timeout': 75})])
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [
+        # gunicorn's ways to say: none
+        ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': LARGEST_HEAD}),
+        ({'limit_request_line': 8190}, {'max_request_line': 8190, 'max_header_size': 8190 + 4 + 100 * 8192}),
+        ({'limit_request_line': 9000}, {'max_request_line': 8190}),
+        ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': LARGEST_HEAD}),
+        ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': LARGEST_HEAD}),
+        ({'worker_connections': 0}, {'max_connections': None}),
+        ({'forwarded_allow_ips': '*'}, {'trusted_proxies': ['unix', '0.0.0.0/0', '::/0']}),
+        ({'forwarded_allow_ips': '10.0.0.0/8'}, {'trusted_proxies': ['unix', '10.0.0.0/8']}),
+        ({'secure_scheme_headers': {'A': 'b'}}, {'scheme_headers': {'A': 'b'}}),
+        (
+            {'proxy_protocol': True, 'proxy_allow_ips': '1.2.3.4', 'forwarded_allow_ips': '5.6.7.8'},
+            {'proxy_protocol': True, 'trusted_proxies': ['unix', '1.2.3.4'], 'scheme_proxies': ['unix', '5.6.7.8']},
+        ),
+        ({'keepalive': 75}, {'keep_alive_timeout': 75}),
+    ],
+)
 def test_settings(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     options = server_options(config(**settings))
     assert {name: options[name] for name in expected} == expected
@@ -79,8 +93,10 @@ def test_no_keepalive_is_no_time_for_it() -> None:
     assert 'keep_alive_timeout' not in server_options(config(keepalive=0))
 
 
-@pytest.mark.parametrize(('said', 'environment', 'used'), [
-    (None, None, True), (False, None, False), (True, None, True), (None, '0', False), (None, 'yes', True)])
+@pytest.mark.parametrize(
+    ('said', 'environment', 'used'),
+    [(None, None, True), (False, None, False), (True, None, True), (None, '0', False), (None, 'yes', True)],
+)
 def test_sendfile(monkeypatch: pytest.MonkeyPatch, said: bool | None, environment: str | None, used: bool) -> None:
     if environment is not None:
         monkeypatch.setenv('SENDFILE', environment)
@@ -120,9 +136,16 @@ def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.messages == ['brand_new is not known to this worker and may have no effect: this gunicorn is newer']
 
 
-@pytest.mark.parametrize(('name', 'value', 'written'), [
-    ('protocol', 'uwsgi', 'uwsgi'), ('http_protocols', 'h2,h1', 'h2,h1'), ('http_protocols', 'h2', 'h2'),
-    ('http2_cleartext', 'upgrade', 'upgrade'), ('http2_cleartext', True, 'prior-knowledge')])
+@pytest.mark.parametrize(
+    ('name', 'value', 'written'),
+    [
+        ('protocol', 'uwsgi', 'uwsgi'),
+        ('http_protocols', 'h2,h1', 'h2,h1'),
+        ('http_protocols', 'h2', 'h2'),
+        ('http2_cleartext', 'upgrade', 'upgrade'),
+        ('http2_cleartext', True, 'prior-knowledge'),
+    ],
+)
 def test_another_protocol_is_refused(name: str, value: Any, written: str) -> None:
     assert refused(config()) is None
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', **{name: value})
@@ -130,9 +153,15 @@ def test_another_protocol_is_refused(name: str, value: Any, written: str) -> Non
         cfg.worker_class  # noqa: B018 - gunicorn's property looks the class up
 
 
-@pytest.mark.parametrize(('root_path', 'environment', 'expected'), [
-    ('', {}, ''), ('', {'SCRIPT_NAME': '/env/'}, '/env'), ('/set', {}, '/set'),
-    ('/set/', {'SCRIPT_NAME': '/env'}, '/set')])
+@pytest.mark.parametrize(
+    ('root_path', 'environment', 'expected'),
+    [
+        ('', {}, ''),
+        ('', {'SCRIPT_NAME': '/env/'}, '/env'),
+        ('/set', {}, '/set'),
+        ('/set/', {'SCRIPT_NAME': '/env'}, '/set'),
+    ],
+)
 def test_mount_path(root_path: str, environment: dict[str, str], expected: str) -> None:
     assert mount_path(config(root_path=root_path), environment) == expected
 
@@ -142,6 +171,7 @@ def test_kinds() -> None:
 
 
 # -- patching ---------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('preload', [True, False])
 def test_the_master_is_patched_for_what_it_imports_itself(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
@@ -153,8 +183,9 @@ def test_the_master_is_patched_for_what_it_imports_itself(monkeypatch: pytest.Mo
     assert patched == [True] * preload
 
 
-def test_what_gevent_has_against_it_is_logged(monkeypatch: pytest.MonkeyPatch,
-                                              caplog: pytest.LogCaptureFixture) -> None:
+def test_what_gevent_has_against_it_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, '_patch', lambda: ['ssl was imported.'])
     monkeypatch.setattr(Worker, '_complaints', [])
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=True)
@@ -166,18 +197,30 @@ def test_what_gevent_has_against_it_is_logged(monkeypatch: pytest.MonkeyPatch,
 
 # -- what hooks and loggers see ---------------------------------------------------------------------------------------
 
+
 def test_an_exchange(serve: Serve) -> None:
     """The two hooks get one object, on which the first may leave something."""
     log = Log()
 
     def before(view: Any) -> None:
         view.mark = 1
-        log.append(('before', view.method, view.uri, view.path, view.query, view.version, view.scheme,
-                    dict(view.headers)['X-A']))
+        log.append(
+            (
+                'before',
+                view.method,
+                view.uri,
+                view.path,
+                view.query,
+                view.version,
+                view.scheme,
+                dict(view.headers)['X-A'],
+            )
+        )
 
     def after(view: Any, environ: Any, answer: Any) -> None:
-        log.append(('after', view.mark, environ['PATH_INFO'], environ['HTTP_X_A'], answer.status, answer.sent,
-                    answer.headers))
+        log.append(
+            ('after', view.mark, environ['PATH_INFO'], environ['HTTP_X_A'], answer.status, answer.sent, answer.headers)
+        )
 
     def write(answer: Any, view: Any, environ: Any, taken: Any) -> None:
         log.append(('log', answer.status_code, taken.total_seconds() >= 0))
@@ -193,8 +236,11 @@ def test_an_exchange(serve: Serve) -> None:
     serve(server).get('/a%20b?c', 'X-A: b')
     log.wait_for_length(4)
     assert log == [
-        'began', ('before', 'GET', '/a%20b?c', '/a%20b', 'c', (1, 1), 'http', 'b'), ('log', 404, True),
-        ('after', 1, '/a b', 'b', '404 Nothing', 5, [('a', 'b'), ('a', 'c')])]
+        'began',
+        ('before', 'GET', '/a%20b?c', '/a%20b', 'c', (1, 1), 'http', 'b'),
+        ('log', 404, True),
+        ('after', 1, '/a b', 'b', '404 Nothing', 5, [('a', 'b'), ('a', 'c')]),
+    ]
     gevent.idle()
     assert not exchanges.pending
 
@@ -229,8 +275,10 @@ def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.Mon
 def test_a_client_that_leaves(serve: Serve) -> None:
     """The hub tells of it, where no logger may wait."""
     log = Log()
-    exchanges = Exchanges(log.note('began'), write=lambda answer, *rest: log.append((
-        answer.status, gevent.getcurrent() is gevent.get_hub())))
+    exchanges = Exchanges(
+        log.note('began'),
+        write=lambda answer, *rest: log.append((answer.status, gevent.getcurrent() is gevent.get_hub())),
+    )
     server = http.create_server(lambda request, response: None)
     http.observe_exchanges(server, exchanges)
     client = serve(server).send(get())
@@ -259,9 +307,14 @@ def test_gunicorns_own_logger_takes_it(serve: Serve, caplog: pytest.LogCaptureFi
     assert caplog.messages[0].endswith(' b - /p?q')
 
 
-@pytest.mark.parametrize(('fields', 'expected'), [
-    ([('A', 'b'), ('A', 'c')], {'HTTP_A': 'b, c'}), ([('A_B', 'c')], {}),
-    ([('Content-Type', 'text/plain')], {'CONTENT_TYPE': 'text/plain'})])
+@pytest.mark.parametrize(
+    ('fields', 'expected'),
+    [
+        ([('A', 'b'), ('A', 'c')], {'HTTP_A': 'b, c'}),
+        ([('A_B', 'c')], {}),
+        ([('Content-Type', 'text/plain')], {'CONTENT_TYPE': 'text/plain'}),
+    ],
+)
 def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[str, str]) -> None:
     seen: list[dict[str, Any]] = []
 

@@ -1,4 +1,5 @@
 """Answers to pipelined requests leave together, which only the kernel notices: none is held back, none is lost."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,6 +29,7 @@ def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
             request.socket._send = lambda data: sends.append(len(data)) or send(data)
         sends_before.append(len(sends))
         response.end(request.url)
+
     sends: list[int] = []
     sends_before: list[int] = []
     client = serve(listener).send(b''.join(get(f'/{number}') for number in range(ROUNDS)))
@@ -42,6 +44,7 @@ def test_who_listens_hears_the_truth(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.on('finish', lambda: queued.append(request.socket.writable_length))
         response.end(request.url)
+
     client = serve(listener).send(get() * ROUNDS)
     assert len(bodies(client, ROUNDS)) == ROUNDS
     assert queued == [0] * ROUNDS
@@ -55,6 +58,7 @@ def test_none_waits_for_a_listener(serve: Serve) -> None:
         if request.url == '/wait':
             go_on.wait()
         response.end(request.url)
+
     client = serve(listener).send(get('/0'), get('/1'), get('/2'), get('/wait'), get('/3'))
     assert bodies(client, 3) == [b'/0', b'/1', b'/2']
     go_on.set()
@@ -67,6 +71,7 @@ def test_what_is_written_in_pieces_stays_in_order(serve: Serve) -> None:
             response.write('a')
             response.write('b')
         response.end(request.url)
+
     client = serve(listener).send(b''.join(map(get, ['/0', '/1', '/pieces', '/2', '/pieces'])))
     assert bodies(client, 5) == [b'/0', b'/1', b'ab/pieces', b'/2', b'ab/pieces']
 
@@ -77,6 +82,7 @@ def test_none_is_lost_when_a_later_one_is_destroyed(serve: Serve) -> None:
             request.socket.destroy()
         else:
             response.end(request.url)
+
     client = serve(listener).send(get('/0'), get('/1'), get('/2'), get('/destroy'))
     assert bodies(client, 3) == [b'/0', b'/1', b'/2']
     assert client.rest() == b''
@@ -87,6 +93,7 @@ def test_none_is_lost_when_a_later_listener_raises(serve: Serve, caplog: pytest.
         if request.url == '/raise':
             raise ZeroDivisionError
         response.end(request.url)
+
     client = serve(listener).send(get('/0'), get('/1'), get('/raise'), get('/2'))
     assert bodies(client, 2) == [b'/0', b'/1']
     assert client.response().status == 500
@@ -111,6 +118,7 @@ def test_another_protocol_comes_behind_them(serve: Serve) -> None:
     def listener(request: Any, socket: Any, head: bytes) -> None:
         queued.append(socket.writable_length)
         socket.end(SWITCHING + head)
+
     client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nhello')
     assert len(bodies(client, 2)) == 2
     assert client.rest() == SWITCHING + b'hello'
@@ -119,7 +127,8 @@ def test_another_protocol_comes_behind_them(serve: Serve) -> None:
 
 def test_bodies_come_between(serve: Serve) -> None:
     client = serve(lambda request, response: response.end(request.read())).send(
-        b''.join(post(b'%d' % number) for number in range(5)))
+        b''.join(post(b'%d' % number) for number in range(5))
+    )
     assert bodies(client, 5) == [b'0', b'1', b'2', b'3', b'4']
 
 
@@ -130,6 +139,7 @@ def test_more_than_may_be_queued(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append(response.socket.writable_length)
         response.end(bytes(15_000))
+
     client = serve(listener).send(get() * 3 * ROUNDS)
     assert [len(body) for body in bodies(client, 3 * ROUNDS)] == [15_000] * 3 * ROUNDS
     assert max(log) <= 65_536 + 16_384
@@ -137,9 +147,11 @@ def test_more_than_may_be_queued(serve: Serve) -> None:
 
 def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
     """However long their listeners took."""
+
     def listener(request: Any, response: Any) -> None:
         request.socket.active = 0.0
         response.end(request.url)
+
     site = serve(listener)
     client = site.send(get('/0'), get('/1'))
     assert bodies(client, 2) == [b'/0', b'/1']
@@ -148,10 +160,12 @@ def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
 
 def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> None:
     """The connection is over, and its requests are counted once."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
         if request.url == '/1':
             request.socket._send = broken
+
     site = serve(listener)
     handed_over: list[Any] = []
     site.server.on('connect', lambda *args: handed_over.append(args))
@@ -163,6 +177,7 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
 
 
 # -- the socket's part ------------------------------------------------------------------------------------------------
+
 
 def test_put_soon_leaves_with_what_is_put_next() -> None:
     with pair() as (near, far):

@@ -1,4 +1,5 @@
 """Listeners that are thrown out of when their client has gone: cancel_on_disconnect."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -30,6 +31,7 @@ def test_cancel_on_disconnect(serve: Serve, going: str) -> None:
             raise
         finally:
             log.append('cleaned up')
+
     site = serve(listener, cancel_on_disconnect=True)
     client = site.send(get())
     log.wait_for('waiting')
@@ -51,6 +53,7 @@ def test_cancelling_never_hits_the_next_request(serve: Serve) -> None:
             log.append(f'over {request.url}')
         except ClientDisconnected:
             log.append('thrown')
+
     site = serve(listener, cancel_on_disconnect=True)
     client = site.send(get('/1'))
     client.response()
@@ -78,6 +81,7 @@ def test_cancelling_hits_the_request_in_work_although_an_older_listener_still_ru
                 Event().wait()
         except ClientDisconnected:
             log.append(f'thrown into {request.url}')
+
     client = serve(listener, cancel_on_disconnect=True).send(get('/old'), get('/new'))
     log.wait_for('new waiting')
     release.set()
@@ -100,6 +104,7 @@ def test_cancelling_a_listener_that_reads(serve: Serve) -> None:
         gevent.sleep(0)
         gevent.sleep(0)
         log.append('over')
+
     client = serve(listener, cancel_on_disconnect=True).send(post(b'a', length=5))
     log.wait_for('reading')
     client.abort()
@@ -109,12 +114,14 @@ def test_cancelling_a_listener_that_reads(serve: Serve) -> None:
 
 def test_a_server_survives_a_thousand_aborted_requests(serve: Serve) -> None:
     """In every phase of a request."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/read':
             request.read()
         response.write('x')
         gevent.sleep(0)
         response.end('y')
+
     site = serve(listener)
     for beginning in (b'', b'GET', get()[:-1], get(), post(b'x', '/read', length=9), get() + get()[:-3]):
         for _ in range(20):
@@ -143,6 +150,7 @@ def test_one_request_may_be_cancelled(serve: Serve) -> None:
             raise
         log.append('left alone')
         response.end()
+
     site = serve(listener)
     client = site.send(get('/cancelled'))
     log.wait_for('waits')
@@ -168,6 +176,7 @@ def test_who_asks_too_late_is_told(serve: Serve) -> None:
         except ClientDisconnected:
             log.append('told')
             raise
+
     client = serve(listener).send(get())
     log.wait_for('waits')
     client.close()

@@ -1,4 +1,5 @@
 """``debug_connections``: what is told of a connection, in order, from switching it on to switching it off."""
+
 from __future__ import annotations
 
 import logging
@@ -37,6 +38,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         assert all(line.startswith(NAME) for line in found)
         caplog.clear()
         return [line.removeprefix(NAME) for line in found]
+
     return told
 
 
@@ -45,13 +47,21 @@ def test_a_connection(lines: Callable[[], list[str]]) -> None:
         client = site.connect()
         assert lines() == ['accepted']
         client.send(b'GET /on', b'e HTTP/1.1\r\nHost: x\r\n\r\n').response()
-        assert lines() == ['received 7 bytes while parked', 'received 23 bytes while reading', "request 1: GET b'/one'",
-                           'response 1: 200, 8 bytes']
+        assert lines() == [
+            'received 7 bytes while parked',
+            'received 23 bytes while reading',
+            "request 1: GET b'/one'",
+            'response 1: 200, 8 bytes',
+        ]
         client.send(raw_request('/two') + raw_request('/three', 'Connection: close'))
         client.rest()
         assert [line for line in lines() if 're' in line.split()[0][:2]] == [
-            'received 81 bytes while parked', "request 2: GET b'/two'", 'response 2: 200, 8 bytes',
-            "request 3: GET b'/three'", 'response 3: 200, 10 bytes, the last one']
+            'received 81 bytes while parked',
+            "request 2: GET b'/two'",
+            'response 2: 200, 8 bytes',
+            "request 3: GET b'/three'",
+            'response 3: 200, 10 bytes, the last one',
+        ]
         client.close()
         over = lines()[-1]
         assert re.fullmatch(r'over after 3 requests, 111 bytes received, \d+ written', over)
@@ -89,7 +99,7 @@ def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
         server = site.server
         client = site.connect()
         client.get()
-        connection, = server._connections()
+        (connection,) = server._connections()
         assert type(connection) is Connection
         server.debug_connections = True
         assert type(connection) is ToldConnection
@@ -114,7 +124,7 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
 def test_connections_say_in_what_state_they_are() -> None:
     with serving_in_memory(ok) as site:
         site.connect().get()
-        connection, = site.server._connections()
+        (connection,) = site.server._connections()
         assert repr(connection) == f'<Connection parked served=1 on {connection.socket!r}>'
         site.server.close_all_connections()
         assert repr(connection).startswith('<Connection over served=1 on <Socket destroyed')
@@ -135,11 +145,17 @@ CONFIGURED = {
 @pytest.mark.parametrize('configured', CONFIGURED.values(), ids=CONFIGURED.keys())
 def test_a_signal_switches_it(tmp_path: Path, configured: str) -> None:
     """Under ``geventnode serve``: what it announces is written, however the application has configured logging."""
-    (tmp_path / 'program.py').write_text(f'import logging.config\n{configured}\n'
-                                         'def app(request, response):\n    response.end("hello")\n')
-    with subprocess.Popen([sys.executable, '-m', 'geventnode', 'serve', 'program:app', '--bind', '127.0.0.1:0',
-                           '--no-access-log'], cwd=tmp_path, env={'PYTHONPATH': str(ROOT), 'PATH': ''},
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+    (tmp_path / 'program.py').write_text(
+        f'import logging.config\n{configured}\ndef app(request, response):\n    response.end("hello")\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-m', 'geventnode', 'serve', 'program:app', '--bind', '127.0.0.1:0', '--no-access-log'],
+        cwd=tmp_path,
+        env={'PYTHONPATH': str(ROOT), 'PATH': ''},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as serving:
         assert serving.stdout is not None
         assert serving.stderr is not None
         port = int(re.search(r':(\d+)/', serving.stdout.readline())[1])

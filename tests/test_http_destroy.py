@@ -1,4 +1,5 @@
 """What the contracts of streams promise of ``destroy()``, kept by messages whose connection goes with them."""
+
 from __future__ import annotations
 
 import pytest

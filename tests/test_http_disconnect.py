@@ -1,4 +1,5 @@
 """Clients that go away: who hears of it, who is thrown out of what, and who still gets an answer."""
+
 from __future__ import annotations
 
 import logging
@@ -34,6 +35,7 @@ def test_2d4_a_client_that_goes_while_a_response_is_open(serve: Serve, going: st
         log.append('waiting')
         log.wait_for('request close')
         log.append(request.aborted)
+
     client = serve(listener).send(get())
     log.wait_for('waiting')
     getattr(client, going)()
@@ -50,6 +52,7 @@ def test_3d_with_an_error_listener(serve: Serve) -> None:
         request.on('error', lambda error: log.append(error.code))
         log.append('waiting')
         log.wait_for('request close')
+
     client = serve(listener).send(get())
     log.wait_for('waiting')
     client.close()
@@ -65,6 +68,7 @@ def test_sr1_no_close_after_a_good_end(serve: Serve) -> None:
         watched(log, request, response)
         request.read()
         response.end('x')
+
     site = serve(listener)
     client = site.connect()
     client.get()
@@ -82,6 +86,7 @@ def test_a_half_closed_client_gets_its_answer(serve: Serve) -> None:
         log.wait_for('request close')
         response.write('late ')
         response.end('answer')
+
     client = serve(listener).send(get()).half_close()
     assert client.response().body == b'late answer'
     assert client.rest() == b''
@@ -90,8 +95,10 @@ def test_a_half_closed_client_gets_its_answer(serve: Serve) -> None:
 
 def test_2d5_pipelined_requests_of_a_half_closed_client_are_answered(serve: Serve) -> None:
     """``printf ... | nc -N`` works, with answers that come later, too."""
+
     def listener(request: Any, response: Any) -> None:
         gevent.spawn(lambda: (gevent.sleep(0), response.end(request.url)))
+
     client = serve(listener).send(get('/1'), get('/2'), get('/3')).half_close()
     assert [client.response().body for _ in range(3)] == [b'/1', b'/2', b'/3']
     assert client.rest() == b''
@@ -113,6 +120,7 @@ def test_writing_to_a_client_that_has_gone_raises(serve: Serve, going: str) -> N
         except ConnectionClosed as error:
             log.append(error.code)
             raise
+
     client = serve(listener).send(get())
     log.wait_for('waiting')
     getattr(client, going)()
@@ -130,6 +138,7 @@ def test_a_disconnect_is_not_logged_as_a_failure(serve: Serve, caplog: pytest.Lo
             request.read()
         finally:
             log.append('over')
+
     client = serve(listener).send(post(b'abc', length=10))
     log.wait_for('waiting')
     client.abort()
@@ -152,6 +161,7 @@ def test_a_body_that_is_cut_off_raises(serve: Serve, going: str) -> None:
             request.read()
         except IncompleteBody as error:
             log.append((error.code, request.complete))
+
     client = serve(listener).send(post(b'abc', length=10))
     log.wait_for(b'abc')
     getattr(client, going)()
@@ -176,6 +186,7 @@ def test_a_cut_off_body_with_events(serve: Serve) -> None:
         request.on('data', log.append)
         for event in ('end', 'aborted', 'error'):
             request.on(event, log.note(event))
+
     client = serve(listener).send(post(b'abc', length=10))
     log.wait_for(b'abc')
     client.close()
@@ -193,6 +204,7 @@ def test_a_body_that_arrived_whole_never_raises(serve: Serve) -> None:
         log.append('waiting')
         log.wait_for('aborted')
         log.append(request.read())
+
     client = serve(listener).send(post(b'abc'))
     log.wait_for('waiting')
     client.close()
@@ -209,6 +221,7 @@ def test_a_whole_body_behind_a_reset_never_raises(serve: Serve) -> None:
         request.socket.on('close', log.note('gone'))
         log.wait_for('gone')
         log.append(request.read())
+
     client = serve(listener).send(post(b'abc' * 1000))
     log.wait_for('waiting')
     gevent.idle()
@@ -228,6 +241,7 @@ def test_sr1_a_response_that_could_not_be_flushed(serve: Serve) -> None:
             finished(response)
         except ConnectionError:
             log.append('not finished')
+
     client = serve(listener).send(get())
     log.wait_for('ended')
     client.abort()
@@ -247,6 +261,7 @@ def test_a_writer_that_waits_for_room_is_woken(serve: Serve) -> None:
                 log.append(response.writable_need_drain)
         except ConnectionClosed:
             log.append('closed')
+
     client = serve(listener).send(get())
     log.wait_for(True)
     client.abort()

@@ -1,4 +1,5 @@
 """Idle connections that are closed: never one on which a request waits in the kernel."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,7 +25,7 @@ def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
-    connection, = connections(site.server)
+    (connection,) = connections(site.server)
     if why == 'keep_alive_timeout':
         connection.began -= 1000
     elif why == 'draining':
@@ -45,7 +46,7 @@ def test_nothing_has_come(serve: Serve, why: str) -> None:
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
-    connection, = connections(site.server)
+    (connection,) = connections(site.server)
     if why == 'keep_alive_timeout':
         connection.began -= 1000
     elif why == 'draining':
@@ -65,7 +66,7 @@ def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
     closed = Event()
     with contextlib.closing(site.connect()) as client:
         client.get('/')
-        connection, = connections(site.server)
+        (connection,) = connections(site.server)
         site.server.close(closed.set)
         connection.on_deadline(monotonic() + 1)
         closed.wait()
@@ -83,7 +84,7 @@ def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, drainin
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
-        connection, = connections(site.server)
+        (connection,) = connections(site.server)
         site.server.draining = draining_first
         site.server.draining_since = monotonic()
         assert client.send(CLOSING).response().closes
@@ -95,13 +96,15 @@ def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, drainin
 
 def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
     """It could not know that the server closes, and a reset could take the response away that it has not read yet."""
+
     def listener(request: Any, response: Any) -> None:
         response.should_keep_alive = request.url != '/last'
         response.end()
+
     site = serve(listener)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
-        connection, = connections(site.server)
+        (connection,) = connections(site.server)
         assert client.send(get('/last') + get('/behind')).response().closes
         site.server.draining = True
         connection.on_deadline(monotonic())
@@ -113,7 +116,7 @@ def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> No
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
-        connection, = connections(site.server)
+        (connection,) = connections(site.server)
         assert client.send(CLOSING).response().closes
         client.send(b'more')
         site.server.draining = True
@@ -129,7 +132,7 @@ def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
     site = serve(ok, max_discard=0)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
-        connection, = connections(site.server)
+        (connection,) = connections(site.server)
         assert client.send(post(b'x', length=1000)).response().closes
         site.server.draining = True
         connection.on_deadline(monotonic())

@@ -1,4 +1,5 @@
 """Bodies that are read to their last byte and no further: the end is known by then, and the connection goes on."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -51,17 +52,20 @@ WAYS = (_read_at_once, _read_in_pieces, _read1, _readinto, _read_file)
 
 def _exact(read: Callable[[Any, int], int]) -> Callable[[Any, Any], None]:
     """Return a listener that reads to the length that the client declares."""
+
     def listener(request: Any, response: Any) -> None:
         size = int(request.headers.get('content-length') or request.headers.get('x-length') or 0)
         response.end(str(read(request, size)))
+
     return listener
 
 
 def _chunked(body: bytes, chunk: int = 50_000) -> bytes:
     """Return a request whose body is in chunks, and whose length only the application knows."""
-    chunks = [body[start:start + chunk] for start in range(0, len(body), chunk)]
+    chunks = [body[start : start + chunk] for start in range(0, len(body), chunk)]
     return get('/', 'Transfer-Encoding: chunked', f'X-Length: {len(body)}', method='POST') + b''.join(
-        b'%x\r\n%b\r\n' % (len(each), each) for each in chunks)
+        b'%x\r\n%b\r\n' % (len(each), each) for each in chunks
+    )
 
 
 def _send_meanwhile(client: Client, *pieces: bytes) -> None:
@@ -95,6 +99,7 @@ def test_a_chunked_body_whose_end_is_there(serve: Serve, read: Callable[[Any, in
             log.append('read')
             log.wait_for('sent')
         response.end(request.url)
+
     client = serve(listener).connect()
     _send_meanwhile(client, _chunked(b'x' * size))
     log.wait_for('read')
@@ -108,8 +113,9 @@ def test_a_chunked_body_whose_end_is_there(serve: Serve, read: Callable[[Any, in
 @pytest.mark.parametrize('size', SIZES)
 def test_a_body_that_is_read_after_100_continue(serve: Serve, size: int) -> None:
     """The go-ahead changes nothing about the end."""
-    client = serve(_exact(_read_in_pieces)).send(get('/', f'Content-Length: {size}', 'Expect: 100-continue',
-                                                     method='POST'))
+    client = serve(_exact(_read_in_pieces)).send(
+        get('/', f'Content-Length: {size}', 'Expect: 100-continue', method='POST')
+    )
     assert client.head().status == 100
     _send_meanwhile(client, b'x' * size, get('/next'))
     assert client.response().body == str(size).encode()
@@ -119,11 +125,13 @@ def test_a_body_that_is_read_after_100_continue(serve: Serve, size: int) -> None
 @pytest.mark.parametrize('size', SIZES)
 def test_a_wsgi_application_reads_to_content_length(serve: Serve, size: int) -> None:
     """PEP 3333 asks it to."""
+
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         length = int(environ.get('CONTENT_LENGTH') or 0)
         read = _in_pieces(lambda limit: len(environ['wsgi.input'].read(limit)), length)
         start_response('200 OK', [('Content-Type', 'text/plain')])
         return [str(read).encode()]
+
     client = serve(wsgi(application)).connect()
     for _ in range(2):
         _send_meanwhile(client, post(b'x' * size))
@@ -143,6 +151,7 @@ def test_a_response_that_has_ended_before_the_last_byte_is_read(serve: Serve) ->
         gevent.spawn(lambda: log.append(len(request.read(60_000))))
         gevent.sleep(0)
         response.end('early')
+
     client = serve(listener).send(post(b'x', length=60_000))
     assert client.response().body == b'early'
     client.send(b'x' * 59_999, get('/next'))
@@ -159,8 +168,10 @@ def test_the_end_is_still_announced(serve: Serve) -> None:
         log.append((request.read(3), request.complete, request.trailers, request.readable_ended))
         log.append((request.read(3), request.trailers.get('x-trailer'), request.readable_ended))
         response.end()
+
     client = serve(listener).send(
-        get('/', 'Transfer-Encoding: chunked', method='POST') + b'3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n')
+        get('/', 'Transfer-Encoding: chunked', method='POST') + b'3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n'
+    )
     client.response()
     assert log == [(b'abc', True, {}, False), 'end', (b'', '1', True)]
 
@@ -172,7 +183,9 @@ def test_a_malformed_end_costs_no_data(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append(request.read(3))
         request.read(1)
+
     client = serve(listener).send(
-        get('/', 'Transfer-Encoding: chunked', method='POST') + b'3\r\nabc\r\n0\r\nno field\r\n\r\n')
+        get('/', 'Transfer-Encoding: chunked', method='POST') + b'3\r\nabc\r\n0\r\nno field\r\n\r\n'
+    )
     assert client.response().status == 400
     assert log == [b'abc']

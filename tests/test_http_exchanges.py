@@ -1,4 +1,5 @@
 """Observers of exchanges: each is told once of the beginning and once of the end, whatever the end is."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -75,6 +76,7 @@ def test_an_upgrade_by_the_response(serve: Serve, noting: Noting) -> None:
 
 def test_a_response_that_is_not_kept_alive_from_the_beginning(serve: Serve) -> None:
     """An observer may decide about the connection before anybody else does."""
+
     class Closing(http.ExchangeObserver):
         def exchange_began(self, response: Any) -> None:
             response.should_keep_alive = False
@@ -86,6 +88,7 @@ def test_a_response_that_is_not_kept_alive_from_the_beginning(serve: Serve) -> N
 
 def test_several_observers(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
     """They are told in the order in which they came; the access log is one of them."""
+
     class Own(http.ServerResponse):
         pass
 
@@ -103,6 +106,7 @@ def test_nobody_is_told_unless_somebody_asks() -> None:
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
+
 
 def test_a_sample(serve: Serve, noting: Noting) -> None:
     """So many are told of, each time that one is taken, and only the ends; afterwards the class is what it was."""
@@ -144,7 +148,8 @@ def test_observers_that_come_while_a_sample_is_taken(serve: Serve, noting: Notin
     client.get('/3')
     assert noting.log == [('ended', '/2', 200)]
     assert [each for each in all_of_them.log if each[0] == 'ended'] == [
-        ('ended', f'/{number}', 200) for number in (1, 2, 3)]
+        ('ended', f'/{number}', 200) for number in (1, 2, 3)
+    ]
     assert server.response_class is wanted
 
 

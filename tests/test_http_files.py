@@ -1,4 +1,5 @@
 """Files as bodies: ``response.send_file``."""
+
 from __future__ import annotations
 
 import bz2
@@ -34,11 +35,13 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_whole_file(serve: Serve, path: Path) -> None:
     """Its length is declared, and the connection goes on."""
+
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
             assert response.send_file(file) is response
             assert file.tell() == len(DATA)
             assert response.finished
+
     client = serve(listener).connect()
     for _ in range(2):
         reply = client.get()
@@ -48,10 +51,12 @@ def test_a_whole_file(serve: Serve, path: Path) -> None:
 
 def test_the_kernel_sends_it(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody reads it."""
+
     def listener(request: Any, response: Any) -> None:
         with path.open('rb', buffering=0) as file:
             monkeypatch.setattr(os, 'read', None)
             response.send_file(file)
+
     sent = []
     original = os.sendfile
     monkeypatch.setattr(os, 'sendfile', lambda *args: sent.append(original(*args)) or sent[-1])
@@ -59,16 +64,25 @@ def test_the_kernel_sends_it(serve: Serve, path: Path, monkeypatch: pytest.Monke
     assert sum(sent) == len(DATA)
 
 
-@pytest.mark.parametrize(('position', 'size', 'expected'), [
-    (0, 10, DATA[:10]), (5, None, DATA[5:]), (5, 7, DATA[5:12]), (len(DATA) - 3, 10, DATA[-3:]), (len(DATA), None, b''),
-    (len(DATA) + 5, 3, b''),
-])
+@pytest.mark.parametrize(
+    ('position', 'size', 'expected'),
+    [
+        (0, 10, DATA[:10]),
+        (5, None, DATA[5:]),
+        (5, 7, DATA[5:12]),
+        (len(DATA) - 3, 10, DATA[-3:]),
+        (len(DATA), None, b''),
+        (len(DATA) + 5, 3, b''),
+    ],
+)
 def test_a_part(serve: Serve, path: Path, position: int, size: int | None, expected: bytes) -> None:
     """From the position of the file on, and no more than asked for."""
+
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
             file.seek(position)
             response.send_file(file, size)
+
     reply = serve(listener).get()
     assert reply.values('Content-Length') == [str(len(expected))]
     assert reply.body == expected
@@ -76,12 +90,14 @@ def test_a_part(serve: Serve, path: Path, position: int, size: int | None, expec
 
 def test_behind_what_was_written(serve: Serve, path: Path) -> None:
     """In order; then in chunks, or as far as the declared length goes."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/declared':
             response.set_header('Content-Length', len(FIRST) + len(DATA))
         response.write(FIRST)
         with path.open('rb') as file:
             response.send_file(file)
+
     client = serve(listener).connect()
     assert client.get('/chunked').body == FIRST + DATA
     assert client.get('/declared').body == FIRST + DATA
@@ -94,32 +110,46 @@ def test_what_is_no_file_of_the_system(serve: Serve) -> None:
     assert reply.values('Transfer-Encoding') == ['chunked']
 
 
-@pytest.mark.parametrize(('file', 'message'), [
-    ('report.txt', r"not str: open\('report.txt', 'rb'\)$"),
-    (b'report.txt', r"not bytes: open\(b'report.txt', 'rb'\)$"),
-    (Path('report.txt'), r"not \w*Path: open\('report.txt', 'rb'\)$"), (3, 'not int$'), ([b'data'], 'not list$'),
-    (io.StringIO('text'), "not StringIO, which gives text: open it with the mode 'rb'$"),
-    (codecs.getreader('utf-8')(io.BytesIO(b'text')), 'which gives text'),
-    (codecs.StreamReaderWriter(io.BytesIO(), codecs.getreader('utf-8'), codecs.getwriter('utf-8')),
-     'which gives text')])
+@pytest.mark.parametrize(
+    ('file', 'message'),
+    [
+        ('report.txt', r"not str: open\('report.txt', 'rb'\)$"),
+        (b'report.txt', r"not bytes: open\(b'report.txt', 'rb'\)$"),
+        (Path('report.txt'), r"not \w*Path: open\('report.txt', 'rb'\)$"),
+        (3, 'not int$'),
+        ([b'data'], 'not list$'),
+        (io.StringIO('text'), "not StringIO, which gives text: open it with the mode 'rb'$"),
+        (codecs.getreader('utf-8')(io.BytesIO(b'text')), 'which gives text'),
+        (
+            codecs.StreamReaderWriter(io.BytesIO(), codecs.getreader('utf-8'), codecs.getwriter('utf-8')),
+            'which gives text',
+        ),
+    ],
+)
 def test_what_is_no_binary_file(serve: Serve, file: Any, message: str) -> None:
     """Is refused before the head leaves, and not sent itself."""
+
     def listener(request: Any, response: Any) -> None:
         with pytest.raises(TypeError, match='takes a file that is open for reading in binary mode, .*' + message):
             response.send_file(file)
         response.write_head(404)
         response.end()
+
     assert serve(listener).get().status == 404
 
 
-@pytest.mark.parametrize('open_it', [partial(open, encoding='utf-8'), partial(gzip.open, mode='rt'),
-                                     lambda path: tempfile.NamedTemporaryFile('w+')])  # noqa: SIM115
+@pytest.mark.parametrize(
+    'open_it',
+    [partial(open, encoding='utf-8'), partial(gzip.open, mode='rt'), lambda path: tempfile.NamedTemporaryFile('w+')],  # noqa: SIM115
+)
 def test_a_file_that_is_open_for_text(serve: Serve, path: Path, open_it: Any) -> None:
     """As above."""
+
     def listener(request: Any, response: Any) -> None:
         with open_it(path) as file, pytest.raises(TypeError, match='which gives text'):
             response.send_file(file)
         response.end('refused')
+
     assert serve(listener).get().body == b'refused'
 
 
@@ -132,16 +162,19 @@ def test_a_compressed_file(serve: Serve, tmp_path: Path, kind: Any) -> None:
     def listener(request: Any, response: Any) -> None:
         with kind.open(path) as file:
             response.send_file(file)
+
     assert serve(listener).get().body == DATA[:200_000]
 
 
 def test_a_temporary_file(serve: Serve) -> None:
     """Is one of the system within another object."""
+
     def listener(request: Any, response: Any) -> None:
         with tempfile.NamedTemporaryFile() as file:
             file.write(DATA)
             file.seek(5)
             response.send_file(file)
+
     reply = serve(listener).get()
     assert reply.values('Content-Length') == [str(len(DATA) - 5)]
     assert reply.body == DATA[5:]
@@ -150,11 +183,13 @@ def test_a_temporary_file(serve: Serve) -> None:
 @pytest.mark.parametrize('method', ['HEAD', 'GET'])
 def test_without_a_body(serve: Serve, path: Path, method: str) -> None:
     """HEAD, and statuses that have none: nothing of the file is sent."""
+
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
             response.status_code = 304
         with path.open('rb') as file:
             response.send_file(file)
+
     client = serve(listener).send(get('/', method=method), get('/', method='HEAD'))
     for asked in (method, 'HEAD'):
         assert client.response(asked).body == b''
@@ -170,6 +205,7 @@ def test_longer_than_declared(serve: Serve, path: Path) -> None:
             response.send_file(file)
         log.append('raised')
         response.destroy()
+
     client = serve(listener).send(get())
     assert client.rest().endswith(b'\r\n\r\n')
     assert log == ['raised']
@@ -182,11 +218,13 @@ def test_a_file_that_gets_shorter(serve: Serve, path: Path, monkeypatch: pytest.
     def sendfile(out: int, source: int, offset: int, count: int) -> int:
         os.truncate(path, 1000)
         return original(out, source, offset, count)
+
     monkeypatch.setattr(os, 'sendfile', sendfile)
 
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
             response.send_file(file)
+
     client = serve(listener).send(get())
     head, _, body = client.rest().partition(b'\r\n\r\n')
     assert b'Content-Length: %d' % len(DATA) in head
@@ -204,6 +242,7 @@ def test_a_client_that_goes(serve: Serve, path: Path) -> None:
             except ConnectionError as error:
                 log.append(error)
                 raise
+
     site = serve(listener)
     client = site.connect(receive_buffer=4096).send(get())
     client.exactly(1000)
@@ -213,12 +252,14 @@ def test_a_client_that_goes(serve: Serve, path: Path) -> None:
 
 def test_others_go_on_meanwhile(serve: Serve, path: Path) -> None:
     """A client that takes nothing holds up nobody but its own request."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/other':
             ok(request, response)
         else:
             with path.open('rb') as file:
                 response.send_file(file)
+
     site = serve(listener)
     slow = site.connect(receive_buffer=4096).send(get())
     slow.until(b'\r\n\r\n')
@@ -235,19 +276,23 @@ def test_after_the_end(serve: Serve, path: Path) -> None:
         with path.open('rb') as file, pytest.raises(WriteAfterEnd):
             response.send_file(file)
         log.append('raised')
+
     assert serve(listener).get().body == b''
     log.wait_for('raised')
 
 
 def test_a_kind_that_cannot_be_sent_so(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read then."""
+
     def sendfile(*args: int) -> int:
         raise OSError(22, 'Invalid argument')
+
     monkeypatch.setattr(os, 'sendfile', sendfile)
 
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
             response.send_file(file)
+
     assert serve(listener).get().body == DATA
 
 
@@ -259,6 +304,7 @@ def test_a_greenlet_that_is_killed(serve: Serve, path: Path) -> None:
         log.append(gevent.getcurrent())
         with path.open('rb') as file:
             response.send_file(file)
+
     client = serve(listener).connect(receive_buffer=4096).send(get())
     client.until(b'\r\n\r\n')
     log.wait_for_length(1)

@@ -1,4 +1,5 @@
 """How the body of a response ends, and whether the connection lives on after it."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,10 +11,10 @@ from tests.servers import Answer, Log, Serve, get
 
 __all__: list[str] = []
 
+
 def test_2b12_end_with_data_has_a_content_length(answer: Answer) -> None:
     """Counted in bytes; also after ``write_head``."""
-    for listener in (lambda _, response: response.end('häh'),
-                     lambda _, response: response.write_head(200).end('häh')):
+    for listener in (lambda _, response: response.end('häh'), lambda _, response: response.write_head(200).end('häh')):
         reply = answer(listener)
         assert reply.values('Content-Length') == ['4']
         assert reply.values('Transfer-Encoding') == []
@@ -26,10 +27,12 @@ def test_an_empty_response_has_content_length_0(answer: Answer) -> None:
 
 def test_sr5_a_content_length_of_the_users_own(answer: Answer) -> None:
     """Is sent as given, and not chunked."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
         response.write('abc')
         response.end('def')
+
     reply = answer(listener)
     assert reply.body == b'abcdef'
     assert reply.values('Transfer-Encoding') == []
@@ -48,6 +51,7 @@ def test_sr5_more_than_declared_raises_at_that_write(serve: Serve) -> None:
             response.end('d')
         log.append('raised')
         response.end()
+
     client = serve(listener).send(get())
     assert client.response().body == b'abc'
     assert log == ['raised']
@@ -56,17 +60,21 @@ def test_sr5_more_than_declared_raises_at_that_write(serve: Serve) -> None:
 
 def test_more_than_declared_in_end_is_a_500(serve: Serve) -> None:
     """Nothing was sent yet, so the error can be told."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 3)
         response.end('abcd')
+
     assert serve(listener).send(get()).response().status == 500
 
 
 def test_fewer_bytes_than_declared_destroy_the_connection(serve: Serve) -> None:
     """The client sees a message cut short, and no next response in its place."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 10)
         response.end('abc')
+
     data = serve(listener).send(get(), get()).rest()
     assert data.count(b'HTTP/1.1 200') <= 1
     assert not data.endswith(b'\r\n')
@@ -74,12 +82,14 @@ def test_fewer_bytes_than_declared_destroy_the_connection(serve: Serve) -> None:
 
 def test_2c1_head_has_no_body(serve: Serve) -> None:
     """Whatever is written; the length that a GET would have is said; the next request is answered in its place."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/end':
             response.end('hello')
         else:
             assert response.write('hello')
             response.end('world')
+
     client = serve(listener).send(get('/end', method='HEAD'))
     assert client.response('HEAD').values('Content-Length') == ['5']
     client.send(get('/write', method='HEAD'))
@@ -90,10 +100,12 @@ def test_2c1_head_has_no_body(serve: Serve) -> None:
 @pytest.mark.parametrize('status', [204, 304])
 def test_2c1_bodiless_statuses(serve: Serve, status: int) -> None:
     """No body, no chunks, and the connection lives on."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(status if request.url == '/none' else 200)
         response.write('x')
         response.end('y')
+
     client = serve(listener).send(get('/none'))
     reply = client.response()
     assert reply.status == status
@@ -123,21 +135,26 @@ def test_205_says_that_it_is_empty(answer: Answer) -> None:
 
 # -- trailers ---------------------------------------------------------------------------------------------------------
 
+
 def test_sr16_trailers_follow_a_chunked_body(answer: Answer) -> None:
     """After the last chunk, whatever way the body ends."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Trailer': 'X-Sum'})
         response.write('abc')
         response.add_trailers({'X-Sum': '1'})
         response.end()
+
     assert answer(listener).trailers == [('X-Sum', '1')]
 
 
 def test_2b14_trailers_with_everything_in_end(answer: Answer) -> None:
     """Before the final empty line, also when ``end(data)`` is the first write."""
+
     def listener(request: Any, response: Any) -> None:
         response.add_trailers([('X-Sum', '2')])
         response.end(b'abc')
+
     reply = answer(listener)
     assert reply.body == b'abc'
     assert reply.trailers == [('X-Sum', '2')]
@@ -145,23 +162,27 @@ def test_2b14_trailers_with_everything_in_end(answer: Answer) -> None:
 
 def test_2b15_add_trailers_replaces(answer: Answer) -> None:
     """The later ones count."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('abc')
         response.add_trailers({'X-One': '1'})
         response.add_trailers({'X-Two': ['2', '3']})
         response.end()
+
     assert answer(listener).trailers == [('X-Two', '2'), ('X-Two', '3')]
 
 
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
 def test_sr16_trailers_are_dropped_without_chunks(answer: Answer, version: str) -> None:
     """To HTTP/1.0, and with a Content-Length."""
+
     def listener(request: Any, response: Any) -> None:
         if version == '1.1':
             response.set_header('Content-Length', 3)
         response.write('abc')
         response.add_trailers({'X-Sum': '1'})
         response.end()
+
     reply = answer(listener, version=version)
     assert reply.body == b'abc'
     assert reply.trailers == []
@@ -169,14 +190,26 @@ def test_sr16_trailers_are_dropped_without_chunks(answer: Answer, version: str) 
 
 # -- keeping the connection -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('version', 'asked', 'kept'), [
-    ('1.1', None, True), ('1.1', 'close', False), ('1.1', 'keep-alive', True), ('1.1', 'Keep-Alive, Upgrade', True),
-    ('1.1', 'x, CLOSE', False), ('1.0', None, False), ('1.0', 'keep-alive', True), ('1.0', 'Keep-Alive', True),
-])
+
+@pytest.mark.parametrize(
+    ('version', 'asked', 'kept'),
+    [
+        ('1.1', None, True),
+        ('1.1', 'close', False),
+        ('1.1', 'keep-alive', True),
+        ('1.1', 'Keep-Alive, Upgrade', True),
+        ('1.1', 'x, CLOSE', False),
+        ('1.0', None, False),
+        ('1.0', 'keep-alive', True),
+        ('1.0', 'Keep-Alive', True),
+    ],
+)
 def test_2c_the_verdict_of_the_request(serve: Serve, version: str, asked: str | None, kept: bool) -> None:
     """Kept alive or closed, and the response says which."""
+
     def listener(request: Any, response: Any) -> None:
         response.end('x')
+
     fields = [f'Connection: {asked}'] if asked else []
     client = serve(listener).send(get('/', *fields, version=version))
     reply = client.response()
@@ -190,9 +223,11 @@ def test_2c_the_verdict_of_the_request(serve: Serve, version: str, asked: str | 
 
 def test_2c_http_1_0_without_a_length_closes(serve: Serve) -> None:
     """A stream to HTTP/1.0 ends with the connection, although keep-alive was asked for."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('a')
         response.end('b')
+
     client = serve(listener).send(get('/', 'Connection: keep-alive', version='1.0'))
     reply = client.response()
     assert reply.closes
@@ -208,9 +243,11 @@ def test_2c_connection_close_of_the_users_own(serve: Serve) -> None:
 
 def test_2c_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) -> None:
     """No lie: the client is told."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Connection', 'keep-alive')
         response.end('x')
+
     client = serve(listener).send(get('/', 'Connection: close'))
     assert client.response().closes
     assert client.rest() == b''
@@ -218,11 +255,13 @@ def test_2c_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) 
 
 def test_removed_framing_makes_the_connection_the_end(serve: Serve) -> None:
     """Without Content-Length and Transfer-Encoding the body ends with the connection."""
+
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Content-Length')
         response.remove_header('Transfer-Encoding')
         response.remove_header('Date')
         response.end('abc')
+
     reply = serve(listener).send(get()).response()
     assert reply.values('Content-Length') == reply.values('Transfer-Encoding') == reply.values('Date') == []
     assert reply.closes
@@ -231,9 +270,11 @@ def test_removed_framing_makes_the_connection_the_end(serve: Serve) -> None:
 
 def test_a_removed_content_length_chunks(answer: Answer) -> None:
     """The other framing takes its place."""
+
     def listener(request: Any, response: Any) -> None:
         response.remove_header('content-length')
         response.end('abc')
+
     reply = answer(listener)
     assert reply.values('Transfer-Encoding') == ['chunked']
     assert reply.body == b'abc'
@@ -247,6 +288,7 @@ def test_keep_alive_timeout_is_advertised(serve: Serve) -> None:
 @pytest.mark.parametrize('way', ['set_header', 'write_head', 'with a body'])
 def test_the_applications_own_keep_alive(serve: Serve, way: str) -> None:
     """It is the only one: a client could take either of two."""
+
     def listener(request: Any, response: Any) -> None:
         if way == 'write_head':
             response.write_head(200, {'Keep-Alive': 'timeout=3'})
@@ -260,8 +302,8 @@ def test_the_applications_own_keep_alive(serve: Serve, way: str) -> None:
         assert (answer.values('Keep-Alive'), answer.values('Connection')) == (['timeout=3'], ['keep-alive'])
 
 
-
 # -- informational ----------------------------------------------------------------------------------------------------
+
 
 def test_early_hints_and_processing(serve: Serve) -> None:
     """Before the final head, as often as wanted, with callbacks."""
@@ -271,6 +313,7 @@ def test_early_hints_and_processing(serve: Serve) -> None:
         response.write_early_hints({'link': ['</a.css>; rel=preload', '</b.css>; rel=preload']}, log.note('hints'))
         response.write_processing(log.note('processing'))
         response.end('x')
+
     client = serve(listener).send(get())
     hints = client.head()
     assert (hints.status, hints.values('link')) == (103, ['</a.css>; rel=preload', '</b.css>; rel=preload'])
@@ -281,19 +324,23 @@ def test_early_hints_and_processing(serve: Serve) -> None:
 
 def test_nothing_informational_goes_to_http_1_0(serve: Serve) -> None:
     """RFC 9110, section 15.2."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_early_hints({'link': '</a>'})
         response.write_processing()
         response.write_continue()
         response.end('x')
+
     assert serve(listener).send(get(version='1.0')).head().status == 200
 
 
 def test_nothing_informational_follows_the_final_head(serve: Serve) -> None:
     """It is dropped."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('x')
         response.write_early_hints({'link': '</a>'})
         response.write_processing()
         response.end()
+
     assert serve(listener).send(get(), get()).until(b'0\r\n\r\n').count(b'HTTP/1.1') == 1

@@ -1,4 +1,5 @@
 """The question of a balancer, whether requests may be sent here."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -45,8 +46,9 @@ def test_while_draining(serve: Serve) -> None:
     assert busy.response().closes
 
 
-@pytest.mark.parametrize(('check', 'status'), [
-    (lambda: True, 200), (lambda: False, 503), (lambda: 1 / 0, 503), (lambda: None, 503)])
+@pytest.mark.parametrize(
+    ('check', 'status'), [(lambda: True, 200), (lambda: False, 503), (lambda: 1 / 0, 503), (lambda: None, 503)]
+)
 def test_a_check_of_ones_own(serve: Serve, check: Any, status: int) -> None:
     assert serve(http.readiness(ok, '/ready', check)).connect().get('/ready').status == status
 

@@ -1,4 +1,5 @@
 """What a server takes: sizes, counts, connections; and what those get who exceed it."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -62,6 +63,7 @@ def test_max_body_size(serve: Serve, chunked: bool) -> None:
         except BodyTooLarge as error:
             log.append(error.status)
             raise
+
     site = serve(listener, max_body_size=10)
 
     def request(size: int) -> bytes:
@@ -69,6 +71,7 @@ def test_max_body_size(serve: Serve, chunked: bool) -> None:
             head = get('/', 'Transfer-Encoding: chunked', method='POST')
             return head + b'%x\r\n%b\r\n0\r\n\r\n' % (size, b'x' * size)
         return post(b'x' * size)
+
     assert site.send(request(10)).response().body == b'10'
     refused(site.send(request(11)), 413)
 
@@ -140,6 +143,7 @@ def test_unread_bodies_are_bounded(serve: Serve) -> None:
         log.append(request.socket)
         log.wait_for('go on')
         response.end(str(len(request.read())))
+
     site = serve(listener)
     client = site.connect()
     size = 6_000_000
@@ -163,6 +167,7 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
         log.append(request.socket)
         log.wait_for('go on')
         response.end(str(len(request.read())))
+
     site = serve(listener, max_buffered=200_000)
     clients = [site.connect() for _ in range(count)]
     feeders = [gevent.spawn(client.send, post(b'x' * size)) for client in clients]
@@ -179,10 +184,16 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
     assert site.server.budget.used == 0
 
 
-@pytest.mark.parametrize(('name', 'near'), [
-    ('time_out', 'timeout'), ('headersTimeout', 'headers_timeout'), ('max_header_count', 'max_headers_count'),
-    ('keepalive_timeout', 'keep_alive_timeout'), ('maxConnections', 'max_connections'),
-])
+@pytest.mark.parametrize(
+    ('name', 'near'),
+    [
+        ('time_out', 'timeout'),
+        ('headersTimeout', 'headers_timeout'),
+        ('max_header_count', 'max_headers_count'),
+        ('keepalive_timeout', 'keep_alive_timeout'),
+        ('maxConnections', 'max_connections'),
+    ],
+)
 def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
     """And is a TypeError."""
     with pytest.raises(UnknownOption, match=repr(near)) as caught:
@@ -190,11 +201,18 @@ def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
     assert isinstance(caught.value, TypeError)
 
 
-@pytest.mark.parametrize(('name', 'right'), [
-    ('keepAliveTimeout', 'keep_alive_timeout'), ('maxConnections', 'max_connections'),
-    ('maxHeadersCount', 'max_headers_count'), ('keep_alive_timout', 'keep_alive_timeout'),
-    ('header_timeout', 'headers_timeout'), ('time_out', 'timeout'), ('requestClass', 'request_class'),
-])
+@pytest.mark.parametrize(
+    ('name', 'right'),
+    [
+        ('keepAliveTimeout', 'keep_alive_timeout'),
+        ('maxConnections', 'max_connections'),
+        ('maxHeadersCount', 'max_headers_count'),
+        ('keep_alive_timout', 'keep_alive_timeout'),
+        ('header_timeout', 'headers_timeout'),
+        ('time_out', 'timeout'),
+        ('requestClass', 'request_class'),
+    ],
+)
 @pytest.mark.parametrize('kind', [http.Server, type('Site', (http.Server,), {})])
 def test_a_misspelt_option_cannot_be_set(kind: type[http.Server], name: str, right: str) -> None:
     """It would have no effect."""
@@ -220,10 +238,18 @@ def test_a_subclass_may_have_what_is_close_to_an_option() -> None:
     assert (server.timeouts, server.timeout) == (5, 120.0)
 
 
-@pytest.mark.parametrize(('name', 'value'), [
-    ('timeout', -1), ('timeout', '1'), ('headers_timeout', float('nan')), ('max_header_size', 1.5),
-    ('max_headers_count', -1), ('max_body_size', -1), ('cancel_on_disconnect', 1),
-])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('timeout', -1),
+        ('timeout', '1'),
+        ('headers_timeout', float('nan')),
+        ('max_header_size', 1.5),
+        ('max_headers_count', -1),
+        ('max_body_size', -1),
+        ('cancel_on_disconnect', 1),
+    ],
+)
 def test_bad_values_of_options(name: str, value: Any) -> None:
     """Raise from the call that received them, and name the option."""
     with pytest.raises((TypeError, ValueError), match=name):
@@ -233,13 +259,36 @@ def test_bad_values_of_options(name: str, value: Any) -> None:
 def test_defaults(serve: Serve) -> None:
     """Those of the design."""
     server = http.create_server()
-    found = {name: getattr(server, name) for name in (
-        'timeout', 'headers_timeout', 'request_timeout', 'keep_alive_timeout', 'keep_alive_timeout_buffer',
-        'max_header_size', 'max_headers_count', 'max_requests_per_socket', 'max_connections', 'max_body_size',
-        'max_discard', 'max_idle_workers', 'cancel_on_disconnect')}
+    found = {
+        name: getattr(server, name)
+        for name in (
+            'timeout',
+            'headers_timeout',
+            'request_timeout',
+            'keep_alive_timeout',
+            'keep_alive_timeout_buffer',
+            'max_header_size',
+            'max_headers_count',
+            'max_requests_per_socket',
+            'max_connections',
+            'max_body_size',
+            'max_discard',
+            'max_idle_workers',
+            'cancel_on_disconnect',
+        )
+    }
     assert found == {
-        'timeout': 120.0, 'headers_timeout': 60.0, 'request_timeout': 300.0, 'keep_alive_timeout': 65.0,
-        'keep_alive_timeout_buffer': 1.0, 'max_header_size': 16384, 'max_headers_count': 1000,
-        'max_requests_per_socket': 0, 'max_connections': None, 'max_body_size': None, 'max_discard': 65536,
+        'timeout': 120.0,
+        'headers_timeout': 60.0,
+        'request_timeout': 300.0,
+        'keep_alive_timeout': 65.0,
+        'keep_alive_timeout_buffer': 1.0,
+        'max_header_size': 16384,
+        'max_headers_count': 1000,
+        'max_requests_per_socket': 0,
+        'max_connections': None,
+        'max_body_size': None,
+        'max_discard': 65536,
         'max_idle_workers': 256,
-        'cancel_on_disconnect': False}
+        'cancel_on_disconnect': False,
+    }

@@ -1,4 +1,5 @@
 """Listeners that would never answer, or could not: refused when they are added, or told of when they return."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -18,25 +19,35 @@ __all__: list[str] = []
 
 # -- what listeners return --------------------------------------------------------------------------------------------
 
+
 async def _coroutine() -> None:
     """What is called and never awaited."""
 
 
 ANSWERS = {
-    'str': lambda: 'hello', 'bytes': lambda: b'hello', 'dict': lambda: {'a': 1}, 'tuple': lambda: ('hello', 404),
-    'list': lambda: [b'hello'], 'generator': lambda: (each for each in 'hello'), 'coroutine': _coroutine}
+    'str': lambda: 'hello',
+    'bytes': lambda: b'hello',
+    'dict': lambda: {'a': 1},
+    'tuple': lambda: ('hello', 404),
+    'list': lambda: [b'hello'],
+    'generator': lambda: (each for each in 'hello'),
+    'coroutine': _coroutine,
+}
 
 
 @pytest.mark.parametrize('kind', ANSWERS)
 @pytest.mark.parametrize('fields', [(), ('Expect: 100-continue', 'Content-Length: 1')])
-def test_an_answer_that_is_returned(kind: str, fields: tuple[str, ...], serve: Serve,
-                                    caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_is_returned(
+    kind: str, fields: tuple[str, ...], serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nobody would ever send it: 500 at once, and a line that says why."""
+
     def listener(request: Any, response: Any) -> Any:
         return ANSWERS[kind]()
+
     reply = serve(listener).send(get('/path', *fields)).response()
     assert (reply.status, reply.closes) == (500, True)
-    record, = caplog.records
+    (record,) = caplog.records
     assert (record.name, record.levelname) == ('geventnode.error', 'ERROR')
     message = record.getMessage()
     assert message.startswith("GET /path: the 'request' listener test_an_answer_that_is_returned.<locals>.listener() ")
@@ -51,22 +62,33 @@ def test_an_answer_that_is_returned_behind_others(serve: Serve, caplog: pytest.L
     assert caplog.text.count('has returned str, and has not answered') == 1
 
 
-@pytest.mark.parametrize('make', [
-    lambda response: None, lambda response: response, lambda response: 5, lambda response: gevent.spawn(int),
-    lambda response: (None, None)])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda response: None,
+        lambda response: response,
+        lambda response: 5,
+        lambda response: gevent.spawn(int),
+        lambda response: (None, None),
+    ],
+)
 def test_what_is_returned_by_who_answers_later(make: Callable[[Any], Any], serve: Serve) -> None:
     """Everything that can be meant in another way."""
+
     def listener(request: Any, response: Any) -> Any:
         gevent.spawn(response.end, 'later')
         return make(response)
+
     assert serve(listener).get().body == b'later'
 
 
 def test_what_is_returned_by_who_has_answered(serve: Serve) -> None:
     """The listener itself, or the next one."""
+
     def listener(request: Any, response: Any) -> str:
         response.end('fine')
         return 'hello'
+
     assert serve(listener).get().body == b'fine'
     site = serve(lambda request, response: 'hello')
     site.server.on('request', ok)
@@ -81,11 +103,13 @@ def test_emit_of_a_subclass_sees_requests(serve: Serve) -> None:
         def emit(self, event: str, *args: Any) -> bool:
             log.append(event)
             return super().emit(event, *args)
+
     assert serve(Told(ok)).get().status == 200
     assert 'request' in log
 
 
 # -- what is called with something else -------------------------------------------------------------------------------
+
 
 def _application(environ: Any, start_response: Any) -> Any:
     yield b''
@@ -109,6 +133,7 @@ def test_a_wsgi_application(application: Any) -> None:
 
 
 # -- what would never run ---------------------------------------------------------------------------------------------
+
 
 async def _async(request: Any, response: Any) -> None:
     pass
@@ -141,8 +166,13 @@ class _AsyncCallable:
 def test_listeners_that_would_never_run(listener: Any) -> None:
     """Refused by every way of adding one, with what to write instead."""
     server = http.Server()
-    for add in (http.create_server, partial(server.on, 'request'), server.on('request'),
-                partial(server.once, 'request'), partial(server.prepend_listener, 'upgrade')):
+    for add in (
+        http.create_server,
+        partial(server.on, 'request'),
+        server.on('request'),
+        partial(server.once, 'request'),
+        partial(server.prepend_listener, 'upgrade'),
+    ):
         with pytest.raises(TypeError, match=r'must be a plain function, and .* would never run: write def'):
             add(listener)
     assert server.event_names() == []

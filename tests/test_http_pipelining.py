@@ -1,4 +1,5 @@
 """Several requests on one connection: strictly in order, one at a time, and nobody else waits for them."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -41,7 +42,9 @@ def test_2d1_in_order_although_the_answers_come_later(serve: Serve) -> None:
             assert active.pop() == request.url
             assert not active
             response.end(request.url)
+
         gevent.spawn(later)
+
     urls = [f'/{index}' for index in range(40)]
     client = serve(listener).send(b''.join(map(get, urls)))
     assert numbers(client, 40) == urls
@@ -68,6 +71,7 @@ def test_requests_that_arrive_while_others_wait_their_turn(serve: Serve) -> None
                 gevent.sleep(0)
         active.remove(request.url)
         response.end(request.url)
+
     urls = [f'/{index}' for index in range(400)]
     client = serve(listener).connect()
 
@@ -76,6 +80,7 @@ def test_requests_that_arrive_while_others_wait_their_turn(serve: Serve) -> None
             client.send(get(url))
             if url.endswith('5'):
                 gevent.sleep(0)
+
     feeder = gevent.spawn(feed)
     assert numbers(client, 400) == urls
     feeder.join()
@@ -92,6 +97,7 @@ def test_a_listener_that_goes_on_after_end_does_not_hold_the_next_back(serve: Se
         if request.url == '/0':
             release.wait()
             log.append('first listener over')
+
     client = serve(listener).send(get('/0'), get('/1'))
     assert numbers(client, 2) == ['/0', '/1']
     assert log == []
@@ -110,6 +116,7 @@ def test_bodies_between_pipelined_requests_are_not_read_as_requests(serve: Serve
         if request.url == '/read':
             assert request.read() == b'GET /evil HTTP/1.1\r\nHost: x\r\n\r\n'
         response.end(request.url)
+
     evil = get('/evil')
     chunked = get('/chunked', 'Transfer-Encoding: chunked', method='POST')
     chunked += b'%x\r\n%b\r\n0\r\n\r\n' % (len(evil), evil)
@@ -120,8 +127,10 @@ def test_bodies_between_pipelined_requests_are_not_read_as_requests(serve: Serve
 
 def test_a_partly_read_body_does_not_stall_the_connection(serve: Serve) -> None:
     """The rest is thrown away when the response has ended (Node 0.10 stalls here)."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.read1(3))
+
     body = b'abc' + b'x' * 20000
     client = serve(listener).send(post(body) + post(body))
     assert numbers(client, 2) == ['abc', 'abc']
@@ -137,6 +146,7 @@ def test_an_error_is_answered_after_the_responses_before_it(serve: Serve) -> Non
         response.write('begin ')
         go_on.wait()
         response.end('end')
+
     client = serve(listener).send(get('/good') + b'BAD\r\n\r\n' + get('/after'))
     client.head()
     go_on.set()
@@ -164,6 +174,7 @@ def test_2d2_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         held.append(max(socket.sink.parser.buffered for socket in site.server._sockets))
         response.end()
+
     client = site.connect()
     feeder = gevent.spawn(client.send, get('/' + 'x' * 2000) * 1000)
     for _ in range(1000):
@@ -179,6 +190,7 @@ def test_a_client_that_reads_nothing_stops_being_served(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         served.append(request.url)
         response.end(b'x' * 200_000)
+
     urls = [f'/{index}' for index in range(60)]
     site = serve(listener)
     client = site.connect(receive_buffer=4096)
@@ -198,6 +210,7 @@ def test_a_flooding_connection_does_not_starve_another(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         order.append(request.url)
         response.end()
+
     site = serve(listener)
     flooder, other = site.connect(), site.connect()
     assert flooder.get('/warm').status == other.get('/warm').status == 200
@@ -212,13 +225,20 @@ def test_a_flooding_connection_does_not_starve_another(serve: Serve) -> None:
 @pytest.mark.parametrize('cut', [1, 2, 3, 7, 16])
 def test_any_cut_gives_the_same_answers(serve: Serve, cut: int) -> None:
     """Pieces of any size, each of which is received on its own."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.url.encode() + request.read())
-    data = post(b'one', '/1') + get('/2') + get('/3', 'Transfer-Encoding: chunked', method='PUT') + (
-        b'2\r\nab\r\n1;x=y\r\nc\r\n0\r\nA: b\r\n\r\n') + get('/4')
+
+    data = (
+        post(b'one', '/1')
+        + get('/2')
+        + get('/3', 'Transfer-Encoding: chunked', method='PUT')
+        + (b'2\r\nab\r\n1;x=y\r\nc\r\n0\r\nA: b\r\n\r\n')
+        + get('/4')
+    )
     client = serve(listener).connect()
     for start in range(0, len(data), cut):
-        client.send(data[start:start + cut])
+        client.send(data[start : start + cut])
         gevent.idle()
     assert numbers(client, 4) == ['/1one', '/2', '/3abc', '/4']
 

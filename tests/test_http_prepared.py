@@ -1,4 +1,5 @@
 """Heads that are remembered: what is sent is the same, and what is refused is refused, the first time and later."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -33,10 +34,19 @@ def test_values_that_are_no_text_are_not_remembered(headers: dict[str, Any]) -> 
     assert prepare(200, headers) is None
 
 
-@pytest.mark.parametrize(('status', 'headers'), [
-    (204, {}), (304, {'ETag': '"x"'}), (200, {'Content-Length': '5'}), (200, {'Connection': 'close'}),
-    (200, {'Transfer-Encoding': 'chunked'}), (200, {'Date': 'today'}), (200, {'Trailer': 'X'}),
-    (200, {'TRAILER': 'X'})])
+@pytest.mark.parametrize(
+    ('status', 'headers'),
+    [
+        (204, {}),
+        (304, {'ETag': '"x"'}),
+        (200, {'Content-Length': '5'}),
+        (200, {'Connection': 'close'}),
+        (200, {'Transfer-Encoding': 'chunked'}),
+        (200, {'Date': 'today'}),
+        (200, {'Trailer': 'X'}),
+        (200, {'TRAILER': 'X'}),
+    ],
+)
 def test_heads_with_a_say_in_other_things_are_not_remembered(status: int, headers: dict[str, str]) -> None:
     assert prepare(status, headers) is None
     assert prepared._heads == {}
@@ -61,10 +71,18 @@ def test_their_number_is_bounded() -> None:
     assert 0 < len(prepared._heads) <= MAX_HEADS
 
 
-@pytest.mark.parametrize(('status', 'headers', 'error'), [
-    (200, {'A b': 'x'}, InvalidHeader), (200, {'A': 'x\r\ny'}, InvalidHeader), (99, {'A': 'x'}, InvalidInput),
-    (200.0, {'A': 'x'}, TypeError), (True, {'A': 'x'}, TypeError), (200, {'A': b'x'}, TypeError),
-    (200, {1: 'x'}, InvalidHeader)])
+@pytest.mark.parametrize(
+    ('status', 'headers', 'error'),
+    [
+        (200, {'A b': 'x'}, InvalidHeader),
+        (200, {'A': 'x\r\ny'}, InvalidHeader),
+        (99, {'A': 'x'}, InvalidInput),
+        (200.0, {'A': 'x'}, TypeError),
+        (True, {'A': 'x'}, TypeError),
+        (200, {'A': b'x'}, TypeError),
+        (200, {1: 'x'}, InvalidHeader),
+    ],
+)
 def test_bad_heads_are_refused_again_and_again(serve: Serve, status: Any, headers: Any, error: type) -> None:
     raised: list[BaseException] = []
 
@@ -85,8 +103,9 @@ def test_bad_heads_are_refused_again_and_again(serve: Serve, status: Any, header
 @pytest.mark.parametrize('method', ['GET', 'HEAD'])
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
 @pytest.mark.parametrize('fields', [(), ('Connection: close',), ('Connection: keep-alive',)])
-def test_a_remembered_head_is_sent_like_any_other(serve: Serve, method: str, version: str,
-                                                  fields: tuple[str, ...]) -> None:
+def test_a_remembered_head_is_sent_like_any_other(
+    serve: Serve, method: str, version: str, fields: tuple[str, ...]
+) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/slowly':
             # a reason phrase keeps it from the table

@@ -1,4 +1,5 @@
 """The server within its process: other threads, forks, and nothing left behind."""
+
 from __future__ import annotations
 
 import gc
@@ -38,6 +39,7 @@ def test_use_from_another_thread_raises(serve: Serve) -> None:
         gevent.get_hub().threadpool.apply(abuse, (request.read, lambda: response.write('x'), site.server.close))
         log.append('over')
         request.socket.destroy()
+
     site.send(post(b'', length=3)).rest()
     log.wait_for('over')
     assert raised == [WrongThread] * 3
@@ -56,6 +58,7 @@ def test_a_forked_child_lets_go(serve: Serve) -> None:
         assert server.get_connections() == 0
         server.listen(0, '127.0.0.1')
         assert Site(server).get().status == 200
+
     with check_in_child(check, gevent.os):
         assert client.get().status == 200
     assert client.get().status == 200
@@ -76,6 +79,7 @@ def test_nothing_is_left_for_the_collector(serve: Serve, going: str, caplog: Any
         if going == 'error':
             raise ParseError('made up')
         response.end('x')
+
     site = serve(listener)
     gc.collect()
     gc.disable()
@@ -112,6 +116,7 @@ def test_memory_does_not_grow_with_requests(serve: Serve) -> None:
             gevent.idle()
         site._clients.clear()
         gc.collect()
+
     rounds(200)
     before = len(gc.get_objects())
     rounds(2000)

@@ -4,6 +4,7 @@ drain (RFC 9112, section 9.6).
 The matrix is the general rule: each way of sending a body, of leaving it, and of answering. The rest of the file names
 each way in which the server decides to close.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -29,6 +30,7 @@ Framed = tuple[bytes, bytes, bytes]
 
 # -- ways to send a body: the head, what comes with it, and what comes after the answer -----------------------------
 
+
 def _length(body: bytes, now: int) -> Framed:
     return get('/', f'Content-Length: {len(body)}', method='POST'), body[:now], body[now:]
 
@@ -40,6 +42,7 @@ def _chunks(body: bytes, now: int) -> Framed:
 
 
 # -- ways to leave a body -------------------------------------------------------------------------------------------
+
 
 def _none(request: Any) -> None:
     """It is not touched."""
@@ -58,6 +61,7 @@ def _whole(request: Any) -> None:
 
 
 # -- ways to answer -------------------------------------------------------------------------------------------------
+
 
 def _at_once(response: Any) -> None:
     response.end('answer')
@@ -115,15 +119,18 @@ def _keeps(client: Client, reply: Any, rest: bytes) -> bool:
 @pytest.mark.parametrize('answer', ANSWERS)
 @pytest.mark.parametrize('leave', LEAVINGS)
 @pytest.mark.parametrize('frame', [_length, _chunks])
-def test_what_a_response_says_holds(serve: Serve, frame: Callable[[bytes, int], Framed], leave: Callable[[Any], None],
-                                    answer: Callable[[Any], None]) -> None:
+def test_what_a_response_says_holds(
+    serve: Serve, frame: Callable[[bytes, int], Framed], leave: Callable[[Any], None], answer: Callable[[Any], None]
+) -> None:
     """For bodies of any size, however much of them has come when the head of the response is made."""
+
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
             response.end(request.url)
             return
         leave(request)
         answer(response)
+
     site = serve(listener, max_discard=DISCARD)
     kept = set()
     for size, now in itertools.product((0, 1, 500, DISCARD, DISCARD + 1, 5000), (0, 1, 100, 10_000)):
@@ -147,10 +154,12 @@ def test_what_a_response_says_holds(serve: Serve, frame: Callable[[bytes, int], 
 @pytest.mark.parametrize('lazy', [False, True])
 def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bool, lazy: bool) -> None:
     """Whether an application returns its body or yields it. One that is called before the body has ended, that is."""
+
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [])
         body = [environ['PATH_INFO'].encode()] if environ['REQUEST_METHOD'] == 'GET' else [b'ans', b'wer']
         return iter(body) if lazy else body
+
     site = serve(wsgi(application, buffer_chunked=False), max_discard=DISCARD)
     for now in (0, 100, 10_000):
         head, sent, rest = (_chunks if chunked else _length)(b'x' * size, now)
@@ -161,6 +170,7 @@ def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bo
 
 def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
     """The head has left while the body was read, and did not say ``close``: the rest is discarded, however long."""
+
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
             response.end(request.url)
@@ -169,6 +179,7 @@ def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
         response.write('begun')
         request.read(10)
         response.end()
+
     client = serve(listener, max_discard=DISCARD).send(post(b'x' * 20, length=100_000))
     reply = client.response()
     assert (reply.body, reply.closes) == (b'begun', False)
@@ -183,9 +194,11 @@ def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
         def reader() -> None:
             log.append('reading')
             log.append(len(request.read()))
+
         gevent.spawn(reader)
         log.wait_for('reading')
         response.end('early')
+
     client = serve(listener, max_discard=DISCARD).send(post(b'', length=5000))
     reply = client.response()
     assert (reply.body, reply.closes) == (b'early', True)
@@ -238,6 +251,7 @@ def test_a_late_body_that_was_answered_all_the_same(serve: Serve) -> None:
             response.end(request.read())
         else:
             _upload_part(request, response)
+
     client = serve(listener, request_timeout=0.2).send(post(b'x', length=3))
     assert client.response().body == b'begun'
     client.send(b'xx', get('/next', 'Content-Length: 3', method='POST'))
@@ -247,9 +261,11 @@ def test_a_late_body_that_was_answered_all_the_same(serve: Serve) -> None:
 
 def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
     """Is over with that body: it does not shorten the time of the next one."""
+
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response('200 OK', [])
         return [environ['wsgi.input'].read(2)]
+
     site = serve(wsgi(application))
     client = site.send(post(b'x', length=3))
     while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
@@ -266,10 +282,13 @@ def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
 
 def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
     """As long as its client keeps to the minimum rate, as one that is read may."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
+
     client = serve(listener, request_timeout=0.2, min_body_rate=10, keep_alive_timeout=60, max_discard=100_000).send(
-        post(b'', length=90_000))
+        post(b'', length=90_000)
+    )
     reply = client.response()
     assert not reply.closes
     began = monotonic()
@@ -283,9 +302,11 @@ def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
 
 @pytest.mark.parametrize('method', ['HEAD', 'GET'])
 @pytest.mark.parametrize('lazy', [False, True])
-def test_a_listener_that_fails_when_its_response_is_whole(serve: Serve, method: str, lazy: bool,
-                                                          caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_when_its_response_is_whole(
+    serve: Serve, method: str, lazy: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """One to HEAD, or one of the declared length: there is nothing that could be cut short."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
         response.write('ans')
@@ -297,6 +318,7 @@ def test_a_listener_that_fails_when_its_response_is_whole(serve: Serve, method: 
         yield b'ans'
         yield b'wer'
         raise RuntimeError('fails late')
+
     client = serve(wsgi(application) if lazy else listener).connect()
     for _ in range(2):
         reply = client.send(get('/', method=method)).response(method)
@@ -306,10 +328,12 @@ def test_a_listener_that_fails_when_its_response_is_whole(serve: Serve, method: 
 
 def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
     """Is no end of it, whatever its length was to be."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
         response.write('ans')
         raise RuntimeError('fails in the middle')
+
     client = serve(listener).send(get('/'))
     with pytest.raises(EOFError):
         client.response()
@@ -317,26 +341,31 @@ def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
 
 # -- each decision to close -----------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('request_bytes', 'options'), [
-    pytest.param(get('/', version='1.0'), {}, id='HTTP/1.0'),
-    pytest.param(get('/', 'Connection: close'), {}, id='the client closes'),
-    pytest.param(get('/'), {'max_requests_per_socket': 1}, id='max_requests_per_socket'),
-    pytest.param(post(b'x' * 2000), {'max_discard': DISCARD}, id='unread body'),
-    pytest.param(post(b'', length=2000), {'max_discard': DISCARD}, id='unread body to come'),
-    pytest.param(get('/', 'Transfer-Encoding: chunked', method='POST'), {}, id='unread chunks to come'),
-    pytest.param(get('/', 'Content-Length: 3', 'Expect: 100-continue', method='POST'), {}, id='no 100 Continue'),
-    pytest.param(get('/', 'Expect: a-miracle'), {}, id='expectation'),
-    pytest.param(get('/', 'Host: again'), {}, id='bad request'),
-    pytest.param(post(b'x' * 9), {'max_body_size': 8}, id='max_body_size'),
-    pytest.param(b'GET / HTTP/1.1\r\n', {'headers_timeout': 0.1}, id='headers_timeout'),
-    pytest.param(get('/fail'), {}, id='listener fails'),
-    pytest.param(get('/wait', 'Content-Length: 3', method='POST'), {'request_timeout': 0.1}, id='request_timeout'),
-    pytest.param(get('/drain'), {}, id='draining'),
-    pytest.param(get('/crowd'), {'max_connections': 1, 'wait_when_full': True}, id='crowded'),
-    pytest.param(get('/close'), {}, id='application'),
-])
+
+@pytest.mark.parametrize(
+    ('request_bytes', 'options'),
+    [
+        pytest.param(get('/', version='1.0'), {}, id='HTTP/1.0'),
+        pytest.param(get('/', 'Connection: close'), {}, id='the client closes'),
+        pytest.param(get('/'), {'max_requests_per_socket': 1}, id='max_requests_per_socket'),
+        pytest.param(post(b'x' * 2000), {'max_discard': DISCARD}, id='unread body'),
+        pytest.param(post(b'', length=2000), {'max_discard': DISCARD}, id='unread body to come'),
+        pytest.param(get('/', 'Transfer-Encoding: chunked', method='POST'), {}, id='unread chunks to come'),
+        pytest.param(get('/', 'Content-Length: 3', 'Expect: 100-continue', method='POST'), {}, id='no 100 Continue'),
+        pytest.param(get('/', 'Expect: a-miracle'), {}, id='expectation'),
+        pytest.param(get('/', 'Host: again'), {}, id='bad request'),
+        pytest.param(post(b'x' * 9), {'max_body_size': 8}, id='max_body_size'),
+        pytest.param(b'GET / HTTP/1.1\r\n', {'headers_timeout': 0.1}, id='headers_timeout'),
+        pytest.param(get('/fail'), {}, id='listener fails'),
+        pytest.param(get('/wait', 'Content-Length: 3', method='POST'), {'request_timeout': 0.1}, id='request_timeout'),
+        pytest.param(get('/drain'), {}, id='draining'),
+        pytest.param(get('/crowd'), {'max_connections': 1, 'wait_when_full': True}, id='crowded'),
+        pytest.param(get('/close'), {}, id='application'),
+    ],
+)
 def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options: dict[str, Any]) -> None:
     """In the response, and then done."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/fail':
             raise RuntimeError('fails')
@@ -351,6 +380,7 @@ def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options
             while not site.server.crowded:
                 gevent.sleep(0.01)
         response.end('answer')
+
     site = serve(listener, **options)
     client = site.send(request_bytes)
     assert client.response().closes
@@ -359,9 +389,11 @@ def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options
 
 def test_removing_connection_hides_no_close(serve: Serve) -> None:
     """The field that was removed is the one for connections that go on."""
+
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Connection')
         response.end('answer')
+
     client = serve(listener, max_requests_per_socket=2).connect()
     assert client.get().values('Connection') == []
     assert client.get().closes
@@ -370,8 +402,10 @@ def test_removing_connection_hides_no_close(serve: Serve) -> None:
 
 def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
     """Costs nothing: a timeout that was not reported is no failure of the next body."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.read())
+
     site = serve(listener)
     client = site.send(post(b'ab', length=3))
     while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
@@ -386,10 +420,12 @@ def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
 
 def test_a_listener_that_is_killed_behind_its_end(serve: Serve) -> None:
     """Takes no connection with it whose response is complete, and has said that it goes on."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
         if request.method == 'POST':
             raise gevent.GreenletExit
+
     client = serve(listener).send(post(b'x', length=3))
     reply = client.response()
     assert _keeps(client, reply, b'xx')

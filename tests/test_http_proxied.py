@@ -1,4 +1,5 @@
 """Requests that come through proxies: what they say of their client, on HTTP and HTTPS servers, and what is refused."""
+
 from __future__ import annotations
 
 import ipaddress
@@ -32,10 +33,19 @@ def tell(request: Any, response: Any) -> None:
 
 # -- without proxies --------------------------------------------------------------------------------------------------
 
+
 def test_by_default_nobody_is_believed(serve: Serve) -> None:
     site = serve(tell)
-    assert site.get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil',
-                    'Forwarded: for=1.2.3.4;proto=https;host=evil').body == b'127.0.0.1 own http x'
+    assert (
+        site.get(
+            '/',
+            'X-Forwarded-For: 1.2.3.4',
+            'X-Forwarded-Proto: https',
+            'X-Forwarded-Host: evil',
+            'Forwarded: for=1.2.3.4;proto=https;host=evil',
+        ).body
+        == b'127.0.0.1 own http x'
+    )
     assert site.send(V1 + get()).rest().startswith(b'HTTP/1.1 400 ')
     assert (site.server.trusted_proxies, site.server.proxy_protocol, site.server.forwarded_headers) == ((), False, ())
 
@@ -45,10 +55,15 @@ def test_trusting_alone_believes_nothing(serve: Serve) -> None:
     assert serve(tell, **LOCAL).get('/', 'X-Forwarded-For: 1.2.3.4').body == b'127.0.0.1 own http x'
 
 
-@pytest.mark.parametrize(('head', 'host'), [
-    (b'GET http://there:81/ HTTP/1.1\r\nHost: x\r\n\r\n', b'there:81'), (b'GET / HTTP/1.0\r\n\r\n', b'None'),
-    (b'GET / HTTP/1.1\r\nHost: [::1]:5\r\n\r\n', b'[::1]:5'), (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', b''),
-])
+@pytest.mark.parametrize(
+    ('head', 'host'),
+    [
+        (b'GET http://there:81/ HTTP/1.1\r\nHost: x\r\n\r\n', b'there:81'),
+        (b'GET / HTTP/1.0\r\n\r\n', b'None'),
+        (b'GET / HTTP/1.1\r\nHost: [::1]:5\r\n\r\n', b'[::1]:5'),
+        (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', b''),
+    ],
+)
 def test_the_host_is_the_one_that_was_asked(serve: Serve, head: bytes, host: bytes) -> None:
     """In absolute-form the target wins (RFC 9112, section 3.2.2)."""
     assert serve(tell).send(head).response().body == b'127.0.0.1 own http ' + host
@@ -77,17 +92,25 @@ def test_a_unix_socket_has_no_address(serve: Serve, tmp_path: Path) -> None:
 
 # -- Forwarded and X-Forwarded-* --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('fields', 'lines', 'expected'), [
-    (X, ['X-Forwarded-For: 6.6.6.6, 1.2.3.4'], '1.2.3.4 None http x'),
-    (X, ['X-Forwarded-For: 6.6.6.6', 'x-forwarded-for: 1.2.3.4:99', 'X-Forwarded-Proto: https'], '1.2.3.4 99 https x'),
-    (X, ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Host: www.example:81'], '1.2.3.4 None http www.example:81'),
-    (X, ['Forwarded: for=1.2.3.4'], '127.0.0.1 own http x'),
-    (X, ['X_Forwarded_For: 1.2.3.4'], '127.0.0.1 own http x'),
-    (X, [], '127.0.0.1 own http x'),
-    ('forwarded', ['Forwarded: for=6.6.6.6, for="[::5]:99";proto=https;host=a'], '::5 99 https a'),
-    ('forwarded', ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'], '127.0.0.1 own http x'),
-    ('X-Forwarded-For', ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'], '1.2.3.4 None http x'),
-])
+
+@pytest.mark.parametrize(
+    ('fields', 'lines', 'expected'),
+    [
+        (X, ['X-Forwarded-For: 6.6.6.6, 1.2.3.4'], '1.2.3.4 None http x'),
+        (
+            X,
+            ['X-Forwarded-For: 6.6.6.6', 'x-forwarded-for: 1.2.3.4:99', 'X-Forwarded-Proto: https'],
+            '1.2.3.4 99 https x',
+        ),
+        (X, ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Host: www.example:81'], '1.2.3.4 None http www.example:81'),
+        (X, ['Forwarded: for=1.2.3.4'], '127.0.0.1 own http x'),
+        (X, ['X_Forwarded_For: 1.2.3.4'], '127.0.0.1 own http x'),
+        (X, [], '127.0.0.1 own http x'),
+        ('forwarded', ['Forwarded: for=6.6.6.6, for="[::5]:99";proto=https;host=a'], '::5 99 https a'),
+        ('forwarded', ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'], '127.0.0.1 own http x'),
+        ('X-Forwarded-For', ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'], '1.2.3.4 None http x'),
+    ],
+)
 def test_a_trusted_proxy_is_believed(serve: Serve, fields: Any, lines: list[str], expected: str) -> None:
     site = serve(tell, forwarded_headers=fields, **LOCAL)
     assert site.get('/', *lines).body == expected.encode()
@@ -118,6 +141,7 @@ def test_the_answer_stays_when_the_connection_goes(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         request.socket.destroy()
         log.append((request.remote_address, request.scheme, request.host))
+
     serve(listener, forwarded_headers=X, **LOCAL).send(get('/', 'X-Forwarded-For: 1.2.3.4')).rest()
     assert log == [('1.2.3.4', 'http', 'x')]
 
@@ -135,24 +159,33 @@ def test_settings_can_be_changed(serve: Serve) -> None:
     assert site.server.trusted_proxies == ('10.0.0.0/8',)
 
 
-@pytest.mark.parametrize(('options', 'kind', 'named'), [
-    ({'trusted_proxies': ['*']}, InvalidInput, 'trusted_proxies'),
-    ({'trusted_proxies': '10.0.0.1/8'}, InvalidInput, 'trusted_proxies'),
-    ({'trusted_proxies': [7]}, TypeError, 'trusted_proxies'),
-    ({'proxy_protocol': 1}, TypeError, 'proxy_protocol'),
-    ({'forwarded_headers': ['x-real-ip']}, InvalidInput, 'forwarded_headers'),
-    ({'forwarded_headers': ['forwarded', 'x-forwarded-for']}, InvalidInput, 'forwarded_headers'),
-    ({'forwarded_headers': [None]}, InvalidInput, 'forwarded_headers'),
-    ({'trusted_proxy': ['::1']}, UnknownOption, 'trusted_proxies'),
-])
+@pytest.mark.parametrize(
+    ('options', 'kind', 'named'),
+    [
+        ({'trusted_proxies': ['*']}, InvalidInput, 'trusted_proxies'),
+        ({'trusted_proxies': '10.0.0.1/8'}, InvalidInput, 'trusted_proxies'),
+        ({'trusted_proxies': [7]}, TypeError, 'trusted_proxies'),
+        ({'proxy_protocol': 1}, TypeError, 'proxy_protocol'),
+        ({'forwarded_headers': ['x-real-ip']}, InvalidInput, 'forwarded_headers'),
+        ({'forwarded_headers': ['forwarded', 'x-forwarded-for']}, InvalidInput, 'forwarded_headers'),
+        ({'forwarded_headers': [None]}, InvalidInput, 'forwarded_headers'),
+        ({'trusted_proxy': ['::1']}, UnknownOption, 'trusted_proxies'),
+    ],
+)
 def test_bad_settings(options: dict[str, Any], kind: type[Exception], named: str) -> None:
     with pytest.raises(kind, match=named):
         http.create_server(**options)
 
 
-@pytest.mark.parametrize('options', [
-    {'proxy_protocol': True}, {'forwarded_headers': X}, {'scheme_headers': {'a': 'b'}},
-    {'forwarded_headers': X, 'scheme_proxies': '127.0.0.1'}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'proxy_protocol': True},
+        {'forwarded_headers': X},
+        {'scheme_headers': {'a': 'b'}},
+        {'forwarded_headers': X, 'scheme_proxies': '127.0.0.1'},
+    ],
+)
 def test_settings_that_could_do_nothing(options: dict[str, Any]) -> None:
     """Without proxies that are trusted: an error, and no server that seems to work."""
     server = http.create_server(ok, **options)
@@ -169,19 +202,27 @@ def test_the_access_log_has_the_client(serve: Serve, caplog: pytest.LogCaptureFi
     for sent in ('6.6.6.6, 1.2.3.4', '1.2.3.4\tforged', '"1.2.3.4 - - "', 'unknown'):
         assert site.get('/', f'X-Forwarded-For: {sent}').status == 200
     assert [record.getMessage().partition(' - - [')[0] for record in caplog.records] == [
-        '1.2.3.4', '127.0.0.1', '127.0.0.1', '127.0.0.1']
+        '1.2.3.4',
+        '127.0.0.1',
+        '127.0.0.1',
+        '127.0.0.1',
+    ]
 
 
 # -- the PROXY protocol -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('header', 'expected'), [
-    (V1, b'1.2.3.4 own http x'),
-    (v2(block=ipv4()), b'1.2.3.4 own http x'),
-    (v2(block=ipv4() + TLS_USED), b'1.2.3.4 own https x'),
-    (v2(block=ipv4() + TLS_NOT_USED), b'1.2.3.4 own http x'),
-    (v2(0x20, 0), b'127.0.0.1 own http x'),
-    (b'PROXY UNKNOWN\r\n', b'127.0.0.1 own http x'),
-])
+
+@pytest.mark.parametrize(
+    ('header', 'expected'),
+    [
+        (V1, b'1.2.3.4 own http x'),
+        (v2(block=ipv4()), b'1.2.3.4 own http x'),
+        (v2(block=ipv4() + TLS_USED), b'1.2.3.4 own https x'),
+        (v2(block=ipv4() + TLS_NOT_USED), b'1.2.3.4 own http x'),
+        (v2(0x20, 0), b'127.0.0.1 own http x'),
+        (b'PROXY UNKNOWN\r\n', b'127.0.0.1 own http x'),
+    ],
+)
 @pytest.mark.parametrize('listening', [False, True])
 def test_a_proxied_connection(serve: Serve, header: bytes, expected: bytes, listening: bool) -> None:
     """All its requests are the client's; also where somebody listens for connections, who hears of the client."""
@@ -204,10 +245,15 @@ def test_the_client_behind_the_proxy_is_not_trusted(serve: Serve) -> None:
     assert site.send(V1.replace(b'1.2.3.4', b'10.9.9.9') + get('/', line)).response().body == b'5.6.7.8 None http x'
 
 
-@pytest.mark.parametrize(('header', 'believed'), [
-    (b'PROXY UNKNOWN\r\n', False), (v2(family=0), False), (v2(family=0x31, block=UNIX_ADDRESSES), False),
-    (v2(0x20, 0), True),
-])
+@pytest.mark.parametrize(
+    ('header', 'believed'),
+    [
+        (b'PROXY UNKNOWN\r\n', False),
+        (v2(family=0), False),
+        (v2(family=0x31, block=UNIX_ADDRESSES), False),
+        (v2(0x20, 0), True),
+    ],
+)
 def test_an_unknown_client_is_not_trusted_either(serve: Serve, header: bytes, believed: bool) -> None:
     """Though the connection looks like the proxy's own. A LOCAL one is."""
     site = serve(tell, proxy_protocol=True, forwarded_headers=X, **LOCAL)
@@ -216,12 +262,19 @@ def test_an_unknown_client_is_not_trusted_either(serve: Serve, header: bytes, be
 
 
 @pytest.mark.parametrize('header', [V1, v2(block=ipv4()), b'PROXY UNKNOWN\r\n', v2(0x20, 0)])
-@pytest.mark.parametrize(('proxies', 'scheme'), [
-    (['127.0.0.1'], b'https'), (['1.2.3.4'], b'http'), (['unix'], b'http')])
+@pytest.mark.parametrize(
+    ('proxies', 'scheme'), [(['127.0.0.1'], b'https'), (['1.2.3.4'], b'http'), (['unix'], b'http')]
+)
 def test_the_proxy_itself_tells_of_the_scheme(serve: Serve, header: bytes, proxies: list[str], scheme: bytes) -> None:
     """Whoever its client is, where a setting says so; and of nothing else."""
-    site = serve(tell, proxy_protocol=True, forwarded_headers=X, scheme_headers={'Front': 'tls'},
-                 trusted_proxies=['127.0.0.1', '10.0.0.1'], scheme_proxies=proxies)
+    site = serve(
+        tell,
+        proxy_protocol=True,
+        forwarded_headers=X,
+        scheme_headers={'Front': 'tls'},
+        trusted_proxies=['127.0.0.1', '10.0.0.1'],
+        scheme_proxies=proxies,
+    )
     assert site.send(header + get('/', 'Front: tls')).response().body.split()[2] == scheme
     assert site.send(header + get('/', 'Front: no')).response().body.split()[2] == b'http'
     if header != v2(0x20, 0):
@@ -281,6 +334,7 @@ def test_max_connections_counts_before_the_header(serve: Serve) -> None:
 
 # -- with TLS ---------------------------------------------------------------------------------------------------------
 
+
 def ask(far: Any, certificates: Certificates, *fields: str) -> bytes:
     """Shake hands on a plain connection, make a request, and return all that comes back."""
     end = TLSEnd(far, certificates.client_context(), servername='localhost').handshake()
@@ -305,8 +359,9 @@ def test_a_proxy_that_speaks_tls_itself(secure: Secure, certificates: Certificat
 
 @pytest.mark.parametrize('header', [V1, v2(block=ipv4())])
 @pytest.mark.parametrize('together', [True, False])
-def test_a_header_in_front_of_the_handshake(secure: Secure, certificates: Certificates, header: bytes,
-                                            together: bool) -> None:
+def test_a_header_in_front_of_the_handshake(
+    secure: Secure, certificates: Certificates, header: bytes, together: bool
+) -> None:
     """In clear, whether the client's first flight comes with it or later."""
     site = secure(tell, proxy_protocol=True, **LOCAL)
     far = dial(site.server)

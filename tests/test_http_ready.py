@@ -1,4 +1,5 @@
 """Who has more requests in its buffer stands in line, and the line is served a little at a time."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -42,6 +43,7 @@ def turns(log: list[str]) -> list[list[str]]:
         if log:
             found.append(log[:])
             log.clear()
+
     between = get_hub().loop.prepare()
     between.start(cut)
     try:
@@ -61,6 +63,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def clock() -> float:
         now[0] += ready.SLICE
         return now[0]
+
     monkeypatch.setattr(ready, 'monotonic', clock)
 
 
@@ -122,6 +125,7 @@ def test_a_flood_does_not_hold_up_a_single_request(serve: Serve) -> None:
         if len(order) == COUNT * ROUNDS:
             # everybody has had a turn, and is in line
             single.send(get('/single'))
+
     server = serve(listener)
     single = server.connect()
     floods = [server.connect() for _ in range(COUNT)]

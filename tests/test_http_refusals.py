@@ -1,4 +1,5 @@
 """Requests that a server refuses: a line for each, and a number for each reason."""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,8 +28,13 @@ CASES = {
     'two Host fields': (get('/', 'Host: b'), {}, 'host', b'400', 'more than one Host'),
     'a long cookie': (get('/', 'Cookie: ' + 'x' * 17000), {}, 'head_too_large', b'431', 'max_header_size'),
     'HTTP/2': (b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', {}, 'http_version', b'505', 'version not supported'),
-    'a coding': (get('/', 'Transfer-Encoding: gzip, chunked', method='POST'), {}, 'not_implemented', b'501',
-                 'other than chunked'),
+    'a coding': (
+        get('/', 'Transfer-Encoding: gzip, chunked', method='POST'),
+        {},
+        'not_implemented',
+        b'501',
+        'other than chunked',
+    ),
     'half a head': (b'GET / HTTP/1.1\r\nHo', {}, 'incomplete', b'400', 'ended within a head'),
     'a long body': (post(b'x' * 20), {'max_body_size': 10}, 'body_too_large', b'413', 'max_body_size'),
     'TLS': (CLIENT_HELLO, {}, 'tls_on_plain_port', b'400', 'TLS on a plain HTTP port'),
@@ -36,8 +42,15 @@ CASES = {
 
 
 @pytest.mark.parametrize(('data', 'options', 'reason', 'status', 'line'), CASES.values(), ids=list(CASES))
-def test_what_is_refused(serve: Serve, caplog: pytest.LogCaptureFixture, data: bytes, options: dict[str, Any],
-                         reason: str, status: bytes, line: str) -> None:
+def test_what_is_refused(
+    serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+    data: bytes,
+    options: dict[str, Any],
+    reason: str,
+    status: bytes,
+    line: str,
+) -> None:
     """One line, level INFO, and one more for the reason."""
     caplog.set_level(logging.INFO, 'geventnode.error')
     site = serve(lambda request, response: response.end(request.read()), **options)
@@ -45,7 +58,7 @@ def test_what_is_refused(serve: Serve, caplog: pytest.LogCaptureFixture, data: b
     assert site.send(data).half_close().rest().split(b' ')[1] == status
     assert site.server.refusals == {reason: 1}
     assert site.server.statistics()['refused'] == 1
-    record, = caplog.records
+    (record,) = caplog.records
     assert record.levelname == 'INFO'
     assert line in record.getMessage()
     assert site.get().status == 200
@@ -77,7 +90,8 @@ def test_a_server_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
             first.close()
         assert server.refusals == {'max_connections': 1}
     assert [record.getMessage() for record in caplog.records] == [
-        '127.0.0.1: refused, because max_connections (1) are open']
+        '127.0.0.1: refused, because max_connections (1) are open'
+    ]
 
 
 @pytest.mark.parametrize(('trusted', 'reason'), [('127.0.0.1', 'proxy_header'), ('10.0.0.1', 'untrusted_peer')])
@@ -113,7 +127,8 @@ def test_plain_http_on_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixtu
     assert client.rest() == b''
     assert site.server.refusals == {'http_on_tls_port': 1}
     assert [record.getMessage() for record in caplog.records] == [
-        '127.0.0.1: plain HTTP on a TLS port (its URL begins with https, not http)']
+        '127.0.0.1: plain HTTP on a TLS port (its URL begins with https, not http)'
+    ]
     assert heard == []
     until(lambda: site.server.get_connections() == 0)
 
@@ -160,6 +175,7 @@ def test_inside_of_tls(secure: Secure, certificates: Certificates) -> None:
 
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
+
 def test_metrics(serve: Serve) -> None:
     """By reason, for all servers together; a server that has gone takes nothing back."""
     registry = CollectorRegistry()
@@ -184,10 +200,13 @@ def test_metrics(serve: Serve) -> None:
 
 # -- the client's side ------------------------------------------------------------------------------------------------
 
+
 def test_a_client_that_speaks_http_to_a_tls_port(serve: Serve) -> None:
     """An alert instead of a response is named as such."""
+
     def alert(connection: Any) -> None:
         connection.end(b'\x15\x03\x01\x00\x02\x02\x46')
+
     with net.create_server(alert).listen(0, '127.0.0.1') as server:
         request = http.get(f'http://127.0.0.1:{server.address()["port"]}/', agent=False)
         with pytest.raises(ParseError, match='the URL of that port begins with https'):

@@ -1,4 +1,5 @@
 """What an application may not put into a response: it raises before anything is sent, and the response stays usable."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from tests.servers import Serve
 
 __all__: list[str] = []
 
+
 @pytest.fixture
 def refused(serve: Serve) -> Callable[..., BaseException]:
     """What a call on a response raises, checked not to have spoilt the response."""
+
     def call(action: Callable[[Any], object]) -> BaseException:
         raised: list[BaseException] = []
 
@@ -23,13 +26,14 @@ def refused(serve: Serve) -> Callable[..., BaseException]:
             except Exception as error:
                 raised.append(error)
             response.end('fine')
+
         reply = serve(listener).get()
         assert reply.status == 200
         assert reply.body == b'fine'
         assert len(raised) == 1
         return raised[0]
-    return call
 
+    return call
 
 
 @pytest.mark.parametrize('status', [0, 99, 100, 101, 199, 1000, -1])

@@ -1,4 +1,5 @@
 """Requests as listeners see them: the head, the body in every way of reading it, trailers."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ See = Callable[..., Any]
 @pytest.fixture
 def see(serve: Serve) -> See:
     """What a listener sees of a request: ``see(function of the request, *pieces)``."""
+
     def look(what: Callable[[Any], Any], *pieces: bytes) -> Any:
         seen: list[Any] = []
 
@@ -27,26 +29,33 @@ def see(serve: Serve) -> See:
                 seen.append(what(request))
             finally:
                 response.end()
+
         client = serve(listener).send(*pieces)
         assert client.response().status == 200
         return seen[0]
+
     return look
 
 
 # -- the head -------------------------------------------------------------------------------------------------------
 
+
 def test_im3_im4_version(see: See) -> None:
     """As the client said, and its two integers."""
+
     def version(request: Any) -> Any:
         return request.http_version, request.http_version_major, request.http_version_minor
+
     assert see(version, get()) == ('1.1', 1, 1)
     assert see(version, get(version='1.0')) == ('1.0', 1, 0)
 
 
 def test_im8_im9_method_and_url(see: See) -> None:
     """The url is exactly the request-target."""
+
     def start(request: Any) -> Any:
         return request.method, request.url
+
     assert see(start, get('/status?name=ryan&x=%20a', method='PURGE')) == ('PURGE', '/status?name=ryan&x=%20a')
     assert see(start, get('//x/../y', method='m-Search')) == ('m-Search', '//x/../y')
     assert see(start, get('*', method='OPTIONS')) == ('OPTIONS', '*')
@@ -67,9 +76,24 @@ def test_im5_g3_headers(see: See) -> None:
 
 def test_2a1_3b2_repeated_headers(see: See) -> None:
     """Joined, first wins, list, or joined with semicolons: Node 20's rule."""
-    headers = see(lambda request: request.headers, get(
-        '/', 'Set-Cookie: a', 'Set-Cookie: b', 'Cookie: c=1', 'Cookie: d=2', 'Via: e', 'Via: f', 'X-G: g', 'X-G: h',
-        'Referer: i', 'Referer: j', 'Cache-Control: k', 'Cache-Control: l'))
+    headers = see(
+        lambda request: request.headers,
+        get(
+            '/',
+            'Set-Cookie: a',
+            'Set-Cookie: b',
+            'Cookie: c=1',
+            'Cookie: d=2',
+            'Via: e',
+            'Via: f',
+            'X-G: g',
+            'X-G: h',
+            'Referer: i',
+            'Referer: j',
+            'Cache-Control: k',
+            'Cache-Control: l',
+        ),
+    )
     assert headers['set-cookie'] == ['a', 'b']
     assert headers['cookie'] == 'c=1; d=2'
     assert headers['via'] == 'e, f'
@@ -87,11 +111,13 @@ def test_2a10_3b1_3b3_raw_and_distinct_headers(see: See) -> None:
 
 def test_headers_are_the_requests_own(see: See) -> None:
     """Changing them changes nothing for the next request with the same head."""
+
     def spoil(request: Any) -> Any:
         seen = dict(request.headers), list(request.raw_headers)
         request.headers['host'] = 'spoilt'
         request.raw_headers.clear()
         return seen
+
     assert see(spoil, get()) == see(spoil, get()) == ({'host': 'x'}, [('Host', 'x')])
 
 
@@ -106,6 +132,7 @@ def test_im11_socket_and_connection(serve: Serve) -> None:
         log.append(request.socket is request.connection is response.socket is response.connection is log[0])
         log.append(request.socket.remote_address)
         response.end()
+
     site.get()
     assert log[1:] == [True, '127.0.0.1']
 
@@ -117,10 +144,13 @@ def test_requests_are_described(see: See) -> None:
 
 # -- the body, sequentially -----------------------------------------------------------------------------------------
 
+
 def test_read_everything(see: See) -> None:
     """The whole body, then nothing."""
+
     def twice(request: Any) -> Any:
         return request.read(), request.read(), request.complete
+
     assert see(twice, post(b'hello')) == (b'hello', b'', True)
 
 
@@ -133,6 +163,7 @@ def test_the_end_is_announced_to_who_listens(serve: Serve) -> None:
         seen.append(request.read())
         seen.append(request.read())
         response.end()
+
     client = serve(listener).send(post(b'at once'))
     assert client.response().status == 200
     client.send(post(b'in t', length=8))
@@ -143,11 +174,13 @@ def test_the_end_is_announced_to_who_listens(serve: Serve) -> None:
 
 def test_a_body_that_stopped_the_socket(serve: Serve) -> None:
     """It is all here when the listener asks, and as much as may be held: what follows it is received then."""
+
     def listener(request: Any, response: Any) -> None:
         size = request.socket.readable_high_water_mark
         while request.method == 'POST' and request.socket.sink.parser.buffered < size:
             gevent.idle()
         response.end(str(len(request.read())))
+
     client = serve(listener).send(post(b'x' * DEFAULT_HIGH_WATER_MARK))
     assert client.response().body == str(DEFAULT_HIGH_WATER_MARK).encode()
     client.send(get('/next'))
@@ -161,8 +194,10 @@ def test_read_of_a_request_without_a_body(see: See) -> None:
 
 def test_read_so_many_bytes(see: See) -> None:
     """Exactly so many unless the body ends first."""
+
     def sizes(request: Any) -> Any:
         return [request.read(2), request.read1(1), request.read(0), request.read(10), request.read(1)]
+
     assert see(sizes, post(b'hello')[:-3], b'l', b'lo') == [b'he', b'l', b'', b'lo', b'']
 
 
@@ -174,9 +209,11 @@ def test_iteration_and_files(see: See) -> None:
 
 def test_readinto(see: See) -> None:
     """As much as is there."""
+
     def into(request: Any) -> Any:
         buffer = bytearray(8)
         return request.readinto(buffer), bytes(buffer), request.readinto(buffer)
+
     assert see(into, post(b'hello')) == (5, b'hello\0\0\0', 0)
 
 
@@ -189,6 +226,7 @@ def test_set_encoding_decodes_across_pieces(serve: Serve) -> None:
         log.append(request.read(1))
         log.append(request.read())
         response.end()
+
     body = 'aé€'.encode()
     client = serve(listener).send(post(body)[:-3])
     log.wait_for('a')
@@ -207,14 +245,26 @@ def test_chunked_bodies(see: See) -> None:
 
 def test_im6_trailers_after_the_end(see: See) -> None:
     """Empty before; joined, raw and distinct afterwards; never merged into the headers."""
+
     def trailers(request: Any) -> Any:
         before = dict(request.trailers), request.raw_trailers
         request.read()
-        return (before, dict(request.trailers), request.raw_trailers, request.trailers_distinct,
-                request.headers.get('x-sum'))
+        return (
+            before,
+            dict(request.trailers),
+            request.raw_trailers,
+            request.trailers_distinct,
+            request.headers.get('x-sum'),
+        )
+
     data = get('/', 'Transfer-Encoding: chunked', method='POST') + b'1\r\na\r\n0\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\n'
-    assert see(trailers, data) == (({}, []), {'x-sum': '1, 2'}, [('X-Sum', '1'), ('x-sum', '2')],
-                                   {'x-sum': ['1', '2']}, None)
+    assert see(trailers, data) == (
+        ({}, []),
+        {'x-sum': '1, 2'},
+        [('X-Sum', '1'), ('x-sum', '2')],
+        {'x-sum': ['1', '2']},
+        None,
+    )
 
 
 def test_g2_the_body_is_not_waited_for(serve: Serve) -> None:
@@ -224,6 +274,7 @@ def test_g2_the_body_is_not_waited_for(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append(request.read1())
         response.end(request.read())
+
     client = serve(listener).send(post(b'first', length=10))
     log.wait_for(b'first')
     client.send(b'later')
@@ -232,6 +283,7 @@ def test_g2_the_body_is_not_waited_for(serve: Serve) -> None:
 
 # -- the body, by events --------------------------------------------------------------------------------------------
 
+
 def test_data_and_end(serve: Serve) -> None:
     """Chunks, then one 'end'; the response may be ended from there."""
     log = Log()
@@ -239,6 +291,7 @@ def test_data_and_end(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         request.on('data', log.append)
         request.on('end', lambda: (log.append('end'), response.end('thanks')))
+
     client = serve(listener).send(post(b'one', length=6))
     log.wait_for(b'one')
     client.send(b'two')
@@ -248,9 +301,11 @@ def test_data_and_end(serve: Serve) -> None:
 
 def test_2e4_resume_discards_and_ends(serve: Serve) -> None:
     """'end' comes although nobody listens for data, with and without a body."""
+
     def listener(request: Any, response: Any) -> None:
         request.on('end', lambda: response.end('end'))
         request.resume()
+
     client = serve(listener).send(post(b'x' * 100))
     assert client.response().body == b'end'
     assert client.get().body == b'end'
@@ -265,7 +320,9 @@ def test_readable(serve: Serve) -> None:
             parts.append(request.read1())
             if not parts[-1]:
                 response.end(b''.join(parts))
+
         request.on('readable', on_readable)
+
     client = serve(listener).send(post(b'abc', length=6))
     while parts != [b'abc']:
         gevent.idle()
@@ -287,8 +344,10 @@ def test_pause_and_resume(serve: Serve) -> None:
             gevent.idle()
             log.append('resumed')
             request.resume()
+
         request.on('data', on_data)
         request.on('end', response.end)
+
     client = serve(listener).send(post(b'one', length=6))
     log.wait_for(b'one')
     client.send(b'two')
@@ -299,10 +358,12 @@ def test_pause_and_resume(serve: Serve) -> None:
 
 def test_ways_of_reading_do_not_mix(see: See) -> None:
     """Events after sequential reads raise."""
+
     def mix(request: Any) -> None:
         request.read(1)
         with pytest.raises(StreamModeError):
             request.on('data', print)
+
     see(mix, post(b'abc'))
 
 
@@ -319,10 +380,12 @@ def test_pipe_echoes(serve: Serve) -> None:
 
 def test_a_failing_data_listener_is_a_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """As one of 'request' is."""
+
     def fail(chunk: bytes) -> None:
         raise ZeroDivisionError
 
     def listener(request: Any, response: Any) -> None:
         request.on('data', fail)
+
     assert serve(listener).send(post(b'abc')).response().status == 500
     assert 'ZeroDivisionError' in caplog.text

@@ -1,4 +1,5 @@
 """The heads of responses, named for the rows of the reference."""
+
 from __future__ import annotations
 
 import re
@@ -13,6 +14,7 @@ from geventnode.http import ServerResponse, status
 from tests.servers import Answer, Log, Serve, get
 
 __all__: list[str] = []
+
 
 def test_sr3_write_head_with_reason_and_headers(answer: Answer) -> None:
     """Status, reason and headers are as given."""
@@ -31,11 +33,13 @@ def test_sr3_second_argument_is_a_reason_only_if_text(answer: Answer) -> None:
 
 def test_sr4_implicit_head(answer: Answer) -> None:
     """``write`` before ``write_head`` sends what was set."""
+
     def listener(request: Any, response: Any) -> None:
         response.status_code = 202
         response.set_header('X-A', 'b')
         response.write('x')
         response.end()
+
     reply = answer(listener)
     assert (reply.status, reply.reason, reply.body) == (202, 'Accepted', b'x')
     assert reply.values('X-A') == ['b']
@@ -50,17 +54,20 @@ def test_sr7_status_code_tells_what_was_sent(serve: Serve) -> None:
         response.write_head(404)
         response.end()
         log.append(response.status_code)
+
     serve(listener).get()
     assert log == [200, 404]
 
 
 def test_sr8_set_header_replaces_in_any_case(answer: Answer) -> None:
     """The last one wins, with its own spelling; a list makes several lines."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Type', 'text/html')
         response.set_header('content-type', 'text/plain')
         response.set_header('Set-Cookie', ['a=1', 'b=2'])
         response.end()
+
     reply = answer(listener)
     assert [pair for pair in reply.headers if pair[0].lower() == 'content-type'] == [('content-type', 'text/plain')]
     assert reply.values('Set-Cookie') == ['a=1', 'b=2']
@@ -77,6 +84,7 @@ def test_sr9_headers_sent(serve: Serve) -> None:
         with pytest.raises(AttributeError):
             response.headers_sent = False
         response.end()
+
     assert serve(listener).get().status == 200
     assert log == [False, True]
 
@@ -105,9 +113,11 @@ def test_sr10_date_is_added_once(answer: Answer) -> None:
 
 def test_sr10_send_date_false(answer: Answer) -> None:
     """No Date then."""
+
     def listener(request: Any, response: Any) -> None:
         response.send_date = False
         response.end()
+
     assert answer(listener).values('Date') == []
 
 
@@ -127,17 +137,20 @@ def test_sr11_get_header_in_any_case_also_later(serve: Serve) -> None:
         response.end()
         log.append(response.get_header('X-LIST'))
         log.append(response.get_header('nothing'))
+
     serve(listener).get()
     assert log == [['a'], None]
 
 
 def test_sr12_remove_header(answer: Answer) -> None:
     """In any case; what is not there is no error."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('X-A', '1')
         response.remove_header('x-a')
         response.remove_header('never-set')
         response.end()
+
     assert answer(listener).values('X-A') == []
 
 
@@ -156,33 +169,41 @@ def test_2b3_headers_cannot_change_after_the_head_is_fixed(serve: Serve) -> None
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200)
-        for action in (lambda: response.set_header('a', 'b'), lambda: response.append_header('a', 'b'),
-                       lambda: response.remove_header('a')):
+        for action in (
+            lambda: response.set_header('a', 'b'),
+            lambda: response.append_header('a', 'b'),
+            lambda: response.remove_header('a'),
+        ):
             with pytest.raises(HeadersSent) as caught:
                 action()
             raised.append(caught.value.code)
         response.end()
+
     assert serve(listener).get().status == 200
     assert raised == ['ERR_HTTP_HEADERS_SENT'] * 3
 
 
 def test_2b4_write_head_twice_raises(serve: Serve) -> None:
     """And only the first is sent."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(201)
         with pytest.raises(HeadersSent):
             response.write_head(202)
         response.end()
+
     assert serve(listener).get().status == 201
 
 
 def test_2b5_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None:
     """And others that were set stay, with a mapping and with pairs."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('content-type', 'a/a')
         response.set_header('X-Kept', '1')
         response.write_head(200, [('Content-Type', 'b/b'), ('X-Two', '1'), ('x-two', '2')])
         response.end()
+
     reply = answer(listener)
     assert reply.values('Content-Type') == ['b/b']
     assert reply.values('X-Kept') == ['1']
@@ -191,11 +212,13 @@ def test_2b5_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None
 
 def test_2b6_order_on_the_wire(answer: Answer) -> None:
     """The user's in their order, then Date, then Connection, then the framing; HTTP/1.1 also to older clients."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('B', '1')
         response.set_header('A', '2')
         response.write('x')
         response.end()
+
     names = [name for name, _ in answer(listener).headers]
     assert names[:4] == ['B', 'A', 'Date', 'Connection']
     assert names[-1] == 'Transfer-Encoding'
@@ -209,9 +232,11 @@ def test_2b7_unknown_status(answer: Answer) -> None:
 
 def test_status_message(answer: Answer) -> None:
     """The reason phrase as an attribute; an empty one is one."""
+
     def listener(request: Any, response: Any) -> None:
         response.status_message = 'As You Like It'
         response.end()
+
     assert answer(listener).reason == 'As You Like It'
     assert answer(lambda _, response: response.write_head(200, '').end()).reason == ''
 
@@ -227,6 +252,7 @@ def test_header_names_and_copies(serve: Serve) -> None:
         response.get_headers().clear()
         log.append((response.get_headers(), response.get_header_names(), response.has_header('X-NEW')))
         response.end()
+
     reply = serve(listener).get()
     assert log == [({'x-a': ['a', 'b', 'c'], 'x-new': 'n'}, ['x-a', 'x-new'], True)]
     assert reply.values('x-a') == ['a', 'b', 'c']
@@ -241,6 +267,7 @@ def test_flush_headers_sends_the_head_alone(serve: Serve) -> None:
         response.flush_headers()
         go_on.wait()
         response.end('late')
+
     client = serve(listener).send(get())
     head = client.head()
     assert head.values('Transfer-Encoding') == ['chunked']
@@ -248,15 +275,18 @@ def test_flush_headers_sends_the_head_alone(serve: Serve) -> None:
     assert client.until(b'0\r\n\r\n') == b'4\r\nlate\r\n0\r\n\r\n'
 
 
-@pytest.mark.parametrize(('name', 'right'), [
-    ('status', 'status_code'), ('statusCode', 'status_code'), ('statusMessage', 'status_message')])
+@pytest.mark.parametrize(
+    ('name', 'right'), [('status', 'status_code'), ('statusCode', 'status_code'), ('statusMessage', 'status_message')]
+)
 def test_what_others_call_the_status(answer: Answer, name: str, right: str) -> None:
     """Would have no effect, and is refused."""
+
     def listener(request: Any, response: Any) -> None:
         with pytest.raises(AttributeError, match=f"ServerResponse has no '{name}': it is called '{right}'"):
             setattr(response, name, 404)
         assert not hasattr(response, name)
         response.end('refused')
+
     reply = answer(listener)
     assert (reply.status, reply.body) == (200, b'refused')
 
@@ -268,4 +298,5 @@ def test_a_response_class_may_have_a_status_of_its_own(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.status += '!'
         response.end(response.status)
+
     assert serve(listener, response_class=Response).get().body == b'mine!'

@@ -1,4 +1,5 @@
 """The server itself: listening, its events, failing listeners, closing, and what it must not keep."""
+
 from __future__ import annotations
 
 import _socket
@@ -27,16 +28,19 @@ def test_m1_create_server(serve: Serve) -> None:
 
 def test_sv1_types(serve: Serve) -> None:
     """Of what listeners are given; both classes can be replaced by subclasses."""
+
     class Request(http.IncomingMessage):
         pass
 
     class Answer(http.ServerResponse):
         pass
+
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
         log.append((type(request), type(response), response.request is request))
         response.end()
+
     serve(listener).get()
     serve(listener, request_class=Request, response_class=Answer).get()
     assert log == [(http.IncomingMessage, http.ServerResponse, True), (Request, Answer, True)]
@@ -74,6 +78,7 @@ def test_sv7_client_error(serve: Serve) -> None:
     def listener(error: Any, socket: Any) -> None:
         log.append((type(error), error.code))
         socket.end(b'HTTP/1.1 418 Teapot\r\n\r\n')
+
     assert site.send(b'NONSENSE\r\n\r\n').rest() == b'HTTP/1.1 418 Teapot\r\n\r\n'
     assert log == [(ParseError, 'HPE_INVALID_CONSTANT')]
 
@@ -98,10 +103,12 @@ def test_sv7_a_reset_is_a_client_error(serve: Serve) -> None:
 
 def test_2d16_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """500 that closes, without a traceback in it; logged with the request line."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('X-Secret', 'x')
         response.write_head(200, {'Content-Length': 1000})
         raise ZeroDivisionError('secret')
+
     client = serve(listener).send(get('/path'), get())
     reply = client.response()
     assert (reply.status, reply.body) == (500, b'500 Internal Server Error\n')
@@ -114,17 +121,21 @@ def test_2d16_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptu
 
 def test_2d16_an_exception_after_the_head(serve: Serve) -> None:
     """The client sees a message cut short, never a complete-looking one."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('begin')
         raise ZeroDivisionError
+
     assert serve(listener).send(get(), get()).rest().endswith(b'\r\n\r\n5\r\nbegin\r\n')
 
 
 def test_an_exception_after_the_end(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Is logged, and the connection goes on."""
+
     def listener(request: Any, response: Any) -> None:
         response.end('fine')
         raise ZeroDivisionError
+
     client = serve(listener).connect()
     assert client.get().body == client.get().body == b'fine'
     assert caplog.text.count('after its response had ended') == 2
@@ -132,12 +143,15 @@ def test_an_exception_after_the_end(serve: Serve, caplog: pytest.LogCaptureFixtu
 
 def test_an_exception_in_answer_to_head(serve: Serve) -> None:
     """The 500 has no body then."""
+
     def listener(request: Any, response: Any) -> None:
         raise ZeroDivisionError
+
     assert serve(listener).send(get(method='HEAD')).rest().endswith(b'\r\n\r\n')
 
 
 # -- listening ------------------------------------------------------------------------------------------------------
+
 
 def test_sv8_listen_and_address(serve: Serve) -> None:
     """Bound when it returns; 'listening' on the next turn of the loop; the server is returned."""
@@ -205,6 +219,7 @@ def test_serve_forever(serve: Serve) -> None:
 
 # -- closing --------------------------------------------------------------------------------------------------------
 
+
 def test_sv11_close_waits_for_what_is_in_work(serve: Serve) -> None:
     """The answer carries ``Connection: close``; then 'close' is emitted, and the callback called."""
     # demand 9
@@ -215,6 +230,7 @@ def test_sv11_close_waits_for_what_is_in_work(serve: Serve) -> None:
         log.append('working')
         release.wait()
         response.end('done')
+
     site = serve(listener)
     client = site.send(get())
     log.wait_for('working')
@@ -320,6 +336,7 @@ def test_stop_destroys_what_is_left(serve: Serve) -> None:
         response.on('close', log.note('close'))
         log.append('working')
         log.wait_for('close')
+
     site = serve(listener)
     client = site.send(get())
     log.wait_for('working')
@@ -337,6 +354,7 @@ def test_close_idle_connections(serve: Serve) -> None:
         if request.url == '/busy':
             release.wait()
         response.end(request.url)
+
     site = serve(listener)
     idle, busy = site.connect(), site.connect()
     assert idle.get().status == busy.get().status == 200
@@ -358,6 +376,7 @@ def test_close_all_connections(serve: Serve) -> None:
             response.on('close', log.note('close'))
         else:
             response.end()
+
     site = serve(listener)
     busy = site.send(get('/busy'))
     gevent.idle()

@@ -1,4 +1,5 @@
 """What a server says of its connections."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -32,6 +33,7 @@ def test_what_connections_do(serve: Serve) -> None:
             response.upgrade()
             return
         ok(request, response)
+
     site = serve(listener)
 
     def counted(**expected: int) -> bool:
@@ -39,6 +41,7 @@ def test_what_connections_do(serve: Serve) -> None:
         del found['buffered'], found['refused']
         assert found.pop('connections') == sum(found.values())
         return {name: count for name, count in found.items() if count} == expected
+
     assert counted()
     site.connect().get()
     until(lambda: counted(parked=1))
@@ -67,6 +70,7 @@ def test_what_is_held(serve: Serve) -> None:
         log.append('begun')
         go_on.wait()
         response.end(request.read())
+
     site = serve(listener)
     client = site.send(post(b'x' * 1000))
     log.wait_for('begun')
@@ -88,6 +92,7 @@ def test_demand_6_nothing_is_left_of_clients_that_have_gone(serve: Serve, going:
             log.append('served')
             go_on.wait()
         ok(request, response)
+
     site = serve(listener)
     clients = [site.connect() for _ in range(20)]
     for number, client in enumerate(clients):

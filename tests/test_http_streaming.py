@@ -1,4 +1,5 @@
 """Bodies far larger than what may be in memory, both ways, both ways of reading them."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -20,12 +21,14 @@ BOUND = 4 * DEFAULT_HIGH_WATER_MARK
 
 def upload(client: Any) -> gevent.Greenlet:
     """Send a large chunked request."""
+
     def run() -> None:
         client.send(get('/', 'Transfer-Encoding: chunked', method='POST'))
         chunk = b'%x\r\n%b\r\n' % (len(PIECE), PIECE)
         for _ in range(PIECES):
             client.send(chunk)
         client.send(b'0\r\n\r\n')
+
     return gevent.spawn(run)
 
 
@@ -55,6 +58,7 @@ def by_events(request: Any, response: Any, most: list[int]) -> None:
         most[0] = max(most[0], held(request))
         request.pause()
         gevent.spawn(request.resume)
+
     request.on('data', on_data)
     request.on('end', lambda: response.end(str(total)))
 
@@ -82,6 +86,7 @@ def test_a_large_download_is_never_in_memory(serve: Serve) -> None:
             response.write(PIECE)
             most = max(most, response.writable_length)
         response.end()
+
     client = serve(listener).connect(receive_buffer=65536).send(get('/', version='1.0'))
     client.head()
     total = 0
@@ -100,8 +105,10 @@ def test_a_large_echo_is_never_in_memory(serve: Serve) -> None:
         def look(chunk: bytes) -> None:
             nonlocal most
             most = max(most, held(request) + response.writable_length)
+
         request.pipe(response)
         request.on('data', look)
+
     client = serve(listener).connect()
     sending = upload(client)
     assert len(client.response().body) == PIECES * len(PIECE)

@@ -1,4 +1,5 @@
 """Surveys: what they find, how much they keep, and that others run in between."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def survey(*servers: http.Server, agents: dict[http.Agent, str] | None = None, m
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
+
 def test_the_greatest_are_kept() -> None:
     top: Top[str] = Top(3)
     for key in (5, 1, 4, 1, 5, 9, 2, 6):
@@ -67,6 +69,7 @@ def test_quantiles_of_few() -> None:
 
 # -- servers ----------------------------------------------------------------------------------------------------------
 
+
 def test_what_connections_do(serve: Serve, go_on: Event) -> None:
     """As the server's own statistics say."""
     log = Log()
@@ -80,6 +83,7 @@ def test_what_connections_do(serve: Serve, go_on: Event) -> None:
         else:
             go_on.wait()
             ok(request, response)
+
     site = serve(listener)
     site.send(get('/handled'))
     site.send(post(b'', '/read', length=5))
@@ -92,16 +96,20 @@ def test_what_connections_do(serve: Serve, go_on: Event) -> None:
     assert found.states == {name: expected[name] for name in found.states}
     assert sum(found.states.values()) == 4
     assert {(row.method, row.target, row.state) for row in found.received.items} == {
-        ('GET', '/handled', 'handling'), ('POST', '/read', 'reading')}
+        ('GET', '/handled', 'handling'),
+        ('POST', '/read', 'reading'),
+    }
 
 
 def test_how_many_requests_there_were(serve: Serve) -> None:
     """Those of connections that have gone, or are somebody else's now, too; no survey counts fewer than the last."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/upgraded':
             response.upgrade()
         else:
             ok(request, response)
+
     site = serve(listener)
     client = site.connect()
     for _ in range(3):
@@ -133,13 +141,14 @@ def test_the_age_of_an_upload(serve: Serve, go_on: Event) -> None:
         request.read()
         log.append('body')
         go_on.wait()
+
     site = serve(listener)
     client = site.send(post(b'', '/', length=5))
     log.wait_for('head')
-    before, = survey(site.server).received.items
+    (before,) = survey(site.server).received.items
     client.send(b'12345')
     log.wait_for('body')
-    after, = survey(site.server).received.items
+    (after,) = survey(site.server).received.items
     assert (before.state, after.state, after.began) == ('reading', 'handling', before.began)
 
 
@@ -150,6 +159,7 @@ def test_some_are_left_out(serve: Serve, go_on: Event) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append(response)
         go_on.wait()
+
     site = serve(listener)
     site.send(get('/1'))
     log.wait_for_length(1)
@@ -186,14 +196,17 @@ def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch)
     assert served > 1
 
 
-@pytest.mark.parametrize(('looks', 'passed', 'expected'), [
-    (0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, monitor_sampler.PAUSE)])
+@pytest.mark.parametrize(
+    ('looks', 'passed', 'expected'),
+    [(0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, monitor_sampler.PAUSE)],
+)
 def test_long_surveys_are_rare(looks: int, passed: float, expected: float) -> None:
     """There is time between them for what they take."""
     assert rest(looks, passed) == pytest.approx(expected)
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
+
 
 def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
     """One of each kind: no connection yet, no response yet, a response that is read, and one that is not."""
@@ -203,6 +216,7 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
         if 'body' in peer.request().line:
             peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1')
         peer.closed()
+
     url = origin(slow).url
     with http.Agent() as agent, http.Agent() as other:
         opening = http.get(origin(silent).url, agent=agent, create_connection=lambda options: forever.wait())
@@ -213,11 +227,14 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
         until(lambda: read.being_read)
         found = survey(agents={agent: 'one', other: 'two'})
         assert {(row.method, row.target, row.state, row.agent) for row in found.sent.items} == {
-            ('GET', '/wait', 'waiting', 'one'), ('GET', '/body/1', 'receiving', 'one'),
-            ('GET', '/body/2', 'unread', 'one')}
-        assert [(usage.agent, usage.in_use, usage.idle, usage.queued, usage.limit, dict(usage.held))
-                for usage in found.pools.items] == [
-            ('one', 3, 0, 0, 5, {'waiting': 1, 'receiving': 1, 'unread': 1}), ('one', 1, 0, 0, 5, {'connecting': 1})]
+            ('GET', '/wait', 'waiting', 'one'),
+            ('GET', '/body/1', 'receiving', 'one'),
+            ('GET', '/body/2', 'unread', 'one'),
+        }
+        assert [
+            (usage.agent, usage.in_use, usage.idle, usage.queued, usage.limit, dict(usage.held))
+            for usage in found.pools.items
+        ] == [('one', 3, 0, 0, 5, {'waiting': 1, 'receiving': 1, 'unread': 1}), ('one', 1, 0, 0, 5, {'connecting': 1})]
         reading.kill()
         for each in (opening, waiting):
             each.abort()
@@ -243,6 +260,7 @@ def test_queues(origin: MakeOrigin) -> None:
             peer.request()
             go_on.wait()
             peer.send(HELLO)
+
     long, short = origin(script), origin(script)
     with http.Agent(max_sockets=1, keep_alive=True) as agent:
         requests = [http.get(upstream.url, agent=agent) for upstream in (short, long, long, long, short)]

@@ -1,5 +1,6 @@
 """Deadlines: what is late, what is done then, and what is not late. Limits are short here; nothing is asserted of how
 late a deadline may be."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,10 +23,12 @@ SHORT = 0.2
 @contextlib.contextmanager
 def dripping(client: Client, pause: float) -> Iterator[None]:
     """Let ``client`` send a byte each ``pause`` seconds meanwhile."""
+
     def drip() -> None:
         while True:
             client.send(b'x')
             gevent.sleep(pause)
+
     sender = gevent.spawn(drip)
     try:
         yield
@@ -91,6 +94,7 @@ def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.Log
         except RequestTimeout as error:
             log.append(error.code)
             raise
+
     refused(serve(listener, request_timeout=SHORT).send(post(b'abc', length=10)))
     assert log == ['ETIMEDOUT']
     assert [record.exc_info for record in caplog.records if record.exc_info] == []
@@ -98,9 +102,11 @@ def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.Log
 
 def test_request_timeout_after_the_head_was_sent(serve: Serve) -> None:
     """The connection is cut off: the client sees a response cut short."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('begin')
         request.read()
+
     data = serve(listener, request_timeout=SHORT).send(post(b'abc', length=10)).rest()
     assert data.endswith(b'5\r\nbegin\r\n')
 
@@ -112,6 +118,7 @@ def test_request_timeout_with_nobody_reading(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         log.wait_for('go on')
         log.append('over')
+
     site = serve(listener, request_timeout=SHORT)
     refused(site.send(post(b'abc', length=10)))
     log.append('go on')
@@ -119,6 +126,7 @@ def test_request_timeout_with_nobody_reading(serve: Serve) -> None:
 
 
 # -- uploads at a minimum rate --------------------------------------------------------------------------------------
+
 
 def _read(request: Any, response: Any) -> None:
     response.end(f'{len(request.read())}')
@@ -160,9 +168,11 @@ def test_an_upload_that_slows_down(serve: Serve) -> None:
         except RequestTimeout as error:
             log.append(str(error))
             raise
+
     refused(serve(listener, request_timeout=SHORT, min_body_rate=1000).send(post(b'x' * 100_000, length=200_000)))
-    assert log[0] == ('the body arrived at a rate below min_body_rate (1000 bytes per second, over request_timeout, '
-                      '0.2 seconds)')
+    assert log[0] == (
+        'the body arrived at a rate below min_body_rate (1000 bytes per second, over request_timeout, 0.2 seconds)'
+    )
 
 
 def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
@@ -175,6 +185,7 @@ def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
 
     def upload() -> bytes:
         return client.send(post(b'x' * 20_000_000)).response().body
+
     site = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000)
     client = site.connect()
     uploading = gevent.spawn(upload)
@@ -194,6 +205,7 @@ def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None
         data = request.read(1_000_000)
         log.append('received')
         response.end(f'{len(data + request.read())}')
+
     site = serve(listener, request_timeout=1000, min_body_rate=1_000_000)
     client = site.send(post(b'x' * 1_000_000, length=1_000_001))
     while not (sinks := site.server.sinks()) or not sinks[0].held_back:
@@ -233,6 +245,7 @@ def test_request_timeout_does_not_concern_the_response(serve: Serve) -> None:
         else:
             request.read()
         response.end()
+
     patient = site.send(get('/patient'))
     refused(site.send(post(b'', length=5)))
     late.append('late')
@@ -272,6 +285,7 @@ def test_zero_means_never(serve: Serve) -> None:
 
 # -- inactivity -----------------------------------------------------------------------------------------------------
 
+
 def hang(request: Any, response: Any) -> None:
     """A listener that never answers."""
 
@@ -300,6 +314,7 @@ def test_a_listener_that_does_not_answer(serve: Serve, caplog: pytest.LogCapture
         if request.url == '/write':
             response.write('more')
         request.read()
+
     site = serve(listener, timeout=SHORT)
     for request in (get('/write'), post(b'x', '/read', length=3)):
         client = site.send(request)
@@ -324,6 +339,7 @@ def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:
         except ClientDisconnected:
             log.append('cancelled')
             raise
+
     site = serve(listener, timeout=SHORT, cancel_on_disconnect=True)
     for request in (get(), post(b'x', length=3)):
         client = site.send(request)
@@ -343,11 +359,13 @@ def test_a_client_that_is_waited_for(serve: Serve) -> None:
 
 def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """In one line. Not so one whose client is waited for, or whose response has begun."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/upload':
             request.read()
         elif request.url == '/begun':
             response.write('begun')
+
     site = serve(listener, timeout=SHORT)
     site.send(post(b'', '/upload', length=3)).rest()
     site.send(get('/begun')).rest()
@@ -365,6 +383,7 @@ def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         log.wait_for(request.socket)
         response.end('after all')
+
     site = serve(listener)
     assert site.server.set_timeout(SHORT, log.append) is site.server
     assert site.server.timeout == SHORT
@@ -380,6 +399,7 @@ def test_2d7_all_three_are_told(serve: Serve) -> None:
         response.on('timeout', log.note('response'))
         log.wait_for('server')
         response.end()
+
     site = serve(listener, timeout=SHORT)
     site.server.on('timeout', log.note('server'))
     site.send(post(b'', length=3)).response()
@@ -395,6 +415,7 @@ def test_2d7_a_complete_request_is_not_told(serve: Serve) -> None:
         response.on('timeout', log.note('response'))
         log.wait_for('response')
         response.end()
+
     assert serve(listener, timeout=SHORT).get().status == 200
     assert log[0] == 'response'
 
@@ -407,6 +428,7 @@ def test_sr6_response_set_timeout(serve: Serve) -> None:
         assert response.set_timeout(SHORT, log.note('late')) is response
         log.wait_for('late')
         response.end('late')
+
     assert serve(listener).get().body == b'late'
 
 
@@ -420,6 +442,7 @@ def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
         found.extend(sink.timeout for sink in site.server.sinks())
         kept.extend((request, response))
         response.end()
+
     found: list[float | None] = []
     site = serve(listener)
     client = site.connect()
@@ -442,6 +465,7 @@ def test_im7_request_set_timeout(serve: Serve) -> None:
         assert request.set_timeout(SHORT, log.note('late')) is request
         log.wait_for('late')
         response.end('late')
+
     assert serve(listener).send(post(b'', length=3)).response().body == b'late'
 
 
@@ -455,6 +479,7 @@ def test_2d8_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> Non
         else:
             log.wait_for('go on')
         response.end(request.url)
+
     site = serve(listener)
     client = site.connect()
     assert client.get('/first').status == 200
@@ -475,6 +500,7 @@ def test_timeouts_that_are_none(serve: Serve, value: Any) -> None:
                 set_timeout(value)
             log.append('raised')
         response.end()
+
     site = serve(listener)
     assert site.get().status == 200
     assert log == ['raised', 'raised']
@@ -501,6 +527,7 @@ def test_a_reader_that_stands_still_is_given_up(serve: Serve) -> None:
                 response.write(b'x' * 100_000)
         except ConnectionError:
             log.append('gone')
+
     client = serve(listener, timeout=SHORT).connect(receive_buffer=4096)
     client.send(get())
     log.wait_for('gone')
@@ -508,12 +535,15 @@ def test_a_reader_that_stands_still_is_given_up(serve: Serve) -> None:
 
 # -- listeners that take their time ---------------------------------------------------------------------------------
 
+
 def test_a_patient_response_is_not_timed_out(serve: Serve) -> None:
     """Nobody waits for the client: no limit counts, also not for a body that was not asked for."""
+
     def listener(request: Any, response: Any) -> None:
         response.patient = True
         gevent.sleep(SHORT * 5)
         response.end(request.read())
+
     for limit in ('timeout', 'request_timeout'):
         client = serve(listener, **{limit: SHORT}).send(post(b'', length=3))
         gevent.sleep(SHORT * 4)
@@ -532,6 +562,7 @@ def test_a_patient_reader_waits_no_longer_than_others(serve: Serve) -> None:
         except RequestTimeout as error:
             log.append(str(error))
             raise
+
     for limit in ('timeout', 'request_timeout'):
         client = serve(listener, **{limit: SHORT}).send(post(b'', length=3))
         client.rest()
@@ -550,6 +581,7 @@ def test_what_is_waited_for_adds_up(serve: Serve) -> None:
         except RequestTimeout as error:
             log.append(error.status)
             raise
+
     client = serve(listener, request_timeout=SHORT).send(post(b'', length=1000))
     with dripping(client, SHORT / 4):
         refused(client)
@@ -568,6 +600,7 @@ def test_a_patient_writer_waits_no_longer_than_others(serve: Serve) -> None:
         except ConnectionError:
             log.append('gone')
             raise
+
     site = serve(listener, timeout=SHORT)
     client = site.connect(receive_buffer=4096).send(get())
     log.wait_for('gone')

@@ -1,4 +1,5 @@
 """A body that ends with its connection, and is cut short: the client is told by a reset (RFC 9112, section 8)."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -26,9 +27,15 @@ def fail(response: Any) -> None:
 
 
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
-@pytest.mark.parametrize('cut', [
-    lambda response: response.destroy(), lambda response: response.socket.destroy(), fail,
-], ids=['destroyed', 'socket destroyed', 'listener failed'])
+@pytest.mark.parametrize(
+    'cut',
+    [
+        lambda response: response.destroy(),
+        lambda response: response.socket.destroy(),
+        fail,
+    ],
+    ids=['destroyed', 'socket destroyed', 'listener failed'],
+)
 def test_cut_short(serve: Serve, cut: Any, version: str) -> None:
     read = Event()
 
@@ -36,6 +43,7 @@ def test_cut_short(serve: Serve, cut: Any, version: str) -> None:
         unchunked(response).write(b'part')
         read.wait()
         cut(response)
+
     client = serve(listener).send(get(version=version))
     assert client.head().values('Transfer-Encoding') == []
     assert client.exactly(4) == b'part'
@@ -59,6 +67,7 @@ def test_complete(serve: Serve, version: str) -> None:
     def listener(request: Any, response: Any) -> None:
         unchunked(response).write(b'part')
         response.end(b' and rest')
+
     client = serve(listener).send(get(version=version))
     assert client.response().body == b'part and rest'
     assert not client.reset
@@ -73,6 +82,7 @@ def test_complete_for_a_client_that_says_no_more(serve: Serve) -> None:
         unchunked(response).write(b'part')
         told.wait()
         response.end()
+
     client = serve(listener).send(get(version='1.0')).half_close()
     assert client.response().body == b'part'
     assert not client.reset
@@ -85,6 +95,7 @@ def test_what_is_still_queued_arrives(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write(body)
         response.end()
+
     client = serve(listener).connect(receive_buffer=65536).send(get(version='1.0')).half_close()
     assert client.response().body == body
     assert not client.reset
@@ -103,6 +114,7 @@ def test_a_pipeline_that_fails_is_told_of_once(serve: Serve, capsys: pytest.Capt
             stream.pipeline(source(), response)
         except LookupError as error:
             errors.append(error)
+
     client = serve(listener).send(get(version='1.0'))
     client.rest()
     while not errors:

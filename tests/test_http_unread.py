@@ -1,4 +1,5 @@
 """Bodies that nobody reads, or not yet: thrown away, waited for with Expect, given up."""
+
 from __future__ import annotations
 
 import contextlib
@@ -14,6 +15,7 @@ from tests.servers import Log, Response, Serve, get, ok, post
 __all__: list[str] = []
 
 # -- unread bodies --------------------------------------------------------------------------------------------------
+
 
 def test_2d3_an_unread_body_is_discarded(serve: Serve) -> None:
     """Within the limit the connection goes on."""
@@ -38,6 +40,7 @@ def test_an_unread_body_beyond_max_discard_closes(serve: Serve, chunked: bool) -
     def listener(request: Any, response: Any) -> None:
         seen.append(request.url)
         response.end('enough')
+
     site = serve(listener, max_discard=1000)
     client = site.connect()
     body = b'x' * 200_000
@@ -68,6 +71,7 @@ def test_reading_after_the_body_was_discarded(serve: Serve) -> None:
             request.read()
         except StreamError:
             log.append('raised')
+
     serve(listener).send(post(b'abc')).response()
     log.wait_for('raised')
 
@@ -80,10 +84,12 @@ def test_a_reader_that_stops_halfway_does_not_stall_the_connection(serve: Serve)
         def reader() -> None:
             log.append('reading')
             log.append(request.read1())
+
         if request.url == '/first':
             gevent.spawn(reader)
             log.wait_for('reading')
         response.end('done')
+
     client = serve(listener).send(post(b'', '/first', length=6))
     assert client.response().body == b'done'
     client.send(b'abc')
@@ -105,6 +111,7 @@ def expecting(*fields: str, version: str = '1.1') -> bytes:
 @pytest.mark.parametrize('size', [60_000, 10_000_000])
 def test_a_pipe_that_stops_halfway_does_not_stall_the_connection(serve: Serve, size: int) -> None:
     """Also when the response has ended before: what is left is discarded, or the connection closed."""
+
     def listener(request: Any, response: Any) -> None:
         sink = Writable(lambda chunk: request.unpipe(sink) and None)
         if request.method == 'POST':
@@ -129,6 +136,7 @@ def test_sv4_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
         log.append(request.read())
         request.read()
         response.end('thanks')
+
     client = serve(listener).send(expecting(EXPECT))
     assert client.head().status == 103
     assert client.until(b'\r\n\r\n') == b'HTTP/1.1 100 Continue\r\n\r\n'
@@ -141,9 +149,11 @@ def test_sv4_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
 
 def test_sv4_100_continue_with_events(serve: Serve) -> None:
     """Attaching 'data' asks for the body."""
+
     def listener(request: Any, response: Any) -> None:
         request.on('data', response.write)
         request.on('end', response.end)
+
     client = serve(listener).send(expecting(EXPECT))
     assert client.head().status == 100
     assert client.send(b'body').response().body == b'body'
@@ -151,9 +161,11 @@ def test_sv4_100_continue_with_events(serve: Serve) -> None:
 
 def test_100_continue_after_write_head(serve: Serve) -> None:
     """A head that is fixed and not yet sent keeps nobody from reading."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(201)
         response.end(request.read())
+
     client = serve(listener).send(expecting(EXPECT))
     assert client.head().status == 100
     assert client.send(b'body').response().status == 201
@@ -180,6 +192,7 @@ def test_sv4_check_continue(serve: Serve) -> None:
         response.write_continue(log.note('sent'))
         response.write_continue()
         response.end(request.read())
+
     client = site.send(expecting(EXPECT))
     assert client.head().status == 100
     assert client.send(b'body').head().status == 200
@@ -231,6 +244,7 @@ def test_expect_in_another_case(serve: Serve) -> None:
 
 # -- giving up ------------------------------------------------------------------------------------------------------
 
+
 def test_3b5_destroying_an_unread_request(serve: Serve) -> None:
     """Destroys the connection, with 'aborted'."""
     log = Log()
@@ -239,6 +253,7 @@ def test_3b5_destroying_an_unread_request(serve: Serve) -> None:
         request.on('aborted', log.note('aborted'))
         response.on('close', log.note('response close'))
         request.destroy()
+
     assert serve(listener).send(post(b'abc', length=10)).rest() == b''
     log.wait_for('response close')
     assert log == ['aborted', 'response close']
@@ -246,10 +261,12 @@ def test_3b5_destroying_an_unread_request(serve: Serve) -> None:
 
 def test_3b5_destroying_a_request_that_was_read(serve: Serve) -> None:
     """Leaves the connection: the response can be sent."""
+
     def listener(request: Any, response: Any) -> None:
         request.read()
         request.destroy()
         response.end('still here')
+
     assert serve(listener).send(post(b'abc')).response().body == b'still here'
 
 
@@ -263,6 +280,7 @@ def test_3d_order_of_a_normal_exchange(serve: Serve) -> None:
         for event in ('finish', 'close'):
             response.on(event, log.note(f'response {event}'))
         response.end()
+
     client = serve(listener).send(post(b'abc'))
     client.response()
     log.wait_for_length(2)

@@ -1,4 +1,5 @@
 """Connections that go over to another protocol: 'upgrade' and 'connect'."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -31,6 +32,7 @@ def test_sv6_upgrade(serve: Serve) -> None:
         assert socket.listeners('data') == []
         socket.write(SWITCHING + head)
         socket.pipe(socket)
+
     client = site.send(get('/chat', *UPGRADE) + b'first')
     assert client.until(b'first') == SWITCHING + b'first'
     client.send(b'GET / is no request here')
@@ -92,6 +94,7 @@ def test_sv5_connect(serve: Serve) -> None:
         while data := socket.read1():
             socket.write(data.upper())
         socket.end()
+
     client = site.send(tunnel() + b'hello')
     assert client.until(b'hello').startswith(b'HTTP/1.1 200')
     assert client.send(b'shout').exactly(5) == b'SHOUT'
@@ -109,8 +112,10 @@ def test_sv5_connect_without_a_listener_closes(serve: Serve) -> None:
 @pytest.mark.parametrize('event', ['upgrade', 'connect'])
 def test_a_failing_listener_destroys_the_socket(serve: Serve, event: str, caplog: pytest.LogCaptureFixture) -> None:
     """And is logged; the server goes on."""
+
     def fail(*args: Any) -> None:
         raise ZeroDivisionError
+
     site = serve(ok)
     site.server.on(event, fail)
     assert site.send(tunnel() if event == 'connect' else get('/', *UPGRADE)).rest() == b''
@@ -145,14 +150,17 @@ def test_upgraded_sockets_count_when_the_server_stops(serve: Serve) -> None:
 
 # -- from a 'request' listener --------------------------------------------------------------------------------------
 
+
 def test_a_response_that_upgrades(serve: Serve) -> None:
     """What an 'upgrade' listener has, for who knows only then that it wants it."""
+
     def listener(request: Any, response: Any) -> None:
         socket, head = response.upgrade({'X-Kind': ['a', 'b']})
         assert socket is request.socket
         assert response.finished
         socket.write(head)
         socket.pipe(socket)
+
     client = serve(listener).send(get('/', *UPGRADE) + b'first')
     reply = client.head()
     assert (reply.status, reply.reason) == (101, 'Switching Protocols')
@@ -165,32 +173,42 @@ def test_a_response_that_upgrades(serve: Serve) -> None:
 
 def test_an_upgrade_says_what_to(serve: Serve) -> None:
     """The protocol, if the request named several."""
+
     def listener(request: Any, response: Any) -> None:
         response.upgrade({'upgrade': 'echo/2'})[0].end()
+
     client = serve(listener).send(get('/', 'Connection: Upgrade', 'Upgrade: echo/1, echo/2'))
     assert client.head().values('Upgrade') == ['echo/2']
 
 
-@pytest.mark.parametrize(('sent', 'error'), [
-    (get(), InvalidInput), (post(b'body', '/', *UPGRADE), InvalidInput),
-    (get('/late', *UPGRADE), HeadersSent),
-])
+@pytest.mark.parametrize(
+    ('sent', 'error'),
+    [
+        (get(), InvalidInput),
+        (post(b'body', '/', *UPGRADE), InvalidInput),
+        (get('/late', *UPGRADE), HeadersSent),
+    ],
+)
 def test_no_upgrade(serve: Serve, sent: bytes, error: type[Exception]) -> None:
     """Nobody asked for it, or it is too late: an ordinary response follows."""
+
     def listener(request: Any, response: Any) -> None:
         if request.url == '/late':
             response.write_head(200)
         with pytest.raises(error):
             response.upgrade()
         response.end('ordinary')
+
     assert serve(listener).send(sent).response().body == b'ordinary'
 
 
 def test_a_listener_that_fails_after_its_upgrade(serve: Serve) -> None:
     """Nobody else would end the connection."""
+
     def listener(request: Any, response: Any) -> None:
         response.upgrade()
         raise RuntimeError('a part of the test')
+
     client = serve(listener).send(get('/', *UPGRADE))
     assert client.head().status == 101
     assert client.rest() == b''

@@ -1,4 +1,5 @@
 """The greenlets that run listeners: what one request may leave behind for the next, and what ends a worker."""
+
 from __future__ import annotations
 
 import contextvars
@@ -25,6 +26,7 @@ def test_a_worker_serves_request_after_request(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         workers.append(gevent.getcurrent())
         response.end()
+
     site = serve(listener)
     client = site.connect()
     for _ in range(3):
@@ -40,6 +42,7 @@ def test_a_worker_survives_an_exception(serve: Serve, caplog: pytest.LogCaptureF
     def listener(request: Any, response: Any) -> None:
         workers.append(gevent.getcurrent())
         raise ZeroDivisionError(request.url)
+
     site = serve(listener)
     assert [site.get().status, site.get().status] == [500, 500]
     assert workers[0] is workers[1]
@@ -58,6 +61,7 @@ def test_what_a_kill_leaves(serve: Serve, error: type[BaseException], caplog: py
             gevent.spawn(gevent.kill, gevent.getcurrent(), error)
             Event().wait()
         response.end()
+
     site = serve(listener)
     other = site.connect()
     assert other.get().status == 200
@@ -70,6 +74,7 @@ def test_what_a_kill_leaves(serve: Serve, error: type[BaseException], caplog: py
 @pytest.mark.filterwarnings('ignore')
 def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> None:
     """The worker leaves the pool, the connection is destroyed without an answer, the server goes on."""
+
     class Fatal(BaseException):
         pass
 
@@ -80,6 +85,7 @@ def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> No
             workers.append(gevent.getcurrent())
             raise Fatal
         response.end()
+
     site = serve(listener)
     hub = gevent.get_hub()
     hub.NOT_ERROR += (Fatal,)
@@ -99,6 +105,7 @@ def test_an_idle_worker_that_something_is_thrown_at_leaves_the_pool(serve: Serve
     def listener(request: Any, response: Any) -> None:
         workers.append(gevent.getcurrent())
         response.end()
+
     site = serve(listener)
     site.get()
     assert workers[0] in pool(gevent.get_hub())
@@ -127,6 +134,7 @@ def test_contexts_are_never_seen_in_another_request(serve: Serve) -> None:
         seen.append(variable.get())
         variable.set(request.url)
         response.end()
+
     site = serve(listener)
     client = site.send(get('/1') + get('/2') + get('/3'))
     for _ in range(3):
@@ -150,6 +158,7 @@ def test_a_context_holds_over_switches(serve: Serve) -> None:
         gevent.sleep(0)
         seen[request.url] = variable.get()
         response.end()
+
     site = serve(listener)
     first, second = site.send(get('/1')), site.send(get('/2'))
     assert first.response().status == second.response().status == 200
@@ -165,6 +174,7 @@ def test_a_listener_that_returns_without_end_frees_its_worker(serve: Serve) -> N
             open_responses.append((response, gevent.getcurrent()))
         else:
             response.end('next')
+
     site = serve(listener)
     clients = [site.send(get('/wait'), get('/next')) for _ in range(20)]
     open_responses.wait_for_length(20)
@@ -186,6 +196,7 @@ def test_fresh_greenlets(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         workers.append(gevent.getcurrent())
         response.end()
+
     site = serve(listener, fresh_greenlets=True)
     client = site.send(get() * 20)
     for _ in range(20):
@@ -206,6 +217,7 @@ def test_no_more_than_so_many_idle_workers_are_kept(serve: Serve) -> None:
         waiting.append(1)
         everybody.wait()
         response.end()
+
     site = serve(listener)
     clients = [site.send(get()) for _ in range(MAX_IDLE + 20)]
     waiting.wait_for_length(MAX_IDLE + 20)
@@ -243,6 +255,7 @@ def test_a_setting_bounds_idle_workers(serve: Serve, most: int) -> None:
         waiting.append(1)
         everybody.wait()
         response.end()
+
     drain(gevent.get_hub())
     _burst(serve(listener, max_idle_workers=most), everybody, waiting, 20)
     assert (len(pool(gevent.get_hub())), len(held)) == (most, most)
@@ -255,6 +268,7 @@ def test_a_lower_bound_ends_those_that_are_idle(serve: Serve) -> None:
         waiting.append(1)
         everybody.wait()
         response.end()
+
     drain(gevent.get_hub())
     site = serve(listener)
     _burst(site, everybody, waiting, 20)
@@ -279,6 +293,7 @@ def test_a_greenlet_killed_in_a_write(serve: Serve) -> None:
             response.write(b'x' * 100_000)
             if response.writable_need_drain and len(writing) == 1:
                 writing.append('full')
+
     client = serve(listener).send(get(), get('/next'))
     writing.wait_for('full')
     gevent.kill(writing[0])
@@ -299,6 +314,7 @@ def test_a_timeout_in_a_write(serve: Serve) -> None:
             except gevent.Timeout as error:
                 raised.append(error is timeout)
                 raise
+
     client = serve(listener).send(get(), get('/next'))
     raised.wait_for(True)
     data = client.rest()
@@ -314,6 +330,7 @@ def test_blocking_in_a_listener_stalls_its_own_connection_only(serve: Serve) -> 
         if request.url == '/slow':
             release.wait()
         response.end(request.url)
+
     site = serve(listener)
     slow = site.send(get('/slow'))
     assert [site.get('/a').body, site.get('/b').body] == [b'/a', b'/b']

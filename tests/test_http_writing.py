@@ -1,4 +1,5 @@
 """Writing the body of a response: what leaves when, what is queued, and who is told."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,8 +16,10 @@ CHUNK_OVERHEAD = 20
 
 __all__: list[str] = []
 
+
 def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
     """They fix the head, return True, and are no last chunk."""
+
     def listener(request: Any, response: Any) -> None:
         assert response.write('') is True
         assert response.headers_sent
@@ -26,6 +29,7 @@ def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
         assert response.write(b'') is True
         response.write('two')
         response.end('')
+
     client = serve(listener).send(get())
     client.head()
     assert client.until(b'0\r\n\r\n') == b'3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n'
@@ -33,42 +37,50 @@ def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
 
 def test_2c2_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
     """Framing is chosen when the first bytes leave."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('')
         response.end('hello')
+
     assert answer(listener).values('Content-Length') == ['5']
 
 
 def test_sr13_encodings_and_buffers(answer: Answer) -> None:
     """Text in any encoding, UTF-8 by default; buffers as they are."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('é')
         response.write('é', 'latin-1')
         response.write(bytearray(b'a'))
         response.write(memoryview(b'xbx')[1:2])
         response.end('é', 'latin-1')
+
     assert answer(listener).body == b'\xc3\xa9\xe9ab\xe9'
 
 
 @pytest.mark.parametrize('body', [{'user': 'bob'}, {'user'}, [{'user': 'bob'}]])
 def test_what_was_not_encoded_is_refused(answer: Answer, body: Any) -> None:
     """Before the head is fixed."""
+
     def listener(request: Any, response: Any) -> None:
         for send in (response.write, response.end):
             with pytest.raises(TypeError, match=rf'not {type(body).__name__}: encode it first, with json.dumps'):
                 send(body)
         assert not response.headers_sent
         response.end('refused')
+
     assert answer(listener).body == b'refused'
 
 
 def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
     """What is queued is a copy."""
+
     def listener(request: Any, response: Any) -> None:
         buffer = bytearray(b'a' * 2_000_000)
         response.write(buffer)
         buffer[:] = b'b' * len(buffer)
         response.end()
+
     body = serve(listener).send(get()).response().body
     assert body == b'a' * 2_000_000
 
@@ -82,6 +94,7 @@ def test_sr14_first_write_carries_the_head(serve: Serve) -> None:
         response.write('first')
         go_on.wait()
         response.end('second')
+
     client = serve(listener).send(get())
     first = client.receive()
     assert first.startswith(b'HTTP/1.1 200 OK\r\n')
@@ -92,8 +105,10 @@ def test_sr14_first_write_carries_the_head(serve: Serve) -> None:
 
 def test_2c7_end_leaves_in_one_piece(serve: Serve) -> None:
     """Head and body of a small response are one segment."""
+
     def listener(request: Any, response: Any) -> None:
         response.end('hello')
+
     assert serve(listener).send(get()).receive().endswith(b'\r\n\r\nhello')
 
 
@@ -107,10 +122,11 @@ def test_bodies_of_any_size_arrive_whole(serve: Serve, size: int, way: str) -> N
         if way == 'length':
             response.set_header('Content-Length', size)
         if way != 'end':
-            response.write(body[:size // 2])
-            response.end(body[size // 2:])
+            response.write(body[: size // 2])
+            response.end(body[size // 2 :])
         else:
             response.end(body)
+
     client = serve(listener).send(get())
     assert client.response().body == body
     assert client.get().body == body
@@ -127,6 +143,7 @@ def test_2c6_end_twice_and_write_after_end(serve: Serve) -> None:
             with pytest.raises(WriteAfterEnd) as caught:
                 action()
             log.append(caught.value.code)
+
     client = serve(listener).send(get())
     assert client.response().body == b'done'
     assert client.get().body == b'done'
@@ -141,14 +158,20 @@ def test_who_waited_for_room_comes_too_late(serve: Serve) -> None:
         def ended_meanwhile() -> None:
             del response._wait_for_room, request.socket.writable_high_water_mark
             response.end('done')
+
         request.socket.writable_high_water_mark = 0
         response._wait_for_room = ended_meanwhile
-        action = {'/write': lambda: response.write('x'), '/data': lambda: response.end('x'),
-                  '/hints': lambda: response.write_early_hints({'link': '</a>'}), '/end': response.end}[request.url]
+        action = {
+            '/write': lambda: response.write('x'),
+            '/data': lambda: response.end('x'),
+            '/hints': lambda: response.write_early_hints({'link': '</a>'}),
+            '/end': response.end,
+        }[request.url]
         try:
             action()
         except WriteAfterEnd:
             log.append(request.url)
+
     client = serve(listener).connect()
     assert [client.get(url).body for url in ('/write', '/data', '/hints', '/end')] == [b'done'] * 4
     assert log == ['/write', '/data']
@@ -162,6 +185,7 @@ def test_2e2_callbacks(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write('a', callback=log.note('write'))
         response.end('b', callback=log.note('end'))
+
     serve(listener).get()
     log.wait_for('end')
     assert log == ['write', 'end']
@@ -175,6 +199,7 @@ def test_2c8_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
         response.on('finish', lambda: log.append(('finish', response.writable_length, response.writable_finished)))
         response.end(b'x' * 6_000_000)
         log.append(('ended', response.writable_length > 0, response.writable_finished))
+
     client = serve(listener).send(get())
     log.wait_for_length(1)
     assert log == [('ended', True, False)]
@@ -185,6 +210,7 @@ def test_2c8_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
 
 def test_cork_joins_small_writes(serve: Serve) -> None:
     """They leave with ``uncork``, as one chunk."""
+
     def listener(request: Any, response: Any) -> None:
         response.cork()
         for letter in 'abc':
@@ -193,6 +219,7 @@ def test_cork_joins_small_writes(serve: Serve) -> None:
         response.cork()
         response.write('d')
         response.end('e')
+
     client = serve(listener).send(get())
     client.head()
     assert client.until(b'0\r\n\r\n') == b'3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n'
@@ -200,10 +227,12 @@ def test_cork_joins_small_writes(serve: Serve) -> None:
 
 def test_cork_then_end_is_a_whole_message(answer: Answer) -> None:
     """Nothing was sent before the end, so the length is known."""
+
     def listener(request: Any, response: Any) -> None:
         response.cork()
         response.write('ab')
         response.end('c')
+
     assert answer(listener).values('Content-Length') == ['3']
 
 
@@ -217,6 +246,7 @@ def test_writing_when_the_connection_is_gone(serve: Serve) -> None:
             with pytest.raises(ConnectionClosed) as caught:
                 action()
             log.append(caught.value.code)
+
     serve(listener).send(get()).rest()
     assert log == ['EPIPE'] * 3
 
@@ -233,6 +263,7 @@ def test_sr15_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
         log.wait_for(('drain', 0, False))
         log.append(response.write('small'))
         response.end()
+
     client = serve(listener).send(get())
     assert len(client.response().body) == 6_000_010
     assert log == [True, False, ('drain', 0, False), True]
@@ -249,6 +280,7 @@ def test_drain_comes_once_when_all_is_gone(serve: Serve) -> None:
         log.wait_for_length(1)
         response.end()
         log.append('ended')
+
     assert len(serve(listener).send(get()).response().body) == 6_000_000
     log.wait_for('ended')
     assert log == [0, 'ended']
@@ -264,6 +296,7 @@ def test_ignoring_false_makes_the_next_write_wait(serve: Serve) -> None:
             response.write(chunk)
             queued.append(response.writable_length)
         response.end()
+
     client = serve(listener).send(get())
     assert len(client.response().body) == 10_000_000
     assert max(queued) <= DEFAULT_HIGH_WATER_MARK + len(chunk) + CHUNK_OVERHEAD

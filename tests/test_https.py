@@ -1,4 +1,5 @@
 """HTTPS: the server and the client together, and whom they trust."""
+
 from __future__ import annotations
 
 import contextlib
@@ -28,6 +29,7 @@ BIG = bytes(range(256)) * 20000
 
 
 # -- together ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_request_and_its_response(secure: Secure, certificates: Certificates) -> None:
     request = https.get(url(secure(), '/path'), ca=certificates.ca)
@@ -61,7 +63,8 @@ def test_many_at_once(secure: Secure, pool: MakePool) -> None:
     agent = pool(max_sockets=7)
     requests = [https.get(url(site, f'/{number}'), agent=agent) for number in range(200)]
     assert [request.get_response().read() for request in requests] == [
-        f'GET /{number}'.encode() for number in range(200)]
+        f'GET /{number}'.encode() for number in range(200)
+    ]
     assert agent.statistics()['opened'] == 7
 
 
@@ -116,8 +119,7 @@ def test_the_server_says_close_notify(secure: Secure, certificates: Certificates
             pass
 
 
-def test_a_response_that_was_cut_short_has_no_close_notify(secure: Secure,
-                                                           certificates: Certificates) -> None:
+def test_a_response_that_was_cut_short_has_no_close_notify(secure: Secure, certificates: Certificates) -> None:
     def fail(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         response.write(b'half of it')
         response.destroy()
@@ -140,8 +142,9 @@ def test_a_stop_lets_answers_finish(secure: Secure, certificates: Certificates) 
         assert received > len(BIG)
 
 
-def test_connection_listeners_come_after_the_handshake(secure: Secure, certificates: Certificates,
-                                                       must_call: Callable[..., Any]) -> None:
+def test_connection_listeners_come_after_the_handshake(
+    secure: Secure, certificates: Certificates, must_call: Callable[..., Any]
+) -> None:
     site = secure()
     site.server.on('connection', must_call(lambda connection: connection.get_protocol()))
     site.server.on('secureConnection', must_call())
@@ -166,13 +169,18 @@ def test_upgrade(secure: Secure, pool: MakePool) -> None:
 
 # -- whom to trust ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('which', 'host', 'message', 'code'), [
-    ('expired', 'localhost', 'certificate has expired', 'CERT_HAS_EXPIRED'),
-    ('self_signed', 'localhost', 'self.signed certificate', None),
-    ('other', 'localhost', "not valid for 'localhost'", 'ERR_TLS_CERT_ALTNAME_INVALID'),
-])
-def test_refused_certificates(secure: Secure, certificates: Certificates, which: str, host: str,
-                              message: str, code: str | None) -> None:
+
+@pytest.mark.parametrize(
+    ('which', 'host', 'message', 'code'),
+    [
+        ('expired', 'localhost', 'certificate has expired', 'CERT_HAS_EXPIRED'),
+        ('self_signed', 'localhost', 'self.signed certificate', None),
+        ('other', 'localhost', "not valid for 'localhost'", 'ERR_TLS_CERT_ALTNAME_INVALID'),
+    ],
+)
+def test_refused_certificates(
+    secure: Secure, certificates: Certificates, which: str, host: str, message: str, code: str | None
+) -> None:
     site = secure(certfile=getattr(certificates, which))
     with pytest.raises(CertificateError, match=message) as raised:
         read(url(site, host=host), ca=certificates.ca)

@@ -1,4 +1,5 @@
 """The client over TLS: bodies that are cut off, what an agent shares between requests, failures."""
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -72,26 +73,36 @@ def test_a_body_with_a_length_needs_no_close_notify(origin: MakeOrigin, certific
 
 # -- the agent --------------------------------------------------------------------------------------------------------
 
+
 def test_pools_are_told_apart_by_every_setting(certificates: Certificates) -> None:
     base = {'host': 'localhost', 'port': 443}
     agent = https.Agent()
-    others = [{}, {'ca': certificates.ca}, {'certfile': certificates.client},
-              {'certfile': certificates.client, 'keyfile': certificates.client},
-              {'certfile': certificates.client, 'password': 'x'}, {'reject_unauthorized': False}, {'servername': 'x'},
-              {'servername': ''}, {'ciphers': 'ECDHE+AESGCM'}, {'minimum_version': 'TLSv1.3'},
-              {'alpn_protocols': ['x']}, {'context': certificates.client_context()},
-              {'context': certificates.client_context()}]
+    others = [
+        {},
+        {'ca': certificates.ca},
+        {'certfile': certificates.client},
+        {'certfile': certificates.client, 'keyfile': certificates.client},
+        {'certfile': certificates.client, 'password': 'x'},
+        {'reject_unauthorized': False},
+        {'servername': 'x'},
+        {'servername': ''},
+        {'ciphers': 'ECDHE+AESGCM'},
+        {'minimum_version': 'TLSv1.3'},
+        {'alpn_protocols': ['x']},
+        {'context': certificates.client_context()},
+        {'context': certificates.client_context()},
+    ]
     names = [agent.get_name({**base, **options}) for options in others]
     assert len(set(names)) == len(names)
     assert names[0] == 'localhost:443'
-    assert not any('secret' in agent.get_name({**base, 'certfile': certificates.client, 'password': 'secret'})
-                   for _ in range(1))
+    assert not any(
+        'secret' in agent.get_name({**base, 'certfile': certificates.client, 'password': 'secret'}) for _ in range(1)
+    )
     assert agent.get_name({**base, 'servername': 'localhost'}) == names[0]
     assert https.Agent(ca=certificates.ca).get_name(base) == names[1]
 
 
-def test_a_connection_is_not_shared_between_terms(secure: Secure, certificates: Certificates,
-                                                  pool: MakePool) -> None:
+def test_a_connection_is_not_shared_between_terms(secure: Secure, certificates: Certificates, pool: MakePool) -> None:
     site = secure(certfile=certificates.expired)
     agent = pool()
     assert read(url(site), agent=agent, reject_unauthorized=False) == b'GET /'
@@ -112,8 +123,7 @@ def test_sessions_are_resumed(secure: Secure, pool: MakePool) -> None:
         until(lambda: not agent.free_sockets)
 
 
-def test_a_session_that_nobody_knows_is_forgotten(secure: Secure, pool: MakePool,
-                                                  certificates: Certificates) -> None:
+def test_a_session_that_nobody_knows_is_forgotten(secure: Secure, pool: MakePool, certificates: Certificates) -> None:
     agent = pool()
     first = secure()
     read(url(first), agent=agent)
@@ -130,8 +140,7 @@ def test_a_session_that_nobody_knows_is_forgotten(secure: Secure, pool: MakePool
             until(lambda: not agent.free_sockets)
 
 
-def test_sessions_are_bounded(pool: MakePool, secure: Secure,
-                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_are_bounded(pool: MakePool, secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(https, 'MAX_SESSIONS', 2)
     agent = pool()
     for _ in range(4):
@@ -139,8 +148,9 @@ def test_sessions_are_bounded(pool: MakePool, secure: Secure,
     assert len(agent._sessions) == 2
 
 
-def test_a_session_is_read_once_for_a_connection(pool: MakePool, secure: Secure,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_is_read_once_for_a_connection(
+    pool: MakePool, secure: Secure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``ssl`` never frees what it returns, and the connections to many servers outlive what is remembered of them."""
     reads: list[TLSSocket] = []
     session = vars(TLSSocket)['session']
@@ -160,8 +170,7 @@ def test_a_session_is_read_once_for_a_connection(pool: MakePool, secure: Secure,
     assert len(agent._sessions) == 1
 
 
-def test_idle_connections_that_end_leave_the_pool(secure: Secure,
-                                                  pool: MakePool) -> None:
+def test_idle_connections_that_end_leave_the_pool(secure: Secure, pool: MakePool) -> None:
     site = secure(keep_alive_timeout=0.05)
     agent = pool()
     read(url(site), agent=agent)
@@ -169,9 +178,11 @@ def test_idle_connections_that_end_leave_the_pool(secure: Secure,
     assert read(url(site), agent=agent) == b'GET /'
 
 
-def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, certificates: Certificates,
-                                                 pool: MakePool) -> None:
+def test_a_dead_connection_is_found_at_check_out(
+    origin: MakeOrigin, certificates: Certificates, pool: MakePool
+) -> None:
     """What looks at it also ends it, and the request goes elsewhere all the same."""
+
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
         end.sendall(HELLO)
@@ -179,7 +190,7 @@ def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, certificate
     server = origin(tls_script(certificates, script))
     agent = pool()
     assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'
-    connection, = agent.connections()
+    (connection,) = agent.connections()
     connection.socket.pause_reading()
     settle()
     connection.since -= 2
@@ -188,8 +199,9 @@ def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, certificate
     assert agent.statistics()['queued'] == 0
 
 
-def test_something_unasked_for_ends_an_idle_connection(origin: MakeOrigin, certificates: Certificates,
-                                                       pool: MakePool) -> None:
+def test_something_unasked_for_ends_an_idle_connection(
+    origin: MakeOrigin, certificates: Certificates, pool: MakePool
+) -> None:
     def script(peer: Peer, end: TLSEnd) -> None:
         while True:
             peer.request()
@@ -204,6 +216,7 @@ def test_something_unasked_for_ends_an_idle_connection(origin: MakeOrigin, certi
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------
+
 
 def test_the_time_to_connect_includes_the_handshake(origin: MakeOrigin) -> None:
     port = origin(lambda peer: peer.closed()).port
@@ -224,8 +237,7 @@ def test_a_client_without_tls(secure: Secure) -> None:
     assert b'use https' in response.read()
 
 
-def test_a_failed_handshake_is_not_tried_again(origin: MakeOrigin, certificates: Certificates,
-                                               pool: MakePool) -> None:
+def test_a_failed_handshake_is_not_tried_again(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> None:
     server = origin(lambda peer: peer.abort())
     with pytest.raises((TLSError, SocketHangUp)):
         https.get(f'https://localhost:{server.port}', agent=pool()).get_response()
@@ -241,6 +253,7 @@ def test_nothing_is_left_after_failures(origin: MakeOrigin, pool: MakePool) -> N
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
+
 
 def test_schemes_are_not_mixed() -> None:
     for call, wrong in ((http.get, 'https://localhost/'), (https.get, 'http://localhost/')):
@@ -280,8 +293,10 @@ def test_the_global_agent() -> None:
 
 # -- files that cannot be used ----------------------------------------------------------------------------------------
 
-def test_a_file_that_cannot_be_used_leaves_the_place_free(pool: MakePool, secure: Secure, certificates: Certificates,
-                                                          tmp_path: Path) -> None:
+
+def test_a_file_that_cannot_be_used_leaves_the_place_free(
+    pool: MakePool, secure: Secure, certificates: Certificates, tmp_path: Path
+) -> None:
     """The call raises, and the next request gets the place."""
     path = tmp_path / 'ca.pem'
     path.write_text('nothing')
@@ -294,8 +309,9 @@ def test_a_file_that_cannot_be_used_leaves_the_place_free(pool: MakePool, secure
     assert read(url(site), agent=agent) == b'GET /'
 
 
-def test_a_file_that_cannot_be_used_by_a_request_that_waited(pool: MakePool, secure: Secure, certificates: Certificates,
-                                                             tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_by_a_request_that_waited(
+    pool: MakePool, secure: Secure, certificates: Certificates, tmp_path: Path
+) -> None:
     """That request fails; the ones before and behind it do not."""
     path = tmp_path / 'ca.pem'
     path.write_text('nothing')

@@ -3,6 +3,7 @@
 A file imports only from layers with a lower number, or from files named before it in its own row of :data:`LAYERS`;
 what only a type checker sees may also come from further on in its row. A new file must be given its place here.
 """
+
 from __future__ import annotations
 
 import ast
@@ -39,44 +40,171 @@ WITHOUT_GEVENT = {'geventnode.interfaces', 'geventnode.errors', 'geventnode.prot
 
 LAYERS = [
     ['geventnode'],
-    ['errors', 'interfaces.events', 'interfaces.streams', 'interfaces.net', 'interfaces.http',
-     'interfaces.client', 'interfaces.tls', 'interfaces'],
+    [
+        'errors',
+        'interfaces.events',
+        'interfaces.streams',
+        'interfaces.net',
+        'interfaces.http',
+        'interfaces.client',
+        'interfaces.tls',
+        'interfaces',
+    ],
     ['events', 'options', 'loggers'],
-    ['stream.chunks', 'stream.files', 'stream.pump', 'stream.readable', 'stream.writable', 'stream.duplex',
-     'stream.finished', 'stream.pipeline', 'stream'],
-    ['protocol.limits', 'protocol.grammar', 'protocol.headers', 'protocol.framing', 'protocol.block', 'protocol.memo',
-     'protocol.head', 'protocol.chunked', 'protocol.intake', 'protocol.parser', 'protocol.responses',
-     'protocol.serializer', 'protocol.trust', 'protocol.forwarded', 'protocol.proxy', 'protocol'],
-    ['net.hubs', 'net.threads', 'net.forks', 'net.descriptors', 'net.address', 'net.hostnames', 'net.connecting',
-     'net.handle', 'net.inflow', 'net.outflow', 'net.socket', 'net.listening', 'net.peerlog', 'net.accepting',
-     'net.proxying', 'net.server', 'net',
-     'tls.client_hello', 'tls.records', 'tls.identity', 'tls.failures', 'tls.verification', 'tls.socket',
-     'tls.context_source', 'tls.contexts', 'tls.client', 'tls.server', 'tls'],
-    ['http.status', 'http.fields', 'http.budget', 'http.ready', 'http.lifecycle', 'http.workers',
-     'http.connection_lines', 'http.answers', 'http.incoming', 'http.timeouts', 'http.progress',
-     'http.outgoing_headers', 'http.outgoing', 'http.prepared', 'http.upload', 'http.response', 'http.receiving',
-     'http.refusals', 'http.listeners', 'http.responding', 'http.connection', 'http.debugging',
-     'http.server', 'http.exchanges', 'http.access', 'http.health', 'http.target', 'http.outbox', 'http.pool',
-     'http.outcome', 'http.request_framing', 'http.client_response', 'http.client_request', 'http.client_phase',
-     'http.client_receiving', 'http.client_deadlines', 'http.client_connection', 'http.client_debugging',
-     'http.client_opening', 'http.agent_settings', 'http.reservation', 'http.agent', 'http.survey', 'http.client',
-     'http', 'https'],
-    ['integrations', 'integrations.wsgi_input', 'integrations.wsgi_socket', 'integrations.wsgi_environ',
-     'integrations.wsgi_head', 'integrations.wsgi', 'integrations.gunicorn_settings', 'integrations.gunicorn_exchanges',
-     'integrations.gunicorn', 'integrations.prometheus', 'integrations.urllib3_sockets',
-     'integrations.urllib3_response',
-     'integrations.urllib3_terms', 'integrations.urllib3_pools', 'integrations.requests', 'integrations.page',
-     'integrations.monitor_access', 'integrations.monitor_sampler', 'integrations.monitor'],
+    [
+        'stream.chunks',
+        'stream.files',
+        'stream.pump',
+        'stream.readable',
+        'stream.writable',
+        'stream.duplex',
+        'stream.finished',
+        'stream.pipeline',
+        'stream',
+    ],
+    [
+        'protocol.limits',
+        'protocol.grammar',
+        'protocol.headers',
+        'protocol.framing',
+        'protocol.block',
+        'protocol.memo',
+        'protocol.head',
+        'protocol.chunked',
+        'protocol.intake',
+        'protocol.parser',
+        'protocol.responses',
+        'protocol.serializer',
+        'protocol.trust',
+        'protocol.forwarded',
+        'protocol.proxy',
+        'protocol',
+    ],
+    [
+        'net.hubs',
+        'net.threads',
+        'net.forks',
+        'net.descriptors',
+        'net.address',
+        'net.hostnames',
+        'net.connecting',
+        'net.handle',
+        'net.inflow',
+        'net.outflow',
+        'net.socket',
+        'net.listening',
+        'net.peerlog',
+        'net.accepting',
+        'net.proxying',
+        'net.server',
+        'net',
+        'tls.client_hello',
+        'tls.records',
+        'tls.identity',
+        'tls.failures',
+        'tls.verification',
+        'tls.socket',
+        'tls.context_source',
+        'tls.contexts',
+        'tls.client',
+        'tls.server',
+        'tls',
+    ],
+    [
+        'http.status',
+        'http.fields',
+        'http.budget',
+        'http.ready',
+        'http.lifecycle',
+        'http.workers',
+        'http.connection_lines',
+        'http.answers',
+        'http.incoming',
+        'http.timeouts',
+        'http.progress',
+        'http.outgoing_headers',
+        'http.outgoing',
+        'http.prepared',
+        'http.upload',
+        'http.response',
+        'http.receiving',
+        'http.refusals',
+        'http.listeners',
+        'http.responding',
+        'http.connection',
+        'http.debugging',
+        'http.server',
+        'http.exchanges',
+        'http.access',
+        'http.health',
+        'http.target',
+        'http.outbox',
+        'http.pool',
+        'http.outcome',
+        'http.request_framing',
+        'http.client_response',
+        'http.client_request',
+        'http.client_phase',
+        'http.client_receiving',
+        'http.client_deadlines',
+        'http.client_connection',
+        'http.client_debugging',
+        'http.client_opening',
+        'http.agent_settings',
+        'http.reservation',
+        'http.agent',
+        'http.survey',
+        'http.client',
+        'http',
+        'https',
+    ],
+    [
+        'integrations',
+        'integrations.wsgi_input',
+        'integrations.wsgi_socket',
+        'integrations.wsgi_environ',
+        'integrations.wsgi_head',
+        'integrations.wsgi',
+        'integrations.gunicorn_settings',
+        'integrations.gunicorn_exchanges',
+        'integrations.gunicorn',
+        'integrations.prometheus',
+        'integrations.urllib3_sockets',
+        'integrations.urllib3_response',
+        'integrations.urllib3_terms',
+        'integrations.urllib3_pools',
+        'integrations.requests',
+        'integrations.page',
+        'integrations.monitor_access',
+        'integrations.monitor_sampler',
+        'integrations.monitor',
+    ],
     ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.pytest'],
-    ['demo.uploads', 'demo.site', 'demo', 'endpoints', 'fetch', 'arguments', 'targets',
-     'doctor.findings', 'doctor.facts', 'doctor.checks', 'doctor', 'cli', '__main__'],
+    [
+        'demo.uploads',
+        'demo.site',
+        'demo',
+        'endpoints',
+        'fetch',
+        'arguments',
+        'targets',
+        'doctor.findings',
+        'doctor.facts',
+        'doctor.checks',
+        'doctor',
+        'cli',
+        '__main__',
+    ],
 ]
 
 
 def _order() -> dict[str, tuple[int, int]]:
     """Return the place of each module: its layer, and where it stands in its row."""
-    return {name if name == 'geventnode' else f'geventnode.{name}': (layer, place)
-            for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
+    return {
+        name if name == 'geventnode' else f'geventnode.{name}': (layer, place)
+        for layer, row in enumerate(LAYERS)
+        for place, name in enumerate(row)
+    }
 
 
 def _modules() -> dict[str, Path]:
@@ -110,9 +238,12 @@ def _imports(source: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
 
 def _for_types_only(source: str) -> set[int]:
     """Return the lines under ``if TYPE_CHECKING:``, which never run."""
-    return {line for node in _nodes(source)
-            if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
-            for line in range(node.body[0].lineno, node.body[-1].lineno + 1)}
+    return {
+        line
+        for node in _nodes(source)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
+        for line in range(node.body[0].lineno, node.body[-1].lineno + 1)
+    }
 
 
 def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
@@ -140,8 +271,11 @@ def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
     wrong = []
     for line, imported in _imports(source, known):
         top = imported.split('.')[0]
-        allowed = top in sys.stdlib_module_names or top == 'geventnode' or any(
-            imported == each or imported.startswith(f'{each}.') for each in FOREIGN | LIBRARIES.get(name, set()))
+        allowed = (
+            top in sys.stdlib_module_names
+            or top == 'geventnode'
+            or any(imported == each or imported.startswith(f'{each}.') for each in FOREIGN | LIBRARIES.get(name, set()))
+        )
         pure = any(name == each or name.startswith(f'{each}.') for each in WITHOUT_GEVENT)
         if not allowed or (pure and top in ('gevent', 'greenlet')):
             wrong.append(f'{name}:{line} imports {imported}')
@@ -151,21 +285,37 @@ def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
 def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
     """Return a complaint for every import of gevent.monkey: only where a process begins it is patched. To import
     ``get_original``, which returns a function as it was before patching, is allowed everywhere."""
-    harmless = {node.lineno for node in _nodes(source) if isinstance(node, ast.ImportFrom)
-                and node.module == 'gevent.monkey' and [alias.name for alias in node.names] == ['get_original']}
-    return [f'{name}:{line} imports {imported}' for line, imported in _imports(source, known)
-            if name not in PATCHING and 'monkey' in imported.split('.') and line not in harmless] + [
-        f'{name}:{node.lineno} names monkey' for node in _nodes(source)
-        if name not in PATCHING and (
+    harmless = {
+        node.lineno
+        for node in _nodes(source)
+        if isinstance(node, ast.ImportFrom)
+        and node.module == 'gevent.monkey'
+        and [alias.name for alias in node.names] == ['get_original']
+    }
+    return [
+        f'{name}:{line} imports {imported}'
+        for line, imported in _imports(source, known)
+        if name not in PATCHING and 'monkey' in imported.split('.') and line not in harmless
+    ] + [
+        f'{name}:{node.lineno} names monkey'
+        for node in _nodes(source)
+        if name not in PATCHING
+        and (
             (isinstance(node, ast.alias) and node.name == 'monkey')
-            or (isinstance(node, ast.Attribute) and node.attr == 'monkey'))]
+            or (isinstance(node, ast.Attribute) and node.attr == 'monkey')
+        )
+    ]
 
 
 def _silent(name: str, source: str, known: dict[str, Path]) -> list[str]:
     """Return a complaint for every public function that does not say whether other greenlets may run meanwhile."""
-    return [f'{name}:{node.lineno} {node.name}() does not say whether it switches' for node in _nodes(source)[0].body
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_')
-            and 'switch' not in (ast.get_docstring(node) or '').lower()]
+    return [
+        f'{name}:{node.lineno} {node.name}() does not say whether it switches'
+        for node in _nodes(source)[0].body
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith('_')
+        and 'switch' not in (ast.get_docstring(node) or '').lower()
+    ]
 
 
 CHECKS = [_upward, _foreign, _patches, _silent]
@@ -174,8 +324,9 @@ CHECKS = [_upward, _foreign, _patches, _silent]
 @pytest.mark.parametrize('check', CHECKS)
 def test_every_file(check) -> None:
     known = _modules()
-    wrong = [each for name, path in known.items() if name in _order()
-             for each in check(name, path.read_text('utf-8'), known)]
+    wrong = [
+        each for name, path in known.items() if name in _order() for each in check(name, path.read_text('utf-8'), known)
+    ]
     assert not wrong, '\n'.join(wrong)
 
 
@@ -183,28 +334,36 @@ def test_every_file_has_a_place() -> None:
     assert sorted(_modules()) == sorted(_order())
 
 
-@pytest.mark.parametrize(('check', 'name', 'source', 'complaint'), [
-    (_upward, 'geventnode.errors', 'from geventnode.net import Socket', 'not below'),
-    (_upward, 'geventnode.stream.readable', 'import geventnode.stream.duplex', 'not below'),
-    (_upward, 'geventnode.stream.readable', 'from geventnode.stream import duplex', 'not below'),
-    (_upward, 'geventnode.stream.readable', 'from geventnode.stream import Duplex', 'not below'),
-    (_upward, 'geventnode.stream.readable', 'def later():\n    from geventnode import cli', 'not below'),
-    (_upward, 'geventnode.stream.readable', 'from geventnode.unheard import of', 'no place'),
-    (_upward, 'geventnode.stream.readable', 'from . import chunks', 'relative'),
-    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode import net', 'not below'),
-    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    pass\nimport geventnode.stream.duplex', 'not below'),
-    (_foreign, 'geventnode.net', 'import requests', 'requests'),
-    (_foreign, 'geventnode.integrations', 'import requests', 'requests'),
-    (_foreign, 'geventnode.net', 'from zope.event import notify', 'zope.event'),
-    (_foreign, 'geventnode.protocol.parser', 'import gevent', 'gevent'),
-    (_foreign, 'geventnode.integrations.wsgi', 'import gunicorn', 'gunicorn'),
-    (_patches, 'geventnode.net', 'from gevent import monkey', 'monkey'),
-    (_patches, 'geventnode.net', 'from gevent.monkey import patch_all', 'monkey'),
-    (_patches, 'geventnode.net', 'from gevent.monkey import get_original, patch_all', 'monkey'),
-    (_patches, 'geventnode.net', 'import gevent\ngevent.monkey.patch_all()', 'monkey'),
-    (_silent, 'geventnode.net', 'def connect():\n    """Connect."""', 'connect() does not say'),
-    (_silent, 'geventnode.net', 'def connect():\n    pass', 'connect() does not say'),
-])
+@pytest.mark.parametrize(
+    ('check', 'name', 'source', 'complaint'),
+    [
+        (_upward, 'geventnode.errors', 'from geventnode.net import Socket', 'not below'),
+        (_upward, 'geventnode.stream.readable', 'import geventnode.stream.duplex', 'not below'),
+        (_upward, 'geventnode.stream.readable', 'from geventnode.stream import duplex', 'not below'),
+        (_upward, 'geventnode.stream.readable', 'from geventnode.stream import Duplex', 'not below'),
+        (_upward, 'geventnode.stream.readable', 'def later():\n    from geventnode import cli', 'not below'),
+        (_upward, 'geventnode.stream.readable', 'from geventnode.unheard import of', 'no place'),
+        (_upward, 'geventnode.stream.readable', 'from . import chunks', 'relative'),
+        (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode import net', 'not below'),
+        (
+            _upward,
+            'geventnode.stream.pump',
+            'if TYPE_CHECKING:\n    pass\nimport geventnode.stream.duplex',
+            'not below',
+        ),
+        (_foreign, 'geventnode.net', 'import requests', 'requests'),
+        (_foreign, 'geventnode.integrations', 'import requests', 'requests'),
+        (_foreign, 'geventnode.net', 'from zope.event import notify', 'zope.event'),
+        (_foreign, 'geventnode.protocol.parser', 'import gevent', 'gevent'),
+        (_foreign, 'geventnode.integrations.wsgi', 'import gunicorn', 'gunicorn'),
+        (_patches, 'geventnode.net', 'from gevent import monkey', 'monkey'),
+        (_patches, 'geventnode.net', 'from gevent.monkey import patch_all', 'monkey'),
+        (_patches, 'geventnode.net', 'from gevent.monkey import get_original, patch_all', 'monkey'),
+        (_patches, 'geventnode.net', 'import gevent\ngevent.monkey.patch_all()', 'monkey'),
+        (_silent, 'geventnode.net', 'def connect():\n    """Connect."""', 'connect() does not say'),
+        (_silent, 'geventnode.net', 'def connect():\n    pass', 'connect() does not say'),
+    ],
+)
 def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None:
     known = _modules() | {'geventnode.cli': Path()}
     wrong = check(name, source, known)
@@ -212,24 +371,34 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
     assert complaint in wrong[0]
 
 
-@pytest.mark.parametrize(('check', 'name', 'source'), [
-    (_upward, 'geventnode.stream.readable', 'from geventnode.stream.chunks import x\nfrom geventnode import errors'),
-    (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode.stream.readable import Readable'),
-    (_upward, 'geventnode.cli', 'from geventnode import __version__, net'),
-    (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
-    (_foreign, 'geventnode.integrations.requests', 'import requests\nfrom urllib3.util import Retry'),
-    (_patches, 'geventnode.cli', 'from gevent import monkey'),
-    (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
-    (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
-])
+@pytest.mark.parametrize(
+    ('check', 'name', 'source'),
+    [
+        (
+            _upward,
+            'geventnode.stream.readable',
+            'from geventnode.stream.chunks import x\nfrom geventnode import errors',
+        ),
+        (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode.stream.readable import Readable'),
+        (_upward, 'geventnode.cli', 'from geventnode import __version__, net'),
+        (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
+        (_foreign, 'geventnode.integrations.requests', 'import requests\nfrom urllib3.util import Retry'),
+        (_patches, 'geventnode.cli', 'from gevent import monkey'),
+        (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
+        (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
+    ],
+)
 def test_what_is_right_is_none(check, name: str, source: str) -> None:
     assert check(name, source, _modules()) == []
 
 
 def _public(module: ast.Module) -> set[str]:
     """Return the public functions and classes that ``module`` itself defines."""
-    return {node.name for node in module.body
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_')}
+    return {
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_')
+    }
 
 
 @pytest.mark.parametrize('name', sorted(_modules()))

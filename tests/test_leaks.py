@@ -1,4 +1,5 @@
 """The leak check and the other guards of the suite report what they are there for."""
+
 from __future__ import annotations
 
 import os
@@ -160,13 +161,23 @@ def test_guards_of_the_suite(pytester: pytest.Pytester, monkeypatch: pytest.Monk
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')
     monkeypatch.setenv('PYTHONPATH', root)
     pytester.makepyfile(test_inner=INNER)
-    ran = pytester.runpytest_subprocess('-p', 'tests.conftest', '-c', os.path.join(root, 'pyproject.toml'),
-                                        f'--rootdir={pytester.path}', '-n0', 'test_inner.py', '-q')
+    ran = pytester.runpytest_subprocess(
+        '-p',
+        'tests.conftest',
+        '-c',
+        os.path.join(root, 'pyproject.toml'),
+        f'--rootdir={pytester.path}',
+        '-n0',
+        'test_inner.py',
+        '-q',
+    )
     ran.assert_outcomes(passed=8, failed=3, errors=2, xfailed=1)
-    ran.stdout.fnmatch_lines_random([
-        'the test leaked:',
-        'E*the test hung: after 0.01 seconds*',
-        '*was called 0 time(s) instead of 1*',
-        'E*switched 1 time(s), to *Hub*',
-        'skipped, and GEVENTNODE_NO_SKIPS is set: *because*',
-    ])
+    ran.stdout.fnmatch_lines_random(
+        [
+            'the test leaked:',
+            'E*the test hung: after 0.01 seconds*',
+            '*was called 0 time(s) instead of 1*',
+            'E*switched 1 time(s), to *Hub*',
+            'skipped, and GEVENTNODE_NO_SKIPS is set: *because*',
+        ]
+    )

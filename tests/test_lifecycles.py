@@ -1,4 +1,5 @@
 """What connections go through is what the tables say that the documentation draws: seen while they are used."""
+
 from __future__ import annotations
 
 import enum
@@ -35,6 +36,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Steps:
         if old is not new:
             steps.add((old, new))
         slot.__set__(connection, new)
+
     monkeypatch.setattr(owner, name, property(slot.__get__, change))
     return steps
 
@@ -85,14 +87,20 @@ def test_server_answers(serve: Serve, server_steps: Steps) -> None:
         assert client.get().body == b'hello'
     client.send(get('/', 'Connection: close')).rest()
     client.close()
-    until(server_steps, (State.PARKED, State.BUSY), (State.BUSY, State.PARKED), (State.BUSY, State.LINGERING),
-          (State.LINGERING, State.OVER))
+    until(
+        server_steps,
+        (State.PARKED, State.BUSY),
+        (State.BUSY, State.PARKED),
+        (State.BUSY, State.LINGERING),
+        (State.LINGERING, State.OVER),
+    )
 
 
 def test_server_throws_bodies_away(serve: Serve, server_steps: Steps) -> None:
     """Those that are short enough to go on, and come in time."""
     client = serve(hello, keep_alive_timeout=0.1, keep_alive_timeout_buffer=0).send(
-        get('/', 'Content-Length: 1000', method='POST'))
+        get('/', 'Content-Length: 1000', method='POST')
+    )
     assert client.response().body == b'hello'
     until(server_steps, (State.BUSY, State.DISCARDING))
     client.send(bytes(1000))
@@ -138,10 +146,12 @@ def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
 
 def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
     """The last answers leave together when it has said that nothing more will come: there is nothing to wait for."""
+
     def listener(request: Any, response: Any) -> None:
         while not request.socket.sink._eof:
             gevent.idle()
         hello(request, response)
+
     client = serve(listener).send(get() * 3)
     client.half_close()
     assert bodies(client, 3) == [b'hello'] * 3
@@ -167,8 +177,13 @@ def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[...
     while (Phase.WAITING, Phase.IDLE) not in client_steps:
         http.get(f'{url}/', agent=pool).get_response().read()
     http.get(f'{url}/big', agent=pool).get_response().read()
-    until(client_steps, (Phase.IDLE, Phase.WAITING), (Phase.WAITING, Phase.IDLE), (Phase.WAITING, Phase.RECEIVING),
-          (Phase.RECEIVING, Phase.IDLE))
+    until(
+        client_steps,
+        (Phase.IDLE, Phase.WAITING),
+        (Phase.WAITING, Phase.IDLE),
+        (Phase.WAITING, Phase.RECEIVING),
+        (Phase.RECEIVING, Phase.IDLE),
+    )
     pool.destroy()
     until(client_steps, (Phase.IDLE, Phase.OVER))
 

@@ -1,4 +1,5 @@
 """Loggers and the configurations of applications."""
+
 from __future__ import annotations
 
 import logging
@@ -32,8 +33,11 @@ handlers=
 def logger() -> Iterator[logging.Logger]:
     """A logger that no other test has, in a logging system that is afterwards as before."""
     manager, root = logging.Logger.manager, logging.root
-    before = root.handlers[:], root.level, {
-        name: made.disabled for name, made in manager.loggerDict.items() if isinstance(made, logging.Logger)}
+    before = (
+        root.handlers[:],
+        root.level,
+        {name: made.disabled for name, made in manager.loggerDict.items() if isinstance(made, logging.Logger)},
+    )
     yield logging.getLogger(NAME)
     root.handlers[:], level, disabled = before
     root.setLevel(level)
@@ -53,8 +57,9 @@ def by_file(directory: Path) -> None:
 
 
 @pytest.mark.parametrize('configure', [by_dictionary, by_file])
-def test_a_configuration_that_does_not_name_it(logger: logging.Logger, tmp_path: Path,
-                                               configure: Callable[[Path], None]) -> None:
+def test_a_configuration_that_does_not_name_it(
+    logger: logging.Logger, tmp_path: Path, configure: Callable[[Path], None]
+) -> None:
     other = logging.getLogger('geventnode.tests.other')
     keep_enabled(NAME)
     configure(tmp_path)
@@ -65,8 +70,9 @@ def test_a_configuration_that_does_not_name_it(logger: logging.Logger, tmp_path:
 
 
 @pytest.mark.parametrize('configure', [by_dictionary, by_file])
-def test_one_that_was_disabled_before(logger: logging.Logger, tmp_path: Path,
-                                      configure: Callable[[Path], None]) -> None:
+def test_one_that_was_disabled_before(
+    logger: logging.Logger, tmp_path: Path, configure: Callable[[Path], None]
+) -> None:
     configure(tmp_path)
     assert logger.disabled
     keep_enabled(NAME)
@@ -87,8 +93,10 @@ def test_what_is_said_about_it(logger: logging.Logger, tmp_path: Path) -> None:
 
 def test_another_class(logger: logging.Logger, tmp_path: Path) -> None:
     """That of the application remains, too."""
+
     class Counting(logging.Logger):
         pass
+
     logger.__class__ = Counting
     keep_enabled(NAME)
     by_dictionary(tmp_path)

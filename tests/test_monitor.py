@@ -1,4 +1,5 @@
 """The monitor over the wire: what it tells, to whom, to how many at once, and when it ends."""
+
 from __future__ import annotations
 
 import json
@@ -40,12 +41,13 @@ def go_on() -> Iterator[Event]:
 
 # -- the page ---------------------------------------------------------------------------------------------------------
 
+
 def test_the_page(serve: Serve) -> None:
     """It is small, and nothing runs or is loaded but what stands in it."""
     reply = answer(serve(monitored()), '/monitor')
     assert (reply.status, reply.values('Content-Type')) == (200, ['text/html; charset=utf-8'])
     assert len(reply.body) < 20 * 1024
-    policy, = reply.values('Content-Security-Policy')
+    (policy,) = reply.values('Content-Security-Policy')
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert len(re.findall(r"'sha256-[\w+/]+='", policy)) == 2
     assert reply.body.count(b'<script') == reply.body.count(b'<style') == 1
@@ -67,6 +69,7 @@ def test_other_methods(serve: Serve) -> None:
 
 
 # -- where it is ------------------------------------------------------------------------------------------------------
+
 
 def test_everything_else_goes_to_the_listeners(serve: Serve) -> None:
     log = Log()
@@ -98,6 +101,7 @@ def test_a_listener_of_its_own(serve: Serve, go_on: Event) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append('here')
         go_on.wait()
+
     site = serve(listener)
     ask(site.connect(), '/there')
     log.wait_for('here')
@@ -108,6 +112,7 @@ def test_a_listener_of_its_own(serve: Serve, go_on: Event) -> None:
 
 # -- what it tells ----------------------------------------------------------------------------------------------------
 
+
 def test_requests_in_flight(serve: Serve, go_on: Event) -> None:
     """The oldest first, with what they do; paths of attackers are text, and queries are left out."""
     log = Log()
@@ -117,6 +122,7 @@ def test_requests_in_flight(serve: Serve, go_on: Event) -> None:
         if request.method == 'POST':
             request.read()
         go_on.wait()
+
     site = serve(monitored(listener))
     client = ask(site.connect(), f'{ATTACK}?secret=1')
     log.wait_for_length(1)
@@ -127,8 +133,10 @@ def test_requests_in_flight(serve: Serve, go_on: Event) -> None:
     found = json.loads(reply.body)
     first, second = found['received']['rows']
     host, port = client.socket.getsockname()
-    assert (first.pop('age') > 0, first) == (True, {
-        'peer': f'{host}:{port}', 'method': 'GET', 'target': f'{ATTACK}?…', 'state': 'handling'})
+    assert (first.pop('age') > 0, first) == (
+        True,
+        {'peer': f'{host}:{port}', 'method': 'GET', 'target': f'{ATTACK}?…', 'state': 'handling'},
+    )
     assert (second['method'], second['target'], second['state']) == ('POST', '/upload', 'reading')
     assert {name: count for name, count in found['connections'].items() if count} == {'handling': 1, 'reading': 1}
 
@@ -139,6 +147,7 @@ def test_queries_for_those_who_want_them(serve: Serve, go_on: Event) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append('here')
         go_on.wait()
+
     site = serve(monitored(listener, queries=True))
     ask(site.connect(), '/a?b=c')
     log.wait_for('here')
@@ -151,6 +160,7 @@ def test_long_targets_are_cut(serve: Serve, go_on: Event) -> None:
     def listener(request: Any, response: Any) -> None:
         log.append('here')
         go_on.wait()
+
     site = serve(monitored(listener))
     ask(site.connect(), f'/{"x" * 5000}')
     log.wait_for('here')
@@ -165,6 +175,7 @@ def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.Mo
     def listener(request: Any, response: Any) -> None:
         log.append('here')
         go_on.wait()
+
     site = serve(monitored(listener))
     for number in range(5):
         ask(site.connect(), f'/{number}')
@@ -227,6 +238,7 @@ def test_the_loop_is_late(serve: Serve) -> None:
 
 # -- agents -----------------------------------------------------------------------------------------------------------
 
+
 def big(peer: Peer) -> None:
     """A script that sends more than anybody keeps."""
     peer.request()
@@ -242,13 +254,22 @@ def test_a_pool_that_is_stuck(serve: Serve, origin: MakeOrigin) -> None:
         kept = [http.get(f'{upstream.url}/big{number}?secret', agent=agent).get_response() for number in range(2)]
         waiting = http.get(upstream.url, agent=agent)
         found = state(site)
-        pool, = (row for row in found['pools']['rows'] if row['agent'] == 'upstream')
+        (pool,) = (row for row in found['pools']['rows'] if row['agent'] == 'upstream')
         assert pool.pop('longest_wait') > 0
-        assert pool == {'agent': 'upstream', 'destination': f'127.0.0.1:{upstream.port}', 'limit': 2, 'in_use': 2,
-                        'idle': 0, 'queued': 1, 'mean_wait': None, 'held': {'unread': 2}}
+        assert pool == {
+            'agent': 'upstream',
+            'destination': f'127.0.0.1:{upstream.port}',
+            'limit': 2,
+            'in_use': 2,
+            'idle': 0,
+            'queued': 1,
+            'mean_wait': None,
+            'held': {'unread': 2},
+        }
         rows = [row for row in found['sent']['rows'] if row['agent'] == 'upstream']
         assert [(row['method'], row['target'], row['state'], row['peer']) for row in rows] == [
-            ('GET', f'/big{number}?…', 'unread', f'127.0.0.1:{upstream.port}') for number in range(2)]
+            ('GET', f'/big{number}?…', 'unread', f'127.0.0.1:{upstream.port}') for number in range(2)
+        ]
         del kept
         waiting.abort()
 
@@ -278,8 +299,9 @@ def test_agents_without_a_name(serve: Serve, origin: MakeOrigin) -> None:
         site = serve(monitored())
         names = set()
         for _ in range(2):
-            name, = (row['agent'] for row in state(site)['sent']['rows']
-                     if row['peer'] == f'127.0.0.1:{upstream.port}')
+            (name,) = (
+                row['agent'] for row in state(site)['sent']['rows'] if row['peer'] == f'127.0.0.1:{upstream.port}'
+            )
             names.add(name)
         assert len(names) == 1
         assert re.fullmatch(r'agent \d+', names.pop())
@@ -287,6 +309,7 @@ def test_agents_without_a_name(serve: Serve, origin: MakeOrigin) -> None:
 
 
 # -- those who watch --------------------------------------------------------------------------------------------------
+
 
 def test_so_many_may_watch(serve: Serve) -> None:
     """More are told to come again; whoever leaves makes room."""
@@ -311,7 +334,7 @@ def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
     site = serve(server)
     ask(site.connect(receive_buffer=4096), '/monitor?stream')
     until(lambda: site.server.statistics()['writing'])
-    socket, = (sink.socket for sink in site.server.sinks())
+    (socket,) = (sink.socket for sink in site.server.sinks())
     number = monitor._sampler.number
     until(lambda: monitor._sampler.number > number + 20)
     assert 0 < socket.writable_length < 1100000

@@ -1,4 +1,5 @@
 """Who may look at the monitor, and who may not."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,19 +22,35 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor_sampler, 'INTERVAL', 0.01)
 
 
-@pytest.mark.parametrize(('host', 'field'), [
-    ('localhost:8000', 'X-Other: 1'), ('localhost.:8000', 'X-Other: 1'), ('127.0.0.1', 'X-Other: 1'),
-    ('[::1]:80', 'X-Other: 1'),
-    ('LOCALHOST', 'Sec-Fetch-Site: same-origin'), ('localhost', 'Sec-Fetch-Site: none')])
+@pytest.mark.parametrize(
+    ('host', 'field'),
+    [
+        ('localhost:8000', 'X-Other: 1'),
+        ('localhost.:8000', 'X-Other: 1'),
+        ('127.0.0.1', 'X-Other: 1'),
+        ('[::1]:80', 'X-Other: 1'),
+        ('LOCALHOST', 'Sec-Fetch-Site: same-origin'),
+        ('localhost', 'Sec-Fetch-Site: none'),
+    ],
+)
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state'])
 def test_who_may(serve: Serve, url: str, host: str, field: str) -> None:
     assert answer(serve(monitored()), url, field, host=host).status == 200
 
 
-@pytest.mark.parametrize(('host', 'field'), [
-    ('example.com', 'X-Other: 1'), ('localhost.example.com', 'X-Other: 1'), ('192.0.2.1', 'X-Other: 1'),
-    ('0.0.0.0', 'X-Other: 1'), ('localhost', 'X-Forwarded-For: 127.0.0.1'), ('localhost', 'Forwarded: for=127.0.0.1'),
-    ('localhost', 'Via: 1.1 proxy'), ('localhost', 'X-Real-IP: 127.0.0.1')])
+@pytest.mark.parametrize(
+    ('host', 'field'),
+    [
+        ('example.com', 'X-Other: 1'),
+        ('localhost.example.com', 'X-Other: 1'),
+        ('192.0.2.1', 'X-Other: 1'),
+        ('0.0.0.0', 'X-Other: 1'),
+        ('localhost', 'X-Forwarded-For: 127.0.0.1'),
+        ('localhost', 'Forwarded: for=127.0.0.1'),
+        ('localhost', 'Via: 1.1 proxy'),
+        ('localhost', 'X-Real-IP: 127.0.0.1'),
+    ],
+)
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state', '/monitor?stream'])
 def test_who_may_not(serve: Serve, url: str, host: str, field: str) -> None:
     """A page of another host that resolves to this machine, and whoever comes through a proxy."""
@@ -50,8 +67,10 @@ def test_pages_of_other_sites(serve: Serve, url: str, site: str) -> None:
     assert answer(serve(monitored()), '/monitor', f'Sec-Fetch-Site: {site}').status == 200
 
 
-@pytest.mark.parametrize(('clients', 'status'), [
-    (('127.0.0.1',), 200), (('0.0.0.0/0',), 200), ('127.0.0.0/8', 200), (('192.0.2.0/24', 'unix'), 403), ((), 403)])
+@pytest.mark.parametrize(
+    ('clients', 'status'),
+    [(('127.0.0.1',), 200), (('0.0.0.0/0',), 200), ('127.0.0.0/8', 200), (('192.0.2.0/24', 'unix'), 403), ((), 403)],
+)
 def test_named_clients(serve: Serve, clients: Any, status: int) -> None:
     """They are believed whatever they ask for."""
     assert answer(serve(monitored(clients=clients)), '/monitor', 'Via: 1.1 x', host='example.com').status == status

@@ -1,4 +1,5 @@
 """How a server comes to an end, and what a fork leaves of it."""
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -93,6 +94,7 @@ def test_serve_forever_ends_with_the_server() -> None:
 
 # -- forks ----------------------------------------------------------------------------------------------------------
 
+
 def test_a_child_lets_go_and_the_parent_goes_on() -> None:
     sockets: list[Any] = []
     with net.create_server(sockets.append).listen(0, '127.0.0.1') as server, dial(server) as far:
@@ -100,6 +102,7 @@ def test_a_child_lets_go_and_the_parent_goes_on() -> None:
 
         def check() -> None:
             assert (server.listening, sockets[0].destroyed, server.get_connections()) == (False, True, 0)
+
         with check_in_child(check):
             pass
         far.sendall(b'x')

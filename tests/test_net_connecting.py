@@ -1,4 +1,5 @@
 """Connections that are not made at the first try: full queues, what the kernel refuses, several addresses."""
+
 from __future__ import annotations
 
 import _socket
@@ -24,6 +25,7 @@ __all__: list[str] = []
 
 
 # -- full queues ----------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Any]:
@@ -71,15 +73,18 @@ def test_a_request_waits_for_a_full_queue_until_its_connect_timeout(full: Any) -
 
 # -- what the kernel refuses ----------------------------------------------------------------------------------------
 
+
 def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[Any, ...]) -> None:
     """Let every name have these addresses."""
-    found = [(stdlib.AF_INET6 if len(each) > 2 else stdlib.AF_INET, stdlib.SOCK_STREAM, 6, '', each)
-             for each in addresses]
+    found = [
+        (stdlib.AF_INET6 if len(each) > 2 else stdlib.AF_INET, stdlib.SOCK_STREAM, 6, '', each) for each in addresses
+    ]
     monkeypatch.setattr('geventnode.net.connecting.resolve', lambda *args: found)
 
 
 def test_a_family_that_the_kernel_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a start with ipv6.disable=1."""
+
     class Kernel:
         def socket(self, family: int, *rest: Any) -> Any:
             if family == stdlib.AF_INET6:
@@ -126,6 +131,7 @@ def test_no_descriptor_for_a_request() -> None:
 
 
 # -- several addresses ----------------------------------------------------------------------------------------------
+
 
 class Slow(_socket.socket):
     """A connection that is made when the test says so."""

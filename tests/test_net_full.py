@@ -1,4 +1,5 @@
 """Servers with as many connections as they may have, and servers that listen on several sockets."""
+
 from __future__ import annotations
 
 import contextlib
@@ -19,6 +20,7 @@ __all__: list[str] = []
 
 
 # -- full -------------------------------------------------------------------------------------------------------------
+
 
 def held(request: Any, response: Any) -> None:
     """A listener that answers when the server's Event is set."""
@@ -95,6 +97,7 @@ def test_who_has_asked_nothing_yet_is_not_sent_away(serve: Serve) -> None:
 
 def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
     """It could not say that the connection closes, which does so all the same."""
+
     def listener(request: Any, response: Any) -> None:
         response.write('begun')
         response.server.release.wait()
@@ -134,6 +137,7 @@ def test_a_server_of_sockets_waits_too() -> None:
 
 
 # -- several sockets --------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def further(tmp_path: Path) -> Any:

@@ -1,4 +1,5 @@
 """Host names in other scripts, and with the dot of the root: what they become, and what is refused."""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,11 +28,18 @@ def without_idna(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'idna', None)
 
 
-@pytest.mark.parametrize(('name', 'expected'), [
-    ('straße.example', 'xn--strae-oqa.example'), ('STRA\u1e9eE.example', 'xn--strae-oqa.example'),
-    ('\u03b2\u03cc\u03bb\u03bf\u03c2.example', 'xn--nxasmm1c.example'),
-    ('bücher.example.', 'xn--bcher-kva.example.'), ('BÜCHER.Example', 'xn--bcher-kva.example'),
-    ('b\u00fccher\u3002example', 'xn--bcher-kva.example'), ('plain.Example.', 'plain.Example.')])
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        ('straße.example', 'xn--strae-oqa.example'),
+        ('STRA\u1e9eE.example', 'xn--strae-oqa.example'),
+        ('\u03b2\u03cc\u03bb\u03bf\u03c2.example', 'xn--nxasmm1c.example'),
+        ('bücher.example.', 'xn--bcher-kva.example.'),
+        ('BÜCHER.Example', 'xn--bcher-kva.example'),
+        ('b\u00fccher\u3002example', 'xn--bcher-kva.example'),
+        ('plain.Example.', 'plain.Example.'),
+    ],
+)
 def test_encoding(name: str, expected: str) -> None:
     assert ascii_name(name) == expected
 
@@ -45,8 +53,9 @@ def test_names_that_are_none(name: str) -> None:
         http.request(hostname=name)
 
 
-@pytest.mark.parametrize(('name', 'expected'), [
-    ('bücher.example', 'xn--bcher-kva.example'), ('Bücher.example.', 'xn--bcher-kva.example.')])
+@pytest.mark.parametrize(
+    ('name', 'expected'), [('bücher.example', 'xn--bcher-kva.example'), ('Bücher.example.', 'xn--bcher-kva.example.')]
+)
 def test_encoding_without_the_package(without_idna: None, name: str, expected: str) -> None:
     assert ascii_name(name) == expected
 
@@ -57,8 +66,17 @@ def test_a_name_that_is_too_long(without_idna: None) -> None:
     assert len(str(raised.value)) < 400
 
 
-@pytest.mark.parametrize('name', ['straße.example', 'STRA\u1e9eE.example', '\u03b2\u03cc\u03bb\u03bf\u03c2.example',
-                                  'a\u200cb.example', 'a\u200db.example', '\u1c90.example'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'straße.example',
+        'STRA\u1e9eE.example',
+        '\u03b2\u03cc\u03bb\u03bf\u03c2.example',
+        'a\u200cb.example',
+        'a\u200db.example',
+        '\u1c90.example',
+    ],
+)
 def test_what_needs_the_package(without_idna: None, name: str) -> None:
     with pytest.raises(InvalidInput, match='without the idna package: pip install') as raised:
         http.request(hostname=name)
@@ -75,10 +93,14 @@ def test_every_call_that_takes_a_name(certificates: Certificates) -> None:
     name = 'a\u2028.example'
     agent = http.Agent()
     calls: list[Any] = [
-        lambda: net.connect(1, name), lambda: tls.connect(1, name), lambda: http.get(f'http://{name}/'),
-        lambda: https.get(f'https://{name}/'), lambda: agent.get_name({'host': name}),
+        lambda: net.connect(1, name),
+        lambda: tls.connect(1, name),
+        lambda: http.get(f'http://{name}/'),
+        lambda: https.get(f'https://{name}/'),
+        lambda: agent.get_name({'host': name}),
         lambda: net.create_server().listen(0, name),
-        lambda: tls.create_server(certfile=certificates.server).add_context(name, certfile=certificates.other)]
+        lambda: tls.create_server(certfile=certificates.server).add_context(name, certfile=certificates.other),
+    ]
     for call in calls:
         with pytest.raises(InvalidInput, match='internationalized'):
             call()
@@ -113,11 +135,41 @@ def test_a_context_for_an_international_name(secure: Secure, certificates: Certi
 
 # -- the authority of a URL -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('rest', [
-    'good\\@evil/', 'good\\evil/', 'user\\:x@good/', '\\good/', 'good%5C@evil%5C/', 'good%2Fevil/', 'good%3A80/',
-    'good%40evil/', 'good%23evil/', 'good%3Fevil/', '%5B%3A%3A1%5D/', '%3A%3A1/', 'good%2523evil/', 'good%00/',
-    'good%0Aevil/', 'good%20evil/', 'good\tevil/', 'good\nevil/', 'good evil/', 'good@evil:80:81/', '[::1]evil/',
-    'evil[::1]/', 'good:80@/', 'good:@:80/', 'good:8_0/', 'good:+80/', 'good:\u0668\u0660/', '\uff0f/', 'a\u2100b/'])
+
+@pytest.mark.parametrize(
+    'rest',
+    [
+        'good\\@evil/',
+        'good\\evil/',
+        'user\\:x@good/',
+        '\\good/',
+        'good%5C@evil%5C/',
+        'good%2Fevil/',
+        'good%3A80/',
+        'good%40evil/',
+        'good%23evil/',
+        'good%3Fevil/',
+        '%5B%3A%3A1%5D/',
+        '%3A%3A1/',
+        'good%2523evil/',
+        'good%00/',
+        'good%0Aevil/',
+        'good%20evil/',
+        'good\tevil/',
+        'good\nevil/',
+        'good evil/',
+        'good@evil:80:81/',
+        '[::1]evil/',
+        'evil[::1]/',
+        'good:80@/',
+        'good:@:80/',
+        'good:8_0/',
+        'good:+80/',
+        'good:\u0668\u0660/',
+        '\uff0f/',
+        'a\u2100b/',
+    ],
+)
 @pytest.mark.parametrize('module', [http, https])
 def test_an_authority_that_two_readers_would_read_differently(module: Any, rest: str) -> None:
     scheme = module.__name__.rpartition('.')[2]
@@ -125,11 +177,20 @@ def test_an_authority_that_two_readers_would_read_differently(module: Any, rest:
         module.request(f'{scheme}://{rest}')
 
 
-@pytest.mark.parametrize(('rest', 'host', 'auth'), [
-    ('us%40er:pass@good/', 'good', 'us@er:pass'), ('user@mail.example:pass@good/', 'good', 'user@mail.example:pass'),
-    ('g%6F%6fd%2eexample/', 'good.example', None), ('good\\/', None, None), ('good/\\@evil', 'good', None),
-    ('good/@evil', 'good', None), ('good?@evil', 'good', None), ('good#@evil', 'good', None),
-    ('user:a%5Cb@good/', 'good', 'user:a\\b')])
+@pytest.mark.parametrize(
+    ('rest', 'host', 'auth'),
+    [
+        ('us%40er:pass@good/', 'good', 'us@er:pass'),
+        ('user@mail.example:pass@good/', 'good', 'user@mail.example:pass'),
+        ('g%6F%6fd%2eexample/', 'good.example', None),
+        ('good\\/', None, None),
+        ('good/\\@evil', 'good', None),
+        ('good/@evil', 'good', None),
+        ('good?@evil', 'good', None),
+        ('good#@evil', 'good', None),
+        ('user:a%5Cb@good/', 'good', 'user:a\\b'),
+    ],
+)
 def test_who_is_meant(rest: str, host: str | None, auth: str | None) -> None:
     if host is None:
         with pytest.raises(InvalidInput, match='URL has a backslash in its authority'):
@@ -140,6 +201,7 @@ def test_who_is_meant(rest: str, host: str | None, auth: str | None) -> None:
 
 
 # -- the dot of the root ----------------------------------------------------------------------------------------------
+
 
 def test_a_name_with_the_dot_of_the_root(secure: Secure, pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     # not every system knows 'localhost.'
@@ -164,8 +226,11 @@ def test_a_name_with_the_dot_of_the_root(secure: Secure, pool: MakePool, monkeyp
 @pytest.mark.parametrize('name', ['a..b', 'a' * 64])
 def test_names_that_tls_cannot_ask_for(name: str) -> None:
     left, right = connected()
-    with contextlib.closing(left), contextlib.closing(right), \
-            pytest.raises(InvalidInput, match='this is no host name that TLS can ask for'):
+    with (
+        contextlib.closing(left),
+        contextlib.closing(right),
+        pytest.raises(InvalidInput, match='this is no host name that TLS can ask for'),
+    ):
         tls.connect(host=name, socket=net.Socket(left))
     with pytest.raises(InvalidInput, match='this is no host name that TLS can ask for'):
         https.Agent(servername=name)

@@ -1,4 +1,5 @@
 """Large bodies are received several times in a row before the loop is asked again, and no more often than that."""
+
 from __future__ import annotations
 
 import logging
@@ -59,15 +60,18 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
         settle()
         found = [int(size) for size in re.findall(r'received (\d+) bytes', caplog.text)]
         return [size for size in found if size >= RECEIVE_SIZE]
+
     return sizes
 
 
 def begun(serve: Serve, sent: list[Any], agent: http.Agent | None = None) -> http.ClientRequest:
     """Return a request to which only a head is answered; the response, as the server has it, is put into ``sent``."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Content-Length': '10000000'})
         response.flush_headers()
         sent.append(response)
+
     return http.get(f'http://127.0.0.1:{serve(listener).where[1]}/', agent=agent)
 
 
@@ -87,6 +91,7 @@ def test_a_request(serve: Serve, no_switch: NoSwitch) -> None:
         response.write(b'go on')
         read_rows(request, no_switch)
         response.end(b', enough')
+
     client = serve(listener).send(get('/', 'Content-Length: 10000000', method='POST'))
     client.head()
     client.send(b'!')
@@ -143,6 +148,7 @@ def test_a_request_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> Non
         with pytest.raises(IncompleteBody) as raised:
             request.read()
         caught.append(raised.value)
+
     client = serve(listener).send(get('/', 'Content-Length: 10000000', method='POST'))
     client.head()
     client.send(b'!')
@@ -172,6 +178,7 @@ def test_who_is_to_be_cancelled_hears_nothing_else(serve: Serve) -> None:
             except BaseException as error:
                 caught.append(type(error))
         caught.append(Exception)
+
     client = serve(listener, cancel_on_disconnect=True).send(get('/', 'Content-Length: 10000000', method='POST'))
     client.head()
     client.send(b'!')
@@ -181,10 +188,12 @@ def test_who_is_to_be_cancelled_hears_nothing_else(serve: Serve) -> None:
 
 def test_an_error_is_no_clean_end(serve: Serve) -> None:
     """Which the kernel tells of when it is asked again, and which would complete a body that ends with it."""
+
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Transfer-Encoding')
         response.flush_headers()
         sent.append(response)
+
     sent: list[Any] = []
     with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/') as response:
         response.socket._recv = Script(RECEIVE_SIZE, ConnectionResetError(), 0, 0)
@@ -199,6 +208,7 @@ def test_what_a_server_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwit
         response.write(b'go on')
         read_rows(request, no_switch)
         response.end(b', enough')
+
     client = serve(listener, debug_connections=True).send(get('/', 'Content-Length: 10000000', method='POST'))
     client.head()
     client.send(b'!')

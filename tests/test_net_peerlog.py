@@ -1,4 +1,5 @@
 """What peers cause to be logged is little: the limit of lines a second, and who keeps to it."""
+
 from __future__ import annotations
 
 import logging
@@ -36,6 +37,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     def found() -> list[str]:
         settle()
         return [record.getMessage() for record in caplog.records]
+
     return found
 
 
@@ -78,13 +80,25 @@ def test_lines_that_nobody_wants_are_not_counted(caplog: pytest.LogCaptureFixtur
 BAD_BODY = get('/', 'Transfer-Encoding: chunked', method='POST') + b'zz\r\n'
 
 
-@pytest.mark.parametrize(('data', 'options', 'level'), [
-    (b'nonsense\r\n\r\n', {}, 'INFO'), (BAD_BODY, {}, 'INFO'), (post(b'ab', length=9), {}, 'DEBUG'),
-    (get(), {'proxy_protocol': True, 'trusted_proxies': '127.0.0.1'}, 'INFO'),
-    (get(), {'proxy_protocol': True, 'trusted_proxies': '10.0.0.1'}, 'INFO'),
-], ids=['head', 'body', 'disconnect', 'no PROXY header', 'stranger'])
-def test_a_flood_of_failing_connections(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, serve: Serve,
-                                        data: bytes, options: dict[str, Any], level: str) -> None:
+@pytest.mark.parametrize(
+    ('data', 'options', 'level'),
+    [
+        (b'nonsense\r\n\r\n', {}, 'INFO'),
+        (BAD_BODY, {}, 'INFO'),
+        (post(b'ab', length=9), {}, 'DEBUG'),
+        (get(), {'proxy_protocol': True, 'trusted_proxies': '127.0.0.1'}, 'INFO'),
+        (get(), {'proxy_protocol': True, 'trusted_proxies': '10.0.0.1'}, 'INFO'),
+    ],
+    ids=['head', 'body', 'disconnect', 'no PROXY header', 'stranger'],
+)
+def test_a_flood_of_failing_connections(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    serve: Serve,
+    data: bytes,
+    options: dict[str, Any],
+    level: str,
+) -> None:
     """One line each while they are few; then the limit, whatever they fail of."""
     Clock(monkeypatch, peerlog)
     caplog.set_level(logging.DEBUG, 'geventnode.error')
@@ -103,8 +117,9 @@ def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -
 
     def listener(request: Any, response: Any) -> None:
         raise ParseError('on purpose')
+
     assert serve(listener).get('/' + 'x' * 8000).status == 500
-    line, = (record.getMessage() for record in caplog.records)
+    (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith('GET /xxxx')
     assert '(8005 characters)' in line
     assert len(line) < 400

@@ -1,4 +1,5 @@
 """Connections that begin with a PROXY header: who is heard, what sockets say then, and how the others end."""
+
 from __future__ import annotations
 
 import logging
@@ -36,33 +37,51 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     def found() -> list[str]:
         settle()
         return [f'{record.levelname} {record.getMessage()}' for record in caplog.records]
+
     return found
 
 
-@pytest.mark.parametrize(('header', 'expected'), [
-    (V1, ('1.2.3.4', 1000, 'IPv4', '127.0.0.1')),
-    (b'PROXY TCP6 2001:db8::1 ::2 1000 443\r\n', ('2001:db8::1', 1000, 'IPv6', '127.0.0.1')),
-    (v2(block=ipv4()), ('1.2.3.4', 1000, 'IPv4', '127.0.0.1')),
-    (v2(family=0x21, block=ipv6()), ('2001:db8::1', 1000, 'IPv6', '127.0.0.1')),
-    (b'PROXY UNKNOWN\r\n', ('127.0.0.1', 'own', 'IPv4', None)),
-    (v2(0x20, 0), ('127.0.0.1', 'own', 'IPv4', None)),
-    (v2(family=0x31, block=UNIX_ADDRESSES), ('127.0.0.1', 'own', 'IPv4', None)),
-])
+@pytest.mark.parametrize(
+    ('header', 'expected'),
+    [
+        (V1, ('1.2.3.4', 1000, 'IPv4', '127.0.0.1')),
+        (b'PROXY TCP6 2001:db8::1 ::2 1000 443\r\n', ('2001:db8::1', 1000, 'IPv6', '127.0.0.1')),
+        (v2(block=ipv4()), ('1.2.3.4', 1000, 'IPv4', '127.0.0.1')),
+        (v2(family=0x21, block=ipv6()), ('2001:db8::1', 1000, 'IPv6', '127.0.0.1')),
+        (b'PROXY UNKNOWN\r\n', ('127.0.0.1', 'own', 'IPv4', None)),
+        (v2(0x20, 0), ('127.0.0.1', 'own', 'IPv4', None)),
+        (v2(family=0x31, block=UNIX_ADDRESSES), ('127.0.0.1', 'own', 'IPv4', None)),
+    ],
+)
 def test_who_the_client_is(header: bytes, expected: tuple[Any, ...]) -> None:
     """Header and data in one piece, in two, and byte by byte: the same socket for whoever reads it."""
     for pieces in ([header + b'data'], [header, b'data'], [bytes([each]) for each in header + b'data']):
         seen: list[Any] = []
-        with serve(lambda socket, seen=seen: seen.append((
-                socket.remote_address, socket.remote_port, socket.remote_family, socket.proxy_address,
-                socket.local_address, socket.proxy_header.local, socket.read()))) as server, dial(server) as far:
+        with (
+            serve(
+                lambda socket, seen=seen: seen.append(
+                    (
+                        socket.remote_address,
+                        socket.remote_port,
+                        socket.remote_family,
+                        socket.proxy_address,
+                        socket.local_address,
+                        socket.proxy_header.local,
+                        socket.read(),
+                    )
+                )
+            ) as server,
+            dial(server) as far,
+        ):
             for piece in pieces:
                 far.sendall(piece)
                 settle()
             port = far.getsockname()[1]
             far.shutdown(stdlib.SHUT_WR)
             until(lambda seen=seen: seen)
-        assert seen == [(*(port if each == 'own' else each for each in expected), '127.0.0.1',
-                         header[12:13] == b'\x20', b'data')]
+        assert seen == [
+            (*(port if each == 'own' else each for each in expected), '127.0.0.1', header[12:13] == b'\x20', b'data')
+        ]
 
 
 def test_nobody_is_heard_before_the_header_is_complete() -> None:
@@ -105,9 +124,13 @@ def test_a_stranger_is_refused(trusted: Any, lines: Callable[[], list[str]]) -> 
 def test_a_unix_socket(trusted: str, accepted: bool, tmp_path: Path, lines: Callable[[], list[str]]) -> None:
     """The client whom the header names has an address, though the proxy has none."""
     seen: list[Any] = []
-    server = net.create_server(lambda socket: seen.append((
-        socket.remote_address, socket.remote_port, socket.remote_family, socket.proxy_address)),
-        proxy_protocol=True, trusted_proxies=trusted)
+    server = net.create_server(
+        lambda socket: seen.append(
+            (socket.remote_address, socket.remote_port, socket.remote_family, socket.proxy_address)
+        ),
+        proxy_protocol=True,
+        trusted_proxies=trusted,
+    )
     with server.listen(str(tmp_path / 'socket')), dial(server) as far:
         if accepted:
             far.sendall(V1)
@@ -118,10 +141,19 @@ def test_a_unix_socket(trusted: str, accepted: bool, tmp_path: Path, lines: Call
     assert lines() == ([] if accepted else ['INFO a Unix socket: refused, because it is none of the trusted proxies'])
 
 
-@pytest.mark.parametrize('data', [
-    b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', b'PROXY TCP4 1.2.3.4\r\n', b'\x16\x03\x01\x02\x00\x01', b'\n', v2(0x2f),
-    V1.replace(b'\r\n', b'\nERROR forged\r\n'), b'PROXY ' + b'\x1b' * 1000, b'\xff' * 5000,
-])
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+        b'PROXY TCP4 1.2.3.4\r\n',
+        b'\x16\x03\x01\x02\x00\x01',
+        b'\n',
+        v2(0x2F),
+        V1.replace(b'\r\n', b'\nERROR forged\r\n'),
+        b'PROXY ' + b'\x1b' * 1000,
+        b'\xff' * 5000,
+    ],
+)
 def test_what_is_no_header_ends_the_connection(data: bytes, lines: Callable[[], list[str]]) -> None:
     """Without an answer, with one line of printable ASCII, and before anybody heard of it."""
     sockets: list[Any] = []
@@ -130,7 +162,7 @@ def test_what_is_no_header_ends_the_connection(data: bytes, lines: Callable[[], 
         assert Taker(far).all() == b''
         until(lambda: not server.get_connections())
     assert sockets == []
-    line, = lines()
+    (line,) = lines()
     assert line.startswith('INFO 127.0.0.1: ')
     assert line.isascii()
     assert line.isprintable()
@@ -161,8 +193,13 @@ def test_a_header_that_is_late() -> None:
     hub = gevent.get_hub()
     failed: list[Any] = []
     with pair() as (socket, far):
-        HeaderAwaited(ProxyGate(TrustedProxies('127.0.0.1'), 0.05, 'own_setting'), hub, socket, failed.append,
-                      lambda socket, error: (failed.append(error), socket.destroy(error)))
+        HeaderAwaited(
+            ProxyGate(TrustedProxies('127.0.0.1'), 0.05, 'own_setting'),
+            hub,
+            socket,
+            failed.append,
+            lambda socket, error: (failed.append(error), socket.destroy(error)),
+        )
         far.sendall(V1[:1])
         until(lambda: failed)
         assert str(failed[0]) == 'no complete PROXY header within own_setting (0.05 seconds)'
@@ -177,8 +214,13 @@ def test_a_header_that_came_while_the_loop_stood_still(monkeypatch: pytest.Monke
     accepted: list[Any] = []
     hub = gevent.get_hub()
     with pair() as (socket, far):
-        awaited = HeaderAwaited(ProxyGate(TrustedProxies('127.0.0.1'), 0.05), hub, socket, accepted.append,
-                                lambda socket, error: accepted.append(error))
+        awaited = HeaderAwaited(
+            ProxyGate(TrustedProxies('127.0.0.1'), 0.05),
+            hub,
+            socket,
+            accepted.append,
+            lambda socket, error: accepted.append(error),
+        )
         far.setblocking(False)
         far.send(V1)
         monkeypatch.setattr(deadlines(hub), '_stalled_until', float('inf'))

@@ -1,4 +1,5 @@
 """A reset right behind data, on every loop: it is noticed once the data was received."""
+
 from __future__ import annotations
 
 import os
@@ -40,6 +41,12 @@ for _ in range(3):
 
 @pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
 def test_a_reset_behind_data(loop: str) -> None:
-    ran = subprocess.run([sys.executable, '-c', PROGRAM], check=False, capture_output=True, text=True, timeout=60,
-                         env={**os.environ, 'GEVENT_LOOP': loop})
+    ran = subprocess.run(
+        [sys.executable, '-c', PROGRAM],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, 'GEVENT_LOOP': loop},
+    )
     assert (ran.stdout.split(), ran.returncode) == (['body'] * 3, 0), ran.stderr

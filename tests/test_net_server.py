@@ -1,4 +1,5 @@
 """Servers: what they listen on, whom they accept, how they come to an end, and what is left of them after a fork."""
+
 from __future__ import annotations
 
 import contextlib
@@ -26,8 +27,10 @@ __all__: list[str] = []
 
 # -- listening ------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('args', [(), (0,), ('0',), (None,), (0, '127.0.0.1'), (0, None), (0, 5), (0, '127.0.0.1', 5),
-                                  (0, None, 5)])
+
+@pytest.mark.parametrize(
+    'args', [(), (0,), ('0',), (None,), (0, '127.0.0.1'), (0, None), (0, 5), (0, '127.0.0.1', 5), (0, None, 5)]
+)
 def test_listening_on_a_port(args: tuple[Any, ...]) -> None:
     server = net.create_server()
     with server:
@@ -107,10 +110,15 @@ def test_an_abstract_name() -> None:
         assert answers(server)
 
 
-@pytest.mark.parametrize('make', [
-    lambda listener: listener, lambda listener: {'fd': listener.fileno()},
-    lambda listener: gevent.socket.socket(fileno=os.dup(listener.fileno())),
-], ids=['socket', 'descriptor', 'gevent'])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda listener: listener,
+        lambda listener: {'fd': listener.fileno()},
+        lambda listener: gevent.socket.socket(fileno=os.dup(listener.fileno())),
+    ],
+    ids=['socket', 'descriptor', 'gevent'],
+)
 def test_a_handle_is_duplicated(make: Callable[[Any], Any], must_call: Callable[..., Any]) -> None:
     with stdlib.socket() as listener:
         listener.bind(('127.0.0.1', 0))
@@ -130,9 +138,19 @@ def test_a_server_can_be_shared() -> None:
         assert answers(second)
 
 
-@pytest.mark.parametrize(('handle', 'error'), [
-    ({'fd': 'x'}, TypeError), ({}, TypeError), ({'fd': 10 ** 6}, OSError), (net.Server(), ValueError), (1.5, TypeError),
-    (-1, ValueError), (65536, ValueError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ('handle', 'error'),
+    [
+        ({'fd': 'x'}, TypeError),
+        ({}, TypeError),
+        ({'fd': 10**6}, OSError),
+        (net.Server(), ValueError),
+        (1.5, TypeError),
+        (-1, ValueError),
+        (65536, ValueError),
+        (True, TypeError),
+    ],
+)
 def test_what_nobody_can_listen_on(handle: Any, error: type[Exception]) -> None:
     server = net.create_server()
     with pytest.raises(error):
@@ -145,8 +163,10 @@ def test_a_descriptor_that_is_no_socket() -> None:
         net.create_server().listen(file)
 
 
-@pytest.mark.parametrize(('args', 'options'), [((0, 'a', 'b'), {}), ((0, 1, 2), {}), ((0, print, repr), {}),
-                                               ((0,), {'host': 'x'}), ((0, 1.5), {})])
+@pytest.mark.parametrize(
+    ('args', 'options'),
+    [((0, 'a', 'b'), {}), ((0, 1, 2), {}), ((0, print, repr), {}), ((0,), {'host': 'x'}), ((0, 1.5), {})],
+)
 def test_arguments_that_make_no_sense(args: tuple[Any, ...], options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match='listen'):
         net.create_server().listen(*args, **options)
@@ -224,6 +244,7 @@ def test_unref_lets_the_loop_end() -> None:
 
 
 # -- connections ----------------------------------------------------------------------------------------------------
+
 
 def test_connections_are_counted(must_call: Callable[..., Any]) -> None:
     with net.create_server().listen(0, '127.0.0.1') as server, dial(server), dial(server):
@@ -331,8 +352,9 @@ def test_accepting_rests_and_recovers(errors: list[int]) -> None:
     assert errors == []
 
 
-def test_trouble_again_and_again_is_not_logged_each_time(monkeypatch: pytest.MonkeyPatch,
-                                                         caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_again_and_again_is_not_logged_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client that goes lets another one come, whereupon there is trouble again."""
     monkeypatch.setattr(accepting, 'monotonic', lambda: 7.0)
     # 0: a client is accepted
@@ -340,8 +362,9 @@ def test_trouble_again_and_again_is_not_logged_each_time(monkeypatch: pytest.Mon
     assert len(caplog.records) == 1
 
 
-def test_lasting_trouble_is_logged_once_a_second(monkeypatch: pytest.MonkeyPatch,
-                                                 caplog: pytest.LogCaptureFixture) -> None:
+def test_lasting_trouble_is_logged_once_a_second(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = iter([10.0, 10.3, 10.9, 11.0, 11.5, 12.0])
     monkeypatch.setattr(accepting, 'monotonic', lambda: next(clock))
     monkeypatch.setattr(accepting, 'MAX_REST', 0.01)

@@ -1,4 +1,5 @@
 """Sockets beyond the contract of streams: connecting, addresses, settings, timeouts, half-close, resets, threads."""
+
 from __future__ import annotations
 
 import errno
@@ -31,6 +32,7 @@ def _free_port() -> int:
 
 
 # -- connecting -----------------------------------------------------------------------------------------------------
+
 
 def test_connect_emits_connect_and_calls_back(must_call: Callable[..., Any]) -> None:
     with net.create_server().listen(0, '127.0.0.1') as server:
@@ -111,9 +113,12 @@ def test_local_address_is_where_the_connection_comes_from() -> None:
 
 def test_every_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Localhost is ::1 first, and only 127.0.0.1 listens."""
+
     def resolve(host: str, port: int, *args: Any) -> list[Any]:
-        return [(stdlib.AF_INET6, stdlib.SOCK_STREAM, 6, '', ('::1', port, 0, 0)),
-                (stdlib.AF_INET, stdlib.SOCK_STREAM, 6, '', ('127.0.0.1', port))]
+        return [
+            (stdlib.AF_INET6, stdlib.SOCK_STREAM, 6, '', ('::1', port, 0, 0)),
+            (stdlib.AF_INET, stdlib.SOCK_STREAM, 6, '', ('127.0.0.1', port)),
+        ]
 
     monkeypatch.setattr('geventnode.net.connecting.resolve', resolve)
     with net.create_server().listen(0, '127.0.0.1') as server, net.connect(server.address()['port']) as socket:
@@ -205,6 +210,7 @@ def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
 
 # -- addresses and settings -----------------------------------------------------------------------------------------
 
+
 def test_ipv6() -> None:
     with pair('tcp6') as (socket, _):
         assert (socket.remote_address, socket.remote_family) == ('::1', 'IPv6')
@@ -213,6 +219,7 @@ def test_ipv6() -> None:
 
 def test_no_delay() -> None:
     with pair() as (socket, _):
+
         def option() -> bool:
             return bool(socket._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY))
 
@@ -240,8 +247,10 @@ def test_settings_of_a_unix_socket_do_nothing() -> None:
 @pytest.mark.parametrize('when', ['before', 'while connecting'])
 def test_settings_before_the_connection(when: str) -> None:
     with net.create_server().listen(0, '127.0.0.1') as server, net.Socket() as socket:
+
         def apply() -> None:
             assert socket.set_no_delay(False).set_keep_alive(True, 42) is socket
+
         if when == 'before':
             apply()
         socket.connect(server.address()['port'], '127.0.0.1')
@@ -287,16 +296,22 @@ def test_a_handle_without_a_peer_is_refused() -> None:
         net.Socket(handle)
 
 
-@pytest.mark.parametrize(('state', 'make'), [
-    ('unconnected', lambda socket: net.Socket()), ('open', lambda socket: socket),
-    ('ended', lambda socket: socket.end()), ('destroyed', lambda socket: socket.destroy()),
-])
+@pytest.mark.parametrize(
+    ('state', 'make'),
+    [
+        ('unconnected', lambda socket: net.Socket()),
+        ('open', lambda socket: socket),
+        ('ended', lambda socket: socket.end()),
+        ('destroyed', lambda socket: socket.destroy()),
+    ],
+)
 def test_repr(state: str, make: Callable[[Any], Any]) -> None:
     with pair() as (socket, _):
         assert repr(make(socket)).startswith(f'<Socket {state} ')
 
 
 # -- the end --------------------------------------------------------------------------------------------------------
+
 
 def test_the_peers_end_ends_our_side() -> None:
     with pair() as (socket, far):
@@ -366,8 +381,11 @@ def test_both_directions_at_once() -> None:
         feeder, taker = Feeder(far), Taker(far)
         feeder.send(MUCH)
         feeder.end()
-        writing = gevent.spawn(lambda: [socket.write(MUCH[start:start + 100000]) for start in
-                                        range(0, len(MUCH), 100000)] and socket.end())
+        writing = gevent.spawn(
+            lambda: (
+                [socket.write(MUCH[start : start + 100000]) for start in range(0, len(MUCH), 100000)] and socket.end()
+            )
+        )
         assert socket.read() == MUCH
         assert taker.all() == MUCH
         writing.get()

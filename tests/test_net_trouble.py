@@ -1,4 +1,5 @@
 """Sockets in trouble: resets, silence, other threads, writers that come too late."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -64,6 +65,7 @@ def test_what_came_before_a_reset_can_be_read() -> None:
 
 
 # -- timeouts -------------------------------------------------------------------------------------------------------
+
 
 def test_a_timeout_is_never_early_and_comes_once() -> None:
     with pair() as (socket, _):
@@ -136,10 +138,19 @@ def test_what_arrived_while_the_loop_was_blocked_counts_before_the_timeout() -> 
 
 # -- threads --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('use', [
-    lambda socket: socket.read(), lambda socket: socket.write(b'x'), lambda socket: socket.end(),
-    lambda socket: socket.resume(), lambda socket: socket.set_timeout(1), lambda socket: socket.destroy(),
-], ids=['read', 'write', 'end', 'resume', 'set_timeout', 'destroy'])
+
+@pytest.mark.parametrize(
+    'use',
+    [
+        lambda socket: socket.read(),
+        lambda socket: socket.write(b'x'),
+        lambda socket: socket.end(),
+        lambda socket: socket.resume(),
+        lambda socket: socket.set_timeout(1),
+        lambda socket: socket.destroy(),
+    ],
+    ids=['read', 'write', 'end', 'resume', 'set_timeout', 'destroy'],
+)
 def test_use_from_another_thread(use: Callable[[Any], Any]) -> None:
     with pair() as (socket, _):
         with pytest.raises(WrongThread) as raised:

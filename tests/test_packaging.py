@@ -2,6 +2,7 @@
 
 Both are built in a copy of the tree, with the setuptools that is installed, so that no network is needed.
 """
+
 from __future__ import annotations
 
 import email
@@ -20,8 +21,24 @@ import geventnode
 __all__: list[str] = []
 
 ROOT = Path(__file__).parent.parent
-PARTS = ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'MANIFEST.in', 'README.md', 'SECURITY.md', 'pyproject.toml',
-         'setup.py', 'tox.ini', '.pre-commit-config.yaml', '.ci', 'changes', 'contrib', 'docs', 'geventnode', 'tests']
+PARTS = [
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    'LICENSE',
+    'MANIFEST.in',
+    'README.md',
+    'SECURITY.md',
+    'pyproject.toml',
+    'setup.py',
+    'tox.ini',
+    '.pre-commit-config.yaml',
+    '.ci',
+    'changes',
+    'contrib',
+    'docs',
+    'geventnode',
+    'tests',
+]
 BUILD = 'import sys\nfrom setuptools import build_meta\nprint(getattr(build_meta, sys.argv[1])(sys.argv[2]))'
 
 
@@ -39,9 +56,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _build(tree: Path, what: str) -> Path:
-    subprocess.run([sys.executable, '-c', BUILD, f'build_{what}', 'dist'], cwd=tree, check=True,
-                   stdout=subprocess.DEVNULL)
-    built, = (tree / 'dist').glob('*.whl' if what == 'wheel' else '*.tar.gz')
+    subprocess.run(
+        [sys.executable, '-c', BUILD, f'build_{what}', 'dist'], cwd=tree, check=True, stdout=subprocess.DEVNULL
+    )
+    (built,) = (tree / 'dist').glob('*.whl' if what == 'wheel' else '*.tar.gz')
     return built
 
 
@@ -76,8 +94,18 @@ def test_sdist(tree: Path) -> None:
     with tarfile.open(_build(tree, 'sdist')) as sdist:
         names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
     assert _files(tree, 'changes', 'geventnode', 'tests', 'docs', 'contrib') - names == set()
-    assert {'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'pyproject.toml', 'setup.py',
-            'tox.ini', '.ci/run', '.pre-commit-config.yaml'} <= names
+    assert {
+        'LICENSE',
+        'README.md',
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
+        'SECURITY.md',
+        'pyproject.toml',
+        'setup.py',
+        'tox.ini',
+        '.ci/run',
+        '.pre-commit-config.yaml',
+    } <= names
 
 
 def test_oldest_versions_agree() -> None:

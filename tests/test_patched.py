@@ -1,4 +1,5 @@
 """The second run of the suite: the same tests with the standard library patched, in a process of their own."""
+
 from __future__ import annotations
 
 import faulthandler
@@ -20,6 +21,12 @@ def test_suite_with_the_standard_library_patched() -> None:
     assert not monkey.is_module_patched('socket'), 'this is the second run'
     # pytest's own limit is for one test, and the tests of the other run have it.
     faulthandler.cancel_dump_traceback_later()
-    ran = subprocess.run([sys.executable, '-m', 'tests.patched', '-q'], cwd=ROOT, check=False, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.patched', '-q'],
+        cwd=ROOT,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert ran.returncode == 0, ran.stdout

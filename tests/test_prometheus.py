@@ -1,4 +1,5 @@
 """Metrics for Prometheus: what is counted, and what the answer looks like."""
+
 from __future__ import annotations
 
 import gc
@@ -36,18 +37,22 @@ def metrics() -> Iterator[Metrics]:
 @pytest.fixture
 def value(metrics: Metrics) -> Value:
     """The value of a sample: ``value('http_requests_total', method='GET')``."""
+
     def find(name: str, **labels: str) -> Any:
         metrics.update()
         return metrics._registry.get_sample_value(f'geventnode_{name}', labels)
+
     return find
 
 
 def test_requests(serve: Serve, metrics: Metrics, value: Value) -> None:
     """By method and status, with how long they took."""
+
     def listener(request: Any, response: Any) -> None:
         assert value('http_requests_in_progress') == 1
         response.status_code = int(request.url[1:])
         response.end()
+
     site = serve(listener)
     metrics.watch_server(site.server)
     client = site.connect()
@@ -70,6 +75,7 @@ def test_clients_that_leave(serve: Serve, metrics: Metrics, value: Value) -> Non
     def listener(request: Any, response: Any) -> None:
         log.append('begun')
         left.wait()
+
     site = serve(listener)
     metrics.watch_server(site.server)
     client = site.send(get())
@@ -88,6 +94,7 @@ def test_connections(serve: Serve, metrics: Metrics, value: Value) -> None:
         if request.url == '/wait':
             go_on.wait()
         ok(request, response)
+
     sites = [serve(listener), serve(listener)]
     for site in sites:
         metrics.watch_server(site.server)
@@ -110,6 +117,7 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
             go_on.wait()
             peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
         peer.closed()
+
     server = origin(script)
     with http.Agent(max_sockets=1, keep_alive=True) as first, http.Agent(max_sockets=1, keep_alive=True) as second:
         for agent in (first, second):
@@ -133,10 +141,12 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
 
 def test_agents_that_are_gone(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
     """They have no connections; what they have done remains counted."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
         peer.closed()
+
     server = origin(script)
     agent = http.Agent(keep_alive=True)
     metrics.watch_agent(agent, 'brief')
@@ -230,8 +240,16 @@ sys.stdout.write(http.get('http://127.0.0.1:%d/' % port).get_response().read().d
 
 def test_processes_that_share(tmp_path: Any) -> None:
     """One of them answers for all."""
-    ran = subprocess.run([sys.executable, '-c', SHARING], check=True, capture_output=True, text=True,
-                         env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(tmp_path)})
-    samples = {(sample.name, sample.labels.get('status')): sample.value
-               for family in text_string_to_metric_families(ran.stdout) for sample in family.samples}
+    ran = subprocess.run(
+        [sys.executable, '-c', SHARING],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(tmp_path)},
+    )
+    samples = {
+        (sample.name, sample.labels.get('status')): sample.value
+        for family in text_string_to_metric_families(ran.stdout)
+        for sample in family.samples
+    }
     assert samples['geventnode_http_requests_total', '200'] == 6

@@ -1,4 +1,5 @@
 """The case files against the parser: verdict, status and messages, the same for every way of cutting the bytes."""
+
 from __future__ import annotations
 
 import base64
@@ -39,9 +40,16 @@ def run(case: Case, pieces=None, data: bytes | None = None, require_host: bool |
         pieces = [case.data if data is None else data]
     # A client that pools its sockets has one request outstanding, and looks at what is left behind the answer.
     pooled = 'reuse' in case.expect
-    return drive(pieces, Role(case.kind), Limits(require_host=require_host), eof=case.eof,
-                 method='HEAD' if case.skip_body else 'GET', upgrade=case.asks_upgrade,
-                 stop_at_upgrade=case.has_rest, most=1 if pooled else None)
+    return drive(
+        pieces,
+        Role(case.kind),
+        Limits(require_host=require_host),
+        eof=case.eof,
+        method='HEAD' if case.skip_body else 'GET',
+        upgrade=case.asks_upgrade,
+        stop_at_upgrade=case.has_rest,
+        most=1 if pooled else None,
+    )
 
 
 def refused(case: Case, pieces=None) -> Outcome:
@@ -66,6 +74,7 @@ def test_case(case: Case, seed: int) -> None:
 
 
 # -- verdicts -------------------------------------------------------------------------------------------------------
+
 
 def check_refused(case: Case) -> None:
     outcome = refused(case)
@@ -99,7 +108,7 @@ def compare(case: Case, outcome: Outcome) -> None:
     wanted = [each for each in case.expect['messages'] if each['head_complete']]
     if case.expect['error']:
         # The source refuses what we accept, after these.
-        del outcome.messages[len(wanted):]
+        del outcome.messages[len(wanted) :]
     assert len(outcome.messages) == len(wanted)
     for message, want in zip(outcome.messages, wanted, strict=True):
         assert message.complete is want['complete'] or message.framing == 'UNTIL_CLOSE'
@@ -137,6 +146,7 @@ def compare_handling(case: Case, message: Message, want) -> None:
 
 # -- the same for every way of cutting -------------------------------------------------------------------------------
 
+
 def check_every_way_of_cutting(case: Case, chance: random.Random) -> None:
     whole = refused(case)
     assert refused(case, bytewise(case.data)) == whole
@@ -149,6 +159,7 @@ def check_every_way_of_cutting(case: Case, chance: random.Random) -> None:
 
 
 # -- what comes behind ------------------------------------------------------------------------------------------------
+
 
 def check_that_an_error_is_the_last_word(case: Case) -> None:
     alone = run(case)
@@ -172,6 +183,7 @@ def check_that_another_message_may_follow(case: Case) -> None:
 
 
 # -- the case files themselves ----------------------------------------------------------------------------------------
+
 
 def test_our_rulings_are_about_cases() -> None:
     assert set(OUR_RULINGS) <= {case.id for case in EVERYTHING}

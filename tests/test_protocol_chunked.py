@@ -1,4 +1,5 @@
 """The chunked transfer coding: chunks, extensions, trailers, and what is refused among them."""
+
 from __future__ import annotations
 
 import pytest
@@ -45,26 +46,60 @@ def test_trailers() -> None:
     assert repr(end) == '<EndOfMessage with 2 trailers>'
 
 
-@pytest.mark.parametrize('line', [
-    b'5', b'05', b'0000000000000005', b'5;a', b'5;a=b', b'5 ; a = b', b'5\t;\ta', b'5;a="b;\\" c\\\\"', b'5;a="";b',
-    b"5;!#$%&'*+-.^_`|~=x"])
+@pytest.mark.parametrize(
+    'line',
+    [
+        b'5',
+        b'05',
+        b'0000000000000005',
+        b'5;a',
+        b'5;a=b',
+        b'5 ; a = b',
+        b'5\t;\ta',
+        b'5;a="b;\\" c\\\\"',
+        b'5;a="";b',
+        b"5;!#$%&'*+-.^_`|~=x",
+    ],
+)
 def test_a_chunk_line(line: bytes) -> None:
     parser = content(line + b'\r\nhello\r\n0\r\n\r\n')
     assert parser.next_event() == b'hello'
     assert isinstance(parser.next_event(), EndOfMessage)
 
 
-@pytest.mark.parametrize(('line', 'code'), [
-    (b'', 'HPE_INVALID_CHUNK_SIZE'), (b' 5', 'HPE_INVALID_CHUNK_SIZE'), (b'+5', 'HPE_INVALID_CHUNK_SIZE'),
-    (b'-5', 'HPE_INVALID_CHUNK_SIZE'), (b'0x5', 'HPE_INVALID_CHUNK_SIZE'), (b'5_0', 'HPE_INVALID_CHUNK_SIZE'),
-    (b'G', 'HPE_INVALID_CHUNK_SIZE'), (b'\xb2', 'HPE_INVALID_CHUNK_SIZE'), (b'5 ', 'HPE_INVALID_CHUNK_SIZE'),
-    (b'5 x', 'HPE_INVALID_CHUNK_SIZE'), (b'5\x00', 'HPE_INVALID_CHUNK_SIZE'), (b' ;a', 'HPE_INVALID_CHUNK_SIZE'),
-    (b'0' * 17, 'HPE_INVALID_CHUNK_SIZE'), (b'1' * 40000, 'HPE_INVALID_CHUNK_SIZE'),
-    (b'5;', 'HPE_STRICT'), (b'5;=b', 'HPE_STRICT'), (b'5;a=', 'HPE_STRICT'), (b'5;a b', 'HPE_STRICT'),
-    (b'5;a="b', 'HPE_STRICT'), (b'5;a="b"c', 'HPE_STRICT'), (b'5;a="\\', 'HPE_STRICT'), (b'5;a\x7f', 'HPE_STRICT'),
-    (b'5 ;a b', 'HPE_STRICT'), (b'5;a=b;', 'HPE_STRICT'), (b'5;a\nb', 'HPE_CR_EXPECTED'), (b'5\n', 'HPE_CR_EXPECTED'),
-    (b'5;a\rb', 'HPE_LF_EXPECTED'), (b'5\r', 'HPE_LF_EXPECTED'),
-])
+@pytest.mark.parametrize(
+    ('line', 'code'),
+    [
+        (b'', 'HPE_INVALID_CHUNK_SIZE'),
+        (b' 5', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'+5', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'-5', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'0x5', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5_0', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'G', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'\xb2', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5 ', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5 x', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5\x00', 'HPE_INVALID_CHUNK_SIZE'),
+        (b' ;a', 'HPE_INVALID_CHUNK_SIZE'),
+        (b'0' * 17, 'HPE_INVALID_CHUNK_SIZE'),
+        (b'1' * 40000, 'HPE_INVALID_CHUNK_SIZE'),
+        (b'5;', 'HPE_STRICT'),
+        (b'5;=b', 'HPE_STRICT'),
+        (b'5;a=', 'HPE_STRICT'),
+        (b'5;a b', 'HPE_STRICT'),
+        (b'5;a="b', 'HPE_STRICT'),
+        (b'5;a="b"c', 'HPE_STRICT'),
+        (b'5;a="\\', 'HPE_STRICT'),
+        (b'5;a\x7f', 'HPE_STRICT'),
+        (b'5 ;a b', 'HPE_STRICT'),
+        (b'5;a=b;', 'HPE_STRICT'),
+        (b'5;a\nb', 'HPE_CR_EXPECTED'),
+        (b'5\n', 'HPE_CR_EXPECTED'),
+        (b'5;a\rb', 'HPE_LF_EXPECTED'),
+        (b'5\r', 'HPE_LF_EXPECTED'),
+    ],
+)
 def test_a_bad_chunk_line(line: bytes, code: str) -> None:
     error = error_of(content(line + b'\r\nhello\r\n0\r\n\r\n'))
     assert (error.code, error.status, error.offset) == (code, 400, len(CHUNKED))
@@ -94,6 +129,7 @@ def test_an_error_waits_for_the_data_before_it() -> None:
 
 # -- limits ---------------------------------------------------------------------------------------------------------
 
+
 def test_extensions_are_bounded_in_sum() -> None:
     data = b'1;aa\r\nx\r\n' * 4
     assert content(data + b'0\r\n\r\n', max_chunk_extensions=12).next_event() == b'xxxx'
@@ -120,19 +156,22 @@ def test_size_of_content() -> None:
     assert content(b'3\r\nabc\r\n2\r\nde\r\n', max_body_size=5).next_event() == b'abcde'
 
 
-@pytest.mark.parametrize(('trailers', 'limits', 'status'), [
-    (b'A: b\r\n' * 3, {'max_headers_count': 2}, 431),
-    (b'A: ' + b'b' * 200, {'max_header_size': 100}, 431),
-    (b'A: ' + b'b' * 200 + b'\r\n\r\n', {'max_header_size': 100}, 431),
-    (b'A : b\r\n\r\n', {}, 400),
-    (b'GET / HTTP/1.1\r\n\r\n', {}, 400),
-    (b'A: b\nB: c\r\n\r\n', {}, 400),
-    (b'A: b\rB: c', {}, 400),
-    (b'\nA', {}, 400),
-    (b'Content-Length: 5\r\n\r\n', {}, 400),
-    (b'transfer-encoding: chunked\r\n\r\n', {}, 400),
-    (b'A: b\r\nHost: a\r\n\r\n', {}, 400),
-])
+@pytest.mark.parametrize(
+    ('trailers', 'limits', 'status'),
+    [
+        (b'A: b\r\n' * 3, {'max_headers_count': 2}, 431),
+        (b'A: ' + b'b' * 200, {'max_header_size': 100}, 431),
+        (b'A: ' + b'b' * 200 + b'\r\n\r\n', {'max_header_size': 100}, 431),
+        (b'A : b\r\n\r\n', {}, 400),
+        (b'GET / HTTP/1.1\r\n\r\n', {}, 400),
+        (b'A: b\nB: c\r\n\r\n', {}, 400),
+        (b'A: b\rB: c', {}, 400),
+        (b'\nA', {}, 400),
+        (b'Content-Length: 5\r\n\r\n', {}, 400),
+        (b'transfer-encoding: chunked\r\n\r\n', {}, 400),
+        (b'A: b\r\nHost: a\r\n\r\n', {}, 400),
+    ],
+)
 def test_bad_trailers(trailers: bytes, limits, status: int) -> None:
     if trailers.startswith(b'A: b\r\n' * 3):
         trailers += b'\r\n'
@@ -147,6 +186,7 @@ def test_as_many_trailers_as_headers() -> None:
 
 
 # -- without a parser -----------------------------------------------------------------------------------------------
+
 
 def test_it_works_on_any_buffer() -> None:
     for kind in (bytes, bytearray):

@@ -1,4 +1,5 @@
 """Who is behind the proxies, by Forwarded and X-Forwarded-*: what is believed, and what a client can do about it."""
+
 from __future__ import annotations
 
 import random
@@ -26,8 +27,12 @@ DIRECT = Origin(PROXY, 40000, 'http', 'inner:8000')
 X_FIELDS = tuple(field for field in FORWARDED_FIELDS if field != FORWARDED)
 
 
-def resolve(fields: Sequence[str], *pairs: tuple[str, str], direct: Origin = DIRECT,
-            trusted: Any = ('10.0.0.0/8', '2001:db8:1::/48')) -> Origin:
+def resolve(
+    fields: Sequence[str],
+    *pairs: tuple[str, str],
+    direct: Origin = DIRECT,
+    trusted: Any = ('10.0.0.0/8', '2001:db8:1::/48'),
+) -> Origin:
     return ForwardedPolicy(TrustedProxies(trusted), fields).resolve(Headers.from_raw(pairs), direct)
 
 
@@ -43,11 +48,20 @@ def by_forwarded(*values: str, **options: Any) -> Origin:
 
 # -- other fields that tell of the scheme ---------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('pairs', 'scheme'), [
-    ([], 'http'), ([('A', 'tls')], 'https'), ([('a', 'TLS')], 'http'), ([('B', 'on')], 'https'),
-    ([('A', 'tls'), ('B', 'on')], 'https'), ([('A', 'tls'), ('B', 'off')], 'http'),
-    # they are said to be the proxy's, as the other one is: whoever knows better names one of them only
-    ([('A', 'no'), ('X-Forwarded-Proto', 'https')], 'https')])
+
+@pytest.mark.parametrize(
+    ('pairs', 'scheme'),
+    [
+        ([], 'http'),
+        ([('A', 'tls')], 'https'),
+        ([('a', 'TLS')], 'http'),
+        ([('B', 'on')], 'https'),
+        ([('A', 'tls'), ('B', 'on')], 'https'),
+        ([('A', 'tls'), ('B', 'off')], 'http'),
+        # they are said to be the proxy's, as the other one is: whoever knows better names one of them only
+        ([('A', 'no'), ('X-Forwarded-Proto', 'https')], 'https'),
+    ],
+)
 def test_scheme_headers(pairs: list[tuple[str, str]], scheme: str) -> None:
     policy = ForwardedPolicy(TrustedProxies(PROXY), X_FIELDS, scheme_fields('x', {'A': 'tls', 'b': 'on'}))
     assert policy.resolve(Headers.from_raw(pairs), DIRECT) == DIRECT._replace(scheme=scheme)
@@ -65,40 +79,57 @@ def test_bad_scheme_headers(value: Any) -> None:
 
 # -- X-Forwarded-For --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('value', 'address', 'port'), [
-    ('1.2.3.4', '1.2.3.4', None),
-    ('  1.2.3.4\t', '1.2.3.4', None),
-    ('1.2.3.4:5678', '1.2.3.4', 5678),
-    ('2001:DB8::1', '2001:db8::1', None),
-    ('[2001:db8::1]', '2001:db8::1', None),
-    ('[2001:db8::1]:5678', '2001:db8::1', 5678),
-    ('::ffff:1.2.3.4', '1.2.3.4', None),
-    # what the client sent stands in front
-    ('6.6.6.6, 1.2.3.4', '1.2.3.4', None),
-    ('6.6.6.6,1.2.3.4', '1.2.3.4', None),
-    ('127.0.0.1, 10.0.0.9, 1.2.3.4', '1.2.3.4', None),
-    ('<script>, "\\, 1.2.3.4', '1.2.3.4', None),
-    # trusted proxies behind each other
-    ('6.6.6.6, 1.2.3.4, 10.0.0.7', '1.2.3.4', None),
-    ('6.6.6.6, 1.2.3.4, 10.0.0.7, 2001:db8:1::7, 10.255.0.1', '1.2.3.4', None),
-    # a client of the same network
-    ('10.0.0.7', '10.0.0.7', None),
-    ('10.0.0.8, 10.0.0.7:99', '10.0.0.8', None),
-    # what a trusted proxy could not say, or nobody can read: the last hop that is known
-    ('', PROXY, 40000),
-    (',', PROXY, 40000),
-    ('1.2.3.4,', PROXY, 40000),
-    ('unknown', PROXY, 40000),
-    ('1.2.3.4, unknown', PROXY, 40000),
-    ('1.2.3.4, unknown, 10.0.0.7', '10.0.0.7', None),
-    ('1.2.3.4, unix:, 10.0.0.7:99', '10.0.0.7', 99),
-    ('1.2.3.4:', PROXY, 40000), ('1.2.3.4:65536', PROXY, 40000), ('1.2.3.4:999999', PROXY, 40000),
-    ('1.2.3.4:-1', PROXY, 40000), ('1.2.3.4:_a', PROXY, 40000), ('1.2.3.4:1:2', PROXY, 40000),
-    ('[1.2.3.4]', PROXY, 40000), ('[::1', PROXY, 40000), ('[::1]5', PROXY, 40000), ('[::1]:', PROXY, 40000),
-    ('::1]', PROXY, 40000), ('[]', PROXY, 40000), ('fe80::1%eth0', PROXY, 40000), ('01.2.3.4', PROXY, 40000),
-    ('1.2.3.4 5.6.7.8', PROXY, 40000), ('"1.2.3.4"', PROXY, 40000), ('for=1.2.3.4', PROXY, 40000),
-    ('1.2.3.4\x00', PROXY, 40000), ('1.2.3.\xb2', PROXY, 40000),
-])
+
+@pytest.mark.parametrize(
+    ('value', 'address', 'port'),
+    [
+        ('1.2.3.4', '1.2.3.4', None),
+        ('  1.2.3.4\t', '1.2.3.4', None),
+        ('1.2.3.4:5678', '1.2.3.4', 5678),
+        ('2001:DB8::1', '2001:db8::1', None),
+        ('[2001:db8::1]', '2001:db8::1', None),
+        ('[2001:db8::1]:5678', '2001:db8::1', 5678),
+        ('::ffff:1.2.3.4', '1.2.3.4', None),
+        # what the client sent stands in front
+        ('6.6.6.6, 1.2.3.4', '1.2.3.4', None),
+        ('6.6.6.6,1.2.3.4', '1.2.3.4', None),
+        ('127.0.0.1, 10.0.0.9, 1.2.3.4', '1.2.3.4', None),
+        ('<script>, "\\, 1.2.3.4', '1.2.3.4', None),
+        # trusted proxies behind each other
+        ('6.6.6.6, 1.2.3.4, 10.0.0.7', '1.2.3.4', None),
+        ('6.6.6.6, 1.2.3.4, 10.0.0.7, 2001:db8:1::7, 10.255.0.1', '1.2.3.4', None),
+        # a client of the same network
+        ('10.0.0.7', '10.0.0.7', None),
+        ('10.0.0.8, 10.0.0.7:99', '10.0.0.8', None),
+        # what a trusted proxy could not say, or nobody can read: the last hop that is known
+        ('', PROXY, 40000),
+        (',', PROXY, 40000),
+        ('1.2.3.4,', PROXY, 40000),
+        ('unknown', PROXY, 40000),
+        ('1.2.3.4, unknown', PROXY, 40000),
+        ('1.2.3.4, unknown, 10.0.0.7', '10.0.0.7', None),
+        ('1.2.3.4, unix:, 10.0.0.7:99', '10.0.0.7', 99),
+        ('1.2.3.4:', PROXY, 40000),
+        ('1.2.3.4:65536', PROXY, 40000),
+        ('1.2.3.4:999999', PROXY, 40000),
+        ('1.2.3.4:-1', PROXY, 40000),
+        ('1.2.3.4:_a', PROXY, 40000),
+        ('1.2.3.4:1:2', PROXY, 40000),
+        ('[1.2.3.4]', PROXY, 40000),
+        ('[::1', PROXY, 40000),
+        ('[::1]5', PROXY, 40000),
+        ('[::1]:', PROXY, 40000),
+        ('::1]', PROXY, 40000),
+        ('[]', PROXY, 40000),
+        ('fe80::1%eth0', PROXY, 40000),
+        ('01.2.3.4', PROXY, 40000),
+        ('1.2.3.4 5.6.7.8', PROXY, 40000),
+        ('"1.2.3.4"', PROXY, 40000),
+        ('for=1.2.3.4', PROXY, 40000),
+        ('1.2.3.4\x00', PROXY, 40000),
+        ('1.2.3.\xb2', PROXY, 40000),
+    ],
+)
 def test_x_forwarded_for(value: str, address: str, port: int | None) -> None:
     assert by_x(value) == Origin(address, port, 'http', 'inner:8000')
 
@@ -123,8 +154,13 @@ def test_a_proxy_on_a_unix_socket() -> None:
 
 def test_a_field_that_was_not_named_is_not_believed() -> None:
     """A proxy that does not know it passes it on as it came."""
-    everything = [('X-Forwarded-For', '1.2.3.4'), ('X-Forwarded-Proto', 'https'), ('X-Forwarded-Host', 'a'),
-                  ('X-Forwarded-Port', '99'), ('Forwarded', 'for=5.6.7.8;proto=https;host=b')]
+    everything = [
+        ('X-Forwarded-For', '1.2.3.4'),
+        ('X-Forwarded-Proto', 'https'),
+        ('X-Forwarded-Host', 'a'),
+        ('X-Forwarded-Port', '99'),
+        ('Forwarded', 'for=5.6.7.8;proto=https;host=b'),
+    ]
     assert resolve([], *everything) == DIRECT
     assert resolve(['x-forwarded-for'], *everything) == DIRECT._replace(address='1.2.3.4', port=None)
     assert resolve(['x-forwarded-proto'], *everything) == DIRECT._replace(scheme='https')
@@ -136,13 +172,29 @@ def test_a_field_that_was_not_named_is_not_believed() -> None:
 
 # -- X-Forwarded-Proto, -Host and -Port -------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('value', 'scheme'), [
-    ('https', 'https'), ('HTTPS', 'https'), ('http', 'http'), ('wss', 'https'), ('ws', 'http'),
-    # the last one is that of the proxy which is next to us
-    ('http, https', 'https'), ('http,https', 'https'), ('evil, https', 'https'),
-    ('', None), ('https,', None), ('https, ftp', None), ('httpss', None), ('https;', None), ('"https"', None),
-    ('on', None), ('\xe9', None),
-])
+
+@pytest.mark.parametrize(
+    ('value', 'scheme'),
+    [
+        ('https', 'https'),
+        ('HTTPS', 'https'),
+        ('http', 'http'),
+        ('wss', 'https'),
+        ('ws', 'http'),
+        # the last one is that of the proxy which is next to us
+        ('http, https', 'https'),
+        ('http,https', 'https'),
+        ('evil, https', 'https'),
+        ('', None),
+        ('https,', None),
+        ('https, ftp', None),
+        ('httpss', None),
+        ('https;', None),
+        ('"https"', None),
+        ('on', None),
+        ('\xe9', None),
+    ],
+)
 @pytest.mark.parametrize('direct', ['http', 'https'])
 def test_x_forwarded_proto(value: str, scheme: str | None, direct: str) -> None:
     """Anything but a scheme leaves that of the connection."""
@@ -150,23 +202,49 @@ def test_x_forwarded_proto(value: str, scheme: str | None, direct: str) -> None:
     assert found.scheme == (scheme or direct)
 
 
-@pytest.mark.parametrize(('value', 'host'), [
-    ('example.com', 'example.com'), ('example.com:8443', 'example.com:8443'), ('[::1]:80', '[::1]:80'),
-    ('evil, example.com', 'example.com'), ('example.com, a b', None), ('', None), (':80', None), ('a/b', None),
-    ('u@a', None), ('a:b', None), ('a\x00', None), ('<script>', None),
-])
+@pytest.mark.parametrize(
+    ('value', 'host'),
+    [
+        ('example.com', 'example.com'),
+        ('example.com:8443', 'example.com:8443'),
+        ('[::1]:80', '[::1]:80'),
+        ('evil, example.com', 'example.com'),
+        ('example.com, a b', None),
+        ('', None),
+        (':80', None),
+        ('a/b', None),
+        ('u@a', None),
+        ('a:b', None),
+        ('a\x00', None),
+        ('<script>', None),
+    ],
+)
 def test_x_forwarded_host(value: str, host: str | None) -> None:
     """What is no host leaves that of the request."""
     assert resolve(X_FIELDS, ('X-Forwarded-Host', value)).host == (host or 'inner:8000')
 
 
-@pytest.mark.parametrize(('host', 'scheme', 'port', 'expected'), [
-    ('a', 'http', '80', 'a'), ('a', 'https', '443', 'a'), ('a', 'http', '443', 'a:443'), ('a', 'https', '80', 'a:80'),
-    ('a:1', 'http', '80', 'a'), ('a:1', 'http', '0080', 'a'), ('a:1', 'https', '8443', 'a:8443'),
-    ('[::1]', 'http', '81', '[::1]:81'), ('[::1]:5', 'http', '81', '[::1]:81'), ('a', 'http', '1, 81', 'a:81'),
-    ('a:1', 'http', '0', 'a:1'), ('a:1', 'http', '65536', 'a:1'), ('a:1', 'http', '-1', 'a:1'),
-    ('a:1', 'http', '99999999999', 'a:1'), ('a:1', 'http', '\xb2', 'a:1'), ('a:1', 'http', '', 'a:1'),
-])
+@pytest.mark.parametrize(
+    ('host', 'scheme', 'port', 'expected'),
+    [
+        ('a', 'http', '80', 'a'),
+        ('a', 'https', '443', 'a'),
+        ('a', 'http', '443', 'a:443'),
+        ('a', 'https', '80', 'a:80'),
+        ('a:1', 'http', '80', 'a'),
+        ('a:1', 'http', '0080', 'a'),
+        ('a:1', 'https', '8443', 'a:8443'),
+        ('[::1]', 'http', '81', '[::1]:81'),
+        ('[::1]:5', 'http', '81', '[::1]:81'),
+        ('a', 'http', '1, 81', 'a:81'),
+        ('a:1', 'http', '0', 'a:1'),
+        ('a:1', 'http', '65536', 'a:1'),
+        ('a:1', 'http', '-1', 'a:1'),
+        ('a:1', 'http', '99999999999', 'a:1'),
+        ('a:1', 'http', '\xb2', 'a:1'),
+        ('a:1', 'http', '', 'a:1'),
+    ],
+)
 def test_x_forwarded_port(host: str, scheme: str, port: str, expected: str) -> None:
     """It is the port that the client connected to, which a Host mostly has already."""
     found = resolve(X_FIELDS, ('X-Forwarded-Port', port), direct=DIRECT._replace(host=host, scheme=scheme))
@@ -182,67 +260,122 @@ def test_a_request_without_host() -> None:
 
 # -- Forwarded --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('value', 'expected'), [
-    ('for=1.2.3.4', ('1.2.3.4', None, 'http', 'inner:8000')),
-    ('For=1.2.3.4;PROTO=HTTPS;Host=a.example;by=10.0.0.1', ('1.2.3.4', None, 'https', 'a.example')),
-    ('proto=https; for="1.2.3.4" ;host="a:81"', ('1.2.3.4', None, 'https', 'a:81')),
-    (' for=1.2.3.4 ', ('1.2.3.4', None, 'http', 'inner:8000')),
-    (';for=1.2.3.4;', ('1.2.3.4', None, 'http', 'inner:8000')),
-    ('for="1.2.3.4:5678"', ('1.2.3.4', 5678, 'http', 'inner:8000')),
-    ('for="1.2.3.4:_hidden"', ('1.2.3.4', None, 'http', 'inner:8000')),
-    ('for="[2001:db8::1]"', ('2001:db8::1', None, 'http', 'inner:8000')),
-    ('for="[2001:db8::1]:5678"', ('2001:db8::1', 5678, 'http', 'inner:8000')),
-    (r'for="1.2\.3.4";host="\a"', ('1.2.3.4', None, 'http', 'a')),
-    ('for=1.2.3.4;unheard="of;it"', ('1.2.3.4', None, 'http', 'inner:8000')),
-    # each element tells what one proxy has seen
-    ('for=6.6.6.6;proto=ftp, for=1.2.3.4;proto=https;host=a, for=10.0.0.7;proto=http;host=b',
-     ('1.2.3.4', None, 'https', 'a')),
-    ('for=1.2.3.4, for=10.0.0.7;proto=https;host=b', ('1.2.3.4', None, 'https', 'b')),
-    ('for=6.6.6.6;proto=https;host=evil, for=1.2.3.4', ('1.2.3.4', None, 'http', 'inner:8000')),
-    # an address that is hidden: what the proxy says besides is still true
-    ('for=unknown;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
-    ('for=6.6.6.6, for=_hidden;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
-    ('for="_hidden:_port";host=a', (PROXY, 40000, 'http', 'a')),
-    ('for=6.6.6.6;host=evil, proto=https', (PROXY, 40000, 'https', 'inner:8000')),
-    ('for="_gazonk", for="[2001:db8:1::7]:99"', ('2001:db8:1::7', 99, 'http', 'inner:8000')),
-    ('for=1.2.3.4;proto=ftp;host="a b"', ('1.2.3.4', None, 'http', 'inner:8000')),
-    ('for="fe80::1"', (PROXY, 40000, 'http', 'inner:8000')),
-    ('for="1.2.3.4:65536"', (PROXY, 40000, 'http', 'inner:8000')),
-    ('for="1.2.3.4:x"', (PROXY, 40000, 'http', 'inner:8000')),
-    ('for="[::1"', (PROXY, 40000, 'http', 'inner:8000')),
-    ('for="[1.2.3.4]"', (PROXY, 40000, 'http', 'inner:8000')),
-])
+
+@pytest.mark.parametrize(
+    ('value', 'expected'),
+    [
+        ('for=1.2.3.4', ('1.2.3.4', None, 'http', 'inner:8000')),
+        ('For=1.2.3.4;PROTO=HTTPS;Host=a.example;by=10.0.0.1', ('1.2.3.4', None, 'https', 'a.example')),
+        ('proto=https; for="1.2.3.4" ;host="a:81"', ('1.2.3.4', None, 'https', 'a:81')),
+        (' for=1.2.3.4 ', ('1.2.3.4', None, 'http', 'inner:8000')),
+        (';for=1.2.3.4;', ('1.2.3.4', None, 'http', 'inner:8000')),
+        ('for="1.2.3.4:5678"', ('1.2.3.4', 5678, 'http', 'inner:8000')),
+        ('for="1.2.3.4:_hidden"', ('1.2.3.4', None, 'http', 'inner:8000')),
+        ('for="[2001:db8::1]"', ('2001:db8::1', None, 'http', 'inner:8000')),
+        ('for="[2001:db8::1]:5678"', ('2001:db8::1', 5678, 'http', 'inner:8000')),
+        (r'for="1.2\.3.4";host="\a"', ('1.2.3.4', None, 'http', 'a')),
+        ('for=1.2.3.4;unheard="of;it"', ('1.2.3.4', None, 'http', 'inner:8000')),
+        # each element tells what one proxy has seen
+        (
+            'for=6.6.6.6;proto=ftp, for=1.2.3.4;proto=https;host=a, for=10.0.0.7;proto=http;host=b',
+            ('1.2.3.4', None, 'https', 'a'),
+        ),
+        ('for=1.2.3.4, for=10.0.0.7;proto=https;host=b', ('1.2.3.4', None, 'https', 'b')),
+        ('for=6.6.6.6;proto=https;host=evil, for=1.2.3.4', ('1.2.3.4', None, 'http', 'inner:8000')),
+        # an address that is hidden: what the proxy says besides is still true
+        ('for=unknown;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
+        ('for=6.6.6.6, for=_hidden;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
+        ('for="_hidden:_port";host=a', (PROXY, 40000, 'http', 'a')),
+        ('for=6.6.6.6;host=evil, proto=https', (PROXY, 40000, 'https', 'inner:8000')),
+        ('for="_gazonk", for="[2001:db8:1::7]:99"', ('2001:db8:1::7', 99, 'http', 'inner:8000')),
+        ('for=1.2.3.4;proto=ftp;host="a b"', ('1.2.3.4', None, 'http', 'inner:8000')),
+        ('for="fe80::1"', (PROXY, 40000, 'http', 'inner:8000')),
+        ('for="1.2.3.4:65536"', (PROXY, 40000, 'http', 'inner:8000')),
+        ('for="1.2.3.4:x"', (PROXY, 40000, 'http', 'inner:8000')),
+        ('for="[::1"', (PROXY, 40000, 'http', 'inner:8000')),
+        ('for="[1.2.3.4]"', (PROXY, 40000, 'http', 'inner:8000')),
+    ],
+)
 def test_forwarded(value: str, expected: tuple[Any, ...]) -> None:
     assert by_forwarded(value) == Origin(*expected)
 
 
-@pytest.mark.parametrize('element', [
-    '', ' ', ';', 'for', 'for=', '=1.2.3.4', 'for=1.2.3.4:80', 'for=[::1]', 'for="1.2.3.4', 'for=1.2.3.4"',
-    'for="1.2.3.4"x', 'for=1.2.3.4 proto=https', 'for =1.2.3.4', 'for= 1.2.3.4', 'for=1.2.3.4;for=5.6.7.8',
-    'for=1.2.3.4;FOR=5.6.7.8', 'f(r=1.2.3.4', 'for=1.2.3.4;proto', 'for=1.2.3.4;proto=ht/tps', 'for=1.2.3.4\x00',
-    'for="1.2.3.4\\"', '\xe9=1', 'for=\xe9', '1.2.3.4',
-])
+@pytest.mark.parametrize(
+    'element',
+    [
+        '',
+        ' ',
+        ';',
+        'for',
+        'for=',
+        '=1.2.3.4',
+        'for=1.2.3.4:80',
+        'for=[::1]',
+        'for="1.2.3.4',
+        'for=1.2.3.4"',
+        'for="1.2.3.4"x',
+        'for=1.2.3.4 proto=https',
+        'for =1.2.3.4',
+        'for= 1.2.3.4',
+        'for=1.2.3.4;for=5.6.7.8',
+        'for=1.2.3.4;FOR=5.6.7.8',
+        'f(r=1.2.3.4',
+        'for=1.2.3.4;proto',
+        'for=1.2.3.4;proto=ht/tps',
+        'for=1.2.3.4\x00',
+        'for="1.2.3.4\\"',
+        '\xe9=1',
+        'for=\xe9',
+        '1.2.3.4',
+    ],
+)
 def test_a_malformed_element_ends_the_walk(element: str) -> None:
     """Nothing of it is believed, nor what stands in front of it."""
     assert by_forwarded(f'for=6.6.6.6;proto=https, {element}') == DIRECT
     assert by_forwarded(f'for=6.6.6.6, {element}, for=10.0.0.7;proto=https') == Origin(
-        '10.0.0.7', None, 'https', 'inner:8000')
+        '10.0.0.7', None, 'https', 'inner:8000'
+    )
 
 
-@pytest.mark.parametrize('sent', [
-    'for="', 'for="6.6.6.6', 'a="\\', '"', ';;;', 'for=6.6.6.6;host="', 'for=6.6.6.6, for="_x', '\\', '\x00', ',,,',
-    '=',
-])
+@pytest.mark.parametrize(
+    'sent',
+    [
+        'for="',
+        'for="6.6.6.6',
+        'a="\\',
+        '"',
+        ';;;',
+        'for=6.6.6.6;host="',
+        'for=6.6.6.6, for="_x',
+        '\\',
+        '\x00',
+        ',,,',
+        '=',
+    ],
+)
 def test_a_client_cannot_swallow_what_proxies_add(sent: str) -> None:
     """Whatever quote it opens, in the same line or in one before."""
     added = 'for=1.2.3.4;proto=https;host="a:1"'
-    for found in (by_forwarded(f'{sent}, {added}'), by_forwarded(f'{sent},{added}'), by_forwarded(sent, added),
-                  by_forwarded(f'{sent}, {added}, for="[2001:db8:1::7]:5"')):
+    for found in (
+        by_forwarded(f'{sent}, {added}'),
+        by_forwarded(f'{sent},{added}'),
+        by_forwarded(sent, added),
+        by_forwarded(f'{sent}, {added}, for="[2001:db8:1::7]:5"'),
+    ):
         assert found == Origin('1.2.3.4', None, 'https', 'a:1')
 
 
-@pytest.mark.parametrize('host', ['x, for=6.6.6.6', 'x, for=\\"6.6.6.6\\"', 'x, for=6.6.6.6;a=', 'x,for=6.6.6.6;a=\\"',
-                                  '", for=6.6.6.6', ', proto=https'])
+@pytest.mark.parametrize(
+    'host',
+    [
+        'x, for=6.6.6.6',
+        'x, for=\\"6.6.6.6\\"',
+        'x, for=6.6.6.6;a=',
+        'x,for=6.6.6.6;a=\\"',
+        '", for=6.6.6.6',
+        ', proto=https',
+    ],
+)
 def test_a_client_cannot_smuggle_through_what_a_proxy_quotes(host: str) -> None:
     """As its Host: a comma in quotes makes the element a malformed one, never two."""
     assert by_forwarded(f'for=1.2.3.4;host="{host}"').address in (PROXY, '1.2.3.4')
@@ -252,13 +385,33 @@ def test_a_client_cannot_smuggle_through_what_a_proxy_quotes(host: str) -> None:
 def test_whatever_clients_send_what_proxies_add_counts(seed: int) -> None:
     """Nothing raises, and the answer depends on the trusted part alone."""
     chance = random.Random(seed)
-    pieces = ['for=', 'proto=https', 'host=', '"', ',', ';', '\\', ' ', '=', '6.6.6.6', '10.0.0.9', '[::1]', ':', '_a',
-              'unknown', '\t', '\xff', 'by', 'a']
+    pieces = [
+        'for=',
+        'proto=https',
+        'host=',
+        '"',
+        ',',
+        ';',
+        '\\',
+        ' ',
+        '=',
+        '6.6.6.6',
+        '10.0.0.9',
+        '[::1]',
+        ':',
+        '_a',
+        'unknown',
+        '\t',
+        '\xff',
+        'by',
+        'a',
+    ]
     for _ in range(500):
         sent = ''.join(chance.choices(pieces, k=chance.randrange(12)))
         assert by_x(f'{sent}, 1.2.3.4, 10.0.0.7').address == '1.2.3.4'
         assert by_forwarded(f'{sent}, for=1.2.3.4;proto=http, for="10.0.0.7"') == Origin(
-            '1.2.3.4', None, 'http', 'inner:8000')
+            '1.2.3.4', None, 'http', 'inner:8000'
+        )
         assert isinstance(by_forwarded(sent), Origin)
         assert isinstance(by_x(sent), Origin)
 

@@ -1,4 +1,5 @@
 """The grammar: what is a token, a host, a target, and what an application may put onto the wire."""
+
 from __future__ import annotations
 
 import pytest
@@ -37,19 +38,66 @@ def test_no_token(text: str) -> None:
 
 # -- hosts ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('text', [
-    '', 'a', 'a:', 'a:80', 'a:0', 'a:65535', 'a.example.', '127.0.0.1:8000', '[::1]', '[::1]:80', '[::ffff:1.2.3.4]',
-    '[v1.fe80::a+en1]', 'home_0.example', '0.0.0.0=5000', '%41', "!$&'()*+,;=~", 'a' * 300, 'a' * 300 + ':80',
-])
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        'a',
+        'a:',
+        'a:80',
+        'a:0',
+        'a:65535',
+        'a.example.',
+        '127.0.0.1:8000',
+        '[::1]',
+        '[::1]:80',
+        '[::ffff:1.2.3.4]',
+        '[v1.fe80::a+en1]',
+        'home_0.example',
+        '0.0.0.0=5000',
+        '%41',
+        "!$&'()*+,;=~",
+        'a' * 300,
+        'a' * 300 + ':80',
+    ],
+)
 def test_host(text: str) -> None:
     assert is_host(text)
 
 
-@pytest.mark.parametrize('text', [
-    'a, b', 'u@a', 'a/b', 'a b', 'a\x01', 'a:b', 'a:65536', 'a:999999', 'a:-1', 'a:80:80', ':80', '[::1', '::1', '[]',
-    '[:::]', '[1.2.3.4]', '[::1%25eth0]', '[v1.]', '%4', '%zz', 'a\n', 'caf\xe9', 'a?b', 'a#b', 'a\\b', '<a>',
-    'a' * 300 + '/',
-])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'a, b',
+        'u@a',
+        'a/b',
+        'a b',
+        'a\x01',
+        'a:b',
+        'a:65536',
+        'a:999999',
+        'a:-1',
+        'a:80:80',
+        ':80',
+        '[::1',
+        '::1',
+        '[]',
+        '[:::]',
+        '[1.2.3.4]',
+        '[::1%25eth0]',
+        '[v1.]',
+        '%4',
+        '%zz',
+        'a\n',
+        'caf\xe9',
+        'a?b',
+        'a#b',
+        'a\\b',
+        '<a>',
+        'a' * 300 + '/',
+    ],
+)
 def test_no_host(text: str) -> None:
     assert not is_host(text)
 
@@ -61,22 +109,60 @@ def test_a_repeated_question_has_the_same_answer() -> None:
 
 # -- targets --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('method', 'target'), [
-    ('GET', '/'), ('GET', '//x'), ('get', '/a?b'), ('GET', 'http://a/x'), ('GET', 'http://a'), ('GET', 'HTTP://a:80?q'),
-    ('GET', 'http://[::1]:80/'), ('OPTIONS', '*'), ('M-SEARCH', '*'), ('OPTIONS', 'http://a'), ('CONNECT', 'a:443'),
-    ('CONNECT', '[::1]:1'), ('CONNECT', 'a:65535'), ('OPTIONS', '/'), ('GET', '/"quoted"|{}'),
-])
+
+@pytest.mark.parametrize(
+    ('method', 'target'),
+    [
+        ('GET', '/'),
+        ('GET', '//x'),
+        ('get', '/a?b'),
+        ('GET', 'http://a/x'),
+        ('GET', 'http://a'),
+        ('GET', 'HTTP://a:80?q'),
+        ('GET', 'http://[::1]:80/'),
+        ('OPTIONS', '*'),
+        ('M-SEARCH', '*'),
+        ('OPTIONS', 'http://a'),
+        ('CONNECT', 'a:443'),
+        ('CONNECT', '[::1]:1'),
+        ('CONNECT', 'a:65535'),
+        ('OPTIONS', '/'),
+        ('GET', '/"quoted"|{}'),
+    ],
+)
 def test_target(method: str, target: str) -> None:
     assert has_request_target_form(method, target)
 
 
-@pytest.mark.parametrize(('method', 'target'), [
-    ('GET', '*'), ('GET', 'foo'), ('GET', 'a:443'), ('GET', 'urn:x'), ('GET', 'http:///x'), ('GET', 'http://:80/'),
-    ('GET', 'http://u@a/'), ('GET', '?q'), ('GET', '#f'), ('CONNECT', '/'), ('CONNECT', 'a'), ('CONNECT', 'a:'),
-    ('CONNECT', ':443'), ('CONNECT', 'a:0'), ('CONNECT', 'a:65536'), ('CONNECT', 'http://a:443/'), ('CONNECT', '*'),
-    ('options', '*'), ('GET', '1http://a/'), ('GET', '/#'), ('GET', '/a?b#c'), ('GET', '/public/#/../admin'),
-    ('GET', 'http://a/#x'), ('GET', 'http://a#x'),
-])
+@pytest.mark.parametrize(
+    ('method', 'target'),
+    [
+        ('GET', '*'),
+        ('GET', 'foo'),
+        ('GET', 'a:443'),
+        ('GET', 'urn:x'),
+        ('GET', 'http:///x'),
+        ('GET', 'http://:80/'),
+        ('GET', 'http://u@a/'),
+        ('GET', '?q'),
+        ('GET', '#f'),
+        ('CONNECT', '/'),
+        ('CONNECT', 'a'),
+        ('CONNECT', 'a:'),
+        ('CONNECT', ':443'),
+        ('CONNECT', 'a:0'),
+        ('CONNECT', 'a:65536'),
+        ('CONNECT', 'http://a:443/'),
+        ('CONNECT', '*'),
+        ('options', '*'),
+        ('GET', '1http://a/'),
+        ('GET', '/#'),
+        ('GET', '/a?b#c'),
+        ('GET', '/public/#/../admin'),
+        ('GET', 'http://a/#x'),
+        ('GET', 'http://a#x'),
+    ],
+)
 def test_no_target(method: str, target: str) -> None:
     assert not has_request_target_form(method, target)
 
@@ -88,6 +174,7 @@ def test_authority_of_an_absolute_target() -> None:
 
 
 # -- what applications hand in --------------------------------------------------------------------------------------
+
 
 def test_names() -> None:
     assert check_name('Content-Type') == 'content-type'
@@ -115,13 +202,14 @@ def test_common_names_are_tokens() -> None:
     assert all(lower == name.lower() for name, lower in grammar.KNOWN_NAMES.items())
 
 
-@pytest.mark.parametrize('value', ['', ' ', ' a\tb ', '\x80\xff', '"', ''.join(map(chr, range(0x20, 0x7f)))])
+@pytest.mark.parametrize('value', ['', ' ', ' a\tb ', '\x80\xff', '"', ''.join(map(chr, range(0x20, 0x7F)))])
 def test_value(value: str) -> None:
     assert check_value('x', value) is None
 
 
-@pytest.mark.parametrize('value', [
-    'a\nb', 'a\r', '\x00', '\x7f', '\x1f', '\u0100', '\u010a', '\u2028', 'a\n', 5, None, b'a'])
+@pytest.mark.parametrize(
+    'value', ['a\nb', 'a\r', '\x00', '\x7f', '\x1f', '\u0100', '\u010a', '\u2028', 'a\n', 5, None, b'a']
+)
 def test_bad_value(value) -> None:
     with pytest.raises(InvalidHeader) as caught:
         check_value('X-Name', value)
@@ -129,13 +217,20 @@ def test_bad_value(value) -> None:
     assert 'X-Name' in str(caught.value)
 
 
-@pytest.mark.parametrize(('check', 'good', 'bad', 'code'), [
-    (check_method, ['GET', 'x', 'M-SEARCH'], ['', 'G T', 'GET\n', 'G\xc9T', None], 'ERR_INVALID_HTTP_TOKEN'),
-    (check_target, ['/', '*', '/%20?a=b'],
-     ['', '/#', '/a?b#c', '/ ', '/\n', '/\x00', '/\x7f', '/\xe9', '/\u0120', None], 'ERR_UNESCAPED_CHARACTERS'),
-    (check_reason, ['', 'OK', 'Not\tFound', '\xe9'], ['a\r', 'a\nb', '\u0120', '\x7f', None], 'ERR_INVALID_CHAR'),
-    (check_status, [100, 200, 999], [99, 1000, 0, -200, True, '200', 200.0, None], 'ERR_HTTP_INVALID_STATUS_CODE'),
-])
+@pytest.mark.parametrize(
+    ('check', 'good', 'bad', 'code'),
+    [
+        (check_method, ['GET', 'x', 'M-SEARCH'], ['', 'G T', 'GET\n', 'G\xc9T', None], 'ERR_INVALID_HTTP_TOKEN'),
+        (
+            check_target,
+            ['/', '*', '/%20?a=b'],
+            ['', '/#', '/a?b#c', '/ ', '/\n', '/\x00', '/\x7f', '/\xe9', '/\u0120', None],
+            'ERR_UNESCAPED_CHARACTERS',
+        ),
+        (check_reason, ['', 'OK', 'Not\tFound', '\xe9'], ['a\r', 'a\nb', '\u0120', '\x7f', None], 'ERR_INVALID_CHAR'),
+        (check_status, [100, 200, 999], [99, 1000, 0, -200, True, '200', 200.0, None], 'ERR_HTTP_INVALID_STATUS_CODE'),
+    ],
+)
 def test_checks(check, good, bad, code: str) -> None:
     for each in good:
         assert check(each) == each

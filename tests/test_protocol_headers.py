@@ -1,4 +1,5 @@
 """The header map: any spelling finds a field, and repeated fields are merged by the rule."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,14 +9,28 @@ from geventnode.protocol.headers import FIRST_WINS
 
 __all__: list[str] = []
 
-RAW = [('Host', 'a'), ('X-One', '1'), ('x-one', '2'), ('Cookie', 'a=1'), ('Cookie', 'b=2'), ('Set-Cookie', 'c=3'),
-       ('Content-Type', 'text/plain'), ('content-type', 'text/html'), ('Empty', '')]
+RAW = [
+    ('Host', 'a'),
+    ('X-One', '1'),
+    ('x-one', '2'),
+    ('Cookie', 'a=1'),
+    ('Cookie', 'b=2'),
+    ('Set-Cookie', 'c=3'),
+    ('Content-Type', 'text/plain'),
+    ('content-type', 'text/html'),
+    ('Empty', ''),
+]
 
 
 def test_duplicates() -> None:
     assert Headers.from_raw(RAW) == {
-        'host': 'a', 'x-one': '1, 2', 'cookie': 'a=1; b=2', 'set-cookie': ['c=3'], 'content-type': 'text/plain',
-        'empty': ''}
+        'host': 'a',
+        'x-one': '1, 2',
+        'cookie': 'a=1; b=2',
+        'set-cookie': ['c=3'],
+        'content-type': 'text/plain',
+        'empty': '',
+    }
     assert Headers.from_raw([('Set-Cookie', 'a'), ('SET-COOKIE', 'b')]) == {'set-cookie': ['a', 'b']}
     assert Headers.from_raw([]) == {}
 
@@ -27,8 +42,13 @@ def test_first_wins(name: str) -> None:
 
 def test_distinct() -> None:
     assert distinct(RAW) == {
-        'host': ['a'], 'x-one': ['1', '2'], 'cookie': ['a=1', 'b=2'], 'set-cookie': ['c=3'],
-        'content-type': ['text/plain', 'text/html'], 'empty': ['']}
+        'host': ['a'],
+        'x-one': ['1', '2'],
+        'cookie': ['a=1', 'b=2'],
+        'set-cookie': ['c=3'],
+        'content-type': ['text/plain', 'text/html'],
+        'empty': [''],
+    }
 
 
 @pytest.mark.parametrize('name', ['x-one', 'X-One', 'X-ONE'])

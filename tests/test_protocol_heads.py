@@ -1,4 +1,5 @@
 """Heads: what a request and a response say, and which of them are refused."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,6 +11,7 @@ from tests.corpus.parsers import GET, error_of, requests, responses
 __all__: list[str] = []
 
 # -- heads ----------------------------------------------------------------------------------------------------------
+
 
 def test_a_request() -> None:
     parser = requests(GET)
@@ -48,29 +50,46 @@ def test_the_same_head_again_and_again() -> None:
     assert parser.bytes_parsed == 3 * len(GET)
 
 
-@pytest.mark.parametrize(('head', 'expected'), [
-    (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', ''),
-    (b'GET / HTTP/1.0\r\n\r\n', None),
-    (b'GET http://b:1/x HTTP/1.1\r\nHost: a\r\n\r\n', 'b:1'),
-    (b'CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n', 'a'),
-    (b'OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n', '[::1]:80'),
-])
+@pytest.mark.parametrize(
+    ('head', 'expected'),
+    [
+        (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', ''),
+        (b'GET / HTTP/1.0\r\n\r\n', None),
+        (b'GET http://b:1/x HTTP/1.1\r\nHost: a\r\n\r\n', 'b:1'),
+        (b'CONNECT b:1 HTTP/1.1\r\nHost: a\r\n\r\n', 'a'),
+        (b'OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n', '[::1]:80'),
+    ],
+)
 def test_host(head: bytes, expected: str | None) -> None:
     assert requests(head).next_event().host == expected
 
 
-@pytest.mark.parametrize(('version', 'value', 'expected'), [
-    (b'1.1', b'100-continue', '100-continue'), (b'1.1', b'100-Continue', '100-continue'), (b'1.1', b'x', 'x'),
-    (b'1.0', b'100-continue', None), (b'1.1', b'100-continue\r\nExpect: x', '100-continue, x')])
+@pytest.mark.parametrize(
+    ('version', 'value', 'expected'),
+    [
+        (b'1.1', b'100-continue', '100-continue'),
+        (b'1.1', b'100-Continue', '100-continue'),
+        (b'1.1', b'x', 'x'),
+        (b'1.0', b'100-continue', None),
+        (b'1.1', b'100-continue\r\nExpect: x', '100-continue, x'),
+    ],
+)
 def test_expect(version: bytes, value: bytes, expected: str | None) -> None:
     head = requests(b'PUT / HTTP/' + version + b'\r\nHost: a\r\nExpect: ' + value + b'\r\n\r\n').next_event()
     assert head.expect == expected
 
 
-@pytest.mark.parametrize(('fields', 'expected'), [
-    (b'Connection: upgrade\r\nUpgrade: x', True), (b'Connection: a, Upgrade\r\nUpgrade: x', True),
-    (b'Connection: ' + b'a, ' * 40 + b'upgrade\r\nUpgrade: x', True),
-    (b'Upgrade: x', False), (b'Connection: upgrade', False), (b'Connection: upgrade\r\nUpgrade:', False)])
+@pytest.mark.parametrize(
+    ('fields', 'expected'),
+    [
+        (b'Connection: upgrade\r\nUpgrade: x', True),
+        (b'Connection: a, Upgrade\r\nUpgrade: x', True),
+        (b'Connection: ' + b'a, ' * 40 + b'upgrade\r\nUpgrade: x', True),
+        (b'Upgrade: x', False),
+        (b'Connection: upgrade', False),
+        (b'Connection: upgrade\r\nUpgrade:', False),
+    ],
+)
 def test_upgrade(fields: bytes, expected: bool) -> None:
     assert requests(b'GET / HTTP/1.1\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade is expected
     assert not requests(b'GET / HTTP/1.0\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade
@@ -86,68 +105,87 @@ def test_blanks_and_latin_1() -> None:
     assert head.raw_headers == [('Host', 'a'), ('A', 'b\xe9 c'), ('B', ''), ('C', ''), ('D', '\xa0x\x85')]
 
 
-@pytest.mark.parametrize(('data', 'code', 'status'), [
-    (b'GET /\r\nHost: a\r\n\r\n', 'HPE_INVALID_VERSION', 400),
-    (b'GET / HTTP/2.0\r\n\r\n', 'HPE_INVALID_VERSION', 505),
-    (b'GET / HTTP/0.9\r\n\r\n', 'HPE_INVALID_VERSION', 400),
-    (b'GET / HTTP/1.10\r\n\r\n', 'HPE_INVALID_VERSION', 400),
-    (b'GET / http/1.1\r\n\r\n', 'HPE_INVALID_VERSION', 400),
-    (b'G(T / HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b'@\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b'{"a": 1}\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b' GET / HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b'GET\t/ HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b'/ HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
-    (b'GET /\xe9 HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
-    (b'GET /\x7f HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
-    (b'GET  / HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
-    (b'GET  HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
-    (b'GET HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
-    (b'GET * HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
-    (b'GET / HTTP/1.1\nHost: a\r\n\r\n', 'HPE_CR_EXPECTED', 400),
-    (b'GET / HTTP/1.1\rHost: a\r\n\r\n', 'HPE_LF_EXPECTED', 400),
-    (b'\rGET / HTTP/1.1\r\n\r\n', 'HPE_LF_EXPECTED', 400),
-    (b'\nGET / HTTP/1.1\r\n\r\n', 'HPE_CR_EXPECTED', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n', 'HPE_CR_EXPECTED', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\rX: y\r\n\r\n', 'HPE_LF_EXPECTED', 400),
-    (b'GET / HTTP/1.1\r\n Host: a\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
-    (b'GET / HTTP/1.1\r\nHost : a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\nHost\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\n: a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\nY: z\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\nX: y\x7f\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\n\r\n', 'HPE_INVALID_HOST', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
-    (b'GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
-    (b'GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 'HPE_INVALID_HOST', 400),
-    (b'GET /#a HTTP/1.1\r\nHost: a\r\n\r\n', 'HPE_INVALID_URL', 400),
-    (b'PUT / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-type: a/b\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'PUT / HTTP/1.0\r\nContent-Range: bytes 0-1/2\r\nX: y\r\nContent-Range: bytes 1-1/2\r\n\r\n',
-     'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\nauthorization: Basic YTpj\r\n\r\n',
-     'HPE_INVALID_HEADER_TOKEN', 400),
-    (b'GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: a\r\nProxy-Authorization: b\r\n\r\n',
-     'HPE_INVALID_HEADER_TOKEN', 400),
-])
+@pytest.mark.parametrize(
+    ('data', 'code', 'status'),
+    [
+        (b'GET /\r\nHost: a\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+        (b'GET / HTTP/2.0\r\n\r\n', 'HPE_INVALID_VERSION', 505),
+        (b'GET / HTTP/0.9\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+        (b'GET / HTTP/1.10\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+        (b'GET / http/1.1\r\n\r\n', 'HPE_INVALID_VERSION', 400),
+        (b'G(T / HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b'@\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b'{"a": 1}\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b' GET / HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b'GET\t/ HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b'/ HTTP/1.1\r\n\r\n', 'HPE_INVALID_METHOD', 400),
+        (b'GET /\xe9 HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+        (b'GET /\x7f HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+        (b'GET  / HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
+        (b'GET  HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+        (b'GET HTTP/1.1\r\n\r\n', 'HPE_INVALID_CONSTANT', 400),
+        (b'GET * HTTP/1.1\r\n\r\n', 'HPE_INVALID_URL', 400),
+        (b'GET / HTTP/1.1\nHost: a\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+        (b'GET / HTTP/1.1\rHost: a\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+        (b'\rGET / HTTP/1.1\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+        (b'\nGET / HTTP/1.1\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n', 'HPE_CR_EXPECTED', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\rX: y\r\n\r\n', 'HPE_LF_EXPECTED', 400),
+        (b'GET / HTTP/1.1\r\n Host: a\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\r\n\tb\r\n\r\n', 'HPE_UNEXPECTED_SPACE', 400),
+        (b'GET / HTTP/1.1\r\nHost : a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+        (b'GET / HTTP/1.1\r\nHost\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+        (b'GET / HTTP/1.1\r\n: a\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\nY: z\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\r\nX: y\x7f\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN', 400),
+        (b'GET / HTTP/1.1\r\n\r\n', 'HPE_INVALID_HOST', 400),
+        (b'GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
+        (b'GET / HTTP/1.0\r\nHost: a\r\nhost: a\r\n\r\n', 'HPE_INVALID_HOST', 400),
+        (b'GET / HTTP/1.1\r\nHost: a b\r\n\r\n', 'HPE_INVALID_HOST', 400),
+        (b'GET /#a HTTP/1.1\r\nHost: a\r\n\r\n', 'HPE_INVALID_URL', 400),
+        (
+            b'PUT / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-type: a/b\r\n\r\n',
+            'HPE_INVALID_HEADER_TOKEN',
+            400,
+        ),
+        (
+            b'PUT / HTTP/1.0\r\nContent-Range: bytes 0-1/2\r\nX: y\r\nContent-Range: bytes 1-1/2\r\n\r\n',
+            'HPE_INVALID_HEADER_TOKEN',
+            400,
+        ),
+        (
+            b'GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\nauthorization: Basic YTpj\r\n\r\n',
+            'HPE_INVALID_HEADER_TOKEN',
+            400,
+        ),
+        (
+            b'GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: a\r\nProxy-Authorization: b\r\n\r\n',
+            'HPE_INVALID_HEADER_TOKEN',
+            400,
+        ),
+    ],
+)
 def test_a_bad_request_head(data: bytes, code: str, status: int) -> None:
     error = error_of(requests(data))
     assert (error.code, error.status, error.offset) == (code, status, 0)
 
 
-@pytest.mark.parametrize(('data', 'code'), [
-    (b'HTP/1.1 200 OK\r\n\r\n', 'HPE_INVALID_CONSTANT'),
-    (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
-    (b'HTTP/1.1\t200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
-    (b'HTTP/1.1\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 2000 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 099 x\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 2\xb20 x\r\n\r\n', 'HPE_INVALID_STATUS'),
-    (b'HTTP/1.1 200 O\x00\r\n\r\n', 'HPE_INVALID_CONSTANT'),
-    (b'HTTP/1.1 200 OK\r\nX\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
-    (b'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HPE_INVALID_STATUS'),
-])
+@pytest.mark.parametrize(
+    ('data', 'code'),
+    [
+        (b'HTP/1.1 200 OK\r\n\r\n', 'HPE_INVALID_CONSTANT'),
+        (b'HTTP/2.0 200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+        (b'HTTP/1.1\t200 OK\r\n\r\n', 'HPE_INVALID_VERSION'),
+        (b'HTTP/1.1\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 20 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 2000 OK\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 099 x\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 2\xb20 x\r\n\r\n', 'HPE_INVALID_STATUS'),
+        (b'HTTP/1.1 200 O\x00\r\n\r\n', 'HPE_INVALID_CONSTANT'),
+        (b'HTTP/1.1 200 OK\r\nX\r\n\r\n', 'HPE_INVALID_HEADER_TOKEN'),
+        (b'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HPE_INVALID_STATUS'),
+    ],
+)
 def test_a_bad_response_head(data: bytes, code: str) -> None:
     assert error_of(responses(data)).code == code
 
@@ -160,6 +198,7 @@ def test_an_error_says_where_and_what() -> None:
 
 
 # -- responses ------------------------------------------------------------------------------------------------------
+
 
 def test_a_response() -> None:
     parser = responses(b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nSet-Cookie: a\r\n\r\nok')
@@ -181,16 +220,23 @@ def test_head_is_asked_once() -> None:
 
 
 def test_an_informational_response_changes_nothing() -> None:
-    parser = responses(b'HTTP/1.1 100 Continue\r\nContent-Length: 9\r\nConnection: close\r\n\r\n'
-                       b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', 'HEAD')
+    parser = responses(
+        b'HTTP/1.1 100 Continue\r\nContent-Length: 9\r\nConnection: close\r\n\r\n'
+        b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n',
+        'HEAD',
+    )
     assert parser.next_event().status_code == 100
     assert parser.next_event().framing is Framing.NONE
     assert parser.at_boundary
 
 
-@pytest.mark.parametrize(('data', 'method', 'upgrade'), [
-    (b'HTTP/1.1 101 Switching Protocols\r\nContent-Length: 1\r\n\r\nRAW', 'GET', True),
-    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nRAW', 'CONNECT', False)])
+@pytest.mark.parametrize(
+    ('data', 'method', 'upgrade'),
+    [
+        (b'HTTP/1.1 101 Switching Protocols\r\nContent-Length: 1\r\n\r\nRAW', 'GET', True),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nRAW', 'CONNECT', False),
+    ],
+)
 def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) -> None:
     parser = responses(data, method, upgrade)
     head = parser.next_event()
@@ -201,13 +247,20 @@ def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) ->
 
 
 #: Fields that say two things about one body, or nothing that could be understood.
-UNCERTAIN = [b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n', b'Content-Length: 5\r\nContent-Length: 6\r\n',
-             b'Content-Length: five\r\n', b'Transfer-Encoding: gzip, chunked\r\n', b'Transfer-Encoding: gzip\r\n']
+UNCERTAIN = [
+    b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n',
+    b'Content-Length: 5\r\nContent-Length: 6\r\n',
+    b'Content-Length: five\r\n',
+    b'Transfer-Encoding: gzip, chunked\r\n',
+    b'Transfer-Encoding: gzip\r\n',
+]
 
 
 @pytest.mark.parametrize('fields', UNCERTAIN)
-@pytest.mark.parametrize(('status', 'method'), [
-    (b'200', 'CONNECT'), (b'200', 'HEAD'), (b'404', 'HEAD'), (b'204', 'GET'), (b'304', 'GET'), (b'103', 'GET')])
+@pytest.mark.parametrize(
+    ('status', 'method'),
+    [(b'200', 'CONNECT'), (b'200', 'HEAD'), (b'404', 'HEAD'), (b'204', 'GET'), (b'304', 'GET'), (b'103', 'GET')],
+)
 def test_framing_that_is_ignored(status: bytes, method: str, fields: bytes) -> None:
     """RFC 9112, section 6.3, items 1 and 2; RFC 9110, section 9.3.6: there is no body, whatever the fields say."""
     said = b'HTTP/1.1 %b x\r\n%b\r\n' % (status, fields)
@@ -221,24 +274,42 @@ def test_framing_that_is_ignored(status: bytes, method: str, fields: bytes) -> N
             responses(said.replace(b'1.1 %b' % status, b'1.1 200')).next_event()
 
 
-@pytest.mark.parametrize(('fields', 'found'), [
-    (b'A: b\r\n c\r\n', [('A', 'b c')]), (b'A: b\r\n \t c\r\n\td\r\nE: f\r\n', [('A', 'b c d'), ('E', 'f')]),
-    (b'A: b \r\n c\r\n', [('A', 'b  c')]), (b'A:\r\n b\r\n', [('A', 'b')]), (b'A: b\r\n \r\n', [('A', 'b')]),
-    (b'Content-Length:\r\n 0\r\n', [('Content-Length', '0')]),
-])
+@pytest.mark.parametrize(
+    ('fields', 'found'),
+    [
+        (b'A: b\r\n c\r\n', [('A', 'b c')]),
+        (b'A: b\r\n \t c\r\n\td\r\nE: f\r\n', [('A', 'b c d'), ('E', 'f')]),
+        (b'A: b \r\n c\r\n', [('A', 'b  c')]),
+        (b'A:\r\n b\r\n', [('A', 'b')]),
+        (b'A: b\r\n \r\n', [('A', 'b')]),
+        (b'Content-Length:\r\n 0\r\n', [('Content-Length', '0')]),
+    ],
+)
 def test_folded_lines_of_a_response(fields: bytes, found: list[tuple[str, str]]) -> None:
     """RFC 9112, section 5.2: a user agent replaces each fold by blanks."""
     said = b'HTTP/1.1 200 OK\r\n' + fields + b'\r\n'
     for _ in range(3):
         assert responses(said).next_event().raw_headers == found
-    trailers = responses(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-' + fields.replace(
-        b'\r\nE:', b'\r\nX-E:') + b'\r\n')
+    trailers = responses(
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-'
+        + fields.replace(b'\r\nE:', b'\r\nX-E:')
+        + b'\r\n'
+    )
     trailers.next_event()
     assert [(f'X-{name}', value) for name, value in found] == trailers.next_event().raw_trailers
 
 
-@pytest.mark.parametrize('fields', [b' A: b\r\n', b'\tc\r\nA: b\r\n', b'A\r\n : b\r\n', b'A: b\r\n \0\r\n',
-                                    b'A: b\n c\r\n', b'Content-Length: 1\r\n 2\r\n'])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        b' A: b\r\n',
+        b'\tc\r\nA: b\r\n',
+        b'A\r\n : b\r\n',
+        b'A: b\r\n \0\r\n',
+        b'A: b\n c\r\n',
+        b'Content-Length: 1\r\n 2\r\n',
+    ],
+)
 def test_folds_that_are_none(fields: bytes) -> None:
     """Before the first field (RFC 9112, section 2.2), within a name, and with what no value may have."""
     with pytest.raises(ParseError):
@@ -251,12 +322,16 @@ def test_a_refused_connect_has_content() -> None:
     assert parser.next_event() == b'no'
 
 
-@pytest.mark.parametrize(('head', 'framing', 'keep_alive'), [
-    (b'HTTP/1.1 200 OK\r\n\r\n', Framing.UNTIL_CLOSE, False),
-    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n', Framing.UNTIL_CLOSE, False),
-    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n', Framing.LENGTH, True),
-    (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n', Framing.CHUNKED, False),
-    (b'HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n', Framing.NONE, False)])
+@pytest.mark.parametrize(
+    ('head', 'framing', 'keep_alive'),
+    [
+        (b'HTTP/1.1 200 OK\r\n\r\n', Framing.UNTIL_CLOSE, False),
+        (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n', Framing.UNTIL_CLOSE, False),
+        (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n', Framing.LENGTH, True),
+        (b'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n', Framing.CHUNKED, False),
+        (b'HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n', Framing.NONE, False),
+    ],
+)
 def test_whether_a_connection_may_be_used_again(head: bytes, framing: Framing, keep_alive: bool) -> None:
     head = responses(head).next_event()
     assert (head.framing, head.keep_alive) == (framing, keep_alive)

@@ -1,4 +1,5 @@
 """Limits for parts of a head: a request line and single fields, beside that for the whole."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +14,7 @@ def parse(data: bytes, step: int, **limits: int) -> object:
     """Return what comes of ``data``, fed ``step`` bytes at a time."""
     parser = Parser(Role.REQUEST, Limits(**limits))
     for start in range(0, len(data), step):
-        parser.feed(data[start:start + step])
+        parser.feed(data[start : start + step])
         try:
             event = parser.next_event()
         except ParseError as error:
@@ -26,15 +27,21 @@ def parse(data: bytes, step: int, **limits: int) -> object:
 
 @pytest.mark.parametrize('step', [1, 7, 1000])
 @pytest.mark.parametrize('before', [b'', b'\r\n', b'GET /first HTTP/1.1\r\nHost: a\r\n\r\n'])
-@pytest.mark.parametrize(('limits', 'verdict'), [
-    ({'max_request_line': 19}, '/first'),
-    ({'max_request_line': 18}, ('request line longer than max_request_line (18 bytes)', 414)),
-    ({'max_field_size': 24}, '/first'),
-    ({'max_field_size': 23}, ('header field longer than max_field_size (23 bytes)', 431)),
-    ({'max_request_line': 18, 'max_field_size': 23}, ('request line longer than max_request_line (18 bytes)', 414)),
-    ({'max_request_line': 100, 'max_field_size': 100}, '/first'),
-    ({'max_request_line': 100, 'max_field_size': 100, 'max_header_size': 40},
-     ('header section longer than max_header_size (40 bytes)', 431))])
+@pytest.mark.parametrize(
+    ('limits', 'verdict'),
+    [
+        ({'max_request_line': 19}, '/first'),
+        ({'max_request_line': 18}, ('request line longer than max_request_line (18 bytes)', 414)),
+        ({'max_field_size': 24}, '/first'),
+        ({'max_field_size': 23}, ('header field longer than max_field_size (23 bytes)', 431)),
+        ({'max_request_line': 18, 'max_field_size': 23}, ('request line longer than max_request_line (18 bytes)', 414)),
+        ({'max_request_line': 100, 'max_field_size': 100}, '/first'),
+        (
+            {'max_request_line': 100, 'max_field_size': 100, 'max_header_size': 40},
+            ('header section longer than max_header_size (40 bytes)', 431),
+        ),
+    ],
+)
 def test_parts(step: int, before: bytes, limits: dict[str, int], verdict: object) -> None:
     data = b'GET /first HTTP/1.1\r\nHost: a\r\nField: ' + 17 * b'x' + b'\r\n\r\n'
     if before[:1] == b'G' and 'max_request_line' in limits and limits['max_request_line'] < 19:

@@ -3,6 +3,7 @@
 The buffers that a parser makes are replaced by ones that count the bytes which are searched and copied, and the calls
 are counted by the interpreter's profiler. Twice the input may cost little more than twice the work.
 """
+
 from __future__ import annotations
 
 import sys
@@ -139,13 +140,15 @@ def pipelined(size: int) -> bytes:
 
 
 def in_pieces_of(size: int) -> Callable[[bytes], Iterator[bytes]]:
-    return lambda data: (data[start:start + size] for start in range(0, len(data), size))
+    return lambda data: (data[start : start + size] for start in range(0, len(data), size))
 
 
-@pytest.mark.parametrize(('cut', 'size'), [(bytewise, 3000), (in_pieces_of(7), 6000), (in_pieces_of(1000), 30000)],
-                         ids=['1', '7', '1000'])
-@pytest.mark.parametrize('make', [
-    long_head, many_fields, long_line, long_extension, long_trailers, tiny_chunks, pipelined])
+@pytest.mark.parametrize(
+    ('cut', 'size'), [(bytewise, 3000), (in_pieces_of(7), 6000), (in_pieces_of(1000), 30000)], ids=['1', '7', '1000']
+)
+@pytest.mark.parametrize(
+    'make', [long_head, many_fields, long_line, long_extension, long_trailers, tiny_chunks, pipelined]
+)
 def test_any_stream(make: Callable[[int], bytes], cut: Callable[[bytes], Iterator[bytes]], size: int) -> None:
     once = work_of(lambda: parse(cut(make(size))))
     twice = work_of(lambda: parse(cut(make(2 * size))))

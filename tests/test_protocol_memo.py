@@ -1,4 +1,5 @@
 """The memory for what was parsed: bounded, and keeps what is used."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,5 @@
 """The parser's own interface: what it says of itself, content, the end of a stream, limits and errors."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,6 +16,7 @@ __all__: list[str] = []
 
 
 # -- what is buffered -----------------------------------------------------------------------------------------------
+
 
 def test_state_of_an_incomplete_head() -> None:
     parser = requests()
@@ -78,8 +80,9 @@ def test_the_rest() -> None:
 
 
 def test_connect_is_a_tunnel() -> None:
-    parser = requests(b'CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n'
-                      b'Connection: upgrade\r\nUpgrade: x\r\n\r\nRA')
+    parser = requests(
+        b'CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nRA'
+    )
     head = parser.next_event()
     assert (head.framing, head.content_length, head.upgrade) == (Framing.NONE, None, False)
     parser.feed(b'W\n')
@@ -89,8 +92,11 @@ def test_connect_is_a_tunnel() -> None:
 
 
 def test_nothing_comes_after_the_last_message() -> None:
-    for data in (GET.replace(b'1.1', b'1.0'), GET[:-2] + b'Connection: close\r\n\r\n',
-                 POST[:-2] + b'Connection: close\r\n\r\nhello'):
+    for data in (
+        GET.replace(b'1.1', b'1.0'),
+        GET[:-2] + b'Connection: close\r\n\r\n',
+        POST[:-2] + b'Connection: close\r\n\r\nhello',
+    ):
         parser = requests(data + b'\x00')
         exhaust(parser)
         parser.feed(b'\x00')
@@ -108,6 +114,7 @@ def test_an_upgrade_keeps_what_follows_a_connection_that_closes() -> None:
 
 
 # -- content --------------------------------------------------------------------------------------------------------
+
 
 def test_all_of_the_content_at_once() -> None:
     """When it is there; with the events otherwise."""
@@ -182,6 +189,7 @@ def test_no_content() -> None:
 
 # -- limits ---------------------------------------------------------------------------------------------------------
 
+
 def test_size_of_a_head() -> None:
     size = len(GET)
     assert requests(GET, max_header_size=size).next_event() is not None
@@ -255,12 +263,23 @@ def test_limits_do_not_change() -> None:
 
 # -- memory ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('data', [
-    b'BAD\r\n\r\n', b'GET / HTTP/1.1\n', b'GET / HTTP/1.1\r\n\r\n', GET[:-2] + b'X\r\n\r\n', b'G' * 20000,
-    POST[:-2] + b'Host: b\r\n\r\n', CHUNKED + b'X\r\n', CHUNKED + b'5\n',
-    CHUNKED + b'0\r\nX\r\n\r\n', CHUNKED + b'0\r\nX\n',
-    b'\r\n' * 99,
-])
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'BAD\r\n\r\n',
+        b'GET / HTTP/1.1\n',
+        b'GET / HTTP/1.1\r\n\r\n',
+        GET[:-2] + b'X\r\n\r\n',
+        b'G' * 20000,
+        POST[:-2] + b'Host: b\r\n\r\n',
+        CHUNKED + b'X\r\n',
+        CHUNKED + b'5\n',
+        CHUNKED + b'0\r\nX\r\n\r\n',
+        CHUNKED + b'0\r\nX\n',
+        b'\r\n' * 99,
+    ],
+)
 def test_an_error_needs_no_garbage_collector(data: bytes) -> None:
     gc.collect()
     gc.disable()

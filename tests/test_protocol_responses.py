@@ -1,4 +1,5 @@
 """The short way of the client's parser says what the long way says, or nothing."""
+
 from __future__ import annotations
 
 import random
@@ -12,10 +13,13 @@ from tests.corpus.cases import load
 __all__: list[str] = []
 
 CASES = [case.data for name in ('responses', 'attacks') for case in load(name) if case.kind == 'response']
-GOOD = [b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', b'HTTP/1.0 404 No\r\nContent-Length: 5\r\n\r\nhello',
-        b'HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\nContent-Length: 5\r\n\r\nhello',
-        b'HTTP/1.1 101 Switching\r\nContent-Length: 5\r\n\r\nhello',
-        b'HTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\nhello']
+GOOD = [
+    b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
+    b'HTTP/1.0 404 No\r\nContent-Length: 5\r\n\r\nhello',
+    b'HTTP/1.1 200 OK\r\nConnection: close\r\nA: b\r\nContent-Length: 5\r\n\r\nhello',
+    b'HTTP/1.1 101 Switching\r\nContent-Length: 5\r\n\r\nhello',
+    b'HTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\nhello',
+]
 
 
 def whole(parser: Parser) -> tuple[ResponseHead, bytes] | None:
@@ -32,8 +36,11 @@ def whole(parser: Parser) -> tuple[ResponseHead, bytes] | None:
 
 
 @pytest.mark.parametrize('method', ['GET', 'HEAD', 'CONNECT'])
-@pytest.mark.parametrize('limits', [Limits(), Limits(max_header_size=60), Limits(max_headers_count=1),
-                                    Limits(max_body_size=3)], ids=['default', 'size', 'count', 'body'])
+@pytest.mark.parametrize(
+    'limits',
+    [Limits(), Limits(max_header_size=60), Limits(max_headers_count=1), Limits(max_body_size=3)],
+    ids=['default', 'size', 'count', 'body'],
+)
 def test_the_ways_agree(method: str, limits: Limits, seed: int) -> None:
     chance = random.Random(seed)
     taken = 0
@@ -52,7 +59,11 @@ def test_the_ways_agree(method: str, limits: Limits, seed: int) -> None:
             assert expected is not None
             assert found[1] == expected[1]
             assert (found[0].status_code, found[0].raw_headers, found[0].keep_alive, found[0].framing) == (
-                expected[0].status_code, expected[0].raw_headers, expected[0].keep_alive, expected[0].framing)
+                expected[0].status_code,
+                expected[0].raw_headers,
+                expected[0].keep_alive,
+                expected[0].framing,
+            )
             assert (fast.at_boundary, fast.bytes_parsed) == (slow.at_boundary, slow.bytes_parsed)
             if limits == Limits():
                 for parser in (slow, fast):

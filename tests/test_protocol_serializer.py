@@ -1,4 +1,5 @@
 """What goes out: rendered, and refused where it could break out of its line."""
+
 from __future__ import annotations
 
 import pytest
@@ -25,10 +26,17 @@ def test_lines() -> None:
     assert request_line('GET', '/x?y') == 'GET /x?y HTTP/1.1\r\n'
 
 
-@pytest.mark.parametrize('call', [
-    lambda: status_line(200, 'OK\r\nX: y'), lambda: status_line(99, 'OK'), lambda: status_line(1000, 'OK'),
-    lambda: request_line('GET /', '/'), lambda: request_line('GET', '/ HTTP/1.1\r\nX: y'),
-    lambda: request_line('GET', '/caf\xe9')])
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: status_line(200, 'OK\r\nX: y'),
+        lambda: status_line(99, 'OK'),
+        lambda: status_line(1000, 'OK'),
+        lambda: request_line('GET /', '/'),
+        lambda: request_line('GET', '/ HTTP/1.1\r\nX: y'),
+        lambda: request_line('GET', '/caf\xe9'),
+    ],
+)
 def test_bad_lines(call) -> None:
     for _ in range(2):
         with pytest.raises(InvalidInput):

@@ -1,4 +1,5 @@
 """The adapter for ``requests``: bodies both ways."""
+
 from __future__ import annotations
 
 import contextvars
@@ -32,11 +33,21 @@ def echo(request: Any, response: Any) -> None:
 
 # -- responses --------------------------------------------------------------------------------------------------------
 
+
 def test_response(serve: Serve, session: Mounted) -> None:
     def listener(request: Any, response: Any) -> None:
-        response.write_head(203, 'All is well', [('Set-Cookie', 'a=1'), ('Set-Cookie', 'b=2'), ('X-Name', 'caf\xe9'),
-                                                 ('Content-Type', 'text/plain; charset=utf-8')])
+        response.write_head(
+            203,
+            'All is well',
+            [
+                ('Set-Cookie', 'a=1'),
+                ('Set-Cookie', 'b=2'),
+                ('X-Name', 'caf\xe9'),
+                ('Content-Type', 'text/plain; charset=utf-8'),
+            ],
+        )
         response.end('sch\xf6n')
+
     client = session()
     response = client.get(url(serve(listener), '/path?query'))
     assert (response.status_code, response.reason, response.text) == (203, 'All is well', 'sch\xf6n')
@@ -50,9 +61,11 @@ def test_response(serve: Serve, session: Mounted) -> None:
 
 def test_early_hints_are_no_answer(serve: Serve, session: Mounted) -> None:
     """The one to the request is, and the next request gets its own, which the default adapter would not."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_early_hints({'Link': '</a.css>; rel=preload'})
         response.end(request.url)
+
     client, where = session(), serve(listener)
     for path in ('/first', '/second'):
         response = client.get(url(where, path))
@@ -66,13 +79,15 @@ def test_cookies_redirects_and_auth_are_the_sessions(serve: Serve, session: Moun
             response.end('elsewhere')
         else:
             response.end(f'{request.headers["cookie"]} {request.headers["authorization"]}')
+
     response = session().get(url(serve(listener)), auth=('user', 'secret'))
     assert response.text == 'seen=yes Basic dXNlcjpzZWNyZXQ='
     assert [each.status_code for each in response.history] == [302]
 
 
-@pytest.mark.parametrize(('coding', 'encode'), [
-    ('gzip', gzip.compress), ('deflate', zlib.compress), ('identity', bytes)])
+@pytest.mark.parametrize(
+    ('coding', 'encode'), [('gzip', gzip.compress), ('deflate', zlib.compress), ('identity', bytes)]
+)
 @pytest.mark.parametrize('chunked', [False, True])
 def test_content_coding(serve: Serve, session: Mounted, coding: str, encode: Any, chunked: bool) -> None:
     text = b'all work and no play ' * 5000
@@ -81,8 +96,9 @@ def test_content_coding(serve: Serve, session: Mounted, coding: str, encode: Any
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Encoding', coding)
         for start in range(0, len(encoded) if chunked else 0, 100):
-            response.write(encoded[start:start + 100])
+            response.write(encoded[start : start + 100])
         response.end(None if chunked else encoded)
+
     client, address = session(), url(serve(listener))
     assert client.get(address).content == text
     with client.get(address, stream=True) as response:
@@ -106,6 +122,7 @@ def test_chunks_come_as_they_are_sent(serve: Serve, session: Mounted) -> None:
         response.write('first')
         go_on.wait()
         response.end('second')
+
     with session().get(url(serve(listener)), stream=True) as response:
         pieces = response.iter_content(8192)
         assert next(pieces) == b'first'
@@ -124,8 +141,9 @@ def test_lines_and_files(serve: Serve, session: Mounted) -> None:
         assert response.raw.tell() == 14
 
 
-@pytest.mark.parametrize('said', [
-    HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n'])
+@pytest.mark.parametrize(
+    'said', [HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n']
+)
 def test_the_last_byte_frees_the_connection(origin: MakeOrigin, session: Mounted, said: bytes) -> None:
     """Not the read after it, which may never come; of chunks, the last one tells."""
     client = session()
@@ -136,11 +154,21 @@ def test_the_last_byte_frees_the_connection(origin: MakeOrigin, session: Mounted
 
 # -- requests ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('body', 'framing', 'sent'), [
-    (b'bytes', '5', b'bytes'), ('caf\xe9', '5', 'caf\xe9'.encode()), ({'a': '1'}, '3', b'a=1'), (None, '0', b''),
-    (io.BytesIO(b'file'), '4', b'file'), (io.StringIO('text'), '4', b'text'),
-    (iter([b'one', b'two']), 'chunked', b'onetwo'), ((piece for piece in ('a', 'b')), 'chunked', b'ab'),
-    (b'x' * 1000000, '1000000', b'x' * 1000000)])
+
+@pytest.mark.parametrize(
+    ('body', 'framing', 'sent'),
+    [
+        (b'bytes', '5', b'bytes'),
+        ('caf\xe9', '5', 'caf\xe9'.encode()),
+        ({'a': '1'}, '3', b'a=1'),
+        (None, '0', b''),
+        (io.BytesIO(b'file'), '4', b'file'),
+        (io.StringIO('text'), '4', b'text'),
+        (iter([b'one', b'two']), 'chunked', b'onetwo'),
+        ((piece for piece in ('a', 'b')), 'chunked', b'ab'),
+        (b'x' * 1000000, '1000000', b'x' * 1000000),
+    ],
+)
 def test_bodies(serve: Serve, session: Mounted, body: Any, framing: str, sent: bytes) -> None:
     response = session().post(url(serve(echo)), data=body)
     assert response.content == sent
@@ -168,6 +196,7 @@ def test_a_generator_finds_the_callers_context(serve: Serve, session: Mounted) -
 
     def body() -> Iterator[bytes]:
         yield variable.get()
+
     variable.set(b'mine')
     assert session().post(url(serve(echo)), data=body()).content == b'mine'
 
@@ -176,6 +205,7 @@ def test_a_generator_that_raises(serve: Serve, session: Mounted) -> None:
     def body() -> Iterator[bytes]:
         yield b'begun'
         raise LookupError('mine')
+
     client = session()
     with pytest.raises(LookupError, match='mine'):
         client.post(url(serve(echo)), data=body())
@@ -185,10 +215,13 @@ def test_a_generator_that_raises(serve: Serve, session: Mounted) -> None:
 def test_headers_as_bytes_and_subclasses(serve: Serve, session: Mounted) -> None:
     class Text(str):
         """Somebody's own."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(' '.join(request.headers[name] for name in ('x-bytes', 'x-text', 'host')))
-    response = session().get(url(serve(listener)), headers={
-        'X-Bytes': b'a', b'X-Text': Text('b'), 'Host': 'somewhere.example'})
+
+    response = session().get(
+        url(serve(listener)), headers={'X-Bytes': b'a', b'X-Text': Text('b'), 'Host': 'somewhere.example'}
+    )
     assert response.text == 'a b somewhere.example'
 
 
@@ -206,6 +239,7 @@ def test_early_answer_to_an_upload(serve: Serve, session: Mounted) -> None:
     def listener(request: Any, response: Any) -> None:
         response.status_code = 413
         response.end('too much')
+
     client = session()
     response = client.post(url(serve(listener)), data=body())
     assert (response.status_code, response.text) == (413, 'too much')
@@ -228,6 +262,7 @@ def test_an_answer_that_is_early_and_welcome(serve: Serve, session: Mounted) -> 
         response.write(request.read1())
         response.end(b'!')
         log.append(request.read())
+
     with session().post(url(serve(listener)), data=body(), stream=True) as response:
         assert next(response.iter_content(5)) == b'first'
         may_go_on.set()
@@ -238,9 +273,11 @@ def test_an_answer_that_is_early_and_welcome(serve: Serve, session: Mounted) -> 
 
 def test_expect_continue(serve: Serve, session: Mounted) -> None:
     """Row 31."""
+
     def refuse(request: Any, response: Any) -> None:
         response.status_code = 417
         response.end()
+
     site = serve(echo)
     site.server.on('checkContinue', lambda request, response: (response.write_continue(), echo(request, response)))
     client = session()

@@ -3,6 +3,7 @@
 docker-py, SSE clients, NTLM authentication and caches reach through urllib3's response to ``_fp``, ``_fp.fp`` and the
 socket. ``tests/system/test_requests_libraries.py`` runs those libraries themselves.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -36,8 +37,7 @@ from tests.sessions import Mounted, agent_of
 
 __all__: list[str] = []
 
-CHUNKS = (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
-          b'3\r\none\r\n7;x=y\r\nand two\r\n5\r\nthree\r\n0\r\n\r\n')
+CHUNKS = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n7;x=y\r\nand two\r\n5\r\nthree\r\n0\r\n\r\n'
 SWITCHED = b'HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n'
 UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'tcp'}
 
@@ -48,6 +48,7 @@ def opened(session: Mounted, address: str, **options: Any) -> Any:
 
 
 # -- chunks -----------------------------------------------------------------------------------------------------------
+
 
 def test_borders_of_chunks_are_kept(origin: MakeOrigin, session: Mounted) -> None:
     """Where one segment has them all, too: programs send one line of JSON in each."""
@@ -68,6 +69,7 @@ def test_a_chunk_that_arrives_in_pieces(origin: MakeOrigin, session: Mounted) ->
         peer.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbe')
         go_on.wait()
         peer.send(b'ginning\r\n3\r\nend\r\n0\r\n\r\n')
+
     response = opened(session, origin(script).url)
     gevent.spawn(go_on.set)
     assert list(response.iter_content(None)) == [b'beginning', b'end']
@@ -102,9 +104,15 @@ def read_somehow(response: Any, chance: random.Random) -> bytes:
     raw, parts = response.raw, []
     while not raw.closed:
         size = chance.choice([1, 2, 3, 7, 100, 10000])
-        ways = [partial(raw.read, size), partial(raw.read1, size), lambda: next(raw.stream(None), b''),
-                partial(next, raw.stream(size), b''), partial(raw._fp.fp.read, size), partial(raw._fp.fp.read1, size),
-                partial(raw._fp.fp.raw.read, size)]
+        ways = [
+            partial(raw.read, size),
+            partial(raw.read1, size),
+            lambda: next(raw.stream(None), b''),
+            partial(next, raw.stream(size), b''),
+            partial(raw._fp.fp.read, size),
+            partial(raw._fp.fp.read1, size),
+            partial(raw._fp.fp.raw.read, size),
+        ]
         if chance.random() < 0.2:
             raw._fp.fp.peek()
             if raw.closed:
@@ -121,18 +129,24 @@ def test_chunks_at_random(origin: MakeOrigin, session: Mounted, seed: int) -> No
     def script(peer: Peer) -> None:
         while True:
             peer.request()
-            wire = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + b''.join(
-                b'%x\r\n%s\r\n' % (len(chunk), chunk) for chunk in sent) + b'0\r\n\r\n'
+            wire = (
+                b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+                + b''.join(b'%x\r\n%s\r\n' % (len(chunk), chunk) for chunk in sent)
+                + b'0\r\n\r\n'
+            )
             while wire:
                 size = chance.choice([1, 2, 3, 5, 17, 100, 5000, 70000])
                 peer.send(wire[:size])
                 wire = wire[size:]
                 if chance.random() < 0.3:
                     gevent.sleep(0)
+
     client, server = session(), origin(script)
     for turn in range(60):
-        sent[:] = [bytes([chance.randrange(97, 123)]) * chance.choice([1, 1, 2, 3, 10, 100, 9000])
-                   for _ in range(chance.randrange(30))]
+        sent[:] = [
+            bytes([chance.randrange(97, 123)]) * chance.choice([1, 1, 2, 3, 10, 100, 9000])
+            for _ in range(chance.randrange(30))
+        ]
         with client.get(server.url, stream=True) as response:
             if turn % 2:
                 assert list(response.iter_content(None)) == sent
@@ -153,20 +167,26 @@ def test_a_generator_that_is_left(origin: MakeOrigin, session: Mounted, cookie: 
 
 def test_chunks_that_are_encoded(serve: Serve, session: Mounted) -> None:
     """Their borders go through the text: what a chunk adds to it comes when the chunk comes."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Encoding', 'gzip')
         encoded = gzip.compress(b'hello ' * 1000, mtime=0)
         for start in range(0, len(encoded), 7):
-            response.write(encoded[start:start + 7])
+            response.write(encoded[start : start + 7])
         response.end()
+
     address = f'http://127.0.0.1:{serve(listener).where[1]}/'
     assert b''.join(opened(session, address).iter_content(None)) == b'hello ' * 1000
     assert b''.join(opened(session, address).iter_content(100)) == b'hello ' * 1000
 
 
-@pytest.mark.parametrize('said', [
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=b\r\n\r\n'])
+@pytest.mark.parametrize(
+    'said',
+    [
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=b\r\n\r\n',
+    ],
+)
 def test_head_of_a_chunked_body(origin: MakeOrigin, session: Mounted, said: bytes) -> None:
     client = session()
     response = client.head(origin(said).url, stream=True)
@@ -175,6 +195,7 @@ def test_head_of_a_chunked_body(origin: MakeOrigin, session: Mounted, said: byte
 
 
 # -- the file and the socket ------------------------------------------------------------------------------------------
+
 
 def test_the_file_of_http_client(origin: MakeOrigin, session: Mounted) -> None:
     said = b'HTTP/1.1 200 Fine\r\nContent-Length: 12\r\nX-A: 1\r\nX-A: 2\r\n\r\none\ntwo\nend\n'
@@ -212,8 +233,12 @@ def test_files_are_no_owners(origin: MakeOrigin, session: Mounted) -> None:
 def test_the_socket(origin: MakeOrigin, session: Mounted) -> None:
     server = origin(CHUNKS)
     response = opened(session, server.url)
-    for found in (response.raw._fp.fp.raw._sock, response.raw.connection.sock, response.raw._connection.sock,
-                  response.raw._fp.fp.raw.sock):
+    for found in (
+        response.raw._fp.fp.raw._sock,
+        response.raw.connection.sock,
+        response.raw._connection.sock,
+        response.raw._fp.fp.raw.sock,
+    ):
         assert found.getpeername() == ('127.0.0.1', server.port)
         assert found.getsockname()[0] == '127.0.0.1'
         assert (found.family, found.type) == (stdlib.AF_INET, stdlib.SOCK_STREAM)
@@ -258,6 +283,7 @@ def test_the_timeout_of_the_socket(origin: MakeOrigin, session: Mounted) -> None
         peer.send(CHUNKS[:-15])
         go_on.wait()
         peer.send(CHUNKS[-15:])
+
     address = origin(script).url
     response = opened(session, address, timeout=(5, 0.1))
     found = response.raw._fp.fp.raw
@@ -281,9 +307,12 @@ def test_the_timeout_of_the_socket(origin: MakeOrigin, session: Mounted) -> None
 
 # -- giving up --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('way', ['raw', 'socket', 'close'])
-@pytest.mark.parametrize('said', [
-    CHUNKS[:-15], b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\noneand two', b'HTTP/1.1 200 OK\r\n\r\noneand two'])
+@pytest.mark.parametrize(
+    'said',
+    [CHUNKS[:-15], b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\noneand two', b'HTTP/1.1 200 OK\r\n\r\noneand two'],
+)
 def test_shutdown_wakes_the_reader(origin: MakeOrigin, session: Mounted, said: bytes, way: str) -> None:
     """It gets an error, never something that looks like the end."""
     client = session()
@@ -293,6 +322,7 @@ def test_shutdown_wakes_the_reader(origin: MakeOrigin, session: Mounted, said: b
     def reader() -> None:
         while True:
             read.append(response.raw.read(5))
+
     reading = gevent.spawn(reader)
     read.wait_for_length(2)
     if way == 'raw':
@@ -323,6 +353,7 @@ def test_shutdown_when_all_was_read(origin: MakeOrigin, session: Mounted) -> Non
 
 
 # -- another protocol -------------------------------------------------------------------------------------------------
+
 
 def echo(peer: Peer) -> None:
     """A script that switches to a protocol which says everything again, and its first word by itself."""
@@ -366,6 +397,7 @@ def test_waiting_for_the_descriptor(origin: MakeOrigin, session: Mounted, kind: 
         go_on.wait()
         peer.send(b'late')
         peer.closed()
+
     response = opened(session, origin(script).url, headers=UPGRADE)
     found = response.raw._fp.fp.raw
 
@@ -376,6 +408,7 @@ def test_waiting_for_the_descriptor(origin: MakeOrigin, session: Mounted, kind: 
             assert poll.poll()
         else:
             assert gevent.select.select([found], [], [])[0] == [found]
+
     wait()
     assert found._sock.recv(100) == b'early'
     gevent.spawn(go_on.set)
@@ -392,6 +425,7 @@ def test_switched_and_nobody_asks(origin: MakeOrigin, session: Mounted) -> None:
         peer.request()
         peer.send(SWITCHED)
         closed.append(peer.closed())
+
     address = origin(script).url
     assert session().get(address, headers=UPGRADE).content == b''
     closed.wait_for_length(1)
@@ -407,6 +441,7 @@ def test_switched_and_nobody_asks(origin: MakeOrigin, session: Mounted) -> None:
 
 def test_frames_after_a_switch(origin: MakeOrigin, session: Mounted) -> None:
     """As docker-py reads the output of a command: the first frame may come with the head."""
+
     def frame(data: bytes) -> bytes:
         return struct.pack('>BxxxL', 1, len(data)) + data
 
@@ -414,6 +449,7 @@ def test_frames_after_a_switch(origin: MakeOrigin, session: Mounted) -> None:
         peer.request()
         peer.send(SWITCHED + frame(b'one') + frame(b'two')[:3])
         peer.send(frame(b'two')[3:])
+
     response = opened(session, origin(script).url, headers=UPGRADE)
     file, frames = response.raw._fp.fp, []
     while header := file.read(8):
@@ -428,6 +464,7 @@ def test_a_switch_that_nobody_asked_for(origin: MakeOrigin, session: Mounted) ->
 
 # -- other adapters ---------------------------------------------------------------------------------------------------
 
+
 class Between(HTTPAdapter):
     """As requests-toolbelt has them: it makes urllib3's pools itself."""
 
@@ -439,8 +476,10 @@ class Between(HTTPAdapter):
 
 def test_a_class_between_that_makes_pools(secure: Secure, certificates: Certificates) -> None:
     """What it has said to them holds."""
+
     class Mixed(Between, AgentAdapter):
         terms = {'ca_certs': certificates.ca, 'server_hostname': 'a.example'}  # noqa: RUF012
+
     with requests.Session() as client:
         client.trust_env = False
         client.mount('https://', Mixed(max_sockets=3))
@@ -449,5 +488,6 @@ def test_a_class_between_that_makes_pools(secure: Secure, certificates: Certific
 
     class Refused(Between, AgentAdapter):
         terms = {'ssl_version': ssl.PROTOCOL_TLSv1_2}  # noqa: RUF012
+
     with pytest.raises(errors.InvalidInput, match='ssl_version'):
         Refused()

@@ -5,6 +5,7 @@ and three things are compared: what it returns, down to attributes of urllib3's 
 and what the server has received. Where the two differ on purpose, :data:`ON_PURPOSE` has what the adapter does, and
 ``docs/requests.rst`` has the reason.
 """
+
 from __future__ import annotations
 
 import gc
@@ -47,6 +48,7 @@ Script = Callable[[requests.Session, str], Any]
 
 # -- the server -------------------------------------------------------------------------------------------------------
 
+
 def said(body: bytes = b'ok', *fields: bytes, status: bytes = b'200 OK', framing: str = 'length') -> bytes:
     """Return a response; ``framing`` is ``'length'``, ``'chunked'``, or ``'none'`` for one that ends with its head, or
     with the connection."""
@@ -54,9 +56,13 @@ def said(body: bytes = b'ok', *fields: bytes, status: bytes = b'200 OK', framing
     if framing == 'length':
         return head + b'Content-Length: %d\r\n\r\n' % len(body) + body
     if framing == 'chunked':
-        pieces = [body[start:start + 70] for start in range(0, len(body), 70)]
-        return head + b'Transfer-Encoding: chunked\r\n\r\n' + b''.join(
-            b'%x\r\n%s\r\n' % (len(piece), piece) for piece in pieces) + b'0\r\n\r\n'
+        pieces = [body[start : start + 70] for start in range(0, len(body), 70)]
+        return (
+            head
+            + b'Transfer-Encoding: chunked\r\n\r\n'
+            + b''.join(b'%x\r\n%s\r\n' % (len(piece), piece) for piece in pieces)
+            + b'0\r\n\r\n'
+        )
     return head + b'\r\n' + body
 
 
@@ -67,13 +73,18 @@ RAW_DEFLATE = zlib.compressobj(wbits=-15)
 
 #: What is answered, by path, on a connection that stays.
 KEPT: dict[str, bytes] = {
-    'length': said(TEXT), 'chunked': said(TEXT, framing='chunked'), 'empty': said(b''),
-    'empty-chunked': said(b'', framing='chunked'), 'large': said(TEXT * 1000),
+    'length': said(TEXT),
+    'chunked': said(TEXT, framing='chunked'),
+    'empty': said(b''),
+    'empty-chunked': said(b'', framing='chunked'),
+    'large': said(TEXT * 1000),
     'large-chunked': said(TEXT * 30, framing='chunked'),
     '204': said(b'', status=b'204 No Content', framing='none'),
     '304': said(b'', b'Content-Length: 100', status=b'304 Not Modified', framing='none'),
-    '205': said(b'', status=b'205 Reset Content'), '404': said(b'none', status=b'404 Not Found'),
-    '500': said(b'error', status=b'500 Error'), '999': said(b'odd', status=b'999 Odd'),
+    '205': said(b'', status=b'205 Reset Content'),
+    '404': said(b'none', status=b'404 Not Found'),
+    '500': said(b'error', status=b'500 Error'),
+    '999': said(b'odd', status=b'999 Odd'),
     'no-reason': said(status=b'200'),
     'gzip': said(ZIPPED, b'Content-Encoding: gzip'),
     'gzip-chunked': said(ZIPPED, b'Content-Encoding: gzip', framing='chunked'),
@@ -84,17 +95,23 @@ KEPT: dict[str, bytes] = {
     'unknown-coding': said(TEXT, b'Content-Encoding: unknown'),
     'two-codings': said(gzip.compress(ZIPPED, mtime=0), b'Content-Encoding: gzip, gzip'),
     'cookies': said(b'', b'Set-Cookie: a=1; Path=/', b'Set-Cookie: b=2; HttpOnly; Path=/'),
-    'latin': said(b'', b'X-Name: caf\xe9'), 'repeated': said(b'', b'X-A: 1', b'X-A: 2', b'x-a: 3'),
-    'folded': said(b'', b'X-Folded: one\r\n two'), 'empty-field': said(b'', b'X-Empty:'),
+    'latin': said(b'', b'X-Name: caf\xe9'),
+    'repeated': said(b'', b'X-A: 1', b'X-A: 2', b'x-a: 3'),
+    'folded': said(b'', b'X-Folded: one\r\n two'),
+    'empty-field': said(b'', b'X-Empty:'),
     'many-fields': said(b'', *[b'X-%d: %s' % (number, b'y' * 500) for number in range(80)]),
     'text': said('sch\xf6n'.encode('latin-1'), b'Content-Type: text/plain; charset=latin-1'),
     'html': said(b'<meta charset=utf-8>', b'Content-Type: text/html'),
     'json': said(b'{"a": [1, 2]}', b'Content-Type: application/json'),
-    'lines': said(LINES), 'lines-chunked': said(LINES, framing='chunked'),
+    'lines': said(LINES),
+    'lines-chunked': said(LINES, framing='chunked'),
     'link': said(b'', b'Link: <http://x/>; rel="next"'),
-    **{f'to-{status}': said(b'elsewhere', b'Location: /echo', status=b'%d Elsewhere' % status)
-       for status in (301, 302, 303, 307, 308)},
-    'loop': said(b'', b'Location: /loop', status=b'302 Found'), 'nowhere': said(status=b'302 Found'),
+    **{
+        f'to-{status}': said(b'elsewhere', b'Location: /echo', status=b'%d Elsewhere' % status)
+        for status in (301, 302, 303, 307, 308)
+    },
+    'loop': said(b'', b'Location: /loop', status=b'302 Found'),
+    'nowhere': said(status=b'302 Found'),
     'to-nothing': said(b'', b'Location: http://', status=b'302 Found'),
     'to-fragment': said(b'', b'Location: /length#there', status=b'302 Found'),
     'to-blank': said(b'', b'Location: /echo?a=b c', status=b'302 Found'),
@@ -110,15 +127,24 @@ KEPT: dict[str, bytes] = {
 }
 #: The same, before the connection closes.
 CLOSED: dict[str, bytes] = {
-    'closing': said(TEXT, b'Connection: close'), 'until-close': said(TEXT, framing='none'),
-    'cut-length': said(TEXT)[:-5], 'cut-chunk': said(TEXT, framing='chunked')[:-12],
-    'cut-last-chunk': said(TEXT, framing='chunked')[:-5], 'cut-status': b'HTTP/1.1 20', 'nothing': b'',
-    'other-protocol': b'SSH-2.0-x\r\n\r\n', 'no-status': b'HTTP/1.1 abc OK\r\n\r\n',
-    'two-lengths': said(b'ok', b'Content-Length: 3'), 'no-chunk': said(b'x', framing='chunked').replace(b'1\r', b'z\r'),
-    'http2': b'HTTP/2 200\r\ncontent-length: 2\r\n\r\nok', 'extra': said(b'ok') + b'extra',
+    'closing': said(TEXT, b'Connection: close'),
+    'until-close': said(TEXT, framing='none'),
+    'cut-length': said(TEXT)[:-5],
+    'cut-chunk': said(TEXT, framing='chunked')[:-12],
+    'cut-last-chunk': said(TEXT, framing='chunked')[:-5],
+    'cut-status': b'HTTP/1.1 20',
+    'nothing': b'',
+    'other-protocol': b'SSH-2.0-x\r\n\r\n',
+    'no-status': b'HTTP/1.1 abc OK\r\n\r\n',
+    'two-lengths': said(b'ok', b'Content-Length: 3'),
+    'no-chunk': said(b'x', framing='chunked').replace(b'1\r', b'z\r'),
+    'http2': b'HTTP/2 200\r\ncontent-length: 2\r\n\r\nok',
+    'extra': said(b'ok') + b'extra',
     'early-hints': b'HTTP/1.1 103 Early Hints\r\n\r\n' + said(TEXT),
-    'cut-head': b'HTTP/1.1 200 OK\r\nContent-Le', 'line-feeds': said(b'ok').replace(b'\r\n', b'\n'),
-    'identity': said(b'ok', b'Transfer-Encoding: identity'), 'blank': said(b'ok', b'X-Blank:  a  '),
+    'cut-head': b'HTTP/1.1 200 OK\r\nContent-Le',
+    'line-feeds': said(b'ok').replace(b'\r\n', b'\n'),
+    'identity': said(b'ok', b'Transfer-Encoding: identity'),
+    'blank': said(b'ok', b'X-Blank:  a  '),
 }
 
 
@@ -147,36 +173,60 @@ class Server:
             answer = said(body) if name == 'echo' else KEPT.get(name) or CLOSED.get(name, said(status=b'404 No'))
             if method == 'HEAD' and name not in CLOSED:
                 # the last head, as there may be some before it
-                answer = answer[:answer.index(b'\r\n\r\n', answer.rindex(b'HTTP/1.1')) + 4]
+                answer = answer[: answer.index(b'\r\n\r\n', answer.rindex(b'HTTP/1.1')) + 4]
             peer.send(answer)
             if name in CLOSED:
                 return
 
     def take(self) -> list[Any]:
         """Return what was received since the last call."""
-        found = [(request.line, sorted((name.lower(), 'Digest' if value.startswith('Digest') else value)
-                                       for name, value in request.headers),
-                  hashlib.sha256(request.body).hexdigest()) for request in self.received]
+        found = [
+            (
+                request.line,
+                sorted(
+                    (name.lower(), 'Digest' if value.startswith('Digest') else value) for name, value in request.headers
+                ),
+                hashlib.sha256(request.body).hexdigest(),
+            )
+            for request in self.received
+        ]
         self.received.clear()
         return found
 
 
 # -- what is compared -------------------------------------------------------------------------------------------------
 
+
 def described(result: Any) -> Any:
     """Return what can be compared of a result, or of what was raised."""
     if isinstance(result, requests.Response):
         raw = result.raw
-        fields = {name: 'Digest' if value.startswith('Digest') else value
-                  for name, value in result.request.headers.items() if isinstance(value, str)}
+        fields = {
+            name: 'Digest' if value.startswith('Digest') else value
+            for name, value in result.request.headers.items()
+            if isinstance(value, str)
+        }
         return {
             'status': (result.status_code, result.reason, result.ok, result.is_redirect),
-            'headers': list(raw.headers.items()), 'url': result.url, 'encoding': result.encoding, 'links': result.links,
+            'headers': list(raw.headers.items()),
+            'url': result.url,
+            'encoding': result.encoding,
+            'links': result.links,
             'history': [(each.status_code, each.url, each.content) for each in result.history],
-            'cookies': sorted(result.cookies.items()), 'request': fields,
+            'cookies': sorted(result.cookies.items()),
+            'request': fields,
             'content': attempt(lambda: result.content),
-            'raw': (raw.version, raw.status, raw.closed, raw.isclosed(), raw.tell(), raw.length_remaining, raw.chunked,
-                    raw.geturl(), repr(raw.retries)),
+            'raw': (
+                raw.version,
+                raw.status,
+                raw.closed,
+                raw.isclosed(),
+                raw.tell(),
+                raw.length_remaining,
+                raw.chunked,
+                raw.geturl(),
+                repr(raw.retries),
+            ),
         }
     if isinstance(result, Exception):
         return type(result).__name__, isinstance(result, (requests.RequestException, HTTPError))
@@ -246,24 +296,48 @@ ON_PURPOSE: dict[str, Any] = {
     **{f'{method} identity': REFUSED for method in ('GET', 'POST')},
     **{f'{method} blank': headers(('X-Blank', 'a'), ('Content-Length', '2')) for method in ('GET', 'POST', 'HEAD')},
     # as urllib3 has it, too, in newer releases
-    **{f'{method} folded': headers(('X-Folded', 'one two'), ('Content-Length', '0'))
-       for method in ('GET', 'POST', 'HEAD')},
+    **{
+        f'{method} folded': headers(('X-Folded', 'one two'), ('Content-Length', '0'))
+        for method in ('GET', 'POST', 'HEAD')
+    },
     **{f'{method} early-hints': headers(('Content-Length', '300')) for method in ('GET', 'POST', 'HEAD')},
     # see "What is different": headers that are None, and those that must not be sent
     'headers all None': sends('host'),
     'headers User-Agent': sends('accept', 'accept-encoding', 'connection', 'host'),
     **{f'headers {name}': ('InvalidHeader', True) for name in ('beyond latin-1', 'name', 'NUL', 'Host')},
     # a body that was cut off is no empty one, when it is read again
-    **{f'reading drained {name}': ('ProtocolError', True)
-       for name in ('cut-length', 'cut-chunk', 'cut-last-chunk', 'no-chunk')},
+    **{
+        f'reading drained {name}': ('ProtocolError', True)
+        for name in ('cut-length', 'cut-chunk', 'cut-last-chunk', 'no-chunk')
+    },
     # a body that was sent cannot be sent again
     **{f'again {name}': once for name in ('iterator', 'text iterator', 'no pieces', 'empty pieces', 'unsized file')},
     # TRACE has no body (RFC 9110, section 9.3.8)
-    **{f'TRACE {name}': ('BodyNotAllowed', False) for name in (
-        'bytes', 'text', 'form', 'pairs', 'iterator', 'text iterator', 'no pieces', 'empty pieces', 'file',
-        'empty file', 'text file', 'unsized file', 'begun file', 'bytearray', 'memoryview', 'large', 'not bytes')},
+    **{
+        f'TRACE {name}': ('BodyNotAllowed', False)
+        for name in (
+            'bytes',
+            'text',
+            'form',
+            'pairs',
+            'iterator',
+            'text iterator',
+            'no pieces',
+            'empty pieces',
+            'file',
+            'empty file',
+            'text file',
+            'unsized file',
+            'begun file',
+            'bytearray',
+            'memoryview',
+            'large',
+            'not bytes',
+        )
+    },
     # requests leaves exceptions of urllib3 as they are
-    'urls label': REFUSED, 'urls long label': REFUSED,
+    'urls label': REFUSED,
+    'urls long label': REFUSED,
     # CONNECT is that of HTTP/1.1, and the default port is left out
     'proxies tunnel': sends('connection', 'host'),
     'proxies port': lambda ours, sent: ('host', 'some.example') in sent[0][1],
@@ -272,10 +346,12 @@ ON_PURPOSE: dict[str, Any] = {
 
 # -- scripts ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('method', ['GET', 'POST', 'HEAD'])
 def test_responses(origin: MakeOrigin, method: str) -> None:
     def script(name: str) -> Script:
         return lambda session, url: session.request(method, f'{url}/{name}', data=b'x' if method == 'POST' else None)
+
     names = [*KEPT, *CLOSED]
     if method == 'HEAD':
         # urllib3 logs the error with its traceback, by which pytest keeps the connection
@@ -318,11 +394,18 @@ READING: dict[str, Callable[[Any], Any]] = {
     'text': lambda response: [response.text, response.apparent_encoding],
     'raw': lambda response: [response.raw.read(), response.raw.closed, response.raw.tell()],
     'raw pieces': lambda response: [
-        *(response.raw.read(size) for size in (3, 3, 0)), response.raw.read(), response.raw.read(3),
-        response.raw.closed, response.raw.tell(), response.raw.length_remaining],
+        *(response.raw.read(size) for size in (3, 3, 0)),
+        response.raw.read(),
+        response.raw.read(3),
+        response.raw.closed,
+        response.raw.tell(),
+        response.raw.length_remaining,
+    ],
     'raw decoded': lambda response: response.raw.read(decode_content=True),
-    'raw decoded pieces': lambda response: [response.raw.read(7, decode_content=True),
-                                            response.raw.read(decode_content=True)],
+    'raw decoded pieces': lambda response: [
+        response.raw.read(7, decode_content=True),
+        response.raw.read(decode_content=True),
+    ],
     'raw stream': lambda response: list(response.raw.stream(64, decode_content=True)),
     'raw lines': lambda response: list(response.raw),
     'raw data': lambda response: response.raw.data,
@@ -335,20 +418,49 @@ READING: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize('way', READING)
 def test_reading(origin: MakeOrigin, way: str) -> None:
-    names = ['length', 'chunked', 'empty', 'empty-chunked', '204', '304', '404', 'gzip', 'gzip-chunked', 'deflate',
-             'raw-deflate', 'no-gzip', 'cut-gzip', 'unknown-coding', 'two-codings', 'lines', 'lines-chunked', 'text',
-             'large-chunked', 'to-302', 'trailers', 'extension', 'continue', 'closing', 'until-close', 'cut-length',
-             'cut-chunk', 'cut-last-chunk', 'no-chunk', 'extra']
+    names = [
+        'length',
+        'chunked',
+        'empty',
+        'empty-chunked',
+        '204',
+        '304',
+        '404',
+        'gzip',
+        'gzip-chunked',
+        'deflate',
+        'raw-deflate',
+        'no-gzip',
+        'cut-gzip',
+        'unknown-coding',
+        'two-codings',
+        'lines',
+        'lines-chunked',
+        'text',
+        'large-chunked',
+        'to-302',
+        'trailers',
+        'extension',
+        'continue',
+        'closing',
+        'until-close',
+        'cut-length',
+        'cut-chunk',
+        'cut-last-chunk',
+        'no-chunk',
+        'extra',
+    ]
 
     def script(name: str) -> Script:
-        return lambda session, url: READING[way](
-            session.get(f'{url}/{name}', stream=True, allow_redirects=False))
+        return lambda session, url: READING[way](session.get(f'{url}/{name}', stream=True, allow_redirects=False))
+
     compare(origin, {name: script(name) for name in names}, f'reading {way}')
 
 
 def test_reading_into_a_buffer(origin: MakeOrigin) -> None:
     def script(name: str) -> Script:
         return lambda session, url: by_readinto(session.get(f'{url}/{name}', stream=True).raw)
+
     compare(origin, {name: script(name) for name in ('length', 'chunked', 'gzip', 'empty', 'until-close')}, 'readinto')
 
 
@@ -374,22 +486,37 @@ def begun() -> io.BytesIO:
 
 
 BODIES: dict[str, Callable[[], Any]] = {
-    'none': lambda: None, 'nothing': lambda: b'', 'bytes': lambda: b'abc', 'text': lambda: '\xe4bc',
-    'form': lambda: {'a': 'b', 'c': ['d', 'e']}, 'pairs': lambda: (('a', '1'), ('b', '2')),
-    'iterator': lambda: iter([b'a', b'bc']), 'text iterator': lambda: iter(['a', 'bc']), 'no pieces': lambda: iter([]),
-    'empty pieces': lambda: iter([b'', b'a', b'']), 'file': lambda: io.BytesIO(b'file'),
-    'empty file': lambda: io.BytesIO(b''), 'text file': lambda: io.StringIO('text'),
-    'unsized file': lambda: Unsized(b'file'), 'begun file': begun, 'bytearray': lambda: bytearray(b'abc'),
-    'memoryview': lambda: memoryview(b'abc'), 'large': lambda: b'x' * 1000000, 'number': lambda: 5, 'object': object,
+    'none': lambda: None,
+    'nothing': lambda: b'',
+    'bytes': lambda: b'abc',
+    'text': lambda: '\xe4bc',
+    'form': lambda: {'a': 'b', 'c': ['d', 'e']},
+    'pairs': lambda: (('a', '1'), ('b', '2')),
+    'iterator': lambda: iter([b'a', b'bc']),
+    'text iterator': lambda: iter(['a', 'bc']),
+    'no pieces': lambda: iter([]),
+    'empty pieces': lambda: iter([b'', b'a', b'']),
+    'file': lambda: io.BytesIO(b'file'),
+    'empty file': lambda: io.BytesIO(b''),
+    'text file': lambda: io.StringIO('text'),
+    'unsized file': lambda: Unsized(b'file'),
+    'begun file': begun,
+    'bytearray': lambda: bytearray(b'abc'),
+    'memoryview': lambda: memoryview(b'abc'),
+    'large': lambda: b'x' * 1000000,
+    'number': lambda: 5,
+    'object': object,
     'not bytes': lambda: iter([1]),
 }
 
 
-@pytest.mark.parametrize('method', [
-    'POST', 'put', 'PATCH', 'DELETE', 'GET', 'OPTIONS', 'HEAD', 'TRACE', 'QUERY', 'X-OWN'])
+@pytest.mark.parametrize(
+    'method', ['POST', 'put', 'PATCH', 'DELETE', 'GET', 'OPTIONS', 'HEAD', 'TRACE', 'QUERY', 'X-OWN']
+)
 def test_bodies(origin: MakeOrigin, method: str) -> None:
     def script(make: Callable[[], Any]) -> Script:
         return lambda session, url: session.request(method, f'{url}/echo', data=make())
+
     compare(origin, {name: script(make) for name, make in BODIES.items()}, method)
 
 
@@ -401,49 +528,124 @@ def test_bodies_that_are_sent_again(origin: MakeOrigin, path: str) -> None:
         def ask(session: requests.Session, url: str) -> Any:
             adapter: Any = session.get_adapter(url)
             adapter.max_retries = policy
-            return session.post(f'{url}/{path}', data=make(),
-                                auth=HTTPDigestAuth('user', 'word') if path == 'digest' else None)
+            return session.post(
+                f'{url}/{path}', data=make(), auth=HTTPDigestAuth('user', 'word') if path == 'digest' else None
+            )
+
         return ask
+
     compare(origin, {name: script(make) for name, make in BODIES.items()}, 'again' if path == 'busy' else path)
 
 
 def test_bodies_that_are_waited_for(origin: MakeOrigin) -> None:
     def script(make: Callable[[], Any]) -> Script:
         return lambda session, url: session.post(f'{url}/continue', data=make(), headers={'Expect': '100-continue'})
+
     compare(origin, {name: script(BODIES[name]) for name in ('bytes', 'iterator', 'file')}, 'expect')
 
 
 def test_headers(origin: MakeOrigin) -> None:
     def script(fields: dict[str, Any]) -> Script:
         return lambda session, url: session.get(f'{url}/echo', headers=fields)
-    compare(origin, {name: script(fields) for name, fields in {
-        'bytes': {'X-A': b'b'}, 'number': {'X-A': 5}, 'line end': {'X-A': 'a\nb'}, 'leading': {'X-A': ' a'},
-        'trailing': {'X-A': 'a '}, 'latin-1': {'X-A': '\xe9'}, 'beyond latin-1': {'X-A': '\u20ac'},
-        'empty': {'X-A': ''},
-        'other host': {'Host': 'other.example'}, 'host as bytes': {'Host': b'other.example'}, 'Host': {'Host': 'a b'},
-        'close': {'Connection': 'close'}, 'keep-alive': {'Connection': 'Keep-Alive'}, 'both': {'x-a': '1', 'X-A': '2'},
-        'name': {'X A': 'b'}, 'cookie': {'Cookie': 'a=b'}, 'authorization': {'Authorization': 'Bearer x'},
-        'range': {'Range': 'bytes=0-5'}, 'identity': {'Accept-Encoding': 'identity'}, 'TE': {'TE': 'trailers'},
-        'upgrade': {'Upgrade': 'h2c', 'Connection': 'Upgrade'}, 'no name': {'': 'x'}, 'long': {'X-L': 'y' * 20000},
-        'length': {'Content-Length': '0'}, 'tab': {'X-A': 'a\tb'}, 'NUL': {'X-A': 'a\0b'}, 'folded': {'X-A': 'a\r\n b'},
-        'no host': {'Host': None}, 'no Connection': {'Connection': None}, 'User-Agent': {'User-Agent': None},
-        'all None': {'User-Agent': None, 'Accept': None, 'Accept-Encoding': None, 'Connection': None},
-        'skipped': {'Accept-Encoding': SKIP_HEADER, 'User-Agent': SKIP_HEADER}, 'skipped Host': {'Host': SKIP_HEADER},
-        'skipped other': {'X-A': SKIP_HEADER},
-    }.items()}, 'headers')
+
+    compare(
+        origin,
+        {
+            name: script(fields)
+            for name, fields in {
+                'bytes': {'X-A': b'b'},
+                'number': {'X-A': 5},
+                'line end': {'X-A': 'a\nb'},
+                'leading': {'X-A': ' a'},
+                'trailing': {'X-A': 'a '},
+                'latin-1': {'X-A': '\xe9'},
+                'beyond latin-1': {'X-A': '\u20ac'},
+                'empty': {'X-A': ''},
+                'other host': {'Host': 'other.example'},
+                'host as bytes': {'Host': b'other.example'},
+                'Host': {'Host': 'a b'},
+                'close': {'Connection': 'close'},
+                'keep-alive': {'Connection': 'Keep-Alive'},
+                'both': {'x-a': '1', 'X-A': '2'},
+                'name': {'X A': 'b'},
+                'cookie': {'Cookie': 'a=b'},
+                'authorization': {'Authorization': 'Bearer x'},
+                'range': {'Range': 'bytes=0-5'},
+                'identity': {'Accept-Encoding': 'identity'},
+                'TE': {'TE': 'trailers'},
+                'upgrade': {'Upgrade': 'h2c', 'Connection': 'Upgrade'},
+                'no name': {'': 'x'},
+                'long': {'X-L': 'y' * 20000},
+                'length': {'Content-Length': '0'},
+                'tab': {'X-A': 'a\tb'},
+                'NUL': {'X-A': 'a\0b'},
+                'folded': {'X-A': 'a\r\n b'},
+                'no host': {'Host': None},
+                'no Connection': {'Connection': None},
+                'User-Agent': {'User-Agent': None},
+                'all None': {'User-Agent': None, 'Accept': None, 'Accept-Encoding': None, 'Connection': None},
+                'skipped': {'Accept-Encoding': SKIP_HEADER, 'User-Agent': SKIP_HEADER},
+                'skipped Host': {'Host': SKIP_HEADER},
+                'skipped other': {'X-A': SKIP_HEADER},
+            }.items()
+        },
+        'headers',
+    )
 
 
 def test_urls(origin: MakeOrigin) -> None:
     def script(path: str) -> Script:
         return lambda session, url: session.get(path if ':' in path else url + path, timeout=5)
-    compare(origin, {
-        **{path: script(path) for path in (
-            '/echo?a=b&c=d', '/echo#x', '/echo?a b', '/echo?\xe4=\xf6', '/echo?%zz', '/a/../echo', '/%65cho', '//echo',
-            '/echo?a+b', '/echo;x', '', '?x', '/echo?a[]=1', '/echo?a|b', '/echo?"x"', '/echo\\x', '/*', '/echo?\x01',
-            '/ec\tho', '/echo?\n', '/echo?%c3%a4', 'http://', 'http://:80/', 'http://x:99999/', 'http://[::1/', 'http://*.x/',
-            'ftp://x/', 'mailto:x', 'http:x', 'http://127.0.0.1:0/', 'http://127.0.0.1:1/', 'http://127.0.0.1:-1/',
-            'http://127.0.0.1:x/', 'HTTP://127.0.0.1:1', 'http://nobody.invalid/', 'http://256.1.1.1/')},
-        'label': script('http://a..b/'), 'long label': script(f'http://{"a" * 70}.x/')}, 'urls')
+
+    compare(
+        origin,
+        {
+            **{
+                path: script(path)
+                for path in (
+                    '/echo?a=b&c=d',
+                    '/echo#x',
+                    '/echo?a b',
+                    '/echo?\xe4=\xf6',
+                    '/echo?%zz',
+                    '/a/../echo',
+                    '/%65cho',
+                    '//echo',
+                    '/echo?a+b',
+                    '/echo;x',
+                    '',
+                    '?x',
+                    '/echo?a[]=1',
+                    '/echo?a|b',
+                    '/echo?"x"',
+                    '/echo\\x',
+                    '/*',
+                    '/echo?\x01',
+                    '/ec\tho',
+                    '/echo?\n',
+                    '/echo?%c3%a4',
+                    'http://',
+                    'http://:80/',
+                    'http://x:99999/',
+                    'http://[::1/',
+                    'http://*.x/',
+                    'ftp://x/',
+                    'mailto:x',
+                    'http:x',
+                    'http://127.0.0.1:0/',
+                    'http://127.0.0.1:1/',
+                    'http://127.0.0.1:-1/',
+                    'http://127.0.0.1:x/',
+                    'HTTP://127.0.0.1:1',
+                    'http://nobody.invalid/',
+                    'http://256.1.1.1/',
+                )
+            },
+            'label': script('http://a..b/'),
+            'long label': script(f'http://{"a" * 70}.x/'),
+        },
+        'urls',
+    )
 
 
 def pause(session: requests.Session) -> Iterator[bytes]:
@@ -462,41 +664,65 @@ def fails(before: int) -> Iterator[bytes]:
 def test_times_and_failures(origin: MakeOrigin) -> None:
     def get(path: str, **options: Any) -> Script:
         return lambda session, url: session.get(f'{url}/{path}', **options)
-    compare(origin, {
-        'silent': get('silent', timeout=0.1), 'silent for reading': get('silent', timeout=(5, 0.1)),
-        'silent by object': get('silent', timeout=Timeout(0.1)),
-        'silent in all': get('silent', timeout=Timeout(total=0.1)),
-        'stops': get('stops', timeout=0.1),
-        'stops in stream': lambda session, url: session.get(f'{url}/stops', timeout=0.1, stream=True).content,
-        'stops in raw': lambda session, url: session.get(f'{url}/stops', timeout=0.1, stream=True).raw.read(),
-        'stops in pieces': lambda session, url: list(session.get(f'{url}/stops', timeout=0.1,
-                                                                 stream=True).iter_content(3)),
-        'zero': get('length', timeout=0), 'negative': get('length', timeout=-1), 'text': get('length', timeout='x'),
-        'three': get('length', timeout=(1, 2, 3)), 'bool': get('length', timeout=True),
-        'slow body': lambda session, url: session.post(f'{url}/echo', data=pause(session), timeout=(5, 0.1)),
-        'no body': lambda session, url: session.post(f'{url}/echo', data=fails(0)),
-        'half a body': lambda session, url: session.post(f'{url}/echo', data=fails(2)),
-        'no authorities': get('length', verify='/none'), 'no certificate': get('length', cert='/none'),
-    }, 'times')
+
+    compare(
+        origin,
+        {
+            'silent': get('silent', timeout=0.1),
+            'silent for reading': get('silent', timeout=(5, 0.1)),
+            'silent by object': get('silent', timeout=Timeout(0.1)),
+            'silent in all': get('silent', timeout=Timeout(total=0.1)),
+            'stops': get('stops', timeout=0.1),
+            'stops in stream': lambda session, url: session.get(f'{url}/stops', timeout=0.1, stream=True).content,
+            'stops in raw': lambda session, url: session.get(f'{url}/stops', timeout=0.1, stream=True).raw.read(),
+            'stops in pieces': lambda session, url: list(
+                session.get(f'{url}/stops', timeout=0.1, stream=True).iter_content(3)
+            ),
+            'zero': get('length', timeout=0),
+            'negative': get('length', timeout=-1),
+            'text': get('length', timeout='x'),
+            'three': get('length', timeout=(1, 2, 3)),
+            'bool': get('length', timeout=True),
+            'slow body': lambda session, url: session.post(f'{url}/echo', data=pause(session), timeout=(5, 0.1)),
+            'no body': lambda session, url: session.post(f'{url}/echo', data=fails(0)),
+            'half a body': lambda session, url: session.post(f'{url}/echo', data=fails(2)),
+            'no authorities': get('length', verify='/none'),
+            'no certificate': get('length', cert='/none'),
+        },
+        'times',
+    )
 
 
 def test_proxies(origin: MakeOrigin) -> None:
     def get(target: str, proxy: str = '{}', kind: str = 'http', **options: Any) -> Script:
         return lambda session, url: session.get(
-            target, proxies={kind: proxy.format(url, url.partition('//')[2])}, **options)
-    compare(origin, {
-        'plain': get('http://some.example/echo?x'), 'user': get('http://some.example/echo', 'http://u:p@{1}'),
-        'no scheme': get('http://some.example/echo', '{1}'), 'all': get('http://some.example/echo', kind='all'),
-        'host': get('http://some.example/echo', headers={'Host': 'other'}), 'redirect': get('http://some.example/to-302'),
-        'fragment': get('http://u:p@some.example/echo#f'), 'port': get('http://some.example:80/echo'),
-        'other port': get('http://some.example:8080/echo'), 'tunnel': get('https://some.example/echo', kind='https'),
-        'none': get('http://some.example/', 'http://127.0.0.1:1'), 'malformed': get('http://some.example/', 'http://'),
-        'unknown': get('http://some.example/', 'unknown://127.0.0.1:1'),
-    }, 'proxies')
+            target, proxies={kind: proxy.format(url, url.partition('//')[2])}, **options
+        )
+
+    compare(
+        origin,
+        {
+            'plain': get('http://some.example/echo?x'),
+            'user': get('http://some.example/echo', 'http://u:p@{1}'),
+            'no scheme': get('http://some.example/echo', '{1}'),
+            'all': get('http://some.example/echo', kind='all'),
+            'host': get('http://some.example/echo', headers={'Host': 'other'}),
+            'redirect': get('http://some.example/to-302'),
+            'fragment': get('http://u:p@some.example/echo#f'),
+            'port': get('http://some.example:80/echo'),
+            'other port': get('http://some.example:8080/echo'),
+            'tunnel': get('https://some.example/echo', kind='https'),
+            'none': get('http://some.example/', 'http://127.0.0.1:1'),
+            'malformed': get('http://some.example/', 'http://'),
+            'unknown': get('http://some.example/', 'unknown://127.0.0.1:1'),
+        },
+        'proxies',
+    )
 
 
 def test_sessions(origin: MakeOrigin) -> None:
     """What is ``requests``' own, on top of the adapter."""
+
     def with_limit(session: requests.Session, url: str) -> Any:
         session.max_redirects = 2
         return session.get(f'{url}/loop')
@@ -523,41 +749,69 @@ def test_sessions(origin: MakeOrigin) -> None:
 
     def state(session: requests.Session, url: str) -> Any:
         raw: Any = session.get(f'{url}/large', stream=True).raw
-        return [raw.readable(), raw.writable(), raw.seekable(), raw.closed, raw.isclosed(), bool(raw.connection),
-                raw.enforce_content_length, raw.auto_close, raw.decode_content, raw.supports_chunked_reads(),
-                raw.getheader('content-length'), raw.info()['content-length'], raw.reason, raw.status,
-                raw.length_remaining, raw.release_conn(), isinstance(raw.fileno(), int)]
+        return [
+            raw.readable(),
+            raw.writable(),
+            raw.seekable(),
+            raw.closed,
+            raw.isclosed(),
+            bool(raw.connection),
+            raw.enforce_content_length,
+            raw.auto_close,
+            raw.decode_content,
+            raw.supports_chunked_reads(),
+            raw.getheader('content-length'),
+            raw.info()['content-length'],
+            raw.reason,
+            raw.status,
+            raw.length_remaining,
+            raw.release_conn(),
+            isinstance(raw.fileno(), int),
+        ]
 
     def as_text(session: requests.Session, url: str) -> Any:
         raw: Any = session.get(f'{url}/lines', stream=True).raw
         raw.auto_close = False
         return io.TextIOWrapper(raw).read()
-    compare(origin, {
-        'basic': lambda session, url: session.get(f'{url}/echo', auth=('u', 'p')),
-        'digest': lambda session, url: session.get(f'{url}/digest', auth=HTTPDigestAuth('u', 'p')),
-        'user in URL': lambda session, url: session.get(url.replace('//', '//u:p@') + '/echo'),
-        'user alone': lambda session, url: session.get(url.replace('//', '//key@') + '/echo'),
-        'json': lambda session, url: session.post(f'{url}/echo', json={'a': 1}),
-        'empty json': lambda session, url: session.post(f'{url}/echo', json={}),
-        'parameters': lambda session, url: session.get(f'{url}/echo', params={'a': ['1', '2'], 'b': None, 'c': '\xfc'}),
-        'cookies': lambda session, url: [session.get(f'{url}/cookies'), session.get(f'{url}/echo')],
-        'own cookies': lambda session, url: session.get(f'{url}/echo', cookies={'a': 'b'}), 'kept cookies': with_cookie,
-        'hook': lambda session, url: session.get(f'{url}/length', hooks={'response': hooked}), 'prepared twice': twice,
-        'too many redirects': with_limit, 'closed and open': reopened, 'pieces twice': pieces_twice, 'state': state,
-        'no redirects': lambda session, url: session.get(f'{url}/to-302', allow_redirects=False),
-        'next': lambda session, url: session.get(f'{url}/to-302', allow_redirects=False).next.url,
-        'as text': as_text,
-        'buffered': lambda session, url: io.BufferedReader(session.get(f'{url}/lines', stream=True).raw).readline(),
-        'pickled': lambda session, url: pickle.loads(pickle.dumps(session)).get(f'{url}/length'),
-        'pickled response': lambda session, url: pickle.loads(pickle.dumps(session.get(f'{url}/length'))).content,
-        'raised': lambda session, url: session.get(f'{url}/404').raise_for_status(),
-        'decoded': lambda session, url: session.get(f'{url}/json').json(),
-        'not decoded': lambda session, url: session.get(f'{url}/length').json(),
-        'raw json': lambda session, url: session.get(f'{url}/json', stream=True).raw.json(),
-        'unicode lines': lambda session, url: list(session.get(f'{url}/html',
-                                                               stream=True).iter_lines(decode_unicode=True)),
-        'busy': lambda session, url: session.get(f'{url}/busy'),
-    }, 'sessions')
+
+    compare(
+        origin,
+        {
+            'basic': lambda session, url: session.get(f'{url}/echo', auth=('u', 'p')),
+            'digest': lambda session, url: session.get(f'{url}/digest', auth=HTTPDigestAuth('u', 'p')),
+            'user in URL': lambda session, url: session.get(url.replace('//', '//u:p@') + '/echo'),
+            'user alone': lambda session, url: session.get(url.replace('//', '//key@') + '/echo'),
+            'json': lambda session, url: session.post(f'{url}/echo', json={'a': 1}),
+            'empty json': lambda session, url: session.post(f'{url}/echo', json={}),
+            'parameters': lambda session, url: session.get(
+                f'{url}/echo', params={'a': ['1', '2'], 'b': None, 'c': '\xfc'}
+            ),
+            'cookies': lambda session, url: [session.get(f'{url}/cookies'), session.get(f'{url}/echo')],
+            'own cookies': lambda session, url: session.get(f'{url}/echo', cookies={'a': 'b'}),
+            'kept cookies': with_cookie,
+            'hook': lambda session, url: session.get(f'{url}/length', hooks={'response': hooked}),
+            'prepared twice': twice,
+            'too many redirects': with_limit,
+            'closed and open': reopened,
+            'pieces twice': pieces_twice,
+            'state': state,
+            'no redirects': lambda session, url: session.get(f'{url}/to-302', allow_redirects=False),
+            'next': lambda session, url: session.get(f'{url}/to-302', allow_redirects=False).next.url,
+            'as text': as_text,
+            'buffered': lambda session, url: io.BufferedReader(session.get(f'{url}/lines', stream=True).raw).readline(),
+            'pickled': lambda session, url: pickle.loads(pickle.dumps(session)).get(f'{url}/length'),
+            'pickled response': lambda session, url: pickle.loads(pickle.dumps(session.get(f'{url}/length'))).content,
+            'raised': lambda session, url: session.get(f'{url}/404').raise_for_status(),
+            'decoded': lambda session, url: session.get(f'{url}/json').json(),
+            'not decoded': lambda session, url: session.get(f'{url}/length').json(),
+            'raw json': lambda session, url: session.get(f'{url}/json', stream=True).raw.json(),
+            'unicode lines': lambda session, url: list(
+                session.get(f'{url}/html', stream=True).iter_lines(decode_unicode=True)
+            ),
+            'busy': lambda session, url: session.get(f'{url}/busy'),
+        },
+        'sessions',
+    )
 
 
 def test_threads(origin: MakeOrigin) -> None:
@@ -574,6 +828,7 @@ def test_threads(origin: MakeOrigin) -> None:
             finally:
                 session.close()
                 gevent.get_hub().destroy()
+
         threads = gevent.get_hub().threadpool
         asking = [threads.spawn(ask, name) for name in ('length', 'chunked', 'length', 'chunked')]
         assert [each.get() for each in asking] == [TEXT] * 4
@@ -581,14 +836,19 @@ def test_threads(origin: MakeOrigin) -> None:
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
+
 def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
     """Whom both trust, and what both raise; proxies that speak TLS, and tunnels, are among them."""
+
     def listener(request: Any, response: Any) -> None:
         subject = request.connection.get_peer_certificate().get('subject', {}) if request.connection.encrypted else {}
         response.end(f'{request.method} {request.url} for {request.headers["host"]} by {subject.get("CN")}')
+
     asking = {'ca': certificates.ca, 'request_cert': True, 'reject_unauthorized': False}
-    sites = {name: secure(listener, certfile=getattr(certificates, name), **asking)
-             for name in ('server', 'other', 'expired', 'self_signed')}
+    sites = {
+        name: secure(listener, certfile=getattr(certificates, name), **asking)
+        for name in ('server', 'other', 'expired', 'self_signed')
+    }
     strict = secure(listener, ca=certificates.ca, request_cert=True)
     proxy = serve(listener)
     proxy.server.on('connect', connect_proxy.open_tunnel)
@@ -596,9 +856,10 @@ def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
     old = certificates.server_context()
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     cases: dict[str, tuple[str, dict[str, Any]]] = {
-        'trusted': (right, {'verify': certificates.ca}), 'by address': (secure_url(sites['server'], host='127.0.0.1'),
-                                                                        {'verify': certificates.ca}),
-        'not trusted': (right, {}), 'not verified': (right, {'verify': False}),
+        'trusted': (right, {'verify': certificates.ca}),
+        'by address': (secure_url(sites['server'], host='127.0.0.1'), {'verify': certificates.ca}),
+        'not trusted': (right, {}),
+        'not verified': (right, {'verify': False}),
         'other authority': (right, {'verify': certificates.self_signed}),
         'other name': (secure_url(sites['other']), {'verify': certificates.ca}),
         'other name, not verified': (secure_url(sites['other']), {'verify': False}),
@@ -608,33 +869,47 @@ def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
         'certificate': (right, {'verify': certificates.ca, 'cert': certificates.client}),
         'certificate and key': (right, {'verify': certificates.ca, 'cert': (certificates.client, certificates.client)}),
         'no certificate': (secure_url(strict), {'verify': certificates.ca}),
-        'no authorities': (right, {'verify': '/none'}), 'certificate that is none': (right, {'cert': '/none'}),
-        'no TLS': (f'https://127.0.0.1:{proxy.where[1]}/', {}), 'TLS': (right.replace('https:', 'http:'), {}),
+        'no authorities': (right, {'verify': '/none'}),
+        'certificate that is none': (right, {'cert': '/none'}),
+        'no TLS': (f'https://127.0.0.1:{proxy.where[1]}/', {}),
+        'TLS': (right.replace('https:', 'http:'), {}),
         'tunnel': (right, {'verify': certificates.ca, 'proxies': {'https': plain}}),
         'tunnel to another': (secure_url(sites['other']), {'verify': certificates.ca, 'proxies': {'https': plain}}),
-        'tunnel with certificate': (right, {'verify': certificates.ca, 'cert': certificates.client,
-                                            'proxies': {'https': plain}}),
+        'tunnel with certificate': (
+            right,
+            {'verify': certificates.ca, 'cert': certificates.client, 'proxies': {'https': plain}},
+        ),
         'proxy': ('http://some.example/', {'verify': certificates.ca, 'proxies': {'http': right}}),
         'proxy, not trusted': ('http://some.example/', {'proxies': {'http': right}}),
         'proxy, not verified': ('http://some.example/', {'verify': False, 'proxies': {'http': right}}),
-        'proxy of another name': ('http://some.example/', {'verify': certificates.ca,
-                                                           'proxies': {'http': secure_url(sites['other'])}}),
-        'proxy and certificate': ('http://some.example/', {'verify': certificates.ca, 'cert': certificates.client,
-                                                           'proxies': {'http': right}}),
+        'proxy of another name': (
+            'http://some.example/',
+            {'verify': certificates.ca, 'proxies': {'http': secure_url(sites['other'])}},
+        ),
+        'proxy and certificate': (
+            'http://some.example/',
+            {'verify': certificates.ca, 'cert': certificates.client, 'proxies': {'http': right}},
+        ),
     }
 
     def script(address: str, options: dict[str, Any]) -> Script:
         def ask(session: requests.Session, url: str) -> Any:
             response = session.get(address, **options)
             return [response.status_code, response.text]
+
         return ask
-    found = {name: (run(AgentAdapter, script(*case), ''), apart(run, HTTPAdapter, script(*case), ''))
-             for name, case in cases.items()}
+
+    found = {
+        name: (run(AgentAdapter, script(*case), ''), apart(run, HTTPAdapter, script(*case), ''))
+        for name, case in cases.items()
+    }
     if tuple(map(int, version('urllib3').split('.')[:2])) < (2, 8):
         # the certificate is for the destination, which is not the proxy
         ours, theirs = found.pop('proxy and certificate')
-        assert (ours[1], theirs[1]) == ('GET http://some.example/ for some.example by None',
-                                        'GET http://some.example/ for some.example by client')
+        assert (ours[1], theirs[1]) == (
+            'GET http://some.example/ for some.example by None',
+            'GET http://some.example/ for some.example by client',
+        )
     # requests has proxies for http: URLs not verified at all
     for name in ('proxy, not trusted', 'proxy of another name'):
         assert found.pop(name)[0] == ('ProxyError', True)

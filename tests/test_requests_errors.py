@@ -1,4 +1,5 @@
 """The adapter for ``requests``: every exception that it promises, with what has caused it, and that none leaks."""
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -44,6 +45,7 @@ def tarpit() -> Iterator[str]:
 
 # -- before there is a response ---------------------------------------------------------------------------------------
 
+
 def test_refused(session: Mounted) -> None:
     with stdlib.socket() as bound:
         bound.bind(('127.0.0.1', 0))
@@ -59,14 +61,22 @@ def test_unknown_host(session: Mounted) -> None:
     assert errors.NameNotResolved in causes(raised.value)
 
 
-@pytest.mark.parametrize(('said', 'kind', 'cause'), [
-    (b'', requests.ConnectionError, errors.SocketHangUp),
-    (b'HTTP/1.1 200 OK\r\nContent-Le', requests.ConnectionError, errors.SocketHangUp),
-    (b'SSH-2.0-nonsense\r\n', requests.ConnectionError, errors.ParseError),
-    (b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', exceptions.InvalidHeader,
-     errors.ParseError)])
-def test_no_response(origin: MakeOrigin, session: Mounted, said: bytes, kind: type[Exception],
-                     cause: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ('said', 'kind', 'cause'),
+    [
+        (b'', requests.ConnectionError, errors.SocketHangUp),
+        (b'HTTP/1.1 200 OK\r\nContent-Le', requests.ConnectionError, errors.SocketHangUp),
+        (b'SSH-2.0-nonsense\r\n', requests.ConnectionError, errors.ParseError),
+        (
+            b'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n',
+            exceptions.InvalidHeader,
+            errors.ParseError,
+        ),
+    ],
+)
+def test_no_response(
+    origin: MakeOrigin, session: Mounted, said: bytes, kind: type[Exception], cause: type[Exception]
+) -> None:
     client = session()
     with pytest.raises(kind) as raised:
         client.get(origin(once(said)).url)
@@ -98,8 +108,9 @@ def test_invalid_url(session: Mounted, address: str) -> None:
         session().get(address)
 
 
-@pytest.mark.parametrize('headers', [
-    {'Host': 'two words'}, {'X': 'caf\u0151'}, {'X\u0151': 'y'}, {'Transfer-Encoding': 'gzip'}])
+@pytest.mark.parametrize(
+    'headers', [{'Host': 'two words'}, {'X': 'caf\u0151'}, {'X\u0151': 'y'}, {'Transfer-Encoding': 'gzip'}]
+)
 def test_invalid_header(session: Mounted, recorder: Any, headers: dict[str, str]) -> None:
     with pytest.raises(exceptions.InvalidHeader) as raised:
         session().post(recorder.origin.url, data=b'x', headers=headers)
@@ -129,8 +140,10 @@ def test_queue_that_is_full(serve: Serve, session: Mounted) -> None:
 
 # -- the body ---------------------------------------------------------------------------------------------------------
 
-CUT = [b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello',
-       b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n']
+CUT = [
+    b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello',
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+]
 
 
 def by_content(response: requests.Response) -> object:
@@ -144,8 +157,9 @@ def by_pieces(response: requests.Response) -> object:
 @pytest.mark.parametrize('read', [by_content, by_pieces])
 @pytest.mark.parametrize('said', CUT)
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_truncated(origin: MakeOrigin, session: Mounted, read: Callable[[requests.Response], object], said: bytes,
-                   then: str) -> None:
+def test_truncated(
+    origin: MakeOrigin, session: Mounted, read: Callable[[requests.Response], object], said: bytes, then: str
+) -> None:
     """It never looks complete."""
     client = session()
     with client.get(origin(once(said, then)).url, stream=True) as response:
@@ -182,6 +196,7 @@ def test_two_readers(serve: Serve, session: Mounted) -> None:
         begun.set()
         go_on.wait()
         response.end('second')
+
     response = session().get(f'http://127.0.0.1:{serve(listener).where[1]}', stream=True)
     reading = gevent.spawn(response.raw.read, 11)
     begun.wait()
@@ -213,6 +228,7 @@ def test_body_that_stops(origin: MakeOrigin, session: Mounted) -> None:
 
 # -- time -------------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('timeout', [0.1, (0.1, None), (0.1, 5), Timeout(connect=0.1), Timeout(total=0.1)])
 def test_connect_timeout(session: Mounted, tarpit: str, timeout: Any) -> None:
     client = session()
@@ -224,6 +240,7 @@ def test_connect_timeout(session: Mounted, tarpit: str, timeout: Any) -> None:
 
 def test_a_slow_source_is_not_the_server(origin: MakeOrigin, session: Mounted) -> None:
     """The time for reading measures waits for the server, also on a used connection."""
+
     def source() -> Iterator[bytes]:
         for _ in range(2):
             gevent.sleep(0.1)
@@ -243,6 +260,7 @@ def test_read_timeout(origin: MakeOrigin, session: Mounted, timeout: Any, used: 
             peer.request()
             peer.send(HELLO)
         silent(peer)
+
     client, server = session(), origin(script)
     if used:
         client.get(server.url)
@@ -317,6 +335,7 @@ def test_a_users_own_timeout(origin: MakeOrigin, session: Mounted, tarpit: str, 
                 held.content  # noqa: B018 - a property that reads
             else:
                 client.get(tarpit if then == 'connect' else server.url)
+
     with pytest.raises(gevent.Timeout):
         use()
     if held is not None:
@@ -334,6 +353,7 @@ def test_wrong_thread(session: Mounted, agent: Callable[..., Any], serve: Serve)
             client.get(address)
         finally:
             gevent.get_hub().destroy()
+
     with pytest.raises(errors.WrongThread):
         gevent.get_hub().threadpool.apply(ask)
 
@@ -342,5 +362,5 @@ def test_sockets_are_the_packages_own(serve: Serve, session: Mounted) -> None:
     """No connection is made by urllib3."""
     client = session()
     client.get(f'http://127.0.0.1:{serve(ok).where[1]}')
-    found, = agent_of(client).free_sockets.values()
+    (found,) = agent_of(client).free_sockets.values()
     assert isinstance(found[0], Socket)

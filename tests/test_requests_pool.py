@@ -1,4 +1,5 @@
 """The adapter for ``requests``: reuse, limits, retries, and that nothing is left behind."""
+
 from __future__ import annotations
 
 import io
@@ -32,6 +33,7 @@ def url(site: Site, path: str = '/') -> str:
 
 # -- the pool ---------------------------------------------------------------------------------------------------------
 
+
 def test_connections_are_reused(origin: MakeOrigin, session: Mounted) -> None:
     client, server = session(), origin(hello)
     for _ in range(3):
@@ -48,6 +50,7 @@ def test_at_most_so_many_connections(serve: Serve, session: Mounted) -> None:
         served.append(request.url)
         go_on.wait()
         response.end()
+
     client, address = session(max_sockets=2), url(serve(listener))
     asking = [gevent.spawn(client.get, f'{address}{number}') for number in range(6)]
     served.wait_for_length(2)
@@ -91,6 +94,7 @@ def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) 
         peer.request()
         peer.send(HELLO)
         closed.append(peer.closed())
+
     client = requests.Session()
     client.mount('http://', AgentAdapter())
     assert client.get(origin(script).url).content == b'hello'
@@ -100,11 +104,13 @@ def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) 
 
 def test_a_session_that_is_kept_till_the_end() -> None:
     """In a cycle it is cleared up when greenlets are no more: without a word."""
-    code = ('import types, requests\n'
-            'from geventnode.integrations.requests import AgentAdapter\n'
-            'kept = types.SimpleNamespace(client=requests.Session())\n'
-            'kept.client.mount("http://", AgentAdapter())\n'
-            'kept.itself = kept\n')
+    code = (
+        'import types, requests\n'
+        'from geventnode.integrations.requests import AgentAdapter\n'
+        'kept = types.SimpleNamespace(client=requests.Session())\n'
+        'kept.client.mount("http://", AgentAdapter())\n'
+        'kept.itself = kept\n'
+    )
     ran = subprocess.run([sys.executable, '-c', code], check=True, text=True, stderr=subprocess.PIPE)
     assert ran.stderr == ''
 
@@ -127,6 +133,7 @@ def test_every_thread_has_agents_of_its_own(serve: Serve) -> None:
             found.append((client.get(address).text, agent_of(client)))
             client.close()
             gevent.get_hub().destroy()
+
         gevent.get_hub().threadpool.apply(ask)
         assert found[0][0] == 'GET /'
         assert found[0][1] is not agent_of(client)
@@ -159,6 +166,7 @@ def test_options() -> None:
 
 
 # -- retries ----------------------------------------------------------------------------------------------------------
+
 
 class Fickle:
     """A script that answers ``answers`` requests of a connection, and closes at the next one, having read it."""
@@ -211,6 +219,7 @@ def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
         seen.append(request.read())
         response.write_head(503, {'Retry-After': '0'})
         response.end('busy')
+
     address = url(serve(listener))
     policy = Retry(2, status_forcelist=[503], allowed_methods=None)
     with pytest.raises(requests.exceptions.RetryError):
@@ -224,6 +233,7 @@ def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
 
 def plain(**options: Any) -> Callable[..., requests.Response]:
     """Return a function that makes requests without agents."""
+
     def ask(method: str, address: str, **others: Any) -> requests.Response:
         with requests.Session() as client:
             client.trust_env = False
@@ -235,22 +245,35 @@ def plain(**options: Any) -> Callable[..., requests.Response]:
 
 def noting(name: str, called: Log) -> Callable[..., Any]:
     """Return a method of a policy that notes its call, and does what the one that it overrides does."""
+
     def method(self: Any, *args: Any) -> Any:
         called.append((name, *[each.status for each in args if each is not None]))
         return getattr(Retry, name)(self, *args)
+
     return method
 
 
-@pytest.mark.parametrize('overridden', [
-    ('sleep',), ('sleep_for_retry',), ('_sleep_backoff',), ('sleep', 'sleep_for_retry', '_sleep_backoff')])
-@pytest.mark.parametrize(('said', 'calls'), [
-    (b'HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n',
-     [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)]),
-    (b'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n',
-     [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)]),
-    (b'', [('sleep',), ('_sleep_backoff',)])])
-def test_policies_that_wait_their_own_way(origin: MakeOrigin, session: Mounted, said: bytes, calls: list[Any],
-                                          overridden: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    'overridden',
+    [('sleep',), ('sleep_for_retry',), ('_sleep_backoff',), ('sleep', 'sleep_for_retry', '_sleep_backoff')],
+)
+@pytest.mark.parametrize(
+    ('said', 'calls'),
+    [
+        (
+            b'HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n',
+            [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)],
+        ),
+        (
+            b'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n',
+            [('sleep', 503), ('sleep_for_retry', 503), ('_sleep_backoff',)],
+        ),
+        (b'', [('sleep',), ('_sleep_backoff',)]),
+    ],
+)
+def test_policies_that_wait_their_own_way(
+    origin: MakeOrigin, session: Mounted, said: bytes, calls: list[Any], overridden: tuple[str, ...]
+) -> None:
     """What a subclass overrides is called, with the response if there is one, before each attempt but the first."""
     called = Log()
     own = type('Own', (Retry,), {name: noting(name, called) for name in overridden})
@@ -263,9 +286,11 @@ def test_policies_that_wait_their_own_way(origin: MakeOrigin, session: Mounted, 
 
 @pytest.mark.parametrize('overrides', [False, True])
 @pytest.mark.parametrize('field', [b'Retry-After: 1\r\n', b''])
-def test_others_run_while_a_policy_waits(origin: MakeOrigin, session: Mounted, monkeypatch: pytest.MonkeyPatch,
-                                         overrides: bool, field: bytes) -> None:
+def test_others_run_while_a_policy_waits(
+    origin: MakeOrigin, session: Mounted, monkeypatch: pytest.MonkeyPatch, overrides: bool, field: bytes
+) -> None:
     """``time.sleep`` would stop them in a program that is not patched; also behind ``super().sleep()``."""
+
     class Own(Retry):
         """It waits as it would otherwise, but not for long."""
 
@@ -273,11 +298,13 @@ def test_others_run_while_a_policy_waits(origin: MakeOrigin, session: Mounted, m
             return super().parse_retry_after(retry_after) / 1000
 
         if overrides:
+
             def sleep(self, response: Any = None) -> None:
                 super().sleep(response)
 
     def stop(seconds: float) -> None:
         raise AssertionError('the thread is stopped')
+
     monkeypatch.setattr('urllib3.util.retry.time.sleep', stop)
     server = origin(b'HTTP/1.1 503 Busy\r\n' + field + b'Content-Length: 0\r\n\r\n')
     policy = Own(2, backoff_factor=0.001, status_forcelist=[503], raise_on_status=False)
@@ -287,8 +314,9 @@ def test_others_run_while_a_policy_waits(origin: MakeOrigin, session: Mounted, m
 
 @pytest.mark.parametrize('field', [b'Retry-After: 0\r\n', b'Retry-After:\r\n', b''])
 @pytest.mark.parametrize('status', [413, 429, 503, 500])
-def test_a_number_of_retries_repeats_what_it_may(origin: MakeOrigin, session: Mounted, status: int,
-                                                 field: bytes) -> None:
+def test_a_number_of_retries_repeats_what_it_may(
+    origin: MakeOrigin, session: Mounted, status: int, field: bytes
+) -> None:
     """As with plain ``requests``: urllib3 makes a policy of the number that respects Retry-After."""
     said = b'HTTP/1.1 %d Later\r\n%sContent-Length: 0\r\n\r\n' % (status, field)
     again = status != 500 and b'0' in field
@@ -299,6 +327,7 @@ def test_a_number_of_retries_repeats_what_it_may(origin: MakeOrigin, session: Mo
             while True:
                 asked.append(peer.request().line[:4])
                 peer.send(said)
+
         address = origin(script).url
         assert ask('GET', address).status_code == status
         assert ask('POST', address, data=b'x').status_code == status

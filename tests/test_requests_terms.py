@@ -1,4 +1,5 @@
 """The adapter for ``requests``: terms of TLS in urllib3's words, which are kept or refused."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,8 +35,11 @@ def loose(context: ssl.SSLContext, names: bool = False, certificates: bool = Tru
 
 def test_authorities_by_terms(secure: Secure, certificates: Certificates) -> None:
     address, text = secure_url(secure()), Path(certificates.ca).read_text()
-    for terms in ({'ca_certs': certificates.ca}, {'ca_cert_data': text},
-                  {'ssl_context': certificates.client_context()}):
+    for terms in (
+        {'ca_certs': certificates.ca},
+        {'ca_cert_data': text},
+        {'ssl_context': certificates.client_context()},
+    ):
         with on_terms(**terms) as client:
             assert client.get(address).text == 'GET /'
     # an empty one trusts whom requests does, or whom the request names
@@ -45,8 +49,9 @@ def test_authorities_by_terms(secure: Secure, certificates: Certificates) -> Non
         assert client.get(address, verify=certificates.ca).text == 'GET /'
 
 
-def test_an_empty_context_trusts_the_usual_authorities(secure: Secure, certificates: Certificates,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_context_trusts_the_usual_authorities(
+    secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr('geventnode.integrations.requests.DEFAULT_CA_BUNDLE_PATH', certificates.ca)
     address = secure_url(secure())
     with on_terms(ssl_context=create_urllib3_context()) as client:
@@ -85,8 +90,10 @@ def test_names_by_terms(secure: Secure, certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize('loosely', [False, True])
-@pytest.mark.parametrize(('name', 'fits'), [
-    ('a.example', True), ('x.b.example', True), (False, True), ('c.example', False), ('localhost', False)])
+@pytest.mark.parametrize(
+    ('name', 'fits'),
+    [('a.example', True), ('x.b.example', True), (False, True), ('c.example', False), ('localhost', False)],
+)
 def test_asserted_names(secure: Secure, certificates: Certificates, name: Any, fits: bool, loosely: bool) -> None:
     """The server is asked for the name in the URL, and its certificate may be for another one."""
     terms = {'ssl_context': loose(certificates.client_context())} if loosely else {'ca_certs': certificates.ca}
@@ -106,7 +113,7 @@ def test_fingerprints(secure: Secure, certificates: Certificates, digits: str) -
     """In place of a name, and what makes verify=False safe."""
     text = Path(certificates.other).read_text()
     begin, end = (text.index(f'-----{word} CERTIFICATE-----') for word in ('BEGIN', 'END'))
-    der = ssl.PEM_cert_to_DER_cert(text[begin:end + 25])
+    der = ssl.PEM_cert_to_DER_cert(text[begin : end + 25])
     fingerprint = ':'.join(f'{byte:02X}' for byte in hashlib.new(digits, der).digest())
     right, wrong = secure_url(secure(certfile=certificates.other)), secure_url(secure())
     with on_terms(assert_fingerprint=fingerprint, ca_certs=certificates.ca) as client:
@@ -127,12 +134,14 @@ def test_source_address(secure: Secure, serve: Serve, certificates: Certificates
     def listener(request: Any, response: Any) -> None:
         seen.append(request.remote_address)
         response.end()
+
     site, proxy = secure(listener), serve()
 
     @proxy.server.on('connect')
     def tunnel(request: Any, socket: Any, head: bytes) -> None:
         seen.append(socket.remote_address)
         connect_proxy.open_tunnel(request, socket, head)
+
     proxies = {'https': f'http://127.0.0.1:{proxy.where[1]}'} if tunnelled else {}
     with on_terms(ca_certs=certificates.ca, source_address=('127.0.0.2', 0)) as client:
         for _ in range(2):
@@ -156,18 +165,26 @@ def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> Non
             client.get(address, cert=certificates.client, verify=certificates.self_signed)
 
 
-@pytest.mark.parametrize(('terms', 'words'), [
-    ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint must be'),
-    ({'assert_hostname': ''}, 'assert_hostname must be'), ({'assert_hostname': True}, 'assert_hostname must be'),
-    ({'assert_hostname': 'x', 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
-    ({'assert_hostname': False, 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
-    ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'), ({'ca_cert_data': b'DER'}, 'must be PEM text'),
-    ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
-    ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the least'),
-    ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'set cert_file on it'),
-    ({'source_address': ('127.0.0.1', 80)}, 'port of source_address must be 0'),
-    ({'source_address': '127.0.0.1'}, 'source_address must be'), ({'socket_options': []}, 'socket_options'),
-    ({'ssl_context': 'x'}, 'must be an ssl.SSLContext'), ({'asert_hostname': 'x'}, "did you mean 'assert_hostname'")])
+@pytest.mark.parametrize(
+    ('terms', 'words'),
+    [
+        ({'assert_fingerprint': 'aa:bb'}, 'assert_fingerprint must be'),
+        ({'assert_hostname': ''}, 'assert_hostname must be'),
+        ({'assert_hostname': True}, 'assert_hostname must be'),
+        ({'assert_hostname': 'x', 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
+        ({'assert_hostname': False, 'ssl_context': ssl.create_default_context()}, 'set check_hostname of ssl_context'),
+        ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'),
+        ({'ca_cert_data': b'DER'}, 'must be PEM text'),
+        ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
+        ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the least'),
+        ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'set cert_file on it'),
+        ({'source_address': ('127.0.0.1', 80)}, 'port of source_address must be 0'),
+        ({'source_address': '127.0.0.1'}, 'source_address must be'),
+        ({'socket_options': []}, 'socket_options'),
+        ({'ssl_context': 'x'}, 'must be an ssl.SSLContext'),
+        ({'asert_hostname': 'x'}, "did you mean 'assert_hostname'"),
+    ],
+)
 def test_terms_that_are_not_supported(terms: dict[str, Any], words: str) -> None:
     """They are never left out without a word."""
     with pytest.raises((errors.InvalidInput, TypeError), match=words):
@@ -175,15 +192,26 @@ def test_terms_that_are_not_supported(terms: dict[str, Any], words: str) -> None
 
 
 def test_terms_that_change_nothing() -> None:
-    on_terms(ssl_version=ssl.PROTOCOL_TLS_CLIENT, ssl_maximum_version=ssl.TLSVersion.TLSv1_3, retries=3,
-             assert_hostname=None, timeout=5).close()
+    on_terms(
+        ssl_version=ssl.PROTOCOL_TLS_CLIENT,
+        ssl_maximum_version=ssl.TLSVersion.TLSv1_3,
+        retries=3,
+        assert_hostname=None,
+        timeout=5,
+    ).close()
 
 
-@pytest.mark.parametrize(('names', 'verified', 'verify', 'words'), [
-    (False, True, True, 'does not check host names'), (False, False, True, 'does not verify certificates'),
-    (True, True, False, 'verify=False, and ssl_context verifies')])
-def test_contexts_that_contradict(secure: Secure, certificates: Certificates, names: bool, verified: bool,
-                                  verify: bool, words: str) -> None:
+@pytest.mark.parametrize(
+    ('names', 'verified', 'verify', 'words'),
+    [
+        (False, True, True, 'does not check host names'),
+        (False, False, True, 'does not verify certificates'),
+        (True, True, False, 'verify=False, and ssl_context verifies'),
+    ],
+)
+def test_contexts_that_contradict(
+    secure: Secure, certificates: Certificates, names: bool, verified: bool, verify: bool, words: str
+) -> None:
     with on_terms(ssl_context=loose(certificates.client_context(), names, verified)) as client:
         with contextlib.nullcontext() if verify else pytest.warns(InsecureRequestWarning):
             with pytest.raises(exceptions.SSLError, match=words):
@@ -196,17 +224,24 @@ def test_a_context_that_verifies_nothing(secure: Secure, certificates: Certifica
             assert client.get(secure_url(secure(certfile=certificates.self_signed)), verify=False).text == 'GET /'
 
 
-@pytest.mark.parametrize(('name', 'value', 'words'), [
-    ('assert_fingerprint', 'aa:bb', 'assert_fingerprint'), ('ca_certs', None, None),
-    ('cert_reqs', 'CERT_REQUIRED', 'unable to get local issuer')])
-def test_terms_that_are_set_on_a_pool(secure: Secure, certificates: Certificates, name: str, value: str | None,
-                                      words: str | None) -> None:
+@pytest.mark.parametrize(
+    ('name', 'value', 'words'),
+    [
+        ('assert_fingerprint', 'aa:bb', 'assert_fingerprint'),
+        ('ca_certs', None, None),
+        ('cert_reqs', 'CERT_REQUIRED', 'unable to get local issuer'),
+    ],
+)
+def test_terms_that_are_set_on_a_pool(
+    secure: Secure, certificates: Certificates, name: str, value: str | None, words: str | None
+) -> None:
     class Own(AgentAdapter):
         """As it was done before there were other ways."""
 
         def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
             super().cert_verify(conn, url, verify, cert)
             setattr(conn, name, value or certificates.ca)
+
     client = requests.Session()
     client.mount('https://', Own())
     with client, pytest.warns(InsecureRequestWarning) if name == 'cert_reqs' else contextlib.nullcontext():

@@ -1,4 +1,5 @@
 """The adapter for ``requests``: whom it trusts, and the ways through proxies."""
+
 from __future__ import annotations
 
 import contextlib
@@ -32,6 +33,7 @@ __all__: list[str] = []
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
+
 def test_verify(secure: Secure, session: Mounted, certificates: Certificates) -> None:
     client, address = session(), secure_url(secure())
     assert client.get(address, verify=certificates.ca).text == 'GET /'
@@ -48,15 +50,17 @@ def test_verify(secure: Secure, session: Mounted, certificates: Certificates) ->
 def test_directory_of_authorities(secure: Secure, session: Mounted, certificates: Certificates, tmp_path: Path) -> None:
     if shutil.which('openssl') is None:
         pytest.skip('no openssl here, which names the files of such a directory')
-    hashed = subprocess.run(['openssl', 'x509', '-hash', '-noout', '-in', certificates.ca], check=True, text=True,
-                            stdout=subprocess.PIPE).stdout.strip()
+    hashed = subprocess.run(
+        ['openssl', 'x509', '-hash', '-noout', '-in', certificates.ca], check=True, text=True, stdout=subprocess.PIPE
+    ).stdout.strip()
     shutil.copy(certificates.ca, tmp_path / f'{hashed}.0')
     assert session().get(secure_url(secure()), verify=str(tmp_path)).text == 'GET /'
 
 
 @pytest.mark.parametrize('which', ['other', 'expired', 'self_signed'])
-def test_certificates_that_are_refused(secure: Secure, session: Mounted, certificates: Certificates,
-                                       which: str) -> None:
+def test_certificates_that_are_refused(
+    secure: Secure, session: Mounted, certificates: Certificates, which: str
+) -> None:
     client = session()
     with pytest.raises(exceptions.SSLError):
         client.get(secure_url(secure(certfile=getattr(certificates, which))), verify=certificates.ca)
@@ -66,6 +70,7 @@ def test_certificates_that_are_refused(secure: Secure, session: Mounted, certifi
 def test_certificate_of_our_own(secure: Secure, session: Mounted, certificates: Certificates, tmp_path: Path) -> None:
     def listener(request: Any, response: Any) -> None:
         response.end(request.connection.get_peer_certificate().get('subject', {}).get('CN', 'nobody'))
+
     site = secure(listener, ca=certificates.ca, request_cert=True)
     client = session()
     client.verify = certificates.ca
@@ -108,15 +113,18 @@ def test_context_by_the_documented_way(secure: Secure, certificates: Certificate
         def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
             host, terms = super().build_connection_pool_key_attributes(request, verify, cert)
             return host, {**terms, 'ssl_context': context}
+
     with requests.Session() as client:
         client.mount('https://', Own())
         assert client.get(secure_url(secure())).text == 'GET /'
 
 
 @pytest.mark.parametrize('at_once', [False, True])
-def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mounted, certificates: Certificates,
-                                                at_once: bool) -> None:
+def test_what_the_server_has_closed_is_not_used(
+    origin: MakeOrigin, session: Mounted, certificates: Certificates, at_once: bool
+) -> None:
     """Also when its close_notify comes with the response, and nothing is left in the kernel to tell."""
+
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
         if at_once:
@@ -128,6 +136,7 @@ def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mou
             end.sendall(HELLO)
             end.shutdown(stdlib.SHUT_WR)
         peer.closed()
+
     server, client = origin(tls_script(certificates, script)), session()
     for _ in range(3):
         answer = client.post(f'https://localhost:{server.port}', data=b'once', verify=certificates.ca)
@@ -147,6 +156,7 @@ def test_no_tls_at_all(serve: Serve, session: Mounted) -> None:
 
 
 # -- proxies ----------------------------------------------------------------------------------------------------------
+
 
 class Proxy:
     """A proxy for both kinds of URLs, and what was asked of it."""
@@ -198,8 +208,12 @@ class TLSProxy(Proxy):
 
     def __init__(self, serve: Serve, certificates: Certificates, which: str = 'server') -> None:
         self.shown = Log()
-        super().__init__(serve, server=https.create_server(
-            certfile=getattr(certificates, which), ca=certificates.ca, request_cert=True, reject_unauthorized=False))
+        super().__init__(
+            serve,
+            server=https.create_server(
+                certfile=getattr(certificates, which), ca=certificates.ca, request_cert=True, reject_unauthorized=False
+            ),
+        )
 
     def answer(self, request: Any, response: Any) -> None:
         self.shown.append(request.connection.get_peer_certificate().get('subject', {}).get('CN'))
@@ -214,8 +228,9 @@ BY_PROXY = 'by proxy for some.example'
 
 
 @pytest.mark.parametrize('said_by', ['request', 'session', 'terms', 'proxy_terms', 'agent'])
-def test_a_proxy_never_gets_the_client_certificate(serve: Serve, session: Mounted, pool: MakePool,
-                                                   certificates: Certificates, said_by: str) -> None:
+def test_a_proxy_never_gets_the_client_certificate(
+    serve: Serve, session: Mounted, pool: MakePool, certificates: Certificates, said_by: str
+) -> None:
     """It identifies the user at the destination; the proxy is another party."""
     proxy = TLSProxy(serve, certificates)
     if said_by == 'agent':
@@ -235,8 +250,9 @@ def test_a_proxy_never_gets_the_client_certificate(serve: Serve, session: Mounte
     assert proxy.shown == [None]
 
 
-def test_a_certificate_for_the_proxy_is_named_as_such(serve: Serve, session: Mounted,
-                                                      certificates: Certificates) -> None:
+def test_a_certificate_for_the_proxy_is_named_as_such(
+    serve: Serve, session: Mounted, certificates: Certificates
+) -> None:
     """By ``proxy_ssl_context``, which decides about everything between us and the proxy."""
     proxy, client, context = TLSProxy(serve, certificates), session(), certificates.client_context()
     context.load_cert_chain(certificates.client)
@@ -247,8 +263,9 @@ def test_a_certificate_for_the_proxy_is_named_as_such(serve: Serve, session: Mou
 
 
 @pytest.mark.parametrize('of_the_agent', [False, True])
-def test_a_context_of_the_destination_is_not_for_the_proxy(serve: Serve, session: Mounted, pool: MakePool,
-                                                           certificates: Certificates, of_the_agent: bool) -> None:
+def test_a_context_of_the_destination_is_not_for_the_proxy(
+    serve: Serve, session: Mounted, pool: MakePool, certificates: Certificates, of_the_agent: bool
+) -> None:
     """What it would show is not visible, so the request fails, and says what to name."""
     proxy, context = TLSProxy(serve, certificates), certificates.client_context()
     context.load_cert_chain(certificates.client)
@@ -265,16 +282,24 @@ def test_a_context_of_the_destination_is_not_for_the_proxy(serve: Serve, session
 def fingerprint(path: str) -> str:
     """Return that of the first certificate in a file."""
     lines = Path(path).read_text()
-    text = lines[lines.index('-----BEGIN CERTIFICATE-----'):lines.index('-----END CERTIFICATE-----') + 25]
+    text = lines[lines.index('-----BEGIN CERTIFICATE-----') : lines.index('-----END CERTIFICATE-----') + 25]
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
 
 
-@pytest.mark.parametrize(('said', 'fits'), [
-    ({'proxy_assert_hostname': 'a.example'}, True), ({'proxy_assert_hostname': False}, True),
-    ({'proxy_assert_fingerprint': 'other'}, True), ({}, False), ({'proxy_assert_hostname': 'c.example'}, False),
-    ({'proxy_assert_fingerprint': 'server'}, False)])
-def test_names_and_fingerprints_of_proxies(serve: Serve, session: Mounted, certificates: Certificates,
-                                           said: dict[str, Any], fits: bool) -> None:
+@pytest.mark.parametrize(
+    ('said', 'fits'),
+    [
+        ({'proxy_assert_hostname': 'a.example'}, True),
+        ({'proxy_assert_hostname': False}, True),
+        ({'proxy_assert_fingerprint': 'other'}, True),
+        ({}, False),
+        ({'proxy_assert_hostname': 'c.example'}, False),
+        ({'proxy_assert_fingerprint': 'server'}, False),
+    ],
+)
+def test_names_and_fingerprints_of_proxies(
+    serve: Serve, session: Mounted, certificates: Certificates, said: dict[str, Any], fits: bool
+) -> None:
     """The certificate of the proxy is for another name than its URL says."""
     proxy, client = TLSProxy(serve, certificates, 'other'), session()
     which = said.get('proxy_assert_fingerprint')
@@ -290,12 +315,17 @@ def test_names_and_fingerprints_of_proxies(serve: Serve, session: Mounted, certi
         assert proxy.asked == []
 
 
-@pytest.mark.parametrize(('said', 'words'), [
-    ({'proxy_ssl_context': 'x'}, 'proxy_ssl_context must be an ssl.SSLContext'),
-    ({'proxy_assert_hostname': 5}, 'proxy_assert_hostname must be'),
-    ({'proxy_assert_hostname': False, 'proxy_ssl_context': ssl.create_default_context()}, 'proxy_assert_hostname'),
-    ({'proxy_assert_fingerprint': 'aa:bb'}, 'proxy_assert_fingerprint must be'),
-    ({'proxy_ssl_contxt': None}, None), ({'proxy_ssl_contxt': 1}, "did you mean 'proxy_ssl_context'")])
+@pytest.mark.parametrize(
+    ('said', 'words'),
+    [
+        ({'proxy_ssl_context': 'x'}, 'proxy_ssl_context must be an ssl.SSLContext'),
+        ({'proxy_assert_hostname': 5}, 'proxy_assert_hostname must be'),
+        ({'proxy_assert_hostname': False, 'proxy_ssl_context': ssl.create_default_context()}, 'proxy_assert_hostname'),
+        ({'proxy_assert_fingerprint': 'aa:bb'}, 'proxy_assert_fingerprint must be'),
+        ({'proxy_ssl_contxt': None}, None),
+        ({'proxy_ssl_contxt': 1}, "did you mean 'proxy_ssl_context'"),
+    ],
+)
 def test_terms_of_proxies_are_checked(session: Mounted, said: dict[str, Any], words: str | None) -> None:
     adapter = session().get_adapter('http://x')
     with pytest.raises((errors.InvalidInput, TypeError), match=words) if words else contextlib.nullcontext():
@@ -310,8 +340,10 @@ def test_a_proxy_that_is_not_verified_is_warned_of(serve: Serve, session: Mounte
 
 def test_tunnel(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
     """The proxy learns of the name and nothing else, and the server nothing of what the proxy was told."""
+
     def listener(request: Any, response: Any) -> None:
         response.end(request.headers.get('proxy-authorization', 'nothing'))
+
     site, proxy, client = secure(listener), Proxy(serve), session()
     client.verify = certificates.ca
     client.proxies = {'https': proxy.url(user='me:secret@')}
@@ -348,7 +380,7 @@ def test_a_tunnel_from_an_agent_of_ones_own(serve: Serve, secure: Secure, sessio
         assert client.get(secure_url(site)).text == 'GET /'
         assert len(made) == 1
         assert addresses == ['127.0.0.2']
-        (tunnel,), = client.get_adapter('https://x').poolmanager.agents.get(True).free_sockets.values()
+        ((tunnel,),) = client.get_adapter('https://x').poolmanager.agents.get(True).free_sockets.values()
         assert tunnel._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_KEEPIDLE) == 7
         assert not tunnel._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
 
@@ -372,8 +404,12 @@ def test_terms_hold_behind_a_proxy(serve: Serve, secure: Secure, certificates: C
 
 def test_tunnel_that_is_refused(serve: Serve, session: Mounted) -> None:
     proxy, client = serve(lambda request, response: None), session()
-    proxy.server.on('connect', lambda request, socket, head: socket.end(
-        b'HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n'))
+    proxy.server.on(
+        'connect',
+        lambda request, socket, head: socket.end(
+            b'HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n'
+        ),
+    )
     with pytest.raises(exceptions.ProxyError, match='407 Proxy Authentication Required'):
         client.get('https://some.example/', proxies={'https': plain_url(proxy)})
     assert agent_of(client, True).total_socket_count == 0
@@ -402,6 +438,7 @@ def test_killed_in_a_tunnel(origin: MakeOrigin, session: Mounted) -> None:
     def script(peer: Peer) -> None:
         asked.append(peer.request())
         peer.closed()
+
     client, proxies = session(max_sockets=1), {'https': origin(script).url}
     asking = gevent.spawn(client.get, 'https://some.example/', proxies=proxies)
     asked.wait_for_length(1)
@@ -409,22 +446,34 @@ def test_killed_in_a_tunnel(origin: MakeOrigin, session: Mounted) -> None:
     assert agent_of(client, True).total_socket_count == 0
 
 
-@pytest.mark.parametrize(('proxy', 'address', 'kind', 'words'), [
-    ('socks5h://127.0.0.1:1080', 'http://some.example/', exceptions.InvalidSchema, r'for SOCKS, mount requests\.adap'),
-    ('https://127.0.0.1:1080', 'https://some.example/', exceptions.InvalidURL, 'a tunnel within TLS'),
-    ('http:///path', 'http://some.example/', exceptions.InvalidProxyURL, 'malformed')])
-def test_proxies_that_are_not_supported(session: Mounted, proxy: str, address: str, kind: type[Exception],
-                                        words: str) -> None:
+@pytest.mark.parametrize(
+    ('proxy', 'address', 'kind', 'words'),
+    [
+        (
+            'socks5h://127.0.0.1:1080',
+            'http://some.example/',
+            exceptions.InvalidSchema,
+            r'for SOCKS, mount requests\.adap',
+        ),
+        ('https://127.0.0.1:1080', 'https://some.example/', exceptions.InvalidURL, 'a tunnel within TLS'),
+        ('http:///path', 'http://some.example/', exceptions.InvalidProxyURL, 'malformed'),
+    ],
+)
+def test_proxies_that_are_not_supported(
+    session: Mounted, proxy: str, address: str, kind: type[Exception], words: str
+) -> None:
     with pytest.raises(kind, match=words):
         session().get(address, proxies=dict.fromkeys(('http', 'https'), proxy))
 
 
-def test_redirect_from_plain_to_secure(serve: Serve, secure: Secure, session: Mounted, pool: MakePool,
-                                       agent: Callable[..., http.Agent]) -> None:
+def test_redirect_from_plain_to_secure(
+    serve: Serve, secure: Secure, session: Mounted, pool: MakePool, agent: Callable[..., http.Agent]
+) -> None:
     """One session, both agents."""
     target = secure_url(secure())
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(301, {'Location': target})
         response.end()
+
     assert session(agent(), https_agent=pool()).get(plain_url(serve(listener))).text == 'GET /'

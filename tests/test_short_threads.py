@@ -1,4 +1,5 @@
 """What a native thread has made closes when the thread ends, with its hub."""
+
 from __future__ import annotations
 
 import os
@@ -20,7 +21,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize('way', WAYS)
 def test_threads_that_end(loop: str, way: str) -> None:
     """A hundred of them, under a limit of 64 descriptors."""
-    ran = subprocess.run([sys.executable, '-m', 'tests.short_threads', way, '64', '100'], cwd=ROOT, check=False,
-                         capture_output=True, text=True, env={**os.environ, 'GEVENT_LOOP': loop})
+    ran = subprocess.run(
+        [sys.executable, '-m', 'tests.short_threads', way, '64', '100'],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'GEVENT_LOOP': loop},
+    )
     assert ran.returncode == 0, ran.stderr
     assert 'Exception ignored' not in ran.stderr, ran.stderr

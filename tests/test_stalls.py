@@ -4,6 +4,7 @@ Time is not waited for: everything that has a deadline is made older, and the lo
 the peers have sent is still with the kernel. That is what a loop finds after a stall, which the kernel tells of a part
 of its descriptors only.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -46,14 +47,16 @@ def _look() -> None:
 
 
 @pytest.mark.parametrize('in_time', [True, False])
-@pytest.mark.parametrize(('setting', 'before', 'meanwhile', 'late'), [
-    ('headers_timeout', b'GET / HTTP/1.1\r\nHo', b'st: x\r\n\r\n', 408),
-    ('request_timeout', post(b'ha', length=4), b'lf', 408),
-    ('timeout', post(b'ha', length=4), b'lf', 408),
-    ('keep_alive_timeout', get('/first'), get('/second'), None),
-])
-def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, late: int | None,
-                  in_time: bool) -> None:
+@pytest.mark.parametrize(
+    ('setting', 'before', 'meanwhile', 'late'),
+    [
+        ('headers_timeout', b'GET / HTTP/1.1\r\nHo', b'st: x\r\n\r\n', 408),
+        ('request_timeout', post(b'ha', length=4), b'lf', 408),
+        ('timeout', post(b'ha', length=4), b'lf', 408),
+        ('keep_alive_timeout', get('/first'), get('/second'), None),
+    ],
+)
+def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, late: int | None, in_time: bool) -> None:
     def listener(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         request.read()
         response.end('in time')
@@ -171,11 +174,13 @@ def test_an_excuse_does_not_last(serve: Serve) -> None:
 @pytest.mark.parametrize('near', [-1.0, 0.0, 0.0001, 0.0009, 0.002])
 def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
     """gevent warns of that on libuv; where warnings are errors, it frees a timer that libuv still refers to."""
+
     class Owner:
         expires = 1000.0 + near
 
         def on_deadline(self, now: float) -> None:
             """Nothing is late."""
+
     timers = mock.Mock()
     with mock.patch('geventnode.net.hubs.monotonic', return_value=1000.0):
         Deadlines(timers).watch(Owner())

@@ -3,6 +3,7 @@
 Messages belong to a connection, whose end they report as its own: what their ``destroy`` tells listeners, and what can
 be read after it, is held by the tests of the HTTP layer.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -24,9 +25,13 @@ OF_THE_CONNECTION = ('destroy_tells_why', 'destroy_before_reading_drops_and_neve
 
 
 def _matrix(checks: Iterable[Check], kinds: Iterable[str]) -> list[Any]:
-    return [pytest.param(check, kind, id=f'{check.__name__}-{kind}') for check in checks for kind in kinds
-            if not (kind.startswith(MESSAGES) and check.__name__ in OF_THE_CONNECTION)
-            and not ('answer' in kind and check.__name__ in OF_THE_EXCHANGE)]
+    return [
+        pytest.param(check, kind, id=f'{check.__name__}-{kind}')
+        for check in checks
+        for kind in kinds
+        if not (kind.startswith(MESSAGES) and check.__name__ in OF_THE_CONNECTION)
+        and not ('answer' in kind and check.__name__ in OF_THE_EXCHANGE)
+    ]
 
 
 @pytest.mark.parametrize(('check', 'kind'), _matrix(READABLE_CHECKS, READABLE_MAKERS))
@@ -34,8 +39,10 @@ def test_readable(check: Check, kind: str) -> None:
     check(READABLE_MAKERS[kind])
 
 
-@pytest.mark.parametrize(('check', 'kind'), _matrix(
-    HELD_BACK_CHECKS, [kind for kind in READABLE_MAKERS if kind not in ('Readable-free', 'Duplex-free')]))
+@pytest.mark.parametrize(
+    ('check', 'kind'),
+    _matrix(HELD_BACK_CHECKS, [kind for kind in READABLE_MAKERS if kind not in ('Readable-free', 'Duplex-free')]),
+)
 def test_readable_that_is_held_back(check: Check, kind: str) -> None:
     check(READABLE_MAKERS[kind])
 
@@ -45,7 +52,8 @@ def test_writable(check: Check, kind: str) -> None:
     check(WRITABLE_MAKERS[kind])
 
 
-@pytest.mark.parametrize(('check', 'kind'), _matrix(
-    CLOGGED_CHECKS, [kind for kind in WRITABLE_MAKERS if kind.endswith('clogged')]))
+@pytest.mark.parametrize(
+    ('check', 'kind'), _matrix(CLOGGED_CHECKS, [kind for kind in WRITABLE_MAKERS if kind.endswith('clogged')])
+)
 def test_clogged_writable(check: Check, kind: str) -> None:
     check(WRITABLE_MAKERS[kind])

@@ -1,4 +1,5 @@
 """``pipeline`` and ``finished``: every part lives and dies with the others, and whoever waits is told the truth."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -16,6 +17,7 @@ __all__: list[str] = []
 
 def _upper() -> Duplex:
     """Return a transform."""
+
     def write(data: bytes) -> None:
         stream.push(data.upper())
 
@@ -29,6 +31,7 @@ def _stuck() -> Writable:
 
 
 # -- pipeline -------------------------------------------------------------------------------------------------------
+
 
 def test_everything_goes_through() -> None:
     chunks: list[bytes] = []
@@ -185,6 +188,7 @@ def test_a_source_that_is_reset() -> None:
 
 
 # -- finished -------------------------------------------------------------------------------------------------------
+
 
 def test_a_readable_is_finished_when_everything_was_consumed() -> None:
     stream = Readable()

@@ -1,4 +1,5 @@
 """What is particular to the plain streams: producers that push or are asked, iterables, functions as sinks."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ TEXT = 'aé€😀'
 
 
 # -- Readable -------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('cut', range(len(TEXT.encode()) + 1))
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-16', 'latin-1'])
@@ -200,6 +202,7 @@ def test_what_is_put_back_while_a_read_waits_comes_before_the_end() -> None:
 
 # -- Writable -------------------------------------------------------------------------------------------------------
 
+
 def test_chunks_are_bytes_and_come_one_at_a_time() -> None:
     working = 0
     chunks: list[bytes] = []
@@ -276,8 +279,9 @@ def test_an_error_of_a_destination_that_nobody_listens_for_is_raised(capfd: pyte
 
 
 @pytest.mark.parametrize('error', [OSError('disk full'), gevent.Timeout(5)])
-def test_a_destination_that_fails_does_not_stop_the_others(error: BaseException,
-                                                           capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_destination_that_fails_does_not_stop_the_others(
+    error: BaseException, capfd: pytest.CaptureFixture[str]
+) -> None:
     def fail(data: bytes) -> None:
         raise error
 
@@ -352,6 +356,7 @@ def test_a_killed_writer_destroys_what_it_was_writing() -> None:
 
 
 # -- Duplex ---------------------------------------------------------------------------------------------------------
+
 
 def test_the_directions_of_a_duplex_are_independent() -> None:
     chunks: list[bytes] = []

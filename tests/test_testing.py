@@ -2,6 +2,7 @@
 
 Every exchange takes place twice, through the kernel and in memory, and both must look the same to the test.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -43,6 +44,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 # -- what is served ---------------------------------------------------------------------------------------------------
 
+
 @BOTH
 def test_a_listener(serve: Serve) -> None:
     with serve(ok) as site:
@@ -72,8 +74,10 @@ def test_options(serve: Serve) -> None:
 
 @BOTH
 def test_what_cannot_be_served(serve: Serve) -> None:
-    with pytest.raises(TypeError, match='Server has settings of its own: leave out timeout'), \
-            serve(http.create_server(ok), timeout=1):
+    with (
+        pytest.raises(TypeError, match='Server has settings of its own: leave out timeout'),
+        serve(http.create_server(ok), timeout=1),
+    ):
         pass
     with pytest.raises(UnknownOption, match='timeout'), serve(ok, timeuot=1):
         pass
@@ -119,6 +123,7 @@ def test_ports() -> None:
 @BOTH
 def test_nothing_is_left(serve: Serve) -> None:
     """Whatever is in work is cut off, and the server can be closed by the test itself."""
+
     def never(request: Any, response: Any) -> None:
         request.read()
 
@@ -142,6 +147,7 @@ def test_in_memory_nothing_listens() -> None:
 
 
 # -- exchanges --------------------------------------------------------------------------------------------------------
+
 
 @BOTH
 def test_raw_exchanges(serve: Serve) -> None:
@@ -290,6 +296,7 @@ def test_assertions_about_the_end(serve: Serve) -> None:
 
 
 # -- the module -------------------------------------------------------------------------------------------------------
+
 
 def test_names() -> None:
     for name in geventnode.testing.__all__:

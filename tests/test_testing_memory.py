@@ -2,6 +2,7 @@
 
 That they keep the contracts of streams is the business of the conformance suites, which run over them as well.
 """
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """The fixtures for pytest, used as a user would: in runs of their own, which ask for them or do not."""
+
 from __future__ import annotations
 
 import os
@@ -107,8 +108,9 @@ def test_what_a_test_leaves_is_closed(pytester: pytest.Pytester) -> None:
 
 def test_importing_loads_no_gevent() -> None:
     source = f'import sys, geventnode.testing.pytest as kit{PATCHING}assert kit.__all__'
-    ran = subprocess.run([sys.executable, '-W', 'error', '-c', source], cwd=ROOT, text=True, check=False,
-                         capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, '-W', 'error', '-c', source], cwd=ROOT, text=True, check=False, capture_output=True
+    )
     assert (ran.returncode, ran.stderr) == (0, '')
 
 

@@ -1,4 +1,5 @@
 """A call from another thread raises ``WrongThread`` and changes nothing; the right thread then goes on."""
+
 from __future__ import annotations
 
 import contextlib
@@ -35,32 +36,69 @@ __all__: list[str] = []
 
 #: Methods that only answer a question, and what makes something of its own for the thread that calls it.
 QUESTIONS = {
-    'address', 'create_connection', 'event_names', 'get_cipher', 'get_connections', 'get_header', 'get_header_names',
-    'get_headers', 'get_name', 'get_peer_certificate', 'get_protocol', 'has_header', 'is_paused', 'listener_count',
-    'listeners', 'statistics', 'verify_peer'}
+    'address',
+    'create_connection',
+    'event_names',
+    'get_cipher',
+    'get_connections',
+    'get_header',
+    'get_header_names',
+    'get_headers',
+    'get_name',
+    'get_peer_certificate',
+    'get_protocol',
+    'has_header',
+    'is_paused',
+    'listener_count',
+    'listeners',
+    'statistics',
+    'verify_peer',
+}
 
 #: What the others are called with.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    '__call__': (None, None), 'add_context': ('a.example',), 'add_listener': ('error', print),
-    'add_trailers': ({'A': 'b'},), 'also_listen': ({'fd': 0},), 'append_header': ('A', 'b'), 'connect': (1,),
+    '__call__': (None, None),
+    'add_context': ('a.example',),
+    'add_listener': ('error', print),
+    'add_trailers': ({'A': 'b'},),
+    'also_listen': ({'fd': 0},),
+    'append_header': ('A', 'b'),
+    'connect': (1,),
     'emit': ('error', ValueError('made up')),
-    'on': ('error', print), 'once': ('error', print), 'pipe': (None,), 'prepend_listener': ('error', print),
-    'readinto': (bytearray(1),), 'remove_header': ('A',), 'remove_listener': ('error', print),
-    'reserve': ('http://127.0.0.1:1/',), 'send_file': (None,), 'set_encoding': ('utf-8',), 'set_header': ('A', 'b'),
-    'set_max_listeners': (1,), 'set_timeout': (5,), 'unshift': (b'x',), 'write': (b'x',),
-    'write_early_hints': ({'Link': '</a>'},), 'write_head': (200,)}
+    'on': ('error', print),
+    'once': ('error', print),
+    'pipe': (None,),
+    'prepend_listener': ('error', print),
+    'readinto': (bytearray(1),),
+    'remove_header': ('A',),
+    'remove_listener': ('error', print),
+    'reserve': ('http://127.0.0.1:1/',),
+    'send_file': (None,),
+    'set_encoding': ('utf-8',),
+    'set_header': ('A', 'b'),
+    'set_max_listeners': (1,),
+    'set_timeout': (5,),
+    'unshift': (b'x',),
+    'write': (b'x',),
+    'write_early_hints': ({'Link': '</a>'},),
+    'write_head': (200,),
+}
 
 
 def methods(contract: Any) -> list[str]:
     """Return the names of the methods of ``contract`` that do something."""
-    return sorted(name for name, what in contract.namesAndDescriptions(all=True)
-                  if hasattr(what, 'getSignatureInfo') and name not in QUESTIONS)
+    return sorted(
+        name
+        for name, what in contract.namesAndDescriptions(all=True)
+        if hasattr(what, 'getSignatureInfo') and name not in QUESTIONS
+    )
 
 
 def state(thing: Any) -> dict[str, Any]:
     """Return the attributes of ``thing`` as they are now, and what containers among them have in them."""
-    return {name: (value.copy() if isinstance(value, dict | list | set) else value)
-            for name, value in vars(thing).items()}
+    return {
+        name: (value.copy() if isinstance(value, dict | list | set) else value) for name, value in vars(thing).items()
+    }
 
 
 def call(thing: Any, name: str, *arguments: Any) -> object:
@@ -87,6 +125,7 @@ def check(thing: Any, contract: Any, *others: Any) -> None:
 
 
 # -- the server's side ----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('stage', ['before the head', 'within the body'])
 def test_an_exchange(serve: Serve, stage: str) -> None:
@@ -129,13 +168,16 @@ def test_the_write_callable_of_wsgi(serve: Serve) -> None:
     assert [type(error) for error in raised] == [WrongThread]
 
 
-
-@pytest.mark.parametrize('make', [
-    lambda files: (net.create_server(), IServer),
-    lambda files: (tls.create_server(certfile=files.server), ITLSServer),
-    lambda files: (http.create_server(), IHTTPServer),
-    lambda files: (https.create_server(certfile=files.server), IHTTPServer),
-], ids=['net', 'tls', 'http', 'https'])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda files: (net.create_server(), IServer),
+        lambda files: (tls.create_server(certfile=files.server), ITLSServer),
+        lambda files: (http.create_server(), IHTTPServer),
+        lambda files: (https.create_server(certfile=files.server), IHTTPServer),
+    ],
+    ids=['net', 'tls', 'http', 'https'],
+)
 def test_a_server(make: Callable[[Certificates], tuple[Any, Any]], certificates: Certificates) -> None:
     server, contract = make(certificates)
     check(server, contract)
@@ -147,6 +189,7 @@ def test_a_server(make: Callable[[Certificates], tuple[Any, Any]], certificates:
 
 
 # -- the client's side ----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('reused', [False, True])
 def test_a_request_without_a_body(origin: MakeOrigin, agent: Any, reused: bool) -> None:
@@ -222,6 +265,7 @@ def test_a_queued_request(origin: MakeOrigin, agent: Any) -> None:
 
 
 # -- sockets --------------------------------------------------------------------------------------------------------
+
 
 def test_a_socket() -> None:
     with pair() as (near, far):

@@ -1,4 +1,5 @@
 """What is wrong with a certificate that is accepted anyway."""
+
 from __future__ import annotations
 
 import ssl
@@ -20,14 +21,29 @@ __all__: list[str] = []
 UNKNOWN = 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 
 
-@pytest.mark.parametrize(('which', 'trusting', 'code'), [
-    ('server', True, None), ('other', True, 'ERR_TLS_CERT_ALTNAME_INVALID'), ('expired', True, 'CERT_HAS_EXPIRED'),
-    ('self_signed', True, 'DEPTH_ZERO_SELF_SIGNED_CERT'), ('server', False, UNKNOWN), ('other', False, UNKNOWN),
-    ('self_signed', False, 'DEPTH_ZERO_SELF_SIGNED_CERT')])
+@pytest.mark.parametrize(
+    ('which', 'trusting', 'code'),
+    [
+        ('server', True, None),
+        ('other', True, 'ERR_TLS_CERT_ALTNAME_INVALID'),
+        ('expired', True, 'CERT_HAS_EXPIRED'),
+        ('self_signed', True, 'DEPTH_ZERO_SELF_SIGNED_CERT'),
+        ('server', False, UNKNOWN),
+        ('other', False, UNKNOWN),
+        ('self_signed', False, 'DEPTH_ZERO_SELF_SIGNED_CERT'),
+    ],
+)
 @pytest.mark.parametrize('version', ['TLSv1.2', 'TLSv1.3'])
 @pytest.mark.parametrize('options', [{}, {'servername': 'localhost'}, {'servername': ''}, {'servername': 'localhost.'}])
-def test_reasons(secure: Secure, certificates: Certificates, which: str, trusting: bool, code: str | None, version: str,
-                 options: dict[str, Any]) -> None:
+def test_reasons(
+    secure: Secure,
+    certificates: Certificates,
+    which: str,
+    trusting: bool,
+    code: str | None,
+    version: str,
+    options: dict[str, Any],
+) -> None:
     context = certificates.server_context(which)
     context.maximum_version = {'TLSv1.2': ssl.TLSVersion.TLSv1_2, 'TLSv1.3': ssl.TLSVersion.TLSv1_3}[version]
     site = secure(certfile=None, context=context)
@@ -64,8 +80,9 @@ def test_responses(secure: Secure, certificates: Certificates, pool: MakePool) -
                 assert response.socket.authorized is (code is None), 'also when the connection is over'
 
 
-def test_nobody_pays_who_does_not_ask(secure: Secure, certificates: Certificates, pool: MakePool,
-                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_pays_who_does_not_ask(
+    secure: Secure, certificates: Certificates, pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Any] = []
     judge = client.verification_error
     monkeypatch.setattr(client, 'verification_error', lambda *args: (calls.append(args), judge(*args))[1])
@@ -104,8 +121,11 @@ def test_keys_and_long_chains(tmp_path: Path, key: trustme.KeyType, length: int)
 def test_a_damaged_certificate_is_not_valid(certificates: Certificates, position: int) -> None:
     context = checking_context(client_settings({'ca': certificates.ca}), True)
     pem = Path(certificates.server).read_text()
-    der = bytearray(ssl.PEM_cert_to_DER_cert(pem[pem.index('-----BEGIN CERTIFICATE'):].partition('-----END CERT')[0]
-                                             + '-----END CERTIFICATE-----\n'))
+    der = bytearray(
+        ssl.PEM_cert_to_DER_cert(
+            pem[pem.index('-----BEGIN CERTIFICATE') :].partition('-----END CERT')[0] + '-----END CERTIFICATE-----\n'
+        )
+    )
     assert verification.verification_error([bytes(der)], context, 'localhost') is None
     der[position] ^= 0x55
     assert verification.verification_error([bytes(der)], context, 'localhost') is not None

@@ -1,4 +1,5 @@
 """Contexts that the package makes have what those of urllib3 have, and contexts of other packages work."""
+
 from __future__ import annotations
 
 import contextlib
@@ -29,11 +30,16 @@ ROOT = Path(__file__).parent.parent
 
 # -- what urllib3's contexts have -------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('how', ['system', 'file', 'directory', 'text'])
 @pytest.mark.parametrize('rejects', [True, False])
 def test_defaults(certificates: Certificates, tmp_path: Path, how: str, rejects: bool) -> None:
-    authorities = {'system': None, 'file': certificates.ca, 'directory': tmp_path,
-                   'text': [Path(certificates.ca).read_text(), certificates.ca]}[how]
+    authorities = {
+        'system': None,
+        'file': certificates.ca,
+        'directory': tmp_path,
+        'text': [Path(certificates.ca).read_text(), certificates.ca],
+    }[how]
     context = client_context(client_settings({'ca': authorities, 'reject_unauthorized': rejects}))
     usual = ssl.create_default_context()
     assert context.post_handshake_auth
@@ -53,8 +59,14 @@ def test_authorities_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.leaks('a context keeps the file open')
 @pytest.mark.parametrize('how', ['agent', 'requests'])
-def test_key_log(secure: Secure, certificates: Certificates, session: Mounted, tmp_path: Path,
-                 monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+def test_key_log(
+    secure: Secure,
+    certificates: Certificates,
+    session: Mounted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
     """Wireshark decrypts connections with this file, which each context keeps open."""
     key_log = tmp_path / 'keys'
     monkeypatch.setenv('SSLKEYLOGFILE', str(key_log))
@@ -66,17 +78,22 @@ def test_key_log(secure: Secure, certificates: Certificates, session: Mounted, t
         assert read(url(site), agent=False, ca=authority) == b'GET /'
     else:
         assert session().get(url(site), verify=str(authority)).text == 'GET /'
-    secrets = [line.split()[1] for line in key_log.read_text().removeprefix(before).splitlines()
-               if line.startswith('CLIENT_TRAFFIC_SECRET_0 ')]
+    secrets = [
+        line.split()[1]
+        for line in key_log.read_text().removeprefix(before).splitlines()
+        if line.startswith('CLIENT_TRAFFIC_SECRET_0 ')
+    ]
     assert len(secrets) == 2, 'the server has written it, too'
     assert len(set(secrets)) == 1
     contexts._client_source.cache_clear()
 
 
 @pytest.mark.parametrize('shows', ['client', None])
-def test_a_server_that_asks_after_the_request(origin: MakeOrigin, certificates: Certificates, session: Mounted,
-                                              shows: str | None) -> None:
+def test_a_server_that_asks_after_the_request(
+    origin: MakeOrigin, certificates: Certificates, session: Mounted, shows: str | None
+) -> None:
     """As Apache does, for one path of many (RFC 8446, section 4.6.2)."""
+
     def ask(peer: Peer, end: TLSEnd) -> None:
         peer.request()
         end.object.verify_client_post_handshake()
@@ -111,6 +128,7 @@ def test_a_context_that_checks_names_needs_one(certificates: Certificates) -> No
 
 
 # -- contexts of other packages ---------------------------------------------------------------------------------------
+
 
 def test_truststore(secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     site = secure()
@@ -163,8 +181,15 @@ else:
 
 @pytest.mark.parametrize('order', ['early', 'late'])
 def test_truststore_in_the_place_of_ssl(order: str) -> None:
-    ran = subprocess.run([sys.executable, '-c', INJECTED, order], cwd=ROOT, capture_output=True, text=True, timeout=60,
-                         check=False, env={**os.environ, 'NO_PROXY': '*'})
+    ran = subprocess.run(
+        [sys.executable, '-c', INJECTED, order],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, 'NO_PROXY': '*'},
+    )
     assert (ran.returncode, ran.stderr) == (0, '')
 
 
@@ -172,9 +197,14 @@ class Foreign:
     """What another TLS library has for a context."""
 
 
-@pytest.mark.parametrize('make', [
-    lambda context: https.Agent(context=context), lambda context: tls.create_server(context=context),
-    lambda context: on_terms(ssl_context=context).__enter__()])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda context: https.Agent(context=context),
+        lambda context: tls.create_server(context=context),
+        lambda context: on_terms(ssl_context=context).__enter__(),
+    ],
+)
 def test_contexts_of_other_libraries_are_refused(make: Any) -> None:
     with pytest.raises(TypeError, match=r'context must be an ssl\.SSLContext, not Foreign'):
         make(Foreign())

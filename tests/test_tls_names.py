@@ -1,4 +1,5 @@
 """Contexts by name: all of a context holds for its name, and neither a session nor a Host field gets around it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -44,8 +45,9 @@ def listen(certificates: Certificates) -> Iterator[MakeServer]:
         each.stop(0)
 
 
-def client(certificates: Certificates, version: ssl.TLSVersion | None = None, certificate: str | None = None
-           ) -> ssl.SSLContext:
+def client(
+    certificates: Certificates, version: ssl.TLSVersion | None = None, certificate: str | None = None
+) -> ssl.SSLContext:
     """Return a client's context, maybe for one version only, maybe with a certificate."""
     context = certificates.client_context()
     context.check_hostname = False
@@ -92,9 +94,12 @@ def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
             connection.context = context
 
     usual.sni_callback = choose
-    return {'options': {'sni_contexts': {'a.example': options}}, 'context': {'sni_contexts': {'a.example': context}},
-            'callback': {'sni_callback': lambda name: context if name == 'a.example' else None},
-            "the context's own callback": {'certfile': None, 'context': usual}}[how]
+    return {
+        'options': {'sni_contexts': {'a.example': options}},
+        'context': {'sni_contexts': {'a.example': context}},
+        'callback': {'sni_callback': lambda name: context if name == 'a.example' else None},
+        "the context's own callback": {'certfile': None, 'context': usual},
+    }[how]
 
 
 @pytest.mark.parametrize('version', VERSIONS)
@@ -122,8 +127,16 @@ def test_a_name_without_client_certificates(listen: MakeServer, certificates: Ce
 
 
 def test_client_certificates_that_are_not_required(listen: MakeServer, certificates: Certificates) -> None:
-    server = listen(sni_contexts={'a.example': {
-        'certfile': certificates.other, 'request_cert': True, 'reject_unauthorized': False, 'ca': certificates.ca}})
+    server = listen(
+        sni_contexts={
+            'a.example': {
+                'certfile': certificates.other,
+                'request_cert': True,
+                'reject_unauthorized': False,
+                'ca': certificates.ca,
+            }
+        }
+    )
     assert said(server, client(certificates), 'a.example') == 'nobody'
     assert said(server, client(certificates, certificate='client'), 'a.example') == 'client'
 
@@ -144,8 +157,9 @@ def test_versions(listen: MakeServer, certificates: Certificates, where: str, ve
 
 @pytest.mark.parametrize('version', VERSIONS)
 @WAYS
-def test_sessions_belong_to_a_name(listen: MakeServer, certificates: Certificates, how: str,
-                                   version: ssl.TLSVersion) -> None:
+def test_sessions_belong_to_a_name(
+    listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion
+) -> None:
     def tell(connection: tls.TLSSocket) -> None:
         connection.end('resumed' if connection.session_reused else 'new')
 
@@ -167,8 +181,9 @@ def test_what_the_socket_says(listen: MakeServer, certificates: Certificates) ->
     assert said(server, client(certificates), None).startswith('None False certificates are not verified')
 
 
-def test_contexts_that_no_server_can_use(listen: MakeServer, certificates: Certificates,
-                                         caplog: pytest.LogCaptureFixture) -> None:
+def test_contexts_that_no_server_can_use(
+    listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
     context = certificates.client_context()
     with pytest.raises(InvalidInput, match='for clients; a server needs'):
         listen(certfile=None, context=context)
@@ -210,16 +225,19 @@ def test_a_callback_that_is_set_later(listen: MakeServer, certificates: Certific
 
 
 @pytest.mark.parametrize('chosen', ['client', None, 1])
-def test_a_callback_that_sets_nonsense(listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture,
-                                       chosen: Any) -> None:
+def test_a_callback_that_sets_nonsense(
+    listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, chosen: Any
+) -> None:
     context = certificates.server_context()
     context.sni_callback = lambda connection, name, current: setattr(
-        connection, 'context', certificates.client_context() if chosen == 'client' else chosen)
+        connection, 'context', certificates.client_context() if chosen == 'client' else chosen
+    )
     refused(listen(certfile=None, context=context), client(certificates), 'localhost')
     assert 'the context that sni_callback has set' in caplog.text
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
+
 
 def status(site: Any, context: ssl.SSLContext, servername: str | None, *request: str) -> str:
     """Return the status that a client gets which asks for one name in the handshake, and for another in the request."""
@@ -229,14 +247,21 @@ def status(site: Any, context: ssl.SSLContext, servername: str | None, *request:
 
 
 @WAYS
-@pytest.mark.parametrize('request_lines', [
-    ('GET / HTTP/1.1', 'Host: a.example'), ('GET / HTTP/1.1', 'Host: A.EXAMPLE.:443'),
-    ('GET https://a.example/ HTTP/1.1', 'Host: localhost'), ('GET https://localhost/ HTTP/1.1', 'Host: a.example'),
-    ('POST / HTTP/1.1', 'Host: a.example', 'Expect: 100-continue', 'Content-Length: 1'),
-    ('GET / HTTP/1.1', 'Host: a.example', 'Upgrade: x', 'Connection: upgrade'),
-    ('CONNECT a.example:443 HTTP/1.1', 'Host: a.example:443')])
-def test_a_request_for_another_name(secure: Secure, certificates: Certificates, how: str,
-                                    request_lines: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    'request_lines',
+    [
+        ('GET / HTTP/1.1', 'Host: a.example'),
+        ('GET / HTTP/1.1', 'Host: A.EXAMPLE.:443'),
+        ('GET https://a.example/ HTTP/1.1', 'Host: localhost'),
+        ('GET https://localhost/ HTTP/1.1', 'Host: a.example'),
+        ('POST / HTTP/1.1', 'Host: a.example', 'Expect: 100-continue', 'Content-Length: 1'),
+        ('GET / HTTP/1.1', 'Host: a.example', 'Upgrade: x', 'Connection: upgrade'),
+        ('CONNECT a.example:443 HTTP/1.1', 'Host: a.example:443'),
+    ],
+)
+def test_a_request_for_another_name(
+    secure: Secure, certificates: Certificates, how: str, request_lines: tuple[str, ...]
+) -> None:
     def fail(request: Any, response: Any) -> None:
         pytest.fail(f'a request came through: {request.url}')
 
@@ -269,7 +294,8 @@ def test_a_callback_that_makes_a_context_each_time(secure: Secure, certificates:
 def test_an_address_of_a_client_that_names_none(secure: Secure, certificates: Certificates) -> None:
     context = certificates.server_context()
     context.sni_callback = lambda connection, name, current: setattr(
-        connection, 'context', verifying_context(certificates))
+        connection, 'context', verifying_context(certificates)
+    )
     site = secure(certfile=None, context=context)
     known = client(certificates, certificate='client')
     for host in ('127.0.0.1', '[::1]:8443'):
@@ -298,6 +324,7 @@ def test_servers_with_one_context_do_not_look_at_names(certificates: Certificate
 
 # -- the first message ------------------------------------------------------------------------------------------------
 
+
 def client_hello(context: ssl.SSLContext, servername: str | None) -> bytes:
     """Return what a client sends first."""
     outgoing = ssl.MemoryBIO()
@@ -310,7 +337,7 @@ def client_hello(context: ssl.SSLContext, servername: str | None) -> bytes:
 def in_records(data: bytes, size: int) -> bytes:
     """Return the message in ``data``, one record, in records of ``size`` bytes."""
     message = data[5:]
-    pieces = [message[start:start + size] for start in range(0, len(message), size)]
+    pieces = [message[start : start + size] for start in range(0, len(message), size)]
     return b''.join(data[:3] + len(piece).to_bytes(2, 'big') + piece for piece in pieces)
 
 
@@ -318,24 +345,30 @@ def in_records(data: bytes, size: int) -> bytes:
 @pytest.mark.parametrize('record_size', [16384, 100, 7, 1])
 @pytest.mark.parametrize('chunk_size', [100000, 50, 1])
 @pytest.mark.parametrize('version', VERSIONS)
-def test_a_hello_in_pieces(servername: str | None, record_size: int, chunk_size: int,
-                           version: ssl.TLSVersion) -> None:
+def test_a_hello_in_pieces(servername: str | None, record_size: int, chunk_size: int, version: ssl.TLSVersion) -> None:
     context = ssl.create_default_context()
     context.maximum_version = version
     data = in_records(client_hello(context, servername), record_size)
     hello = ClientHello()
     for start in range(0, len(data), chunk_size):
         assert not hello.complete
-        hello.feed(data[start:start + chunk_size])
+        hello.feed(data[start : start + chunk_size])
     assert (hello.complete, hello.servername, hello.received) == (True, servername, data)
     hello.feed(b'more')
     assert (hello.servername, hello.received) == (servername, data + b'more')
 
 
-@pytest.mark.parametrize('data', [
-    b'GET / HTTP/1.1\r\n', b'\x80\x2e\x01\x03\x01', b'\x15\x03\x01\x00\x02\x02\x28',
-    b'\x16\x03\x01\x00\x04\x02\x00\x00\x00',
-    b'\x16\x03\x01\x00\x04\x01' + (MAX_LENGTH + 1).to_bytes(3, 'big'), b'\x16\x03\x01\x00\x04\x01\x00\x00\x00'])
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'GET / HTTP/1.1\r\n',
+        b'\x80\x2e\x01\x03\x01',
+        b'\x15\x03\x01\x00\x02\x02\x28',
+        b'\x16\x03\x01\x00\x04\x02\x00\x00\x00',
+        b'\x16\x03\x01\x00\x04\x01' + (MAX_LENGTH + 1).to_bytes(3, 'big'),
+        b'\x16\x03\x01\x00\x04\x01\x00\x00\x00',
+    ],
+)
 def test_what_is_no_hello(data: bytes) -> None:
     hello = ClientHello()
     hello.feed(data)
@@ -346,7 +379,7 @@ def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) ->
     data = client_hello(ssl.create_default_context(), 'a.example')
     for position in range(5, len(data)):
         damaged = bytearray(data)
-        damaged[position] ^= 0xff
+        damaged[position] ^= 0xFF
         hello = ClientHello()
         hello.feed(bytes(damaged))
         assert hello.received == damaged
@@ -372,7 +405,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
                 made.insert(position, chance.randrange(128))
             case _:
                 start = chance.randrange(len(made))
-                made[position:position] = bytes(byte & 127 for byte in made[start:start + chance.randrange(20)])
+                made[position:position] = bytes(byte & 127 for byte in made[start : start + chance.randrange(20)])
     if chance.random() < 0.7:
         made[3:5] = (len(made) - 5).to_bytes(2, 'big')
         made[6:9] = (len(made) - 9).to_bytes(3, 'big')

@@ -1,4 +1,5 @@
 """Who the other side of a TLS connection is: what is refused, what is asked for, what is told."""
+
 from __future__ import annotations
 
 import ssl
@@ -12,13 +13,17 @@ from tests.tls_clients import client_of, shaken
 
 __all__: list[str] = []
 
-@pytest.mark.parametrize(('which', 'host', 'code', 'message'), [
-    ('expired', 'localhost', 'CERT_HAS_EXPIRED', 'expired'),
-    ('self_signed', 'localhost', '', 'self.signed'),
-    ('other', 'localhost', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for 'localhost'"),
-    ('server', '127.0.0.2', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for '127.0.0.2'"),
-    ('other', 'b.example', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for 'b.example'"),
-])
+
+@pytest.mark.parametrize(
+    ('which', 'host', 'code', 'message'),
+    [
+        ('expired', 'localhost', 'CERT_HAS_EXPIRED', 'expired'),
+        ('self_signed', 'localhost', '', 'self.signed'),
+        ('other', 'localhost', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for 'localhost'"),
+        ('server', '127.0.0.2', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for '127.0.0.2'"),
+        ('other', 'b.example', 'ERR_TLS_CERT_ALTNAME_INVALID', "not valid for 'b.example'"),
+    ],
+)
 def test_refused_certificates(certificates: Certificates, which: str, host: str, code: str, message: str) -> None:
     with client_of(certificates.server_context(which), ca=certificates.ca, host=host) as (near, far):
         shaking = gevent.spawn(far.handshake)
@@ -61,13 +66,21 @@ def test_another_servername(certificates: Certificates) -> None:
     assert names == ['x.b.example']
 
 
-@pytest.mark.parametrize(('which', 'host', 'accepted'), [
-    ('server', 'localhost', True), ('server', '127.0.0.1', True), ('server', '127.0.0.2', False),
-    ('other', 'localhost', False), ('other', 'x.b.example', True), ('other', 'x.y.b.example', False),
-    ('other', 'b.example', False),
-])
-def test_no_servername_disables_sni_and_not_the_check(certificates: Certificates, which: str, host: str,
-                                                      accepted: bool) -> None:
+@pytest.mark.parametrize(
+    ('which', 'host', 'accepted'),
+    [
+        ('server', 'localhost', True),
+        ('server', '127.0.0.1', True),
+        ('server', '127.0.0.2', False),
+        ('other', 'localhost', False),
+        ('other', 'x.b.example', True),
+        ('other', 'x.y.b.example', False),
+        ('other', 'b.example', False),
+    ],
+)
+def test_no_servername_disables_sni_and_not_the_check(
+    certificates: Certificates, which: str, host: str, accepted: bool
+) -> None:
     names: list[str | None] = []
     context = certificates.server_context(which)
     note_names(context, names)

@@ -1,4 +1,5 @@
 """Certificates, keys and authorities that are renewed on disk are used by the next connection, without a restart."""
+
 from __future__ import annotations
 
 import logging
@@ -86,6 +87,7 @@ def shown(site: Any, issuer: Issuer, **options: Any) -> str:
 
 # -- servers ----------------------------------------------------------------------------------------------------------
 
+
 @WAYS
 def test_a_server(secure: Secure, issuer: Issuer, replace: Replace) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
@@ -101,8 +103,9 @@ def test_a_server(secure: Secure, issuer: Issuer, replace: Replace) -> None:
 
 @WAYS
 @pytest.mark.parametrize('order', ['key first', 'certificate first'])
-def test_half_a_pair(secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture, replace: Replace,
-                     order: str) -> None:
+def test_half_a_pair(
+    secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture, replace: Replace, order: str
+) -> None:
     certificate, key = issuer.pair('first')
     files = [issuer.write('site.pem', certificate), issuer.write('site.key', key)]
     site = secure(certfile=files[0], keyfile=files[1])
@@ -115,15 +118,23 @@ def test_half_a_pair(secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFi
     (record,) = caplog.records
     assert record.getMessage().startswith(
         'certificates have changed and cannot be used, the previous ones stay in use: '
-        f'certfile, keyfile or password: {files[0]} and {files[1]} cannot be used')
+        f'certfile, keyfile or password: {files[0]} and {files[1]} cannot be used'
+    )
     replace(*renewed[1])
     assert shown(site, issuer) == 'second'
 
 
-@pytest.mark.parametrize('damage', [lambda path: path.unlink(), lambda path: path.write_bytes(b''),
-                                    lambda path: path.write_bytes(path.read_bytes()[:500])])
-def test_a_file_that_is_missing_or_cut_short(secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture,
-                                             damage: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b''),
+        lambda path: path.write_bytes(path.read_bytes()[:500]),
+    ],
+)
+def test_a_file_that_is_missing_or_cut_short(
+    secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
+) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
     site = secure(certfile=path)
     damage(path)
@@ -148,8 +159,9 @@ def test_a_context_by_name(secure: Secure, issuer: Issuer, certificates: Certifi
 
 
 @WAYS
-def test_the_authorities_of_clients(secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace,
-                                    pool: MakePool) -> None:
+def test_the_authorities_of_clients(
+    secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace, pool: MakePool
+) -> None:
     site = secure(request_cert=True, ca=issuer.ca)
     client = issuer.write('client.pem', issuer.whole('somebody'))
     with pool(certfile=client) as agent:
@@ -173,11 +185,13 @@ def test_a_context_of_the_users_own_is_left_alone(secure: Secure, issuer: Issuer
 
 # -- clients ----------------------------------------------------------------------------------------------------------
 
+
 @WAYS
 @pytest.mark.parametrize('how', ['agent', 'request', 'socket'])
 def test_authorities(secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace, how: str) -> None:
     site = secure()
     with https.Agent(ca=issuer.ca) as agent:
+
         def ask() -> object:
             if how == 'socket':
                 with tls.connect(site.where[1], 'localhost', ca=issuer.ca) as socket:
@@ -193,8 +207,9 @@ def test_authorities(secure: Secure, issuer: Issuer, certificates: Certificates,
             ask()
 
 
-def test_the_systems_authorities(secure: Secure, issuer: Issuer, certificates: Certificates,
-                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_systems_authorities(
+    secure: Secure, issuer: Issuer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = issuer.directory / 'bundle.pem'
     bundle.write_bytes(issuer.ca.read_bytes())
     monkeypatch.setenv('SSL_CERT_FILE', str(bundle))
@@ -207,8 +222,9 @@ def test_the_systems_authorities(secure: Secure, issuer: Issuer, certificates: C
 
 
 @WAYS
-def test_a_certificate_of_our_own(secure: Secure, issuer: Issuer, pool: MakePool, caplog: pytest.LogCaptureFixture,
-                                  replace: Replace) -> None:
+def test_a_certificate_of_our_own(
+    secure: Secure, issuer: Issuer, pool: MakePool, caplog: pytest.LogCaptureFixture, replace: Replace
+) -> None:
     def tell(request: Any, response: Any) -> None:
         response.end(request.socket.get_peer_certificate()['subject']['CN'])
 
@@ -255,8 +271,10 @@ def test_requests(secure: Secure, issuer: Issuer, certificates: Certificates, re
 
 # -- what it costs ----------------------------------------------------------------------------------------------------
 
-def test_one_look_at_each_file_for_a_connection(secure: Secure, issuer: Issuer, certificates: Certificates,
-                                                monkeypatch: pytest.MonkeyPatch) -> None:
+
+def test_one_look_at_each_file_for_a_connection(
+    secure: Secure, issuer: Issuer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[str] = []
     stat = os.stat
 

@@ -1,4 +1,5 @@
 """TLS servers: handshakes that fail or stall cost one connection, names choose certificates, settings are checked."""
+
 from __future__ import annotations
 
 import contextlib
@@ -30,8 +31,9 @@ def listen(certificates: Certificates) -> Iterator[MakeServer]:
     servers: list[tls.Server] = []
 
     def start(listener: Any = None, **options: Any) -> tls.Server:
-        server = tls.create_server(listener or (lambda connection: connection.end(b'hello')),
-                                   **{'certfile': certificates.server, **options})
+        server = tls.create_server(
+            listener or (lambda connection: connection.end(b'hello')), **{'certfile': certificates.server, **options}
+        )
         servers.append(server.listen(0, '127.0.0.1'))
         return server
 
@@ -54,11 +56,18 @@ def test_serving(listen: MakeServer, certificates: Certificates) -> None:
     assert sorted(log) == ['connection', 'secureConnection']
 
 
-@pytest.mark.parametrize(('said_by_client', 'code'), [
-    (b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', 'ERR_SSL_HTTP_REQUEST'), (b'\x16\x03\x01\x00\x05hello', 'ERR_SSL_'),
-    (bytes(100), 'ERR_SSL_'), (b'', 'ECONNRESET')])
-def test_a_handshake_that_fails(listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture,
-                                said_by_client: bytes, code: str) -> None:
+@pytest.mark.parametrize(
+    ('said_by_client', 'code'),
+    [
+        (b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', 'ERR_SSL_HTTP_REQUEST'),
+        (b'\x16\x03\x01\x00\x05hello', 'ERR_SSL_'),
+        (bytes(100), 'ERR_SSL_'),
+        (b'', 'ECONNRESET'),
+    ],
+)
+def test_a_handshake_that_fails(
+    listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, said_by_client: bytes, code: str
+) -> None:
     server = listen()
     failures = Log()
     server.on('tlsClientError', lambda error, connection: failures.append((error, connection)))
@@ -115,8 +124,9 @@ def test_closing_does_not_wait_for_who_stalls(listen: MakeServer) -> None:
         assert far.recv(100) == b''
 
 
-def test_a_handshake_under_way_ends_well_while_the_server_drains(listen: MakeServer,
-                                                                 certificates: Certificates) -> None:
+def test_a_handshake_under_way_ends_well_while_the_server_drains(
+    listen: MakeServer, certificates: Certificates
+) -> None:
     server = listen()
     far = TLSEnd(dial(server), certificates.client_context(), servername='localhost')
     until(lambda: server.get_connections() == 1)
@@ -126,6 +136,7 @@ def test_a_handshake_under_way_ends_well_while_the_server_drains(listen: MakeSer
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
+
 
 def certificate_for(server: tls.Server, certificates: Certificates, servername: str | None) -> str:
     """Return the first name in the certificate that ``server`` shows to who asks for ``servername``."""
@@ -137,12 +148,20 @@ def certificate_for(server: tls.Server, certificates: Certificates, servername: 
         return str(names[0][1])
 
 
-@pytest.mark.parametrize(('servername', 'shown'), [
-    ('a.example', 'a.example'), ('A.EXAMPLE', 'a.example'), ('x.b.example', 'a.example'), ('b.example', 'localhost'),
-    ('x.y.b.example', 'localhost'), ('localhost', 'localhost'), ('unknown.example', 'localhost'), (None, 'localhost'),
-])
-def test_contexts_by_name(listen: MakeServer, certificates: Certificates, servername: str | None,
-                          shown: str) -> None:
+@pytest.mark.parametrize(
+    ('servername', 'shown'),
+    [
+        ('a.example', 'a.example'),
+        ('A.EXAMPLE', 'a.example'),
+        ('x.b.example', 'a.example'),
+        ('b.example', 'localhost'),
+        ('x.y.b.example', 'localhost'),
+        ('localhost', 'localhost'),
+        ('unknown.example', 'localhost'),
+        (None, 'localhost'),
+    ],
+)
+def test_contexts_by_name(listen: MakeServer, certificates: Certificates, servername: str | None, shown: str) -> None:
     server = listen(sni_contexts={'a.example': {'certfile': certificates.other}})
     server.add_context('*.b.example', certificates.server_context('other'))
     assert certificate_for(server, certificates, servername) == shown
@@ -158,8 +177,9 @@ def test_a_callback_chooses(listen: MakeServer, certificates: Certificates) -> N
 
 
 @pytest.mark.parametrize('failure', [RuntimeError('no'), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1)])
-def test_a_callback_that_raises_costs_one_connection(listen: MakeServer, certificates: Certificates,
-                                                     caplog: pytest.LogCaptureFixture, failure: BaseException) -> None:
+def test_a_callback_that_raises_costs_one_connection(
+    listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, failure: BaseException
+) -> None:
     def choose(name: str) -> None:
         if name == 'a.example':
             raise failure
@@ -171,8 +191,9 @@ def test_a_callback_that_raises_costs_one_connection(listen: MakeServer, certifi
     assert said(server, certificates) == b'hello'
 
 
-def test_a_callback_that_returns_nonsense(listen: MakeServer, certificates: Certificates,
-                                          caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_returns_nonsense(
+    listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
     server = listen(sni_callback=lambda name: 'certificate.pem')
     with pytest.raises(ssl.SSLError):
         said(server, certificates)
@@ -187,11 +208,21 @@ def test_names_that_are_none(listen: MakeServer, hostname: Any) -> None:
 
 # -- certificates of clients ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('shows', 'rejects', 'outcome'), [
-    ('client', True, 'client'), ('client', False, 'client'), (None, True, 'refused'), (None, False, 'nobody'),
-    ('self_signed', True, 'refused'), ('self_signed', False, 'refused')])
-def test_clients_are_asked_for_certificates(listen: MakeServer, certificates: Certificates, shows: str | None,
-                                            rejects: bool, outcome: str) -> None:
+
+@pytest.mark.parametrize(
+    ('shows', 'rejects', 'outcome'),
+    [
+        ('client', True, 'client'),
+        ('client', False, 'client'),
+        (None, True, 'refused'),
+        (None, False, 'nobody'),
+        ('self_signed', True, 'refused'),
+        ('self_signed', False, 'refused'),
+    ],
+)
+def test_clients_are_asked_for_certificates(
+    listen: MakeServer, certificates: Certificates, shows: str | None, rejects: bool, outcome: str
+) -> None:
     def tell(connection: tls.TLSSocket) -> None:
         subject = connection.get_peer_certificate().get('subject', {'CN': 'nobody'})
         assert connection.verify_peer() is (subject['CN'] == 'client')
@@ -215,12 +246,15 @@ def test_clients_are_asked_for_certificates(listen: MakeServer, certificates: Ce
 
 # -- settings ---------------------------------------------------------------------------------------------------------
 
+
 def test_old_versions_are_refused(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(minimum_version='TLSv1.3')
     context = certificates.client_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far, \
-            pytest.raises(ssl.SSLError, match=r'(?i)protocol.version'):
+    with (
+        contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far,
+        pytest.raises(ssl.SSLError, match=r'(?i)protocol.version'),
+    ):
         far.recv(1)
 
 
@@ -229,11 +263,17 @@ def test_a_context_of_the_users_own(listen: MakeServer, certificates: Certificat
     assert certificate_for(server, certificates, 'localhost') == 'a.example'
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    ({'certfile': None}, 'needs certfile'), ({'certfile': '/nowhere.pem'}, "certfile: no such file: '/nowhere.pem'"),
-    ({'keyfile': __file__}, 'keyfile'), ({'handshake_timeout': -1}, 'handshake_timeout'),
-    ({'minimum_version': 'SSLv3'}, 'minimum_version'), ({'request_cert': True, 'ca': __file__}, 'ca: no certificates'),
-])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'certfile': None}, 'needs certfile'),
+        ({'certfile': '/nowhere.pem'}, "certfile: no such file: '/nowhere.pem'"),
+        ({'keyfile': __file__}, 'keyfile'),
+        ({'handshake_timeout': -1}, 'handshake_timeout'),
+        ({'minimum_version': 'SSLv3'}, 'minimum_version'),
+        ({'request_cert': True, 'ca': __file__}, 'ca: no certificates'),
+    ],
+)
 def test_bad_settings(listen: MakeServer, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         listen(**options)
@@ -254,8 +294,9 @@ def test_an_encrypted_key(listen: MakeServer, certificates: Certificates, tmp_pa
     with open(certificates.server, 'rb') as file:
         pem = file.read()
     key = serialization.load_pem_private_key(pem, None)
-    encrypted = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                  serialization.BestAvailableEncryption(b'secret'))
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b'secret')
+    )
     (tmp_path / 'key.pem').write_bytes(encrypted)
     server = listen(keyfile=tmp_path / 'key.pem', password='secret')
     assert said(server, certificates) == b'hello'

@@ -1,4 +1,5 @@
 """TLS sockets: the handshake, what is written around it, and how data ends."""
+
 from __future__ import annotations
 
 import contextlib
@@ -25,6 +26,7 @@ BIG = bytes(range(256)) * 20000
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('version', ['TLSv1_2', 'TLSv1_3'])
 def test_both_ways(certificates: Certificates, version: str) -> None:
@@ -117,6 +119,7 @@ def test_many_small_pieces_leave_together(certificates: Certificates) -> None:
 
 # -- ends -------------------------------------------------------------------------------------------------------------
 
+
 def test_destroy_does_not_say_that_all_was_sent(certificates: Certificates) -> None:
     with pair('tls') as (near, far):
         near.write(b'half of it')
@@ -204,6 +207,7 @@ def test_nothing_is_left_to_the_collector(certificates: Certificates) -> None:
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
+
 
 def test_tls_begins_where_plain_text_ended(certificates: Certificates) -> None:
     left, right = connected()
@@ -336,18 +340,39 @@ def test_secure_connect_is_told(certificates: Certificates, must_call: Callable[
     far.close()
 
 
-@pytest.mark.parametrize('options', [{'servername': '.x'}, {'servername': 'ä'}, {'minimum_version': 'TLSv1.1'},
-                                     {'alpn_protocols': ['']}, {'ca': []}, {'ca': '/nowhere/ca.pem'},
-                                     {'ca': '-----BEGIN nonsense'}, {'ciphers': 'NONSENSE'}, {'keyfile': __file__},
-                                     {'certfile': __file__}, {'certfile': '/nowhere'}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'servername': '.x'},
+        {'servername': 'ä'},
+        {'minimum_version': 'TLSv1.1'},
+        {'alpn_protocols': ['']},
+        {'ca': []},
+        {'ca': '/nowhere/ca.pem'},
+        {'ca': '-----BEGIN nonsense'},
+        {'ciphers': 'NONSENSE'},
+        {'keyfile': __file__},
+        {'certfile': __file__},
+        {'certfile': '/nowhere'},
+    ],
+)
 def test_bad_values(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(InvalidInput, match=name):
         tls.connect(1, **options)
 
 
-@pytest.mark.parametrize('options', [{'servername': 1}, {'ciphers': 1}, {'alpn_protocols': 'http/1.1'},
-                                     {'alpn_protocols': [1]}, {'reject_unauthorized': 0}, {'context': 'x'}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'servername': 1},
+        {'ciphers': 1},
+        {'alpn_protocols': 'http/1.1'},
+        {'alpn_protocols': [1]},
+        {'reject_unauthorized': 0},
+        {'context': 'x'},
+    ],
+)
 def test_values_of_the_wrong_type(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(TypeError, match=name):

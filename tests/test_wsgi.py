@@ -1,4 +1,5 @@
 """WSGI applications on the server: as a whole."""
+
 from __future__ import annotations
 
 import functools
@@ -19,9 +20,11 @@ __all__: list[str] = []
 
 # -- conformance ------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('body', [[b'body'], iter([b'bo', b'dy'])])
 def test_the_validator_finds_nothing(run: Run, body: Any) -> None:
     """wsgiref's checks of PEP 3333, for both sides."""
+
     def application(environ: Environ, start_response: Any) -> Any:
         while environ['wsgi.input'].read(2):
             pass
@@ -29,15 +32,18 @@ def test_the_validator_finds_nothing(run: Run, body: Any) -> None:
         write = start_response('200 OK', [*PLAIN, ('Content-Length', '4')])
         assert callable(write)
         return body
+
     reply = run(validator(application)).send(post(b'sent')).response()
     assert reply.body == b'body'
 
 
 def test_many_different_heads(run: Run) -> None:
     """More than are remembered: of requests, and of responses."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [*PLAIN, ('X-Path', environ['PATH_INFO'])])
         return [environ['HTTP_X_NUMBER'].encode()]
+
     client = run(application).connect()
     for number in range(600):
         reply = client.get(f'/{number}', f'X-Number: {number}')
@@ -46,14 +52,17 @@ def test_many_different_heads(run: Run) -> None:
 
 # -- time -------------------------------------------------------------------------------------------------------------
 
+
 def test_demand_19_a_slow_view_is_not_cut_off(run: Run) -> None:
     """Limits are for clients."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         gevent.sleep(0.6)
         start_response('200 OK', PLAIN)
         yield b'one'
         gevent.sleep(0.6)
         yield environ['wsgi.input'].read()
+
     client = run(application, timeout=0.1, request_timeout=0.1).send(post(b'two'))
     assert client.response().body == b'onetwo'
 
@@ -61,14 +70,17 @@ def test_demand_19_a_slow_view_is_not_cut_off(run: Run) -> None:
 def test_demand_15_a_slow_client_is(run: Run) -> None:
     """408, while the view waits for the body."""
     client = run(lambda environ, start_response: [environ['wsgi.input'].read()], request_timeout=0.1).send(
-        post(b'', length=10))
+        post(b'', length=10)
+    )
     assert client.response().status == 408
 
 
 # -- what WSGI has no word for ----------------------------------------------------------------------------------------
 
+
 def test_demand_42_an_upgrade(run: Run) -> None:
     """The connection is handed over; nothing is added to what is sent there (demand 43)."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         socket, head = environ['geventnode.response'].upgrade()
         socket.write(head)
@@ -76,6 +88,7 @@ def test_demand_42_an_upgrade(run: Run) -> None:
             socket.write(chunk)
         socket.end()
         return []
+
     client = run(application).send(get('/', 'Connection: Upgrade', 'Upgrade: echo') + b'one ')
     assert client.head().status == 101
     client.send(b'two')
@@ -87,10 +100,12 @@ def test_demand_42_an_upgrade(run: Run) -> None:
 HINTS = [('Link', '</a.css>; rel=preload'), ('X-Mark', 'a'), ('Link', '</b.css>; rel=preload')]
 
 
-@pytest.mark.parametrize('make', [list, tuple, iter, lambda pairs: [
-    (name.encode(), value.encode()) for name, value in pairs]])
+@pytest.mark.parametrize(
+    'make', [list, tuple, iter, lambda pairs: [(name.encode(), value.encode()) for name, value in pairs]]
+)
 def test_early_hints_as_gunicorn_has_them(run: Run, make: Callable[[Any], Any]) -> None:
     """A function of the environ takes a list of pairs, any number of times before the response begins."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         hint = environ['wsgi.early_hints']
         hint(make(HINTS))
@@ -101,38 +116,57 @@ def test_early_hints_as_gunicorn_has_them(run: Run, make: Callable[[Any], Any]) 
         # too late, and ignored
         hint([('Link', '</d.css>')])
         yield b'body'
+
     client = run(application).connect()
     for _ in range(2):
         client.send(get())
         head = client.head()
         assert (head.status, head.values('Link'), head.values('X-Mark')) == (
-            103, ['</a.css>; rel=preload', '</b.css>; rel=preload'], ['a'])
+            103,
+            ['</a.css>; rel=preload', '</b.css>; rel=preload'],
+            ['a'],
+        )
         assert client.head().values('Link') == ['</c.css>']
         assert client.response().body == b'the body'
     assert run(application).send(b'GET / HTTP/1.0\r\n\r\n').response().body == b'the body'
 
 
-@pytest.mark.parametrize('hints', [
-    [('Link', 'a\r\nb: c')], [('a b', 'c')], [('Content-Length', '1')], [('Link',)], [('Link', 5)], ['ab'],
-    {'Link': 'a'}, 'ab', None])
+@pytest.mark.parametrize(
+    'hints',
+    [
+        [('Link', 'a\r\nb: c')],
+        [('a b', 'c')],
+        [('Content-Length', '1')],
+        [('Link',)],
+        [('Link', 5)],
+        ['ab'],
+        {'Link': 'a'},
+        'ab',
+        None,
+    ],
+)
 def test_early_hints_that_are_refused(run: Run, hints: Any) -> None:
     """Nothing of them is sent."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with pytest.raises((InvalidInput, BodyNotAllowed, TypeError)):
             environ['wsgi.early_hints'](hints)
         start_response('200 OK', PLAIN)
         return [b'refused']
+
     assert run(application).get().body == b'refused'
 
 
 def test_early_hints_and_trailers(run: Run) -> None:
     """Both through the response."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         response = environ['geventnode.response']
         response.write_early_hints({'Link': '</style.css>; rel=preload'})
         start_response('200 OK', [*PLAIN, ('Trailer', 'X-Sum')])
         yield b'body'
         response.add_trailers({'X-Sum': '5'})
+
     client = run(application).send(get())
     assert client.head().values('Link') == ['</style.css>; rel=preload']
     reply = client.response()
@@ -141,14 +175,17 @@ def test_early_hints_and_trailers(run: Run) -> None:
 
 def test_an_application_that_answers_by_itself(run: Run) -> None:
     """Through the response, whole; what it returns is nothing then."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['geventnode.response'].end('by itself')
         return []
+
     client = run(application).connect()
     assert client.get().body == client.get().body == b'by itself'
 
 
 # -- which it is ------------------------------------------------------------------------------------------------------
+
 
 class Framework:
     """An application as frameworks have them."""
@@ -164,15 +201,32 @@ class PerRequest:
         pass
 
 
-@pytest.mark.parametrize(('target', 'answer'), [
-    (Framework(), True), (PerRequest, True), (saying([]), True), (validator(saying([])), None),
-    (lambda env, sr: [], True), (lambda e, start_response: [], True), (lambda _environ, _start: [], True),
-    (functools.partial(lambda extra, environ, start_response: [], 1), True),
-    (lambda request, response: None, False), (lambda req, res: None, False), (lambda a, b, c=1: None, None),
-    (lambda e, sr: [], None), (lambda _, response: None, False), (lambda request, _: None, False),
-    (lambda request, start_response: [], True), (lambda *args, **options: None, None),
-    (lambda *args: None, None), (lambda request: None, None), (wsgi(saying([])), False), (5, None), (dict, None),
-])
+@pytest.mark.parametrize(
+    ('target', 'answer'),
+    [
+        (Framework(), True),
+        (PerRequest, True),
+        (saying([]), True),
+        (validator(saying([])), None),
+        (lambda env, sr: [], True),
+        (lambda e, start_response: [], True),
+        (lambda _environ, _start: [], True),
+        (functools.partial(lambda extra, environ, start_response: [], 1), True),
+        (lambda request, response: None, False),
+        (lambda req, res: None, False),
+        (lambda a, b, c=1: None, None),
+        (lambda e, sr: [], None),
+        (lambda _, response: None, False),
+        (lambda request, _: None, False),
+        (lambda request, start_response: [], True),
+        (lambda *args, **options: None, None),
+        (lambda *args: None, None),
+        (lambda request: None, None),
+        (wsgi(saying([])), False),
+        (5, None),
+        (dict, None),
+    ],
+)
 def test_is_wsgi(target: Any, answer: bool | None) -> None:
     """By the names of the parameters; None where they say nothing."""
     assert is_wsgi(target) is answer

@@ -1,4 +1,5 @@
 """How the responses of WSGI applications end, and files as responses."""
+
 from __future__ import annotations
 
 import contextlib
@@ -20,6 +21,7 @@ __all__: list[str] = []
 
 
 # -- closing ----------------------------------------------------------------------------------------------------------
+
 
 class Closing:
     """An iterable that notes its end."""
@@ -64,6 +66,7 @@ def test_demand_5_a_generator_is_closed_when_its_client_has_gone(run: Run) -> No
                 gevent.sleep(0.001)
         finally:
             log.append('closed')
+
     client = run(application).send(get())
     client.until(b'tick')
     client.abort()
@@ -83,6 +86,7 @@ def test_demand_1_a_view_learns_that_its_client_has_gone(run: Run) -> None:
         log.append('knows')
         start_response('200 OK', PLAIN)
         return []
+
     client = run(application).send(get())
     log.wait_for('waits')
     client.close()
@@ -110,6 +114,7 @@ def test_demand_4_cancel_on_disconnect(run: Run, where: str) -> None:
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         return wait() if where == 'generator' else list(wait())
+
     client = run(application, cancel_on_disconnect=True).send(get())
     log.wait_for('waits')
     client.close()
@@ -129,6 +134,7 @@ def test_demand_7_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytes
                 gevent.sleep(0.001)
         finally:
             log.append('closed')
+
     with caplog.at_level(logging.DEBUG):
         client = run(application).send(get())
         client.until(b'xxx')
@@ -141,6 +147,7 @@ def test_demand_7_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytes
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file."""
@@ -151,12 +158,14 @@ def path(tmp_path: Path) -> Path:
 
 def file_application(path: Path, headers: Any = PLAIN, log: Any = None) -> Any:
     """Return an application that answers a file."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', headers)
         file = path.open('rb')
         if log is not None:
             log.append(file)
         return environ['wsgi.file_wrapper'](file, 1024)
+
     return application
 
 
@@ -178,6 +187,7 @@ def test_a_file_that_is_iterated(run: Run, path: Path) -> None:
     def middleware(environ: Environ, start_response: Any) -> Iterator[bytes]:
         with contextlib.closing(application(environ, start_response)) as items:
             yield from items
+
     assert run(middleware).get().body == path.read_bytes()
 
 
@@ -195,6 +205,7 @@ def test_a_file_without_the_kernel(run: Run, path: Path) -> None:
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [*PLAIN, ('Content-Length', '1024000')])
         return environ['wsgi.file_wrapper'](file, 1024)
+
     assert run(application, sendfile=False).get().body == path.read_bytes()
     assert sizes == 1001 * [1024]
     assert file.closed
@@ -202,6 +213,7 @@ def test_a_file_without_the_kernel(run: Run, path: Path) -> None:
 
 def test_what_is_no_file_of_the_system(run: Run) -> None:
     """A file only in that it can be read."""
+
     class Minimal:
         def __init__(self) -> None:
             self._pieces = [b'one ', b'two']
@@ -212,4 +224,5 @@ def test_what_is_no_file_of_the_system(run: Run) -> None:
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         return FileWrapper(Minimal())
+
     assert run(application).get().body == b'one two'

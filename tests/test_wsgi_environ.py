@@ -1,4 +1,5 @@
 """What WSGI applications are told."""
+
 from __future__ import annotations
 
 import gc
@@ -56,30 +57,44 @@ def test_every_request_has_its_own(run: Run) -> None:
         environ['HTTP_COOKIE'] = 'secret'
         start_response('200 OK', PLAIN)
         return [environ.get('mine', b'')]
+
     client = run(application).connect()
     assert [client.get().body for _ in range(3)] == [b''] * 3
     assert seen == ['/'] * 3
 
 
-@pytest.mark.parametrize(('fields', 'name', 'value'), [
-    (['X_Forwarded_For: 1.2.3.4'], 'HTTP_X_FORWARDED_FOR', None),
-    (['X_Forwarded_For: 1.2.3.4', 'X-Forwarded-For: 5.6.7.8'], 'HTTP_X_FORWARDED_FOR', '5.6.7.8'),
-    (['Proxy: http://evil.example'], 'HTTP_PROXY', None),
-    (['X-Many: a', 'X-Many: b'], 'HTTP_X_MANY', 'a, b'),
-    (['Cookie: a=1', 'Cookie: b=2'], 'HTTP_COOKIE', 'a=1; b=2'),
-    (['X-Latin: \xe9'], 'HTTP_X_LATIN', '\xe9'),
-    (['Set-Cookie: a', 'Set-Cookie: b'], 'HTTP_SET_COOKIE', 'a, b'),
-])
+@pytest.mark.parametrize(
+    ('fields', 'name', 'value'),
+    [
+        (['X_Forwarded_For: 1.2.3.4'], 'HTTP_X_FORWARDED_FOR', None),
+        (['X_Forwarded_For: 1.2.3.4', 'X-Forwarded-For: 5.6.7.8'], 'HTTP_X_FORWARDED_FOR', '5.6.7.8'),
+        (['Proxy: http://evil.example'], 'HTTP_PROXY', None),
+        (['X-Many: a', 'X-Many: b'], 'HTTP_X_MANY', 'a, b'),
+        (['Cookie: a=1', 'Cookie: b=2'], 'HTTP_COOKIE', 'a=1; b=2'),
+        (['X-Latin: \xe9'], 'HTTP_X_LATIN', '\xe9'),
+        (['Set-Cookie: a', 'Set-Cookie: b'], 'HTTP_SET_COOKIE', 'a, b'),
+    ],
+)
 def test_fields(run: Run, fields: list[str], name: str, value: str | None) -> None:
     """Ambiguous and dangerous ones are dropped, repeated ones joined."""
     assert environ_of(run, get('/', *fields)).get(name) == value
 
 
-@pytest.mark.parametrize(('target', 'path', 'query'), [
-    ('/', '/', ''), ('/?', '/', ''), ('/a?b?c', '/a', 'b?c'), ('//a//b', '//a//b', ''), ('/%2f%00', '//\0', ''),
-    ('http://x/a?b', '/a', 'b'), ('http://x', '/', ''), ('http://x?b', '/', 'b'), ('/%', '/%', ''),
-    ('/%zz', '/%zz', ''),
-])
+@pytest.mark.parametrize(
+    ('target', 'path', 'query'),
+    [
+        ('/', '/', ''),
+        ('/?', '/', ''),
+        ('/a?b?c', '/a', 'b?c'),
+        ('//a//b', '//a//b', ''),
+        ('/%2f%00', '//\0', ''),
+        ('http://x/a?b', '/a', 'b'),
+        ('http://x', '/', ''),
+        ('http://x?b', '/', 'b'),
+        ('/%', '/%', ''),
+        ('/%zz', '/%zz', ''),
+    ],
+)
 def test_targets(run: Run, target: str, path: str, query: str) -> None:
     """Each form of a target (RFC 9112, section 3.2)."""
     environ = environ_of(run, get(target))
@@ -104,15 +119,24 @@ def test_http_1_0(run: Run) -> None:
     assert 'HTTP_HOST' not in environ
 
 
-@pytest.mark.parametrize(('path', 'status', 'script', 'rest'), [
-    ('/app', 200, '/app', ''), ('/app/', 200, '/app', '/'), ('/app/a?b', 200, '/app', '/a'), ('/apple', 404, '', ''),
-    ('/', 404, '', ''), ('/%61pp/x', 200, '/app', '/x'),
-])
+@pytest.mark.parametrize(
+    ('path', 'status', 'script', 'rest'),
+    [
+        ('/app', 200, '/app', ''),
+        ('/app/', 200, '/app', '/'),
+        ('/app/a?b', 200, '/app', '/a'),
+        ('/apple', 404, '', ''),
+        ('/', 404, '', ''),
+        ('/%61pp/x', 200, '/app', '/x'),
+    ],
+)
 def test_script_name(run: Run, path: str, status: int, script: str, rest: str) -> None:
     """The path below which the application is."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         return [f'{environ["SCRIPT_NAME"]} {environ["PATH_INFO"]}'.encode()]
+
     reply = run(application, script_name='/app').get(path)
     assert (reply.status, reply.body.decode()) == (status, f'{script} {rest}' if status == 200 else '')
 
@@ -133,8 +157,11 @@ def test_what_cannot_be_called() -> None:
 def test_behind_a_proxy(run: Run) -> None:
     """What a trusted proxy tells is the truth: applications need no middleware for it."""
     environ = environ_of(
-        run, get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: example.org'),
-        trusted_proxies=('127.0.0.1',), forwarded_headers=('x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host'))
+        run,
+        get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: example.org'),
+        trusted_proxies=('127.0.0.1',),
+        forwarded_headers=('x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host'),
+    )
     assert (environ['REMOTE_ADDR'], environ['REMOTE_PORT']) == ('1.2.3.4', '')
     assert (environ['wsgi.url_scheme'], environ['HTTPS']) == ('https', 'on')
     assert environ['HTTP_HOST'] == 'example.org'
@@ -155,6 +182,7 @@ def test_a_unix_socket(tmp_path: Path, serve: Serve) -> None:
         seen.append(environ)
         start_response('200 OK', PLAIN)
         return [b'']
+
     path = str(tmp_path / 'socket')
     site = serve(http.create_server(wsgi(validator(application))).listen(path))
     assert site.get().status == 200
@@ -164,9 +192,11 @@ def test_a_unix_socket(tmp_path: Path, serve: Serve) -> None:
 
 def test_one_listener_for_two_servers(serve: Serve) -> None:
     """Each has its own address."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         return [environ['SERVER_PORT'].encode()]
+
     listener = wsgi(application)
     sites = [serve(listener), serve(listener)]
     for _ in range(2):
@@ -186,8 +216,10 @@ def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPat
         server.also_listen(listening)
         with ExitStack() as stack:
             addresses = [('127.0.0.1', server.address()['port']), listening.getsockname()]
-            clients = [(stack.enter_context(closing(Client(where))), f'{where[0]} {where[1]}'.encode())
-                       for where in 2 * addresses]
+            clients = [
+                (stack.enter_context(closing(Client(where))), f'{where[0]} {where[1]}'.encode())
+                for where in 2 * addresses
+            ]
             for limit in (wsgi_environ.MAX_CONNECTIONS, 1):
                 monkeypatch.setattr(wsgi_environ, 'MAX_CONNECTIONS', limit)
                 for client, place in 2 * clients:
@@ -215,13 +247,16 @@ def test_what_is_known_of_a_connection_ends_with_it(serve: Serve) -> None:
     assert len(listener._environs._connections) <= 1
 
 
-@pytest.mark.parametrize(('told', 'known', 'expected'), [
-    (False, False, False), (True, False, True), (False, True, True)])
+@pytest.mark.parametrize(
+    ('told', 'known', 'expected'), [(False, False, False), (True, False, True), (False, True, True)]
+)
 def test_other_processes(serve: Serve, told: bool, known: bool, expected: bool) -> None:
     """Who makes the listener may know of them, or who makes the server, wherever the listener is in it."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         return [str(environ['wsgi.multiprocess']).encode()]
+
     server = http.create_server(http.readiness(wsgi(application, multiprocess=told)))
     server.multiprocess = known
     assert serve(server).get().body == str(expected).encode()
@@ -229,12 +264,14 @@ def test_other_processes(serve: Serve, told: bool, known: bool, expected: bool) 
 
 def test_errors_go_where_standard_error_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the time of writing."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['wsgi.errors'].write('one\n')
         environ['wsgi.errors'].writelines(['two\n', 'three\n'])
         environ['wsgi.errors'].flush()
         start_response('200 OK', PLAIN)
         return []
+
     written: list[str] = []
 
     class Standard:
@@ -243,6 +280,7 @@ def test_errors_go_where_standard_error_is(run: Run, monkeypatch: pytest.MonkeyP
 
         def flush(self) -> None:
             written.append('flushed')
+
     monkeypatch.setattr(sys, 'stderr', Standard())
     assert run(application).get().status == 200
     assert written == ['one\n', 'two\n', 'three\n', 'flushed']

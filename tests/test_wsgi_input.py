@@ -1,4 +1,5 @@
 """What WSGI applications read."""
+
 from __future__ import annotations
 
 import contextlib
@@ -38,24 +39,28 @@ def read_all(environ: Environ, start_response: Any) -> Iterable[bytes]:
     return [body]
 
 
-@pytest.mark.parametrize(('ask', 'expected'), [
-    (lambda file: file.read(), LINES),
-    (lambda file: file.read(-1), LINES),
-    (lambda file: file.read(None), LINES),
-    (lambda file: file.read(5) + file.read(100) + file.read(5), LINES),
-    (lambda file: file.read(0), b''),
-    (lambda file: file.readline() + file.read(), LINES),
-    (lambda file: file.readline(3), b'fir'),
-    (lambda file: file.read(3) + file.readline(), b'first\n'),
-    (lambda file: b'|'.join(file), b'first\n|second\r\n|third'),
-    (lambda file: b'|'.join(file.readlines()), b'first\n|second\r\n|third'),
-    (lambda file: b'|'.join(file.readlines(7)), b'first\n|second\r\n'),
-    (lambda file: file.readline(None), b'first\n'),
-    (lambda file: b'|'.join(file.readlines(None)), b'first\n|second\r\n|third'),
-])
+@pytest.mark.parametrize(
+    ('ask', 'expected'),
+    [
+        (lambda file: file.read(), LINES),
+        (lambda file: file.read(-1), LINES),
+        (lambda file: file.read(None), LINES),
+        (lambda file: file.read(5) + file.read(100) + file.read(5), LINES),
+        (lambda file: file.read(0), b''),
+        (lambda file: file.readline() + file.read(), LINES),
+        (lambda file: file.readline(3), b'fir'),
+        (lambda file: file.read(3) + file.readline(), b'first\n'),
+        (lambda file: b'|'.join(file), b'first\n|second\r\n|third'),
+        (lambda file: b'|'.join(file.readlines()), b'first\n|second\r\n|third'),
+        (lambda file: b'|'.join(file.readlines(7)), b'first\n|second\r\n'),
+        (lambda file: file.readline(None), b'first\n'),
+        (lambda file: b'|'.join(file.readlines(None)), b'first\n|second\r\n|third'),
+    ],
+)
 @pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
 def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
     """It is a file that ends with the body, however that is framed; what is behind it is another request."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         answer = ask(file)
@@ -63,33 +68,39 @@ def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str
         assert 'HTTP_TRANSFER_ENCODING' not in environ
         start_response('200 OK', PLAIN)
         return [answer]
-    request = post(LINES) if body == 'with a length' else chunked(*(LINES[place:place + 1] for place in range(19)))
+
+    request = post(LINES) if body == 'with a length' else chunked(*(LINES[place : place + 1] for place in range(19)))
     client = run(application, buffer_chunked=body == 'chunked').send(request, request)
     assert client.response().body == client.response().body == expected
 
 
-@pytest.mark.parametrize(('ask', 'expected'), [
-    (lambda file: io.TextIOWrapper(file, 'ascii', newline='').read().encode(), LINES),
-    (lambda file: b'|'.join(line.encode() for line in io.TextIOWrapper(file, 'ascii')), b'first\n|second\n|third'),
-    (lambda file: io.BufferedReader(file).read(), LINES),
-    (lambda file: b'|'.join(io.BufferedReader(file)), b'first\n|second\r\n|third'),
-    (lambda file: io.BufferedReader(file).read(5) + b'|', b'first|'),
-    (lambda file: next(file) + b'|' + next(file), b'first\n|second\r\n'),
-    (lambda file: b'|'.join(iter(file)), b'first\n|second\r\n|third'),
-    (lambda file: b''.join(iter(lambda: file.read1(5), b'')), LINES),
-    (lambda file: b''.join(iter(file.read1, b'')), LINES),
-    (lambda file: file.readline() + file.read1(100), LINES),
-    (lambda file: into(file.readinto), LINES),
-    (lambda file: into(file.readinto1), LINES),
-    (lambda file: file.readline() + into(file.readinto), LINES),
-])
+@pytest.mark.parametrize(
+    ('ask', 'expected'),
+    [
+        (lambda file: io.TextIOWrapper(file, 'ascii', newline='').read().encode(), LINES),
+        (lambda file: b'|'.join(line.encode() for line in io.TextIOWrapper(file, 'ascii')), b'first\n|second\n|third'),
+        (lambda file: io.BufferedReader(file).read(), LINES),
+        (lambda file: b'|'.join(io.BufferedReader(file)), b'first\n|second\r\n|third'),
+        (lambda file: io.BufferedReader(file).read(5) + b'|', b'first|'),
+        (lambda file: next(file) + b'|' + next(file), b'first\n|second\r\n'),
+        (lambda file: b'|'.join(iter(file)), b'first\n|second\r\n|third'),
+        (lambda file: b''.join(iter(lambda: file.read1(5), b'')), LINES),
+        (lambda file: b''.join(iter(file.read1, b'')), LINES),
+        (lambda file: file.readline() + file.read1(100), LINES),
+        (lambda file: into(file.readinto), LINES),
+        (lambda file: into(file.readinto1), LINES),
+        (lambda file: file.readline() + into(file.readinto), LINES),
+    ],
+)
 @pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
 def test_input_is_a_file(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
     """It has the methods of a binary file, so that the wrappers of the standard library take it."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         answer = ask(environ['wsgi.input'])
         start_response('200 OK', PLAIN)
         return [answer]
+
     request = post(LINES) if body == 'with a length' else chunked(LINES[:8], LINES[8:])
     client = run(application, buffer_chunked=body == 'chunked').send(request, request)
     assert client.response().body == client.response().body == expected
@@ -106,6 +117,7 @@ def into(readinto: Callable[[bytearray], int]) -> bytes:
 @pytest.mark.parametrize('request_bytes', [get(), post(LINES), chunked(LINES)])
 def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
     """As a file; the next request on the connection has its own."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         assert isinstance(file, io.BufferedIOBase)
@@ -118,15 +130,26 @@ def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
             assert file.read() == body == b''
         start_response('200 OK', PLAIN)
         return [body]
+
     client = run(application).send(request_bytes, request_bytes)
     assert client.response().body == client.response().body == (b'' if request_bytes == get() else LINES)
 
 
-@pytest.mark.parametrize('read', [
-    lambda file: file.read(), lambda file: file.read1(), lambda file: file.readinto(bytearray(1)),
-    lambda file: file.readline(), lambda file: file.readlines(), iter, next])
+@pytest.mark.parametrize(
+    'read',
+    [
+        lambda file: file.read(),
+        lambda file: file.read1(),
+        lambda file: file.readinto(bytearray(1)),
+        lambda file: file.readline(),
+        lambda file: file.readlines(),
+        iter,
+        next,
+    ],
+)
 def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
     """Cannot be read any more; the rest of the body is discarded, as if it had not been read."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         file.close()
@@ -135,6 +158,7 @@ def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
             read(file)
         start_response('200 OK', PLAIN)
         return []
+
     client = run(application).send(post(LINES), post(LINES))
     assert client.response().status == client.response().status == 200
 
@@ -142,16 +166,24 @@ def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
 @pytest.mark.parametrize('method', ['GET', 'POST'])
 def test_no_input(run: Run, method: str) -> None:
     """Every call finds the end at once."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
         assert [file.read(), file.read(5), file.readline(), file.readline(5), file.readlines(), list(file)] == [
-            b'', b'', b'', b'', [], []]
+            b'',
+            b'',
+            b'',
+            b'',
+            [],
+            [],
+        ]
         assert (file.read1(), file.readinto(bytearray(1)), next(file, None)) == (b'', 0, None)
         with io.TextIOWrapper(file) as text:
             assert text.read() == ''
         assert io.BufferedReader(file).read() == b''
         start_response('200 OK', PLAIN)
         return []
+
     fields = ['Content-Length: 0'] if method == 'POST' else []
     assert run(application).send(get('/', *fields, method=method)).response().status == 200
 
@@ -165,6 +197,7 @@ def test_input_streams(run: Run) -> None:
         for line in environ['wsgi.input']:
             log.append(line)
             yield line
+
     client = run(application).send(post(b'', length=8))
     for line in (b'one\n', b'two\n'):
         client.send(line)
@@ -183,6 +216,7 @@ def test_input_that_is_cut_short(run: Run) -> None:
             log.append(type(error))
             raise
         return []
+
     client = run(application, raise_body_errors=True).send(post(b'half', length=8))
     client.half_close()
     assert client.response().status == 400
@@ -192,10 +226,12 @@ def test_input_that_is_cut_short(run: Run) -> None:
 @pytest.mark.parametrize(('reads', 'continues'), [(True, True), (False, False)])
 def test_demand_25_100_continue_when_the_body_is_read(run: Run, reads: bool, continues: bool) -> None:
     """Once, and not when the application answers without reading."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         data = environ['wsgi.input'].read(2) + environ['wsgi.input'].read() if reads else b''
         start_response('200 OK' if reads else '401 Unauthorized', PLAIN)
         return [data]
+
     client = run(application).send(get('/', 'Expect: 100-continue', 'Content-Length: 4', method='PUT'))
     if continues:
         assert client.head().status == 100
@@ -214,15 +250,18 @@ def test_demand_27_an_early_answer_to_a_large_upload(run: Run) -> None:
 
 def test_demand_29_input_terminated(run: Run) -> None:
     """A framework may read a body of unknown length to its end."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         assert environ['wsgi.input_terminated'] is True
         return read_all(environ, start_response)
+
     client = run(application, buffer_chunked=False).send(chunked(b'body'), get())
     assert client.response().body == b'body'
     assert client.response().body == b''
 
 
 # -- chunked bodies, which are buffered -------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('size', [0, 1, BUFFER_SIZE, BUFFER_SIZE + 1, 3_000_000])
 def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
@@ -235,6 +274,7 @@ def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
         start_response('200 OK', PLAIN)
         # in the generator, after the call
         yield environ['wsgi.input'].read(int(environ.get('CONTENT_LENGTH', 0)))
+
     client = run(application).send(chunked(*filter(None, (body[:1000], body[1000:]))), get())
     assert client.response().body == body
     assert client.response().body == b''
@@ -250,6 +290,7 @@ def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
         log.append(environ['PATH_INFO'])
         log.wait_for('answer')
         return read_all(environ, start_response)
+
     site = run(application, max_buffered=10_000)
     body = b'x' * 6000
     clients = []
@@ -265,19 +306,22 @@ def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
 
 
 @pytest.mark.parametrize('failing', ['open', 'write', 'flush'])
-def test_a_temporary_file_that_cannot_be_written(run: Run, monkeypatch: pytest.MonkeyPatch, failing: str,
-                                                 caplog: pytest.LogCaptureFixture) -> None:
+def test_a_temporary_file_that_cannot_be_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, failing: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The disk is full, or there are no descriptors left: 503, one line, and nothing is kept."""
+
     def open_file() -> Any:
         if failing == 'open':
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         # a device that is always full; the larger buffer is flushed at the end only
         return open('/dev/full', 'w+b', buffering=10_000_000 if failing == 'flush' else -1)
+
     monkeypatch.setattr(tempfile, 'TemporaryFile', open_file)
     site = run(read_all)
     reply = site.send(chunked(b'x' * BUFFER_SIZE, b'x')).response()
     assert (reply.status, reply.closes) == (503, True)
-    line, = caplog.messages
+    (line,) = caplog.messages
     assert 'a chunked body cannot be buffered' in line
     assert site.server.statistics()['buffered'] == 0
 
@@ -298,6 +342,7 @@ def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         log.append('called')
         return read_all(environ, start_response)
+
     client = run(application).send(get('/', 'Transfer-Encoding: chunked', 'Expect: 100-continue', method='PUT'))
     assert client.head().status == 100
     client.send(b'4\r\nbody\r\n')
@@ -309,9 +354,11 @@ def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
 
 def test_a_chunked_body_that_is_not_buffered(run: Run) -> None:
     """The application gets what has arrived, and answers before the rest is sent."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response('200 OK', PLAIN)
         yield from environ['wsgi.input']
+
     client = run(application, buffer_chunked=False).send(CHUNKED)
     for number, line in enumerate((b'one\n', b'two\n')):
         client.send(b'4\r\n' + line + b'\r\n')
@@ -322,13 +369,16 @@ def test_a_chunked_body_that_is_not_buffered(run: Run) -> None:
     assert client.exactly(5) == b'0\r\n\r\n'
 
 
-@pytest.mark.parametrize(('sent', 'options', 'status'), [
-    (chunked(b'x' * 600), {'max_body_size': 1000}, 200),
-    (chunked(b'x' * 600, b'x' * 600), {'max_body_size': 1000}, 413),
-    (CHUNKED + b'nonsense\r\n', {}, 400),
-    (CHUNKED + b'4\r\nbo', {}, 400),
-    (CHUNKED + b'4\r\nbo', {'request_timeout': 0.05}, 408),
-])
+@pytest.mark.parametrize(
+    ('sent', 'options', 'status'),
+    [
+        (chunked(b'x' * 600), {'max_body_size': 1000}, 200),
+        (chunked(b'x' * 600, b'x' * 600), {'max_body_size': 1000}, 413),
+        (CHUNKED + b'nonsense\r\n', {}, 400),
+        (CHUNKED + b'4\r\nbo', {}, 400),
+        (CHUNKED + b'4\r\nbo', {'request_timeout': 0.05}, 408),
+    ],
+)
 @pytest.mark.usefixtures('caplog')
 def test_a_chunked_body_that_cannot_be_buffered(run: Run, sent: bytes, options: Any, status: int) -> None:
     """Is answered by the server; the application is not called."""
@@ -337,6 +387,7 @@ def test_a_chunked_body_that_cannot_be_buffered(run: Run, sent: bytes, options: 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         log.append('called')
         return read_all(environ, start_response)
+
     client = run(application, **options).send(sent)
     if status == 400:
         client.half_close()

@@ -1,4 +1,5 @@
 """A request body that breaks a limit, the rules, or off: the server answers in place of the application."""
+
 from __future__ import annotations
 
 import logging
@@ -113,6 +114,7 @@ def test_the_server_answers(run: Run, application: Any, failure: str, lines: Cal
             yield from application(environ, start_response)
         finally:
             log.append('over')
+
     client = run(watched, **OPTIONS).connect()
     _begin(client, failure)
     reply = client.response()
@@ -139,6 +141,7 @@ def test_flask(run: Run, failure: str, lines: Callable[[], list[Any]]) -> None:
     @app.teardown_request  # type: ignore[untyped-decorator]
     def teardown(error: BaseException | None) -> None:
         log.append(type(error.__cause__) if error is not None else None)
+
     client = run(app, **OPTIONS).connect()
     _begin(client, failure)
     assert client.response().status == FAILURES[failure][1]
@@ -159,6 +162,7 @@ def test_the_error_of_a_reader(run: Run, failure: str) -> None:
             log.append(error)
         start_response('422 Unprocessable Content', PLAIN)
         return [b'the answer of the application']
+
     status, kind = FAILURES[failure][1:]
     for own, expected in ((False, status), (True, 422)):
         client = run(application, raise_body_errors=own, **OPTIONS).connect()
@@ -182,6 +186,7 @@ def test_a_response_that_has_begun(run: Run, failure: str) -> None:
         except Exception as error:
             log.append(type(error))
             raise
+
     client = run(application, **OPTIONS).connect()
     client.send(FAILURES[failure][0])
     assert client.head().status == 200
@@ -202,6 +207,7 @@ def test_a_client_that_has_gone(run: Run, lines: Callable[[], list[Any]]) -> Non
         except RequestRefused as error:
             log.append(type(error.__cause__))
             raise
+
     client = run(application).send(post(b'hello', length=6))
     log.wait_for('called')
     client.abort()
@@ -212,11 +218,13 @@ def test_a_client_that_has_gone(run: Run, lines: Callable[[], list[Any]]) -> Non
 
 def test_an_error_while_a_view_ends_is_not_hidden(run: Run, lines: Callable[[], list[Any]]) -> None:
     """It is a fault of the application."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         try:
             return [environ['wsgi.input'].read()]
         finally:
             raise RuntimeError('cleaning up fails')
+
     client = run(application, **OPTIONS).connect()
     _begin(client, 'malformed')
     assert client.response().status == 400

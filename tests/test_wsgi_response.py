@@ -1,4 +1,5 @@
 """What WSGI applications send."""
+
 from __future__ import annotations
 
 import sys
@@ -45,6 +46,7 @@ def test_items_are_sent_one_by_one(run: Run) -> None:
         yield b'one'
         log.wait_for('received')
         yield b'two'
+
     client = run(application).send(get())
     assert client.head().values('Transfer-Encoding') == ['chunked']
     assert client.until(b'one\r\n') == b'3\r\none\r\n'
@@ -54,11 +56,13 @@ def test_items_are_sent_one_by_one(run: Run) -> None:
 
 def test_write(run: Run) -> None:
     """What is written goes before what is returned."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         write = start_response('200 OK', PLAIN)
         write(b'one ')
         write(b'two ')
         return [b'three']
+
     assert run(application).get().body == b'one two three'
 
 
@@ -74,6 +78,7 @@ def test_back_pressure(run: Run) -> None:
                 log.append('sent')
         finally:
             log.append('closed')
+
     client = run(application).connect(receive_buffer=4096).send(get())
     client.exactly(10)
     gevent.idle()
@@ -82,39 +87,72 @@ def test_back_pressure(run: Run) -> None:
     log.wait_for('closed')
 
 
-@pytest.mark.parametrize(('status', 'reason'), [
-    ('200 OK', 'OK'), ('200 Fine, thanks', 'Fine, thanks'), ('404 NOT FOUND', 'NOT FOUND'), ('299 ', ''), ('299', ''),
-    ('200 \xc5', '\xc5'),
-])
+@pytest.mark.parametrize(
+    ('status', 'reason'),
+    [
+        ('200 OK', 'OK'),
+        ('200 Fine, thanks', 'Fine, thanks'),
+        ('404 NOT FOUND', 'NOT FOUND'),
+        ('299 ', ''),
+        ('299', ''),
+        ('200 \xc5', '\xc5'),
+    ],
+)
 def test_status(run: Run, status: str, reason: str) -> None:
     """The phrase is the application's own."""
     reply = run(saying([b'x'], status)).get()
     assert (reply.status, reply.reason) == (int(status[:3]), reason)
 
 
-@pytest.mark.parametrize(('status', 'headers', 'error'), [
-    ('100 Continue', PLAIN, InvalidInput), ('20 OK', PLAIN, InvalidInput), ('OK', PLAIN, InvalidInput),
-    ('200 O\r\nK', PLAIN, InvalidInput), ('200OK', PLAIN, InvalidInput), (200, PLAIN, TypeError),
-    ('200 OK', dict(PLAIN), TypeError), ('200 OK', {'ab': 'c'}, TypeError), ('200 OK', [('a',)], TypeError),
-    ('200 OK', ['ab'], TypeError), ('200 OK', 'ab', TypeError), ('200 OK', [{'a', 'b'}], TypeError),
-    ('200 OK', None, TypeError), ('200 OK', [('a', 5)], InvalidHeader), ('200 OK', [(b'a', 'b')], InvalidHeader),
-    ('200 OK', [('a b', 'c')], InvalidHeader), ('200 OK', [('a', 'b\r\nc: d')], InvalidHeader),
-    ('200 OK', [('a', '\u20ac')], InvalidHeader), ('200 OK', [('Content-Length', 'x')], InvalidHeader),
-    ('200 OK', [('Content-Length', '1'), ('content-length', '2')], InvalidHeader),
-])
+@pytest.mark.parametrize(
+    ('status', 'headers', 'error'),
+    [
+        ('100 Continue', PLAIN, InvalidInput),
+        ('20 OK', PLAIN, InvalidInput),
+        ('OK', PLAIN, InvalidInput),
+        ('200 O\r\nK', PLAIN, InvalidInput),
+        ('200OK', PLAIN, InvalidInput),
+        (200, PLAIN, TypeError),
+        ('200 OK', dict(PLAIN), TypeError),
+        ('200 OK', {'ab': 'c'}, TypeError),
+        ('200 OK', [('a',)], TypeError),
+        ('200 OK', ['ab'], TypeError),
+        ('200 OK', 'ab', TypeError),
+        ('200 OK', [{'a', 'b'}], TypeError),
+        ('200 OK', None, TypeError),
+        ('200 OK', [('a', 5)], InvalidHeader),
+        ('200 OK', [(b'a', 'b')], InvalidHeader),
+        ('200 OK', [('a b', 'c')], InvalidHeader),
+        ('200 OK', [('a', 'b\r\nc: d')], InvalidHeader),
+        ('200 OK', [('a', '\u20ac')], InvalidHeader),
+        ('200 OK', [('Content-Length', 'x')], InvalidHeader),
+        ('200 OK', [('Content-Length', '1'), ('content-length', '2')], InvalidHeader),
+    ],
+)
 def test_what_start_response_refuses(run: Run, status: Any, headers: Any, error: type[Exception]) -> None:
     """Nothing of it goes onto the wire; the call that was handed it raises."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with pytest.raises(error):
             start_response(status, headers)
         start_response('200 OK', PLAIN)
         return [b'refused']
+
     assert run(application).get().body == b'refused'
 
 
-@pytest.mark.parametrize('make', [
-    tuple, lambda pairs: dict(pairs).items(), iter, lambda pairs: (pair for pair in pairs),
-    lambda pairs: [list(pair) for pair in pairs], lambda pairs: dict(pairs).items().__iter__(), deque])
+@pytest.mark.parametrize(
+    'make',
+    [
+        tuple,
+        lambda pairs: dict(pairs).items(),
+        iter,
+        lambda pairs: (pair for pair in pairs),
+        lambda pairs: [list(pair) for pair in pairs],
+        lambda pairs: dict(pairs).items().__iter__(),
+        deque,
+    ],
+)
 def test_headers_of_another_kind(run: Run, make: Callable[[Any], Any]) -> None:
     """Pairs are pairs, whatever they are in."""
     pairs = [*PLAIN, ('X-Mark', 'a')]
@@ -122,6 +160,7 @@ def test_headers_of_another_kind(run: Run, make: Callable[[Any], Any]) -> None:
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', make(pairs))
         return [b'body']
+
     client = run(application).connect()
     for _ in range(2):
         reply = client.get()
@@ -140,6 +179,7 @@ class Named(bytes):
 @pytest.mark.parametrize('form', [list, tuple, iter, 'several', 'write'])
 def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any], declared: Any) -> None:
     """They are bytes."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         write = start_response('200 OK', [*PLAIN, *declared])
         if form == 'write':
@@ -148,6 +188,7 @@ def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any]
         if form == 'several':
             return [kind(b'the '), b'', kind(b'body')]
         return form([kind(b'the body')])  # type: ignore[no-any-return]
+
     client = run(application).connect()
     for _ in range(2):
         assert client.get().body == b'the body'
@@ -155,8 +196,13 @@ def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any]
 
 def test_fields_of_the_connection(run: Run) -> None:
     """They are the server's affair, and applications for other servers set them all the same."""
-    headers = [('Connection', 'keep-alive'), ('Keep-Alive', 'timeout=1'), ('Transfer-Encoding', 'chunked'),
-               ('Upgrade', 'h2c'), *PLAIN]
+    headers = [
+        ('Connection', 'keep-alive'),
+        ('Keep-Alive', 'timeout=1'),
+        ('Transfer-Encoding', 'chunked'),
+        ('Upgrade', 'h2c'),
+        *PLAIN,
+    ]
     client = run(saying([b'body'], headers=headers)).connect()
     for _ in range(2):
         reply = client.get()
@@ -248,16 +294,19 @@ def test_without_start_response(run: Run, body: Any, caplog: pytest.LogCaptureFi
 
 def test_start_response_twice(run: Run) -> None:
     """Only with exc_info (PEP 3333)."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
         with pytest.raises(AssertionError, match='second time'):
             start_response('200 OK', PLAIN)
         return [b'once']
+
     assert run(application).get().body == b'once'
 
 
 def test_exc_info_before_the_head(run: Run) -> None:
     """The new head replaces the old one."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [('X-Old', '1'), ('Content-Length', '3')])
         try:
@@ -265,6 +314,7 @@ def test_exc_info_before_the_head(run: Run) -> None:
         except ValueError:
             start_response('500 Oh', PLAIN, sys.exc_info())
         return [b'error page']
+
     reply = run(application).get()
     assert (reply.status, reply.reason, reply.body) == (500, 'Oh', b'error page')
     assert not reply.values('X-Old')
@@ -272,6 +322,7 @@ def test_exc_info_before_the_head(run: Run) -> None:
 
 def test_exc_info_after_the_head(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """The error itself comes out, and the client sees a message cut short."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response('200 OK', PLAIN)
         yield b'begun'
@@ -280,6 +331,7 @@ def test_exc_info_after_the_head(run: Run, caplog: pytest.LogCaptureFixture) -> 
         except ValueError:
             start_response('500 Oh', PLAIN, sys.exc_info())
         yield b'never'
+
     sent = run(application).send(get()).rest()
     assert b'begun' in sent
     assert b'never' not in sent
@@ -289,8 +341,10 @@ def test_exc_info_after_the_head(run: Run, caplog: pytest.LogCaptureFixture) -> 
 
 def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """500, and no traceback for the client."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         raise ValueError('a part of the test')
+
     reply = run(application).get()
     assert (reply.status, b'ValueError' in reply.body) == (500, False)
     assert 'ValueError: a part of the test' in caplog.text

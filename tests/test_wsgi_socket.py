@@ -1,4 +1,5 @@
 """``environ['werkzeug.socket']``: applications that speak WebSocket, or anything else, on the connection themselves."""
+
 from __future__ import annotations
 
 import base64
@@ -26,8 +27,9 @@ from tests.servers import Log, get
 __all__ = ['secure']
 
 KEY = 'dGhlIHNhbXBsZSBub25jZQ=='
-WEBSOCKET = get('/ws', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
-                f'Sec-WebSocket-Key: {KEY}')
+WEBSOCKET = get(
+    '/ws', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13', f'Sec-WebSocket-Key: {KEY}'
+)
 
 
 def frame(opcode: int, payload: bytes, mask: bytes = b'') -> bytes:
@@ -43,6 +45,7 @@ def said(payload: bytes) -> bytes:
 
 def read_frame(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
     """Return opcode and payload of a client's frame; nothing when the client has gone."""
+
     def exactly(size: int) -> bytes:
         data = b''
         while len(data) < size:
@@ -51,20 +54,24 @@ def read_frame(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
                 raise EOFError
             data += more
         return data
+
     first, second = exactly(2)
     mask = exactly(4)
-    payload = exactly(second & 0x7f)
-    return first & 0xf, bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+    payload = exactly(second & 0x7F)
+    return first & 0xF, bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
 
 
 def handshake(environ: Environ) -> Any:
     """Take the socket and accept, as simple-websocket does."""
     assert 'werkzeug.socket' in environ
     taken = environ['werkzeug.socket']
-    accept = base64.b64encode(hashlib.sha1(
-        environ['HTTP_SEC_WEBSOCKET_KEY'].encode() + b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()).decode()
-    taken.send(b'HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n'
-               b'Sec-WebSocket-Accept: ' + accept.encode() + b'\r\n\r\n')
+    accept = base64.b64encode(
+        hashlib.sha1(environ['HTTP_SEC_WEBSOCKET_KEY'].encode() + b'258EAFA5-E914-47DA-95CA-C5AB0DC85B11').digest()
+    ).decode()
+    taken.send(
+        b'HTTP/1.1 101 \r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n'
+        b'Sec-WebSocket-Accept: ' + accept.encode() + b'\r\n\r\n'
+    )
     return taken
 
 
@@ -97,6 +104,7 @@ def talk(client: RawConnection) -> None:
 
 # -- the conversation -------------------------------------------------------------------------------------------------
 
+
 def test_an_echo(run: Run) -> None:
     """Nothing is added to what the application sends, and the connection ends with it."""
     site = run(echo)
@@ -116,6 +124,7 @@ def test_what_came_behind_the_head(run: Run) -> None:
 
 def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
     """simple-websocket asks a selector before it receives, when it is to send pings."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = handshake(environ)
         with selectors.DefaultSelector() as selector:
@@ -123,6 +132,7 @@ def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
             assert selector.select()
         taken.sendall(frame(*read_frame(taken.recv)))
         return []
+
     client = run(application).send(WEBSOCKET + said(b'early'))
     accepted(client)
     assert client.exactly(7) == frame(1, b'early')
@@ -131,11 +141,13 @@ def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
 
 def test_after_another_request(run: Run) -> None:
     """Which is answered first, pipelined as it may be."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         if 'werkzeug.socket' in environ:
             return echo(environ, start_response)
         start_response('200 OK', PLAIN)
         return [b'plain']
+
     client = run(application).send(get() + WEBSOCKET)
     assert client.response().body == b'plain'
     talk(client)
@@ -173,6 +185,7 @@ def test_a_client_that_leaves(run: Run, request_bytes: bytes) -> None:
                 pass
             log.append('end')
         return []
+
     client = run(application).send(request_bytes)
     accepted(client)
     client.half_close()
@@ -192,10 +205,12 @@ Connect = Callable[[Taken], RawConnection]
 @pytest.fixture(params=['plain', 'TLS', 'early data'])
 def taken_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certificates: Certificates) -> Connect:
     """Return a function that calls another one with the socket of a request, and returns the client's connection."""
+
     def connect_to(function: Taken) -> RawConnection:
         def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
             function(handshake(environ))
             return []
+
         if request.param == 'TLS':
             client = RawConnection(connect(secure(wsgi(application)), certificates)).send(WEBSOCKET)
         else:
@@ -204,6 +219,7 @@ def taken_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certifica
         request.addfinalizer(client.close)
         accepted(client)
         return client
+
     return connect_to
 
 
@@ -221,6 +237,7 @@ def test_a_blocking_socket_sends_everything(taken_by: Connect, send: str, make: 
                 log.append(file.write(data))
         else:
             log.append(getattr(taken, send)([data] if send == 'sendmsg' else data))
+
     client = taken_by(application)
     assert client.rest() == message
     assert log == [None if send == 'sendall' else LARGE]
@@ -233,6 +250,7 @@ def test_a_slow_reader_gets_every_message(taken_by: Connect) -> None:
     def application(taken: Any) -> None:
         for message in messages:
             taken.send(message)
+
     client = taken_by(application)
     for message in messages:
         gevent.idle()
@@ -249,26 +267,32 @@ def test_messages_of_several_greenlets_do_not_mix(taken_by: Connect, send: str) 
             message = bytes([number]) * size
             argument = io.BytesIO(message) if send == 'sendfile' else [message] if send == 'sendmsg' else message
             getattr(to, send)(argument)
+
         with contextlib.closing(taken.dup()) as second:
-            gevent.joinall([gevent.spawn(say, number, second if number % 2 else taken) for number in range(count)],
-                           raise_error=True)
+            gevent.joinall(
+                [gevent.spawn(say, number, second if number % 2 else taken) for number in range(count)],
+                raise_error=True,
+            )
+
     received = taken_by(application).rest()
-    found = [received[place:place + size] for place in range(0, len(received), size)]
+    found = [received[place : place + size] for place in range(0, len(received), size)]
     assert sorted(found) == [bytes([number]) * size for number in range(count)]
 
 
 @pytest.mark.parametrize('first', [0, 1])
 def test_a_duplicate_outlives_its_original(taken_by: Connect, first: int) -> None:
     """As with any socket: the connection ends when the last one is closed, whichever that is."""
+
     def application(taken: Any) -> None:
         sockets = [taken, taken.dup()]
         sockets.pop(first).close()
-        last, = sockets
+        (last,) = sockets
         last.sendall(b'still here')
         received = b''
         while not received.endswith(b'reply'):
             received += last.recv(100)
         last.close()
+
     client = taken_by(application)
     assert client.exactly(10) == b'still here'
     client.send(b'reply')
@@ -288,6 +312,7 @@ def test_a_timeout_while_sending(taken_by: Connect) -> None:
             with pytest.raises(ConnectionClosed, match='part of a message'):
                 send(b'more')
         log.append('refused')
+
     client = taken_by(application)
     log.wait_for('refused')
     received = client.rest()
@@ -309,6 +334,7 @@ def test_a_timeout_within_a_file(taken_by: Connect) -> None:
         with pytest.raises(ConnectionClosed, match='part of a message'):
             taken.send(b'more')
         log.append('refused')
+
     client = taken_by(application)
     log.wait_for('refused')
     received = client.rest()
@@ -331,6 +357,7 @@ def test_a_timeout_while_another_one_sends(taken_by: Connect) -> None:
         log.append('refused')
         first.join()
         taken.send(b'last')
+
     client = taken_by(application)
     log.wait_for('refused')
     assert client.rest() == bytes(LARGE) + b'last'
@@ -347,6 +374,7 @@ def test_a_sender_that_is_killed(taken_by: Connect) -> None:
         with pytest.raises(ConnectionClosed, match='part of a message'):
             taken.send(b'more')
         log.append('refused')
+
     client = taken_by(application)
     log.wait_for('refused')
     assert len(client.rest()) < LARGE
@@ -373,6 +401,7 @@ def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
         log.append('refused')
         sender.join()
         second.close()
+
     client = taken_by(application)
     log.wait_for('refused')
     assert client.rest() == bytes(log[0]) + message
@@ -380,8 +409,9 @@ def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
 
 @pytest.mark.parametrize('sends', [False, True])
 @pytest.mark.parametrize('resets', [False, True])
-def test_a_client_that_leaves_without_a_word(taken_by: Connect, sends: bool, resets: bool,
-                                             caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_leaves_without_a_word(
+    taken_by: Connect, sends: bool, resets: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """A FIN without close_notify, or a reset: an error of the application's own call, and of nothing else."""
     log = Log()
     failed: list[Any] = []
@@ -399,6 +429,7 @@ def test_a_client_that_leaves_without_a_word(taken_by: Connect, sends: bool, res
             raise
         finally:
             log.append('end')
+
     client = taken_by(application)
     log.wait_for('begun')
     with pytest.MonkeyPatch.context() as patch:
@@ -416,14 +447,17 @@ def test_a_client_that_leaves_without_a_word(taken_by: Connect, sends: bool, res
 
 # -- the end ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('result', [[], [b''], [b'two', b'items'], (), iter([b'']), [b'one']])
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
 def test_an_application_that_returns(run: Run, request_bytes: bytes, result: Any) -> None:
     """The connection ends, whatever was returned."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         handshake(environ).sendall(b'bye')
         start_response('200 OK', PLAIN)
         return result  # type: ignore[no-any-return]
+
     site = run(application)
     client = site.send(request_bytes)
     accepted(client)
@@ -436,11 +470,13 @@ def test_an_application_that_returns(run: Run, request_bytes: bytes, result: Any
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
 def test_nothing_is_reset(run: Run, request_bytes: bytes) -> None:
     """What nobody has read does not cost the client what was said last."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with contextlib.closing(handshake(environ)) as taken:
             assert taken.recv(1, socket.MSG_PEEK)
             taken.sendall(bytes(100_000))
         return []
+
     client = run(application).send(request_bytes).send(said(b'unread'))
     accepted(client)
     client.send(said(b'unread as well'))
@@ -458,9 +494,11 @@ def test_a_client_that_never_leaves(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_generator(run: Run) -> None:
     """Takes the socket when it is asked for its first item."""
+
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         handshake(environ).sendall(b'bye')
         yield b''
+
     client = run(application).send(WEBSOCKET)
     accepted(client)
     assert client.rest() == b'bye'
@@ -481,6 +519,7 @@ def test_a_reader_that_is_left_behind(run: Run) -> None:
         gevent.spawn(read, taken)
         taken.send(frame(8, b''))
         return []
+
     client = run(application).send(WEBSOCKET)
     accepted(client)
     # the end of our side comes with the close frame, and what the client still says does no harm
@@ -492,9 +531,11 @@ def test_a_reader_that_is_left_behind(run: Run) -> None:
 
 def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """No 500 on a connection that speaks something else."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         handshake(environ)
         raise ValueError('a fault of the application')
+
     client = run(application).send(WEBSOCKET)
     accepted(client)
     assert client.rest() == b''
@@ -512,6 +553,7 @@ def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
             log.append('received')
         log.append('end')
         return []
+
     site = run(application)
     client = site.send(request_bytes).send(said(b'more'))
     accepted(client)
@@ -524,9 +566,11 @@ def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
 @pytest.mark.parametrize(('key', 'raised'), [('gunicorn.socket', StopIteration), ('werkzeug.socket', ConnectionError)])
 def test_an_error_in_place_of_a_response(run: Run, caplog: pytest.LogCaptureFixture, key: str, raised: Any) -> None:
     """python-engineio raises one or the other, after the server that it believes to run under; nothing is logged."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ[key].sendall(b'bye')
         raise raised
+
     assert run(application).send(WEBSOCKET).rest() == b'bye'
     assert caplog.text == ''
 
@@ -534,9 +578,11 @@ def test_an_error_in_place_of_a_response(run: Run, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize('error', [ConnectionError('of a database'), ConnectionRefusedError(), OSError()])
 def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """They are not about this connection."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['werkzeug.socket'].sendall(b'bye')
         raise error
+
     assert run(application).send(WEBSOCKET).rest() == b'bye'
     assert 'failed after its response had ended' in caplog.text
 
@@ -544,11 +590,13 @@ def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCapt
 @pytest.mark.parametrize('duplicate', [False, True])
 def test_a_timeout_that_is_not_handled_is_logged(run: Run, caplog: pytest.LogCaptureFixture, duplicate: bool) -> None:
     """The client is still there: it is the application that has not expected this."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = environ['werkzeug.socket']
         with contextlib.closing(taken.dup() if duplicate else taken) as receiving:
             receiving.settimeout(0.01)
             return [receiving.recv(1)]
+
     client = run(application).send(WEBSOCKET)
     assert client.rest() == b''
     assert 'failed after its response had ended' in caplog.text
@@ -557,13 +605,16 @@ def test_a_timeout_that_is_not_handled_is_logged(run: Run, caplog: pytest.LogCap
 @pytest.mark.parametrize('error', [ConnectionError(), StopIteration()])
 def test_without_the_socket_they_are_errors(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """The request is answered with 500."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         raise error
+
     assert run(application).send(WEBSOCKET).response().status == 500
     assert 'the request listener failed' in caplog.text
 
 
 # -- what is offered --------------------------------------------------------------------------------------------------
+
 
 def test_only_upgrades_have_it(run: Run) -> None:
     """No request that cannot be taken."""
@@ -584,6 +635,7 @@ def test_looking_takes_nothing(run: Run) -> None:
         assert not hasattr(found, '_sock')
         start_response('200 OK', PLAIN)
         return [repr(dict(environ)).encode()]
+
     client = run(application).connect()
     for _ in range(2):
         assert b'<OfferedSocket not taken>' in client.send(WEBSOCKET).response().body
@@ -607,6 +659,7 @@ def test_too_late(run: Run) -> None:
             environ['werkzeug.socket'].send(b'x')
         log.append('refused')
         return []
+
     site = run(application)
     client = site.send(WEBSOCKET)
     assert client.response().body == b'said'
@@ -619,6 +672,7 @@ def test_too_late(run: Run) -> None:
 
 def test_it_is_a_socket_of_gevent(run: Run) -> None:
     """With all that libraries ask of one: addresses, time limits, duplicates, files."""
+
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = environ['werkzeug.socket']
         assert taken.getpeername()[1] == int(environ['REMOTE_PORT'])
@@ -632,6 +686,7 @@ def test_it_is_a_socket_of_gevent(run: Run) -> None:
             taken.close()
             file.write(b'file')
         return []
+
     assert run(application).send(WEBSOCKET).rest() == b'second file'
 
 
@@ -642,6 +697,7 @@ def test_observers_hear_of_an_upgrade(run: Run) -> None:
     class Observer(http.ExchangeObserver):
         def exchange_ended(self, response: Any, status_code: int) -> None:
             log.append((response.request.url, status_code))
+
     site = run(echo)
     http.observe_exchanges(site.server, Observer())
     talk(site.send(WEBSOCKET))

@@ -1,4 +1,5 @@
 """Clients of ours in the middle of a connection, with a server of the tests at the far end."""
+
 from __future__ import annotations
 
 import contextlib

@@ -7,6 +7,7 @@ Counts are compared as multiples of a reference in plain Python, by exact versio
 builds, need other work for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next
 loss. It needs valgrind (``apt-get install valgrind``) and takes a minute or two.
 """
+
 from __future__ import annotations
 
 import argparse

@@ -5,6 +5,7 @@
 Exit status: 0 when every figure to reach was reached, 1 when one was missed or could not be measured, 2 for options
 that make no sense.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -53,8 +54,8 @@ class Scale:
     requests: int
 
 
-FULL = Scale(repeat=7, seconds=3, rounds=200, transfer=2 ** 30, connections=10_000, requests=5_000)
-QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2 ** 28, connections=2_000, requests=1_000)
+FULL = Scale(repeat=7, seconds=3, rounds=200, transfer=2**30, connections=10_000, requests=5_000)
+QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2**28, connections=2_000, requests=1_000)
 
 PARTS: dict[str, Callable[[Scale], Section]] = {
     'hello': lambda scale: measure_load(scale.repeat, scale.seconds),
@@ -81,8 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = chosen(parser, options, PARTS)
     base = QUICK if options.quick else FULL
-    scale = Scale(options.repeat or base.repeat, options.seconds or base.seconds, base.rounds, base.transfer,
-                  base.connections, base.requests)
+    scale = Scale(
+        options.repeat or base.repeat,
+        options.seconds or base.seconds,
+        base.rounds,
+        base.transfer,
+        base.connections,
+        base.requests,
+    )
     return measure(names, PARTS, scale, settings(scale), options.markdown)
 
 
@@ -90,10 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Measure geventnode against Node, pywsgi, uvicorn and other clients.')
     parser.add_argument('--quick', action='store_true', help='a rough run of a minute, with less of everything')
-    parser.add_argument('--repeat', type=positive, metavar='N',
-                        help=f'interleaved repetitions ({FULL.repeat})')
-    parser.add_argument('--seconds', type=positive, metavar='S',
-                        help=f'length of one turn of wrk ({FULL.seconds})')
+    parser.add_argument('--repeat', type=positive, metavar='N', help=f'interleaved repetitions ({FULL.repeat})')
+    parser.add_argument('--seconds', type=positive, metavar='S', help=f'length of one turn of wrk ({FULL.seconds})')
     add_options(parser, PARTS)
     return parser
 
@@ -108,8 +113,10 @@ def positive(text: str) -> int:
 
 def settings(scale: Scale) -> str:
     """Return what a reader needs to know about the run."""
-    return (f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
-            f'{scale.seconds} s.')
+    return (
+        f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
+        f'{scale.seconds} s.'
+    )
 
 
 if __name__ == '__main__':

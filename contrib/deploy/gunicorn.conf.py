@@ -3,6 +3,7 @@
 Nothing that makes connections may be imported here: it could not be patched any more. Other tools in front of these
 workers have to agree with the times; their configurations stand beside this file.
 """
+
 from __future__ import annotations
 
 import os

@@ -6,6 +6,7 @@ worker is killed, what is in work in it may fail, and what is sent to it until t
 closed: a failure is explained when a worker was dying at some time between its beginning and its end, and no worker but
 that one has begun it. Anything else is a fault, and the exit status 1.
 """
+
 from __future__ import annotations
 
 from gevent import monkey
@@ -83,11 +84,28 @@ class Workers:
         with socket.create_server(('127.0.0.1', 0), backlog=2048) as listening:
             self.port = listening.getsockname()[1]
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'gunicorn', '-c', HERE / 'gunicorn.conf.py', '-b', f'fd://{listening.fileno()}',
-                 'rolling_site:listener'],
-                cwd=HERE, pass_fds=[listening.fileno()], stderr=subprocess.PIPE, text=True,
-                env={**os.environ, 'WORKERS': str(count), 'ROLLING_NOTES': str(directory), 'HOME': str(directory),
-                     'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parent.parent)])})
+                [
+                    sys.executable,
+                    '-m',
+                    'gunicorn',
+                    '-c',
+                    HERE / 'gunicorn.conf.py',
+                    '-b',
+                    f'fd://{listening.fileno()}',
+                    'rolling_site:listener',
+                ],
+                cwd=HERE,
+                pass_fds=[listening.fileno()],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={
+                    **os.environ,
+                    'WORKERS': str(count),
+                    'ROLLING_NOTES': str(directory),
+                    'HOME': str(directory),
+                    'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parent.parent)]),
+                },
+            )
         self._reader = gevent.spawn(self._read)
 
     def _read(self) -> None:
@@ -143,13 +161,18 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
     if program is None:
         raise SystemExit(f'{name} is not installed')
     if name == 'nginx':
-        text = NGINX.format(directory=directory, rest=(HERE / 'nginx.conf').read_text().replace(
-            'listen 80;', f'listen unix:{front};'))
+        text = NGINX.format(
+            directory=directory, rest=(HERE / 'nginx.conf').read_text().replace('listen 80;', f'listen unix:{front};')
+        )
         command = [program, '-p', str(directory), '-e', 'stderr', '-c']
     else:
         # one thread, as nginx has one process: see see_what_has_happened
-        text = (HERE / 'haproxy.cfg').read_text().replace('bind :80', f'bind unix@{front}').replace(
-            'global\n', 'global\n    nbthread 1\n')
+        text = (
+            (HERE / 'haproxy.cfg')
+            .read_text()
+            .replace('bind :80', f'bind unix@{front}')
+            .replace('global\n', 'global\n    nbthread 1\n')
+        )
         command = [program, '-db', '-q', '-f']
     configuration = directory / 'proxy.conf'
     configuration.write_text(text.replace('127.0.0.1:8000', f'127.0.0.1:{port}'))
@@ -158,8 +181,10 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
             while True:
                 if process.poll() is not None:
                     raise SystemExit(f'{name} has ended with status {process.returncode}')
-                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(
-                        socket.AF_UNIX) as probe:
+                with (
+                    contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+                    socket.socket(socket.AF_UNIX) as probe,
+                ):
                     probe.connect(front)
                     break
                 gevent.sleep(0.01)
@@ -203,8 +228,9 @@ class Load:
         began = monotonic()
         reason = ''
         try:
-            response = http.request(path=name, socket_path=self._path, host='site', agent=self._agent, deadline=100,
-                                    **options).get_response()
+            response = http.request(
+                path=name, socket_path=self._path, host='site', agent=self._agent, deadline=100, **options
+            ).get_response()
             body = response.read()
             if response.status_code != 200 or body != name.encode():
                 reason = f'{response.status_code} {body[:60]!r}'
@@ -276,11 +302,15 @@ def measure(options: argparse.Namespace, name: str, workers: Workers, front: str
     wrong = unexplained(load.failures, kills, directory)
     load.times.sort()
     middle, late = (load.times[int(len(load.times) * share)] * 1000 for share in (0.5, 0.99))
-    print(f'{name}: {load.sent} requests in {seconds:.0f} s, {options.clients} at a time, {options.workers} workers; '
-          f'median {middle:.1f} ms, 99 % {late:.1f} ms, slowest {load.times[-1] * 1000:.0f} ms')
+    print(
+        f'{name}: {load.sent} requests in {seconds:.0f} s, {options.clients} at a time, {options.workers} workers; '
+        f'median {middle:.1f} ms, 99 % {late:.1f} ms, slowest {load.times[-1] * 1000:.0f} ms'
+    )
     print(f'  {options.restarts} restarts, {sent} requests: {in_restarts} failed')
-    print(f'  {options.kills} kills, {load.sent - sent} requests: {len(load.failures) - in_restarts} failed, '
-          f'{len(wrong)} of all failures unexplained')
+    print(
+        f'  {options.kills} kills, {load.sent - sent} requests: {len(load.failures) - in_restarts} failed, '
+        f'{len(wrong)} of all failures unexplained'
+    )
     for failure in (*load.failures[:in_restarts], *wrong)[:20]:
         print(f'  {failure}')
     return not in_restarts and not wrong

@@ -2,6 +2,7 @@
 
 Notes are written into a file for each process at once, so that they are there whatever becomes of the process.
 """
+
 from __future__ import annotations
 
 import os

@@ -4,6 +4,7 @@ Put your own application in the place of ``app``; with Flask or Django nothing e
 ask what the application cannot work without, if that is not shared by all instances: when the database is gone,
 taking every instance out of service helps nobody. It is also the place to say that this machine is about to go.
 """
+
 from __future__ import annotations
 
 from geventnode.http import readiness

@@ -5,6 +5,7 @@ knows nothing of what they say. It asks nobody who they are: let it listen where
 
     python contrib/examples/connect_proxy.py [HOST:PORT of an HTTP server; otherwise one in this process]
 """
+
 from __future__ import annotations
 
 import sys
@@ -77,13 +78,16 @@ def fetch(proxy_port: int, origin: str) -> bytes:
         socket.on('end', lambda: answer.set(b''.join(chunks)))
         socket.on('error', answer.set_exception)
         socket.write(f'GET / HTTP/1.1\r\nHost: {origin}\r\nConnection: close\r\n\r\n')
+
     return answer.get()
 
 
 def main(origin: str | None = None) -> None:
     """Run the proxy and the client."""
+
     def hello(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         response.end('hello through the tunnel\n')
+
     with http.create_server(hello) as server, create_proxy() as proxy:
         server.listen(0, '127.0.0.1')
         proxy.listen(0, '127.0.0.1')

@@ -5,6 +5,7 @@ keeps them; a greenlet that has none waits for one, so nothing here counts or qu
 
     python contrib/examples/crawl.py [URL; otherwise a site in this process]
 """
+
 from __future__ import annotations
 
 import re
@@ -42,7 +43,7 @@ def crawl(start: str, agent: http.Agent, max_pages: int = 1000) -> dict[str, Pag
         fetched = [gevent.spawn(fetch, url, agent) for url in found]
         pages |= dict(zip(found, (greenlet.get() for greenlet in fetched), strict=True))
         links = [link for url in found for link in links_of(url, pages[url].body)]
-        found = [link for link in dict.fromkeys(links) if link not in seen][:max_pages - len(seen)]
+        found = [link for link in dict.fromkeys(links) if link not in seen][: max_pages - len(seen)]
         seen.update(found)
     return pages
 
@@ -65,6 +66,7 @@ def links_of(url: str, body: bytes) -> list[str]:
 
 def create_site(pages: int) -> http.Server:
     """Return a site whose page n links to the pages 2n and 2n + 1, not yet listening."""
+
     def show(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         number = int(request.url[1:] or 1)
         if not 0 < number <= pages:
@@ -73,6 +75,7 @@ def create_site(pages: int) -> http.Server:
             return
         response.write_head(200, {'Content-Type': 'text/html'})
         response.end(''.join(f'<a href="/{link}">{link}</a>' for link in (2 * number, 2 * number + 1)))
+
     return http.create_server(show)
 
 

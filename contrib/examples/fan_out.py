@@ -8,6 +8,7 @@ connections that all requests have together, whoever asks. A client that leaves 
 prints the answers, and the time beside that of plain ``requests``, one after the other. It needs the extra
 ``requests``.
 """
+
 from __future__ import annotations
 
 import json
@@ -47,6 +48,7 @@ def fetch(session: requests.Session, url: str) -> dict[str, object]:
 
 def create_aggregator(session: requests.Session, urls: list[str]) -> http.Server:
     """Return a server whose answer has one line of JSON for each of ``urls``, not yet listening."""
+
     def aggregate(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         response.write_head(200, {'Content-Type': 'application/x-ndjson'})
         asking = Group()
@@ -56,14 +58,17 @@ def create_aggregator(session: requests.Session, urls: list[str]) -> http.Server
             response.end()
         finally:
             asking.kill()
+
     return http.create_server(aggregate)
 
 
 def create_upstream(seconds: float) -> http.Server:
     """Return a server that takes so long for each answer, not yet listening."""
+
     def answer(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         gevent.sleep(seconds)
         response.end(f'this is {request.url}')
+
     return http.create_server(answer)
 
 

@@ -9,6 +9,7 @@ gone: its query is cancelled in the database, so that the driver ends it itself 
 
     DATABASE_URL=postgresql:///notes geventnode serve contrib/examples/postgres.py
 """
+
 from __future__ import annotations
 
 import atexit
@@ -63,8 +64,9 @@ def cancelled_with(asked: Any) -> Iterator[Connection]:
 def add() -> tuple[dict[str, int], int]:
     """Keep the body as a note."""
     with pool.connection() as connection:
-        [row] = connection.execute('INSERT INTO notes (text) VALUES (%s) RETURNING id',
-                                   [request.get_data(as_text=True)])
+        [row] = connection.execute(
+            'INSERT INTO notes (text) VALUES (%s) RETURNING id', [request.get_data(as_text=True)]
+        )
         return {'id': row[0]}, 201
 
 
@@ -82,6 +84,7 @@ def export() -> Response:
             # nobody is left to be told
             if not asked.aborted:
                 raise
+
     return Response(lines(), mimetype='text/plain')
 
 

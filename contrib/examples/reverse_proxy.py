@@ -1,7 +1,8 @@
 """A streaming reverse proxy: bodies of any size pass in both directions, no faster than the slower side takes them.
 
-    python contrib/examples/reverse_proxy.py HOST:PORT [PORT to listen on]
+python contrib/examples/reverse_proxy.py HOST:PORT [PORT to listen on]
 """
+
 from __future__ import annotations
 
 import sys
@@ -10,8 +11,17 @@ from geventnode import errors, http, stream
 
 __all__ = ['create_proxy']
 
-HOP_BY_HOP = {'connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te',
-              'trailer', 'transfer-encoding', 'upgrade'}
+HOP_BY_HOP = {
+    'connection',
+    'keep-alive',
+    'proxy-authenticate',
+    'proxy-authorization',
+    'proxy-connection',
+    'te',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+}
 
 
 def end_to_end(message: http.IncomingMessage) -> list[tuple[str, str]]:
@@ -27,8 +37,15 @@ def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -
 
     def forward(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         framing = [('Transfer-Encoding', 'chunked')] if 'transfer-encoding' in request.headers else []
-        upstream = http.request(host=host, port=port, method=request.method, path=request.url, agent=agent,
-                                headers=end_to_end(request) + framing, timeout=timeout)
+        upstream = http.request(
+            host=host,
+            port=port,
+            method=request.method,
+            path=request.url,
+            agent=agent,
+            headers=end_to_end(request) + framing,
+            timeout=timeout,
+        )
         faults: list[Exception] = []
         # the client has left, or its body is cut short or malformed
         request.on('error', faults.append).on('error', lambda error: upstream.abort())
@@ -50,6 +67,7 @@ def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -
             else:
                 status = 504 if isinstance(error, errors.RequestTimeout) else 502
                 response.write_head(getattr(faults[0], 'status', 400) if faults else status).end()
+
     return http.create_server(forward, **options).on('close', agent.destroy)
 
 

@@ -5,6 +5,7 @@ protocol that the document's example only pretends to speak, see websocket_echo.
 
     python contrib/examples/upgrade.py
 """
+
 from __future__ import annotations
 
 from gevent.event import AsyncResult
@@ -55,6 +56,7 @@ def shout(port: int, words: bytes) -> bytes:
         # the end of our words is the end of the echo; until then it must be heard
         socket.allow_half_open = True
         socket.end(words)
+
     return echo.get()
 
 

@@ -6,6 +6,7 @@ being read. A client that sends more than fits in between has to read meanwhile:
 
     pip install wsproto; python contrib/examples/websocket_echo.py
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -59,7 +60,7 @@ class WebSocket:
         """Send a message, in fragments when it is long."""
         kind: Any = TextMessage if isinstance(data, str) else BytesMessage
         for start in range(0, len(data) or 1, FRAGMENT):
-            self.send_event(kind(data[start:start + FRAGMENT], message_finished=start + FRAGMENT >= len(data)))
+            self.send_event(kind(data[start : start + FRAGMENT], message_finished=start + FRAGMENT >= len(data)))
 
     def ping(self, payload: bytes = b'') -> None:
         """Ask for a sign of life; it comes as a ``Pong`` among the events."""
@@ -124,6 +125,7 @@ def hang_up(socket: net.Socket, first: bool = True) -> None:
 
 # -- the server -------------------------------------------------------------------------------------------------------
 
+
 def create_server() -> http.Server:
     """Return a server that sends every message back, not yet listening."""
     server = http.create_server(refuse)
@@ -141,15 +143,22 @@ def serve(request: http.IncomingMessage, socket: net.Socket, head: bytes) -> Non
     """Shake hands (RFC 6455, section 4.2), and echo."""
     headers = request.headers
     try:
-        if (request.method != 'GET' or headers['upgrade'].lower() != 'websocket'
-                or headers.get('sec-websocket-version') != VERSION
-                or not _key.fullmatch(headers.get('sec-websocket-key', ''))):
-            socket.write('HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n'
-                         f'Sec-WebSocket-Version: {VERSION}\r\nContent-Length: 0\r\n\r\n')
+        if (
+            request.method != 'GET'
+            or headers['upgrade'].lower() != 'websocket'
+            or headers.get('sec-websocket-version') != VERSION
+            or not _key.fullmatch(headers.get('sec-websocket-key', ''))
+        ):
+            socket.write(
+                'HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n'
+                f'Sec-WebSocket-Version: {VERSION}\r\nContent-Length: 0\r\n\r\n'
+            )
             hang_up(socket)
             return
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-                     f'Sec-WebSocket-Accept: {accept_token(headers["sec-websocket-key"])}\r\n\r\n')
+        socket.write(
+            'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+            f'Sec-WebSocket-Accept: {accept_token(headers["sec-websocket-key"])}\r\n\r\n'
+        )
         websocket = WebSocket(socket, ConnectionType.SERVER, head)
         for event in websocket.events():
             if isinstance(event, Message):
@@ -166,11 +175,19 @@ def accept_token(key: str) -> str:
 
 # -- the client -------------------------------------------------------------------------------------------------------
 
+
 def connect(url: str) -> WebSocket:
     """Return an open WebSocket to ``url`` (``http://host:port/path``)."""
     key = generate_nonce().decode()
-    response = http.get(url, headers={'Connection': 'Upgrade', 'Upgrade': 'websocket', 'Sec-WebSocket-Key': key,
-                                      'Sec-WebSocket-Version': VERSION}).get_response()
+    response = http.get(
+        url,
+        headers={
+            'Connection': 'Upgrade',
+            'Upgrade': 'websocket',
+            'Sec-WebSocket-Key': key,
+            'Sec-WebSocket-Version': VERSION,
+        },
+    ).get_response()
     if not response.upgrade or response.headers.get('sec-websocket-accept') != accept_token(key):
         response.socket.destroy()
         raise ConnectionError(f'{url} speaks no WebSocket: {response.status_code} {response.status_message}')
@@ -187,6 +204,7 @@ def main() -> None:
             websocket.send('Is anybody there?')
             websocket.send(bytes(10_000_000))
             websocket.close()
+
         gevent.spawn(talk)
         for message in websocket.messages():
             print(message if len(message) < 100 else f'{len(message)} bytes')

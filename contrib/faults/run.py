@@ -5,6 +5,7 @@
 Exit status: 0 when every figure to reach was reached, 1 when one was missed or could not be measured, 2 for options
 that make no sense.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -43,8 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = chosen(parser, options, PARTS)
     scale: Scale = options.scale
-    settings = (f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions of what is compared, '
-                f'turns of {scale.seconds} s.')
+    settings = (
+        f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions of what is compared, '
+        f'turns of {scale.seconds} s.'
+    )
     return measure(names, PARTS, scale, settings, options.markdown)
 
 
@@ -52,10 +55,21 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Bring geventnode into trouble, and see what becomes of it.')
     much = parser.add_mutually_exclusive_group()
-    much.add_argument('--quick', dest='scale', action='store_const', const=QUICK, default=FULL,
-                      help='a rough run of a minute or two, with less of everything')
-    much.add_argument('--tiny', dest='scale', action='store_const', const=TINY,
-                      help='what shows that everything works; its figures say little')
+    much.add_argument(
+        '--quick',
+        dest='scale',
+        action='store_const',
+        const=QUICK,
+        default=FULL,
+        help='a rough run of a minute or two, with less of everything',
+    )
+    much.add_argument(
+        '--tiny',
+        dest='scale',
+        action='store_const',
+        const=TINY,
+        help='what shows that everything works; its figures say little',
+    )
     add_options(parser, PARTS)
     return parser
 

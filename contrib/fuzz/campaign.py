@@ -3,6 +3,7 @@
 A portion depends on nothing but seed, target and its number, so that the inputs are the same however many processes
 share the work. After each one the memory is looked at: what the collector knows of may not grow.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -99,8 +100,11 @@ class Campaign:
             return
         self.objects_since = max(self.objects_since, objects)
         if objects > self.objects_before + SLACK and not self.findings:
-            raise Finding('memory', f'{objects} objects are alive after {self.inputs} inputs; there were '
-                                    f'{self.objects_before} after {WARM_UP} portions')
+            raise Finding(
+                'memory',
+                f'{objects} objects are alive after {self.inputs} inputs; there were '
+                f'{self.objects_before} after {WARM_UP} portions',
+            )
 
 
 def checked(target: Target, samples: Sequence[Sample]) -> None:

@@ -1,4 +1,5 @@
 """One request of the fuzzed client: who asks and how, what the server sends and when, and how the request ends."""
+
 from __future__ import annotations
 
 import errno
@@ -23,8 +24,11 @@ TURNS_TO_GO = 5
 
 #: What is asked, by name: options of the request.
 METHODS: dict[str, dict[str, Any]] = {
-    'GET': {}, 'HEAD': {'method': 'HEAD'}, 'POST': {'method': 'POST', 'body': b'some content'},
-    'CONNECT': {'method': 'CONNECT', 'path': 'a:1'}, 'upgrade': {'headers': {'Connection': 'Upgrade', 'Upgrade': 'x'}},
+    'GET': {},
+    'HEAD': {'method': 'HEAD'},
+    'POST': {'method': 'POST', 'body': b'some content'},
+    'CONNECT': {'method': 'CONNECT', 'path': 'a:1'},
+    'upgrade': {'headers': {'Connection': 'Upgrade', 'Upgrade': 'x'}},
     'expect': {'method': 'PUT', 'headers': {'Expect': '100-continue'}, 'body': b'some content'},
 }
 
@@ -98,9 +102,12 @@ class ClientExchange:
         yield from self._feed()
         self._ended = True
         self._raw.incoming.append(
-            ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b'')
-        yield from until(lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self.sockets),
-                         (self.sockets, self.outcomes))
+            ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b''
+        )
+        yield from until(
+            lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self.sockets),
+            (self.sockets, self.outcomes),
+        )
 
     def _warm_up(self) -> None:
         http.get(host='h', port=self._port, agent=self._agent).get_response().read()
@@ -130,8 +137,15 @@ class ClientExchange:
         """The whole response is here."""
         assert response.headers == Headers.from_raw(response.raw_headers)
         assert response.trailers == Headers.from_raw(response.raw_trailers)
-        self.outcomes.append(('complete' if response.complete else 'not complete', response.status_code,
-                              response.raw_headers, body, response.raw_trailers))
+        self.outcomes.append(
+            (
+                'complete' if response.complete else 'not complete',
+                response.status_code,
+                response.raw_headers,
+                body,
+                response.raw_trailers,
+            )
+        )
 
     def handed_over(self, response: Any) -> None:
         """The connection has gone over to another protocol: read what comes of it."""
@@ -167,6 +181,7 @@ def read_in_pieces(exchange: ClientExchange) -> None:
 
 def events(exchange: ClientExchange) -> None:
     """Leave it to listeners."""
+
     def on_response(response: Any) -> None:
         pieces: list[bytes] = []
         response.on('data', pieces.append)
@@ -194,5 +209,8 @@ def forget(exchange: ClientExchange) -> None:
 
 
 READERS: dict[str, Callable[[ClientExchange], None]] = {
-    'read': read, 'read in pieces': read_in_pieces, 'events': events, 'forget': forget,
+    'read': read,
+    'read in pieces': read_in_pieces,
+    'events': events,
+    'forget': forget,
 }

@@ -4,6 +4,7 @@ Rules: every request ends in exactly one outcome, which is the one that the pars
 these bytes or a typed error; what is cut short never looks complete; a connection is pooled when, and only when, its
 response has ended as it should and nothing is left over; all ways of cutting end in the same; nothing stays behind.
 """
+
 from __future__ import annotations
 
 import random
@@ -41,15 +42,21 @@ class ClientTarget:
         """Return a sample of ``data``, with all else at random."""
         rare = chance.random()
         cuts = some_cuts(len(data), chance)
-        return Sample(self.name, data, cuts, {
-            'method': chance.choice(('GET', 'GET', 'GET', *METHODS)),
-            'reader': chance.choice(tuple(READERS)),
-            'warm': chance.random() < 0.15,
-            'ending': chance.choice(('with the data', 'later', 'reset')),
-            'both': chance.random() < BOTH,
-            'hurry': cuts is None or chance.random() < 0.7,
-            'room': 20 + int(chance.random() * 100) if rare < 0.05 else None,
-            'breaks_after': int(chance.random() * 100) if rare > 0.97 else None})
+        return Sample(
+            self.name,
+            data,
+            cuts,
+            {
+                'method': chance.choice(('GET', 'GET', 'GET', *METHODS)),
+                'reader': chance.choice(tuple(READERS)),
+                'warm': chance.random() < 0.15,
+                'ending': chance.choice(('with the data', 'later', 'reset')),
+                'both': chance.random() < BOTH,
+                'hurry': cuts is None or chance.random() < 0.7,
+                'room': 20 + int(chance.random() * 100) if rare < 0.05 else None,
+                'breaks_after': int(chance.random() * 100) if rare > 0.97 else None,
+            },
+        )
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` when a rule is broken."""
@@ -73,8 +80,15 @@ def judge(sample: Sample, runs: list[ClientExchange]) -> None:
     """Raise :exc:`Finding` unless each of ``runs`` ended as it should."""
     scenario = sample.scenario
     method = METHODS[scenario['method']].get('method', 'GET')
-    understood = drive([sample.data], Role.RESPONSE, LIMITS, eof=scenario['ending'] != 'reset', method=method,
-                       upgrade=scenario['method'] == 'upgrade', most=1)
+    understood = drive(
+        [sample.data],
+        Role.RESPONSE,
+        LIMITS,
+        eof=scenario['ending'] != 'reset',
+        method=method,
+        upgrade=scenario['method'] == 'upgrade',
+        most=1,
+    )
     for each in runs:
         if len(each.outcomes) != 1:
             raise Finding('outcomes', f'{each.outcomes} for {understood}')
@@ -98,8 +112,9 @@ def check_outcome(outcome: tuple[Any, ...], understood: Outcome, scenario: dict[
     kind = outcome[0]
     if message is None:
         good = kind == 'error' and _error_fits(outcome, understood, 'SocketHangUp')
-    elif message.start[0] == 101 or (scenario['method'] == 'CONNECT' and (
-            message.start[0] < 300 or scenario['reader'] == 'events')):
+    elif message.start[0] == 101 or (
+        scenario['method'] == 'CONNECT' and (message.start[0] < 300 or scenario['reader'] == 'events')
+    ):
         # who listens for 'connect' is given the connection whatever the status
         good = outcome == ('tunnel', message.start[0])
     elif kind == 'head':
@@ -125,10 +140,19 @@ def check_pooled(exchange: ClientExchange, understood: Outcome, scenario: dict[s
     if exchange.pooled is None:
         return
     message = final(understood)
-    usable = (message is not None and message.complete and message.keep_alive and understood.at_boundary
-              and exchange.outcomes[0][0] in ('complete', 'head'))
-    certain = (scenario['breaks_after'] is None and scenario['room'] is None and scenario['method'] != 'expect'
-               # a server may say for how long it waits
-               and not any(name.lower() == 'keep-alive' for name, _ in (message.headers if message else ())))
+    usable = (
+        message is not None
+        and message.complete
+        and message.keep_alive
+        and understood.at_boundary
+        and exchange.outcomes[0][0] in ('complete', 'head')
+    )
+    certain = (
+        scenario['breaks_after'] is None
+        and scenario['room'] is None
+        and scenario['method'] != 'expect'
+        # a server may say for how long it waits
+        and not any(name.lower() == 'keep-alive' for name, _ in (message.headers if message else ()))
+    )
     if exchange.pooled is not usable and (exchange.pooled or certain):
         raise Finding('pool', f'{"" if exchange.pooled else "not "}pooled: {exchange.outcomes} for {understood}')

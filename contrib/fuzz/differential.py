@@ -4,6 +4,7 @@
 
 All case files are run, then N mutations of them. Exit status: 0 when all is explained, 1 when not.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -113,8 +114,9 @@ def mutations(count: int, seed: str) -> Iterator[tuple[str, bytes, Asked]]:
         yield f'{seed}/{number}', mutator.make(chance), Asked(mutator.kind, method, chance.random() < 0.3)
 
 
-def differences(inputs: Iterable[tuple[str, bytes, Asked]],
-                others: Sequence[Peer]) -> Iterator[tuple[Disagreement, str, bytes]]:
+def differences(
+    inputs: Iterable[tuple[str, bytes, Asked]], others: Sequence[Peer]
+) -> Iterator[tuple[Disagreement, str, bytes]]:
     """Yield every disagreement, with the name and the bytes of its input."""
     us = Ours()
     for name, data, asked in inputs:
@@ -149,10 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
         mark = 'explained  ' if found in known else 'UNEXPLAINED'
         unexplained += found not in known
         name, data = examples[found]
-        print(f'{mark} {count:6} {found.peer}: {found.who} refuse: {found.reason}\n'
-              f'                     {name}: {data[:300]!r}')
-    print(f'{", ".join(each.name for each in others)}: {sum(counts.values())} disagreements of {len(counts)} kinds, '
-          f'{unexplained} of them unexplained')
+        print(
+            f'{mark} {count:6} {found.peer}: {found.who} refuse: {found.reason}\n'
+            f'                     {name}: {data[:300]!r}'
+        )
+    print(
+        f'{", ".join(each.name for each in others)}: {sum(counts.values())} disagreements of {len(counts)} kinds, '
+        f'{unexplained} of them unexplained'
+    )
     return 1 if unexplained else 0
 
 

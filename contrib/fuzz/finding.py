@@ -1,4 +1,5 @@
 """What breaks a rule: noted, made as small as it gets, and kept as a file that can be run again."""
+
 from __future__ import annotations
 
 import hashlib
@@ -35,7 +36,7 @@ def minimised(sample: Sample, rule: str, check: Callable[[Sample], None]) -> Sam
         start = 0
         while start < len(sample.data) and left > 0:
             left -= 1
-            shorter = sample.with_data(sample.data[:start] + sample.data[start + size:])
+            shorter = sample.with_data(sample.data[:start] + sample.data[start + size :])
             try:
                 check(shorter)
             except Finding as finding:

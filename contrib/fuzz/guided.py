@@ -5,6 +5,7 @@
 The bytes that libFuzzer works on are eight that seed all other choices and then what the peer sends. Half of the
 mutations are its own, half those of ``mutation.py``.
 """
+
 from __future__ import annotations
 
 import random

@@ -3,6 +3,7 @@
 Whoever holds the :class:`MemoryRaw` is the peer and the kernel in one: it puts in what arrives, says how much is taken
 of what is sent, and calls the watchers, in the hub, as the loop would.
 """
+
 from __future__ import annotations
 
 import errno

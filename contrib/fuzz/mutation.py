@@ -4,6 +4,7 @@ A seed is changed by a few small operations. Half of them know what a message is
 bodies), so that most results stay near enough to HTTP to reach deep into a parser; the others change bytes. Everything
 at random comes from the generator that is handed in: the same seed of it gives the same inputs.
 """
+
 from __future__ import annotations
 
 import random
@@ -23,12 +24,55 @@ _NUMBER = re.compile(rb'[0-9]+')
 _VALUE = re.compile(rb':[^\r\n]*')
 _NAME = re.compile(rb'\n[^\r\n:]+:')
 _LINE_END = re.compile(rb'\r\n')
-_NUMBERS = (b'0', b'1', b'3', b'5', b'00', b'-1', b'+1', b'1_0', b'0x1', b'1.0', b'10', b'16384', b'65537',
-            b'4294967296', b'9223372036854775807', b'9223372036854775808', b'18446744073709551616', b'9' * 5000,
-            b'\xb2', b'')
+_NUMBERS = (
+    b'0',
+    b'1',
+    b'3',
+    b'5',
+    b'00',
+    b'-1',
+    b'+1',
+    b'1_0',
+    b'0x1',
+    b'1.0',
+    b'10',
+    b'16384',
+    b'65537',
+    b'4294967296',
+    b'9223372036854775807',
+    b'9223372036854775808',
+    b'18446744073709551616',
+    b'9' * 5000,
+    b'\xb2',
+    b'',
+)
 _LINE_ENDS = (b'\n', b'\r', b'\r\r\n', b'\n\r', b'\r\n\r\n', b'', b' \r\n', b'\r\n ', b'\x00\r\n', b'\x0b', b'\x85')
-_BITS = (b'\r\n', b'\r', b'\n', b' ', b'\t', b':', b';', b',', b'"', b'\\', b'\x00', b'\x7f', b'\x80', b'\xff',
-         b'\r\n\r\n', b'0\r\n\r\n', b'\x0b', b'=', b'/', b'*', b'HTTP/1.1', b'chunked', b'close', b'%00')
+_BITS = (
+    b'\r\n',
+    b'\r',
+    b'\n',
+    b' ',
+    b'\t',
+    b':',
+    b';',
+    b',',
+    b'"',
+    b'\\',
+    b'\x00',
+    b'\x7f',
+    b'\x80',
+    b'\xff',
+    b'\r\n\r\n',
+    b'0\r\n\r\n',
+    b'\x0b',
+    b'=',
+    b'/',
+    b'*',
+    b'HTTP/1.1',
+    b'chunked',
+    b'close',
+    b'%00',
+)
 
 #: How many operations an input undergoes.
 COUNTS = (0, 1, 1, 1, 1, 2, 2, 3, 5)
@@ -47,9 +91,27 @@ class Mutator:
         self._seeds = seeds(kind)
         self._good = good_seeds(kind)
         self._operations: tuple[Operation, ...] = (
-            change_byte, delete_bytes, insert_bit, change_number, change_value, change_line_end, recase_name,
-            double_part, drop_line, repeat_line, swap_lines, insert_field, replace_field, truncate, give_length,
-            give_chunks, self._splice, self._append, self._prepend, self._replace_start)
+            change_byte,
+            delete_bytes,
+            insert_bit,
+            change_number,
+            change_value,
+            change_line_end,
+            recase_name,
+            double_part,
+            drop_line,
+            repeat_line,
+            swap_lines,
+            insert_field,
+            replace_field,
+            truncate,
+            give_length,
+            give_chunks,
+            self._splice,
+            self._append,
+            self._prepend,
+            self._replace_start,
+        )
 
     def make(self, chance: random.Random) -> bytes:
         """Return an input."""
@@ -76,7 +138,7 @@ class Mutator:
         other = chance.choice(self._seeds)
         start = place(other, chance)
         where = place(data, chance)
-        return data[:where] + other[start:start + 1 + int(chance.random() * 60)] + data[where:]
+        return data[:where] + other[start : start + 1 + int(chance.random() * 60)] + data[where:]
 
     def _append(self, data: bytes, chance: random.Random) -> bytes:
         """Let another message follow."""
@@ -98,14 +160,15 @@ def place(data: bytes, chance: random.Random) -> int:
 
 # -- bytes ----------------------------------------------------------------------------------------------------------
 
+
 def change_byte(data: bytes, chance: random.Random) -> bytes:
     where = place(data, chance)
-    return data[:where] + bytes((int(chance.random() * 256),)) + data[where + 1:]
+    return data[:where] + bytes((int(chance.random() * 256),)) + data[where + 1 :]
 
 
 def delete_bytes(data: bytes, chance: random.Random) -> bytes:
     where = place(data, chance)
-    return data[:where] + data[where + 1 + int(chance.random() * 8):]
+    return data[:where] + data[where + 1 + int(chance.random() * 8) :]
 
 
 def insert_bit(data: bytes, chance: random.Random) -> bytes:
@@ -120,7 +183,7 @@ def double_part(data: bytes, chance: random.Random) -> bytes:
 
 
 def truncate(data: bytes, chance: random.Random) -> bytes:
-    return data[:place(data, chance)]
+    return data[: place(data, chance)]
 
 
 def inflate(data: bytes, chance: random.Random) -> bytes:
@@ -133,8 +196,10 @@ def inflate(data: bytes, chance: random.Random) -> bytes:
 
 # -- constructs -----------------------------------------------------------------------------------------------------
 
-def _change_match(pattern: re.Pattern[bytes], data: bytes, chance: random.Random,
-                  change: Callable[[bytes], bytes]) -> bytes:
+
+def _change_match(
+    pattern: re.Pattern[bytes], data: bytes, chance: random.Random, change: Callable[[bytes], bytes]
+) -> bytes:
     """Change one of the matches of ``pattern``; without any, nothing."""
     found = list(pattern.finditer(data, 0, LONGEST))
     if not found:
@@ -160,6 +225,7 @@ def recase_name(data: bytes, chance: random.Random) -> bytes:
 
 
 # -- lines ----------------------------------------------------------------------------------------------------------
+
 
 def _line(lines: list[bytes], chance: random.Random) -> int:
     return int(chance.random() * len(lines))
@@ -197,6 +263,7 @@ def replace_field(data: bytes, chance: random.Random) -> bytes:
 
 # -- bodies ---------------------------------------------------------------------------------------------------------
 
+
 def give_length(data: bytes, chance: random.Random) -> bytes:
     """Give the first message a body with a length, if its fields do not contradict."""
     body = content(chance)
@@ -210,6 +277,7 @@ def give_chunks(data: bytes, chance: random.Random) -> bytes:
 
 def _with_body(data: bytes, field: bytes, body: bytes, chance: random.Random) -> bytes:
     head, end, rest = data.partition(b'\r\n\r\n')
-    lines = [line for line in head.split(b'\r\n')
-             if not line.lower().startswith((b'content-length', b'transfer-encoding'))]
+    lines = [
+        line for line in head.split(b'\r\n') if not line.lower().startswith((b'content-length', b'transfer-encoding'))
+    ]
     return b'\r\n'.join((*lines, field, b'', body)) + (rest if end and chance.random() < 0.7 else b'')

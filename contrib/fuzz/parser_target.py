@@ -3,6 +3,7 @@
 Rules: only ``ParseError`` leaves it; every way of cutting gives the same messages and the same error; what is held
 between two pieces stays below the limits; the short way for small responses says what the long way says.
 """
+
 from __future__ import annotations
 
 import random
@@ -22,8 +23,15 @@ __all__ = ['LIMITS', 'ParserTarget']
 LIMITS = (
     Limits(),
     Limits(require_host=False, max_headers_count=0),
-    Limits(max_header_size=60, max_headers_count=3, max_chunk_extensions=8, max_body_size=20, max_empty_lines=1,
-           max_informational=1, require_host=False),
+    Limits(
+        max_header_size=60,
+        max_headers_count=3,
+        max_chunk_extensions=8,
+        max_body_size=20,
+        max_empty_lines=1,
+        max_informational=1,
+        require_host=False,
+    ),
 )
 
 
@@ -72,8 +80,11 @@ def check_sanity(outcome: Outcome, data: bytes) -> None:
     if outcome.bytes_parsed > len(data):
         raise Finding('position', f'{outcome.bytes_parsed} of {len(data)} bytes were parsed')
     for message in outcome.messages:
-        if any('\r' in text or '\n' in text or '\0' in text for field in message.headers + message.trailers
-               for text in field):
+        if any(
+            '\r' in text or '\n' in text or '\0' in text
+            for field in message.headers + message.trailers
+            for text in field
+        ):
             raise Finding('line end', f'a field holds one: {message}')
         if message.framing == 'NONE' and message.body:
             raise Finding('body', f'a message without content has some: {message}')
@@ -108,8 +119,10 @@ def check_short_way(sample: Sample, whole: Outcome, limits: Limits) -> None:
         raise Finding('short way', f'it raised {error}') from None
     if found is not None:
         head, body = found
-        told = [(message.start[0], message.headers, message.body, message.complete, message.keep_alive)
-                for message in whole.messages]
+        told = [
+            (message.start[0], message.headers, message.body, message.complete, message.keep_alive)
+            for message in whole.messages
+        ]
         if told != [(head.status_code, head.raw_headers, body, True, head.keep_alive)]:
             raise Finding('short way', f'{head} with {body!r} instead of {whole}')
         if parser.at_boundary is not whole.at_boundary or parser.bytes_parsed != whole.bytes_parsed:

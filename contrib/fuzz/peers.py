@@ -3,6 +3,7 @@
 A request stream is read to its end, as a server would. Of what answers a request, the final response is looked at: it
 ends the exchange. Every message that is complete is a :class:`Seen`; behind them stands why there are no more.
 """
+
 from __future__ import annotations
 
 import base64
@@ -72,10 +73,18 @@ class Ours:
 
     def judge(self, data: bytes, asked: Asked) -> Verdict:
         response = asked.kind == 'response'
-        outcome = drive([data], Role(asked.kind), Limits(max_header_size=LIMIT), eof=True, method=asked.method,
-                        upgrade=asked.upgrade, most=1 if response else None)
-        messages = [_ours(message) for message in outcome.messages
-                    if message.complete or message.start[0] in ('CONNECT', 101)]
+        outcome = drive(
+            [data],
+            Role(asked.kind),
+            Limits(max_header_size=LIMIT),
+            eof=True,
+            method=asked.method,
+            upgrade=asked.upgrade,
+            most=1 if response else None,
+        )
+        messages = [
+            _ours(message) for message in outcome.messages if message.complete or message.start[0] in ('CONNECT', 101)
+        ]
         if response:
             messages = [message for message in messages if message.start[0] >= 200 or message.start[0] == 101]
             return Verdict(tuple(messages), None if messages else _reason(outcome.error))
@@ -177,15 +186,25 @@ class Node:
     name = 'Node'
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(['node', str(NODE_PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         text=True, encoding='utf-8')
+        self._process = subprocess.Popen(
+            ['node', str(NODE_PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding='utf-8'
+        )
 
     def judge(self, data: bytes, asked: Asked) -> Verdict:
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None
         assert answers is not None
-        pipe.write(json.dumps({'kind': asked.kind, 'method': asked.method, 'upgrade': asked.upgrade,
-                               'data': base64.b64encode(data).decode('ascii')}) + '\n')
+        pipe.write(
+            json.dumps(
+                {
+                    'kind': asked.kind,
+                    'method': asked.method,
+                    'upgrade': asked.upgrade,
+                    'data': base64.b64encode(data).decode('ascii'),
+                }
+            )
+            + '\n'
+        )
         pipe.flush()
         found = json.loads(answers.readline())
         return Verdict(tuple(_of_node(message) for message in found['messages']), found['error'])
@@ -197,8 +216,13 @@ class Node:
 
 
 def _of_node(message: dict[str, Any]) -> Seen:
-    return Seen(tuple(message['start']), message['version'], _paired(message['headers']),
-                base64.b64decode(message['body']), _paired(message['trailers']))
+    return Seen(
+        tuple(message['start']),
+        message['version'],
+        _paired(message['headers']),
+        base64.b64decode(message['body']),
+        _paired(message['trailers']),
+    )
 
 
 def _paired(flat: list[str]) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ The targets are parser-request, parser-response, server, client, and all of them
 
 Exit status: 0 without a finding, 1 with one, 2 for options that make no sense.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -39,21 +40,25 @@ ENOUGH = 20
 
 def _parser_request() -> Target:
     from contrib.fuzz.parser_target import ParserTarget
+
     return ParserTarget('request')
 
 
 def _parser_response() -> Target:
     from contrib.fuzz.parser_target import ParserTarget
+
     return ParserTarget('response')
 
 
 def _server() -> Target:
     from contrib.fuzz.server_target import ServerTarget
+
     return ServerTarget()
 
 
 def _client() -> Target:
     from contrib.fuzz.client_target import ClientTarget
+
     return ClientTarget()
 
 
@@ -83,13 +88,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--inputs', type=int, default=100_000, metavar='N', help='inputs for each target (100000)')
     parser.add_argument('--seed', metavar='S', help='of all that is random; one is chosen and printed otherwise')
     parser.add_argument('--jobs', type=int, default=1, metavar='J', help='processes that share the inputs (1)')
-    parser.add_argument('--findings', type=Path, default=FINDINGS, metavar='DIR',
-                        help=f'where findings are kept ({FINDINGS})')
+    parser.add_argument(
+        '--findings', type=Path, default=FINDINGS, metavar='DIR', help=f'where findings are kept ({FINDINGS})'
+    )
     parser.add_argument('--replay', type=Path, nargs='+', metavar='FILE', help='check what was found again')
     return parser
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
+
 
 def fuzz(name: str, inputs: int, seed: str, jobs: int, folder: Path) -> int:
     """Fuzz one target, say what came of it, and return the exit status."""
@@ -102,8 +109,11 @@ def fuzz(name: str, inputs: int, seed: str, jobs: int, folder: Path) -> int:
             results = pool.starmap(share, shares)
     done, found, before, most = (list(each) for each in zip(*results, strict=True))
     seconds = time.monotonic() - started
-    print(f'{name}: {sum(done)} inputs in {seconds:.0f} s, {sum(done) / seconds:.0f} a second, {sum(found)} findings; '
-          f'objects alive after the first portions {before}, at most {most}', flush=True)
+    print(
+        f'{name}: {sum(done)} inputs in {seconds:.0f} s, {sum(done) / seconds:.0f} a second, {sum(found)} findings; '
+        f'objects alive after the first portions {before}, at most {most}',
+        flush=True,
+    )
     return 1 if sum(found) else 0
 
 
@@ -137,20 +147,27 @@ def share(name: str, seed: str, inputs: int, index: int, jobs: int, folder: Path
             break
         if time.monotonic() - said > SAY_EVERY:
             said = time.monotonic()
-            print(f'{name}: {campaign.inputs} inputs, {campaign.inputs / campaign.seconds:.0f} a second, '
-                  f'{found} findings', flush=True)
+            print(
+                f'{name}: {campaign.inputs} inputs, {campaign.inputs / campaign.seconds:.0f} a second, '
+                f'{found} findings',
+                flush=True,
+            )
     return campaign.inputs, found, campaign.objects_before, campaign.objects_since
 
 
 def tell(target: Target, sample: Sample, finding: Finding, folder: Path) -> None:
     """Print a finding and keep it, as it came and made small."""
+
     def check(other: Sample) -> None:
         checked(target, [other])
 
     small = minimised(sample, finding.rule, check)
     path = keep(small, finding, folder)
-    print(f'{target.name}: {shown(finding)}\n    input: {sample.data[:2000]!r}\n    small: {small.data[:2000]!r} '
-          f'{small.scenario} {small.cuts}\n    kept in {path}', flush=True)
+    print(
+        f'{target.name}: {shown(finding)}\n    input: {sample.data[:2000]!r}\n    small: {small.data[:2000]!r} '
+        f'{small.scenario} {small.cuts}\n    kept in {path}',
+        flush=True,
+    )
 
 
 def shown(value: Any) -> str:

@@ -1,4 +1,5 @@
 """An input with all that was chosen for it: what a target needs to do the same again."""
+
 from __future__ import annotations
 
 import base64
@@ -47,8 +48,14 @@ class Sample:
 
     def dump(self) -> str:
         """Return this as a line of JSON."""
-        return json.dumps({'target': self.target, 'data_b64': base64.b64encode(self.data).decode('ascii'),
-                           'cuts': self.cuts, 'scenario': self.scenario})
+        return json.dumps(
+            {
+                'target': self.target,
+                'data_b64': base64.b64encode(self.data).decode('ascii'),
+                'cuts': self.cuts,
+                'scenario': self.scenario,
+            }
+        )
 
     @classmethod
     def load(cls, line: str) -> Sample:

@@ -1,4 +1,5 @@
 """What mutations start from: the inputs of the case files, by kind of message."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -26,5 +27,11 @@ def good_seeds(kind: str) -> tuple[bytes, ...]:
 
 
 def _inputs(kind: str, verdicts: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(dict.fromkeys(case.data for name in FILES for case in load(name) if case.kind == kind
-                               and case.verdict in verdicts and 0 < len(case.data) <= LONGEST_SEED))
+    return tuple(
+        dict.fromkeys(
+            case.data
+            for name in FILES
+            for case in load(name)
+            if case.kind == kind and case.verdict in verdicts and 0 < len(case.data) <= LONGEST_SEED
+        )
+    )

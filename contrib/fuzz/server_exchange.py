@@ -1,4 +1,5 @@
 """One connection to the fuzzed server: what its peer sends and when, and what comes back."""
+
 from __future__ import annotations
 
 import errno
@@ -85,8 +86,15 @@ class ServerExchange:
         connection: Any = socket.sink
         yield from arriving(raw, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
-            yield from settled(lambda: (len(raw.sent), len(raw.incoming), connection.served, connection.state,
-                                        connection.parser.bytes_parsed))
+            yield from settled(
+                lambda: (
+                    len(raw.sent),
+                    len(raw.incoming),
+                    connection.served,
+                    connection.state,
+                    connection.parser.bytes_parsed,
+                )
+            )
         raw.incoming.append(ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b'')
         yield from until(lambda: socket.destroyed and not self.working, socket)
         self.output = bytes(raw.sent)

@@ -1,4 +1,5 @@
 """Request listeners for the fuzzed server, each with another way to treat a body."""
+
 from __future__ import annotations
 
 import contextlib
@@ -79,8 +80,14 @@ def without_body(request: Any, response: Any) -> None:
 
 
 LISTENERS: dict[str, Listener] = {
-    'read': read, 'read in pieces': read_in_pieces, 'events': events, 'ignore': ignore, 'later': later,
-    'stream': stream, 'fail': fail, 'without body': without_body,
+    'read': read,
+    'read in pieces': read_in_pieces,
+    'events': events,
+    'ignore': ignore,
+    'later': later,
+    'stream': stream,
+    'fail': fail,
+    'without body': without_body,
 }
 
 #: Those that make the head of their response before the body was read.
@@ -90,8 +97,11 @@ UNREAD = frozenset(('ignore', 'later', 'stream'))
 def tunnel(request: Any, socket: Any, head: bytes) -> None:
     """Accept another protocol, and wait for its end."""
     try:
-        socket.write(b'HTTP/1.1 200 OK\r\n\r\n' if request.method == 'CONNECT' else
-                     b'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n')
+        socket.write(
+            b'HTTP/1.1 200 OK\r\n\r\n'
+            if request.method == 'CONNECT'
+            else b'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'
+        )
         size = len(head) + sum(len(piece) for piece in socket)
         socket.end(b'%d' % size)
     except (GeventnodeError, OSError):

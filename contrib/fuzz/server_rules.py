@@ -1,4 +1,5 @@
 """What a server may answer, worked out from what the parser alone makes of the same bytes."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -65,15 +66,14 @@ def _hands_over(answer: Answer, methods: list[str], count: int) -> bool:
     return answer.status == 101 or (count <= len(methods) and methods[count - 1] == 'CONNECT')
 
 
-def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[str, Any],
-                   server: MemoryServer) -> None:
+def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[str, Any], server: MemoryServer) -> None:
     """Raise :exc:`Finding` unless the answers are those that the requests lead to."""
     wanted = list(_expected(understood, scenario, server, answers))
     expected = [status for status, _ in wanted]
     found = [answer.status for answer in answers]
     lost = scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(understood, server)
     # what was not sent when the peer went is lost
-    if found != (expected[:len(found)] if lost else expected):
+    if found != (expected[: len(found)] if lost else expected):
         raise Finding('answers', f'{found} instead of {expected} for {understood}')
     if not lost and _left_unanswered(answers, understood) and not answers[-1].closes:
         raise Finding('promise', f'{answers[-1]} does not say close, and nothing follows: {understood}')
@@ -82,21 +82,31 @@ def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[st
             raise Finding('body', f'{answer.body!r} instead of {body!r}')
     cut_short = [answer for answer in answers if not answer.complete]
     broken = bool(understood.messages) and not understood.messages[-1].complete
-    if cut_short and (cut_short != answers[-1:] or not (
-            scenario['ending'] == 'reset' or scenario['room'] is not None
-            or (scenario['listener'] == 'stream' and broken))):
+    if cut_short and (
+        cut_short != answers[-1:]
+        or not (
+            scenario['ending'] == 'reset'
+            or scenario['room'] is not None
+            or (scenario['listener'] == 'stream' and broken)
+        )
+    ):
         raise Finding('cut short', f'{answers} for {understood}')
 
 
 def _left_unanswered(answers: list[Answer], understood: Outcome) -> bool:
     """Return whether HTTP has ended with the last of the answers, though there are more requests."""
     methods = [message.start[0] for message in understood.messages]
-    return bool(answers) and len(answers) < len(methods) and methods[len(answers)] != 'CONNECT' and not _hands_over(
-        answers[-1], methods, len(answers))
+    return (
+        bool(answers)
+        and len(answers) < len(methods)
+        and methods[len(answers)] != 'CONNECT'
+        and not _hands_over(answers[-1], methods, len(answers))
+    )
 
 
-def _expected(understood: Outcome, scenario: dict[str, Any], server: MemoryServer,
-              answers: list[Answer]) -> Iterator[tuple[int, bytes | None]]:
+def _expected(
+    understood: Outcome, scenario: dict[str, Any], server: MemoryServer, answers: list[Answer]
+) -> Iterator[tuple[int, bytes | None]]:
     """Yield status and body, where it matters, of each final response."""
     listener = scenario['listener']
     for number, message in enumerate(understood.messages):

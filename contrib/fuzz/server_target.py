@@ -4,6 +4,7 @@ Rules: what it says is HTTP, one final response for each request in order; they 
 lead to; an error is answered once, with its status, and nothing is served afterwards; all ways of cutting the input
 end in the same; the connection ends when the peer does; nothing is raised where nobody looks, nothing stays behind.
 """
+
 from __future__ import annotations
 
 import random
@@ -25,8 +26,11 @@ from tests.corpus.drive import drive
 __all__ = ['ServerTarget']
 
 OPTIONS: tuple[dict[str, Any], ...] = (
-    {}, {'max_header_size': 120, 'max_headers_count': 4, 'max_body_size': 20}, {'max_discard': 8},
-    {'fresh_greenlets': True, 'cancel_on_disconnect': True})
+    {},
+    {'max_header_size': 120, 'max_headers_count': 4, 'max_body_size': 20},
+    {'max_discard': 8},
+    {'fresh_greenlets': True, 'cancel_on_disconnect': True},
+)
 _DATE = re.compile(rb'Date: [^\r]*\r\n')
 
 
@@ -47,19 +51,30 @@ class ServerTarget:
         """Return a sample of ``data``, with all else at random."""
         rare = chance.random()
         cuts = some_cuts(len(data), chance)
-        return Sample(self.name, data, cuts, {
-            'server': chance.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
-            'listener': chance.choice(('read', *LISTENERS)),
-            'ending': chance.choice(('with the data', 'later', 'reset')),
-            'both': chance.random() < BOTH,
-            'hurry': cuts is None or chance.random() < 0.7,
-            'room': 20 + int(chance.random() * 200) if rare < 0.1 else None,
-            'breaks_after': int(chance.random() * 300) if rare > 0.95 else None})
+        return Sample(
+            self.name,
+            data,
+            cuts,
+            {
+                'server': chance.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
+                'listener': chance.choice(('read', *LISTENERS)),
+                'ending': chance.choice(('with the data', 'later', 'reset')),
+                'both': chance.random() < BOTH,
+                'hurry': cuts is None or chance.random() < 0.7,
+                'room': 20 + int(chance.random() * 200) if rare < 0.1 else None,
+                'breaks_after': int(chance.random() * 300) if rare > 0.95 else None,
+            },
+        )
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` when a rule is broken."""
-        runs = [[ServerExchange(self._servers[sample.scenario['server']], pieces, sample.scenario)
-                 for pieces in ways(sample)] for sample in samples]
+        runs = [
+            [
+                ServerExchange(self._servers[sample.scenario['server']], pieces, sample.scenario)
+                for pieces in ways(sample)
+            ]
+            for sample in samples
+        ]
         try:
             with noted() as troubles:
                 play(exchange for each in runs for exchange in each)

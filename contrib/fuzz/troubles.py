@@ -1,4 +1,5 @@
 """Notes what would only be printed or logged: exceptions that nobody catches, and what the package calls an error."""
+
 from __future__ import annotations
 
 import contextlib

@@ -3,6 +3,7 @@
 A turn of the loop costs more than most inputs do, so it is shared. Each connection is followed by a generator, which
 does its part (something arrives, an outcome is looked at) between two turns.
 """
+
 from __future__ import annotations
 
 import sys

@@ -11,6 +11,7 @@
 It is also an example of how to write for this server: every handler is plain sequential code, and what it waits for
 includes the end of its audience.
 """
+
 from geventnode.demo.site import DemoServer, create_server
 
 __all__ = ['DemoServer', 'create_server']

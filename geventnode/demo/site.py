@@ -3,6 +3,7 @@
 A stream waits on one event of its own, which is set when there is something to say, when its client has left, and when
 the server is told to stop; so it ends at once in both cases, and nothing polls.
 """
+
 from __future__ import annotations
 
 import json
@@ -59,17 +60,25 @@ class DemoServer(Server):
         response.end(self._page.body)
 
     def _show_request(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
-        _answer_json(response, {
-            'method': request.method, 'url': request.url, 'http_version': request.http_version,
-            'remote_address': request.socket.remote_address, 'raw_headers': request.raw_headers})
+        _answer_json(
+            response,
+            {
+                'method': request.method,
+                'url': request.url,
+                'http_version': request.http_version,
+                'remote_address': request.socket.remote_address,
+                'raw_headers': request.raw_headers,
+            },
+        )
 
     def _stream_ticks(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
         wake = Event()
         self._audience.add(wake)
         try:
             for _ in self._moments(request, response, wake, ticking=True):
-                _send_event(response, {'time': strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()),
-                                       'listeners': len(self._audience)})
+                _send_event(
+                    response, {'time': strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()), 'listeners': len(self._audience)}
+                )
         finally:
             self._audience.discard(wake)
         response.end()
@@ -119,16 +128,23 @@ class DemoServer(Server):
 
     # -- streams --------------------------------------------------------------------------------------------------
 
-    def _moments(self, request: IncomingMessage, response: ServerResponse, wake: Event, *,
-                 ticking: bool = False) -> Iterator[None]:
+    def _moments(
+        self, request: IncomingMessage, response: ServerResponse, wake: Event, *, ticking: bool = False
+    ) -> Iterator[None]:
         """Begin an event stream, then yield whenever there is something to say, until client or server want no more.
 
         :param ticking: there is, with each full second; otherwise, when ``wake`` is set.
         """
         response.once('close', wake.set)
-        response.write_head(200, {'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store',
-                                  # nginx would collect what should be seen at once
-                                  'X-Accel-Buffering': 'no'})
+        response.write_head(
+            200,
+            {
+                'Content-Type': 'text/event-stream; charset=utf-8',
+                'Cache-Control': 'no-store',
+                # nginx would collect what should be seen at once
+                'X-Accel-Buffering': 'no',
+            },
+        )
         if request.method == 'HEAD':
             return
         self._streams.add(wake)
@@ -143,6 +159,7 @@ class DemoServer(Server):
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
+
 
 def _answer_text(response: ServerResponse, status_code: int, text: str) -> None:
     response.write_head(status_code, {'Content-Type': 'text/plain; charset=utf-8'})

@@ -5,6 +5,7 @@ What is remembered is bounded: by a number, and by a time after which an upload 
 forgotten. Nothing runs for that: old ones go when a new one comes. Those who watch are woken when a step further has
 come, not for each chunk.
 """
+
 from __future__ import annotations
 
 import re

@@ -3,6 +3,7 @@
 What is the case is gathered first, what it means is judged afterwards, by functions that look at nothing else; here the
 two are put together and told. The exit status is 1 when something is wrong, and 0 when there is advice at most.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -16,9 +17,19 @@ from geventnode.doctor.findings import Finding, Level
 __all__ = ['CHECKS', 'Facts', 'Finding', 'Level', 'diagnose', 'gather', 'render', 'render_json', 'run']
 
 #: How the facts are called where people read them.
-NAMES = {'geventnode': 'geventnode', 'python': 'Python', 'libraries': 'libraries', 'openssl': 'OpenSSL',
-         'loop': 'event loop', 'resolver': 'resolver', 'descriptors': 'descriptors', 'somaxconn': 'somaxconn',
-         'target': 'program', 'patched': 'patched', 'blocking': 'blocking'}
+NAMES = {
+    'geventnode': 'geventnode',
+    'python': 'Python',
+    'libraries': 'libraries',
+    'openssl': 'OpenSSL',
+    'loop': 'event loop',
+    'resolver': 'resolver',
+    'descriptors': 'descriptors',
+    'somaxconn': 'somaxconn',
+    'target': 'program',
+    'patched': 'patched',
+    'blocking': 'blocking',
+}
 
 
 def render(facts: Facts, findings: list[Finding]) -> str:
@@ -36,11 +47,17 @@ def render(facts: Facts, findings: list[Finding]) -> str:
 
 def render_json(facts: Facts, findings: list[Finding]) -> str:
     """Return the report for programs: an object with ``healthy``, ``facts`` and ``findings``. Never switches."""
-    return json.dumps({
-        'healthy': not any(each.level is Level.PROBLEM for each in findings),
-        'facts': facts._asdict(),
-        'findings': [{**each._asdict(), 'level': each.level.value} for each in findings],
-    }, indent=2) + '\n'
+    return (
+        json.dumps(
+            {
+                'healthy': not any(each.level is Level.PROBLEM for each in findings),
+                'facts': facts._asdict(),
+                'findings': [{**each._asdict(), 'level': each.level.value} for each in findings],
+            },
+            indent=2,
+        )
+        + '\n'
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 A check is given the facts and returns its findings; none at all where it does not apply.
 """
+
 from __future__ import annotations
 
 import re
@@ -11,9 +12,22 @@ from geventnode.doctor.facts import PATCHABLE, Facts
 from geventnode.doctor.findings import Finding, Level
 from geventnode.net.listening import DEFAULT_BACKLOG
 
-__all__ = ['CHECKS', 'OLDEST', 'check_blocking', 'check_descriptors', 'check_libraries', 'check_loop', 'check_openssl',
-           'check_order', 'check_patching', 'check_program', 'check_python', 'check_resolver', 'check_somaxconn',
-           'diagnose']
+__all__ = [
+    'CHECKS',
+    'OLDEST',
+    'check_blocking',
+    'check_descriptors',
+    'check_libraries',
+    'check_loop',
+    'check_openssl',
+    'check_order',
+    'check_patching',
+    'check_program',
+    'check_python',
+    'check_resolver',
+    'check_somaxconn',
+    'diagnose',
+]
 
 #: The oldest version that is tested: of Python, and of each library.
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
@@ -22,8 +36,10 @@ OLDEST = {'gevent': '23.7.0', 'greenlet': '2.0.0', 'zope.interface': '5.5.0'}
 #: Descriptors with which a server is soon full; a connection takes one, and one to an upstream another.
 FEW, SCANTY = 256, 4096
 
-PATCH_FIRST = ("begin the program with 'from gevent import monkey; monkey.patch_all()', before every other import, or "
-               "let 'geventnode serve' or gunicorn start it")
+PATCH_FIRST = (
+    "begin the program with 'from gevent import monkey; monkey.patch_all()', before every other import, or "
+    "let 'geventnode serve' or gunicorn start it"
+)
 
 _BLOCKERS = {
     'psycopg2': 'use psycopg 3, or call psycogreen.gevent.patch_psycopg() when the program begins',
@@ -46,15 +62,28 @@ def check_python(facts: Facts) -> list[Finding]:
     running = _numbers(facts.python)[:2]
     oldest, newest = ('.'.join(map(str, each)) for each in (OLDEST_PYTHON, NEWEST_PYTHON))
     if running < OLDEST_PYTHON:
-        return [Finding('python', Level.PROBLEM, f'Python {facts.python} is older than {oldest}',
-                        f'use Python {newest}')]
+        return [
+            Finding('python', Level.PROBLEM, f'Python {facts.python} is older than {oldest}', f'use Python {newest}')
+        ]
     found = []
     if not facts.gil:
-        found.append(Finding('python', Level.PROBLEM, 'this Python runs without the global interpreter lock, which '
-                             'greenlet and gevent rely on', 'use the ordinary build, or PYTHON_GIL=1'))
+        found.append(
+            Finding(
+                'python',
+                Level.PROBLEM,
+                'this Python runs without the global interpreter lock, which greenlet and gevent rely on',
+                'use the ordinary build, or PYTHON_GIL=1',
+            )
+        )
     if running > NEWEST_PYTHON:
-        found.append(Finding('python', Level.ADVICE, f'Python {facts.python} is newer than any that was tested',
-                             f'use Python {newest}, or run the tests'))
+        found.append(
+            Finding(
+                'python',
+                Level.ADVICE,
+                f'Python {facts.python} is newer than any that was tested',
+                f'use Python {newest}, or run the tests',
+            )
+        )
     if facts.implementation != 'CPython':
         found.append(Finding('python', Level.ADVICE, f'{facts.implementation} is not tested', 'use CPython'))
     return found or [Finding('python', Level.OK, f'Python {facts.python} is supported')]
@@ -66,22 +95,46 @@ def check_libraries(facts: Facts) -> list[Finding]:
     for name, oldest in OLDEST.items():
         version = facts.libraries.get(name)
         if version is None:
-            found.append(Finding('libraries', Level.ADVICE, f'{name} is not installed as a package, so its version '
-                                 'cannot be told', f'pip install {name}'))
+            found.append(
+                Finding(
+                    'libraries',
+                    Level.ADVICE,
+                    f'{name} is not installed as a package, so its version cannot be told',
+                    f'pip install {name}',
+                )
+            )
         elif _numbers(version) < _numbers(oldest):
-            found.append(Finding('libraries', Level.PROBLEM, f'{name} {version} is older than {oldest}',
-                                 f"pip install --upgrade '{name}>={oldest}'"))
+            found.append(
+                Finding(
+                    'libraries',
+                    Level.PROBLEM,
+                    f'{name} {version} is older than {oldest}',
+                    f"pip install --upgrade '{name}>={oldest}'",
+                )
+            )
     return found or [Finding('libraries', Level.OK, 'the libraries are new enough')]
 
 
 def check_openssl(facts: Facts) -> list[Finding]:
     """TLS is there, and still looked after. Never switches."""
     if facts.openssl is None:
-        return [Finding('openssl', Level.ADVICE, 'this Python has no ssl module: there is no HTTPS',
-                        'build Python with OpenSSL if you need it')]
+        return [
+            Finding(
+                'openssl',
+                Level.ADVICE,
+                'this Python has no ssl module: there is no HTTPS',
+                'build Python with OpenSSL if you need it',
+            )
+        ]
     if facts.openssl.startswith('OpenSSL') and _numbers(facts.openssl) < (3,):
-        return [Finding('openssl', Level.ADVICE, f'{facts.openssl} gets no more security updates from its authors',
-                        'use a Python that was built with OpenSSL 3, unless your distribution looks after it')]
+        return [
+            Finding(
+                'openssl',
+                Level.ADVICE,
+                f'{facts.openssl} gets no more security updates from its authors',
+                'use a Python that was built with OpenSSL 3, unless your distribution looks after it',
+            )
+        ]
     return [Finding('openssl', Level.OK, f'{facts.openssl} is current')]
 
 
@@ -91,26 +144,56 @@ def check_loop(facts: Facts) -> list[Finding]:
     if 'libuv' in facts.loop:
         found.append(Finding('loop', Level.ADVICE, 'gevent runs on libuv, which is not tested', 'unset GEVENT_LOOP'))
     elif not facts.loop.endswith('corecext'):
-        found.append(Finding('loop', Level.ADVICE, f'gevent runs on {facts.loop}, which is slower than its C extension',
-                             'install gevent from a wheel, and unset GEVENT_LOOP and PURE_PYTHON'))
+        found.append(
+            Finding(
+                'loop',
+                Level.ADVICE,
+                f'gevent runs on {facts.loop}, which is slower than its C extension',
+                'install gevent from a wheel, and unset GEVENT_LOOP and PURE_PYTHON',
+            )
+        )
     if facts.backend == 'select':
-        found.append(Finding('loop', Level.PROBLEM, 'the loop waits with select(2), which knows 1024 descriptors',
-                             'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used'))
+        found.append(
+            Finding(
+                'loop',
+                Level.PROBLEM,
+                'the loop waits with select(2), which knows 1024 descriptors',
+                'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used',
+            )
+        )
     elif facts.backend == 'poll':
-        found.append(Finding('loop', Level.ADVICE, 'the loop waits with poll(2), whose cost grows with the number of '
-                             'connections', 'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used'))
+        found.append(
+            Finding(
+                'loop',
+                Level.ADVICE,
+                'the loop waits with poll(2), whose cost grows with the number of connections',
+                'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used',
+            )
+        )
     return found or [Finding('loop', Level.OK, f'the loop waits with {facts.backend}')]
 
 
 def check_resolver(facts: Facts) -> list[Finding]:
     """Names are looked up without stopping the loop. Never switches."""
     if facts.resolver == 'blocking':
-        return [Finding('resolver', Level.PROBLEM, 'while a host name is looked up, everything stands still',
-                        "unset GEVENT_RESOLVER, or set it to 'thread'")]
+        return [
+            Finding(
+                'resolver',
+                Level.PROBLEM,
+                'while a host name is looked up, everything stands still',
+                "unset GEVENT_RESOLVER, or set it to 'thread'",
+            )
+        ]
     if facts.resolver != 'thread':
-        return [Finding('resolver', Level.ADVICE, f'the resolver {facts.resolver} does not know everything that the '
-                        "system's own does: /etc/nsswitch.conf, mDNS, search domains",
-                        'unset GEVENT_RESOLVER unless you need thousands of lookups at once')]
+        return [
+            Finding(
+                'resolver',
+                Level.ADVICE,
+                f'the resolver {facts.resolver} does not know everything that the '
+                "system's own does: /etc/nsswitch.conf, mDNS, search domains",
+                'unset GEVENT_RESOLVER unless you need thousands of lookups at once',
+            )
+        ]
     return [Finding('resolver', Level.OK, "names are looked up by the system's resolver, in threads")]
 
 
@@ -122,13 +205,18 @@ def check_descriptors(facts: Facts) -> list[Finding]:
     if soft is None or soft >= SCANTY:
         return [Finding('descriptors', Level.OK, f'{soft or "any number of"} descriptors can be open')]
     room = hard is None or hard > soft
-    return [Finding(
-        'descriptors', Level.PROBLEM if soft < FEW else Level.ADVICE,
-        f'at most {soft} descriptors can be open, and each connection takes one',
-        f"'ulimit -n {65536 if hard is None else min(hard, 65536)}' in the shell that starts it, LimitNOFILE= in a "
-        'systemd unit, or --ulimit nofile= for a container' if room else
-        'raise the hard limit: /etc/security/limits.conf, LimitNOFILE= in a systemd unit, or --ulimit nofile= for a '
-        'container')]
+    return [
+        Finding(
+            'descriptors',
+            Level.PROBLEM if soft < FEW else Level.ADVICE,
+            f'at most {soft} descriptors can be open, and each connection takes one',
+            f"'ulimit -n {65536 if hard is None else min(hard, 65536)}' in the shell that starts it, LimitNOFILE= in a "
+            'systemd unit, or --ulimit nofile= for a container'
+            if room
+            else 'raise the hard limit: /etc/security/limits.conf, LimitNOFILE= in a systemd unit, or '
+            '--ulimit nofile= for a container',
+        )
+    ]
 
 
 def check_somaxconn(facts: Facts) -> list[Finding]:
@@ -136,9 +224,15 @@ def check_somaxconn(facts: Facts) -> list[Finding]:
     if facts.somaxconn is None:
         return []
     if facts.somaxconn < DEFAULT_BACKLOG:
-        return [Finding('somaxconn', Level.ADVICE, f'the kernel lets {facts.somaxconn} connections wait to be '
-                        f'accepted, and a server asks for {DEFAULT_BACKLOG}: in bursts, clients wait for seconds',
-                        'sysctl -w net.core.somaxconn=4096, and in /etc/sysctl.d to keep it')]
+        return [
+            Finding(
+                'somaxconn',
+                Level.ADVICE,
+                f'the kernel lets {facts.somaxconn} connections wait to be '
+                f'accepted, and a server asks for {DEFAULT_BACKLOG}: in bursts, clients wait for seconds',
+                'sysctl -w net.core.somaxconn=4096, and in /etc/sysctl.d to keep it',
+            )
+        ]
     return [Finding('somaxconn', Level.OK, f'{facts.somaxconn} connections may wait to be accepted')]
 
 
@@ -146,8 +240,14 @@ def check_program(facts: Facts) -> list[Finding]:
     """The program can be imported. Never switches."""
     if facts.failed is None:
         return []
-    return [Finding('program', Level.PROBLEM, f'{facts.target} cannot be imported: {facts.failed}',
-                    'see the traceback on standard error')]
+    return [
+        Finding(
+            'program',
+            Level.PROBLEM,
+            f'{facts.target} cannot be imported: {facts.failed}',
+            'see the traceback on standard error',
+        )
+    ]
 
 
 def check_patching(facts: Facts) -> list[Finding]:
@@ -156,13 +256,26 @@ def check_patching(facts: Facts) -> list[Finding]:
         return []
     missing = [name for name in PATCHABLE if name not in facts.patched]
     if not facts.patched:
-        return [Finding('patching', Level.ADVICE, f'{facts.target} does not patch the standard library: that is as it '
-                        "should be under 'geventnode serve' and gunicorn, which do it before they load it; started in "
-                        'another way, whatever waits without gevent stops everything', PATCH_FIRST)]
+        return [
+            Finding(
+                'patching',
+                Level.ADVICE,
+                f'{facts.target} does not patch the standard library: that is as it '
+                "should be under 'geventnode serve' and gunicorn, which do it before they load it; started in "
+                'another way, whatever waits without gevent stops everything',
+                PATCH_FIRST,
+            )
+        ]
     if missing:
-        return [Finding('patching', Level.PROBLEM, f'{facts.target} patches the standard library in part: '
-                        f'{", ".join(missing)} would still stop everything',
-                        'call monkey.patch_all() without arguments')]
+        return [
+            Finding(
+                'patching',
+                Level.PROBLEM,
+                f'{facts.target} patches the standard library in part: '
+                f'{", ".join(missing)} would still stop everything',
+                'call monkey.patch_all() without arguments',
+            )
+        ]
     return [Finding('patching', Level.OK, f'{facts.target} patches the standard library')]
 
 
@@ -172,28 +285,62 @@ def check_order(facts: Facts) -> list[Finding]:
         return []
     found = []
     if facts.early:
-        found.append(Finding('order', Level.PROBLEM, f'{facts.target} patches too late: {", ".join(facts.early)} had '
-                             'been imported by then, and may keep what blocks', PATCH_FIRST))
+        found.append(
+            Finding(
+                'order',
+                Level.PROBLEM,
+                f'{facts.target} patches too late: {", ".join(facts.early)} had '
+                'been imported by then, and may keep what blocks',
+                PATCH_FIRST,
+            )
+        )
     if facts.threads:
-        found.append(Finding('order', Level.PROBLEM, f'{facts.threads} other thread(s) ran when {facts.target} '
-                             'patched: their locks are those of the system', 'patch before anything starts a thread'))
+        found.append(
+            Finding(
+                'order',
+                Level.PROBLEM,
+                f'{facts.threads} other thread(s) ran when {facts.target} patched: their locks are those of the system',
+                'patch before anything starts a thread',
+            )
+        )
     if facts.other_thread:
-        found.append(Finding('order', Level.PROBLEM, f'{facts.target} patches in a thread that is not the first one',
-                             PATCH_FIRST))
-    found += [Finding('order', Level.PROBLEM, f'gevent says: {complaint}', PATCH_FIRST)
-              for complaint in facts.complaints]
+        found.append(
+            Finding(
+                'order', Level.PROBLEM, f'{facts.target} patches in a thread that is not the first one', PATCH_FIRST
+            )
+        )
+    found += [
+        Finding('order', Level.PROBLEM, f'gevent says: {complaint}', PATCH_FIRST) for complaint in facts.complaints
+    ]
     return found or [Finding('order', Level.OK, 'patching comes before everything else')]
 
 
 def check_blocking(facts: Facts) -> list[Finding]:
     """No library waits in a way that patching does not reach. Never switches."""
-    return [Finding('blocking', Level.PROBLEM, f'{name} waits in C, where patching does not reach: each call stops '
-                    'everything', _BLOCKERS[name]) for name in facts.blocking]
+    return [
+        Finding(
+            'blocking',
+            Level.PROBLEM,
+            f'{name} waits in C, where patching does not reach: each call stops everything',
+            _BLOCKERS[name],
+        )
+        for name in facts.blocking
+    ]
 
 
 CHECKS: tuple[Check, ...] = (
-    check_python, check_libraries, check_openssl, check_loop, check_resolver, check_descriptors, check_somaxconn,
-    check_program, check_patching, check_order, check_blocking)
+    check_python,
+    check_libraries,
+    check_openssl,
+    check_loop,
+    check_resolver,
+    check_descriptors,
+    check_somaxconn,
+    check_program,
+    check_patching,
+    check_order,
+    check_blocking,
+)
 
 
 def diagnose(facts: Facts) -> list[Finding]:

@@ -4,6 +4,7 @@ Nothing is judged here. A program is imported as Python itself would import it, 
 it, because only then can be seen what it does by itself. When gevent says that it is about to patch, what is loaded by
 then is noted. Modules that must not be loaded before patching are not imported at the top of this file.
 """
+
 from __future__ import annotations
 
 import platform
@@ -120,8 +121,14 @@ def gather(target: str | None = None) -> Facts:
         finally:
             gevent.events.subscribers.remove(order)
     complaints = tuple(str(each.message) for each in caught if each.category.__name__ == 'MonkeyPatchWarning')
-    return _present()._replace(target=target, failed=failed, early=order.early, threads=order.threads,
-                               other_thread=order.other_thread, complaints=complaints)
+    return _present()._replace(
+        target=target,
+        failed=failed,
+        early=order.early,
+        threads=order.threads,
+        other_thread=order.other_thread,
+        complaints=complaints,
+    )
 
 
 def _present() -> Facts:
@@ -130,13 +137,20 @@ def _present() -> Facts:
 
     hub = gevent.get_hub()
     return Facts(
-        geventnode=__version__, python=platform.python_version(), implementation=platform.python_implementation(),
+        geventnode=__version__,
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
         gil=getattr(sys, '_is_gil_enabled', lambda: True)(),
-        libraries={name: _version(name) for name in LIBRARIES}, openssl=_openssl(),
-        loop=type(hub.loop).__module__, backend=str(getattr(hub.loop, 'backend', '')),
-        resolver=type(hub.resolver).__module__.rpartition('.')[2], descriptors=_descriptors(), somaxconn=_somaxconn(),
+        libraries={name: _version(name) for name in LIBRARIES},
+        openssl=_openssl(),
+        loop=type(hub.loop).__module__,
+        backend=str(getattr(hub.loop, 'backend', '')),
+        resolver=type(hub.resolver).__module__.rpartition('.')[2],
+        descriptors=_descriptors(),
+        somaxconn=_somaxconn(),
         patched=tuple(name for name in PATCHABLE if monkey.is_module_patched(name)),
-        blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _tamed(name)))
+        blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _tamed(name)),
+    )
 
 
 def _version(name: str) -> str | None:
@@ -159,8 +173,9 @@ def _descriptors() -> tuple[int | None, int | None] | None:
         import resource
     except ImportError:
         return None
-    soft, hard = (None if each == resource.RLIM_INFINITY else each
-                  for each in resource.getrlimit(resource.RLIMIT_NOFILE))
+    soft, hard = (
+        None if each == resource.RLIM_INFINITY else each for each in resource.getrlimit(resource.RLIMIT_NOFILE)
+    )
     return soft, hard
 
 

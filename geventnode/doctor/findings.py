@@ -1,4 +1,5 @@
 """What a check has found."""
+
 from __future__ import annotations
 
 import enum

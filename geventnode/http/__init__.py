@@ -2,6 +2,7 @@
 
 ``http.global_agent`` is the agent of requests that name none, one for each hub.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,9 +22,23 @@ from geventnode.http.status import METHODS, STATUS_CODES
 from geventnode.protocol import check_name
 
 __all__ = [
-    'METHODS', 'STATUS_CODES', 'Agent', 'ClientRequest', 'ExchangeObserver', 'IncomingMessage', 'OutgoingMessage',
-    'Server', 'ServerResponse', 'create_client', 'create_server', 'get', 'observe_exchanges', 'readiness', 'request',
-    'validate_header_name', 'validate_header_value',
+    'METHODS',
+    'STATUS_CODES',
+    'Agent',
+    'ClientRequest',
+    'ExchangeObserver',
+    'IncomingMessage',
+    'OutgoingMessage',
+    'Server',
+    'ServerResponse',
+    'create_client',
+    'create_server',
+    'get',
+    'observe_exchanges',
+    'readiness',
+    'request',
+    'validate_header_name',
+    'validate_header_value',
 ]
 
 

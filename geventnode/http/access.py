@@ -5,6 +5,7 @@ A line is written when an exchange ends, in the sense of :mod:`geventnode.http.e
 What comes from the client may hold anything, and readers of logs trust line ends and quotes. So whatever is not plain
 ASCII, and quotes and backslashes, are written as ``\\xHH``, nginx's way, which also simple readers split correctly.
 """
+
 from __future__ import annotations
 
 import logging
@@ -44,8 +45,10 @@ def _now() -> str:
         sign = '-' if moment.tm_gmtoff < 0 else '+'
         hours, minutes = divmod(abs(moment.tm_gmtoff) // 60, 60)
         _second = now
-        _time = (f'{moment.tm_mday:02}/{MONTHS[moment.tm_mon - 1]}/{moment.tm_year}:'
-                 f'{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} {sign}{hours:02}{minutes:02}')
+        _time = (
+            f'{moment.tm_mday:02}/{MONTHS[moment.tm_mon - 1]}/{moment.tm_year}:'
+            f'{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} {sign}{hours:02}{minutes:02}'
+        )
     return _time
 
 
@@ -62,9 +65,11 @@ def access_line(response: ServerResponse, status_code: int) -> str:
     request = response.request
     headers = request.headers
     size = response.body_size if response._has_body else 0
-    return (f'{request.remote_address or "-"} - - [{_now()}] '
-            f'"{_escape(f"{request.method} {request.url} HTTP/{request.http_version}")}" {status_code} {size or "-"} '
-            f'"{_escape(headers.get("referer") or "-")}" "{_escape(headers.get("user-agent") or "-")}"')
+    return (
+        f'{request.remote_address or "-"} - - [{_now()}] '
+        f'"{_escape(f"{request.method} {request.url} HTTP/{request.http_version}")}" {status_code} {size or "-"} '
+        f'"{_escape(headers.get("referer") or "-")}" "{_escape(headers.get("user-agent") or "-")}"'
+    )
 
 
 class AccessLog(ExchangeObserver):

@@ -1,4 +1,5 @@
 """The agent: it has the pool's decisions carried out, and tells of what is in it."""
+
 from __future__ import annotations
 
 import atexit
@@ -111,8 +112,12 @@ class Agent(AgentSettings):
         path = options.get('socket_path')
         if path is not None:
             return socket.connect(path)
-        return socket.connect(options['port'], options['host'], local_address=options.get('local_address'),
-                              family=options.get('family') or 0)
+        return socket.connect(
+            options['port'],
+            options['host'],
+            local_address=options.get('local_address'),
+            family=options.get('family') or 0,
+        )
 
     #: Ways to make a connection of which it is known that they never wait.
     own_ways: ClassVar[tuple[Any, ...]] = (create_connection,)
@@ -196,8 +201,9 @@ class Agent(AgentSettings):
 
     def _settings(self) -> dict[str, Any]:
         """Return the options with which another agent is as this one."""
-        return {name: getattr(self, name) for name in vars(AgentSettings) if isinstance(
-            vars(AgentSettings)[name], Option)}
+        return {
+            name: getattr(self, name) for name in vars(AgentSettings) if isinstance(vars(AgentSettings)[name], Option)
+        }
 
     def cancel(self, request: ClientRequest | Reservation) -> None:
         """``request`` waits no more. Never switches."""
@@ -229,14 +235,18 @@ class Agent(AgentSettings):
             where = request.destination
             if error is not None and socket.pending:
                 # nobody can have closed what never was
-                error = (connect_error(error, where.host, where.port) if where.socket_path is None
-                         else connect_error(error, where.socket_path, None))
+                error = (
+                    connect_error(error, where.host, where.port)
+                    if where.socket_path is None
+                    else connect_error(error, where.socket_path, None)
+                )
             else:
                 hang_up = SocketHangUp(f'socket hang up: {where} closed the connection without a response')
                 hang_up.__cause__ = error
                 error = hang_up
         request.destination.locate(
-            error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response')
+            error, 'connect' if socket.pending else 'handshake' if socket.handshaking else 'response'
+        )
         request.fail(error)
         self.removed(connection)
 
@@ -357,8 +367,9 @@ class Agent(AgentSettings):
             self._use(bucket, request, socket)
         else:
             # somebody else's function may wait
-            request.opening = Opening(request, create, partial(self._made, bucket, request),
-                                      partial(self._not_made, bucket, request))
+            request.opening = Opening(
+                request, create, partial(self._made, bucket, request), partial(self._not_made, bucket, request)
+            )
 
     def _made(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
         request.opening = None
@@ -372,8 +383,7 @@ class Agent(AgentSettings):
 
     def _use(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
         self._counts['opened'] += 1
-        connection = self._connection_class(self, bucket, request.destination, socket,
-                                            self._counts['opened'])
+        connection = self._connection_class(self, bucket, request.destination, socket, self._counts['opened'])
         self._pool.opened(bucket, connection, request)
         connection.start(request, False, monotonic())
         if socket.destroyed:
@@ -401,20 +411,30 @@ class Agent(AgentSettings):
             unread = sum(connection.stands_still(now - WARN_AFTER) for connection in bucket.busy)
             if unread and oldest.queued_at <= now - WARN_AFTER and bucket.name not in self._warned:
                 self._warned.add(bucket.name)
-                log.warning('%d requests to %s wait behind %d responses that nobody reads: read, resume() or destroy '
-                            'them', len(bucket.waiting), bucket.name, unread)
+                log.warning(
+                    '%d requests to %s wait behind %d responses that nobody reads: read, resume() or destroy them',
+                    len(bucket.waiting),
+                    bucket.name,
+                    unread,
+                )
 
     # -- state ----------------------------------------------------------------------------------------------------
 
     @property
     def sockets(self) -> dict[str, list[Any]]:
-        return {name: [connection.socket for connection in bucket.busy]
-                for name, bucket in self._pool.buckets.items() if bucket.busy}
+        return {
+            name: [connection.socket for connection in bucket.busy]
+            for name, bucket in self._pool.buckets.items()
+            if bucket.busy
+        }
 
     @property
     def free_sockets(self) -> dict[str, list[Any]]:
-        return {name: [connection.socket for connection in bucket.idle]
-                for name, bucket in self._pool.buckets.items() if bucket.idle}
+        return {
+            name: [connection.socket for connection in bucket.idle]
+            for name, bucket in self._pool.buckets.items()
+            if bucket.idle
+        }
 
     @property
     def requests(self) -> dict[str, list[Any]]:
@@ -434,8 +454,12 @@ class Agent(AgentSettings):
 
     def unsent(self) -> list[ClientRequest]:
         """Return the requests that have not been sent as a whole, and that nothing waits for. Never switches."""
-        begun = [request for bucket in self.buckets() for request in (*bucket.waiting, *bucket.opening)
-                 if not isinstance(request, Reservation)]
+        begun = [
+            request
+            for bucket in self.buckets()
+            for request in (*bucket.waiting, *bucket.opening)
+            if not isinstance(request, Reservation)
+        ]
         for connection in self.connections():
             socket, request = connection.socket, connection.request
             if request is not None and (socket.pending or socket.handshaking or socket.has_queued):
@@ -445,11 +469,14 @@ class Agent(AgentSettings):
     def statistics(self) -> dict[str, float]:
         buckets = self._pool.buckets.values()
         oldest = min((next(iter(bucket.waiting)).queued_at for bucket in buckets if bucket.waiting), default=None)
-        return {**self._counts, 'wait_time': self._wait_time,
-                'longest_wait': 0.0 if oldest is None else monotonic() - oldest,
-                'active': sum(len(bucket.busy) + len(bucket.opening) for bucket in buckets),
-                'idle': sum(len(bucket.idle) for bucket in buckets),
-                'queued': sum(len(bucket.waiting) for bucket in buckets)}
+        return {
+            **self._counts,
+            'wait_time': self._wait_time,
+            'longest_wait': 0.0 if oldest is None else monotonic() - oldest,
+            'active': sum(len(bucket.busy) + len(bucket.opening) for bucket in buckets),
+            'idle': sum(len(bucket.idle) for bucket in buckets),
+            'queued': sum(len(bucket.waiting) for bucket in buckets),
+        }
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -504,16 +531,21 @@ class Agent(AgentSettings):
 
     def __repr__(self) -> str:
         now = self.statistics()
-        return (f'<{type(self).__name__} active={now["active"]} idle={now["idle"]} queued={now["queued"]} '
-                f'max_sockets={self.max_sockets:g}>')
+        return (
+            f'<{type(self).__name__} active={now["active"]} idle={now["idle"]} queued={now["queued"]} '
+            f'max_sockets={self.max_sockets:g}>'
+        )
 
 
 def _warn_of_unsent() -> None:
     """Name the requests that end with the program, which would seem to have been made."""
     for agent in registered(Agent):
         for request in agent.unsent():
-            log.warning('%r was not sent before the program ended: call get_response(), or let the loop run, as '
-                        'gevent.wait() does', request)
+            log.warning(
+                '%r was not sent before the program ended: call get_response(), or let the loop run, as '
+                'gevent.wait() does',
+                request,
+            )
 
 
 atexit.register(_warn_of_unsent)
@@ -526,4 +558,3 @@ def global_agent(kind: type[Agent] = Agent) -> Agent:
     if agent is None:
         agent = kept[kind._kept_as] = kind()
     return agent
-

@@ -1,4 +1,5 @@
 """The settings of an agent, and what they are checked by."""
+
 from __future__ import annotations
 
 from math import inf
@@ -58,13 +59,15 @@ class AgentSettings:
     max_total_sockets = Option(_total, inf, 'Connections at once, of all destinations together.')
     max_free_sockets = Option(count, 256, 'Idle connections to one destination that are kept.')
     max_total_free_sockets: Option[float] = Option(
-        _total_free, DEFAULT_MAX_TOTAL_FREE_SOCKETS, 'Idle connections to all destinations that are kept.')
+        _total_free, DEFAULT_MAX_TOTAL_FREE_SOCKETS, 'Idle connections to all destinations that are kept.'
+    )
     max_queued = Option(_queued, None, 'Requests that may wait for one destination; None: any number.')
     keep_alive = Option(flag, False, 'Whether connections that nobody waits for are kept.')
     scheduling = Option(_scheduling, 'lifo', "Which idle connection is taken: 'lifo' or 'fifo'.")
     timeout = Option(_seconds_or_none, None, 'Seconds that an idle connection is kept; None: as long as it lives.')
     keep_alive_initial_delay: Option[float | None] = Option(
-        _seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.')
+        _seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.'
+    )
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
     def option_changed(self) -> None:

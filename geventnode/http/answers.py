@@ -1,4 +1,5 @@
 """The answers that the server gives on its own, when there is no request to hand to anybody or its listener failed."""
+
 from __future__ import annotations
 
 from geventnode.http.status import STATUS_CODES, date_line
@@ -18,6 +19,8 @@ def answer(status_code: int, *, head_only: bool = False, detail: str = '') -> by
     if detail:
         text += f'{detail}\n'
     body = '' if head_only else text
-    return (f'{status_line(status_code, reason)}{date_line()}Connection: close\r\n'
-            f'Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n'
-            f'{body}').encode('latin-1')
+    return (
+        f'{status_line(status_code, reason)}{date_line()}Connection: close\r\n'
+        f'Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n'
+        f'{body}'
+    ).encode('latin-1')

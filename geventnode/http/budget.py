@@ -1,4 +1,5 @@
 """How much unread input all connections of a server hold together: past the limit, those that add to it are paused."""
+
 from __future__ import annotations
 
 from typing import Protocol

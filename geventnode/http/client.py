@@ -1,4 +1,5 @@
 """Making requests: what the caller says, checked and turned into a request."""
+
 from __future__ import annotations
 
 import base64
@@ -28,10 +29,32 @@ __all__ = ['NO_OPTIONS', 'OPTIONS', 'Client', 'Scheme', 'create_client', 'get', 
 Callback = Callable[..., object]
 
 #: What ``request`` understands.
-OPTIONS = frozenset({
-    'agent', 'auth', 'body', 'connect_timeout', 'create_connection', 'deadline', 'default_port', 'family', 'headers',
-    'host', 'hostname', 'local_address', 'max_header_size', 'max_headers_count', 'method', 'path', 'port', 'protocol',
-    'queue_timeout', 'set_host', 'socket_path', 'timeout'})
+OPTIONS = frozenset(
+    {
+        'agent',
+        'auth',
+        'body',
+        'connect_timeout',
+        'create_connection',
+        'deadline',
+        'default_port',
+        'family',
+        'headers',
+        'host',
+        'hostname',
+        'local_address',
+        'max_header_size',
+        'max_headers_count',
+        'method',
+        'path',
+        'port',
+        'protocol',
+        'queue_timeout',
+        'set_host',
+        'socket_path',
+        'timeout',
+    }
+)
 
 #: Where no URL is given. None would be that of a variable that nobody has set.
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -110,8 +133,9 @@ def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **op
     return made
 
 
-def make_request(scheme: Scheme, url_or_options: Any, callback: Callback | None,
-                 options: dict[str, Any]) -> ClientRequest:
+def make_request(
+    scheme: Scheme, url_or_options: Any, callback: Callback | None, options: dict[str, Any]
+) -> ClientRequest:
     """As :func:`request`, of any scheme. Never switches."""
     return _make(scheme, _combined(scheme, url_or_options, options), callback)
 
@@ -143,8 +167,9 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         raise wrong_protocol(options['protocol'], scheme.name)
     agent, keep_alive = _agent(scheme, get_option('agent'), get_option('create_connection'))
     if agent.protocol != protocol:
-        raise InvalidInput(f'agent is one for {agent.protocol!r}, expected one for {protocol!r}',
-                           'ERR_INVALID_PROTOCOL')
+        raise InvalidInput(
+            f'agent is one for {agent.protocol!r}, expected one for {protocol!r}', 'ERR_INVALID_PROTOCOL'
+        )
     where = destination_of(options, scheme.default_port, scheme.peer(options, agent))
     method = check_method(_text('method', options) or 'GET').upper()
     path = _text('path', options) or (where.host_field if method == 'CONNECT' else '/')
@@ -154,11 +179,17 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     if get_option('create_connection') is not None:
         made.create_connection = options['create_connection']
     if not options.keys().isdisjoint(TIMES):
-        made.limit_times(*(_time(name, get_option(name, default)) for name, default in zip(
-            TIMES, (DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, None, None), strict=True)))
+        made.limit_times(
+            *(
+                _time(name, get_option(name, default))
+                for name, default in zip(TIMES, (DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, None, None), strict=True)
+            )
+        )
     if 'max_header_size' in options or 'max_headers_count' in options:
-        made.limits = response_limits(count('max_header_size', get_option('max_header_size', 16384)),
-                                      count('max_headers_count', get_option('max_headers_count', 1000)))
+        made.limits = response_limits(
+            count('max_header_size', get_option('max_header_size', 16384)),
+            count('max_headers_count', get_option('max_headers_count', 1000)),
+        )
     if callback is not None:
         made.once('response', callback)
     if get_option('body') is not None:
@@ -202,8 +233,9 @@ def _fields(options: dict[str, Any], where: Destination, host: str | None) -> Fi
             raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
         fields = merged(fields, headers)
         if not is_host(fields.get('host', ('', ''))[1]):
-            raise InvalidHeader(f'Host is not a host with an optional port: {fields["host"][1]!r}',
-                                'ERR_HTTP_INVALID_HEADER_VALUE')
+            raise InvalidHeader(
+                f'Host is not a host with an optional port: {fields["host"][1]!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
+            )
     auth = _text('auth', options)
     if auth is not None and 'authorization' not in fields:
         # without a password there is nothing behind the colon, which is there all the same (RFC 7617, section 2)
@@ -235,8 +267,9 @@ class Client(EventEmitter):
         self.host = host
         self.agent = Agent(max_sockets=1)
 
-    def request(self, method: str = 'GET', path: str | HeadersArgument | None = None,
-                headers: HeadersArgument | None = None) -> ClientRequest:
+    def request(
+        self, method: str = 'GET', path: str | HeadersArgument | None = None, headers: HeadersArgument | None = None
+    ) -> ClientRequest:
         """Return a request to this client's server. Never switches.
 
         As in the reference document, the method can be left out: ``request(path)``, ``request(path, headers)``. Errors

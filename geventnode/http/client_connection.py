@@ -7,6 +7,7 @@ a greenlet of the request. A body that nobody reads is kept up to the mark, then
 Until the head of the response is here the connection holds on to the request. Afterwards the request and the response
 belong to their users: when they have forgotten both, what is left of the body is thrown away.
 """
+
 from __future__ import annotations
 
 import weakref
@@ -41,11 +42,33 @@ LISTENERS_TURNS = 4
 class ClientConnection(ResponseReceiver):
     """The HTTP side of one socket of an agent."""
 
-    __slots__ = ('_delivered', '_yielding', 'asked', 'bucket', 'deadline', 'heard', 'idle_limit', 'keep_alive', 'late',
-                 'number', 'opened_at', 'reused', 'timeout', 'tuned', 'tunnels', 'turn')
+    __slots__ = (
+        '_delivered',
+        '_yielding',
+        'asked',
+        'bucket',
+        'deadline',
+        'heard',
+        'idle_limit',
+        'keep_alive',
+        'late',
+        'number',
+        'opened_at',
+        'reused',
+        'timeout',
+        'tuned',
+        'tunnels',
+        'turn',
+    )
 
-    def __init__(self, agent: Agent, bucket: Bucket[ClientRequest, ClientConnection], destination: Destination,
-                 socket: Socket, number: int) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        bucket: Bucket[ClientRequest, ClientConnection],
+        destination: Destination,
+        socket: Socket,
+        number: int,
+    ) -> None:
         super().__init__(agent, destination, socket)
         self.bucket = bucket
         #: Which one of the agent's connections it is, from 1 on.
@@ -144,11 +167,17 @@ class ClientConnection(ResponseReceiver):
 
     def eof_received(self) -> None:
         self._eof = True
-        if self.socket.truncated and (response := self.current_response) is not None and (
-                response._head.framing is Framing.UNTIL_CLOSE):
+        if (
+            self.socket.truncated
+            and (response := self.current_response) is not None
+            and (response._head.framing is Framing.UNTIL_CLOSE)
+        ):
             # anybody could have ended it (RFC 9112, section 9.8)
-            self.fail(IncompleteBody(f'{self.destination} ended the connection without close_notify (TLS) in the '
-                                     'middle of a body'))
+            self.fail(
+                IncompleteBody(
+                    f'{self.destination} ended the connection without close_notify (TLS) in the middle of a body'
+                )
+            )
             return
         self.parser.feed_eof()
         phase = self.phase
@@ -226,8 +255,9 @@ class ClientConnection(ResponseReceiver):
             request.informed(head)
             if self.request is not request:
                 return
-        if head.upgrade or (request.method == 'CONNECT' and (
-                head.status_code < 300 or request.listener_count('connect'))):
+        if head.upgrade or (
+            request.method == 'CONNECT' and (head.status_code < 300 or request.listener_count('connect'))
+        ):
             self._hand_over(request, head)
         else:
             self._begin_response(request, head)

@@ -1,4 +1,5 @@
 """Which deadline of a client's connection comes next, and what happens then."""
+
 from __future__ import annotations
 
 import re
@@ -93,12 +94,14 @@ def _inactive(connection: ClientConnection) -> None:
     gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
 
 
-def _tell_timeout(connection: ClientConnection, request: ClientRequest | None,
-                  response: IncomingMessage | None) -> None:
+def _tell_timeout(
+    connection: ClientConnection, request: ClientRequest | None, response: IncomingMessage | None
+) -> None:
     if connection.phase is Phase.OVER or connection.current_request is not request:
         return
     handled = request is not None and request.emit('timeout')
     handled = (response is not None and response.emit('timeout', connection.socket)) or handled
     if not handled:
-        connection.fail(RequestTimeout(f'{connection.destination}: no traffic within timeout '
-                                       f'({connection.timeout} seconds)'))
+        connection.fail(
+            RequestTimeout(f'{connection.destination}: no traffic within timeout ({connection.timeout} seconds)')
+        )

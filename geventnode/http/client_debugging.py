@@ -3,6 +3,7 @@
 As on the side of the server: an agent that is to tell makes its connections of a class whose methods tell, and do what
 they do otherwise; those that are open already change their class.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,12 @@ class ToldClientConnection(ClientConnection):
     # -- an exchange ----------------------------------------------------------------------------------------------
 
     def start(self, request: ClientRequest, reused: bool, now: float) -> None:
-        self._tell('request: %s %s%s', request.method, excerpt(request.path.encode('latin-1')),
-                   ', on a connection that has served before' if reused else '')
+        self._tell(
+            'request: %s %s%s',
+            request.method,
+            excerpt(request.path.encode('latin-1')),
+            ', on a connection that has served before' if reused else '',
+        )
         super().start(request, reused, now)
 
     def _begin_response(self, request: ClientRequest, head: ResponseHead) -> None:
@@ -83,8 +88,13 @@ class ToldClientConnection(ClientConnection):
     def connection_lost(self, error: BaseException | None) -> None:
         socket = self.socket
         socket.remove_listener('connect', self._tell_connected)
-        self._tell('over while %s, %d bytes written, %d received%s', self.activity, socket.bytes_written,
-                   socket.bytes_read, f': {type(error).__name__}: {error}' if error is not None else '')
+        self._tell(
+            'over while %s, %d bytes written, %d received%s',
+            self.activity,
+            socket.bytes_written,
+            socket.bytes_read,
+            f': {type(error).__name__}: {error}' if error is not None else '',
+        )
         super().connection_lost(error)
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ It has a greenlet of its own, which is killed when the request needs no connecti
 request has for connecting and for everything. Where it leads is told once, unless the request was given up before:
 what the function does afterwards, or on its way out, is no matter of the agent.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,8 +26,13 @@ __all__ = ['Opening']
 class Opening:
     """Calls ``create``, and then ``made`` with the socket or ``failed`` with the error. Neither may switch."""
 
-    def __init__(self, request: ClientRequest, create: Callable[..., Any], made: Callable[[Socket], object],
-                 failed: Callable[[BaseException], object]) -> None:
+    def __init__(
+        self,
+        request: ClientRequest,
+        create: Callable[..., Any],
+        made: Callable[[Socket], object],
+        failed: Callable[[BaseException], object],
+    ) -> None:
         self._request = request
         self._made = made
         self._failed = failed
@@ -83,7 +89,8 @@ class Opening:
         self.expires = NEVER
         request = self._request
         where = request.destination
-        error = (where.past_deadline() if request.deadline_at <= now
-                 else where.past_connect_timeout(request.connect_timeout))
+        error = (
+            where.past_deadline() if request.deadline_at <= now else where.past_connect_timeout(request.connect_timeout)
+        )
         where.locate(error, 'connect')
         request.destroy(error)

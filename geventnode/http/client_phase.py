@@ -1,4 +1,5 @@
 """The phases of a client's connection, and which one follows which."""
+
 from __future__ import annotations
 
 import enum

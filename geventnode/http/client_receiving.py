@@ -3,6 +3,7 @@
 Whoever reads the response pulls them out of the parser. What nobody reads at present is kept with the message, up to
 the mark; what nobody can read any more, because request and response are forgotten, is thrown away as it comes.
 """
+
 from __future__ import annotations
 
 import weakref
@@ -39,8 +40,25 @@ _RECEIVING, _SENDING, _DELIVERING, _DISCARDING = Phase.RECEIVING, Phase.SENDING,
 class ResponseReceiver(ABC):
     """The receiving part of a client's connection."""
 
-    __slots__ = ('_discarded', '_eof', '_held', '_paused', '_reader', '_request', '_response', 'agent', 'destination',
-                 'expires', 'hub', 'parser', 'phase', 'request', 'sent', 'since', 'socket')
+    __slots__ = (
+        '_discarded',
+        '_eof',
+        '_held',
+        '_paused',
+        '_reader',
+        '_request',
+        '_response',
+        'agent',
+        'destination',
+        'expires',
+        'hub',
+        'parser',
+        'phase',
+        'request',
+        'sent',
+        'since',
+        'socket',
+    )
 
     def __init__(self, agent: Agent, destination: Destination, socket: Socket) -> None:
         self.agent = agent
@@ -236,9 +254,11 @@ class ResponseReceiver(ABC):
 
     def _is_forgotten(self, reference: weakref.ref[Any]) -> bool:
         """Return whether ``reference`` is of the exchange in work, which is not wanted any more."""
-        return (reference is self._response and self.phase is _RECEIVING) or (
-            reference is self._held and self.phase is _DELIVERING) or (
-            reference is self._request and self.phase is _SENDING and not self.sent)
+        return (
+            (reference is self._response and self.phase is _RECEIVING)
+            or (reference is self._held and self.phase is _DELIVERING)
+            or (reference is self._request and self.phase is _SENDING and not self.sent)
+        )
 
     def _throw_away(self, reference: weakref.ref[Any]) -> None:
         if not self._is_forgotten(reference):
@@ -295,7 +315,8 @@ class ResponseReceiver(ABC):
         """See :class:`geventnode.http.incoming.BodySource`."""
         phase = self.phase
         if (phase is _RECEIVING and self.current_response is message) or (
-                phase is _DELIVERING and self._held is not None and self._held() is message):
+            phase is _DELIVERING and self._held is not None and self._held() is message
+        ):
             self.socket.destroy(error)
 
 

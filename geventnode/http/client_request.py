@@ -1,4 +1,5 @@
 """Requests that are made: what is sent, where to, and within which time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -94,8 +95,9 @@ class ClientRequest(FramedRequest):
     _retried: bool = False
     _tunings: dict[str, tuple[Any, ...]] | None = None
 
-    def __init__(self, agent: Agent, destination: Destination, method: str, path: str, fields: Fields,
-                 keep_alive: bool) -> None:
+    def __init__(
+        self, agent: Agent, destination: Destination, method: str, path: str, fields: Fields, keep_alive: bool
+    ) -> None:
         self.agent = agent
         self._hub = agent.hub
         self.destination = destination
@@ -133,8 +135,9 @@ class ClientRequest(FramedRequest):
             raise wrong_thread(self)
         if data is not None and type(data) is not bytes and is_upload(data):
             self._end_with(data, callback)
-        elif self._feeder is not None or self.writable_corked or (
-                self._state is not _OPEN and self._state is not _FIXED):
+        elif (
+            self._feeder is not None or self.writable_corked or (self._state is not _OPEN and self._state is not _FIXED)
+        ):
             if self._feeder is None:
                 super().end(data, encoding, callback)
             elif data:
@@ -179,8 +182,14 @@ class ClientRequest(FramedRequest):
         upload = Upload(source)
         size = upload.size if size is None else size
         fields = self._fields
-        if (size is not None and self._state is _OPEN and 'content-length' not in fields
-                and 'transfer-encoding' not in fields and not self._removed and not self._trailers):
+        if (
+            size is not None
+            and self._state is _OPEN
+            and 'content-length' not in fields
+            and 'transfer-encoding' not in fields
+            and not self._removed
+            and not self._trailers
+        ):
             fields['content-length'] = 'Content-Length', str(size)
         if self._state is _OPEN or self._state is _FIXED:
             # so that what is wrong with the head is raised here
@@ -217,8 +226,7 @@ class ClientRequest(FramedRequest):
     @property
     def send_refused(self) -> bool:
         """Whether a final response that comes now is in place of 100 Continue, and the body not wanted."""
-        return (self._continue_expected and not self.continued and not self.body_size
-                and self._state is not _ENDED)
+        return self._continue_expected and not self.continued and not self.body_size and self._state is not _ENDED
 
     @property
     def awaits_source(self) -> bool:
@@ -307,8 +315,13 @@ class ClientRequest(FramedRequest):
     def may_retry(self, error: BaseException | None) -> bool:
         """Called by the agent when a used connection turned out to be dead: whether to try again on a new one. Never
         switches."""
-        if (self._retried or self.destroyed or self._whole is None or self.method not in IDEMPOTENT
-                or isinstance(error, GeventnodeError)):
+        if (
+            self._retried
+            or self.destroyed
+            or self._whole is None
+            or self.method not in IDEMPOTENT
+            or isinstance(error, GeventnodeError)
+        ):
             return False
         self._retried = True
         self._connection = self._out = None
@@ -344,8 +357,11 @@ class ClientRequest(FramedRequest):
         if self.deadline_at <= now:
             self._quit(self.destination.past_deadline())
         else:
-            self._quit(RequestTimeout(f'{self.destination}: no connection was free within queue_timeout '
-                                      f'({self.queue_timeout} seconds)'))
+            self._quit(
+                RequestTimeout(
+                    f'{self.destination}: no connection was free within queue_timeout ({self.queue_timeout} seconds)'
+                )
+            )
 
     def _quit(self, error: BaseException) -> None:
         if self.failure is not None:
@@ -368,8 +384,9 @@ class ClientRequest(FramedRequest):
 
     # -- times and settings ---------------------------------------------------------------------------------------
 
-    def limit_times(self, timeout: float | None, connect_timeout: float | None, queue_timeout: float | None,
-                    deadline: float | None) -> None:
+    def limit_times(
+        self, timeout: float | None, connect_timeout: float | None, queue_timeout: float | None, deadline: float | None
+    ) -> None:
         """Set the limits, each in seconds, None for none. Never switches."""
         self.timeout = timeout
         self.connect_timeout = connect_timeout
@@ -408,8 +425,13 @@ class ClientRequest(FramedRequest):
             getattr(socket, setting)(*args)
 
     def __repr__(self) -> str:
-        state = ('failed' if self.failure is not None else self._state.value if self.response is None
-                 else str(self.response.status_code))
+        state = (
+            'failed'
+            if self.failure is not None
+            else self._state.value
+            if self.response is None
+            else str(self.response.status_code)
+        )
         scheme = 'http' if self.destination.peer is None else 'https'
         return f'<{type(self).__name__} {self.method} {scheme}://{self.destination}{self.path} {state}>'
 

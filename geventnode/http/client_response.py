@@ -1,4 +1,5 @@
 """Responses as a client receives them, and the socket of an exchange whose connection serves others by now."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,31 @@ __all__ = ['ClientResponse', 'ReleasedSocket']
 _NONE = Framing.NONE
 
 #: Attributes still known of the connection of an exchange that is over; without the names of TLS, if it is plain.
-KNOWN = frozenset({
-    'address', 'alpn_protocol', 'authorization_error', 'authorized', 'bytes_read', 'bytes_written', 'encrypted',
-    'get_cipher', 'get_peer_certificate', 'get_protocol', 'local_address', 'local_port', 'proxy_address',
-    'proxy_header', 'remote_address', 'remote_family', 'remote_port', 'servername', 'session', 'session_reused',
-    'verify_peer'})
+KNOWN = frozenset(
+    {
+        'address',
+        'alpn_protocol',
+        'authorization_error',
+        'authorized',
+        'bytes_read',
+        'bytes_written',
+        'encrypted',
+        'get_cipher',
+        'get_peer_certificate',
+        'get_protocol',
+        'local_address',
+        'local_port',
+        'proxy_address',
+        'proxy_header',
+        'remote_address',
+        'remote_family',
+        'remote_port',
+        'servername',
+        'session',
+        'session_reused',
+        'verify_peer',
+    }
+)
 
 
 class ReleasedSocket(Socket):

@@ -5,6 +5,7 @@ a complete one takes a worker. Bytes behind it stay in the parser until the list
 response has ended and the next request may begin. What to do with the bytes and how requests are answered stands in
 the parts that this is made of; here is when.
 """
+
 from __future__ import annotations
 
 from time import monotonic

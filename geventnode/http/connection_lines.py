@@ -3,6 +3,7 @@
 Most of what they tell happens in the hub, which must not wait for a handler of logs: they are kept in their order, and
 written by a greenlet.
 """
+
 from __future__ import annotations
 
 import logging

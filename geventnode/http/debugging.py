@@ -3,6 +3,7 @@
 A server that is to tell makes its connections of a class whose methods tell, and do what they do otherwise; those that
 are open already change their class. Any other server has no code on its way that would ask.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -50,8 +51,13 @@ class ToldConnection(Connection):
         super().fail(error)
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._tell('over after %d requests, %d bytes received, %d written%s', self.served, self.socket.bytes_read,
-                   self.socket.bytes_written, f': {type(error).__name__}: {error}' if error is not None else '')
+        self._tell(
+            'over after %d requests, %d bytes received, %d written%s',
+            self.served,
+            self.socket.bytes_read,
+            self.socket.bytes_written,
+            f': {type(error).__name__}: {error}' if error is not None else '',
+        )
         super().connection_lost(error)
 
     # -- run by a worker, or by whoever ends an exchange ----------------------------------------------------------
@@ -75,8 +81,13 @@ class ToldConnection(Connection):
     def response_ended(self, response: ServerResponse) -> None:
         # it may be told twice
         if response is self.response and self.state.value == 'busy':
-            self._tell('response %d: %d, %d bytes%s', self.served, response.status_code, response.body_size,
-                       '' if response.should_keep_alive else ', the last one')
+            self._tell(
+                'response %d: %d, %d bytes%s',
+                self.served,
+                response.status_code,
+                response.body_size,
+                '' if response.should_keep_alive else ', the last one',
+            )
         super().response_ended(response)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ A server that somebody observes makes its responses of a class that tells at the
 any other server has no code on its way that would ask. An exchange ends when the response has ended and everything was
 handed to the socket, or when it can no longer be: its client went away, or the server answered in its place.
 """
+
 from __future__ import annotations
 
 from time import monotonic

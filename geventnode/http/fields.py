@@ -1,4 +1,5 @@
 """The fields of a message that is to be sent: checked when they come in, kept by lower-cased name, in order."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -7,14 +8,25 @@ from typing import Any, cast
 from geventnode.errors import InvalidHeader
 from geventnode.protocol import check_name, check_value
 
-__all__ = ['Fields', 'HeadersArgument', 'added', 'check_field', 'check_field_value', 'check_transfer_encoding',
-           'checked_trailers', 'copied', 'merged', 'pairs']
+__all__ = [
+    'Fields',
+    'HeadersArgument',
+    'added',
+    'check_field',
+    'check_field_value',
+    'check_transfer_encoding',
+    'checked_trailers',
+    'copied',
+    'merged',
+    'pairs',
+]
 
 HeadersArgument = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 #: Fields without which a message cannot be framed, routed or decoded, which is too late behind it.
-NOT_IN_TRAILERS = frozenset({'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer',
-                             'transfer-encoding'})
+NOT_IN_TRAILERS = frozenset(
+    {'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer', 'transfer-encoding'}
+)
 
 #: A name as it was given, and its value or values.
 Fields = dict[str, tuple[str, Any]]
@@ -101,8 +113,9 @@ def checked_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
     for name, value in pairs(headers):
         lower, checked = check_field(name, value)
         if lower in NOT_IN_TRAILERS:
-            raise InvalidHeader(f'{name} has no place in a trailer section (RFC 9110, section 6.5.1)',
-                                'ERR_HTTP_TRAILER_INVALID')
+            raise InvalidHeader(
+                f'{name} has no place in a trailer section (RFC 9110, section 6.5.1)', 'ERR_HTTP_TRAILER_INVALID'
+            )
         lines += [(name, item) for item in (checked if isinstance(checked, list) else [checked])]
     return lines
 
@@ -111,10 +124,13 @@ def check_transfer_encoding(fields: Fields) -> None:
     """Raise ``InvalidHeader`` unless the Transfer-Encoding that a user set is one that can be sent. Never switches."""
     value = fields['transfer-encoding'][1]
     if 'content-length' in fields:
-        raise InvalidHeader('a message has a Content-Length or a Transfer-Encoding, never both',
-                            'ERR_HTTP_INVALID_HEADER_VALUE')
-    codings = [coding.strip(' \t').lower()
-               for coding in ','.join(value if isinstance(value, list) else [value]).split(',')]
+        raise InvalidHeader(
+            'a message has a Content-Length or a Transfer-Encoding, never both', 'ERR_HTTP_INVALID_HEADER_VALUE'
+        )
+    codings = [
+        coding.strip(' \t').lower() for coding in ','.join(value if isinstance(value, list) else [value]).split(',')
+    ]
     if codings[-1] != 'chunked' or 'chunked' in codings[:-1]:
-        raise InvalidHeader(f'Transfer-Encoding must end in its only chunked: {value!r}',
-                            'ERR_HTTP_INVALID_HEADER_VALUE')
+        raise InvalidHeader(
+            f'Transfer-Encoding must end in its only chunked: {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
+        )

@@ -3,6 +3,7 @@
 It is answered in front of a listener, at one path, from what the server says of itself: yes until the application says
 no, or the server begins to close. Whether the process is alive is another question: any answer says so.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,8 +15,9 @@ __all__ = ['DEFAULT_PATH', 'readiness']
 DEFAULT_PATH = '/healthz'
 
 
-def readiness(listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH,
-              check: Callable[[], object] | None = None) -> Callable[[Any, Any], object]:
+def readiness(
+    listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH, check: Callable[[], object] | None = None
+) -> Callable[[Any, Any], object]:
     """Return a request listener that answers GET and HEAD of ``path`` with 200 while its server is available, and
     with 503 otherwise, and hands everything else to ``listener``. Never switches.
 
@@ -24,6 +26,7 @@ def readiness(listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH,
 
     Source of what is available: :attr:`geventnode.interfaces.IHTTPServer.available`.
     """
+
     def answer(request: Any, response: Any) -> object:
         if request.url.partition('?')[0] != path or request.method not in ('GET', 'HEAD'):
             return listener(request, response)

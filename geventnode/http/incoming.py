@@ -1,5 +1,6 @@
 """Received messages. The body is pulled from the connection, so that nothing is read before somebody wants it; maps and
 lists of headers are made when first asked for."""
+
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -169,12 +170,17 @@ class IncomingMessage(ReadableBase):
             socket, policy = self.socket, self._source.forwarding
             head, header = self._head, socket.proxy_header
             encrypted = socket.encrypted or (header is not None and header.encrypted)
-            origin = Origin(socket.remote_address, socket.remote_port, 'https' if encrypted else 'http',
-                            head.asked_host if isinstance(head, RequestHead) else None)
+            origin = Origin(
+                socket.remote_address,
+                socket.remote_port,
+                'https' if encrypted else 'http',
+                head.asked_host if isinstance(head, RequestHead) else None,
+            )
             if policy is not None:
                 named = header is not None and header.source is not None
-                origin = policy.resolve_scheme(self.headers, origin,
-                                               socket.proxy_address if named else socket.remote_address)
+                origin = policy.resolve_scheme(
+                    self.headers, origin, socket.proxy_address if named else socket.remote_address
+                )
             # behind a proxy that does not know its client somebody unknown has written the request
             if policy is not None and (header is None or header.local or header.source is not None):
                 origin = policy.resolve(self.headers, origin)
@@ -233,8 +239,14 @@ class IncomingMessage(ReadableBase):
     def read(self, size: int = -1) -> Any:
         if get_hub() is not self._source.hub:
             raise wrong_thread(self)
-        if (size < 0 and not self._unread and not self._reading and not self.destroyed and self._decoder is None
-                and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)):
+        if (
+            size < 0
+            and not self._unread
+            and not self._reading
+            and not self.destroyed
+            and self._decoder is None
+            and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)
+        ):
             data = self._all_at_once()
             if data is not None:
                 self._mode = Mode.SEQUENTIAL

@@ -1,4 +1,5 @@
 """The states of a connection, and which one follows which."""
+
 from __future__ import annotations
 
 import enum

@@ -4,6 +4,7 @@ A listener answers by calling the response, now or later. What would never answe
 iterates over a generator here, is refused when it is added; a listener that returns what was meant as an answer is told
 of when it has.
 """
+
 from __future__ import annotations
 
 import inspect
@@ -12,8 +13,15 @@ from typing import Any
 
 from geventnode.errors import reduced
 
-__all__ = ['ListenerReturned', 'asgi_problem', 'called', 'check_listener', 'check_returned', 'names_say_wsgi',
-           'never_run']
+__all__ = [
+    'ListenerReturned',
+    'asgi_problem',
+    'called',
+    'check_listener',
+    'check_returned',
+    'names_say_wsgi',
+    'never_run',
+]
 
 #: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
 _ANSWERS = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
@@ -29,8 +37,10 @@ class ListenerReturned(TypeError):
     """A listener has returned an answer in place of sending it."""
 
     def __init__(self, listener: Any, value: Any) -> None:
-        super().__init__(f"the 'request' listener {called(listener)} has returned {type(value).__name__}, and has not "
-                         'answered: what it returns goes nowhere, call response.end(...)')
+        super().__init__(
+            f"the 'request' listener {called(listener)} has returned {type(value).__name__}, and has not "
+            'answered: what it returns goes nowhere, call response.end(...)'
+        )
 
     def __reduce__(self) -> Any:
         return reduced(self)
@@ -39,15 +49,19 @@ class ListenerReturned(TypeError):
 def check_listener(event: str, listener: Any) -> None:
     """Raise ``TypeError`` for what can be called and would never answer, or could not. Never switches."""
     if event in _ANSWERED and names_say_wsgi(listener):
-        raise TypeError(f'{called(listener)} is a WSGI application, by the names of its parameters: '
-                        'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi')
+        raise TypeError(
+            f'{called(listener)} is a WSGI application, by the names of its parameters: '
+            'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi'
+        )
     problem = asgi_problem(listener) if event in _ANSWERED else None
     if problem is not None:
         raise TypeError(f'{called(listener)} is {problem}')
     kind = never_run(listener)
     if kind is not None:
-        raise TypeError(f'a listener for {event!r} must be a plain function, and {called(listener)} is {kind}, which '
-                        'would never run: write def without await or yield, and wait by calling, as gevent does')
+        raise TypeError(
+            f'a listener for {event!r} must be a plain function, and {called(listener)} is {kind}, which '
+            'would never run: write def without await or yield, and wait by calling, as gevent does'
+        )
 
 
 def check_returned(listener: Any, value: Any) -> None:
@@ -68,8 +82,11 @@ def names_say_wsgi(target: Any) -> bool | None:
     """Return whether the names of the parameters of ``target`` are those of a WSGI application (True) or of a listener
     (False); None when they say neither. Never switches."""
     try:
-        parameters = [each for each in inspect.signature(target).parameters.values()
-                      if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+        parameters = [
+            each
+            for each in inspect.signature(target).parameters.values()
+            if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        ]
     except (TypeError, ValueError):
         return None
     if len(parameters) < 2:
@@ -89,12 +106,17 @@ def asgi_problem(target: Any) -> str | None:
         parameters = list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError):
         return None
-    required = [each for each in parameters if each.default is each.empty
-                and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    required = [
+        each
+        for each in parameters
+        if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
     if len(required) != 3 or not (required[0].name == 'scope' or never_run(target) == 'async def'):
         return None
-    return ('an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as uvicorn or '
-            'hypercorn; WSGI applications and request listeners are served here')
+    return (
+        'an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as uvicorn or '
+        'hypercorn; WSGI applications and request listeners are served here'
+    )
 
 
 def called(listener: Any) -> str:

@@ -1,4 +1,5 @@
 """What a request writes before it has a connection: bounded as the queue of a socket is, and handed over to one."""
+
 from __future__ import annotations
 
 import contextlib

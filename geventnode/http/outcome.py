@@ -5,6 +5,7 @@ request, in the order of :class:`~geventnode.interfaces.IClientRequest`; it live
 tell, and a request that nobody listens to has none. What has happened before somebody listens is told to them
 afterwards.
 """
+
 from __future__ import annotations
 
 import enum
@@ -74,7 +75,13 @@ class RequestOutcome(OutgoingMessage):
     """The receiving side of a request."""
 
     events: ClassVar[frozenset[str]] = OutgoingMessage.events | {
-        'socket', 'continue', 'information', 'response', 'connect', 'upgrade'}
+        'socket',
+        'continue',
+        'information',
+        'response',
+        'connect',
+        'upgrade',
+    }
 
     agent: Agent
     method: str
@@ -124,11 +131,14 @@ class RequestOutcome(OutgoingMessage):
 
     def handed_over(self, response: IncomingMessage) -> None:
         """The response hands over the connection. Runs in the hub. May switch to those who wait."""
-        if (self._waiters is None and not self.listener_count(self._handover_event)
-                and self.listener_count('response')):
+        if self._waiters is None and not self.listener_count(self._handover_event) and self.listener_count('response'):
             response.socket.destroy()
-            self.fail(SocketHangUp(f'socket hang up: {self.destination} has switched protocols, and nobody listens for '
-                                   f'{self._handover_event!r}'))
+            self.fail(
+                SocketHangUp(
+                    f'socket hang up: {self.destination} has switched protocols, and nobody listens for '
+                    f'{self._handover_event!r}'
+                )
+            )
             return
         self._closed = True
         self._unclaimed = _Unclaimed(response.socket)
@@ -216,8 +226,9 @@ class RequestOutcome(OutgoingMessage):
                 self._wait_once()
         except BaseException as error:
             if error is timer:
-                late = RequestTimeout(f'{self.destination}: no answer within the timeout of {call}() ({timeout} '
-                                      'seconds)')
+                late = RequestTimeout(
+                    f'{self.destination}: no answer within the timeout of {call}() ({timeout} seconds)'
+                )
                 self.destination.locate(late, call)
                 if continued:
                     raise late from None
@@ -344,8 +355,11 @@ class RequestOutcome(OutgoingMessage):
         """Return the next event that is due and that somebody listens for."""
         listened = self._listeners or {}
         # after abort() at once there is nothing that a listener could do with it
-        if self.socket is not None and not (self.aborted and self.socket.destroyed) and (
-                self._is_due('socket', _Told.SOCKET, listened)):
+        if (
+            self.socket is not None
+            and not (self.aborted and self.socket.destroyed)
+            and (self._is_due('socket', _Told.SOCKET, listened))
+        ):
             return 'socket', self.socket
         if self._informed:
             return self._next_information()

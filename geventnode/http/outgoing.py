@@ -4,6 +4,7 @@ How the body ends is decided when the first bytes leave, by :meth:`OutgoingMessa
 a body whose whole length is known then gets a Content-Length, another one chunks, and where the peer cannot read
 those, the end of the connection. The head and the first piece of the body leave in one call.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -41,7 +42,14 @@ class OutgoingMessage(OutgoingHeaders):
     """See :class:`geventnode.interfaces.IOutgoingMessage`."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {
-        'drain', 'finish', 'pipe', 'unpipe', 'error', 'close', 'timeout'}
+        'drain',
+        'finish',
+        'pipe',
+        'unpipe',
+        'error',
+        'close',
+        'timeout',
+    }
 
     send_date: bool = True
     writable_finished: bool = False
@@ -139,8 +147,9 @@ class OutgoingMessage(OutgoingHeaders):
         if out is not None and out.writable_length >= out.writable_high_water_mark:
             self._wait_for_room()
             if self._state is _ENDED:
-                raise WriteAfterEnd(f'end() by another greenlet before there was room for write() on this '
-                                    f'{type(self).__name__}')
+                raise WriteAfterEnd(
+                    f'end() by another greenlet before there was room for write() on this {type(self).__name__}'
+                )
         return self._send(data, callback)
 
     def _send(self, data: bytes | memoryview, callback: Callback | None) -> bool:
@@ -163,8 +172,9 @@ class OutgoingMessage(OutgoingHeaders):
             self.body_size -= size
             if head:
                 self._state = _FIXED
-            raise ContentLengthMismatch(f'Content-Length is {self._length}, and this write would make the body '
-                                        f'{self.body_size + size} bytes')
+            raise ContentLengthMismatch(
+                f'Content-Length is {self._length}, and this write would make the body {self.body_size + size} bytes'
+            )
         if self._chunked and size:
             head += b'%x\r\n' % size
             if size < JOIN_BELOW:

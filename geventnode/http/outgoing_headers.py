@@ -1,4 +1,5 @@
 """The headers of messages to be sent: they can be changed until the head is fixed, and are checked when set."""
+
 from __future__ import annotations
 
 from typing import Any, TypeVar

@@ -6,6 +6,7 @@ and says what is to be done next; whoever asked does it, and asks again until th
 Under a limit on all connections together, a destination that has a connection goes on with it. One that has none, and
 would get none as long as the others are busy, stands in line for the next connection that any of them gives back.
 """
+
 from __future__ import annotations
 
 import enum
@@ -182,8 +183,14 @@ class Pool(Generic[Request, Connection]):
 
     def keeps(self, bucket: Bucket[Request, Connection]) -> bool:
         """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
-        return (self.keep_alive and not bucket.waiting and not self.starving and not self.blocked
-                and len(bucket.idle) <= self.max_free_sockets and self.free <= self.max_total_free_sockets)
+        return (
+            self.keep_alive
+            and not bucket.waiting
+            and not self.starving
+            and not self.blocked
+            and len(bucket.idle) <= self.max_free_sockets
+            and self.free <= self.max_total_free_sockets
+        )
 
     # -- what is to be done -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 Programs send the same few heads: what makes one message differ from the next, Date and Content-Length, is put behind.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -34,9 +35,13 @@ class PreparedHead:
         self.status_message = reason
         self.fields = fields
         self.line = final_status_line(status, reason)
-        self.text = self.line + ''.join([
-            f'{name}: {item}\r\n' for name, value in fields.values()
-            for item in (value if isinstance(value, list) else [value])])
+        self.text = self.line + ''.join(
+            [
+                f'{name}: {item}\r\n'
+                for name, value in fields.values()
+                for item in (value if isinstance(value, list) else [value])
+            ]
+        )
         self._date = self._connection = ''
         self._prefix = b''
 
@@ -86,8 +91,13 @@ def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
 def _is_plain(status: int, headers: dict[str, Any]) -> bool:
     """Whether nothing is about framing or the connection, there may be a body, and everything is text: 1 and True are
     the same to a dict, and not to a head."""
-    return len(headers) <= MAX_FIELDS and status not in BODILESS and all(
-        type(name) is str and type(value) is str and name.lower() not in DECISIVE for name, value in headers.items())
+    return (
+        len(headers) <= MAX_FIELDS
+        and status not in BODILESS
+        and all(
+            type(name) is str and type(value) is str and name.lower() not in DECISIVE for name, value in headers.items()
+        )
+    )
 
 
 def _remember(key: tuple[Any, ...], head: PreparedHead) -> PreparedHead:

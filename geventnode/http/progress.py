@@ -1,4 +1,5 @@
 """How far a message that is sent has come."""
+
 from __future__ import annotations
 
 import enum

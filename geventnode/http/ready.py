@@ -1,4 +1,5 @@
 """The line of connections that have another request in their buffer: they are served in turn, a little at a time."""
+
 from __future__ import annotations
 
 from collections import OrderedDict

@@ -3,6 +3,7 @@
 The parser holds them. A body is pulled out of it by whoever reads the message, or thrown away when nobody does; what is
 held beyond the mark, or beyond what all connections together may hold, stops the socket from reading.
 """
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -28,8 +29,24 @@ __all__ = ['Receiver']
 class Receiver(ABC):
     """The receiving part of a connection."""
 
-    __slots__ = ('_awaited', '_counted', '_eof', '_failure', '_paused', '_reader', 'began', 'body_window', 'expires',
-                 'hub', 'parser', 'request', 'response', 'server', 'socket', 'state')
+    __slots__ = (
+        '_awaited',
+        '_counted',
+        '_eof',
+        '_failure',
+        '_paused',
+        '_reader',
+        'began',
+        'body_window',
+        'expires',
+        'hub',
+        'parser',
+        'request',
+        'response',
+        'server',
+        'socket',
+        'state',
+    )
 
     def __init__(self, server: Server, socket: Socket) -> None:
         self.server = server
@@ -212,8 +229,11 @@ class Receiver(ABC):
         """Return what a reader is told, and see to it that the connection ends."""
         failure: Exception = error
         if error.code == 'HPE_INVALID_EOF_STATE':
-            failure = self._failure if self.state is State.OVER and self._failure is not None else IncompleteBody(
-                'the client ended the connection in the middle of a body')
+            failure = (
+                self._failure
+                if self.state is State.OVER and self._failure is not None
+                else IncompleteBody('the client ended the connection in the middle of a body')
+            )
         self._failure = failure
         if self.response is not None:
             self.response.should_keep_alive = False

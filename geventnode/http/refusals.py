@@ -2,6 +2,7 @@
 
 The set is fixed, because the words become labels of metrics. The errors carry the details.
 """
+
 from __future__ import annotations
 
 from geventnode.errors import BodyTooLarge, IncompleteBody, ParseError, RequestTimeout

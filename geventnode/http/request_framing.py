@@ -1,4 +1,5 @@
 """The head of a request: what it says of the body and of the connection."""
+
 from __future__ import annotations
 
 from geventnode.errors import BodyNotAllowed
@@ -16,7 +17,6 @@ NEVER_A_BODY = frozenset({'CONNECT', 'TRACE'})
 
 #: Fields that have a say in how the message is framed, or in what becomes of the connection.
 DECISIVE = frozenset({'connection', 'content-length', 'trailer', 'transfer-encoding', 'upgrade'})
-
 
 
 class FramedRequest(RequestOutcome):
@@ -38,8 +38,14 @@ class FramedRequest(RequestOutcome):
                 lines.append(f'{name}: {value}\r\n')
             else:
                 lines += [f'{name}: {item}\r\n' for item in value]
-        if (not length and length is not None and self.method in WITHOUT_BODY and not self._removed
-                and self._trailers is None and fields.keys().isdisjoint(DECISIVE)):
+        if (
+            not length
+            and length is not None
+            and self.method in WITHOUT_BODY
+            and not self._removed
+            and self._trailers is None
+            and fields.keys().isdisjoint(DECISIVE)
+        ):
             lines.append('Connection: keep-alive\r\n\r\n' if self.should_keep_alive else 'Connection: close\r\n\r\n')
         else:
             lines += self._connection_line(), self._choose_framing(length), '\r\n'
@@ -72,14 +78,20 @@ class FramedRequest(RequestOutcome):
         elif length == 0 and not self._trailers and 'trailer' not in fields:
             self._length = 0
             return '' if self.method in WITHOUT_BODY or 'content-length' in self._removed else 'Content-Length: 0\r\n'
-        elif length is not None and 'content-length' not in self._removed and not self._trailers and (
-                'trailer' not in fields):
+        elif (
+            length is not None
+            and 'content-length' not in self._removed
+            and not self._trailers
+            and ('trailer' not in fields)
+        ):
             self._length = length
             self._check_body_allowed(length)
             return f'Content-Length: {length}\r\n'
         elif 'transfer-encoding' in self._removed:
-            raise BodyNotAllowed('a request with a body needs Content-Length or Transfer-Encoding, and both were '
-                                 'removed (RFC 9112, section 6.3)')
+            raise BodyNotAllowed(
+                'a request with a body needs Content-Length or Transfer-Encoding, and both were '
+                'removed (RFC 9112, section 6.3)'
+            )
         else:
             self._chunked = True
             self._check_body_allowed(1)

@@ -4,6 +4,7 @@ Authentication that is bound to a connection, as NTLM's and Negotiate's (RFC 455
 requests that no other may interrupt, and the connection is its user's afterwards. So a place is not a connection of the
 pool: it counts as one, and the connection is another agent's, which has only this one and closes it at the end.
 """
+
 from __future__ import annotations
 
 from time import monotonic

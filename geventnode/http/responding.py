@@ -3,6 +3,7 @@
 Several requests in one buffer are served by the same worker, but not for long: then the connection stands in line with
 the others that are ready.
 """
+
 from __future__ import annotations
 
 import logging
@@ -299,8 +300,12 @@ class Responder(Receiver):
         """
         server = self.server
         limit = server.request_limit
-        return (not server.draining and not server.crowded and (not limit or self.served < limit)
-                and (response.request.complete or self._may_outlive_body(response, whole)))
+        return (
+            not server.draining
+            and not server.crowded
+            and (not limit or self.served < limit)
+            and (response.request.complete or self._may_outlive_body(response, whole))
+        )
 
     def _may_outlive_body(self, response: ServerResponse, whole: bool) -> bool:
         """Return whether the connection goes on although the body of the request was not read to its end."""
@@ -373,8 +378,12 @@ class Responder(Receiver):
     def _drops_next(self) -> bool:
         """Whether a request is pipelined behind the last one that is allowed: it is told so."""
         request = self.request
-        return (self.served == self.server.request_limit and self.parser.buffered > 0 and request is not None
-                and request.complete)
+        return (
+            self.served == self.server.request_limit
+            and self.parser.buffered > 0
+            and request is not None
+            and request.complete
+        )
 
     def _nothing_more(self) -> bool:
         """Whether no further request can come: the peer has ended its side, or has had all its requests."""

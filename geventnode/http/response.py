@@ -1,4 +1,5 @@
 """The answer to a request: which head it gets, and with that how its body ends and whether the connection lives on."""
+
 from __future__ import annotations
 
 import contextlib
@@ -88,16 +89,22 @@ class ServerResponse(OutgoingMessage):
 
     # -- the head -------------------------------------------------------------------------------------------------
 
-    def write_head(self, status_code: int, reason_phrase: Any = None,
-                   headers: HeadersArgument | None = None) -> ServerResponse:
+    def write_head(
+        self, status_code: int, reason_phrase: Any = None, headers: HeadersArgument | None = None
+    ) -> ServerResponse:
         if get_hub() is not self._hub:
             raise wrong_thread(self)
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         if headers is None and type(reason_phrase) is dict:
             reason_phrase, headers = None, reason_phrase
-        if (type(headers) is dict and reason_phrase is None and self.status_message is None and not self._fields
-                and type(status_code) is int):
+        if (
+            type(headers) is dict
+            and reason_phrase is None
+            and self.status_message is None
+            and not self._fields
+            and type(status_code) is int
+        ):
             # the commonest case
             prepared = prepare(status_code, headers)
             if prepared is not None:
@@ -142,8 +149,14 @@ class ServerResponse(OutgoingMessage):
         status = self.status_code
         request = self.request
         lines = [self._line or final_status_line(status, self.status_message)]
-        if (length is not None and status not in BODILESS and request.method != 'HEAD' and not self._removed
-                and self._trailers is None and fields.keys().isdisjoint(DECISIVE)):
+        if (
+            length is not None
+            and status not in BODILESS
+            and request.method != 'HEAD'
+            and not self._removed
+            and self._trailers is None
+            and fields.keys().isdisjoint(DECISIVE)
+        ):
             self._length = length
             framing = f'Content-Length: {length}\r\n\r\n'
         else:
@@ -164,9 +177,15 @@ class ServerResponse(OutgoingMessage):
         prepared = self._prepared
         if prepared is None and self._line is None and self.status_message is None and type(self.status_code) is int:
             prepared = prepare_fields(self.status_code, self._fields)
-        if (prepared is not None and self.should_keep_alive
-                and not self._removed and self._trailers is None and self.send_date and self.request.method != 'HEAD'
-                and self._exchange.may_go_on(self, True)):
+        if (
+            prepared is not None
+            and self.should_keep_alive
+            and not self._removed
+            and self._trailers is None
+            and self.send_date
+            and self.request.method != 'HEAD'
+            and self._exchange.may_go_on(self, True)
+        ):
             # as below, for what comes most
             self._length = self.body_size = size
             self._state = _BODY
@@ -295,8 +314,9 @@ class ServerResponse(OutgoingMessage):
             self.socket.put(self._begin(count).encode('latin-1'))
         if count and self._has_body and not self._chunked and self._state is _BODY and self.socket.can_send_files:
             if self._length is not None and self.body_size + count > self._length:
-                raise ContentLengthMismatch(f'Content-Length is {self._length}, and the file would make the body '
-                                            f'{self.body_size + count} bytes')
+                raise ContentLengthMismatch(
+                    f'Content-Length is {self._length}, and the file would make the body {self.body_size + count} bytes'
+                )
             sent = self.socket.send_file(file.fileno(), file.tell(), count)
             self.body_size += sent
             file.seek(sent, os.SEEK_CUR)
@@ -311,12 +331,16 @@ class ServerResponse(OutgoingMessage):
         self._check_thread()
         request = self.request
         self._check_may_upgrade()
-        fields = merged({'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])},
-                        headers or {})
+        fields = merged(
+            {'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])}, headers or {}
+        )
         self._check_alive()
         lines = [status_line(101, STATUS_CODES[101])]
-        lines += [f'{name}: {item}\r\n' for name, value in fields.values()
-                  for item in (value if isinstance(value, list) else [value])]
+        lines += [
+            f'{name}: {item}\r\n'
+            for name, value in fields.values()
+            for item in (value if isinstance(value, list) else [value])
+        ]
         self.socket.put(''.join([*lines, '\r\n']).encode('latin-1'))
         return self.hand_over()
 
@@ -388,4 +412,3 @@ class ServerResponse(OutgoingMessage):
     def __repr__(self) -> str:
         state = 'destroyed' if self.destroyed else self._state.value
         return f'<{type(self).__name__} {self.status_code} {state} to {self.request!r}>'
-

@@ -3,6 +3,7 @@
 The work is done by its connections; the server knows what they share: the limits, the idle workers, the line of those
 that have more to do, and how much input all of them hold.
 """
+
 from __future__ import annotations
 
 import logging
@@ -57,7 +58,15 @@ class Server(NetServer):
     """
 
     events: ClassVar[frozenset[str]] = NetServer.events | {
-        'request', 'checkContinue', 'checkExpectation', 'connect', 'upgrade', 'clientError', 'timeout', 'dropRequest'}
+        'request',
+        'checkContinue',
+        'checkExpectation',
+        'connect',
+        'upgrade',
+        'clientError',
+        'timeout',
+        'dropRequest',
+    }
 
     plain_options: ClassVar[tuple[str, ...]] = ('max_connections', 'request_class', 'response_class')
 
@@ -65,10 +74,12 @@ class Server(NetServer):
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
     request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
     min_body_rate = Option(
-        count, 0, 'Bytes per second of a body, over each request_timeout, in place of a limit for the whole; 0: none.')
+        count, 0, 'Bytes per second of a body, over each request_timeout, in place of a limit for the whole; 0: none.'
+    )
     keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
     keep_alive_timeout_buffer = Option(
-        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that are on their way.')
+        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that are on their way.'
+    )
     max_header_size = Option(count, 16384, 'Bytes of a request line and its header section.')
     max_headers_count = Option(count, 1000, 'Fields in a header section; 0: as many as fit.')
     max_request_line = Option(bytes_or_none, None, 'Bytes of a request line; None: as many as a head may have.')
@@ -83,12 +94,16 @@ class Server(NetServer):
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
     forwarded_headers: Option[tuple[str, ...]] = Option(
-        forwarded_fields, (), 'Fields that every trusted proxy sets or removes.')
+        forwarded_fields, (), 'Fields that every trusted proxy sets or removes.'
+    )
     scheme_headers: Option[Mapping[str, str]] = Option(
-        scheme_fields, {}, 'Fields of trusted proxies, and the values by which they say https.')
+        scheme_fields, {}, 'Fields of trusted proxies, and the values by which they say https.'
+    )
     scheme_proxies: Option[tuple[str, ...]] = Option(
-        proxies, (), 'Whose scheme_headers are believed, by the address that connected; (): trusted_proxies, by the '
-        "client's.")
+        proxies,
+        (),
+        "Whose scheme_headers are believed, by the address that connected; (): trusted_proxies, by the client's.",
+    )
 
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
@@ -125,18 +140,32 @@ class Server(NetServer):
     def option_changed(self) -> None:
         """Work out what connections look at for every request. Never switches."""
         super().option_changed()
-        self.limits = Limits(max_header_size=self.max_header_size, max_headers_count=self.max_headers_count,
-                             max_body_size=self.max_body_size, max_request_line=self.max_request_line,
-                             max_field_size=self.max_field_size)
+        self.limits = Limits(
+            max_header_size=self.max_header_size,
+            max_headers_count=self.max_headers_count,
+            max_body_size=self.max_body_size,
+            max_request_line=self.max_request_line,
+            max_field_size=self.max_field_size,
+        )
         self.budget.limit = self.max_buffered
         #: What connections look at for every request, without the checks of an option.
         self.request_limit = self.max_requests_per_socket
         self.all_special = self.request_limit > 0
         self.cancels = self.cancel_on_disconnect
         #: No deadline can pass sooner than this after the beginning of what it belongs to.
-        self.shortest_timeout = min(filter(None, (
-            DISCARD_TIME, LINGER_TIME, self.timeout, self.headers_timeout, self.request_timeout,
-            self.keep_alive_timeout)))
+        self.shortest_timeout = min(
+            filter(
+                None,
+                (
+                    DISCARD_TIME,
+                    LINGER_TIME,
+                    self.timeout,
+                    self.headers_timeout,
+                    self.request_timeout,
+                    self.keep_alive_timeout,
+                ),
+            )
+        )
         self.keep_alive_lines = 'Connection: keep-alive\r\n'
         if self.keep_alive_timeout:
             self.keep_alive_lines += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
@@ -150,9 +179,16 @@ class Server(NetServer):
             self.connection_class = told
             for connection in self._connections():
                 connection.__class__ = told
-        self.forwarding = None if not (self.forwarded_headers or self.scheme_headers) else ForwardedPolicy(
-            TrustedProxies(self.trusted_proxies), self.forwarded_headers, self.scheme_headers,
-            TrustedProxies(self.scheme_proxies) if self.scheme_proxies else None)
+        self.forwarding = (
+            None
+            if not (self.forwarded_headers or self.scheme_headers)
+            else ForwardedPolicy(
+                TrustedProxies(self.trusted_proxies),
+                self.forwarded_headers,
+                self.scheme_headers,
+                TrustedProxies(self.scheme_proxies) if self.scheme_proxies else None,
+            )
+        )
 
     @property
     def available(self) -> bool:
@@ -186,8 +222,10 @@ class Server(NetServer):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        for name, believed in (('forwarded_headers', self.trusted_proxies),
-                               ('scheme_headers', self.scheme_proxies or self.trusted_proxies)):
+        for name, believed in (
+            ('forwarded_headers', self.trusted_proxies),
+            ('scheme_headers', self.scheme_proxies or self.trusted_proxies),
+        ):
             if getattr(self, name) and not believed:
                 raise InvalidInput(f'{name} without trusted_proxies would be believed of nobody')
 
@@ -240,8 +278,9 @@ class Server(NetServer):
         response.write_head(501)
         response.end()
 
-    def special_request(self, connection: Responder, head: RequestHead, request: IncomingMessage,
-                        response: ServerResponse) -> None:
+    def special_request(
+        self, connection: Responder, head: RequestHead, request: IncomingMessage, response: ServerResponse
+    ) -> None:
         """Handle a request that is more, or less, than a plain one. Switches when listeners do."""
         if 0 < self.request_limit < connection.served:
             self.emit('dropRequest', request, connection.socket)
@@ -308,8 +347,12 @@ class Server(NetServer):
         found: dict[str, int] = dict.fromkeys(('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
             found[socket.sink.activity if isinstance(socket.sink, Connection) else 'upgraded'] += 1
-        return {**found, 'connections': len(self._sockets), 'buffered': self.budget.used,
-                'refused': self.peer_log.refusals.total()}
+        return {
+            **found,
+            'connections': len(self._sockets),
+            'buffered': self.budget.used,
+            'refused': self.peer_log.refusals.total(),
+        }
 
     def close_idle_connections(self) -> None:
         self._check_thread()
@@ -324,7 +367,7 @@ class Server(NetServer):
         now = monotonic()
         idle = sorted((each for each in self._connections() if each.idle and each.served), key=_began)
         before = len(self._sockets)
-        for connection in idle[:max(1, before // MADE_ROOM)]:
+        for connection in idle[: max(1, before // MADE_ROOM)]:
             if connection.began + grace > now:
                 connection.expires = min(connection.expires, connection.began + grace)
             elif not connection.socket.catch_up():

@@ -7,6 +7,7 @@ takes a microsecond for dozens of them. What was looked at first is older than w
 Tables are bounded. Of requests under way those that have taken longest are kept, of pools those with the longest
 queues.
 """
+
 from __future__ import annotations
 
 import heapq
@@ -109,7 +110,8 @@ class Survey:
         self._own = own
         self.began = monotonic()
         self.states: dict[str, int] = dict.fromkeys(
-            ('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
+            ('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
+        )
         #: How many requests have come since the servers were made.
         self.requests = 0
         #: Bytes of unread input.
@@ -139,8 +141,9 @@ class Survey:
         state = connection.activity
         self.states[state] += 1
         if request is not None and self.received.admits(-connection.began):
-            self.received.add(-connection.began, Exchange(
-                connection.socket, request.method, request.url, state, connection.began))
+            self.received.add(
+                -connection.began, Exchange(connection.socket, request.method, request.url, state, connection.began)
+            )
 
     def look_at_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
         """Look at one connection after another of agents that have these names. Never switches."""
@@ -165,5 +168,18 @@ class Survey:
         key = queued, in_use
         if self.pools.admits(key):
             wait = monotonic() - next(iter(bucket.waiting)).queued_at if queued else 0.0
-            self.pools.add(key, Usage(name, bucket.name, agent.max_sockets, in_use, len(bucket.idle), queued, wait,
-                                      bucket.waited, bucket.wait_time, held))
+            self.pools.add(
+                key,
+                Usage(
+                    name,
+                    bucket.name,
+                    agent.max_sockets,
+                    in_use,
+                    len(bucket.idle),
+                    queued,
+                    wait,
+                    bucket.waited,
+                    bucket.wait_time,
+                    held,
+                ),
+            )

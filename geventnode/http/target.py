@@ -2,6 +2,7 @@
 
 Both are looked up in tables of those seen lately: programs ask the same servers again and again.
 """
+
 from __future__ import annotations
 
 import re
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
     from geventnode.tls.client import Peer
 
 __all__ = [
-    'DEFAULT_PORT', 'Destination', 'Target', 'checked_port', 'destination', 'destination_of', 'host_name', 'parse_url',
+    'DEFAULT_PORT',
+    'Destination',
+    'Target',
+    'checked_port',
+    'destination',
+    'destination_of',
+    'host_name',
+    'parse_url',
     'wrong_protocol',
 ]
 
@@ -44,8 +52,17 @@ class Destination:
 
     __slots__ = ('family', 'host', 'host_field', 'host_pair', 'local_address', 'name', 'peer', 'port', 'socket_path')
 
-    def __init__(self, host: str, port: int, local_address: str | None, family: int, socket_path: str | None,
-                 default_port: int, peer: Peer | None, via: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        local_address: str | None,
+        family: int,
+        socket_path: str | None,
+        default_port: int,
+        peer: Peer | None,
+        via: str | None = None,
+    ) -> None:
         self.host: str = host
         self.port = port
         self.local_address = local_address
@@ -65,8 +82,13 @@ class Destination:
     @property
     def options(self) -> dict[str, Any]:
         """What ``create_connection`` is handed."""
-        options = {'host': self.host, 'port': self.port, 'local_address': self.local_address, 'family': self.family,
-                   'socket_path': self.socket_path}
+        options = {
+            'host': self.host,
+            'port': self.port,
+            'local_address': self.local_address,
+            'family': self.family,
+            'socket_path': self.socket_path,
+        }
         if self.peer is not None:
             options |= {'peer': self.peer, 'name': self.name}
         return options
@@ -104,8 +126,9 @@ class Target:
         self.destination = destination(host, port or default_port, default_port=default_port)
 
 
-def _name(host: str, port: int, local_address: str | None, family: int, socket_path: str | None,
-          peer: Peer | None) -> str:
+def _name(
+    host: str, port: int, local_address: str | None, family: int, socket_path: str | None, peer: Peer | None
+) -> str:
     name = f'{host}:{port}'
     if local_address is not None:
         name += f':{local_address}'
@@ -138,9 +161,16 @@ def host_name(host: Any) -> str:
 
 # typed: 0, 0.0 and False are the same to a table, and not all of them are a family
 @lru_cache(maxsize=1024, typed=True)
-def destination(host: str, port: int, local_address: str | None = None, family: int = 0,
-                socket_path: str | None = None, default_port: int = DEFAULT_PORT,
-                peer: Peer | None = None, via: str | None = None) -> Destination:
+def destination(
+    host: str,
+    port: int,
+    local_address: str | None = None,
+    family: int = 0,
+    socket_path: str | None = None,
+    default_port: int = DEFAULT_PORT,
+    peer: Peer | None = None,
+    via: str | None = None,
+) -> Destination:
     """Return where a request goes. Never switches. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
 
     :param via: through what connections lead there, which are not to be shared with those that lead there directly.
@@ -153,8 +183,9 @@ def destination(host: str, port: int, local_address: str | None = None, family: 
     family = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}.get(family, family)
     if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise InvalidInput(f'family must be 0, 4, 6 or one of socket.AF_*, not {family!r}')
-    return Destination(host_name(host), checked_port(port), local_address, int(family), socket_path, default_port,
-                       peer, via)
+    return Destination(
+        host_name(host), checked_port(port), local_address, int(family), socket_path, default_port, peer, via
+    )
 
 
 def checked_port(port: Any) -> int:
@@ -169,18 +200,26 @@ def checked_port(port: Any) -> int:
     return number
 
 
-def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT,
-                   peer: Peer | None = None) -> Destination:
+def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: Peer | None = None) -> Destination:
     """Return the destination that a mapping of request options names. Never switches. Raises as :func:`destination`
     does."""
     default_port = options.get('default_port')
     default_port = usual_port if default_port is None else checked_port(default_port)
     port, family = options.get('port'), options.get('family')
     # None and the empty text mean an option that is not given: other values that are false are mistakes
-    host = next((host for host in (options.get('hostname'), options.get('host')) if host is not None and host != ''),
-                'localhost')
-    parts = (host, default_port if port is None else port, options.get('local_address'),
-             0 if family is None else family, options.get('socket_path'), default_port, peer)
+    host = next(
+        (host for host in (options.get('hostname'), options.get('host')) if host is not None and host != ''),
+        'localhost',
+    )
+    parts = (
+        host,
+        default_port if port is None else port,
+        options.get('local_address'),
+        0 if family is None else family,
+        options.get('socket_path'),
+        default_port,
+        peer,
+    )
     try:
         return destination(*parts)
     except TypeError:
@@ -215,7 +254,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
         raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
     # urlsplit() lower-cases the name, but a zone is not to be changed.
-    name = host[1:host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
+    name = host[1 : host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
     if not host.startswith('['):
         name = unquote(name)
         if not _DELIMITERS.isdisjoint(name):
@@ -240,8 +279,9 @@ def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:
     if found in ('http:', 'https:'):
         module = f'geventnode.{found[:-1]}'
         hint = f': use {module}.get or {module}.request'
-    return InvalidInput(f'protocol {found!r} is not supported, expected {scheme + ":"!r}{where}{hint}',
-                        'ERR_INVALID_PROTOCOL')
+    return InvalidInput(
+        f'protocol {found!r} is not supported, expected {scheme + ":"!r}{where}{hint}', 'ERR_INVALID_PROTOCOL'
+    )
 
 
 def _wrong_scheme(url: str, found: str, scheme: str) -> InvalidInput:

@@ -3,6 +3,7 @@
 Connections keep one float, a time before which none can have passed; only when that has come are the settings looked
 at.
 """
+
 from __future__ import annotations
 
 import logging
@@ -134,7 +135,11 @@ def _over(connection: Connection) -> Deadline:
 
 
 _DEADLINES: dict[str, Callable[[Connection], Deadline]] = {
-    'parked': _parked, 'busy': _busy, 'discarding': _discarding, 'flushing': _inactive, 'lingering': _lingering,
+    'parked': _parked,
+    'busy': _busy,
+    'discarding': _discarding,
+    'flushing': _inactive,
+    'lingering': _lingering,
     'over': _over,
 }
 
@@ -170,8 +175,12 @@ def _window_over(connection: Connection) -> None:
     if connection.held_back or arrived >= rate * limit:
         connection.body_window = _window(connection)
     else:
-        connection.fail(RequestTimeout(f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
-                                       f'request_timeout, {limit:g} seconds)'))
+        connection.fail(
+            RequestTimeout(
+                f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
+                f'request_timeout, {limit:g} seconds)'
+            )
+        )
 
 
 def _close(connection: Connection) -> None:
@@ -230,8 +239,9 @@ def _tell_timeout(connection: Connection) -> None:
     handled = server.emit('timeout', socket) or handled
     if not handled:
         limit = server.timeout if connection.timeout is None else connection.timeout
-        server.hub.loop.run_callback(_give_up, connection, response, since,
-                                     RequestTimeout(f'no traffic within timeout ({limit} seconds)'))
+        server.hub.loop.run_callback(
+            _give_up, connection, response, since, RequestTimeout(f'no traffic within timeout ({limit} seconds)')
+        )
 
 
 def _give_up(connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout) -> None:
@@ -250,7 +260,10 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
         connection.fail(error)
     else:
         # the client must not send it again on another connection, as browsers do when one is closed without a word
-        log_from_hub(log.warning, '%s: the listener has not answered, and the client gets 503: %s',
-                     described(response.request), error)
+        log_from_hub(
+            log.warning,
+            '%s: the listener has not answered, and the client gets 503: %s',
+            described(response.request),
+            error,
+        )
         connection.give_up_listener()
-

@@ -1,4 +1,5 @@
 """Bodies that come from somewhere: files and iterables, as chunks and, where it is known, a length."""
+
 from __future__ import annotations
 
 import codecs
@@ -20,7 +21,8 @@ def is_upload(data: Any) -> bool:
     """Return whether ``data`` is a file or an iterable of chunks: neither a chunk itself, nor a mapping or a set, which
     somebody forgot to encode. Never switches."""
     return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
-        hasattr(data, 'read') or isinstance(data, Iterable))
+        hasattr(data, 'read') or isinstance(data, Iterable)
+    )
 
 
 def check_file(file: Any) -> None:

@@ -5,6 +5,7 @@ its hub's pool; nothing of one request is seen by the next: the context is reset
 not, ends it. Greenlet-local values live as long as the worker does, as they do in a thread pool; a setting of the
 server bounds how many workers that may be.
 """
+
 from __future__ import annotations
 
 import weakref

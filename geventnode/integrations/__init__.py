@@ -2,6 +2,7 @@
 
 Nothing is imported by itself: import :mod:`geventnode.integrations.wsgi` and its siblings by name.
 """
+
 from __future__ import annotations
 
 __all__: list[str] = []

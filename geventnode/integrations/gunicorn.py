@@ -7,6 +7,7 @@ application is imported there, and in the master only where that imports it itse
 Signals only leave a note. The main greenlet reads the notes, tells gunicorn that this process is alive, which a loop
 that stands still does not, and waits; everything else is the business of other greenlets and of the hub.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -99,8 +100,11 @@ def _adopt(arbiter: Any) -> None:
 
 def _warn(log: Any, complaints: list[str]) -> None:
     for complaint in complaints:
-        log.warning('%s Something was imported before the application that must be imported behind it: look at the '
-                    'configuration file and at what it imports.', complaint)
+        log.warning(
+            '%s Something was imported before the application that must be imported behind it: look at the '
+            'configuration file and at what it imports.',
+            complaint,
+        )
     complaints.clear()
 
 
@@ -251,8 +255,11 @@ class Worker(BaseWorker):
                 self.log.warning('root_path has no meaning for a request listener: request.url is the whole path')
             return application
         try:
-            return wsgi(self._exchanges.recording(application), script_name=mount_path(self.cfg, os.environ),
-                        sendfile=uses_sendfile(self.cfg))
+            return wsgi(
+                self._exchanges.recording(application),
+                script_name=mount_path(self.cfg, os.environ),
+                sendfile=uses_sendfile(self.cfg),
+            )
         except InvalidInput as error:
             raise NotServable(f'root_path, or SCRIPT_NAME in the environment: {error}') from error
 
@@ -261,12 +268,15 @@ class Worker(BaseWorker):
         if server.listening:
             raise NotServable('the application is an http.Server that listens already: leave listen() to gunicorn')
         if cfg.is_ssl:
-            raise NotServable('the application is an http.Server with settings of its own: make an https.Server, and '
-                              'leave certfile and keyfile out')
+            raise NotServable(
+                'the application is an http.Server with settings of its own: make an https.Server, and '
+                'leave certfile and keyfile out'
+            )
         ignored = [name for name in CONNECTION_SETTINGS if changed(cfg, name)]
         if ignored:
-            self.log.warning('the application is an http.Server with settings of its own, in place of %s',
-                             ', '.join(ignored))
+            self.log.warning(
+                'the application is an http.Server with settings of its own, in place of %s', ', '.join(ignored)
+            )
         if server.max_connections is None:
             server.max_connections = cfg.worker_connections or None
             server.wait_when_full = True

@@ -4,6 +4,7 @@ They are told of every exchange by an observer of the server. Hooks are code of 
 a request runs as a listener, in front of all others, the one behind it in a greenlet of its own. gunicorn itself is not
 imported.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -53,8 +54,11 @@ class ResponseView:
         self.status_code = status_code
         reason = response.status_message if status_code == response.status_code else None
         self.status = f'{status_code} {reason or STATUS_CODES.get(status_code, "")}'.rstrip()
-        self.headers = [(name, each) for name, value in response.get_headers().items()
-                        for each in (value if isinstance(value, list) else [value])]
+        self.headers = [
+            (name, each)
+            for name, value in response.get_headers().items()
+            for each in (value if isinstance(value, list) else [value])
+        ]
         self.headers_sent = response.head_on_wire
         #: Bytes of the body.
         self.sent = self.response_length = 0 if response.request.method == 'HEAD' else response.body_size
@@ -64,15 +68,22 @@ def environ_of(request: Any) -> dict[str, Any]:
     """Return what loggers and hooks look for in a WSGI environ (PEP 3333) about ``request``. Never switches."""
     path, _, query = request.url.partition('?')
     environ = {
-        'REQUEST_METHOD': request.method, 'RAW_URI': request.url, 'PATH_INFO': unquote(path, 'latin-1'),
-        'QUERY_STRING': query, 'SERVER_PROTOCOL': f'HTTP/{request.http_version}',
-        'REMOTE_ADDR': request.remote_address or '', 'REMOTE_PORT': str(request.remote_port or ''),
-        'wsgi.url_scheme': request.scheme, 'geventnode.request': request}
+        'REQUEST_METHOD': request.method,
+        'RAW_URI': request.url,
+        'PATH_INFO': unquote(path, 'latin-1'),
+        'QUERY_STRING': query,
+        'SERVER_PROTOCOL': f'HTTP/{request.http_version}',
+        'REMOTE_ADDR': request.remote_address or '',
+        'REMOTE_PORT': str(request.remote_port or ''),
+        'wsgi.url_scheme': request.scheme,
+        'geventnode.request': request,
+    }
     for name, value in request.headers.items():
         if '_' not in name:
             key = name.upper().replace('-', '_')
             environ[key if key in ('CONTENT_TYPE', 'CONTENT_LENGTH') else f'HTTP_{key}'] = (
-                ', '.join(value) if isinstance(value, list) else value)
+                ', '.join(value) if isinstance(value, list) else value
+            )
     return environ
 
 
@@ -85,8 +96,13 @@ class Exchanges(ExchangeObserver):
     :param write: ``access`` of gunicorn's logger, or None.
     """
 
-    def __init__(self, count: Callable[[Any], object], before: Callable[..., object] | None = None,
-                 after: Callable[..., object] | None = None, write: Callable[..., object] | None = None) -> None:
+    def __init__(
+        self,
+        count: Callable[[Any], object],
+        before: Callable[..., object] | None = None,
+        after: Callable[..., object] | None = None,
+        write: Callable[..., object] | None = None,
+    ) -> None:
         self._count = count
         self._before = before
         self._after = after
@@ -137,8 +153,9 @@ class Exchanges(ExchangeObserver):
         else:
             self._report(response, status_code, seconds, view, environ)
 
-    def _report(self, response: Any, status_code: int, seconds: float, view: RequestView | None,
-                environ: dict[str, Any] | None) -> None:
+    def _report(
+        self, response: Any, status_code: int, seconds: float, view: RequestView | None, environ: dict[str, Any] | None
+    ) -> None:
         view = view or RequestView(response.request)
         environ = environ_of(response.request) if environ is None else {'RAW_URI': response.request.url, **environ}
         answer = ResponseView(response, status_code)

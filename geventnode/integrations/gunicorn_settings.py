@@ -3,6 +3,7 @@
 Ignored settings are named in a warning; refused ones, which change the protocol on the socket, stop the start. gunicorn
 itself is not imported: its configuration is an object with attributes.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -11,8 +12,18 @@ from typing import Any
 from geventnode.http.timeouts import UPLOAD_RATE
 from geventnode.protocol.trust import UNIX
 
-__all__ = ['CLASSIFIED', 'CONNECTION_SETTINGS', 'LARGEST_HEAD', 'MEANINGLESS', 'changed', 'mount_path', 'refused',
-           'server_options', 'unknown', 'uses_sendfile']
+__all__ = [
+    'CLASSIFIED',
+    'CONNECTION_SETTINGS',
+    'LARGEST_HEAD',
+    'MEANINGLESS',
+    'changed',
+    'mount_path',
+    'refused',
+    'server_options',
+    'unknown',
+    'uses_sendfile',
+]
 
 #: Bytes. gunicorn has no limit for a head but the product of the other two; nobody sends more.
 LARGEST_HEAD = 1048576
@@ -21,27 +32,111 @@ LARGEST_HEAD = 1048576
 LARGEST_LINE, MOST_FIELDS = 8190, 32768
 
 #: Settings that say how connections are treated: a server that the application has made has its own.
-CONNECTION_SETTINGS = ('keepalive', 'limit_request_line', 'limit_request_fields', 'limit_request_field_size',
-                       'forwarded_allow_ips', 'secure_scheme_headers', 'proxy_protocol', 'proxy_allow_ips', 'root_path')
+CONNECTION_SETTINGS = (
+    'keepalive',
+    'limit_request_line',
+    'limit_request_fields',
+    'limit_request_field_size',
+    'forwarded_allow_ips',
+    'secure_scheme_headers',
+    'proxy_protocol',
+    'proxy_allow_ips',
+    'root_path',
+)
 
 #: Other settings that the worker itself reads.
 OTHER_SETTINGS = (
-    'access_log_format', 'accesslog', 'backlog', 'ca_certs', 'cert_reqs', 'certfile', 'ciphers', 'graceful_timeout',
-    'keyfile', 'logger_class', 'loglevel', 'max_requests', 'max_requests_jitter', 'post_request', 'pre_request',
-    'preload_app', 'sendfile', 'ssl_context', 'timeout', 'worker_abort', 'worker_connections', 'worker_int', 'workers')
+    'access_log_format',
+    'accesslog',
+    'backlog',
+    'ca_certs',
+    'cert_reqs',
+    'certfile',
+    'ciphers',
+    'graceful_timeout',
+    'keyfile',
+    'logger_class',
+    'loglevel',
+    'max_requests',
+    'max_requests_jitter',
+    'post_request',
+    'pre_request',
+    'preload_app',
+    'sendfile',
+    'ssl_context',
+    'timeout',
+    'worker_abort',
+    'worker_connections',
+    'worker_int',
+    'workers',
+)
 
 #: Settings that gunicorn's master, loggers, hooks and helper processes carry out around any worker.
 GUNICORNS_OWN = (
-    'bind', 'capture_output', 'chdir', 'check_config', 'child_exit', 'config', 'control_socket',
-    'control_socket_disable', 'control_socket_mode', 'daemon', 'default_proc_name', 'dirty_apps',
-    'dirty_graceful_timeout', 'dirty_post_fork', 'dirty_threads', 'dirty_timeout', 'dirty_worker_exit',
-    'dirty_worker_init', 'dirty_workers', 'disable_redirect_access_to_syslog', 'dogstatsd_tags',
-    'enable_backlog_metric', 'enable_stdio_inheritance', 'errorlog', 'group', 'initgroups', 'logconfig',
-    'logconfig_dict', 'logconfig_json', 'nworkers_changed', 'on_dirty_starting', 'on_exit', 'on_reload', 'on_starting',
-    'paste', 'pidfile', 'post_fork', 'post_worker_init', 'pre_exec', 'pre_fork', 'print_config', 'proc_name',
-    'pythonpath', 'raw_env', 'raw_paste_global_conf', 'reload', 'reload_engine', 'reload_extra_files', 'reuse_port',
-    'spew', 'statsd_host', 'statsd_prefix', 'syslog', 'syslog_addr', 'syslog_facility', 'syslog_prefix', 'umask',
-    'user', 'when_ready', 'worker_class', 'worker_exit', 'worker_tmp_dir', 'wsgi_app')
+    'bind',
+    'capture_output',
+    'chdir',
+    'check_config',
+    'child_exit',
+    'config',
+    'control_socket',
+    'control_socket_disable',
+    'control_socket_mode',
+    'daemon',
+    'default_proc_name',
+    'dirty_apps',
+    'dirty_graceful_timeout',
+    'dirty_post_fork',
+    'dirty_threads',
+    'dirty_timeout',
+    'dirty_worker_exit',
+    'dirty_worker_init',
+    'dirty_workers',
+    'disable_redirect_access_to_syslog',
+    'dogstatsd_tags',
+    'enable_backlog_metric',
+    'enable_stdio_inheritance',
+    'errorlog',
+    'group',
+    'initgroups',
+    'logconfig',
+    'logconfig_dict',
+    'logconfig_json',
+    'nworkers_changed',
+    'on_dirty_starting',
+    'on_exit',
+    'on_reload',
+    'on_starting',
+    'paste',
+    'pidfile',
+    'post_fork',
+    'post_worker_init',
+    'pre_exec',
+    'pre_fork',
+    'print_config',
+    'proc_name',
+    'pythonpath',
+    'raw_env',
+    'raw_paste_global_conf',
+    'reload',
+    'reload_engine',
+    'reload_extra_files',
+    'reuse_port',
+    'spew',
+    'statsd_host',
+    'statsd_prefix',
+    'syslog',
+    'syslog_addr',
+    'syslog_facility',
+    'syslog_prefix',
+    'umask',
+    'user',
+    'when_ready',
+    'worker_class',
+    'worker_exit',
+    'worker_tmp_dir',
+    'wsgi_app',
+)
 
 #: Why a setting is ignored.
 ONLY_HTTP1 = 'the worker speaks only HTTP/1.1'
@@ -113,13 +208,18 @@ def server_options(cfg: Any) -> dict[str, Any]:
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else None
     options: dict[str, Any] = {
         # a line end behind each part, and one more
-        'max_header_size': min((line or LARGEST_HEAD) + 4 + fields * (LARGEST_HEAD if size is None else size + 2),
-                               LARGEST_HEAD),
-        'max_request_line': line, 'max_headers_count': fields, 'max_field_size': size,
-        'max_connections': cfg.worker_connections or None, 'wait_when_full': True,
+        'max_header_size': min(
+            (line or LARGEST_HEAD) + 4 + fields * (LARGEST_HEAD if size is None else size + 2), LARGEST_HEAD
+        ),
+        'max_request_line': line,
+        'max_headers_count': fields,
+        'max_field_size': size,
+        'max_connections': cfg.worker_connections or None,
+        'wait_when_full': True,
         # gunicorn's workers have no limit for a whole request
         'min_body_rate': UPLOAD_RATE,
-        'trusted_proxies': _trusted(cfg.forwarded_allow_ips), 'scheme_headers': dict(cfg.secure_scheme_headers),
+        'trusted_proxies': _trusted(cfg.forwarded_allow_ips),
+        'scheme_headers': dict(cfg.secure_scheme_headers),
     }
     if cfg.keepalive:
         options['keep_alive_timeout'] = cfg.keepalive

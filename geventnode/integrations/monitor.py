@@ -7,6 +7,7 @@ is gathered (see :mod:`geventnode.integrations.monitor_sampler`).
 A stream sends the latest findings when the ones before have left, so that somebody who does not read costs one of them
 and no more.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -58,9 +59,14 @@ class Monitor:
     Raises ``TypeError`` and ``InvalidInput`` for wrong ``clients``, ``WrongThread`` for servers of another thread.
     """
 
-    def __init__(self, *servers: Server, agents: Mapping[str, Agent] | None = None,
-                 clients: Iterable[Any] | None = None, max_watchers: int = MAX_WATCHERS,
-                 queries: bool = False) -> None:
+    def __init__(
+        self,
+        *servers: Server,
+        agents: Mapping[str, Agent] | None = None,
+        clients: Iterable[Any] | None = None,
+        max_watchers: int = MAX_WATCHERS,
+        queries: bool = False,
+    ) -> None:
         self._hub = get_hub()
         for server in servers:
             check_hub(server.hub, server)
@@ -90,8 +96,9 @@ class Monitor:
 
     def _in_front_of(self, listeners: list[Callable[..., Any]], path: str) -> Callable[[Any, Any], object]:
         if len(listeners) == 1:
-            listener, = listeners
+            (listener,) = listeners
         else:
+
             def listener(request: Any, response: Any) -> None:
                 for each in listeners:
                     each(request, response)
@@ -163,9 +170,15 @@ class Monitor:
         _refuse(response, 503, 'The server closes')
 
     def _stream(self, request: IncomingMessage, response: ServerResponse, findings: Iterator[None]) -> None:
-        response.write_head(200, {**_PRIVATE, 'Content-Type': 'text/event-stream; charset=utf-8',
-                                  # nginx would collect what should be seen at once
-                                  'X-Accel-Buffering': 'no'})
+        response.write_head(
+            200,
+            {
+                **_PRIVATE,
+                'Content-Type': 'text/event-stream; charset=utf-8',
+                # nginx would collect what should be seen at once
+                'X-Accel-Buffering': 'no',
+            },
+        )
         if request.method == 'GET':
             response.flush_headers()
             for _ in findings:

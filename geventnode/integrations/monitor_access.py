@@ -4,6 +4,7 @@ An address alone does not show that. A proxy on the same machine has a loopback 
 page from elsewhere whose name was made to resolve to 127.0.0.1 (DNS rebinding) has the user's browser ask in its place.
 So a request that names a proxy is refused, and so is one for a host that is not this machine's.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -7,6 +7,7 @@ of them on a server that answers a few hundred in a second. The same timer shows
 Once a second there is a survey of all connections, some tenths of a millisecond of it at a time. With very many
 connections there is one less often, so that surveys take about a hundredth of the time at most.
 """
+
 from __future__ import annotations
 
 import json
@@ -57,8 +58,13 @@ class Sampler(ExchangeObserver):
     :param queries: whether to show the queries of targets.
     """
 
-    def __init__(self, servers: Callable[[], Collection[Server]], agents: Callable[[], Mapping[Agent, str]],
-                 own: Collection[Any], queries: bool) -> None:
+    def __init__(
+        self,
+        servers: Callable[[], Collection[Server]],
+        agents: Callable[[], Mapping[Agent, str]],
+        own: Collection[Any],
+        queries: bool,
+    ) -> None:
         self._servers = servers
         self._agents = agents
         self._own = own
@@ -175,15 +181,20 @@ class Sampler(ExchangeObserver):
         lag, self._lag = self._lag, 0.0
         waits, self._waits = self._waits, {}
         return {
-            'version': __version__, 'pid': os.getpid(), 'time': round(time(), 3),
+            'version': __version__,
+            'pid': os.getpid(),
+            'time': round(time(), 3),
             'available': all(server.available for server in self._servers()),
             'interval': None if before is None else _rounded(survey.began - before[0]),
             'requests': {
                 'total': survey.requests,
-                'rate': None if before is None else
-                    round((survey.requests - before[1]) / (survey.began - before[0]), 1),
-                'p50': _rounded(quantile(durations, 0.5)), 'p99': _rounded(quantile(durations, 0.99)),
-                'measured': len(durations)},
+                'rate': None
+                if before is None
+                else round((survey.requests - before[1]) / (survey.began - before[0]), 1),
+                'p50': _rounded(quantile(durations, 0.5)),
+                'p99': _rounded(quantile(durations, 0.99)),
+                'measured': len(durations),
+            },
             'connections': survey.states,
             'buffered': survey.buffered,
             'loop_lag': _rounded(lag),
@@ -201,11 +212,16 @@ class Sampler(ExchangeObserver):
             # the destination was forgotten, and has begun anew
             waits, wait_time = usage.waited, 0.0
         return {
-            'agent': usage.agent[:LONGEST], 'destination': usage.destination[:LONGEST],
-            'limit': None if usage.limit == inf else int(usage.limit), 'in_use': usage.in_use, 'idle': usage.idle,
-            'queued': usage.queued, 'longest_wait': _rounded(usage.longest_wait),
+            'agent': usage.agent[:LONGEST],
+            'destination': usage.destination[:LONGEST],
+            'limit': None if usage.limit == inf else int(usage.limit),
+            'in_use': usage.in_use,
+            'idle': usage.idle,
+            'queued': usage.queued,
+            'longest_wait': _rounded(usage.longest_wait),
             'mean_wait': _rounded((usage.wait_time - wait_time) / waits) if waits else None,
-            'held': usage.held}
+            'held': usage.held,
+        }
 
     def _exchange(self, exchange: Exchange, now: float) -> dict[str, Any]:
         target = exchange.target
@@ -216,8 +232,13 @@ class Sampler(ExchangeObserver):
                 target = f'{target[:LONGEST]}…'
         host, port = exchange.socket.remote_address, exchange.socket.remote_port
         peer = None if host is None else f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
-        found = {'peer': peer, 'method': exchange.method and exchange.method[:LONGEST], 'target': target,
-                 'state': exchange.state, 'age': _rounded(max(now - exchange.began, 0.0))}
+        found = {
+            'peer': peer,
+            'method': exchange.method and exchange.method[:LONGEST],
+            'target': target,
+            'state': exchange.state,
+            'age': _rounded(max(now - exchange.began, 0.0)),
+        }
         return {'agent': exchange.agent[:LONGEST], **found} if exchange.agent else found
 
 

@@ -1,4 +1,5 @@
 """Pages in one file, and the policy that lets a browser run what stands in them and nothing else."""
+
 from __future__ import annotations
 
 import base64
@@ -23,8 +24,11 @@ class Page:
         self.body = text.encode()
         #: The header fields that it is sent with.
         self.headers = {
-            'Content-Type': 'text/html; charset=utf-8', 'Content-Security-Policy': _policy(text),
-            'Referrer-Policy': 'no-referrer', 'X-Content-Type-Options': 'nosniff'}
+            'Content-Type': 'text/html; charset=utf-8',
+            'Content-Security-Policy': _policy(text),
+            'Referrer-Policy': 'no-referrer',
+            'X-Content-Type-Options': 'nosniff',
+        }
 
 
 def _policy(page: str) -> str:
@@ -33,5 +37,7 @@ def _policy(page: str) -> str:
     for kind, text in _inline.findall(page):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         allowed[kind].append(f"'sha256-{digest}'")
-    return (f"default-src 'none'; script-src {' '.join(allowed['script'])}; style-src {' '.join(allowed['style'])}; "
-            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    return (
+        f"default-src 'none'; script-src {' '.join(allowed['script'])}; style-src {' '.join(allowed['style'])}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -4,6 +4,7 @@ Requests are counted as they end. Connections and pools are looked at: when some
 second, which is what others see of this process where several share their metrics through files
 (``PROMETHEUS_MULTIPROC_DIR``, the library's own way for gunicorn and the like).
 """
+
 from __future__ import annotations
 
 import os
@@ -60,25 +61,41 @@ class Metrics(ExchangeObserver):
     def __init__(self, registry: CollectorRegistry = REGISTRY, buckets: Sequence[float] = DURATIONS) -> None:
         self._registry = registry
         self._requests = Counter(
-            'geventnode_http_requests', 'Requests whose response has ended, by the status that the client saw.',
-            ['method', 'status'], registry=registry)
+            'geventnode_http_requests',
+            'Requests whose response has ended, by the status that the client saw.',
+            ['method', 'status'],
+            registry=registry,
+        )
         self._duration = Histogram(
             'geventnode_http_request_duration_seconds',
-            'From the whole head of a request to the end of its response.', ['method'], registry=registry,
-            buckets=buckets)
+            'From the whole head of a request to the end of its response.',
+            ['method'],
+            registry=registry,
+            buckets=buckets,
+        )
         self._in_progress = self._gauge('http_requests_in_progress', 'Requests whose response has not ended.')
         self._connections = self._gauge('connections', 'Connections of servers, by what they do.', 'state')
         self._refused = Counter(
-            'geventnode_requests_refused', 'Connections and requests that servers refused before they reached the '
-            'application, and bodies that broke off.', ['reason'], registry=registry)
+            'geventnode_requests_refused',
+            'Connections and requests that servers refused before they reached the '
+            'application, and bodies that broke off.',
+            ['reason'],
+            registry=registry,
+        )
         self._buffered = self._gauge('buffered_bytes', 'Unread input that servers hold.')
         self._pool = self._gauge('agent_connections', 'Connections of agents, in use or idle.', 'agent', 'state')
         self._queued = self._gauge('agent_requests_queued', 'Requests that wait for a connection.', 'agent')
         self._longest = Gauge(
-            'geventnode_agent_longest_wait_seconds', 'How long the first of them has waited.', ['agent'],
-            registry=registry, multiprocess_mode='livemax')
-        self._counts = {key: Counter(f'geventnode_agent_{name}', help_text, ['agent'], registry=registry)
-                        for key, (name, help_text) in _AGENT_COUNTS.items()}
+            'geventnode_agent_longest_wait_seconds',
+            'How long the first of them has waited.',
+            ['agent'],
+            registry=registry,
+            multiprocess_mode='livemax',
+        )
+        self._counts = {
+            key: Counter(f'geventnode_agent_{name}', help_text, ['agent'], registry=registry)
+            for key, (name, help_text) in _AGENT_COUNTS.items()
+        }
         #: How many requests each server had refused at the last look, by reason.
         self._servers: weakref.WeakKeyDictionary[Server, dict[str, int]] = weakref.WeakKeyDictionary()
         #: The name of each agent, and its counts at the last look.
@@ -135,7 +152,8 @@ class Metrics(ExchangeObserver):
         for state, count in states.items():
             self._connections.labels(state).set(count)
         pools: dict[str, dict[str, float]] = {
-            name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._names}
+            name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._names
+        }
         for agent, (name, counted) in self._agents.items():
             found = agent.statistics()
             for key, counter in self._counts.items():

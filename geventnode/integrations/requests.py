@@ -4,6 +4,7 @@
 for a pool of urllib3's and calls ``urlopen`` on it. Here it is handed what takes the place of such a pool and answers
 in urllib3's terms, which ``requests`` makes into its own.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -57,18 +58,27 @@ class AgentAdapter(HTTPAdapter):
 
     poolmanager: Any
 
-    def __init__(self, agent: http.Agent | None = None, *, https_agent: https.Agent | None = None,
-                 max_retries: int | Retry = DEFAULT_RETRIES, queue_timeout: float | None = None,
-                 max_header_size: int = DEFAULT_MAX_HEADER_SIZE, **options: Any) -> None:
+    def __init__(
+        self,
+        agent: http.Agent | None = None,
+        *,
+        https_agent: https.Agent | None = None,
+        max_retries: int | Retry = DEFAULT_RETRIES,
+        queue_timeout: float | None = None,
+        max_header_size: int = DEFAULT_MAX_HEADER_SIZE,
+        **options: Any,
+    ) -> None:
         for given, kind in ((agent, http.Agent), (https_agent, https.Agent)):
             if given is not None and given.protocol != kind.protocol:
-                raise InvalidInput(f'agent is one for {given.protocol!r}, expected one for {kind.protocol!r}',
-                                   'ERR_INVALID_PROTOCOL')
+                raise InvalidInput(
+                    f'agent is one for {given.protocol!r}, expected one for {kind.protocol!r}', 'ERR_INVALID_PROTOCOL'
+                )
         if agent is not None and https_agent is not None and options:
             raise InvalidInput(f'{", ".join(sorted(options))}: both agents were given, and have options of their own')
         self._bounds = Bounds(
             None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None,
-            Limits(max_header_size=count('max_header_size', max_header_size)))
+            Limits(max_header_size=count('max_header_size', max_header_size)),
+        )
         self._options = {'max_sockets': DEFAULT_MAX_SOCKETS, 'keep_alive': True, **options}
         self._given = agent, https_agent
         super().__init__(max_retries=max_retries)
@@ -119,11 +129,21 @@ class AgentAdapter(HTTPAdapter):
             if url.scheme not in DEFAULT_PORTS:
                 if not (url.scheme or '').startswith('socks'):
                     raise ProxySchemeUnknown(url.scheme)
-                raise InvalidSchema(f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
-                                    'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed')
+                raise InvalidSchema(
+                    f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
+                    'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed'
+                )
             terms, proxy_terms = split_terms(proxy_kwargs)
             manager = self.proxy_manager[proxy] = Destinations(
-                self.poolmanager.agents, self._bounds, merge_terms(self.poolmanager.connection_pool_kw, terms),
-                Proxy(url.scheme, url.host or '', url.port or DEFAULT_PORTS[url.scheme], self.proxy_headers(proxy),
-                      proxy_terms))
+                self.poolmanager.agents,
+                self._bounds,
+                merge_terms(self.poolmanager.connection_pool_kw, terms),
+                Proxy(
+                    url.scheme,
+                    url.host or '',
+                    url.port or DEFAULT_PORTS[url.scheme],
+                    self.proxy_headers(proxy),
+                    proxy_terms,
+                ),
+            )
         return manager

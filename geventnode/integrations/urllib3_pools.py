@@ -3,6 +3,7 @@
 A :class:`Destination` does for one URL's host what ``HTTPConnectionPool.urlopen`` does: one request, or several as a
 ``Retry`` has it, and a response in urllib3's own class. Connections, queues and limits are the agents'.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -108,8 +109,9 @@ class _Pair:
 class Agents:
     """The agents of one adapter: those that it was given, and in each thread two of its own."""
 
-    def __init__(self, options: dict[str, Any], agent: http.Agent | None, https_agent: https.Agent | None,
-                 authorities: str) -> None:
+    def __init__(
+        self, options: dict[str, Any], agent: http.Agent | None, https_agent: https.Agent | None, authorities: str
+    ) -> None:
         self._options = options
         self._given = agent, https_agent
         #: Whom to trust when nothing is said; None: whom the agent trusts.
@@ -138,8 +140,7 @@ class Agents:
 class Destinations:
     """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
 
-    def __init__(self, agents: Agents, bounds: Bounds, terms: Mapping[str, Any],
-                 proxy: Proxy | None = None) -> None:
+    def __init__(self, agents: Agents, bounds: Bounds, terms: Mapping[str, Any], proxy: Proxy | None = None) -> None:
         self.agents = agents
         #: On what terms TLS is spoken, unless a request says otherwise. It has urllib3's name, by which others look
         #: into it, and change it.
@@ -148,8 +149,9 @@ class Destinations:
         self._proxy = proxy
         self.pools: dict[tuple[Any, ...], Destination] = {}
 
-    def connection_from_host(self, host: str | None, port: int | None = None, scheme: str = 'http',
-                             pool_kwargs: dict[str, Any] | None = None) -> Destination:
+    def connection_from_host(
+        self, host: str | None, port: int | None = None, scheme: str = 'http', pool_kwargs: dict[str, Any] | None = None
+    ) -> Destination:
         """See urllib3. Never switches. Raises ``LocationValueError``, and what :func:`check_terms` does."""
         key = scheme, host, port, *(pool_kwargs or {}).items(), *self.connection_pool_kw.items()
         found = self.pools.get(key)
@@ -158,8 +160,9 @@ class Destinations:
                 del self.pools[next(iter(self.pools))]
             terms = merge_terms(self.connection_pool_kw, pool_kwargs or {})
             try:
-                found = self.pools[key] = Destination(self.agents, self._bounds, scheme, host or '', port,
-                                                       terms, self._proxy)
+                found = self.pools[key] = Destination(
+                    self.agents, self._bounds, scheme, host or '', port, terms, self._proxy
+                )
             except InvalidInput as error:
                 raise LocationValueError(str(error)) from error
         return found
@@ -174,8 +177,16 @@ class Destination:
     """In the place of urllib3's ``HTTPConnectionPool``: a scheme, a host and a port, on certain terms of TLS, maybe
     through a proxy."""
 
-    def __init__(self, agents: Agents, bounds: Bounds, scheme: str, host: str, port: int | None,
-                 terms: dict[str, Any], proxy: Proxy | None) -> None:
+    def __init__(
+        self,
+        agents: Agents,
+        bounds: Bounds,
+        scheme: str,
+        host: str,
+        port: int | None,
+        terms: dict[str, Any],
+        proxy: Proxy | None,
+    ) -> None:
         self._agents = agents
         self._bounds = bounds
         self._terms = terms
@@ -189,8 +200,10 @@ class Destination:
         self._by_proxy = proxy is not None and scheme == 'http'
         self._tunnelled = proxy is not None and scheme == 'https'
         if self._tunnelled and proxy is not None and proxy.scheme == 'https':
-            raise LocationValueError(f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
-                                     'proxy must begin with http:')
+            raise LocationValueError(
+                f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
+                'proxy must begin with http:'
+            )
         self._secure = (proxy.scheme if proxy is not None and self._by_proxy else scheme) == 'https'
         #: The warning that every request gives; None: none.
         self._warning = self._make_warning()
@@ -221,8 +234,10 @@ class Destination:
         if identifies(self._terms, None if proxy is None else proxy.terms):
             return None
         host = self.host if proxy is None else proxy.host
-        return (f'Unverified HTTPS request is being made to host {host!r}. Adding certificate verification is strongly '
-                'advised.')
+        return (
+            f'Unverified HTTPS request is being made to host {host!r}. Adding certificate verification is strongly '
+            'advised.'
+        )
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
@@ -238,8 +253,14 @@ class Destination:
             client_context(peer.settings)
         except InvalidInput as error:
             raise SSLError(str(error)) from error
-        return destination(host, port, self._source, default_port=DEFAULT_PORTS['https'], peer=peer,
-                           via=self._proxy.name if self._tunnelled and self._proxy is not None else None)
+        return destination(
+            host,
+            port,
+            self._source,
+            default_port=DEFAULT_PORTS['https'],
+            peer=peer,
+            via=self._proxy.name if self._tunnelled and self._proxy is not None else None,
+        )
 
     def _peer(self) -> Peer:
         """Return on what terms TLS is spoken."""
@@ -268,8 +289,9 @@ class Destination:
                 fields.pop(lower, None)
                 continue
             if lower == 'host' and not is_host(checked):
-                raise InvalidHeader(f'Host is not a host with an optional port: {checked!r}',
-                                    'ERR_HTTP_INVALID_HEADER_VALUE')
+                raise InvalidHeader(
+                    f'Host is not a host with an optional port: {checked!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
+                )
             if lower == 'connection':
                 removed = frozenset()
                 # that is ours to say
@@ -281,15 +303,17 @@ class Destination:
                 fields.setdefault(name.lower(), (name, value))
         return fields, removed
 
-    def _exchange(self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None,
-                  read: float | None) -> Response:
+    def _exchange(
+        self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None, read: float | None
+    ) -> Response:
         """Make one request. May switch. Raises what :meth:`urlopen` translates."""
         where = self._where
         if where is None:
             where = self._where = self._locate()
         fields, removed = self._fields(headers)
-        request = http.ClientRequest(self._agents.get(self._secure), where, check_method(method).upper(),
-                                     check_target(url), fields, True)
+        request = http.ClientRequest(
+            self._agents.get(self._secure), where, check_method(method).upper(), check_target(url), fields, True
+        )
         if removed:
             request._removed = removed
         # the time for reading begins when there is a connection
@@ -317,27 +341,45 @@ class Destination:
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
         # the agent for plain connections may have a way of its own to make one
         create = self._agents.get(False).create_connection
-        request = http.request(hostname=proxy.host, port=proxy.port, method='CONNECT', path=target,
-                               agent=False, create_connection=create, local_address=self._source,
-                               headers={'Host': target, **proxy.headers}, timeout=None, connect_timeout=None,
-                               max_header_size=self._bounds.limits.max_header_size)
+        request = http.request(
+            hostname=proxy.host,
+            port=proxy.port,
+            method='CONNECT',
+            path=target,
+            agent=False,
+            create_connection=create,
+            local_address=self._source,
+            headers={'Host': target, **proxy.headers},
+            timeout=None,
+            connect_timeout=None,
+            max_header_size=self._bounds.limits.max_header_size,
+        )
         try:
             response = request.end().get_response()
         except GeventnodeError as error:
             raise ProxyError('Cannot connect to proxy.', translated(error, self, target)) from error
         if not response.upgrade:
             request.destroy()
-            raise ProxyError(f'Tunnel connection failed: {response.status_code} {response.status_message}',
-                             OSError(f'{proxy} answered {response.status_code}'))
+            raise ProxyError(
+                f'Tunnel connection failed: {response.status_code} {response.status_message}',
+                OSError(f'{proxy} answered {response.status_code}'),
+            )
         socket = peer.secure(response.socket, self.host, response.head)
         self._agents.get(True).set_probes(socket)
         return socket
 
     # -- what requests calls ------------------------------------------------------------------------------------------
 
-    def urlopen(self, method: str, url: str, body: Any = None, headers: Mapping[Any, Any] | None = None,
-                retries: Retry = Retry.DEFAULT, timeout: Timeout | None = None,
-                **others: Any) -> Response:
+    def urlopen(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Mapping[Any, Any] | None = None,
+        retries: Retry = Retry.DEFAULT,
+        timeout: Timeout | None = None,
+        **others: Any,
+    ) -> Response:
         """See urllib3: make a request, again if ``retries`` says so, and return the response, unread. May switch.
         Raises urllib3's exceptions; what the caller has done wrong, and what ``body`` raises, is left as it is."""
         if self._warning is not None:
@@ -361,13 +403,15 @@ class Destination:
                     raise failure from error
                 if not again:
                     retries = retries.new(total=0, read=False)
-                retries = retries.increment(method, url, error=failure, _pool=cast(Any, self),
-                                            _stacktrace=error.__traceback__)
+                retries = retries.increment(
+                    method, url, error=failure, _pool=cast(Any, self), _stacktrace=error.__traceback__
+                )
                 _wait(retries)
             else:
                 response.retries = retries
-                if not again or not retries.is_retry(method, response.status,
-                                                     bool(response.headers.get('Retry-After'))):
+                if not again or not retries.is_retry(
+                    method, response.status, bool(response.headers.get('Retry-After'))
+                ):
                     return response
                 try:
                     retries = retries.increment(method, url, response=response, _pool=cast(Any, self))
@@ -389,7 +433,8 @@ class Destination:
             raise error
         failure.__cause__ = error
         if (self._by_proxy and error.phase in BEFORE_SENDING and error.phase != 'queue') or (
-                self._tunnelled and error.phase == 'connect'):
+            self._tunnelled and error.phase == 'connect'
+        ):
             failure = ProxyError('Cannot connect to proxy.', failure)
             failure.__cause__ = error
         return failure
@@ -424,7 +469,9 @@ def _sleep_backoff(retries: Retry) -> None:
 
 
 _WAITING: tuple[tuple[str, Callable[..., object]], ...] = (
-    ('sleep_for_retry', _sleep_for_retry), ('_sleep_backoff', _sleep_backoff))
+    ('sleep_for_retry', _sleep_for_retry),
+    ('_sleep_backoff', _sleep_backoff),
+)
 
 
 def _text(value: Any) -> Any:
@@ -434,8 +481,10 @@ def _text(value: Any) -> Any:
 
 def _limit_reading(request: http.ClientRequest, seconds: float, socket: Socket) -> None:
     """``'socket'``: there is a connection for ``request``, or will be."""
+
     def begin() -> None:
         request.set_timeout(seconds)
+
     if socket.connecting or socket.handshaking:
         socket.once('secureConnect' if socket.encrypted else 'connect', begin)
     else:

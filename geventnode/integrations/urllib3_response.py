@@ -1,4 +1,5 @@
 """urllib3's response over a message of this package's, and its exceptions for what goes wrong with one."""
+
 from __future__ import annotations
 
 import contextlib
@@ -82,8 +83,7 @@ class Body:
 
     _ready: Ready | None = None
 
-    def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage,
-                 url: str) -> None:
+    def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
         self._pool = pool
         self._request = request
         self._url = url
@@ -191,8 +191,10 @@ class Body:
 
     def write(self, data: bytes) -> None:
         """See :class:`Source`."""
-        raise UnsupportedOperation('nothing can be sent while a response is received; a server that talks another '
-                                   'protocol answers 101 Switching Protocols')
+        raise UnsupportedOperation(
+            'nothing can be sent while a response is received; a server that talks another '
+            'protocol answers 101 Switching Protocols'
+        )
 
     def end(self) -> None:
         """See :class:`Source`."""
@@ -219,7 +221,7 @@ class Body:
         """See ``http.client.HTTPResponse``. May switch. Raises urllib3's exceptions."""
         view = memoryview(buffer).cast('B')
         data = self.read(len(view))
-        view[:len(data)] = data
+        view[: len(data)] = data
         return len(data)
 
     def peek(self, size: int = 0) -> bytes:
@@ -478,11 +480,19 @@ class Response(HTTPResponse):
             headers.add(name, value)
         origin = cast(Any, Origin(body, method))
         super().__init__(
-            cast(Any, body), headers, message.status_code or 0,
-            message.http_version_major * 10 + message.http_version_minor, reason=message.status_message,
-            preload_content=False, decode_content=False, request_method=method, request_url=url, connection=origin,
+            cast(Any, body),
+            headers,
+            message.status_code or 0,
+            message.http_version_major * 10 + message.http_version_minor,
+            reason=message.status_message,
+            preload_content=False,
+            decode_content=False,
+            request_method=method,
+            request_url=url,
+            connection=origin,
             # where there are no cookies, nobody need look for them
-            original_response=origin if 'set-cookie' in headers else None)
+            original_response=origin if 'set-cookie' in headers else None,
+        )
         self.version_string = f'HTTP/{message.http_version}'
 
     @property

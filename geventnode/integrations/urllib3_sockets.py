@@ -5,6 +5,7 @@ With plain ``requests``, ``response.raw._fp`` is an ``http.client.HTTPResponse``
 same names and methods. They keep no state: everything is read through the body of the response, so no byte is lost
 between two of them, and chunks are decoded.
 """
+
 from __future__ import annotations
 
 import io
@@ -160,7 +161,7 @@ class BodySocket:
         """See :meth:`recv`."""
         view = memoryview(buffer).cast('B')
         data = self.recv(size or len(view), flags)
-        view[:len(data)] = data
+        view[: len(data)] = data
         return len(data)
 
     def send(self, data: Any, flags: int = 0) -> int:
@@ -184,8 +185,10 @@ class BodySocket:
     def setblocking(self, blocking: bool) -> None:
         """Never switches. Raises ``OSError`` for a socket that is not to block: there is none."""
         if not blocking:
-            raise io.UnsupportedOperation('the socket behind a response of AgentAdapter always blocks; wait for its '
-                                          'fileno() with select or poll before you read')
+            raise io.UnsupportedOperation(
+                'the socket behind a response of AgentAdapter always blocks; wait for its '
+                'fileno() with select or poll before you read'
+            )
         self.settimeout(None)
 
     def makefile(self, mode: str = 'r', *args: Any, **options: Any) -> Any:

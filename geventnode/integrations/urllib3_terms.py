@@ -3,6 +3,7 @@
 What cannot be said in them is refused by name. Nothing that somebody has asked for in the name of security is left out
 without a word.
 """
+
 from __future__ import annotations
 
 import re
@@ -26,8 +27,12 @@ CERTIFICATE = ('cert_file', 'key_file', 'key_password')
 
 #: What has a word here, beside ``cert_reqs`` and the authorities.
 OPTIONS = {
-    'ssl_context': 'context', 'cert_file': 'certfile', 'key_file': 'keyfile', 'key_password': 'password',
-    'ssl_minimum_version': 'minimum_version', 'server_hostname': 'servername',
+    'ssl_context': 'context',
+    'cert_file': 'certfile',
+    'key_file': 'keyfile',
+    'key_password': 'password',
+    'ssl_minimum_version': 'minimum_version',
+    'server_hostname': 'servername',
 }
 
 #: What may stand beside a context: who is to be found, and whether.
@@ -99,8 +104,9 @@ def _check_identity(found: Mapping[str, Any], prefix: str = '') -> None:
     if name is not None and context is not None and context.check_hostname:
         raise InvalidInput(f'{prefix}assert_hostname={name!r}: set check_hostname of {prefix}ssl_context to false')
     if fingerprint is not None and not (isinstance(fingerprint, str) and _FINGERPRINT.fullmatch(fingerprint)):
-        raise InvalidInput(f'{prefix}assert_fingerprint must be SHA-256 or SHA-1 in hexadecimal digits, not '
-                           f'{fingerprint!r}')
+        raise InvalidInput(
+            f'{prefix}assert_fingerprint must be SHA-256 or SHA-1 in hexadecimal digits, not {fingerprint!r}'
+        )
 
 
 def split_terms(terms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -134,8 +140,9 @@ def tls_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | No
     return _identified(agent.peer(_tls_options(terms, authorities)), terms)
 
 
-def proxy_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | None,
-               proxy_terms: Mapping[str, Any]) -> Peer:
+def proxy_peer(
+    agent: https.Agent, terms: Mapping[str, Any], authorities: str | None, proxy_terms: Mapping[str, Any]
+) -> Peer:
     """Return the terms of the connection to a proxy that speaks TLS. Never switches. Raises ``InvalidInput``.
 
     The proxy is verified as destinations are. The client certificate is for destinations only: the proxy gets the one
@@ -149,8 +156,10 @@ def proxy_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | 
     if context is not None:
         return _identified(agent.peer({'context': context}), proxy_terms)
     if 'ssl_context' in terms or agent.peer({}).settings.context is not None:
-        raise InvalidInput('the ssl_context of the destination, which may hold a client certificate, is not used for '
-                           'the proxy: pass proxy_ssl_context to proxy_manager_for()')
+        raise InvalidInput(
+            'the ssl_context of the destination, which may hold a client certificate, is not used for '
+            'the proxy: pass proxy_ssl_context to proxy_manager_for()'
+        )
     private = {*CERTIFICATE, 'server_hostname'}
     peer = agent.peer(_tls_options({name: value for name, value in terms.items() if name not in private}, authorities))
     settings = peer.settings._replace(certfile=None, keyfile=None, password=None)
@@ -160,8 +169,7 @@ def proxy_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | 
 def _identified(peer: Peer, terms: Mapping[str, Any]) -> Peer:
     """Return ``peer`` with the name and the fingerprint that ``terms`` ask for."""
     fingerprint = terms.get('assert_fingerprint') or ''
-    return peer._replace(checked_name=terms.get('assert_hostname'),
-                         fingerprint=fingerprint.replace(':', '').lower())
+    return peer._replace(checked_name=terms.get('assert_hostname'), fingerprint=fingerprint.replace(':', '').lower())
 
 
 def identifies(terms: Mapping[str, Any], proxy_terms: Mapping[str, Any] | None = None) -> bool:
@@ -202,11 +210,13 @@ def _check_context(context: ssl.SSLContext, terms: Mapping[str, Any]) -> None:
     """Raise ``InvalidInput`` when ``context`` verifies less than ``terms`` ask for, or what they do not."""
     wanted = _verifies(terms)
     if (context.verify_mode != ssl.CERT_NONE) is not wanted:
-        raise InvalidInput('ssl_context does not verify certificates: set verify_mode on it, or pass verify=False'
-                           if wanted else 'verify=False, and ssl_context verifies certificates: set verify_mode on it')
+        raise InvalidInput(
+            'ssl_context does not verify certificates: set verify_mode on it, or pass verify=False'
+            if wanted
+            else 'verify=False, and ssl_context verifies certificates: set verify_mode on it'
+        )
     if wanted and not context.check_hostname and all(terms.get(name) is None for name in IDENTITY):
-        raise InvalidInput('ssl_context does not check host names: set check_hostname on it, or pass '
-                           'assert_hostname')
+        raise InvalidInput('ssl_context does not check host names: set check_hostname on it, or pass assert_hostname')
 
 
 def _knows_authorities(context: ssl.SSLContext) -> bool:

@@ -6,6 +6,7 @@ application reads, and each item that it yields is sent before the next one is a
 for. What WSGI has no word for is reached through ``environ['geventnode.request']`` and
 ``environ['geventnode.response']``.
 """
+
 from __future__ import annotations
 
 import logging
@@ -78,8 +79,9 @@ class _Call:
         self._response = response
         self._head: Head | None = None
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
-                       ) -> Callable[[bytes], object]:
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], object]:
         """See PEP 3333. Never switches."""
         if exc_info is not None:
             try:
@@ -136,22 +138,32 @@ class _Call:
         elif self._response.upgraded:
             # what is said there now is the application's own
             return
-        elif (isinstance(result, FileWrapper) and result._by_kernel and hasattr(result.file, 'fileno')
-              and self._head is not None):
+        elif (
+            isinstance(result, FileWrapper)
+            and result._by_kernel
+            and hasattr(result.file, 'fileno')
+            and self._head is not None
+        ):
             self._begin()
             length = self._head.length
             self._response.send_file(result.file, None if length is None else length - self._response.body_size)
         elif result is None:
-            raise TypeError('a WSGI application must return an iterable of bytes, and this one returned None: a return '
-                            'may be missing')
+            raise TypeError(
+                'a WSGI application must return an iterable of bytes, and this one returned None: a return '
+                'may be missing'
+            )
         else:
             self._send_items(result)
 
     def _send_last(self, body: bytes) -> None:
         """Send what is known to be the whole rest of the body."""
         response, head = self._response, self._head
-        if head is not None and head.prepared is not None and not response.headers_sent and (
-                head.length is None or head.length == len(body)):
+        if (
+            head is not None
+            and head.prepared is not None
+            and not response.headers_sent
+            and (head.length is None or head.length == len(body))
+        ):
             # what comes most: the length of the body is what will be declared
             response.write_prepared(head.prepared)
         elif response.upgraded:
@@ -182,8 +194,10 @@ class _Call:
 def _as_bytes(item: Any) -> bytes:
     """Return ``item``, which is not of type ``bytes``, as that. Subclasses are common: HexBytes, ``bson.Binary``."""
     if not isinstance(item, bytes | bytearray | memoryview):
-        raise TypeError(f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in '
-                        f"it{'; return a list of one item' if isinstance(item, int) else ''}")
+        raise TypeError(
+            f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in '
+            f"it{'; return a list of one item' if isinstance(item, int) else ''}"
+        )
     # no method of a subclass decides about the bytes
     return memoryview(item).tobytes()
 
@@ -191,8 +205,14 @@ def _as_bytes(item: Any) -> bytes:
 class Listener:
     """A request listener that calls an application. See :func:`wsgi`."""
 
-    def __init__(self, application: Application, environs: Environs, cancel_on_disconnect: bool,
-                 raise_body_errors: bool, buffer_chunked: bool) -> None:
+    def __init__(
+        self,
+        application: Application,
+        environs: Environs,
+        cancel_on_disconnect: bool,
+        raise_body_errors: bool,
+        buffer_chunked: bool,
+    ) -> None:
         self.application = application
         self._environs = environs
         self._cancels = cancel_on_disconnect
@@ -253,9 +273,16 @@ class Listener:
         return f'<{type(self).__name__} for {self.application!r}>'
 
 
-def wsgi(application: Application, *, script_name: str = '', multiprocess: bool = False,
-         cancel_on_disconnect: bool = False, sendfile: bool = True, raise_body_errors: bool = False,
-         buffer_chunked: bool = True) -> Listener:
+def wsgi(
+    application: Application,
+    *,
+    script_name: str = '',
+    multiprocess: bool = False,
+    cancel_on_disconnect: bool = False,
+    sendfile: bool = True,
+    raise_body_errors: bool = False,
+    buffer_chunked: bool = True,
+) -> Listener:
     """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
 
     The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
@@ -300,8 +327,10 @@ def check_application(application: Any) -> None:
     if problem is not None:
         raise TypeError(f'{called(application)} is {problem}')
     if never_run(application) == 'async def':
-        raise TypeError(f'a WSGI application must be a plain function, and {called(application)} is async def, which '
-                        'would never run: write def without await')
+        raise TypeError(
+            f'a WSGI application must be a plain function, and {called(application)} is async def, which '
+            'would never run: write def without await'
+        )
 
 
 def is_wsgi(target: Any) -> bool | None:

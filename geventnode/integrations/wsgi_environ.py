@@ -4,6 +4,7 @@ Most of it is decided by the request line and the header section, and connection
 same object to the parser. So a dict for each head that was seen lately is kept, and a request gets a copy, with what is
 its own added. What a connection decides is asked of it once: a server may have several addresses, or all of a machine.
 """
+
 from __future__ import annotations
 
 import weakref
@@ -56,10 +57,15 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
     if script_name:
         if not (path + '/').startswith(script_name + '/'):
             raise NotBelow
-        path = path[len(script_name):]
+        path = path[len(script_name) :]
     variables: dict[str, Any] = {
-        'REQUEST_METHOD': head.method, 'SCRIPT_NAME': script_name, 'PATH_INFO': path, 'QUERY_STRING': query,
-        'REQUEST_URI': target, 'RAW_URI': target, 'SERVER_PROTOCOL': f'HTTP/{head.http_version}',
+        'REQUEST_METHOD': head.method,
+        'SCRIPT_NAME': script_name,
+        'PATH_INFO': path,
+        'QUERY_STRING': query,
+        'REQUEST_URI': target,
+        'RAW_URI': target,
+        'SERVER_PROTOCOL': f'HTTP/{head.http_version}',
     }
     for name, value in head.block.fields.items():
         if '_' not in name and name not in _NO_VARIABLES:
@@ -103,9 +109,16 @@ class Environs:
 
     def __init__(self, common: dict[str, Any], script_name: str) -> None:
         self._common = {
-            'wsgi.version': (1, 0), 'wsgi.url_scheme': 'http', 'wsgi.errors': ErrorStream(), 'wsgi.multithread': True,
-            'wsgi.multiprocess': False, 'wsgi.run_once': False, 'wsgi.input_terminated': True,
-            'SERVER_SOFTWARE': f'geventnode/{__version__}', **common}
+            'wsgi.version': (1, 0),
+            'wsgi.url_scheme': 'http',
+            'wsgi.errors': ErrorStream(),
+            'wsgi.multithread': True,
+            'wsgi.multiprocess': False,
+            'wsgi.run_once': False,
+            'wsgi.input_terminated': True,
+            'SERVER_SOFTWARE': f'geventnode/{__version__}',
+            **common,
+        }
         self._script_name = script_name
         self._connections: weakref.WeakKeyDictionary[Socket, _Connection] = weakref.WeakKeyDictionary()
         self._places: weakref.WeakKeyDictionary[Server, dict[Any, _Place]] = weakref.WeakKeyDictionary()
@@ -136,8 +149,11 @@ class Environs:
     def _meet(self, socket: Socket, server: Server) -> _Connection:
         """Return what the connection ``socket`` of ``server`` decides, and remember it."""
         direct = not socket.encrypted and socket.proxy_header is None
-        known = _Connection(self._place_of(socket, server), (socket.remote_address or '') if direct else None,
-                            str(socket.remote_port or ''))
+        known = _Connection(
+            self._place_of(socket, server),
+            (socket.remote_address or '') if direct else None,
+            str(socket.remote_port or ''),
+        )
         if len(self._connections) >= MAX_CONNECTIONS:
             self._connections.clear()
         self._connections[socket] = known
@@ -152,9 +168,13 @@ class Environs:
         if place is None:
             if len(places) >= MAX_PLACES:
                 places.clear()
-            place = places[name, port] = _Place({
-                'SERVER_NAME': name, 'SERVER_PORT': port,
-                'wsgi.multiprocess': self._common['wsgi.multiprocess'] or server.multiprocess})
+            place = places[name, port] = _Place(
+                {
+                    'SERVER_NAME': name,
+                    'SERVER_PORT': port,
+                    'wsgi.multiprocess': self._common['wsgi.multiprocess'] or server.multiprocess,
+                }
+            )
         return place
 
     def _remember(self, head: RequestHead, place: _Place) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """What applications hand to ``start_response``, checked and prepared; those that come again are found ready."""
+
 from __future__ import annotations
 
 import re
@@ -36,8 +37,9 @@ class Head:
             raise TypeError(f'the status must be str, not {type(status).__name__}')
         found = _status.fullmatch(status)
         if found is None:
-            raise InvalidInput(f"the status must be as in '200 OK', from 200 to 999, not {status!r}",
-                               'ERR_HTTP_INVALID_STATUS_CODE')
+            raise InvalidInput(
+                f"the status must be as in '200 OK', from 200 to 999, not {status!r}", 'ERR_HTTP_INVALID_STATUS_CODE'
+            )
         self.status_code = int(found[1])
         #: The reason phrase, None for the usual one.
         self.reason: str | None = found[2] or ''
@@ -72,8 +74,12 @@ def _listed(headers: Any) -> list[Any]:
 def early_hints(headers: Any) -> dict[str, Any]:
     """Return the pairs of a call of ``wsgi.early_hints`` by name; they may be bytes, as under gunicorn. Never switches.
     Raises ``InvalidHeader``, ``TypeError``."""
-    pairs = [tuple(item.decode('latin-1') if isinstance(item, bytes) else item for item in pair)
-             if isinstance(pair, (tuple, list)) else pair for pair in _listed(headers)]
+    pairs = [
+        tuple(item.decode('latin-1') if isinstance(item, bytes) else item for item in pair)
+        if isinstance(pair, (tuple, list))
+        else pair
+        for pair in _listed(headers)
+    ]
     return dict(merged({}, _checked_pairs(pairs)).values())
 
 
@@ -82,8 +88,9 @@ def _checked_pairs(headers: list[Any]) -> list[Any]:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
             raise TypeError(f'headers must be a list of (name, value) pairs, and {pair!r} is none')
         if not (isinstance(pair[0], str) and isinstance(pair[1], str)):
-            raise InvalidHeader(f'a header is a name and a value of type str, not {pair!r}',
-                                'ERR_HTTP_INVALID_HEADER_VALUE')
+            raise InvalidHeader(
+                f'a header is a name and a value of type str, not {pair!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
+            )
     return headers
 
 

@@ -1,4 +1,5 @@
 """``wsgi.input`` and ``wsgi.errors``: the request's body as a file, and the way to standard error."""
+
 from __future__ import annotations
 
 import contextlib
@@ -89,8 +90,10 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
 
 
 def _unwritable(error: OSError) -> BufferFull:
-    full = BufferFull(f'a chunked body cannot be buffered in a temporary file: {error}; free space or descriptors, or '
-                      'set buffer_chunked=False')
+    full = BufferFull(
+        f'a chunked body cannot be buffered in a temporary file: {error}; free space or descriptors, or '
+        'set buffer_chunked=False'
+    )
     full.status = 503
     return full
 
@@ -142,14 +145,14 @@ class Input(io.BufferedIOBase):
         """Fill ``buffer`` and return how many bytes that were, less than it holds only at the end."""
         view = memoryview(buffer).cast('B')
         data = self.read(len(view))
-        view[:len(data)] = data
+        view[: len(data)] = data
         return len(data)
 
     def readinto1(self, buffer: Any, /) -> int:
         """As :meth:`readinto`, with the bytes of :meth:`read1`."""
         view = memoryview(buffer).cast('B')
         data = self.read1(len(view))
-        view[:len(data)] = data
+        view[: len(data)] = data
         return len(data)
 
     def readline(self, size: int | None = -1, /) -> bytes:

@@ -8,6 +8,7 @@ Where nothing stands in between, what they get is a second socket of the same co
 received or queued already, or with a connection in memory it is one end of a pair of sockets, whose other end is joined
 with the connection. The connection itself stays the server's: it is counted, and closed with the server.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -81,8 +82,11 @@ def ends_connection(response: ServerResponse, error: BaseException) -> bool:
     client has left, is the third kind.
     """
     taken = _taken.get(response)
-    return isinstance(error, StopIteration) or (taken is not None and isinstance(error, ConnectionError) and (
-        (type(error) is ConnectionError and not error.args) or vars(error).get(_MARK) is taken.socket.sending))
+    return isinstance(error, StopIteration) or (
+        taken is not None
+        and isinstance(error, ConnectionError)
+        and ((type(error) is ConnectionError and not error.args) or vars(error).get(_MARK) is taken.socket.sending)
+    )
 
 
 #: The attribute by which an error of a socket is known; its value refers to no frame, so that nothing refers to itself.

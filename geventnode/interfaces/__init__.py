@@ -4,6 +4,7 @@ This is the table of contents: each public class provides one of these interface
 here, once. "May switch." means that other greenlets may run before the call returns, "Never switches." that they
 cannot. Nothing here imports anything else of the package.
 """
+
 from geventnode.interfaces.client import IAgent, IClientRequest
 from geventnode.interfaces.events import IEventEmitter
 from geventnode.interfaces.http import (
@@ -18,6 +19,19 @@ from geventnode.interfaces.streams import IDuplex, IReadable, IWritable
 from geventnode.interfaces.tls import ITLSServer, ITLSSocket
 
 __all__ = [
-    'IAgent', 'IClientRequest', 'IDuplex', 'IEventEmitter', 'IExchangeObserver', 'IHTTPServer', 'IIncomingMessage',
-    'IOutgoingMessage', 'IReadable', 'IServer', 'IServerResponse', 'ISocket', 'ITLSServer', 'ITLSSocket', 'IWritable',
+    'IAgent',
+    'IClientRequest',
+    'IDuplex',
+    'IEventEmitter',
+    'IExchangeObserver',
+    'IHTTPServer',
+    'IIncomingMessage',
+    'IOutgoingMessage',
+    'IReadable',
+    'IServer',
+    'IServerResponse',
+    'ISocket',
+    'ITLSServer',
+    'ITLSSocket',
+    'IWritable',
 ]

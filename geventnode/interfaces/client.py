@@ -1,4 +1,5 @@
 """The contracts of the client and of its pool of connections."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -81,17 +82,20 @@ class IAgent(Interface):
     max_free_sockets: int = Attribute('Idle connections to one destination that are kept. 256.')
     max_total_free_sockets: float = Attribute(
         'Idle connections to all destinations together that are kept; beyond, one of the destination that has not been '
-        'used for longest is closed. None: no limit. 256.')
+        'used for longest is closed. None: no limit. 256.'
+    )
     max_queued: int | None = Attribute('Requests that may wait for one destination; more raise QueueFull. No limit.')
     keep_alive: bool = Attribute('Whether connections that nobody waits for are kept. False.')
     scheduling: str = Attribute("Which idle connection is taken: 'lifo', the last one used, or 'fifo'. 'lifo'.")
     timeout: float | None = Attribute('Seconds that an idle connection is kept; a shorter hint of the server wins.')
     keep_alive_initial_delay: float | None = Attribute(
         'Seconds without traffic before the system probes a connection (SO_KEEPALIVE), if keep_alive is on; None: it '
-        'does not. 60.')
+        'does not. 60.'
+    )
     debug_connections: bool = Attribute(
         'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
-        'included; can be switched on and off at any time. False.')
+        'included; can be switched on and off at any time. False.'
+    )
     sockets: dict[str, list[ISocket]] = Attribute('Connections in use, by name; a copy.')
     free_sockets: dict[str, list[ISocket]] = Attribute('Idle connections, by name; a copy.')
     requests: dict[str, list[IClientRequest]] = Attribute('Requests that wait, by name; a copy.')
@@ -133,4 +137,3 @@ class IAgent(Interface):
     def destroy() -> None:
         """Destroy every connection; requests in work and in the queue fail. The agent can be used again. Never
         switches."""
-

@@ -1,4 +1,5 @@
 """The contract of everything that emits events."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,5 @@
 """The contracts of HTTP messages and of the server (the reference document: Node's ``http``)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,8 @@ class IIncomingMessage(IReadable):
     http_version_minor: int = Attribute('The second.')
     headers: dict[str, Any] = Attribute(
         'Lower-cased names to values; lookups take any case. Repeated fields are joined as Node 20 does; '
-        "``'set-cookie'`` is a list.")
+        "``'set-cookie'`` is a list."
+    )
     headers_distinct: dict[str, list[str]] = Attribute('Lower-cased names to the list of values, never joined.')
     raw_headers: list[tuple[str, str]] = Attribute('The fields as they came, in order.')
     trailers: dict[str, Any] = Attribute("As headers, for the trailer section; empty before ``'end'``.")
@@ -38,16 +40,19 @@ class IIncomingMessage(IReadable):
     status_message: str | None = Attribute('The reason phrase; None on requests.')
     socket: ISocket = Attribute(
         'The connection it came on. In a client, once that is free for others: a destroyed stand-in, which reports '
-        'addresses and certificates; its destroy() closes the connection unless another request has used it since.')
+        'addresses and certificates; its destroy() closes the connection unless another request has used it since.'
+    )
     connection: ISocket = Attribute('The same, under the older name.')
     remote_address: str | None = Attribute(
         'The IP address of the client, as far as trusted proxies tell it; None where that is a Unix socket. On '
-        'responses, that of the server.')
+        'responses, that of the server.'
+    )
     remote_port: int | None = Attribute('Its port; None where a proxy does not tell it.')
     scheme: str = Attribute("``'https'`` or ``'http'``: what the client spoke, as far as trusted proxies tell it.")
     host: str | None = Attribute(
         'The host, and port if any, that the client asked: what the target or Host says, or a trusted proxy. None on '
-        'responses, and on HTTP/1.0 requests without it.')
+        'responses, and on HTTP/1.0 requests without it.'
+    )
     complete: bool = Attribute('Whether the whole message has arrived and was parsed.')
     aborted: bool = Attribute('Whether the peer went away before the exchange was over.')
     upgrade: bool = Attribute('Whether the message asks for, or grants, another protocol.')
@@ -125,14 +130,16 @@ class IServerResponse(IOutgoingMessage):
 
     status_code: int = Attribute(
         'The status to be sent, 200 unless set; afterwards the one that was sent. ``status`` and ``statusCode``, which '
-        'others call it, raise ``AttributeError``.')
+        'others call it, raise ``AttributeError``.'
+    )
     status_message: str | None = Attribute('The reason phrase; None: the standard one.')
     request: IIncomingMessage = Attribute('The request that this answers.')
     server: Any = Attribute('The server that the request came to: an :class:`IHTTPServer`.')
     should_keep_alive: bool = Attribute('Whether the connection may serve another request afterwards.')
     patient: bool = Attribute(
         'Whether the listener may take its time: ``timeout`` and ``request_timeout`` then count only while the client '
-        'is waited for, to send the body or to take the response. False.')
+        'is waited for, to send the body or to take the response. False.'
+    )
 
     def write_head(status_code: int, reason_phrase: Any = None, headers: Headers | None = None) -> Any:
         """Fix the status and the headers: those given win over those set before. ``write_head(200, {...})`` works,
@@ -206,7 +213,8 @@ class IHTTPServer(IServer):
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
     min_body_rate: int = Attribute(
         'Bytes per second that a body must bring, on average over each ``request_timeout``, which then limits no body '
-        'as a whole; 0: no such rate. 408. 0.')
+        'as a whole; 0: no such rate. 408. 0.'
+    )
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
     keep_alive_timeout_buffer: float = Attribute('How much longer it is kept than advertised. 1.')
     max_header_size: int = Attribute('Bytes of a request line and its header section. 431 or 414. 16384.')
@@ -220,30 +228,37 @@ class IHTTPServer(IServer):
     cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into listeners whose client has gone.')
     max_idle_workers: int = Attribute(
         'Greenlets that are kept for the next request, with their greenlet-locals; all servers of a thread share them, '
-        'and the one whose request ends decides. A lower value ends those above it. 256.')
+        'and the one whose request ends decides. A lower value ends those above it. 256.'
+    )
     fresh_greenlets: bool = Attribute('Run every request in a new greenlet, for full isolation.')
     debug_connections: bool = Attribute(
         'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
-        'included; can be switched on and off at any time. False.')
+        'included; can be switched on and off at any time. False.'
+    )
     forwarded_headers: tuple[str, ...] = Attribute(
         "What is believed of trusted_proxies: ``'forwarded'`` (RFC 7239), or any of ``'x-forwarded-for'``, "
         "``'x-forwarded-proto'``, ``'x-forwarded-host'`` and ``'x-forwarded-port'``. Name only what every one of them "
-        'sets or removes: what a proxy does not know it passes on as the client sent it. ().')
+        'sets or removes: what a proxy does not know it passes on as the client sent it. ().'
+    )
 
     scheme_headers: Mapping[str, str] = Attribute(
         'Further fields of trusted_proxies that tell of the scheme, and the values by which they say https; fields '
-        'that are there with any other value say http, and win. {}.')
+        'that are there with any other value say http, and win. {}.'
+    )
     scheme_proxies: tuple[str, ...] = Attribute(
         'Whose scheme_headers are believed where that shall not be decided by trusted_proxies: by the address that has '
         'connected, also when a PROXY header names another client. Name only proxies that set or remove these fields '
-        'in every request, and so none that passes on bytes. ().')
+        'in every request, and so none that passes on bytes. ().'
+    )
     draining: bool = Attribute('Whether the server is closing, or has closed: no new connections, no kept-alive ones.')
     available: bool = Attribute(
         'Whether balancers should send requests here. Set it to False some time before closing, so that they stop in '
-        'time; it is False while draining in any case. Nothing else depends on it.')
+        'time; it is False while draining in any case. Nothing else depends on it.'
+    )
     multiprocess: bool = Attribute(
         'Whether other processes serve the same, which WSGI applications are told. Set it before the first request; '
-        'under gunicorn the worker does. False.')
+        'under gunicorn the worker does. False.'
+    )
 
     def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
         """Hand a request to the ``'request'`` listeners, so that a server may stand where a listener is wanted;

@@ -1,4 +1,5 @@
 """The contracts of sockets and of what accepts them (Node's ``net``)."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -27,13 +28,16 @@ class ISocket(IDuplex):
     pending: bool = Attribute('Whether there is no connection yet.')
     remote_address: str | None = Attribute(
         'The peer’s IP address, or that of the client whom a PROXY header names; None for Unix sockets and before '
-        'connecting.')
+        'connecting.'
+    )
     remote_port: int | None = Attribute('The peer’s port.')
     remote_family: str | None = Attribute("'IPv4', 'IPv6' or 'Unix'.")
     proxy_address: str | None = Attribute(
-        'The IP address of the proxy whose PROXY header has named the client; None without one.')
+        'The IP address of the proxy whose PROXY header has named the client; None without one.'
+    )
     proxy_header: Any = Attribute(
-        'What the PROXY header said (:class:`geventnode.protocol.ProxyHeader`); None without one.')
+        'What the PROXY header said (:class:`geventnode.protocol.ProxyHeader`); None without one.'
+    )
     local_address: str | None = Attribute('Our own IP address.')
     local_port: int | None = Attribute('Our own port.')
     bytes_read: int = Attribute('How many bytes came from the kernel.')
@@ -89,16 +93,20 @@ class IServer(IEventEmitter):
 
     listening: bool = Attribute('Whether connections are accepted.')
     max_connections: int | None = Attribute(
-        'Connections open at once; more are closed at once, unless wait_when_full. None: no limit.')
+        'Connections open at once; more are closed at once, unless wait_when_full. None: no limit.'
+    )
     wait_when_full: bool = Attribute(
         'Connections beyond max_connections stay in the queue of the kernel, where another process that listens on the '
-        'same socket finds them; an HTTP server closes idle ones to make room. False.')
+        'same socket finds them; an HTTP server closes idle ones to make room. False.'
+    )
     trusted_proxies: tuple[str, ...] = Attribute(
         "Whose word about clients is taken: IP addresses and networks (CIDR) as text or objects of :mod:`!ipaddress`, "
-        "and ``'unix'`` for Unix sockets. ().")
+        "and ``'unix'`` for Unix sockets. ()."
+    )
     proxy_protocol: bool = Attribute(
         'Every connection must begin with a PROXY header, version 1 or 2, within 60 seconds (of an HTTP server: '
-        'headers_timeout), also one with TLS; those that do not come from trusted_proxies are closed. False.')
+        'headers_timeout), also one with TLS; those that do not come from trusted_proxies are closed. False.'
+    )
 
     def listen(*args: Any, **options: Any) -> Any:
         """Bind and accept: ``listen(port=0, hostname=None, backlog=511, callback=None)``, ``listen(path)`` for a Unix
@@ -141,7 +149,8 @@ class IServer(IEventEmitter):
         '``proxy_header`` (missing or malformed), ``max_connections``; with TLS ``tls_handshake`` and '
         '``http_on_tls_port``; of an HTTP server ``tls_on_plain_port``, ``malformed``, ``host`` (missing, twice or '
         'malformed), ``head_too_large``, ``body_too_large``, ``http_version``, ``not_implemented`` (a transfer '
-        'coding), ``timeout``, and ``incomplete`` (the client ended the connection within a message).')
+        'coding), ``timeout``, and ``incomplete`` (the client ended the connection within a message).'
+    )
 
     def get_connections(callback: Callable[[Any, int], object] | None = None) -> int:
         """Return how many connections are open; hand ``(None, count)`` to ``callback``, if given. Never switches."""

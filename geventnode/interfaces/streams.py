@@ -1,4 +1,5 @@
 """The contracts of streams: Node's, with "not yet" replaced by a cooperative wait (docs/design, streams)."""
+
 from __future__ import annotations
 
 import io

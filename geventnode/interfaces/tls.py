@@ -1,4 +1,5 @@
 """The contracts of what speaks TLS (Node's ``tls``)."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -24,7 +25,8 @@ class ITLSSocket(ISocket):
     authorized: bool = Attribute('Whether the peer has shown a certificate that is valid, and for its name.')
     authorization_error: str | None = Attribute(
         "Why it is not authorized. On a client with reject_unauthorized=False: Node's code for the fault of the "
-        "certificate, such as 'CERT_HAS_EXPIRED', computed at the first access.")
+        "certificate, such as 'CERT_HAS_EXPIRED', computed at the first access."
+    )
     servername: str | None = Attribute('The name that the client asked for (SNI, RFC 6066, section 3), if any.')
     alpn_protocol: str | None = Attribute('The protocol that was agreed on (RFC 7301), if any.')
     session_reused: bool = Attribute('Whether an earlier session was resumed.')

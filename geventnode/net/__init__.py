@@ -1,4 +1,5 @@
 """Stream connections, TCP and Unix, and servers that accept them: Node's ``net`` on gevent's loop."""
+
 from geventnode.net.server import Server, create_server
 from geventnode.net.socket import Socket, connect
 

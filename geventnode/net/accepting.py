@@ -4,6 +4,7 @@ When descriptors or memory run out, accepting rests, first for 10 ms, then for t
 second; the listening socket stays open and the kernel's queue holds who is waiting. So it does while the owner says
 that there is no room.
 """
+
 from __future__ import annotations
 
 import _socket
@@ -29,8 +30,18 @@ MIN_REST, MAX_REST = 0.01, 0.5
 LOG_INTERVAL = 1.0
 
 #: The peer was gone before it was accepted, or the network told of trouble that is the connection's own (accept(2)).
-PASSING = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH,
-                     errno.ENETUNREACH, errno.EOPNOTSUPP, errno.ECONNRESET})
+PASSING = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.EPERM,
+        errno.ENETDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ECONNRESET,
+    }
+)
 
 READ = 1
 
@@ -44,8 +55,15 @@ class Acceptor:
         nobody is accepted until :meth:`go_on`, unless this is drained.
     """
 
-    def __init__(self, loop: Any, listener: Any, accepted: Callable[[Any, Any], object], *, ref: bool = True,
-                 may_accept: Callable[[bool], bool] | None = None) -> None:
+    def __init__(
+        self,
+        loop: Any,
+        listener: Any,
+        accepted: Callable[[Any, Any], object],
+        *,
+        ref: bool = True,
+        may_accept: Callable[[bool], bool] | None = None,
+    ) -> None:
         self._loop = loop
         self.listener: Any = listener
         self._accepted = accepted

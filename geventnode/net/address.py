@@ -1,4 +1,5 @@
 """Addresses: what ``listen`` and ``connect`` take, and what sockets report."""
+
 from __future__ import annotations
 
 import _socket
@@ -39,11 +40,13 @@ def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False)
             return
         host = path
     if port is None:
-        port = path[len(host) + 1:] or 8000
+        port = path[len(host) + 1 :] or 8000
     host = host.strip('[]')
     meant = f'{call}({port}, {host!r})' if host else f'{call}({port})'
-    raise TypeError(f'{call}() takes the port before the host, and {path!r} would be the path of a Unix socket: '
-                    f'did you mean {meant}?')
+    raise TypeError(
+        f'{call}() takes the port before the host, and {path!r} would be the path of a Unix socket: '
+        f'did you mean {meant}?'
+    )
 
 
 def check_connect(port: Any, host: Any) -> None:

@@ -3,6 +3,7 @@
 The attempts overlap (RFC 8305, section 5): an address that never answers costs a moment, and one that answers late can
 still win. Nothing here knows how long anybody will wait; whoever does, gives the whole up.
 """
+
 from __future__ import annotations
 
 import errno
@@ -44,7 +45,8 @@ def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError
     """Return what is raised when there is no connection because of ``failure``, its cause. Never switches."""
     number = failure.errno or errno.ECONNABORTED
     error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
-        number, os.strerror(number), host, port)
+        number, os.strerror(number), host, port
+    )
     error.__cause__ = failure
     return error
 
@@ -62,8 +64,7 @@ class Connectable(Protocol):
 class Connecting:
     """One attempt, over all addresses."""
 
-    def __init__(self, owner: Connectable, port: Any, host: str | None, local_address: str | None,
-                 family: int) -> None:
+    def __init__(self, owner: Connectable, port: Any, host: str | None, local_address: str | None, family: int) -> None:
         self._owner = owner
         self._local_address = local_address
         self._family = family

@@ -2,6 +2,7 @@
 
 The limit is the process's (``ulimit -n``), and so are the pools; but a pool can be reached from its own thread only.
 """
+
 from __future__ import annotations
 
 import _socket

@@ -8,6 +8,7 @@ anything is closed, the child's loop therefore gets a poll set of its own. The l
 survive the fork, keeps the shared one; its descriptors are closed before its watchers stop, so that there is nothing
 left to remove.
 """
+
 from __future__ import annotations
 
 import logging
@@ -58,8 +59,9 @@ def registered(kind: type[Thing]) -> list[Thing]:
 
 def inherited() -> InheritedConnection:
     """Return the error of an exchange, or a connection, that the process had before it was forked. Never switches."""
-    return InheritedConnection('the connection belongs to the process from which this one was forked: make another '
-                               'request')
+    return InheritedConnection(
+        'the connection belongs to the process from which this one was forked: make another request'
+    )
 
 
 def _after_fork_in_child() -> None:

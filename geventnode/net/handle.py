@@ -1,4 +1,5 @@
 """The kernel's side of a connection: the raw socket, its two watchers, its addresses, settings and timeout."""
+
 from __future__ import annotations
 
 import _socket

@@ -4,6 +4,7 @@ Python's own codec is IDNA 2003: it makes ``strasse`` of ``straße``, which is a
 ``idna`` package encodes as browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name that the two may
 encode differently is refused.
 """
+
 from __future__ import annotations
 
 import stringprep
@@ -41,8 +42,10 @@ def _without_idna(host: str) -> str:
     for character in host:
         # characters assigned after Unicode 3.2 are unknown to IDNA 2003
         if character in DEVIATING or stringprep.in_table_a1(character):
-            raise InvalidInput(f'host {host!r} has {character!r}, which cannot be encoded safely without the idna '
-                               "package: pip install 'geventnode[idna]', or write the name as xn--...")
+            raise InvalidInput(
+                f'host {host!r} has {character!r}, which cannot be encoded safely without the idna '
+                "package: pip install 'geventnode[idna]', or write the name as xn--..."
+            )
     try:
         return host.encode('idna').decode('ascii')
     except UnicodeError as error:

@@ -5,6 +5,7 @@ times a second. It has a lower priority than reading, so that what has arrived i
 But the kernel tells of some descriptors at a time only: after a stall, who is late is asked whether something is there
 that the loop has not come to yet. Deadlines are compared with the monotonic clock: the loop's own is the wall clock.
 """
+
 from __future__ import annotations
 
 import weakref
@@ -17,8 +18,17 @@ from gevent.monkey import get_original
 
 from geventnode.errors import WrongThread
 
-__all__ = ['NEVER', 'CatchesUp', 'Deadlines', 'HasDeadline', 'check_hub', 'deadlines', 'is_alive', 'runs_here',
-           'wrong_thread']
+__all__ = [
+    'NEVER',
+    'CatchesUp',
+    'Deadlines',
+    'HasDeadline',
+    'check_hub',
+    'deadlines',
+    'is_alive',
+    'runs_here',
+    'wrong_thread',
+]
 
 #: The thread's own, patched or not, as hubs have it.
 get_ident = get_original('_thread', 'get_ident')
@@ -159,5 +169,6 @@ def check_hub(hub: Any, thing: object) -> None:
 
 def wrong_thread(thing: object) -> WrongThread:
     """Return the error of a method of ``thing`` in another thread, before it changes anything. Never switches."""
-    return WrongThread(f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods '
-                       'there')
+    return WrongThread(
+        f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods there'
+    )

@@ -5,6 +5,7 @@ connection, TLS), or keeps them and wakes the greenlet that waits for them. Past
 consumption starts it again. Nobody reads: no greenlet. Who reads a lot may take what follows without waiting for the
 hub, but not for long.
 """
+
 from __future__ import annotations
 
 import select
@@ -160,9 +161,11 @@ class Inflow(Handle):
 
     def _have_told(self, error: OSError) -> None:
         """Let the hub hear of ``error``, as of everything that ends a connection, before any reader does."""
+
         def receive(size: int) -> bytes:
             # the kernel tells it once, and of the end of the input, which would look clean, from then on
             raise error
+
         self._recv = receive
         self._hub.loop.run_callback(self._on_readable)
 

@@ -1,4 +1,5 @@
 """What ``listen`` is told to listen on, and the bound socket that comes of it."""
+
 from __future__ import annotations
 
 import _socket

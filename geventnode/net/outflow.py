@@ -4,6 +4,7 @@ What the kernel does not take at once is queued, and a write watcher, made when 
 that wait for room belong to the stream; :meth:`Outflow.put` and its like never wait, and are what protocols are built
 on.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -125,7 +126,7 @@ class Outflow(Handle):
         if sent < len(head):
             self.put(head[sent:])
             return self.put(body)
-        rest = memoryview(body)[sent - len(head):]
+        rest = memoryview(body)[sent - len(head) :]
         return not rest or self.put(rest)
 
     def when_flushed(self, callback: Callback) -> None:

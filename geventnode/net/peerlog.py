@@ -6,6 +6,7 @@ have level INFO at most: that a stranger sends nonsense is nothing that an opera
 
 Handlers of logs may wait, which the hub must not do: what it has to say is said by a greenlet.
 """
+
 from __future__ import annotations
 
 import logging

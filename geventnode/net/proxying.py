@@ -4,6 +4,7 @@ Whether a header comes is never guessed from the bytes, because then a client co
 expects one hears of no connection without it. Until the header is complete this takes the input; then whoever comes
 next, HTTP or TLS, finds the socket as if the client had connected itself.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -62,8 +63,14 @@ class HeaderAwaited:
 
     __slots__ = ('_accepted', '_data', '_deadlines', '_failed', '_gate', '_socket', 'expires')
 
-    def __init__(self, gate: ProxyGate, hub: Any, socket: Socket, accepted: Callable[[Socket], object],
-                 failed: Callable[[Socket, Exception], object]) -> None:
+    def __init__(
+        self,
+        gate: ProxyGate,
+        hub: Any,
+        socket: Socket,
+        accepted: Callable[[Socket], object],
+        failed: Callable[[Socket, Exception], object],
+    ) -> None:
         self._gate = gate
         self._socket = socket
         self._accepted = accepted
@@ -96,8 +103,10 @@ class HeaderAwaited:
 
     def eof_received(self) -> None:
         if self._data:
-            self._failed(self._socket, ParseError('the connection ended within a PROXY header',
-                                                  code='PROXY_HEADER_INVALID', data=self._data))
+            self._failed(
+                self._socket,
+                ParseError('the connection ended within a PROXY header', code='PROXY_HEADER_INVALID', data=self._data),
+            )
         else:
             # somebody looked whether anybody listens
             self._socket.destroy()
@@ -106,8 +115,9 @@ class HeaderAwaited:
         if self._deadlines.excuse(self._socket, now):
             return
         gate = self._gate
-        self._failed(self._socket, RequestTimeout(
-            f'no complete PROXY header within {gate.setting} ({gate.seconds} seconds)'))
+        self._failed(
+            self._socket, RequestTimeout(f'no complete PROXY header within {gate.setting} ({gate.seconds} seconds)')
+        )
 
     def hurry(self, expires: float) -> None:
         """Wait no longer than until ``expires`` (monotonic). Never switches."""

@@ -3,6 +3,7 @@
 A server closes in three steps: the acceptor goes, connections end on their own, and with the last of them ``'close'``
 is emitted. Subclasses override :meth:`Server._accepted` to make something else than a plain socket of a connection.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -51,7 +52,8 @@ class Server(EventEmitter):
     plain_options: ClassVar[tuple[str, ...]] = ('max_connections',)
 
     trusted_proxies: Option[tuple[str, ...]] = Option(
-        proxies, (), "IP addresses, networks (CIDR) and 'unix', whose word about clients is taken.")
+        proxies, (), "IP addresses, networks (CIDR) and 'unix', whose word about clients is taken."
+    )
     proxy_protocol = Option(flag, False, 'Every connection must begin with a PROXY header, of a trusted proxy.')
     wait_when_full = Option(flag, False, 'Connections beyond max_connections wait to be accepted, and are not closed.')
 
@@ -61,8 +63,9 @@ class Server(EventEmitter):
     _unref: bool = False
     _gate: ProxyGate | None = None
 
-    def __init__(self, listener: Callable[[Socket], object] | None = None, *, allow_half_open: bool = False,
-                 **options: Any) -> None:
+    def __init__(
+        self, listener: Callable[[Socket], object] | None = None, *, allow_half_open: bool = False, **options: Any
+    ) -> None:
         self._hub = get_hub()
         #: Whether somebody waits because there are as many connections as there may be.
         self.crowded = False
@@ -86,8 +89,9 @@ class Server(EventEmitter):
 
     def option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
-        self._gate = None if not self.proxy_protocol else ProxyGate(
-            TrustedProxies(self.trusted_proxies), *self._header_limit())
+        self._gate = (
+            None if not self.proxy_protocol else ProxyGate(TrustedProxies(self.trusted_proxies), *self._header_limit())
+        )
 
     def _header_limit(self) -> tuple[float, str]:
         """Return how many seconds a PROXY header may take, and what decides that. Never switches."""
@@ -192,8 +196,11 @@ class Server(EventEmitter):
         gate = self._gate
         if gate is not None and not gate.admits(raw.family, peer):
             raw.close()
-            self.peer_log.refused('untrusted_peer', '%s: refused, because it is none of the trusted proxies',
-                                  'a Unix socket' if raw.family == unix_family else peer[0])
+            self.peer_log.refused(
+                'untrusted_peer',
+                '%s: refused, because it is none of the trusted proxies',
+                'a Unix socket' if raw.family == unix_family else peer[0],
+            )
             return
         limit = self.max_connections
         if limit is not None and len(self._sockets) >= limit and not self.wait_when_full:
@@ -218,8 +225,12 @@ class Server(EventEmitter):
 
     def _drop(self, raw: Any, peer: Any) -> None:
         raw.close()
-        self.peer_log.refused('max_connections', '%s: refused, because max_connections (%d) are open',
-                              'a Unix socket' if raw.family == unix_family else peer[0], len(self._sockets))
+        self.peer_log.refused(
+            'max_connections',
+            '%s: refused, because max_connections (%d) are open',
+            'a Unix socket' if raw.family == unix_family else peer[0],
+            len(self._sockets),
+        )
         if self.listener_count('drop'):
             details = {} if raw.family == unix_family else {'remote_address': peer[0], 'remote_port': peer[1]}
             gevent.spawn(self.emit, 'drop', details)

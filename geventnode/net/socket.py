@@ -4,6 +4,7 @@ The raw socket with its settings is the :class:`~geventnode.net.handle.Handle`; 
 top of it; here they become one stream that can be connected, ended and destroyed. Listeners never run in the hub: what
 a callback finds is emitted from a greenlet.
 """
+
 from __future__ import annotations
 
 import _socket
@@ -49,8 +50,9 @@ class Socket(Inflow, Outflow):
 
     _connecting: Connecting | None = None
 
-    def __init__(self, handle: Any = None, *, allow_half_open: bool = False,
-                 high_water_mark: int = DEFAULT_HIGH_WATER_MARK) -> None:
+    def __init__(
+        self, handle: Any = None, *, allow_half_open: bool = False, high_water_mark: int = DEFAULT_HIGH_WATER_MARK
+    ) -> None:
         super().__init__()
         if allow_half_open:
             self.allow_half_open = True
@@ -103,13 +105,19 @@ class Socket(Inflow, Outflow):
         before = self.active
         if self._queue:
             self._on_writable()
-        return self.active != before or (not self.destroyed and bool(self._read_watcher.active)
-                                         and self._peek())
+        return self.active != before or (not self.destroyed and bool(self._read_watcher.active) and self._peek())
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
-    def connect(self, port: Any, host: str | None = None, callback: Callable[..., object] | None = None, *,
-                local_address: str | None = None, family: int = 0) -> Socket:
+    def connect(
+        self,
+        port: Any,
+        host: str | None = None,
+        callback: Callable[..., object] | None = None,
+        *,
+        local_address: str | None = None,
+        family: int = 0,
+    ) -> Socket:
         self._check_thread()
         if self.destroyed:
             raise self._closed_error()
@@ -243,8 +251,17 @@ class Socket(Inflow, Outflow):
         self.destroy()
 
     def __repr__(self) -> str:
-        state = ('destroyed' if self.destroyed else 'connecting' if self.connecting
-                 else 'unconnected' if self._raw is None else 'ended' if self.writable_ended else 'open')
+        state = (
+            'destroyed'
+            if self.destroyed
+            else 'connecting'
+            if self.connecting
+            else 'unconnected'
+            if self._raw is None
+            else 'ended'
+            if self.writable_ended
+            else 'open'
+        )
         where = self._peer if self._raw is not None else None
         return f'<{type(self).__name__} {state} peer={where!r} queued={self.writable_length}>'
 
@@ -253,8 +270,9 @@ def _ended_by_peer() -> ConnectionClosed:
     return ConnectionClosed('this socket has been ended by the other party')
 
 
-def connect(port: Any, host: str | None = None, callback: Callable[..., object] | None = None,
-            **options: Any) -> Socket:
+def connect(
+    port: Any, host: str | None = None, callback: Callable[..., object] | None = None, **options: Any
+) -> Socket:
     """Return a :class:`Socket` that connects to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path.
 
     ``callback`` is a one-time ``'connect'`` listener; ``local_address`` and ``family`` say from where, other options

@@ -5,6 +5,7 @@ program to destroy that. A program whose threads are short-lived, as those of ``
 nothing of hubs. Python drops a thread's local values in that thread, as the last thing that happens there: a guard
 among them closes the rest. The main thread ends with the process and needs no guard.
 """
+
 from __future__ import annotations
 
 import sys

@@ -3,6 +3,7 @@
 What comes in goes through :class:`Parser`, what goes out through the serializer's functions; both share one grammar.
 Nothing here knows gevent or a socket, and no function ever switches.
 """
+
 from __future__ import annotations
 
 from geventnode.protocol.chunked import ChunkedBody
@@ -43,10 +44,43 @@ from geventnode.protocol.serializer import chunk, last_chunk, render_fields, req
 from geventnode.protocol.trust import TrustedProxies
 
 __all__ = [
-    'FORWARDED', 'FORWARDED_FIELDS', 'ChunkedBody', 'EndOfMessage', 'Event', 'ForwardedPolicy', 'Framing', 'Headers',
-    'Limits', 'Origin', 'Parser', 'ProxyHeader', 'RequestHead', 'ResponseHead', 'ResponseParser', 'Role',
-    'TrustedProxies', 'check_method', 'check_name', 'check_reason', 'check_status', 'check_target', 'check_value',
-    'chunk', 'connection_options', 'distinct', 'forwarded_fields', 'has_no_content', 'is_host', 'is_token',
-    'keep_alive', 'last_chunk', 'parse_proxy_header', 'render_fields', 'request_framing', 'request_line',
-    'response_framing', 'scheme_fields', 'status_line',
+    'FORWARDED',
+    'FORWARDED_FIELDS',
+    'ChunkedBody',
+    'EndOfMessage',
+    'Event',
+    'ForwardedPolicy',
+    'Framing',
+    'Headers',
+    'Limits',
+    'Origin',
+    'Parser',
+    'ProxyHeader',
+    'RequestHead',
+    'ResponseHead',
+    'ResponseParser',
+    'Role',
+    'TrustedProxies',
+    'check_method',
+    'check_name',
+    'check_reason',
+    'check_status',
+    'check_target',
+    'check_value',
+    'chunk',
+    'connection_options',
+    'distinct',
+    'forwarded_fields',
+    'has_no_content',
+    'is_host',
+    'is_token',
+    'keep_alive',
+    'last_chunk',
+    'parse_proxy_header',
+    'render_fields',
+    'request_framing',
+    'request_line',
+    'response_framing',
+    'scheme_fields',
+    'status_line',
 ]

@@ -6,6 +6,7 @@ expression, and when the only characters in the block that no value may hold are
 nothing was skipped. What decides how the message is handled is read from the fields at once and kept in a
 :class:`HeaderBlock`, which depends on nothing but the block and the version, so that it can be remembered.
 """
+
 from __future__ import annotations
 
 import sys
@@ -40,11 +41,28 @@ _known = KNOWN_NAMES.get
 class HeaderBlock:
     """What a header section says. Shared between messages: never changed, and its containers never handed out."""
 
-    __slots__ = ('content_length', 'count', 'expect', 'fault', 'fields', 'framing', 'host', 'keep_alive', 'pairs',
-                 'upgrade')
+    __slots__ = (
+        'content_length',
+        'count',
+        'expect',
+        'fault',
+        'fields',
+        'framing',
+        'host',
+        'keep_alive',
+        'pairs',
+        'upgrade',
+    )
 
-    def __init__(self, pairs: list[tuple[str, str]], fields: dict[str, Any], framing: Framing,
-                 content_length: int | None, reusable: bool, upgrade: bool) -> None:
+    def __init__(
+        self,
+        pairs: list[tuple[str, str]],
+        fields: dict[str, Any],
+        framing: Framing,
+        content_length: int | None,
+        reusable: bool,
+        upgrade: bool,
+    ) -> None:
         #: Name and value of each field as they came.
         self.pairs = pairs
         #: The fields by lower-cased name, repeated ones merged.
@@ -99,8 +117,9 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
         if len(pairs) != len(fields) and len(distinct(pairs)['host']) > 1:
             raise ParseError('more than one Host', code='HPE_INVALID_HOST')
         if not is_host(host):
-            raise ParseError('Host is not a host with an optional port', code='HPE_INVALID_HOST',
-                             data=host.encode('latin-1'))
+            raise ParseError(
+                'Host is not a host with an optional port', code='HPE_INVALID_HOST', data=host.encode('latin-1')
+            )
         result.host = host
     expect = fields.get('expect')
     if expect is not None and version != '1.0':
@@ -167,7 +186,7 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
     if match is None:
         return
     line_end = buffer.rfind(b'\r\n', begin, match.start())
-    shown = bytes(buffer[line_end + 2 if line_end >= 0 else begin:match.end()])
+    shown = bytes(buffer[line_end + 2 if line_end >= 0 else begin : match.end()])
     if match.group() == b'\n':
         raise ParseError('LF without CR before it', code='HPE_CR_EXPECTED', data=shown)
     raise ParseError('CR without LF behind it', code='HPE_LF_EXPECTED', data=shown)

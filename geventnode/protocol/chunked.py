@@ -4,6 +4,7 @@ A :class:`ChunkedBody` lives as long as the content of one message. It reads fro
 but numbers between calls, so that memory depends on the buffer only. Each call takes all the chunks that are there and
 returns their data as one object; an error waits until the data in front of it was handed out.
 """
+
 from __future__ import annotations
 
 import enum
@@ -93,12 +94,16 @@ class ChunkedBody:
                     pos = stop
                     phase = _DATA_END
                 if phase is _DATA_END:
-                    line_end = buffer[pos:pos + 2]
+                    line_end = buffer[pos : pos + 2]
                     if line_end != b'\r\n':
                         if b'\r\n'.startswith(line_end):
                             break
-                        raise ParseError('chunk data is not followed by CRLF', code='HPE_STRICT', offset=pos,
-                                         data=bytes(buffer[pos:pos + 1 + line_end.startswith(b'\r')]))
+                        raise ParseError(
+                            'chunk data is not followed by CRLF',
+                            code='HPE_STRICT',
+                            offset=pos,
+                            data=bytes(buffer[pos : pos + 1 + line_end.startswith(b'\r')]),
+                        )
                     pos += 2
                     phase = _LINE
                 if phase is _LINE:
@@ -151,10 +156,14 @@ class ChunkedBody:
         start = pos + max(0, self._scanned - 1)
         stop = pos + longest + 2
         line_end = buffer.find(b'\r\n', start, stop)
-        prefix = bytes(buffer[pos:pos + _LONGEST_SIZE + 1])
+        prefix = bytes(buffer[pos : pos + _LONGEST_SIZE + 1])
         if len(prefix) > _LONGEST_SIZE and _HEX_DIGITS.issuperset(prefix):
-            raise ParseError(f'chunk size has more than {_LONGEST_SIZE} digits', code='HPE_INVALID_CHUNK_SIZE',
-                             offset=pos, data=prefix)
+            raise ParseError(
+                f'chunk size has more than {_LONGEST_SIZE} digits',
+                code='HPE_INVALID_CHUNK_SIZE',
+                offset=pos,
+                data=prefix,
+            )
         _check_line_ends(buffer, pos, start, stop if line_end < 0 else line_end + 1)
         if line_end >= 0:
             raise _chunk_line_error(bytes(buffer[pos:line_end]), pos)
@@ -164,7 +173,7 @@ class ChunkedBody:
 
     def _take_trailers(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> int:
         """Take the trailer section, if it is complete, and return the position behind it."""
-        if buffer[pos:pos + 2] == b'\r\n':
+        if buffer[pos : pos + 2] == b'\r\n':
             self.trailers = []
             return pos + 2
         limit = limits.max_header_size
@@ -175,7 +184,7 @@ class ChunkedBody:
             if self._scanned > limit:
                 raise _at(limits.too_long('trailer section'), pos)
             return pos
-        section = bytes(buffer[pos:end + 2])
+        section = bytes(buffer[pos : end + 2])
         try:
             trailers = parse_fields(b'\r\n' + section, self._unfold)
         except ParseError as error:

@@ -9,6 +9,7 @@ Lists are cut at commas before anything else. With quotes first, which RFC 7239 
 does not close it would swallow what the proxies add behind; this way an element with a comma in quotes is malformed,
 and no proxy makes such addresses.
 """
+
 from __future__ import annotations
 
 import re
@@ -81,8 +82,13 @@ class ForwardedPolicy:
     :param schemes_of: whose word ``schemes`` are, whoever the client is; None: that of ``trusted``.
     """
 
-    def __init__(self, trusted: TrustedProxies, fields: Collection[str], schemes: Mapping[str, str] | None = None,
-                 schemes_of: TrustedProxies | None = None) -> None:
+    def __init__(
+        self,
+        trusted: TrustedProxies,
+        fields: Collection[str],
+        schemes: Mapping[str, str] | None = None,
+        schemes_of: TrustedProxies | None = None,
+    ) -> None:
         self._trusted = trusted
         self._fields = frozenset(fields)
         self._schemes = schemes or {}
@@ -120,8 +126,10 @@ class ForwardedPolicy:
                 break
             node = _node(pairs.get('for', ''), bracketed=True)
             host = pairs.get('host', '')
-            origin = origin._replace(scheme=SCHEMES.get(pairs.get('proto', '').lower(), origin.scheme),
-                                     host=host if _is_authority(host) else origin.host)
+            origin = origin._replace(
+                scheme=SCHEMES.get(pairs.get('proto', '').lower(), origin.scheme),
+                host=host if _is_authority(host) else origin.host,
+            )
             if node is None:
                 break
             origin = origin._replace(address=node[0], port=node[1])
@@ -142,8 +150,9 @@ class ForwardedPolicy:
                 break
         scheme = SCHEMES.get(self._last(headers, 'x-forwarded-proto').lower(), origin.scheme)
         named = self._last(headers, 'x-forwarded-host')
-        host = _with_port(named if _is_authority(named) else origin.host, scheme,
-                          self._last(headers, 'x-forwarded-port'))
+        host = _with_port(
+            named if _is_authority(named) else origin.host, scheme, self._last(headers, 'x-forwarded-port')
+        )
         return Origin(address, port, scheme, host)
 
     def _value(self, headers: Mapping[str, Any], field: str) -> str:

@@ -5,6 +5,7 @@ return a verdict or raise :exc:`~geventnode.errors.ParseError`. They implement R
 refuse wherever it leaves a choice: a message that two parsers may cut at different places is how requests are
 smuggled.
 """
+
 from __future__ import annotations
 
 import enum
@@ -34,8 +35,9 @@ class Framing(enum.Enum):
 _LENGTH = re.compile('[0-9]{1,19}')
 
 
-def request_framing(version: str, transfer_encodings: Sequence[str],
-                    content_lengths: Sequence[str]) -> tuple[Framing, int | None]:
+def request_framing(
+    version: str, transfer_encodings: Sequence[str], content_lengths: Sequence[str]
+) -> tuple[Framing, int | None]:
     """Return how the content of a request ends, and the length that it declares (None: none declared).
 
     :param version: ``'1.0'``, ``'1.1'`` or a later minor version.
@@ -56,8 +58,7 @@ def request_framing(version: str, transfer_encodings: Sequence[str],
     return Framing.NONE, None
 
 
-def response_framing(transfer_encodings: Sequence[str],
-                     content_lengths: Sequence[str]) -> tuple[Framing, int | None]:
+def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequence[str]) -> tuple[Framing, int | None]:
     """Return how the content of a response ends if it may have any (see :func:`has_no_content`), and its length.
 
     :param transfer_encodings: the value of each Transfer-Encoding line.
@@ -81,8 +82,13 @@ def has_no_content(status_code: int, method: str) -> bool:
 
     Source: RFC 9112, section 6.3, items 1 and 2. Never switches.
     """
-    return (status_code < 200 or status_code == 204 or status_code == 304 or method == 'HEAD'
-            or (method == 'CONNECT' and status_code < 300))
+    return (
+        status_code < 200
+        or status_code == 204
+        or status_code == 304
+        or method == 'HEAD'
+        or (method == 'CONNECT' and status_code < 300)
+    )
 
 
 def connection_options(values: Iterable[str]) -> frozenset[str]:
@@ -123,10 +129,16 @@ def _check_chunked(transfer_encodings: Sequence[str], content_lengths: Sequence[
 def _length(content_lengths: Sequence[str]) -> int:
     """Return the one length that is declared."""
     if len(content_lengths) > 1:
-        raise ParseError('more than one Content-Length', code='HPE_UNEXPECTED_CONTENT_LENGTH',
-                         data=', '.join(content_lengths).encode('latin-1', 'replace'))
+        raise ParseError(
+            'more than one Content-Length',
+            code='HPE_UNEXPECTED_CONTENT_LENGTH',
+            data=', '.join(content_lengths).encode('latin-1', 'replace'),
+        )
     value = content_lengths[0]
     if _LENGTH.fullmatch(value) is None:
-        raise ParseError('Content-Length is not a decimal number of at most 19 digits',
-                         code='HPE_INVALID_CONTENT_LENGTH', data=value.encode('latin-1', 'replace'))
+        raise ParseError(
+            'Content-Length is not a decimal number of at most 19 digits',
+            code='HPE_INVALID_CONTENT_LENGTH',
+            data=value.encode('latin-1', 'replace'),
+        )
     return int(value)

@@ -6,6 +6,7 @@ reach the wire, so that nothing can be smuggled into a head (CR, LF, blanks, cha
 Every pattern takes time linear in its input, and all of them are anchored with ``fullmatch`` or ``match``, never with
 ``$``, which would let a final line feed pass.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -15,9 +16,27 @@ from functools import lru_cache
 from geventnode.errors import InvalidHeader, InvalidInput
 
 __all__ = [
-    'BARE_LINE_END', 'CHUNK_LINE', 'COMMON_NAMES', 'FIELDS', 'FIELD_CHARACTERS', 'FIELD_LINE', 'FOLD', 'KNOWN_NAMES',
-    'REQUEST_LINE', 'STATUS_LINE', 'absolute_authority', 'check_method', 'check_name', 'check_reason', 'check_status',
-    'check_target', 'check_value', 'has_request_target_form', 'is_host', 'is_token', 'lower_name',
+    'BARE_LINE_END',
+    'CHUNK_LINE',
+    'COMMON_NAMES',
+    'FIELDS',
+    'FIELD_CHARACTERS',
+    'FIELD_LINE',
+    'FOLD',
+    'KNOWN_NAMES',
+    'REQUEST_LINE',
+    'STATUS_LINE',
+    'absolute_authority',
+    'check_method',
+    'check_name',
+    'check_reason',
+    'check_status',
+    'check_target',
+    'check_value',
+    'has_request_target_form',
+    'is_host',
+    'is_token',
+    'lower_name',
 ]
 
 # RFC 9110, section 5.6.2: tchar.
@@ -35,7 +54,7 @@ REQUEST_LINE = re.compile(rf'([{_TCHAR}]+) ([\x21-\x7e]+) HTTP/1\.([0-9])')
 STATUS_LINE = re.compile(r'HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?')
 
 #: The octets of a field value.
-FIELD_CHARACTERS = bytes((0x09, *range(0x20, 0x7f), *range(0x80, 0x100)))
+FIELD_CHARACTERS = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 #: The fields of a header section, each with the line end before it. Leading blanks are not part of the value, trailing
 #: ones are. A value reaches to the next CR, so what is in it must be checked apart (RFC 9112, section 5).
@@ -53,14 +72,22 @@ _TCHAR_BYTES = _TCHAR.encode('ascii')
 #: A well-formed field line without its line end.
 FIELD_LINE = re.compile(rb'[' + _TCHAR_BYTES + rb']+:[\t\x20-\x7e\x80-\xff]*')
 
-_QUOTED = (rb'"[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*'
-           rb'(?:\\[\t\x20-\x7e\x80-\xff][\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*)*"')
+_QUOTED = (
+    rb'"[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*'
+    rb'(?:\\[\t\x20-\x7e\x80-\xff][\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*)*"'
+)
 
 #: The line that opens a chunk, with its line end: size, extensions. Sixteen digits are as many as 64 bits have; blanks
 #: are allowed around the marks of an extension, and nowhere else (RFC 9112, sections 7.1 and 7.1.1).
 CHUNK_LINE = re.compile(
-    rb'([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*[' + _TCHAR_BYTES + rb']+(?:[ \t]*=[ \t]*(?:[' + _TCHAR_BYTES + rb']+|'
-    + _QUOTED + rb'))?)*)\r\n')
+    rb'([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*['
+    + _TCHAR_BYTES
+    + rb']+(?:[ \t]*=[ \t]*(?:['
+    + _TCHAR_BYTES
+    + rb']+|'
+    + _QUOTED
+    + rb'))?)*)\r\n'
+)
 
 # RFC 3986, section 3.2.2. A sub-delim is legal in a name; blanks, '/', '@', '?' and '#' are not.
 _REG_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
@@ -72,22 +99,101 @@ _ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?')
 
 #: Field names as they are commonly written.
 COMMON_NAMES = (
-    'Accept', 'Accept-Charset', 'Accept-Encoding', 'Accept-Language', 'Accept-Ranges',
-    'Access-Control-Allow-Credentials', 'Access-Control-Allow-Headers', 'Access-Control-Allow-Methods',
-    'Access-Control-Allow-Origin', 'Access-Control-Expose-Headers', 'Access-Control-Max-Age',
-    'Access-Control-Request-Headers', 'Access-Control-Request-Method', 'Age', 'Allow', 'Alt-Svc', 'Authorization',
-    'Cache-Control', 'Connection', 'Content-Disposition', 'Content-Encoding', 'Content-Language', 'Content-Length',
-    'Content-Location', 'Content-Range', 'Content-Security-Policy', 'Content-Type', 'Cookie', 'DNT', 'Date', 'ETag',
-    'Expect', 'Expires', 'Forwarded', 'From', 'HTTP2-Settings', 'Host', 'If-Match', 'If-Modified-Since',
-    'If-None-Match', 'If-Range', 'If-Unmodified-Since', 'Keep-Alive', 'Last-Modified', 'Link', 'Location',
-    'Max-Forwards', 'Origin', 'Pragma', 'Priority', 'Proxy-Authenticate', 'Proxy-Authorization', 'Proxy-Connection',
-    'Range', 'Referer', 'Referrer-Policy', 'Retry-After', 'Sec-CH-UA', 'Sec-CH-UA-Mobile', 'Sec-CH-UA-Platform',
-    'Sec-Fetch-Dest', 'Sec-Fetch-Mode', 'Sec-Fetch-Site', 'Sec-Fetch-User', 'Sec-GPC', 'Sec-WebSocket-Accept',
-    'Sec-WebSocket-Extensions', 'Sec-WebSocket-Key', 'Sec-WebSocket-Protocol', 'Sec-WebSocket-Version', 'Server',
-    'Server-Timing', 'Set-Cookie', 'Strict-Transport-Security', 'TE', 'Timing-Allow-Origin', 'Trailer',
-    'Transfer-Encoding', 'Upgrade', 'Upgrade-Insecure-Requests', 'User-Agent', 'Vary', 'Via', 'WWW-Authenticate',
-    'Warning', 'X-Content-Type-Options', 'X-Forwarded-For', 'X-Forwarded-Host', 'X-Forwarded-Port',
-    'X-Forwarded-Proto', 'X-Frame-Options', 'X-Powered-By', 'X-Real-IP', 'X-Request-ID', 'X-Requested-With',
+    'Accept',
+    'Accept-Charset',
+    'Accept-Encoding',
+    'Accept-Language',
+    'Accept-Ranges',
+    'Access-Control-Allow-Credentials',
+    'Access-Control-Allow-Headers',
+    'Access-Control-Allow-Methods',
+    'Access-Control-Allow-Origin',
+    'Access-Control-Expose-Headers',
+    'Access-Control-Max-Age',
+    'Access-Control-Request-Headers',
+    'Access-Control-Request-Method',
+    'Age',
+    'Allow',
+    'Alt-Svc',
+    'Authorization',
+    'Cache-Control',
+    'Connection',
+    'Content-Disposition',
+    'Content-Encoding',
+    'Content-Language',
+    'Content-Length',
+    'Content-Location',
+    'Content-Range',
+    'Content-Security-Policy',
+    'Content-Type',
+    'Cookie',
+    'DNT',
+    'Date',
+    'ETag',
+    'Expect',
+    'Expires',
+    'Forwarded',
+    'From',
+    'HTTP2-Settings',
+    'Host',
+    'If-Match',
+    'If-Modified-Since',
+    'If-None-Match',
+    'If-Range',
+    'If-Unmodified-Since',
+    'Keep-Alive',
+    'Last-Modified',
+    'Link',
+    'Location',
+    'Max-Forwards',
+    'Origin',
+    'Pragma',
+    'Priority',
+    'Proxy-Authenticate',
+    'Proxy-Authorization',
+    'Proxy-Connection',
+    'Range',
+    'Referer',
+    'Referrer-Policy',
+    'Retry-After',
+    'Sec-CH-UA',
+    'Sec-CH-UA-Mobile',
+    'Sec-CH-UA-Platform',
+    'Sec-Fetch-Dest',
+    'Sec-Fetch-Mode',
+    'Sec-Fetch-Site',
+    'Sec-Fetch-User',
+    'Sec-GPC',
+    'Sec-WebSocket-Accept',
+    'Sec-WebSocket-Extensions',
+    'Sec-WebSocket-Key',
+    'Sec-WebSocket-Protocol',
+    'Sec-WebSocket-Version',
+    'Server',
+    'Server-Timing',
+    'Set-Cookie',
+    'Strict-Transport-Security',
+    'TE',
+    'Timing-Allow-Origin',
+    'Trailer',
+    'Transfer-Encoding',
+    'Upgrade',
+    'Upgrade-Insecure-Requests',
+    'User-Agent',
+    'Vary',
+    'Via',
+    'WWW-Authenticate',
+    'Warning',
+    'X-Content-Type-Options',
+    'X-Forwarded-For',
+    'X-Forwarded-Host',
+    'X-Forwarded-Port',
+    'X-Forwarded-Proto',
+    'X-Frame-Options',
+    'X-Powered-By',
+    'X-Real-IP',
+    'X-Request-ID',
+    'X-Requested-With',
     'X-XSS-Protection',
 )
 
@@ -99,6 +205,7 @@ _known = KNOWN_NAMES.get
 
 
 # -- questions ----------------------------------------------------------------------------------------------------
+
 
 def is_token(text: str) -> bool:
     """Return whether ``text`` is a token (RFC 9110, section 5.6.2). Never switches."""
@@ -167,6 +274,7 @@ def absolute_authority(target: str) -> str | None:
 
 
 # -- checks of what the application hands in ----------------------------------------------------------------------
+
 
 def check_method(method: str) -> str:
     """Return ``method``, a token of any case (RFC 9110, section 9.1).
@@ -246,6 +354,7 @@ def check_status(status_code: int) -> int:
     Never switches.
     """
     if not isinstance(status_code, int) or isinstance(status_code, bool) or not 100 <= status_code <= 999:
-        raise InvalidInput(f'status code must be an int from 100 to 999: {status_code!r}',
-                           'ERR_HTTP_INVALID_STATUS_CODE')
+        raise InvalidInput(
+            f'status code must be an int from 100 to 999: {status_code!r}', 'ERR_HTTP_INVALID_STATUS_CODE'
+        )
     return status_code

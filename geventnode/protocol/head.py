@@ -3,6 +3,7 @@
 A head is a first line and a header block. Both are parsed eagerly, because the verdicts on them decide whether the
 message is served at all; the maps and lists that an application sees are made when it asks for them.
 """
+
 from __future__ import annotations
 
 from functools import partial
@@ -83,8 +84,20 @@ class StatusLine:
 class RequestHead:
     """The head of a request (RFC 9112, section 3). It may be shared with other requests: do not change it."""
 
-    __slots__ = ('block', 'content_length', 'expect', 'framing', 'host', 'http_version', 'keep_alive', 'method',
-                 'ordinary', 'plain', 'upgrade', 'url')
+    __slots__ = (
+        'block',
+        'content_length',
+        'expect',
+        'framing',
+        'host',
+        'http_version',
+        'keep_alive',
+        'method',
+        'ordinary',
+        'plain',
+        'upgrade',
+        'url',
+    )
 
     def __init__(self, line: RequestLine, block: HeaderBlock) -> None:
         # RFC 9110, section 9.3.6: CONNECT has no content, whatever the fields say, and asks for no other protocol.
@@ -135,8 +148,16 @@ class RequestHead:
 class ResponseHead:
     """The head of a response (RFC 9112, section 4). It may be shared with other responses: do not change it."""
 
-    __slots__ = ('block', 'content_length', 'framing', 'http_version', 'keep_alive', 'status_code', 'status_message',
-                 'upgrade')
+    __slots__ = (
+        'block',
+        'content_length',
+        'framing',
+        'http_version',
+        'keep_alive',
+        'status_code',
+        'status_message',
+        'upgrade',
+    )
 
     def __init__(self, line: StatusLine, block: HeaderBlock, method: str) -> None:
         self.block = block
@@ -151,8 +172,11 @@ class ResponseHead:
         self.content_length = block.content_length
         #: Whether the connection may be used again. Never after content that ends with it, and not after chunks in
         #: HTTP/1.0, whose framing is faulty (RFC 9112, section 6.1).
-        self.keep_alive = block.keep_alive and self.framing is not Framing.UNTIL_CLOSE and not (
-            self.framing is Framing.CHUNKED and line.http_version == '1.0')
+        self.keep_alive = (
+            block.keep_alive
+            and self.framing is not Framing.UNTIL_CLOSE
+            and not (self.framing is Framing.CHUNKED and line.http_version == '1.0')
+        )
         #: Whether this is a 101: what follows is another protocol.
         self.upgrade = line.status_code == 101
 
@@ -250,10 +274,12 @@ def check_start(data: bytes, limits: Limits, request: bool) -> None:
 def _tls_error(data: bytes, request: bool) -> ParseError:
     """Return the error for a peer that speaks TLS on a plain connection."""
     if request:
-        return ParseError('TLS on a plain HTTP port (its URL begins with http, not https)',
-                          code='HPE_INVALID_METHOD', data=data)
-    return ParseError('TLS in place of a response (the URL of that port begins with https)',
-                      code='HPE_INVALID_CONSTANT', data=data)
+        return ParseError(
+            'TLS on a plain HTTP port (its URL begins with http, not https)', code='HPE_INVALID_METHOD', data=data
+        )
+    return ParseError(
+        'TLS in place of a response (the URL of that port begins with https)', code='HPE_INVALID_CONSTANT', data=data
+    )
 
 
 def _request_line_error(data: bytes) -> ParseError:
@@ -263,7 +289,7 @@ def _request_line_error(data: bytes) -> ParseError:
         return ParseError('method is not a token', code='HPE_INVALID_METHOD', data=data)
     if len(parts) == 3:
         _, target, version = parts
-        if not target or not target.isascii() or any(byte < 0x21 or byte == 0x7f for byte in target):
+        if not target or not target.isascii() or any(byte < 0x21 or byte == 0x7F for byte in target):
             return ParseError('request target has characters that must be escaped', code='HPE_INVALID_URL', data=data)
         return _version_error(version, data)
     if len(parts) == 2 and not parts[1].startswith(b'HTTP/'):
@@ -286,8 +312,13 @@ def _status_line_error(data: bytes) -> ParseError:
 
 def _version_error(version: bytes, line: bytes) -> ParseError:
     """Return the error for a version that is not 1.x: 505 if it is one that may exist (RFC 9110, section 15.6.6)."""
-    if version[:5] == b'HTTP/' and len(version) == 8 and version[6:7] == b'.' and version[7:].isdigit() and (
-            b'2' <= version[5:6] <= b'9'):
+    if (
+        version[:5] == b'HTTP/'
+        and len(version) == 8
+        and version[6:7] == b'.'
+        and version[7:].isdigit()
+        and (b'2' <= version[5:6] <= b'9')
+    ):
         return ParseError('HTTP version not supported', code='HPE_INVALID_VERSION', status=505, data=line)
     return ParseError('malformed HTTP version', code='HPE_INVALID_VERSION', data=line)
 

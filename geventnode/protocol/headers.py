@@ -4,6 +4,7 @@
 it costs in a dict; only a name that is not found as it stands is lower-cased and tried again. Values are collected in
 lists and joined once, so that a thousand equal fields cost a thousand steps.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +15,28 @@ from geventnode.protocol.grammar import lower_name
 __all__ = ['FIRST_WINS', 'Headers', 'collect', 'distinct']
 
 #: Fields of which only the first line counts, as in Node 20; a second one means nothing or an attack.
-FIRST_WINS = frozenset((
-    'age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host', 'if-modified-since',
-    'if-unmodified-since', 'last-modified', 'location', 'max-forwards', 'proxy-authorization', 'referer', 'retry-after',
-    'server', 'user-agent',
-))
+FIRST_WINS = frozenset(
+    (
+        'age',
+        'authorization',
+        'content-length',
+        'content-type',
+        'etag',
+        'expires',
+        'from',
+        'host',
+        'if-modified-since',
+        'if-unmodified-since',
+        'last-modified',
+        'location',
+        'max-forwards',
+        'proxy-authorization',
+        'referer',
+        'retry-after',
+        'server',
+        'user-agent',
+    )
+)
 
 _Self = TypeVar('_Self', bound='Headers')
 _Default = TypeVar('_Default')

@@ -4,6 +4,7 @@ Bytes that come alone stay the object that they were, so that the content of a m
 Only where a piece is left over when the next one comes, both are put into a bytearray, which grows at its end and is
 cut off at its front without moving what is between. So every byte is copied a bounded number of times.
 """
+
 from __future__ import annotations
 
 import enum
@@ -98,7 +99,7 @@ class Intake:
 
     def take_rest(self) -> bytes:
         """Return all bytes that were fed and not handed out. From then on the parser refuses input. Never switches."""
-        rest = bytes(self._buffer[self._pos:])
+        rest = bytes(self._buffer[self._pos :])
         self._advance(len(self._buffer))
         self._refuses = True
         self._taken = True

@@ -3,6 +3,7 @@
 One object is shared by all parsers of a server or an agent. A parser looks at its limits anew for each message, so that
 a server may put another object there at any time.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -45,43 +46,60 @@ class Limits:
     def check_parts(self, line: bytes, block: bytes) -> None:
         """Raise ``ParseError`` for a request line, or a field of its header section, that is too long by itself."""
         if self.max_request_line is not None and len(line) > self.max_request_line:
-            raise ParseError(f'request line longer than max_request_line ({self.max_request_line} bytes)',
-                             code='HPE_URI_OVERFLOW', status=414)
+            raise ParseError(
+                f'request line longer than max_request_line ({self.max_request_line} bytes)',
+                code='HPE_URI_OVERFLOW',
+                status=414,
+            )
         if self.max_field_size is not None and max(map(len, block.split(b'\r\n'))) > self.max_field_size:
-            raise ParseError(f'header field longer than max_field_size ({self.max_field_size} bytes)',
-                             code='HPE_HEADER_OVERFLOW', status=431)
+            raise ParseError(
+                f'header field longer than max_field_size ({self.max_field_size} bytes)',
+                code='HPE_HEADER_OVERFLOW',
+                status=431,
+            )
 
     def request_line_too_long(self) -> ParseError:
         """Return the error for a request line longer than ``max_header_size``."""
-        return ParseError(f'request line longer than max_header_size ({self.max_header_size} bytes)',
-                          code='HPE_URI_OVERFLOW', status=414)
+        return ParseError(
+            f'request line longer than max_header_size ({self.max_header_size} bytes)',
+            code='HPE_URI_OVERFLOW',
+            status=414,
+        )
 
     def too_long(self, what: str) -> ParseError:
         """Return the error for ``what``, a status line or a section, longer than ``max_header_size``."""
-        return ParseError(f'{what} longer than max_header_size ({self.max_header_size} bytes)',
-                          code='HPE_HEADER_OVERFLOW', status=431)
+        return ParseError(
+            f'{what} longer than max_header_size ({self.max_header_size} bytes)', code='HPE_HEADER_OVERFLOW', status=431
+        )
 
     def too_many_fields(self, what: str) -> ParseError:
         """Return the error for more ``what``, headers or trailers, than ``max_headers_count``."""
-        return ParseError(f'more {what} than max_headers_count ({self.max_headers_count})',
-                          code='HPE_HEADER_OVERFLOW', status=431)
+        return ParseError(
+            f'more {what} than max_headers_count ({self.max_headers_count})', code='HPE_HEADER_OVERFLOW', status=431
+        )
 
     def extensions_too_long(self) -> ParseError:
         """Return the error for more bytes of chunk extensions than ``max_chunk_extensions``."""
-        return ParseError(f'chunk extensions longer than max_chunk_extensions ({self.max_chunk_extensions} bytes)',
-                          code='HPE_CHUNK_EXTENSIONS_OVERFLOW', status=413)
+        return ParseError(
+            f'chunk extensions longer than max_chunk_extensions ({self.max_chunk_extensions} bytes)',
+            code='HPE_CHUNK_EXTENSIONS_OVERFLOW',
+            status=413,
+        )
 
     def body_too_large(self) -> BodyTooLarge:
         """Return the error for content longer than ``max_body_size``."""
-        return BodyTooLarge(f'content longer than max_body_size ({self.max_body_size} bytes)',
-                            code='HPE_BODY_OVERFLOW', status=413)
+        return BodyTooLarge(
+            f'content longer than max_body_size ({self.max_body_size} bytes)', code='HPE_BODY_OVERFLOW', status=413
+        )
 
     def too_many_empty_lines(self) -> ParseError:
         """Return the error for more empty lines than ``max_empty_lines``."""
-        return ParseError(f'more empty lines than max_empty_lines ({self.max_empty_lines})',
-                          code='HPE_INVALID_CONSTANT')
+        return ParseError(
+            f'more empty lines than max_empty_lines ({self.max_empty_lines})', code='HPE_INVALID_CONSTANT'
+        )
 
     def too_many_informational(self) -> ParseError:
         """Return the error for more informational responses than ``max_informational``."""
-        return ParseError(f'more informational responses than max_informational ({self.max_informational})',
-                          code='HPE_INVALID_STATUS')
+        return ParseError(
+            f'more informational responses than max_informational ({self.max_informational})', code='HPE_INVALID_STATUS'
+        )

@@ -4,6 +4,7 @@ Connections repeat themselves: the same client sends the same header section wit
 clients send the same one. A :class:`Memo` maps the bytes to what a parsing function made of them. Values are shared by
 everybody who sends those bytes, so they are never changed and never handed out.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

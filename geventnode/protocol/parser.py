@@ -9,6 +9,7 @@ end and for what makes it hopeless), then its line and its block are looked up i
 matched by one regular expression each. Work is linear in the bytes fed, however they are cut, and the events are the
 same for every way of cutting, but for where body data is divided. Only :exc:`~geventnode.errors.ParseError` leaves.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -57,8 +58,21 @@ class Parser(Intake):
     No method ever switches.
     """
 
-    __slots__ = ('_after', '_chunks', '_empty_lines', '_error', '_informational', '_line_seen', '_may_upgrade',
-                 '_method', '_missing', '_state', '_unfolds', 'keeps_chunks', 'limits')
+    __slots__ = (
+        '_after',
+        '_chunks',
+        '_empty_lines',
+        '_error',
+        '_informational',
+        '_line_seen',
+        '_may_upgrade',
+        '_method',
+        '_missing',
+        '_state',
+        '_unfolds',
+        'keeps_chunks',
+        'limits',
+    )
 
     def __init__(self, role: Role, limits: Limits) -> None:
         super().__init__()
@@ -95,7 +109,7 @@ class Parser(Intake):
         if not self._buffer or (self._state is not _REQUEST_HEAD and self._state is not _RESPONSE_HEAD):
             return False
         pos = self._pos
-        return bool(self._buffer[pos:pos + 2 * self.limits.max_empty_lines + 1].lstrip(b'\r\n'))
+        return bool(self._buffer[pos : pos + 2 * self.limits.max_empty_lines + 1].lstrip(b'\r\n'))
 
     @property
     def chunk_sizes(self) -> deque[int] | None:
@@ -133,8 +147,12 @@ class Parser(Intake):
             return self._next_of_content()
         buffer = self._buffer
         # The short way, for what comes most: a head and nothing else. The blocks that came lately have no empty line.
-        if (not self._pos and buffer.endswith(b'\r\n\r\n') and type(buffer) is bytes
-                and len(buffer) <= self.limits.small_head):
+        if (
+            not self._pos
+            and buffer.endswith(b'\r\n\r\n')
+            and type(buffer) is bytes
+            and len(buffer) <= self.limits.small_head
+        ):
             line_end = buffer.find(b'\r\n')
             line_data = buffer[:line_end]
             line = _find_request_line(line_data) or REQUEST_LINES.look_up(line_data)
@@ -183,7 +201,7 @@ class Parser(Intake):
             self._refuse_head(end + 4)
         line_end = buffer.find(b'\r\n', pos)
         line_data = bytes(buffer[pos:line_end])
-        block_data = bytes(buffer[line_end:end + 2])
+        block_data = bytes(buffer[line_end : end + 2])
         try:
             if self._state is _REQUEST_HEAD:
                 if end + 4 - pos > self.limits.small_head:
@@ -266,8 +284,12 @@ class Parser(Intake):
         start = self._scanned
         line_seen = self._line_seen or buffer.find(b'\r\n', start) >= 0
         # The search would take a CR that ends the content before this head for a part of its first line end.
-        if (line_seen is not self._line_seen or len(buffer) - pos > self.limits.max_header_size
-                or buffer.startswith(_HOPELESS, pos) or BARE_LINE_END.search(buffer, start)):
+        if (
+            line_seen is not self._line_seen
+            or len(buffer) - pos > self.limits.max_header_size
+            or buffer.startswith(_HOPELESS, pos)
+            or BARE_LINE_END.search(buffer, start)
+        ):
             self._check_start(len(buffer))
         self._line_seen = line_seen
         # What was last may be the beginning of an empty line.
@@ -333,7 +355,7 @@ class Parser(Intake):
         pos = self._pos
         missing = self._missing
         # The very object that was fed, where possible.
-        data = bytes(buffer[pos:pos + missing] if pos or len(buffer) > missing else buffer)
+        data = bytes(buffer[pos : pos + missing] if pos or len(buffer) > missing else buffer)
         self._advance(pos + len(data))
         missing -= len(data)
         self._missing = missing
@@ -415,7 +437,7 @@ class Parser(Intake):
         if self._missing >= 0:
             if not self._missing:
                 self._fail(self.limits.body_too_large())
-            data = data[:self._missing]
+            data = data[: self._missing]
             self._missing -= len(data)
         self._advance(pos + len(data))
         return data

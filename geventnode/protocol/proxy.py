@@ -6,6 +6,7 @@ it. What a peer can make anybody hold is bounded by the two limits below.
 
 Source: "The PROXY protocol, versions 1 & 2", haproxy.org, 2020/03/05; sections are those of that document.
 """
+
 from __future__ import annotations
 
 import re
@@ -68,12 +69,13 @@ def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
     Raises ``ParseError`` for what is no header, with the code ``'PROXY_HEADER_MISSING'`` for bytes that do not even
     begin as one, ``'PROXY_HEADER_OVERFLOW'`` for one that is too long, else ``'PROXY_HEADER_INVALID'``.
     """
-    if data[:6] == b'PROXY '[:len(data)]:
+    if data[:6] == b'PROXY '[: len(data)]:
         return _text(data)
-    if data[:len(SIGNATURE)] == SIGNATURE[:len(data)]:
+    if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary(data)
-    raise ParseError('the connection does not begin with a PROXY header', code='PROXY_HEADER_MISSING',
-                     data=data[:MAX_LINE])
+    raise ParseError(
+        'the connection does not begin with a PROXY header', code='PROXY_HEADER_MISSING', data=data[:MAX_LINE]
+    )
 
 
 def _invalid(problem: str, data: bytes) -> ParseError:
@@ -86,21 +88,23 @@ def _overflow(limit: int, data: bytes) -> ParseError:
 
 # -- version 1 --------------------------------------------------------------------------------------------------------
 
+
 def _text(data: bytes) -> tuple[ProxyHeader, int] | None:
     end = data.find(b'\r\n', 0, MAX_LINE)
     if end < 0:
         if len(data) >= MAX_LINE:
             raise _overflow(MAX_LINE, data[:MAX_LINE])
         return None
-    line = data[:end + 2]
+    line = data[: end + 2]
     if _UNKNOWN.fullmatch(line):
         return ProxyHeader(1, local=False), len(line)
     found = _LINE.fullmatch(line)
     if found is None:
         raise _invalid('a line that is none', line)
     family, source, destination, source_port, destination_port = found.groups()
-    return ProxyHeader(1, False, _endpoint(family, source, source_port, line),
-                       _endpoint(family, destination, destination_port, line)), len(line)
+    return ProxyHeader(
+        1, False, _endpoint(family, source, source_port, line), _endpoint(family, destination, destination_port, line)
+    ), len(line)
 
 
 def _endpoint(family: bytes, address: bytes, port: bytes, line: bytes) -> Endpoint:
@@ -114,6 +118,7 @@ def _endpoint(family: bytes, address: bytes, port: bytes, line: bytes) -> Endpoi
 
 
 # -- version 2 --------------------------------------------------------------------------------------------------------
+
 
 def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
     if len(data) < FIXED:
@@ -135,9 +140,9 @@ def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
     size_of_addresses = ADDRESSES.get(family) if transport in TRANSPORTS else None
     if size_of_addresses is None:
         return ProxyHeader(2, local=False), FIXED + size
-    block = data[FIXED:FIXED + size]
+    block = data[FIXED : FIXED + size]
     if size < size_of_addresses:
-        raise _invalid('less than its addresses', data[:FIXED + size])
+        raise _invalid('less than its addresses', data[: FIXED + size])
     extras = _extras(block[size_of_addresses:], data[:FIXED])
     if family == UNIX_FAMILY:
         return ProxyHeader(2, local=False, extras=extras), FIXED + size
@@ -146,9 +151,11 @@ def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
 
 def _endpoints(block: bytes) -> tuple[Endpoint, Endpoint]:
     width = len(block) // 2 - 2
-    ports = block[2 * width:]
-    return ((Address.from_bytes(block[:width]).text, int.from_bytes(ports[:2], 'big')),
-            (Address.from_bytes(block[width:2 * width]).text, int.from_bytes(ports[2:], 'big')))
+    ports = block[2 * width :]
+    return (
+        (Address.from_bytes(block[:width]).text, int.from_bytes(ports[:2], 'big')),
+        (Address.from_bytes(block[width : 2 * width]).text, int.from_bytes(ports[2:], 'big')),
+    )
 
 
 def _extras(data: bytes, fixed: bytes) -> tuple[tuple[int, bytes], ...]:

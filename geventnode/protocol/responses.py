@@ -1,4 +1,5 @@
 """The parser of a client: what comes most, a small response in one piece, is recognised as a whole."""
+
 from __future__ import annotations
 
 from geventnode.protocol.framing import Framing
@@ -38,11 +39,15 @@ class ResponseParser(Parser):
         line = STATUS_LINES.get(buffer[:line_end])
         if line is None or line.status_code < 200:
             return None
-        block = line.blocks.get(buffer[line_end:end + 2])
+        block = line.blocks.get(buffer[line_end : end + 2])
         size = len(buffer) - end - 4
-        if (block is None or block.framing is not _LENGTH or block.content_length != size
-                or block.count > limits.max_headers_count > 0
-                or (limits.max_body_size is not None and size > limits.max_body_size)):
+        if (
+            block is None
+            or block.framing is not _LENGTH
+            or block.content_length != size
+            or block.count > limits.max_headers_count > 0
+            or (limits.max_body_size is not None and size > limits.max_body_size)
+        ):
             return None
         method = self._method
         head = line.last
@@ -59,4 +64,4 @@ class ResponseParser(Parser):
         self._scanned = 0
         self._after = _RESPONSE_HEAD if head.keep_alive else _CLOSED
         self._finish()
-        return head, buffer[end + 4:]
+        return head, buffer[end + 4 :]

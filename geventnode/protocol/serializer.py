@@ -3,6 +3,7 @@
 The http layer puts heads together from these pieces. Whatever an application can choose passes the grammar here or was
 passed through it before, so that no value can end a line early (RFC 9112, section 11.1).
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable

@@ -4,6 +4,7 @@ An IPv4 address that comes as an IPv6 one, as on a socket that accepts both, is 
 names each once. Networks are kept by their masks, so that a question costs one step for each length of prefix, however
 many networks there are.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -112,5 +113,7 @@ def _network(item: Any, option: str) -> ipaddress.IPv4Network | ipaddress.IPv6Ne
     try:
         return ipaddress.ip_network(item)
     except ValueError as error:
-        raise InvalidInput(f'{option}: {item!r} is neither an IP address, nor a network in CIDR notation (without host '
-                           f'bits), nor {UNIX!r}') from error
+        raise InvalidInput(
+            f'{option}: {item!r} is neither an IP address, nor a network in CIDR notation (without host '
+            f'bits), nor {UNIX!r}'
+        ) from error

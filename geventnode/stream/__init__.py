@@ -1,4 +1,5 @@
 """Streams: sources and sinks of bytes that wait cooperatively, and what connects them."""
+
 from geventnode.stream.duplex import Duplex
 from geventnode.stream.finished import finished
 from geventnode.stream.pipeline import pipeline

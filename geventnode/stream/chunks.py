@@ -2,6 +2,7 @@
 
 :class:`Unread` hands out slices of its first chunk by moving an index, so that reading byte by byte is linear.
 """
+
 from __future__ import annotations
 
 import codecs
@@ -25,8 +26,10 @@ def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
         return memoryview(chunk).cast('B')
     except TypeError:
         hint = ': encode it first, with json.dumps() or urllib.parse.urlencode()'
-        raise TypeError(f'a chunk must be str or bytes-like, not {type(chunk).__name__}'
-                        + (hint if isinstance(chunk, (Mapping, Set, list, tuple)) else '')) from None
+        raise TypeError(
+            f'a chunk must be str or bytes-like, not {type(chunk).__name__}'
+            + (hint if isinstance(chunk, (Mapping, Set, list, tuple)) else '')
+        ) from None
 
 
 class Decoder:
@@ -76,7 +79,7 @@ class Unread:
     def push_front(self, chunk: Any) -> None:
         """Put ``chunk``, which must not be empty, before everything else."""
         if self._position:
-            self._chunks[0] = self._chunks[0][self._position:]
+            self._chunks[0] = self._chunks[0][self._position :]
             self._position = 0
         self._chunks.appendleft(chunk)
         self.size += len(chunk)
@@ -89,7 +92,7 @@ class Unread:
         if 0 <= size < left:
             self._position = position + size
             self.size -= size
-            return first[position:position + size]
+            return first[position : position + size]
         self._chunks.popleft()
         self._position = 0
         self.size -= left

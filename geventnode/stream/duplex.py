@@ -1,4 +1,5 @@
 """Both directions in one object."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -47,9 +48,13 @@ class Duplex(DuplexBase, Readable, Writable):
     The parameters are those of :class:`~geventnode.stream.Readable` and :class:`~geventnode.stream.Writable`.
     """
 
-    def __init__(self, read: Callable[[Readable, int], object] | None = None,
-                 write: Callable[[bytes], object] | None = None, final: Callable[[], object] | None = None,
-                 high_water_mark: int = DEFAULT_HIGH_WATER_MARK) -> None:
+    def __init__(
+        self,
+        read: Callable[[Readable, int], object] | None = None,
+        write: Callable[[bytes], object] | None = None,
+        final: Callable[[], object] | None = None,
+        high_water_mark: int = DEFAULT_HIGH_WATER_MARK,
+    ) -> None:
         Readable.__init__(self, read, high_water_mark)
         Writable.__init__(self, write or self._refuse, final, high_water_mark)
 

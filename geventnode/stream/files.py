@@ -4,6 +4,7 @@
 raises: a timeout, a kill, the connection's end. So the raw file below it does not raise, but says that nothing is there
 at present, whereupon the buffered one returns what it has; that is put back, and then the error is raised.
 """
+
 from __future__ import annotations
 
 import io
@@ -69,7 +70,9 @@ class File(io.BufferedReader):
 
     def _fill(self, fill: Callable[[Any], int], buffer: Any) -> int:
         size = fill(buffer)
-        return size if self._input.error is None else self._interrupted(bytes(memoryview(buffer).cast('B')[:size or 0]))
+        return (
+            size if self._input.error is None else self._interrupted(bytes(memoryview(buffer).cast('B')[: size or 0]))
+        )
 
     def detach(self) -> io.RawIOBase:
         self._input.detached = True

@@ -3,6 +3,7 @@
 Sockets say ``'close'`` at every end, messages only at a bad one; so what counts is the state of the stream when one of
 its last events comes, and the events themselves only say when to look.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,8 +22,9 @@ ENDINGS = ('end', 'finish', 'close', 'error', 'aborted')
 class _Watch:
     """Looks at one stream until it is over."""
 
-    def __init__(self, stream: Any, done: Callable[[BaseException | None], object], readable: bool,
-                 writable: bool) -> None:
+    def __init__(
+        self, stream: Any, done: Callable[[BaseException | None], object], readable: bool, writable: bool
+    ) -> None:
         self.stream = stream
         self.done = done
         self.readable = readable and IReadable.providedBy(stream)
@@ -40,6 +42,7 @@ class _Watch:
                 self.finish(args[0])
             else:
                 self.look(closed=event in ('close', 'aborted'))
+
         return listener
 
     def look(self, closed: bool = False) -> None:
@@ -63,8 +66,13 @@ class _Watch:
         self.listeners = []
 
 
-def finished(stream: Any, callback: Callable[[BaseException | None], object] | None = None, *, readable: bool = True,
-             writable: bool = True) -> Any:
+def finished(
+    stream: Any,
+    callback: Callable[[BaseException | None], object] | None = None,
+    *,
+    readable: bool = True,
+    writable: bool = True,
+) -> Any:
     """Wait until ``stream`` is over, in both directions if it has two; raise what ended it early. May switch.
 
     :param callback: called with None or the error instead; then a function that cancels this is returned at once.
@@ -83,6 +91,7 @@ def finished(stream: Any, callback: Callable[[BaseException | None], object] | N
     def done(error: BaseException | None) -> None:
         outcome.append(error)
         over.set()
+
     watch = _Watch(stream, done, readable, writable)
     try:
         watch.look()

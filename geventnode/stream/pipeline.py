@@ -1,4 +1,5 @@
 """Chains of streams that live and die together."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -15,8 +16,9 @@ from geventnode.stream.readable import Readable
 __all__ = ['pipeline']
 
 
-def pipeline(*streams: Any, callback: Callable[[BaseException | None], object] | None = None,
-             timeout: float | None = None) -> Any:
+def pipeline(
+    *streams: Any, callback: Callable[[BaseException | None], object] | None = None, timeout: float | None = None
+) -> Any:
     """Send the first stream through all the others and wait for the last to finish; return the last. May switch.
 
     The first error of any of them destroys every part, and is raised; so does leaving the call by an exception of any
@@ -41,8 +43,7 @@ def pipeline(*streams: Any, callback: Callable[[BaseException | None], object] |
     return streams[-1]
 
 
-def _run_for(callback: Callable[[BaseException | None], object], parts: tuple[Any, ...],
-             timeout: float | None) -> None:
+def _run_for(callback: Callable[[BaseException | None], object], parts: tuple[Any, ...], timeout: float | None) -> None:
     error: BaseException | None = None
     try:
         _run(parts, timeout)

@@ -4,6 +4,7 @@ The greenlet lives only while there is something to do. A pause ends it, so does
 taken yet; :meth:`Pump.kick` starts the next one. So a stream at rest costs no greenlet, and nothing has to be woken
 when it is destroyed.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -60,8 +61,10 @@ class Pump:
 
     def add_sink(self, destination: Any, end: bool) -> None:
         """Write to ``destination`` from now on, and end it at the end if ``end``."""
+
         def on_close(*args: Any) -> None:
             self.remove_sinks(destination)
+
         destination.on('close', on_close)
         self._sinks.append(_Sink(destination, end, on_close))
 
@@ -185,7 +188,8 @@ class Pump:
         if not destination.destroyed:
             destination.emit('error', error)
         elif isinstance(error, gevent.Timeout) or (
-                destination._error is error and not destination.listener_count('error')):
+            destination._error is error and not destination.listener_count('error')
+        ):
             raise error
 
 

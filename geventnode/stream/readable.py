@@ -4,6 +4,7 @@ A subclass overrides :meth:`Readable._fetch`, which returns the next chunk, wait
 short; the plain :class:`Readable` fetches what its producer pushed. Sequential calls fetch in the caller's greenlet;
 events hand the stream to a :class:`~geventnode.stream.pump.Pump`. Which way is used is decided by the first use.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -45,7 +46,14 @@ class ReadableBase(EventEmitter):
     """What every readable shares; subclasses say where the chunks come from."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {
-        'data', 'readable', 'end', 'error', 'close', 'pause', 'resume'}
+        'data',
+        'readable',
+        'end',
+        'error',
+        'close',
+        'pause',
+        'resume',
+    }
 
     readable_high_water_mark: int = DEFAULT_HIGH_WATER_MARK
     readable_ended: bool = False
@@ -119,7 +127,7 @@ class ReadableBase(EventEmitter):
             raise TypeError('readinto() takes bytes, and set_encoding() made this stream one of text')
         view = memoryview(buffer).cast('B')
         chunk = self.read1(len(view))
-        view[:len(chunk)] = chunk
+        view[: len(chunk)] = chunk
         return len(chunk)
 
     def __iter__(self) -> Iterator[Any]:
@@ -138,8 +146,9 @@ class ReadableBase(EventEmitter):
         if self._reading:
             raise StreamModeError(f'another greenlet is reading from this {type(self).__name__}')
         if self._mode is Mode.FLOWING:
-            raise StreamModeError(f'this {type(self).__name__} is consumed {self._mode.value}: '
-                                  'sequential reads cannot be mixed in')
+            raise StreamModeError(
+                f'this {type(self).__name__} is consumed {self._mode.value}: sequential reads cannot be mixed in'
+            )
         if self._mode is Mode.UNUSED:
             self._mode = Mode.SEQUENTIAL
         self._reading = True
@@ -211,8 +220,9 @@ class ReadableBase(EventEmitter):
         if self._decoder is None:
             chunk = bytes(as_bytes(chunk))
         elif not isinstance(chunk, str):
-            raise TypeError(f'set_encoding() made this stream one of text: it takes back str, not '
-                            f'{type(chunk).__name__}')
+            raise TypeError(
+                f'set_encoding() made this stream one of text: it takes back str, not {type(chunk).__name__}'
+            )
         if chunk:
             self._put_back(chunk)
 
@@ -239,8 +249,9 @@ class ReadableBase(EventEmitter):
 
     def _enter(self, mode: Mode) -> Pump:
         if self._mode is Mode.SEQUENTIAL:
-            raise StreamModeError(f'this {type(self).__name__} is consumed {self._mode.value}: '
-                                  'events cannot be mixed in')
+            raise StreamModeError(
+                f'this {type(self).__name__} is consumed {self._mode.value}: events cannot be mixed in'
+            )
         self._mode = mode
         if self._pump is None:
             self._pump = Pump(self)
@@ -298,8 +309,15 @@ class ReadableBase(EventEmitter):
         return f'<{type(self).__name__} {self._reading_state()}>'
 
     def _reading_state(self) -> str:
-        state = ('destroyed' if self.destroyed else 'ended' if self.readable_ended
-                 else 'paused' if self.readable_flowing is False else self._mode.name.lower())
+        state = (
+            'destroyed'
+            if self.destroyed
+            else 'ended'
+            if self.readable_ended
+            else 'paused'
+            if self.readable_flowing is False
+            else self._mode.name.lower()
+        )
         return f'{state} buffered={self.readable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
@@ -328,8 +346,9 @@ class Readable(ReadableBase):
     :param high_water_mark: how many pushed bytes make :meth:`push` answer ``False``.
     """
 
-    def __init__(self, read: Callable[[Readable, int], object] | None = None,
-                 high_water_mark: int = DEFAULT_HIGH_WATER_MARK) -> None:
+    def __init__(
+        self, read: Callable[[Readable, int], object] | None = None, high_water_mark: int = DEFAULT_HIGH_WATER_MARK
+    ) -> None:
         self.readable_high_water_mark = high_water_mark
         self._read = read
         self._asked = False
@@ -346,6 +365,7 @@ class Readable(ReadableBase):
 
         def read(stream: Readable, size: int) -> None:
             stream.push(next(iterator, None))
+
         return cls(read)
 
     def push(self, chunk: Any) -> bool:

@@ -4,6 +4,7 @@
 which moves the queue on. The plain :class:`Writable` does so by calling a function, one chunk at a time, in the
 greenlet that wrote first; what others write meanwhile is queued behind it.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -162,8 +163,17 @@ class WritableBase(EventEmitter):
         return f'<{type(self).__name__} {self._writing_state()}>'
 
     def _writing_state(self) -> str:
-        state = ('destroyed' if self.destroyed else 'finished' if self.writable_finished
-                 else 'ended' if self.writable_ended else 'corked' if self.writable_corked else 'open')
+        state = (
+            'destroyed'
+            if self.destroyed
+            else 'finished'
+            if self.writable_finished
+            else 'ended'
+            if self.writable_ended
+            else 'corked'
+            if self.writable_corked
+            else 'open'
+        )
         return f'{state} queued={self.writable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
@@ -196,8 +206,12 @@ class Writable(WritableBase):
     :param high_water_mark: bytes that may be queued behind a chunk under way before writers wait.
     """
 
-    def __init__(self, write: Callable[[bytes], object], final: Callable[[], object] | None = None,
-                 high_water_mark: int = DEFAULT_HIGH_WATER_MARK) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        final: Callable[[], object] | None = None,
+        high_water_mark: int = DEFAULT_HIGH_WATER_MARK,
+    ) -> None:
         self.writable_high_water_mark = high_water_mark
         self._write = write
         self._final = final

@@ -3,6 +3,7 @@
 Nothing is imported before it is asked for: :mod:`geventnode.testing.pytest` is loaded by pytest before the tests' own
 ``conftest.py``, and that may be the place where the standard library is patched.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,28 @@ if TYPE_CHECKING:
     from geventnode.testing.raw import RawConnection, RawResponse, raw_request
     from geventnode.testing.sites import ListeningSite, MemorySite, Site, serving, serving_in_memory
 
-__all__ = ['ListeningSite', 'MemoryEnd', 'MemorySite', 'RawConnection', 'RawResponse', 'Site', 'memory_pair',
-           'memory_socket', 'raw_request', 'serving', 'serving_in_memory']
+__all__ = [
+    'ListeningSite',
+    'MemoryEnd',
+    'MemorySite',
+    'RawConnection',
+    'RawResponse',
+    'Site',
+    'memory_pair',
+    'memory_socket',
+    'raw_request',
+    'serving',
+    'serving_in_memory',
+]
 
-_HOMES = {'MemoryEnd': 'memory', 'memory_pair': 'memory', 'memory_socket': 'memory', 'RawConnection': 'raw',
-          'RawResponse': 'raw', 'raw_request': 'raw'}
+_HOMES = {
+    'MemoryEnd': 'memory',
+    'memory_pair': 'memory',
+    'memory_socket': 'memory',
+    'RawConnection': 'raw',
+    'RawResponse': 'raw',
+    'raw_request': 'raw',
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ the loop do. A :class:`MemoryEnd` is what a test holds: a plain cooperative sock
 What is sent in one call is received in one call, unless less is asked for, so that a test decides where the input is
 cut. Nothing here keeps the loop alive: where everybody waits for somebody else, gevent raises ``LoopExit`` at once.
 """
+
 from __future__ import annotations
 
 import errno
@@ -19,8 +20,19 @@ from gevent.event import Event
 
 from geventnode.net import Server, Socket
 
-__all__ = ['CAPACITY', 'CLIENT', 'SERVER', 'MemoryEnd', 'MemoryHandle', 'MemoryWatcher', 'Way', 'memory_client',
-           'memory_connection', 'memory_pair', 'memory_socket']
+__all__ = [
+    'CAPACITY',
+    'CLIENT',
+    'SERVER',
+    'MemoryEnd',
+    'MemoryHandle',
+    'MemoryWatcher',
+    'Way',
+    'memory_client',
+    'memory_connection',
+    'memory_pair',
+    'memory_socket',
+]
 
 #: Bytes that are on their way at most, in each direction, unless said otherwise.
 CAPACITY = 262144
@@ -282,7 +294,7 @@ class MemoryEnd(_End):
         while rest:
             while not self._outgoing.writable:
                 self._wait('nothing was received')
-            rest = rest[self.send(rest):]
+            rest = rest[self.send(rest) :]
 
     def _wait(self, what: str) -> None:
         self._news.clear()

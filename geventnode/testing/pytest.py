@@ -3,6 +3,7 @@
 They are never loaded by themselves. And even when they are, gevent is imported by the first test that uses one of them,
 and not before: pytest loads plugins before ``conftest.py``, which may want to patch the standard library first.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -44,6 +45,7 @@ def memory_pair() -> Iterator[Callable[..., tuple[Socket, Socket]]]:
     from geventnode.testing import memory
 
     with contextlib.ExitStack() as stack:
+
         def make(**options: Any) -> tuple[Socket, Socket]:
             pair = memory.memory_pair(**options)
             for end in pair:

@@ -3,6 +3,7 @@
 A response is read by code of its own, which shares nothing with the package, so that it cannot share its mistakes: it
 takes framing from the head, and believes everything.
 """
+
 from __future__ import annotations
 
 import socket as stdlib
@@ -172,8 +173,11 @@ class RawConnection:
         if rest:
             raise AssertionError(f'before it closed, the server said {rest[:200]!r}')
         if reset is not None and reset is not self.reset:
-            raise AssertionError('the connection ended with a reset' if self.reset else
-                                 'the connection ended in good order, without a reset')
+            raise AssertionError(
+                'the connection ended with a reset'
+                if self.reset
+                else 'the connection ended in good order, without a reset'
+            )
 
     def _receive(self) -> bytes:
         try:
@@ -207,8 +211,9 @@ class RawConnection:
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -226,8 +231,9 @@ def _fields(lines: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def raw_request(target: str = '/', *fields: str, method: str = 'GET', version: str = '1.1',
-                body: bytes | None = None) -> bytes:
+def raw_request(
+    target: str = '/', *fields: str, method: str = 'GET', version: str = '1.1', body: bytes | None = None
+) -> bytes:
     """Return the bytes of a request. Nothing is checked. Never switches.
 
     :param fields: header fields behind ``Host``, each ``'Name: value'``.

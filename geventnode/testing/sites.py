@@ -3,6 +3,7 @@
 Whatever a test hands in is made a server by the same rules as on the command line. When the block ends, every
 connection is closed and the server stopped, whatever state they are in.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -112,8 +113,9 @@ class ListeningSite(Site):
 class MemorySite(Site):
     """A server that is handed its connections in memory."""
 
-    def connect(self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT,
-                capacity: int = CAPACITY) -> RawConnection:
+    def connect(
+        self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT, capacity: int = CAPACITY
+    ) -> RawConnection:
         """As :meth:`Site.connect`. Never switches.
 
         :param peer: who the client is: address and port.

@@ -1,4 +1,5 @@
 """The client's end: whom to connect to, what to ask for, and what to find there."""
+
 from __future__ import annotations
 
 import ssl
@@ -55,8 +56,10 @@ class Peer(NamedTuple):
         else:
             context = client_context(self.settings, check_hostname=bool(name))
         if not name and context.check_hostname:
-            raise InvalidInput("servername='' asks for no name, and the context checks one: set its check_hostname to "
-                               'false, or pass a servername')
+            raise InvalidInput(
+                "servername='' asks for no name, and the context checks one: set its check_hostname to "
+                'false, or pass a servername'
+            )
         if not self.settings.reject_unauthorized and self.settings.context is None:
             wanted = None if self.checked_name is False else self.checked_name or name or host
             options['judge'] = partial(_judge, self.settings, wanted)
@@ -115,8 +118,14 @@ def peer_of(options: dict[str, Any]) -> Peer:
     return Peer(client_settings(options), servername)
 
 
-def connect(port: Any = None, host: str | None = None, callback: Callable[..., object] | None = None, *,
-            socket: Socket | None = None, **options: Any) -> TLSSocket:
+def connect(
+    port: Any = None,
+    host: str | None = None,
+    callback: Callable[..., object] | None = None,
+    *,
+    socket: Socket | None = None,
+    **options: Any,
+) -> TLSSocket:
     """Return a :class:`TLSSocket` that connects to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path.
     Never switches: reads, writes and ``wait_connected`` wait, ``'secureConnect'`` or ``'error'`` follows.
 

@@ -5,6 +5,7 @@ its session keys. Therefore the server chooses the context first, and creates th
 
 Input that is no ClientHello has no name: OpenSSL then refuses it with its own reason.
 """
+
 from __future__ import annotations
 
 __all__ = ['ClientHello', 'offered_ciphers']
@@ -49,9 +50,16 @@ class ClientHello:
         self._chunks.append(data)
         if self.complete:
             return
-        if not self._size and data[:1] == b'\x16' and data[5:6] == b'\x01' and (
-                _RECORD_HEADER + (data[3] << 8) + data[4] == len(data)
-                == _RECORD_HEADER + _MESSAGE_HEADER + int.from_bytes(data[6:9], 'big')):
+        if (
+            not self._size
+            and data[:1] == b'\x16'
+            and data[5:6] == b'\x01'
+            and (
+                _RECORD_HEADER + (data[3] << 8) + data[4]
+                == len(data)
+                == _RECORD_HEADER + _MESSAGE_HEADER + int.from_bytes(data[6:9], 'big')
+            )
+        ):
             # the commonest case: all of it in one record
             self.servername = _servername(data, _RECORD_HEADER + _MESSAGE_HEADER)
             self.complete = True
@@ -93,8 +101,8 @@ def offered_ciphers(data: bytes) -> list[bytes]:
     """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each. Never switches."""
     start = _RECORD_HEADER + _MESSAGE_HEADER + _FIXED
     start += 1 + data[start]
-    end = start + 2 + int.from_bytes(data[start:start + 2], 'big')
-    return [data[at:at + 2] for at in range(start + 2, end, 2)]
+    end = start + 2 + int.from_bytes(data[start : start + 2], 'big')
+    return [data[at : at + 2] for at in range(start + 2, end, 2)]
 
 
 def _servername(data: bytes | bytearray, at: int) -> str | None:
@@ -112,7 +120,7 @@ def _servername(data: bytes | bytearray, at: int) -> str | None:
             size = (data[at + 2] << 8) + data[at + 3]
             if data[at] == 0 == data[at + 1]:
                 # server_name: a list, of which there is one entry: its type, host_name, and a name
-                content = data[at + 4:at + 4 + size]
+                content = data[at + 4 : at + 4 + size]
                 name = content[5:]
                 if content[2] == _HOST_NAME and len(name) == (content[3] << 8) + content[4]:
                     return name.decode('ascii')

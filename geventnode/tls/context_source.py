@@ -5,6 +5,7 @@ those of the last look: one ``stat`` for each file. If they differ, and the cont
 sessions of the old one cannot be resumed then. A file that is half written, or a key whose certificate is still to
 come, is reported once; the old context serves until the content changes again.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -3,6 +3,7 @@
 Contexts are kept in a table by their settings: loading certificates takes milliseconds, and sessions can only be
 resumed within one context. They are made anew when a file has changed (``ContextSource``).
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -17,12 +18,33 @@ from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import flag, hint_for
 from geventnode.tls.context_source import ContextSource, is_context
 
-__all__ = ['CLIENT_OPTIONS', 'SERVER_OPTIONS', 'ContextSettings', 'check_server_context', 'checking_context',
-           'client_context', 'client_settings', 'load_authorities', 'server_settings', 'server_source']
+__all__ = [
+    'CLIENT_OPTIONS',
+    'SERVER_OPTIONS',
+    'ContextSettings',
+    'check_server_context',
+    'checking_context',
+    'client_context',
+    'client_settings',
+    'load_authorities',
+    'server_settings',
+    'server_source',
+]
 
 #: What decides about a context; ``context``, one of the user's own, replaces them all.
-COMMON = frozenset({'context', 'certfile', 'keyfile', 'password', 'ca', 'ciphers', 'minimum_version',
-                    'alpn_protocols', 'reject_unauthorized'})
+COMMON = frozenset(
+    {
+        'context',
+        'certfile',
+        'keyfile',
+        'password',
+        'ca',
+        'ciphers',
+        'minimum_version',
+        'alpn_protocols',
+        'reject_unauthorized',
+    }
+)
 SERVER_OPTIONS = COMMON | {'request_cert'}
 CLIENT_OPTIONS = COMMON | {'servername'}
 
@@ -78,8 +100,11 @@ def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSetti
     for name in options:
         if name not in known:
             raise UnknownOption(f'TLS has no option {name!r}{hint_for(name, known)}')
-    found = {name: _CHECKS[name](name, value) for name, value in options.items()
-             if name != 'servername' and value is not None}
+    found = {
+        name: _CHECKS[name](name, value)
+        for name, value in options.items()
+        if name != 'servername' and value is not None
+    }
     context = found.get('context')
     if context is not None and len(found) > 1:
         others = ', '.join(sorted(found.keys() - {'context'}))
@@ -90,6 +115,7 @@ def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSetti
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
+
 
 def _context(name: str, value: Any) -> ssl.SSLContext:
     if not is_context(value):
@@ -147,12 +173,21 @@ def _protocols(name: str, value: Any) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, Any] = {
-    'context': _context, 'certfile': _path, 'keyfile': _path, 'password': _text, 'ca': _authorities, 'ciphers': _text,
-    'minimum_version': _version, 'alpn_protocols': _protocols, 'request_cert': flag, 'reject_unauthorized': flag,
+    'context': _context,
+    'certfile': _path,
+    'keyfile': _path,
+    'password': _text,
+    'ca': _authorities,
+    'ciphers': _text,
+    'minimum_version': _version,
+    'alpn_protocols': _protocols,
+    'request_cert': flag,
+    'reject_unauthorized': flag,
 }
 
 
 # -- contexts ---------------------------------------------------------------------------------------------------------
+
 
 def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
     """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false. Never
@@ -173,8 +208,9 @@ def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSo
 def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
     """Return a context that verifies as that of :func:`client_context` does by default, of TLS 1.2. Never
     switches. Raises as that does."""
-    verifying = settings._replace(reject_unauthorized=True, certfile=None, keyfile=None, password=None,
-                                  minimum_version=ssl.TLSVersion.TLSv1_2)
+    verifying = settings._replace(
+        reject_unauthorized=True, certfile=None, keyfile=None, password=None, minimum_version=ssl.TLSVersion.TLSv1_2
+    )
     return _checking_source(verifying, check_hostname).current()
 
 
@@ -184,6 +220,7 @@ def _checking_source(settings: ContextSettings, check_hostname: bool) -> Context
         context = _make_client_context(settings, check_hostname)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         return context
+
     return ContextSource(make, _files(settings, True))
 
 
@@ -226,7 +263,8 @@ def _check_exclusive(context: ssl.SSLContext) -> None:
     except NotImplementedError:
         raise InvalidInput(
             'request_cert: ssl.SSLContext has been replaced (truststore.inject_into_ssl), and contexts of that kind '
-            "also trust the system's authorities; make a context before that, and pass it") from None
+            "also trust the system's authorities; make a context before that, and pass it"
+        ) from None
 
 
 def _files(settings: ContextSettings, verifies: bool) -> list[str]:

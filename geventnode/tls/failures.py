@@ -1,4 +1,5 @@
 """What ``ssl`` reports, in the words of this package: which side is at fault, and why, with Node's codes."""
+
 from __future__ import annotations
 
 import ssl
@@ -12,11 +13,23 @@ PLAIN_HTTP = 'ERR_SSL_HTTP_REQUEST'
 
 #: Node's names for the reasons that OpenSSL has (X509_V_ERR_*, x509_vfy.h), by number.
 VERIFY_CODES = {
-    2: 'UNABLE_TO_GET_ISSUER_CERT', 7: 'CERT_SIGNATURE_FAILURE', 9: 'CERT_NOT_YET_VALID', 10: 'CERT_HAS_EXPIRED',
-    18: 'DEPTH_ZERO_SELF_SIGNED_CERT', 19: 'SELF_SIGNED_CERT_IN_CHAIN', 20: 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-    21: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 22: 'CERT_CHAIN_TOO_LONG', 23: 'CERT_REVOKED', 24: 'INVALID_CA',
-    25: 'PATH_LENGTH_EXCEEDED', 26: 'INVALID_PURPOSE', 27: 'CERT_UNTRUSTED', 28: 'CERT_REJECTED',
-    62: 'ERR_TLS_CERT_ALTNAME_INVALID', 64: 'ERR_TLS_CERT_ALTNAME_INVALID',
+    2: 'UNABLE_TO_GET_ISSUER_CERT',
+    7: 'CERT_SIGNATURE_FAILURE',
+    9: 'CERT_NOT_YET_VALID',
+    10: 'CERT_HAS_EXPIRED',
+    18: 'DEPTH_ZERO_SELF_SIGNED_CERT',
+    19: 'SELF_SIGNED_CERT_IN_CHAIN',
+    20: 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+    21: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    22: 'CERT_CHAIN_TOO_LONG',
+    23: 'CERT_REVOKED',
+    24: 'INVALID_CA',
+    25: 'PATH_LENGTH_EXCEEDED',
+    26: 'INVALID_PURPOSE',
+    27: 'CERT_UNTRUSTED',
+    28: 'CERT_REJECTED',
+    62: 'ERR_TLS_CERT_ALTNAME_INVALID',
+    64: 'ERR_TLS_CERT_ALTNAME_INVALID',
 }
 
 
@@ -31,13 +44,16 @@ def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') ->
     made: TLSError
     if isinstance(error, ssl.SSLCertVerificationError):
         message = error.verify_message.strip().rstrip('.')
-        made = CertificateError(f'certificate of the peer refused: {message}',
-                                VERIFY_CODES.get(error.verify_code, 'CERT_REJECTED'))
+        made = CertificateError(
+            f'certificate of the peer refused: {message}', VERIFY_CODES.get(error.verify_code, 'CERT_REJECTED')
+        )
     elif plain_http == 'request':
         made = TLSError('plain HTTP on a TLS port (its URL begins with https, not http)', PLAIN_HTTP)
     elif isinstance(error, ssl.SSLEOFError):
-        made = TLSError('the peer closed the connection ' + (
-            'during the TLS handshake' if handshaking else 'without close_notify'), 'ECONNRESET')
+        made = TLSError(
+            'the peer closed the connection ' + ('during the TLS handshake' if handshaking else 'without close_notify'),
+            'ECONNRESET',
+        )
     else:
         reason = error.reason or 'PROTOCOL_ERROR'
         what = 'the TLS handshake failed' if handshaking else 'the TLS connection broke'

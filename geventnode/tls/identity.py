@@ -3,6 +3,7 @@
 ``ssl`` checks names itself, with the name that is sent to the server (SNI). The check here is for those who do not
 want a name to be sent.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -14,8 +15,15 @@ __all__ = ['describe_certificate', 'is_address', 'matches_fingerprint', 'matches
 
 #: The attribute types with short names (RFC 4514, section 3); others keep the name that ``ssl`` has for them.
 SHORT_NAMES = {
-    'commonName': 'CN', 'countryName': 'C', 'domainComponent': 'DC', 'localityName': 'L', 'organizationName': 'O',
-    'organizationalUnitName': 'OU', 'stateOrProvinceName': 'ST', 'streetAddress': 'STREET', 'userId': 'UID',
+    'commonName': 'CN',
+    'countryName': 'C',
+    'domainComponent': 'DC',
+    'localityName': 'L',
+    'organizationName': 'O',
+    'organizationalUnitName': 'OU',
+    'stateOrProvinceName': 'ST',
+    'streetAddress': 'STREET',
+    'userId': 'UID',
 }
 
 
@@ -36,15 +44,18 @@ def matches_host(certificate: Mapping[str, Any], host: str) -> bool:
     names = certificate.get('subjectAltName', ())
     if is_address(host):
         wanted = ipaddress.ip_address(host.partition('%')[0])
-        return any(kind == 'IP Address' and is_address(value.strip()) and ipaddress.ip_address(value.strip()) == wanted
-                   for kind, value in names)
+        return any(
+            kind == 'IP Address' and is_address(value.strip()) and ipaddress.ip_address(value.strip()) == wanted
+            for kind, value in names
+        )
     wanted_name = host.lower().removesuffix('.')
     _, dot, parent = wanted_name.partition('.')
     for kind, value in names:
         name = value.lower().removesuffix('.')
         # a wildcard directly below a top-level domain would be for the whole world
-        if kind == 'DNS' and (name == wanted_name or (
-                dot and '.' in parent and name.startswith('*.') and name[2:] == parent)):
+        if kind == 'DNS' and (
+            name == wanted_name or (dot and '.' in parent and name.startswith('*.') and name[2:] == parent)
+        ):
             return True
     return False
 

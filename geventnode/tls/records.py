@@ -5,6 +5,7 @@ that the kernel's have: ``BlockingIOError`` when nothing can be done now. Cipher
 call, failed ones too, because an alert tells the peer why. Plaintext counts as sent when all of its ciphertext is with
 the kernel; until then the caller keeps it and offers the same bytes again, as OpenSSL itself would have it.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -46,13 +47,37 @@ class Records:
     :param session: a session to resume; one of another context has no effect.
     """
 
-    __slots__ = ('_choose', '_claimed', '_closing', '_encrypt', '_established', '_failure', '_hello', '_incoming',
-                 '_outgoing', '_raw_receive', '_raw_send', '_read', 'ended', 'handshaking', 'object', 'opening',
-                 'truncated', 'unsent')
+    __slots__ = (
+        '_choose',
+        '_claimed',
+        '_closing',
+        '_encrypt',
+        '_established',
+        '_failure',
+        '_hello',
+        '_incoming',
+        '_outgoing',
+        '_raw_receive',
+        '_raw_send',
+        '_read',
+        'ended',
+        'handshaking',
+        'object',
+        'opening',
+        'truncated',
+        'unsent',
+    )
 
-    def __init__(self, raw: Any, context: ssl.SSLContext | Choose,
-                 established: Callable[[], object], *, server_side: bool = False, servername: str | None = None,
-                 session: Any = None) -> None:
+    def __init__(
+        self,
+        raw: Any,
+        context: ssl.SSLContext | Choose,
+        established: Callable[[], object],
+        *,
+        server_side: bool = False,
+        servername: str | None = None,
+        session: Any = None,
+    ) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         #: OpenSSL's side of the connection; None until there is a context.
@@ -108,7 +133,7 @@ class Records:
         view = memoryview(received)
         pieces = []
         for start in range(0, len(view), SLICE):
-            self._incoming.write(view[start:start + SLICE])
+            self._incoming.write(view[start : start + SLICE])
             try:
                 if self.handshaking:
                     self._shake_hands_with(received)
@@ -193,8 +218,9 @@ class Records:
             # OpenSSL has no part in this handshake yet: a fatal alert (RFC 8446, section 6)
             self.unsent = bytes((21, 3, 3, 0, 2, 2, context))
             self._try_to_flush()
-            raise TLSError(f'sni_callback refused the connection or failed, for {hello.servername!r}',
-                           'ERR_TLS_SNI_CALLBACK')
+            raise TLSError(
+                f'sni_callback refused the connection or failed, for {hello.servername!r}', 'ERR_TLS_SNI_CALLBACK'
+            )
         self._choose = None
         if incoming.eof:
             # that is final, and OpenSSL is to report it
@@ -262,7 +288,7 @@ class Records:
             # the commonest case: everything at once, and without a view
             self._claimed = self._encrypt(data)
             record = self.unsent = self._outgoing.read()
-            self.unsent = record[self._raw_send(record):]
+            self.unsent = record[self._raw_send(record) :]
             if self.unsent:
                 self.flush()
             self._claimed = 0
@@ -285,7 +311,7 @@ class Records:
         taken = 0
         pieces: list[bytes] = []
         while taken < len(view) and len(pieces) < GATHER:
-            taken += self._encrypt(view[taken:taken + SLICE])
+            taken += self._encrypt(view[taken : taken + SLICE])
             pieces.append(self._outgoing.read())
         self.unsent = b''.join(pieces)
         return taken

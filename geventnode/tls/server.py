@@ -4,6 +4,7 @@ It runs in the hub, with a deadline, on its own connection only: one that stalls
 does not affect others. The context is chosen by the name in the ClientHello, before OpenSSL sees it: so everything
 that a context decides holds for its name, client certificates, versions and session keys among it.
 """
+
 from __future__ import annotations
 
 import logging
@@ -39,7 +40,7 @@ def normalized(hostname: str) -> str:
     """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root. Never
     switches."""
     parent = hostname.removeprefix('*.')
-    return hostname[:-len(parent)] + without_root(ascii_name(parent).lower())
+    return hostname[: -len(parent)] + without_root(ascii_name(parent).lower())
 
 
 class PendingConnection:
@@ -69,8 +70,12 @@ class _Handshake:
         """See :class:`geventnode.net.hubs.HasDeadline`."""
         if deadlines(self.socket._hub).excuse(self.socket, now):
             return
-        self.socket.destroy(TLSError(f'no complete TLS handshake within handshake_timeout ({self.limit:g} seconds)',
-                                     'ERR_TLS_HANDSHAKE_TIMEOUT'))
+        self.socket.destroy(
+            TLSError(
+                f'no complete TLS handshake within handshake_timeout ({self.limit:g} seconds)',
+                'ERR_TLS_HANDSHAKE_TIMEOUT',
+            )
+        )
 
 
 @implementer(ITLSServer)
@@ -160,8 +165,13 @@ class TLSAcceptor(NetServer):
     # -- connections: run by the hub ----------------------------------------------------------------------------------
 
     def _new_socket(self) -> Socket:
-        return TLSSocket(self._source.context, server_side=True, at_once=False, allow_half_open=self._allow_half_open,
-                         choose=self._choose_context)
+        return TLSSocket(
+            self._source.context,
+            server_side=True,
+            at_once=False,
+            allow_half_open=self._allow_half_open,
+            choose=self._choose_context,
+        )
 
     def _accepted(self, socket: Socket) -> None:
         assert isinstance(socket, TLSSocket)

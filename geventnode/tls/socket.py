@@ -4,6 +4,7 @@ Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.rec
 Everything else, from back-pressure to parking, is the plain socket's own. The handshake is driven by what arrives, in
 the hub: it takes no greenlet.
 """
+
 from __future__ import annotations
 
 import _socket
@@ -75,11 +76,21 @@ class TLSSocket(Socket):
     _secured: Event | None = None
     _said_goodbye: bool = False
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool = False, servername: str | None = None,
-                 checked_host: str | None = None, fingerprint: str = '', session: Any = None, at_once: bool = True,
-                 choose: Choose | None = None,
-                 judge: Callable[[list[bytes]], str | None] | None = None, known_chain: list[bytes] | None = None,
-                 **options: Any) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        servername: str | None = None,
+        checked_host: str | None = None,
+        fingerprint: str = '',
+        session: Any = None,
+        at_once: bool = True,
+        choose: Choose | None = None,
+        judge: Callable[[list[bytes]], str | None] | None = None,
+        known_chain: list[bytes] | None = None,
+        **options: Any,
+    ) -> None:
         self._context = context
         self._judge = judge
         self._known_chain = known_chain
@@ -105,8 +116,14 @@ class TLSSocket(Socket):
         :param received: what the peer has sent of it already.
         """
         context = self._context if self._choose is None else self._choose_context
-        records = self._records = Records(self._raw, context, self._established, server_side=self._server_side,
-                                          servername=self._servername, session=self._session)
+        records = self._records = Records(
+            self._raw,
+            context,
+            self._established,
+            server_side=self._server_side,
+            servername=self._servername,
+            session=self._session,
+        )
         self._send = records.send
         self._recv = records.receive
         try:
@@ -140,11 +157,15 @@ class TLSSocket(Socket):
     def _established(self) -> None:
         """The handshake is over. Runs in the hub."""
         if self._checked_host is not None and not matches_host(self._certificate() or {}, self._checked_host):
-            raise CertificateError(f'certificate of the peer refused: it is not valid for {self._checked_host!r}',
-                                   'ERR_TLS_CERT_ALTNAME_INVALID')
+            raise CertificateError(
+                f'certificate of the peer refused: it is not valid for {self._checked_host!r}',
+                'ERR_TLS_CERT_ALTNAME_INVALID',
+            )
         if self._fingerprint and not matches_fingerprint(self._certificate(der=True), self._fingerprint):
-            raise CertificateError('certificate of the peer refused: it has another fingerprint than '
-                                   f'{self._fingerprint!r}', 'ERR_TLS_CERT_FINGERPRINT')
+            raise CertificateError(
+                f'certificate of the peer refused: it has another fingerprint than {self._fingerprint!r}',
+                'ERR_TLS_CERT_FINGERPRINT',
+            )
         self.handshaking = False
         if self._context.verify_mode is ssl.CERT_NONE:
             self._authorization_error = NOT_VERIFIED
@@ -177,8 +198,9 @@ class TLSSocket(Socket):
         if self._secured is not None:
             self._secured.set()
         if self.handshaking and self.on_handshake is not None:
-            self.on_handshake(self, self._error or TLSError('the connection was given up during the TLS handshake',
-                                                            'ECONNRESET'))
+            self.on_handshake(
+                self, self._error or TLSError('the connection was given up during the TLS handshake', 'ECONNRESET')
+            )
 
     def abandon(self) -> None:
         self.on_handshake = None
@@ -297,8 +319,11 @@ class TLSSocket(Socket):
         if self._judge is None or self._records is None or self.handshaking:
             return None
         # the sessions of ssl keep the first one only
-        return ((self._known_chain if self.session_reused else None) or peer_chain(self._records.object)
-                or [self._certificate(der=True)])
+        return (
+            (self._known_chain if self.session_reused else None)
+            or peer_chain(self._records.object)
+            or [self._certificate(der=True)]
+        )
 
     def verify_peer(self) -> bool:
         return self.authorized

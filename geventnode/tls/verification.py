@@ -5,6 +5,7 @@ with a context that verifies: TLS 1.2 sends certificates unencrypted and before 
 7.3), so a ServerHello and the certificates are enough for OpenSSL's opinion. It costs about half a millisecond, and
 nothing unless someone asks.
 """
+
 from __future__ import annotations
 
 import os
@@ -78,5 +79,5 @@ def _message(kind: int, data: bytes) -> bytes:
 
 
 def _records(data: bytes) -> bytes:
-    pieces = [data[start:start + _RECORD] for start in range(0, len(data), _RECORD)]
+    pieces = [data[start : start + _RECORD] for start in range(0, len(data), _RECORD)]
     return b''.join(bytes((22, 3, 3)) + len(piece).to_bytes(2, 'big') + piece for piece in pieces)

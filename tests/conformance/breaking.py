@@ -1,4 +1,5 @@
 """What every readable promises when it is cut short, destroyed, or left by an exception; nothing else switches."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tests.sockets import settle, until
 __all__: list[str] = []
 
 # -- what is cut short ----------------------------------------------------------------------------------------------
+
 
 @promise
 def a_stream_cut_short_raises_and_never_ends(make: Maker) -> None:
@@ -138,6 +140,7 @@ def a_data_listener_that_raises_stops_the_stream(make: Maker) -> None:
 
 # -- exceptions from outside ----------------------------------------------------------------------------------------
 
+
 @promise
 def a_killed_reader_loses_nothing(make: Maker) -> None:
     with make(10) as source:
@@ -165,8 +168,13 @@ def a_timeout_loses_nothing(make: Maker) -> None:
 @promise
 def a_timeout_loses_nothing_of_a_file(make: Maker) -> None:
     calls: list[Callable[[Any], object]] = [
-        lambda file: file.read(8), lambda file: file.read(), lambda file: file.readline(),
-        lambda file: file.readinto(bytearray(8)), next, list]
+        lambda file: file.read(8),
+        lambda file: file.read(),
+        lambda file: file.readline(),
+        lambda file: file.readinto(bytearray(8)),
+        next,
+        list,
+    ]
     for call in calls:
         with make(10) as source:
             file = source.stream.makefile()
@@ -183,6 +191,7 @@ def a_timeout_loses_nothing_of_a_file(make: Maker) -> None:
 
 
 # -- switching ------------------------------------------------------------------------------------------------------
+
 
 @promise
 def nothing_switches_but_reading(make: Maker) -> None:

@@ -1,4 +1,5 @@
 """What every writable promises while nothing is taken at the far end."""
+
 from __future__ import annotations
 
 from typing import Any

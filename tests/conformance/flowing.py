@@ -1,4 +1,5 @@
 """What every readable promises to those who consume it by events, pipe it, or put something back."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,6 +16,7 @@ from tests.sockets import settle, until
 __all__: list[str] = []
 
 # -- events ---------------------------------------------------------------------------------------------------------
+
 
 @promise
 def data_comes_on_the_next_turn_and_then_the_end(make: Maker) -> None:
@@ -122,8 +124,13 @@ def readable_tells_another_greenlet(make: Maker) -> None:
 def sequential_reads_exclude_events(make: Maker) -> None:
     with fed(make) as stream:
         stream.read(1)
-        for call in (lambda: stream.on('data', print), lambda: stream.on('readable', print), stream.resume,
-                     stream.pause, lambda: stream.pipe(Writable(print))):
+        for call in (
+            lambda: stream.on('data', print),
+            lambda: stream.on('readable', print),
+            stream.resume,
+            stream.pause,
+            lambda: stream.pipe(Writable(print)),
+        ):
             with pytest.raises(StreamModeError):
                 call()
         assert stream.listener_count('data') == stream.listener_count('readable') == 0
@@ -142,6 +149,7 @@ def events_exclude_sequential_reads(make: Maker) -> None:
 
 
 # -- pipe -----------------------------------------------------------------------------------------------------------
+
 
 @promise
 def pipe_moves_everything_and_ends_the_destination(make: Maker) -> None:
@@ -243,6 +251,7 @@ def unpipe_of_all_and_of_none(make: Maker) -> None:
 @promise
 def an_error_of_the_destination_ends_the_pipe(make: Maker) -> None:
     with fed(make) as stream:
+
         def write(data: bytes) -> None:
             raise KeyError('full')
 
@@ -259,6 +268,7 @@ def an_error_of_the_destination_ends_the_pipe(make: Maker) -> None:
 
 
 # -- unshift --------------------------------------------------------------------------------------------------------
+
 
 @promise
 def unshift_puts_back(make: Maker) -> None:

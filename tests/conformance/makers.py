@@ -3,6 +3,7 @@
 HTTP messages come from a server in this process; the far end is a plain socket, and reads with the standard library's
 ``http.client``.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -34,15 +35,18 @@ TINY = 16
 
 # -- what is pushed and what is a function --------------------------------------------------------------------------
 
+
 def _pushed(make: Callable[[], Any]) -> ReadableMaker:
     @contextlib.contextmanager
     def maker(length: int) -> Iterator[Source]:
         stream = make()
         try:
-            yield Source(stream, stream.push, lambda: stream.push(None),
-                         lambda: stream.destroy(IncompleteBody('cut off')))
+            yield Source(
+                stream, stream.push, lambda: stream.push(None), lambda: stream.destroy(IncompleteBody('cut off'))
+            )
         finally:
             stream.destroy()
+
     return maker
 
 
@@ -94,10 +98,12 @@ def _function(make: Callable[[Callable[[bytes], Any]], Any], *, clogged: bool) -
         finally:
             stream.destroy()
             gate.set()
+
     return maker
 
 
 # -- sockets --------------------------------------------------------------------------------------------------------
+
 
 def _cut(family: str, stream: Any, far: Any) -> None:
     """Break the connection off."""
@@ -118,6 +124,7 @@ def _socket_readable(family: str, **options: Any) -> ReadableMaker:
                 yield Source(stream, feeder.send, feeder.end, lambda: _cut(family, stream, far))
             finally:
                 feeder.stop()
+
     return maker
 
 
@@ -132,10 +139,12 @@ def _socket_writable(family: str, *, clogged: bool, **options: Any) -> WritableM
                 yield Sink(stream, taker.start, taker.all, lambda: _cut(family, stream, far))
             finally:
                 taker.stop()
+
     return maker
 
 
 # -- HTTP messages --------------------------------------------------------------------------------------------------
+
 
 @contextlib.contextmanager
 def _exchange(head: bytes, *, small: bool = False) -> Iterator[tuple[Any, Any, Any]]:
@@ -185,11 +194,13 @@ def _request_body(*, chunked: bool, mark: int | None = None) -> ReadableMaker:
                 yield Source(request, feed, finish, lambda: reset(far))
             finally:
                 feeder.stop()
+
     return maker
 
 
 def _answer_body(*, chunked: bool) -> ReadableMaker:
     """Return a maker of responses that a client receives."""
+
     @contextlib.contextmanager
     def maker(length: int) -> Iterator[Source]:
         framing = 'Transfer-Encoding: chunked' if chunked else f'Content-Length: {length}'
@@ -215,6 +226,7 @@ def _answer_body(*, chunked: bool) -> ReadableMaker:
                     yield Source(request.get_response(), feed, finish, lambda: reset(far))
                 finally:
                     feeder.stop()
+
     return maker
 
 
@@ -250,6 +262,7 @@ def _response_body(framing: str, *, clogged: bool) -> WritableMaker:
                 response.set_header('Content-Length', length)
             if clogged:
                 response.socket.writable_high_water_mark = 2 * TINY
+
             def receive() -> bytes:
                 answer = http.client.HTTPResponse(far)
                 answer.begin()
@@ -257,11 +270,13 @@ def _response_body(framing: str, *, clogged: bool) -> WritableMaker:
 
             with _Receiving(receive, clogged) as received:
                 yield Sink(response, received.start, received.all, lambda: reset(far))
+
     return maker
 
 
 def _uploaded_body(framing: str, *, clogged: bool) -> WritableMaker:
     """Return a maker of requests that a client sends."""
+
     @contextlib.contextmanager
     def maker(length: int) -> Iterator[Sink]:
         def connect(options: dict[str, Any]) -> Socket:
@@ -273,8 +288,13 @@ def _uploaded_body(framing: str, *, clogged: bool) -> WritableMaker:
             listener.bind(('127.0.0.1', 0))
             listener.listen(1)
             request = geventnode_http.request(
-                port=listener.getsockname()[1], host='127.0.0.1', agent=agent, method='POST', create_connection=connect,
-                headers={'Content-Length': length} if framing == 'length' else {'Transfer-Encoding': 'chunked'})
+                port=listener.getsockname()[1],
+                host='127.0.0.1',
+                agent=agent,
+                method='POST',
+                create_connection=connect,
+                headers={'Content-Length': length} if framing == 'length' else {'Transfer-Encoding': 'chunked'},
+            )
             # what is cut off is no news to anybody here
             request.on('error', lambda error: None)
             request.flush_headers()
@@ -288,6 +308,7 @@ def _uploaded_body(framing: str, *, clogged: bool) -> WritableMaker:
             finally:
                 request.destroy()
                 far.close()
+
     return maker
 
 

@@ -5,6 +5,7 @@ A maker is called with the number of bytes that the whole stream will have, and 
 a few bytes, whose source is stopped and started again all the time. Here are sequential reads and text; what comes by
 events, and how a stream breaks, stand in modules of their own.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -76,7 +77,7 @@ def fed(make: Maker, body: bytes = BODY, pieces: int = 1) -> Iterator[Any]:
     with make(len(body)) as source:
         size = -(-len(body) // pieces)
         for start in range(0, len(body), size):
-            source.feed(body[start:start + size])
+            source.feed(body[start : start + size])
         source.finish()
         yield source.stream
 
@@ -90,6 +91,7 @@ def listen(stream: Any, *events: str) -> list[Any]:
 
 
 # -- sequential -----------------------------------------------------------------------------------------------------
+
 
 @promise
 def read_returns_everything(make: Maker) -> None:
@@ -106,7 +108,12 @@ def the_end_is_empty_for_ever(make: Maker) -> None:
         assert stream.readable_ended
         for _ in range(2):
             assert (stream.read(), stream.read(5), stream.read1(), stream.readinto(bytearray(5)), list(stream)) == (
-                b'', b'', b'', 0, [])
+                b'',
+                b'',
+                b'',
+                0,
+                [],
+            )
 
 
 @promise
@@ -278,6 +285,7 @@ def memory_is_bounded_when_nobody_reads(make: Maker) -> None:
 
 
 # -- text -----------------------------------------------------------------------------------------------------------
+
 
 @promise
 def characters_cut_by_chunk_borders_are_put_together(make: Maker) -> None:

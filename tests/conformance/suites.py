@@ -1,10 +1,16 @@
 """The suites as wholes: :func:`check_readable`, :func:`check_writable` and :func:`check_duplex` run every check."""
+
 from __future__ import annotations
 
 from tests.conformance import breaking, clogged, flowing, readable, writable
 
 __all__ = [
-    'CLOGGED_CHECKS', 'HELD_BACK_CHECKS', 'READABLE_CHECKS', 'WRITABLE_CHECKS', 'check_duplex', 'check_readable',
+    'CLOGGED_CHECKS',
+    'HELD_BACK_CHECKS',
+    'READABLE_CHECKS',
+    'WRITABLE_CHECKS',
+    'check_duplex',
+    'check_readable',
     'check_writable',
 ]
 

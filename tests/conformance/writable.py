@@ -4,6 +4,7 @@ A maker is called with the number of bytes that will be written in all, and retu
 :class:`Sink`. Makers come in two kinds: free ones, where everything leaves at once, and clogged ones, where nothing is
 taken at the far end before somebody says so. The checks for each kind are lists of their own.
 """
+
 from __future__ import annotations
 
 import array
@@ -79,6 +80,7 @@ def listen(stream: Any, *events: str) -> list[str]:
 
 def write_all(sink: Sink, pieces: list[Any]) -> bytes:
     """Write ``pieces``, end, and return what came out at the far end."""
+
     def write() -> None:
         for piece in pieces:
             sink.stream.write(piece)
@@ -92,6 +94,7 @@ def write_all(sink: Sink, pieces: list[Any]) -> bytes:
 
 # -- writing --------------------------------------------------------------------------------------------------------
 
+
 @promise
 def everything_arrives_in_order(make: Maker) -> None:
     pieces = [bytes([number % 256]) * (number * 37 % 5000) for number in range(100)]
@@ -102,6 +105,7 @@ def everything_arrives_in_order(make: Maker) -> None:
 @promise
 def text_is_encoded(make: Maker) -> None:
     with make(7) as sink:
+
         def write() -> None:
             sink.stream.write('é')
             sink.stream.write('é', 'latin-1')
@@ -115,8 +119,14 @@ def text_is_encoded(make: Maker) -> None:
 
 @promise
 def everything_bytes_like_is_taken(make: Maker) -> None:
-    pieces = [b'a', bytearray(b'b'), memoryview(b'c'), memoryview(bytearray(b'd.'))[:1],
-              array.array('B', b'e'), array.array('H', [0x6666])]
+    pieces = [
+        b'a',
+        bytearray(b'b'),
+        memoryview(b'c'),
+        memoryview(bytearray(b'd.'))[:1],
+        array.array('B', b'e'),
+        array.array('H', [0x6666]),
+    ]
     with make(7) as sink:
         assert write_all(sink, pieces) == b'abcdeff'
 
@@ -187,7 +197,7 @@ def several_writers_are_served_in_order(make: Maker) -> None:
         found = sink.collect()
         ending.get()
         for start in range(0, len(found), len(PIECE)):
-            piece = found[start:start + len(PIECE)]
+            piece = found[start : start + len(PIECE)]
             assert piece == piece[:1] * len(PIECE)
             order.append(piece[0])
         assert sorted(order) == sorted([0, 1, 2] * 10)
@@ -212,9 +222,11 @@ def callbacks_come_in_order_and_before_finish(make: Maker) -> None:
 
 # -- the end --------------------------------------------------------------------------------------------------------
 
+
 @promise
 def end_takes_the_last_piece(make: Maker) -> None:
     with make(10) as sink:
+
         def write() -> None:
             sink.stream.write(b'01234')
             assert sink.stream.end(bytearray(b'56789')) is sink.stream
@@ -295,6 +307,7 @@ def a_finish_listener_cannot_write(make: Maker) -> None:
 
 # -- corks ----------------------------------------------------------------------------------------------------------
 
+
 @promise
 def a_cork_keeps_what_is_written(make: Maker) -> None:
     with make(6) as sink:
@@ -336,6 +349,7 @@ def a_cork_does_not_stop_a_writer_for_ever(make: Maker) -> None:
 
 # -- pipe -----------------------------------------------------------------------------------------------------------
 
+
 @promise
 def a_readable_can_be_piped_into_it(make: Maker) -> None:
     with make(MANY * len(PIECE)) as sink:
@@ -351,6 +365,7 @@ def a_readable_can_be_piped_into_it(make: Maker) -> None:
 
 
 # -- giving up ------------------------------------------------------------------------------------------------------
+
 
 @promise
 def destroy_closes_once(make: Maker) -> None:

@@ -1,4 +1,5 @@
 """The case files, each case with the verdict that we hold it to; see README.md for where they come from."""
+
 from __future__ import annotations
 
 import base64
@@ -12,17 +13,29 @@ __all__ = ['OUR_RULINGS', 'Case', 'load']
 
 #: Verdicts that differ from what a case file says, with the reason.
 OUR_RULINGS: dict[str, tuple[str, str]] = {
-    'llhttp/response/sample:648': ('reject', """
+    'llhttp/response/sample:648': (
+        'reject',
+        """
         HTTP/0.9 has no status line (RFC 1945, section 6): a response of that version is nothing that anyone may send,
-        and its framing would be a guess. RFC 9112, section 2.3, gives meaning to 1.x only."""),
-    'gunicorn/valid/022': ('reject', """
-        Its second request is HTTP/1.1 without Host, which RFC 9112, section 3.2, makes a server refuse."""),
-    'llhttp/request/uri:168': ('reject', """
-        RFC 9112, section 3.2, has no fragment in a request target, and servers disagree about what one means."""),
+        and its framing would be a guess. RFC 9112, section 2.3, gives meaning to 1.x only.""",
+    ),
+    'gunicorn/valid/022': (
+        'reject',
+        """
+        Its second request is HTTP/1.1 without Host, which RFC 9112, section 3.2, makes a server refuse.""",
+    ),
+    'llhttp/request/uri:168': (
+        'reject',
+        """
+        RFC 9112, section 3.2, has no fragment in a request target, and servers disagree about what one means.""",
+    ),
     'gunicorn/valid/005': ('reject', 'As above.'),
-    'llhttp/request/content-length:447': ('incomplete', """
+    'llhttp/request/content-length:447': (
+        'incomplete',
+        """
         A setting of that parser lets it skip the content of a request; RFC 9112, section 6.3, knows only responses
-        whose Content-Length stands for nothing."""),
+        whose Content-Length stands for nothing.""",
+    ),
 }
 
 #: Refused by settings of the program that the case is from. All of it is within our limits, and fine by the grammar.
@@ -72,8 +85,17 @@ def _case(raw: dict[str, Any]) -> Case:
         statuses = raw['expect'].get('status') or (raw.get('rfc') or {}).get('status') or ()
     if isinstance(statuses, int):
         statuses = (statuses,)
-    return Case(raw['id'], raw['kind'], data, verdict, frozenset(statuses), tags, raw['eof'],
-                bool(raw['flags'].get('skip_body')), raw['expect'])
+    return Case(
+        raw['id'],
+        raw['kind'],
+        data,
+        verdict,
+        frozenset(statuses),
+        tags,
+        raw['eof'],
+        bool(raw['flags'].get('skip_body')),
+        raw['expect'],
+    )
 
 
 def _verdict(raw: dict[str, Any], tags: frozenset[str], data: bytes) -> str:

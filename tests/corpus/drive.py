@@ -1,4 +1,5 @@
 """Feeds a parser in pieces of any size, and writes down what comes out in a form that does not depend on the pieces."""
+
 from __future__ import annotations
 
 import itertools
@@ -51,8 +52,17 @@ class Outcome:
         return sum(message.complete for message in self.messages)
 
 
-def drive(pieces: Iterable[bytes], role: Role, limits: Limits | None = None, *, eof: bool = False, method: str = '',
-          upgrade: bool = False, stop_at_upgrade: bool = False, most: int | None = None) -> Outcome:
+def drive(
+    pieces: Iterable[bytes],
+    role: Role,
+    limits: Limits | None = None,
+    *,
+    eof: bool = False,
+    method: str = '',
+    upgrade: bool = False,
+    stop_at_upgrade: bool = False,
+    most: int | None = None,
+) -> Outcome:
     """Feed ``pieces`` to a new parser and return what came of it.
 
     :param eof: whether the stream ends behind the pieces.
@@ -82,8 +92,9 @@ def drive(pieces: Iterable[bytes], role: Role, limits: Limits | None = None, *, 
 class _Driver:
     """Takes the events of a parser and writes them down."""
 
-    def __init__(self, parser: Parser, outcome: Outcome, method: str, upgrade: bool, stop_at_upgrade: bool,
-                 most: int | None) -> None:
+    def __init__(
+        self, parser: Parser, outcome: Outcome, method: str, upgrade: bool, stop_at_upgrade: bool, most: int | None
+    ) -> None:
         self.parser = parser
         self.outcome = outcome
         self.method = method
@@ -138,8 +149,13 @@ class _Driver:
 
 def _message(head: RequestHead | ResponseHead) -> Message:
     common: dict[str, Any] = {
-        'version': head.http_version, 'headers': head.raw_headers, 'framing': head.framing.name,
-        'content_length': head.content_length, 'keep_alive': head.keep_alive, 'upgrade': head.upgrade}
+        'version': head.http_version,
+        'headers': head.raw_headers,
+        'framing': head.framing.name,
+        'content_length': head.content_length,
+        'keep_alive': head.keep_alive,
+        'upgrade': head.upgrade,
+    }
     if isinstance(head, RequestHead):
         return Message((head.method, head.url), expect=head.expect, host=head.host, **common)
     return Message((head.status_code, head.status_message), expect=None, host=None, **common)
@@ -147,9 +163,10 @@ def _message(head: RequestHead | ResponseHead) -> Message:
 
 # -- ways of cutting ------------------------------------------------------------------------------------------------
 
+
 def bytewise(data: bytes) -> Iterator[bytes]:
     """Yield ``data`` byte by byte."""
-    return (data[index:index + 1] for index in range(len(data)))
+    return (data[index : index + 1] for index in range(len(data)))
 
 
 def cut(data: bytes, positions: Iterable[int]) -> list[bytes]:

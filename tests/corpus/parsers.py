@@ -1,4 +1,5 @@
 """Parsers that were fed something, and messages to feed them with."""
+
 from __future__ import annotations
 
 from typing import Any

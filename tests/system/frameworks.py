@@ -3,6 +3,7 @@
 Every test runs once for each of :data:`WAYS`. There may be several processes behind one port, so nothing is asked of an
 application's memory: it tells the test what has happened, through a :class:`Gate`.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -28,8 +29,16 @@ __all__ = ['LARGE', 'TRUST', 'WAYS', 'Framework', 'Gate', 'framework', 'large_fi
 LARGE = 10_000_000
 
 #: All that a proxy in front of the application sets.
-TRUST = ['--trusted-proxy', '127.0.0.1', '--forwarded', 'x-forwarded-for', '--forwarded', 'x-forwarded-proto',
-         '--forwarded', 'x-forwarded-host']
+TRUST = [
+    '--trusted-proxy',
+    '127.0.0.1',
+    '--forwarded',
+    'x-forwarded-for',
+    '--forwarded',
+    'x-forwarded-proto',
+    '--forwarded',
+    'x-forwarded-host',
+]
 
 
 def _by_command(target: str, directory: Path, env: dict[str, str]) -> Any:
@@ -128,6 +137,7 @@ class Framework:
 
 def framework(target: str) -> Any:
     """Return a fixture for a module: the application ``target``, in each of :data:`WAYS`."""
+
     @pytest.fixture(scope='module', params=WAYS)
     def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Framework]:
         directory = tmp_path_factory.mktemp(request.param)
@@ -135,6 +145,7 @@ def framework(target: str) -> Any:
             env = {'GATE': str(gate.port), 'DIRECTORY': str(directory)}
             with WAYS[request.param](target, directory, env) as served:
                 yield Framework(served.port, gate, directory)
+
     return site
 
 

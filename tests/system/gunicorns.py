@@ -3,6 +3,7 @@
 It gets a listening socket of ours, so that nobody has to guess a port, and its log is read line by line: a worker has
 begun, or ended, when gunicorn says so.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -46,8 +47,23 @@ def folder_of(version: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / 'installed').exists():
             ran = subprocess.run(
-                [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--upgrade', '--target', str(folder),
-                 f'gunicorn=={version}'], check=False, text=True, capture_output=True, timeout=PATIENCE)
+                [
+                    sys.executable,
+                    '-m',
+                    'pip',
+                    'install',
+                    '--quiet',
+                    '--no-deps',
+                    '--upgrade',
+                    '--target',
+                    str(folder),
+                    f'gunicorn=={version}',
+                ],
+                check=False,
+                text=True,
+                capture_output=True,
+                timeout=PATIENCE,
+            )
             if ran.returncode:
                 pytest.skip(f'gunicorn {version} cannot be installed: {ran.stderr}')
             (folder / 'installed').touch()
@@ -111,10 +127,20 @@ class Gunicorn:
     :param version: the version of gunicorn, None for the installed one.
     """
 
-    def __init__(self, directory: Path, target: str = 'gunicorned:application', configuration: str = '',
-                 *arguments: Any, workers: int = 1, worker: str = WORKER, bind: str | None = None,
-                 status: int = 0, cwd: Path = APPS, env: dict[str, str] | None = None,
-                 version: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        target: str = 'gunicorned:application',
+        configuration: str = '',
+        *arguments: Any,
+        workers: int = 1,
+        worker: str = WORKER,
+        bind: str | None = None,
+        status: int = 0,
+        cwd: Path = APPS,
+        env: dict[str, str] | None = None,
+        version: str | None = None,
+    ) -> None:
         self._directory = directory
         self._status = status
         self.said: list[str] = []
@@ -123,13 +149,36 @@ class Gunicorn:
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=512)
         self.port = self._listening.getsockname()[1]
         paths = [] if version is None else [folder_of(version)]
-        command = [sys.executable, '-m', 'gunicorn', '-c', str(directory / 'gunicorn.conf.py'), '-k', worker,
-                   '-b', bind or f'fd://{self._listening.fileno()}', '-w', str(workers), *map(str, arguments), target]
+        command = [
+            sys.executable,
+            '-m',
+            'gunicorn',
+            '-c',
+            str(directory / 'gunicorn.conf.py'),
+            '-k',
+            worker,
+            '-b',
+            bind or f'fd://{self._listening.fileno()}',
+            '-w',
+            str(workers),
+            *map(str, arguments),
+            target,
+        ]
         self.process = subprocess.Popen(
-            command, cwd=cwd, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command,
+            cwd=cwd,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             pass_fds=[self._listening.fileno()],
-            env={**os.environ, 'HOME': str(directory), 'PYTHONPATH': ':'.join([*paths, str(ROOT), str(APPS)]),
-                 **(env or {})})
+            env={
+                **os.environ,
+                'HOME': str(directory),
+                'PYTHONPATH': ':'.join([*paths, str(ROOT), str(APPS)]),
+                **(env or {}),
+            },
+        )
         self._listening.close()
 
     # -- what it says -------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 """Packages of fixed versions, installed into directories of their own: they may contradict those that run the tests."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -15,8 +16,14 @@ def install(directory: Path, *arguments: str) -> None:
     """Run ``pip`` in ``directory``; skip the test where it fails, as without network."""
     if importlib.util.find_spec('pip') is None:
         pytest.skip('no pip here, which fetches packages')
-    ran = subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments], check=False,
-                         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=directory)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments],
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+    )
     if ran.returncode:
         pytest.skip(f'pip {" ".join(arguments)} failed: {ran.stdout.strip()[-1000:]}')
 
@@ -29,7 +36,15 @@ def installed(config: pytest.Config, name: str, *requirements: str) -> Path:
     directory = config.cache.mkdir(name)
     ready = directory / 'ready'
     if not ready.exists() or ready.read_text() != repr(requirements):
-        install(directory, 'install', '--quiet', '--no-deps', '--upgrade', '--target', str(directory / 'packages'),
-                *requirements)
+        install(
+            directory,
+            'install',
+            '--quiet',
+            '--no-deps',
+            '--upgrade',
+            '--target',
+            str(directory / 'packages'),
+            *requirements,
+        )
         ready.write_text(repr(requirements))
     return directory / 'packages'

@@ -1,4 +1,5 @@
 """A PostgreSQL of the tests' own: an ordinary process on a Unix socket in a directory that goes with it."""
+
 from __future__ import annotations
 
 import contextlib
@@ -25,9 +26,13 @@ UNPRIVILEGED = 'nobody'
 
 SETTINGS = {
     # no TCP: nobody else can be in the way
-    'listen_addresses': '', 'max_connections': 100, 'shared_buffers': '16MB', 'fsync': 'off',
+    'listen_addresses': '',
+    'max_connections': 100,
+    'shared_buffers': '16MB',
+    'fsync': 'off',
     # errors of clients are the tests' affair
-    'log_min_messages': 'log', 'log_checkpoints': 'off',
+    'log_min_messages': 'log',
+    'log_checkpoints': 'off',
 }
 
 
@@ -50,10 +55,20 @@ def postgres() -> Iterator[str]:
         if os.getuid() == 0:
             user = UNPRIVILEGED
             shutil.chown(directory, user)
-        options = {'user': user, 'extra_groups': None if user is None else [], 'cwd': directory, 'text': True,
-                   'env': {'PATH': os.defpath, 'LC_ALL': 'C'}}
-        subprocess.run([programs[0], '--pgdata=data', '--username=tests', '--auth=trust', '--encoding=UTF8',
-                        '--no-sync'], check=True, capture_output=True, timeout=PATIENCE, **options)
+        options = {
+            'user': user,
+            'extra_groups': None if user is None else [],
+            'cwd': directory,
+            'text': True,
+            'env': {'PATH': os.defpath, 'LC_ALL': 'C'},
+        }
+        subprocess.run(
+            [programs[0], '--pgdata=data', '--username=tests', '--auth=trust', '--encoding=UTF8', '--no-sync'],
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+            **options,
+        )
         settings = [f'--{key}={value}' for key, value in {**SETTINGS, 'unix_socket_directories': name}.items()]
         with subprocess.Popen([programs[1], '-D', 'data', *settings], stderr=subprocess.PIPE, **options) as process:
             said = []

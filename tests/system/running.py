@@ -2,6 +2,7 @@
 
 Nothing here waits for a time to pass. A server is ready when it says so, and it is over when its process is.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -40,8 +41,9 @@ def tool(name: str) -> str:
 
 def run(name: str, *arguments: Any, **options: Any) -> str:
     """Run a tool to its good end and return what it printed."""
-    ran = subprocess.run([tool(name), *map(str, arguments)], check=False, text=True, timeout=PATIENCE,
-                         capture_output=True, **options)
+    ran = subprocess.run(
+        [tool(name), *map(str, arguments)], check=False, text=True, timeout=PATIENCE, capture_output=True, **options
+    )
     assert ran.returncode == 0, f'{name} {arguments}: status {ran.returncode}\n{ran.stdout}\n{ran.stderr}'
     return ran.stdout
 
@@ -75,8 +77,9 @@ def nginx_with(directory: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
     """Yield the process of an nginx that listens as ``rest``, the inside of its ``http`` block, says."""
     configuration = directory / 'nginx.conf'
     configuration.write_text(NGINX.format(directory=directory, rest=rest))
-    with subprocess.Popen([tool('nginx'), '-p', directory, '-e', 'stderr', '-c', configuration], text=True,
-                          stderr=subprocess.PIPE) as nginx:
+    with subprocess.Popen(
+        [tool('nginx'), '-p', directory, '-e', 'stderr', '-c', configuration], text=True, stderr=subprocess.PIPE
+    ) as nginx:
         said = []
         for line in nginx.stderr:
             said.append(line)
@@ -103,8 +106,9 @@ def haproxy_with(directory: Path, configuration: str) -> Iterator[subprocess.Pop
         listener.bind(str(directory / 'front'))
         listener.listen()
         path.write_text(configuration.replace('{front}', f'fd@{listener.fileno()}'))
-        process = subprocess.Popen([tool('haproxy'), '-db', '-q', '-f', path], pass_fds=[listener.fileno()], text=True,
-                                   stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [tool('haproxy'), '-db', '-q', '-f', path], pass_fds=[listener.fileno()], text=True, stderr=subprocess.PIPE
+        )
     with process:
         try:
             yield process
@@ -122,8 +126,15 @@ class Served:
     :param options: for :class:`subprocess.Popen`.
     """
 
-    def __init__(self, *arguments: Any, status: int = 0, access_log: bool = False, bind: str | None = '127.0.0.1:0',
-                 errors: str = '', **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        status: int = 0,
+        access_log: bool = False,
+        bind: str | None = '127.0.0.1:0',
+        errors: str = '',
+        **options: Any,
+    ) -> None:
         command = ['serve', *map(str, arguments)]
         if bind is not None:
             command += ['--bind', bind]
@@ -133,9 +144,13 @@ class Served:
         self._expected = errors
         self._errors = tempfile.TemporaryFile('w+')  # noqa: SIM115 - closed by finish()
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', *command], text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=self._errors,
-            **{'cwd': APPS, **options, 'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})}})
+            [sys.executable, '-m', 'geventnode', *command],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            **{'cwd': APPS, **options, 'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})}},
+        )
         #: What the server printed first.
         self.greeting = self.next_line()
         found = re.fullmatch(r'Serving .+ on (\S+)', self.greeting)

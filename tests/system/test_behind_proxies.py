@@ -2,6 +2,7 @@
 
 The proxies listen on a Unix socket, where they expect a PROXY header: so the client is whoever the test says.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -52,12 +53,15 @@ NGINX = """
 """
 
 #: What the client sends to pass for somebody else.
-FORGED = (b'X-Forwarded-For: 6.6.6.6, 127.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n'
-          b'Forwarded: for=6.6.6.6;proto=https;host=evil\r\nForwarded: for="\r\n')
+FORGED = (
+    b'X-Forwarded-For: 6.6.6.6, 127.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n'
+    b'Forwarded: for=6.6.6.6;proto=https;host=evil\r\nForwarded: for="\r\n'
+)
 
 
-def haproxy(directory: Path, port: int, mode: str = 'http', rules: str = '',
-            sends: str = '') -> contextlib.AbstractContextManager[object]:
+def haproxy(
+    directory: Path, port: int, mode: str = 'http', rules: str = '', sends: str = ''
+) -> contextlib.AbstractContextManager[object]:
     """Run an HAProxy in front of the server at ``port``."""
     return haproxy_with(directory, HAPROXY.format(port=port, mode=mode, rules=rules, sends=sends))
 
@@ -77,10 +81,16 @@ def ask(directory: Path, *fields: bytes, client: bytes = V1) -> str:
     return body.decode().strip()
 
 
-@pytest.mark.parametrize(('mode', 'sends'), [
-    ('tcp', 'send-proxy'), ('tcp', 'send-proxy-v2'), ('tcp', 'send-proxy-v2-ssl-cn'), ('http', 'send-proxy-v2'),
-    ('http', 'send-proxy-v2 proxy-v2-options crc32c,unique-id,authority'),
-])
+@pytest.mark.parametrize(
+    ('mode', 'sends'),
+    [
+        ('tcp', 'send-proxy'),
+        ('tcp', 'send-proxy-v2'),
+        ('tcp', 'send-proxy-v2-ssl-cn'),
+        ('http', 'send-proxy-v2'),
+        ('http', 'send-proxy-v2 proxy-v2-options crc32c,unique-id,authority'),
+    ],
+)
 def test_haproxy_passes_on_connections(tmp_path: Path, mode: str, sends: str) -> None:
     """Both versions, with all that version 2 can tell; a client's own fields mean nothing."""
     with Served('proxied:by_connection') as served, haproxy(tmp_path, served.port, mode, sends=sends):
@@ -103,29 +113,44 @@ def test_haproxy_passes_on_requests(tmp_path: Path) -> None:
 def test_haproxy_checks_whether_the_server_is_there(tmp_path: Path) -> None:
     """Its own connections have a header without a client (LOCAL), and are served as its own."""
     with Served('proxied:by_connection', access_log=True) as served:
-        with haproxy(tmp_path, served.port, rules='option httpchk GET /health',
-                     sends='send-proxy-v2 check check-send-proxy inter 100ms'):
+        with haproxy(
+            tmp_path,
+            served.port,
+            rules='option httpchk GET /health',
+            sends='send-proxy-v2 check check-send-proxy inter 100ms',
+        ):
             assert re.match(r'127\.0\.0\.1 - - \[.+\] "GET /health HTTP/1\.0" 200 ', served.next_line())
             assert ask(tmp_path) == '1.2.3.4 http www.example:81 127.0.0.1'
 
 
 def test_nginx_passes_on_requests(tmp_path: Path) -> None:
     tool('nginx')
-    with Served('proxied:by_fields') as served, nginx_with(
-            tmp_path, NGINX.format(directory=tmp_path, port=served.port)):
+    with (
+        Served('proxied:by_fields') as served,
+        nginx_with(tmp_path, NGINX.format(directory=tmp_path, port=served.port)),
+    ):
         assert ask(tmp_path) == '1.2.3.4 http www.example:81 None'
         assert ask(tmp_path, FORGED) == '1.2.3.4 http www.example:81 None'
 
 
 def test_by_the_command_line(tmp_path: Path) -> None:
     """What servers of one's own have as settings, a function gets from the options of the command."""
-    with Served('proxied:tell', '--trusted-proxy', '10.0.0.0/8', '--trusted-proxy', '127.0.0.1', '--proxy-protocol',
-                '--forwarded', 'x-forwarded-for') as served:
+    with Served(
+        'proxied:tell',
+        '--trusted-proxy',
+        '10.0.0.0/8',
+        '--trusted-proxy',
+        '127.0.0.1',
+        '--proxy-protocol',
+        '--forwarded',
+        'x-forwarded-for',
+    ) as served:
         with haproxy(tmp_path, served.port, 'tcp', sends='send-proxy'):
             assert ask(tmp_path, FORGED) == '1.2.3.4 http www.example:81 127.0.0.1'
             inner = V1.replace(b'1.2.3.4', b'10.1.1.1')
             assert ask(tmp_path, b'X-Forwarded-For: 5.6.7.8\r\n', client=inner) == (
-                '5.6.7.8 http www.example:81 127.0.0.1')
+                '5.6.7.8 http www.example:81 127.0.0.1'
+            )
 
 
 def test_without_a_proxy(tmp_path: Path) -> None:

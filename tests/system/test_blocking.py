@@ -1,4 +1,5 @@
 """Finding what blocks the loop, as the documentation says: gevent's monitor thread, switched on from outside."""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,19 +28,30 @@ def application(environ, start_response):
 def _program() -> str:
     """Return the program in the guide that switches the monitor thread on, with a port that is free."""
     text = (ROOT / 'docs' / 'blocking.rst').read_text('utf-8')
-    found, = (each for each in re.findall(r'\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)', text) if 'listen(' in each)
+    (found,) = (
+        each for each in re.findall(r'\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)', text) if 'listen(' in each
+    )
     # as if more were imported than there is time for before the first look
     started = 'start_periodic_monitoring_thread()'
-    return textwrap.dedent(found).replace(started, f'{started}\nmonkey.get_original("time", "sleep")(0.6)').replace(
-        'server.listen(8000)', 'print(server.listen(0, "127.0.0.1").address()["port"], flush=True)')
+    return (
+        textwrap.dedent(found)
+        .replace(started, f'{started}\nmonkey.get_original("time", "sleep")(0.6)')
+        .replace('server.listen(8000)', 'print(server.listen(0, "127.0.0.1").address()["port"], flush=True)')
+    )
 
 
 def test_the_guide(tmp_path: Path) -> None:
     """Its program blocks where it says, and says where: the file is one that waits for its writer."""
     (tmp_path / 'program.py').write_text(_program())
     os.mkfifo(tmp_path / 'report.txt')
-    with subprocess.Popen([sys.executable, 'program.py'], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT)}) as process:
+    with subprocess.Popen(
+        [sys.executable, 'program.py'],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    ) as process:
         port = int(process.stdout.readline())
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
             assert client.get().body == b'hello\n'
@@ -63,10 +75,18 @@ def test_demand_46_what_blocks_is_named(tmp_path: Path) -> None:
     (tmp_path / 'blocking.py').write_text(APPLICATION)
     os.mkfifo(tmp_path / 'fifo')
     with subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', 'serve', 'blocking.py', '--bind', '127.0.0.1:0', '--no-access-log'],
-            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'GEVENT_MONITOR_THREAD_ENABLE': '1',
-                 'GEVENT_MAX_BLOCKING_TIME': '0.1'}) as process:
+        [sys.executable, '-m', 'geventnode', 'serve', 'blocking.py', '--bind', '127.0.0.1:0', '--no-access-log'],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={
+            **os.environ,
+            'PYTHONPATH': str(ROOT),
+            'GEVENT_MONITOR_THREAD_ENABLE': '1',
+            'GEVENT_MAX_BLOCKING_TIME': '0.1',
+        },
+    ) as process:
         port = int(re.search(r':(\d+)/$', process.stdout.readline())[1])
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
             client.send(get())

@@ -3,6 +3,7 @@
 Whatever a view does with a body, it gets what was sent, and the next request on the connection is answered, unless the
 response said ``Connection: close``.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -43,9 +44,11 @@ UNREAD = 1_000_000
 
 CONTENT = random.Random(1).randbytes(max(SIZES))
 
-FORM = (b'--boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nfirst\r\n'
-        b'--boundary\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
-        b'Content-Type: application/octet-stream\r\n\r\n%b\r\n--boundary--\r\n')
+FORM = (
+    b'--boundary\r\nContent-Disposition: form-data; name="note"\r\n\r\nfirst\r\n'
+    b'--boundary\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+    b'Content-Type: application/octet-stream\r\n\r\n%b\r\n--boundary--\r\n'
+)
 
 #: Pyramid imports what setuptools warns of.
 QUIET = {'PYTHONWARNINGS': 'ignore:pkg_resources:UserWarning'}
@@ -72,7 +75,6 @@ class Front:
         ``proxy_request_buffering off`` makes possible.
         """
         return self.name == 'nginx' and size > UNREAD and left in ('part', 'none')
-
 
 
 @contextlib.contextmanager
@@ -127,8 +129,13 @@ def message(framework: str, kind: str, size: int, left: str) -> tuple[bytes, byt
     read = {'whole': content, 'length': body, 'part': body[:PART], 'none': b''}[left]
     if kind == 'chunked':
         fields.append('Transfer-Encoding: chunked')
-        body = b''.join(b'%x\r\n%b\r\n' % (len(piece), piece) for piece in
-                        (content[start:start + 60_000] for start in range(0, size, 60_000))) + b'0\r\n\r\n'
+        body = (
+            b''.join(
+                b'%x\r\n%b\r\n' % (len(piece), piece)
+                for piece in (content[start : start + 60_000] for start in range(0, size, 60_000))
+            )
+            + b'0\r\n\r\n'
+        )
     else:
         fields.append(f'Content-Length: {len(body)}')
     return '\r\n'.join((*fields, '', '')).encode() + body, read

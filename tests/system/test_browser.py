@@ -1,4 +1,5 @@
 """The demo page in headless Chromium: it loads, the event stream ticks, uploads report what has arrived."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -40,9 +41,11 @@ def test_the_event_stream_ticks(page: Browser) -> None:
 
 def test_an_upload_reports_progress(page: Browser) -> None:
     """The bar is somewhere between its ends while the upload is on its way, and the server counts every byte."""
-    page.evaluate("window.positions = [], new MutationObserver(() => window.positions.push("
-                  "document.querySelector('#bar').value)).observe(document.querySelector('#count'), "
-                  "{childList: true, characterData: true, subtree: true})")
+    page.evaluate(
+        "window.positions = [], new MutationObserver(() => window.positions.push("
+        "document.querySelector('#bar').value)).observe(document.querySelector('#count'), "
+        "{childList: true, characterData: true, subtree: true})"
+    )
     page.click('#send')
     page.wait_for("document.querySelector('#result').textContent.startsWith('Complete')")
     size = 64 * 2**20

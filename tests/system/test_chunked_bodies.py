@@ -1,4 +1,5 @@
 """Chunked request bodies in real frameworks, which read nothing without a length, or would decode it once more."""
+
 from __future__ import annotations
 
 import hashlib
@@ -38,7 +39,7 @@ def test_a_chunked_body(port: int, name: str, kind: str, size: int) -> None:
     value = b'0123456789' * (size // 10)
     body = b'value=' + value if kind == 'form' else value
     media_type = 'application/x-www-form-urlencoded' if kind == 'form' else 'application/octet-stream'
-    pieces = [body[place:place + 50_000] for place in range(0, len(body), 50_000)]
+    pieces = [body[place : place + 50_000] for place in range(0, len(body), 50_000)]
     chunks = b''.join(b'%x\r\n%b\r\n' % (len(piece), piece) for piece in pieces) + b'0\r\n\r\n'
     request = get(f'/{name}/{kind}', 'Transfer-Encoding: chunked', f'Content-Type: {media_type}', method='POST')
     client = Client(('127.0.0.1', port))
@@ -55,8 +56,13 @@ def test_git_push(port: int, tmp_path: Path) -> None:
     content = hashlib.shake_256(b'seed').digest(3_000_000)
 
     def git(*arguments: object) -> None:
-        subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@example.org', '-C', work, *map(str, arguments)],
-                       check=True, capture_output=True, text=True)
+        subprocess.run(
+            ['git', '-c', 'user.name=a', '-c', 'user.email=a@example.org', '-C', work, *map(str, arguments)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
     run('git', 'init', '--quiet', '--initial-branch', branch, work)
     (work / 'large').write_bytes(content)
     git('add', 'large')

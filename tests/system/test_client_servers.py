@@ -1,4 +1,5 @@
 """The client against servers that nobody here wrote: nginx, Node, and Python's own."""
+
 from __future__ import annotations
 
 import json
@@ -53,8 +54,9 @@ def nginx(tmp_path: Path) -> Iterator[Nginx]:
 @pytest.fixture
 def node() -> Iterator[str]:
     """The URL of a Node server."""
-    with subprocess.Popen([tool('node'), APPS / 'origin.js'], text=True, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [tool('node'), APPS / 'origin.js'], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         yield f'http://127.0.0.1:{process.stdout.readline().strip()}'
         process.stdin.close()
 
@@ -66,6 +68,7 @@ def agent() -> Iterator[http.Agent]:
 
 
 # -- nginx ------------------------------------------------------------------------------------------------------------
+
 
 def test_nginx_keeps_alive(nginx: Nginx, agent: http.Agent) -> None:
     requests = [http.get(path='/hello', agent=agent, **nginx.options) for _ in range(500)]
@@ -124,6 +127,7 @@ def test_nginx_killed_in_the_middle(nginx: Nginx, agent: http.Agent) -> None:
 
 # -- Node -------------------------------------------------------------------------------------------------------------
 
+
 def test_node_keeps_alive(node: str, agent: http.Agent) -> None:
     requests = [http.get(f'{node}/?{number}', agent=agent) for number in range(200)]
     for number, request in enumerate(requests):
@@ -179,6 +183,7 @@ def test_node_upgrade(node: str) -> None:
 
 # -- Python's own -----------------------------------------------------------------------------------------------------
 
+
 def test_http_server(tmp_path: Path, agent: http.Agent) -> None:
     """It speaks HTTP/1.0, and closes after every response."""
     (tmp_path / 'file').write_bytes(b'x' * 100000)
@@ -207,13 +212,20 @@ sys.stdin.read()
 
 
 def test_a_gibibyte_is_never_in_memory(tmp_path: Path) -> None:
-    size = 2 ** 30
+    size = 2**30
     path = tmp_path / 'large'
     with path.open('wb') as file:
         file.truncate(size)
-    with Served('handlers:listener') as served, gevent.subprocess.Popen(
-            [sys.executable, '-c', UPLOAD, f'{served.url}/count', str(path)], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent.parent) as uploading:
+    with (
+        Served('handlers:listener') as served,
+        gevent.subprocess.Popen(
+            [sys.executable, '-c', UPLOAD, f'{served.url}/count', str(path)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parent.parent.parent,
+        ) as uploading,
+    ):
         assert uploading.stdout.readline() == f'{size}\n'
-        assert peak_memory(uploading.pid) < 64 * 2 ** 20
+        assert peak_memory(uploading.pid) < 64 * 2**20
         uploading.stdin.close()

@@ -1,4 +1,5 @@
 """``geventnode serve`` as curl sees it: methods, bodies of every kind, keep-alive, a Unix socket, live streams."""
+
 from __future__ import annotations
 
 import json
@@ -81,9 +82,23 @@ def test_expect_100_continue(served: Served, tmp_path: Path) -> None:
     """curl asks first for bodies of this size, and is told to go on."""
     file = sized(tmp_path / 'large', 5 * MEGABYTE)
     ran = subprocess.run(
-        [tool('curl'), '--silent', '--verbose', '--expect100-timeout', str(PATIENCE), '--data-binary', f'@{file}',
-         '-H', 'Expect: 100-continue', f'{served.url}/count'],
-        check=True, capture_output=True, text=True, timeout=PATIENCE)
+        [
+            tool('curl'),
+            '--silent',
+            '--verbose',
+            '--expect100-timeout',
+            str(PATIENCE),
+            '--data-binary',
+            f'@{file}',
+            '-H',
+            'Expect: 100-continue',
+            f'{served.url}/count',
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     assert ran.stdout == str(5 * MEGABYTE)
     assert '< HTTP/1.1 100 Continue' in ran.stderr
 
@@ -125,9 +140,17 @@ def test_demo_paths(demo: Served) -> None:
     seen = json.loads(curl('-H', 'X-Case: Kept', f'{demo.url}/request?a=1'))
     assert (seen['method'], seen['url'], seen['http_version']) == ('GET', '/request?a=1', '1.1')
     assert ['X-Case', 'Kept'] in seen['raw_headers']
-    for path, method, status in [('/', 'GET', 200), ('/', 'HEAD', 200), ('/events', 'HEAD', 200), ('/none', 'GET', 404),
-                                 ('/', 'POST', 405), ('/events', 'DELETE', 405), ('/upload', 'GET', 405),
-                                 ('/progress', 'GET', 400), ('/upload?id=x', 'POST', 400)]:
+    for path, method, status in [
+        ('/', 'GET', 200),
+        ('/', 'HEAD', 200),
+        ('/events', 'HEAD', 200),
+        ('/none', 'GET', 404),
+        ('/', 'POST', 405),
+        ('/events', 'DELETE', 405),
+        ('/upload', 'GET', 405),
+        ('/progress', 'GET', 400),
+        ('/upload?id=x', 'POST', 400),
+    ]:
         head = ['--head'] if method == 'HEAD' else ['-X', method]
         answer = curl('--include', *head, f'{demo.url}{path}')
         assert answer.startswith(f'HTTP/1.1 {status} '), (path, method)
@@ -137,8 +160,9 @@ def test_demo_paths(demo: Served) -> None:
 def test_event_stream() -> None:
     """Ticks come one by one, and the handler ends when their reader has gone."""
     with Served(access_log=True) as demo:
-        reader = subprocess.Popen([tool('curl'), '--silent', '--no-buffer', f'{demo.url}/events'], text=True,
-                                  stdout=subprocess.PIPE)
+        reader = subprocess.Popen(
+            [tool('curl'), '--silent', '--no-buffer', f'{demo.url}/events'], text=True, stdout=subprocess.PIPE
+        )
         with reader:
             ticks = [json.loads(reader.stdout.readline().removeprefix('data: '))]
             assert reader.stdout.readline() == '\n'
@@ -152,12 +176,18 @@ def test_event_stream() -> None:
 def test_progress_of_an_upload(demo: Served, tmp_path: Path) -> None:
     """While the body is on its way, another connection hears how much of it has arrived."""
     identifier = 'ab' * 16
-    watcher = subprocess.Popen([tool('curl'), '--silent', '--no-buffer', f'{demo.url}/progress?id={identifier}'],
-                               text=True, stdout=subprocess.PIPE)
+    watcher = subprocess.Popen(
+        [tool('curl'), '--silent', '--no-buffer', f'{demo.url}/progress?id={identifier}'],
+        text=True,
+        stdout=subprocess.PIPE,
+    )
     with watcher:
         assert json.loads(watcher.stdout.readline().removeprefix('data: '))['state'] == 'waiting'
-        sender = subprocess.Popen([tool('curl'), '--silent', '-T', '-', '-X', 'POST', '--no-buffer',
-                                   f'{demo.url}/upload?id={identifier}'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        sender = subprocess.Popen(
+            [tool('curl'), '--silent', '-T', '-', '-X', 'POST', '--no-buffer', f'{demo.url}/upload?id={identifier}'],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         with sender:
             sender.stdin.write(bytes(MEGABYTE))
             sender.stdin.flush()
@@ -168,5 +198,15 @@ def test_progress_of_an_upload(demo: Served, tmp_path: Path) -> None:
         *_, last = reports
     assert json.loads(answer)['received'] == 2 * MEGABYTE
     assert last == {'state': 'complete', 'received': 2 * MEGABYTE, 'total': None}
-    assert curl('--write-out', '%{http_code}', '--output', tmp_path / 'answer', '--data', 'again',
-                f'{demo.url}/upload?id={identifier}') == '409'
+    assert (
+        curl(
+            '--write-out',
+            '%{http_code}',
+            '--output',
+            tmp_path / 'answer',
+            '--data',
+            'again',
+            f'{demo.url}/upload?id={identifier}',
+        )
+        == '409'
+    )

@@ -1,4 +1,5 @@
 """``geventnode get`` beside curl: the same command line, the same request, the same output."""
+
 from __future__ import annotations
 
 import re
@@ -25,8 +26,12 @@ def served() -> Iterator[Served]:
 def both(*arguments: object, **options: object) -> list[subprocess.CompletedProcess[bytes]]:
     """Run curl and the command with the same arguments."""
     commands = [[tool('curl'), '--silent', '--show-error'], [sys.executable, '-m', 'geventnode', 'get']]
-    return [subprocess.run([*command, *map(str, arguments)], check=False, timeout=PATIENCE, capture_output=True,
-                           cwd=ROOT, **options) for command in commands]
+    return [
+        subprocess.run(
+            [*command, *map(str, arguments)], check=False, timeout=PATIENCE, capture_output=True, cwd=ROOT, **options
+        )
+        for command in commands
+    ]
 
 
 def comparable(output: bytes) -> list[bytes]:
@@ -35,19 +40,22 @@ def comparable(output: bytes) -> list[bytes]:
     return sorted(line for line in output.splitlines() if not own.match(line.lower()))
 
 
-@pytest.mark.parametrize('arguments', [
-    [],
-    ['-X', 'DELETE'],
-    ['-d', 'a=b&c'],
-    ['--data', ''],
-    ['-d', 'a', '-X', 'PUT', '-H', 'Content-Type: text/plain', '-H', 'X-One: é', '-H', 'X-Two;'],
-    ['-H', 'Accept:', '-H', 'User-Agent:', '-H', 'X-None:'],
-    ['-H', 'accept: text/html', '-H', 'User-Agent: me'],
-    ['-d', 'abc', '-H', 'Content-Type:'],
-    ['-d', 'abc', '-H', 'Transfer-Encoding: chunked'],
-    ['-d', 'abc', '-H', 'Expect: 100-continue'],
-    ['-H', 'Host: other'],
-])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [],
+        ['-X', 'DELETE'],
+        ['-d', 'a=b&c'],
+        ['--data', ''],
+        ['-d', 'a', '-X', 'PUT', '-H', 'Content-Type: text/plain', '-H', 'X-One: é', '-H', 'X-Two;'],
+        ['-H', 'Accept:', '-H', 'User-Agent:', '-H', 'X-None:'],
+        ['-H', 'accept: text/html', '-H', 'User-Agent: me'],
+        ['-d', 'abc', '-H', 'Content-Type:'],
+        ['-d', 'abc', '-H', 'Transfer-Encoding: chunked'],
+        ['-d', 'abc', '-H', 'Expect: 100-continue'],
+        ['-H', 'Host: other'],
+    ],
+)
 def test_the_same_request(served: Served, arguments: list[str]) -> None:
     theirs, ours = both(*arguments, f'{served.url}/a/b?c=d#e')
     assert (theirs.returncode, ours.returncode, ours.stderr) == (0, 0, b'')

@@ -1,4 +1,5 @@
 """``contrib/deploy``: the configurations are good, and what they promise about restarts and kills is kept."""
+
 from __future__ import annotations
 
 import contextlib
@@ -31,9 +32,24 @@ def test_restarts_and_kills_under_load(proxy: str) -> None:
     """Restarts lose nothing, kills only what is in work in the killed worker. # demand 8, 12, 14, 24"""
     tool(proxy)
     ran = subprocess.run(
-        [sys.executable, DEPLOY / 'rolling.py', '--proxy', proxy, '--requests', '1000', '--restarts', '2', '--kills',
-         '2'], env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, capture_output=True, timeout=PATIENCE,
-        check=False)
+        [
+            sys.executable,
+            DEPLOY / 'rolling.py',
+            '--proxy',
+            proxy,
+            '--requests',
+            '1000',
+            '--restarts',
+            '2',
+            '--kills',
+            '2',
+        ],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert re.search(r'2 restarts, \d+ requests: 0 failed', ran.stdout)
     assert re.search(r'2 kills, \d+ requests: \d+ failed, 0 of all failures unexplained', ran.stdout)
@@ -56,8 +72,9 @@ UNIX = {'nginx': 'unix:', 'haproxy': 'unix@'}
 def site(directory: Path, **options: Any) -> Gunicorn:
     """Return a gunicorn with the configuration and the application, as they are."""
     configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
-    return Gunicorn(directory, 'web:listener', configuration, cwd=DEPLOY, env={'PYTHONPATH': f'{DEPLOY}:{ROOT}'},
-                    **options)
+    return Gunicorn(
+        directory, 'web:listener', configuration, cwd=DEPLOY, env={'PYTHONPATH': f'{DEPLOY}:{ROOT}'}, **options
+    )
 
 
 @contextlib.contextmanager
@@ -73,17 +90,22 @@ def behind(proxy: str, directory: Path, address: str, interval: str = '2s') -> I
     text = (DEPLOY / f'{proxy}.{"cfg" if proxy == "haproxy" else "conf"}').read_text()
     assert re.search(rf'^ *server (\w+ )?{re.escape(ADDRESS)} ', text, re.MULTILINE), f'nothing listens for {proxy}'
     text = text.replace(ADDRESS, address).replace('inter 2s', f'inter {interval}')
-    with (haproxy_with(directory, text.replace('bind :80', 'bind {front}')) if proxy == 'haproxy' else
-          nginx_with(directory, text.replace('listen 80;', f'listen unix:{front};'))):
+    with (
+        haproxy_with(directory, text.replace('bind :80', 'bind {front}'))
+        if proxy == 'haproxy'
+        else nginx_with(directory, text.replace('listen 80;', f'listen unix:{front};'))
+    ):
         yield front
 
 
 def client_of(front: Path) -> RawClient:
     """Return a connection to a proxy."""
+
     def connect() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(front))
         return connection
+
     return RawClient(connect)
 
 
@@ -129,8 +151,10 @@ def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
             response = client.response()
             assert (response.status, response.read()) == (200, b'3000000')
         with client_of(front) as client:
-            client.send(b'POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
-                        b'%x\r\n%b\r\n0\r\n\r\n' % (len(body), body))
+            client.send(
+                b'POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
+                b'%x\r\n%b\r\n0\r\n\r\n' % (len(body), body)
+            )
             response = client.response()
             assert (response.status, response.read()) == (200, b'3000000')
 
@@ -141,8 +165,9 @@ def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
     closes, which would be a 502."""
     pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
     configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
-    requests = [b'POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b' % (size, bytes(size))
-                for size in (100_000, 10)]
+    requests = [
+        b'POST /raw HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b' % (size, bytes(size)) for size in (100_000, 10)
+    ]
     with contextlib.closing(Gate()) as gate:
         env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'WORKERS': '1'}
         with Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn:
@@ -163,6 +188,7 @@ def test_upgrades_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
 
     HAProxy may begin a client's on a new one (http-reuse safe).
     """
+
     def ports() -> set[bytes]:
         found = set()
         with client_of(front) as client:
@@ -238,9 +264,15 @@ def command(file: str) -> list[str]:
 def settings_of(directory: Path, arguments: list[str], env: dict[str, str]) -> dict[str, str]:
     """Return the settings that gunicorn tells of for a command line, whose application it has loaded."""
     clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
-    ran = subprocess.run([sys.executable, '-m', 'gunicorn', *arguments, '--print-config'], check=False, text=True,
-                         cwd=directory, env={**clean, 'PYTHONPATH': str(ROOT), **env}, capture_output=True,
-                         timeout=PATIENCE)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'gunicorn', *arguments, '--print-config'],
+        check=False,
+        text=True,
+        cwd=directory,
+        env={**clean, 'PYTHONPATH': str(ROOT), **env},
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return dict(re.findall(r'^(\w+) += (.*)$', ran.stdout, re.MULTILINE))
 
@@ -262,8 +294,13 @@ def test_units(tmp_path: Path) -> None:
     for name in ('site.service', 'site.socket'):
         text = (DEPLOY / name).read_text()
         (tmp_path / name).write_text(re.sub(r'(?m)^ExecStart=\S+', f'ExecStart={sys.executable}', text))
-    ran = subprocess.run([systemd_analyze, 'verify', '--man=no', tmp_path / 'site.service', tmp_path / 'site.socket'],
-                         check=False, text=True, capture_output=True, timeout=PATIENCE)
+    ran = subprocess.run(
+        [systemd_analyze, 'verify', '--man=no', tmp_path / 'site.service', tmp_path / 'site.socket'],
+        check=False,
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     assert ran.returncode == 0, ran.stderr
     # of what it does not know it tells, and goes on; other units of this machine are not our affair
     assert not re.findall(r'.*\bsite\.(?:service|socket)\b.*', ran.stderr)
@@ -273,7 +310,8 @@ def test_the_units_belong_together() -> None:
     assert setting('site.service', r'^Requires=(.+)') == 'site.socket'
     assert setting('site.service', r'^WorkingDirectory=(.+)') == '/srv/site'
     assert int(setting('site.service', r'^LimitNOFILE=(\d+)')) > int(
-        setting('gunicorn.conf.py', r'^worker_connections = (\d+)'))
+        setting('gunicorn.conf.py', r'^worker_connections = (\d+)')
+    )
 
 
 def copied(directory: Path) -> None:
@@ -300,8 +338,7 @@ def test_the_image(tmp_path: Path) -> None:
     env = dict(re.findall(r'\{name: ([A-Z_]+), value: "(.+)"\}', (DEPLOY / 'kubernetes.yaml').read_text()))
     env['BIND'] = setting('Dockerfile', r'^ENV BIND=(.+)')
     assert set(env) <= ENVIRONMENT
-    found = settings_of(tmp_path / 'srv' / 'site', command('Dockerfile'),
-                        {**env, 'PYTHONPATH': str(tmp_path / 'src')})
+    found = settings_of(tmp_path / 'srv' / 'site', command('Dockerfile'), {**env, 'PYTHONPATH': str(tmp_path / 'src')})
     assert found['bind'] == repr([env['BIND']])
     assert found['workers'] == env['WORKERS'] == setting('kubernetes.yaml', r'requests: \{cpu: "(\d+)"')
     assert env['FORWARDED_ALLOW_IPS'] in found['forwarded_allow_ips']
@@ -319,18 +356,23 @@ def test_addresses_that_fit() -> None:
     manifests = (DEPLOY / 'kubernetes.yaml').read_text()
     # two probes and the service
     assert re.findall(r'(?:\bport|targetPort): ([a-z]\w*)', manifests) == [name] * 3
-    assert set(re.findall(r'\bapp: (\w+)', manifests)) == {setting('Dockerfile', r'build .* -t (\w+) ')} == {
-        setting('kubernetes.yaml', r'image: (\w+):')}
+    assert (
+        set(re.findall(r'\bapp: (\w+)', manifests))
+        == {setting('Dockerfile', r'build .* -t (\w+) ')}
+        == {setting('kubernetes.yaml', r'image: (\w+):')}
+    )
 
 
-@pytest.mark.parametrize(('file', 'pattern'), [
-    ('haproxy.cfg', r'option httpchk GET (\S+)'), ('kubernetes.yaml', r'httpGet: \{path: (\S+),')])
+@pytest.mark.parametrize(
+    ('file', 'pattern'), [('haproxy.cfg', r'option httpchk GET (\S+)'), ('kubernetes.yaml', r'httpGet: \{path: (\S+),')]
+)
 def test_balancers_ask_where_there_is_an_answer(file: str, pattern: str) -> None:
     assert setting(file, pattern) == DEFAULT_PATH
 
 
 def test_times_that_fit() -> None:
     """Whoever is in front closes first, and whoever may kill waits longest; as the page says."""
+
     def number(file: str, pattern: str) -> int:
         return int(setting(file, pattern))
 
@@ -341,7 +383,8 @@ def test_times_that_fit() -> None:
     assert kept > upstream == number(page, r'^nginx to the workers +(\d+) s')
     assert kept > number(page, r'^cloud balancers, mostly +(\d+) s')
     assert number('haproxy.cfg', r'timeout http-keep-alive (\d+)s') == number(
-        page, r'^client of nginx or HAProxy +(\d+) s')
+        page, r'^client of nginx or HAProxy +(\d+) s'
+    )
     assert number('haproxy.cfg', r'timeout server (\d+)s') == number('nginx.conf', r'proxy_read_timeout (\d+)s')
     assert number('haproxy.cfg', r'timeout connect (\d+)s') == number('nginx.conf', r'proxy_connect_timeout (\d+)s')
     grace = number('gunicorn.conf.py', r'^graceful_timeout = (\d+)')
@@ -353,6 +396,8 @@ def test_times_that_fit() -> None:
     killed = number('kubernetes.yaml', r'terminationGracePeriodSeconds: (\d+)')
     assert grace + waits < killed == number(page, r'^Kubernetes +(\d+) s')
     assert number('haproxy.cfg', r'inter (\d+)s') * number('haproxy.cfg', r'fall (\d+)') == number(
-        page, r'HAProxy takes (\d+) s')
+        page, r'HAProxy takes (\d+) s'
+    )
     assert number('haproxy.cfg', r'server one .* maxconn (\d+)') == number(
-        'gunicorn.conf.py', r'^worker_connections = (\d+)')
+        'gunicorn.conf.py', r'^worker_connections = (\d+)'
+    )

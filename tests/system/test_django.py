@@ -1,4 +1,5 @@
 """A Django project, unchanged: uploads, streams, sessions, errors and files, and many requests at a time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,6 +25,7 @@ LANGUAGES = {'en': 'No', 'de': 'Nein', 'fr': 'Non'}
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_form(site: Framework) -> None:
     assert json.loads(site.curl('/form', '--data-urlencode', 'a=ä&=', '-d', 'b=2')) == {'a': 'ä&=', 'b': '2'}
@@ -51,6 +53,7 @@ def test_demand_27_an_early_error(site: Framework, path: str, status: int) -> No
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
+
 
 def test_head(site: Framework) -> None:
     """The headers of a GET, on a connection that goes on."""
@@ -100,6 +103,7 @@ def test_a_file_in_memory(site: Framework) -> None:
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
+
 def test_a_session(site: Framework, tmp_path: Path) -> None:
     """Begins with a cookie, and ends with it."""
     jar = ['-b', tmp_path / 'jar', '-c', tmp_path / 'jar']
@@ -112,6 +116,7 @@ def test_a_session(site: Framework, tmp_path: Path) -> None:
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
+
 
 def test_not_found(site: Framework) -> None:
     answer = site.get('/nowhere')
@@ -136,11 +141,15 @@ def test_with_debugging(tmp_path: Path) -> None:
         failed = client.get('/fail?x=1')
         missing = client.get('/nowhere')
     assert (failed.status, b'a part of the test' in failed.body, b'wsgi.file_wrapper' in failed.body) == (
-        500, True, True)
+        500,
+        True,
+        True,
+    )
     assert (missing.status, b'urlpatterns' in missing.body or b'URLconf' in missing.body) == (404, True)
 
 
 # -- behind a proxy ---------------------------------------------------------------------------------------------------
+
 
 def test_behind_a_trusted_proxy(site: Framework) -> None:
     """Django knows what its client has asked for, without ``SECURE_PROXY_SSL_HEADER``."""
@@ -151,6 +160,7 @@ def test_behind_a_trusted_proxy(site: Framework) -> None:
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
+
 
 def test_many_requests_at_a_time(site: Framework) -> None:
     """All of them wait within their views at once; each has its own language and its own connection to the

@@ -3,6 +3,7 @@
 Applications have the names that the pages use, and ports are chosen by the kernel. What would be fetched is looked up
 in the metadata instead. ``tests/system/test_start.py`` follows the first page.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -31,9 +32,12 @@ def app(environ, start_response):
 def listener(request, response):
     response.end('hello')
 """
-COMMANDS = [(block.where, line.removeprefix('$ ').partition('  #')[0]) for block in BLOCKS
-            if block.language == 'console' and block.reason is None and block.page != 'docs/start.rst'
-            for line in block.source.splitlines()]
+COMMANDS = [
+    (block.where, line.removeprefix('$ ').partition('  #')[0])
+    for block in BLOCKS
+    if block.language == 'console' and block.reason is None and block.page != 'docs/start.rst'
+    for line in block.source.splitlines()
+]
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def directory(tmp_path: Path) -> Path:
 def test_command(where: str, command: str, directory: Path) -> None:
     words = shlex.split(command)
     environment = dict(word.split('=', 1) for word in words if re.match(r'[A-Z_]+=', word))
-    program, *arguments = words[len(environment):]
+    program, *arguments = words[len(environment) :]
     if program == 'geventnode' and arguments[0] == 'serve':
         with Served(*arguments[1:], cwd=directory, env=environment) as served:
             ask(served.port)
@@ -80,8 +84,13 @@ def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
     """Start gunicorn, ask it, and stop it."""
     pytest.importorskip('gunicorn', reason='gunicorn is not installed; it is in the extra "test"')
     with subprocess.Popen(
-            [sys.executable, '-m', 'gunicorn', '--bind', '127.0.0.1:0', *arguments], cwd=directory, text=True,
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT)}) as gunicorn:
+        [sys.executable, '-m', 'gunicorn', '--bind', '127.0.0.1:0', *arguments],
+        cwd=directory,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    ) as gunicorn:
         said = []
         for line in gunicorn.stderr:
             said.append(line)

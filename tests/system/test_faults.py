@@ -2,6 +2,7 @@
 
 Figures that are times or rates are not asserted: the numbers here are too small for them to say anything.
 """
+
 from __future__ import annotations
 
 import os
@@ -25,15 +26,27 @@ FIGURES = {
     'descriptors': ['descriptors freed', *['descriptors exhausted'] * 3],
     'memory': ['memory after aborted', 'memory after aborted and normal'],
     'handshakes': ['rate of normal clients beside 20 stalled', *['stalled handshakes turned away'] * 2],
-    'upstream': ['cut bodies that were seen as errors', 'cut bodies that were taken for complete', 'connections, desc',
-                 'lines that the proxy has logged', 'status that the proxy answers'],
+    'upstream': [
+        'cut bodies that were seen as errors',
+        'cut bodies that were taken for complete',
+        'connections, desc',
+        'lines that the proxy has logged',
+        'status that the proxy answers',
+    ],
 }
 
 
 def run_tool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the tool to its end."""
-    return subprocess.run([sys.executable, 'contrib/faults/run.py', *arguments], cwd=ROOT, check=False, text=True,
-                          capture_output=True, timeout=PATIENCE, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    return subprocess.run(
+        [sys.executable, 'contrib/faults/run.py', *arguments],
+        cwd=ROOT,
+        check=False,
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )
 
 
 def rows(ran: subprocess.CompletedProcess[str], *parts: str) -> list[list[str]]:
@@ -43,7 +56,7 @@ def rows(ran: subprocess.CompletedProcess[str], *parts: str) -> list[list[str]]:
     table = rest.partition('\n\n')[0].splitlines()[2:]
     found = [[cell.strip() for cell in line.strip('|').split('|')] for line in table]
     expected = [name for part in parts for name in FIGURES[part]]
-    assert [row[0][:len(name)] for row, name in zip(found, expected, strict=True)] == expected
+    assert [row[0][: len(name)] for row, name in zip(found, expected, strict=True)] == expected
     return found
 
 
@@ -64,12 +77,18 @@ def test_the_status_says_whether_all_was_reached(parts: list[str]) -> None:
     assert ran.returncode == (0 if all(reached) else 1), ran.stdout + ran.stderr
 
 
-@pytest.mark.parametrize(('arguments', 'said'), [
-    (['--only', 'slow,fast'], 'no such part: fast; there are slow, resets, descriptors, memory, handshakes, upstream'),
-    (['--only', 'slow', '--markdown', 'README.md'], 'leave out --only'),
-    (['--markdown', 'README.md'], 'README.md: no <!-- measured: begin -->'),
-    (['--tiny', '--quick'], 'not allowed with'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (
+            ['--only', 'slow,fast'],
+            'no such part: fast; there are slow, resets, descriptors, memory, handshakes, upstream',
+        ),
+        (['--only', 'slow', '--markdown', 'README.md'], 'leave out --only'),
+        (['--markdown', 'README.md'], 'README.md: no <!-- measured: begin -->'),
+        (['--tiny', '--quick'], 'not allowed with'),
+    ],
+)
 def test_options_that_make_no_sense(arguments: list[str], said: str) -> None:
     ran = run_tool(*arguments)
     assert (ran.returncode, ran.stdout) == (2, '')

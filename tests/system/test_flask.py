@@ -1,4 +1,5 @@
 """A Flask application, unchanged: uploads, streams, sessions, errors and files, and many requests at a time."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,6 +23,7 @@ MANY = 200
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_form(site: Framework) -> None:
     assert json.loads(site.curl('/form', '--data-urlencode', 'a=ä&=', '-d', 'b=2')) == {'a': 'ä&=', 'b': '2'}
@@ -50,8 +52,21 @@ def test_demand_27_an_early_error(site: Framework, tmp_path: Path, path: str, st
     # a chunked body that is too long is cut by Werkzeug
     chunked = [] if path == '/limited' else [['-H', 'Transfer-Encoding: chunked']]
     for options in ([], ['-H', 'Expect:'], *chunked):
-        assert site.curl(path, '-X', 'POST', '-T', large_file(tmp_path), '-o', tmp_path / 'answer',
-                         '-w', '%{http_code}', *options) == status
+        assert (
+            site.curl(
+                path,
+                '-X',
+                'POST',
+                '-T',
+                large_file(tmp_path),
+                '-o',
+                tmp_path / 'answer',
+                '-w',
+                '%{http_code}',
+                *options,
+            )
+            == status
+        )
 
 
 def test_an_upload_that_is_cut_off(site: Framework) -> None:
@@ -63,6 +78,7 @@ def test_an_upload_that_is_cut_off(site: Framework) -> None:
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
+
 
 def test_head(site: Framework) -> None:
     """The headers of a GET, on a connection that goes on."""
@@ -140,6 +156,7 @@ def test_a_file_in_memory(site: Framework) -> None:
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
+
 def test_a_session(site: Framework, tmp_path: Path) -> None:
     """Begins with a cookie, and ends with it."""
     jar = ['-b', tmp_path / 'jar', '-c', tmp_path / 'jar']
@@ -152,6 +169,7 @@ def test_a_session(site: Framework, tmp_path: Path) -> None:
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
+
 
 def test_not_found(site: Framework) -> None:
     answer = site.get('/nowhere%20at%20all')
@@ -193,6 +211,7 @@ def test_an_exception_in_the_midst_of_a_stream(tmp_path: Path) -> None:
 
 # -- behind a proxy ---------------------------------------------------------------------------------------------------
 
+
 def test_behind_a_trusted_proxy(site: Framework) -> None:
     """Flask knows what its client has asked for, without ``ProxyFix``."""
     told = site.get('/where', 'X-Forwarded-Proto: https')
@@ -211,6 +230,7 @@ def test_behind_a_proxy_that_tells_everything(tmp_path: Path) -> None:
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
+
 
 def test_many_requests_at_a_time(site: Framework) -> None:
     """All of them wait within their views at once; none sees anything of another's ``g``, request or session."""

@@ -1,4 +1,5 @@
 """The Flask application of the examples, started as its ``Procfile.after`` says."""
+
 from __future__ import annotations
 
 import contextlib
@@ -39,8 +40,10 @@ def test_after() -> None:
     _, (_, command, *_, target) = commands()
     assert command == 'serve'
     with Served(target, cwd=EXAMPLE) as served, contextlib.ExitStack() as stack:
+
         def connect() -> Client:
             return stack.enter_context(contextlib.closing(Client(('127.0.0.1', served.port))))
+
         readers = [connect().send(get('/ticks')) for _ in range(READERS)]
         for reader in readers:
             reader.until(b'data: 0\n\n')

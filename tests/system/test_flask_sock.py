@@ -1,4 +1,5 @@
 """Flask-Sock and simple-websocket, unchanged, and a client of WebSocket that is somebody else's."""
+
 from __future__ import annotations
 
 import contextlib
@@ -18,8 +19,11 @@ from tests.system.running import PATIENCE, Served
 
 __all__: list[str] = []
 
-for _library, _name in (('flask_sock', 'flask-sock'), ('simple_websocket', 'simple-websocket'),
-                        ('websocket', 'websocket-client')):
+for _library, _name in (
+    ('flask_sock', 'flask-sock'),
+    ('simple_websocket', 'simple-websocket'),
+    ('websocket', 'websocket-client'),
+):
     pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
 
 from websocket import ABNF, WebSocket  # noqa: E402 - it may be missing
@@ -66,8 +70,10 @@ def test_large_messages(port: int) -> None:
 
 def test_large_messages_with_tls(certificates: Certificates) -> None:
     """The same on a connection that is encrypted."""
-    with Served('flask_sockets:app', '--certfile', certificates.server) as served, opened(
-            served.port, authority=certificates.ca) as client:
+    with (
+        Served('flask_sockets:app', '--certfile', certificates.server) as served,
+        opened(served.port, authority=certificates.ca) as client,
+    ):
         for message in (bytes(range(250)) * 1_000, b'small', b'x' * 4_000_000, b'last'):
             client.send_binary(message)
             assert client.recv() == message

@@ -1,4 +1,5 @@
 """Flask-SocketIO with python-engineio and simple-websocket, unchanged; the client speaks Socket.IO by hand."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """A real gunicorn with our worker: what it serves, and that gunicorn's settings mean what they say."""
+
 from __future__ import annotations
 
 import os
@@ -25,9 +26,16 @@ __all__: list[str] = []
 
 # -- applications -----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('target', 'worker', 'mark', 'kept'), [
-    ('gunicorned:application', 'Worker', 'wsgi', 2), ('gunicorned:listener', 'Worker', 'listener', 2),
-    ('gunicorned:server', 'Worker', 'listener', 7), ('gunicorned:application', 'WSGIWorker', 'wsgi', 2)])
+
+@pytest.mark.parametrize(
+    ('target', 'worker', 'mark', 'kept'),
+    [
+        ('gunicorned:application', 'Worker', 'wsgi', 2),
+        ('gunicorned:listener', 'Worker', 'listener', 2),
+        ('gunicorned:server', 'Worker', 'listener', 7),
+        ('gunicorned:application', 'WSGIWorker', 'wsgi', 2),
+    ],
+)
 def test_what_it_serves(tmp_path: Path, target: str, worker: str, mark: str, kept: int) -> None:
     """A server has its own settings, the others get gunicorn's, whose ``keepalive`` is 2 unless set."""
     with Gunicorn(tmp_path, target, worker=f'geventnode.integrations.gunicorn.{worker}') as gunicorn:
@@ -53,9 +61,14 @@ def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
         assert client.get().response().status == 200
 
 
-@pytest.mark.parametrize(('source', 'complaint', 'status'), [
-    ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'listens already', 4),
-    ('server = 42', 'must be callable', 4), ('server = 1 / 0', 'ZeroDivisionError', 3)])
+@pytest.mark.parametrize(
+    ('source', 'complaint', 'status'),
+    [
+        ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'listens already', 4),
+        ('server = 42', 'must be callable', 4),
+        ('server = 1 / 0', 'ZeroDivisionError', 3),
+    ],
+)
 def test_what_it_cannot_serve(tmp_path: Path, source: str, complaint: str, status: int) -> None:
     (tmp_path / 'broken.py').write_text(source)
     with Gunicorn(tmp_path, 'broken:server', cwd=tmp_path, status=status) as gunicorn:
@@ -75,11 +88,13 @@ SPOKEN = [('protocol', 'uwsgi'), ('http2_cleartext', 'prior-knowledge')]
 def test_another_protocol_stops_the_start(tmp_path: Path, name: str, value: str) -> None:
     """One line says why, and nothing is left behind."""
     pid_file = tmp_path / 'pid'
-    with Gunicorn(tmp_path, 'gunicorned:application', f'{name} = {value!r}\npidfile = {str(pid_file)!r}\n',
-                  status=1) as gunicorn:
+    with Gunicorn(
+        tmp_path, 'gunicorned:application', f'{name} = {value!r}\npidfile = {str(pid_file)!r}\n', status=1
+    ) as gunicorn:
         said = gunicorn.finish().split('\n')
     assert [line for line in said if line] == [
-        next(line for line in said if line.startswith(f"Error: {name} = '{value}': geventnode speaks HTTP/1.1 only"))]
+        next(line for line in said if line.startswith(f"Error: {name} = '{value}': geventnode speaks HTTP/1.1 only"))
+    ]
     assert not pid_file.exists()
 
 
@@ -99,8 +114,14 @@ def test_another_protocol_at_a_reload(tmp_path: Path, name: str, value: str) -> 
 def test_the_settings_of_the_oldest_gunicorn() -> None:
     """All of them are classified, and each that is classified is one of this or of the installed release."""
     asked = 'from gunicorn.config import KNOWN_SETTINGS as known; print(*(each.name for each in known))'
-    ran = subprocess.run([sys.executable, '-c', asked], check=True, text=True, capture_output=True, timeout=PATIENCE,
-                         env={**os.environ, 'PYTHONPATH': folder_of(OLDEST)})
+    ran = subprocess.run(
+        [sys.executable, '-c', asked],
+        check=True,
+        text=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        env={**os.environ, 'PYTHONPATH': folder_of(OLDEST)},
+    )
     oldest = set(ran.stdout.split())
     assert oldest - CLASSIFIED == set()
     assert CLASSIFIED - oldest - {setting.name for setting in KNOWN_SETTINGS} == set()
@@ -108,8 +129,9 @@ def test_the_settings_of_the_oldest_gunicorn() -> None:
 
 def test_root_path(tmp_path: Path) -> None:
     """It is SCRIPT_NAME of a WSGI application, in place of the environment's."""
-    with Gunicorn(tmp_path, 'gunicorned:application', 'root_path = "/app/"\n',
-                  env={'SCRIPT_NAME': '/other'}) as gunicorn:
+    with Gunicorn(
+        tmp_path, 'gunicorned:application', 'root_path = "/app/"\n', env={'SCRIPT_NAME': '/other'}
+    ) as gunicorn:
         assert gunicorn.ask('/app/scheme') == (200, 'http')
         assert gunicorn.ask('/other/scheme')[0] == 404
 
@@ -148,6 +170,7 @@ def test_sendfile(tmp_path: Path, configuration: str, wrapper: str) -> None:
 
 # -- patching ---------------------------------------------------------------------------------------------------------
 
+
 def test_patched_in_the_worker(tmp_path: Path) -> None:
     with Gunicorn(tmp_path) as gunicorn:
         assert gunicorn.ask('/patched') == (200, 'True')
@@ -162,7 +185,8 @@ def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, ta
         'def application(environ, start_response):\n'
         '    start_response("200 OK", [])\n    return [f"{PATCHED} {MASTER != os.getpid()}".encode()]\n'
         'server = http.create_server(\n'
-        '    lambda request, response: response.end(f"{PATCHED} {MASTER != os.getpid()}"))\n')
+        '    lambda request, response: response.end(f"{PATCHED} {MASTER != os.getpid()}"))\n'
+    )
     with Gunicorn(tmp_path, target, 'preload_app = True\n', workers=2, cwd=tmp_path) as gunicorn:
         assert gunicorn.ask() == (200, 'True True')
         gunicorn.signal(signal.SIGHUP)
@@ -175,12 +199,14 @@ def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, ta
 def test_what_was_imported_too_early(tmp_path: Path) -> None:
     """The configuration file has imported what cannot be patched any more: that is said. # demand 44"""
     (tmp_path / 'http_library.py').write_text('from ssl import SSLContext\nclass Own(SSLContext):\n    pass\n')
-    with Gunicorn(tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\n'
-                  'import http_library\n') as gunicorn:
+    with Gunicorn(
+        tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport http_library\n'
+    ) as gunicorn:
         gunicorn.wait_for('Something was imported before the application that must be imported behind it')
 
 
 # -- connections ------------------------------------------------------------------------------------------------------
+
 
 def test_keepalive(tmp_path: Path) -> None:
     """An idle connection lives for as long as the setting says, so longer than a balancer keeps its own. # demand 24"""
@@ -236,6 +262,7 @@ LIMITS = 'limit_request_line = 113\nlimit_request_fields = 4\nlimit_request_fiel
 
 def test_limits(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', LIMITS) as gunicorn:
+
         def status(path: str, *values: str) -> int:
             with gunicorn.connect() as client:
                 return client.get(path, *(f'Field:{value}' for value in values)).response().status
@@ -261,7 +288,7 @@ def test_an_upload_that_takes_long(tmp_path: Path) -> None:
         while monotonic() - began < 1.5:
             client.send(b'x' * 1000)
             sent += 1000
-            sleep(.02)
+            sleep(0.02)
         response = client.send(b'x' * (100_000 - sent)).response()
         assert (response.status, len(response.read())) == (200, 100_000)
 
@@ -314,12 +341,17 @@ def application(environ, start_response):
 
 # -- proxies ----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(('allowed', 'believed'), [('127.0.0.0/8', True), ('10.0.0.1', False)])
 def test_forwarded(tmp_path: Path, allowed: str, believed: bool) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', f'forwarded_allow_ips = {allowed!r}\n') as gunicorn:
-        for fields, scheme in [({'X-Forwarded-Proto': 'https'}, 'https'), ({'X-Forwarded-Ssl': 'on'}, 'https'), (
-                {'X-Forwarded-Protocol': 'ssl'}, 'https'), ({}, 'http'), (
-                {'X-Forwarded-Proto': 'https', 'X-Forwarded-Ssl': 'off'}, 'http')]:
+        for fields, scheme in [
+            ({'X-Forwarded-Proto': 'https'}, 'https'),
+            ({'X-Forwarded-Ssl': 'on'}, 'https'),
+            ({'X-Forwarded-Protocol': 'ssl'}, 'https'),
+            ({}, 'http'),
+            ({'X-Forwarded-Proto': 'https', 'X-Forwarded-Ssl': 'off'}, 'http'),
+        ]:
             assert gunicorn.ask('/scheme', **fields) == (200, scheme if believed else 'http')
         # as with gunicorn's own workers, the address is the proxy's
         assert gunicorn.ask('/address', X_Forwarded_For='1.2.3.4') == (200, '127.0.0.1')
@@ -341,8 +373,12 @@ def test_below_a_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('allowed', 'answered'), [('127.0.0.1', True), ('10.0.0.1', False)])
 def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> None:
-    with Gunicorn(tmp_path, 'gunicorned:application',
-                  f'proxy_protocol = True\nproxy_allow_ips = {allowed!r}\n') as gunicorn, gunicorn.connect() as client:
+    with (
+        Gunicorn(
+            tmp_path, 'gunicorned:application', f'proxy_protocol = True\nproxy_allow_ips = {allowed!r}\n'
+        ) as gunicorn,
+        gunicorn.connect() as client,
+    ):
         if answered:
             client.send(b'PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n').get('/address')
             assert client.response().read() == b'1.2.3.4'
@@ -353,8 +389,12 @@ def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> Non
 @pytest.mark.parametrize(('allowed', 'scheme'), [('127.0.0.1', b'https'), ('1.2.3.4', b'http')])
 def test_both_of_one_proxy(tmp_path: Path, allowed: str, scheme: bytes) -> None:
     """The proxy that names its client says https, too, if it is the one that is allowed to, and not the client."""
-    with Gunicorn(tmp_path, 'gunicorned:application', 'proxy_protocol = True\n'
-                  f'forwarded_allow_ips = {allowed!r}\n') as gunicorn, gunicorn.connect() as client:
+    with (
+        Gunicorn(
+            tmp_path, 'gunicorned:application', f'proxy_protocol = True\nforwarded_allow_ips = {allowed!r}\n'
+        ) as gunicorn,
+        gunicorn.connect() as client,
+    ):
         client.send(b'PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n').get('/scheme', 'X-Forwarded-Proto: https')
         assert client.response().read() == scheme
         client.get('/address', 'X-Forwarded-For: 9.9.9.9')
@@ -363,11 +403,23 @@ def test_both_of_one_proxy(tmp_path: Path, allowed: str, scheme: bytes) -> None:
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('configuration', 'client', 'version'), [
-    ('', None, None), ('cert_reqs = 2\nca_certs = {ca!r}\n', 'client', None),
-    (('def ssl_context(config, default):\n    import ssl\n    context = default()\n'
-      '    context.maximum_version = ssl.TLSVersion.TLSv1_2\n    return context\n'), None, 'TLSv1.2'),
-    ('do_handshake_on_connect = True\nciphers = "ECDHE+AESGCM"\n', None, None)])
+
+@pytest.mark.parametrize(
+    ('configuration', 'client', 'version'),
+    [
+        ('', None, None),
+        ('cert_reqs = 2\nca_certs = {ca!r}\n', 'client', None),
+        (
+            (
+                'def ssl_context(config, default):\n    import ssl\n    context = default()\n'
+                '    context.maximum_version = ssl.TLSVersion.TLSv1_2\n    return context\n'
+            ),
+            None,
+            'TLSv1.2',
+        ),
+        ('do_handshake_on_connect = True\nciphers = "ECDHE+AESGCM"\n', None, None),
+    ],
+)
 def test_tls(tmp_path: Path, configuration: str, client: str | None, version: str | None) -> None:
     certificates = tls_certificates()
     context = certificates.client_context()
@@ -376,6 +428,7 @@ def test_tls(tmp_path: Path, configuration: str, client: str | None, version: st
         context.load_cert_chain(getattr(certificates, client))
     settings = f'certfile = {certificates.server!r}\n' + configuration.replace('{ca!r}', repr(certificates.ca))
     with Gunicorn(tmp_path, 'gunicorned:application', settings) as gunicorn:
+
         def connect() -> ssl.SSLSocket:
             plain = socket.create_connection(('127.0.0.1', gunicorn.port), PATIENCE)
             return context.wrap_socket(plain, server_hostname='localhost')
@@ -422,6 +475,7 @@ def test_a_certificate_by_name(tmp_path: Path) -> None:
     certificates = tls_certificates()
     hook = SNI_HOOK.format(other=certificates.other, ca=certificates.ca, server=certificates.server)
     with Gunicorn(tmp_path, 'gunicorned:application', hook) as gunicorn:
+
         def status(name: str, client: str | None = None) -> str:
             context = certificates.client_context()
             if client is not None:
@@ -454,6 +508,7 @@ def test_a_renewed_certificate(tmp_path: Path) -> None:
 
 # -- listening --------------------------------------------------------------------------------------------------------
 
+
 def test_several_addresses(tmp_path: Path) -> None:
     path = tmp_path / 'socket'
     with Gunicorn(tmp_path, 'gunicorned:application', '', '-b', f'unix:{path}', bind='127.0.0.1:0') as gunicorn:
@@ -476,8 +531,9 @@ def test_reuse_port(tmp_path: Path) -> None:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(('127.0.0.1', 0))
         port = reserved.getsockname()[1]
-        with Gunicorn(tmp_path, 'gunicorned:application', 'reuse_port = True\n', workers=2,
-                      bind=f'127.0.0.1:{port}') as gunicorn:
+        with Gunicorn(
+            tmp_path, 'gunicorned:application', 'reuse_port = True\n', workers=2, bind=f'127.0.0.1:{port}'
+        ) as gunicorn:
             gunicorn.port = port
             gunicorn.booted(2)
             while True:
@@ -503,8 +559,13 @@ def test_socket_activation(tmp_path: Path) -> None:
         command = [sys.executable, '-c', ACTIVATE, str(listening.fileno()), *model.process.args[3:]]
         command.remove('-b')
         command = [each for each in command if not each.startswith('fd://')]
-        with subprocess.Popen(command, cwd=ROOT / 'tests' / 'system' / 'apps', pass_fds=[listening.fileno()],
-                              env={**os.environ, 'PYTHONPATH': str(ROOT)}, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command,
+            cwd=ROOT / 'tests' / 'system' / 'apps',
+            pass_fds=[listening.fileno()],
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            stderr=subprocess.PIPE,
+        ) as process:
             model.port = listening.getsockname()[1]
             assert model.ask() == (200, 'hello')
             process.terminate()
@@ -514,14 +575,20 @@ def test_socket_activation(tmp_path: Path) -> None:
 
 # -- reload -----------------------------------------------------------------------------------------------------------
 
+
 def test_reload(tmp_path: Path) -> None:
     """A changed file ends the worker, and the next one has the new application."""
     source = 'def application(environ, start_response):\n    start_response("200 OK", [])\n    return [b"%s"]\n'
     module = tmp_path / 'changing.py'
     module.write_text(source % 'old')
     os.utime(module, (1000, 1000))
-    with Gunicorn(tmp_path, 'changing:application', 'reload = True\nreload_engine = "poll"\n',
-                  cwd=tmp_path, env={'PYTHONDONTWRITEBYTECODE': '1'}) as gunicorn:
+    with Gunicorn(
+        tmp_path,
+        'changing:application',
+        'reload = True\nreload_engine = "poll"\n',
+        cwd=tmp_path,
+        env={'PYTHONDONTWRITEBYTECODE': '1'},
+    ) as gunicorn:
         assert gunicorn.ask() == (200, 'old')
         # it has noted the times of files before it came to the request
         module.write_text(source % 'new')

@@ -3,6 +3,7 @@
 Since gunicorn 24 the master waits in a queue that it makes before the worker class can patch anything, and since 25.1
 it has a thread of its own for the control socket. Whatever the master waits in has to let its hub run.
 """
+
 from __future__ import annotations
 
 import os
@@ -47,6 +48,7 @@ every_version = pytest.mark.parametrize('version', [OLDEST, None], ids=['oldest'
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """Return a function that returns a running gunicorn."""
+
     def started(version: str | None, preload: bool, settings: str = '', **options: Any) -> Gunicorn:
         configuration = f'{SETTINGS}preload_app = {preload}\n{settings}'
         return Gunicorn(tmp_path, 'gunicorned:application', configuration, version=version, **options)
@@ -179,8 +181,14 @@ def test_a_new_master_that_is_given_up(start: Start, version: str | None, preloa
 def test_the_hub_of_the_master_runs(tmp_path: Path, version: str | None) -> None:
     """Greenlets of a preloaded application run in the master, and its monitor thread reports nothing."""
     (tmp_path / 'ticking.py').write_text(TICKING)
-    with Gunicorn(tmp_path, 'ticking:application', 'preload_app = True\n', version=version, cwd=tmp_path,
-                  env={'GEVENT_MONITOR_THREAD_ENABLE': 'true', 'PYTHONWARNINGS': 'ignore'}) as gunicorn:
+    with Gunicorn(
+        tmp_path,
+        'ticking:application',
+        'preload_app = True\n',
+        version=version,
+        cwd=tmp_path,
+        env={'GEVENT_MONITOR_THREAD_ENABLE': 'true', 'PYTHONWARNINGS': 'ignore'},
+    ) as gunicorn:
         gunicorn.wait_for('ticked in the master')
     assert 'appears to be blocked' not in gunicorn.finish()
 

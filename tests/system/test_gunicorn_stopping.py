@@ -1,4 +1,5 @@
 """How workers of gunicorn come to an end: told to, worn out, or stuck. Nobody's request is lost by it."""
+
 from __future__ import annotations
 
 import os
@@ -168,6 +169,7 @@ def test_the_master_dies(tmp_path: Path) -> None:
 
 # -- max_requests ---------------------------------------------------------------------------------------------------
 
+
 def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
     """The last request says so; idle connections of others neither hold the worker nor lose anything. # demand 12"""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 3\n') as gunicorn:
@@ -211,8 +213,12 @@ def post_worker_init(worker):
 
 def test_jitter(tmp_path: Path) -> None:
     """It is gunicorn's own: at least ``max_requests``, at most so many more."""
-    with Gunicorn(tmp_path, 'gunicorned:application',
-                  FOREVER + 'max_requests = 2\nmax_requests_jitter = 2\n') as gunicorn, gunicorn.connect() as client:
+    with (
+        Gunicorn(
+            tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 2\nmax_requests_jitter = 2\n'
+        ) as gunicorn,
+        gunicorn.connect() as client,
+    ):
         kept = []
         while 'close' not in kept:
             client.get('/pid')
@@ -223,6 +229,7 @@ def test_jitter(tmp_path: Path) -> None:
 
 
 # -- timeout --------------------------------------------------------------------------------------------------------
+
 
 def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
     """Two requests take equally long; the one that waits cooperatively lives on. # demand 19, 46"""

@@ -1,4 +1,5 @@
 """What our worker tells gunicorn's loggers and hooks."""
+
 from __future__ import annotations
 
 import os
@@ -14,8 +15,10 @@ from tests.system.running import PATIENCE
 
 __all__: list[str] = []
 
-ATOMS = ('%(h)s|%(l)s|%(u)s|%(r)s|%(m)s|%(U)s|%(q)s|%(H)s|%(s)s|%(b)s|%(B)s|%(f)s|%(a)s|%({x-in}i)s|%({x-mark}o)s|'
-         '%({raw_uri}e)s|%(p)s')
+ATOMS = (
+    '%(h)s|%(l)s|%(u)s|%(r)s|%(m)s|%(U)s|%(q)s|%(H)s|%(s)s|%(b)s|%(B)s|%(f)s|%(a)s|%({x-in}i)s|%({x-mark}o)s|'
+    '%({raw_uri}e)s|%(p)s'
+)
 TIMES = '%(t)s|%(T)s|%(M)s|%(D)s|%(L)s'
 
 
@@ -23,9 +26,12 @@ def test_the_access_log(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', f'accesslog = "-"\naccess_log_format = {ATOMS!r}\n') as gunicorn:
         pid = gunicorn.booted()
         gunicorn.ask('/a%20b?c=d', X_In='in', Referer='"quoted"', User_Agent='me', Authorization='Basic dTpw')
-        gunicorn.wait_for(re.escape(
-            f'127.0.0.1|-|u|GET /a%20b?c=d HTTP/1.1|GET|/a b|c=d|HTTP/1.1|200|5|5|\\"quoted\\"|me|in|wsgi|/a%20b?c=d|'
-            f'<{pid}>'))
+        gunicorn.wait_for(
+            re.escape(
+                f'127.0.0.1|-|u|GET /a%20b?c=d HTTP/1.1|GET|/a b|c=d|HTTP/1.1|200|5|5|\\"quoted\\"|me|in|wsgi|'
+                f'/a%20b?c=d|<{pid}>'
+            )
+        )
 
 
 def test_times_in_the_access_log(tmp_path: Path) -> None:
@@ -105,8 +111,9 @@ def worker_int(worker):
 """
 
 
-@pytest.mark.parametrize(('target', 'mark', 'size'), [
-    ('gunicorned:application', 'wsgi', 5), ('gunicorned:server', 'listener', None)])
+@pytest.mark.parametrize(
+    ('target', 'mark', 'size'), [('gunicorned:application', 'wsgi', 5), ('gunicorned:server', 'listener', None)]
+)
 def test_hooks(tmp_path: Path, target: str, mark: str, size: int | None) -> None:
     with Gunicorn(tmp_path, target, HOOKS) as gunicorn:
         gunicorn.wait_for('post_worker_init False')

@@ -1,4 +1,5 @@
 """``geventnode serve`` under load: nothing fails, and what passes through does not stay in memory."""
+
 from __future__ import annotations
 
 import contextlib
@@ -45,8 +46,7 @@ def test_memory_stays_constant(tmp_path: Path) -> None:
     with large.open('wb') as file:
         file.truncate(TRANSFER)
     with Served('handlers:listener') as served:
-        with contextlib.closing(HTTPConnection(
-                '127.0.0.1', served.port, timeout=PATIENCE, blocksize=2**20)) as client:
+        with contextlib.closing(HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE, blocksize=2**20)) as client:
             client.request('GET', '/')
             client.getresponse().read()
             before = peak_memory(served.process.pid)

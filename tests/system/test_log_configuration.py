@@ -1,4 +1,5 @@
 """Applications that configure logging: the access log and the errors of the server are still written."""
+
 from __future__ import annotations
 
 import os
@@ -34,8 +35,14 @@ def asked(port: int) -> None:
 
 def assert_written(said: str) -> None:
     """Check that everything was written, and nothing twice."""
-    for line in ('"GET /configure HTTP/1.1" 200', '"GET /told HTTP/1.1" 200', '"GET /fail HTTP/1.1" 500',
-                 'own INFO: told about told', 'LookupError: on purpose', 'request line is not a method'):
+    for line in (
+        '"GET /configure HTTP/1.1" 200',
+        '"GET /told HTTP/1.1" 200',
+        '"GET /fail HTTP/1.1" 500',
+        'own INFO: told about told',
+        'LookupError: on purpose',
+        'request line is not a method',
+    ):
         assert said.count(line) == 1, said
 
 
@@ -53,8 +60,15 @@ def test_serve(by: str, late: str) -> None:
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
 def test_gunicorn(tmp_path: Path, by: str, late: str, preload: tuple[str, ...]) -> None:
     """Its own loggers are silenced in the same way."""
-    with Gunicorn(tmp_path, 'configuring:app', '', '--access-logfile', '-', *preload,
-                  env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late}) as gunicorn:
+    with Gunicorn(
+        tmp_path,
+        'configuring:app',
+        '',
+        '--access-logfile',
+        '-',
+        *preload,
+        env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
+    ) as gunicorn:
         gunicorn.booted()
         asked(gunicorn.port)
         gunicorn.process.terminate()
@@ -65,10 +79,24 @@ def test_gunicorn(tmp_path: Path, by: str, late: str, preload: tuple[str, ...]) 
 def test_serve_with_workers(by: str, late: str) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         process = subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', 'serve', 'configuring:app', '--workers', '1', '--bind',
-             f'fd:{listening.fileno()}'], cwd=APPS, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [
+                sys.executable,
+                '-m',
+                'geventnode',
+                'serve',
+                'configuring:app',
+                '--workers',
+                '1',
+                '--bind',
+                f'fd:{listening.fileno()}',
+            ],
+            cwd=APPS,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             pass_fds=[listening.fileno()],
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'CONFIGURED_BY': by, 'CONFIGURED_LATE': late})
+            env={**os.environ, 'PYTHONPATH': str(ROOT), 'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
+        )
         port = listening.getsockname()[1]
     with process:
         asked(port)

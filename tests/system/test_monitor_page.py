@@ -1,4 +1,5 @@
 """The monitor in headless Chromium: what it draws, on a phone, in the dark, with a keyboard, without being fooled."""
+
 from __future__ import annotations
 
 import contextlib
@@ -118,8 +119,9 @@ def test_a_keyboard_is_enough(page: Browser) -> None:
     for _ in range(4):
         for kind in ('rawKeyDown', 'keyUp'):
             page.command('Input.dispatchKeyEvent', type=kind, key='Tab', code='Tab', windowsVirtualKeyCode=9)
-        reached.append([page.evaluate(f"document.activeElement.getAttribute('{name}')")
-                        for name in ('id', 'aria-labelledby')])
+        reached.append(
+            [page.evaluate(f"document.activeElement.getAttribute('{name}')") for name in ('id', 'aria-labelledby')]
+        )
         assert page.evaluate('getComputedStyle(document.activeElement).outlineStyle') == 'solid'
     assert reached == [['pause', None], *([None, f'{table}-title'] for table in ('pools', 'received', 'sent'))]
     for pressed, told in (('true', 'Paused'), ('false', 'Live')):
@@ -130,8 +132,10 @@ def test_a_keyboard_is_enough(page: Browser) -> None:
 
 def test_names_for_what_is_there(page: Browser) -> None:
     """Every section and every region has a heading as its name; columns and rows of tables have headers."""
-    unnamed = ("[...document.querySelectorAll('section, [role=region]')].filter((each) => "
-               "!document.getElementById(each.getAttribute('aria-labelledby'))?.textContent).length")
+    unnamed = (
+        "[...document.querySelectorAll('section, [role=region]')].filter((each) => "
+        "!document.getElementById(each.getAttribute('aria-labelledby'))?.textContent).length"
+    )
     assert page.evaluate(unnamed) == 0
     bare = "document.querySelectorAll('thead th:not([scope=col]), tbody th:not([scope=row])').length"
     assert page.evaluate(bare) == 0

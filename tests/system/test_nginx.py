@@ -1,4 +1,5 @@
 """``geventnode serve`` behind nginx, which keeps its connections to it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ BACKEND = """
 def front(tmp_path: Path) -> Iterator[Path]:
     """The socket of an nginx in front of a server."""
     tool('nginx')
-    with Served('handlers:listener') as served, nginx_with(
-            tmp_path, BACKEND.format(directory=tmp_path, port=served.port)):
+    with (
+        Served('handlers:listener') as served,
+        nginx_with(tmp_path, BACKEND.format(directory=tmp_path, port=served.port)),
+    ):
         yield tmp_path / 'nginx'
 
 

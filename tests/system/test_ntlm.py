@@ -2,6 +2,7 @@
 
 NTLM binds authentication to a connection: three requests that nothing may come between on it.
 """
+
 from __future__ import annotations
 
 import base64

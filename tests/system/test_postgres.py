@@ -2,6 +2,7 @@
 
 The test holds a lock on the table whenever something shall be in work: no time passes that is not meant to.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -64,8 +65,9 @@ class Notes:
 
     def fill(self, count: int) -> None:
         """Put notes of a thousand characters there."""
-        self._connection.execute("INSERT INTO notes (text) SELECT repeat('x', 1000) FROM generate_series(1, %s)",
-                                 [count])
+        self._connection.execute(
+            "INSERT INTO notes (text) SELECT repeat('x', 1000) FROM generate_series(1, %s)", [count]
+        )
 
     def lock(self) -> None:
         """Let every query wait."""
@@ -80,8 +82,10 @@ class Notes:
         """Return how many connections of the server are in such a state."""
         # within a transaction it would be shown as it was at first
         self._connection.execute('SELECT pg_stat_clear_snapshot()')
-        query = ("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                 f'AND pid <> pg_backend_pid() AND ({condition})')
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            f'AND pid <> pg_backend_pid() AND ({condition})'
+        )
         return int(self._connection.execute(query).fetchone()[0])
 
     def wait_for(self, condition: str, count: int) -> None:

@@ -1,4 +1,5 @@
 """``geventnode serve`` as a process: what it listens on, how it stops, and what it says when it cannot start."""
+
 from __future__ import annotations
 
 import contextlib
@@ -40,6 +41,7 @@ def get(port: int, path: str = '/') -> str:
 
 # -- stopping ---------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_requests_finish(number: int) -> None:
     # demand 8
@@ -56,11 +58,17 @@ def test_a_signal_lets_requests_finish(number: int) -> None:
 
 def test_a_terminal_that_goes_under_nohup() -> None:
     """Who starts it with SIGHUP ignored means that."""
-    ignoring = ('import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); '
-                'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])')
+    ignoring = (
+        'import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); '
+        'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+    )
     with subprocess.Popen(
-            [sys.executable, '-c', ignoring, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', '127.0.0.1:0'],
-            cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, stdout=subprocess.PIPE) as process:
+        [sys.executable, '-c', ignoring, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', '127.0.0.1:0'],
+        cwd=APPS,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+    ) as process:
         port = int(process.stdout.readline().rstrip('/\n').rpartition(':')[2])
         process.send_signal(signal.SIGHUP)
         assert get(port) == 'GET / HTTP/1.1'
@@ -101,11 +109,14 @@ def test_streams_of_the_demo_end_when_it_stops() -> None:
 
 # -- what it serves, and where ----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(('target', 'keep_alive'), [('handlers:listener', 65), (str(APPS / 'handlers.py'), 7)])
 def test_target(target: str, keep_alive: int, tmp_path: Path) -> None:
     """A listener gets a server with default settings, a server is used as it is."""
-    with Served(target, cwd=tmp_path if target.startswith('/') else APPS) as served, contextlib.closing(
-            HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE)) as client:
+    with (
+        Served(target, cwd=tmp_path if target.startswith('/') else APPS) as served,
+        contextlib.closing(HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE)) as client,
+    ):
         client.request('GET', '/here')
         response = client.getresponse()
         assert response.getheader('Keep-Alive') == f'timeout={keep_alive}'
@@ -142,8 +153,13 @@ os.execv(sys.executable, [sys.executable, '-m', 'geventnode', *sys.argv[3:]])
 def activate(listening: socket.socket, count: int, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, '-c', ACTIVATE, str(listening.fileno()), str(count), 'serve', 'handlers:listener', *arguments],
-        cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, pass_fds=[listening.fileno()], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        cwd=APPS,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        pass_fds=[listening.fileno()],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_socket_activation() -> None:
@@ -160,16 +176,26 @@ def test_too_many_sockets_passed() -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening, activate(listening, 2) as process:
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
-    assert errors == ('geventnode: 2 sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
-                      '--bind fd:N, N from 3 to 4\n')
+    assert errors == (
+        'geventnode: 2 sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
+        '--bind fd:N, N from 3 to 4\n'
+    )
 
 
 # -- what cannot be -------------------------------------------------------------------------------------------------
 
+
 def refused(*arguments: str) -> tuple[int, str]:
     """Run the command to its end; return its status and standard error."""
-    ran = subprocess.run([sys.executable, '-m', 'geventnode', *arguments], cwd=APPS, check=False, text=True,
-                         env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'geventnode', *arguments],
+        cwd=APPS,
+        check=False,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     assert ran.stdout == ''
     return ran.returncode, ran.stderr
 
@@ -183,14 +209,22 @@ def test_port_in_use(workers: tuple[str, ...]) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         address = f'127.0.0.1:{listening.getsockname()[1]}'
         assert refused('serve', '--bind', address, *workers) == (
-            2, (f'geventnode: cannot listen on {address}: Address already in use: another process listens there; stop '
-               'it, or choose another port with --bind\n'))
+            2,
+            (
+                f'geventnode: cannot listen on {address}: Address already in use: another process listens there; stop '
+                'it, or choose another port with --bind\n'
+            ),
+        )
 
 
-@pytest.mark.parametrize(('kind', 'complaint'), [
-    ('file', 'Address already in use: it is a file, and no socket that a server has left'),
-    ('server', 'Address already in use: another process listens there'),
-    ('nothing', 'No such file or directory: make the directory {directory} first')])
+@pytest.mark.parametrize(
+    ('kind', 'complaint'),
+    [
+        ('file', 'Address already in use: it is a file, and no socket that a server has left'),
+        ('server', 'Address already in use: another process listens there'),
+        ('nothing', 'No such file or directory: make the directory {directory} first'),
+    ],
+)
 @WAYS
 def test_paths_that_cannot_be(tmp_path: Path, workers: tuple[str, ...], kind: str, complaint: str) -> None:
     directory = tmp_path / 'missing' if kind == 'nothing' else tmp_path
@@ -203,7 +237,9 @@ def test_paths_that_cannot_be(tmp_path: Path, workers: tuple[str, ...], kind: st
             listening.listen()
         status, errors = refused('serve', '--bind', f'unix:{path}', *workers)
     assert (status, errors) == (
-        2, f'geventnode: cannot listen on unix:{path}: {complaint.format(directory=directory)}\n')
+        2,
+        f'geventnode: cannot listen on unix:{path}: {complaint.format(directory=directory)}\n',
+    )
 
 
 @WAYS
@@ -212,9 +248,14 @@ def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int,
     """The umask decides, as about every file, with workers and without."""
     path = tmp_path / 'socket'
     with subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
-            cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, umask=mask, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT) as process:
+        [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
+        cwd=APPS,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        umask=mask,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         for line in process.stdout:
             if str(path) in line:
                 break
@@ -230,9 +271,24 @@ def test_long_heads(workers: tuple[str, ...]) -> None:
     """Cookies that the default refuses."""
     with socket.create_server(('127.0.0.1', 0)) as listening:
         process = subprocess.Popen(
-            [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--max-header-size', '40000', '--bind',
-             f'fd:{listening.fileno()}', *workers], cwd=APPS, env={**os.environ, 'PYTHONPATH': str(ROOT)},
-            pass_fds=[listening.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                sys.executable,
+                '-m',
+                'geventnode',
+                'serve',
+                'handlers:listener',
+                '--max-header-size',
+                '40000',
+                '--bind',
+                f'fd:{listening.fileno()}',
+                *workers,
+            ],
+            cwd=APPS,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         address = listening.getsockname()
     with process:
         for size, status in ((17_000, 200), (50_000, 431)):
@@ -253,8 +309,10 @@ server = http.create_server(listener)
 """
 
 
-@pytest.mark.parametrize(('target', 'options', 'rate'), [
-    ('listener', [], '500'), ('listener', ['--min-body-rate', '0'], '0'), ('server', [], '0')])
+@pytest.mark.parametrize(
+    ('target', 'options', 'rate'),
+    [('listener', [], '500'), ('listener', ['--min-body-rate', '0'], '0'), ('server', [], '0')],
+)
 def test_uploads_have_a_minimum_rate(tmp_path: Path, target: str, options: list[str], rate: str) -> None:
     """That of the command, unless the target is a server with settings of its own."""
     (tmp_path / 'rate.py').write_text(RATE)
@@ -276,14 +334,20 @@ def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
 @WAYS
 def test_an_address_of_another_machine(workers: tuple[str, ...]) -> None:
     assert refused('serve', '--bind', '192.0.2.1:8000', *workers) == (
-        2, ('geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address: no interface of this '
-            'machine has that address; 0.0.0.0 and [::] are all of them\n'))
+        2,
+        (
+            'geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address: no interface of this '
+            'machine has that address; 0.0.0.0 and [::] are all of them\n'
+        ),
+    )
 
 
 @WAYS
 def test_a_descriptor_that_is_none(workers: tuple[str, ...]) -> None:
     assert refused('serve', '--bind', 'fd:999', *workers) == (
-        2, 'geventnode: cannot listen on fd:999: Bad file descriptor\n')
+        2,
+        'geventnode: cannot listen on fd:999: Bad file descriptor\n',
+    )
 
 
 @WAYS
@@ -298,8 +362,14 @@ def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
     """Run the command without the privileges that root has; return its status and standard error."""
     dropping = [tool('setpriv'), '--bounding-set', '-dac_override'] if os.geteuid() == 0 else []
     ran = subprocess.run(
-        [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind, *arguments], cwd=APPS, check=False,
-        text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, timeout=PATIENCE)
+        [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind, *arguments],
+        cwd=APPS,
+        check=False,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     return ran.returncode, ran.stderr
 
 
@@ -307,28 +377,54 @@ def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
 def test_a_directory_that_cannot_be_written(tmp_path: Path, workers: tuple[str, ...]) -> None:
     tmp_path.chmod(0o555)
     assert unprivileged(f'unix:{tmp_path}/socket', *workers) == (
-        2, (f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied: this user may not write to the '
-           f'directory {tmp_path}\n'))
+        2,
+        (
+            f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied: this user may not write to the '
+            f'directory {tmp_path}\n'
+        ),
+    )
 
 
-@pytest.mark.parametrize(('arguments', 'complaint'), [
-    (['nowhere:listener'], (f"no module named 'nowhere': neither in the current directory, {APPS}, nor among what is "
-                            f'installed for {sys.executable}')),
-    (['handlers:nothing'], "'handlers' has no 'nothing'; did you mean 'server'?"),
-    (['--bind', 'localhost'],
-     ("--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'; did you mean "
-     "'localhost:8000'?")),
-    (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
-    (['handlers:listener', '--proxy-protocol'],
-     'proxy_protocol without trusted_proxies would refuse every connection'),
-    (['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
-     ("trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host bits), nor "
-      "'unix'")),
-    (['handlers:server', '--max-header-size', '20000'],
-     "'handlers:server' is an http.Server with settings of its own: leave out --max-header-size"),
-    (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'],
-     "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy"),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (
+            ['nowhere:listener'],
+            (
+                f"no module named 'nowhere': neither in the current directory, {APPS}, nor among what is "
+                f'installed for {sys.executable}'
+            ),
+        ),
+        (['handlers:nothing'], "'handlers' has no 'nothing'; did you mean 'server'?"),
+        (
+            ['--bind', 'localhost'],
+            (
+                "--bind must be HOST:PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or fd:N, not 'localhost'; did you mean "
+                "'localhost:8000'?"
+            ),
+        ),
+        (['--bind', 'fd:999'], 'cannot listen on fd:999: Bad file descriptor'),
+        (
+            ['handlers:listener', '--proxy-protocol'],
+            'proxy_protocol without trusted_proxies would refuse every connection',
+        ),
+        (
+            ['handlers:listener', '--trusted-proxy', 'proxy', '--forwarded', 'forwarded'],
+            (
+                "trusted_proxies: 'proxy' is neither an IP address, nor a network in CIDR notation (without host "
+                "bits), nor 'unix'"
+            ),
+        ),
+        (
+            ['handlers:server', '--max-header-size', '20000'],
+            "'handlers:server' is an http.Server with settings of its own: leave out --max-header-size",
+        ),
+        (
+            ['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'],
+            "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy",
+        ),
+    ],
+)
 def test_one_clear_line(arguments: list[str], complaint: str) -> None:
     assert refused('serve', *arguments) == (2, f'geventnode: {complaint}\n')
 

@@ -1,5 +1,6 @@
 """The examples that stand between others: a reverse proxy with more to carry than it may remember, a tunnel for curl,
 and a server that upgrades for Node's client."""
+
 from __future__ import annotations
 
 import contextlib
@@ -36,8 +37,11 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, ROOT / 'contrib' / 'examples' / 'reverse_proxy.py', target, '0'], text=True,
-            stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+            [sys.executable, ROOT / 'contrib' / 'examples' / 'reverse_proxy.py', target, '0'],
+            text=True,
+            stdout=subprocess.PIPE,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        )
         greeting = self.process.stdout.readline()
         self.port = int(re.search(r'^http://127\.0\.0\.1:(\d+)/ goes to', greeting)[1])
         self.url = f'http://127.0.0.1:{self.port}'
@@ -90,13 +94,24 @@ def test_a_slow_origin(proxy: Proxy, tmp_path: Any) -> None:
     large = tmp_path / 'large'
     with large.open('wb') as file:
         file.truncate(UPLOAD)
-    counted = run('curl', '--silent', '--show-error', '-X', 'POST', '-H', 'Expect: 100-continue', '-T', large,
-                  f'{proxy.url}/count')
+    counted = run(
+        'curl',
+        '--silent',
+        '--show-error',
+        '-X',
+        'POST',
+        '-H',
+        'Expect: 100-continue',
+        '-T',
+        large,
+        f'{proxy.url}/count',
+    )
     assert counted == str(UPLOAD)
     assert peak_memory(proxy.process.pid) - idle < ALLOWED_GROWTH
 
 
 # -- in this process, asked by others ---------------------------------------------------------------------------------
+
 
 def run_beside(name: str, *arguments: str) -> str:
     """As ``run``, for a client of this very process."""
@@ -109,8 +124,9 @@ def run_beside(name: str, *arguments: str) -> str:
 def test_curl_through_the_tunnel(origin: Served, serve: Serve, path: str) -> None:
     """curl -p: CONNECT whatever the scheme is."""
     proxy = serve(connect_proxy.create_proxy())
-    through = run_beside('curl', '--silent', '--show-error', '-p', '-x', f'http://127.0.0.1:{proxy.where[1]}',
-                         f'{origin.url}{path}')
+    through = run_beside(
+        'curl', '--silent', '--show-error', '-p', '-x', f'http://127.0.0.1:{proxy.where[1]}', f'{origin.url}{path}'
+    )
     assert through == ask(f'{origin.url}{path}')
     assert through
 

@@ -1,4 +1,5 @@
 """Clients that speak something else than the port does: what they are answered, and what the operator sees."""
+
 from __future__ import annotations
 
 import subprocess
@@ -14,8 +15,13 @@ __all__: list[str] = []
 
 
 def curl(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([tool('curl'), '--silent', '--show-error', '--max-time', str(PATIENCE), *arguments],
-                          check=False, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(
+        [tool('curl'), '--silent', '--show-error', '--max-time', str(PATIENCE), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
 
 
 @pytest.mark.parametrize('method', ['GET', 'DELETE'])
@@ -25,7 +31,7 @@ def test_http_to_a_tls_port(certificates: Certificates, method: str) -> None:
         assert ran.stdout == '400 Bad Request\nPlain HTTP was sent to a port that speaks TLS: use https.\n400'
         served.process.terminate()
         _, errors = served.finish()
-    line, = errors.splitlines()
+    (line,) = errors.splitlines()
     assert line.endswith(' INFO 127.0.0.1: plain HTTP on a TLS port (its URL begins with https, not http)')
 
 
@@ -42,5 +48,7 @@ def test_refusals_are_shown() -> None:
     said = [line.partition(' INFO 127.0.0.1: ')[2] for line in errors.splitlines()]
     assert [line.partition(':')[0] for line in said] == [
         'TLS on a plain HTTP port (its URL begins with http, not https)',
-        'request line is not a method, a target and a version', 'HTTP/1.1 request without Host',
-        'header section longer than max_header_size (16384 bytes)']
+        'request line is not a method, a target and a version',
+        'HTTP/1.1 request without Host',
+        'header section longer than max_header_size (16384 bytes)',
+    ]

@@ -1,4 +1,5 @@
 """A body that fails while a framework reads it: the server answers, and the framework says nothing."""
+
 from __future__ import annotations
 
 import contextlib

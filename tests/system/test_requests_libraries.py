@@ -4,6 +4,7 @@ Each runs in a process of its own, three times: as it is, on agents, and on agen
 The scripts are those in ``libraries/``; they reach through ``response.raw`` to http.client's objects, subclass
 adapters, or replace methods.
 """
+
 from __future__ import annotations
 
 import gzip
@@ -30,9 +31,21 @@ ROOT = Path(__file__).parent.parent.parent
 LIBRARIES = Path(__file__).parent / 'libraries'
 
 NEEDED = [
-    'CacheControl==0.14.4', 'PyYAML==6.0.4', 'attrs==26.1.0', 'cattrs==26.2.1', 'docker==7.2.0', 'msgpack==1.2.4',
-    'platformdirs==4.14.8', 'requests-cache==1.3.3', 'requests-mock==1.12.1', 'requests-toolbelt==1.0.0',
-    'responses==0.26.3', 'sseclient-py==1.9.0', 'typing_extensions==4.16.0', 'url-normalize==3.1.0']
+    'CacheControl==0.14.4',
+    'PyYAML==6.0.4',
+    'attrs==26.1.0',
+    'cattrs==26.2.1',
+    'docker==7.2.0',
+    'msgpack==1.2.4',
+    'platformdirs==4.14.8',
+    'requests-cache==1.3.3',
+    'requests-mock==1.12.1',
+    'requests-toolbelt==1.0.0',
+    'responses==0.26.3',
+    'sseclient-py==1.9.0',
+    'typing_extensions==4.16.0',
+    'url-normalize==3.1.0',
+]
 #: Another library of the same name as sseclient-py.
 OTHER_SSE = ['sseclient==0.0.27', 'six==1.17.0']
 
@@ -42,23 +55,33 @@ WAYS = ['PLAIN', 'AGENTS', 'PATCHED']
 @pytest.fixture
 def results(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
     """Return a function that runs a script of ``libraries/`` in all ways, and returns what each of them got."""
+
     def run(script: str, url: str, name: str = 'requests-libraries', needed: list[str] = NEEDED) -> dict[str, Any]:
         packages = installed(request.config, name, *needed)
         environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (packages, ROOT, LIBRARIES)))}
         found = {}
         for way in WAYS:
-            ran = cooperative.run([sys.executable, '-W', 'ignore', str(LIBRARIES / script), way, url], env=environment,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+            ran = cooperative.run(
+                [sys.executable, '-W', 'ignore', str(LIBRARIES / script), way, url],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
             assert ran.returncode == 0, f'{way}: {ran.stderr}'
             found[way] = json.loads(ran.stdout)
         return found
+
     return run
 
 
 # -- docker-py --------------------------------------------------------------------------------------------------------
 
-SWITCHED = (b'HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\n'
-            b'Upgrade: tcp\r\n\r\n')
+SWITCHED = (
+    b'HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\n'
+    b'Upgrade: tcp\r\n\r\n'
+)
 
 EVENTS = [b'{"number": 1}\n', b'{"number": 2}\n', b'{"text": "' + b'x' * 70000 + b'"}\n']
 
@@ -78,7 +101,10 @@ def sized(what: Any, status: str = '200 OK') -> bytes:
     """Return a response with ``what`` as JSON."""
     body = json.dumps(what).encode()
     return b'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' % (
-        status.encode(), len(body), body)
+        status.encode(),
+        len(body),
+        body,
+    )
 
 
 LAST_CHUNK = b'0\r\n\r\n'
@@ -89,13 +115,17 @@ ANSWERS = {
     'GET /containers/none/json': sized({'message': 'no such container'}, '404 Not Found'),
     'GET /events': framed('application/json', *EVENTS) + LAST_CHUNK,
     # all in one segment, and a frame that is divided between two chunks
-    'GET /containers/abc/logs': framed('application/vnd.docker.multiplexed-stream', frame(1, b'out\n')[:5],
-                                       frame(1, b'out\n')[5:], frame(2, b'err\n')) + LAST_CHUNK,
-    'POST /images/create': framed('application/json', b'{"status": "begun"}\r\n',
-                                  b'{"status": "done"}\r\n') + LAST_CHUNK,
+    'GET /containers/abc/logs': framed(
+        'application/vnd.docker.multiplexed-stream', frame(1, b'out\n')[:5], frame(1, b'out\n')[5:], frame(2, b'err\n')
+    )
+    + LAST_CHUNK,
+    'POST /images/create': framed('application/json', b'{"status": "begun"}\r\n', b'{"status": "done"}\r\n')
+    + LAST_CHUNK,
     'POST /build': framed('application/json', b'{"stream": "built"}\r\n') + LAST_CHUNK,
     'GET /containers/abc/archive': framed('application/x-tar', *[b'x' * 3000] * 3).replace(
-        b'\r\n\r\n', b'\r\nX-Docker-Container-Path-Stat: e30=\r\n\r\n', 1) + LAST_CHUNK,
+        b'\r\n\r\n', b'\r\nX-Docker-Container-Path-Stat: e30=\r\n\r\n', 1
+    )
+    + LAST_CHUNK,
     'POST /containers/abc/exec': sized({'Id': 'one'}, '201 Created'),
     'GET /exec/one/json': sized({'ExitCode': 0, 'Running': False, 'ProcessConfig': {'tty': False}}),
 }
@@ -138,6 +168,7 @@ def test_docker_py(origin: MakeOrigin, results: Callable[..., dict[str, Any]]) -
 
 # -- SSE clients ------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(('name', 'needed'), [('requests-libraries', NEEDED), ('requests-other-sse', OTHER_SSE)])
 def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name: str, needed: list[str]) -> None:
     """Each event is received before the next one is sent."""
@@ -157,6 +188,7 @@ def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name:
             response.write(event)
             received.wait()
         response.end()
+
     found = results('sse_clients.py', f'http://127.0.0.1:{serve(listener).where[1]}', name, needed)
     for way in WAYS:
         for events in found[way].values():
@@ -165,6 +197,7 @@ def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name:
 
 
 # -- caches and helpers -----------------------------------------------------------------------------------------------
+
 
 def shop(request: Any, response: Any) -> None:
     """A listener whose responses may be kept."""
@@ -189,7 +222,7 @@ def shop(request: Any, response: Any) -> None:
         response.set_header('Content-Encoding', 'gzip')
         text = gzip.compress(text)
     for start in range(0, 0 if kind == 'length' else len(text), 5000):
-        response.write(text[start:start + 5000])
+        response.write(text[start : start + 5000])
     response.end(text if kind == 'length' else None)
 
 

@@ -5,6 +5,7 @@ The source distribution is unpacked, what its tests need is installed beside it,
 session have the adapter. What does not run, and why, is :data:`LEFT_OUT`: nothing else may fail, be skipped or be
 missing.
 """
+
 from __future__ import annotations
 
 import os
@@ -27,18 +28,37 @@ ORACLE = Path(__file__).parent / 'oracle'
 RELEASE = '2.34.2'
 #: What the tests need. Dependencies are named one by one: those of httpbin want a greenlet that no present gevent runs
 #: with.
-NEEDED = ['PySocks==1.7.1', 'blinker==1.9.0', 'brotlicffi==1.2.1.0', 'certifi==2026.10.18', 'cffi==2.1.1',
-          'charset-normalizer==3.5.2', 'click==8.5.1', 'decorator==5.3.1', 'flask==3.1.3', 'httpbin==0.10.4',
-          'idna==3.20', 'itsdangerous==2.2.0', 'jinja2==3.1.6', 'markupsafe==3.0.4', 'pytest-httpbin==2.1.0',
-          'pytest-mock==3.17.0', 'six==1.17.0', 'urllib3==2.8.0', 'werkzeug==3.1.9']
+NEEDED = [
+    'PySocks==1.7.1',
+    'blinker==1.9.0',
+    'brotlicffi==1.2.1.0',
+    'certifi==2026.10.18',
+    'cffi==2.1.1',
+    'charset-normalizer==3.5.2',
+    'click==8.5.1',
+    'decorator==5.3.1',
+    'flask==3.1.3',
+    'httpbin==0.10.4',
+    'idna==3.20',
+    'itsdangerous==2.2.0',
+    'jinja2==3.1.6',
+    'markupsafe==3.0.4',
+    'pytest-httpbin==2.1.0',
+    'pytest-mock==3.17.0',
+    'six==1.17.0',
+    'urllib3==2.8.0',
+    'werkzeug==3.1.9',
+]
 
 #: Tests that do not run, with the reason.
 LEFT_OUT = {
     'tests/test_lowlevel.py::test_use_proxy_from_environment': (
-        'asks for a SOCKS proxy; the adapter goes through HTTP proxies, and says what to mount for SOCKS'),
+        'asks for a SOCKS proxy; the adapter goes through HTTP proxies, and says what to mount for SOCKS'
+    ),
     'tests/test_lowlevel.py::test_chunked_encoding_error': (
         'the server ends the connection within the head, of which http.client takes what there is; a head that is '
-        'cut off is no response here, whatever it may have said (RFC 9112, section 8): ConnectionError'),
+        'cut off is no response here, whatever it may have said (RFC 9112, section 8): ConnectionError'
+    ),
 }
 
 #: What the release itself skips with this urllib3, or expects to fail.
@@ -57,8 +77,16 @@ def release(request: pytest.FixtureRequest) -> Path:
         install(directory, 'download', '--quiet', '--no-deps', '--no-binary', 'requests', f'requests=={RELEASE}')
         with tarfile.open(directory / f'requests-{RELEASE}.tar.gz') as archive:
             archive.extractall(directory, filter='data')
-        install(directory, 'install', '--quiet', '--no-deps', '--target', str(unpacked / 'needed'),
-                f'requests=={RELEASE}', *NEEDED)
+        install(
+            directory,
+            'install',
+            '--quiet',
+            '--no-deps',
+            '--target',
+            str(unpacked / 'needed'),
+            f'requests=={RELEASE}',
+            *NEEDED,
+        )
         ready.write_text(repr(NEEDED))
     return unpacked
 
@@ -70,10 +98,32 @@ def test_requests_own_tests(release: Path, tmp_path: Path) -> None:
     deselected = [argument for name in LEFT_OUT for argument in ('--deselect', name)]
     with (tmp_path / 'output').open('w+') as output:
         ran = subprocess.run(
-            [sys.executable, '-m', 'pytest', '-q', '-p', 'mount_agents', '-p', 'no:cacheprovider', '-W', 'ignore',
-             '-o', 'faulthandler_timeout=300', '-o', 'faulthandler_exit_on_timeout=true', f'--junit-xml={report}',
-             *deselected, 'tests/test_requests.py', 'tests/test_lowlevel.py'],
-            cwd=release, env=environment, check=False, stdout=output, stderr=subprocess.STDOUT)
+            [
+                sys.executable,
+                '-m',
+                'pytest',
+                '-q',
+                '-p',
+                'mount_agents',
+                '-p',
+                'no:cacheprovider',
+                '-W',
+                'ignore',
+                '-o',
+                'faulthandler_timeout=300',
+                '-o',
+                'faulthandler_exit_on_timeout=true',
+                f'--junit-xml={report}',
+                *deselected,
+                'tests/test_requests.py',
+                'tests/test_lowlevel.py',
+            ],
+            cwd=release,
+            env=environment,
+            check=False,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         output.seek(0)
         assert ran.returncode == 0, output.read()[-20000:]
     cases = list(xml.etree.ElementTree.parse(report).getroot().iter('testcase'))

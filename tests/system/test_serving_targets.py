@@ -1,4 +1,5 @@
 """Targets that start a server themselves while they are imported: what the command says instead of standing still."""
+
 from __future__ import annotations
 
 import os
@@ -22,8 +23,13 @@ HOW = ['geventnode', 'pywsgi', 'flask', 'flask-debug', 'wsgiref']
 
 def start(command: str, how: str, target: str = 'serving.py', **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, '-m', 'geventnode', command, target], cwd=APPS, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': how, **env})
+        [sys.executable, '-m', 'geventnode', command, target],
+        cwd=APPS,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': how, **env},
+    )
 
 
 @pytest.mark.parametrize('how', HOW)
@@ -36,8 +42,10 @@ def test_a_file_that_serves(command: str, how: str, target: str) -> None:
     line = errors.splitlines()[-1]
     assert process.returncode == 2
     assert 'Traceback' not in errors
-    assert line == (f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}): "
-                    "run it with 'python serving.py', or put that line behind if __name__ == '__main__':")
+    assert line == (
+        f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}): "
+        "run it with 'python serving.py', or put that line behind if __name__ == '__main__':"
+    )
 
 
 def test_a_server_in_a_thread() -> None:
@@ -70,12 +78,21 @@ def test_an_import_that_is_interrupted_in_the_machinery() -> None:
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
 def test_an_import_that_does_not_end(command: str) -> None:
     """A word on standard error, while it goes on."""
-    program = ('import sys; import geventnode.targets as targets; targets.LONG_IMPORT = 0.1; '
-               f'from geventnode.cli import main; sys.exit(main([{command!r}, "serving.py"]))')
-    with subprocess.Popen([sys.executable, '-c', program], cwd=APPS, text=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE,
-                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': 'waiting'}) as process:
+    program = (
+        'import sys; import geventnode.targets as targets; targets.LONG_IMPORT = 0.1; '
+        f'from geventnode.cli import main; sys.exit(main([{command!r}, "serving.py"]))'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', program],
+        cwd=APPS,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': 'waiting'},
+    ) as process:
         line = process.stderr.readline()
         process.kill()
-    assert line == ("geventnode: 'serving.py' is still being imported: if it starts a server itself, run it with "
-                    "'python serving.py'\n")
+    assert line == (
+        "geventnode: 'serving.py' is still being imported: if it starts a server itself, run it with "
+        "'python serving.py'\n"
+    )

@@ -4,6 +4,7 @@ Commands and files are taken from the page itself, in their order. Two things ar
 tree, since the page says the name under which the package is published, and the port is one that the kernel chooses,
 for 8000 may be taken on this machine.
 """
+
 from __future__ import annotations
 
 import os
@@ -35,8 +36,9 @@ class Newcomer:
         #: What was done, for the assertion that nothing was left out.
         self.done: list[str] = []
         # nothing of ours is found unless it was installed
-        self._environment = {name: value for name, value in os.environ.items()
-                             if name not in ('PYTHONPATH', 'VIRTUAL_ENV')}
+        self._environment = {
+            name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'VIRTUAL_ENV')
+        }
         # the interpreter that runs the tests is the one that the page calls python3
         self._environment['PATH'] = f'{tree}:{self._environment["PATH"]}'
         (tree / 'python3').symlink_to(sys.executable)
@@ -54,16 +56,29 @@ class Newcomer:
             return
         command = command.replace('pip install geventnode', f'pip install --quiet {self._tree}')
         command = command.replace('http://127.0.0.1:8000', self._address)
-        ran = subprocess.run(command, shell=True, text=True, check=False, cwd=self._directory, env=self._environment,
-                             timeout=PATIENCE, capture_output=True)
+        ran = subprocess.run(
+            command,
+            shell=True,
+            text=True,
+            check=False,
+            cwd=self._directory,
+            env=self._environment,
+            timeout=PATIENCE,
+            capture_output=True,
+        )
         assert ran.returncode == 0, f'{command}\n{ran.stdout}{ran.stderr}'
         if expected:
             assert ran.stdout == expected
 
     def _serve(self, command: str) -> None:
         self._serving = subprocess.Popen(
-            [*command.split(), '--bind', '127.0.0.1:0'], cwd=self._directory, env=self._environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            [*command.split(), '--bind', '127.0.0.1:0'],
+            cwd=self._directory,
+            env=self._environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
         assert self._serving.stdout is not None
         said = self._serving.stdout.readline()
         found = re.search(r'http://127\.0\.0\.1:\d+', said)
@@ -119,5 +134,14 @@ def test_five_minutes(tmp_path: Path) -> None:
                     newcomer.type(command, expected)
     finally:
         newcomer.stop()
-    assert newcomer.done == ['python3', '.venv/bin/pip', '.venv/bin/geventnode', '.venv/bin/geventnode', 'curl',
-                             '.venv/bin/geventnode', 'head', 'curl', '.venv/bin/python']
+    assert newcomer.done == [
+        'python3',
+        '.venv/bin/pip',
+        '.venv/bin/geventnode',
+        '.venv/bin/geventnode',
+        'curl',
+        '.venv/bin/geventnode',
+        'head',
+        'curl',
+        '.venv/bin/python',
+    ]

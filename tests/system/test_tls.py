@@ -1,4 +1,5 @@
 """TLS with peers that nobody here wrote: curl, Node and OpenSSL as clients, nginx as a server."""
+
 from __future__ import annotations
 
 import re
@@ -33,6 +34,7 @@ def served(certificates: Certificates) -> Iterator[Served]:
 
 
 # -- clients ----------------------------------------------------------------------------------------------------------
+
 
 def curl(certificates: Certificates, *arguments: object) -> str:
     return run('curl', '--silent', '--show-error', '--max-time', PATIENCE, '--cacert', certificates.ca, *arguments)
@@ -103,16 +105,29 @@ const socket = tls.connect(options, () => {
 """
 
 
-@pytest.mark.parametrize(('which', 'trusting'), [
-    ('server', True), ('other', True), ('expired', True), ('self_signed', True), ('server', False),
-    ('self_signed', False)])
+@pytest.mark.parametrize(
+    ('which', 'trusting'),
+    [
+        ('server', True),
+        ('other', True),
+        ('expired', True),
+        ('self_signed', True),
+        ('server', False),
+        ('self_signed', False),
+    ],
+)
 def test_node_finds_the_same_fault(secure: Secure, certificates: Certificates, which: str, trusting: bool) -> None:
     site = secure(certfile=getattr(certificates, which))
     ca = certificates.ca if trusting else ''
-    ran = gevent.subprocess.run([tool('node'), '-e', UNVERIFIED, str(site.where[1]), ca, 'localhost'], check=True,
-                                timeout=PATIENCE, capture_output=True)
-    with tls.connect(site.where[1], '127.0.0.1', servername='localhost', ca=ca or None,
-                     reject_unauthorized=False) as socket:
+    ran = gevent.subprocess.run(
+        [tool('node'), '-e', UNVERIFIED, str(site.where[1]), ca, 'localhost'],
+        check=True,
+        timeout=PATIENCE,
+        capture_output=True,
+    )
+    with tls.connect(
+        site.where[1], '127.0.0.1', servername='localhost', ca=ca or None, reject_unauthorized=False
+    ) as socket:
         socket.wait_connected()
         ours = f'{str(socket.authorized).lower()} {"null" if socket.authorized else socket.authorization_error}'
     # Node names the last error of several, Python the first one
@@ -122,23 +137,46 @@ def test_node_finds_the_same_fault(secure: Secure, certificates: Certificates, w
 
 def s_client(served: Served, certificates: Certificates, *arguments: str, said: str = '') -> str:
     ran = subprocess.run(
-        [tool('openssl'), 's_client', '-connect', served.url.removeprefix('https://'), '-CAfile', certificates.ca,
-         '-servername', 'localhost', '-verify_return_error', *arguments], check=False, input=said, text=True,
-        timeout=PATIENCE, capture_output=True)
+        [
+            tool('openssl'),
+            's_client',
+            '-connect',
+            served.url.removeprefix('https://'),
+            '-CAfile',
+            certificates.ca,
+            '-servername',
+            'localhost',
+            '-verify_return_error',
+            *arguments,
+        ],
+        check=False,
+        input=said,
+        text=True,
+        timeout=PATIENCE,
+        capture_output=True,
+    )
     return ran.stdout + ran.stderr
 
 
 def test_openssl(served: Served, certificates: Certificates) -> None:
-    said = s_client(served, certificates, '-quiet', '-no_ign_eof', '-ign_eof',
-                    said='GET /openssl HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    said = s_client(
+        served,
+        certificates,
+        '-quiet',
+        '-no_ign_eof',
+        '-ign_eof',
+        said='GET /openssl HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+    )
     assert 'HTTP/1.1 200 OK' in said
     assert 'GET /openssl HTTP/1.1' in said
 
 
 @pytest.mark.parametrize('version', ['-tls1', '-tls1_1'])
 def test_openssl_with_an_old_version(served: Served, certificates: Certificates, version: str) -> None:
-    assert re.search('alert protocol version|no protocols available',
-                     s_client(served, certificates, version, '-cipher', 'ALL@SECLEVEL=0'))
+    assert re.search(
+        'alert protocol version|no protocols available',
+        s_client(served, certificates, version, '-cipher', 'ALL@SECLEVEL=0'),
+    )
 
 
 def test_openssl_resumes(served: Served, certificates: Certificates, tmp_path: Path) -> None:
@@ -149,17 +187,39 @@ def test_openssl_resumes(served: Served, certificates: Certificates, tmp_path: P
 
 
 @pytest.mark.parametrize('version', ['-tls1_2', '-tls1_3'])
-def test_openssl_and_client_certificates_by_name(secure: Secure, certificates: Certificates, tmp_path: Path,
-                                                 version: str) -> None:
-    site = secure(sni_contexts={'a.example': {
-        'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca,
-        'minimum_version': version.replace('-tls1_', 'TLSv1.')}})
+def test_openssl_and_client_certificates_by_name(
+    secure: Secure, certificates: Certificates, tmp_path: Path, version: str
+) -> None:
+    site = secure(
+        sni_contexts={
+            'a.example': {
+                'certfile': certificates.other,
+                'request_cert': True,
+                'ca': certificates.ca,
+                'minimum_version': version.replace('-tls1_', 'TLSv1.'),
+            }
+        }
+    )
 
     def ask(servername: str, *arguments: str, host: str = '') -> str:
         ran = gevent.subprocess.run(
-            [tool('openssl'), 's_client', '-connect', f'127.0.0.1:{site.where[1]}', '-CAfile', certificates.ca,
-             '-servername', servername, '-ign_eof', *arguments], check=False, timeout=PATIENCE, capture_output=True,
-            input=f'GET / HTTP/1.1\r\nHost: {host or servername}\r\nConnection: close\r\n\r\n'.encode())
+            [
+                tool('openssl'),
+                's_client',
+                '-connect',
+                f'127.0.0.1:{site.where[1]}',
+                '-CAfile',
+                certificates.ca,
+                '-servername',
+                servername,
+                '-ign_eof',
+                *arguments,
+            ],
+            check=False,
+            timeout=PATIENCE,
+            capture_output=True,
+            input=f'GET / HTTP/1.1\r\nHost: {host or servername}\r\nConnection: close\r\n\r\n'.encode(),
+        )
         return (ran.stdout + ran.stderr).decode(errors='replace')
 
     shown = '-cert', certificates.client, '-key', certificates.client
@@ -187,15 +247,23 @@ def test_a_renewed_certificate(certificates: Certificates, tmp_path: Path) -> No
 
 # -- the command's own client -----------------------------------------------------------------------------------------
 
+
 def test_get(served: Served, certificates: Certificates) -> None:
-    assert run(sys.executable, '-m', 'geventnode', 'get', '--cacert', certificates.ca, f'{served.url}/get') \
+    assert (
+        run(sys.executable, '-m', 'geventnode', 'get', '--cacert', certificates.ca, f'{served.url}/get')
         == 'GET /get HTTP/1.1'
+    )
     assert run(sys.executable, '-m', 'geventnode', 'get', '--insecure', f'{served.url}/get') == 'GET /get HTTP/1.1'
 
 
 def test_get_says_why_not(served: Served) -> None:
-    ran = subprocess.run([sys.executable, '-m', 'geventnode', 'get', served.url], check=False, text=True,
-                         timeout=PATIENCE, capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, '-m', 'geventnode', 'get', served.url],
+        check=False,
+        text=True,
+        timeout=PATIENCE,
+        capture_output=True,
+    )
     assert (ran.returncode, ran.stdout) == (1, '')
     assert re.fullmatch(r'geventnode: certificate of the peer refused: .+\n', ran.stderr)
 
@@ -260,6 +328,7 @@ def test_nginx_verifies_us(tmp_path: Path) -> None:
     renew('first')
     options = {'socket_path': str(tmp_path / 'socket'), 'ca': tmp_path / 'ca.pem', 'host': 'localhost.'}
     with nginx_with(tmp_path, VERIFYING.format(certificate=server, directory=tmp_path)), https.Agent() as agent:
+
         def ask(**more: Any) -> str:
             return https.get(agent=agent, **options, **more).get_response().read().decode()
 
@@ -270,12 +339,17 @@ def test_nginx_verifies_us(tmp_path: Path) -> None:
         assert [re.search('CN=(.*?),', ask(certfile=client))[1] for _ in range(2)] == ['second'] * 2
 
 
-@pytest.mark.parametrize(('which', 'message'), [
-    ('expired', 'certificate has expired'), ('self_signed', 'self.signed certificate'),
-    ('other', "not valid for 'localhost'")])
-def test_nginx_with_a_certificate_that_is_refused(certificates: Certificates, tmp_path: Path, which: str,
-                                                  message: str) -> None:
+@pytest.mark.parametrize(
+    ('which', 'message'),
+    [
+        ('expired', 'certificate has expired'),
+        ('self_signed', 'self.signed certificate'),
+        ('other', "not valid for 'localhost'"),
+    ],
+)
+def test_nginx_with_a_certificate_that_is_refused(
+    certificates: Certificates, tmp_path: Path, which: str, message: str
+) -> None:
     rest = SERVER.format(certificate=getattr(certificates, which), directory=tmp_path)
     with nginx_with(tmp_path, rest), pytest.raises(CertificateError, match=message):
         https.get(socket_path=str(tmp_path / 'socket'), ca=certificates.ca).get_response()
-

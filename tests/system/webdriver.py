@@ -2,6 +2,7 @@
 
 Waiting is left to the browser: a script that is told to wait for a condition looks at it whenever the page has changed.
 """
+
 from __future__ import annotations
 
 import base64
@@ -20,9 +21,17 @@ from tests.system.running import PATIENCE, tool
 
 __all__ = ['Browser', 'BrowserError', 'browser']
 
-ARGUMENTS = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-             '--disable-background-networking', '--disable-component-update', '--disable-sync',
-             '--disable-dev-shm-usage']
+ARGUMENTS = [
+    '--headless=new',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--disable-dev-shm-usage',
+]
 
 #: Calls back when the condition, a JavaScript expression, is true; looks when the document has changed.
 WAIT = """
@@ -48,17 +57,28 @@ class Browser:
 
     def __init__(self, port: int, profile: Path, size: tuple[int, int]) -> None:
         self._connection = HTTPConnection('127.0.0.1', port, timeout=PATIENCE)
-        options = {'binary': tool('chromium'), 'browserStartupTimeout': PATIENCE * 900,
-                   'args': [*ARGUMENTS, f'--user-data-dir={profile}', f'--window-size={size[0]},{size[1]}']}
-        capabilities = {'browserName': 'chrome', 'goog:chromeOptions': options, 'goog:loggingPrefs': {'browser': 'ALL'},
-                        'timeouts': {'script': PATIENCE * 1000 - 5000}}
+        options = {
+            'binary': tool('chromium'),
+            'browserStartupTimeout': PATIENCE * 900,
+            'args': [*ARGUMENTS, f'--user-data-dir={profile}', f'--window-size={size[0]},{size[1]}'],
+        }
+        capabilities = {
+            'browserName': 'chrome',
+            'goog:chromeOptions': options,
+            'goog:loggingPrefs': {'browser': 'ALL'},
+            'timeouts': {'script': PATIENCE * 1000 - 5000},
+        }
         self._path = ''
         session = self._ask('POST', '/session', {'capabilities': {'alwaysMatch': capabilities}})
         self._path = f'/session/{session["sessionId"]}'
 
     def _ask(self, method: str, path: str, value: Any = None) -> Any:
-        self._connection.request(method, self._path + path, None if value is None else json.dumps(value),
-                                 {'Content-Type': 'application/json'})
+        self._connection.request(
+            method,
+            self._path + path,
+            None if value is None else json.dumps(value),
+            {'Content-Type': 'application/json'},
+        )
         answer = json.loads(self._connection.getresponse().read())['value']
         if isinstance(answer, dict) and 'error' in answer:
             raise BrowserError(f'{answer["error"]}: {answer["message"]}')
@@ -115,8 +135,11 @@ def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Br
     with contextlib.ExitStack() as stack:
         port = None
         while port is None:
-            driver = stack.enter_context(subprocess.Popen([tool('chromedriver'), '--port=0'], text=True,
-                                                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            driver = stack.enter_context(
+                subprocess.Popen(
+                    [tool('chromedriver'), '--port=0'], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+            )
             stack.callback(driver.communicate, timeout=PATIENCE)
             stack.callback(driver.terminate)
             port = port_of(driver)

@@ -4,6 +4,7 @@ What the parser makes of a case is held by other tests; here its verdict is the 
 a response for each message, with the right length of body, then the answer to the error or an open connection. What the
 attacks say about status, closing, and how many requests are served is checked against the file itself.
 """
+
 from __future__ import annotations
 
 import random

@@ -2,6 +2,7 @@
 
 What a single message shows is in the case files. RFC 9112, sections 6 to 9.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -19,8 +20,9 @@ __all__: list[str] = []
 def test_cl_te_serves_one_answer(serve: Serve) -> None:
     seen: list[str] = []
     site = serve(lambda request, response: (seen.append(request.url), response.end()))
-    client = site.send(get('/', 'Content-Length: 6', 'Transfer-Encoding: chunked', method='POST'), b'0\r\n\r\n',
-                       get('/x'))
+    client = site.send(
+        get('/', 'Content-Length: 6', 'Transfer-Encoding: chunked', method='POST'), b'0\r\n\r\n', get('/x')
+    )
     assert client.response().status == 400
     assert client.rest() == b''
     assert seen == []
@@ -32,8 +34,9 @@ def test_fields_with_an_underscore_are_other_fields(serve: Serve) -> None:
     assert client.response().body == b'0'
 
 
-@pytest.mark.parametrize('field', ['Content-Length: 5', 'Transfer-Encoding: chunked', 'Host: evil',
-                                   'Authorization: Basic eA=='])
+@pytest.mark.parametrize(
+    'field', ['Content-Length: 5', 'Transfer-Encoding: chunked', 'Host: evil', 'Authorization: Basic eA==']
+)
 def test_trailers_are_never_headers(serve: Serve, field: str) -> None:
     found: list[Any] = []
 
@@ -44,17 +47,23 @@ def test_trailers_are_never_headers(serve: Serve, field: str) -> None:
         response.end()
 
     name = field.partition(':')[0].lower()
-    client = serve(listener).send(get('/', 'Transfer-Encoding: chunked', method='POST')
-                                  + f'0\r\n{field}\r\n\r\n'.encode() + get('/next'))
+    client = serve(listener).send(
+        get('/', 'Transfer-Encoding: chunked', method='POST') + f'0\r\n{field}\r\n\r\n'.encode() + get('/next')
+    )
     if client.response().status == 200:
         before, after = found[0]
         assert before == after
         assert after.get(name) != field.partition(': ')[2] or name == 'transfer-encoding'
 
 
-@pytest.mark.parametrize('body', [post(b'half', length=10),
-                                  get('/', 'Transfer-Encoding: chunked', method='POST') + b'a\r\nhalf',
-                                  get('/', 'Transfer-Encoding: chunked', method='POST') + b'4\r\nhalf\r\n0\r\n'])
+@pytest.mark.parametrize(
+    'body',
+    [
+        post(b'half', length=10),
+        get('/', 'Transfer-Encoding: chunked', method='POST') + b'a\r\nhalf',
+        get('/', 'Transfer-Encoding: chunked', method='POST') + b'4\r\nhalf\r\n0\r\n',
+    ],
+)
 def test_end_of_stream_inside_a_body(serve: Serve, body: bytes) -> None:
     log = Log()
 
@@ -88,6 +97,7 @@ def test_a_body_that_nobody_reads_is_no_request(serve: Serve, size: int) -> None
 @pytest.mark.parametrize('reads', [True, False])
 def test_expect_and_a_final_answer(serve: Serve, reads: bool) -> None:
     """Whoever was not told to continue may send the body or not: the connection ends."""
+
     def listener(request: Any, response: Any) -> None:
         if reads:
             request.read()
@@ -108,7 +118,8 @@ def test_expect_and_a_final_answer(serve: Serve, reads: bool) -> None:
 
 def test_expect_in_http_1_0_is_ignored(serve: Serve) -> None:
     client = serve(lambda request, response: response.end(request.read())).send(
-        get('/', 'Expect: 100-continue', 'Content-Length: 2', method='POST', version='1.0') + b'hi')
+        get('/', 'Expect: 100-continue', 'Content-Length: 2', method='POST', version='1.0') + b'hi'
+    )
     assert client.head().status == 200
 
 
@@ -184,6 +195,7 @@ def test_nothing_is_parsed_after_an_upgrade(serve: Serve) -> None:
 @pytest.mark.parametrize(('method', 'status'), [('HEAD', 200), ('GET', 204), ('GET', 304), ('HEAD', 404)])
 def test_messages_without_bodies_have_none(serve: Serve, method: str, status: int) -> None:
     """Whatever the handler writes."""
+
     def listener(request: Any, response: Any) -> None:
         response.write_head(status)
         response.write('HTTP/1.1 200 OK\r\n\r\n')

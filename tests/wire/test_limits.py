@@ -1,4 +1,5 @@
 """Classes of attacks on time and memory: everything has a bound, and what exceeds it gets one clear answer."""
+
 from __future__ import annotations
 
 import logging
@@ -16,10 +17,17 @@ __all__: list[str] = []
 SHORT = 0.05
 
 
-@pytest.mark.parametrize(('data', 'status'), [
-    (get('/' + 'x' * 8000), 200), (get('/' + 'x' * 20_000), 414),
-    (get('/', 'X-Long: ' + 'x' * 20_000), 431), (get('/', *['X: y'] * 5000), 431),
-    (get('/', *[f'X{number}: y' for number in range(1001)]), 431), (get('/', *['X: y'] * 900), 200)])
+@pytest.mark.parametrize(
+    ('data', 'status'),
+    [
+        (get('/' + 'x' * 8000), 200),
+        (get('/' + 'x' * 20_000), 414),
+        (get('/', 'X-Long: ' + 'x' * 20_000), 431),
+        (get('/', *['X: y'] * 5000), 431),
+        (get('/', *[f'X{number}: y' for number in range(1001)]), 431),
+        (get('/', *['X: y'] * 900), 200),
+    ],
+)
 def test_length_and_number_of_fields(serve: Serve, data: bytes, status: int) -> None:
     client = serve(ok, max_header_size=16384).send(data)
     assert client.response().status == status
@@ -28,8 +36,12 @@ def test_length_and_number_of_fields(serve: Serve, data: bytes, status: int) -> 
 def test_a_limit_is_noticed_while_reading(serve: Serve) -> None:
     """And not at the end of a head that never ends."""
     client = serve(ok).connect()
-    sending = gevent.spawn(lambda: [client.send(b'GET / HTTP/1.1\r\nHost: x\r\n'), *(
-        client.send(b'X-Endless: ' + b'x' * 1000 + b'\r\n') for _ in range(100))])
+    sending = gevent.spawn(
+        lambda: [
+            client.send(b'GET / HTTP/1.1\r\nHost: x\r\n'),
+            *(client.send(b'X-Endless: ' + b'x' * 1000 + b'\r\n') for _ in range(100)),
+        ]
+    )
     assert client.response().status == 431
     sending.kill()
 
@@ -38,8 +50,10 @@ def test_a_limit_is_noticed_while_reading(serve: Serve) -> None:
 def test_body_size(serve: Serve, limit: int | None) -> None:
     site = serve(lambda request, response: response.end(str(len(request.read()))), max_body_size=limit)
     assert site.send(post(b'x' * 100)).response().body == b'100'
-    for data in (post(b'x' * 101), get('/', 'Transfer-Encoding: chunked', method='POST') + b'65\r\n' + b'x' * 101
-                 + b'\r\n0\r\n\r\n'):
+    for data in (
+        post(b'x' * 101),
+        get('/', 'Transfer-Encoding: chunked', method='POST') + b'65\r\n' + b'x' * 101 + b'\r\n0\r\n\r\n',
+    ):
         assert site.send(data).response().status == (200 if limit is None else 413)
 
 
@@ -104,10 +118,12 @@ def test_more_connections_than_allowed(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-@pytest.mark.parametrize('failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), KeyboardInterrupt(),
-                                     BaseException('x')])
-def test_a_listener_that_raises_anything(serve: Serve, caplog: pytest.LogCaptureFixture, failure: BaseException,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    'failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), KeyboardInterrupt(), BaseException('x')]
+)
+def test_a_listener_that_raises_anything(
+    serve: Serve, caplog: pytest.LogCaptureFixture, failure: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It costs its own connection."""
     # system errors reach the main greenlet otherwise, as they do in gevent
     monkeypatch.setattr(gevent.get_hub(), 'handle_error', lambda *args: None)
@@ -130,10 +146,12 @@ def test_a_listener_that_raises_anything(serve: Serve, caplog: pytest.LogCapture
 @pytest.mark.parametrize('request_line', ['GET', 'CONNECT'])
 def test_a_listener_that_exits(serve: Serve, caplog: pytest.LogCaptureFixture, request_line: str) -> None:
     """``sys.exit()`` in a view, or in what it calls, would cut off everybody else."""
+
     def listener(request: Any, *args: Any) -> None:
         if request.url != '/well':
             sys.exit(3)
         args[0].end('well')
+
     site = serve(listener)
     site.server.on('connect', listener)
     said = site.send(get('a:1', method=request_line)).rest() if request_line == 'CONNECT' else site.get('/').status

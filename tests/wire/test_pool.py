@@ -1,4 +1,5 @@
 """Classes of attacks on clients and their pools: what one response leaves behind never becomes part of another."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -52,10 +53,14 @@ def test_stray_bytes_on_an_idle_connection(origin: MakeOrigin, agent: MakeAgent)
     assert read(server.url, agent=pool) == b'hello'
 
 
-@pytest.mark.parametrize('said', [
-    b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n'])
+@pytest.mark.parametrize(
+    'said',
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n',
+    ],
+)
 def test_bodies_that_are_cut_short(origin: MakeOrigin, said: bytes) -> None:
     response = http.get(origin(once(said)).url).get_response()
     with pytest.raises(IncompleteBody):
@@ -64,10 +69,17 @@ def test_bodies_that_are_cut_short(origin: MakeOrigin, said: bytes) -> None:
     assert response.aborted
 
 
-@pytest.mark.parametrize('fields', [
-    b'Content-Length: 5\r\nTransfer-Encoding: chunked', b'Content-Length: 5\r\nContent-Length: 6',
-    b'Content-Length: -5', b'Content-Length: 5\r\nContent-Length: 5x',
-    b'Transfer-Encoding: chunked, gzip', b'Transfer-Encoding: \x0bchunked'])
+@pytest.mark.parametrize(
+    'fields',
+    [
+        b'Content-Length: 5\r\nTransfer-Encoding: chunked',
+        b'Content-Length: 5\r\nContent-Length: 6',
+        b'Content-Length: -5',
+        b'Content-Length: 5\r\nContent-Length: 5x',
+        b'Transfer-Encoding: chunked, gzip',
+        b'Transfer-Encoding: \x0bchunked',
+    ],
+)
 def test_framing_that_is_not_certain(origin: MakeOrigin, agent: MakeAgent, fields: bytes) -> None:
     pool = agent(keep_alive=True)
     with pytest.raises(ParseError):
@@ -95,8 +107,10 @@ def test_switching_protocols_that_nobody_asked_for(origin: MakeOrigin) -> None:
         read(origin(b'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n').url)
 
 
-@pytest.mark.parametrize('interim', [b'HTTP/1.1 100 Continue\r\n\r\n' * 100,
-                                     b'HTTP/1.1 103 Early Hints\r\n' + b'Link: x\r\n' * 3000 + b'\r\n'])
+@pytest.mark.parametrize(
+    'interim',
+    [b'HTTP/1.1 100 Continue\r\n\r\n' * 100, b'HTTP/1.1 103 Early Hints\r\n' + b'Link: x\r\n' * 3000 + b'\r\n'],
+)
 def test_floods_of_informational_responses(origin: MakeOrigin, interim: bytes) -> None:
     with pytest.raises(ParseError):
         read(origin(interim + HELLO).url)
@@ -143,8 +157,11 @@ def test_credentials_stay_with_their_host(origin: MakeOrigin) -> None:
 @pytest.mark.parametrize('outcome', ['ok', 'before', 'after', 'timeout', 'parse', 'refused', 'queued'])
 def test_nothing_is_left_after_any_outcome(origin: MakeOrigin, agent: MakeAgent, outcome: str) -> None:
     pool = agent(max_sockets=1)
-    script: Any = {'ok': HELLO, 'parse': b'garbage\r\n\r\n',
-                   'after': once(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf', 'wait')}.get(outcome, silent)
+    script: Any = {
+        'ok': HELLO,
+        'parse': b'garbage\r\n\r\n',
+        'after': once(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf', 'wait'),
+    }.get(outcome, silent)
     server = origin(script)
     url = server.url
     if outcome == 'refused':
@@ -171,13 +188,29 @@ def test_nothing_is_left_after_any_outcome(origin: MakeOrigin, agent: MakeAgent,
 
 # -- what is sent -----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('options', [
-    {'method': 'GET /x HTTP/1.1\r\nX:'}, {'method': 'GET\r\n'}, {'path': '/a b'}, {'path': '/\r\nX: y'},
-    {'path': '/\x00'}, {'path': '/ä'}, {'host': 'a\r\nX: y'}, {'host': 'a b'}, {'host': 'user@host'},
-    {'headers': {'Host': 'a/b'}},
-    {'headers': {'Host': 'a\r\nb'}}, {'headers': {'X': 'a\nb'}}, {'headers': {'X': '\u010a'}},
-    {'headers': {'X\r\n': 'a'}}, {'headers': {'X': 'a\x00'}}, {'headers': {'Content-Length': '5x'}},
-    {'method': 'CONNECT', 'path': 'a:1\r\nX: y'}])
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'method': 'GET /x HTTP/1.1\r\nX:'},
+        {'method': 'GET\r\n'},
+        {'path': '/a b'},
+        {'path': '/\r\nX: y'},
+        {'path': '/\x00'},
+        {'path': '/ä'},
+        {'host': 'a\r\nX: y'},
+        {'host': 'a b'},
+        {'host': 'user@host'},
+        {'headers': {'Host': 'a/b'}},
+        {'headers': {'Host': 'a\r\nb'}},
+        {'headers': {'X': 'a\nb'}},
+        {'headers': {'X': '\u010a'}},
+        {'headers': {'X\r\n': 'a'}},
+        {'headers': {'X': 'a\x00'}},
+        {'headers': {'Content-Length': '5x'}},
+        {'method': 'CONNECT', 'path': 'a:1\r\nX: y'},
+    ],
+)
 def test_requests_cannot_be_split(options: dict[str, Any]) -> None:
     with pytest.raises((InvalidInput, InvalidHeader)):
         http.request(**{'host': 'localhost', **options})
@@ -191,5 +224,9 @@ def test_a_url_cannot_split_a_request() -> None:
 
 def test_both_framings_are_never_sent() -> None:
     with pytest.raises(InvalidHeader):
-        http.request('http://localhost', method='POST', headers={'Content-Length': '5', 'Transfer-Encoding': 'chunked'},
-                     body=b'hello')
+        http.request(
+            'http://localhost',
+            method='POST',
+            headers={'Content-Length': '5', 'Transfer-Encoding': 'chunked'},
+            body=b'hello',
+        )

@@ -1,4 +1,5 @@
 """Classes of attacks and failures that are no single case: desynchronisation, slowness, output splitting, logs."""
+
 from __future__ import annotations
 
 import logging
@@ -16,7 +17,16 @@ __all__: list[str] = []
 
 #: What ends a line early, or would after a careless conversion (U+010A is LF in its low byte), and other controls.
 SPLITTERS = [
-    'a\r\nSet-Cookie: evil=1', 'a\nb', 'a\rb', 'a\0b', '\u010a', '\u560a\u560d', 'a\x7fb', 'a\x0bb', '\n', 'é\r',
+    'a\r\nSet-Cookie: evil=1',
+    'a\nb',
+    'a\rb',
+    'a\0b',
+    '\u010a',
+    '\u560a\u560d',
+    'a\x7fb',
+    'a\x0bb',
+    '\n',
+    'é\r',
 ]
 
 #: Names that are no tokens.
@@ -62,6 +72,7 @@ def check_refused(serve: Serve, attempt: Attempt, texts: list[str], kind: type[E
                 log.append(text)
         response.write('fine')
         response.end()
+
     data = serve(listener).send(get('/', 'Connection: close')).rest()
     assert log == ['refused'] * len(texts)
     assert data.startswith(b'HTTP/1.1 200 OK\r\nDate')
@@ -70,6 +81,7 @@ def check_refused(serve: Serve, attempt: Attempt, texts: list[str], kind: type[E
 
 
 # -- output ---------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize('path', VALUE_PATHS)
 def test_values_cannot_split_a_response(serve: Serve, path: str) -> None:
@@ -91,9 +103,11 @@ def test_a_reason_phrase_cannot_split_a_response(serve: Serve) -> None:
 @pytest.mark.parametrize('text', SPLITTERS)
 def test_a_status_message_cannot_split_a_response(serve: Serve, text: str) -> None:
     """As an attribute it is checked when the head is made: a 500, and nothing of it."""
+
     def listener(request: Any, response: Any) -> None:
         response.status_message = text
         response.end('x')
+
     data = serve(listener).send(get()).rest()
     assert data.startswith(b'HTTP/1.1 500 Internal Server Error\r\n')
     assert b'evil' not in data
@@ -108,11 +122,14 @@ def test_header_values_may_be_latin_1(serve: Serve) -> None:
 
 # -- what one message may do to the next ----------------------------------------------------------------------------
 
+
 def test_an_error_before_the_head_tells_nothing(serve: Serve) -> None:
     """No traceback, no path, no header that was set."""
+
     def listener(request: Any, response: Any) -> None:
         response.set_header('X-Internal', 'secret')
         raise ValueError('secret')
+
     data = serve(listener).send(get()).rest()
     assert data.startswith(b'HTTP/1.1 500 ')
     assert b'secret' not in data
@@ -144,6 +161,7 @@ def test_an_error_in_a_body_is_answered_once(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         seen.append(request.url)
         response.end(request.read())
+
     head = get('/', 'Transfer-Encoding: chunked', method='POST')
     client = serve(listener).send(head + b'3\r\nabcX\r\n0\r\n\r\n' + get('/evil'))
     reply = client.response()
@@ -172,6 +190,7 @@ def test_a_body_that_claims_to_be_huge_allocates_nothing(serve: Serve) -> None:
         log.append(request.read1(1))
         log.append(request.readable_length + request.socket.sink.parser.buffered)
         response.end()
+
     client = serve(listener).send(post(b'abc', length=2**62))
     assert client.response().status == 200
     assert log == [b'a', 2]
@@ -181,8 +200,11 @@ def test_a_body_that_claims_to_be_huge_allocates_nothing(serve: Serve) -> None:
 @pytest.mark.parametrize('length', ['9' * 19, '9' * 20, '9' * 5000])
 def test_lengths_of_many_digits(serve: Serve, length: str) -> None:
     """400 or 413 or a body that never comes, never an exception of another kind."""
-    client = serve(lambda request, response: request.read()).send(
-        get('/', f'Content-Length: {length}', method='POST')).half_close()
+    client = (
+        serve(lambda request, response: request.read())
+        .send(get('/', f'Content-Length: {length}', method='POST'))
+        .half_close()
+    )
     assert client.response().status in (400, 413)
     assert client.rest() == b''
 
@@ -208,10 +230,17 @@ def test_many_slow_clients_do_not_hold_others_up(serve: Serve) -> None:
 
 # -- logs -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('data', [
-    b'GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n', b'G\x00T / HTTP/1.1\r\n\r\n', b'\xff\xfe\r\n\r\n',
-    b'GET / HTTP/1.1\r\nHost: x\r\nA\x07: b\r\n\r\n', b'GET / HTTP/1.1\r\nHost: x\nERROR forged\r\n\r\n',
-])
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'GET /\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n',
+        b'G\x00T / HTTP/1.1\r\n\r\n',
+        b'\xff\xfe\r\n\r\n',
+        b'GET / HTTP/1.1\r\nHost: x\r\nA\x07: b\r\n\r\n',
+        b'GET / HTTP/1.1\r\nHost: x\nERROR forged\r\n\r\n',
+    ],
+)
 def test_logs_cannot_be_forged(serve: Serve, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """One line a connection, printable ASCII."""
     caplog.set_level(logging.DEBUG)
@@ -236,15 +265,25 @@ def test_many_bad_connections_do_not_flood_the_log(serve: Serve, caplog: pytest.
     for _ in range(100):
         assert site.send(b'\x00\r\n\r\n').rest().startswith(b'HTTP/1.1 400 ')
     logged, left_out = len(caplog.records), site.server.peer_log.left_out
-    told = [int(match[1]) for record in caplog.records
-            if (match := re.search(r'\(and (\d+) more lines were left out\)', record.getMessage()))]
+    told = [
+        int(match[1])
+        for record in caplog.records
+        if (match := re.search(r'\(and (\d+) more lines were left out\)', record.getMessage()))
+    ]
     assert logged + sum(told) + left_out == 100
 
 
 # -- proxies --------------------------------------------------------------------------------------------------------
 
-FORGED = ('X-Forwarded-For: 127.0.0.1', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: evil', 'X-Forwarded-Port: 1',
-          'X-Real-IP: 127.0.0.1', 'Forwarded: for=127.0.0.1;proto=https;host=evil', 'Client-IP: 127.0.0.1')
+FORGED = (
+    'X-Forwarded-For: 127.0.0.1',
+    'X-Forwarded-Proto: https',
+    'X-Forwarded-Host: evil',
+    'X-Forwarded-Port: 1',
+    'X-Real-IP: 127.0.0.1',
+    'Forwarded: for=127.0.0.1;proto=https;host=evil',
+    'Client-IP: 127.0.0.1',
+)
 
 
 def who(request: Any, response: Any) -> None:
@@ -252,22 +291,38 @@ def who(request: Any, response: Any) -> None:
     response.end(f'{request.remote_address} {request.scheme} {request.host}')
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'trusted_proxies': '127.0.0.1'}, {'trusted_proxies': '10.0.0.0/8', 'forwarded_headers': 'forwarded'},
-    {'trusted_proxies': 'unix', 'forwarded_headers': ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']},
-])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'trusted_proxies': '127.0.0.1'},
+        {'trusted_proxies': '10.0.0.0/8', 'forwarded_headers': 'forwarded'},
+        {'trusted_proxies': 'unix', 'forwarded_headers': ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']},
+    ],
+)
 def test_a_client_cannot_pass_for_another(serve: Serve, options: dict[str, Any]) -> None:
     """Not by default, and not when somebody else is trusted."""
     assert serve(who, **options).get('/', *FORGED).body == b'127.0.0.1 http x'
 
 
-@pytest.mark.parametrize(('fields', 'added'), [
-    ('forwarded', 'Forwarded: for=1.2.3.4;proto=http;host=x'), ('x-forwarded-for', 'X-Forwarded-For: 1.2.3.4'),
-])
-@pytest.mark.parametrize('sent', [
-    'Forwarded: for=127.0.0.1;proto=https;host="', 'Forwarded: for="', 'X-Forwarded-For: 127.0.0.1',
-    'X-Forwarded-For: 127.0.0.1,', 'X-Forwarded-For: \x00', 'Forwarded: for=127.0.0.1,for="\\',
-])
+@pytest.mark.parametrize(
+    ('fields', 'added'),
+    [
+        ('forwarded', 'Forwarded: for=1.2.3.4;proto=http;host=x'),
+        ('x-forwarded-for', 'X-Forwarded-For: 1.2.3.4'),
+    ],
+)
+@pytest.mark.parametrize(
+    'sent',
+    [
+        'Forwarded: for=127.0.0.1;proto=https;host="',
+        'Forwarded: for="',
+        'X-Forwarded-For: 127.0.0.1',
+        'X-Forwarded-For: 127.0.0.1,',
+        'X-Forwarded-For: \x00',
+        'Forwarded: for=127.0.0.1,for="\\',
+    ],
+)
 def test_a_client_behind_a_proxy_cannot_either(serve: Serve, fields: str, added: str, sent: str) -> None:
     """What the proxy has added counts, whatever stands in front of it, and fields that it does not know do not."""
     site = serve(who, trusted_proxies='127.0.0.1', forwarded_headers=fields)
@@ -281,8 +336,11 @@ def test_a_proxy_header_is_no_way_in(serve: Serve) -> None:
     assert serve(who).send(header + get()).rest().startswith(b'HTTP/1.1 400 ')
     assert serve(who, proxy_protocol=True, trusted_proxies='10.0.0.1').send(header + get()).rest() == b''
     site = serve(who, proxy_protocol=True, trusted_proxies='127.0.0.1')
-    assert site.send(header.replace(b'TCP4 127.0.0.1', b'TCP4 1.2.3.4') + header + get()).rest().startswith(
-        b'HTTP/1.1 400 ')
+    assert (
+        site.send(header.replace(b'TCP4 127.0.0.1', b'TCP4 1.2.3.4') + header + get())
+        .rest()
+        .startswith(b'HTTP/1.1 400 ')
+    )
 
 
 def test_a_proxy_header_is_never_guessed(serve: Serve) -> None:

@@ -3,6 +3,7 @@
 What is measured, and how, is as for the other clients; the two take turns within each repetition. Both keep their core
 busy, so that processor time says the same as time, and says it on a machine that others use as well.
 """
+
 from __future__ import annotations
 
 from bench.clients import HELLO, Client, ClientFailed, nginx
@@ -12,11 +13,16 @@ from bench.servers import in_turn
 
 __all__ = ['measure_adapter']
 
-PAIR = (Client('adapter', 'requests on an agent', 'requests_adapter_client.py'),
-        Client('requests', 'plain requests', 'requests_client.py'))
-CASES = {'processor': 'requests per second of processor time, best windows',
-         'fastest': 'requests per second, fastest windows', 'rate': 'requests per second',
-         'download': 'download, MiB/s'}
+PAIR = (
+    Client('adapter', 'requests on an agent', 'requests_adapter_client.py'),
+    Client('requests', 'plain requests', 'requests_client.py'),
+)
+CASES = {
+    'processor': 'requests per second of processor time, best windows',
+    'fastest': 'requests per second, fastest windows',
+    'rate': 'requests per second',
+    'download': 'download, MiB/s',
+}
 
 
 def measure_adapter(repeat: int, seconds: int, size: int) -> Section:
@@ -31,7 +37,7 @@ def measure_adapter(repeat: int, seconds: int, size: int) -> Section:
                     samples.add('fastest', client.key, 1 / found['fastest'])
                     samples.add('rate', client.key, found['count'] / found['seconds'])
                     found = client.run('download', f'{url}/large', size)
-                    samples.add('download', client.key, size / 2 ** 20 / found['seconds'])
+                    samples.add('download', client.key, size / 2**20 / found['seconds'])
                 say(f'requests {repetition + 1}/{repeat}')
     except (ClientFailed, ZeroDivisionError) as error:
         for client in PAIR:
@@ -42,9 +48,17 @@ def measure_adapter(repeat: int, seconds: int, size: int) -> Section:
 
 def _report(samples: Samples) -> Section:
     """Return tables, notes and figures."""
-    rows = [[title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in PAIR),
-             samples.ratio_cell(case, 'adapter', 'requests')] for case, title in CASES.items()]
+    rows = [
+        [
+            title,
+            *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in PAIR),
+            samples.ratio_cell(case, 'adapter', 'requests'),
+        ]
+        for case, title in CASES.items()
+    ]
     table = Table(['requests', *(client.title for client in PAIR), 'ratio'], rows)
-    figures = [Figure(f'requests on an agent to plain ones, {what}', 1.3, samples.ratio(case, 'adapter', 'requests'))
-               for case, what in (('processor', 'by processor time'), ('fastest', 'by time'))]
+    figures = [
+        Figure(f'requests on an agent to plain ones, {what}', 1.3, samples.ratio(case, 'adapter', 'requests'))
+        for case, what in (('processor', 'by processor time'), ('fastest', 'by time'))
+    ]
     return Section('requests', [table], samples.notes(), figures)

@@ -3,6 +3,7 @@
 The scripts in ``clients/`` do the same with one client each, and measure themselves. What a request takes is quoted for
 the fastest windows, for the reason for which servers are measured in short rounds, and as a plain rate beside it.
 """
+
 from __future__ import annotations
 
 import json
@@ -76,8 +77,14 @@ class Client:
         program = 'node' if self.script.endswith('.js') else sys.executable
         if shutil.which(program) is None:
             raise ClientFailed(f'{program} is not installed')
-        ran = subprocess.run([program, str(SCRIPTS / self.script), *map(str, arguments)], check=False, text=True,
-                             capture_output=True, env=environment(), preexec_fn=machine.pin(machine.SERVER_CORE))
+        ran = subprocess.run(
+            [program, str(SCRIPTS / self.script), *map(str, arguments)],
+            check=False,
+            text=True,
+            capture_output=True,
+            env=environment(),
+            preexec_fn=machine.pin(machine.SERVER_CORE),
+        )
         if ran.returncode:
             raise ClientFailed((ran.stderr.strip().splitlines() or ['without a word'])[-1])
         found: dict[str, Any] = json.loads(ran.stdout)
@@ -85,10 +92,13 @@ class Client:
 
 
 CATALOGUE = (
-    Client('geventnode', 'geventnode', 'geventnode_client.py'), Client('node', 'Node', 'node_client.js'),
+    Client('geventnode', 'geventnode', 'geventnode_client.py'),
+    Client('node', 'Node', 'node_client.js'),
     Client('geventhttpclient', 'geventhttpclient', 'geventhttpclient_client.py'),
-    Client('urllib3', 'urllib3', 'urllib3_client.py'), Client('requests', 'requests', 'requests_client.py'),
-    Client('aiohttp', 'aiohttp', 'aiohttp_client.py'))
+    Client('urllib3', 'urllib3', 'urllib3_client.py'),
+    Client('requests', 'requests', 'requests_client.py'),
+    Client('aiohttp', 'aiohttp', 'aiohttp_client.py'),
+)
 BARE = Client('bare', 'bare recv loop', 'bare_client.py')
 
 
@@ -105,8 +115,12 @@ def nginx(size: int) -> Iterator[str]:
             file.truncate(size)
         port = 8197
         (directory / 'nginx.conf').write_text(CONFIGURATION.format(directory=directory, files=directory, port=port))
-        with subprocess.Popen([program, '-p', name, '-e', 'stderr', '-c', str(directory / 'nginx.conf')], text=True,
-                              stderr=subprocess.PIPE, preexec_fn=machine.pin(machine.LOAD_CORE)) as running:
+        with subprocess.Popen(
+            [program, '-p', name, '-e', 'stderr', '-c', str(directory / 'nginx.conf')],
+            text=True,
+            stderr=subprocess.PIPE,
+            preexec_fn=machine.pin(machine.LOAD_CORE),
+        ) as running:
             assert running.stderr is not None
             said = ''
             while 'getrlimit(RLIMIT_NOFILE)' not in said and 'start worker' not in said:
@@ -157,7 +171,7 @@ def _download(samples: Samples, clients: Sequence[Client], url: str, size: int) 
             except ClientFailed as error:
                 samples.fail('download', client.key, str(error))
                 continue
-            rates.setdefault(client.key, []).append(size / 2 ** 20 / found['seconds'])
+            rates.setdefault(client.key, []).append(size / 2**20 / found['seconds'])
     for key, values in rates.items():
         samples.add('download', key, median(values))
 
@@ -165,14 +179,28 @@ def _download(samples: Samples, clients: Sequence[Client], url: str, size: int) 
 def _report(samples: Samples, size: int) -> Section:
     """Return tables, notes and figures."""
     everybody = (*CATALOGUE, BARE)
-    rows = [[title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in everybody)]
-            for case, title in (('fastest', 'requests per second, fastest windows'), ('rate', 'requests per second'),
-                                ('download', f'download of {size // 2 ** 20} MiB, MiB/s'))]
-    ratios = [['geventnode to it, fastest windows', *(samples.ratio_cell('fastest', 'geventnode', client.key)
-                                                      for client in everybody)]]
-    figures = [Figure(f'client to {title}', bound, samples.ratio('fastest', 'geventnode', key))
-               for key, title, bound in (('node', 'Node', 1.4), ('geventhttpclient', 'geventhttpclient', 3.0),
-                                         ('requests', 'requests', 20.0))]
+    rows = [
+        [title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in everybody)]
+        for case, title in (
+            ('fastest', 'requests per second, fastest windows'),
+            ('rate', 'requests per second'),
+            ('download', f'download of {size // 2**20} MiB, MiB/s'),
+        )
+    ]
+    ratios = [
+        [
+            'geventnode to it, fastest windows',
+            *(samples.ratio_cell('fastest', 'geventnode', client.key) for client in everybody),
+        ]
+    ]
+    figures = [
+        Figure(f'client to {title}', bound, samples.ratio('fastest', 'geventnode', key))
+        for key, title, bound in (
+            ('node', 'Node', 1.4),
+            ('geventhttpclient', 'geventhttpclient', 3.0),
+            ('requests', 'requests', 20.0),
+        )
+    ]
     figures.append(Figure('client, download to a bare recv loop', 0.8, samples.ratio('download', 'geventnode', 'bare')))
     header = ['clients', *(client.title for client in everybody)]
     return Section('Clients', [Table(header, rows + ratios)], samples.notes(), figures)

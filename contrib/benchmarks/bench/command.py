@@ -1,4 +1,5 @@
 """The command line of a tool that measures in parts: which ones, where the report goes, and the exit status."""
+
 from __future__ import annotations
 
 import argparse

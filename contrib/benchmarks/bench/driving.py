@@ -1,4 +1,5 @@
 """What the clients' scripts share: many workers that ask until the time is over, or one download."""
+
 from __future__ import annotations
 
 import json
@@ -15,8 +16,9 @@ WINDOW = 64
 SHARE = 0.1
 
 
-def drive(ask: Callable[[str], int], download: Callable[[str], int],
-          run: Callable[[Callable[[], None], int], object]) -> None:
+def drive(
+    ask: Callable[[str], int], download: Callable[[str], int], run: Callable[[Callable[[], None], int], object]
+) -> None:
     """Do what the command line says, ``hello URL SIZE SECONDS`` or ``download URL SIZE``, and print what it took.
 
     :param ask: makes one request and returns how many bytes the body has.
@@ -49,12 +51,20 @@ def drive(ask: Callable[[str], int], download: Callable[[str], int],
 def report(moments: list[float], used: list[float], began: float) -> None:
     """Print how many requests were answered, in what time, and what one took in the fastest windows: in time, and in
     time of the processor."""
-    print(json.dumps({'count': len(moments), 'seconds': time.perf_counter() - began, 'fastest': fastest(moments),
-                      'processor': fastest(used)}))
+    print(
+        json.dumps(
+            {
+                'count': len(moments),
+                'seconds': time.perf_counter() - began,
+                'fastest': fastest(moments),
+                'processor': fastest(used),
+            }
+        )
+    )
 
 
 def fastest(moments: list[float]) -> float:
     """Return seconds for a request in the fastest tenth of the windows, 0 when there is no window."""
     windows = sorted(after - before for before, after in zip(moments[::WINDOW], moments[WINDOW::WINDOW], strict=False))
-    chosen = windows[:max(1, int(len(windows) * SHARE))] if windows else []
+    chosen = windows[: max(1, int(len(windows) * SHARE))] if windows else []
     return sum(chosen) / len(chosen) / WINDOW if chosen else 0.0

@@ -2,6 +2,7 @@
 
 This server and Node's, with the same handlers: JSON read, JSON sent, an answer in pieces, sixteen requests at once.
 """
+
 from __future__ import annotations
 
 import shutil
@@ -39,31 +40,51 @@ def measure_exchanges(repeat: int, seconds: int) -> Section:
         return Section('Exchanges', notes=['wrk is not installed'], figures=figures(load, crowded))
     load_servers(load, SERVERS, EXCHANGES, repeat, seconds)
     load_servers(crowded, SERVERS, CROWDS, repeat, max(seconds, CROWDED))
-    exchanges = [[*rates(load.rate, case), *(load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}')
-                                             for server in SERVERS)] for case in EXCHANGES]
+    exchanges = [
+        [
+            *rates(load.rate, case),
+            *(load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}') for server in SERVERS),
+        ]
+        for case in EXCHANGES
+    ]
     columns = ['geventnode', 'Node', 'geventnode to Node']
-    tables = [Table(['requests per second', *columns, 'geventnode, µs each', 'Node, µs each'], exchanges),
-              Table(['once all are connected', *columns], [rates(crowded.settled, case) for case in CROWDS])]
+    tables = [
+        Table(['requests per second', *columns, 'geventnode, µs each', 'Node, µs each'], exchanges),
+        Table(['once all are connected', *columns], [rates(crowded.settled, case) for case in CROWDS]),
+    ]
     disturbed, turns = load.disturbed + crowded.disturbed, load.turns + crowded.turns
-    notes = ['µs each: processor time of the server for a request.',
-             f'{disturbed} of {turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes(), *crowded.rate.notes()]
+    notes = [
+        'µs each: processor time of the server for a request.',
+        f'{disturbed} of {turns} turns stayed disturbed by something else on the machine.',
+        *load.rate.notes(),
+        *crowded.rate.notes(),
+    ]
     return Section('Exchanges', tables, notes, figures(load, crowded))
 
 
 def rates(found: Samples, case: Case) -> list[str]:
     """Return the beginning of a row: what both servers reached, and the ratio."""
-    return [case.title, *(found.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in SERVERS),
-            found.ratio_cell(case.title, 'geventnode', 'node')]
+    return [
+        case.title,
+        *(found.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in SERVERS),
+        found.ratio_cell(case.title, 'geventnode', 'node'),
+    ]
 
 
 def figures(load: Load, crowded: Load) -> list[Figure]:
     """Return the figures to reach."""
     few = crowded.settled.series(CROWDS[0].title, 'geventnode')
-    found = [Figure(f'rate to Node, {case.title}', 1, load.rate.ratio(case.title, 'geventnode', 'node'))
-             for case in EXCHANGES]
+    found = [
+        Figure(f'rate to Node, {case.title}', 1, load.rate.ratio(case.title, 'geventnode', 'node'))
+        for case in EXCHANGES
+    ]
     for case in CROWDS[1:]:
         many = crowded.settled.series(case.title, 'geventnode')
-        found.append(Figure(f'{case.connections:,} connections to {CROWDS[0].connections}', KEPT[case.connections],
-                            None if few is None or many is None else many.over(few)))
+        found.append(
+            Figure(
+                f'{case.connections:,} connections to {CROWDS[0].connections}',
+                KEPT[case.connections],
+                None if few is None or many is None else many.over(few),
+            )
+        )
     return found

@@ -3,6 +3,7 @@
 Each server is alone, then under 32 connections that pipeline requests without waiting for answers, then under 32 that
 upload. The one client that is measured, and what floods, share the load's core, where the flood gives way.
 """
+
 from __future__ import annotations
 
 from bench import machine, workers
@@ -61,12 +62,25 @@ def probe(running: RunningServer, flood: str | None, seconds: int) -> dict[str, 
 
 # -- the report -------------------------------------------------------------------------------------------------------
 
+
 def report(found: dict[str, Samples]) -> Section:
     """Return table, notes and figures."""
-    rows = [[f'{title}: {cut}', *(samples.cell(title, server.key, lambda value: f'{value:.2f}') for server in SERVERS),
-             samples.ratio_cell(title, 'geventnode', 'node')] for title in FLOODS for cut, samples in found.items()]
+    rows = [
+        [
+            f'{title}: {cut}',
+            *(samples.cell(title, server.key, lambda value: f'{value:.2f}') for server in SERVERS),
+            samples.ratio_cell(title, 'geventnode', 'node'),
+        ]
+        for title in FLOODS
+        for cut, samples in found.items()
+    ]
     table = Table(['one request', 'geventnode', 'Node', 'geventnode to Node'], rows)
     late = found['99th percentile, ms']
-    figures = [Figure(f'99th percentile of a request, {title}', WANTED, late.series(title, 'geventnode'), at_most=True,
-                      unit=' ms') for title, flood in FLOODS.items() if flood]
+    figures = [
+        Figure(
+            f'99th percentile of a request, {title}', WANTED, late.series(title, 'geventnode'), at_most=True, unit=' ms'
+        )
+        for title, flood in FLOODS.items()
+        if flood
+    ]
     return Section('Fairness', [table], late.notes(), figures)

@@ -4,6 +4,7 @@ Every measurement has a server process of its own, warmed up before by a few hun
 Each connection makes one request before it idles and one afterwards, which shows that it was really kept. What the
 kernel holds for a connection is no part of the process and not counted, for any server.
 """
+
 from __future__ import annotations
 
 import time
@@ -85,10 +86,13 @@ def settled(running: RunningServer) -> int:
 
 # -- the report ---------------------------------------------------------------------------------------------------
 
+
 def report(memory: Samples, count: int, wanted: int) -> Section:
     """Return table, notes and figures."""
-    row = ['KiB per connection', *(memory.cell('idle', server.key, lambda value: f'{value:.2f}')
-                                   for server in CATALOGUE)]
+    row = [
+        'KiB per connection',
+        *(memory.cell('idle', server.key, lambda value: f'{value:.2f}') for server in CATALOGUE),
+    ]
     notes = memory.notes()
     if count < wanted:
         notes.append(f'The limit of open files allowed {count} connections, not {wanted}.')

@@ -1,4 +1,5 @@
 """How long ``import geventnode.http`` takes, beside ``import gevent``, each in a process of its own."""
+
 from __future__ import annotations
 
 import subprocess
@@ -36,15 +37,24 @@ def milliseconds(module: str) -> float:
     """Return how long it takes to import a module."""
     # compiled once, as everywhere but on machines that are told not to
     variables = {**environment(), 'PYTHONDONTWRITEBYTECODE': ''}
-    done = subprocess.run([sys.executable, '-c', PROGRAM.format(module)], capture_output=True, text=True, check=True,
-                          env=variables, preexec_fn=machine.pin(machine.SERVER_CORE))
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM.format(module)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=variables,
+        preexec_fn=machine.pin(machine.SERVER_CORE),
+    )
     return float(done.stdout) * 1000
 
 
 def report(found: Samples) -> Section:
     """Return table and figure."""
-    row = ['milliseconds', *(found.cell('import', module, lambda value: f'{value:.0f}') for module in MODULES),
-           found.ratio_cell('import', 'geventnode.http', 'gevent')]
+    row = [
+        'milliseconds',
+        *(found.cell('import', module, lambda value: f'{value:.0f}') for module in MODULES),
+        found.ratio_cell('import', 'geventnode.http', 'gevent'),
+    ]
     ours, gevent = found.series('import', 'geventnode.http'), found.series('import', 'gevent')
     assert ours is not None
     assert gevent is not None

@@ -3,6 +3,7 @@
 Unlike times, counts do not depend on what else a machine does. What they depend on is how the interpreter was built, so
 they are compared as multiples of a reference, work in plain Python that was counted in the same run.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,14 +29,21 @@ class CountFailed(Exception):
 def count() -> dict[str, float]:
     """Return how many instructions a unit of each work takes. Raises :class:`CountFailed`."""
     with tempfile.TemporaryDirectory() as directory:
-        command = ['valgrind', '--tool=callgrind', '--dump-before=getppid', f'--callgrind-out-file={directory}/out',
-                   sys.executable, str(WORKER)]
+        command = [
+            'valgrind',
+            '--tool=callgrind',
+            '--dump-before=getppid',
+            f'--callgrind-out-file={directory}/out',
+            sys.executable,
+            str(WORKER),
+        ]
         try:
             # WSGI hands the variables of the process on, and sets have another order in each process: nothing is left
             # to either
             variables = {'PATH': os.environ['PATH'], 'PYTHONPATH': environment()['PYTHONPATH'], 'PYTHONHASHSEED': '0'}
-            ran = subprocess.run(command, env=variables, check=False, text=True, stdin=subprocess.DEVNULL,
-                                 capture_output=True)
+            ran = subprocess.run(
+                command, env=variables, check=False, text=True, stdin=subprocess.DEVNULL, capture_output=True
+            )
         except FileNotFoundError as error:
             raise CountFailed('valgrind is not here (Debian: apt-get install valgrind)') from error
         if ran.returncode:
@@ -47,8 +55,10 @@ def count() -> dict[str, float]:
     windows = len(counted) // len(works)
     if not windows or len(marks) != len(works) * windows * 2:
         raise CountFailed(f'{len(works)} works have {len(marks)} marks')
-    return {name: min(counted[number * windows:(number + 1) * windows]) / units
-            for number, (name, units) in enumerate(works)}
+    return {
+        name: min(counted[number * windows : (number + 1) * windows]) / units
+        for number, (name, units) in enumerate(works)
+    }
 
 
 def total(dump: Path) -> int:

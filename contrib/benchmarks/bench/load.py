@@ -6,6 +6,7 @@ must have had. A turn in which neither the server nor wrk had its core for itsel
 machine: it is taken again a few times, and the least disturbed one counts. In the cases with 12 headers the handlers
 look at one of them, which makes servers that build their map of headers on demand build it.
 """
+
 from __future__ import annotations
 
 import json
@@ -160,8 +161,13 @@ def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
     used = server.processor_seconds - before
     check(report, wanted, case)
     elapsed = report['microseconds'] / 1e6
-    return Turn(rate=report['requests'] / elapsed, settled=report['settled'], cost=used / report['requests'] * 1e6,
-                server_busy=used / elapsed, load_busy=load_seconds / elapsed)
+    return Turn(
+        rate=report['requests'] / elapsed,
+        settled=report['settled'],
+        cost=used / report['requests'] * 1e6,
+        server_busy=used / elapsed,
+        load_busy=load_seconds / elapsed,
+    )
 
 
 def answer_length(server: RunningServer, case: Case) -> int:
@@ -183,14 +189,21 @@ def answer_length(server: RunningServer, case: Case) -> int:
 
 def run_wrk(server: RunningServer, case: Case, seconds: int) -> tuple[Report, float]:
     """Run wrk; return what it counted and how much processor time it used. Raises :class:`LoadFailed`."""
-    command = ['wrk', '-t1', f'-c{case.connections}', f'-d{seconds}s', f'--timeout={ANSWER_TIMEOUT}s',
-               f'--script={REPORT}']
+    command = [
+        'wrk',
+        '-t1',
+        f'-c{case.connections}',
+        f'-d{seconds}s',
+        f'--timeout={ANSWER_TIMEOUT}s',
+        f'--script={REPORT}',
+    ]
     for line in case.fields:
         command += ['-H', line]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command += [f'{server.url}{case.path}', '--', str(case.depth), *filter(None, [case.body])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          preexec_fn=machine.pin(machine.LOAD_CORE))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=machine.pin(machine.LOAD_CORE)
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     lines = [line for line in done.stdout.splitlines() if line.startswith('report ')]
     if not lines:
@@ -212,25 +225,34 @@ def check(report: Report, wanted: int, case: Case) -> None:
 
 # -- the report ---------------------------------------------------------------------------------------------------
 
+
 def report(load: Load) -> Section:
     """Return tables, notes and figures."""
     keys = [server.key for server in CATALOGUE]
     titles = [server.title for server in CATALOGUE]
     others = [server for server in CATALOGUE if server.key != 'geventnode']
-    rates = [[case.title, *(load.rate.cell(case.title, key, lambda value: f'{value:,.0f}') for key in keys)]
-             for case in CASES]
-    ratios = [[case.title, *(load.rate.ratio_cell(case.title, 'geventnode', other.key) for other in others)]
-              for case in CASES]
-    costs = [[case.title, *(load.cost.cell(case.title, key, lambda value: f'{value:.1f}') for key in keys)]
-             for case in CASES]
-    tables = [Table(['requests per second', *titles], rates),
-              Table(['geventnode to', *(server.title for server in others)], ratios),
-              Table(['processor time per request, µs', *titles], costs)]
+    rates = [
+        [case.title, *(load.rate.cell(case.title, key, lambda value: f'{value:,.0f}') for key in keys)]
+        for case in CASES
+    ]
+    ratios = [
+        [case.title, *(load.rate.ratio_cell(case.title, 'geventnode', other.key) for other in others)] for case in CASES
+    ]
+    costs = [
+        [case.title, *(load.cost.cell(case.title, key, lambda value: f'{value:.1f}') for key in keys)] for case in CASES
+    ]
+    tables = [
+        Table(['requests per second', *titles], rates),
+        Table(['geventnode to', *(server.title for server in others)], ratios),
+        Table(['processor time per request, µs', *titles], costs),
+    ]
     busy = ', '.join(f"{server.title} {load.server_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
     idle = ', '.join(f"{server.title} {load.load_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
-    notes = [f'Share of its core that each server used: {busy}; that wrk used meanwhile: {idle}.',
-             f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes()]
+    notes = [
+        f'Share of its core that each server used: {busy}; that wrk used meanwhile: {idle}.',
+        f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
+        *load.rate.notes(),
+    ]
     return Section('Hello world', tables, notes, figures(load.rate))
 
 
@@ -246,6 +268,8 @@ def figures(rate: Samples) -> list[Figure]:
 
 def hello_figures(quantity: str, rate: Samples, cases: Sequence[Case]) -> list[Figure]:
     """Return the figures to reach for hello world, whatever measured it."""
-    return [Figure(f'{quantity} to {title}, {case.title}', goals.get(case, goal),
-                   rate.ratio(case.title, 'geventnode', key))
-            for key, title, goal, goals in BOUNDS for case in cases]
+    return [
+        Figure(f'{quantity} to {title}, {case.title}', goals.get(case, goal), rate.ratio(case.title, 'geventnode', key))
+        for key, title, goal, goals in BOUNDS
+        for case in cases
+    ]

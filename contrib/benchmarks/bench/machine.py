@@ -2,6 +2,7 @@
 
 Two cores are wanted. With one, servers and load share it, rates come out lower, and a note says so.
 """
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -47,7 +48,7 @@ def raise_descriptor_limit() -> int:
 def describe() -> list[tuple[str, str]]:
     """Return what a reader needs to know about the machine and the programs, as names and values."""
     meminfo = Path('/proc/meminfo').read_text()
-    memory = int(meminfo.split('MemTotal:')[1].split()[0]) / 2 ** 20
+    memory = int(meminfo.split('MemTotal:')[1].split()[0]) / 2**20
     return [
         ('Processor', f'{processor()}, {len(CORES)} cores usable'),
         ('Memory', f'{memory:.0f} GiB'),
@@ -104,6 +105,7 @@ def output(program: str, *arguments: str) -> str:
     """Return what a program prints, stripped."""
     if shutil.which(program) is None:
         return 'not installed'
-    done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                          check=False)
+    done = subprocess.run(
+        [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+    )
     return done.stdout.strip()

@@ -4,6 +4,7 @@ What it does in a second is bounded (it looks at some of the exchanges, not at a
 load that is steady and small: what a saturated server uses differs by more from one second to the next. One client asks
 at a fixed rate; the one who watches reads the event stream that the page draws.
 """
+
 from __future__ import annotations
 
 import socket
@@ -94,8 +95,13 @@ def measure_monitor(repeat: int, seconds: int) -> Section:
     except (ServerFailed, workers.WorkerFailed, OSError) as error:
         for way in (CLOSED, OPEN, COST):
             shares.fail('share', way, str(error))
-    row = [f'processor at {RATE} requests a second, %', *(
-        shares.cell('share', way, lambda value: f'{value:.2f}') for way in (CLOSED, OPEN, COST))]
-    return Section('Monitor', [Table(['the page is', CLOSED, OPEN, COST], [row])], shares.notes(),
-                   [Figure('processor that the open monitor takes', 2, shares.series('share', COST), at_most=True,
-                           unit=' %')])
+    row = [
+        f'processor at {RATE} requests a second, %',
+        *(shares.cell('share', way, lambda value: f'{value:.2f}') for way in (CLOSED, OPEN, COST)),
+    ]
+    return Section(
+        'Monitor',
+        [Table(['the page is', CLOSED, OPEN, COST], [row])],
+        shares.notes(),
+        [Figure('processor that the open monitor takes', 2, shares.series('share', COST), at_most=True, unit=' %')],
+    )

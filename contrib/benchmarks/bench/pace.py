@@ -3,6 +3,7 @@
 The load comes at even intervals and is not slowed down by a slow answer (``workers/pace.py``). What a server can do is
 found by the same program first, in the same repetition.
 """
+
 from __future__ import annotations
 
 from contextlib import ExitStack
@@ -17,8 +18,12 @@ __all__ = ['measure_pace']
 SERVERS = CATALOGUE[:2]
 CONNECTIONS = 32
 SHARE = 0.7
-QUANTITIES = ('peak, requests per second', 'median at 70 %, ms', '99th percentile at 70 %, ms',
-              '99th percentile of 1,000 in a row, ms')
+QUANTITIES = (
+    'peak, requests per second',
+    'median at 70 %, ms',
+    '99th percentile at 70 %, ms',
+    '99th percentile of 1,000 in a row, ms',
+)
 PEAK, P50, P99, USUAL_P99 = QUANTITIES
 
 
@@ -57,11 +62,22 @@ def take_turn(found: Samples, server: RunningServer, seconds: int) -> None:
 
 # -- the report -------------------------------------------------------------------------------------------------------
 
+
 def report(found: Samples) -> Section:
     """Return table, notes and figure."""
-    rows = [[quantity, *(found.cell(quantity, server.key, lambda value: f'{value:,.2f}') for server in SERVERS),
-             found.ratio_cell(quantity, 'geventnode', 'node')] for quantity in QUANTITIES]
+    rows = [
+        [
+            quantity,
+            *(found.cell(quantity, server.key, lambda value: f'{value:,.2f}') for server in SERVERS),
+            found.ratio_cell(quantity, 'geventnode', 'node'),
+        ]
+        for quantity in QUANTITIES
+    ]
     table = Table([f'{CONNECTIONS} connections', 'geventnode', 'Node', 'geventnode to Node'], rows)
-    figure = Figure('99th percentile at 70 % of the own peak, to Node', 1, found.ratio(USUAL_P99, 'geventnode', 'node'),
-                    at_most=True)
+    figure = Figure(
+        '99th percentile at 70 % of the own peak, to Node',
+        1,
+        found.ratio(USUAL_P99, 'geventnode', 'node'),
+        at_most=True,
+    )
     return Section('Latency below the peak', [table], found.notes(), [figure])

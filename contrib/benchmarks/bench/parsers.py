@@ -3,6 +3,7 @@
 The request has 12 header fields. It is the same each time, or its Cookie differs each time so that no cache of whole
 heads can hit; and either only the head is taken, or a map of the fields is built and looked into.
 """
+
 from __future__ import annotations
 
 from bench import machine, workers
@@ -43,11 +44,17 @@ def measure_parsers(repeat: int, requests: int) -> Section:
 
 def report(rate: Samples) -> Section:
     """Return tables, notes and figures."""
-    rates = [[title, *(rate.cell(title, parser, lambda value: f'{value:,.0f}') for parser in PARSERS)]
-             for title in CASES.values()]
-    ratios = [[title, *(rate.ratio_cell(title, 'geventnode', other) for other in PARSERS[1:])]
-              for title in CASES.values()]
+    rates = [
+        [title, *(rate.cell(title, parser, lambda value: f'{value:,.0f}') for parser in PARSERS)]
+        for title in CASES.values()
+    ]
+    ratios = [
+        [title, *(rate.ratio_cell(title, 'geventnode', other) for other in PARSERS[1:])] for title in CASES.values()
+    ]
     tables = [Table(['requests per second', *PARSERS], rates), Table(['geventnode to', *PARSERS[1:]], ratios)]
-    figures = [Figure(f'parser to {other}, {title}', bound, rate.ratio(title, 'geventnode', other))
-               for other, bound in BOUNDS for title in CASES.values()]
+    figures = [
+        Figure(f'parser to {other}, {title}', bound, rate.ratio(title, 'geventnode', other))
+        for other, bound in BOUNDS
+        for title in CASES.values()
+    ]
     return Section('Parser', tables, rate.notes(), figures)

@@ -1,4 +1,5 @@
 """What is said while a run goes on: lines on the standard error stream, so that the report can be redirected."""
+
 from __future__ import annotations
 
 import sys

@@ -2,6 +2,7 @@
 
 The origin is the bare gevent server; it shares the load's core with the peer, and the proxy has the other one.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -40,10 +41,19 @@ def measure_proxies(repeat: int, size: int) -> Section:
 
 def figures(transfers: Transfers) -> list[Figure]:
     """Return the figures to reach."""
-    rates = [Figure(f'reverse proxy, {direction} to {title}', goal,
-                    transfers.rate.ratio(direction, 'geventnode', key))
-             for direction in DIRECTIONS for key, title, goal in (('bare', 'a bare gevent loop', 0.95),
-                                                                  ('node', 'Node', 1))]
-    peaks = [Figure(f'peak memory, reverse proxy, {direction}', 48, transfers.peak.series(direction, 'geventnode'),
-                    at_most=True, unit=' MiB') for direction in DIRECTIONS]
+    rates = [
+        Figure(f'reverse proxy, {direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
+        for direction in DIRECTIONS
+        for key, title, goal in (('bare', 'a bare gevent loop', 0.95), ('node', 'Node', 1))
+    ]
+    peaks = [
+        Figure(
+            f'peak memory, reverse proxy, {direction}',
+            48,
+            transfers.peak.series(direction, 'geventnode'),
+            at_most=True,
+            unit=' MiB',
+        )
+        for direction in DIRECTIONS
+    ]
     return rates + peaks

@@ -2,6 +2,7 @@
 
 A file that the report goes into has two markers; what stands between them is replaced.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
 """What is asked for under load, and the request with twelve header fields that a browser would send."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Case:
     @property
     def fields(self) -> list[str]:
         """The header lines beside Host."""
-        return [f'{name}: {value}' for name, value in BROWSER_FIELDS[:self.headers - 1]]
+        return [f'{name}: {value}' for name, value in BROWSER_FIELDS[: self.headers - 1]]
 
     @property
     def ending(self) -> bytes | tuple[bytes, ...]:

@@ -4,6 +4,7 @@ Repetitions are interleaved, so that the samples of one repetition were taken wi
 the same neighbours: a ratio is formed within each repetition first, and its median is taken then. One failed sample
 makes its whole cell invalid, with the reason.
 """
+
 from __future__ import annotations
 
 import statistics
@@ -120,8 +121,9 @@ class Table:
         widths = [max(3, *(len(row[index]) for row in [self.header, *self.rows])) for index in range(len(self.header))]
         rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
         lines = [
-            ' | '.join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in
-                                                    zip(row[1:], widths[1:], strict=True))])
+            ' | '.join(
+                [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+            )
             for row in [self.header, rule, *self.rows]
         ]
         return '\n'.join(f'| {line} |' for line in lines)

@@ -4,6 +4,7 @@ Where neighbours take most of the time of a core, a rate over seconds measures t
 are either hit or not, so the fastest tenth of many shows what a server needs when it is left alone. The load is written
 in Python and waits for the whole round, which is why its rates are not wrk's.
 """
+
 from __future__ import annotations
 
 from contextlib import ExitStack
@@ -47,8 +48,9 @@ def take_turn(rate: Samples, case: Case, server: RunningServer, rounds: int) -> 
     """Play some rounds with one server and keep what was found."""
     key = server.server.key
     try:
-        found = workers.run('rounds.py', server.port, case.path, case.headers, case.connections, rounds,
-                            core=machine.LOAD_CORE)
+        found = workers.run(
+            'rounds.py', server.port, case.path, case.headers, case.connections, rounds, core=machine.LOAD_CORE
+        )
     except (ServerFailed, workers.WorkerFailed) as error:
         rate.fail(case.title, key, str(error))
         return
@@ -57,13 +59,19 @@ def take_turn(rate: Samples, case: Case, server: RunningServer, rounds: int) -> 
 
 # -- the report ---------------------------------------------------------------------------------------------------
 
+
 def report(rate: Samples) -> Section:
     """Return tables, notes and figures."""
     others = [server for server in CATALOGUE if server.key != 'geventnode']
-    rates = [[case.title, *(rate.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in CATALOGUE)]
-             for case in CASES]
-    ratios = [[case.title, *(rate.ratio_cell(case.title, 'geventnode', other.key) for other in others)]
-              for case in CASES]
-    tables = [Table(['requests per second', *(server.title for server in CATALOGUE)], rates),
-              Table(['geventnode to', *(server.title for server in others)], ratios)]
+    rates = [
+        [case.title, *(rate.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in CATALOGUE)]
+        for case in CASES
+    ]
+    ratios = [
+        [case.title, *(rate.ratio_cell(case.title, 'geventnode', other.key) for other in others)] for case in CASES
+    ]
+    tables = [
+        Table(['requests per second', *(server.title for server in CATALOGUE)], rates),
+        Table(['geventnode to', *(server.title for server in others)], ratios),
+    ]
     return Section('Hello world in short rounds', tables, rate.notes(), hello_figures('short rounds', rate, CASES))

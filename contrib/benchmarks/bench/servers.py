@@ -4,6 +4,7 @@ A server is a script that prints its port, chosen by the kernel, when it listens
 asked once for everything that it will be asked under load, and the answers are compared byte for byte. Memory and
 processor time come from /proc (proc(5)).
 """
+
 from __future__ import annotations
 
 import http.client
@@ -25,8 +26,17 @@ from typing import IO, TypeVar
 
 from bench import machine
 
-__all__ = ['CATALOGUE', 'Memory', 'RunningServer', 'Server', 'ServerFailed', 'environment', 'in_turn',
-           'start_all', 'trusting_context']
+__all__ = [
+    'CATALOGUE',
+    'Memory',
+    'RunningServer',
+    'Server',
+    'ServerFailed',
+    'environment',
+    'in_turn',
+    'start_all',
+    'trusting_context',
+]
 
 SCRIPTS = Path(__file__).parent.parent / 'servers'
 ROOT = SCRIPTS.parents[2]
@@ -149,8 +159,13 @@ class RunningServer:
     def __enter__(self) -> RunningServer:
         try:
             self._process = subprocess.Popen(
-                self.server.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log,
-                env=environment(), preexec_fn=machine.pin(self._core))
+                self.server.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment(),
+                preexec_fn=machine.pin(self._core),
+            )
             self.port = self._read_port(self._process)
             self._check()
         except BaseException:
@@ -158,8 +173,9 @@ class RunningServer:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._stop()
 
     @property

@@ -2,6 +2,7 @@
 
 The certificate is made for the run, with an elliptic key, as those of most sites are today; both servers use the same.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -53,28 +54,48 @@ def make_certificate(directory: Path) -> str:
 
 # -- the report -------------------------------------------------------------------------------------------------------
 
+
 def report(load: Load, memory: Samples, servers: list[Server], count: int) -> Section:
     """Return tables, notes and figures."""
     rows = []
     for case in TLS_CASES:
-        rows.append([f'requests per second, {case.title}', *(
-            load.rate.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in servers),
-            load.rate.ratio_cell(case.title, 'geventnode', 'node')])
-        rows.append([f'processor time per request, {case.title}, µs', *(
-            load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}') for server in servers),
-            load.cost.ratio_cell(case.title, 'geventnode', 'node')])
-    rows.append([f'KiB per idle connection, {count:,} of them', *(
-        memory.cell('idle', server.key, lambda value: f'{value:.1f}') for server in servers),
-        memory.ratio_cell('idle', 'geventnode', 'node')])
-    notes = [f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes(), *memory.notes()]
-    return Section('HTTPS', [Table(['over TLS', 'geventnode', 'Node', 'geventnode to Node'], rows)], notes,
-                   figures(load, memory))
+        rows.append(
+            [
+                f'requests per second, {case.title}',
+                *(load.rate.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in servers),
+                load.rate.ratio_cell(case.title, 'geventnode', 'node'),
+            ]
+        )
+        rows.append(
+            [
+                f'processor time per request, {case.title}, µs',
+                *(load.cost.cell(case.title, server.key, lambda value: f'{value:.1f}') for server in servers),
+                load.cost.ratio_cell(case.title, 'geventnode', 'node'),
+            ]
+        )
+    rows.append(
+        [
+            f'KiB per idle connection, {count:,} of them',
+            *(memory.cell('idle', server.key, lambda value: f'{value:.1f}') for server in servers),
+            memory.ratio_cell('idle', 'geventnode', 'node'),
+        ]
+    )
+    notes = [
+        f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
+        *load.rate.notes(),
+        *memory.notes(),
+    ]
+    return Section(
+        'HTTPS', [Table(['over TLS', 'geventnode', 'Node', 'geventnode to Node'], rows)], notes, figures(load, memory)
+    )
 
 
 def figures(load: Load, memory: Samples) -> list[Figure]:
     """Return the figures to reach."""
-    return [*(Figure(f'TLS, rate to Node, {case.title}', 1.3, load.rate.ratio(case.title, 'geventnode', 'node'))
-              for case in TLS_CASES),
-            Figure('TLS, memory per idle connection', 18, memory.series('idle', 'geventnode'), at_most=True,
-                   unit=' KiB')]
+    return [
+        *(
+            Figure(f'TLS, rate to Node, {case.title}', 1.3, load.rate.ratio(case.title, 'geventnode', 'node'))
+            for case in TLS_CASES
+        ),
+        Figure('TLS, memory per idle connection', 18, memory.series('idle', 'geventnode'), at_most=True, unit=' KiB'),
+    ]

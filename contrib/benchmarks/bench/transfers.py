@@ -3,6 +3,7 @@
 Every transfer has a server process of its own, so that its peak is the transfer's. The peer (``workers/transfer.py``)
 copies nothing; its share of its core is reported, because a peer without spare time would hide how servers differ.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_tur
 __all__ = ['DIRECTIONS', 'Transfers', 'measure_transfers', 'tabulate', 'take_turns']
 
 DIRECTIONS = ('upload', 'download')
-MEBI = 2 ** 20
+MEBI = 2**20
 WARM_UP = 16 * MEBI
 
 
@@ -79,28 +80,48 @@ def transfer(transfers: Transfers, direction: str, server: Server, size: int) ->
 
 # -- the report ---------------------------------------------------------------------------------------------------
 
+
 def tabulate(transfers: Transfers, servers: Sequence[Server], size: int) -> tuple[Table, list[str]]:
     """Return the table and the notes under it; the last of the servers is what the others are compared with."""
     *_, bare = servers
     rows = []
     for direction in DIRECTIONS:
-        for samples, quantity in ((transfers.rate, 'MiB/s'), (transfers.peak, 'peak memory, MiB'),
-                                  (transfers.growth, 'growth of it, MiB')):
-            rows.append([f'{direction}: {quantity}', *(samples.cell(direction, server.key, lambda value: f'{value:.0f}')
-                                                       for server in servers)])
-        rows.append([f'{direction}: rate to {bare.title}', *(transfers.rate.ratio_cell(direction, server.key, bare.key)
-                                                             for server in servers)])
-    busy = ', '.join(f'{server.title} ' + transfers.peer_busy.cell('all', server.key, lambda share: f'{share:.0%}')
-                     for server in servers)
+        for samples, quantity in (
+            (transfers.rate, 'MiB/s'),
+            (transfers.peak, 'peak memory, MiB'),
+            (transfers.growth, 'growth of it, MiB'),
+        ):
+            rows.append(
+                [
+                    f'{direction}: {quantity}',
+                    *(samples.cell(direction, server.key, lambda value: f'{value:.0f}') for server in servers),
+                ]
+            )
+        rows.append(
+            [
+                f'{direction}: rate to {bare.title}',
+                *(transfers.rate.ratio_cell(direction, server.key, bare.key) for server in servers),
+            ]
+        )
+    busy = ', '.join(
+        f'{server.title} ' + transfers.peer_busy.cell('all', server.key, lambda share: f'{share:.0%}')
+        for server in servers
+    )
     table = Table([f'{size // MEBI} MiB', *(server.title for server in servers)], rows)
     return table, [f'Share of its core that the peer used: {busy}.', *transfers.rate.notes()]
 
 
 def figures(transfers: Transfers) -> list[Figure]:
     """Return the figures to reach."""
-    rates = [Figure(f'{direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
-             for direction in DIRECTIONS for key, title, goal in (('bare', 'a bare gevent loop', 0.95),
-                                                                  ('node', 'Node', 1))]
-    peaks = [Figure(f'peak memory, {direction}', 48, transfers.peak.series(direction, 'geventnode'), at_most=True,
-                    unit=' MiB') for direction in DIRECTIONS]
+    rates = [
+        Figure(f'{direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
+        for direction in DIRECTIONS
+        for key, title, goal in (('bare', 'a bare gevent loop', 0.95), ('node', 'Node', 1))
+    ]
+    peaks = [
+        Figure(
+            f'peak memory, {direction}', 48, transfers.peak.series(direction, 'geventnode'), at_most=True, unit=' MiB'
+        )
+        for direction in DIRECTIONS
+    ]
     return rates + peaks

@@ -1,4 +1,5 @@
 """Runs the scripts in ``workers/``, each in a process of its own on one core; they print JSON, one object a line."""
+
 from __future__ import annotations
 
 import json
@@ -21,9 +22,15 @@ class WorkerFailed(Exception):
 
 def start(script: str, *arguments: object, core: int) -> subprocess.Popen[str]:
     """Start a worker on a core."""
-    return subprocess.Popen([sys.executable, str(SCRIPTS / script), *map(str, arguments)], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-                            preexec_fn=machine.pin(core))
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=machine.pin(core),
+    )
 
 
 def answer(worker: subprocess.Popen[str]) -> dict[str, Any]:

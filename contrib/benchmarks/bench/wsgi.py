@@ -1,4 +1,5 @@
 """The same WSGI application on every server that runs such: requests per second under wrk, on one core."""
+
 from __future__ import annotations
 
 import shutil
@@ -25,18 +26,30 @@ def measure_wsgi(repeat: int, seconds: int) -> Section:
     if shutil.which('wrk') is None:
         return Section('WSGI', notes=['wrk is not installed'], figures=figures(load))
     load_servers(load, WSGI_SERVERS, WSGI_CASES, repeat, seconds)
-    columns = ['hello world', *(server.title for server in WSGI_SERVERS),
-               *(f'geventnode to {server.title}' for server in WSGI_SERVERS[1:])]
-    rows = [[case.title, *(load.rate.cell(case.title, server.key, lambda value: f'{value:,.0f}')
-                           for server in WSGI_SERVERS),
-             *(load.rate.ratio_cell(case.title, 'geventnode', server.key) for server in WSGI_SERVERS[1:])]
-            for case in WSGI_CASES]
-    notes = [f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
-             *load.rate.notes()]
+    columns = [
+        'hello world',
+        *(server.title for server in WSGI_SERVERS),
+        *(f'geventnode to {server.title}' for server in WSGI_SERVERS[1:]),
+    ]
+    rows = [
+        [
+            case.title,
+            *(load.rate.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in WSGI_SERVERS),
+            *(load.rate.ratio_cell(case.title, 'geventnode', server.key) for server in WSGI_SERVERS[1:]),
+        ]
+        for case in WSGI_CASES
+    ]
+    notes = [
+        f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
+        *load.rate.notes(),
+    ]
     return Section('WSGI', [Table(columns, rows)], notes, figures(load))
 
 
 def figures(load: Load) -> list[Figure]:
     """Return the figures to reach."""
-    return [Figure(f'WSGI, rate to {other}, {case.title}', goal, load.rate.ratio(case.title, 'geventnode', other))
-            for case in WSGI_CASES for other, goal in (('pywsgi', 4.5), ('gunicorn', 6), ('granian', 1))]
+    return [
+        Figure(f'WSGI, rate to {other}, {case.title}', goal, load.rate.ratio(case.title, 'geventnode', other))
+        for case in WSGI_CASES
+        for other, goal in (('pywsgi', 4.5), ('gunicorn', 6), ('granian', 1))
+    ]

@@ -1,4 +1,5 @@
 """aiohttp: 32 tasks on one session."""
+
 from __future__ import annotations
 
 import asyncio
@@ -16,6 +17,7 @@ async def main(what: str, url: str, size: int, seconds: float) -> None:
     """Do what the command line says, as ``drive`` does."""
     moments: list[float] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
+
         async def ask() -> None:
             async with session.get(url) as response:
                 assert len(await response.read()) == size

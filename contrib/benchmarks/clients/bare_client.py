@@ -1,4 +1,5 @@
 """A bare loop that receives a download without looking at it, blocking: what a client's is compared with."""
+
 from __future__ import annotations
 
 import socket

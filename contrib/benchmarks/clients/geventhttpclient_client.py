@@ -1,4 +1,5 @@
 """geventhttpclient: 32 greenlets on one client's pool."""
+
 from __future__ import annotations
 
 import sys

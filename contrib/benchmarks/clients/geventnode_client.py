@@ -1,4 +1,5 @@
 """geventnode's client: 32 greenlets on a kept pool."""
+
 from __future__ import annotations
 
 import sys

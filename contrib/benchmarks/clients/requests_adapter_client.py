@@ -1,4 +1,5 @@
 """requests on this package's agent: 32 greenlets on one session, patched sockets or not makes no difference."""
+
 # ruff: noqa: E402 - patching comes before everything else
 from gevent import monkey
 

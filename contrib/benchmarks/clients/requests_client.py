@@ -1,4 +1,5 @@
 """requests on patched sockets: 32 greenlets on one session."""
+
 # ruff: noqa: E402 - patching comes before everything else
 from gevent import monkey
 

@@ -1,4 +1,5 @@
 """urllib3 on patched sockets: 32 greenlets on one pool."""
+
 # ruff: noqa: E402 - patching comes before everything else
 from gevent import monkey
 

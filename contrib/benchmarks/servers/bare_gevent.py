@@ -2,6 +2,7 @@
 
 It is no server: it looks at nothing but the first bytes of a connection, which must arrive whole, and believes them.
 """
+
 from __future__ import annotations
 
 import contextlib

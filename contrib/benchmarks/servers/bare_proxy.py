@@ -1,4 +1,5 @@
 """What a proxy on gevent can do at most: it copies bytes between two plain sockets, whatever they are."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """The handlers of ``geventnode_server.py`` with the monitor beside them, at ``/monitor``."""
+
 from __future__ import annotations
 
 from geventnode_server import BACKLOG, KEEP_ALIVE, handle

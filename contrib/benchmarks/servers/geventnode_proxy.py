@@ -1,4 +1,5 @@
 """The reverse proxy of ``contrib/examples``, on a port of the kernel's choice, in front of the port it is given."""
+
 from __future__ import annotations
 
 import sys

@@ -5,6 +5,7 @@ certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking a
 JSON, ``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` answer in ten pieces; ``/upload`` counts a body;
 ``/download?bytes=N`` streams N bytes.
 """
+
 from __future__ import annotations
 
 import json

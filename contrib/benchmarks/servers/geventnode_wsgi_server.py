@@ -1,4 +1,5 @@
 """The server that is measured, with a WSGI application."""
+
 from __future__ import annotations
 
 from wsgi_application import BACKLOG, application

@@ -2,6 +2,7 @@
 
 It takes no listening socket: the port is one that was free a moment before, and is told when it answers there.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -27,5 +28,12 @@ if __name__ == '__main__':
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
     threading.Thread(target=tell, args=(port,), daemon=True).start()
-    Granian('wsgi_application:application', address='127.0.0.1', port=port, interface='wsgi', workers=1,
-            blocking_threads=1, log_enabled=False).serve()
+    Granian(
+        'wsgi_application:application',
+        address='127.0.0.1',
+        port=port,
+        interface='wsgi',
+        workers=1,
+        blocking_threads=1,
+        log_enabled=False,
+    ).serve()

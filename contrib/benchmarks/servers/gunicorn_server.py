@@ -2,6 +2,7 @@
 
 Idle connections are kept, as by the others: gunicorn's default of two seconds would not last a turn.
 """
+
 from __future__ import annotations
 
 import socket
@@ -36,5 +37,13 @@ if __name__ == '__main__':
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.set_inheritable(True)
     print(listener.getsockname()[1], flush=True)
-    Program({'bind': f'fd://{listener.fileno()}', 'workers': 1, 'keepalive': 120, 'loglevel': 'error',
-             'worker_class': sys.argv[1] if len(sys.argv) > 1 else 'gevent', 'backlog': BACKLOG}).run()
+    Program(
+        {
+            'bind': f'fd://{listener.fileno()}',
+            'workers': 1,
+            'keepalive': 120,
+            'loglevel': 'error',
+            'worker_class': sys.argv[1] if len(sys.argv) > 1 else 'gevent',
+            'backlog': BACKLOG,
+        }
+    ).run()

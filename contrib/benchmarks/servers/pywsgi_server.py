@@ -3,6 +3,7 @@
 TCP_NODELAY is set on the listening socket, from which Linux hands it on to accepted ones: as pywsgi comes, Nagle's
 algorithm makes every answer on a kept connection wait for an acknowledgement, and nothing else would be measured.
 """
+
 from __future__ import annotations
 
 import socket

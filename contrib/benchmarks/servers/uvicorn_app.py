@@ -1,4 +1,5 @@
 """uvicorn with httptools and uvloop, with the handlers of ``geventnode_server.py`` as a bare ASGI application."""
+
 from __future__ import annotations
 
 import socket
@@ -30,8 +31,13 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def text(send: Any, body: bytes) -> None:
     """Answer a short text with its length: without it, the server would send chunks."""
-    await send({'type': 'http.response.start', 'status': 200,
-                'headers': [(b'content-type', b'text/plain'), (b'content-length', b'%d' % len(body))]})
+    await send(
+        {
+            'type': 'http.response.start',
+            'status': 200,
+            'headers': [(b'content-type', b'text/plain'), (b'content-length', b'%d' % len(body))],
+        }
+    )
     await send({'type': 'http.response.body', 'body': body})
 
 
@@ -48,8 +54,13 @@ async def upload(receive: Any, send: Any) -> None:
 
 async def download(remaining: int, send: Any) -> None:
     """Stream so many bytes."""
-    await send({'type': 'http.response.start', 'status': 200,
-                'headers': [(b'content-type', b'application/octet-stream'), (b'content-length', b'%d' % remaining)]})
+    await send(
+        {
+            'type': 'http.response.start',
+            'status': 200,
+            'headers': [(b'content-type', b'application/octet-stream'), (b'content-length', b'%d' % remaining)],
+        }
+    )
     while remaining:
         chunk = CHUNK[:remaining]
         remaining -= len(chunk)
@@ -60,6 +71,15 @@ async def download(remaining: int, send: Any) -> None:
 if __name__ == '__main__':
     listener = socket.create_server(('127.0.0.1', 0), backlog=BACKLOG)
     print(listener.getsockname()[1], flush=True)
-    config = uvicorn.Config(application, loop='uvloop', http='httptools', ws='none', lifespan='off', access_log=False,
-                            log_level='error', backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE)
+    config = uvicorn.Config(
+        application,
+        loop='uvloop',
+        http='httptools',
+        ws='none',
+        lifespan='off',
+        access_log=False,
+        log_level='error',
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+    )
     uvicorn.Server(config).run(sockets=[listener])

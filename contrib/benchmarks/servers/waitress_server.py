@@ -1,4 +1,5 @@
 """waitress with the handlers of ``geventnode_server.py``."""
+
 from __future__ import annotations
 
 import socket

@@ -1,4 +1,5 @@
 """The handlers of ``geventnode_server.py`` as a WSGI application, for every server that runs such."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator

@@ -6,6 +6,7 @@
 1 GiB on each connection, and then the next. Answers are thrown away in the kernel (MSG_TRUNC, tcp(7)). Prints ``{}``
 when it has begun. It is nicer than others: on a shared core it must not delay whoever measures.
 """
+
 from __future__ import annotations
 
 import os
@@ -17,7 +18,7 @@ from itertools import repeat
 __all__ = ['Flood']
 
 BLOCK = 65536
-LENGTH = 2 ** 30
+LENGTH = 2**30
 NICE = 10
 
 
@@ -47,7 +48,7 @@ class Flood:
 
     def run(self) -> None:
         """Send and receive. Raises ``ConnectionError`` when the server closes a connection; returns never."""
-        nowhere = bytearray(2 ** 20)
+        nowhere = bytearray(2**20)
         while True:
             for number, events in self._poll.poll():
                 connection = self._sockets[number]
@@ -57,7 +58,7 @@ class Flood:
                     self._send(number, connection)
 
     def _send(self, number: int, connection: socket.socket) -> None:
-        left = self._sending[number][connection.send(self._sending[number]):]
+        left = self._sending[number][connection.send(self._sending[number]) :]
         if not left:
             following = next(self._rest[number], None)
             if following is None:

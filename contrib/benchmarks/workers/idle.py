@@ -5,6 +5,7 @@
 Opens them one by one and makes one request on each, prints a line of JSON and waits for a line. Then makes one more
 request on each, which shows that the server has kept them all, and prints how many were answered.
 """
+
 from __future__ import annotations
 
 import json

@@ -7,6 +7,7 @@ two calls of ``os.getppid``, which nothing else calls; the counter is read and s
 in this process, so that what is counted does not depend on who runs when: the load is a few plain calls for each
 request, the same for every version of the package.
 """
+
 from __future__ import annotations
 
 import gc
@@ -62,6 +63,7 @@ class Work(NamedTuple):
 
 # -- works ------------------------------------------------------------------------------------------------------------
 
+
 def works(stack: ExitStack) -> Iterator[Work]:
     """Yield every work, ready to run; ``stack`` ends what was started for it."""
     yield Work('reference', 1, reference)
@@ -102,11 +104,14 @@ def parse(requests: Iterator[bytes]) -> None:
 
 def post(path: str, body: bytes) -> bytes:
     """Return a request with a body."""
-    return (f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n'
-            f'Content-Length: {len(body)}\r\n\r\n').encode() + body
+    return (
+        f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\n'
+        f'Content-Length: {len(body)}\r\n\r\n'
+    ).encode() + body
 
 
 # -- a server under load ----------------------------------------------------------------------------------------------
+
 
 def served(stack: ExitStack, name: str, server: http.Server, request: bytes, requests: int = 1) -> Work:
     """Return the work of answering ``request`` on connections that stay; it holds so many requests."""
@@ -158,6 +163,7 @@ def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
 
 # -- a client ---------------------------------------------------------------------------------------------------------
 
+
 def asked(stack: ExitStack) -> Work:
     """Return the work of asking a server that only sends bytes."""
     listener = stack.enter_context(gevent_socket())
@@ -172,6 +178,7 @@ def asked(stack: ExitStack) -> Work:
         # one after the other: how many turns of the loop several take together is the kernel's to say
         for _ in range(ASKED):
             http.get(url, agent=agent).get_response().read()
+
     return Work('client, GET', ASKED, ask)
 
 

@@ -8,6 +8,7 @@ rate, and of the latencies in seconds the median, the 99th percentile, and the m
 thousand requests in a row. What stops the machine for a moment is in few thousands; what a server does to itself in
 every second one counts.
 """
+
 from __future__ import annotations
 
 import json
@@ -84,12 +85,15 @@ def main() -> None:
     elapsed = pace.run(seconds)
     if len(pace.latencies) < 100:
         raise ValueError(f'only {len(pace.latencies)} answers')
-    rows = [pace.latencies[start:start + IN_A_ROW] for start in range(0, len(pace.latencies), IN_A_ROW)]
+    rows = [pace.latencies[start : start + IN_A_ROW] for start in range(0, len(pace.latencies), IN_A_ROW)]
     # the last one is shorter
     usual = statistics.median(percentiles(row)[98] for row in rows[:-1] or rows)
     cuts = percentiles(pace.latencies)
-    print(json.dumps({'rate': len(pace.latencies) / (elapsed - WARM_UP), 'p50': cuts[49], 'p99': cuts[98],
-                      'usual p99': usual}))
+    print(
+        json.dumps(
+            {'rate': len(pace.latencies) / (elapsed - WARM_UP), 'p50': cuts[49], 'p99': cuts[98], 'usual p99': usual}
+        )
+    )
 
 
 def percentiles(latencies: list[float]) -> list[float]:

@@ -7,6 +7,7 @@ and whether the connection is kept; with the flag it also looks a field up in a 
 library's own type of text. One parser serves a connection of some requests, but for h11, whose next cycle
 wants a response first: its connections are made before the clock starts.
 """
+
 from __future__ import annotations
 
 import gc
@@ -124,7 +125,7 @@ PARSERS: dict[str, Callable[[Sequence[bytes], bool], Prepared]] = {
 
 def rate(name: str, requests: Sequence[bytes], read_map: bool) -> float:
     """Return how many requests a second were parsed: the median of short batches, most of which nothing disturbs."""
-    batches = [requests[start:start + BATCH] for start in range(0, len(requests), BATCH)]
+    batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     seconds = []
     gc.collect()
     for batch in batches:

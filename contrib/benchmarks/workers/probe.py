@@ -5,6 +5,7 @@
 Prints one line of JSON: how many answers there were, and the median, the 99th percentile and the longest in seconds. An
 answer that has not come when ten times the time is over counts with what was waited for it until then.
 """
+
 from __future__ import annotations
 
 import json

@@ -6,6 +6,7 @@ Prints one line of JSON: how long the fastest tenth of the rounds took at most, 
 a millisecond, most of which the server works: whatever else runs on the machine cannot disturb all of them, and cannot
 make one faster, so that this figure tells what the server needs even where rates are meaningless.
 """
+
 from __future__ import annotations
 
 import json
@@ -55,7 +56,7 @@ def play_round(connections: Sequence[socket.socket], request: bytes, length: int
 def main() -> None:
     """Play with blocking sockets: a round needs no loop."""
     port, path, headers, count, rounds = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-    fields = [('Host', f'127.0.0.1:{port}'), *BROWSER_FIELDS[:headers - 1]]
+    fields = [('Host', f'127.0.0.1:{port}'), *BROWSER_FIELDS[: headers - 1]]
     lines = [f'GET {path} HTTP/1.1', *(f'{name}: {value}' for name, value in fields), '', '']
     connections = [socket.create_connection(('127.0.0.1', port), ANSWER_TIMEOUT) for _ in range(count)]
     limit = ANSWER_TIMEOUT.to_bytes(8, sys.byteorder) + bytes(8)

@@ -5,6 +5,7 @@
 An upload is sent from a memory file with sendfile(2), a download is thrown away in the kernel (MSG_TRUNC, tcp(7)):
 neither copies a byte in this process. Prints one line of JSON: the wall time and the processor time used, in seconds.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,7 @@ import time
 
 __all__ = ['download', 'read_head', 'upload']
 
-BLOCK = 2 ** 20
+BLOCK = 2**20
 ANSWER_TIMEOUT = 120
 
 

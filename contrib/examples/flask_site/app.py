@@ -3,6 +3,7 @@
 There is nothing about its server in it. It runs under Flask's own, under gunicorn's threads, and, unchanged, under
 ``geventnode serve``, where each of its requests is a greenlet in place of a thread.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -38,10 +39,12 @@ def digest() -> dict[str, object]:
 @app.get('/ticks')
 def ticks() -> Response:
     """Server-sent events: a tick each second, until the client leaves."""
+
     def events() -> Iterator[str]:
         number = 0
         while True:
             yield f'data: {number}\n\n'
             number += 1
             time.sleep(1)
+
     return Response(events(), mimetype='text/event-stream')

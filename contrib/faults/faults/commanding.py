@@ -1,4 +1,5 @@
 """Workers that wait for a line before they go on."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,4 +1,5 @@
 """A server whose descriptors are all taken: how soon it goes on when some are free, and what it does until then."""
+
 from __future__ import annotations
 
 import subprocess
@@ -21,18 +22,25 @@ LIMIT = 200
 CLIENTS = 300
 
 ROWS = (
-    ('served', 'clients served', '.0f'), ('waiting', 'clients waiting', '.0f'),
-    ('recovery', 'the last of them served after, s', '.2f'), ('exhausted', 'processor while exhausted, %', '.1f'),
-    ('idle', 'processor afterwards, %', '.1f'), ('beyond', 'the difference, %', '.1f'),
-    ('lines', 'log lines a second', '.2f'), ('churned', 'log lines a second while clients come and go', '.2f'))
+    ('served', 'clients served', '.0f'),
+    ('waiting', 'clients waiting', '.0f'),
+    ('recovery', 'the last of them served after, s', '.2f'),
+    ('exhausted', 'processor while exhausted, %', '.1f'),
+    ('idle', 'processor afterwards, %', '.1f'),
+    ('beyond', 'the difference, %', '.1f'),
+    ('lines', 'log lines a second', '.2f'),
+    ('churned', 'log lines a second while clients come and go', '.2f'),
+)
 
 
 def measure_descriptors(scale: Scale) -> Section:
     """Take all descriptors and free them, again and again; return the report."""
     samples = Samples()
     try:
-        with RunningTarget(Target.of('faulted.py', '--descriptors', LIMIT)) as running, \
-                workers.start(str(WORKERS / 'holding.py'), running.port, CLIENTS, core=machine.LOAD_CORE) as worker:
+        with (
+            RunningTarget(Target.of('faulted.py', '--descriptors', LIMIT)) as running,
+            workers.start(str(WORKERS / 'holding.py'), running.port, CLIENTS, core=machine.LOAD_CORE) as worker,
+        ):
             try:
                 room = LIMIT - running.descriptors
                 for number in range(scale.repeat):
@@ -64,8 +72,16 @@ def exhaust(samples: Samples, running: RunningTarget, worker: subprocess.Popen[s
     recovery = ask(worker, 'free')['found']
     # with connections, too: their deadlines are looked at now and then
     idle, _ = watch(running, lambda: time.sleep(seconds))
-    for name, value in (('served', served), ('waiting', CLIENTS - served), ('recovery', recovery), ('idle', idle),
-                        ('exhausted', exhausted), ('beyond', exhausted - idle), ('lines', lines), ('churned', churned)):
+    for name, value in (
+        ('served', served),
+        ('waiting', CLIENTS - served),
+        ('recovery', recovery),
+        ('idle', idle),
+        ('exhausted', exhausted),
+        ('beyond', exhausted - idle),
+        ('lines', lines),
+        ('churned', churned),
+    ):
         samples.add(name, 'it', value)
 
 
@@ -82,9 +98,12 @@ def watch(running: RunningTarget, work: Callable[[], object]) -> tuple[float, fl
 
 def figures(samples: Samples) -> list[Figure]:
     """Return the figures to reach."""
-    bounds = (('recovery', 'descriptors freed: the last of those that waited served after', 1.0, ' s'),
-              ('beyond', 'descriptors exhausted: processor, beyond that of the same server afterwards', 5.0, ' %'),
-              ('lines', 'descriptors exhausted: log lines a second', 1.0, ''),
-              ('churned', 'descriptors exhausted, while clients come and go: log lines a second', 1.0, ''))
-    return [Figure(title, bound, samples.series(name, 'it'), at_most=True, unit=unit)
-            for name, title, bound, unit in bounds]
+    bounds = (
+        ('recovery', 'descriptors freed: the last of those that waited served after', 1.0, ' s'),
+        ('beyond', 'descriptors exhausted: processor, beyond that of the same server afterwards', 5.0, ' %'),
+        ('lines', 'descriptors exhausted: log lines a second', 1.0, ''),
+        ('churned', 'descriptors exhausted, while clients come and go: log lines a second', 1.0, ''),
+    )
+    return [
+        Figure(title, bound, samples.series(name, 'it'), at_most=True, unit=unit) for name, title, bound, unit in bounds
+    ]

@@ -1,4 +1,5 @@
 """A flood of TLS handshakes that stall in the middle of the ClientHello, beside normal HTTPS clients."""
+
 from __future__ import annotations
 
 import tempfile
@@ -29,8 +30,9 @@ def measure_handshakes(scale: Scale) -> Section:
     beside = Beside(partial(stalling, lifetimes, scale))
     try:
         with tempfile.TemporaryDirectory() as directory:
-            target = Target.of('faulted.py', '--handshake-timeout', HANDSHAKE_TIMEOUT,
-                               certificate=make_certificate(Path(directory)))
+            target = Target.of(
+                'faulted.py', '--handshake-timeout', HANDSHAKE_TIMEOUT, certificate=make_certificate(Path(directory))
+            )
             with RunningTarget(target) as running:
                 beside.measure(running, scale, 'stalled handshakes')
     except (ImportError, *FAILURES) as error:
@@ -53,16 +55,37 @@ def stalling(lifetimes: Samples, scale: Scale, running: RunningTarget) -> Iterat
 
 def report(beside: Beside, lifetimes: Samples, scale: Scale) -> Section:
     """Return tables, notes and figures."""
-    rows = [[title, lifetimes.cell(name, 'stalled', lambda value: f'{value:,.2f}'.removesuffix('.00'))]
-            for name, title in (('count', 'handshakes turned away'), ('earliest', 'the earliest after, s'),
-                                ('median', 'the median after, s'), ('latest', 'the latest after, s'))]
+    rows = [
+        [title, lifetimes.cell(name, 'stalled', lambda value: f'{value:,.2f}'.removesuffix('.00'))]
+        for name, title in (
+            ('count', 'handshakes turned away'),
+            ('earliest', 'the earliest after, s'),
+            ('median', 'the median after, s'),
+            ('latest', 'the latest after, s'),
+        )
+    ]
     what = f'{scale.stalls:,} stalled handshakes'
-    return Section('Stalled TLS handshakes', [
-        beside.table(f'HTTPS; {what} at any time'),
-        Table([f'handshake_timeout={HANDSHAKE_TIMEOUT:g}', 'measured'], rows),
-    ], reasons(beside.samples), [
-        beside.figure(what),
-        Figure('stalled handshakes turned away: the earliest', HANDSHAKE_TIMEOUT,
-               lifetimes.series('earliest', 'stalled'), unit=' s'),
-        Figure('stalled handshakes turned away: the latest', HANDSHAKE_TIMEOUT + LATE,
-               lifetimes.series('latest', 'stalled'), at_most=True, unit=' s')])
+    return Section(
+        'Stalled TLS handshakes',
+        [
+            beside.table(f'HTTPS; {what} at any time'),
+            Table([f'handshake_timeout={HANDSHAKE_TIMEOUT:g}', 'measured'], rows),
+        ],
+        reasons(beside.samples),
+        [
+            beside.figure(what),
+            Figure(
+                'stalled handshakes turned away: the earliest',
+                HANDSHAKE_TIMEOUT,
+                lifetimes.series('earliest', 'stalled'),
+                unit=' s',
+            ),
+            Figure(
+                'stalled handshakes turned away: the latest',
+                HANDSHAKE_TIMEOUT + LATE,
+                lifetimes.series('latest', 'stalled'),
+                at_most=True,
+                unit=' s',
+            ),
+        ],
+    )

@@ -1,4 +1,5 @@
 """Resident memory before and after a great many requests, aborted and normal ones."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -67,8 +68,15 @@ def measure_memory(scale: Scale) -> Section:
             looks.append(Look.at(running, fresh, f'{scale.normal:,} normal requests'))
     except FAILURES as error:
         notes.append(f'Invalid: {error}')
-    rows = [[f'after {look.when}', f'{look.resident / 2 ** 20:.2f}', f'{look.resident / looks[0].resident:.3f}',
-             f'{look.objects:,}'] for look in looks]
+    rows = [
+        [
+            f'after {look.when}',
+            f'{look.resident / 2**20:.2f}',
+            f'{look.resident / looks[0].resident:.3f}',
+            f'{look.objects:,}',
+        ]
+        for look in looks
+    ]
     return Section('Memory', [Table(['memory', 'MiB', 'ratio', 'objects'], rows)], notes, figures(looks))
 
 
@@ -85,6 +93,12 @@ def ask(running: RunningTarget, count: int) -> None:
 
 def figures(looks: list[Look]) -> list[Figure]:
     """Return the figures to reach."""
-    return [Figure(f'memory after {which} requests to before', 1.02,
-                   Series((looks[index].resident / looks[0].resident,)) if index < len(looks) else None, at_most=True)
-            for index, which in ((2, 'aborted'), (3, 'aborted and normal'))]
+    return [
+        Figure(
+            f'memory after {which} requests to before',
+            1.02,
+            Series((looks[index].resident / looks[0].resident,)) if index < len(looks) else None,
+            at_most=True,
+        )
+        for index, which in ((2, 'aborted'), (3, 'aborted and normal'))
+    ]

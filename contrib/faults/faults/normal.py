@@ -3,6 +3,7 @@
 A ratio is formed between two turns that lie seconds apart. Beside the rate stands what an answer took of the server's
 processor time: with that of the trouble, and whatever else runs on the machine.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,8 +26,11 @@ ATTEMPTS = 3
 
 ALONE, BESIDE = 'alone', 'beside'
 QUANTITIES: dict[str, Callable[[float], str]] = {
-    'requests per second': lambda value: f'{value:,.0f}', 'median latency, ms': lambda value: f'{value:.1f}',
-    'p99 latency, ms': lambda value: f'{value:.1f}', 'processor time per request, µs': lambda value: f'{value:.0f}'}
+    'requests per second': lambda value: f'{value:,.0f}',
+    'median latency, ms': lambda value: f'{value:.1f}',
+    'p99 latency, ms': lambda value: f'{value:.1f}',
+    'processor time per request, µs': lambda value: f'{value:.0f}',
+}
 
 Trouble = Callable[[RunningTarget], AbstractContextManager[object]]
 
@@ -67,8 +71,12 @@ class Beside:
         errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
         if errors or not report['requests']:
             raise LoadFailed(f"{which}: {report['requests']} answers, errors: {errors}")
-        values = (report['requests'] / report['microseconds'] * 1e6, report['p50'] / 1000, report['p99'] / 1000,
-                  used / report['requests'] * 1e6)
+        values = (
+            report['requests'] / report['microseconds'] * 1e6,
+            report['p50'] / 1000,
+            report['p99'] / 1000,
+            used / report['requests'] * 1e6,
+        )
         for quantity, value in zip(QUANTITIES, values, strict=True):
             self.samples.add(quantity, which, value)
 
@@ -77,11 +85,21 @@ class Beside:
     def table(self, title: str) -> Table:
         """Return what was measured."""
         samples = self.samples
-        return Table([title, 'alone', 'beside', 'ratio'], [
-            [quantity, samples.cell(quantity, ALONE, show), samples.cell(quantity, BESIDE, show),
-             samples.ratio_cell(quantity, BESIDE, ALONE)] for quantity, show in QUANTITIES.items()])
+        return Table(
+            [title, 'alone', 'beside', 'ratio'],
+            [
+                [
+                    quantity,
+                    samples.cell(quantity, ALONE, show),
+                    samples.cell(quantity, BESIDE, show),
+                    samples.ratio_cell(quantity, BESIDE, ALONE),
+                ]
+                for quantity, show in QUANTITIES.items()
+            ],
+        )
 
     def figure(self, what: str) -> Figure:
         """Return the one to reach."""
-        return Figure(f'rate of normal clients beside {what}', 0.8,
-                      self.samples.ratio('requests per second', BESIDE, ALONE))
+        return Figure(
+            f'rate of normal clients beside {what}', 0.8, self.samples.ratio('requests per second', BESIDE, ALONE)
+        )

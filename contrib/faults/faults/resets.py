@@ -1,4 +1,5 @@
 """Thousands of connections that are opened and reset: before, within and after a head, and on both ways of a body."""
+
 from __future__ import annotations
 
 from bench import machine, workers
@@ -13,8 +14,13 @@ __all__ = ['measure_resets']
 #: Connections that are open at the same time.
 AT_ONCE = 60
 
-QUANTITIES = {'connections': 'connections', 'greenlets': 'greenlets at work', 'descriptors': 'descriptors',
-              'objects': 'objects', 'logged': 'lines in its log'}
+QUANTITIES = {
+    'connections': 'connections',
+    'greenlets': 'greenlets at work',
+    'descriptors': 'descriptors',
+    'objects': 'objects',
+    'logged': 'lines in its log',
+}
 
 
 def measure_resets(scale: Scale) -> Section:
@@ -33,8 +39,10 @@ def measure_resets(scale: Scale) -> Section:
     except FAILURES as error:
         return Section(title, notes=[f'Invalid: {error}'], figures=figures({}, {}, None))
     places = Table(['reset', 'connections'], [[place, f'{count:,}'] for place, count in left.items()])
-    held = Table(['what the server holds', 'before', 'after'],
-                 [[title, f'{before[name]:,}', f'{after[name]:,}'] for name, title in QUANTITIES.items()])
+    held = Table(
+        ['what the server holds', 'before', 'after'],
+        [[title, f'{before[name]:,}', f'{after[name]:,}'] for name, title in QUANTITIES.items()],
+    )
     return Section(title, [places, held], [], figures(before, after, answers))
 
 
@@ -45,8 +53,14 @@ def reset(running: RunningTarget, count: int) -> dict[str, int]:
 
 def figures(before: dict[str, int], after: dict[str, int], answers: bool | None) -> list[Figure]:
     """Return the figures to reach."""
-    found = [Figure(title, 0, Series((after[name] - before[name],)) if name in after else None, at_most=True)
-             for name, title in (*((name, f'{name} left after resets') for name in LEFT),
-                                 ('logged', 'lines logged about resets'))]
-    return [*found, Figure('normal requests answered after resets', 1,
-                           None if answers is None else Series((float(answers),)))]
+    found = [
+        Figure(title, 0, Series((after[name] - before[name],)) if name in after else None, at_most=True)
+        for name, title in (
+            *((name, f'{name} left after resets') for name in LEFT),
+            ('logged', 'lines logged about resets'),
+        )
+    ]
+    return [
+        *found,
+        Figure('normal requests answered after resets', 1, None if answers is None else Series((float(answers),))),
+    ]

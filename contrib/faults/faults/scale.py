@@ -1,4 +1,5 @@
 """How much trouble is made: in a whole run, in a rough one, and in one that only shows that the tool works."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -32,8 +33,18 @@ class Scale:
     bodies: int
 
 
-FULL = Scale(repeat=5, seconds=3, heads=5_000, readers=500, resets=10_000, aborted=100_000, normal=1_000_000,
-             stalls=1_000, bodies=1_000)
-QUICK = Scale(repeat=3, seconds=1, heads=1_000, readers=100, resets=1_800, aborted=6_000, normal=64_000, stalls=200,
-              bodies=180)
+FULL = Scale(
+    repeat=5,
+    seconds=3,
+    heads=5_000,
+    readers=500,
+    resets=10_000,
+    aborted=100_000,
+    normal=1_000_000,
+    stalls=1_000,
+    bodies=1_000,
+)
+QUICK = Scale(
+    repeat=3, seconds=1, heads=1_000, readers=100, resets=1_800, aborted=6_000, normal=64_000, stalls=200, bodies=180
+)
 TINY = Scale(repeat=1, seconds=2, heads=60, readers=6, resets=120, aborted=120, normal=640, stalls=20, bodies=27)

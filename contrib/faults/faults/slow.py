@@ -1,4 +1,5 @@
 """Thousands of clients that send their head, or read their download, as slowly as they may, beside normal ones."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -26,16 +27,23 @@ def measure_slow(scale: Scale) -> Section:
     except FAILURES as error:
         beside.fail(str(error))
     what = f'{scale.heads:,} slow heads and {scale.readers:,} slow readers'
-    return Section('Slow clients', [beside.table(what)], reasons(beside.samples), [
-        beside.figure(what),
-        Figure('slow clients turned away before their time', 0, lost.series('lost', 'slow'), at_most=True)])
+    return Section(
+        'Slow clients',
+        [beside.table(what)],
+        reasons(beside.samples),
+        [
+            beside.figure(what),
+            Figure('slow clients turned away before their time', 0, lost.series('lost', 'slow'), at_most=True),
+        ],
+    )
 
 
 @contextmanager
 def slowness(lost: Samples, scale: Scale, running: RunningTarget) -> Iterator[None]:
     """Let the slow clients of ``scale`` be there; keep how many of them were turned away."""
-    with workers.start(str(WORKERS / 'slow.py'), running.port, scale.heads, scale.readers,
-                       core=machine.LOAD_CORE) as worker:
+    with workers.start(
+        str(WORKERS / 'slow.py'), running.port, scale.heads, scale.readers, core=machine.LOAD_CORE
+    ) as worker:
         try:
             workers.answer(worker)
             running.wait_for(scale.heads + scale.readers)

@@ -3,6 +3,7 @@
 They are the benchmarks' processes with scripts, and arguments, of ours. Each prints a second port, behind which another
 server tells what the process holds: what is asked there is not counted among the connections of the first.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -47,8 +48,14 @@ class Target(Server):
     @classmethod
     def of(cls, script: str, *arguments: object, certificate: str | None = None) -> Target:
         """Return the script with these arguments, behind the certificate if there is one."""
-        return cls('geventnode', 'geventnode', str(HERE / 'servers' / script), ('gevent', 'zope'), certificate,
-                   tuple(map(str, arguments)))
+        return cls(
+            'geventnode',
+            'geventnode',
+            str(HERE / 'servers' / script),
+            ('gevent', 'zope'),
+            certificate,
+            tuple(map(str, arguments)),
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,9 @@ class RunningTarget(RunningServer):
         super().__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         super().__exit__(kind, error, traceback)
 
     @property

@@ -1,4 +1,5 @@
 """An upstream is killed while a thousand bodies are on their way through the proxy of the examples."""
+
 from __future__ import annotations
 
 import os
@@ -31,8 +32,10 @@ def measure_upstream(scale: Scale) -> Section:
     """Kill the upstream; return the report of what the clients took that for."""
     title = 'An upstream killed in the middle of bodies'
     try:
-        with RunningUpstream(Target.of('upstream.py')) as upstream, \
-                RunningTarget(Target.of('proxy.py', upstream.port)) as proxy:
+        with (
+            RunningUpstream(Target.of('upstream.py')) as upstream,
+            RunningTarget(Target.of('proxy.py', upstream.port)) as proxy,
+        ):
             before = proxy.status()
             found = kill(upstream, proxy, scale.bodies)
             after = proxy.settled(before)
@@ -42,13 +45,22 @@ def measure_upstream(scale: Scale) -> Section:
     except FAILURES as error:
         return Section(title, notes=[f'Invalid: {error}'], figures=figures(None, scale, 0, 0, 0))
     outcomes: Outcomes = found['outcomes']
-    rows = [[kind, *(f'{counts[name]:,}' for name in COUNTED),
-             ', '.join(f'{name} {count}' for name, count in sorted(counts.items()) if name not in COUNTED)]
-            for kind, counts in outcomes.items()]
+    rows = [
+        [
+            kind,
+            *(f'{counts[name]:,}' for name in COUNTED),
+            ', '.join(f'{name} {count}' for name, count in sorted(counts.items()) if name not in COUNTED),
+        ]
+        for kind, counts in outcomes.items()
+    ]
     left = sum(max(0, getattr(after, name) - getattr(before, name)) for name in LEFT)
     note = f"Clients that saw neither: {found['hanging']}."
-    return Section(title, [Table(['body and client', 'error', 'complete', 'which'], rows)], [note],
-                   figures(outcomes, scale, left, logged, status))
+    return Section(
+        title,
+        [Table(['body and client', 'error', 'complete', 'which'], rows)],
+        [note],
+        figures(outcomes, scale, left, logged, status),
+    )
 
 
 def kill(upstream: RunningUpstream, proxy: RunningTarget, count: int) -> dict[str, Any]:
@@ -65,12 +77,20 @@ def kill(upstream: RunningUpstream, proxy: RunningTarget, count: int) -> dict[st
 
 def figures(outcomes: Outcomes | None, scale: Scale, left: int, logged: int, status: int) -> list[Figure]:
     """Return the figures to reach."""
+
     def total(name: str) -> Series | None:
         return None if outcomes is None else Series((sum(counts[name] for counts in outcomes.values()),))
+
     known = outcomes is not None
-    return [Figure('cut bodies that were seen as errors', scale.bodies, total('error')),
-            Figure('cut bodies that were taken for complete', 0, total('complete'), at_most=True),
-            Figure('connections, descriptors and greenlets left in the proxy', 0, Series((left,)) if known else None,
-                   at_most=True),
-            Figure('lines that the proxy has logged about them', 0, Series((logged,)) if known else None, at_most=True),
-            Figure('status that the proxy answers then', 502, Series((status,)) if known else None)]
+    return [
+        Figure('cut bodies that were seen as errors', scale.bodies, total('error')),
+        Figure('cut bodies that were taken for complete', 0, total('complete'), at_most=True),
+        Figure(
+            'connections, descriptors and greenlets left in the proxy',
+            0,
+            Series((left,)) if known else None,
+            at_most=True,
+        ),
+        Figure('lines that the proxy has logged about them', 0, Series((logged,)) if known else None, at_most=True),
+        Figure('status that the proxy answers then', 502, Series((status,)) if known else None),
+    ]

@@ -1,7 +1,8 @@
 """The server that gets into trouble: the handlers of the benchmarks, over TLS when there is a certificate.
 
-    python faulted.py [CERTIFICATE --handshake-timeout SECONDS] [--descriptors LIMIT]
+python faulted.py [CERTIFICATE --handshake-timeout SECONDS] [--descriptors LIMIT]
 """
+
 from __future__ import annotations
 
 import argparse

@@ -1,7 +1,8 @@
 """The reverse proxy of the examples.
 
-    python proxy.py PORT_OF_THE_UPSTREAM
+python proxy.py PORT_OF_THE_UPSTREAM
 """
+
 from __future__ import annotations
 
 import sys

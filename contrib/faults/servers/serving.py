@@ -2,6 +2,7 @@
 
 The status is a JSON object: connections, greenlets at work, open descriptors, objects, after a garbage collection.
 """
+
 from __future__ import annotations
 
 import gc
@@ -27,14 +28,22 @@ SEND_BUFFER = 65536
 
 def serve(server: Any) -> None:
     """Serve until the process is killed. May switch."""
+
     def tell(request: Any, response: Any) -> None:
         gc.collect()
         objects = gc.get_objects()
         greenlets = sum(isinstance(each, greenlet.greenlet) and bool(each) for each in objects)
-        response.end(json.dumps({
-            'connections': server.get_connections(), 'greenlets': greenlets - len(pool(gevent.get_hub())),
-            # the listing has one of its own
-            'descriptors': len(os.listdir('/proc/self/fd')) - 1, 'objects': len(objects)}))
+        response.end(
+            json.dumps(
+                {
+                    'connections': server.get_connections(),
+                    'greenlets': greenlets - len(pool(gevent.get_hub())),
+                    # the listing has one of its own
+                    'descriptors': len(os.listdir('/proc/self/fd')) - 1,
+                    'objects': len(objects),
+                }
+            )
+        )
 
     server.listen(0, '127.0.0.1', BACKLOG)
     # accepted connections inherit it

@@ -3,6 +3,7 @@
 Plain gevent without HTTP of ours. The sockets of ``/close`` are set to be reset when the process dies: a FIN would be
 the regular end of such a body, and nobody could tell (RFC 9112, section 8).
 """
+
 from __future__ import annotations
 
 import random

@@ -6,6 +6,7 @@ Opens ``COUNT`` connections, ``AT_ONCE`` at a time, that are left at each of ``P
 ``mixed`` for ``WAYS`` every other time with a FIN. Where the server has to have got somewhere first, it is waited for.
 Prints how many were left at each place.
 """
+
 from __future__ import annotations
 
 import socket

@@ -5,6 +5,7 @@
 Each third of them asks for another kind of body, with another kind of client. Prints a line when all have got a part of
 it, and, when all have come to an end, how many of each kind took the body for complete, saw an error, or neither.
 """
+
 # ruff: noqa: E402 - patching comes before everything else
 from __future__ import annotations
 
@@ -73,7 +74,10 @@ def read_as_1_0(port: int, path: str) -> Body:
 
 
 CLIENTS: dict[str, Callable[[int, str], Body]] = {
-    'geventnode': read_with_ours, 'http.client': read_with_stdlib, 'HTTP/1.0': read_as_1_0}
+    'geventnode': read_with_ours,
+    'http.client': read_with_stdlib,
+    'HTTP/1.0': read_as_1_0,
+}
 
 
 class Crowd:

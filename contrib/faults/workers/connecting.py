@@ -1,4 +1,5 @@
 """What the workers share: connections to the port on the command line, ways to leave, and lines of JSON."""
+
 from __future__ import annotations
 
 import json

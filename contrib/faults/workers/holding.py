@@ -6,6 +6,7 @@ Reads lines, and answers each with one of JSON: ``fill CAPACITY`` opens connecti
 are ``COUNT``, and waits until so many are answered; ``churn SECONDS`` lets one of those leave and another one come,
 again and again; ``free`` closes all that were answered, and tells how many seconds it took until the others were.
 """
+
 from __future__ import annotations
 
 import select

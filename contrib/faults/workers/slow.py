@@ -5,6 +5,7 @@
 Prints how many there are when all have begun, goes on until a line comes, and prints how much they have sent and read,
 and how many of them the server has turned away.
 """
+
 from __future__ import annotations
 
 import itertools

@@ -5,6 +5,7 @@
 Prints a line when all have begun, goes on until a line comes, and prints how many were turned away, and after how many
 seconds.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -30,7 +31,7 @@ def half_hello() -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname='localhost').do_handshake()
     hello = outgoing.read()
-    return hello[:len(hello) // 2]
+    return hello[: len(hello) // 2]
 
 
 class Stalls:

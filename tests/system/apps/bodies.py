@@ -4,6 +4,7 @@
 body. ``length`` reads ``wsgi.input`` to CONTENT_LENGTH and no further, as PEP 3333 tells applications to; ``part``
 reads a hundred bytes and ``none`` not one. The response is the number of the bytes that were read, and their digest.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -67,8 +68,9 @@ def flask_view(leave: str) -> str:
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 
-settings.configure(SECRET_KEY='not a secret', ALLOWED_HOSTS=['*'], ROOT_URLCONF=__name__,
-                   DATA_UPLOAD_MAX_MEMORY_SIZE=None)
+settings.configure(
+    SECRET_KEY='not a secret', ALLOWED_HOSTS=['*'], ROOT_URLCONF=__name__, DATA_UPLOAD_MAX_MEMORY_SIZE=None
+)
 
 
 def django_view(request: Any, leave: str) -> HttpResponse:
@@ -115,6 +117,7 @@ def bottle_view(leave: str) -> str:
 
 # -- Pyramid ----------------------------------------------------------------------------------------------------------
 
+
 def pyramid_view(request: Any) -> Response:
     leave = request.matchdict['leave']
     if leave != 'whole':
@@ -134,7 +137,10 @@ def pyramid_site() -> Any:
 django.setup()
 
 SITES: dict[str, Any] = {
-    'flask': flask_site, 'django': get_wsgi_application(), 'falcon': falcon_site, 'bottle': bottle_site,
+    'flask': flask_site,
+    'django': get_wsgi_application(),
+    'falcon': falcon_site,
+    'bottle': bottle_site,
     'pyramid': pyramid_site(),
 }
 

@@ -1,5 +1,6 @@
 """Configures logging as Flask's documentation shows it, or by a file, at import or in a request, and names no logger of
 the server."""
+
 from __future__ import annotations
 
 import logging.config
@@ -34,13 +35,20 @@ def configure() -> None:
             file.flush()
             logging.config.fileConfig(file.name)
         return
-    logging.config.dictConfig({
-        'version': 1,
-        'formatters': {'default': {'format': 'own %(levelname)s: %(message)s'}},
-        'handlers': {'wsgi': {'class': 'logging.StreamHandler', 'stream': 'ext://flask.logging.wsgi_errors_stream',
-                              'formatter': 'default'}},
-        'root': {'level': 'INFO', 'handlers': ['wsgi']},
-    })
+    logging.config.dictConfig(
+        {
+            'version': 1,
+            'formatters': {'default': {'format': 'own %(levelname)s: %(message)s'}},
+            'handlers': {
+                'wsgi': {
+                    'class': 'logging.StreamHandler',
+                    'stream': 'ext://flask.logging.wsgi_errors_stream',
+                    'formatter': 'default',
+                }
+            },
+            'root': {'level': 'INFO', 'handlers': ['wsgi']},
+        }
+    )
 
 
 def app(environ, start_response):

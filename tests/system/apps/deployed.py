@@ -1,4 +1,5 @@
 """The Django project, with the answer to balancers in front of it, as ``contrib/deploy`` has it."""
+
 from __future__ import annotations
 
 from django_site import application

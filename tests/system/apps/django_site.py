@@ -1,5 +1,6 @@
 """A Django project in one file, with a view for everything that a server can spoil. Nothing in it knows what it is
 served by. ``DEBUG`` in the environment is the setting."""
+
 from __future__ import annotations
 
 import hashlib
@@ -22,17 +23,29 @@ __all__ = ['application', 'urlpatterns']
 DIRECTORY = Path(os.environ['DIRECTORY'])
 
 settings.configure(
-    DEBUG=os.environ.get('DEBUG') == '1', SECRET_KEY='not a secret', ALLOWED_HOSTS=['*'], ROOT_URLCONF=__name__,
-    MIDDLEWARE=['django.contrib.sessions.middleware.SessionMiddleware', 'django.middleware.gzip.GZipMiddleware',
-                'django.middleware.common.CommonMiddleware', 'django.middleware.locale.LocaleMiddleware'],
-    SESSION_ENGINE='django.contrib.sessions.backends.signed_cookies', USE_X_FORWARDED_HOST=False, USE_TZ=True,
-    DATA_UPLOAD_MAX_MEMORY_SIZE=1000, LANGUAGES=[('en', 'English'), ('de', 'German'), ('fr', 'French')],
+    DEBUG=os.environ.get('DEBUG') == '1',
+    SECRET_KEY='not a secret',
+    ALLOWED_HOSTS=['*'],
+    ROOT_URLCONF=__name__,
+    MIDDLEWARE=[
+        'django.contrib.sessions.middleware.SessionMiddleware',
+        'django.middleware.gzip.GZipMiddleware',
+        'django.middleware.common.CommonMiddleware',
+        'django.middleware.locale.LocaleMiddleware',
+    ],
+    SESSION_ENGINE='django.contrib.sessions.backends.signed_cookies',
+    USE_X_FORWARDED_HOST=False,
+    USE_TZ=True,
+    DATA_UPLOAD_MAX_MEMORY_SIZE=1000,
+    LANGUAGES=[('en', 'English'), ('de', 'German'), ('fr', 'French')],
     DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': DIRECTORY / 'database'}},
     LOGGING={
-        'version': 1, 'disable_existing_loggers': False,
+        'version': 1,
+        'disable_existing_loggers': False,
         'handlers': {'file': {'class': 'logging.FileHandler', 'filename': DIRECTORY / 'errors.txt'}},
         'loggers': {'django': {'handlers': ['file'], 'propagate': False}},
-    })
+    },
+)
 
 
 def index(request):
@@ -44,8 +57,9 @@ def upload(request):
     known = hashlib.sha256()
     for piece in file.chunks():
         known.update(piece)
-    return JsonResponse({'size': file.size, 'sha256': known.hexdigest(), 'name': file.name,
-                         'note': request.POST['note']})
+    return JsonResponse(
+        {'size': file.size, 'sha256': known.hexdigest(), 'name': file.name, 'note': request.POST['note']}
+    )
 
 
 def raw(request):
@@ -69,6 +83,7 @@ def stream(request):
         yield f'one {request.GET["name"]}\n'
         wait('stream')
         yield f'two {request.GET["name"]}\n'
+
     return StreamingHttpResponse(pieces(), content_type='text/plain')
 
 
@@ -79,6 +94,7 @@ def endless(request):
                 yield b'more\n'
         finally:
             tell('closed')
+
     return StreamingHttpResponse(pieces(), content_type='text/plain')
 
 
@@ -120,8 +136,13 @@ def memory(request):
 
 
 def where(request):
-    return JsonResponse({'secure': request.is_secure(), 'client': request.META['REMOTE_ADDR'],
-                         'url': request.build_absolute_uri(reverse('who'))})
+    return JsonResponse(
+        {
+            'secure': request.is_secure(),
+            'client': request.META['REMOTE_ADDR'],
+            'url': request.build_absolute_uri(reverse('who')),
+        }
+    )
 
 
 def together(request):
@@ -132,12 +153,40 @@ def together(request):
     connection.ensure_connection()
     held = connection.connection
     wait('together')
-    return JsonResponse({'language': translation.get_language(), 'no': str(translation.gettext('No')),
-                         'same': connection.connection is held, 'connection': id(held), 'process': os.getpid()})
+    return JsonResponse(
+        {
+            'language': translation.get_language(),
+            'no': str(translation.gettext('No')),
+            'same': connection.connection is held,
+            'connection': id(held),
+            'process': os.getpid(),
+        }
+    )
 
 
-urlpatterns = [path('', index), *(path(view.__name__.replace('_', '-'), view, name=view.__name__) for view in (
-    upload, raw, form, refused, stream, endless, login, who, logout, fail, moved, file, memory, where, together))]
+urlpatterns = [
+    path('', index),
+    *(
+        path(view.__name__.replace('_', '-'), view, name=view.__name__)
+        for view in (
+            upload,
+            raw,
+            form,
+            refused,
+            stream,
+            endless,
+            login,
+            who,
+            logout,
+            fail,
+            moved,
+            file,
+            memory,
+            where,
+            together,
+        )
+    ),
+]
 
 django.setup()
 application = get_wsgi_application()

@@ -1,4 +1,5 @@
 """A Flask application with a view for everything that a server can spoil. Nothing in it knows what it is served by."""
+
 from __future__ import annotations
 
 import hashlib
@@ -83,6 +84,7 @@ def stream():
         yield f'one {flask.request.args["name"]}\n'
         wait('stream')
         yield f'two {flask.request.args["name"]}\n'
+
     return pieces(), {'Content-Type': 'text/plain'}
 
 
@@ -94,6 +96,7 @@ def endless():
                 yield b'more\n'
         finally:
             tell('closed')
+
     return flask.Response(pieces(), mimetype='text/plain')
 
 
@@ -106,6 +109,7 @@ def stuck():
             yield b'more\n' * 100_000
         finally:
             tell('stuck-closed')
+
     return flask.Response(pieces(), mimetype='text/plain')
 
 
@@ -136,6 +140,7 @@ def fail_late():
     def pieces():
         yield b'begun\n'
         raise ValueError('late, and a part of the test')
+
     return flask.Response(pieces(), mimetype='text/plain')
 
 

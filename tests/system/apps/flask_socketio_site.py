@@ -2,6 +2,7 @@
 
 The mode is named, because Flask-SocketIO prefers gevent-websocket where that is installed, which needs its own server.
 """
+
 from __future__ import annotations
 
 import os

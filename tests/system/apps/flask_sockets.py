@@ -1,4 +1,5 @@
 """A Flask application that speaks WebSocket through Flask-Sock. Nothing in it knows what it is served by."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """What the gunicorn of the tests runs: one WSGI application, one request listener, one server."""
+
 from __future__ import annotations
 
 import os
@@ -21,12 +22,18 @@ def application(environ, start_response):
             pipe.read()
     if path == '/late':
         late = environ['wsgi.input'].read()
-    body = {'/pid': str(os.getpid()),
+    body = (
+        {
+            '/pid': str(os.getpid()),
             '/patched': str(gevent.monkey.is_module_patched('socket')),
             '/scheme': environ['wsgi.url_scheme'],
             '/wrapper': environ['wsgi.file_wrapper'].__name__,
             '/multiprocess': str(environ['wsgi.multiprocess']),
-            '/address': str(environ['REMOTE_ADDR'])}.get(path, 'hello').encode() if path != '/late' else late
+            '/address': str(environ['REMOTE_ADDR']),
+        }.get(path, 'hello').encode()
+        if path != '/late'
+        else late
+    )
     start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Mark', 'wsgi'), ('X-Pid', str(os.getpid()))])
     if path == '/slow':
         return slow(environ)

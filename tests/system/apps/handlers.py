@@ -1,4 +1,5 @@
 """The targets of the system tests: one listener with an answer for each path, and what must not be served."""
+
 from __future__ import annotations
 
 from urllib.parse import urlsplit

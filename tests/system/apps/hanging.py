@@ -1,4 +1,5 @@
 """A page that posts, and a listener that never answers that."""
+
 from __future__ import annotations
 
 from geventnode import http

@@ -1,4 +1,5 @@
 """The WSGI application that ``SITE`` names, behind limits that a test reaches in no time."""
+
 from __future__ import annotations
 
 import importlib
@@ -10,5 +11,6 @@ from geventnode.integrations.wsgi import wsgi
 __all__ = ['server']
 
 module, _, name = os.environ['SITE'].partition(':')
-server = http.create_server(wsgi(getattr(importlib.import_module(module), name)), max_body_size=1000,
-                            request_timeout=0.5)
+server = http.create_server(
+    wsgi(getattr(importlib.import_module(module), name)), max_body_size=1000, request_timeout=0.5
+)

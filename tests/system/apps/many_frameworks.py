@@ -2,6 +2,7 @@
 
 ``/NAME/raw`` reads the body, ``/NAME/form`` the field ``value`` of a form. The answer is its length and its digest.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -51,6 +52,7 @@ def bottle_form():
 
 # -- CherryPy ---------------------------------------------------------------------------------------------------------
 
+
 class InCherryPy:
     @cherrypy.expose
     def raw(self):
@@ -67,6 +69,7 @@ in_cherrypy = cherrypy.Application(InCherryPy(), '/cherrypy')
 
 # -- Django -----------------------------------------------------------------------------------------------------------
 
+
 def django_raw(request):
     return HttpResponse(report(request.body))
 
@@ -81,6 +84,7 @@ django.setup()
 
 
 # -- Falcon -----------------------------------------------------------------------------------------------------------
+
 
 class FalconRaw:
     def on_post(self, req, resp):
@@ -115,6 +119,7 @@ def flask_form():
 
 # -- Pyramid ----------------------------------------------------------------------------------------------------------
 
+
 def pyramid_raw(request):
     return Response(report(request.body))
 
@@ -133,7 +138,12 @@ with Configurator() as _configurator:
 # -- all of them ------------------------------------------------------------------------------------------------------
 
 APPLICATIONS = {
-    'bottle': in_bottle, 'django': WSGIHandler(), 'falcon': in_falcon, 'flask': in_flask, 'pyramid': in_pyramid}
+    'bottle': in_bottle,
+    'django': WSGIHandler(),
+    'falcon': in_falcon,
+    'flask': in_flask,
+    'pyramid': in_pyramid,
+}
 
 if 'REPOSITORY' in os.environ:
     APPLICATIONS['dulwich'] = make_wsgi_chain(DictBackend({'/': Repo(os.environ['REPOSITORY'])}))

@@ -1,4 +1,5 @@
 """A target that answers with the request that it got, so that two clients can be compared."""
+
 from __future__ import annotations
 
 from urllib.parse import urlsplit
@@ -18,6 +19,10 @@ def listener(request, response) -> None:
         response.end()
         return
     body = request.read()
-    lines = [f'{request.method} {request.url} HTTP/{request.http_version}',
-             *(f'{name}: {value}' for name, value in request.raw_headers), '', '']
+    lines = [
+        f'{request.method} {request.url} HTTP/{request.http_version}',
+        *(f'{name}: {value}' for name, value in request.raw_headers),
+        '',
+        '',
+    ]
     response.end('\n'.join(lines).encode('latin-1') + body)

@@ -1,4 +1,5 @@
 """Servers behind proxies, each of which says where a request comes from."""
+
 from __future__ import annotations
 
 from geventnode import http
@@ -13,7 +14,8 @@ def tell(request, response) -> None:
 
 #: Behind a proxy that passes on requests.
 by_fields = http.create_server(
-    tell, trusted_proxies='127.0.0.1', forwarded_headers=['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host'])
+    tell, trusted_proxies='127.0.0.1', forwarded_headers=['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']
+)
 
 #: Behind one that passes on connections.
 by_connection = http.create_server(tell, trusted_proxies='127.0.0.1', proxy_protocol=True)

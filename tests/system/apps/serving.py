@@ -1,4 +1,5 @@
 """Files that start a server themselves while they are imported, each in its own way."""
+
 import os
 import signal
 import sys

@@ -2,6 +2,7 @@
 
 The upstream is a server of the same process.
 """
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """Targets of every kind: WSGI applications, request listeners, and what may be either."""
+
 from __future__ import annotations
 
 import functools

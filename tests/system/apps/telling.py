@@ -2,6 +2,7 @@
 
 Plain blocking sockets: in a server they wait cooperatively, and they reach the test from whichever process it is.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """A server that answers by path, and goes over to another protocol for those who ask for it."""
+
 from __future__ import annotations
 
 from contrib.examples.upgrade import switch_protocols

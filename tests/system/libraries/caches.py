@@ -1,4 +1,5 @@
 """Caches, in the middle of adapters and of sessions: what was kept is what was sent, however it was read."""
+
 from __future__ import annotations
 
 import hashlib
@@ -26,9 +27,15 @@ def kept(client: requests.Session, path: str, stream: bool) -> list[Any]:
     return found
 
 
-say({f'{name} {path} {stream}': kept(make(), path, stream)
-     for name, make in (('CacheControl', lambda: mount(requests.Session(), Cached())),
-                        ('requests-cache', lambda: mount(requests_cache.CachedSession(backend='memory'))))
-     for path in ('length', 'chunked', 'gzip', 'tag')
-     if (name, path) != ('requests-cache', 'tag')
-     for stream in (False, True)})
+say(
+    {
+        f'{name} {path} {stream}': kept(make(), path, stream)
+        for name, make in (
+            ('CacheControl', lambda: mount(requests.Session(), Cached())),
+            ('requests-cache', lambda: mount(requests_cache.CachedSession(backend='memory'))),
+        )
+        for path in ('length', 'chunked', 'gzip', 'tag')
+        if (name, path) != ('requests-cache', 'tag')
+        for stream in (False, True)
+    }
+)

@@ -1,4 +1,5 @@
 """docker-py against a daemon: lists, streams, commands and their output, copies, and a stream that is cancelled."""
+
 from __future__ import annotations
 
 import io
@@ -46,19 +47,21 @@ def missing() -> str:
 
 
 container = client.containers.get('abc')
-say({
-    'containers': [each.id for each in client.containers.list()],
-    'events': list(api.events()),
-    'decoded': list(api.events(decode=True)),
-    'logs': api.logs('abc'),
-    'stream': list(api.logs('abc', stream=True)),
-    'pull': list(api.pull('image', tag='1', stream=True, decode=True)),
-    'build': list(api.build(fileobj=io.BytesIO(b'FROM image\n'), decode=True)),
-    'archive': [len(each) for each in api.get_archive('abc', '/path')[0]],
-    'run': container.exec_run('command').output,
-    'apart': container.exec_run('command', demux=True).output,
-    'bit by bit': list(container.exec_run('command', stream=True).output),
-    'attached': attached(),
-    'cancelled': cancelled(),
-    'missing': missing(),
-})
+say(
+    {
+        'containers': [each.id for each in client.containers.list()],
+        'events': list(api.events()),
+        'decoded': list(api.events(decode=True)),
+        'logs': api.logs('abc'),
+        'stream': list(api.logs('abc', stream=True)),
+        'pull': list(api.pull('image', tag='1', stream=True, decode=True)),
+        'build': list(api.build(fileobj=io.BytesIO(b'FROM image\n'), decode=True)),
+        'archive': [len(each) for each in api.get_archive('abc', '/path')[0]],
+        'run': container.exec_run('command').output,
+        'apart': container.exec_run('command', demux=True).output,
+        'bit by bit': list(container.exec_run('command', stream=True).output),
+        'attached': attached(),
+        'cancelled': cancelled(),
+        'missing': missing(),
+    }
+)

@@ -1,4 +1,5 @@
 """requests-toolbelt, and the libraries that answer requests in tests."""
+
 from __future__ import annotations
 
 import io
@@ -56,13 +57,17 @@ def mocked() -> list[str]:
         return [*answers, asking.get(f'{URL}/mocked').text]
 
 
-say({
-    'uploaded': uploaded(),
-    'streamed': streamed(),
-    'mocked': mocked(),
-    'dumped': b'< HTTP/1.1 200 OK' in dump.dump_all(session().get(f'{URL}/cached/length')),
-    'copied': sum(map(len, tee.tee(session().get(f'{URL}/cached/chunked', stream=True), io.BytesIO()))),
-    'source': mount(requests.Session(), From('127.0.0.2')).get(f'{URL}/address').text,
-    'adapters': [mount(requests.Session(), adapter).get(f'{URL}/cached/length', headers={'Host': 'a.example'}).ok
-                 for adapter in (HostNamed(), Printed('aa' * 32))],
-})
+say(
+    {
+        'uploaded': uploaded(),
+        'streamed': streamed(),
+        'mocked': mocked(),
+        'dumped': b'< HTTP/1.1 200 OK' in dump.dump_all(session().get(f'{URL}/cached/length')),
+        'copied': sum(map(len, tee.tee(session().get(f'{URL}/cached/chunked', stream=True), io.BytesIO()))),
+        'source': mount(requests.Session(), From('127.0.0.2')).get(f'{URL}/address').text,
+        'adapters': [
+            mount(requests.Session(), adapter).get(f'{URL}/cached/length', headers={'Host': 'a.example'}).ok
+            for adapter in (HostNamed(), Printed('aa' * 32))
+        ],
+    }
+)

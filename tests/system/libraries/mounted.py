@@ -2,6 +2,7 @@
 
 A script is started as ``script.py PLAIN|AGENTS|PATCHED URL``, imports this first, and prints what it got as JSON.
 """
+
 from __future__ import annotations
 
 import json
@@ -11,6 +12,7 @@ from typing import Any
 WAY, URL = sys.argv[1:3]
 if WAY == 'PATCHED':
     from gevent import monkey
+
     monkey.patch_all()
 
 import requests  # noqa: E402 - after patching

@@ -1,4 +1,5 @@
 """Both libraries called sseclient: the next event is sent when the one before it was received."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -3,6 +3,7 @@
 It also gives the tests an address that never answers, as theirs leads out of the machine; and their servers more time
 to wait, as half a second is not enough on a busy machine, and the test then waits for ever.
 """
+
 from __future__ import annotations
 
 import select
@@ -15,8 +16,14 @@ import requests
 
 from geventnode.integrations.requests import AgentAdapter
 
-__all__ = ['accept_connection', 'consume_socket_content', 'make_with_agents', 'pytest_configure',
-           'short_way_to_nowhere', 'tarpit']
+__all__ = [
+    'accept_connection',
+    'consume_socket_content',
+    'make_with_agents',
+    'pytest_configure',
+    'short_way_to_nowhere',
+    'tarpit',
+]
 
 #: Seconds that the tests' servers wait for what does come on a machine that is not busy.
 PATIENCE = 60
@@ -60,12 +67,14 @@ def pytest_configure() -> None:
     """Called by pytest, before the tests are imported."""
     requests.Session.__init__ = make_with_agents
     from tests.testserver import server
+
     server.consume_socket_content = consume_socket_content
     leave = server.Server.__exit__
 
     def leave_at_once(self: Any, *error: Any) -> Any:
         self.is_left = True
         return leave(self, *error)
+
     server.Server.WAIT_EVENT_TIMEOUT = PATIENCE
     server.Server._accept_connection = accept_connection
     server.Server.__exit__ = leave_at_once
