@@ -327,7 +327,7 @@ def as_listener(target: Any, options: argparse.Namespace) -> Any:
     :class:`Refused`."""
     import inspect
 
-    from geventnode.http.listeners import asgi_problem, check_listener
+    from geventnode.http.server.listener_checks import asgi_problem, check_listener
     from geventnode.integrations.wsgi import check_application, is_wsgi, wsgi
 
     name = options.target
@@ -434,7 +434,7 @@ def _server_of(options: argparse.Namespace) -> Any:
     else:
         server = target
     if options.target is None or server is not target:
-        from geventnode.http.timeouts import UPLOAD_RATE
+        from geventnode.http.server.deadlines import UPLOAD_RATE
 
         server.min_body_rate = UPLOAD_RATE
     _apply_settings(server, options)
@@ -452,7 +452,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     monkey.patch_all()
 
-    from geventnode.http.access import log_access
+    from geventnode.http.server.access_log import log_access
     from geventnode.loggers import keep_enabled
 
     keep_enabled('geventnode.error', 'geventnode.access', 'geventnode.connection')

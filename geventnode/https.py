@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from geventnode import http
 from geventnode.errors import ConnectionClosed
 from geventnode.http.agent import global_agent as _global_agent
-from geventnode.http.answers import answer
 from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
-from geventnode.http.server import RequestListener
+from geventnode.http.server.error_response import answer
+from geventnode.http.server.server import RequestListener
 from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
@@ -30,8 +30,8 @@ from geventnode.tls.socket import TLSSocket
 if TYPE_CHECKING:
     from geventnode.http.client_connection import ClientConnection
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.responding import Responder
-    from geventnode.http.response import ServerResponse
+    from geventnode.http.server.responding import Responder
+    from geventnode.http.server.response import ServerResponse
     from geventnode.protocol import RequestHead
 
 __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']

@@ -31,7 +31,7 @@ from geventnode import errors, fetch, http, https, net, stream
 from geventnode.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
 from geventnode.endpoints import Unwritable, open_sink
 from geventnode.events import EventEmitter
-from geventnode.http.listeners import ListenerReturned, check_returned
+from geventnode.http.server.listener_checks import ListenerReturned, check_returned
 from geventnode.integrations import wsgi_input
 from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import wsgi

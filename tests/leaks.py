@@ -109,6 +109,6 @@ def _descriptors() -> dict[int, str]:
 
 
 def _drain_pools() -> None:
-    workers = sys.modules.get('geventnode.http.workers')
+    workers = sys.modules.get('geventnode.http.server.workers')
     if workers is not None:
         workers.drain(gevent.get_hub())

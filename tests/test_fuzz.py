@@ -22,10 +22,10 @@ from contrib.fuzz.finding import Finding, minimised
 from contrib.fuzz.parser_target import ParserTarget
 from contrib.fuzz.sample import Sample
 from geventnode.errors import IncompleteBody, ParseError
-from geventnode.http.answers import answer
 from geventnode.http.client_connection import ClientConnection
 from geventnode.http.client_receiving import ResponseReceiver
-from geventnode.http.responding import Responder
+from geventnode.http.server.error_response import answer
+from geventnode.http.server.responding import Responder
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.intake import Intake
 from geventnode.protocol.parser import Parser
@@ -93,17 +93,21 @@ def short_body(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers errors with another status."""
-    monkeypatch.setattr('geventnode.http.responding.answer', lambda status_code, **options: answer(500, **options))
+    monkeypatch.setattr(
+        'geventnode.http.server.responding.answer', lambda status_code, **options: answer(500, **options)
+    )
 
 
 def two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says it twice."""
-    monkeypatch.setattr('geventnode.http.responding.answer', lambda status_code, **options: 2 * answer(status_code))
+    monkeypatch.setattr(
+        'geventnode.http.server.responding.answer', lambda status_code, **options: 2 * answer(status_code)
+    )
 
 
 def never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not end its side."""
-    monkeypatch.setattr('geventnode.http.connection.Connection.close', lambda self: None)
+    monkeypatch.setattr('geventnode.http.server.connection.Connection.close', lambda self: None)
 
 
 def raises_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import gevent
 import pytest
 
 from geventnode import http
-from geventnode.http import client_phase, lifecycle
+from geventnode.http import client_phase
 from geventnode.http.client_receiving import ResponseReceiver
-from geventnode.http.receiving import Receiver
+from geventnode.http.server import lifecycle
+from geventnode.http.server.receiving import Receiver
 from tests.servers import Serve, bodies, get, post
 
 __all__: list[str] = []

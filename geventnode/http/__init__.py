@@ -11,13 +11,13 @@ from geventnode.http import agent as _agent
 from geventnode.http.agent import Agent
 from geventnode.http.client import create_client, get, request
 from geventnode.http.client_request import ClientRequest
-from geventnode.http.exchanges import ExchangeObserver, observe_exchanges
 from geventnode.http.fields import check_field_value
-from geventnode.http.health import readiness
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage
-from geventnode.http.response import ServerResponse
-from geventnode.http.server import Server, create_server
+from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
+from geventnode.http.server.readiness import readiness
+from geventnode.http.server.response import ServerResponse
+from geventnode.http.server.server import Server, create_server
 from geventnode.http.status import METHODS, STATUS_CODES
 from geventnode.protocol import check_name
 

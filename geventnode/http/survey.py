@@ -17,9 +17,9 @@ from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from geventnode.http.agent import Agent, AgentBucket
-from geventnode.http.connection import Connection
-from geventnode.http.lifecycle import State
-from geventnode.http.server import Server
+from geventnode.http.server.connection import Connection
+from geventnode.http.server.lifecycle import State
+from geventnode.http.server.server import Server
 
 __all__ = ['Exchange', 'Survey', 'Top', 'Usage']
 

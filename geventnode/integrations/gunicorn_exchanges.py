@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import gevent
 from gevent import get_hub, getcurrent
 
-from geventnode.http.exchanges import ExchangeObserver
+from geventnode.http.server.observers import ExchangeObserver
 from geventnode.http.status import STATUS_CODES
 
 __all__ = ['Exchanges', 'RequestView', 'ResponseView', 'environ_of']

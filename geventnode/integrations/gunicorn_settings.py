@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geventnode.http.timeouts import UPLOAD_RATE
+from geventnode.http.server.deadlines import UPLOAD_RATE
 from geventnode.protocol.trust import UNIX
 
 __all__ = [

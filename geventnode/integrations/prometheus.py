@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from geventnode.http import METHODS, Agent, IncomingMessage, Server, ServerResponse
-from geventnode.http.exchanges import ExchangeObserver, observe_exchanges
+from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
 
 __all__ = ['DURATIONS', 'Metrics']
 

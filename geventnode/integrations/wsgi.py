@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.incoming import described
-from geventnode.http.listeners import asgi_problem, called, names_say_wsgi, never_run
+from geventnode.http.server.listener_checks import asgi_problem, called, names_say_wsgi, never_run
 from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, early_hints, find_head
 from geventnode.integrations.wsgi_input import BufferFull, buffer_body

@@ -9,7 +9,7 @@ from typing import Any
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
 from geventnode.http.fields import Fields, merged
-from geventnode.http.prepared import BODILESS, PreparedHead
+from geventnode.http.server.head_cache import BODILESS, PreparedHead
 from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']

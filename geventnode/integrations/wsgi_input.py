@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from geventnode.http import IncomingMessage
-from geventnode.http.budget import InputBudget
+from geventnode.http.server.buffer_limit import InputBudget
 
 __all__ = ['NO_INPUT', 'BufferFull', 'ErrorStream', 'Input', 'NoInput', 'buffer_body']
 

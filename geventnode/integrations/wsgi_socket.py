@@ -25,7 +25,7 @@ from gevent.lock import RLock
 
 from geventnode.errors import ConnectionClosed
 from geventnode.http import ServerResponse
-from geventnode.http.timeouts import LINGER_TIME
+from geventnode.http.server.deadlines import LINGER_TIME
 from geventnode.net import Socket
 from geventnode.net.hubs import NEVER, deadlines
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from geventnode.http.health import DEFAULT_PATH
+from geventnode.http.server.readiness import DEFAULT_PATH
 from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
 from tests.system.running import APPS, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool

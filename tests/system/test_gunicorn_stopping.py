@@ -206,8 +206,8 @@ max_requests = 1
 graceful_timeout = 5
 
 def post_worker_init(worker):
-    from geventnode.http import timeouts
-    timeouts.LINGER_TIME = 1000
+    from geventnode.http.server import deadlines
+    deadlines.LINGER_TIME = 1000
 """
 
 

@@ -15,7 +15,7 @@ import gevent
 import greenlet
 
 from geventnode import http
-from geventnode.http.workers import pool
+from geventnode.http.server.workers import pool
 
 __all__ = ['serve']
 

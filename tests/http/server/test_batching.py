@@ -9,8 +9,8 @@ import pytest
 from gevent.event import Event
 
 from geventnode.errors import ConnectionClosed
-from geventnode.http import responding
-from geventnode.http.responding import ROUNDS
+from geventnode.http.server import responding
+from geventnode.http.server.responding import ROUNDS
 from tests.servers import Log, Serve, bodies, get, ok, post
 from tests.sockets import pair, until
 

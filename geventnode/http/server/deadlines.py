@@ -20,9 +20,9 @@ from geventnode.net.peerlog import log_from_hub
 from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:
-    from geventnode.http.connection import Connection
-    from geventnode.http.response import ServerResponse
-    from geventnode.http.server import Server
+    from geventnode.http.server.connection import Connection
+    from geventnode.http.server.response import ServerResponse
+    from geventnode.http.server.server import Server
 
 __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'UPLOAD_RATE', 'due']
 

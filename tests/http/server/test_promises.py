@@ -209,7 +209,7 @@ def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
 
 def test_the_rest_may_come_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that is discarded has the time of a request and of an idle connection, and none of its own."""
-    monkeypatch.setattr('geventnode.http.timeouts.DISCARD_TIME', 0.0)
+    monkeypatch.setattr('geventnode.http.server.deadlines.DISCARD_TIME', 0.0)
     client = serve(ok, keep_alive_timeout=60).send(post(b'x', length=3))
     reply = client.response()
     for _ in range(2):

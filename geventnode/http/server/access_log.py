@@ -1,6 +1,6 @@
 """The access log: one line for each exchange, in the combined format that log readers know from Apache and nginx.
 
-A line is written when an exchange ends, in the sense of :mod:`geventnode.http.exchanges`.
+A line is written when an exchange ends, in the sense of :mod:`geventnode.http.server.observers`.
 
 What comes from the client may hold anything, and readers of logs trust line ends and quotes. So whatever is not plain
 ASCII, and quotes and backslashes, are written as ``\\xHH``, nginx's way, which also simple readers split correctly.
@@ -12,9 +12,9 @@ import logging
 import re
 from time import localtime, time
 
-from geventnode.http.exchanges import CLIENT_CLOSED_REQUEST, ExchangeObserver, observe_exchanges
-from geventnode.http.response import ServerResponse
-from geventnode.http.server import Server
+from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeObserver, observe_exchanges
+from geventnode.http.server.response import ServerResponse
+from geventnode.http.server.server import Server
 
 __all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'log_access']
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.http.access import log_access
-from geventnode.http.exchanges import CLIENT_CLOSED_REQUEST, Sample
+from geventnode.http.server.access_log import log_access
+from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, Sample
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []

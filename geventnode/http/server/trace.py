@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from geventnode.errors import ParseError, RequestTimeout, excerpt
-from geventnode.http.connection import Connection
-from geventnode.http.response import ServerResponse
+from geventnode.http.server.connection import Connection
+from geventnode.http.server.response import ServerResponse
 from geventnode.protocol import RequestHead
 
 __all__ = ['ToldConnection']

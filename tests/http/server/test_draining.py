@@ -141,7 +141,7 @@ def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
 
 def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server closes although the client never closes its end."""
-    monkeypatch.setattr('geventnode.http.timeouts.LINGER_TIME', 1000.0)
+    monkeypatch.setattr('geventnode.http.server.deadlines.LINGER_TIME', 1000.0)
     site = serve(ok)
     closed = Event()
     with contextlib.closing(site.connect()) as client:
@@ -153,8 +153,8 @@ def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.Monk
 
 def test_a_body_that_is_discarded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a limit of its own when the server closes, whatever the time of an idle connection is."""
-    monkeypatch.setattr('geventnode.http.timeouts.DISCARD_TIME', 0.0)
-    monkeypatch.setattr('geventnode.http.timeouts.LINGER_TIME', 0.0)
+    monkeypatch.setattr('geventnode.http.server.deadlines.DISCARD_TIME', 0.0)
+    monkeypatch.setattr('geventnode.http.server.deadlines.LINGER_TIME', 0.0)
     site = serve(ok, keep_alive_timeout=0, request_timeout=0)
     client = site.send(post(b'x', length=3))
     assert not client.response().closes

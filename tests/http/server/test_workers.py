@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 from gevent.local import local
 
-from geventnode.http.workers import MAX_IDLE, drain, pool
+from geventnode.http.server.workers import MAX_IDLE, drain, pool
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []

@@ -14,8 +14,15 @@ from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMis
 from geventnode.http.fields import HeadersArgument, check_field, check_transfer_encoding, merged
 from geventnode.http.incoming import described
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
-from geventnode.http.prepared import BODILESS, DECISIVE, PreparedHead, final_status_line, prepare, prepare_fields
 from geventnode.http.progress import State
+from geventnode.http.server.head_cache import (
+    BODILESS,
+    DECISIVE,
+    PreparedHead,
+    final_status_line,
+    prepare,
+    prepare_fields,
+)
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.http.upload import Upload, check_file
 from geventnode.interfaces import IServerResponse
@@ -24,8 +31,8 @@ from geventnode.protocol import connection_options, status_line
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.responding import Responder
-    from geventnode.http.server import Server
+    from geventnode.http.server.responding import Responder
+    from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
 __all__ = ['ServerResponse']

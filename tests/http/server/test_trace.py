@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.http.connection import Connection
-from geventnode.http.debugging import ToldConnection
+from geventnode.http.server.connection import Connection
+from geventnode.http.server.trace import ToldConnection
 from geventnode.testing import raw_request, serving_in_memory
 from tests.servers import ok
 from tests.sockets import settle
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 NAME = '192.0.2.1:49152: '
 
 

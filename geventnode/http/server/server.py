@@ -17,19 +17,19 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput
 from geventnode.events import EventEmitter, Listener
-from geventnode.http.answers import answer
-from geventnode.http.budget import InputBudget
-from geventnode.http.connection import Connection
 from geventnode.http.connection_lines import ConnectionLines
-from geventnode.http.debugging import ToldConnection
 from geventnode.http.incoming import IncomingMessage, described
-from geventnode.http.lifecycle import State
-from geventnode.http.listeners import check_listener, check_returned
-from geventnode.http.ready import ReadyLine
-from geventnode.http.responding import Responder
-from geventnode.http.response import ServerResponse
-from geventnode.http.timeouts import DISCARD_TIME, LINGER_TIME
-from geventnode.http.workers import MAX_IDLE, pool, trim
+from geventnode.http.server.buffer_limit import InputBudget
+from geventnode.http.server.connection import Connection
+from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
+from geventnode.http.server.error_response import answer
+from geventnode.http.server.lifecycle import State
+from geventnode.http.server.listener_checks import check_listener, check_returned
+from geventnode.http.server.responding import Responder
+from geventnode.http.server.response import ServerResponse
+from geventnode.http.server.run_queue import ReadyLine
+from geventnode.http.server.trace import ToldConnection
+from geventnode.http.server.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.hubs import deadlines
 from geventnode.net.proxying import proxies

@@ -13,8 +13,8 @@ from gevent.event import Event
 from gevent.socket import create_connection
 
 from geventnode import http
-from geventnode.http.access import CLIENT_CLOSED_REQUEST, log_access
-from geventnode.http.exchanges import ObservedResponse
+from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST, log_access
+from geventnode.http.server.observers import ObservedResponse
 from geventnode.integrations.wsgi import wsgi
 
 __all__: list[str] = []
@@ -250,7 +250,7 @@ def test_asking_twice_logs_once(lines: Lines) -> None:
 
 def test_a_logger_that_is_silent_formats_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger('geventnode.access').setLevel(logging.WARNING)
-    monkeypatch.setattr('geventnode.http.access.access_line', lambda *arguments: pytest.fail('formatted'))
+    monkeypatch.setattr('geventnode.http.server.access_log.access_line', lambda *arguments: pytest.fail('formatted'))
     exchange(lambda request, response: response.end(), request())
     assert lines.lines == []
 

@@ -24,19 +24,19 @@ from geventnode.errors import (
     RequestTimeout,
     StreamError,
 )
-from geventnode.http.answers import answer
 from geventnode.http.incoming import IncomingMessage, described
-from geventnode.http.lifecycle import State
-from geventnode.http.listeners import ListenerReturned
-from geventnode.http.receiving import Receiver
-from geventnode.http.refusals import reason_of
-from geventnode.http.response import ServerResponse
+from geventnode.http.server.error_response import answer
+from geventnode.http.server.lifecycle import State
+from geventnode.http.server.listener_checks import ListenerReturned
+from geventnode.http.server.receiving import Receiver
+from geventnode.http.server.refusals import reason_of
+from geventnode.http.server.response import ServerResponse
 from geventnode.net.hubs import deadlines
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import RequestHead
 
 if TYPE_CHECKING:
-    from geventnode.http.server import Server
+    from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
 __all__ = ['Responder', 'Work']
@@ -116,7 +116,7 @@ class Responder(Receiver):
     # -- run by a worker ------------------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """See :class:`geventnode.http.workers.Job`."""
+        """See :class:`geventnode.http.server.workers.Job`."""
         work = self._work
         self._work = None
         server = self.server
@@ -274,7 +274,7 @@ class Responder(Receiver):
         self.refuse(503)
 
     def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
-        """See :class:`geventnode.http.receiving.Receiver`."""
+        """See :class:`geventnode.http.server.receiving.Receiver`."""
         response = self.response
         if response is not None and response.refuses_bad_body and not response.head_on_wire:
             self.listener_failed(message, response, failure)

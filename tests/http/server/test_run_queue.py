@@ -9,11 +9,11 @@ import gevent
 import pytest
 from gevent import get_hub
 
-from geventnode.http import ready
-from geventnode.http.ready import ReadyLine
-from geventnode.http.responding import ROUNDS
+from geventnode.http.server import run_queue
+from geventnode.http.server.responding import ROUNDS
+from geventnode.http.server.run_queue import ReadyLine
+from tests.http.server.test_pipelining import numbers
 from tests.servers import Serve, get
-from tests.test_http_pipelining import numbers
 
 __all__: list[str] = []
 
@@ -61,10 +61,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
 
     def clock() -> float:
-        now[0] += ready.SLICE
+        now[0] += run_queue.SLICE
         return now[0]
 
-    monkeypatch.setattr(ready, 'monotonic', clock)
+    monkeypatch.setattr(run_queue, 'monotonic', clock)
 
 
 def test_all_in_one_turn() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from geventnode import http
 from geventnode.errors import InvalidInput, ParseError, RequestTimeout, UnknownOption
-from geventnode.http.access import log_access
+from geventnode.http.server.access_log import log_access
 from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import Secure
 from tests.proxies import TLS_NOT_USED, TLS_USED, UNIX_ADDRESSES, V1, ipv4, v2

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from geventnode.errors import InvalidHeader, InvalidInput
-from geventnode.http import prepared
-from geventnode.http.prepared import MAX_HEADS, prepare, prepare_fields
+from geventnode.http.server import head_cache
+from geventnode.http.server.head_cache import MAX_HEADS, prepare, prepare_fields
 from tests.servers import Answer, Serve, get
 
 __all__: list[str] = []
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
-    prepared._heads.clear()
+    head_cache._heads.clear()
 
 
 def test_the_same_head_is_rendered_once() -> None:
@@ -49,13 +49,13 @@ def test_values_that_are_no_text_are_not_remembered(headers: dict[str, Any]) -> 
 )
 def test_heads_with_a_say_in_other_things_are_not_remembered(status: int, headers: dict[str, str]) -> None:
     assert prepare(status, headers) is None
-    assert prepared._heads == {}
+    assert head_cache._heads == {}
 
 
 def test_long_heads_are_not_remembered() -> None:
     long = prepare(200, {'A': 'x' * 2000})
     assert long is not None
-    assert prepared._heads == {}
+    assert head_cache._heads == {}
     assert prepare(200, {f'X-{number}': '' for number in range(100)}) is None
 
 
@@ -68,7 +68,7 @@ def test_names_that_differ_in_case() -> None:
 def test_their_number_is_bounded() -> None:
     for number in range(3 * MAX_HEADS):
         prepare(200, {'ETag': f'"{number}"'})
-    assert 0 < len(prepared._heads) <= MAX_HEADS
+    assert 0 < len(head_cache._heads) <= MAX_HEADS
 
 
 @pytest.mark.parametrize(

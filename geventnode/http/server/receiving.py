@@ -14,13 +14,13 @@ import gevent
 from gevent import getcurrent
 
 from geventnode.errors import IncompleteBody, ParseError, StreamError
-from geventnode.http.lifecycle import State
+from geventnode.http.server.lifecycle import State
 from geventnode.protocol import EndOfMessage, ForwardedPolicy, Parser, Role
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.response import ServerResponse
-    from geventnode.http.server import Server
+    from geventnode.http.server.response import ServerResponse
+    from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
 __all__ = ['Receiver']

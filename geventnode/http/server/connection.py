@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import GeventnodeError, IncompleteBody, RequestTimeout
-from geventnode.http.lifecycle import State
-from geventnode.http.responding import Responder, Work
-from geventnode.http.timeouts import due
-from geventnode.http.workers import Worker
+from geventnode.http.server.deadlines import due
+from geventnode.http.server.lifecycle import State
+from geventnode.http.server.responding import Responder, Work
+from geventnode.http.server.workers import Worker
 from geventnode.net.hubs import deadlines
 
 if TYPE_CHECKING:
-    from geventnode.http.server import Server
+    from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
 __all__ = ['Connection']

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from geventnode.http.response import ServerResponse
+from geventnode.http.server.response import ServerResponse
 from geventnode.interfaces import IExchangeObserver
 
 if TYPE_CHECKING:
-    from geventnode.http.server import Server
+    from geventnode.http.server.server import Server
 
 __all__ = ['CLIENT_CLOSED_REQUEST', 'ExchangeObserver', 'ObservedResponse', 'Sample', 'observe_exchanges']
 
