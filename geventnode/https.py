@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from geventnode import http
 from geventnode.errors import ConnectionClosed
-from geventnode.http.agent import global_agent as _global_agent
-from geventnode.http.client import NO_OPTIONS, OPTIONS, Scheme, make_request
+from geventnode.http.client.agent import global_agent as _global_agent
+from geventnode.http.client.api import NO_OPTIONS, OPTIONS, Scheme, make_request
+from geventnode.http.client.origin import Destination, destination_of, parse_url
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.server import RequestListener
-from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
 from geventnode.tls.contexts import CLIENT_OPTIONS
@@ -28,7 +28,7 @@ from geventnode.tls.server import TLSAcceptor, normalized
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
-    from geventnode.http.client_connection import ClientConnection
+    from geventnode.http.client.connection import ClientConnection
     from geventnode.http.incoming import IncomingMessage
     from geventnode.http.server.responding import Responder
     from geventnode.http.server.response import ServerResponse

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from geventnode import events, http, https, net, stream, tls
-from geventnode.http.client import OPTIONS
+from geventnode.http.client.api import OPTIONS
 from geventnode.interfaces import (
     IAgent,
     IClientRequest,

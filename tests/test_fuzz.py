@@ -22,8 +22,8 @@ from contrib.fuzz.finding import Finding, minimised
 from contrib.fuzz.parser_target import ParserTarget
 from contrib.fuzz.sample import Sample
 from geventnode.errors import IncompleteBody, ParseError
-from geventnode.http.client_connection import ClientConnection
-from geventnode.http.client_receiving import ResponseReceiver
+from geventnode.http.client.connection import ClientConnection
+from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.responding import Responder
 from geventnode.protocol.chunked import ChunkedBody

@@ -10,15 +10,15 @@ import gevent
 import pytest
 
 from geventnode import http
-from geventnode.http import client_phase
-from geventnode.http.client_receiving import ResponseReceiver
+from geventnode.http.client import phase
+from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server import lifecycle
 from geventnode.http.server.receiving import Receiver
 from tests.servers import Serve, bodies, get, post
 
 __all__: list[str] = []
 
-State, Phase = lifecycle.State, client_phase.Phase
+State, Phase = lifecycle.State, phase.Phase
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)
 
@@ -55,7 +55,7 @@ def client_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     """The same for a client's connections."""
     steps = watched(monkeypatch, ResponseReceiver, 'phase')
     yield steps
-    assert {(old, new) for old, new in steps if new not in client_phase.TRANSITIONS[old]} == set()
+    assert {(old, new) for old, new in steps if new not in phase.TRANSITIONS[old]} == set()
 
 
 def until(steps: Steps, *wanted: tuple[enum.Enum, enum.Enum]) -> None:
@@ -69,7 +69,7 @@ def hello(request: Any, response: Any) -> None:
     response.end(BIG if request.url == '/big' else b'hello')
 
 
-@pytest.mark.parametrize('table', [lifecycle.TRANSITIONS, client_phase.TRANSITIONS])
+@pytest.mark.parametrize('table', [lifecycle.TRANSITIONS, phase.TRANSITIONS])
 def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
     """Every state is in it, can be reached from the first one, and leads to the last one."""
     first, *_, last = kind = list(type(next(iter(table))))

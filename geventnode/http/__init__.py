@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from geventnode.http import agent as _agent
-from geventnode.http.agent import Agent
-from geventnode.http.client import create_client, get, request
-from geventnode.http.client_request import ClientRequest
+from geventnode.http.client import agent as _agent
+from geventnode.http.client.agent import Agent
+from geventnode.http.client.api import create_client, get, request
+from geventnode.http.client.request import ClientRequest
 from geventnode.http.fields import check_field_value
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage

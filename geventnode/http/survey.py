@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from geventnode.http.agent import Agent, AgentBucket
+from geventnode.http.client.agent import Agent, AgentBucket
 from geventnode.http.server.connection import Connection
 from geventnode.http.server.lifecycle import State
 from geventnode.http.server.server import Server

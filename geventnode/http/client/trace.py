@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import excerpt
-from geventnode.http.client_connection import ClientConnection
-from geventnode.http.client_phase import Phase
+from geventnode.http.client.connection import ClientConnection
+from geventnode.http.client.phase import Phase
 
 if TYPE_CHECKING:
-    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.client.request import ClientRequest
     from geventnode.protocol import ResponseHead
 
 __all__ = ['ToldClientConnection']

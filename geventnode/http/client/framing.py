@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from geventnode.errors import BodyNotAllowed
+from geventnode.http.client.request_events import RequestOutcome
 from geventnode.http.fields import check_transfer_encoding
-from geventnode.http.outcome import RequestOutcome
 from geventnode.protocol import connection_options
 
 __all__ = ['FramedRequest']

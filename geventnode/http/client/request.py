@@ -20,11 +20,11 @@ from geventnode.errors import (
     RequestTimeout,
     WriteAfterEnd,
 )
-from geventnode.http.client_response import ClientResponse, ReleasedSocket
-from geventnode.http.outbox import Outbox
+from geventnode.http.client.framing import FramedRequest
+from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
+from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import JOIN_BELOW
 from geventnode.http.progress import State
-from geventnode.http.request_framing import FramedRequest
 from geventnode.http.upload import Upload, is_upload
 from geventnode.interfaces import IClientRequest
 from geventnode.net.hubs import NEVER, PRECISE_BELOW, deadlines, wrong_thread
@@ -34,10 +34,10 @@ from geventnode.stream.chunks import as_bytes
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 
 if TYPE_CHECKING:
-    from geventnode.http.agent import Agent
-    from geventnode.http.client_connection import ClientConnection
+    from geventnode.http.client.agent import Agent
+    from geventnode.http.client.connection import ClientConnection
+    from geventnode.http.client.origin import Destination
     from geventnode.http.fields import Fields
-    from geventnode.http.target import Destination
     from geventnode.net.socket import Socket
 
 __all__ = ['ClientRequest', 'response_limits']
@@ -330,7 +330,7 @@ class ClientRequest(FramedRequest):
     @property
     def socket(self) -> Any:
         """The connection that it uses, None before there is one; a
-        :class:`~geventnode.http.client_response.ReleasedSocket` as soon as other requests can have that."""
+        :class:`~geventnode.http.client.response_body.ReleasedSocket` as soon as other requests can have that."""
         connection = self._connection
         if connection is None:
             return None

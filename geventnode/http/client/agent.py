@@ -14,15 +14,15 @@ from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import GeventnodeError, QueueFull, SocketHangUp
-from geventnode.http.agent_settings import AgentSettings
-from geventnode.http.client_connection import ClientConnection
-from geventnode.http.client_debugging import ToldClientConnection
-from geventnode.http.client_opening import Opening
-from geventnode.http.client_phase import Phase
+from geventnode.http.client.agent_settings import AgentSettings
+from geventnode.http.client.connection import ClientConnection
+from geventnode.http.client.dial import Opening
+from geventnode.http.client.origin import Destination, destination_of, parse_url
+from geventnode.http.client.phase import Phase
+from geventnode.http.client.pool import Action, Bucket, Decision, Pool
+from geventnode.http.client.reservation import Reservation
+from geventnode.http.client.trace import ToldClientConnection
 from geventnode.http.connection_lines import ConnectionLines
-from geventnode.http.pool import Action, Bucket, Decision, Pool
-from geventnode.http.reservation import Reservation
-from geventnode.http.target import Destination, destination_of, parse_url
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.descriptors import register_spare
@@ -32,7 +32,7 @@ from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options
 
 if TYPE_CHECKING:
-    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.client.request import ClientRequest
 
 __all__ = ['Agent', 'global_agent']
 

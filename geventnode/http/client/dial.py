@@ -18,7 +18,7 @@ from geventnode.net.hubs import NEVER, check_hub, deadlines
 from geventnode.net.socket import Socket
 
 if TYPE_CHECKING:
-    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.client.request import ClientRequest
 
 __all__ = ['Opening']
 

@@ -10,7 +10,7 @@ import pytest
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
 import gevent

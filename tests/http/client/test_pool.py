@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geventnode.http.pool import Action, Bucket, Pool
+from geventnode.http.client.pool import Action, Bucket, Pool
 
 __all__: list[str] = []
 

@@ -16,8 +16,8 @@ from geventnode.errors import RequestTimeout, again
 from geventnode.net.hubs import NEVER
 
 if TYPE_CHECKING:
-    from geventnode.http.agent import Agent
-    from geventnode.http.target import Destination
+    from geventnode.http.client.agent import Agent
+    from geventnode.http.client.origin import Destination
 
 __all__ = ['Reservation']
 

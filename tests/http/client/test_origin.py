@@ -10,7 +10,7 @@ import pytest
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
-from geventnode.http.target import destination, parse_url
+from geventnode.http.client.origin import destination, parse_url
 
 __all__: list[str] = []
 

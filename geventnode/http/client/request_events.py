@@ -17,14 +17,14 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, again
-from geventnode.http.outbox import Outbox
+from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.net.hubs import wrong_thread
 
 if TYPE_CHECKING:
-    from geventnode.http.agent import Agent
+    from geventnode.http.client.agent import Agent
+    from geventnode.http.client.origin import Destination
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.target import Destination
     from geventnode.net.socket import Socket
     from geventnode.protocol import ResponseHead
 

@@ -12,15 +12,15 @@ from urllib.parse import SplitResult
 
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
 from geventnode.events import EventEmitter
-from geventnode.http.agent import Agent, global_agent
-from geventnode.http.client_request import (
+from geventnode.http.client.agent import Agent, global_agent
+from geventnode.http.client.origin import DEFAULT_PORT, Destination, destination_of, parse_url, wrong_protocol
+from geventnode.http.client.request import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_TIMEOUT,
     ClientRequest,
     response_limits,
 )
 from geventnode.http.fields import Fields, HeadersArgument, merged
-from geventnode.http.target import DEFAULT_PORT, Destination, destination_of, parse_url, wrong_protocol
 from geventnode.options import count, flag, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 

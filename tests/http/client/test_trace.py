@@ -11,8 +11,8 @@ import pytest
 
 from geventnode import http, net
 from geventnode.errors import IncompleteBody, ParseError
-from geventnode.http.client_connection import ClientConnection
-from geventnode.http.client_debugging import ToldClientConnection
+from geventnode.http.client.connection import ClientConnection
+from geventnode.http.client.trace import ToldClientConnection
 from tests.origins import HELLO, MakeOrigin, Peer, hello
 from tests.sockets import settle
 

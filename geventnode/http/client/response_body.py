@@ -10,7 +10,7 @@ from geventnode.net.socket import Socket
 from geventnode.protocol import Framing
 
 if TYPE_CHECKING:
-    from geventnode.http.client_connection import ClientConnection
+    from geventnode.http.client.connection import ClientConnection
     from geventnode.protocol import ResponseHead
 
 __all__ = ['ClientResponse', 'ReleasedSocket']

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.client_phase import Phase
-from geventnode.http.client_receiving import DISCARD_TIME
+from geventnode.http.client.phase import Phase
+from geventnode.http.client.receiving import DISCARD_TIME
 from geventnode.net.hubs import NEVER
 
 if TYPE_CHECKING:
-    from geventnode.http.client_connection import ClientConnection
-    from geventnode.http.client_request import ClientRequest
+    from geventnode.http.client.connection import ClientConnection
+    from geventnode.http.client.request import ClientRequest
     from geventnode.http.incoming import IncomingMessage
 
 __all__ = ['due', 'hinted']

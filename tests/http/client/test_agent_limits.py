@@ -21,7 +21,7 @@ from geventnode.errors import (
     SocketHangUp,
     UnknownOption,
 )
-from geventnode.http import agent as agent_module
+from geventnode.http.client import agent as agent_module
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
 from tests.sockets import settle, until
 

@@ -15,16 +15,16 @@ import gevent
 from gevent import getcurrent
 
 from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, StreamError, again, bare
-from geventnode.http.client_phase import Phase
+from geventnode.http.client.phase import Phase
 from geventnode.net.hubs import NEVER
 from geventnode.protocol import EndOfMessage, Limits, ResponseParser
 
 if TYPE_CHECKING:
-    from geventnode.http.agent import Agent
-    from geventnode.http.client_request import ClientRequest
-    from geventnode.http.client_response import ClientResponse
+    from geventnode.http.client.agent import Agent
+    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.request import ClientRequest
+    from geventnode.http.client.response_body import ClientResponse
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.target import Destination
     from geventnode.net.socket import Socket
 
 __all__ = ['DISCARD_TIME', 'ResponseReceiver']

@@ -14,20 +14,20 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, bare
-from geventnode.http.client_deadlines import due, hinted
-from geventnode.http.client_phase import Phase
-from geventnode.http.client_receiving import ResponseReceiver
-from geventnode.http.client_response import ClientResponse
+from geventnode.http.client.deadlines import due, hinted
+from geventnode.http.client.phase import Phase
+from geventnode.http.client.receiving import ResponseReceiver
+from geventnode.http.client.response_body import ClientResponse
 from geventnode.net.forks import inherited
 from geventnode.net.hubs import NEVER, deadlines, is_alive
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
 
 if TYPE_CHECKING:
-    from geventnode.http.agent import Agent
-    from geventnode.http.client_request import ClientRequest
-    from geventnode.http.pool import Bucket
-    from geventnode.http.target import Destination
+    from geventnode.http.client.agent import Agent
+    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.pool import Bucket
+    from geventnode.http.client.request import ClientRequest
     from geventnode.net.socket import Socket
 
 __all__ = ['ClientConnection']
