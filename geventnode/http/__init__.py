@@ -11,7 +11,7 @@ from geventnode.http.client import agent as _agent
 from geventnode.http.client.agent import Agent
 from geventnode.http.client.api import create_client, get, request
 from geventnode.http.client.request import ClientRequest
-from geventnode.http.fields import check_field_value
+from geventnode.http.header_fields import check_field_value
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.http.server.observers import ExchangeObserver, observe_exchanges

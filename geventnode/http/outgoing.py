@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
 from geventnode.events import EventEmitter
-from geventnode.http.fields import Fields
+from geventnode.http.header_fields import Fields
 from geventnode.http.outgoing_headers import OutgoingHeaders
 from geventnode.http.progress import State
 from geventnode.interfaces import IOutgoingMessage

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from geventnode.errors import HeadersSent
 from geventnode.events import EventEmitter
-from geventnode.http.fields import Fields, HeadersArgument, added, check_field, checked_trailers, copied
+from geventnode.http.header_fields import Fields, HeadersArgument, added, check_field, checked_trailers, copied
 from geventnode.http.progress import State
 
 __all__ = ['OutgoingHeaders']

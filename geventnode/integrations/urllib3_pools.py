@@ -31,7 +31,7 @@ from geventnode import http, https
 from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
 from geventnode.http.client.origin import Destination as Where
 from geventnode.http.client.origin import destination
-from geventnode.http.fields import Fields, check_field
+from geventnode.http.header_fields import Fields, check_field
 from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, Upgraded, call_in, translated
 from geventnode.integrations.urllib3_terms import (
     SET_ON_POOLS,

@@ -8,7 +8,7 @@ from typing import Any
 
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
-from geventnode.http.fields import Fields, merged
+from geventnode.http.header_fields import Fields, merged
 from geventnode.http.server.head_cache import BODILESS, PreparedHead
 from geventnode.protocol import connection_options
 

@@ -22,7 +22,7 @@ from geventnode.http.client.phase import Phase
 from geventnode.http.client.pool import Action, Bucket, Decision, Pool
 from geventnode.http.client.reservation import Reservation
 from geventnode.http.client.trace import ToldClientConnection
-from geventnode.http.connection_lines import ConnectionLines
+from geventnode.http.connection_log import ConnectionLines
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.descriptors import register_spare

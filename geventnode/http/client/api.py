@@ -20,7 +20,7 @@ from geventnode.http.client.request import (
     ClientRequest,
     response_limits,
 )
-from geventnode.http.fields import Fields, HeadersArgument, merged
+from geventnode.http.header_fields import Fields, HeadersArgument, merged
 from geventnode.options import count, flag, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 

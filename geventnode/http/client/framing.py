@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from geventnode.errors import BodyNotAllowed
 from geventnode.http.client.request_events import RequestOutcome
-from geventnode.http.fields import check_transfer_encoding
+from geventnode.http.header_fields import check_transfer_encoding
 from geventnode.protocol import connection_options
 
 __all__ = ['FramedRequest']

@@ -20,12 +20,12 @@ from geventnode.errors import (
     RequestTimeout,
     WriteAfterEnd,
 )
+from geventnode.http.body_source import Upload, is_upload
 from geventnode.http.client.framing import FramedRequest
 from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
 from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import JOIN_BELOW
 from geventnode.http.progress import State
-from geventnode.http.upload import Upload, is_upload
 from geventnode.interfaces import IClientRequest
 from geventnode.net.hubs import NEVER, PRECISE_BELOW, deadlines, wrong_thread
 from geventnode.options import seconds as checked_seconds
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
     from geventnode.http.client.connection import ClientConnection
     from geventnode.http.client.origin import Destination
-    from geventnode.http.fields import Fields
+    from geventnode.http.header_fields import Fields
     from geventnode.net.socket import Socket
 
 __all__ = ['ClientRequest', 'response_limits']

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from geventnode.errors import InvalidInput
-from geventnode.http.fields import Fields, merged
+from geventnode.http.header_fields import Fields, merged
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 

@@ -11,7 +11,8 @@ from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
-from geventnode.http.fields import HeadersArgument, check_field, check_transfer_encoding, merged
+from geventnode.http.body_source import Upload, check_file
+from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merged
 from geventnode.http.incoming import described
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
 from geventnode.http.progress import State
@@ -24,7 +25,6 @@ from geventnode.http.server.head_cache import (
     prepare_fields,
 )
 from geventnode.http.status import STATUS_CODES, date_line
-from geventnode.http.upload import Upload, check_file
 from geventnode.interfaces import IServerResponse
 from geventnode.net.hubs import wrong_thread
 from geventnode.protocol import connection_options, status_line

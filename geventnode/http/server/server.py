@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput
 from geventnode.events import EventEmitter, Listener
-from geventnode.http.connection_lines import ConnectionLines
+from geventnode.http.connection_log import ConnectionLines
 from geventnode.http.incoming import IncomingMessage, described
 from geventnode.http.server.buffer_limit import InputBudget
 from geventnode.http.server.connection import Connection
