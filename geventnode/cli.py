@@ -75,7 +75,7 @@ def _bind_meant(text: str) -> str:
 
 def _default_binding() -> Binding:
     """Return the socket that systemd passed, or else the default address."""
-    from geventnode.net.listening import listen_fds
+    from geventnode.net.listen import listen_fds
 
     passed = listen_fds()
     if len(passed) > 1:
@@ -177,7 +177,7 @@ def _check_binding(binding: Binding) -> None:
     import os
     import socket
 
-    from geventnode.net.listening import is_in_use
+    from geventnode.net.listen import is_in_use
 
     path = binding.options.get('path')
     try:
@@ -485,7 +485,7 @@ def _serve_with_workers(options: argparse.Namespace, binding: Binding | None) ->
             raise
         raise Refused("--workers needs gunicorn, which is not installed: pip install 'geventnode[gunicorn]'") from error
 
-    from geventnode.net.listening import listen_fds
+    from geventnode.net.listen import listen_fds
 
     if binding is None and not listen_fds():
         binding = parse_bind(f'{DEFAULT_HOST}:{DEFAULT_PORT}')

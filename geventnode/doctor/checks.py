@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from geventnode.doctor.facts import PATCHABLE, Facts
 from geventnode.doctor.findings import Finding, Level
-from geventnode.net.listening import DEFAULT_BACKLOG
+from geventnode.net.listen import DEFAULT_BACKLOG
 
 __all__ = [
     'CHECKS',

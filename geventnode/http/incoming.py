@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from geventnode.errors import PrematureClose, StreamError, again
 from geventnode.interfaces import IIncomingMessage
-from geventnode.net.hubs import wrong_thread
+from geventnode.net.deadlines import wrong_thread
 from geventnode.protocol import ForwardedPolicy, Framing, Headers, Origin, RequestHead, ResponseHead, distinct
 from geventnode.stream.readable import Mode, ReadableBase
 

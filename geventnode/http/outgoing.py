@@ -19,7 +19,7 @@ from geventnode.http.header_fields import Fields
 from geventnode.http.outgoing_headers import OutgoingHeaders
 from geventnode.http.progress import State
 from geventnode.interfaces import IOutgoingMessage
-from geventnode.net.hubs import wrong_thread
+from geventnode.net.deadlines import wrong_thread
 from geventnode.protocol import last_chunk
 from geventnode.stream.chunks import as_bytes
 from geventnode.stream.writable import Callback

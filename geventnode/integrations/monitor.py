@@ -25,8 +25,8 @@ from geventnode.http import Agent, IncomingMessage, Server, ServerResponse
 from geventnode.integrations.monitor_access import Admission, is_foreign
 from geventnode.integrations.monitor_sampler import Sampler
 from geventnode.integrations.page import Page
+from geventnode.net.deadlines import check_hub
 from geventnode.net.forks import registered
-from geventnode.net.hubs import check_hub
 
 __all__ = ['DEFAULT_PATH', 'MAX_WATCHERS', 'Monitor', 'check_path']
 

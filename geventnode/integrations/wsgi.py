@@ -22,7 +22,7 @@ from geventnode.integrations.wsgi_environ import Environs, NotBelow
 from geventnode.integrations.wsgi_head import Head, early_hints, find_head
 from geventnode.integrations.wsgi_input import BufferFull, buffer_body
 from geventnode.integrations.wsgi_socket import application_returned, ends_connection
-from geventnode.net.hubs import check_hub
+from geventnode.net.deadlines import check_hub
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
 

@@ -27,7 +27,7 @@ from geventnode.errors import ConnectionClosed
 from geventnode.http import ServerResponse
 from geventnode.http.server.deadlines import LINGER_TIME
 from geventnode.net import Socket
-from geventnode.net.hubs import NEVER, deadlines
+from geventnode.net.deadlines import NEVER, deadlines
 
 __all__ = ['KEYS', 'OfferedSocket', 'application_returned', 'ends_connection']
 
@@ -318,7 +318,7 @@ class _Taken:
     # -- run by the hub, while the connection closes ------------------------------------------------------------------
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
         self._connection.destroy()
 
     def data_received(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from geventnode.errors import InheritedConnection
-from geventnode.net.hubs import is_alive
+from geventnode.net.deadlines import is_alive
 from geventnode.net.threads import EndsWithThread, close_with_thread
 
 __all__ = ['Forkable', 'inherited', 'register', 'register_connection', 'registered']

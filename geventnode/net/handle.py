@@ -17,7 +17,7 @@ from gevent import get_hub
 
 from geventnode.errors import ConnectionClosed
 from geventnode.net.address import describe, unix_family
-from geventnode.net.hubs import NEVER, deadlines, wrong_thread
+from geventnode.net.deadlines import NEVER, deadlines, wrong_thread
 from geventnode.protocol import ProxyHeader
 from geventnode.stream.duplex import DuplexBase
 
@@ -134,7 +134,7 @@ class Handle(DuplexBase):
         """There is room for what is queued. Runs in the hub. Overridden by the side that writes."""
 
     def catch_up(self) -> bool:
-        """See :class:`geventnode.net.hubs.CatchesUp`. Overridden by the whole."""
+        """See :class:`geventnode.net.deadlines.CatchesUp`. Overridden by the whole."""
         return False
 
     def _fail(self, error: BaseException) -> None:
@@ -184,7 +184,7 @@ class Handle(DuplexBase):
     # -- the timeout ----------------------------------------------------------------------------------------------
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
         assert self.timeout is not None
         due = self.active + self.timeout
         if due > now:

@@ -20,13 +20,13 @@ from zope.interface import implementer
 from geventnode.errors import InvalidInput, ServerNotRunning
 from geventnode.events import EventEmitter
 from geventnode.interfaces import IServer
-from geventnode.net.accepting import Acceptor
+from geventnode.net.accept import Acceptor
 from geventnode.net.address import describe, unix_family
+from geventnode.net.deadlines import check_hub
 from geventnode.net.forks import register
-from geventnode.net.hubs import check_hub
-from geventnode.net.listening import DEFAULT_BACKLOG, Listening, open_listener, parse_listen
-from geventnode.net.peerlog import PeerLog
-from geventnode.net.proxying import HEADER_TIME, HeaderAwaited, ProxyGate, proxies
+from geventnode.net.listen import DEFAULT_BACKLOG, Listening, open_listener, parse_listen
+from geventnode.net.proxy_protocol import HEADER_TIME, HeaderAwaited, ProxyGate, proxies
+from geventnode.net.rate_limited_log import PeerLog
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options, check_attribute, flag
 from geventnode.protocol import TrustedProxies

@@ -17,8 +17,8 @@ from geventnode.errors import ConnectionClosed, InheritedConnection
 from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
+from geventnode.net.deadlines import is_alive
 from geventnode.net.forks import inherited, register_connection
-from geventnode.net.hubs import is_alive
 from geventnode.net.inflow import Inflow
 from geventnode.net.outflow import Outflow
 from geventnode.stream.chunks import as_bytes
@@ -99,7 +99,7 @@ class Socket(Inflow, Outflow):
             self._sink.queue_drained()
 
     def catch_up(self) -> bool:
-        """See :class:`geventnode.net.hubs.CatchesUp`."""
+        """See :class:`geventnode.net.deadlines.CatchesUp`."""
         if self._raw is None or self.destroyed:
             return False
         before = self.active

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gevent._hub_local import set_hub
 from gevent.monkey import get_original
 
-from geventnode.net.hubs import runs_here
+from geventnode.net.deadlines import runs_here
 
 __all__ = ['EndsWithThread', 'close_with_thread']
 

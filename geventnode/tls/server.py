@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput, TLSError
 from geventnode.interfaces import ITLSServer
+from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.hostnames import ascii_name, without_root
-from geventnode.net.hubs import NEVER, deadlines
 from geventnode.net.server import DRAIN_TIME
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
@@ -67,7 +67,7 @@ class _Handshake:
         self.expires = monotonic() + limit if limit else NEVER
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
         if deadlines(self.socket._hub).excuse(self.socket, now):
             return
         self.socket.destroy(

@@ -25,9 +25,9 @@ from geventnode.http.client.trace import ToldClientConnection
 from geventnode.http.connection_log import ConnectionLines
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
+from geventnode.net.deadlines import NEVER, check_hub, deadlines, is_alive
 from geventnode.net.descriptors import register_spare
 from geventnode.net.forks import inherited, register, registered
-from geventnode.net.hubs import NEVER, check_hub, deadlines, is_alive
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options
 
@@ -398,7 +398,7 @@ class Agent(AgentSettings):
     # -- queues that stand still ----------------------------------------------------------------------------------
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`: look whether requests wait behind unread responses."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: look whether requests wait behind unread responses."""
         waiting = [bucket for bucket in self._pool.buckets.values() if bucket.waiting]
         if not waiting:
             self.expires = NEVER

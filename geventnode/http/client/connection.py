@@ -18,8 +18,8 @@ from geventnode.http.client.deadlines import due, hinted
 from geventnode.http.client.phase import Phase
 from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.client.response_body import ClientResponse
+from geventnode.net.deadlines import NEVER, deadlines, is_alive
 from geventnode.net.forks import inherited
-from geventnode.net.hubs import NEVER, deadlines, is_alive
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
 

@@ -12,7 +12,7 @@ import gevent
 from geventnode.errors import RequestTimeout
 from geventnode.http.client.phase import Phase
 from geventnode.http.client.receiving import DISCARD_TIME
-from geventnode.net.hubs import NEVER
+from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
     from geventnode.http.client.connection import ClientConnection

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from geventnode.errors import GeventnodeError, RequestTimeout, SocketHangUp
-from geventnode.net.hubs import NEVER, check_hub, deadlines
+from geventnode.net.deadlines import NEVER, check_hub, deadlines
 from geventnode.net.socket import Socket
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Opening:
         self._made = made
         self._failed = failed
         self._given_up = False
-        #: See :class:`geventnode.net.hubs.HasDeadline`.
+        #: See :class:`geventnode.net.deadlines.HasDeadline`.
         self.expires = min(monotonic() + (request.connect_timeout or NEVER), request.deadline_at)
         deadlines(request.agent.hub).watch(self)
         self._greenlet = gevent.spawn(self._run, create)
@@ -85,7 +85,7 @@ class Opening:
         return found
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`: the function takes too long."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: the function takes too long."""
         self.expires = NEVER
         request = self._request
         where = request.destination

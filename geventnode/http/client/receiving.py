@@ -16,7 +16,7 @@ from gevent import getcurrent
 
 from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, StreamError, again, bare
 from geventnode.http.client.phase import Phase
-from geventnode.net.hubs import NEVER
+from geventnode.net.deadlines import NEVER
 from geventnode.protocol import EndOfMessage, Limits, ResponseParser
 
 if TYPE_CHECKING:

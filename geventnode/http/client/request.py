@@ -27,7 +27,7 @@ from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import JOIN_BELOW
 from geventnode.http.progress import State
 from geventnode.interfaces import IClientRequest
-from geventnode.net.hubs import NEVER, PRECISE_BELOW, deadlines, wrong_thread
+from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines, wrong_thread
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Limits, last_chunk
 from geventnode.stream.chunks import as_bytes
@@ -353,7 +353,7 @@ class ClientRequest(FramedRequest):
             deadlines(self.agent.hub).watch(self)
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`: still in the queue."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: still in the queue."""
         if self.deadline_at <= now:
             self._quit(self.destination.past_deadline())
         else:

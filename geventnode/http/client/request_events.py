@@ -19,7 +19,7 @@ from gevent import get_hub, getcurrent
 from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, again
 from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import OutgoingMessage
-from geventnode.net.hubs import wrong_thread
+from geventnode.net.deadlines import wrong_thread
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent

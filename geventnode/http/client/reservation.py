@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gevent.event import AsyncResult
 
 from geventnode.errors import RequestTimeout, again
-from geventnode.net.hubs import NEVER
+from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent

@@ -18,7 +18,7 @@ from geventnode.http.server.deadlines import due
 from geventnode.http.server.lifecycle import State
 from geventnode.http.server.responding import Responder, Work
 from geventnode.http.server.workers import Worker
-from geventnode.net.hubs import deadlines
+from geventnode.net.deadlines import deadlines
 
 if TYPE_CHECKING:
     from geventnode.http.server.server import Server

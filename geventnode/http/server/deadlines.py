@@ -15,8 +15,8 @@ import gevent
 
 from geventnode.errors import RequestTimeout
 from geventnode.http.incoming import described
-from geventnode.net.hubs import NEVER
-from geventnode.net.peerlog import log_from_hub
+from geventnode.net.deadlines import NEVER
+from geventnode.net.rate_limited_log import log_from_hub
 from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from geventnode.http.server.listener_checks import ListenerReturned
 from geventnode.http.server.receiving import Receiver
 from geventnode.http.server.refusals import reason_of
 from geventnode.http.server.response import ServerResponse
-from geventnode.net.hubs import deadlines
+from geventnode.net.deadlines import deadlines
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import RequestHead
 
@@ -80,7 +80,7 @@ class Responder(Receiver):
 
     @abstractmethod
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.hubs.HasDeadline`."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
 
     @abstractmethod
     def detach(self) -> bytes:

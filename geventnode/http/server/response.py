@@ -26,7 +26,7 @@ from geventnode.http.server.head_cache import (
 )
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.interfaces import IServerResponse
-from geventnode.net.hubs import wrong_thread
+from geventnode.net.deadlines import wrong_thread
 from geventnode.protocol import connection_options, status_line
 
 if TYPE_CHECKING:

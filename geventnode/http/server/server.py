@@ -31,8 +31,8 @@ from geventnode.http.server.run_queue import ReadyLine
 from geventnode.http.server.trace import ToldConnection
 from geventnode.http.server.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
-from geventnode.net.hubs import deadlines
-from geventnode.net.proxying import proxies
+from geventnode.net.deadlines import deadlines
+from geventnode.net.proxy_protocol import proxies
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds

@@ -14,8 +14,8 @@ import pytest
 
 from geventnode import net
 from geventnode.errors import ConnectionClosed, InvalidInput, UnknownOption
-from geventnode.net.hubs import deadlines
-from geventnode.net.proxying import HEADER_TIME, HeaderAwaited, ProxyGate
+from geventnode.net.deadlines import deadlines
+from geventnode.net.proxy_protocol import HEADER_TIME, HeaderAwaited, ProxyGate
 from geventnode.protocol import TrustedProxies
 from tests.proxies import UNIX_ADDRESSES, V1, ipv4, ipv6, v2
 from tests.sockets import Taker, dial, pair, reset, settle, until

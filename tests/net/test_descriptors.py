@@ -13,7 +13,7 @@ from tests.many_hosts import WAYS
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: For each way, the limit of descriptors and the number of hosts.
 NUMBERS = {'by-default': ('400', '350'), 'adapter': ('400', '350'), 'unlimited': ('64', '100')}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from geventnode.net.peerlog import log_from_hub
+from geventnode.net.rate_limited_log import log_from_hub
 
 __all__ = ['Acceptor']
 

@@ -19,7 +19,7 @@ from tests.forking import WAYS
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOOPS = ['libev-cext', 'libuv']
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')

@@ -13,7 +13,7 @@ from tests.short_threads import WAYS
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(not Path('/proc/self/fd').exists(), reason='this system does not list the descriptors of a process')

@@ -16,7 +16,7 @@ import pytest
 
 from geventnode import http, https
 from geventnode.errors import RequestTimeout
-from geventnode.net.hubs import Deadlines, deadlines
+from geventnode.net.deadlines import Deadlines, deadlines
 from tests.certificates import Certificates, TLSEnd
 from tests.origins import HELLO, MakeOrigin, Peer
 from tests.servers import Serve, get, ok, post
@@ -182,7 +182,7 @@ def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
             """Nothing is late."""
 
     timers = mock.Mock()
-    with mock.patch('geventnode.net.hubs.monotonic', return_value=1000.0):
+    with mock.patch('geventnode.net.deadlines.monotonic', return_value=1000.0):
         Deadlines(timers).watch(Owner())
     times = [call.args[0] for call in timers.timer.call_args_list]
     assert len(times) == 2

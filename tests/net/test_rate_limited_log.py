@@ -11,9 +11,9 @@ import pytest
 
 from geventnode import net
 from geventnode.errors import ParseError
-from geventnode.net import accepting, peerlog
-from geventnode.net.accepting import Acceptor
-from geventnode.net.peerlog import LINES, PeerLog
+from geventnode.net import accept, rate_limited_log
+from geventnode.net.accept import Acceptor
+from geventnode.net.rate_limited_log import LINES, PeerLog
 from tests.servers import Serve, get, ok, post
 from tests.sockets import Taker, dial, settle
 
@@ -43,7 +43,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """The others are counted, and the next line tells how many they were."""
-    clock = Clock(monkeypatch, peerlog)
+    clock = Clock(monkeypatch, rate_limited_log)
     log = PeerLog()
     for number in range(LINES + 5):
         log.info('line %d', number)
@@ -59,7 +59,7 @@ def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable
 
 def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """A flood on one hides nothing of another."""
-    Clock(monkeypatch, peerlog)
+    Clock(monkeypatch, rate_limited_log)
     one, other = net.create_server().peer_log, net.create_server().peer_log
     for _ in range(LINES * 2):
         one.info('flood')
@@ -100,7 +100,7 @@ def test_a_flood_of_failing_connections(
     level: str,
 ) -> None:
     """One line each while they are few; then the limit, whatever they fail of."""
-    Clock(monkeypatch, peerlog)
+    Clock(monkeypatch, rate_limited_log)
     caplog.set_level(logging.DEBUG, 'geventnode.error')
     site = serve(lambda request, response: response.end(request.read()), **options)
     for number in range(LINES + 5):
@@ -146,10 +146,10 @@ class _Exhausted:
 
 def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """Failures that alternate with successes, as when others free a descriptor now and then: a line a second."""
-    clock = Clock(monkeypatch, accepting)
+    clock = Clock(monkeypatch, accept)
     with net.create_server().listen(0, '127.0.0.1') as server:
         acceptor = Acceptor(gevent.get_hub().loop, _Exhausted(server.listening_socket, -1), lambda raw, peer: None)
-        monkeypatch.setattr(accepting._socket, 'socket', lambda *args: None)
+        monkeypatch.setattr(accept._socket, 'socket', lambda *args: None)
         try:
             for _ in range(30):
                 acceptor._accept_some()

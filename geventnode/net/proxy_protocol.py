@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import ParseError, RequestTimeout
 from geventnode.net.address import unix_family
-from geventnode.net.hubs import NEVER, deadlines
+from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.protocol import TrustedProxies, parse_proxy_header
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class HeaderAwaited:
         self._failed = failed
         self._data = b''
         self._deadlines = deadlines(hub)
-        #: See :class:`geventnode.net.hubs.HasDeadline`.
+        #: See :class:`geventnode.net.deadlines.HasDeadline`.
         self.expires = monotonic() + (gate.seconds or NEVER)
         self._deadlines.watch(self)
         socket.set_sink(self)
