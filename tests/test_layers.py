@@ -99,7 +99,7 @@ LAYERS = [
         'net.server',
         'net',
         'tls.client_hello',
-        'tls.records',
+        'tls.engine',
         'tls.identity',
         'tls.failures',
         'tls.verification',

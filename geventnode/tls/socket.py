@@ -1,6 +1,6 @@
 """A socket that speaks TLS.
 
-Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.records.Records`, which stand in between.
+Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.engine.Records`, which stand in between.
 Everything else, from back-pressure to parking, is the plain socket's own. The handshake is driven by what arrives, in
 the hub: it takes no greenlet.
 """
@@ -23,9 +23,9 @@ from geventnode.interfaces import ITLSSocket
 from geventnode.net.outflow import GATHER
 from geventnode.net.socket import Socket
 from geventnode.stream.writable import Callback
+from geventnode.tls.engine import CLOSE_NOTIFY, Choose, Records
 from geventnode.tls.failures import failure_of
 from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host
-from geventnode.tls.records import CLOSE_NOTIFY, Choose, Records
 from geventnode.tls.verification import peer_chain
 
 __all__ = ['TLSSocket']

@@ -25,7 +25,7 @@ from tests.sessions import Mounted, on_terms
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 # -- what urllib3's contexts have -------------------------------------------------------------------------------------
