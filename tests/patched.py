@@ -34,7 +34,7 @@ SAME_EITHER_WAY = [
     'test_leaks.py',
     'test_packaging.py',
     'test_patched.py',
-    'test_protocol*.py',
+    'protocol',
     'net/test_short_threads.py',
     'test_testing_pytest.py',
 ]

@@ -68,7 +68,7 @@ LAYERS = [
         'protocol.headers',
         'protocol.framing',
         'protocol.block',
-        'protocol.memo',
+        'protocol.parse_cache',
         'protocol.head',
         'protocol.chunked',
         'protocol.intake',

@@ -20,7 +20,7 @@ from geventnode.protocol.grammar import (
     is_token,
 )
 from geventnode.protocol.limits import Limits
-from geventnode.protocol.memo import Memo
+from geventnode.protocol.parse_cache import Memo
 
 if TYPE_CHECKING:
     from geventnode.protocol.headers import Headers

@@ -7,7 +7,7 @@ import pytest
 from geventnode.errors import ParseError
 from geventnode.protocol import Limits, Parser, Role
 from geventnode.protocol.head import REQUEST_LINES
-from geventnode.protocol.memo import Memo
+from geventnode.protocol.parse_cache import Memo
 
 __all__: list[str] = []
 
