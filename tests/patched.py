@@ -36,7 +36,7 @@ SAME_EITHER_WAY = [
     'test_patched.py',
     'protocol',
     'net/test_short_threads.py',
-    'test_testing_pytest.py',
+    'testing/test_pytest.py',
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PLUGIN = '-pgeventnode.testing.pytest'
 
 TESTS = """
