@@ -32,10 +32,10 @@ from geventnode.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
 from geventnode.endpoints import Unwritable, open_sink
 from geventnode.events import EventEmitter
 from geventnode.http.server.listener_checks import ListenerReturned, check_returned
-from geventnode.integrations import wsgi_input
 from geventnode.integrations.requests import AgentAdapter
+from geventnode.integrations.wsgi import input as wsgi_input
 from geventnode.integrations.wsgi import wsgi
-from geventnode.integrations.wsgi_environ import NotBelow, meta_variables
+from geventnode.integrations.wsgi.environ import NotBelow, meta_variables
 from geventnode.net.forks import inherited
 from geventnode.protocol import Limits, Parser, Role
 from geventnode.targets import Interrupted, Refused, load_target

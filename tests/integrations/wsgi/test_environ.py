@@ -15,7 +15,7 @@ import pytest
 
 from geventnode import http
 from geventnode.errors import InvalidInput
-from geventnode.integrations import wsgi_environ
+from geventnode.integrations.wsgi import environ as wsgi_environ
 from geventnode.integrations.wsgi import wsgi
 from tests.applications import PLAIN, Environ, Run, environ_of, saying
 from tests.servers import Client, Serve, get, post

@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from geventnode import __version__
 from geventnode.http import IncomingMessage, Server, ServerResponse
-from geventnode.integrations.wsgi_input import NO_INPUT, ErrorStream, Input
-from geventnode.integrations.wsgi_socket import KEYS, OfferedSocket
+from geventnode.integrations.wsgi.input import NO_INPUT, ErrorStream, Input
+from geventnode.integrations.wsgi.socket import KEYS, OfferedSocket
 from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 

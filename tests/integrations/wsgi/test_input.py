@@ -14,8 +14,8 @@ import gevent
 import pytest
 
 from geventnode.errors import IncompleteBody
-from geventnode.integrations import wsgi_input
-from geventnode.integrations.wsgi_input import BUFFER_SIZE
+from geventnode.integrations.wsgi import input as wsgi_input
+from geventnode.integrations.wsgi.input import BUFFER_SIZE
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import Log, get, post
 

@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import ConnectionClosed, HeadersSent
-from geventnode.integrations import wsgi_socket
+from geventnode.integrations.wsgi import socket as wsgi_socket
 from geventnode.integrations.wsgi import wsgi
 from geventnode.testing import RawConnection, serving_in_memory
 from tests.applications import PLAIN, Environ, Run, environ_of

@@ -18,10 +18,10 @@ from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.incoming import described
 from geventnode.http.server.listener_checks import asgi_problem, called, names_say_wsgi, never_run
-from geventnode.integrations.wsgi_environ import Environs, NotBelow
-from geventnode.integrations.wsgi_head import Head, early_hints, find_head
-from geventnode.integrations.wsgi_input import BufferFull, buffer_body
-from geventnode.integrations.wsgi_socket import application_returned, ends_connection
+from geventnode.integrations.wsgi.environ import Environs, NotBelow
+from geventnode.integrations.wsgi.head import Head, early_hints, find_head
+from geventnode.integrations.wsgi.input import BufferFull, buffer_body
+from geventnode.integrations.wsgi.socket import application_returned, ends_connection
 from geventnode.net.deadlines import check_hub
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
