@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 #: The libraries of each integration, which nobody else may import.
 LIBRARIES = {
-    'geventnode.integrations.gunicorn': {'gunicorn'},
+    'geventnode.integrations.gunicorn.worker': {'gunicorn'},
     'geventnode.integrations.prometheus': {'prometheus_client'},
     'geventnode.integrations.requests': {'requests', 'urllib3'},
     'geventnode.integrations.urllib3_pools': {'urllib3'},
@@ -34,7 +34,7 @@ LIBRARIES = {
     'geventnode.testing.pytest': {'pytest'},
 }
 #: Who may patch the standard library, the beginnings of processes, or ask whether it is.
-PATCHING = {'geventnode.cli', 'geventnode.doctor.facts', 'geventnode.integrations.gunicorn'}
+PATCHING = {'geventnode.cli', 'geventnode.doctor.facts', 'geventnode.integrations.gunicorn.worker'}
 #: The layers whose code must run without gevent.
 WITHOUT_GEVENT = {'geventnode.interfaces', 'geventnode.errors', 'geventnode.protocol'}
 
@@ -168,8 +168,9 @@ LAYERS = [
         'integrations.wsgi.head',
         'integrations.wsgi.application',
         'integrations.wsgi',
-        'integrations.gunicorn_settings',
-        'integrations.gunicorn_exchanges',
+        'integrations.gunicorn.settings',
+        'integrations.gunicorn.observers',
+        'integrations.gunicorn.worker',
         'integrations.gunicorn',
         'integrations.prometheus',
         'integrations.urllib3_sockets',

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 import pytest
 from gunicorn.config import KNOWN_SETTINGS
 
-from geventnode.integrations.gunicorn_settings import CLASSIFIED
+from geventnode.integrations.gunicorn.settings import CLASSIFIED
 from tests.certificates import tls_certificates
 from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
 from tests.system.running import PATIENCE, ROOT

@@ -12,10 +12,10 @@ from gunicorn.config import KNOWN_SETTINGS, Config
 from gunicorn.glogging import Logger
 
 from geventnode import http
-from geventnode.integrations import gunicorn as module
 from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
-from geventnode.integrations.gunicorn_exchanges import Exchanges, environ_of
-from geventnode.integrations.gunicorn_settings import (
+from geventnode.integrations.gunicorn import worker as module
+from geventnode.integrations.gunicorn.observers import Exchanges, environ_of
+from geventnode.integrations.gunicorn.settings import (
     CLASSIFIED,
     CONNECTION_SETTINGS,
     FIXED,
@@ -263,7 +263,7 @@ def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
 
 
 def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('geventnode.integrations.gunicorn_exchanges.RequestView', lambda request: pytest.fail('made'))
+    monkeypatch.setattr('geventnode.integrations.gunicorn.observers.RequestView', lambda request: pytest.fail('made'))
     exchanges = Exchanges(lambda response: None)
     server = http.create_server(ok)
     exchanges.watch(server)

@@ -37,8 +37,8 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from geventnode import http
 from geventnode.errors import InvalidInput
-from geventnode.integrations.gunicorn_exchanges import Exchanges
-from geventnode.integrations.gunicorn_settings import (
+from geventnode.integrations.gunicorn.observers import Exchanges
+from geventnode.integrations.gunicorn.settings import (
     CONNECTION_SETTINGS,
     MEANINGLESS,
     changed,

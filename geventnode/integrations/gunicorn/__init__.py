@@ -1,0 +1,5 @@
+"""A worker for gunicorn: ``gunicorn -k geventnode.integrations.gunicorn.Worker app:app``."""
+
+from geventnode.integrations.gunicorn.worker import ListenerWorker, NotServable, Worker, WSGIWorker, run
+
+__all__ = ['ListenerWorker', 'NotServable', 'WSGIWorker', 'Worker', 'run']
