@@ -32,8 +32,8 @@ from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
 from geventnode.http.client.origin import Destination as Where
 from geventnode.http.client.origin import destination
 from geventnode.http.header_fields import Fields, check_field
-from geventnode.integrations.urllib3_response import BEFORE_SENDING, Body, Response, Upgraded, call_in, translated
-from geventnode.integrations.urllib3_terms import (
+from geventnode.integrations.requests.response import BEFORE_SENDING, Body, Response, Upgraded, call_in, translated
+from geventnode.integrations.requests.terms import (
     SET_ON_POOLS,
     check_terms,
     identifies,

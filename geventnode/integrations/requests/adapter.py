@@ -17,8 +17,8 @@ from urllib3.util import Retry, parse_url
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput
-from geventnode.integrations.urllib3_pools import DEFAULT_PORTS, Agents, Bounds, Destinations, Proxy
-from geventnode.integrations.urllib3_terms import merge_terms, split_terms
+from geventnode.integrations.requests.pools import DEFAULT_PORTS, Agents, Bounds, Destinations, Proxy
+from geventnode.integrations.requests.terms import merge_terms, split_terms
 from geventnode.options import count, seconds
 from geventnode.protocol import Limits
 

@@ -23,7 +23,7 @@ from urllib3.exceptions import (
 
 from geventnode import errors, http
 from geventnode.errors import GeventnodeError
-from geventnode.integrations.urllib3_sockets import BodyFile, BodySocket, Ready, socket_of
+from geventnode.integrations.requests.sockets import BodyFile, BodySocket, Ready, socket_of
 from geventnode.protocol import Framing
 
 __all__ = ['BEFORE_SENDING', 'Body', 'Origin', 'Response', 'Upgraded', 'call_in', 'translated']

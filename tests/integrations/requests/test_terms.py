@@ -52,7 +52,7 @@ def test_authorities_by_terms(secure: Secure, certificates: Certificates) -> Non
 def test_an_empty_context_trusts_the_usual_authorities(
     secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('geventnode.integrations.requests.DEFAULT_CA_BUNDLE_PATH', certificates.ca)
+    monkeypatch.setattr('geventnode.integrations.requests.adapter.DEFAULT_CA_BUNDLE_PATH', certificates.ca)
     address = secure_url(secure())
     with on_terms(ssl_context=create_urllib3_context()) as client:
         assert client.get(address).text == 'GET /'
