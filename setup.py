@@ -20,7 +20,7 @@ setup(
     license='MIT',
     license_files=['LICENSE'],
     packages=find_packages(include=['geventnode', 'geventnode.*']),
-    package_data={'geventnode': ['py.typed', 'demo/*', 'integrations/*.html']},
+    package_data={'geventnode': ['py.typed', 'demo/*', 'monitor/*.html']},
     entry_points={'console_scripts': ['geventnode = geventnode.cli:main']},
     python_requires='>=3.10',
     install_requires=[

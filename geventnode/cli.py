@@ -398,7 +398,7 @@ def _mount_monitor(server: Any, options: argparse.Namespace) -> None:
     if options.monitor is None:
         return
     from geventnode.errors import InvalidInput
-    from geventnode.integrations.monitor import Monitor
+    from geventnode.monitor import Monitor
 
     try:
         Monitor(clients=options.monitor_clients).mount(server, options.monitor)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from geventnode import http
-from geventnode.integrations.monitor import Monitor
+from geventnode.monitor import Monitor
 from tests.servers import Client, Response, Site, ok
 
 __all__ = ['answer', 'ask', 'event', 'monitored', 'state', 'watch']

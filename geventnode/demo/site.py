@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from geventnode.demo.uploads import REMEMBERED, TooManyUploads, Upload, Uploads
 from geventnode.http import IncomingMessage, Server, ServerResponse
-from geventnode.integrations.page import Page
+from geventnode.monitor.page import Page
 
 __all__ = ['DemoServer', 'Route', 'create_server']
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from geventnode_server import BACKLOG, KEEP_ALIVE, handle
 
 from geventnode import http
-from geventnode.integrations.monitor import Monitor
+from geventnode.monitor import Monitor
 
 __all__: list[str] = []
 

@@ -10,8 +10,8 @@ import gevent
 import pytest
 
 from geventnode import http
-from geventnode.integrations.monitor import Monitor
 from geventnode.integrations.wsgi import wsgi
+from geventnode.monitor import Monitor
 from tests.servers import Log, Serve, get, ok
 
 __all__: list[str] = []

@@ -13,8 +13,7 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import InvalidInput
-from geventnode.integrations import monitor_sampler
-from geventnode.integrations.monitor import Monitor
+from geventnode.monitor import Monitor, sampler
 from tests.monitors import answer, ask, event, monitored, state, watch
 from tests.origins import MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, ok
@@ -28,7 +27,7 @@ ATTACK = '/<script>alert(1)</script>&quot;"\'--'
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let surveys follow each other quickly."""
-    monkeypatch.setattr(monitor_sampler, 'INTERVAL', 0.01)
+    monkeypatch.setattr(sampler, 'INTERVAL', 0.01)
 
 
 @pytest.fixture
@@ -165,11 +164,11 @@ def test_long_targets_are_cut(serve: Serve, go_on: Event) -> None:
     ask(site.connect(), f'/{"x" * 5000}')
     log.wait_for('here')
     target = state(site)['received']['rows'][0]['target']
-    assert (len(target), target[-1]) == (monitor_sampler.LONGEST + 1, '…')
+    assert (len(target), target[-1]) == (sampler.LONGEST + 1, '…')
 
 
 def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_sampler, 'ROWS', 2)
+    monkeypatch.setattr(sampler, 'ROWS', 2)
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -187,7 +186,7 @@ def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.Mo
 
 def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are there from the second survey on; the monitor's own requests have no durations."""
-    monkeypatch.setattr(monitor_sampler, 'WINDOW', 3600.0)
+    monkeypatch.setattr(sampler, 'WINDOW', 3600.0)
     site = serve(monitored())
     watching = watch(site)
     first = event(watching)
@@ -208,8 +207,8 @@ def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_some_are_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many after each tick, and no others are observed."""
-    monkeypatch.setattr(monitor_sampler, 'SAMPLED', 3)
-    monkeypatch.setattr(monitor_sampler, 'TICK', 3600.0)
+    monkeypatch.setattr(sampler, 'SAMPLED', 3)
+    monkeypatch.setattr(sampler, 'TICK', 3600.0)
     site = serve(monitored())
     watching = watch(site)
     event(watching)
@@ -328,7 +327,7 @@ def test_so_many_may_watch(serve: Serve) -> None:
 
 def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for him is no more than the findings of one survey, however many there are."""
-    monkeypatch.setattr(monitor_sampler.Sampler, '_findings', lambda self, survey: {'much': 'x' * 1000000})
+    monkeypatch.setattr(sampler.Sampler, '_findings', lambda self, survey: {'much': 'x' * 1000000})
     server = http.create_server(ok)
     monitor = Monitor().mount(server)
     site = serve(server)
@@ -351,7 +350,7 @@ def test_streams_end_when_the_server_drains(serve: Serve) -> None:
 
 
 def test_a_state_that_is_not_known_before_the_server_drains(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor_sampler, 'INTERVAL', 3600.0)
+    monkeypatch.setattr(sampler, 'INTERVAL', 3600.0)
     site = serve(monitored())
     client = ask(site.connect(), '/monitor?state')
     until(lambda: site.server.statistics()['handling'])

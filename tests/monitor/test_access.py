@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from geventnode.errors import InvalidInput
-from geventnode.integrations import monitor_sampler
-from geventnode.integrations.monitor import Monitor
+from geventnode.monitor import Monitor, sampler
 from tests.monitors import answer, monitored
 from tests.servers import Serve
 
@@ -19,7 +18,7 @@ __all__: list[str] = []
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let surveys follow each other quickly."""
-    monkeypatch.setattr(monitor_sampler, 'INTERVAL', 0.01)
+    monkeypatch.setattr(sampler, 'INTERVAL', 0.01)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.http.survey import Survey, Top
-from geventnode.integrations import monitor_sampler
-from geventnode.integrations.monitor_sampler import Sampler, quantile, rest
+from geventnode.monitor import sampler as sampling
+from geventnode.monitor.sampler import Sampler, quantile, rest
+from geventnode.monitor.snapshot import Survey, Top
 from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import until
@@ -182,7 +182,7 @@ def test_one_at_a_time(serve: Serve, no_switch: Any) -> None:
 
 def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the midst of a survey: others are served before it is over."""
-    monkeypatch.setattr(monitor_sampler, 'SLICE', -1.0)
+    monkeypatch.setattr(sampling, 'SLICE', -1.0)
     site = serve(ok)
     for _ in range(20):
         site.connect().get()
@@ -198,7 +198,7 @@ def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ('looks', 'passed', 'expected'),
-    [(0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, monitor_sampler.PAUSE)],
+    [(0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, sampling.PAUSE)],
 )
 def test_long_surveys_are_rare(looks: int, passed: float, expected: float) -> None:
     """There is time between them for what they take."""

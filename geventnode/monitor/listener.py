@@ -2,7 +2,7 @@
 
 It is a request listener, and one path is enough for it: the page is what it answers, ``?stream`` an event stream that
 the page reads, ``?state`` the same once, as JSON. Nothing is gathered while nobody watches; all who watch share what
-is gathered (see :mod:`geventnode.integrations.monitor_sampler`).
+is gathered (see :mod:`geventnode.monitor.sampler`).
 
 A stream sends the latest findings when the ones before have left, so that somebody who does not read costs one of them
 and no more.
@@ -22,9 +22,9 @@ from gevent.event import Event
 
 from geventnode.errors import InvalidInput
 from geventnode.http import Agent, IncomingMessage, Server, ServerResponse
-from geventnode.integrations.monitor_access import Admission, is_foreign
-from geventnode.integrations.monitor_sampler import Sampler
-from geventnode.integrations.page import Page
+from geventnode.monitor.access import Admission, is_foreign
+from geventnode.monitor.page import Page
+from geventnode.monitor.sampler import Sampler
 from geventnode.net.deadlines import check_hub
 from geventnode.net.forks import registered
 
@@ -81,7 +81,7 @@ class Monitor:
         #: The responses to those who watch.
         self._own: set[ServerResponse] = set()
         self._sampler = Sampler(self._watched_servers, self._watched_agents, self._own, queries)
-        self._page = Page(Path(__file__).with_name('monitor.html'))
+        self._page = Page(Path(__file__).with_name('page.html'))
 
     def mount(self, server: Server, path: str = DEFAULT_PATH) -> Monitor:
         """Answer requests for ``path``, and hand all others to the present ``'request'`` listeners of ``server``; those

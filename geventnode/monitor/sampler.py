@@ -25,7 +25,7 @@ from gevent.event import Event
 from geventnode import __version__
 from geventnode.http import Agent, Server
 from geventnode.http.server.observers import ExchangeObserver, Sample
-from geventnode.http.survey import Exchange, Survey, Top, Usage
+from geventnode.monitor.snapshot import Exchange, Survey, Top, Usage
 
 __all__ = ['ROWS', 'Sampler', 'quantile', 'rest']
 
