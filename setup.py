@@ -20,8 +20,8 @@ setup(
     license='MIT',
     license_files=['LICENSE'],
     packages=find_packages(include=['geventnode', 'geventnode.*']),
-    package_data={'geventnode': ['py.typed', 'demo/*', 'monitor/*.html']},
-    entry_points={'console_scripts': ['geventnode = geventnode.cli:main']},
+    package_data={'geventnode': ['py.typed', 'cli/demo/*', 'monitor/*.html']},
+    entry_points={'console_scripts': ['geventnode = geventnode.cli.main:main']},
     python_requires='>=3.10',
     install_requires=[
         'gevent>=23.7.0',

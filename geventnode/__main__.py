@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from geventnode.cli import main
+from geventnode.cli.main import main
 
 __all__: list[str] = []
 

@@ -27,9 +27,11 @@ import gevent
 import requests
 
 import geventnode
-from geventnode import errors, fetch, http, https, net, stream
-from geventnode.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
-from geventnode.endpoints import Unwritable, open_sink
+from geventnode import errors, http, https, net, stream
+from geventnode.cli import get
+from geventnode.cli.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
+from geventnode.cli.endpoints import Unwritable, open_sink
+from geventnode.cli.targets import Interrupted, Refused, load_target
 from geventnode.events import EventEmitter
 from geventnode.http.server.listener_checks import ListenerReturned, check_returned
 from geventnode.integrations.requests import AgentAdapter
@@ -38,7 +40,6 @@ from geventnode.integrations.wsgi import wsgi
 from geventnode.integrations.wsgi.environ import NotBelow, meta_variables
 from geventnode.net.forks import inherited
 from geventnode.protocol import Limits, Parser, Role
-from geventnode.targets import Interrupted, Refused, load_target
 from tests.certificates import tls_certificates
 
 __all__ = ['FAILURES', 'described', 'exception_classes', 'failure', 'main']
@@ -231,7 +232,7 @@ def too_long(request: Any, response: Any) -> None:
 
 def given_up() -> None:
     options = argparse.Namespace(data=None, output='/nowhere/file')
-    fetch._exchange(options)
+    get._exchange(options)
 
 
 def unwritable() -> None:
@@ -327,7 +328,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     NotBelow: not_below,
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
-    fetch._GivenUp: given_up,
+    get._GivenUp: given_up,
     Unwritable: unwritable,
 }
 

@@ -13,7 +13,7 @@ import pytest
 from gevent import subprocess
 from gevent.server import StreamServer
 
-from geventnode.cli import main
+from geventnode.cli.main import main
 from tests.servers import Site
 
 __all__ = ['Get', 'Ran', 'RawServer', 'commands', 'popen', 'raw_servers', 'url']

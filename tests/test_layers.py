@@ -34,7 +34,7 @@ LIBRARIES = {
     'geventnode.testing.pytest': {'pytest'},
 }
 #: Who may patch the standard library, the beginnings of processes, or ask whether it is.
-PATCHING = {'geventnode.cli', 'geventnode.doctor.facts', 'geventnode.integrations.gunicorn.worker'}
+PATCHING = {'geventnode.cli.main', 'geventnode.cli.doctor.facts', 'geventnode.integrations.gunicorn.worker'}
 #: The layers whose code must run without gevent.
 WITHOUT_GEVENT = {'geventnode.interfaces', 'geventnode.errors', 'geventnode.protocol'}
 
@@ -182,18 +182,19 @@ LAYERS = [
     ['monitor.page', 'monitor.access', 'monitor.snapshot', 'monitor.sampler', 'monitor.listener', 'monitor'],
     ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.pytest'],
     [
-        'demo.uploads',
-        'demo.site',
-        'demo',
-        'endpoints',
-        'fetch',
-        'arguments',
-        'targets',
-        'doctor.findings',
-        'doctor.facts',
-        'doctor.checks',
-        'doctor',
         'cli',
+        'cli.demo.uploads',
+        'cli.demo.site',
+        'cli.demo',
+        'cli.endpoints',
+        'cli.get',
+        'cli.arguments',
+        'cli.targets',
+        'cli.doctor.findings',
+        'cli.doctor.facts',
+        'cli.doctor.checks',
+        'cli.doctor',
+        'cli.main',
         '__main__',
     ],
 ]
@@ -366,7 +367,7 @@ def test_every_file_has_a_place() -> None:
     ],
 )
 def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None:
-    known = _modules() | {'geventnode.cli': Path()}
+    known = _modules() | {'geventnode.cli.main': Path()}
     wrong = check(name, source, known)
     assert wrong
     assert complaint in wrong[0]
@@ -381,10 +382,10 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
             'from geventnode.stream.chunks import x\nfrom geventnode import errors',
         ),
         (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode.stream.readable import Readable'),
-        (_upward, 'geventnode.cli', 'from geventnode import __version__, net'),
+        (_upward, 'geventnode.cli.main', 'from geventnode import __version__, net'),
         (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
         (_foreign, 'geventnode.integrations.requests.adapter', 'import requests\nfrom urllib3.util import Retry'),
-        (_patches, 'geventnode.cli', 'from gevent import monkey'),
+        (_patches, 'geventnode.cli.main', 'from gevent import monkey'),
         (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
         (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
     ],

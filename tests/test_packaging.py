@@ -80,7 +80,7 @@ def test_wheel(tree: Path) -> None:
     assert 'Root-Is-Purelib: true' in described['WHEEL']
     assert 'Tag: py3-none-any' in described['WHEEL']
     assert not [name for name in files if name.endswith(('.c', '.pyd', '.pyx', '.so'))]
-    assert described['entry_points.txt'].split() == ['[console_scripts]', 'geventnode', '=', 'geventnode.cli:main']
+    assert described['entry_points.txt'].split() == ['[console_scripts]', 'geventnode', '=', 'geventnode.cli.main:main']
     metadata = email.message_from_string(described['METADATA'])
     assert metadata['Name'] == 'geventnode'
     assert metadata['Version'] == geventnode.__version__

@@ -139,7 +139,7 @@ def test_a_target_that_raises() -> None:
     """Its traceback begins in the target, and the last line of ours says what to do."""
     status, errors = refused('broken:listener', '--workers', '1', '--bind', '127.0.0.1:0')
     assert status == 4
-    assert 'geventnode/targets.py' not in errors
+    assert 'geventnode/cli/targets.py' not in errors
     assert f'geventnode: the command runs with {sys.executable}: install the missing package there' in errors
     assert "geventnode: 'broken:listener' cannot be loaded: No module named 'not_installed'" in errors
 

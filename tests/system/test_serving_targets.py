@@ -79,8 +79,8 @@ def test_an_import_that_is_interrupted_in_the_machinery() -> None:
 def test_an_import_that_does_not_end(command: str) -> None:
     """A word on standard error, while it goes on."""
     program = (
-        'import sys; import geventnode.targets as targets; targets.LONG_IMPORT = 0.1; '
-        f'from geventnode.cli import main; sys.exit(main([{command!r}, "serving.py"]))'
+        'import sys; import geventnode.cli.targets as targets; targets.LONG_IMPORT = 0.1; '
+        f'from geventnode.cli.main import main; sys.exit(main([{command!r}, "serving.py"]))'
     )
     with subprocess.Popen(
         [sys.executable, '-c', program],

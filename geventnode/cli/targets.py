@@ -11,7 +11,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from geventnode.arguments import DEFAULT_NAMES
+from geventnode.cli.arguments import DEFAULT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from gevent.event import Event
 
-from geventnode.demo.uploads import REMEMBERED, TooManyUploads, Upload, Uploads
+from geventnode.cli.demo.uploads import REMEMBERED, TooManyUploads, Upload, Uploads
 from geventnode.http import IncomingMessage, Server, ServerResponse
 from geventnode.monitor.page import Page
 

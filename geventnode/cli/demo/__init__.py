@@ -12,6 +12,6 @@ It is also an example of how to write for this server: every handler is plain se
 includes the end of its audience.
 """
 
-from geventnode.demo.site import DemoServer, create_server
+from geventnode.cli.demo.site import DemoServer, create_server
 
 __all__ = ['DemoServer', 'create_server']

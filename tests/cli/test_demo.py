@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gevent.socket import create_connection
 
-from geventnode.demo import DemoServer, create_server, uploads
-from geventnode.demo.uploads import TooManyUploads, Upload, Uploads
+from geventnode.cli.demo import DemoServer, create_server, uploads
+from geventnode.cli.demo.uploads import TooManyUploads, Upload, Uploads
 
 __all__: list[str] = []
 

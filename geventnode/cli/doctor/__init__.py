@@ -10,9 +10,9 @@ import argparse
 import json
 import sys
 
-from geventnode.doctor.checks import CHECKS, diagnose
-from geventnode.doctor.facts import Facts, gather
-from geventnode.doctor.findings import Finding, Level
+from geventnode.cli.doctor.checks import CHECKS, diagnose
+from geventnode.cli.doctor.facts import Facts, gather
+from geventnode.cli.doctor.findings import Finding, Level
 
 __all__ = ['CHECKS', 'Facts', 'Finding', 'Level', 'diagnose', 'gather', 'render', 'render_json', 'run']
 
@@ -62,7 +62,7 @@ def render_json(facts: Facts, findings: list[Finding]) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report that ``options`` ask for to standard output; return the exit status. May switch: runs the
-    target's own code. Raises :class:`geventnode.targets.Refused`."""
+    target's own code. Raises :class:`geventnode.cli.targets.Refused`."""
     facts = gather(options.target)
     findings = diagnose(facts)
     sys.stdout.write((render_json if options.json else render)(facts, findings))

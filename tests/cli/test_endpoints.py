@@ -17,7 +17,7 @@ from gevent import subprocess
 from gevent.event import Event
 from gevent.os import nb_read, tp_read
 
-from geventnode.endpoints import DescriptorSink, DescriptorSource, FileSink, Unwritable, open_sink, open_source
+from geventnode.cli.endpoints import DescriptorSink, DescriptorSource, FileSink, Unwritable, open_sink, open_source
 from tests.fetching import Get, RawServer, commands, popen, raw_servers, url
 from tests.servers import Serve
 

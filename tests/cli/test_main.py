@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from geventnode import __version__, http
-from geventnode.arguments import HINTS
-from geventnode.cli import _listen, as_listener, main, parse_bind
-from geventnode.targets import FILE_MODULE, Refused, load_target
+from geventnode.cli.arguments import HINTS
+from geventnode.cli.main import _listen, as_listener, main, parse_bind
+from geventnode.cli.targets import FILE_MODULE, Refused, load_target
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 SOURCE = """
 from geventnode import http
@@ -633,7 +633,7 @@ def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.Monke
     # coverage would measure the process, and load them for it
     monkeypatch.delenv('COVERAGE_PROCESS_CONFIG', raising=False)
     ran = command(
-        code='import sys; import geventnode.cli; '
+        code='import sys; import geventnode.cli.main; '
         "print([each for each in ('socket', 'ssl', 'threading', 'select', 'subprocess', 'gevent') "
         'if each in sys.modules])'
     )
@@ -699,8 +699,8 @@ server.on('listening', drive)
     program = (
         f'import os, runpy, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); '
         f'sys.argv = ["geventnode", "serve", {str(target)!r}, "--bind", "127.0.0.1:0"]; '
-        'import geventnode.cli; geventnode.cli.print = lambda *args, **options: None; '
-        'sys.exit(geventnode.cli.main())'
+        'import geventnode.cli.main; geventnode.cli.main.print = lambda *args, **options: None; '
+        'sys.exit(geventnode.cli.main.main())'
     )
     ran = command(code=program)
     assert ran.returncode == 0, ran.stderr

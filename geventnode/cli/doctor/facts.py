@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from geventnode import __version__
-from geventnode.targets import Refused, load_target, print_traceback
+from geventnode.cli.targets import Refused, load_target, print_traceback
 
 __all__ = ['BLOCKERS', 'EARLY', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
 
@@ -102,7 +102,7 @@ class _Order:
 
 def gather(target: str | None = None) -> Facts:
     """Return the facts about this process, after importing ``target`` if there is one. May switch: runs the target's
-    own code, and prints the traceback of what that raises. Raises :class:`geventnode.targets.Refused`."""
+    own code, and prints the traceback of what that raises. Raises :class:`geventnode.cli.targets.Refused`."""
     import gevent.events
 
     order = _Order()

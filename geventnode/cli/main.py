@@ -19,8 +19,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from geventnode.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
-from geventnode.targets import Refused, check_callable, factory_hint, load_target, print_traceback
+from geventnode.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, parse
+from geventnode.cli.targets import Refused, check_callable, factory_hint, load_target, print_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -422,7 +422,7 @@ def _server_of(options: argparse.Namespace) -> Any:
     from geventnode import http
 
     if options.target is None:
-        from geventnode.demo import create_server
+        from geventnode.cli.demo import create_server
 
         target: Any = _make(create_server, options)
     else:
@@ -538,7 +538,7 @@ def _get(options: argparse.Namespace) -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    from geventnode.fetch import run
+    from geventnode.cli.get import run
 
     status = run(options)
     if status < 0:
@@ -549,7 +549,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from geventnode.doctor import run
+    from geventnode.cli.doctor import run
 
     return run(options)
 

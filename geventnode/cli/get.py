@@ -25,7 +25,7 @@ from typing import Any, cast
 import gevent
 
 from geventnode import __version__, http
-from geventnode.endpoints import Sink, Unwritable, open_sink, open_source
+from geventnode.cli.endpoints import Sink, Unwritable, open_sink, open_source
 from geventnode.errors import ParseError, reduced
 from geventnode.protocol import check_name
 

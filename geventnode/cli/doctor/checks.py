@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from geventnode.doctor.facts import PATCHABLE, Facts
-from geventnode.doctor.findings import Finding, Level
+from geventnode.cli.doctor.facts import PATCHABLE, Facts
+from geventnode.cli.doctor.findings import Finding, Level
 from geventnode.net.listen import DEFAULT_BACKLOG
 
 __all__ = [

@@ -15,7 +15,7 @@ import gevent
 import pytest
 
 from geventnode import __version__
-from geventnode.cli import main
+from geventnode.cli.main import main
 from tests.fetching import Get, RawServer, commands, raw_servers, url
 from tests.servers import Serve, Site
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from geventnode import doctor
-from geventnode.cli import main
-from geventnode.doctor import CHECKS, Facts, Level, checks, diagnose, facts, render
+from geventnode.cli import doctor
+from geventnode.cli.doctor import CHECKS, Facts, Level, checks, diagnose, facts, render
+from geventnode.cli.main import main
 
 __all__: list[str] = []
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 HEALTHY = Facts(
     geventnode='1.0',
