@@ -56,7 +56,7 @@ _Error = TypeVar('_Error', bound=BaseException)
 
 
 def excerpt(data: bytes) -> str:
-    """Return ``data`` escaped and cut to a length that fits a message or a log line. Never switches."""
+    """Return ``data`` escaped and cut to a length that fits a message or a log line."""
     if len(data) <= EXCERPT_LENGTH:
         return repr(data)
     return f'{data[:EXCERPT_LENGTH]!r}... ({len(data)} bytes)'
@@ -78,8 +78,8 @@ class GeventnodeError(Exception):
 
 
 def reduced(error: BaseException) -> Any:
-    """Return the value for ``__reduce__`` of an exception whose ``__init__`` takes something else than ``args``. Never
-    switches. Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
+    """Return the value for ``__reduce__`` of an exception whose ``__init__`` takes something else than ``args``.
+    Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
     return _remade, (type(error), error.args), error.__dict__ or None
 
 
@@ -94,13 +94,13 @@ def _remade(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
 
 
 def bare(error: _Error) -> _Error:
-    """Return ``error`` without the frames that it came through, so that it can be kept. Never switches."""
+    """Return ``error`` without the frames that it came through, so that it can be kept."""
     error.__context__ = None
     return error.with_traceback(None)
 
 
 def again(error: BaseException) -> BaseException:
-    """Return a copy of ``error``, to be raised by an object that keeps it. Never switches.
+    """Return a copy of ``error``, to be raised by an object that keeps it.
 
     What was raised refers to the frames that it came through, and they to whoever keeps it: together, they could only
     be freed by the collector. An error that is not ours is returned itself.

@@ -132,7 +132,7 @@ class Agent(http.Agent):
         super().__init__(**options)
 
     def peer(self, options: Mapping[str, Any]) -> Peer:
-        """Return on what terms a request with ``options`` speaks TLS. Never switches."""
+        """Return on what terms a request with ``options`` speaks TLS."""
         own = {name: options[name] for name in CLIENT_OPTIONS & options.keys()}
         if not own:
             return self._peer
@@ -198,7 +198,7 @@ def _name_in(asked: str) -> str:
 
 
 def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'request'``. Never switches.
+    """Return a :class:`Server`; ``listener`` hears of ``'request'``.
 
     :param options: ``certfile``, ``keyfile`` and the others of :func:`geventnode.tls.create_server`, and all of
         :func:`geventnode.http.create_server`.
@@ -211,7 +211,7 @@ def create_server(listener: RequestListener | None = None, **options: Any) -> Se
 def request(
     url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
 ) -> http.ClientRequest:
-    """As :func:`geventnode.http.request`, over TLS, to port 443 unless told otherwise. Never switches.
+    """As :func:`geventnode.http.request`, over TLS, to port 443 unless told otherwise.
 
     :param servername: the name to ask for (SNI) and to find in the certificate; the host, unless given.
     :param options: those of ``http.request``, and those of TLS that :func:`geventnode.tls.connect` names.
@@ -224,7 +224,7 @@ def request(
 def get(
     url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
 ) -> http.ClientRequest:
-    """As :func:`request`, and ended: a GET, unless told otherwise. Never switches."""
+    """As :func:`request`, and ended: a GET, unless told otherwise."""
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
         made.end()

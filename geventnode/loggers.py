@@ -16,7 +16,7 @@ __all__ = ['keep_enabled']
 
 
 def keep_enabled(*names: str) -> None:
-    """Keep the loggers ``names`` enabled when a configuration does not name them. Never switches.
+    """Keep the loggers ``names`` enabled when a configuration does not name them.
 
     Call it before the application is imported, and again for loggers that are created later. A logger that a
     configuration has disabled already is enabled.

@@ -40,7 +40,7 @@ class Configurable(Protocol):
 
 
 def seconds(name: str, value: Any) -> float:
-    """Return ``value`` as seconds, 0 for never. Never switches. Raises ``TypeError`` and ``InvalidInput``."""
+    """Return ``value`` as seconds, 0 for never. Raises ``TypeError`` and ``InvalidInput``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f'{name} must be a number of seconds, not {type(value).__name__}')
     if not (isfinite(value) and value >= 0):
@@ -49,7 +49,7 @@ def seconds(name: str, value: Any) -> float:
 
 
 def count(name: str, value: Any) -> int:
-    """Return ``value`` as a number from 0. Never switches. Raises ``TypeError`` and ``InvalidInput``."""
+    """Return ``value`` as a number from 0. Raises ``TypeError`` and ``InvalidInput``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name} must be an int, not {type(value).__name__}')
     if value < 0:
@@ -58,12 +58,12 @@ def count(name: str, value: Any) -> int:
 
 
 def bytes_or_none(name: str, value: Any) -> int | None:
-    """Return ``value`` as a number of bytes, None for no limit. Never switches. Raises as :func:`count` does."""
+    """Return ``value`` as a number of bytes, None for no limit. Raises as :func:`count` does."""
     return None if value is None else count(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return ``value`` as a bool. Never switches. Raises ``TypeError``."""
+    """Return ``value`` as a bool. Raises ``TypeError``."""
     if not isinstance(value, bool):
         raise TypeError(f'{name} must be True or False, not {type(value).__name__}')
     return value
@@ -96,14 +96,14 @@ class Option(Generic[Value]):
 
 
 def hint_for(name: object, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown option: the nearest known one, or all of them. Never switches."""
+    """Return the end of a message about an unknown option: the nearest known one, or all of them."""
     near = get_close_matches(str(name), known, 1)
     return f': did you mean {near[0]!r}?' if near else f'; known are {", ".join(sorted(known))}'
 
 
 def check_names(thing: Configurable, options: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise ``UnknownOption``, naming the nearest known one, unless ``thing`` has all ``options``, or they are among
-    ``others``. Never switches."""
+    ``others``."""
     known = _known(type(thing)).union(others)
     for name in options:
         if name not in known:
@@ -111,7 +111,7 @@ def check_names(thing: Configurable, options: Iterable[str], others: Iterable[st
 
 
 def check_attribute(thing: Configurable, name: str) -> None:
-    """Raise ``AttributeError`` where ``name``, which is to be set, is new and a misspelt option. Never switches."""
+    """Raise ``AttributeError`` where ``name``, which is to be set, is new and a misspelt option."""
     if name not in thing.__dict__ and name[:1] != '_' and not hasattr(type(thing), name):
         right = _meant(type(thing), name)
         if right is not None:
@@ -135,7 +135,7 @@ def _meant(kind: type[Configurable], name: str) -> str | None:
 
 
 def apply_options(thing: Configurable, options: dict[str, Any]) -> None:
-    """Set ``options`` on ``thing``. Never switches. Raises ``UnknownOption``, naming the nearest known one."""
+    """Set ``options`` on ``thing``. Raises ``UnknownOption``, naming the nearest known one."""
     check_names(thing, options)
     for name, value in options.items():
         setattr(thing, name, value)

@@ -382,24 +382,11 @@ def test_every_object_says_in_what_state_it_is(contract: InterfaceClass, make: C
                 assert repr(provider) != before
 
 
-def test_every_contract_says_whether_it_switches() -> None:
-    """A method's docstring says so itself, or refers to one that does."""
-    silent = [
-        f'{contract.__name__}.{name}'
-        for contract in CONTRACTS
-        for name, described in contract.namesAndDescriptions()
-        if isinstance(described, Method)
-        and 'switch' not in described.__doc__.lower()
-        and ':meth:' not in described.__doc__
-    ]
-    assert silent == []
-
-
 class IExample(Interface):
     """A contract for the tests of the checks themselves."""
 
     def method(first: int, second: int = 2, *rest: int, **options: int) -> None:
-        """Do nothing. Never switches."""
+        """Do nothing."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Arrows between files point down, and functions say whether they switch: read from the source.
+"""Arrows between files point down: read from the source.
 
 A file imports only from layers with a lower number, or from files named before it in its own row of :data:`LAYERS`;
 what only a type checker sees may also come from further on in its row. A new file must be given its place here.
@@ -309,18 +309,7 @@ def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
     ]
 
 
-def _silent(name: str, source: str, known: dict[str, Path]) -> list[str]:
-    """Return a complaint for every public function that does not say whether other greenlets may run meanwhile."""
-    return [
-        f'{name}:{node.lineno} {node.name}() does not say whether it switches'
-        for node in _nodes(source)[0].body
-        if isinstance(node, ast.FunctionDef)
-        and not node.name.startswith('_')
-        and 'switch' not in (ast.get_docstring(node) or '').lower()
-    ]
-
-
-CHECKS = [_upward, _foreign, _patches, _silent]
+CHECKS = [_upward, _foreign, _patches]
 
 
 @pytest.mark.parametrize('check', CHECKS)
@@ -362,8 +351,6 @@ def test_every_file_has_a_place() -> None:
         (_patches, 'geventnode.net', 'from gevent.monkey import patch_all', 'monkey'),
         (_patches, 'geventnode.net', 'from gevent.monkey import get_original, patch_all', 'monkey'),
         (_patches, 'geventnode.net', 'import gevent\ngevent.monkey.patch_all()', 'monkey'),
-        (_silent, 'geventnode.net', 'def connect():\n    """Connect."""', 'connect() does not say'),
-        (_silent, 'geventnode.net', 'def connect():\n    pass', 'connect() does not say'),
     ],
 )
 def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None:
@@ -387,7 +374,6 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
         (_foreign, 'geventnode.integrations.requests.adapter', 'import requests\nfrom urllib3.util import Retry'),
         (_patches, 'geventnode.cli.main', 'from gevent import monkey'),
         (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
-        (_silent, 'geventnode.net', 'def connect():\n    """Connect. May switch."""\ndef _other():\n    pass'),
     ],
 )
 def test_what_is_right_is_none(check, name: str, source: str) -> None:

@@ -25,7 +25,7 @@ TOLERANCE = 0.05
 
 
 def compare(now: dict[str, float], before: dict[str, float]) -> list[str]:
-    """Return a line about each work whose count is not near what it was. Never switches."""
+    """Return a line about each work whose count is not near what it was."""
     faults = [f'{name} is not in both' for name in sorted(now.keys() ^ before.keys())]
     for name in now.keys() & before.keys():
         change = now[name] / before[name] - 1

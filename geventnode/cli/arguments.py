@@ -130,8 +130,8 @@ def _count(text: str) -> int:
 
 
 def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespace:
-    """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they name.
-    Never switches. Raises ``SystemExit`` for a command line that is none."""
+    """Return what ``arguments`` (those of the process, unless given) say; ``run`` of it is the command that they
+    name. Raises ``SystemExit`` for a command line that is none."""
     parser = _parser(**commands)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and not arguments[0].startswith('-') and arguments[0] not in commands:

@@ -51,10 +51,10 @@ class Sink(Protocol):
         """Write all of ``data``. May switch. Raises :class:`Unwritable`."""
 
     def commit(self) -> None:
-        """Everything was written: let it be seen. Never switches. Raises :class:`Unwritable`."""
+        """Everything was written: let it be seen. Raises :class:`Unwritable`."""
 
     def close(self) -> None:
-        """Let go; what was not committed is no result. Never switches."""
+        """Let go; what was not committed is no result."""
 
 
 class FileSink:
@@ -157,7 +157,7 @@ class DescriptorSource:
                 return data
 
     def close(self) -> None:
-        """Let go. Never switches."""
+        """Let go."""
         if self._owned:
             os.close(self._descriptor)
 

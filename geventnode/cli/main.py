@@ -43,7 +43,7 @@ class Binding(NamedTuple):
 
 
 def parse_bind(text: str) -> Binding:
-    """Return where ``--bind text`` means to listen. Never switches. Raises :class:`Refused`."""
+    """Return where ``--bind text`` means to listen. Raises :class:`Refused`."""
     kind, _, rest = text.partition(':')
     if kind == 'unix' and rest:
         return Binding((), {'path': rest}, text)
@@ -323,7 +323,7 @@ def _plain_or_secure(listener: Any, **settings: Any) -> Any:
 
 
 def as_listener(target: Any, options: argparse.Namespace) -> Any:
-    """Return ``target`` as a request listener, whatever kind of callable it is. Never switches. Raises
+    """Return ``target`` as a request listener, whatever kind of callable it is. Raises
     :class:`Refused`."""
     import inspect
 

@@ -230,8 +230,7 @@ def _made_by(factory: Any, target: str) -> Any:
 
 
 def check_callable(value: Any, target: str) -> None:
-    """Raise :class:`Refused` for a callable that takes something else than a listener or an application does. Never
-    switches."""
+    """Raise :class:`Refused` for a callable that takes something else than a listener or an application does."""
     if _takes(value, None, None):
         return
     if isinstance(value, type):
@@ -243,7 +242,7 @@ def check_callable(value: Any, target: str) -> None:
 
 
 def factory_hint(value: Any, target: str) -> str:
-    """Return the end of a message for what may be a function that makes the target. Never switches."""
+    """Return the end of a message for what may be a function that makes the target."""
     # what takes any number of arguments is a wrapper of something
     if target.endswith(')') or not _takes(value) or _takes(value, *range(100)):
         return ''
@@ -349,7 +348,7 @@ def _load_file(path: str) -> ModuleType:
 
 def print_traceback(error: BaseException, caller: str) -> None:
     """Print the traceback of ``error`` without the frames that led into the target, which are those of this file and of
-    the file ``caller``; after it, the remedy for an import that failed. Never switches."""
+    the file ``caller``; after it, the remedy for an import that failed."""
     import importlib
     import traceback
 

@@ -43,12 +43,12 @@ __all__ = [
 
 
 def validate_header_name(name: str) -> None:
-    """Raise ``InvalidHeader`` unless ``name`` is a token (RFC 9110, section 5.1). Never switches."""
+    """Raise ``InvalidHeader`` unless ``name`` is a token (RFC 9110, section 5.1)."""
     check_name(name)
 
 
 def validate_header_value(name: str, value: Any) -> None:
-    """Check ``value`` as ``set_header()`` does (RFC 9110, section 5.5). Never switches.
+    """Check ``value`` as ``set_header()`` does (RFC 9110, section 5.5).
 
     :param name: the name that an error reports.
     :param value: a str, an int or a list of those.

@@ -19,14 +19,14 @@ READ_SIZE = 65536
 
 def is_upload(data: Any) -> bool:
     """Return whether ``data`` is a file or an iterable of chunks: neither a chunk itself, nor a mapping or a set, which
-    somebody forgot to encode. Never switches."""
+    somebody forgot to encode."""
     return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
         hasattr(data, 'read') or isinstance(data, Iterable)
     )
 
 
 def check_file(file: Any) -> None:
-    """Raise ``TypeError`` unless ``file`` can be read, and is not known to give text. Never switches."""
+    """Raise ``TypeError`` unless ``file`` can be read, and is not known to give text."""
     wanted = 'send_file() takes a file that is open for reading in binary mode'
     if not hasattr(file, 'read'):
         hint = f": open({os.fspath(file)!r}, 'rb')" if isinstance(file, (str, bytes, os.PathLike)) else ''

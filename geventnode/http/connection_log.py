@@ -24,7 +24,7 @@ class ConnectionLines:
         self._writing = False
 
     def add(self, message: str, *args: object) -> None:
-        """Log ``message % args`` soon, after everything that was added before. Never switches."""
+        """Log ``message % args`` soon, after everything that was added before."""
         if log.isEnabledFor(logging.DEBUG):
             self._kept.append((message, args))
             if not self._writing:

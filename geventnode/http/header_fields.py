@@ -33,7 +33,7 @@ Fields = dict[str, tuple[str, Any]]
 
 
 def check_field(name: str, value: Any) -> tuple[str, Any]:
-    """Return the lower-cased name, and the value as a str or a list of them. Never switches.
+    """Return the lower-cased name, and the value as a str or a list of them.
 
     Raises ``InvalidHeader``, and ``TypeError`` for a value that is neither str, int nor a list of those.
     """
@@ -52,7 +52,7 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
 
 
 def check_field_value(name: str, value: Any) -> Any:
-    """Return the value as a str or a list of them. Never switches. Raises as :func:`check_field` does."""
+    """Return the value as a str or a list of them. Raises as :func:`check_field` does."""
     value = _converted(name, value)
     for item in value if isinstance(value, list) else [value]:
         check_value(name, item)
@@ -70,7 +70,7 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
-    """Return the (name, value) pairs of a mapping or of an iterable of pairs. Never switches. Raises ``TypeError``."""
+    """Return the (name, value) pairs of a mapping or of an iterable of pairs. Raises ``TypeError``."""
     if isinstance(headers, Mapping):
         return cast('Mapping[str, Any]', headers).items()
     if not isinstance(headers, Iterable):
@@ -79,7 +79,7 @@ def pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
 
 
 def added(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, Any]:
-    """Return ``present``, a field or None, with the lines of ``value`` behind its own. Never switches."""
+    """Return ``present``, a field or None, with the lines of ``value`` behind its own."""
     if present is None:
         return name, value
     name, before = present
@@ -87,13 +87,13 @@ def added(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, 
 
 
 def copied(value: Any) -> Any:
-    """Return ``value``, or a copy of it when it is a list. Never switches."""
+    """Return ``value``, or a copy of it when it is a list."""
     return list(value) if isinstance(value, list) else value
 
 
 def merged(fields: Fields, headers: HeadersArgument) -> Fields:
-    """Return a copy of ``fields`` in which ``headers`` win; several pairs of one name become several lines. Never
-    switches. Raises as :func:`check_field` does."""
+    """Return a copy of ``fields`` in which ``headers`` win; several pairs of one name become several lines. Raises as
+    :func:`check_field` does."""
     result: Fields = {}
     # asking for dict first spares most callers the abstract class
     for name, value in headers.items() if type(headers) is dict else pairs(headers):
@@ -107,7 +107,7 @@ def merged(fields: Fields, headers: HeadersArgument) -> Fields:
 
 
 def checked_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
-    """Return ``headers`` as the lines of a trailer section (RFC 9110, section 6.5.1). Never switches. Raises as
+    """Return ``headers`` as the lines of a trailer section (RFC 9110, section 6.5.1). Raises as
     :func:`check_field` does, and ``InvalidHeader`` for a field that has no place there."""
     lines: list[tuple[str, str]] = []
     for name, value in pairs(headers):
@@ -121,7 +121,7 @@ def checked_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
 
 
 def check_transfer_encoding(fields: Fields) -> None:
-    """Raise ``InvalidHeader`` unless the Transfer-Encoding that a user set is one that can be sent. Never switches."""
+    """Raise ``InvalidHeader`` unless the Transfer-Encoding that a user set is one that can be sent."""
     value = fields['transfer-encoding'][1]
     if 'content-length' in fields:
         raise InvalidHeader(

@@ -42,19 +42,19 @@ class BodySource(Protocol):
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
         """Return what is left of the body, and complete the message, when all of that has come; None when that is not
-        known, or not cheap to say. Never switches."""
+        known, or not cheap to say."""
 
     def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
-        """A listener of ``message`` raised. Never switches."""
+        """A listener of ``message`` raised."""
 
     def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
-        """``message`` was given up. Never switches."""
+        """``message`` was given up."""
 
     def message_rests(self, message: IncomingMessage) -> None:
-        """Nobody reads ``message`` at present who did before. Never switches."""
+        """Nobody reads ``message`` at present who did before."""
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
-        """Set the inactivity timeout for the exchange of ``message``, if it is still in work. Never switches."""
+        """Set the inactivity timeout for the exchange of ``message``, if it is still in work."""
 
 
 _NONE = Framing.NONE
@@ -208,7 +208,7 @@ class IncomingMessage(ReadableBase):
         return distinct(self.raw_trailers)
 
     def completed(self, raw_trailers: list[tuple[str, str]]) -> None:
-        """Called by the connection: the whole message was parsed. Never switches."""
+        """Called by the connection: the whole message was parsed."""
         self.complete = True
         self._raw_trailers = raw_trailers
 
@@ -272,20 +272,20 @@ class IncomingMessage(ReadableBase):
         return data
 
     def keep(self, chunk: bytes) -> None:
-        """Called by the connection: hold ``chunk`` until somebody reads. Never switches."""
+        """Called by the connection: hold ``chunk`` until somebody reads."""
         if self._kept is None:
             self._kept = deque()
         self._kept.append(chunk)
         self.kept_size += len(chunk)
 
     def grant(self, rest: bytes) -> None:
-        """Called by the connection: this message hands it over, and ``rest`` came behind it. Never switches."""
+        """Called by the connection: this message hands it over, and ``rest`` came behind it."""
         self._granted = True
         self.complete = True
         self.head = rest
 
     def cut_off(self, error: BaseException) -> None:
-        """Called by the connection: the rest of the body will not come. Never switches."""
+        """Called by the connection: the rest of the body will not come."""
         self.failure = error
         self.aborted = True
 
@@ -313,7 +313,7 @@ class IncomingMessage(ReadableBase):
         return self._reading or (self._pump is not None and self._pump.busy)
 
     def dropped(self) -> None:
-        """Called by the connection: a piece of the body was thrown away. Never switches."""
+        """Called by the connection: a piece of the body was thrown away."""
         self._dropped = True
 
     def discarded(self) -> None:
@@ -360,6 +360,6 @@ class IncomingMessage(ReadableBase):
 
 def described(request: IncomingMessage) -> str:
     """Return what a line of a log calls ``request``: method and target, which are printable ASCII, cut to a sensible
-    length. Never switches."""
+    length."""
     text = f'{request.method} {request.url}'
     return text if len(text) <= LOGGED else f'{text[:LOGGED]}... ({len(text)} characters)'

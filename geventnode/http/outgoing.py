@@ -90,7 +90,7 @@ class OutgoingMessage(OutgoingHeaders):
         raise HeadersSent('this message has no head')
 
     def _attach(self) -> Any:
-        """Provide what is written to, for the first bytes. Never switches."""
+        """Provide what is written to, for the first bytes."""
         raise ConnectionClosed('this message has no connection')
 
     def _done(self) -> None:

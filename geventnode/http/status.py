@@ -120,7 +120,7 @@ _line = ''
 
 
 def date_line() -> str:
-    """Return the Date field of this second, with its line end (RFC 9110, section 6.6.1). Never switches."""
+    """Return the Date field of this second, with its line end (RFC 9110, section 6.6.1)."""
     global _second, _line
     now = int(time())
     if now != _second:

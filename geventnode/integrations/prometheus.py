@@ -116,12 +116,12 @@ class Metrics(ExchangeObserver):
     # -- what is watched ------------------------------------------------------------------------------------------
 
     def watch_server(self, server: Server) -> None:
-        """Count what ``server`` answers from now on, and its connections. Never switches."""
+        """Count what ``server`` answers from now on, and its connections."""
         observe_exchanges(server, self)
         self._servers.setdefault(server, {})
 
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
-        """Count what ``agent`` does, under this name, which several may share. Never switches."""
+        """Count what ``agent`` does, under this name, which several may share."""
         self._agents[agent] = name, {}
         self._names.add(name)
 
@@ -137,7 +137,7 @@ class Metrics(ExchangeObserver):
         self._duration.labels(method).observe(monotonic() - response.began)
 
     def update(self) -> None:
-        """Look at connections and pools now. Never switches."""
+        """Look at connections and pools now."""
         states = dict.fromkeys(self._states, 0)
         for server, before in tuple(self._servers.items()):
             refusals = self._servers[server] = server.refusals
@@ -170,7 +170,7 @@ class Metrics(ExchangeObserver):
             self._longest.labels(name).set(total['longest_wait'])
 
     def close(self) -> None:
-        """Look no more. Never switches."""
+        """Look no more."""
         self._stop()
 
     # -- the answer -----------------------------------------------------------------------------------------------

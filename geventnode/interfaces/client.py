@@ -60,14 +60,14 @@ class IClientRequest(IOutgoingMessage):
 
     def abort() -> None:
         """Give the request up: it leaves the queue, or its connection is destroyed. ``'close'`` follows, no
-        ``'error'``; whoever waits gets ``RequestAborted``. Never switches."""
+        ``'error'``; whoever waits gets ``RequestAborted``."""
 
     def set_no_delay(no_delay: bool = True) -> None:
-        """Set TCP_NODELAY (on by default here) as soon as there is a connection. Never switches."""
+        """Set TCP_NODELAY (on by default here) as soon as there is a connection."""
 
     def set_socket_keep_alive(enable: bool = False, initial_delay: float = 0) -> None:
         """Set SO_KEEPALIVE as soon as there is a connection, with the first probe after ``initial_delay`` seconds if
-        not 0. Never switches."""
+        not 0."""
 
 
 class IAgent(Interface):
@@ -104,7 +104,7 @@ class IAgent(Interface):
     def get_name(options: Mapping[str, Any]) -> str:
         """Return the name of a destination: ``'host:port'``, with ``:local_address``, the family and the socket path
         appended where given, and a digest of the TLS settings where they are not the usual ones. Connections are shared
-        by requests of one name. Never switches."""
+        by requests of one name."""
 
     def create_connection(options: Mapping[str, Any]) -> ISocket:
         """Return a socket that connects, or is connected, to ``options['host']`` and ``['port']``, or to the Unix
@@ -126,7 +126,7 @@ class IAgent(Interface):
         """
 
     def statistics() -> dict[str, float]:
-        """Return what was counted since the agent was made, and what there is now. Never switches.
+        """Return what was counted since the agent was made, and what there is now.
 
         ``requests`` were made, ``opened`` and ``closed`` connections, ``reused`` times one served again, ``retried``
         requests were sent twice, ``failed`` ones had no response; ``waited`` got a connection after having queued for
@@ -135,5 +135,4 @@ class IAgent(Interface):
         """
 
     def destroy() -> None:
-        """Destroy every connection; requests in work and in the queue fail. The agent can be used again. Never
-        switches."""
+        """Destroy every connection; requests in work and in the queue fail. The agent can be used again."""

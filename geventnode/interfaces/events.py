@@ -51,13 +51,13 @@ class IEventEmitter(Interface):
         """Remove the listeners of ``event``, or of all events, as :meth:`remove_listener` does; return the emitter."""
 
     def listeners(event: str) -> list[Listener]:
-        """Return a copy of the list for ``event``, with the functions as they were handed in. Never switches."""
+        """Return a copy of the list for ``event``, with the functions as they were handed in."""
 
     def listener_count(event: str) -> int:
-        """Return how many listeners ``event`` has. Never switches."""
+        """Return how many listeners ``event`` has."""
 
     def event_names() -> list[str]:
-        """Return the events that have listeners, in the order of their first listener. Never switches."""
+        """Return the events that have listeners, in the order of their first listener."""
 
     def emit(event: str, *args: Any) -> bool:
         """Call the listeners of ``event`` with ``args``, in order; return whether there was one. Switches when they do.
@@ -69,4 +69,4 @@ class IEventEmitter(Interface):
 
     def set_max_listeners(count: int) -> Any:
         """Warn (``MaxListenersExceededWarning``, once an event) when an event has more than ``count`` listeners; 0
-        never warns; the default is 10. Return the emitter. Never switches."""
+        never warns; the default is 10. Return the emitter."""

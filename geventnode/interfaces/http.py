@@ -60,7 +60,7 @@ class IIncomingMessage(IReadable):
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
         """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
-        message's ``'timeout'``; return the message. Never switches."""
+        message's ``'timeout'``; return the message."""
 
 
 class IOutgoingMessage(IWritable):
@@ -78,7 +78,7 @@ class IOutgoingMessage(IWritable):
 
     def set_header(name: str, value: Any) -> Any:
         """Set a header, replacing those of the same name in any case; a list of strings makes several lines. Return the
-        message. Never switches.
+        message.
 
         Raises ``InvalidHeader`` for a name that is no token or a value with control characters or characters outside
         latin-1, ``HeadersSent`` when it is too late, ``TypeError`` for a value that is neither str, int nor a list of
@@ -89,27 +89,27 @@ class IOutgoingMessage(IWritable):
         """As :meth:`set_header`, but keep what is there and add lines."""
 
     def get_header(name: str) -> Any:
-        """Return what was set (a list where several), or None. Never switches."""
+        """Return what was set (a list where several), or None."""
 
     def get_headers() -> dict[str, Any]:
-        """Return a copy of the headers by lower-cased name. Never switches."""
+        """Return a copy of the headers by lower-cased name."""
 
     def get_header_names() -> list[str]:
-        """Return the lower-cased names, in order. Never switches."""
+        """Return the lower-cased names, in order."""
 
     def has_header(name: str) -> bool:
-        """Return whether a header of that name is set. Never switches."""
+        """Return whether a header of that name is set."""
 
     def remove_header(name: str) -> None:
         """Remove a header; an automatic one (Date, Connection, Content-Length, Transfer-Encoding) is then not added.
-        Raises ``HeadersSent`` when it is too late. Never switches."""
+        Raises ``HeadersSent`` when it is too late."""
 
     def flush_headers() -> None:
         """Send the head now, before any body. May switch."""
 
     def add_trailers(headers: Headers) -> None:
         """Set the trailer section, replacing an earlier one; it is sent only after a chunked body, and dropped without
-        a word otherwise (RFC 9110, section 6.5). Never switches.
+        a word otherwise (RFC 9110, section 6.5).
 
         Raises ``InvalidHeader`` as :meth:`set_header` does, and for fields that have no place there (Content-Length,
         Host and the like).
@@ -117,7 +117,7 @@ class IOutgoingMessage(IWritable):
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
         """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
-        message's ``'timeout'``; return the message. Never switches."""
+        message's ``'timeout'``; return the message."""
 
 
 class IServerResponse(IOutgoingMessage):
@@ -143,7 +143,7 @@ class IServerResponse(IOutgoingMessage):
 
     def write_head(status_code: int, reason_phrase: Any = None, headers: Headers | None = None) -> Any:
         """Fix the status and the headers: those given win over those set before. ``write_head(200, {...})`` works,
-        too. Return the response. They leave with the first body bytes, or with ``end``. Never switches.
+        too. Return the response. They leave with the first body bytes, or with ``end``.
 
         Raises ``HeadersSent`` the second time, ``ValueError`` for a status outside 200-999 or a reason phrase with
         control characters, ``InvalidHeader`` as :meth:`set_header` does.
@@ -162,13 +162,13 @@ class IServerResponse(IOutgoingMessage):
     def cancel_on_disconnect() -> None:
         """Throw ``ClientDisconnected`` into the calling greenlet when the client goes away before the response has
         ended, and, if it is the listener's own, before the listener has returned: the server's option of that name, for
-        one request. Never switches. Raises ``ClientDisconnected`` when the client has gone already."""
+        one request. Raises ``ClientDisconnected`` when the client has gone already."""
 
     def upgrade(headers: Headers | None = None) -> tuple[ISocket, bytes]:
         """Answer ``101 Switching Protocols`` with these headers, and take the connection over from the server: return
         the socket, and what came behind the request. ``Connection: Upgrade`` is added, and so is ``Upgrade`` with the
         request's own value when it is not among them. For listeners of ``'request'``, where nobody listens for
-        ``'upgrade'``. Never switches.
+        ``'upgrade'``.
 
         Raises ``InvalidInput`` when the request does not ask for another protocol or has a body, ``HeadersSent`` when
         the head is fixed, ``InvalidHeader``, ``ConnectionClosed``.
@@ -265,7 +265,7 @@ class IHTTPServer(IServer):
         501 when there are none. May switch."""
 
     def set_timeout(seconds: float, callback: Callable[[ISocket], object] | None = None) -> Any:
-        """Set ``timeout`` for connections to come, and a ``'timeout'`` listener; return the server. Never switches."""
+        """Set ``timeout`` for connections to come, and a ``'timeout'`` listener; return the server."""
 
     def statistics() -> dict[str, int]:
         """Return how many connections do what now. Never switches; the work grows with their number.
@@ -277,10 +277,10 @@ class IHTTPServer(IServer):
         """
 
     def close_idle_connections() -> None:
-        """Close the connections that have no request in work. Never switches."""
+        """Close the connections that have no request in work."""
 
     def close_all_connections() -> None:
-        """Destroy every connection, also those with a request in work. Never switches."""
+        """Destroy every connection, also those with a request in work."""
 
 
 class IExchangeObserver(Interface):
@@ -292,8 +292,8 @@ class IExchangeObserver(Interface):
 
     def exchange_began(response: IServerResponse) -> None:
         """A request has arrived, its body perhaps in part, and nothing was decided about ``response`` yet, whose
-        ``began`` is the time (monotonic). Never switches."""
+        ``began`` is the time (monotonic)."""
 
     def exchange_ended(response: IServerResponse, status_code: int) -> None:
         """The exchange is over, in whatever way; called once for each. ``status_code`` is what the client saw, 499 when
-        it left before it got a head. Never switches."""
+        it left before it got a head."""

@@ -48,21 +48,20 @@ class ISocket(IDuplex):
     had_error: bool = Attribute('Whether an error ended the connection.')
 
     def address() -> dict[str, Any] | str | None:
-        """Return our own ``{'address', 'family', 'port'}``, or the path of a Unix socket. Never switches."""
+        """Return our own ``{'address', 'family', 'port'}``, or the path of a Unix socket."""
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
         """Emit ``'timeout'`` after so many seconds without traffic, at most half a second late, never early; 0 or None:
-        never. Nothing is closed. ``callback`` is a one-time listener. Return the socket. Never switches.
+        never. Nothing is closed. ``callback`` is a one-time listener. Return the socket.
 
         Raises ``ValueError`` for a negative or not finite number.
         """
 
     def set_no_delay(no_delay: bool = True) -> Any:
-        """Set TCP_NODELAY (on by default here); return the socket. Never switches."""
+        """Set TCP_NODELAY (on by default here); return the socket."""
 
     def set_keep_alive(enable: bool = False, initial_delay: float = 0) -> Any:
-        """Set SO_KEEPALIVE, with the first probe after ``initial_delay`` seconds if not 0; return the socket. Never
-        switches."""
+        """Set SO_KEEPALIVE, with the first probe after ``initial_delay`` seconds if not 0; return the socket."""
 
     def connect(port: Any, host: str | None = None, callback: Callable[..., object] | None = None) -> Any:
         """Begin to connect to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path; return the socket.
@@ -78,10 +77,10 @@ class ISocket(IDuplex):
         """Return the socket when it is connected, raise why it cannot be. May switch."""
 
     def ref() -> Any:
-        """Let the socket keep the loop alive (the default); return it. Never switches."""
+        """Let the socket keep the loop alive (the default); return it."""
 
     def unref() -> Any:
-        """Let the loop end although the socket is open; return it. Never switches."""
+        """Let the loop end although the socket is open; return it."""
 
 
 class IServer(IEventEmitter):
@@ -121,17 +120,16 @@ class IServer(IEventEmitter):
 
     def also_listen(handle: Any, backlog: int = 511) -> Any:
         """Accept on a further socket, too, until the server closes: ``handle`` is a socket, a server or ``{'fd': n}``,
-        whose descriptor is duplicated. Return the server. Never switches.
+        whose descriptor is duplicated. Return the server.
 
         Raises ``ServerNotRunning`` before :meth:`listen`, ``OSError``, ``TypeError``.
         """
 
     def address() -> dict[str, Any] | str | None:
-        """Return ``{'address', 'family', 'port'}``, or the path of a Unix socket; None unless listening. Never
-        switches."""
+        """Return ``{'address', 'family', 'port'}``, or the path of a Unix socket; None unless listening."""
 
     def close(callback: Callable[..., object] | None = None) -> Any:
-        """Accept no more; ``'close'`` follows when the last connection has ended. Return the server. Never switches.
+        """Accept no more; ``'close'`` follows when the last connection has ended. Return the server.
 
         ``callback`` is called then, with a ``ServerNotRunning`` when the server was not listening; without a callback
         that is raised.
@@ -153,10 +151,10 @@ class IServer(IEventEmitter):
     )
 
     def get_connections(callback: Callable[[Any, int], object] | None = None) -> int:
-        """Return how many connections are open; hand ``(None, count)`` to ``callback``, if given. Never switches."""
+        """Return how many connections are open; hand ``(None, count)`` to ``callback``, if given."""
 
     def ref() -> Any:
-        """Let the server keep the loop alive (the default); return it. Never switches."""
+        """Let the server keep the loop alive (the default); return it."""
 
     def unref() -> Any:
-        """Let the loop end although the server listens; return it. Never switches."""
+        """Let the loop end although the server listens; return it."""

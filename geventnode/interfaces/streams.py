@@ -59,7 +59,7 @@ class IReadable(IEventEmitter):
     def set_encoding(encoding: str) -> Any:
         """Decode what is read from now on; characters cut by chunk borders are put together again. Sizes then count
         characters and the end is ``''``. Undecodable bytes raise ``UnicodeDecodeError`` from the read. Return the
-        stream. Never switches."""
+        stream."""
 
     def pause() -> Any:
         """Stop ``'data'`` events; return the stream. Never switches, but for ``'pause'`` listeners that do.
@@ -72,7 +72,7 @@ class IReadable(IEventEmitter):
         for ``'resume'`` listeners that do."""
 
     def is_paused() -> bool:
-        """Return whether :meth:`pause` is in force. Never switches."""
+        """Return whether :meth:`pause` is in force."""
 
     def pipe(destination: Any, end: bool = True) -> Any:
         """Write everything to ``destination``, no faster than it takes it, then end it unless ``end`` is false; return
@@ -83,15 +83,14 @@ class IReadable(IEventEmitter):
         """
 
     def unpipe(destination: Any = None) -> Any:
-        """Undo :meth:`pipe`, for one destination or for all; they emit ``'unpipe'``. Return the stream. Never
-        switches."""
+        """Undo :meth:`pipe`, for one destination or for all; they emit ``'unpipe'``. Return the stream."""
 
     def unshift(chunk: Any) -> None:
-        """Put ``chunk`` back in front of what is unread. Raises ``StreamError`` after the end. Never switches."""
+        """Put ``chunk`` back in front of what is unread. Raises ``StreamError`` after the end."""
 
     def destroy(error: BaseException | None = None) -> Any:
         """Give the stream up: wake whoever waits, emit ``'error'`` when ``error`` is given, then ``'close'``; return
-        the stream. A second call does nothing. Never switches."""
+        the stream. A second call does nothing."""
 
 
 class IWritable(IEventEmitter):
@@ -128,14 +127,14 @@ class IWritable(IEventEmitter):
 
     def cork() -> None:
         """Keep what is written in memory until as many :meth:`uncork` calls, or :meth:`end`, so that small writes leave
-        together. Never switches."""
+        together."""
 
     def uncork() -> None:
         """Undo one :meth:`cork`. May switch."""
 
     def destroy(error: BaseException | None = None) -> Any:
         """Give the stream up with what is still queued: wake whoever waits, emit ``'error'`` when ``error`` is given,
-        then ``'close'``; return the stream. A second call does nothing. Never switches."""
+        then ``'close'``; return the stream. A second call does nothing."""
 
 
 class IDuplex(IReadable, IWritable):

@@ -33,23 +33,22 @@ class ITLSSocket(ISocket):
     truncated: bool = Attribute('Whether the peer’s data ended without close_notify.')
 
     def verify_peer() -> bool:
-        """Return whether the peer has shown a certificate that was verified. Never switches."""
+        """Return whether the peer has shown a certificate that was verified."""
 
     def get_peer_certificate() -> dict[str, Any]:
         """Return the peer's certificate: ``subject`` and ``issuer`` (dicts of short names, such as ``'CN'``),
         ``subject_alt_name``, ``valid_from``, ``valid_to``, ``serial_number``, ``fingerprint`` (SHA-1),
-        ``fingerprint256``, ``raw`` (DER). Never switches.
+        ``fingerprint256``, ``raw`` (DER).
 
         Empty without one. Of a certificate that was not verified only the fingerprints and ``raw`` are told: nothing
         that it says of itself is to be believed.
         """
 
     def get_protocol() -> str | None:
-        """Return the version, such as ``'TLSv1.3'``; None before the handshake is over. Never switches."""
+        """Return the version, such as ``'TLSv1.3'``; None before the handshake is over."""
 
     def get_cipher() -> dict[str, Any] | None:
-        """Return ``{'name', 'version', 'bits'}`` of the cipher suite; None before the handshake is over. Never
-        switches."""
+        """Return ``{'name', 'version', 'bits'}`` of the cipher suite; None before the handshake is over."""
 
 
 class ITLSServer(IServer):
@@ -67,7 +66,6 @@ class ITLSServer(IServer):
         """Use another certificate for clients that ask for ``hostname``, ``'example.org'`` or ``'*.example.org'`` for
         names one level below. ``context`` is an ``ssl.SSLContext``; or give the options of one: ``certfile``,
         ``keyfile`` and the others. All of it holds for these clients, also ``request_cert`` and ``minimum_version``.
-        Never switches.
 
         Raises ``InvalidInput`` for what is no host name, and as the constructor does.
         """

@@ -36,7 +36,7 @@ class Admission:
         self._clients = TrustedProxies(LOOPBACK if clients is None else clients, 'clients')
 
     def refusal(self, request: IncomingMessage) -> str | None:
-        """Return why ``request`` is not answered; None: it is. Never switches."""
+        """Return why ``request`` is not answered; None: it is."""
         address = request.remote_address
         if not self._clients.trusts(address):
             return f'The monitor is not shown to {address or "clients on Unix sockets"}'
@@ -56,5 +56,5 @@ class Admission:
 
 
 def is_foreign(request: IncomingMessage) -> bool:
-    """Return whether a page of another site asks. Never switches. Source: W3C Fetch Metadata Request Headers."""
+    """Return whether a page of another site asks. Source: W3C Fetch Metadata Request Headers."""
     return request.headers.get('sec-fetch-site', 'none') not in ('none', 'same-origin')

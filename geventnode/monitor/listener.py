@@ -85,7 +85,7 @@ class Monitor:
 
     def mount(self, server: Server, path: str = DEFAULT_PATH) -> Monitor:
         """Answer requests for ``path``, and hand all others to the present ``'request'`` listeners of ``server``; those
-        that are added later hear of all requests. Return the monitor. Never switches. Raises ``InvalidInput`` for what
+        that are added later hear of all requests. Return the monitor. Raises ``InvalidInput`` for what
         is no path."""
         check_path(path)
         listeners = server.listeners('request') or [_unheard]
@@ -204,7 +204,7 @@ class Monitor:
 
 
 def check_path(path: str) -> str:
-    """Return ``path`` if a monitor can be mounted there. Never switches. Raises ``InvalidInput``."""
+    """Return ``path`` if a monitor can be mounted there. Raises ``InvalidInput``."""
     if not path.startswith('/') or not path.isascii() or not path.isprintable() or set(path) & set(' ?#'):
         raise InvalidInput(f'a monitor is mounted at a path that begins with a slash, without a query, not at {path!r}')
     return path

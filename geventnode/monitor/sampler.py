@@ -89,8 +89,7 @@ class Sampler(ExchangeObserver):
     # -- who watches ----------------------------------------------------------------------------------------------
 
     def watch(self, watcher: Event, server: Server) -> None:
-        """Set ``watcher`` whenever there are new findings, or ``server`` drains, until :meth:`unwatch`. Never
-        switches."""
+        """Set ``watcher`` whenever there are new findings, or ``server`` drains, until :meth:`unwatch`."""
         self._watchers[watcher] = server
         if self._greenlet is None:
             self._ticked = monotonic()
@@ -102,7 +101,7 @@ class Sampler(ExchangeObserver):
             self._greenlet = gevent.spawn(self._run)
 
     def unwatch(self, watcher: Event) -> None:
-        """Undo :meth:`watch`; after the last one nothing is gathered any more. Never switches."""
+        """Undo :meth:`watch`; after the last one nothing is gathered any more."""
         self._watchers.pop(watcher, None)
         if self._watchers or self._greenlet is None:
             return
@@ -247,14 +246,13 @@ def _table(top: Top[Any], row: Callable[[Any], dict[str, Any]]) -> dict[str, Any
 
 
 def rest(looks: int, passed: float) -> float:
-    """Return how many seconds to wait after a survey of so many looks, which was over when so many seconds had passed.
-    Never switches."""
+    """Return how many seconds to wait after a survey of so many looks, which was over when so many seconds had
+    passed."""
     return max(INTERVAL - passed, looks / PER_SECOND - passed, PAUSE)
 
 
 def quantile(values: list[float], share: float) -> float | None:
-    """Return the least of the sorted ``values`` that ``share`` of them do not exceed; None for no values. Never
-    switches."""
+    """Return the least of the sorted ``values`` that ``share`` of them do not exceed; None for no values."""
     return values[ceil(len(values) * share) - 1] if values else None
 
 

@@ -70,12 +70,12 @@ class Top(Generic[Item]):
         self.seen = 0
 
     def admits(self, key: Any) -> bool:
-        """Count an item; return whether it is to be added. Never switches."""
+        """Count an item; return whether it is to be added."""
         self.seen += 1
         return len(self._heap) < self._most or (bool(self._heap) and key > self._heap[0][0])
 
     def add(self, key: Any, item: Item) -> None:
-        """Keep ``item``, in the place of the least one when there are enough. Never switches."""
+        """Keep ``item``, in the place of the least one when there are enough."""
         entry = key, self.seen, item
         if len(self._heap) < self._most:
             heapq.heappush(self._heap, entry)
@@ -121,7 +121,7 @@ class Survey:
         self.pools: Top[Usage] = Top(most)
 
     def look_at_servers(self, servers: Iterable[Server]) -> Iterator[None]:
-        """Look at one connection after another. Never switches."""
+        """Look at one connection after another."""
         for server in servers:
             self.requests += server.past_requests
             self.buffered += server.budget.used
@@ -146,7 +146,7 @@ class Survey:
             )
 
     def look_at_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
-        """Look at one connection after another of agents that have these names. Never switches."""
+        """Look at one connection after another of agents that have these names."""
         for agent, name in agents.items():
             for bucket in agent.buckets():
                 yield from self._look_at_bucket(agent, name, bucket)

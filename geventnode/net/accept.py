@@ -103,13 +103,13 @@ class Acceptor:
         return True
 
     def drain(self) -> None:
-        """Accept what the kernel has queued already, so that closing resets nobody. Never switches."""
+        """Accept what the kernel has queued already, so that closing resets nobody."""
         while self.listener is not None and self._timer is None:
             if not self._accept_some(asking=False):
                 break
 
     def go_on(self) -> None:
-        """Accept again: there may be room. Never switches."""
+        """Accept again: there may be room."""
         if self._full:
             self._full = False
             if self._timer is None:
@@ -137,11 +137,11 @@ class Acceptor:
             self._timer = None
 
     def set_ref(self, ref: bool) -> None:
-        """Say whether this keeps the loop alive. Never switches."""
+        """Say whether this keeps the loop alive."""
         self._watcher.ref = ref
 
     def close(self) -> None:
-        """Accept no more. Never switches."""
+        """Accept no more."""
         self._stop_timer()
         self._watcher.stop()
         self._watcher.close()

@@ -22,13 +22,13 @@ unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
 
 
 def is_path(value: Any) -> bool:
-    """Return whether ``value`` is the path of a Unix socket: text that is no number (as in Node). Never switches."""
+    """Return whether ``value`` is the path of a Unix socket: text that is no number (as in Node)."""
     return isinstance(value, str) and not value.isdecimal()
 
 
 def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False) -> None:
     """Raise ``TypeError`` for a ``path`` that must be meant as a host: an address or ``'localhost'``, with or without a
-    port behind it. Never switches.
+    port behind it.
 
     :param call: the name of what was called, for the message.
     :param port: what was given next, if anything.
@@ -50,7 +50,7 @@ def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False)
 
 
 def check_connect(port: Any, host: Any) -> None:
-    """Raise ``TypeError`` where ``connect`` was given a host before its port. Never switches."""
+    """Raise ``TypeError`` where ``connect`` was given a host before its port."""
     if is_path(port):
         swapped = isinstance(host, int) or (isinstance(host, str) and host.isdecimal())
         check_path(port, 'connect', host if swapped else None, swapped=swapped)
@@ -75,7 +75,7 @@ def _is_host(text: str) -> bool:
 
 
 def port_number(value: Any) -> int:
-    """Return ``value`` as a port. Never switches. Raises ``TypeError`` for what is no number, ``ValueError`` for a
+    """Return ``value`` as a port. Raises ``TypeError`` for what is no number, ``ValueError`` for a
     number outside 0-65535."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise TypeError(f'a port must be an int, not {type(value).__name__}')
@@ -100,14 +100,14 @@ def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> lis
 
 
 def family_name(family: int) -> str:
-    """Return Node's name for an address family. Never switches."""
+    """Return Node's name for an address family."""
     if family == stdlib.AF_INET:
         return 'IPv4'
     return 'IPv6' if family == stdlib.AF_INET6 else 'Unix'
 
 
 def describe(family: int, name: Any) -> dict[str, Any] | str:
-    """Return what ``address()`` returns for a name that the kernel gave. Never switches."""
+    """Return what ``address()`` returns for a name that the kernel gave."""
     if family == unix_family:
         return name.decode(errors='surrogateescape') if isinstance(name, bytes) else str(name)
     return {'address': name[0], 'family': family_name(family), 'port': name[1]}

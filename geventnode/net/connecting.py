@@ -42,7 +42,7 @@ PAUSE, LONGEST_PAUSE = 0.005, 0.25
 
 
 def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError:
-    """Return what is raised when there is no connection because of ``failure``, its cause. Never switches."""
+    """Return what is raised when there is no connection because of ``failure``, its cause."""
     number = failure.errno or errno.ECONNABORTED
     error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
         number, os.strerror(number), host, port
@@ -81,7 +81,7 @@ class Connecting:
             raise TimeoutError(f'no connection to {self._host} after {timeout} seconds')
 
     def cancel(self) -> None:
-        """Give up. Never switches."""
+        """Give up."""
         greenlet, self._greenlet = self._greenlet, None
         if greenlet is not None and greenlet is not gevent.getcurrent():
             # one that has not begun would keep us, and we it

@@ -58,7 +58,7 @@ class HasDeadline(Protocol):
     expires: float
 
     def on_deadline(self, now: float) -> None:
-        """``expires`` has passed: act, or move it. Runs in the hub. Never switches."""
+        """``expires`` has passed: act, or move it. Runs in the hub."""
 
 
 class CatchesUp(Protocol):
@@ -66,8 +66,7 @@ class CatchesUp(Protocol):
 
     @abstractmethod
     def catch_up(self) -> bool:
-        """Return whether something has come, or could be sent, that the loop has not told of. Runs in the hub. Never
-        switches."""
+        """Return whether something has come, or could be sent, that the loop has not told of. Runs in the hub."""
 
 
 class Deadlines:
@@ -81,7 +80,7 @@ class Deadlines:
         self._stalled_until = 0.0
 
     def watch(self, owner: HasDeadline) -> None:
-        """Look after ``owner`` until :meth:`forget`. Never switches."""
+        """Look after ``owner`` until :meth:`forget`."""
         if owner not in self._owners:
             self._owners[owner] = None
             if self._timer is None:
@@ -104,7 +103,7 @@ class Deadlines:
         timer.start(self._look_at, owner)
 
     def forget(self, owner: HasDeadline) -> None:
-        """Look after ``owner`` no more. Never switches."""
+        """Look after ``owner`` no more."""
         timer = self._owners.pop(owner, None)
         if timer is not None:
             timer.stop()
@@ -115,7 +114,7 @@ class Deadlines:
             self._timer = None
 
     def excuse(self, socket: CatchesUp, now: float) -> bool:
-        """Return whether the loop has stood still, and ``socket`` has news that was in time, maybe. Never switches."""
+        """Return whether the loop has stood still, and ``socket`` has news that was in time, maybe."""
         return now < self._stalled_until and socket.catch_up()
 
     def _came(self, now: float, expected: float) -> None:
@@ -144,7 +143,7 @@ _deadlines: weakref.WeakKeyDictionary[Any, Deadlines] = weakref.WeakKeyDictionar
 
 
 def deadlines(hub: Any) -> Deadlines:
-    """Return the deadlines of ``hub``. Never switches."""
+    """Return the deadlines of ``hub``."""
     found = _deadlines.get(hub)
     if found is None:
         found = _deadlines[hub] = Deadlines(hub.loop)
@@ -152,23 +151,23 @@ def deadlines(hub: Any) -> Deadlines:
 
 
 def runs_here(hub: Any) -> bool:
-    """Return whether the calling thread is the one that ``hub`` belongs to. Never switches."""
+    """Return whether the calling thread is the one that ``hub`` belongs to."""
     return bool(hub.thread_ident == get_ident())
 
 
 def is_alive(hub: Any) -> bool:
-    """Return whether ``hub`` can run callbacks of the calling thread. Never switches."""
+    """Return whether ``hub`` can run callbacks of the calling thread."""
     return hub.loop is not None and runs_here(hub)
 
 
 def check_hub(hub: Any, thing: object) -> None:
-    """Raise ``WrongThread`` unless ``hub`` is that of the calling thread. Never switches."""
+    """Raise ``WrongThread`` unless ``hub`` is that of the calling thread."""
     if get_hub() is not hub:
         raise wrong_thread(thing)
 
 
 def wrong_thread(thing: object) -> WrongThread:
-    """Return the error of a method of ``thing`` in another thread, before it changes anything. Never switches."""
+    """Return the error of a method of ``thing`` in another thread, before it changes anything."""
     return WrongThread(
         f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods there'
     )

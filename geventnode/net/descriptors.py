@@ -29,25 +29,25 @@ class Spare(Protocol):
     @abstractmethod
     def close_longest_idle(self, count: int) -> int:
         """Close ``count`` idle connections, of the destinations that have not been used for longest; return how many
-        there were. Never switches."""
+        there were."""
 
 
 _spares: weakref.WeakKeyDictionary[Spare, Any] = weakref.WeakKeyDictionary()
 
 
 def register_spare(spare: Spare, hub: Any) -> None:
-    """Close idle connections of ``spare``, which belongs to ``hub``, when descriptors run out. Never switches."""
+    """Close idle connections of ``spare``, which belongs to ``hub``, when descriptors run out."""
     _spares[spare] = hub
 
 
 def _close_some() -> bool:
-    """Close idle connections of the calling thread's pools; return whether there were any. Never switches."""
+    """Close idle connections of the calling thread's pools; return whether there were any."""
     here = get_hub()
     return sum(spare.close_longest_idle(CLOSED_AT_ONCE) for spare, hub in tuple(_spares.items()) if hub is here) > 0
 
 
 def new_socket(family: int, kind: int, protocol: int) -> Any:
-    """Return a new ``_socket.socket``, for which idle connections are closed if need be. Never switches. Raises
+    """Return a new ``_socket.socket``, for which idle connections are closed if need be. Raises
     ``OSError``."""
     while True:
         try:
@@ -58,7 +58,7 @@ def new_socket(family: int, kind: int, protocol: int) -> Any:
 
 
 def make_room(count: int) -> None:
-    """Keep ``count`` descriptors free, for calls that report no lack of them. Never switches.
+    """Keep ``count`` descriptors free, for calls that report no lack of them.
 
     Raises ``OSError`` where there is no connection left to close.
     """

@@ -32,7 +32,7 @@ class Forkable(EndsWithThread, Protocol):
     """An object that must not be shared with a child process, and does not outlive its thread."""
 
     def forget_after_fork(self) -> None:
-        """Let go of everything inherited. Runs in the child, before its loop does. Never switches."""
+        """Let go of everything inherited. Runs in the child, before its loop does."""
 
 
 _all: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictionary()
@@ -41,24 +41,24 @@ _connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictiona
 
 def register(thing: Forkable, hub: Any) -> None:
     """Call ``thing.forget_after_fork()`` in every child process, and ``thing.end_with_thread()`` when the calling
-    thread, whose ``hub`` drives it, ends. Never switches."""
+    thread, whose ``hub`` drives it, ends."""
     _all[thing] = hub
     close_with_thread(thing, hub)
 
 
 def register_connection(socket: Forkable, hub: Any) -> None:
-    """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to. Never switches."""
+    """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to."""
     _connections[socket] = hub
     close_with_thread(socket, hub)
 
 
 def registered(kind: type[Thing]) -> list[Thing]:
-    """Return the registered objects of this kind that are still referred to. Never switches."""
+    """Return the registered objects of this kind that are still referred to."""
     return [thing for thing in tuple(_all) if isinstance(thing, kind)]
 
 
 def inherited() -> InheritedConnection:
-    """Return the error of an exchange, or a connection, that the process had before it was forked. Never switches."""
+    """Return the error of an exchange, or a connection, that the process had before it was forked."""
     return InheritedConnection(
         'the connection belongs to the process from which this one was forked: make another request'
     )

@@ -85,7 +85,7 @@ class Handle(DuplexBase):
             raise wrong_thread(self)
 
     def attach(self, raw: Any, peer: Any) -> None:
-        """Take over ``raw``, a connected ``_socket.socket``, and begin to read. Never switches. For servers and TLS."""
+        """Take over ``raw``, a connected ``_socket.socket``, and begin to read. For servers and TLS."""
         raw.setblocking(False)
         self._raw = raw
         self._family = raw.family
@@ -114,14 +114,14 @@ class Handle(DuplexBase):
             watcher.start(self._on_readable_once)
 
     def _watch(self, event: int) -> Any:
-        """Return a watcher that tells of ``event``, READ or WRITE. Never switches."""
+        """Return a watcher that tells of ``event``, READ or WRITE."""
         raw = self._raw
         # a connection in memory has no descriptor that the loop could look at
         watch = getattr(raw, 'watch', None)
         return self._hub.loop.io(raw.fileno(), event, ref=not self._unref) if watch is None else watch(event)
 
     def introduce(self, header: ProxyHeader) -> None:
-        """Take ``header`` for the truth about who the peer is. Never switches. For servers."""
+        """Take ``header`` for the truth about who the peer is. For servers."""
         self.proxy_header = header
         if header.source is not None:
             self.proxy_address = self.remote_address
@@ -156,7 +156,7 @@ class Handle(DuplexBase):
 
     def reset_unless_ended(self) -> None:
         """Let the connection end with a reset, unless our side is ended first: even if the process dies. For data that
-        ends with the connection, where the FIN of ``destroy()`` would say that it is complete. Never switches."""
+        ends with the connection, where the FIN of ``destroy()`` would say that it is complete."""
         if self._raw is not None and not self.destroyed:
             self.resetting = True
             # the peer may have been faster: reading will say so
@@ -164,13 +164,13 @@ class Handle(DuplexBase):
                 self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, RESETTING)
 
     def duplicate(self) -> Any:
-        """Return another ``_socket.socket`` of the same connection, None for one in memory. Never switches."""
+        """Return another ``_socket.socket`` of the same connection, None for one in memory."""
         raw = self._raw
         descriptor = raw.fileno()
         return None if descriptor < 0 else _socket.socket(raw.family, raw.type, raw.proto, os.dup(descriptor))
 
     def _release(self) -> None:
-        """Give the raw socket and the watchers back. Never switches."""
+        """Give the raw socket and the watchers back."""
         self._send = _gone
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:
@@ -203,7 +203,7 @@ class Handle(DuplexBase):
             self.emit('timeout')
 
     def touch(self) -> None:
-        """Count this moment as traffic. Never switches."""
+        """Count this moment as traffic."""
         self.active = monotonic()
 
     # -- settings -------------------------------------------------------------------------------------------------

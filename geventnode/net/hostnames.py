@@ -23,7 +23,7 @@ MAX_LENGTH = 254
 
 
 def ascii_name(host: str) -> str:
-    """Return ``host`` in ASCII (RFC 5890). Never switches. Raises ``InvalidInput`` if it is no host name."""
+    """Return ``host`` in ASCII (RFC 5890). Raises ``InvalidInput`` if it is no host name."""
     if host.isascii():
         return host
     if len(host) > MAX_LENGTH:
@@ -53,7 +53,7 @@ def _without_idna(host: str) -> str:
 
 
 def without_root(name: str) -> str:
-    """Return a host name without the dot of the root zone at its end. Never switches.
+    """Return a host name without the dot of the root zone at its end.
 
     The dot matters to the resolver only. Certificates and SNI have none (RFC 6066, section 3).
     """

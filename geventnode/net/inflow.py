@@ -76,8 +76,7 @@ class Inflow(Handle):
     _more: int = 0
 
     def set_sink(self, sink: InputSink | None) -> None:
-        """Hand the input to ``sink`` from now on, with what has come already; None: read it as a stream again. Never
-        switches."""
+        """Hand the input to ``sink`` from now on, with what has come already; None: read it as a stream again."""
         self._sink = sink
         if sink is not None and self._input:
             sink.data_received(self.take_back())
@@ -85,13 +84,13 @@ class Inflow(Handle):
             sink.eof_received()
 
     def give_back(self, data: bytes) -> None:
-        """Keep ``data``, which a sink has taken and has no use for, for whoever comes next. Never switches."""
+        """Keep ``data``, which a sink has taken and has no use for, for whoever comes next."""
         if data:
             self._input = [data]
             self._input_size = len(data)
 
     def take_back(self) -> bytes:
-        """Return what waits for a reader, and keep it no longer. Never switches."""
+        """Return what waits for a reader, and keep it no longer."""
         data = b''.join(self._input or ())
         self._input = None
         self._input_size = 0
@@ -133,14 +132,14 @@ class Inflow(Handle):
 
     def receive_more(self) -> bytes:
         """Return what has come since the loop has told, for a reader who has consumed the rest; ``b''`` when it is the
-        loop's turn. Never switches."""
+        loop's turn."""
         if not self._more:
             return b''
         self._more -= 1
         return self.receive_now()
 
     def receive_now(self) -> bytes:
-        """Return the bytes that the kernel has, without the loop; ``b''`` for none. Never switches."""
+        """Return the bytes that the kernel has, without the loop; ``b''`` for none."""
         if self._eof or self.destroyed:
             return b''
         try:
@@ -191,7 +190,7 @@ class Inflow(Handle):
             self._reader.switch()
 
     def has_input(self) -> bool:
-        """Return whether input of the peer waits in the kernel: bytes, its FIN, or an error. Never switches."""
+        """Return whether input of the peer waits in the kernel: bytes, its FIN, or an error."""
         return bool((self._poll or self._prepare_poll())(0))
 
     def _prepare_poll(self) -> Callable[[int], object]:
@@ -220,12 +219,12 @@ class Inflow(Handle):
     # -- reading --------------------------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Receive no more for now; a disconnect is not seen meanwhile. Never switches."""
+        """Receive no more for now; a disconnect is not seen meanwhile."""
         if self._read_watcher is not None:
             self._read_watcher.stop()
 
     def resume_reading(self) -> None:
-        """Receive again. Never switches."""
+        """Receive again."""
         watcher = self._read_watcher
         if watcher is not None and not watcher.active and not self._eof and not self.destroyed:
             self._start_reading()

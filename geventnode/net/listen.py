@@ -38,7 +38,7 @@ class Listening(NamedTuple):
 
 def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
     """Sort out the arguments of ``listen``: a port (or None: any), a path or a handle, then host name, backlog and
-    callback. Never switches. Raises ``TypeError`` or ``ValueError`` for what is none of these."""
+    callback. Raises ``TypeError`` or ``ValueError`` for what is none of these."""
     callbacks = [argument for argument in args if callable(argument) and not _is_handle(argument)]
     rest = [argument for argument in args if argument not in callbacks]
     if len(callbacks) > 1:
@@ -134,7 +134,7 @@ def _remove_stale(path: str) -> None:
 
 def is_in_use(path: str) -> bool | None:
     """Return whether ``path`` is a file that a server must leave alone: one of another kind, or a socket behind which a
-    server accepts. None: there is no such file. Never switches."""
+    server accepts. None: there is no such file."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return True
@@ -180,7 +180,7 @@ def _bind_port(what: Listening) -> Any:
 
 def listen_fds() -> list[int]:
     """Return the descriptors that systemd passed to this process for socket activation (sd_listen_fds(3)), each of them
-    for ``listen({'fd': n})``; an empty list when there are none. Never switches."""
+    for ``listen({'fd': n})``; an empty list when there are none."""
     if os.environ.get('LISTEN_PID') != str(os.getpid()):
         return []
     count = os.environ.get('LISTEN_FDS', '0')

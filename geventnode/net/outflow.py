@@ -51,7 +51,7 @@ class Outflow(Handle):
 
     def put(self, data: bytes | memoryview) -> bool:
         """Send ``data`` and queue what the kernel does not take now, however much is queued; return whether it took
-        everything. Never switches. Raises ``ConnectionClosed``.
+        everything. Raises ``ConnectionClosed``.
 
         Neither this nor its like look which thread they are called in: the public methods have done so, once."""
         size = len(data)
@@ -80,7 +80,7 @@ class Outflow(Handle):
         return False
 
     def put_soon(self, data: bytes) -> None:
-        """Queue ``data``: it leaves with what is put next, or at the end of this turn of the loop. Never switches.
+        """Queue ``data``: it leaves with what is put next, or at the end of this turn of the loop.
         Raises ``ConnectionClosed``."""
         if self.destroyed:
             raise self._closed_error()
@@ -93,7 +93,7 @@ class Outflow(Handle):
             self._hub.loop.run_callback(self.put_gathered)
 
     def put_gathered(self) -> None:
-        """Send the bytes that wait for the end of the turn. Never switches."""
+        """Send the bytes that wait for the end of the turn."""
         if self._gathering:
             self._gathering = False
             if self._queue:
@@ -110,7 +110,7 @@ class Outflow(Handle):
         return super().destroy(error)
 
     def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
-        """As :meth:`put`, for two pieces that leave in one call without being copied together. Never switches."""
+        """As :meth:`put`, for two pieces that leave in one call without being copied together."""
         if self._queue or not hasattr(self._raw, 'sendmsg') or self.send_broken or self.destroyed:
             self.put(head)
             return self.put(body)
@@ -130,7 +130,7 @@ class Outflow(Handle):
         return not rest or self.put(rest)
 
     def when_flushed(self, callback: Callback) -> None:
-        """Call ``callback`` in a greenlet when everything that is queued now went to the kernel. Never switches."""
+        """Call ``callback`` in a greenlet when everything that is queued now went to the kernel."""
         self._enqueue(b'', callback)
         self._arm()
 
@@ -179,7 +179,7 @@ class Outflow(Handle):
             self._room.wait()
 
     def end_nowait(self) -> None:
-        """As ``end()``, for callers in the hub. Never switches."""
+        """As ``end()``, for callers in the hub."""
         if not self.writable_ended and not self.destroyed:
             self.writable_ended = True
             self.writable_corked = 0
@@ -201,7 +201,7 @@ class Outflow(Handle):
             self._write_watcher.start(self._on_writable)
 
     def _transmit(self) -> list[Callback] | None:
-        """Send what is queued; return the callbacks of what went out, None when the socket broke. Never switches."""
+        """Send what is queued; return the callbacks of what went out, None when the socket broke."""
         queue = self._queue
         callbacks: list[Callback] = []
         while queue and not self.writable_corked:

@@ -26,7 +26,7 @@ HEADER_TIME = 60.0
 
 
 def proxies(name: str, value: Any) -> tuple[str, ...]:
-    """Return ``value`` as addresses and networks of proxies. Never switches. Raises ``TypeError`` and
+    """Return ``value`` as addresses and networks of proxies. Raises ``TypeError`` and
     ``InvalidInput``."""
     return TrustedProxies(value, name).items
 
@@ -49,7 +49,7 @@ class ProxyGate:
         return bool(self._trusted)
 
     def admits(self, family: int, peer: Any) -> bool:
-        """Return whether a peer with the address ``peer`` is one of the proxies. Never switches."""
+        """Return whether a peer with the address ``peer`` is one of the proxies."""
         return self._trusted.trusts(None if family == unix_family else peer[0])
 
 
@@ -120,7 +120,7 @@ class HeaderAwaited:
         )
 
     def hurry(self, expires: float) -> None:
-        """Wait no longer than until ``expires`` (monotonic). Never switches."""
+        """Wait no longer than until ``expires`` (monotonic)."""
         self.expires = min(self.expires, expires)
 
     def connection_lost(self, error: BaseException | None) -> None:

@@ -94,7 +94,7 @@ class Server(EventEmitter):
         )
 
     def _header_limit(self) -> tuple[float, str]:
-        """Return how many seconds a PROXY header may take, and what decides that. Never switches."""
+        """Return how many seconds a PROXY header may take, and what decides that."""
         return HEADER_TIME, 'its time limit'
 
     def _check_thread(self) -> None:
@@ -118,7 +118,7 @@ class Server(EventEmitter):
         return self._listen_on(listener, what)
 
     def _check_settings(self) -> None:
-        """Raise ``InvalidInput`` for settings that do not go together. Never switches."""
+        """Raise ``InvalidInput`` for settings that do not go together."""
         if self._gate is not None and not self._gate:
             raise InvalidInput('proxy_protocol without trusted_proxies would refuse every connection')
 
@@ -189,7 +189,7 @@ class Server(EventEmitter):
         return waiting and not self.crowded
 
     def _make_room(self) -> bool:
-        """Return whether some connection could be closed in favour of one that waits. Never switches."""
+        """Return whether some connection could be closed in favour of one that waits."""
         return False
 
     def _on_accepted(self, raw: Any, peer: Any) -> None:
@@ -239,7 +239,7 @@ class Server(EventEmitter):
         gevent.spawn(self._serve, socket)
 
     def _unproxied(self, socket: Socket, error: Exception) -> None:
-        """A trusted proxy sent no PROXY header. Never switches."""
+        """A trusted proxy sent no PROXY header."""
         self.peer_log.refused('proxy_header', '%s: %s', socket.remote_address or 'a Unix socket', error)
         socket.destroy(error)
 
@@ -301,7 +301,7 @@ class Server(EventEmitter):
                     os.unlink(self._path)
 
     def _drain(self) -> None:
-        """Let connections come to an end. Never switches."""
+        """Let connections come to an end."""
         expires = monotonic() + DRAIN_TIME
         for socket in self._sockets:
             if isinstance(socket.sink, HeaderAwaited):
@@ -371,5 +371,5 @@ class Server(EventEmitter):
 
 
 def create_server(listener: Callable[[Socket], object] | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'connection'``. Never switches."""
+    """Return a :class:`Server`; ``listener`` hears of ``'connection'``."""
     return Server(listener, **options)

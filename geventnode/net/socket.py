@@ -186,7 +186,7 @@ class Socket(Inflow, Outflow):
 
     def surrender(self) -> tuple[Any, Any, bytes]:
         """Give the connection away: return the raw socket, the peer's address and what was received and not read; this
-        object is closed. Never switches. Raises ``ConnectionClosed``, and ``RuntimeError`` while something is queued.
+        object is closed. Raises ``ConnectionClosed``, and ``RuntimeError`` while something is queued.
         """
         if self._raw is None or self.destroyed:
             raise self._closed_error()
@@ -201,7 +201,7 @@ class Socket(Inflow, Outflow):
         return raw, self._peer, received
 
     def abandon(self) -> None:
-        """Let go without a word to the peer or to listeners: the connection is the parent process's. Never switches."""
+        """Let go without a word to the peer or to listeners: the connection is the parent process's."""
         self._listeners = None
         self._close_inherited()
         self.destroyed = True

@@ -25,10 +25,10 @@ class EndsWithThread(Protocol):
     """An object that a thread made, and that nothing can use when the thread has ended."""
 
     def end_with_thread(self) -> None:
-        """Close. Never switches."""
+        """Close."""
 
     def close_descriptors(self) -> None:
-        """Close the descriptors, without the loop, which is gone. Never switches."""
+        """Close the descriptors, without the loop, which is gone."""
 
 
 #: The native thread's own, patched or not: a patched thread is a greenlet, and shares the hub of others.
@@ -64,7 +64,7 @@ class _Guard:
 
 
 def close_with_thread(thing: EndsWithThread, hub: Any) -> None:
-    """Call ``thing.end_with_thread()`` when the calling thread ends, and then destroy its ``hub``. Never switches."""
+    """Call ``thing.end_with_thread()`` when the calling thread ends, and then destroy its ``hub``."""
     if hub.loop.default:
         return
     guard = getattr(_here, 'guard', None)

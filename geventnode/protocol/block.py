@@ -83,11 +83,11 @@ class HeaderBlock:
         self.host: str | None = None
 
     def raw_headers(self) -> list[tuple[str, str]]:
-        """Return a fresh list of the fields as they came. Never switches."""
+        """Return a fresh list of the fields as they came."""
         return self.pairs.copy()
 
     def headers(self) -> Headers:
-        """Return a fresh map of the fields. Never switches."""
+        """Return a fresh map of the fields."""
         headers = Headers.from_map(self.fields)
         if 'set-cookie' in self.fields:
             headers['set-cookie'] = self.fields['set-cookie'].copy()
@@ -100,8 +100,6 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
     :param block: the section, from the line end before its first field to the one after its last.
     :param version: the request's, ``'1.0'`` or ``'1.1'``.
     :raises ParseError: it is malformed, its framing is uncertain, or Host is wrong.
-
-    Never switches.
     """
     pairs = parse_fields(block)
     fields = _merge(pairs)
@@ -129,7 +127,7 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
 
 
 def response_block(block: bytes, version: str) -> HeaderBlock:
-    """Return the parsed header section of a response, as :func:`request_block` does. Never switches.
+    """Return the parsed header section of a response, as :func:`request_block` does.
 
     Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is a :attr:`HeaderBlock.fault`: a response that
     cannot have content ends with its head, whatever the fields say (RFC 9112, section 6.3, items 1 and 2).
@@ -157,8 +155,6 @@ def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
     :param block: the section, from the line end before its first field to the one after its last.
     :param unfold: whether folds are replaced by blanks; otherwise they are errors.
     :raises ParseError: it is malformed (RFC 9112, section 5).
-
-    Never switches.
     """
     text = block.decode('latin-1')
     pairs: list[tuple[str, str]] = FIELDS.findall(text)
@@ -179,8 +175,6 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
     :param begin: where the lines begin.
     :param start: where to begin to search, ``stop``, where to end.
     :raises ParseError: there is one.
-
-    Never switches.
     """
     match = BARE_LINE_END.search(buffer, start, stop)
     if match is None:

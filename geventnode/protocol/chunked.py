@@ -74,8 +74,6 @@ class ChunkedBody:
         :returns: the data of all chunks that are there, joined, and the position behind what was taken. Without data,
             either the message has ended (``trailers`` is a list) or more bytes are needed.
         :raises ParseError: there is no data in front of the error; its ``offset`` is a position in ``buffer``.
-
-        Never switches.
         """
         size = len(buffer)
         pieces: list[bytes | bytearray] = []

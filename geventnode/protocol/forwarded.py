@@ -37,7 +37,7 @@ _PORT = re.compile('[0-9]{1,5}')
 
 
 def forwarded_fields(name: str, value: Any) -> tuple[str, ...]:
-    """Return ``value``, that of the setting ``name``, as lower-cased names of fields. Never switches.
+    """Return ``value``, that of the setting ``name``, as lower-cased names of fields.
 
     Raises ``TypeError`` and ``InvalidInput`` for what is none of :data:`FORWARDED_FIELDS`, and for both kinds at once.
     """
@@ -52,7 +52,7 @@ def forwarded_fields(name: str, value: Any) -> tuple[str, ...]:
 
 
 def scheme_fields(name: str, value: Any) -> dict[str, str]:
-    """Return ``value``, that of the setting ``name``, with lower-cased names of fields. Never switches.
+    """Return ``value``, that of the setting ``name``, with lower-cased names of fields.
 
     Raises ``TypeError`` and ``InvalidInput`` unless it maps names of fields to text.
     """

@@ -45,7 +45,7 @@ def request_framing(
     :param content_lengths: the value of each Content-Length line.
     :raises ParseError: the length is uncertain: 400, or 501 for a transfer coding besides chunked.
 
-    Source: RFC 9112, sections 6.1 to 6.3. Never switches.
+    Source: RFC 9112, sections 6.1 to 6.3.
     """
     if transfer_encodings:
         _check_chunked(transfer_encodings, content_lengths)
@@ -66,7 +66,7 @@ def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequenc
     :raises ParseError: the length is uncertain. RFC 9112 would let a response whose coding is not chunked last until
         the connection closes; nobody here could decode it.
 
-    Source: RFC 9112, section 6.3. Never switches.
+    Source: RFC 9112, section 6.3.
     """
     if transfer_encodings:
         _check_chunked(transfer_encodings, content_lengths)
@@ -80,7 +80,7 @@ def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequenc
 def has_no_content(status_code: int, method: str) -> bool:
     """Return whether a response with ``status_code`` to ``method`` ends with its head, whatever its fields say.
 
-    Source: RFC 9112, section 6.3, items 1 and 2. Never switches.
+    Source: RFC 9112, section 6.3, items 1 and 2.
     """
     return (
         status_code < 200
@@ -92,7 +92,7 @@ def has_no_content(status_code: int, method: str) -> bool:
 
 
 def connection_options(values: Iterable[str]) -> frozenset[str]:
-    """Return the lower-cased options of all Connection lines (RFC 9110, section 7.6.1). Never switches."""
+    """Return the lower-cased options of all Connection lines (RFC 9110, section 7.6.1)."""
     return frozenset(option.strip(' \t') for option in ','.join(values).lower().split(','))
 
 
@@ -102,7 +102,7 @@ def keep_alive(version: str, options: frozenset[str]) -> bool:
     :param version: ``'1.0'``, ``'1.1'`` or a later minor version.
     :param options: what :func:`connection_options` returned.
 
-    Source: RFC 9112, section 9.3. Never switches.
+    Source: RFC 9112, section 9.3.
     """
     if 'close' in options:
         return False

@@ -208,12 +208,12 @@ _known = KNOWN_NAMES.get
 
 
 def is_token(text: str) -> bool:
-    """Return whether ``text`` is a token (RFC 9110, section 5.6.2). Never switches."""
+    """Return whether ``text`` is a token (RFC 9110, section 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def lower_name(name: str) -> str:
-    """Return a field name that is known to be a token in lower case. Never switches."""
+    """Return a field name that is known to be a token in lower case."""
     return _known(name) or name.lower()
 
 
@@ -221,7 +221,7 @@ def is_host(text: str, port_required: bool = False) -> bool:
     """Return whether ``text`` is ``uri-host [ ":" port ]``, a possibly empty one (RFC 9110, section 7.2).
 
     An IPv6 literal must be an address, a port at most 65535. With ``port_required`` the host must not be empty and the
-    port must be there and not 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6). Never switches.
+    port must be there and not 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
     """
     # The longest name has 255 octets; what is longer is not worth a place among the results that are kept.
     return _is_host(text, port_required) if len(text) < 256 else _is_host.__wrapped__(text, port_required)
@@ -249,7 +249,7 @@ def has_request_target_form(method: str, target: str) -> bool:
     ``target`` consists of visible ASCII characters. ``*`` is let through for M-SEARCH as well, where SSDP has it. A
     fragment has no place in a target: some servers cut it off and others take it for a part of the path, so that a
     proxy and an application could disagree about which resource is asked for. An absolute-form needs an authority
-    without user information (RFC 9110, sections 4.2.1 and 4.2.4). Never switches.
+    without user information (RFC 9110, sections 4.2.1 and 4.2.4).
     """
     if '#' in target:
         return False
@@ -263,7 +263,7 @@ def has_request_target_form(method: str, target: str) -> bool:
 
 
 def absolute_authority(target: str) -> str | None:
-    """Return the authority of a target in absolute-form, or None when it has none that is valid. Never switches."""
+    """Return the authority of a target in absolute-form, or None when it has none that is valid."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         return None
@@ -280,8 +280,6 @@ def check_method(method: str) -> str:
     """Return ``method``, a token of any case (RFC 9110, section 9.1).
 
     :raises InvalidInput: it is none; code ``ERR_INVALID_HTTP_TOKEN``.
-
-    Never switches.
     """
     if not isinstance(method, str) or _TOKEN.fullmatch(method) is None:
         raise InvalidInput(f'method must be a token: {method!r}', 'ERR_INVALID_HTTP_TOKEN')
@@ -294,8 +292,6 @@ def check_target(target: str) -> str:
 
     :raises InvalidInput: it is empty or has a ``#``, control characters, blanks or characters outside ASCII, which the
         caller must escape; code ``ERR_UNESCAPED_CHARACTERS``.
-
-    Never switches.
     """
     if not isinstance(target, str) or _TARGET.fullmatch(target) is None or '#' in target:
         raise InvalidInput(f'request target has unescaped characters: {target!r}', 'ERR_UNESCAPED_CHARACTERS')
@@ -306,8 +302,6 @@ def check_name(name: str) -> str:
     """Return the field name ``name`` in lower case (RFC 9110, section 5.1).
 
     :raises InvalidHeader: it is no token; code ``ERR_INVALID_HTTP_TOKEN``.
-
-    Never switches.
     """
     try:
         known = _known(name)
@@ -327,8 +321,6 @@ def check_value(name: str, value: str) -> None:
     """Check the value of the field ``name``: HTAB, 0x20-0x7e and 0x80-0xff are allowed (RFC 9110, section 5.5).
 
     :raises InvalidHeader: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
-
-    Never switches.
     """
     if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
         raise InvalidHeader(f'invalid character in the value of header {name!r}: {value!r}', 'ERR_INVALID_CHAR')
@@ -338,8 +330,6 @@ def check_reason(reason: str) -> str:
     """Return ``reason``, a reason phrase: the characters of a field value (RFC 9112, section 4).
 
     :raises InvalidInput: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
-
-    Never switches.
     """
     if not isinstance(reason, str) or _VALUE.fullmatch(reason) is None:
         raise InvalidInput(f'invalid character in the reason phrase: {reason!r}', 'ERR_INVALID_CHAR')
@@ -350,8 +340,6 @@ def check_status(status_code: int) -> int:
     """Return ``status_code``, three digits from 100 to 999 (RFC 9110, section 15).
 
     :raises InvalidInput: it is no int or out of that range; code ``ERR_HTTP_INVALID_STATUS_CODE``.
-
-    Never switches.
     """
     if not isinstance(status_code, int) or isinstance(status_code, bool) or not 100 <= status_code <= 999:
         raise InvalidInput(

@@ -216,7 +216,7 @@ def parse_request_line(data: bytes) -> RequestLine:
 
     :raises ParseError: 400, or 505 for a major version that nobody speaks here.
 
-    Source: RFC 9112, section 3. Never switches.
+    Source: RFC 9112, section 3.
     """
     text = data.decode('latin-1')
     match = REQUEST_LINE.fullmatch(text)
@@ -233,7 +233,7 @@ def parse_status_line(data: bytes) -> StatusLine:
 
     :raises ParseError: it is malformed, or has another major version than 1.
 
-    Source: RFC 9112, section 4. Never switches.
+    Source: RFC 9112, section 4.
     """
     match = STATUS_LINE.fullmatch(data.decode('latin-1'))
     if match is None:
@@ -252,8 +252,6 @@ def check_start(data: bytes, limits: Limits, request: bool) -> None:
         is there or has a wrong line end.
     :param request: whether it is a request's.
     :raises ParseError: it can no longer become a good head.
-
-    Never switches.
     """
     if data.startswith(TLS_RECORDS):
         raise _tls_error(data[:2], request)

@@ -71,13 +71,13 @@ class Headers(dict[str, Any]):
         """Return the map for ``(name, value)`` pairs in the order in which they came.
 
         ``set-cookie`` is always a list, ``cookie`` is joined with ``'; '``, of those in :data:`FIRST_WINS` the first
-        counts, and everything else is joined with ``', '`` (RFC 9110, section 5.3). Never switches.
+        counts, and everything else is joined with ``', '`` (RFC 9110, section 5.3).
         """
         return cls.from_map(collect(pairs))
 
     @classmethod
     def from_map(cls: type[_Self], fields: Mapping[str, Any]) -> _Self:
-        """Return a map with the items of ``fields``, whose names are in lower case already. Never switches."""
+        """Return a map with the items of ``fields``, whose names are in lower case already."""
         headers = _dict_new(cls)
         _dict_update(headers, fields)
         return headers
@@ -99,7 +99,7 @@ class Headers(dict[str, Any]):
         super().__delitem__(cast(str, _key(name)))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of the header ``name``, or ``default``. Never switches."""
+        """Return the value of the header ``name``, or ``default``."""
         value = _dict_get(self, name, _MISSING)
         if value is _MISSING:
             return _dict_get(self, cast(str, _key(name)), default)
@@ -107,15 +107,15 @@ class Headers(dict[str, Any]):
 
     def pop(self, name: str, *default: Any) -> Any:
         """Remove the header ``name`` and return its value; when it is not there, return ``default`` or raise
-        ``KeyError``. Never switches."""
+        ``KeyError``."""
         return super().pop(cast(str, _key(name)), *default)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return the value of the header ``name``, which is set to ``default`` when it is not there. Never switches."""
+        """Return the value of the header ``name``, which is set to ``default`` when it is not there."""
         return super().setdefault(cast(str, _key(name)), default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """As ``dict.update``, with every name lower-cased; the last of several spellings wins. Never switches."""
+        """As ``dict.update``, with every name lower-cased; the last of several spellings wins."""
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
@@ -131,12 +131,12 @@ class Headers(dict[str, Any]):
         return self
 
     def copy(self) -> Headers:
-        """Return a copy; lists in it are shared. Never switches."""
+        """Return a copy; lists in it are shared."""
         return Headers.from_map(self)
 
 
 def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the plain dict that :meth:`Headers.from_raw` is made of. Never switches."""
+    """Return the plain dict that :meth:`Headers.from_raw` is made of."""
     fields: dict[str, Any] = distinct(pairs)
     for name, values in fields.items():
         if name == 'set-cookie':
@@ -149,7 +149,7 @@ def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def distinct(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return the values of each field in order, never joined, by lower-cased name. Never switches."""
+    """Return the values of each field in order, never joined, by lower-cased name."""
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
         name = lower_name(name)

@@ -71,7 +71,7 @@ class Intake:
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream. Nothing is parsed before the next event is asked for.
 
-        After an error, and after the last message of a connection, they are dropped. Never switches.
+        After an error, and after the last message of a connection, they are dropped.
 
         :raises StreamError: :meth:`take_rest` was called.
         """
@@ -94,11 +94,11 @@ class Intake:
         buffer += data
 
     def feed_eof(self) -> None:
-        """Take note that the stream has ended. Never switches."""
+        """Take note that the stream has ended."""
         self._eof = True
 
     def take_rest(self) -> bytes:
-        """Return all bytes that were fed and not handed out. From then on the parser refuses input. Never switches."""
+        """Return all bytes that were fed and not handed out. From then on the parser refuses input."""
         rest = bytes(self._buffer[self._pos :])
         self._advance(len(self._buffer))
         self._refuses = True

@@ -42,7 +42,7 @@ class Memo(dict[bytes, _Value]):
         self.seen: set[int] = set()
 
     def look_up(self, data: bytes) -> _Value | None:
-        """Return ``self[data]``, or None when that raises ParseError. Never switches."""
+        """Return ``self[data]``, or None when that raises ParseError."""
         try:
             return self[data]
         except ParseError:

@@ -122,14 +122,12 @@ class Parser(Intake):
         :param method: the method of the request; unless told, it is assumed to be one without such an effect.
         :param upgrade: the request asked for another protocol. Without that, a 101 is an error (RFC 9110,
             section 15.2.2).
-
-        Never switches.
         """
         self._method = method
         self._may_upgrade = upgrade
 
     def take_rest(self) -> bytes:
-        """Return all bytes that were fed and not handed out. From then on the parser refuses input. Never switches."""
+        """Return all bytes that were fed and not handed out. From then on the parser refuses input."""
         self._state = _CLOSED
         return super().take_rest()
 
@@ -139,7 +137,7 @@ class Parser(Intake):
         """Return what comes next in the stream, or None when more bytes are needed or nothing will ever come.
 
         A :class:`RequestHead` or :class:`ResponseHead`; unless its framing is NONE, then non-empty ``bytes`` of content
-        any number of times and one :class:`EndOfMessage`. Never switches.
+        any number of times and one :class:`EndOfMessage`.
 
         :raises ParseError: the stream is not HTTP, or a limit was exceeded; every later call raises the same.
         """
@@ -365,7 +363,7 @@ class Parser(Intake):
 
     def take_content(self) -> bytes | None:
         """Return all that is left of the content, and go on behind the message, when its length is known and all of it
-        has come; None otherwise: the events tell. Never switches."""
+        has come; None otherwise: the events tell."""
         if self._state is not _LENGTH or len(self._buffer) - self._pos < self._missing:
             return None
         data = self._next_of_length()
@@ -394,7 +392,7 @@ class Parser(Intake):
 
     def take_end(self) -> EndOfMessage | None:
         """Return the end of the message, and go on behind it, when all of its content was handed out and the end has
-        come; None otherwise. An error that is found instead is raised by :meth:`next_event`. Never switches."""
+        come; None otherwise. An error that is found instead is raised by :meth:`next_event`."""
         if self._state is _MESSAGE_END:
             self._finish()
             return _END

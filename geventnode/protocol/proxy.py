@@ -64,7 +64,7 @@ class ProxyHeader(NamedTuple):
 
 
 def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
-    """Return the header that ``data`` begins with, and its size; None: more is needed. Never switches.
+    """Return the header that ``data`` begins with, and its size; None: more is needed.
 
     Raises ``ParseError`` for what is no header, with the code ``'PROXY_HEADER_MISSING'`` for bytes that do not even
     begin as one, ``'PROXY_HEADER_OVERFLOW'`` for one that is too long, else ``'PROXY_HEADER_INVALID'``.

@@ -27,7 +27,7 @@ class ResponseParser(Parser):
 
     def take_response(self) -> tuple[ResponseHead, bytes] | None:
         """Return the head and the content of a response when exactly one is buffered, with a Content-Length: what
-        :meth:`next_event` would return in three calls, for what comes most. None: ask for events. Never switches."""
+        :meth:`next_event` would return in three calls, for what comes most. None: ask for events."""
         buffer = self._buffer
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
             return None

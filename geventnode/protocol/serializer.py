@@ -22,8 +22,6 @@ def status_line(status_code: int, reason: str) -> str:
     """Return a status line with its line end (RFC 9112, section 4).
 
     :raises InvalidInput: the status is not from 100 to 999, or the reason phrase has control characters.
-
-    Never switches.
     """
     return f'HTTP/1.1 {check_status(status_code)} {check_reason(reason)}\r\n'
 
@@ -32,8 +30,6 @@ def request_line(method: str, target: str) -> str:
     """Return a request line with its line end (RFC 9112, section 3).
 
     :raises InvalidInput: the method is no token, or the target has characters that must be escaped.
-
-    Never switches.
     """
     return f'{check_method(method)} {check_target(target)} HTTP/1.1\r\n'
 
@@ -42,8 +38,6 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
     """Return field lines with their line ends, without the empty line behind them; encode them as latin-1.
 
     :raises InvalidHeader: a name is no token, or a value has characters that no field may hold.
-
-    Never switches.
     """
     lines = []
     for name, value in pairs:
@@ -54,12 +48,12 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def chunk_prefix(size: int) -> bytes:
-    """Return what goes before the ``size`` bytes of a chunk; not for 0, which would end the message. Never switches."""
+    """Return what goes before the ``size`` bytes of a chunk; not for 0, which would end the message."""
     return b'%x\r\n' % size
 
 
 def chunk(data: bytes) -> bytes:
-    """Return ``data`` as a chunk, or nothing for no data (RFC 9112, section 7.1). Never switches."""
+    """Return ``data`` as a chunk, or nothing for no data (RFC 9112, section 7.1)."""
     return b'%x\r\n%b\r\n' % (len(data), data) if data else b''
 
 
@@ -67,7 +61,5 @@ def last_chunk(trailers: Iterable[tuple[str, str]] = ()) -> bytes:
     """Return the end of a chunked message, with the trailer fields (RFC 9112, section 7.1.2).
 
     :raises InvalidHeader: as :func:`render_fields`.
-
-    Never switches.
     """
     return b'0\r\n%b\r\n' % render_fields(trailers).encode('latin-1')

@@ -35,13 +35,13 @@ class Address(NamedTuple):
 
     @classmethod
     def from_ip(cls, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Address:
-        """Return what ``ip`` is here. Never switches."""
+        """Return what ``ip`` is here."""
         mapped = getattr(ip, 'ipv4_mapped', None) or ip
         return cls(str(mapped), mapped.max_prefixlen, int(mapped))
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Address:
-        """Return the address of 4 or 16 bytes in network order. Never switches."""
+        """Return the address of 4 or 16 bytes in network order."""
         return cls.from_ip(ipaddress.ip_address(packed))
 
 
@@ -55,7 +55,7 @@ def _known(text: str) -> Address | None:
 
 def ip_address(text: str) -> Address | None:
     """Return the IP address that ``text`` is, IPv6 without brackets; None for anything else, and for one that only has
-    a meaning on its own link (with ``%``). Never switches."""
+    a meaning on its own link (with ``%``)."""
     return _known(text) if len(text) <= LONGEST and '%' not in text else None
 
 
@@ -93,8 +93,7 @@ class TrustedProxies:
         return self._unix or bool(self._networks)
 
     def trusts(self, address: str | None) -> bool:
-        """Return whether the peer at ``address``, an IP address, is one of the proxies; None: one on a Unix socket.
-        Never switches."""
+        """Return whether the peer at ``address``, an IP address, is one of the proxies; None: one on a Unix socket."""
         if address is None:
             return self._unix
         # the link that an address belongs to is no part of it

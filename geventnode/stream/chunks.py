@@ -14,7 +14,7 @@ __all__ = ['Decoder', 'Unread', 'as_bytes']
 
 
 def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
-    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner may change later. Never switches.
+    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner may change later.
 
     Raises ``TypeError`` for anything but text and bytes-like objects.
     """

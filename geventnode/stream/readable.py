@@ -360,7 +360,7 @@ class Readable(ReadableBase):
     @classmethod
     def from_iterable(cls, iterable: Iterable[Any]) -> Readable:
         """Return a stream over the chunks (bytes-like or text) of ``iterable``, which is drawn from as the stream is
-        read; what it raises, the read raises. Never switches."""
+        read; what it raises, the read raises."""
         iterator = iter(iterable)
 
         def read(stream: Readable, size: int) -> None:
@@ -369,8 +369,8 @@ class Readable(ReadableBase):
         return cls(read)
 
     def push(self, chunk: Any) -> bool:
-        """Add ``chunk`` (bytes-like or text), or end the stream with None; return whether more is welcome now. Never
-        switches. Raises ``StreamError`` after the end."""
+        """Add ``chunk`` (bytes-like or text), or end the stream with None; return whether more is welcome now. Raises
+        ``StreamError`` after the end."""
         if self._push_ended:
             raise StreamError('push() after the end')
         if chunk is None:

@@ -85,7 +85,7 @@ class WritableBase(EventEmitter):
         return self
 
     def _write_last(self, data: bytes | memoryview) -> None:
-        """Take what ``end()`` was given, however much is queued: waiting would let others write. Never switches."""
+        """Take what ``end()`` was given, however much is queued: waiting would let others write."""
         self._check_writable()
         self._enqueue(data, None)
 
@@ -137,7 +137,7 @@ class WritableBase(EventEmitter):
         self.writable_length += len(data)
 
     def _sent(self, size: int) -> None:
-        """Take ``size`` bytes off the length, and let writers in when there is room. Never switches."""
+        """Take ``size`` bytes off the length, and let writers in when there is room."""
         self.writable_length -= size
         if self._room is not None and self.writable_length < self.writable_high_water_mark:
             self._room.set()

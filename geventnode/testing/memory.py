@@ -64,11 +64,11 @@ class Way:
         self.refused = False
 
     def tell(self, listener: Callable[[], object]) -> None:
-        """Call ``listener`` whenever something has changed. Never switches."""
+        """Call ``listener`` whenever something has changed."""
         self._listeners.append(listener)
 
     def changed(self) -> None:
-        """Tell everybody. Never switches."""
+        """Tell everybody."""
         for listener in self._listeners:
             listener()
 
@@ -83,7 +83,7 @@ class Way:
         return self._size < self._capacity or self.refused
 
     def put(self, data: Any) -> int:
-        """Take as much of ``data`` as there is room for; return how much. Never switches. Raises what a kernel does."""
+        """Take as much of ``data`` as there is room for; return how much. Raises what a kernel does."""
         if self.refused:
             raise BrokenPipeError(errno.EPIPE, 'the other end is closed')
         room = self._capacity - self._size
@@ -97,7 +97,7 @@ class Way:
         return len(piece)
 
     def take(self, size: int, *, peek: bool = False) -> bytes:
-        """Return the next piece, ``size`` bytes of it at most; empty at the end. Never switches. Raises what a kernel
+        """Return the next piece, ``size`` bytes of it at most; empty at the end. Raises what a kernel
         does."""
         if not self._pieces:
             if self.broken:
@@ -115,13 +115,13 @@ class Way:
         return first[:size]
 
     def finish(self, *, broken: bool) -> None:
-        """Nothing more will be sent. Never switches."""
+        """Nothing more will be sent."""
         self.ended = True
         self.broken = self.broken or broken
         self.changed()
 
     def refuse(self) -> bool:
-        """Nothing more will be received; return whether something was left. Never switches."""
+        """Nothing more will be received; return whether something was left."""
         left = bool(self._pieces)
         self._pieces.clear()
         self._size = 0
@@ -148,7 +148,7 @@ class _End:
         self.closed = False
 
     def send(self, data: Any) -> int:
-        """Send as much of ``data`` as there is room for; return how much. Never switches. Raises ``BlockingIOError``
+        """Send as much of ``data`` as there is room for; return how much. Raises ``BlockingIOError``
         when there is none, ``BrokenPipeError``."""
         self._check_open()
         if self._shut:
@@ -156,38 +156,38 @@ class _End:
         return self._outgoing.put(data)
 
     def sendmsg(self, parts: Any) -> int:
-        """As :meth:`send`, for several pieces that leave together. Never switches."""
+        """As :meth:`send`, for several pieces that leave together."""
         return self.send(b''.join(parts))
 
     def shutdown(self, how: int) -> None:
-        """Send the end of what is sent, whatever ``how`` says of the other direction. Never switches."""
+        """Send the end of what is sent, whatever ``how`` says of the other direction."""
         self._check_open()
         self._shut = True
         self._outgoing.finish(broken=False)
 
     def close(self) -> None:
-        """Close this end; with a reset where ``SO_LINGER`` says so, or where something was not received, as Linux does.
-        Never switches."""
+        """Close this end; with a reset where ``SO_LINGER`` says so, or where something was not received, as Linux
+        does."""
         if not self.closed:
             self.closed = True
             left = self._incoming.refuse()
             self._outgoing.finish(broken=left or self._resetting)
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        """Look at ``SO_LINGER``, and ignore everything else. Never switches."""
+        """Look at ``SO_LINGER``, and ignore everything else."""
         if (level, option) == (stdlib.SOL_SOCKET, stdlib.SO_LINGER):
             self._resetting = struct.unpack('ii', value) == (1, 0)
 
     def getsockname(self) -> Any:
-        """Return the address of this end. Never switches."""
+        """Return the address of this end."""
         return self._name
 
     def getpeername(self) -> Any:
-        """Return the address of the other end. Never switches."""
+        """Return the address of the other end."""
         return self._peer
 
     def fileno(self) -> int:
-        """Return -1: there is no descriptor. Never switches."""
+        """Return -1: there is no descriptor."""
         return -1
 
     def _check_open(self) -> None:
@@ -199,20 +199,20 @@ class MemoryHandle(_End):
     """In place of a non-blocking ``_socket.socket``."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what has come, ``size`` bytes at most. Never switches. Raises ``BlockingIOError`` when that is
+        """Return what has come, ``size`` bytes at most. Raises ``BlockingIOError`` when that is
         nothing, ``ConnectionResetError``."""
         self._check_open()
         return self._incoming.take(size, peek=bool(flags & _PEEK))
 
     def watch(self, event: int) -> MemoryWatcher:
-        """Return a watcher. Never switches. See :class:`geventnode.net.handle.Handle`."""
+        """Return a watcher. See :class:`geventnode.net.handle.Handle`."""
         return MemoryWatcher(self._incoming if event == READ else self._outgoing, event)
 
     def setblocking(self, blocking: bool) -> None:
-        """Never switches. This one does not block in any case."""
+        """This one does not block in any case."""
 
     def detach(self) -> int:
-        """Raise ``OSError``: there is no descriptor to hand over. Never switches."""
+        """Raise ``OSError``: there is no descriptor to hand over."""
         raise OSError(errno.EBADF, 'a connection in memory has no descriptor')
 
 
@@ -235,16 +235,16 @@ class MemoryWatcher:
         return self._callback is not None
 
     def start(self, callback: Callable[[], object]) -> None:
-        """Begin to watch. Never switches."""
+        """Begin to watch."""
         self._callback = callback
         self._look()
 
     def stop(self) -> None:
-        """Watch no more. Never switches."""
+        """Watch no more."""
         self._callback = None
 
     def close(self) -> None:
-        """The same. Never switches."""
+        """The same."""
         self.stop()
 
     def _look(self) -> None:
@@ -276,7 +276,7 @@ class MemoryEnd(_End):
         outgoing.tell(self._news.set)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Let every wait end with ``TimeoutError`` after so many seconds; None: never. Never switches."""
+        """Let every wait end with ``TimeoutError`` after so many seconds; None: never."""
         self._timeout = seconds
 
     def recv(self, size: int, flags: int = 0) -> bytes:
@@ -308,7 +308,7 @@ def _handle_and_end(capacity: int, name: Any, peer: Any) -> tuple[MemoryHandle, 
 
 
 def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAPACITY) -> MemoryEnd:
-    """Hand ``server``, which need not listen, a connection, and return its other end. Never switches.
+    """Hand ``server``, which need not listen, a connection, and return its other end.
 
     It is accepted by the rules for any other, except that it does not wait when the server is full: the kernel's queue,
     in which ``wait_when_full`` lets it wait, is not there.
@@ -324,7 +324,7 @@ def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAP
 
 
 def memory_client(server: Server) -> Socket:
-    """As :func:`memory_connection`, but return a socket of ours, for a client of ours. Never switches."""
+    """As :func:`memory_connection`, but return a socket of ours, for a client of ours."""
     there, back = Way(CAPACITY), Way(CAPACITY)
     socket = Socket()
     socket.attach(MemoryHandle(back, there, CLIENT, SERVER), SERVER)
@@ -333,7 +333,7 @@ def memory_client(server: Server) -> Socket:
 
 
 def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, MemoryEnd]:
-    """Return a socket of ours, and the plain one that it is connected with. Never switches.
+    """Return a socket of ours, and the plain one that it is connected with.
 
     :param capacity: bytes that are on their way at most, in each direction.
     :param options: those of :class:`geventnode.net.Socket`.
@@ -347,7 +347,7 @@ def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, 
 
 
 def memory_pair(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, Socket]:
-    """Return two sockets of ours that are connected with each other. Never switches.
+    """Return two sockets of ours that are connected with each other.
 
     :param capacity: bytes that are on their way at most, in each direction.
     :param options: those of :class:`geventnode.net.Socket`.

@@ -41,7 +41,7 @@ def serving_in_memory() -> Iterator[Callable[..., MemorySite]]:
 @pytest.fixture
 def memory_pair() -> Iterator[Callable[..., tuple[Socket, Socket]]]:
     """Make pairs of sockets that are connected in memory and destroyed when the test is over. See
-    :func:`geventnode.testing.memory_pair`. Never switches."""
+    :func:`geventnode.testing.memory_pair`."""
     from geventnode.testing import memory
 
     with contextlib.ExitStack() as stack:

@@ -34,7 +34,7 @@ class RawResponse(NamedTuple):
     trailers: list[tuple[str, str]]
 
     def values(self, name: str) -> list[str]:
-        """Return the values of all header fields of that name, in any case. Never switches."""
+        """Return the values of all header fields of that name, in any case."""
         return [value for field, value in self.headers if field.lower() == name.lower()]
 
     @property
@@ -85,22 +85,22 @@ class RawConnection:
         return self
 
     def half_close(self: Self) -> Self:
-        """Say that nothing more will be sent, and go on reading; return the connection. Never switches."""
+        """Say that nothing more will be sent, and go on reading; return the connection."""
         self.socket.shutdown(stdlib.SHUT_WR)
         return self
 
     def close(self) -> None:
-        """Close in good order. Never switches."""
+        """Close in good order."""
         self._closed = True
         self.socket.close()
 
     def abort(self) -> None:
-        """Close with a reset. Never switches."""
+        """Close with a reset."""
         self.socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, struct.pack('ii', 1, 0))
         self.close()
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 in memory. Never switches."""
+        """Return the descriptor; -1 in memory."""
         return int(self.socket.fileno())
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def _fields(lines: list[str]) -> list[tuple[str, str]]:
 def raw_request(
     target: str = '/', *fields: str, method: str = 'GET', version: str = '1.1', body: bytes | None = None
 ) -> bytes:
-    """Return the bytes of a request. Nothing is checked. Never switches.
+    """Return the bytes of a request. Nothing is checked.
 
     :param fields: header fields behind ``Host``, each ``'Name: value'``.
     :param body: what follows, announced by ``Content-Length``; None: nothing, and nothing is announced.

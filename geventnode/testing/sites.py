@@ -22,7 +22,7 @@ __all__ = ['ListeningSite', 'MemorySite', 'Site', 'server_of', 'serving', 'servi
 
 
 def server_of(target: Any, options: Mapping[str, Any]) -> net.Server:
-    """Return a server for ``target``: itself, or one with ``options`` that calls it. Never switches. Raises
+    """Return a server for ``target``: itself, or one with ``options`` that calls it. Raises
     ``TypeError``, ``InvalidInput``."""
     if isinstance(target, net.Server):
         if options:
@@ -116,7 +116,7 @@ class MemorySite(Site):
     def connect(
         self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT, capacity: int = CAPACITY
     ) -> RawConnection:
-        """As :meth:`Site.connect`. Never switches.
+        """As :meth:`Site.connect`.
 
         :param peer: who the client is: address and port.
         :param capacity: bytes that are on their way at most, in each direction.
@@ -126,7 +126,7 @@ class MemorySite(Site):
 
     def create_connection(self, options: Mapping[str, Any]) -> net.Socket:
         """Return the client's end of a new connection as a socket of ours: for the option ``create_connection`` of
-        :func:`geventnode.http.request`. Never switches."""
+        :func:`geventnode.http.request`."""
         return memory_client(self.server)
 
 

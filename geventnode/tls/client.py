@@ -32,15 +32,14 @@ class Peer(NamedTuple):
     fingerprint: str = ''
 
     def digest(self, host: str) -> str:
-        """Return what tells connections to ``host`` under these terms from others; ``''`` for the usual terms. Never
-        switches."""
+        """Return what tells connections to ``host`` under these terms from others; ``''`` for the usual terms."""
         name = '' if self.servername in (None, host) else f'{self.servername!r}'
         if self.checked_name is not None or self.fingerprint:
             name += f'{self.checked_name!r}{self.fingerprint}'
         return name + ('' if self.settings == ContextSettings() else self.settings.digest())
 
     def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
-        """Return a socket for a connection to ``host``, not connected yet. Never switches. Raises ``InvalidInput`` for
+        """Return a socket for a connection to ``host``, not connected yet. Raises ``InvalidInput`` for
         certificates that cannot be loaded."""
         host = ascii_name(host)
         name = without_root(host if self.servername is None else self.servername)
@@ -73,7 +72,7 @@ class Peer(NamedTuple):
 
     def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
         """Return a socket that goes on with the connection of ``socket`` in TLS, as after CONNECT; ``socket`` is used
-        up. Never switches. Raises as :meth:`make_socket` and ``Socket.surrender`` do.
+        up. Raises as :meth:`make_socket` and ``Socket.surrender`` do.
 
         :param received: what was taken from ``socket`` already.
         """
@@ -106,7 +105,7 @@ def _check_name(name: str) -> None:
 
 
 def peer_of(options: dict[str, Any]) -> Peer:
-    """Return what the options of TLS among ``options`` ask for. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    """Return what the options of TLS among ``options`` ask for. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``."""
     servername = options.get('servername')
     if servername is not None:

@@ -46,7 +46,7 @@ class ClientHello:
         return b''.join(self._chunks)
 
     def feed(self, data: bytes) -> None:
-        """Take ``data``, the next bytes of the connection. Never switches."""
+        """Take ``data``, the next bytes of the connection."""
         self._chunks.append(data)
         if self.complete:
             return
@@ -98,7 +98,7 @@ class ClientHello:
 
 
 def offered_ciphers(data: bytes) -> list[bytes]:
-    """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each. Never switches."""
+    """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each."""
     start = _RECORD_HEADER + _MESSAGE_HEADER + _FIXED
     start += 1 + data[start]
     end = start + 2 + int.from_bytes(data[start : start + 2], 'big')

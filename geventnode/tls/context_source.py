@@ -31,12 +31,12 @@ _Stamp = tuple[int, int, int, int, int]
 
 
 def is_context(value: object) -> bool:
-    """Return whether ``value`` is an ``ssl.SSLContext``, of whatever kind. Never switches."""
+    """Return whether ``value`` is an ``ssl.SSLContext``, of whatever kind."""
     return isinstance(value, _context_base)
 
 
 def own_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLContext], int | None] | None:
-    """Return the ``sni_callback`` that the user has set on ``context``, None without one. Never switches.
+    """Return the ``sni_callback`` that the user has set on ``context``, None without one.
 
     OpenSSL calls it no more from then on: in the middle of a handshake a change of the context comes too late for
     everything but the certificate, and gevent's contexts call it for sockets only.
@@ -70,7 +70,7 @@ class ContextSource:
         self.context = make()
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for a new connection, made anew if a file has changed. Never switches."""
+        """Return the context for a new connection, made anew if a file has changed."""
         stamps = self._look()
         if stamps != self._stamps or self._recent:
             self._stamps = stamps

@@ -68,19 +68,19 @@ class ContextSettings(NamedTuple):
     reject_unauthorized: bool = True
 
     def digest(self) -> str:
-        """Return what tells these settings from others, without telling them. Never switches."""
+        """Return what tells these settings from others, without telling them."""
         context = self.context and id(self.context)
         return hashlib.sha256(repr((context, *self[1:])).encode()).hexdigest()[:16]
 
 
 def client_settings(options: Mapping[str, Any]) -> ContextSettings:
-    """Return the settings among ``options`` of a client. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    """Return the settings among ``options`` of a client. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``."""
     return _settings(options, CLIENT_OPTIONS)
 
 
 def server_settings(options: Mapping[str, Any]) -> ContextSettings:
-    """Return the settings among ``options`` of a server. Never switches. Raises ``InvalidInput``, ``TypeError``,
+    """Return the settings among ``options`` of a server. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``."""
     settings = _settings(options, SERVER_OPTIONS)
     if settings.context is not None:
@@ -91,7 +91,7 @@ def server_settings(options: Mapping[str, Any]) -> ContextSettings:
 
 
 def check_server_context(name: str, value: Any) -> None:
-    """Check that a server can use ``value``. Never switches. Raises ``TypeError``, ``InvalidInput``."""
+    """Check that a server can use ``value``. Raises ``TypeError``, ``InvalidInput``."""
     if _context(name, value).protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise InvalidInput(f'{name} is an ssl.SSLContext for clients; a server needs PROTOCOL_TLS_SERVER')
 
@@ -190,8 +190,8 @@ _CHECKS: dict[str, Any] = {
 
 
 def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
-    """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false. Never
-    switches. Raises ``InvalidInput`` for files that are not what they should be.
+    """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false.
+    Raises ``InvalidInput`` for files that are not what they should be.
 
     :param check_hostname: false for those who check it themselves.
     """
@@ -206,8 +206,9 @@ def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSo
 
 
 def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
-    """Return a context that verifies as that of :func:`client_context` does by default, of TLS 1.2. Never
-    switches. Raises as that does."""
+    """Return a context that verifies as that of :func:`client_context` does by default, of TLS 1.2.
+
+    Raises as that does."""
     verifying = settings._replace(
         reject_unauthorized=True, certfile=None, keyfile=None, password=None, minimum_version=ssl.TLSVersion.TLSv1_2
     )
@@ -235,7 +236,7 @@ def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl
 
 
 def server_source(settings: ContextSettings) -> ContextSource:
-    """Return the source of a server's context. Never switches. Raises ``InvalidInput`` as :func:`client_context`
+    """Return the source of a server's context. Raises ``InvalidInput`` as :func:`client_context`
     does."""
     if settings.context is not None:
         context = settings.context
@@ -287,7 +288,7 @@ def _trusting_only(authorities: Sequence[str]) -> ssl.SSLContext:
 
 
 def load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> None:
-    """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text. Never switches. Raises
+    """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text. Raises
     ``InvalidInput``."""
     for authority in authorities:
         with _about(authority):

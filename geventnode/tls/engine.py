@@ -109,7 +109,7 @@ class Records:
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, size: int) -> bytes:
-        """Return plaintext, ``b''`` at its end. Never switches. Raises ``BlockingIOError``, ``OSError``."""
+        """Return plaintext, ``b''`` at its end. Raises ``BlockingIOError``, ``OSError``."""
         if self.ended:
             return self._end()
         data = self._raw_receive(size)
@@ -129,7 +129,7 @@ class Records:
         return plain
 
     def decrypt(self, received: bytes) -> bytes:
-        """As :meth:`receive`, for bytes that somebody else has received. Never switches."""
+        """As :meth:`receive`, for bytes that somebody else has received."""
         view = memoryview(received)
         pieces = []
         for start in range(0, len(view), SLICE):
@@ -233,7 +233,7 @@ class Records:
         self._begin(context, True, None, None)
 
     def shake_hands(self) -> None:
-        """Go on with the handshake. Never switches. Raises ``BlockingIOError`` while it is under way, ``OSError``."""
+        """Go on with the handshake. Raises ``BlockingIOError`` while it is under way, ``OSError``."""
         if self._choose is not None:
             self._choose_context(self._choose)
         try:
@@ -264,14 +264,14 @@ class Records:
         return '' if found is None else found.lastgroup or ''
 
     def abandon(self) -> None:
-        """There will be no handshake any more: refer to the owner no longer. Never switches."""
+        """There will be no handshake any more: refer to the owner no longer."""
         self._established = None
         self._choose = None
 
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send of ``data`` what the kernel takes; return how much that was. Never switches. Raises
+        """Encrypt and send of ``data`` what the kernel takes; return how much that was. Raises
         ``BlockingIOError``, after which the same bytes are to be offered again, and ``OSError``."""
         if self.handshaking:
             raise BlockingIOError
@@ -326,7 +326,7 @@ class Records:
         return len(CLOSE_NOTIFY)
 
     def flush(self) -> None:
-        """Hand ciphertext to the kernel. Never switches. Raises ``BlockingIOError`` unless it took everything,
+        """Hand ciphertext to the kernel. Raises ``BlockingIOError`` unless it took everything,
         ``OSError``."""
         data = self.unsent
         while data or self._outgoing.pending:

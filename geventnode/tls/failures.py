@@ -34,7 +34,7 @@ VERIFY_CODES = {
 
 
 def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
-    """Return the error to report: for those of ``ssl`` one of this package, others as they are. Never switches.
+    """Return the error to report: for those of ``ssl`` one of this package, others as they are.
 
     :param plain_http: the message of HTTP with which the peer began instead of a handshake, as in
         :attr:`geventnode.tls.engine.Records.plain_http`.

@@ -28,7 +28,7 @@ SHORT_NAMES = {
 
 
 def is_address(host: str) -> bool:
-    """Return whether ``host`` is an IP address, maybe with a zone. Never switches."""
+    """Return whether ``host`` is an IP address, maybe with a zone."""
     try:
         ipaddress.ip_address(host.partition('%')[0])
     except ValueError:
@@ -37,7 +37,7 @@ def is_address(host: str) -> bool:
 
 
 def matches_host(certificate: Mapping[str, Any], host: str) -> bool:
-    """Return whether ``certificate``, as ``ssl`` describes it, is for ``host``. Never switches.
+    """Return whether ``certificate``, as ``ssl`` describes it, is for ``host``.
 
     Only subjectAltName counts, and a wildcard is a whole leftmost label (RFC 9525, sections 6.3 and 6.4).
     """
@@ -65,7 +65,7 @@ FINGERPRINTS = {40: 'sha1', 64: 'sha256'}
 
 
 def matches_fingerprint(der: bytes | None, fingerprint: str) -> bool:
-    """Return whether ``fingerprint`` is the hash of a certificate. Never switches.
+    """Return whether ``fingerprint`` is the hash of a certificate.
 
     :param der: the certificate, None if the peer has sent none.
     :param fingerprint: SHA-256 or SHA-1 as lower-case hexadecimal digits, without colons.
@@ -76,7 +76,7 @@ def matches_fingerprint(der: bytes | None, fingerprint: str) -> bool:
 
 
 def describe_certificate(certificate: Mapping[str, Any] | None, der: bytes | None) -> dict[str, Any]:
-    """Return what :meth:`geventnode.interfaces.ITLSSocket.get_peer_certificate` does. Never switches.
+    """Return what :meth:`geventnode.interfaces.ITLSSocket.get_peer_certificate` does.
 
     :param certificate: as ``ssl`` describes it, empty when it was not verified.
     :param der: the certificate itself.

@@ -37,8 +37,7 @@ SNICallback = Callable[[str], 'ssl.SSLContext | None']
 
 
 def normalized(hostname: str) -> str:
-    """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root. Never
-    switches."""
+    """Return ``hostname`` as names are compared: in ASCII and lower case, without the dot of the root."""
     parent = hostname.removeprefix('*.')
     return hostname[: -len(parent)] + without_root(ascii_name(parent).lower())
 
@@ -117,7 +116,7 @@ class TLSAcceptor(NetServer):
             self._names_decide()
 
     def use_source(self, source: ContextSource) -> None:
-        """Take the server's own context from ``source`` from now on. Never switches. For integrations."""
+        """Take the server's own context from ``source`` from now on. For integrations."""
         self._source = source
 
     def _names_decide(self) -> None:
@@ -216,7 +215,7 @@ class Server(TLSAcceptor):
 
 
 def create_server(listener: Callable[[Socket], object] | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'connection'``, when the handshake is over. Never switches.
+    """Return a :class:`Server`; ``listener`` hears of ``'connection'``, when the handshake is over.
 
     :param certfile: path of the certificate with its chain, PEM.
     :param keyfile: path of its key, if that is another file.

@@ -111,7 +111,7 @@ class TLSSocket(Socket):
             self.secure()
 
     def secure(self, received: bytes = b'') -> None:
-        """Begin the handshake. Never switches.
+        """Begin the handshake.
 
         :param received: what the peer has sent of it already.
         """
@@ -249,7 +249,7 @@ class TLSSocket(Socket):
 
     def take_plain(self) -> tuple[Any, Any]:
         """Return the raw socket and the peer's address of a connection whose handshake fails: this object has it no
-        longer. Never switches. For servers."""
+        longer. For servers."""
         raw = self._raw
         return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._peer
 

@@ -35,7 +35,7 @@ _RECORD = 16384
 
 
 def peer_chain(connection: Any) -> list[bytes]:
-    """Return the certificates (DER) that the peer of an ``ssl.SSLObject`` has sent, its own first. Never switches."""
+    """Return the certificates (DER) that the peer of an ``ssl.SSLObject`` has sent, its own first."""
     if not hasattr(connection, 'get_unverified_chain'):
         # public since Python 3.13
         connection = getattr(connection, '_sslobj', connection)
@@ -44,7 +44,7 @@ def peer_chain(connection: Any) -> list[bytes]:
 
 
 def verification_error(chain: Sequence[bytes], context: ssl.SSLContext, name: str | None) -> str | None:
-    """Return Node's code for the fault of ``chain``, None for none. Never switches.
+    """Return Node's code for the fault of ``chain``, None for none.
 
     :param context: one for clients that verifies, of TLS 1.2 at most.
     :param name: the host name or address to find in the first certificate; None: any.

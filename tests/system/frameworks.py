@@ -84,11 +84,11 @@ class Gate:
             self._changed.wait()
 
     def said(self, word: str) -> int:
-        """Return how often ``word`` was said. Never switches."""
+        """Return how often ``word`` was said."""
         return self._said[word]
 
     def open(self, word: str) -> None:
-        """Let those pass who wait at ``word``, now and later. Never switches."""
+        """Let those pass who wait at ``word``, now and later."""
         self._opened.setdefault(word, Event()).set()
 
     def close(self) -> None:

@@ -81,7 +81,7 @@ class Exchange(Case):
 
 
 def browser_request(number: int = 0) -> bytes:
-    """Return the request as bytes; another ``number`` makes another Cookie of the same length. Never switches."""
+    """Return the request as bytes; another ``number`` makes another Cookie of the same length."""
     fields = [('Host', '127.0.0.1:8000'), *BROWSER_FIELDS]
     lines = ['GET /agent HTTP/1.1', *(f'{name}: {value}' for name, value in fields), '', '']
     return '\r\n'.join(lines).replace('4f1c2b9a', f'{number:08x}').encode('ascii')

@@ -29,13 +29,13 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
 
 def text(start_response: Any, body: bytes) -> Iterable[bytes]:
-    """Answer a short text with its length: not every server finds it by itself. Never switches."""
+    """Answer a short text with its length: not every server finds it by itself."""
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body)))])
     return [body]
 
 
 def chunks(remaining: int) -> Iterator[bytes]:
-    """Yield a body in pieces. Never switches."""
+    """Yield a body in pieces."""
     while remaining:
         chunk = CHUNK[:remaining]
         yield chunk

@@ -194,7 +194,7 @@ ROUTES = {
 
 
 def create_server(**tls: Any) -> DemoServer:
-    """Return the demo's server, not yet listening; with options for TLS, it serves HTTPS. Never switches."""
+    """Return the demo's server, not yet listening; with options for TLS, it serves HTTPS."""
     if not tls:
         return DemoServer()
     from geventnode.tls.server import TLSAcceptor

@@ -48,21 +48,21 @@ class Upload:
         self._watchers: set[Event] = set()
 
     def begin(self, total: int | None) -> None:
-        """The request has come, with ``total`` bytes announced. Never switches."""
+        """The request has come, with ``total`` bytes announced."""
         self.total = total
         if total is not None:
             self._step = min(max(total // 200, MIN_STEP), MAX_STEP)
         self._change('receiving')
 
     def add(self, size: int) -> None:
-        """``size`` bytes have arrived. Never switches."""
+        """``size`` bytes have arrived."""
         self.received += size
         if self.received >= self._next_step:
             self._next_step = self.received + self._step
             self._change('receiving')
 
     def end(self, complete: bool) -> None:
-        """Nothing more will come. Never switches."""
+        """Nothing more will come."""
         self._change('complete' if complete else 'failed')
 
     def _change(self, state: str) -> None:
@@ -72,11 +72,11 @@ class Upload:
             watcher.set()
 
     def watch(self, watcher: Event) -> None:
-        """Set ``watcher`` whenever something has changed, until :meth:`unwatch`. Never switches."""
+        """Set ``watcher`` whenever something has changed, until :meth:`unwatch`."""
         self._watchers.add(watcher)
 
     def unwatch(self, watcher: Event) -> None:
-        """Undo :meth:`watch`. Never switches."""
+        """Undo :meth:`watch`."""
         self._watchers.discard(watcher)
         self.touched = monotonic()
 
@@ -98,7 +98,7 @@ class Uploads:
         self._known: dict[str, Upload] = {}
 
     def get(self, identifier: str) -> Upload:
-        """Return the upload of that name, a new one if it is not known. Never switches.
+        """Return the upload of that name, a new one if it is not known.
 
         :param identifier: 32 hexadecimal digits, which nobody guesses.
 

@@ -33,7 +33,7 @@ NAMES = {
 
 
 def render(facts: Facts, findings: list[Finding]) -> str:
-    """Return the report for people. Never switches."""
+    """Return the report for people."""
     shown = {name: facts.shown(name) for name in NAMES}
     width = max(map(len, NAMES.values()))
     lines = [f'{NAMES[name]:{width}}  {text}' for name, text in shown.items() if text]
@@ -46,7 +46,7 @@ def render(facts: Facts, findings: list[Finding]) -> str:
 
 
 def render_json(facts: Facts, findings: list[Finding]) -> str:
-    """Return the report for programs: an object with ``healthy``, ``facts`` and ``findings``. Never switches."""
+    """Return the report for programs: an object with ``healthy``, ``facts`` and ``findings``."""
     return (
         json.dumps(
             {

@@ -58,7 +58,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def check_python(facts: Facts) -> list[Finding]:
-    """The interpreter is one that this package is tested with. Never switches."""
+    """The interpreter is one that this package is tested with."""
     running = _numbers(facts.python)[:2]
     oldest, newest = ('.'.join(map(str, each)) for each in (OLDEST_PYTHON, NEWEST_PYTHON))
     if running < OLDEST_PYTHON:
@@ -90,7 +90,7 @@ def check_python(facts: Facts) -> list[Finding]:
 
 
 def check_libraries(facts: Facts) -> list[Finding]:
-    """The libraries below are not older than what is tested. Never switches."""
+    """The libraries below are not older than what is tested."""
     found = []
     for name, oldest in OLDEST.items():
         version = facts.libraries.get(name)
@@ -116,7 +116,7 @@ def check_libraries(facts: Facts) -> list[Finding]:
 
 
 def check_openssl(facts: Facts) -> list[Finding]:
-    """TLS is there, and still looked after. Never switches."""
+    """TLS is there, and still looked after."""
     if facts.openssl is None:
         return [
             Finding(
@@ -139,7 +139,7 @@ def check_openssl(facts: Facts) -> list[Finding]:
 
 
 def check_loop(facts: Facts) -> list[Finding]:
-    """The loop scales with the number of connections. Never switches."""
+    """The loop scales with the number of connections."""
     found = []
     if 'libuv' in facts.loop:
         found.append(Finding('loop', Level.ADVICE, 'gevent runs on libuv, which is not tested', 'unset GEVENT_LOOP'))
@@ -174,7 +174,7 @@ def check_loop(facts: Facts) -> list[Finding]:
 
 
 def check_resolver(facts: Facts) -> list[Finding]:
-    """Names are looked up without stopping the loop. Never switches."""
+    """Names are looked up without stopping the loop."""
     if facts.resolver == 'blocking':
         return [
             Finding(
@@ -198,7 +198,7 @@ def check_resolver(facts: Facts) -> list[Finding]:
 
 
 def check_descriptors(facts: Facts) -> list[Finding]:
-    """As many connections can be open as a server is expected to hold. Never switches."""
+    """As many connections can be open as a server is expected to hold."""
     if facts.descriptors is None:
         return []
     soft, hard = facts.descriptors
@@ -220,7 +220,7 @@ def check_descriptors(facts: Facts) -> list[Finding]:
 
 
 def check_somaxconn(facts: Facts) -> list[Finding]:
-    """The kernel lets as many connections wait as a server asks for. Never switches."""
+    """The kernel lets as many connections wait as a server asks for."""
     if facts.somaxconn is None:
         return []
     if facts.somaxconn < DEFAULT_BACKLOG:
@@ -237,7 +237,7 @@ def check_somaxconn(facts: Facts) -> list[Finding]:
 
 
 def check_program(facts: Facts) -> list[Finding]:
-    """The program can be imported. Never switches."""
+    """The program can be imported."""
     if facts.failed is None:
         return []
     return [
@@ -251,7 +251,7 @@ def check_program(facts: Facts) -> list[Finding]:
 
 
 def check_patching(facts: Facts) -> list[Finding]:
-    """The program patches all of the standard library, or leaves that to whoever starts it. Never switches."""
+    """The program patches all of the standard library, or leaves that to whoever starts it."""
     if facts.target is None or facts.failed is not None:
         return []
     missing = [name for name in PATCHABLE if name not in facts.patched]
@@ -280,7 +280,7 @@ def check_patching(facts: Facts) -> list[Finding]:
 
 
 def check_order(facts: Facts) -> list[Finding]:
-    """Patching came before what it must come before. Never switches."""
+    """Patching came before what it must come before."""
     if facts.target is None or not facts.patched:
         return []
     found = []
@@ -316,7 +316,7 @@ def check_order(facts: Facts) -> list[Finding]:
 
 
 def check_blocking(facts: Facts) -> list[Finding]:
-    """No library waits in a way that patching does not reach. Never switches."""
+    """No library waits in a way that patching does not reach."""
     return [
         Finding(
             'blocking',
@@ -344,5 +344,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Return what all checks find, in their order. Never switches."""
+    """Return what all checks find, in their order."""
     return [finding for check in CHECKS for finding in check(facts)]

@@ -65,7 +65,7 @@ class Facts(NamedTuple):
     blocking: tuple[str, ...] = ()
 
     def shown(self, name: str) -> str:
-        """Return the fact called ``name`` for people; empty for nothing. Never switches."""
+        """Return the fact called ``name`` for people; empty for nothing."""
         value = getattr(self, name)
         if name == 'python':
             return f'{self.python} ({self.implementation}{"" if self.gil else ", free-threaded"})'

@@ -123,7 +123,7 @@ class Agent(AgentSettings):
     own_ways: ClassVar[tuple[Any, ...]] = (create_connection,)
 
     def set_probes(self, socket: Socket) -> None:
-        """Let the system probe ``socket`` while it is idle, if this agent keeps idle connections. Never switches."""
+        """Let the system probe ``socket`` while it is idle, if this agent keeps idle connections."""
         delay = self.keep_alive_initial_delay
         if self.keep_alive and delay is not None:
             socket.set_keep_alive(True, delay)
@@ -133,7 +133,7 @@ class Agent(AgentSettings):
     # -- requests -------------------------------------------------------------------------------------------------
 
     def add_request(self, request: ClientRequest) -> None:
-        """Send ``request``, which has checked the thread, as soon as there is a connection for it. Never switches.
+        """Send ``request``, which has checked the thread, as soon as there is a connection for it.
         Raises ``QueueFull``, and ``InvalidInput`` for files that cannot be used."""
         self._counts['requests'] += 1
         pool = self._pool
@@ -160,7 +160,7 @@ class Agent(AgentSettings):
             self._watch_queued(request)
 
     def lacks_connections(self, bucket: AgentBucket) -> bool:
-        """Return whether a request waits for a connection that ``bucket`` could give back. Never switches."""
+        """Return whether a request waits for a connection that ``bucket`` could give back."""
         return bool(bucket.waiting or self._pool.starving or self._pool.blocked)
 
     def _watch_queued(self, request: ClientRequest | Reservation) -> None:
@@ -206,7 +206,7 @@ class Agent(AgentSettings):
         }
 
     def cancel(self, request: ClientRequest | Reservation) -> None:
-        """``request`` waits no more. Never switches."""
+        """``request`` waits no more."""
         bucket = self._pool.buckets.get(request.destination.name)
         if bucket is not None:
             if request in bucket.opening:
@@ -218,7 +218,7 @@ class Agent(AgentSettings):
             self._settle(bucket)
 
     def lost(self, connection: ClientConnection, request: ClientRequest, error: BaseException | None) -> None:
-        """``connection`` is gone before a response to ``request`` has begun. Never switches."""
+        """``connection`` is gone before a response to ``request`` has begun."""
         if connection.reused and not connection.heard and request.may_retry(error):
             # RFC 9110, section 9.2.2: the server had closed it, and the request is sent again, once
             self._counts['retried'] += 1
@@ -251,13 +251,13 @@ class Agent(AgentSettings):
         self.removed(connection)
 
     def request_failed(self) -> None:
-        """A request had no response. Never switches."""
+        """A request had no response."""
         self._counts['failed'] += 1
 
     # -- connections ----------------------------------------------------------------------------------------------
 
     def released(self, connection: ClientConnection) -> None:
-        """``connection`` can serve another request. Never switches."""
+        """``connection`` can serve another request."""
         bucket = connection.bucket
         limit = connection.idle_limit
         if connection not in bucket.busy or (limit is not None and limit <= 0):
@@ -280,7 +280,7 @@ class Agent(AgentSettings):
         return closed
 
     def removed(self, connection: ClientConnection) -> None:
-        """``connection`` is gone, or somebody else's. Never switches."""
+        """``connection`` is gone, or somebody else's."""
         self._pool.removed(connection.bucket, connection)
         self._settle(connection.bucket)
 
@@ -392,7 +392,7 @@ class Agent(AgentSettings):
             request.assign(connection)
 
     def closed(self) -> None:
-        """A connection was closed. Never switches."""
+        """A connection was closed."""
         self._counts['closed'] += 1
 
     # -- queues that stand still ----------------------------------------------------------------------------------
@@ -445,15 +445,15 @@ class Agent(AgentSettings):
         return self._pool.total
 
     def buckets(self) -> tuple[AgentBucket, ...]:
-        """Return what there is for each destination. Never switches."""
+        """Return what there is for each destination."""
         return tuple(self._pool.buckets.values())
 
     def connections(self) -> list[ClientConnection]:
-        """Return those in use and those that are idle. Never switches."""
+        """Return those in use and those that are idle."""
         return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
 
     def unsent(self) -> list[ClientRequest]:
-        """Return the requests that have not been sent as a whole, and that nothing waits for. Never switches."""
+        """Return the requests that have not been sent as a whole, and that nothing waits for."""
         begun = [
             request
             for bucket in self.buckets()
@@ -552,7 +552,7 @@ atexit.register(_warn_of_unsent)
 
 
 def global_agent(kind: type[Agent] = Agent) -> Agent:
-    """Return the agent of this hub and of that class, made when first asked for. Never switches."""
+    """Return the agent of this hub and of that class, made when first asked for."""
     kept = get_hub().__dict__
     agent: Agent | None = kept.get(kind._kept_as)
     if agent is None:

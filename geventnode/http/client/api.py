@@ -80,7 +80,7 @@ HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, lambda options
 
 
 def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
-    """Return a request, which is sent as it is written: call its ``end()``. Never switches.
+    """Return a request, which is sent as it is written: call its ``end()``.
 
     :param url_or_options: a URL as text (``http://user:password@host:port/path?query``) or as ``urlsplit`` returns it,
         or a mapping of options; without it, the options say everything.
@@ -126,7 +126,7 @@ def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, 
 
 
 def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
-    """As :func:`request`, and ended: a GET, unless told otherwise. Never switches."""
+    """As :func:`request`, and ended: a GET, unless told otherwise."""
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
         made.end()
@@ -136,7 +136,7 @@ def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **op
 def make_request(
     scheme: Scheme, url_or_options: Any, callback: Callback | None, options: dict[str, Any]
 ) -> ClientRequest:
-    """As :func:`request`, of any scheme. Never switches."""
+    """As :func:`request`, of any scheme."""
     return _make(scheme, _combined(scheme, url_or_options, options), callback)
 
 
@@ -270,7 +270,7 @@ class Client(EventEmitter):
     def request(
         self, method: str = 'GET', path: str | HeadersArgument | None = None, headers: HeadersArgument | None = None
     ) -> ClientRequest:
-        """Return a request to this client's server. Never switches.
+        """Return a request to this client's server.
 
         As in the reference document, the method can be left out: ``request(path)``, ``request(path, headers)``. Errors
         of the request are also emitted here, if there is a listener.
@@ -288,7 +288,7 @@ class Client(EventEmitter):
 
 
 def create_client(port: int = DEFAULT_PORT, host: str = 'localhost') -> Client:
-    """Return a client for one server. Never switches.
+    """Return a client for one server.
 
     .. deprecated:: 0.1
        As in the reference document: use :func:`request`.

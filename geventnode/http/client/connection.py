@@ -104,7 +104,7 @@ class ClientConnection(ResponseReceiver):
     # -- an exchange ----------------------------------------------------------------------------------------------
 
     def start(self, request: ClientRequest, reused: bool, now: float) -> None:
-        """Serve ``request`` from now on; it may be sent. Never switches."""
+        """Serve ``request`` from now on; it may be sent."""
         self.phase = _WAITING
         self.turn += 1
         self.request = request
@@ -126,13 +126,13 @@ class ClientConnection(ResponseReceiver):
             self.watch()
 
     def watch(self) -> None:
-        """Look at the deadlines anew. Never switches."""
+        """Look at the deadlines anew."""
         self.expires = due(self)[0]
         if self.phase is not _OVER:
             deadlines(self.agent.hub).watch(self)
 
     def request_ended(self) -> None:
-        """The whole request was handed to the socket. Never switches."""
+        """The whole request was handed to the socket."""
         self.sent = True
         # a source may have taken its time to end
         self.socket.touch()
@@ -407,42 +407,41 @@ class ClientConnection(ResponseReceiver):
         self.agent.released(self)
 
     def went_idle(self, limit: float | None) -> None:
-        """Nobody waits for this connection: it is kept for ``limit`` seconds (None: as long as it lives). Never
-        switches."""
+        """Nobody waits for this connection: it is kept for ``limit`` seconds (None: as long as it lives)."""
         self.idle_limit = limit
         if limit is not None:
             self.expires = self.since + limit
 
     def fail(self, error: Exception) -> None:
-        """End the exchange in work with ``error``. Never switches."""
+        """End the exchange in work with ``error``."""
         self.socket.destroy(error)
 
     def close(self) -> None:
-        """Let go of the socket. Never switches."""
+        """Let go of the socket."""
         self.socket.destroy()
 
     def give_up(self, request: ClientRequest, error: BaseException | None) -> None:
-        """End the exchange in work if it is that of ``request``. Never switches."""
+        """End the exchange in work if it is that of ``request``."""
         if self.serves(request):
             self.socket.destroy(error)
 
     def serves(self, request: ClientRequest) -> bool:
-        """Return whether the exchange in work is that of ``request``. Never switches."""
+        """Return whether the exchange in work is that of ``request``."""
         return self.phase is not _OVER and self.current_request is request
 
     def has_turn(self, turn: int) -> bool:
-        """Return whether the connection still is that of this exchange. Never switches."""
+        """Return whether the connection still is that of this exchange."""
         return self.turn == turn and self.phase is not _IDLE
 
     def change_timeout(self, request: ClientRequest, timeout: float | None) -> None:
-        """Set the inactivity timeout of the exchange of ``request``. Never switches."""
+        """Set the inactivity timeout of the exchange of ``request``."""
         if self.serves(request):
             self.timeout = timeout
             self.late = 0.0
             self.watch()
 
     def abandon(self) -> None:
-        """Let go without a word: the connection is the parent process's. Never switches."""
+        """Let go without a word: the connection is the parent process's."""
         request, phase = self.current_request, self.phase
         self.phase = _OVER
         deadlines(self.agent.hub).forget(self)
@@ -477,7 +476,7 @@ class ClientConnection(ResponseReceiver):
         return (None, None, self.since) if request is None else (request.method, request.path, self.since)
 
     def stands_still(self, since: float) -> bool:
-        """Return whether nobody has read the response since then. Never switches."""
+        """Return whether nobody has read the response since then."""
         return self.phase is _RECEIVING and self._reader is None and self.since <= since
 
     def _leave(self) -> None:

@@ -30,7 +30,7 @@ Deadline = tuple[float, Callable[['ClientConnection'], None]]
 
 
 def due(connection: ClientConnection) -> Deadline:
-    """Return when the next deadline of ``connection`` is, and what to do then. Never switches."""
+    """Return when the next deadline of ``connection`` is, and what to do then."""
     phase = connection.phase
     if phase is Phase.IDLE:
         return connection.since + (connection.idle_limit or NEVER), _close
@@ -65,7 +65,7 @@ def _waits_for_server(connection: ClientConnection) -> bool:
 
 
 def hinted(hint: str) -> float | None:
-    """Return how long an idle connection may be kept by what Keep-Alive says, None for any time. Never switches."""
+    """Return how long an idle connection may be kept by what Keep-Alive says, None for any time."""
     found = _hint.search(hint)
     return None if found is None else int(found[1]) - HINT_MARGIN
 

@@ -43,7 +43,7 @@ class Opening:
         self._greenlet = gevent.spawn(self._run, create)
 
     def give_up(self) -> None:
-        """The request needs no connection any more. Never switches."""
+        """The request needs no connection any more."""
         self._over()
         self._given_up = True
         self._greenlet.kill(block=False)

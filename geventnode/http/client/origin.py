@@ -96,16 +96,16 @@ class Destination:
     # -- what goes wrong on the way there ---------------------------------------------------------------------------
 
     def locate(self, error: BaseException | None, phase: str) -> None:
-        """Let ``error`` say where it happened, and when, unless it does. Never switches."""
+        """Let ``error`` say where it happened, and when, unless it does."""
         if isinstance(error, GeventnodeError) and error.phase is None:
             error.host, error.port, error.phase = self.host, self.port, phase
 
     def past_deadline(self) -> RequestTimeout:
-        """Return what is raised for an exchange that took too long. Never switches."""
+        """Return what is raised for an exchange that took too long."""
         return RequestTimeout(f'{self}: the exchange was not over within its deadline')
 
     def past_connect_timeout(self, seconds: float | None) -> RequestTimeout:
-        """Return what is raised when connecting took more than so many seconds. Never switches."""
+        """Return what is raised when connecting took more than so many seconds."""
         return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds)')
 
     def __str__(self) -> str:
@@ -152,7 +152,7 @@ def _host_field(host: str, port: int, default_port: int) -> str:
 
 
 def host_name(host: Any) -> str:
-    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 5890). Never switches. Raises
+    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 5890). Raises
     ``TypeError`` and ``InvalidInput``."""
     if not isinstance(host, str):
         raise TypeError(f'host must be str, not {type(host).__name__}')
@@ -171,7 +171,7 @@ def destination(
     peer: Peer | None = None,
     via: str | None = None,
 ) -> Destination:
-    """Return where a request goes. Never switches. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
+    """Return where a request goes. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
 
     :param via: through what connections lead there, which are not to be shared with those that lead there directly.
     """
@@ -189,7 +189,7 @@ def destination(
 
 
 def checked_port(port: Any) -> int:
-    """Return ``port``, an int or a decimal str, from 1 to 65535. Never switches. Raises ``TypeError`` and
+    """Return ``port``, an int or a decimal str, from 1 to 65535. Raises ``TypeError`` and
     ``InvalidInput``."""
     try:
         number = port_number(port)
@@ -201,7 +201,7 @@ def checked_port(port: Any) -> int:
 
 
 def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: Peer | None = None) -> Destination:
-    """Return the destination that a mapping of request options names. Never switches. Raises as :func:`destination`
+    """Return the destination that a mapping of request options names. Raises as :func:`destination`
     does."""
     default_port = options.get('default_port')
     default_port = usual_port if default_port is None else checked_port(default_port)
@@ -229,7 +229,7 @@ def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, p
 
 @lru_cache(maxsize=1024)
 def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> Target:
-    """Return what ``url`` says, of which the fragment is never sent (RFC 9110, section 4.2). Never switches.
+    """Return what ``url`` says, of which the fragment is never sent (RFC 9110, section 4.2).
 
     Characters outside ASCII are escaped in the path and the query, as browsers do.
 
@@ -273,8 +273,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
 
 
 def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:
-    """Return what is raised for a request of ``scheme`` that names another protocol, as in ``'https:'``. Never
-    switches."""
+    """Return what is raised for a request of ``scheme`` that names another protocol, as in ``'https:'``."""
     hint = ''
     if found in ('http:', 'https:'):
         module = f'geventnode.{found[:-1]}'

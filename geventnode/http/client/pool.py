@@ -63,8 +63,7 @@ class Bucket(Generic[Request, Connection]):
         self.wait_time = 0.0
 
     def put_first(self, request: Request, new: bool) -> None:
-        """Let ``request``, whose connection was dead, wait before all others, for a ``new`` connection or any. Never
-        switches."""
+        """Let ``request``, whose connection was dead, wait before all others, for a ``new`` connection or any."""
         self.waiting[request] = new
         self.waiting.move_to_end(request, last=False)
 

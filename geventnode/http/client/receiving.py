@@ -87,7 +87,7 @@ class ResponseReceiver(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the socket. Never switches."""
+        """Let go of the socket."""
 
     @abstractmethod
     def _message_over(self, head: Any) -> None:
@@ -185,7 +185,7 @@ class ResponseReceiver(ABC):
                 self._reader = None
 
     def more_received(self, data: bytes) -> None:
-        """Take what the reader of the body has received by itself. Never switches."""
+        """Take what the reader of the body has received by itself."""
         self.parser.feed(data)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:

@@ -56,7 +56,7 @@ _OPEN, _FIXED, _ENDED = State.OPEN, State.FIXED, State.ENDED
 
 @lru_cache(maxsize=64)
 def response_limits(max_header_size: int, max_headers_count: int) -> Limits:
-    """Return what is refused in responses. Never switches."""
+    """Return what is refused in responses."""
     return Limits(max_header_size=max_header_size, max_headers_count=max_headers_count)
 
 
@@ -276,7 +276,7 @@ class ClientRequest(FramedRequest):
         return self._out
 
     def assign(self, connection: ClientConnection) -> None:
-        """Called by the agent: use ``connection``. Never switches."""
+        """Called by the agent: use ``connection``."""
         socket = connection.socket
         out = self._out
         self._connection = connection
@@ -313,8 +313,7 @@ class ClientRequest(FramedRequest):
             socket.when_flushed(self._finished)
 
     def may_retry(self, error: BaseException | None) -> bool:
-        """Called by the agent when a used connection turned out to be dead: whether to try again on a new one. Never
-        switches."""
+        """Called by the agent when a used connection turned out to be dead: whether to try again on a new one."""
         if (
             self._retried
             or self.destroyed
@@ -345,7 +344,7 @@ class ClientRequest(FramedRequest):
             self._connection.listeners_returned(self.response)
 
     def queued(self) -> None:
-        """Called by the agent: there is no connection yet. Never switches."""
+        """Called by the agent: there is no connection yet."""
         now = self.queued_at = monotonic()
         expires = min(self.deadline_at, now + (self.queue_timeout or NEVER))
         if expires is not NEVER and expires != NEVER:
@@ -387,7 +386,7 @@ class ClientRequest(FramedRequest):
     def limit_times(
         self, timeout: float | None, connect_timeout: float | None, queue_timeout: float | None, deadline: float | None
     ) -> None:
-        """Set the limits, each in seconds, None for none. Never switches."""
+        """Set the limits, each in seconds, None for none."""
         self.timeout = timeout
         self.connect_timeout = connect_timeout
         self.queue_timeout = queue_timeout

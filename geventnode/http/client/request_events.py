@@ -106,7 +106,7 @@ class RequestOutcome(OutgoingMessage):
     # -- called by the connection and the agent -------------------------------------------------------------------
 
     def informed(self, head: ResponseHead) -> None:
-        """An informational response has come. Never switches."""
+        """An informational response has come."""
         if head.status_code == 100:
             self.continued = True
             self._wake_soon()
@@ -145,14 +145,14 @@ class RequestOutcome(OutgoingMessage):
         self.responded(response)
 
     def cut_off(self, error: BaseException | None) -> None:
-        """The connection has gone after the response was complete, while the request was being sent. Never switches."""
+        """The connection has gone after the response was complete, while the request was being sent."""
         self.destroyed = True
         self._error = error
         self._closed = True
         self._tell()
 
     def fail(self, error: BaseException) -> None:
-        """There will be no response. Never switches."""
+        """There will be no response."""
         if self.failure is not None or self.response is not None:
             return
         self.destination.locate(error, 'queue')

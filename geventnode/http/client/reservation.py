@@ -56,7 +56,7 @@ class Reservation:
             raise again(error)
 
     def release(self) -> None:
-        """Give the place back, or leave the queue. Never switches."""
+        """Give the place back, or leave the queue."""
         self._agent.cancel(self)
 
     def __repr__(self) -> str:
@@ -65,20 +65,20 @@ class Reservation:
     # -- called by the agent ------------------------------------------------------------------------------------------
 
     def queued(self) -> None:
-        """There is no place yet. Never switches."""
+        """There is no place yet."""
         self.queued_at = monotonic()
 
     def granted(self, holder: Agent) -> None:
-        """There is a place, for a connection of ``holder``. Never switches."""
+        """There is a place, for a connection of ``holder``."""
         self.holder = holder
         self._granted.set(None)
 
     def fail(self, error: BaseException) -> None:
-        """There will be no place, because of ``error``. Never switches."""
+        """There will be no place, because of ``error``."""
         self.destination.locate(error, 'queue')
         self._granted.set(error)
 
     def destroy(self) -> None:
-        """Give up the place, because the agent is destroyed. Never switches."""
+        """Give up the place, because the agent is destroyed."""
         if self.holder is not None:
             self.holder.destroy()

@@ -18,22 +18,22 @@ class Outbox(WritableBase):
     """Stands in for the socket that a request waits for."""
 
     def put(self, data: bytes | memoryview) -> bool:
-        """Queue ``data``, however much is queued; return False: nothing left yet. Never switches."""
+        """Queue ``data``, however much is queued; return False: nothing left yet."""
         self._check_writable()
         self._enqueue(data, None)
         return False
 
     def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
-        """As :meth:`put`, for two pieces. Never switches."""
+        """As :meth:`put`, for two pieces."""
         self.put(head)
         return self.put(body)
 
     def when_flushed(self, callback: Callback) -> None:
-        """Call ``callback`` when everything that is queued now went to the kernel. Never switches."""
+        """Call ``callback`` when everything that is queued now went to the kernel."""
         self._enqueue(b'', callback)
 
     def hand_over(self, socket: Socket) -> None:
-        """Give everything to ``socket``, and let waiting writers go on with it. Never switches."""
+        """Give everything to ``socket``, and let waiting writers go on with it."""
         queue = self._queue or ()
         self._queue = None
         self.writable_length = 0

@@ -53,7 +53,7 @@ def _now() -> str:
 
 
 def access_line(response: ServerResponse, status_code: int) -> str:
-    """Return the line for one exchange, without a line end. Never switches.
+    """Return the line for one exchange, without a line end.
 
     ``host - - [time] "request line" status bytes "referer" "user-agent"``: the host is the IP address of the client, as
     far as trusted proxies tell it, ``-`` on a Unix socket; nobody is known as a user here; the time is that of writing,
@@ -82,7 +82,7 @@ class AccessLog(ExchangeObserver):
 
 def log_access(server: Server) -> None:
     """Write a line to the logger ``geventnode.access``, level INFO, for each exchange of ``server`` that begins from
-    now on. Never switches.
+    now on.
 
     Input that is no request has no line: see the logger ``geventnode.error``. Neither has a connection that was handed
     to an ``'upgrade'`` or ``'connect'`` listener: it has no response.

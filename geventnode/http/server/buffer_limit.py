@@ -30,7 +30,7 @@ class InputBudget:
         self._paused: dict[Spender, None] = {}
 
     def change(self, spender: Spender, change: int) -> None:
-        """``spender`` holds ``change`` bytes more, or less. Never switches."""
+        """``spender`` holds ``change`` bytes more, or less."""
         self.used += change
         if change > 0 and self.used > self.limit:
             self._paused[spender] = None
@@ -40,14 +40,14 @@ class InputBudget:
             self._resume()
 
     def take(self, size: int) -> bool:
-        """Count ``size`` bytes, if there is room for them, and return whether there was. Never switches."""
+        """Count ``size`` bytes, if there is room for them, and return whether there was."""
         if self.used + size > self.limit:
             return False
         self.used += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Count ``size`` bytes no longer, which :meth:`take` has counted. Never switches."""
+        """Count ``size`` bytes no longer, which :meth:`take` has counted."""
         self.used -= size
         self._resume()
 

@@ -45,7 +45,7 @@ Deadline = tuple[float, Callable[['Connection'], object]]
 
 
 def due(connection: Connection) -> Deadline:
-    """Return when the next deadline of ``connection`` is, and what to do then. Never switches."""
+    """Return when the next deadline of ``connection`` is, and what to do then."""
     return _DEADLINES[connection.state.value](connection)
 
 

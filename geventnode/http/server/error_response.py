@@ -9,7 +9,7 @@ __all__ = ['answer']
 
 
 def answer(status_code: int, *, head_only: bool = False, detail: str = '') -> bytes:
-    """Return a whole response with ``Connection: close``; nothing of the request is repeated in it. Never switches.
+    """Return a whole response with ``Connection: close``; nothing of the request is repeated in it.
 
     :param head_only: leave the body out, as for HEAD.
     :param detail: a line for the body, ASCII.

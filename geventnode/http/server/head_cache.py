@@ -46,7 +46,7 @@ class PreparedHead:
         self._prefix = b''
 
     def prefix(self, connection: str) -> bytes:
-        """Return everything up to the value of Content-Length, which is the last field. Never switches.
+        """Return everything up to the value of Content-Length, which is the last field.
 
         :param connection: the fields that are about the connection.
         """
@@ -63,7 +63,7 @@ _heads: dict[tuple[Any, ...], PreparedHead] = {}
 
 
 def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
-    """Return the head with these headers, None for one that is not remembered. Never switches. Raises as ``write_head``
+    """Return the head with these headers, None for one that is not remembered. Raises as ``write_head``
     does."""
     key = (status, *headers.items())
     try:
@@ -77,7 +77,7 @@ def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
 
 
 def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
-    """As :func:`prepare`, for fields that were checked already. Never switches."""
+    """As :func:`prepare`, for fields that were checked already."""
     key = (status, *fields.values())
     try:
         found = _heads.get(key)
@@ -109,7 +109,7 @@ def _remember(key: tuple[Any, ...], head: PreparedHead) -> PreparedHead:
 
 
 def final_status_line(status: int, reason: str | None) -> str:
-    """Return the first line of a response, with the usual reason phrase if there is no other. Never switches. Raises
+    """Return the first line of a response, with the usual reason phrase if there is no other. Raises
     ``InvalidInput``, ``TypeError``."""
     if type(status) is not int:
         raise TypeError(f'a status code must be int, not {type(status).__name__}')

@@ -47,7 +47,7 @@ class ListenerReturned(TypeError):
 
 
 def check_listener(event: str, listener: Any) -> None:
-    """Raise ``TypeError`` for what can be called and would never answer, or could not. Never switches."""
+    """Raise ``TypeError`` for what can be called and would never answer, or could not."""
     if event in _ANSWERED and names_say_wsgi(listener):
         raise TypeError(
             f'{called(listener)} is a WSGI application, by the names of its parameters: '
@@ -65,8 +65,7 @@ def check_listener(event: str, listener: Any) -> None:
 
 
 def check_returned(listener: Any, value: Any) -> None:
-    """Raise :class:`ListenerReturned` if ``value``, which ``listener`` has returned, was meant to be an answer. Never
-    switches."""
+    """Raise :class:`ListenerReturned` if ``value``, which ``listener`` has returned, was meant to be an answer."""
     if isinstance(value, (list, tuple)):
         meant = not value or isinstance(value[0], _ITEMS)
     else:
@@ -80,7 +79,7 @@ def check_returned(listener: Any, value: Any) -> None:
 
 def names_say_wsgi(target: Any) -> bool | None:
     """Return whether the names of the parameters of ``target`` are those of a WSGI application (True) or of a listener
-    (False); None when they say neither. Never switches."""
+    (False); None when they say neither."""
     try:
         parameters = [
             each
@@ -98,7 +97,7 @@ def names_say_wsgi(target: Any) -> bool | None:
 
 
 def asgi_problem(target: Any) -> str | None:
-    """Return the complaint about an ASGI application (FastAPI, Starlette, ...), None for anything else. Never switches.
+    """Return the complaint about an ASGI application (FastAPI, Starlette, ...), None for anything else.
 
     Its first parameter is called ``scope``, or it is a coroutine function with three parameters.
     """
@@ -120,13 +119,13 @@ def asgi_problem(target: Any) -> str | None:
 
 
 def called(listener: Any) -> str:
-    """Return what ``listener`` is called in messages. Never switches."""
+    """Return what ``listener`` is called in messages."""
     name = getattr(listener, '__qualname__', None)
     return repr(listener) if name is None else f'{name}()'
 
 
 def never_run(listener: Any) -> str | None:
-    """Return the kind of function that ``listener`` is if a call of it runs nothing, or None. Never switches."""
+    """Return the kind of function that ``listener`` is if a call of it runs nothing, or None."""
     for function in (listener, type(listener).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return 'async def'

@@ -77,7 +77,7 @@ class ObservedResponse(ServerResponse):
 
 def observe_exchanges(server: Server, observer: Any) -> None:
     """Tell ``observer``, an :class:`~geventnode.interfaces.IExchangeObserver`, of each exchange of ``server`` that
-    begins from now on. Never switches.
+    begins from now on.
 
     Input that is no request has no exchange: see the logger ``geventnode.error``. Neither has a connection that was
     handed to an ``'upgrade'`` or ``'connect'`` listener: it has no end here.
@@ -115,7 +115,7 @@ class Sample(ExchangeObserver):
         self._made: type[ServerResponse] | None = None
 
     def take(self, count: int) -> None:
-        """Tell of the next ``count`` exchanges that begin, and of no more. Never switches."""
+        """Tell of the next ``count`` exchanges that begin, and of no more."""
         self._left = count
         present = self._server.response_class
         if present is self._made:
@@ -126,7 +126,7 @@ class Sample(ExchangeObserver):
         self._server.response_class = self._made
 
     def stop(self) -> None:
-        """Tell of none that begins from now on. Never switches."""
+        """Tell of none that begins from now on."""
         if self._plain is not None and self._server.response_class is self._made:
             self._server.response_class = self._plain
 

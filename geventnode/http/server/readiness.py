@@ -19,7 +19,7 @@ def readiness(
     listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH, check: Callable[[], object] | None = None
 ) -> Callable[[Any, Any], object]:
     """Return a request listener that answers GET and HEAD of ``path`` with 200 while its server is available, and
-    with 503 otherwise, and hands everything else to ``listener``. Never switches.
+    with 503 otherwise, and hands everything else to ``listener``.
 
     :param check: called for each such question of an available server; what is false, or raises an ``Exception``, is
         503, too. May switch.

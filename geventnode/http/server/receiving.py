@@ -74,16 +74,16 @@ class Receiver(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Say that this is all, give the peer time to read it, and go. Never switches."""
+        """Say that this is all, give the peer time to read it, and go."""
 
     @abstractmethod
     def _exchange_over(self) -> None:
-        """The response has ended and the request is consumed: what next? Never switches."""
+        """The response has ended and the request is consumed: what next?"""
 
     @abstractmethod
     def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
         """Answer a request whose body has failed, where that is the server's affair, and raise ``RequestRefused`` in
-        its reader then. Never switches."""
+        its reader then."""
 
     # -- what is held ---------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ class Receiver(ABC):
                 self._reader = None
 
     def more_received(self, data: bytes) -> None:
-        """Take what the reader of the body has received by itself. Never switches."""
+        """Take what the reader of the body has received by itself."""
         self.parser.feed(data)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:

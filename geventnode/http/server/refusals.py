@@ -18,7 +18,7 @@ _BY_CODE = {'HPE_INVALID_HOST': 'host', 'HPE_INVALID_EOF_STATE': 'incomplete'}
 
 
 def reason_of(error: ParseError | RequestTimeout | IncompleteBody) -> str:
-    """Return the reason for which a server refuses a request with ``error``. Never switches.
+    """Return the reason for which a server refuses a request with ``error``.
 
     ``tls_on_plain_port``, ``host`` (missing, twice, or malformed), ``head_too_large``, ``body_too_large``,
     ``http_version``, ``not_implemented`` (a transfer coding), ``timeout``, ``incomplete`` (the client ended the

@@ -76,7 +76,7 @@ class Responder(Receiver):
 
     @abstractmethod
     def go_on(self) -> None:
-        """Serve what is buffered: this connection's turn has come. Never switches."""
+        """Serve what is buffered: this connection's turn has come."""
 
     @abstractmethod
     def on_deadline(self, now: float) -> None:
@@ -84,7 +84,7 @@ class Responder(Receiver):
 
     @abstractmethod
     def detach(self) -> bytes:
-        """Leave the socket to another protocol; return what was received of it. Never switches."""
+        """Leave the socket to another protocol; return what was received of it."""
 
     # -- the next request -----------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Responder(Receiver):
             self._worker = getcurrent()
 
     def refuse(self, status_code: int) -> None:
-        """Answer the request in work in place of its listener, and close. Never switches."""
+        """Answer the request in work in place of its listener, and close."""
         request, response = self.request, self.response
         assert request is not None
         assert response is not None
@@ -268,8 +268,7 @@ class Responder(Receiver):
         self.turn_away(None if isinstance(self._failure, IncompleteBody) else status_code)
 
     def give_up_listener(self) -> None:
-        """Answer 503 in place of a listener that takes too long, which is notified as of a disconnect. Never
-        switches."""
+        """Answer 503 in place of a listener that takes too long, which is notified as of a disconnect."""
         self._disconnected()
         self.refuse(503)
 
@@ -281,7 +280,7 @@ class Responder(Receiver):
             raise RequestRefused(str(failure)) from failure
 
     def turn_away(self, status_code: int | None = None) -> None:
-        """Close behind what was sent, without the response to the request in work. Never switches.
+        """Close behind what was sent, without the response to the request in work.
 
         :param status_code: the status sent instead of its own; None: none, or none that the client waits for.
         """
@@ -294,7 +293,7 @@ class Responder(Receiver):
 
     def may_go_on(self, response: ServerResponse, whole: bool) -> bool:
         """Return whether another request may follow the one that ``response`` answers: the head says so, and it
-        is kept (RFC 9112, section 9.6). Never switches.
+        is kept (RFC 9112, section 9.6).
 
         :param whole: whether all of the response leaves with the head.
         """
@@ -325,7 +324,7 @@ class Responder(Receiver):
         return left is not None and left <= self.server.max_discard
 
     def response_ended(self, response: ServerResponse) -> None:
-        """``end()`` was called, and everything handed to the socket. Never switches."""
+        """``end()`` was called, and everything handed to the socket."""
         if response is not self.response or (self.state is not _BUSY and self.state is not State.OVER):
             # told twice: the rest of the body is being thrown away, or was too much and the connection closes
             return

@@ -141,7 +141,7 @@ class ServerResponse(OutgoingMessage):
 
     def write_prepared(self, head: PreparedHead) -> None:
         """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set, and
-        the caller is in the thread of the connection. Never switches. Raises ``HeadersSent``."""
+        the caller is in the thread of the connection. Raises ``HeadersSent``."""
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         self._prepared = head
@@ -352,7 +352,7 @@ class ServerResponse(OutgoingMessage):
         return self.hand_over()
 
     def hand_over(self) -> tuple[Socket, bytes]:
-        """As :meth:`upgrade`, for whoever sends the head in place of this response, too. Never switches. Raises
+        """As :meth:`upgrade`, for whoever sends the head in place of this response, too. Raises
         ``InvalidInput``, ``HeadersSent``, ``ConnectionClosed``."""
         self._check_may_upgrade()
         # the answers to earlier requests
@@ -401,13 +401,12 @@ class ServerResponse(OutgoingMessage):
         return whole
 
     def _replaced(self, size: int) -> None:
-        """Called by the connection, which answers in place of this response with a body of ``size`` bytes. Never
-        switches."""
+        """Called by the connection, which answers in place of this response with a body of ``size`` bytes."""
         self.body_size = size
         self._has_body = size > 0
 
     def _cut_short(self, status_code: int | None) -> None:
-        """Called by the connection: this response will not be finished. Never switches.
+        """Called by the connection: this response will not be finished.
 
         :param status_code: what the server answered in its place; None: the connection is gone.
         """

@@ -30,12 +30,12 @@ class ReadyLine:
         self._timer: Any = None
 
     def add(self, one: Ready) -> None:
-        """Let ``one`` stand in line. Never switches."""
+        """Let ``one`` stand in line."""
         self._line[one] = None
         self._arm()
 
     def discard(self, one: Ready) -> None:
-        """``one`` no longer has to wait. Never switches."""
+        """``one`` no longer has to wait."""
         self._line.pop(one, None)
 
     def _arm(self) -> None:

@@ -138,7 +138,7 @@ class Server(NetServer):
             self.on('request', listener)
 
     def option_changed(self) -> None:
-        """Work out what connections look at for every request. Never switches."""
+        """Work out what connections look at for every request."""
         super().option_changed()
         self.limits = Limits(
             max_header_size=self.max_header_size,
@@ -340,7 +340,7 @@ class Server(NetServer):
         return [socket.sink for socket in self._sockets if isinstance(socket.sink, Connection)]
 
     def sinks(self) -> list[Any]:
-        """Return what takes the input of each connection: one of HTTP, something else, or None. Never switches."""
+        """Return what takes the input of each connection: one of HTTP, something else, or None."""
         return [socket.sink for socket in self._sockets]
 
     def statistics(self) -> dict[str, int]:
@@ -381,7 +381,7 @@ class Server(NetServer):
 
     def refuse(self, socket: Socket, status_code: int) -> None:
         """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
-        then. Never switches. Raises ``ConnectionClosed``."""
+        then. Raises ``ConnectionClosed``."""
         self._check_thread()
         socket.put(answer(status_code))
 
@@ -391,7 +391,7 @@ def _began(connection: Connection) -> float:
 
 
 def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'request'``. Never switches.
+    """Return a :class:`Server`; ``listener`` hears of ``'request'``.
 
     Raises ``UnknownOption`` for an option that nobody knows, ``TypeError`` and ``InvalidInput`` for a bad value, and
     ``TypeError`` for a coroutine function, a generator function, or a WSGI application without ``wsgi()``.

@@ -75,7 +75,7 @@ _pools: weakref.WeakKeyDictionary[Any, list[Worker]] = weakref.WeakKeyDictionary
 
 
 def pool(hub: Any) -> list[Worker]:
-    """Return the idle workers of ``hub``. Never switches."""
+    """Return the idle workers of ``hub``."""
     found = _pools.get(hub)
     if found is None:
         found = _pools[hub] = []
@@ -83,7 +83,7 @@ def pool(hub: Any) -> list[Worker]:
 
 
 def trim(hub: Any, most: int) -> None:
-    """End the longest idle workers of ``hub`` until ``most`` are left. Never switches."""
+    """End the longest idle workers of ``hub`` until ``most`` are left."""
     idle = pool(hub)
     while len(idle) > most:
         idle.pop(0).kill(block=False)

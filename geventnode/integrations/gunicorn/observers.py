@@ -65,7 +65,7 @@ class ResponseView:
 
 
 def environ_of(request: Any) -> dict[str, Any]:
-    """Return what loggers and hooks look for in a WSGI environ (PEP 3333) about ``request``. Never switches."""
+    """Return what loggers and hooks look for in a WSGI environ (PEP 3333) about ``request``."""
     path, _, query = request.url.partition('?')
     environ = {
         'REQUEST_METHOD': request.method,
@@ -113,15 +113,14 @@ class Exchanges(ExchangeObserver):
         self.pending: set[Any] = set()
 
     def watch(self, server: Any) -> None:
-        """Hand requests of ``server`` to the first hook. Never switches."""
+        """Hand requests of ``server`` to the first hook."""
         if self._before is not None:
             for event in HANDED_OUT:
                 if server.listener_count(event):
                     server.prepend_listener(event, self._ask)
 
     def recording(self, application: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the WSGI ``application``, whose environs are those that the second hook and the log see. Never
-        switches."""
+        """Return the WSGI ``application``, whose environs are those that the second hook and the log see."""
         if self._after is None and self._write is None:
             return application
 

@@ -180,7 +180,7 @@ CLASSIFIED = frozenset((*CONNECTION_SETTINGS, *OTHER_SETTINGS, *GUNICORNS_OWN, *
 
 
 def refused(cfg: Any) -> str | None:
-    """Return why no worker can serve with the configuration ``cfg``, None if one can. Never switches."""
+    """Return why no worker can serve with the configuration ``cfg``, None if one can."""
     for name, (value, remedy) in FIXED.items():
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != value:
@@ -191,18 +191,18 @@ def refused(cfg: Any) -> str | None:
 
 
 def unknown(cfg: Any) -> list[str]:
-    """Return the names of settings in ``cfg`` that were changed, and that this module does not know. Never switches."""
+    """Return the names of settings in ``cfg`` that were changed, and that this module does not know."""
     return [name for name in cfg.settings if name not in CLASSIFIED and changed(cfg, name)]
 
 
 def changed(cfg: Any, name: str) -> bool:
-    """Return whether the setting ``name`` is there, and has another value than its default. Never switches."""
+    """Return whether the setting ``name`` is there, and has another value than its default."""
     setting = cfg.settings.get(name)
     return setting is not None and setting.get() != type(setting)().get()
 
 
 def server_options(cfg: Any) -> dict[str, Any]:
-    """Return the options of ``http.create_server`` that say what the configuration ``cfg`` says. Never switches."""
+    """Return the options of ``http.create_server`` that say what the configuration ``cfg`` says."""
     line = min(cfg.limit_request_line, LARGEST_LINE) or None
     fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields < MOST_FIELDS else MOST_FIELDS
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else None
@@ -232,14 +232,14 @@ def server_options(cfg: Any) -> dict[str, Any]:
 
 
 def uses_sendfile(cfg: Any) -> bool:
-    """Return whether files may go from kernel to kernel. Never switches."""
+    """Return whether files may go from kernel to kernel."""
     said = cfg.settings['sendfile'].get()
     # the property says False of whatever is set, True included; otherwise it knows the environment of the process
     return bool(cfg.sendfile if said is None else said)
 
 
 def mount_path(cfg: Any, environment: Mapping[str, str]) -> str:
-    """Return ``SCRIPT_NAME`` of a WSGI application: ``root_path``, or else that of ``environment``. Never switches."""
+    """Return ``SCRIPT_NAME`` of a WSGI application: ``root_path``, or else that of ``environment``."""
     # gunicorn has the setting from 24.0 on
     setting = cfg.settings.get('root_path')
     path: str = (setting is not None and setting.get()) or environment.get('SCRIPT_NAME', '')

@@ -79,7 +79,7 @@ def _patch() -> list[str]:
 
 
 def _adopt(arbiter: Any) -> None:
-    """Make gevent know the queue, the children and the SIGCHLD handler of an unpatched ``arbiter``. Never switches.
+    """Make gevent know the queue, the children and the SIGCHLD handler of an unpatched ``arbiter``.
 
     From version 24 on, gunicorn waits for signals in a queue that it makes before it looks the worker class up. If a
     reload turns ``preload_app`` on, the arbiter has children already.
@@ -169,7 +169,7 @@ class Worker(BaseWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Called by gunicorn once: tell what there is to say about the configuration. Never switches."""
+        """Called by gunicorn once: tell what there is to say about the configuration."""
         _warn(log, cls._complaints)
         for name, reason in MEANINGLESS.items():
             if changed(cfg, name):
@@ -198,7 +198,7 @@ class Worker(BaseWorker):
         super().init_process()
 
     def init_signals(self) -> None:
-        """Called by gunicorn before it loads the application. Never switches."""
+        """Called by gunicorn before it loads the application."""
         # it resets all handlers before it sets its own: what comes in between would be the end without any hook
         held = signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1
         before = signal.pthread_sigmask(signal.SIG_BLOCK, held)

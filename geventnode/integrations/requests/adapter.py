@@ -98,7 +98,7 @@ class AgentAdapter(HTTPAdapter):
             AgentAdapter.init_poolmanager(self, self._pool_connections, self._pool_maxsize, self._pool_block, **said)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Never switches. Raises ``InvalidInput``
+        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Raises ``InvalidInput``
         for what is not supported, ``TypeError``, ``UnknownOption``.
 
         :param pool_kwargs: on what terms TLS is spoken, in urllib3's words.
@@ -110,14 +110,14 @@ class AgentAdapter(HTTPAdapter):
         self.poolmanager = Destinations(agents, self._bounds, pool_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """See ``HTTPAdapter``. Never switches. Raises ``OSError`` for files that are not there."""
+        """See ``HTTPAdapter``. Raises ``OSError`` for files that are not there."""
         super().cert_verify(conn, url, verify, cert)
         # it was all said when the pool was asked for: what a subclass sets after this is told from it
         for name in SET_BY_REQUESTS:
             vars(conn).pop(name, None)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """See ``HTTPAdapter``. Never switches. Raises ``InvalidSchema`` for proxies of SOCKS, ``ProxySchemeUnknown``,
+        """See ``HTTPAdapter``. Raises ``InvalidSchema`` for proxies of SOCKS, ``ProxySchemeUnknown``,
         and as :meth:`init_poolmanager` does.
 
         :param proxy_kwargs: as of :meth:`init_poolmanager`, added to those given there; and ``proxy_ssl_context``,

@@ -96,7 +96,7 @@ class _Pair:
         self.agents = http.Agent(**options), https.Agent(**options)
 
     def retire(self) -> None:
-        """Be used no more. Never switches."""
+        """Be used no more."""
         self.retired = True
         for agent in self.agents:
             call_in(agent, partial(setattr, agent, 'keep_alive', False))
@@ -152,7 +152,7 @@ class Destinations:
     def connection_from_host(
         self, host: str | None, port: int | None = None, scheme: str = 'http', pool_kwargs: dict[str, Any] | None = None
     ) -> Destination:
-        """See urllib3. Never switches. Raises ``LocationValueError``, and what :func:`check_terms` does."""
+        """See urllib3. Raises ``LocationValueError``, and what :func:`check_terms` does."""
         key = scheme, host, port, *(pool_kwargs or {}).items(), *self.connection_pool_kw.items()
         found = self.pools.get(key)
         if found is None:
@@ -168,7 +168,7 @@ class Destinations:
         return found
 
     def clear(self) -> None:
-        """See urllib3: idle connections are closed, those in use when they are given back. Never switches."""
+        """See urllib3: idle connections are closed, those in use when they are given back."""
         self.pools.clear()
         self.agents.clear()
 

@@ -33,8 +33,7 @@ BEFORE_SENDING = frozenset({'queue', 'resolve', 'connect', 'handshake'})
 
 
 def translated(error: GeventnodeError, pool: Any, url: str) -> Exception:
-    """Return what urllib3 would raise for ``error``; ``error`` itself for what it has no word for. Never
-    switches."""
+    """Return what urllib3 would raise for ``error``; ``error`` itself for what it has no word for."""
     if isinstance(error, errors.RequestTimeout):
         if error.phase in BEFORE_SENDING:
             return ConnectTimeoutError(pool, str(error))
@@ -53,9 +52,7 @@ def translated(error: GeventnodeError, pool: Any, url: str) -> Exception:
 
 
 def call_in(agent: http.Agent, function: Callable[[], object]) -> None:
-    """Call ``function``, or let the thread of ``agent`` do so, wherever the collector or another thread runs this.
-
-    Never switches."""
+    """Call ``function``, or let the thread of ``agent`` do so, wherever the collector or another thread runs this."""
     hub = agent.hub
     try:
         current = getcurrent()
@@ -132,12 +129,12 @@ class Body:
     headers = msg
 
     def getheader(self, name: str, default: Any = None) -> Any:
-        """See ``http.client.HTTPResponse``. Never switches."""
+        """See ``http.client.HTTPResponse``."""
         found = self.msg.get_all(name)
         return default if found is None else ', '.join(found)
 
     def getheaders(self) -> list[tuple[str, str]]:
-        """See ``http.client.HTTPResponse``. Never switches."""
+        """See ``http.client.HTTPResponse``."""
         return list(self.message.raw_headers)
 
     @property
@@ -165,7 +162,7 @@ class Body:
         return socket_of(self)
 
     def fileno(self) -> int:
-        """See :class:`Source`. Never switches. Raises ``OSError`` when all was read."""
+        """See :class:`Source`. Raises ``OSError`` when all was read."""
         message = self.message
         if self.closed:
             raise OSError('the response was read, and its connection given back')
@@ -323,13 +320,13 @@ class Body:
             raise
 
     def close(self) -> None:
-        """Give up the unread bytes, and their connection. Never switches."""
+        """Give up the unread bytes, and their connection."""
         if not self.closed:
             self.closed = True
             self.shut_down()
 
     def shut_down(self) -> None:
-        """Give up the exchange: a present or later reader of the body gets an error. Never switches."""
+        """Give up the exchange: a present or later reader of the body gets an error."""
         call_in(self._request.agent, self._request.destroy)
 
     def flush(self) -> None:
@@ -356,19 +353,19 @@ class Upgraded(Body):
         return socket_of(_Stream(self))
 
     def read(self, size: int | None = None) -> bytes:
-        """Return ``b''``, and give up the connection, which no caller has asked for. Never switches."""
+        """Return ``b''``, and give up the connection, which no caller has asked for."""
         self.close()
         return b''
 
     read1 = read
 
     def close(self) -> None:
-        """Give up the connection. Never switches."""
+        """Give up the connection."""
         self.closed = True
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Give up the connection. Never switches."""
+        """Give up the connection."""
         call_in(self._request.agent, self.message.socket.destroy)
 
 
@@ -461,7 +458,7 @@ class Origin:
         return self._body.msg
 
     def isclosed(self) -> bool:
-        """Return whether nothing is left to read. Never switches."""
+        """Return whether nothing is left to read."""
         return self._body.closed
 
     def close(self) -> None:
@@ -506,17 +503,17 @@ class Response(HTTPResponse):
         return super().closed or getattr(self._fp, 'failed', False)
 
     def isclosed(self) -> bool:
-        """See :attr:`closed`. Never switches."""
+        """See :attr:`closed`."""
         return super().isclosed() or getattr(self._fp, 'failed', False)
 
     def close(self) -> None:
-        """Give up the unread bytes, and their connection. Never switches."""
+        """Give up the unread bytes, and their connection."""
         if self._fp is not None:
             self._fp.close()
         super().close()
 
     def shutdown(self) -> None:
-        """See urllib3: another greenlet or thread that reads gets an error. Never switches. Raises ``RuntimeError``
+        """See urllib3: another greenlet or thread that reads gets an error. Raises ``RuntimeError``
         when there is nothing left to read."""
         if self.closed:
             raise RuntimeError('Cannot shutdown: the response was read, and its connection given back')

@@ -45,7 +45,7 @@ class Source(Protocol):
         """Send to the peer. May switch. Raises ``OSError`` where the protocol has no place for it."""
 
     def end(self) -> None:
-        """Send nothing more. Never switches."""
+        """Send nothing more."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -57,13 +57,13 @@ class Source(Protocol):
         """Seconds that a read waits for the peer; None: any number."""
 
     def set_timeout(self, seconds: float | None) -> None:
-        """Set :attr:`timeout`. Never switches."""
+        """Set :attr:`timeout`."""
 
     def close(self) -> None:
-        """Give up the unread bytes, and the connection with them. Never switches."""
+        """Give up the unread bytes, and the connection with them."""
 
     def shut_down(self) -> None:
-        """Do the same, but let a present or later reader get an error. Never switches."""
+        """Do the same, but let a present or later reader get an error."""
 
 
 class Ready:
@@ -74,7 +74,7 @@ class Ready:
         other.close()
 
     def fileno(self) -> int:
-        """Return the descriptor. Never switches."""
+        """Return the descriptor."""
         return self._end.fileno()
 
     def __del__(self) -> None:
@@ -175,15 +175,15 @@ class BodySocket:
         self.send(data)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Set the seconds that a read waits for the peer. Never switches."""
+        """Set the seconds that a read waits for the peer."""
         self._source.set_timeout(seconds)
 
     def gettimeout(self) -> float | None:
-        """Return the seconds set by :meth:`settimeout`. Never switches."""
+        """Return the seconds set by :meth:`settimeout`."""
         return self._source.timeout
 
     def setblocking(self, blocking: bool) -> None:
-        """Never switches. Raises ``OSError`` for a socket that is not to block: there is none."""
+        """Raises ``OSError`` for a socket that is not to block: there is none."""
         if not blocking:
             raise io.UnsupportedOperation(
                 'the socket behind a response of AgentAdapter always blocks; wait for its '
@@ -192,21 +192,21 @@ class BodySocket:
         self.settimeout(None)
 
     def makefile(self, mode: str = 'r', *args: Any, **options: Any) -> Any:
-        """Return the body as a file; see ``socket.socket.makefile``. Never switches."""
+        """Return the body as a file; see ``socket.socket.makefile``."""
         file: Any = BodyFile(self._source)
         return file if 'b' in mode else io.TextIOWrapper(file, *args, **options)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """End the sending side (``SHUT_WR``), or the whole exchange: its reader gets an error. Never switches."""
+        """End the sending side (``SHUT_WR``), or the whole exchange: its reader gets an error."""
         if how == socket.SHUT_WR:
             self._source.end()
         else:
             self._source.shut_down()
 
     def close(self) -> None:
-        """End the exchange: its reader gets an error. Never switches."""
+        """End the exchange: its reader gets an error."""
         self._source.shut_down()
 
     def _decref_socketios(self) -> None:
@@ -217,7 +217,7 @@ class BodySocket:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`recv` has something to return, for ``select`` and ``poll``;
-        ask anew for each wait. Reading from it would lose bytes. Never switches."""
+        ask anew for each wait. Reading from it would lose bytes."""
         return self._source.fileno()
 
     @property
@@ -234,25 +234,25 @@ class BodySocket:
     proto: int = 0
 
     def getpeername(self) -> Any:
-        """Return the address of the peer. Never switches. Raises ``OSError`` when the connection is closed."""
+        """Return the address of the peer. Raises ``OSError`` when the connection is closed."""
         found = self._socket
         if found._raw is None and found.remote_address is not None:
             return found.remote_address, found.remote_port
         return self._ask('getpeername')
 
     def getsockname(self) -> Any:
-        """Return our own address. Never switches. Raises ``OSError`` when the connection is closed."""
+        """Return our own address. Raises ``OSError`` when the connection is closed."""
         found = self._socket
         if found._raw is None and found.local_address is not None:
             return found.local_address, found.local_port
         return self._ask('getsockname')
 
     def getsockopt(self, *args: Any) -> Any:
-        """See ``socket.socket.getsockopt``. Never switches."""
+        """See ``socket.socket.getsockopt``."""
         return self._ask('getsockopt', *args)
 
     def setsockopt(self, *args: Any) -> None:
-        """See ``socket.socket.setsockopt``. Never switches."""
+        """See ``socket.socket.setsockopt``."""
         self._ask('setsockopt', *args)
 
     def _ask(self, name: str, *args: Any) -> Any:
@@ -267,22 +267,22 @@ class TLSBodySocket(BodySocket):
     """The same for a connection that speaks TLS."""
 
     def getpeercert(self, binary_form: bool = False) -> Any:
-        """See ``ssl.SSLSocket.getpeercert``. Never switches."""
+        """See ``ssl.SSLSocket.getpeercert``."""
         if binary_form:
             return self._socket.get_peer_certificate().get('raw')
         return self._socket._certificate() or {}
 
     def version(self) -> str | None:
-        """See ``ssl.SSLSocket.version``. Never switches."""
+        """See ``ssl.SSLSocket.version``."""
         found: str | None = self._socket.get_protocol()
         return found
 
     def selected_alpn_protocol(self) -> str | None:
-        """See ``ssl.SSLSocket.selected_alpn_protocol``. Never switches."""
+        """See ``ssl.SSLSocket.selected_alpn_protocol``."""
         found: str | None = self._socket.alpn_protocol
         return found
 
 
 def socket_of(source: Source) -> BodySocket:
-    """Return the socket behind ``source``. Never switches."""
+    """Return the socket behind ``source``."""
     return (TLSBodySocket if source.message.socket.encrypted else BodySocket)(source)

@@ -65,7 +65,7 @@ SET_ON_POOLS = KNOWN - WITHOUT_EFFECT
 
 
 def check_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is set in ``terms``, keyword arguments for urllib3's pools. Never switches. Raises ``InvalidInput``
+    """Return what is set in ``terms``, keyword arguments for urllib3's pools. Raises ``InvalidInput``
     for what is not supported, ``TypeError``, ``UnknownOption``."""
     found = {name: value for name, value in terms.items() if value is not None}
     for name, value in found.items():
@@ -110,7 +110,7 @@ def _check_identity(found: Mapping[str, Any], prefix: str = '') -> None:
 
 
 def split_terms(terms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the terms for destinations, unchecked, and those for the proxy. Never switches. Raises ``InvalidInput``,
+    """Return the terms for destinations, unchecked, and those for the proxy. Raises ``InvalidInput``,
     ``TypeError``, ``UnknownOption``."""
     others = {name: value for name, value in terms.items() if name not in PROXY_TERMS}
     for name, value in others.items():
@@ -123,7 +123,7 @@ def split_terms(terms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 def merge_terms(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``usual`` terms with what was ``said`` in place of it; who names authorities, or a certificate, names
-    all that belongs to it. Never switches. Raises as :func:`check_terms` does."""
+    all that belongs to it. Raises as :func:`check_terms` does."""
     kept = dict(usual)
     for together in (AUTHORITIES, CERTIFICATE):
         if any(said.get(name) is not None for name in together):
@@ -133,7 +133,7 @@ def merge_terms(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, 
 
 
 def tls_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | None) -> Peer:
-    """Return the terms, checked, in the words of ``agent``. Never switches. Raises ``InvalidInput``.
+    """Return the terms, checked, in the words of ``agent``. Raises ``InvalidInput``.
 
     :param authorities: those to trust when ``terms`` name none; None: those of the agent.
     """
@@ -143,7 +143,7 @@ def tls_peer(agent: https.Agent, terms: Mapping[str, Any], authorities: str | No
 def proxy_peer(
     agent: https.Agent, terms: Mapping[str, Any], authorities: str | None, proxy_terms: Mapping[str, Any]
 ) -> Peer:
-    """Return the terms of the connection to a proxy that speaks TLS. Never switches. Raises ``InvalidInput``.
+    """Return the terms of the connection to a proxy that speaks TLS. Raises ``InvalidInput``.
 
     The proxy is verified as destinations are. The client certificate is for destinations only: the proxy gets the one
     in its own context, or none.
@@ -173,7 +173,7 @@ def _identified(peer: Peer, terms: Mapping[str, Any]) -> Peer:
 
 
 def identifies(terms: Mapping[str, Any], proxy_terms: Mapping[str, Any] | None = None) -> bool:
-    """Return whether ``terms`` let no other host answer in the name of the server. Never switches.
+    """Return whether ``terms`` let no other host answer in the name of the server.
 
     :param proxy_terms: those of the proxy, if the connection is to one.
     """
@@ -188,7 +188,7 @@ def _verifies(terms: Mapping[str, Any]) -> bool:
 
 
 def _tls_options(terms: Mapping[str, Any], authorities: str | None) -> dict[str, Any]:
-    """Return the options of TLS that say what ``terms``, checked, do. Never switches. Raises ``InvalidInput``.
+    """Return the options of TLS that say what ``terms``, checked, do. Raises ``InvalidInput``.
 
     :param authorities: those to trust when ``terms`` name none; None: those of the agent.
     """

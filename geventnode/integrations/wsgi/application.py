@@ -82,7 +82,7 @@ class _Call:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """See PEP 3333. Never switches."""
+        """See PEP 3333."""
         if exc_info is not None:
             try:
                 if self._response.headers_sent:
@@ -283,7 +283,7 @@ def wsgi(
     raise_body_errors: bool = False,
     buffer_chunked: bool = True,
 ) -> Listener:
-    """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333). Never switches.
+    """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333).
 
     The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
     the client is waited for. ``environ`` has ``geventnode.request`` and ``geventnode.response`` beside what the
@@ -322,7 +322,7 @@ def wsgi(
 
 def check_application(application: Any) -> None:
     """Raise ``TypeError`` for callables that are no WSGI application: an ASGI application, or a coroutine
-    function. Never switches."""
+    function."""
     problem = asgi_problem(application)
     if problem is not None:
         raise TypeError(f'{called(application)} is {problem}')
@@ -335,7 +335,6 @@ def check_application(application: Any) -> None:
 
 def is_wsgi(target: Any) -> bool | None:
     """Return whether a callable is a WSGI application rather than a request listener, None when that cannot be told.
-    Never switches.
 
     What is callable says so by the names of its parameters: the first one of an application is called ``environ`` or
     ``env``, or the second one begins with ``start``; the first one of a listener begins with ``req``, or the second one

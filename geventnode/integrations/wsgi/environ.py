@@ -40,7 +40,7 @@ class NotBelow(Exception):
 
 
 def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
-    """Return the variables that ``head`` decides. Never switches. Raises :class:`NotBelow`.
+    """Return the variables that ``head`` decides. Raises :class:`NotBelow`.
 
     Names of fields with ``_`` are dropped: they would be taken for those with ``-``, which proxies check and remove.
     What was repeated is joined.
@@ -124,7 +124,7 @@ class Environs:
         self._places: weakref.WeakKeyDictionary[Server, dict[Any, _Place]] = weakref.WeakKeyDictionary()
 
     def make(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
-        """Return the environ for ``request``. Never switches. Raises :class:`NotBelow`."""
+        """Return the environ for ``request``. Raises :class:`NotBelow`."""
         server = response.server
         place, address, port = self._connections.get(request.socket) or self._meet(request.socket, server)
         head = request._head

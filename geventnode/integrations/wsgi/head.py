@@ -72,7 +72,7 @@ def _listed(headers: Any) -> list[Any]:
 
 
 def early_hints(headers: Any) -> dict[str, Any]:
-    """Return the pairs of a call of ``wsgi.early_hints`` by name; they may be bytes, as under gunicorn. Never switches.
+    """Return the pairs of a call of ``wsgi.early_hints`` by name; they may be bytes, as under gunicorn.
     Raises ``InvalidHeader``, ``TypeError``."""
     pairs = [
         tuple(item.decode('latin-1') if isinstance(item, bytes) else item for item in pair)
@@ -98,7 +98,7 @@ _heads: dict[Any, Head] = {}
 
 
 def find_head(status: Any, headers: Any) -> Head:
-    """Return the head that an application asks for. Never switches. Raises ``InvalidInput``, ``InvalidHeader``,
+    """Return the head that an application asks for. Raises ``InvalidInput``, ``InvalidHeader``,
     ``TypeError``."""
     if type(headers) is not list:
         headers = _listed(headers)

@@ -38,14 +38,14 @@ class _MemoryBuffer(io.BytesIO):
         self._counted = 0
 
     def has_room(self, size: int) -> bool:
-        """Return whether ``size`` bytes more may be written. Never switches."""
+        """Return whether ``size`` bytes more may be written."""
         if self._counted + size > BUFFER_SIZE or not self._budget.take(size):
             return False
         self._counted += size
         return True
 
     def close(self) -> None:
-        """Free the memory. Never switches."""
+        """Free the memory."""
         counted, self._counted = self._counted, 0
         self._budget.give_back(counted)
         super().close()
@@ -177,7 +177,7 @@ def _closed() -> ValueError:
 
 
 class NoInput(io.BufferedIOBase):
-    """The body of requests that have none, shared by all of them, and so never closed. Never switches."""
+    """The body of requests that have none, shared by all of them, and so never closed."""
 
     __slots__ = ()
 

@@ -67,15 +67,14 @@ class OfferedSocket:
 
 
 def application_returned(response: ServerResponse) -> None:
-    """Close the connection if an application has taken it in place of ``response``. Never switches."""
+    """Close the connection if an application has taken it in place of ``response``."""
     taken = _taken.pop(response, None)
     if taken is not None:
         taken.close()
 
 
 def ends_connection(response: ServerResponse, error: BaseException) -> bool:
-    """Return whether ``error``, raised by an application that has taken the connection, only reports its end. Never
-    switches.
+    """Return whether ``error``, raised by an application that has taken the connection, only reports its end.
 
     Libraries raise it because a WSGI application must return something: ``StopIteration`` under gunicorn, a
     ``ConnectionError`` without arguments under Werkzeug (python-engineio). An error of the socket itself, when the
@@ -129,7 +128,7 @@ class _Socket(socket.socket):
         self._counted = True
 
     def dup(self) -> _Socket:
-        """Return another socket of the same connection. Never switches."""
+        """Return another socket of the same connection."""
         made: _Socket = super().dup()
         made.sending = self.sending
         made.sending.open += 1
