@@ -44,10 +44,10 @@ __all__ = [
     'UnknownOption',
     'WriteAfterEnd',
     'WrongThread',
-    'again',
-    'bare',
+    'copy_for_raising',
     'excerpt',
-    'reduced',
+    'reduce_exception',
+    'without_traceback',
 ]
 
 EXCERPT_LENGTH = 64
@@ -74,16 +74,16 @@ class GeventnodeError(Exception):
     phase: str | None = None
 
     def __reduce__(self) -> Any:
-        return reduced(self)
+        return reduce_exception(self)
 
 
-def reduced(error: BaseException) -> Any:
+def reduce_exception(error: BaseException) -> Any:
     """Return the value for ``__reduce__`` of an exception whose ``__init__`` takes something else than ``args``.
     Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
-    return _remade, (type(error), error.args), error.__dict__ or None
+    return _rebuild, (type(error), error.args), error.__dict__ or None
 
 
-def _remade(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
+def _rebuild(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
     """Return an exception with ``args``, without its ``__init__``."""
     made = kind.__new__(kind, *args)
     if isinstance(made, OSError):
@@ -93,13 +93,13 @@ def _remade(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
     return made
 
 
-def bare(error: _Error) -> _Error:
+def without_traceback(error: _Error) -> _Error:
     """Return ``error`` without the frames that it came through, so that it can be kept."""
     error.__context__ = None
     return error.with_traceback(None)
 
 
-def again(error: BaseException) -> BaseException:
+def copy_for_raising(error: BaseException) -> BaseException:
     """Return a copy of ``error``, to be raised by an object that keeps it.
 
     What was raised refers to the frames that it came through, and they to whoever keeps it: together, they could only
@@ -107,7 +107,7 @@ def again(error: BaseException) -> BaseException:
     """
     if not isinstance(error, GeventnodeError):
         return error
-    made = _remade(type(error), error.args)
+    made = _rebuild(type(error), error.args)
     made.__dict__.update(error.__dict__)
     made.__cause__ = error.__cause__
     return made

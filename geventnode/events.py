@@ -142,7 +142,7 @@ class EventEmitter:
         if table is None:
             table = self._listeners = {}
         elif 'newListener' in table:
-            self.emit('newListener', event, _original(listener))
+            self.emit('newListener', event, _unwrap(listener))
         present = table.get(event, ())
         table[event] = (listener, *present) if first else (*present, listener)
         limit = self._max_listeners
@@ -168,7 +168,7 @@ class EventEmitter:
         present = table.get(event, ()) if table else ()
         for index in range(len(present) - 1, -1, -1):
             found = present[index]
-            if found == listener or _original(found) == listener:
+            if found == listener or _unwrap(found) == listener:
                 rest = present[:index] + present[index + 1 :]
                 assert table is not None
                 if rest:
@@ -176,7 +176,7 @@ class EventEmitter:
                 else:
                     del table[event]
                 if 'removeListener' in table:
-                    self.emit('removeListener', event, _original(found))
+                    self.emit('removeListener', event, _unwrap(found))
                 break
         return self
 
@@ -200,7 +200,7 @@ class EventEmitter:
 
     def listeners(self, event: str) -> list[Listener]:
         table = self._listeners
-        return [_original(listener) for listener in table.get(event, ())] if table else []
+        return [_unwrap(listener) for listener in table.get(event, ())] if table else []
 
     def listener_count(self, event: str) -> int:
         table = self._listeners
@@ -242,6 +242,6 @@ class EventEmitter:
             self.emit('error', error)
 
 
-def _original(listener: Listener) -> Listener:
+def _unwrap(listener: Listener) -> Listener:
     """Return the function that was handed in."""
     return listener.listener if isinstance(listener, _Once) else listener

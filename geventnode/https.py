@@ -61,9 +61,9 @@ class Server(TLSAcceptor, http.Server):
     def _names_decide(self) -> None:
         self._checks_names = self.all_special = True
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
-        super().option_changed()
+        super()._on_option_changed()
         self.all_special = self.all_special or self._checks_names
 
     def special_request(
@@ -82,7 +82,7 @@ class Server(TLSAcceptor, http.Server):
         """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
         verifies clients."""
         own = None if socket.servername is None else normalized(socket.servername)
-        for asked in (head.asked_host, head.block.host):
+        for asked in (head.requested_host, head.block.host):
             host = normalized(_name_in(asked or ''))
             # addresses are never asked for in a handshake (RFC 6066, section 3)
             name = None if is_address(host) else host

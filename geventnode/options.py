@@ -33,9 +33,9 @@ class Configurable(Protocol):
     """What has options."""
 
     #: Names of plain attributes that count as options.
-    plain_options: ClassVar[tuple[str, ...]]
+    _plain_options: ClassVar[tuple[str, ...]]
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """An option was set."""
 
 
@@ -92,7 +92,7 @@ class Option(Generic[Value]):
 
     def __set__(self, thing: Configurable, value: Value) -> None:
         thing.__dict__[self._slot] = self._check(self._name, value)
-        thing.option_changed()
+        thing._on_option_changed()
 
 
 def hint_for(name: object, known: Iterable[str]) -> str:
@@ -121,7 +121,7 @@ def check_attribute(thing: Configurable, name: str) -> None:
 @lru_cache(maxsize=64)
 def _known(kind: type[Configurable]) -> frozenset[str]:
     """Return the names of all options of ``kind``."""
-    return frozenset(kind.plain_options).union(
+    return frozenset(kind._plain_options).union(
         name for each in kind.__mro__ for name, value in vars(each).items() if isinstance(value, Option)
     )
 

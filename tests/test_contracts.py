@@ -37,22 +37,19 @@ PUBLIC = [
 ]
 
 _PRODUCER = {'from_iterable', 'push'}
-_WRITER = {'wait_for_room'}
 _LISTENING = {
     'close_descriptors',
     'crowded',
     'end_with_thread',
     'forget_after_fork',
     'listening_socket',
-    'option_changed',
     'peer_log',
-    'plain_options',
 }
 _SENDING = {'body_size', 'head_on_wire'}
 _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
-_CONNECTION = _WRITER | {
+_CONNECTION = {
     'abandon',
     'active',
     'attach',
@@ -134,9 +131,7 @@ _POOLING = {
     'lacks_connections',
     'lost',
     'on_deadline',
-    'option_changed',
     'own_ways',
-    'plain_options',
     'released',
     'removed',
     'request_failed',
@@ -145,8 +140,7 @@ _POOLING = {
 }
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
-    stream.Writable: _WRITER,
-    stream.Duplex: _PRODUCER | _WRITER,
+    stream.Duplex: _PRODUCER,
     net.Socket: _CONNECTION | {'handshaking', 'truncated'},
     tls.TLSSocket: _CONNECTION
     | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain', 'unverified_chain'},

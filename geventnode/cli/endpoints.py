@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Protocol
 from gevent import get_hub
 from gevent.socket import wait_read, wait_write
 
-from geventnode.errors import reduced
+from geventnode.errors import reduce_exception
 
 __all__ = ['DescriptorSink', 'DescriptorSource', 'FileSink', 'Sink', 'Unwritable', 'open_sink', 'open_source']
 
@@ -41,7 +41,7 @@ class Unwritable(Exception):
         self.error = error
 
     def __reduce__(self) -> Any:
-        return reduced(self)
+        return reduce_exception(self)
 
 
 class Sink(Protocol):

@@ -26,7 +26,7 @@ import gevent
 
 from geventnode import __version__, http
 from geventnode.cli.endpoints import Sink, Unwritable, open_sink, open_source
-from geventnode.errors import ParseError, reduced
+from geventnode.errors import ParseError, reduce_exception
 from geventnode.protocol import check_name
 
 __all__ = ['run']
@@ -50,7 +50,7 @@ class _GivenUp(Exception):
         self.status = status
 
     def __reduce__(self) -> Any:
-        return reduced(self)
+        return reduce_exception(self)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from gevent import get_hub
 from zope.interface import implementer
 
-from geventnode.errors import PrematureClose, StreamError, again
+from geventnode.errors import PrematureClose, StreamError, copy_for_raising
 from geventnode.interfaces import IIncomingMessage
 from geventnode.net.deadlines import wrong_thread
-from geventnode.protocol import ForwardedPolicy, Framing, Headers, Origin, RequestHead, ResponseHead, distinct
+from geventnode.protocol import ClientAddress, ForwardedPolicy, Framing, Headers, RequestHead, ResponseHead, distinct
 from geventnode.stream.readable import Mode, ReadableBase
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class IncomingMessage(ReadableBase):
     _raw_headers: list[tuple[str, str]] | None = None
     _raw_trailers: list[tuple[str, str]] | None = None
     _trailers: Headers | None = None
-    _known_origin: Origin | None = None
+    _known_client_address: ClientAddress | None = None
     #: Whether some of the body was thrown away.
     _dropped: bool = False
     #: The sizes of chunks whose lines were read, which the reader takes away; None: they are not kept.
@@ -149,32 +149,32 @@ class IncomingMessage(ReadableBase):
 
     @property
     def remote_address(self) -> str | None:
-        return self.socket.remote_address if self._source.forwarding is None else self._origin.address
+        return self.socket.remote_address if self._source.forwarding is None else self._client_address.address
 
     @property
     def remote_port(self) -> int | None:
-        return self._origin.port
+        return self._client_address.port
 
     @property
     def scheme(self) -> str:
-        return self._origin.scheme
+        return self._client_address.scheme
 
     @property
     def host(self) -> str | None:
-        return self._origin.host
+        return self._client_address.host
 
     @property
-    def _origin(self) -> Origin:
-        origin = self._known_origin
+    def _client_address(self) -> ClientAddress:
+        origin = self._known_client_address
         if origin is None:
             socket, policy = self.socket, self._source.forwarding
             head, header = self._head, socket.proxy_header
             encrypted = socket.encrypted or (header is not None and header.encrypted)
-            origin = Origin(
+            origin = ClientAddress(
                 socket.remote_address,
                 socket.remote_port,
                 'https' if encrypted else 'http',
-                head.asked_host if isinstance(head, RequestHead) else None,
+                head.requested_host if isinstance(head, RequestHead) else None,
             )
             if policy is not None:
                 named = header is not None and header.source is not None
@@ -184,7 +184,7 @@ class IncomingMessage(ReadableBase):
             # behind a proxy that does not know its client somebody unknown has written the request
             if policy is not None and (header is None or header.local or header.source is not None):
                 origin = policy.resolve(self.headers, origin)
-            self._known_origin = origin
+            self._known_client_address = origin
         return origin
 
     # -- the trailers ---------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class IncomingMessage(ReadableBase):
         if self.complete:
             return b''
         if self.failure is not None:
-            raise again(self.failure)
+            raise copy_for_raising(self.failure)
         return self._source.read_body(self)
 
     def _at_end(self) -> bool:
@@ -241,7 +241,7 @@ class IncomingMessage(ReadableBase):
             raise wrong_thread(self)
         if (
             size < 0
-            and not self._unread
+            and not self._read_buffer
             and not self._reading
             and not self.destroyed
             and self._decoder is None
@@ -253,7 +253,7 @@ class IncomingMessage(ReadableBase):
                 if self._listeners is None and not self.end_awaited:
                     self.readable_ended = True
                 else:
-                    self._announce_end()
+                    self._emit_end()
                 return data
         return super().read(size)
 
@@ -295,7 +295,7 @@ class IncomingMessage(ReadableBase):
         assert error is not None
         # who consumes it comes to the error behind what is left
         if not self.being_read and not self.kept_size and not self.destroyed and self.listener_count('error'):
-            self._report(error)
+            self._report_error(error)
         self.emit('close')
 
     @property
@@ -319,19 +319,19 @@ class IncomingMessage(ReadableBase):
     def discarded(self) -> None:
         """Called by the connection, in a greenlet: what was left of the body is consumed."""
         if self.complete and not self.destroyed:
-            self._announce_end()
+            self._emit_end()
 
-    def _listener_failed(self, error: BaseException) -> None:
+    def _on_listener_error(self, error: BaseException) -> None:
         self._source.message_failed(self, error)
 
-    def _pump_rests(self) -> None:
+    def _on_reader_paused(self) -> None:
         if not self.complete:
             self._source.message_rests(self)
 
-    def _report(self, error: BaseException) -> None:
+    def _report_error(self, error: BaseException) -> None:
         # a body that was cut off and that nobody listens for is the connection's affair, and no reason for a traceback
         if self.listener_count('error'):
-            super()._report(error)
+            super()._report_error(error)
         else:
             self._source.message_failed(self, error)
 
@@ -341,7 +341,7 @@ class IncomingMessage(ReadableBase):
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):
-            self._report(error)
+            self._report_error(error)
 
     # -- the connection -------------------------------------------------------------------------------------------
 

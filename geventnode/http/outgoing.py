@@ -320,7 +320,7 @@ class OutgoingMessage(OutgoingHeaders):
         return False
 
     def _wait_for_room(self) -> None:
-        self._out.wait_for_room()
+        self._out._wait_for_drain()
         self._check_alive()
 
     # -- state ----------------------------------------------------------------------------------------------------

@@ -176,8 +176,8 @@ class Inflow(Handle):
             sink.eof_received()
         elif self._reader is not None:
             self._reader.switch()
-        elif not self._input and not self._unread and self._mode is not Mode.FLOWING:
-            gevent.spawn(self._announce_end)
+        elif not self._input and not self._read_buffer and self._mode is not Mode.FLOWING:
+            gevent.spawn(self._emit_end)
 
     def _store(self, data: bytes) -> None:
         if self._input is None:
@@ -255,9 +255,9 @@ class Inflow(Handle):
     def _at_end(self) -> bool:
         return self._eof and not self._input and not self.destroyed
 
-    def _enter(self, mode: Mode) -> Pump:
+    def _set_mode(self, mode: Mode) -> Pump:
         self._check_thread()
-        return super()._enter(mode)
+        return super()._set_mode(mode)
 
     @property
     def readable_length(self) -> int:

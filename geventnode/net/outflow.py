@@ -172,11 +172,11 @@ class Outflow(Handle):
 
     def _wait_for_turn(self) -> None:
         """Wait until nothing is queued."""
-        if self._room is None:
-            self._room = Event()
+        if self._drained is None:
+            self._drained = Event()
         while self._queue and not self.destroyed:
-            self._room.clear()
-            self._room.wait()
+            self._drained.clear()
+            self._drained.wait()
 
     def end_nowait(self) -> None:
         """As ``end()``, for callers in the hub."""
@@ -189,7 +189,7 @@ class Outflow(Handle):
             if callbacks or self._listeners:
                 gevent.spawn(self._settle_with, callbacks)
             elif not self._queue:
-                self._settle()
+                self._on_queue_empty()
 
     def _arm(self) -> None:
         """Be told when the kernel takes more."""
@@ -267,7 +267,7 @@ class Outflow(Handle):
         for callback in callbacks:
             callback()
         if not self._queue:
-            self._settle()
+            self._on_queue_empty()
 
     def _on_writable(self) -> None:
         callbacks = self._transmit()

@@ -49,7 +49,7 @@ class Server(EventEmitter):
     events: ClassVar[frozenset[str]] = EventEmitter.events | {'listening', 'connection', 'close', 'error', 'drop'}
 
     #: Names of plain attributes that count as options.
-    plain_options: ClassVar[tuple[str, ...]] = ('max_connections',)
+    _plain_options: ClassVar[tuple[str, ...]] = ('max_connections',)
 
     trusted_proxies: Option[tuple[str, ...]] = Option(
         proxies, (), "IP addresses, networks (CIDR) and 'unix', whose word about clients is taken."
@@ -87,7 +87,7 @@ class Server(EventEmitter):
             check_attribute(self, name)
             super().__setattr__(name, value)
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
         self._gate = (
             None if not self.proxy_protocol else ProxyGate(TrustedProxies(self.trusted_proxies), *self._header_limit())

@@ -70,7 +70,7 @@ class Socket(Inflow, Outflow):
         if self._eof and self.readable_ended and not self.allow_half_open:
             raise _ended_by_peer()
         if self.writable_length >= self.writable_high_water_mark:
-            self.wait_for_room()
+            self._wait_for_drain()
         if callback is not None or self.writable_corked:
             self.bytes_written += len(data)
             self._enqueue(data, callback)
@@ -157,7 +157,7 @@ class Socket(Inflow, Outflow):
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def _end_reached(self) -> None:
+    def _on_end(self) -> None:
         if self.writable_finished:
             self.destroy()
         elif not self.allow_half_open:
@@ -193,8 +193,8 @@ class Socket(Inflow, Outflow):
         if self.writable_length:
             raise RuntimeError('this Socket has not sent everything yet')
         received = b''
-        while self._unread:
-            received += self._unread.take(-1)
+        while self._read_buffer:
+            received += self._read_buffer.take(-1)
         received += self.take_back()
         raw = _socket.socket(self._raw.family, self._raw.type, self._raw.proto, self._raw.detach())
         self.destroy()
@@ -241,7 +241,7 @@ class Socket(Inflow, Outflow):
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):
-            self._report(error)
+            self._report_error(error)
         self.emit('close', error is not None)
 
     def __enter__(self) -> Socket:

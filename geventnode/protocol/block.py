@@ -13,7 +13,7 @@ import sys
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from geventnode.errors import ParseError, bare
+from geventnode.errors import ParseError, without_traceback
 from geventnode.protocol.framing import Framing, connection_options, keep_alive, request_framing, response_framing
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
@@ -32,7 +32,7 @@ __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'r
 #: Fields of a request that have one value, and define how its body is read, or its sender. A proxy and an
 #: application that take different ones of two would judge and serve different requests (RFC 9110, section 5.3). Host
 #: and Content-Length are of this kind, and have errors of their own.
-_SINGLE = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
+_SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
 _NONE = Framing.NONE
 _known = KNOWN_NAMES.get
@@ -45,9 +45,9 @@ class HeaderBlock:
         'content_length',
         'count',
         'expect',
-        'fault',
         'fields',
         'framing',
+        'framing_error',
         'host',
         'keep_alive',
         'pairs',
@@ -77,7 +77,7 @@ class HeaderBlock:
         #: Whether another protocol is asked for.
         self.upgrade = upgrade
         #: Responses: why the end of the content is uncertain, for those that may have any; None: it is certain.
-        self.fault: ParseError | None = None
+        self.framing_error: ParseError | None = None
         #: Requests: ``'100-continue'`` or whatever else Expect says, and what Host says; None if they say nothing.
         self.expect: str | None = None
         self.host: str | None = None
@@ -129,8 +129,9 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
 def response_block(block: bytes, version: str) -> HeaderBlock:
     """Return the parsed header section of a response, as :func:`request_block` does.
 
-    Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is a :attr:`HeaderBlock.fault`: a response that
-    cannot have content ends with its head, whatever the fields say (RFC 9112, section 6.3, items 1 and 2).
+    Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is kept as :attr:`HeaderBlock.framing_error`:
+    a response that cannot have content ends with its head, whatever its fields are (RFC 9112, section 6.3, items 1
+    and 2).
 
     :raises ParseError: it is malformed.
     """
@@ -138,14 +139,14 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
     fields = _merge(pairs)
     framing: Framing = Framing.UNTIL_CLOSE
     length = None
-    fault = None
+    framing_error = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
         try:
             framing, length = response_framing(*_framing_fields(pairs))
         except ParseError as error:
-            fault = bare(error)
+            framing_error = without_traceback(error)
     result = HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
-    result.fault = fault
+    result.framing_error = framing_error
     return result
 
 
@@ -205,7 +206,7 @@ def _framing_fields(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]
 def _check_single(pairs: list[tuple[str, str]]) -> None:
     """Raise if a field that has one value is repeated."""
     for name, values in distinct(pairs).items():
-        if len(values) > 1 and name in _SINGLE:
+        if len(values) > 1 and name in _SINGLETON_FIELDS:
             # without the values, which may be credentials, and are logged
             raise ParseError(f'more than one {name.title()}', code='HPE_INVALID_HEADER_TOKEN')
 

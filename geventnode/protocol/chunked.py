@@ -64,7 +64,7 @@ class ChunkedBody:
         self.trailers: list[tuple[str, str]] | None = None
 
     @property
-    def content_over(self) -> bool:
+    def content_complete(self) -> bool:
         """Whether the last chunk was seen: only the trailer section is still to come."""
         return self._phase is _TRAILERS
 

@@ -20,7 +20,7 @@ from geventnode.errors import InvalidInput
 from geventnode.protocol.grammar import is_host, is_token
 from geventnode.protocol.trust import TrustedProxies, ip_address
 
-__all__ = ['FORWARDED', 'FORWARDED_FIELDS', 'ForwardedPolicy', 'Origin', 'forwarded_fields', 'scheme_fields']
+__all__ = ['FORWARDED', 'FORWARDED_FIELDS', 'ClientAddress', 'ForwardedPolicy', 'forwarded_fields', 'scheme_fields']
 
 FORWARDED = 'forwarded'
 
@@ -64,7 +64,7 @@ def scheme_fields(name: str, value: Any) -> dict[str, str]:
     return {field.lower(): said for field, said in value.items()}
 
 
-class Origin(NamedTuple):
+class ClientAddress(NamedTuple):
     """Where a request comes from, and what it was asked of, as the client saw it."""
 
     address: str | None
@@ -94,14 +94,14 @@ class ForwardedPolicy:
         self._schemes = schemes or {}
         self._schemes_of = schemes_of
 
-    def resolve_scheme(self, headers: Mapping[str, Any], direct: Origin, peer: str | None) -> Origin:
+    def resolve_scheme(self, headers: Mapping[str, Any], direct: ClientAddress, peer: str | None) -> ClientAddress:
         """Return ``direct`` with the scheme that the proxy at ``peer`` says, which has made the connection, where that
         does not depend on who its client is. Never raises, never switches."""
         if self._schemes_of is None or not self._schemes_of.trusts(peer):
             return direct
         return self._with_scheme(headers, direct)
 
-    def resolve(self, headers: Mapping[str, Any], direct: Origin) -> Origin:
+    def resolve(self, headers: Mapping[str, Any], direct: ClientAddress) -> ClientAddress:
         """Return where a request with ``headers`` comes from, whose connection comes from ``direct`` (without an
         address: from a Unix socket). Never raises, never switches."""
         if not self._trusted.trusts(direct.address):
@@ -112,14 +112,14 @@ class ForwardedPolicy:
             return self._walk_elements(headers.get(FORWARDED, ''), direct)
         return self._walk_fields(headers, direct)
 
-    def _with_scheme(self, headers: Mapping[str, Any], direct: Origin) -> Origin:
+    def _with_scheme(self, headers: Mapping[str, Any], direct: ClientAddress) -> ClientAddress:
         said = [headers[field] == secure for field, secure in self._schemes.items() if field in headers]
         # where they contradict each other, nobody can be sure that it was https
         return direct._replace(scheme='https' if all(said) else 'http') if said else direct
 
     # -- Forwarded ----------------------------------------------------------------------------------------------------
 
-    def _walk_elements(self, value: str, origin: Origin) -> Origin:
+    def _walk_elements(self, value: str, origin: ClientAddress) -> ClientAddress:
         for element in reversed(value.split(',')):
             pairs = _pairs(element)
             if pairs is None:
@@ -139,7 +139,7 @@ class ForwardedPolicy:
 
     # -- X-Forwarded-* ------------------------------------------------------------------------------------------------
 
-    def _walk_fields(self, headers: Mapping[str, Any], origin: Origin) -> Origin:
+    def _walk_fields(self, headers: Mapping[str, Any], origin: ClientAddress) -> ClientAddress:
         address, port = origin.address, origin.port
         for element in reversed(self._value(headers, 'x-forwarded-for').split(',')):
             node = _node(element.strip(' \t'), bracketed=False)
@@ -153,7 +153,7 @@ class ForwardedPolicy:
         host = _with_port(
             named if _is_authority(named) else origin.host, scheme, self._last(headers, 'x-forwarded-port')
         )
-        return Origin(address, port, scheme, host)
+        return ClientAddress(address, port, scheme, host)
 
     def _value(self, headers: Mapping[str, Any], field: str) -> str:
         return str(headers.get(field, '')) if field in self._fields else ''

@@ -20,7 +20,7 @@ from geventnode.protocol.grammar import (
     is_token,
 )
 from geventnode.protocol.limits import Limits
-from geventnode.protocol.parse_cache import Memo
+from geventnode.protocol.parse_cache import ParseCache
 
 if TYPE_CHECKING:
     from geventnode.protocol.headers import Headers
@@ -34,7 +34,7 @@ __all__ = [
     'RequestLine',
     'ResponseHead',
     'StatusLine',
-    'check_start',
+    'check_incomplete_head',
     'parse_request_line',
     'parse_status_line',
 ]
@@ -127,7 +127,7 @@ class RequestHead:
         self.plain = self.framing is _NONE and block.keep_alive and not tunnel
 
     @property
-    def asked_host(self) -> str | None:
+    def requested_host(self) -> str | None:
         """The host and port that the client wants: those of CONNECT stand in the target (RFC 9112, section 3.2.3)."""
         return self.url if self.method == 'CONNECT' else self.host
 
@@ -242,7 +242,7 @@ def parse_status_line(data: bytes) -> StatusLine:
     return StatusLine(int(status), reason or '', '1.' + minor)
 
 
-def check_start(data: bytes, limits: Limits, request: bool) -> None:
+def check_incomplete_head(data: bytes, limits: Limits, request: bool) -> None:
     """Check the beginning of a head that is not complete, or too long, or known to be wrong somewhere.
 
     The errors are looked for in the order in which they would be noticed if the bytes came one by one, so that the
@@ -322,11 +322,11 @@ def _version_error(version: bytes, line: bytes) -> ParseError:
 
 
 # Versions after 1.1 are read as 1.1 (RFC 9110, section 2.5). The same block can mean different things in each of these.
-_REQUEST_BLOCKS_1_0 = Memo(partial(request_block, version='1.0'))
-_REQUEST_BLOCKS_1_1 = Memo(partial(request_block, version='1.1'))
-_RESPONSE_BLOCKS_1_0 = Memo(partial(response_block, version='1.0'))
-_RESPONSE_BLOCKS_1_1 = Memo(partial(response_block, version='1.1'))
+_REQUEST_BLOCKS_1_0 = ParseCache(partial(request_block, version='1.0'))
+_REQUEST_BLOCKS_1_1 = ParseCache(partial(request_block, version='1.1'))
+_RESPONSE_BLOCKS_1_0 = ParseCache(partial(response_block, version='1.0'))
+_RESPONSE_BLOCKS_1_1 = ParseCache(partial(response_block, version='1.1'))
 
 #: What first lines say, remembered.
-REQUEST_LINES = Memo(parse_request_line, max_key=256)
-STATUS_LINES = Memo(parse_status_line, max_key=256)
+REQUEST_LINES = ParseCache(parse_request_line, max_key=256)
+STATUS_LINES = ParseCache(parse_status_line, max_key=256)

@@ -1,8 +1,8 @@
 """A bounded memory for what was parsed lately, so that bytes that come again and again are parsed once.
 
 Connections repeat themselves: the same client sends the same header section with each of its requests, and many
-clients send the same one. A :class:`Memo` maps the bytes to what a parsing function made of them. Values are shared by
-everybody who sends those bytes, so they are never changed and never handed out.
+clients send the same one. A :class:`ParseCache` maps the bytes to the result of a parsing function. A value is shared
+by all messages with the same bytes, so it is never changed and never handed to an application.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TypeVar
 
 from geventnode.errors import ParseError
 
-__all__ = ['Memo']
+__all__ = ['ParseCache']
 
 _Value = TypeVar('_Value')
 
 
-class Memo(dict[bytes, _Value]):
+class ParseCache(dict[bytes, _Value]):
     """``memo[data]`` is ``make(data)``, remembered from the second time on; what ``make`` raises is not.
 
     What never comes again would push out what does, and keeping it costs half as much as making it: of a first time

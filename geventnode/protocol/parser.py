@@ -30,7 +30,7 @@ from geventnode.protocol.head import (
     RequestLine,
     ResponseHead,
     StatusLine,
-    check_start,
+    check_incomplete_head,
 )
 from geventnode.protocol.intake import Intake, Role, State
 from geventnode.protocol.limits import Limits
@@ -70,15 +70,15 @@ class Parser(Intake):
         '_missing',
         '_state',
         '_unfolds',
-        'keeps_chunks',
         'limits',
+        'record_chunk_sizes',
     )
 
     def __init__(self, role: Role, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
         #: Whether the sizes of the chunks of the next messages are kept, as :attr:`chunk_sizes`.
-        self.keeps_chunks = False
+        self.record_chunk_sizes = False
         self._state = _REQUEST_HEAD if role is Role.REQUEST else _RESPONSE_HEAD
         #: Whether folded lines are unfolded: in responses only (RFC 9112, section 5.2).
         self._unfolds = role is Role.RESPONSE
@@ -104,7 +104,7 @@ class Parser(Intake):
         return not self._buffer and (self._state is _REQUEST_HEAD or self._state is _RESPONSE_HEAD)
 
     @property
-    def started(self) -> bool:
+    def head_started(self) -> bool:
         """Whether some bytes of the next head are buffered; empty lines before it do not count."""
         if not self._buffer or (self._state is not _REQUEST_HEAD and self._state is not _RESPONSE_HEAD):
             return False
@@ -254,8 +254,8 @@ class Parser(Intake):
             if self._informational > self.limits.max_informational:
                 self._fail(self.limits.too_many_informational())
         method = self._method
-        if block.fault is not None and not has_no_content(status, method):
-            self._refuse_head(end, copy(block.fault))
+        if block.framing_error is not None and not has_no_content(status, method):
+            self._refuse_head(end, copy(block.framing_error))
         head = line.last
         if head is None or head.block is not block or line.last_method != method:
             head = line.last = ResponseHead(line, block, method)
@@ -310,7 +310,7 @@ class Parser(Intake):
         pos = self._pos
         stop = min(end, pos + self.limits.max_header_size + 1)
         try:
-            check_start(bytes(self._buffer[pos:stop]), self.limits, self._state is _REQUEST_HEAD)
+            check_incomplete_head(bytes(self._buffer[pos:stop]), self.limits, self._state is _REQUEST_HEAD)
         except ParseError as error:
             self._fail(error)
 
@@ -333,7 +333,7 @@ class Parser(Intake):
         if framing is Framing.NONE:
             self._finish()
         elif framing is Framing.CHUNKED:
-            self._chunks = ChunkedBody(self._unfolds, deque() if self.keeps_chunks else None)
+            self._chunks = ChunkedBody(self._unfolds, deque() if self.record_chunk_sizes else None)
             self._state = _CHUNKED
         elif length is not None:
             if most is not None and length > most:
@@ -396,7 +396,7 @@ class Parser(Intake):
         if self._state is _MESSAGE_END:
             self._finish()
             return _END
-        if self._chunks is not None and self._chunks.content_over:
+        if self._chunks is not None and self._chunks.content_complete:
             try:
                 # there is no data left: either the end, or None
                 return cast('EndOfMessage | None', self._next_of_chunks())

@@ -55,12 +55,12 @@ class ProxyHeader(NamedTuple):
     source: Endpoint | None = None
     destination: Endpoint | None = None
     #: What else version 2 tells, as (type, value) in order (section 2.2).
-    extras: tuple[tuple[int, bytes], ...] = ()
+    tlvs: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def encrypted(self) -> bool:
         """Whether the client spoke TLS to the proxy (section 2.2.6)."""
-        return any(kind == TLS and value[:1] and value[0] & CLIENT_USED_TLS for kind, value in self.extras)
+        return any(kind == TLS and value[:1] and value[0] & CLIENT_USED_TLS for kind, value in self.tlvs)
 
 
 def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
@@ -143,10 +143,10 @@ def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
     block = data[FIXED : FIXED + size]
     if size < size_of_addresses:
         raise _invalid('less than its addresses', data[: FIXED + size])
-    extras = _extras(block[size_of_addresses:], data[:FIXED])
+    tlvs = _extras(block[size_of_addresses:], data[:FIXED])
     if family == UNIX_FAMILY:
-        return ProxyHeader(2, local=False, extras=extras), FIXED + size
-    return ProxyHeader(2, False, *_endpoints(block[:size_of_addresses]), extras), FIXED + size
+        return ProxyHeader(2, local=False, tlvs=tlvs), FIXED + size
+    return ProxyHeader(2, False, *_endpoints(block[:size_of_addresses]), tlvs), FIXED + size
 
 
 def _endpoints(block: bytes) -> tuple[Endpoint, Endpoint]:

@@ -1,6 +1,6 @@
 """What a stream takes for a chunk, and the bytes of a source that were fetched and not yet read.
 
-:class:`Unread` hands out slices of its first chunk by moving an index, so that reading byte by byte is linear.
+:class:`ReadBuffer` hands out slices of its first chunk by moving an index, so that reading byte by byte is linear.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Set
 from typing import Any
 
-__all__ = ['Decoder', 'Unread', 'as_bytes']
+__all__ = ['Decoder', 'ReadBuffer', 'as_bytes']
 
 
 def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
@@ -57,7 +57,7 @@ class Decoder:
             raise
 
 
-class Unread:
+class ReadBuffer:
     """Chunks, all bytes or all text, in the order in which they will be read."""
 
     __slots__ = ('_chunks', '_position', 'size')

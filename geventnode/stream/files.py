@@ -83,5 +83,5 @@ class File(io.BufferedReader):
         error, self._input.error = self._input.error, None
         assert error is not None
         if data:
-            self._input.stream._put_back(data)
+            self._input.stream._unshift(data)
         raise error

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from geventnode.errors import PrematureClose, StreamError, StreamModeError
 from geventnode.events import EventEmitter
 from geventnode.interfaces import IReadable
-from geventnode.stream.chunks import Decoder, Unread, as_bytes
+from geventnode.stream.chunks import Decoder, ReadBuffer, as_bytes
 from geventnode.stream.files import File
 from geventnode.stream.pump import Pump
 
@@ -60,7 +60,7 @@ class ReadableBase(EventEmitter):
     destroyed: bool = False
 
     _mode: Mode = Mode.UNUSED
-    _unread: Unread | None = None
+    _read_buffer: ReadBuffer | None = None
     _reading: bool = False
     _pump: Pump | None = None
     _decoder: Decoder | None = None
@@ -77,17 +77,17 @@ class ReadableBase(EventEmitter):
         """Whether the end has come, and everything in front of it was fetched."""
         return False
 
-    def _end_reached(self) -> None:
+    def _on_end(self) -> None:
         """Called once, after ``'end'`` was emitted."""
 
-    def _listener_failed(self, error: BaseException) -> None:
+    def _on_listener_error(self, error: BaseException) -> None:
         """A ``'data'`` or ``'readable'`` listener raised ``error``, which the pump's greenlet reports afterwards."""
         self.destroy(error if isinstance(error, Exception) else None)
 
-    def _pump_rests(self) -> None:
+    def _on_reader_paused(self) -> None:
         """The pump's greenlet has stopped, for now or for good."""
 
-    def _report(self, error: BaseException) -> None:
+    def _report_error(self, error: BaseException) -> None:
         """Tell those who listen for errors; with events, an error that nobody listens for is raised."""
         if not self._error_reported:
             self._error_reported = True
@@ -96,7 +96,7 @@ class ReadableBase(EventEmitter):
     # -- sequential -----------------------------------------------------------------------------------------------
 
     def read(self, size: int = -1) -> Any:
-        self._claim()
+        self._begin_read()
         try:
             chunk = self._take(size)
             if not chunk or len(chunk) == size:
@@ -109,14 +109,14 @@ class ReadableBase(EventEmitter):
                     missing -= len(chunk)
             except BaseException:
                 # a timeout, or the caller was killed: the next read begins where this one did
-                self._put_back(self._nothing.join(parts))
+                self._unshift(self._empty.join(parts))
                 raise
-            return self._nothing.join(parts)
+            return self._empty.join(parts)
         finally:
             self._reading = False
 
     def read1(self, size: int = -1) -> Any:
-        self._claim()
+        self._begin_read()
         try:
             return self._take(size)
         finally:
@@ -140,7 +140,7 @@ class ReadableBase(EventEmitter):
             raise TypeError('makefile() is binary, and set_encoding() made this stream one of text')
         return File(self, self.readable_high_water_mark)
 
-    def _claim(self) -> None:
+    def _begin_read(self) -> None:
         """Enter a sequential read."""
         self._check_thread()
         if self._reading:
@@ -154,28 +154,28 @@ class ReadableBase(EventEmitter):
         self._reading = True
 
     @property
-    def _nothing(self) -> Any:
+    def _empty(self) -> Any:
         return b'' if self._decoder is None else ''
 
     def _take(self, size: int) -> Any:
         """Return at most ``size`` of what is there, fetching when nothing is."""
         if size == 0:
-            return self._nothing
-        unread = self._unread
+            return self._empty
+        unread = self._read_buffer
         if unread:
             chunk = unread.take(size)
             if not unread and self._pump is not None:
-                self._pump.kick()
+                self._pump.start()
             return chunk
         chunk = self._next_chunk()
         if 0 <= size < len(chunk):
-            return self._put_back(chunk).take(size)
+            return self._unshift(chunk).take(size)
         return chunk
 
-    def _next_chunk(self, announce_end: bool = True) -> Any:
+    def _next_chunk(self, emit_end: bool = True) -> Any:
         """Fetch and decode one chunk; empty at the end, which is then announced."""
         if self.readable_ended:
-            return self._nothing
+            return self._empty
         if self._decoder is not None:
             self._decoder.check()
         while True:
@@ -183,21 +183,21 @@ class ReadableBase(EventEmitter):
             # it may have been set while this waited
             decoder = self._decoder
             chunk = data if decoder is None else decoder.decode(data, final=not data)
-            if self._unread:
+            if self._read_buffer:
                 # put back while this waited: it comes first, and before the end
-                return self._unread.take_all() + chunk
+                return self._read_buffer.take_all() + chunk
             if chunk:
                 return chunk
             if not data:
-                if announce_end:
-                    self._announce_end()
-                return self._nothing
+                if emit_end:
+                    self._emit_end()
+                return self._empty
 
-    def _announce_end(self) -> None:
+    def _emit_end(self) -> None:
         if not self.readable_ended:
             self.readable_ended = True
             self.emit('end')
-            self._end_reached()
+            self._on_end()
 
     def set_encoding(self: Self, encoding: str) -> Self:
         self._check_thread()
@@ -205,7 +205,7 @@ class ReadableBase(EventEmitter):
         if self._decoder is not None:
             raise StreamError('set_encoding() was called before')
         self._decoder = decoder
-        unread = self._unread
+        unread = self._read_buffer
         if unread:
             # what is no text, the reads will tell
             with contextlib.suppress(UnicodeError):
@@ -224,30 +224,30 @@ class ReadableBase(EventEmitter):
                 f'set_encoding() made this stream one of text: it takes back str, not {type(chunk).__name__}'
             )
         if chunk:
-            self._put_back(chunk)
+            self._unshift(chunk)
 
-    def _put_back(self, chunk: Any) -> Unread:
-        if self._unread is None:
-            self._unread = Unread()
-        self._unread.push_front(chunk)
-        return self._unread
+    def _unshift(self, chunk: Any) -> ReadBuffer:
+        if self._read_buffer is None:
+            self._read_buffer = ReadBuffer()
+        self._read_buffer.push_front(chunk)
+        return self._read_buffer
 
     # -- events ---------------------------------------------------------------------------------------------------
 
     def _check(self, event: str, listener: Any) -> None:
         super()._check(event, listener)
         if self._mode is Mode.SEQUENTIAL and event in ('data', 'readable'):
-            self._enter(Mode.FLOWING)
+            self._set_mode(Mode.FLOWING)
 
     def _listener_added(self, event: str) -> None:
         if event == 'data':
-            pump = self._enter(Mode.FLOWING)
+            pump = self._set_mode(Mode.FLOWING)
             if pump.flowing is None:
                 self.resume()
         elif event == 'readable' and self._mode is not Mode.FLOWING:
-            self._enter(Mode.READABLE).offer()
+            self._set_mode(Mode.READABLE).on_readable_listener()
 
-    def _enter(self, mode: Mode) -> Pump:
+    def _set_mode(self, mode: Mode) -> Pump:
         if self._mode is Mode.SEQUENTIAL:
             raise StreamModeError(
                 f'this {type(self).__name__} is consumed {self._mode.value}: events cannot be mixed in'
@@ -259,16 +259,16 @@ class ReadableBase(EventEmitter):
 
     def resume(self: Self) -> Self:
         self._check_thread()
-        pump = self._enter(Mode.FLOWING)
+        pump = self._set_mode(Mode.FLOWING)
         if pump.flowing is not True:
             pump.flowing = True
             self.emit('resume')
-            pump.kick()
+            pump.start()
         return self
 
     def pause(self: Self) -> Self:
         self._check_thread()
-        pump = self._enter(Mode.FLOWING if self._mode is Mode.UNUSED else self._mode)
+        pump = self._set_mode(Mode.FLOWING if self._mode is Mode.UNUSED else self._mode)
         if pump.flowing is not False:
             pump.flowing = False
             self.emit('pause')
@@ -279,8 +279,8 @@ class ReadableBase(EventEmitter):
 
     def pipe(self, destination: Any, end: bool = True) -> Any:
         self._check_thread()
-        pump = self._enter(Mode.FLOWING)
-        pump.add_sink(destination, end)
+        pump = self._set_mode(Mode.FLOWING)
+        pump.add_destination(destination, end)
         destination.emit('pipe', self)
         self.resume()
         return destination
@@ -288,7 +288,7 @@ class ReadableBase(EventEmitter):
     def unpipe(self: Self, destination: Any = None) -> Self:
         self._check_thread()
         if self._pump is not None:
-            self._pump.remove_sinks(destination)
+            self._pump.remove_destinations(destination)
         return self
 
     # -- state ----------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class ReadableBase(EventEmitter):
 
     @property
     def readable_length(self) -> int:
-        return 0 if self._unread is None else self._unread.size
+        return 0 if self._read_buffer is None else self._read_buffer.size
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._reading_state()}>'
@@ -334,7 +334,7 @@ class ReadableBase(EventEmitter):
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):
-            self._report(error)
+            self._report_error(error)
         self.emit('close')
 
 

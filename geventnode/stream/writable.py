@@ -42,13 +42,13 @@ class WritableBase(EventEmitter):
     destroyed: bool = False
 
     _queue: deque[tuple[bytes | memoryview, Callback | None]] | None = None
-    _room: Event | None = None
+    _drained: Event | None = None
     _error: BaseException | None = None
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Move the queue on as far as possible, through :meth:`_sent`, and :meth:`_settle` when it is empty."""
+        """Move the queue on as far as possible, through :meth:`_sent`, and :meth:`_on_queue_empty` when it is empty."""
 
     def _finalize(self) -> None:
         """Called once, when everything was sent after ``end()``, before ``'finish'``."""
@@ -60,7 +60,7 @@ class WritableBase(EventEmitter):
         data = as_bytes(chunk, encoding)
         self._check_writable()
         if self.writable_length >= self.writable_high_water_mark:
-            self.wait_for_room()
+            self._wait_for_drain()
         self._enqueue(data, callback)
         if not self.writable_corked:
             self._flush()
@@ -112,17 +112,17 @@ class WritableBase(EventEmitter):
         error.__cause__ = self._error
         return error
 
-    def wait_for_room(self) -> None:
+    def _wait_for_drain(self) -> None:
         """Wait until the queue is below the mark. May switch. Raises ``ConnectionClosed`` when the stream goes."""
         while self.writable_length >= self.writable_high_water_mark and not self.destroyed:
             if self.writable_corked:
                 self.writable_corked = 0
                 self._flush()
                 continue
-            if self._room is None:
-                self._room = Event()
-            self._room.clear()
-            self._room.wait()
+            if self._drained is None:
+                self._drained = Event()
+            self._drained.clear()
+            self._drained.wait()
         self._check_writable()
 
     # -- the queue ------------------------------------------------------------------------------------------------
@@ -139,10 +139,10 @@ class WritableBase(EventEmitter):
     def _sent(self, size: int) -> None:
         """Take ``size`` bytes off the length, and let writers in when there is room."""
         self.writable_length -= size
-        if self._room is not None and self.writable_length < self.writable_high_water_mark:
-            self._room.set()
+        if self._drained is not None and self.writable_length < self.writable_high_water_mark:
+            self._drained.set()
 
-    def _settle(self) -> None:
+    def _on_queue_empty(self) -> None:
         """The queue is empty: tell those who waited for it. Called in a greenlet; switches when listeners do."""
         if self.writable_need_drain and not self.writable_length:
             self.writable_need_drain = False
@@ -188,8 +188,8 @@ class WritableBase(EventEmitter):
         return self
 
     def _wake_writers(self) -> None:
-        if self._room is not None:
-            self._room.set()
+        if self._drained is not None:
+            self._drained.set()
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None:
@@ -223,11 +223,11 @@ class Writable(WritableBase):
         self._flushing = True
         try:
             self._write_queued()
-            self._settle()
+            self._on_queue_empty()
             while self._queue:
                 # a listener for 'drain' has written
                 self._write_queued()
-                self._settle()
+                self._on_queue_empty()
         except BaseException as error:
             self.destroy(error if isinstance(error, Exception) else None)
             raise

@@ -50,7 +50,7 @@ def error_of(parser: Parser) -> ParseError:
     parser.feed(GET)
     assert parser.buffered == 0
     assert not parser.at_boundary
-    assert not parser.started
+    assert not parser.head_started
     with pytest.raises(ParseError) as again:
         parser.next_event()
     assert same(again.value, caught.value)

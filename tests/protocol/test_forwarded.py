@@ -12,9 +12,9 @@ from geventnode.errors import InvalidInput
 from geventnode.protocol import (
     FORWARDED,
     FORWARDED_FIELDS,
+    ClientAddress,
     ForwardedPolicy,
     Headers,
-    Origin,
     TrustedProxies,
     scheme_fields,
 )
@@ -23,25 +23,25 @@ __all__: list[str] = []
 
 PROXY = '10.0.0.1'
 #: The connection as it is: from one of the proxies, without TLS, to the name that Host says.
-DIRECT = Origin(PROXY, 40000, 'http', 'inner:8000')
+DIRECT = ClientAddress(PROXY, 40000, 'http', 'inner:8000')
 X_FIELDS = tuple(field for field in FORWARDED_FIELDS if field != FORWARDED)
 
 
 def resolve(
     fields: Sequence[str],
     *pairs: tuple[str, str],
-    direct: Origin = DIRECT,
+    direct: ClientAddress = DIRECT,
     trusted: Any = ('10.0.0.0/8', '2001:db8:1::/48'),
-) -> Origin:
+) -> ClientAddress:
     return ForwardedPolicy(TrustedProxies(trusted), fields).resolve(Headers.from_raw(pairs), direct)
 
 
-def by_x(*values: str, **options: Any) -> Origin:
+def by_x(*values: str, **options: Any) -> ClientAddress:
     """Return what lines of X-Forwarded-For say."""
     return resolve(X_FIELDS, *[('X-Forwarded-For', value) for value in values], **options)
 
 
-def by_forwarded(*values: str, **options: Any) -> Origin:
+def by_forwarded(*values: str, **options: Any) -> ClientAddress:
     """Return what lines of Forwarded say."""
     return resolve([FORWARDED], *[('Forwarded', value) for value in values], **options)
 
@@ -131,7 +131,7 @@ def test_bad_scheme_headers(value: Any) -> None:
     ],
 )
 def test_x_forwarded_for(value: str, address: str, port: int | None) -> None:
-    assert by_x(value) == Origin(address, port, 'http', 'inner:8000')
+    assert by_x(value) == ClientAddress(address, port, 'http', 'inner:8000')
 
 
 def test_several_lines_are_one_list() -> None:
@@ -146,8 +146,8 @@ def test_nobody_is_trusted_unless_named() -> None:
 
 
 def test_a_proxy_on_a_unix_socket() -> None:
-    direct = Origin(None, None, 'http', 'a')
-    assert by_x('1.2.3.4', direct=direct, trusted='unix') == Origin('1.2.3.4', None, 'http', 'a')
+    direct = ClientAddress(None, None, 'http', 'a')
+    assert by_x('1.2.3.4', direct=direct, trusted='unix') == ClientAddress('1.2.3.4', None, 'http', 'a')
     assert by_x('', direct=direct, trusted='unix') == direct
     assert by_x('1.2.3.4', direct=direct, trusted='10.0.0.0/8') == direct
 
@@ -166,8 +166,8 @@ def test_a_field_that_was_not_named_is_not_believed() -> None:
     assert resolve(['x-forwarded-proto'], *everything) == DIRECT._replace(scheme='https')
     assert resolve(['x-forwarded-host'], *everything) == DIRECT._replace(host='a')
     assert resolve(['x-forwarded-port'], *everything) == DIRECT._replace(host='inner:99')
-    assert resolve(X_FIELDS, *everything) == Origin('1.2.3.4', None, 'https', 'a:99')
-    assert resolve([FORWARDED], *everything) == Origin('5.6.7.8', None, 'https', 'b')
+    assert resolve(X_FIELDS, *everything) == ClientAddress('1.2.3.4', None, 'https', 'a:99')
+    assert resolve([FORWARDED], *everything) == ClientAddress('5.6.7.8', None, 'https', 'b')
 
 
 # -- X-Forwarded-Proto, -Host and -Port -------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_a_request_without_host() -> None:
     ],
 )
 def test_forwarded(value: str, expected: tuple[Any, ...]) -> None:
-    assert by_forwarded(value) == Origin(*expected)
+    assert by_forwarded(value) == ClientAddress(*expected)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_forwarded(value: str, expected: tuple[Any, ...]) -> None:
 def test_a_malformed_element_ends_the_walk(element: str) -> None:
     """Nothing of it is believed, nor what stands in front of it."""
     assert by_forwarded(f'for=6.6.6.6;proto=https, {element}') == DIRECT
-    assert by_forwarded(f'for=6.6.6.6, {element}, for=10.0.0.7;proto=https') == Origin(
+    assert by_forwarded(f'for=6.6.6.6, {element}, for=10.0.0.7;proto=https') == ClientAddress(
         '10.0.0.7', None, 'https', 'inner:8000'
     )
 
@@ -362,7 +362,7 @@ def test_a_client_cannot_swallow_what_proxies_add(sent: str) -> None:
         by_forwarded(sent, added),
         by_forwarded(f'{sent}, {added}, for="[2001:db8:1::7]:5"'),
     ):
-        assert found == Origin('1.2.3.4', None, 'https', 'a:1')
+        assert found == ClientAddress('1.2.3.4', None, 'https', 'a:1')
 
 
 @pytest.mark.parametrize(
@@ -409,11 +409,11 @@ def test_whatever_clients_send_what_proxies_add_counts(seed: int) -> None:
     for _ in range(500):
         sent = ''.join(chance.choices(pieces, k=chance.randrange(12)))
         assert by_x(f'{sent}, 1.2.3.4, 10.0.0.7').address == '1.2.3.4'
-        assert by_forwarded(f'{sent}, for=1.2.3.4;proto=http, for="10.0.0.7"') == Origin(
+        assert by_forwarded(f'{sent}, for=1.2.3.4;proto=http, for="10.0.0.7"') == ClientAddress(
             '1.2.3.4', None, 'http', 'inner:8000'
         )
-        assert isinstance(by_forwarded(sent), Origin)
-        assert isinstance(by_x(sent), Origin)
+        assert isinstance(by_forwarded(sent), ClientAddress)
+        assert isinstance(by_x(sent), ClientAddress)
 
 
 @pytest.mark.parametrize('piece', [' ', ';', '\t', '"', '\\', 'a', '=', 'a=', 'a="', 'for=10.0.0.9,', ',', '[', ':'])

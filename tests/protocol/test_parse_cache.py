@@ -7,14 +7,14 @@ import pytest
 from geventnode.errors import ParseError
 from geventnode.protocol import Limits, Parser, Role
 from geventnode.protocol.head import REQUEST_LINES
-from geventnode.protocol.parse_cache import Memo
+from geventnode.protocol.parse_cache import ParseCache
 
 __all__: list[str] = []
 
 
 def test_kept_from_the_second_time_on() -> None:
     made = []
-    memo = Memo(lambda data: made.append(data) or len(data))
+    memo = ParseCache(lambda data: made.append(data) or len(data))
     assert (memo[b'abc'], dict(memo), memo.get(b'abc')) == (3, {}, None)
     assert [memo[b'abc'], memo[b'abc'], memo.get(b'abc')] == [3, 3, 3]
     assert made == [b'abc', b'abc']
@@ -22,7 +22,7 @@ def test_kept_from_the_second_time_on() -> None:
 
 
 def test_what_comes_once_pushes_nothing_out() -> None:
-    memo = Memo(len, max_entries=4)
+    memo = ParseCache(len, max_entries=4)
     for _ in range(2):
         memo[b'used']
     for number in range(50):
@@ -33,7 +33,7 @@ def test_what_comes_once_pushes_nothing_out() -> None:
 
 def test_what_is_used_stays() -> None:
     made = []
-    memo = Memo(lambda data: made.append(data) or data, max_entries=4)
+    memo = ParseCache(lambda data: made.append(data) or data, max_entries=4)
     for number in range(50):
         memo[b'used']
         for _ in range(2):
@@ -47,7 +47,7 @@ def test_what_is_used_stays() -> None:
 
 
 def test_long_keys_are_not_kept() -> None:
-    memo = Memo(len, max_key=3)
+    memo = ParseCache(len, max_key=3)
     for _ in range(2):
         assert [memo[b'abc'], memo[b'abcd']] == [3, 4]
     assert list(memo) == [b'abc']
@@ -57,14 +57,14 @@ def test_errors_are_not_kept() -> None:
     def make(data: bytes) -> int:
         raise ParseError('no')
 
-    memo = Memo(make)
+    memo = ParseCache(make)
     for _ in range(2):
         with pytest.raises(ParseError):
             memo[b'x']
     assert memo.look_up(b'x') is None
     assert not memo
     assert not memo.seen
-    assert Memo(len).look_up(b'x') == 1
+    assert ParseCache(len).look_up(b'x') == 1
 
 
 def test_the_parser_remembers_a_bounded_number_of_lines() -> None:

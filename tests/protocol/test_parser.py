@@ -21,27 +21,27 @@ __all__: list[str] = []
 def test_state_of_an_incomplete_head() -> None:
     parser = requests()
     assert parser.at_boundary
-    assert not parser.started
+    assert not parser.head_started
     parser.feed(b'\r\n\r')
-    assert not parser.started
+    assert not parser.head_started
     assert parser.next_event() is None
-    assert (parser.buffered, parser.started, parser.at_boundary) == (1, False, False)
+    assert (parser.buffered, parser.head_started, parser.at_boundary) == (1, False, False)
     parser.feed(b'\nG')
-    assert parser.started
+    assert parser.head_started
     assert parser.next_event() is None
-    assert parser.started
+    assert parser.head_started
     parser.feed(GET[1:] + b'POST')
     assert parser.next_event().method == 'GET'
-    assert parser.started
+    assert parser.head_started
     assert (parser.buffered, parser.bytes_parsed) == (4, 4 + len(GET))
 
 
 def test_a_message_is_no_boundary() -> None:
     parser = requests(POST)
     parser.next_event()
-    assert (parser.at_boundary, parser.started, parser.buffered) == (False, False, 0)
+    assert (parser.at_boundary, parser.head_started, parser.buffered) == (False, False, 0)
     parser.feed(b'hello')
-    assert (parser.at_boundary, parser.started, parser.buffered) == (False, False, 5)
+    assert (parser.at_boundary, parser.head_started, parser.buffered) == (False, False, 5)
     assert parser.next_event() == b'hello'
     assert not parser.at_boundary
     assert isinstance(parser.next_event(), EndOfMessage)

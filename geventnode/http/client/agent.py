@@ -73,11 +73,11 @@ class Agent(AgentSettings):
         self.holding: set[ClientConnection] = set()
         self.connection_lines = ConnectionLines()
         apply_options(self, options)
-        self.option_changed()
+        self._on_option_changed()
         register(self, self.hub)
         register_spare(self, self.hub)
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
         pool = self._pool
         pool.max_sockets = self.max_sockets
@@ -504,7 +504,7 @@ class Agent(AgentSettings):
         self._pool = Pool()
         self.holding.clear()
         self.expires = NEVER
-        self.option_changed()
+        self._on_option_changed()
         for connection in connections:
             connection.abandon()
         if is_alive(self.hub):

@@ -53,7 +53,7 @@ def _seconds_or_none(name: str, value: Any) -> float | None:
 class AgentSettings:
     """What can be set on an agent, at any time. See :class:`geventnode.interfaces.IAgent`."""
 
-    plain_options: ClassVar[tuple[str, ...]] = ()
+    _plain_options: ClassVar[tuple[str, ...]] = ()
 
     max_sockets = Option(_sockets, float(DEFAULT_MAX_SOCKETS), 'Connections to one destination at once.')
     max_total_sockets = Option(_total, inf, 'Connections at once, of all destinations together.')
@@ -70,5 +70,5 @@ class AgentSettings:
     )
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`. Overridden by the agent."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, bare
+from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, without_traceback
 from geventnode.http.client.deadlines import due, hinted
 from geventnode.http.client.phase import Phase
 from geventnode.http.client.receiving import ResponseReceiver
@@ -113,7 +113,7 @@ class ClientConnection(ResponseReceiver):
         self.sent = False
         parser = self.parser
         parser.limits = request.limits
-        parser.keeps_chunks = request._keeps_chunks
+        parser.record_chunk_sizes = request._keeps_chunks
         parser.expect_response_to(request.method, request.wants_upgrade)
         self.tunnels = request.method == 'CONNECT'
         self.deadline = request.deadline_at
@@ -244,7 +244,7 @@ class ClientConnection(ResponseReceiver):
                 if error.code == 'HPE_INVALID_EOF_STATE':
                     self.fail(SocketHangUp(f'socket hang up: {self.destination} ended the connection within a head'))
                 else:
-                    self.fail(bare(error))
+                    self.fail(without_traceback(error))
                 return
             if head is None:
                 if self._eof:

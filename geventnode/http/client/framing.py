@@ -16,7 +16,7 @@ WITHOUT_BODY = frozenset({'GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE', 'CONNECT'
 NEVER_A_BODY = frozenset({'CONNECT', 'TRACE'})
 
 #: Fields that have a say in how the message is framed, or in what becomes of the connection.
-DECISIVE = frozenset({'connection', 'content-length', 'trailer', 'transfer-encoding', 'upgrade'})
+REQUEST_FRAMING_FIELDS = frozenset({'connection', 'content-length', 'trailer', 'transfer-encoding', 'upgrade'})
 
 
 class FramedRequest(RequestOutcome):
@@ -44,7 +44,7 @@ class FramedRequest(RequestOutcome):
             and self.method in WITHOUT_BODY
             and not self._removed
             and self._trailers is None
-            and fields.keys().isdisjoint(DECISIVE)
+            and fields.keys().isdisjoint(REQUEST_FRAMING_FIELDS)
         ):
             lines.append('Connection: keep-alive\r\n\r\n' if self.should_keep_alive else 'Connection: close\r\n\r\n')
         else:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 import gevent
 from gevent import getcurrent
 
-from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, StreamError, again, bare
+from geventnode.errors import (
+    GeventnodeError,
+    IncompleteBody,
+    ParseError,
+    StreamError,
+    copy_for_raising,
+    without_traceback,
+)
 from geventnode.http.client.phase import Phase
 from geventnode.net.deadlines import NEVER
 from geventnode.protocol import EndOfMessage, Limits, ResponseParser
@@ -154,7 +161,7 @@ class ResponseReceiver(ABC):
             except ParseError as error:
                 self._fail_body(self._body_error(error))
                 assert message.failure is not None
-                raise again(message.failure) from None
+                raise copy_for_raising(message.failure) from None
             if event is not None:
                 if type(event) is bytes:
                     # a reader that knows the length reads no further, and the next request may wait for this connection
@@ -165,7 +172,7 @@ class ResponseReceiver(ABC):
                 self._complete(message, cast(EndOfMessage, event).raw_trailers)
                 return b''
             if message.failure is not None:
-                raise again(message.failure)
+                raise copy_for_raising(message.failure)
             data = self.socket.receive_more()
             if data:
                 self.more_received(data)
@@ -198,7 +205,7 @@ class ResponseReceiver(ABC):
     def _body_error(self, error: ParseError) -> Exception:
         if error.code == 'HPE_INVALID_EOF_STATE':
             return IncompleteBody(f'{self.destination} ended the connection in the middle of a body')
-        return bare(error)
+        return without_traceback(error)
 
     def _fail_body(self, error: Exception) -> None:
         """The body is cut short by ``error``."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gevent
 from gevent import get_hub, getcurrent
 
-from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, again
+from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, copy_for_raising
 from geventnode.http.client.write_buffer import Outbox
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.net.deadlines import wrong_thread
@@ -196,7 +196,7 @@ class RequestOutcome(OutgoingMessage):
         if response is None:
             self._ask_no_more()
             assert self.failure is not None
-            raise again(self.failure)
+            raise copy_for_raising(self.failure)
         if self._informed:
             # the greenlet that calls the listeners for them is about to start
             gevent.sleep(0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import AsyncResult
 
-from geventnode.errors import RequestTimeout, again
+from geventnode.errors import RequestTimeout, copy_for_raising
 from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Reservation:
             raise late
         error = self._granted.get_nowait()
         if error is not None:
-            raise again(error)
+            raise copy_for_raising(error)
 
     def release(self) -> None:
         """Give the place back, or leave the queue."""

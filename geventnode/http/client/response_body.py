@@ -105,14 +105,14 @@ class ClientResponse(IncomingMessage):
         """Whether it is consumed by events, and has not ended."""
         return self._pump is not None and not self.readable_ended and not self.destroyed
 
-    def _announce_end(self) -> None:
+    def _emit_end(self) -> None:
         try:
-            super()._announce_end()
+            super()._emit_end()
         finally:
             self._source.message_ended(self)
 
-    def _report(self, error: BaseException) -> None:
-        super()._report(error)
+    def _report_error(self, error: BaseException) -> None:
+        super()._report_error(error)
         if self.readable_ended and not self.listener_count('error'):
             # raised by a listener of 'end': the hub reports it
             raise error

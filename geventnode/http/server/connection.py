@@ -213,7 +213,7 @@ class Connection(Responder):
         """What it does, in the words of the server's statistics."""
         state = self.state
         if state is _PARKED:
-            return 'reading' if self.parser.started or self._ready else 'parked'
+            return 'reading' if self.parser.head_started or self._ready else 'parked'
         if state is _BUSY:
             if self._reader is not None:
                 return 'reading'
@@ -223,7 +223,7 @@ class Connection(Responder):
     @property
     def idle(self) -> bool:
         """Whether no request is in work, begun, or waiting."""
-        return self.state is _PARKED and not self._ready and not self.parser.started
+        return self.state is _PARKED and not self._ready and not self.parser.head_started
 
     def __repr__(self) -> str:
         activity = 'over' if self.state is State.OVER else self.activity

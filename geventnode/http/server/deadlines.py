@@ -153,7 +153,7 @@ def _look_again(connection: Connection) -> None:
 
 
 def _late_head(connection: Connection) -> None:
-    if not connection.parser.started:
+    if not connection.parser.head_started:
         # an answer to nothing would be taken for the one to a request that comes late
         _close_idle(connection)
         return
@@ -251,7 +251,7 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
         # something has happened since it was looked at
         return
     if response is None:
-        answerable = connection.parser.started
+        answerable = connection.parser.head_started
     else:
         answerable = not (response.finished or response.head_on_wire or socket.has_queued)
     if not answerable:

@@ -12,13 +12,15 @@ from geventnode.http.header_fields import Fields, merged
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 
-__all__ = ['BODILESS', 'DECISIVE', 'PreparedHead', 'final_status_line', 'prepare', 'prepare_fields']
+__all__ = ['BODILESS', 'RESPONSE_FRAMING_FIELDS', 'PreparedHead', 'final_status_line', 'prepare', 'prepare_fields']
 
 #: Responses that never have a body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5).
 BODILESS = frozenset({204, 205, 304})
 
 #: Fields that have a say in how the message is framed, or that are added when they are missing.
-DECISIVE = frozenset({'connection', 'content-length', 'date', 'keep-alive', 'trailer', 'transfer-encoding'})
+RESPONSE_FRAMING_FIELDS = frozenset(
+    {'connection', 'content-length', 'date', 'keep-alive', 'trailer', 'transfer-encoding'}
+)
 
 #: Heads that are remembered, and what they may have at most.
 MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
@@ -95,7 +97,8 @@ def _is_plain(status: int, headers: dict[str, Any]) -> bool:
         len(headers) <= MAX_FIELDS
         and status not in BODILESS
         and all(
-            type(name) is str and type(value) is str and name.lower() not in DECISIVE for name, value in headers.items()
+            type(name) is str and type(value) is str and name.lower() not in RESPONSE_FRAMING_FIELDS
+            for name, value in headers.items()
         )
     )
 

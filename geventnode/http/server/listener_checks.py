@@ -11,7 +11,7 @@ import inspect
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from geventnode.errors import reduced
+from geventnode.errors import reduce_exception
 
 __all__ = [
     'ListenerReturned',
@@ -43,7 +43,7 @@ class ListenerReturned(TypeError):
         )
 
     def __reduce__(self) -> Any:
-        return reduced(self)
+        return reduce_exception(self)
 
 
 def check_listener(event: str, listener: Any) -> None:

@@ -97,7 +97,7 @@ class Responder(Receiver):
         except ParseError as error:
             return error
         if head is None:
-            if not self.partial and parser.started:
+            if not self.partial and parser.head_started:
                 self.partial = True
                 self.began = self.socket.active
                 self.expires = self.began + self.server.shortest_timeout
@@ -439,5 +439,5 @@ def _tell_disconnect(request: IncomingMessage, response: ServerResponse) -> None
     request.emit('aborted')
     response.emit('close')
     if request.listener_count('error'):
-        request._report(request._error or DisconnectReason('the client went away before the exchange was over'))
+        request._report_error(request._error or DisconnectReason('the client went away before the exchange was over'))
     request.emit('close')

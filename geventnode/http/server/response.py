@@ -18,7 +18,7 @@ from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
 from geventnode.http.progress import State
 from geventnode.http.server.head_cache import (
     BODILESS,
-    DECISIVE,
+    RESPONSE_FRAMING_FIELDS,
     PreparedHead,
     final_status_line,
     prepare,
@@ -162,7 +162,7 @@ class ServerResponse(OutgoingMessage):
             and request.method != 'HEAD'
             and not self._removed
             and self._trailers is None
-            and fields.keys().isdisjoint(DECISIVE)
+            and fields.keys().isdisjoint(RESPONSE_FRAMING_FIELDS)
         ):
             self._length = length
             framing = f'Content-Length: {length}\r\n\r\n'

@@ -68,7 +68,7 @@ class Server(NetServer):
         'dropRequest',
     }
 
-    plain_options: ClassVar[tuple[str, ...]] = ('max_connections', 'request_class', 'response_class')
+    _plain_options: ClassVar[tuple[str, ...]] = ('max_connections', 'request_class', 'response_class')
 
     timeout = Option(seconds, 120.0, 'Seconds without traffic after which a connection is given up; 0: never.')
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
@@ -132,14 +132,14 @@ class Server(NetServer):
         #: How many requests the connections have made that are gone.
         self.past_requests = 0
         self._available = True
-        self.option_changed()
+        self._on_option_changed()
         apply_options(self, options)
         if listener is not None:
             self.on('request', listener)
 
-    def option_changed(self) -> None:
+    def _on_option_changed(self) -> None:
         """Work out what connections look at for every request."""
-        super().option_changed()
+        super()._on_option_changed()
         self.limits = Limits(
             max_header_size=self.max_header_size,
             max_headers_count=self.max_headers_count,
