@@ -115,6 +115,7 @@ LAYERS = [
         'http.client',
         'http.status',
         'http.header_fields',
+        'http.body_framing',
         'http.server.buffer_limit',
         'http.server.run_queue',
         'http.server.lifecycle',

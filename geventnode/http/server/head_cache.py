@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from geventnode.errors import InvalidInput
+from geventnode.http.body_framing import BODILESS_STATUSES
 from geventnode.http.header_fields import Fields, merged
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 
-__all__ = ['BODILESS', 'RESPONSE_FRAMING_FIELDS', 'PreparedHead', 'final_status_line', 'prepare', 'prepare_fields']
-
-#: Responses that never have a body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5).
-BODILESS = frozenset({204, 205, 304})
+__all__ = ['RESPONSE_FRAMING_FIELDS', 'PreparedHead', 'final_status_line', 'prepare', 'prepare_fields']
 
 #: Fields that have a say in how the message is framed, or that are added when they are missing.
 RESPONSE_FRAMING_FIELDS = frozenset(
@@ -95,7 +93,7 @@ def _is_plain(status: int, headers: dict[str, Any]) -> bool:
     the same to a dict, and not to a head."""
     return (
         len(headers) <= MAX_FIELDS
-        and status not in BODILESS
+        and status not in BODILESS_STATUSES
         and all(
             type(name) is str and type(value) is str and name.lower() not in RESPONSE_FRAMING_FIELDS
             for name, value in headers.items()

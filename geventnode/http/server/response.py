@@ -11,13 +11,13 @@ from gevent import get_hub
 from zope.interface import implementer
 
 from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
+from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
 from geventnode.http.body_source import Upload, check_file
 from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merged
 from geventnode.http.incoming import described
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
 from geventnode.http.progress import State
 from geventnode.http.server.head_cache import (
-    BODILESS,
     RESPONSE_FRAMING_FIELDS,
     PreparedHead,
     final_status_line,
@@ -27,7 +27,7 @@ from geventnode.http.server.head_cache import (
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.interfaces import IServerResponse
 from geventnode.net.deadlines import wrong_thread
-from geventnode.protocol import connection_options, status_line
+from geventnode.protocol import Framing, connection_options, status_line
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ['ServerResponse']
 
 _OPEN, _FIXED, _BODY = State.OPEN, State.FIXED, State.BODY
+_NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 
 class _Misnamed:
@@ -158,7 +159,7 @@ class ServerResponse(OutgoingMessage):
         lines = [self._line or final_status_line(status, self.status_message)]
         if (
             length is not None
-            and status not in BODILESS
+            and status not in BODILESS_STATUSES
             and request.method != 'HEAD'
             and not self._removed
             and self._trailers is None
@@ -167,7 +168,7 @@ class ServerResponse(OutgoingMessage):
             self._length = length
             framing = f'Content-Length: {length}\r\n\r\n'
         else:
-            framing = self._choose_framing(length) + '\r\n'
+            framing = self._frame_body(length) + '\r\n'
         for name, value in fields.values():
             if type(value) is str:
                 lines.append(f'{name}: {value}\r\n')
@@ -206,49 +207,29 @@ class ServerResponse(OutgoingMessage):
             return out.put(head + body)
         return super()._send_whole(body)
 
-    def _choose_framing(self, length: int | None) -> str:
-        """Decide how the body ends, and return the field that says so, if it has to be added."""
+    def _frame_body(self, length: int | None) -> str:
+        """Set how the body ends, and return the field line that declares it."""
         fields = self._fields
-        status = self.status_code
-        old = self.request.http_version == '1.0'
-        self._has_body = has_body = status not in BODILESS and self.request.method != 'HEAD'
-        if status in BODILESS:
-            # RFC 9110, section 8.6: no Content-Length in 204; RFC 9112, section 6.1: no Transfer-Encoding either
-            for name in ('transfer-encoding',) if status == 304 else ('transfer-encoding', 'content-length'):
-                fields.pop(name, None)
-            return 'Content-Length: 0\r\n' if status == 205 else ''
-        if 'transfer-encoding' in fields:
-            check_transfer_encoding(fields)
-            if old:
-                # RFC 9112, section 6.1: a client of HTTP/1.0 does not know it
-                del fields['transfer-encoding']
-                self._end_by_closing()
-            else:
-                self._chunked = has_body
-            return ''
-        if 'content-length' in fields:
-            self._length = int(fields['content-length'][1])
-            return ''
-        if length is not None and 'content-length' not in self._removed and not self._wants_trailers():
-            if not has_body and not length:
-                # what GET would have got is not known
-                return ''
-            self._length = length
-            return f'Content-Length: {length}\r\n'
-        if old or 'transfer-encoding' in self._removed:
-            self._end_by_closing()
-            return ''
-        self._chunked = has_body
-        return 'Transfer-Encoding: chunked\r\n'
-
-    def _end_by_closing(self) -> None:
-        if self._has_body:
-            self.should_keep_alive = False
-            # a body that is cut short must not look complete (RFC 9112, section 8)
-            self.socket.reset_unless_ended()
-
-    def _wants_trailers(self) -> bool:
-        return bool(self._trailers) or 'trailer' in self._fields
+        request = self.request
+        method = request.method
+        kind, self._length, line = frame_response(
+            self.status_code, method, request.http_version, fields, self._removed, bool(self._trailers), length
+        )
+        self._has_body = has_body = method != 'HEAD' and self.status_code not in BODILESS_STATUSES
+        if kind is _CHUNKED:
+            self._chunked = has_body
+        elif kind is _UNTIL_CLOSE:
+            fields.pop('transfer-encoding', None)
+            if has_body:
+                self.should_keep_alive = False
+                # a body that is cut short must not look complete (RFC 9112, section 8)
+                self.socket.reset_unless_ended()
+        elif kind is _NONE:
+            # RFC 9112, section 6.1: no Transfer-Encoding; RFC 9110, section 8.6: no Content-Length but that of GET
+            fields.pop('transfer-encoding', None)
+            if self.status_code != 304:
+                fields.pop('content-length', None)
+        return line
 
     def _connection_line(self, whole: bool) -> str:
         """Decide whether the connection lives on, and return the field that says so."""

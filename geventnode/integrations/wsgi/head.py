@@ -8,8 +8,9 @@ from typing import Any
 
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
+from geventnode.http.body_framing import BODILESS_STATUSES
 from geventnode.http.header_fields import Fields, merged
-from geventnode.http.server.head_cache import BODILESS, PreparedHead
+from geventnode.http.server.head_cache import PreparedHead
 from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']
@@ -60,7 +61,7 @@ class Head:
         self.length = None if length is None else int(length[1])
         #: Everything but the length, rendered; None where it cannot be.
         self.prepared: PreparedHead | None = None
-        if not self.closes and self.status_code not in BODILESS and self.fields.keys().isdisjoint(_OWN):
+        if not self.closes and self.status_code not in BODILESS_STATUSES and self.fields.keys().isdisjoint(_OWN):
             self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
 
 
