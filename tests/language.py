@@ -1,0 +1,236 @@
+"""Find words and phrases that the section "Language" of CONTRIBUTING.md rules out.
+
+``python -m tests.language [PATH ...]`` lists the places, with ``--rule NAME`` those of one rule. ``--update`` writes
+``tests/language_left.txt``, the numbers of places that are left in each folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import keyword
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+LEFT = ROOT / 'tests' / 'language_left.txt'
+FOLDERS = ('.ci', 'changes', 'contrib', 'docs', 'findings', 'geventnode', 'tests')
+#: These files name the words.
+OWN_FILES = ('tests/language.py', 'tests/test_language.py', 'tests/language_left.txt')
+SUFFIXES = ('.gz', '.png', '.pyc')
+
+#: Words that have another meaning as a Python name are in ``NAMES`` instead.
+WORDS = {
+    'pronoun': r'who(ever|m|se)?|(some|no|any|every)body|(some|any)one|whatever|whichever',
+    'tell': r'(is|are|was|were|be|been|being|get|gets|got) (not )?told|tells',
+    'place': r'in (the )?place of|in front of|of ours|none of (its|their) business',
+    'number': r'so many (seconds|bytes|times|words|characters|requests|connections|bits|digits)(?! that)',
+    'switch': r'(never|may|might) switch(es)?',
+    'posture': (
+        r'stands? (in|on|at|here|beside|behind|before|still|there|for itself|between|open)|stood'
+        r'|(is|are|was|were|has|have|had) gone'
+    ),
+    'id': r'sr\d+|2d4|demand \d+|row [A-Z]\d+|the reference document',
+    'glossary': (
+        r'InputBudget|Spender|ReadyLine|Outbox|RequestOutcome|ToldConnection|ConnectionLines|HeaderAwaited|ProxyGate'
+        r'|OfferedSocket|InputSink|Inflow|Outflow|Intake|FramedRequest|ResponseReceiver|own ways|peek after'
+        r'|message rests|max discard|fresh greenlets'
+    ),
+}
+#: Names that the glossary has replaced; as English words they can be right.
+NAMES = {
+    '_Taken', '_Unasked', '_carry_out', '_claim', '_cut_short', '_feeder', '_fell_short', '_give_up', '_pump_rests',
+    '_settle', '_tell', '_tunings', '_whole', 'DECISIVE', 'MEANINGLESS', 'PARKED', 'application_returned', 'check_hub',
+    'forget_after_fork', 'hand_out', 'hand_over', 'hurry', 'introduce', 'may_go_on', 'patient',
+    'put_both', 'put_gathered', 'put_soon', 'set_sink', 'special_request', 'surrender', 'turn_away', 'unheard',
+}  # fmt: skip
+#: A clause that *what* heads, where it cannot be a question.
+WHAT = (
+    r'(about|after|and|as|at|before|behind|beside|by|for|from|in|into|is|of|on|or|than|that|to|with|without|beyond'
+    r'|until|over|all|was|are|were|but|not|like|under) what(?! extent| happens| kind| type)'
+)
+SUMMARY_WORDS = 12
+#: A summary that begins with one of these is not an imperative.
+NOT_IMPERATIVE = {
+    'a', 'an', 'as', 'every', 'for', 'how', 'if', 'it', 'its', 'one', 'that', 'the', 'there', 'this', 'those', 'to',
+    'what', 'when', 'where', 'whether', 'which', 'with',
+}  # fmt: skip
+
+
+#: Its beginning, its end, and the token.
+Token = tuple[int, int, tokenize.TokenInfo]
+
+
+class Place(NamedTuple):
+    path: str
+    line: int
+    rule: str
+    text: str
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Match whole words, those in names too, and phrases that a line break divides."""
+    spaced = pattern.replace(' ', r'[ _\n]+')
+    return re.compile(rf'(?<![A-Za-z])(?:{spaced})(?![A-Za-z])', re.IGNORECASE)
+
+
+_words = {rule: _compiled(pattern) for rule, pattern in WORDS.items()}
+_what = _compiled(WHAT)
+#: At the beginning of a block of comments, a docstring or a paragraph.
+_head = re.compile(r'(What|Who|Whatever|Whoever|Whichever)\b')
+_code_span = re.compile(r'``.+?``|`[^`\n]+`', re.DOTALL)
+
+
+def files() -> Iterator[Path]:
+    """Yield the files that people read."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob('*')):
+            if path.is_file() and path.suffix not in SUFFIXES and 'node_modules' not in path.parts:
+                yield path
+    yield from sorted(path for path in ROOT.glob('*.*') if path.suffix in ('.md', '.py', '.toml', '.ini'))
+
+
+def places(paths: Callable[[], Iterator[Path]] = files) -> Iterator[Place]:
+    """Yield the places in the files of the project."""
+    for path in paths():
+        name = path.relative_to(ROOT).as_posix()
+        if name not in OWN_FILES:
+            yield from check(name, path.read_text('utf-8'))
+
+
+def check(name: str, text: str) -> Iterator[Place]:
+    """Yield the places in ``text``, the content of the file ``name``."""
+    python = name.endswith('.py')
+    tokens = list(_tokens(text)) if python else []
+    prose = _prose_of_python(text, tokens) if python else _prose(text)
+    found = [(match.start(), rule, match[0]) for rule, word in _words.items() for match in word.finditer(prose)]
+    found += [(match.start(), 'what', match[0]) for match in _what.finditer(prose)]
+    if python:
+        found += _in_python(name, text, tokens)
+    for start, rule, words in sorted(found):
+        yield Place(name, text.count('\n', 0, start) + 1, rule, ' '.join(words.split()))
+
+
+def _prose(text: str) -> str:
+    """Return ``text`` with blanks instead of spans of code, which can quote what they like."""
+    return _code_span.sub(lambda span: re.sub(r'\S', '\0', span[0]), text)
+
+
+def _prose_of_python(text: str, tokens: list[Token]) -> str:
+    """Return ``text`` without what would keep the parts of a sentence apart: quotes, and the signs of comments."""
+    pieces = list(text)
+    for start, end, token in tokens:
+        if token.type == tokenize.COMMENT:
+            sign = re.match(r'#:?', token.string).end()
+            pieces[start : start + sign] = ' ' * sign
+        elif token.type == tokenize.STRING:
+            sign = re.match(r'\w*(\'{3}|"{3}|.)', token.string)
+            length = len(sign[1])
+            pieces[start : start + sign.end()] = ' ' * sign.end()
+            pieces[end - length : end] = ' ' * length
+        elif tokenize.tok_name[token.type] in ('FSTRING_START', 'FSTRING_END'):
+            pieces[start:end] = ' ' * (end - start)
+        elif token.type == tokenize.OP or keyword.iskeyword(token.string):
+            pieces[start:end] = '\0' * (end - start)
+    return ''.join(pieces)
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    """Yield each token with the positions of its beginning and its end in ``text``."""
+    lines = [0]
+    for line in text.splitlines(keepends=True):
+        lines.append(lines[-1] + len(line))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        yield lines[token.start[0] - 1] + token.start[1], lines[token.end[0] - 1] + token.end[1], token
+
+
+def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str, str]]:
+    """Return the places that only Python has: names, comments and docstrings."""
+    found = []
+    previous = -1
+    for start, _, token in tokens:
+        if token.type == tokenize.NAME and token.string in NAMES:
+            found.append((start, 'glossary', token.string))
+        elif token.type == tokenize.COMMENT:
+            comment = token.string.lstrip('#: ')
+            goes_on = previous == token.start[0] - 1 and token.line.lstrip().startswith('#')
+            if not goes_on and _head.match(comment):
+                found.append((start, 'head', comment[:40]))
+            previous = token.start[0]
+    lines = [0]
+    for line in text.splitlines(keepends=True):
+        lines.append(lines[-1] + len(line))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
+            docstring = ast.get_docstring(node)
+            if docstring:
+                rule = _rule_of_docstring(node, docstring, inside=name.startswith('geventnode/'))
+                if rule is not None:
+                    found.append((lines[node.body[0].lineno - 1], rule, docstring[:60]))
+    return found
+
+
+def _rule_of_docstring(node: ast.AST, docstring: str, inside: bool) -> str | None:
+    """Return the rule that a docstring breaks, or ``None``. Summaries are checked ``inside`` the package only."""
+    if _head.match(docstring):
+        return 'head'
+    if not inside:
+        return None
+    paragraph = docstring.split('\n\n')[0]
+    summary = re.split(r'(?<=[.:?!])\s', paragraph)[0]
+    if len(summary.split()) > SUMMARY_WORDS:
+        return 'summary'
+    is_property = any('property' in ast.unparse(each) for each in getattr(node, 'decorator_list', ()))
+    if isinstance(node, ast.FunctionDef) and not is_property:
+        return 'imperative' if summary.split()[0].lower() in NOT_IMPERATIVE else None
+    return None
+
+
+def folder_of(path: str) -> str:
+    """Return the folder in which a place is counted: files can move inside it."""
+    return str(Path(path).parent)
+
+
+def counted(found: Iterator[Place]) -> Counter[tuple[str, str]]:
+    """Return the number of places by folder and rule."""
+    return Counter((folder_of(place.path), place.rule) for place in found)
+
+
+def left() -> Counter[tuple[str, str]]:
+    """Return the numbers in ``tests/language_left.txt``."""
+    if not LEFT.exists():
+        return Counter()
+    rows = (line.split() for line in LEFT.read_text('utf-8').splitlines())
+    return Counter({(folder, rule): int(number) for folder, rule, number in rows})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('paths', nargs='*', metavar='PATH')
+    parser.add_argument('--rule')
+    parser.add_argument('--update', action='store_true')
+    options = parser.parse_args()
+    found = list(places())
+    if options.update:
+        rows = sorted((folder, rule, number) for (folder, rule), number in counted(iter(found)).items())
+        LEFT.write_text(''.join(f'{folder} {rule} {number}\n' for folder, rule, number in rows))
+        return
+    prefixes = tuple(options.paths)
+    shown = [
+        place
+        for place in found
+        if (not prefixes or place.path.startswith(prefixes)) and options.rule in (None, place.rule)
+    ]
+    for place in shown:
+        print(f'{place.path}:{place.line}: {place.rule}: {place.text}')
+    for rule, number in sorted(Counter(place.rule for place in shown).items()):
+        print(f'{number:6} {rule}')
+
+
+if __name__ == '__main__':
+    main()
