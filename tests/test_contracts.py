@@ -24,8 +24,6 @@ from zope.interface.verify import verifyObject
 from geventnode import events, http, https, interfaces, net, stream, tls
 from tests.certificates import tls_certificates
 
-__all__: list[str] = []
-
 #: The modules whose classes are the public ones; below them, everything is the package's own business.
 PUBLIC = [
     'geventnode.events',

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent
 CONTRIBUTING = (ROOT / 'CONTRIBUTING.md').read_text('utf-8')
 EXAMPLES = sorted(

@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__: list[str] = []
-
 TESTS = Path(__file__).parent
 ROWS = 48
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-__all__: list[str] = []
-
 pytest.importorskip('h11', reason='h11 is not installed; it is in the extra "test"')
 
 from contrib.fuzz import differential

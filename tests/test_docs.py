@@ -18,8 +18,6 @@ import pytest
 from tests import documented
 from tests.code_blocks import BLOCKS, PAGES, ROOT, Block, blocks_of
 
-__all__: list[str] = []
-
 PYTHON = [block for block in BLOCKS if block.language == 'python' and block.reason is None]
 
 

@@ -22,8 +22,6 @@ from geventnode.interfaces import (
 )
 from tests.code_blocks import ROOT
 
-__all__: list[str] = []
-
 PAGE = (ROOT / 'docs' / 'moving' / 'node.rst').read_text('utf-8')
 
 #: Every element of the reference document.

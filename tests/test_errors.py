@@ -8,8 +8,6 @@ import pytest
 
 from geventnode import errors
 
-__all__: list[str] = []
-
 CLASSES = [each for each in map(vars(errors).get, errors.__all__) if isinstance(each, type)]
 ERRORS = [each for each in CLASSES if issubclass(each, errors.GeventnodeError)]
 

@@ -13,8 +13,6 @@ import requests
 from geventnode import errors
 from tests import failures
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent
 
 

@@ -13,9 +13,6 @@ from geventnode import http, https, net, stream, tls
 from geventnode.events import EventEmitter
 from tests.emitters import Door, note
 
-__all__: list[str] = []
-
-
 # -- adding ---------------------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,6 @@ from geventnode.errors import MaxListenersExceededWarning, UnhandledError
 from geventnode.events import EventEmitter
 from tests.emitters import note
 
-__all__: list[str] = []
-
 
 def test_listeners_is_a_copy_with_the_functions_handed_in(emitter: EventEmitter) -> None:
     emitter.on('open', print).once('open', repr)

@@ -14,8 +14,6 @@ from tests.origins import read
 from tests.servers import Log, Serve
 from tests.sessions import agent_of
 
-__all__: list[str] = []
-
 
 def test_runs(capsys: pytest.CaptureFixture[str]) -> None:
     fan_out.main()

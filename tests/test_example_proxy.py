@@ -13,8 +13,6 @@ from contrib.examples import reverse_proxy
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Log, Serve, Site, get, post
 
-__all__: list[str] = []
-
 SIZE = 3_000_000
 Proxied = Callable[..., Site]
 

@@ -17,8 +17,6 @@ from geventnode import http
 from tests.origins import MakeOrigin, Peer
 from tests.servers import Log, Serve, Site, get, ok
 
-__all__: list[str] = []
-
 NO_WSPROTO = 'wsproto is not installed; it is in the extra "test"'
 
 

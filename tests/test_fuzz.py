@@ -30,8 +30,6 @@ from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.intake import Intake
 from geventnode.protocol.parser import Parser
 
-__all__: list[str] = []
-
 INPUTS = int(os.environ.get('GEVENTNODE_FUZZ') or 1500)
 FOUND = Path(__file__).parent / 'corpus' / 'findings.jsonl.gz'
 with gzip.open(FOUND, 'rt', encoding='utf-8') as _lines:

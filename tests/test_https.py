@@ -23,8 +23,6 @@ from tests.https_sites import MakePool, Secure, connect, read, url
 from tests.servers import get
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 BIG = bytes(range(256)) * 20000
 
 

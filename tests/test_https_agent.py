@@ -25,8 +25,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import ok
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 BIG = bytes(range(256)) * 20000
 
 

@@ -18,8 +18,6 @@ import pytest
 
 import geventnode
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 #: The libraries of each integration, which nobody else may import.

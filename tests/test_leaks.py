@@ -11,8 +11,6 @@ import pytest
 
 from tests.leaks import LeakCheck
 
-__all__: list[str] = []
-
 
 def test_nothing_leaked() -> None:
     check = LeakCheck()

@@ -16,8 +16,6 @@ from geventnode.http.server import lifecycle
 from geventnode.http.server.receiving import Receiver
 from tests.servers import Serve, bodies, get, post
 
-__all__: list[str] = []
-
 State, Phase = lifecycle.State, phase.Phase
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)

@@ -12,8 +12,6 @@ import pytest
 
 from geventnode.loggers import keep_enabled
 
-__all__: list[str] = []
-
 NAME = 'geventnode.tests.kept'
 
 FILE = """

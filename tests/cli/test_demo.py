@@ -13,8 +13,6 @@ from gevent.socket import create_connection
 from geventnode.cli.demo import DemoServer, create_server, uploads
 from geventnode.cli.demo.uploads import TooManyUploads, Upload, Uploads
 
-__all__: list[str] = []
-
 
 def identifier(number: int) -> str:
     return f'{number:032x}'

@@ -16,8 +16,6 @@ from geventnode.cli import doctor
 from geventnode.cli.doctor import CHECKS, Facts, Level, checks, diagnose, facts, render
 from geventnode.cli.main import main
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 
 HEALTHY = Facts(

@@ -21,8 +21,6 @@ from geventnode.cli.endpoints import DescriptorSink, DescriptorSource, FileSink,
 from tests.fetching import Get, RawServer, commands, popen, raw_servers, url
 from tests.servers import Serve
 
-__all__: list[str] = []
-
 TRUNCATED = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab'
 MISSING = b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno'
 

@@ -19,8 +19,6 @@ from geventnode.cli.main import main
 from tests.fetching import Get, RawServer, commands, raw_servers, url
 from tests.servers import Serve, Site
 
-__all__: list[str] = []
-
 FORM = 'application/x-www-form-urlencoded'
 
 

@@ -20,8 +20,6 @@ from geventnode.cli.arguments import HINTS
 from geventnode.cli.main import _listen, as_listener, main, parse_bind
 from geventnode.cli.targets import FILE_MODULE, Refused, load_target
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 
 SOURCE = """

@@ -13,8 +13,6 @@ from tests.conformance.readable import Maker, fed, listen, promise
 from tests.conftest import _no_switch
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 # -- what is cut short ----------------------------------------------------------------------------------------------
 
 

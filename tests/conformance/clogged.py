@@ -11,8 +11,6 @@ from geventnode.errors import ConnectionClosed
 from tests.conformance.writable import MANY, PIECE, Maker, listen, promise_clogged, write_all
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 
 def fill(stream: Any) -> int:
     """Write pieces until some of one is queued, and a ``'drain'`` is to follow; return how many bytes were written."""

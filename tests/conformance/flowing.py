@@ -13,8 +13,6 @@ from geventnode.stream import Writable
 from tests.conformance.readable import BODY, Maker, fed, listen, promise
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 # -- events ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,3 @@
 """Cases for the parsers, as data, and what reads them."""
 
 from __future__ import annotations
-
-__all__: list[str] = []

@@ -21,8 +21,6 @@ from tests.origins import MakeOrigin, Peer
 from tests.servers import Log, Serve, get, ok
 from tests.sockets import until
 
-__all__: list[str] = []
-
 Value = Callable[..., Any]
 
 

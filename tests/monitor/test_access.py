@@ -12,8 +12,6 @@ from geventnode.monitor import Monitor, sampler
 from tests.monitors import answer, monitored
 from tests.servers import Serve
 
-__all__: list[str] = []
-
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,6 @@ from tests.origins import MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, ok
 from tests.sockets import until
 
-__all__: list[str] = []
-
 ATTACK = '/<script>alert(1)</script>&quot;"\'--'
 
 

@@ -17,8 +17,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import until
 
-__all__: list[str] = []
-
 
 @pytest.fixture
 def go_on() -> Iterator[Event]:

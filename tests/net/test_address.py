@@ -10,8 +10,6 @@ import pytest
 
 from geventnode import net, tls
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('args', 'meant'),

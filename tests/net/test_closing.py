@@ -15,8 +15,6 @@ from geventnode.errors import ServerNotRunning
 from tests.children import check_in_child
 from tests.sockets import answers, dial, settle, until
 
-__all__: list[str] = []
-
 
 def test_close_comes_after_the_last_connection(must_call: Callable[..., Any]) -> None:
     happened: list[str] = []

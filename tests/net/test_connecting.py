@@ -21,9 +21,6 @@ from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved, 
 from tests.servers import GUARD
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
-
 # -- full queues ----------------------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,6 @@ import pytest
 
 from tests.many_hosts import WAYS
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 
 #: For each way, the limit of descriptors and the number of hosts.

@@ -17,8 +17,6 @@ from geventnode.net.forks import register
 from tests.children import check_in_child
 from tests.forking import WAYS
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 LOOPS = ['libev-cext', 'libuv']
 

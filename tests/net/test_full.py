@@ -16,9 +16,6 @@ from geventnode.errors import ServerNotRunning
 from tests.servers import Client, Serve, get, ok
 from tests.sockets import answers, dial, settle
 
-__all__: list[str] = []
-
-
 # -- full -------------------------------------------------------------------------------------------------------------
 
 

@@ -19,8 +19,6 @@ from tests.servers import Serve
 from tests.sockets import connected
 from tests.tls_clients import client_of, shaken
 
-__all__: list[str] = []
-
 
 @pytest.fixture
 def without_idna(monkeypatch: pytest.MonkeyPatch) -> None:

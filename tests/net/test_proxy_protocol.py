@@ -20,8 +20,6 @@ from geventnode.protocol import TrustedProxies
 from tests.proxies import UNIX_ADDRESSES, V1, ipv4, ipv6, v2
 from tests.sockets import Taker, dial, pair, reset, settle, until
 
-__all__: list[str] = []
-
 
 def serve(listener: Any, **options: Any) -> Any:
     """Return a server that expects headers, from this machine unless said otherwise."""

@@ -17,8 +17,6 @@ from geventnode.net.rate_limited_log import LINES, PeerLog
 from tests.servers import Serve, get, ok, post
 from tests.sockets import Taker, dial, settle
 
-__all__: list[str] = []
-
 
 class Clock:
     """The time as the test has it."""

@@ -16,8 +16,6 @@ from geventnode.net.inflow import IN_A_ROW, MORE_SIZE, PLENTY, RECEIVE_SIZE
 from tests.servers import Serve, get
 from tests.sockets import pair, settle, until
 
-__all__: list[str] = []
-
 NoSwitch = Callable[[], Any]
 Told = Callable[[], list[int]]
 

@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-__all__: list[str] = []
-
 PROGRAM = """
 import struct, sys
 import gevent

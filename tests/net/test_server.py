@@ -22,9 +22,6 @@ from geventnode.net.accept import Acceptor
 from geventnode.net.listen import listen_fds
 from tests.sockets import answers, dial, settle, until
 
-__all__: list[str] = []
-
-
 # -- listening ------------------------------------------------------------------------------------------------------
 
 

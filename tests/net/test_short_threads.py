@@ -11,8 +11,6 @@ import pytest
 
 from tests.short_threads import WAYS
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 
 

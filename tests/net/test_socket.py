@@ -18,8 +18,6 @@ from geventnode import net
 from geventnode.errors import ConnectionClosed, ConnectionRefused, NameNotResolved
 from tests.sockets import Feeder, Taker, pair, reset, settle, until
 
-__all__: list[str] = []
-
 #: Much more than the kernel's buffers hold.
 MUCH = bytes(range(256)) * 16384
 

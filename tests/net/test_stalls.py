@@ -22,8 +22,6 @@ from tests.origins import HELLO, MakeOrigin, Peer
 from tests.servers import Serve, get, ok, post
 from tests.sockets import dial, pair, settle, until
 
-__all__: list[str] = []
-
 #: A limit in seconds that nothing comes near, and for how long nothing seems to have run.
 LIMIT, STALL = 60, 100
 

@@ -32,8 +32,6 @@ from tests.servers import Log, Serve, post
 from tests.sockets import dial, pair, until
 from tests.tls_clients import client_of
 
-__all__: list[str] = []
-
 #: Methods that only answer a question, and what makes something of its own for the thread that calls it.
 QUESTIONS = {
     'address',

@@ -15,8 +15,6 @@ from geventnode.errors import ConnectionClosed, WriteAfterEnd, WrongThread
 from tests.other_threads import in_another_thread
 from tests.sockets import pair, reset, settle, until
 
-__all__: list[str] = []
-
 #: Much more than the kernel's buffers hold.
 MUCH = bytes(range(256)) * 16384
 

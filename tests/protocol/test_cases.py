@@ -12,8 +12,6 @@ from geventnode.protocol import Limits, Role
 from tests.corpus.cases import OUR_RULINGS, Case, load
 from tests.corpus.drive import Message, Outcome, bytewise, cut, drive, random_cuts
 
-__all__: list[str] = []
-
 REQUESTS = load('requests')
 RESPONSES = load('responses')
 ATTACKS = load('attacks')

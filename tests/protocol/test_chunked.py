@@ -9,8 +9,6 @@ from geventnode.protocol import ChunkedBody, EndOfMessage, Limits
 from tests.corpus.drive import bytewise
 from tests.corpus.parsers import CHUNKED, GET, error_of, requests
 
-__all__: list[str] = []
-
 
 def content(data: bytes, **limits):
     """Return a parser that has read the head and was fed ``data``."""

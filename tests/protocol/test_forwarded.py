@@ -19,8 +19,6 @@ from geventnode.protocol import (
     scheme_fields,
 )
 
-__all__: list[str] = []
-
 PROXY = '10.0.0.1'
 #: The connection as it is: from one of the proxies, without TLS, to the name that Host says.
 DIRECT = ClientAddress(PROXY, 40000, 'http', 'inner:8000')

@@ -14,8 +14,6 @@ from geventnode.protocol import (
     response_framing,
 )
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('lengths', 'expected'),

@@ -20,8 +20,6 @@ from geventnode.protocol.grammar import (
     lower_name,
 )
 
-__all__: list[str] = []
-
 TOKEN_MARKS = "!#$%&'*+-.^_`|~"
 SEPARATORS = '"(),/:;<=>?@[\\]{} \t'
 

@@ -8,8 +8,6 @@ from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, RequestHead
 from tests.corpus.parsers import GET, error_of, requests, responses
 
-__all__: list[str] = []
-
 # -- heads ----------------------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,6 @@ import pytest
 from geventnode.protocol import Headers, distinct
 from geventnode.protocol.headers import FIRST_WINS
 
-__all__: list[str] = []
-
 RAW = [
     ('Host', 'a'),
     ('X-One', '1'),

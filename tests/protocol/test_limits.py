@@ -7,8 +7,6 @@ import pytest
 from geventnode.errors import ParseError
 from geventnode.protocol import Limits, Parser, RequestHead, Role
 
-__all__: list[str] = []
-
 
 def parse(data: bytes, step: int, **limits: int) -> object:
     """Return what comes of ``data``, fed ``step`` bytes at a time."""

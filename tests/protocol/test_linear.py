@@ -14,8 +14,6 @@ import pytest
 from geventnode.protocol import Headers, Limits, Parser, Role, block, chunked, intake
 from tests.corpus.drive import bytewise
 
-__all__: list[str] = []
-
 #: What twice the input may cost, and what a byte may.
 TWICE = 2.2
 HEAD = b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'

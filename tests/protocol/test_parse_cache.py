@@ -9,8 +9,6 @@ from geventnode.protocol import Limits, Parser, Role
 from geventnode.protocol.head import REQUEST_LINES
 from geventnode.protocol.parse_cache import ParseCache
 
-__all__: list[str] = []
-
 
 def test_kept_from_the_second_time_on() -> None:
     made = []

@@ -12,9 +12,6 @@ from geventnode.errors import BodyTooLarge, ParseError, StreamError
 from geventnode.protocol import EndOfMessage, Framing, Limits
 from tests.corpus.parsers import CHUNKED, GET, POST, error_of, exhaust, requests, responses
 
-__all__: list[str] = []
-
-
 # -- what is buffered -----------------------------------------------------------------------------------------------
 
 

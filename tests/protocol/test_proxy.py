@@ -12,8 +12,6 @@ from geventnode.errors import ParseError
 from geventnode.protocol.proxy import FIXED, MAX_BLOCK, MAX_LINE, SIGNATURE, ProxyHeader, parse_proxy_header
 from tests.proxies import TLS_NOT_USED, TLS_USED, UNIX_ADDRESSES, ipv4, ipv6, v2
 
-__all__: list[str] = []
-
 PEER_V4 = (('1.2.3.4', 1000), ('5.6.7.8', 443))
 PEER_V6 = (('2001:db8::1', 1000), ('::2', 443))
 

@@ -10,8 +10,6 @@ from geventnode.errors import ParseError
 from geventnode.protocol import Limits, Parser, ResponseHead, ResponseParser, Role
 from tests.corpus.cases import load
 
-__all__: list[str] = []
-
 CASES = [case.data for name in ('responses', 'attacks') for case in load(name) if case.kind == 'response']
 GOOD = [
     b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',

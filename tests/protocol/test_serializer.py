@@ -17,8 +17,6 @@ from geventnode.protocol import (
 )
 from geventnode.protocol.serializer import CHUNK_END, chunk_prefix
 
-__all__: list[str] = []
-
 
 def test_lines() -> None:
     assert status_line(200, 'OK') == 'HTTP/1.1 200 OK\r\n'

@@ -10,8 +10,6 @@ import pytest
 from geventnode.errors import InvalidInput
 from geventnode.protocol.trust import TrustedProxies, ip_address
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('text', 'expected'),

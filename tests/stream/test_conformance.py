@@ -14,8 +14,6 @@ import pytest
 from tests.conformance.makers import READABLE_MAKERS, WRITABLE_MAKERS
 from tests.conformance.suites import CLOGGED_CHECKS, HELD_BACK_CHECKS, READABLE_CHECKS, WRITABLE_CHECKS
 
-__all__: list[str] = []
-
 Check = Callable[[Any], None]
 
 MESSAGES = ('chunked', 'length', 'close')

@@ -12,8 +12,6 @@ from geventnode.errors import ConnectionClosed, PrematureClose
 from geventnode.stream import Duplex, Readable, Writable, finished, pipeline
 from tests.sockets import Feeder, Taker, pair, reset, settle, until
 
-__all__: list[str] = []
-
 
 def _upper() -> Duplex:
     """Return a transform."""

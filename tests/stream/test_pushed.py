@@ -14,8 +14,6 @@ from geventnode.stream import Duplex, Readable, Writable
 from geventnode.stream.readable import ReadableBase
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 TEXT = 'aé€😀'
 
 

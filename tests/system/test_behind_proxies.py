@@ -15,8 +15,6 @@ import pytest
 from tests.proxies import V1
 from tests.system.running import PATIENCE, Served, haproxy_with, nginx_with, tool
 
-__all__: list[str] = []
-
 HAPROXY = """
 defaults
     mode {mode}

@@ -13,8 +13,6 @@ from pathlib import Path
 from tests.servers import Client, get
 from tests.system.running import PATIENCE, ROOT
 
-__all__: list[str] = []
-
 APPLICATION = """
 def application(environ, start_response):
     # nothing of this is cooperative

@@ -23,8 +23,6 @@ from tests.system.gunicorns import Gunicorn
 from tests.system.running import Served
 from tests.system.test_deployment import behind
 
-__all__: list[str] = []
-
 for module in ('bottle', 'django', 'falcon', 'flask', 'pyramid'):
     pytest.importorskip(module, reason=f'{module} is not installed; it is in the extra "test"')
 

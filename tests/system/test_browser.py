@@ -10,8 +10,6 @@ import pytest
 from tests.system.running import Served
 from tests.system.webdriver import Browser, browser
 
-__all__: list[str] = []
-
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

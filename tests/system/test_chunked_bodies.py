@@ -13,8 +13,6 @@ from tests.servers import Client, get
 from tests.system.frameworks import WAYS
 from tests.system.running import run
 
-__all__: list[str] = []
-
 for _library in ('bottle', 'cherrypy', 'django', 'dulwich', 'falcon', 'flask', 'pyramid'):
     pytest.importorskip(_library, reason=f'{_library} is not installed; it is in the extra "test"')
 

@@ -19,8 +19,6 @@ from geventnode.errors import IncompleteBody, SocketHangUp
 from tests.sockets import until
 from tests.system.running import APPS, Served, nginx_with, peak_memory, tool
 
-__all__: list[str] = []
-
 SERVER = """
     # old ones close after a hundred
     keepalive_requests 1000;

@@ -11,8 +11,6 @@ import pytest
 
 from tests.system.running import PATIENCE, Served, run, tool
 
-__all__: list[str] = []
-
 MEGABYTE = 1_000_000
 
 

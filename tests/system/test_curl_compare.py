@@ -12,8 +12,6 @@ import pytest
 
 from tests.system.running import APPS, PATIENCE, Served, tool
 
-__all__: list[str] = []
-
 ROOT = APPS.parent.parent.parent
 
 

@@ -22,8 +22,6 @@ from tests.system.frameworks import Gate
 from tests.system.gunicorns import Gunicorn, RawClient
 from tests.system.running import APPS, PATIENCE, ROOT, Served, haproxy_with, nginx_with, run, tool
 
-__all__: list[str] = []
-
 DEPLOY = ROOT / 'contrib' / 'deploy'
 
 

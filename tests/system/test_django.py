@@ -12,8 +12,6 @@ from tests.servers import Client, get, post
 from tests.system.frameworks import LARGE, Framework, Gate, framework, large_file, sha256
 from tests.system.running import Served
 
-__all__: list[str] = []
-
 pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
 
 site = framework('django_site:application')

@@ -21,8 +21,6 @@ import pytest
 from tests.code_blocks import BLOCKS, ROOT
 from tests.system.running import PATIENCE, Served
 
-__all__: list[str] = []
-
 APPLICATION = """
 def app(environ, start_response):
     start_response('200 OK', [('Content-Type', 'text/plain')])

@@ -15,8 +15,6 @@ import pytest
 
 from tests.system.running import PATIENCE, tool
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent.parent
 
 #: Figures of each part, by the beginnings of their names.

@@ -12,8 +12,6 @@ from tests.servers import Client, get, post
 from tests.system.frameworks import LARGE, TRUST, Framework, framework, large_file, sha256
 from tests.system.running import Served
 
-__all__: list[str] = []
-
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
 site = framework('flask_site:app')

@@ -12,8 +12,6 @@ import pytest
 from tests.servers import Client, get, post
 from tests.system.running import ROOT, Served
 
-__all__: list[str] = []
-
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
 EXAMPLE = ROOT / 'contrib' / 'examples' / 'flask_site'

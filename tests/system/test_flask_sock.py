@@ -17,8 +17,6 @@ from tests.servers import Client
 from tests.system.frameworks import WAYS
 from tests.system.running import PATIENCE, Served
 
-__all__: list[str] = []
-
 for _library, _name in (
     ('flask_sock', 'flask-sock'),
     ('simple_websocket', 'simple-websocket'),

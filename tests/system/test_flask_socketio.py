@@ -15,8 +15,6 @@ import pytest
 from tests.system.frameworks import WAYS
 from tests.system.running import PATIENCE, ROOT, Served
 
-__all__: list[str] = []
-
 for _library, _name in (('flask_socketio', 'flask-socketio'), ('websocket', 'websocket-client')):
     pytest.importorskip(_library, reason=f'{_name} is not installed; it is in the extra "test"')
 

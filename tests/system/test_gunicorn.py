@@ -21,9 +21,6 @@ from tests.certificates import tls_certificates
 from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
 from tests.system.running import PATIENCE, ROOT
 
-__all__: list[str] = []
-
-
 # -- applications -----------------------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,6 @@ import pytest
 
 from tests.system.gunicorns import OLDEST, Gunicorn
 
-__all__: list[str] = []
-
 SETTINGS = 'keepalive = 1000\ngraceful_timeout = 200\n'
 
 #: What gunicorn logs.

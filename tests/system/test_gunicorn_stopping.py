@@ -11,8 +11,6 @@ import pytest
 
 from tests.system.gunicorns import Gunicorn
 
-__all__: list[str] = []
-
 #: Idle connections that would live for ever, if workers let them.
 FOREVER = 'keepalive = 1000\ngraceful_timeout = 200\n'
 

@@ -13,8 +13,6 @@ import pytest
 from tests.system.gunicorns import Gunicorn
 from tests.system.running import PATIENCE
 
-__all__: list[str] = []
-
 ATOMS = (
     '%(h)s|%(l)s|%(u)s|%(r)s|%(m)s|%(U)s|%(q)s|%(H)s|%(s)s|%(b)s|%(B)s|%(f)s|%(a)s|%({x-in}i)s|%({x-mark}o)s|'
     '%({raw_uri}e)s|%(p)s'

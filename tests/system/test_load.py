@@ -12,8 +12,6 @@ import pytest
 
 from tests.system.running import PATIENCE, Served, peak_memory, run
 
-__all__: list[str] = []
-
 TRANSFER = 300_000_000
 ALLOWED_GROWTH = 64 * 2**20
 

@@ -14,8 +14,6 @@ from tests.servers import Client
 from tests.system.gunicorns import Gunicorn
 from tests.system.running import APPS, PATIENCE, ROOT, Served
 
-__all__: list[str] = []
-
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
 #: How logging is configured, and whether that is in a request.

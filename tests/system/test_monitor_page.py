@@ -13,8 +13,6 @@ import pytest
 from tests.system.running import PATIENCE, Served, run
 from tests.system.webdriver import Browser, browser
 
-__all__: list[str] = []
-
 ATTACK = '/slow/<img/src=x/onerror=alert(1)>'
 
 #: The lowest contrast between a text and what is behind it (WCAG 2.2, 1.4.3 asks for 4.5), and whose it is.

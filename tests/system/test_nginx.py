@@ -9,8 +9,6 @@ import pytest
 
 from tests.system.running import Served, nginx_with, run, tool
 
-__all__: list[str] = []
-
 BACKEND = """
     client_max_body_size 0;
     upstream geventnode {{

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tests.system.running import APPS, Served, run
 
-__all__: list[str] = []
-
 
 def test_node_client() -> None:
     with Served('handlers:listener') as served:

@@ -20,8 +20,6 @@ from geventnode import http
 from geventnode.integrations.requests import AgentAdapter
 from tests.servers import Serve
 
-__all__: list[str] = []
-
 MAX_SOCKETS = 5
 USERS = 40
 

@@ -18,8 +18,6 @@ from tests.servers import Client, get, post
 from tests.system.postgres import postgres
 from tests.system.running import ROOT, Served
 
-__all__: list[str] = []
-
 psycopg = pytest.importorskip('psycopg', reason='psycopg is not installed; it is in the extra "test"')
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 

@@ -17,8 +17,6 @@ import pytest
 from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
 
-__all__: list[str] = []
-
 STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
 
 

@@ -19,8 +19,6 @@ from contrib.examples import connect_proxy, upgrade
 from tests.servers import Serve
 from tests.system.running import PATIENCE, ROOT, Served, peak_memory, run, tool
 
-__all__: list[str] = []
-
 GIBIBYTE = 2**30
 UPLOAD = 2**28
 ALLOWED_GROWTH = 64 * 2**20

@@ -11,8 +11,6 @@ from tests.certificates import Certificates
 from tests.servers import Client, get
 from tests.system.running import PATIENCE, Served, tool
 
-__all__: list[str] = []
-
 
 def curl(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

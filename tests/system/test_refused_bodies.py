@@ -11,8 +11,6 @@ from tests.servers import Client, get, post
 from tests.system.frameworks import Gate
 from tests.system.running import Served
 
-__all__: list[str] = []
-
 CHUNKED = get('/raw', 'Transfer-Encoding: chunked', method='POST')
 
 #: What is sent, and the answer.

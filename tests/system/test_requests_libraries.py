@@ -25,8 +25,6 @@ from tests.origins import MakeOrigin, Peer
 from tests.servers import Serve
 from tests.system.installed import installed
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent.parent
 LIBRARIES = Path(__file__).parent / 'libraries'
 

@@ -20,8 +20,6 @@ import pytest
 
 from tests.system.installed import install
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parent.parent.parent
 ORACLE = Path(__file__).parent / 'oracle'
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from tests.system.running import Served, run
 from tests.system.webdriver import browser
 
-__all__: list[str] = []
-
 
 def test_a_post_reaches_a_listener_that_hangs_once(tmp_path: Path) -> None:
     """It was posted on a connection that had been used, which is where Chromium tries again."""

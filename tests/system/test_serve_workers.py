@@ -17,8 +17,6 @@ import pytest
 from tests.servers import Client
 from tests.system.running import APPS, PATIENCE, ROOT
 
-__all__: list[str] = []
-
 
 @contextlib.contextmanager
 def workers(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:

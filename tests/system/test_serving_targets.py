@@ -11,8 +11,6 @@ import pytest
 
 from tests.system.running import APPS, PATIENCE, ROOT, Served
 
-__all__: list[str] = []
-
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
 #: Where everything begins in the file: its last one.

@@ -20,8 +20,6 @@ import pytest
 from tests.code_blocks import Block, blocks_of
 from tests.system.running import PATIENCE, ROOT, tool
 
-__all__: list[str] = []
-
 PAGE = ROOT / 'docs' / 'start.rst'
 
 

@@ -12,8 +12,6 @@ from tests.system.gunicorns import Gunicorn
 from tests.system.running import APPS, PATIENCE, Served
 from tests.system.test_process import refused
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('arguments', 'expected'),

@@ -21,8 +21,6 @@ from tests.certificates import Certificates
 from tests.https_sites import Secure
 from tests.system.running import PATIENCE, Served, nginx_with, run, tool
 
-__all__: list[str] = []
-
 SIZE = 3_000_000
 
 

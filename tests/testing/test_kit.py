@@ -27,8 +27,6 @@ from tests.certificates import tls_certificates
 from tests.servers import ok
 from tests.sockets import until
 
-__all__: list[str] = []
-
 Serve = Callable[..., contextlib.AbstractContextManager[Any]]
 BOTH = pytest.mark.parametrize('serve', [serving, serving_in_memory])
 

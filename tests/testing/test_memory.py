@@ -16,8 +16,6 @@ from geventnode.testing import memory_pair, memory_socket, raw_request, serving_
 from tests.servers import ok
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 
 def echo(request: Any, response: Any) -> None:
     response.end(request.read())

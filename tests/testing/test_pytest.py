@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 PLUGIN = '-pgeventnode.testing.pytest'
 

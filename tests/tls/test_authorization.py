@@ -16,8 +16,6 @@ from geventnode.tls.contexts import checking_context, client_settings
 from tests.certificates import Certificates
 from tests.https_sites import MakePool, Secure, url
 
-__all__: list[str] = []
-
 UNKNOWN = 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 
 

@@ -23,8 +23,6 @@ from tests.https_sites import Secure, read, tls_script, url
 from tests.origins import MakeOrigin, Peer
 from tests.sessions import Mounted, on_terms
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -18,8 +18,6 @@ from tests.https_sites import Secure
 from tests.servers import Log
 from tests.sockets import dial
 
-__all__: list[str] = []
-
 MakeServer = Callable[..., tls.Server]
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]

@@ -11,8 +11,6 @@ from geventnode.errors import CertificateError
 from tests.certificates import Certificates, note_names
 from tests.tls_clients import client_of, shaken
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('which', 'host', 'code', 'message'),

@@ -19,8 +19,6 @@ from geventnode.tls.contexts import client_context, client_settings, server_sett
 from tests.certificates import Certificates
 from tests.https_sites import MakePool, Secure, read, url
 
-__all__: list[str] = []
-
 Replace = Callable[[Path, bytes], object]
 
 

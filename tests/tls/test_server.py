@@ -20,8 +20,6 @@ from tests.leaks import live_greenlets
 from tests.servers import Log
 from tests.sockets import dial, settle, until
 
-__all__: list[str] = []
-
 MakeServer = Callable[..., tls.Server]
 
 

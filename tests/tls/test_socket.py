@@ -20,8 +20,6 @@ from tests.certificates import Certificates, TLSEnd
 from tests.sockets import Taker, connected, pair, settle, shrink, until
 from tests.tls_clients import client_of, shaken
 
-__all__: list[str] = []
-
 BIG = bytes(range(256)) * 20000
 
 

@@ -20,8 +20,6 @@ from tests.corpus.cases import Case, load
 from tests.corpus.drive import Outcome, bytewise, drive, random_cuts
 from tests.servers import Client, Response, Site, get
 
-__all__: list[str] = []
-
 #: Longer inputs are not sent byte by byte.
 SHORT = 2048
 

@@ -14,8 +14,6 @@ from geventnode.errors import IncompleteBody
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 
 def test_cl_te_serves_one_answer(serve: Serve) -> None:
     seen: list[str] = []

@@ -12,8 +12,6 @@ import pytest
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 SHORT = 0.05
 
 

@@ -21,8 +21,6 @@ from geventnode.errors import (
 from tests.origins import HELLO, MakeOrigin, Peer, once, read, silent
 from tests.sockets import until
 
-__all__: list[str] = []
-
 MakeAgent = Callable[..., http.Agent]
 
 

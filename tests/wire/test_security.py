@@ -13,8 +13,6 @@ import pytest
 from geventnode.errors import InvalidHeader, InvalidInput
 from tests.servers import Log, Serve, get, ok, post
 
-__all__: list[str] = []
-
 #: What ends a line early, or would after a careless conversion (U+010A is LF in its low byte), and other controls.
 SPLITTERS = [
     'a\r\nSet-Cookie: evil=1',

@@ -16,8 +16,6 @@ from tests.other_threads import in_another_thread
 from tests.servers import Serve
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 
 def answered(count: int, said: bytes = HELLO) -> Any:
     """Return a script that answers ``count`` requests and closes."""

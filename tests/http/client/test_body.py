@@ -20,9 +20,6 @@ from geventnode.errors import (
 )
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder
 
-__all__: list[str] = []
-
-
 # -- bodies from somewhere -------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,6 @@ from tests.corpus.cases import Case, load
 from tests.origins import HELLO, MakeOrigin, Peer
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 CASES = [case for name in ('responses', 'attacks') for case in load(name) if case.kind == 'response']
 #: Good beginnings of responses whose rest a server owes when it closes.
 UNFINISHED = frozenset({'attack/c-cl-huge'})

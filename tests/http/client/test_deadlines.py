@@ -16,8 +16,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, read, silent
 from tests.servers import Log
 from tests.sockets import until
 
-__all__: list[str] = []
-
 # -- times ------------------------------------------------------------------------------------------------------------
 
 

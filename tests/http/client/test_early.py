@@ -14,9 +14,6 @@ from geventnode.errors import ConnectionClosed, ParseError
 from tests.origins import HELLO, MakeOrigin, Peer, read
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
-
 # -- informational responses ------------------------------------------------------------------------------------------
 
 

@@ -24,8 +24,6 @@ from tests.origins import MakeOrigin, Peer, noted, silent
 from tests.servers import Log
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 

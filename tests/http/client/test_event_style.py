@@ -19,8 +19,6 @@ from tests.origins import HELLO, MakeOrigin, once, read
 from tests.servers import Log
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 MakeAgent = Callable[..., http.Agent]
 
 #: A response whose body does not come with its head, and one that ends with the connection.

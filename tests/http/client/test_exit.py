@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = """

@@ -12,8 +12,6 @@ from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.http.client.origin import destination, parse_url
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize(
     ('url', 'host', 'port', 'path', 'auth'),

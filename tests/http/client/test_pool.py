@@ -9,8 +9,6 @@ import pytest
 
 from geventnode.http.client.pool import Action, Bucket, Pool
 
-__all__: list[str] = []
-
 
 class Played:
     """A pool whose decisions are carried out at once: a connection is a number."""

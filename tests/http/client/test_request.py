@@ -19,9 +19,6 @@ from geventnode.errors import (
 )
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 
-__all__: list[str] = []
-
-
 # -- the head ---------------------------------------------------------------------------------------------------------
 
 

@@ -18,8 +18,6 @@ from tests.origins import EVENTS, HELLO, MakeOrigin, Peer, noted, silent
 from tests.servers import Log
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 # -- the order of events ----------------------------------------------------------------------------------------------
 
 

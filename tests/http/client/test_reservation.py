@@ -20,8 +20,6 @@ from tests.other_threads import in_another_thread
 from tests.servers import Serve, Site
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 MakeAgent = Callable[..., http.Agent]
 
 MAX_SOCKETS = 5

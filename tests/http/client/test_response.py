@@ -15,9 +15,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, once
 from tests.servers import Log, Serve
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
-
 # -- framing ----------------------------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,6 @@ from geventnode.errors import GeventnodeError
 from tests.origins import HELLO, Origin, Peer
 from tests.sockets import until
 
-__all__: list[str] = []
-
 HOSTS = [f'127.0.0.{number}' for number in range(1, 21)]
 GREENLETS = 1000
 ROUNDS = 1

@@ -16,8 +16,6 @@ from geventnode.http.client.trace import ToldClientConnection
 from tests.origins import HELLO, MakeOrigin, Peer, hello
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 Lines = Callable[[], list[str]]
 
 

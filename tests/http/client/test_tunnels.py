@@ -14,8 +14,6 @@ from tests.origins import MakeOrigin, Peer
 from tests.servers import Log, Serve
 from tests.sockets import settle, until
 
-__all__: list[str] = []
-
 SWITCH = b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'
 UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'echo'}
 

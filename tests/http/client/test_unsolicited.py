@@ -16,8 +16,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, read
 from tests.servers import Log
 from tests.sessions import Mounted
 
-__all__: list[str] = []
-
 EARLY = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly'
 
 

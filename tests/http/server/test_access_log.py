@@ -17,8 +17,6 @@ from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST, log_access
 from geventnode.http.server.observers import ObservedResponse
 from geventnode.integrations.wsgi import wsgi
 
-__all__: list[str] = []
-
 LINE = re.compile(
     r'(\S+) - - \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "([^"]*)" (\d{3}) (\d+|-) '
     r'"([^"]*)" "([^"]*)"'

@@ -14,8 +14,6 @@ from geventnode.http.server.responding import ROUNDS
 from tests.servers import Log, Serve, bodies, get, ok, post
 from tests.sockets import pair, until
 
-__all__: list[str] = []
-
 SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\n\r\n'
 
 

@@ -11,8 +11,6 @@ from gevent.event import Event
 from geventnode.errors import ClientDisconnected, IncompleteBody
 from tests.servers import Log, Serve, get, post
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize('going', ['close', 'abort', 'half_close'])
 def test_cancel_on_disconnect(serve: Serve, going: str) -> None:

@@ -15,8 +15,6 @@ from geventnode.errors import ClientDisconnected, ConnectionClosed, RequestTimeo
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, ok, post
 
-__all__: list[str] = []
-
 SHORT = 0.2
 
 

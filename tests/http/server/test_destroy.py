@@ -7,8 +7,6 @@ import pytest
 from tests.conformance import breaking, writable
 from tests.conformance.makers import READABLE_MAKERS, WRITABLE_MAKERS
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize('kind', ['chunked-free', 'length-free'])
 def test_a_request_destroyed_with_an_error_tells_it(kind: str) -> None:

@@ -12,8 +12,6 @@ from geventnode.errors import ConnectionClosed, IncompleteBody
 from geventnode.stream import finished
 from tests.servers import Log, Serve, get, post
 
-__all__: list[str] = []
-
 GOING = ['close', 'abort', 'half_close']
 
 

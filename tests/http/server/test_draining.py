@@ -12,8 +12,6 @@ from gevent.event import Event
 
 from tests.servers import Serve, get, ok, post
 
-__all__: list[str] = []
-
 
 def connections(server: Any) -> list[Any]:
     return server._connections()

@@ -11,8 +11,6 @@ import pytest
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, post
 
-__all__: list[str] = []
-
 #: Sizes on both sides of every buffer between client and listener, and of ``max_discard``.
 SIZES = (1, 60_000, 65_536, 65_537, 100_000, 1_000_000)
 

@@ -19,8 +19,6 @@ import pytest
 from geventnode.errors import ContentLengthMismatch, WriteAfterEnd
 from tests.servers import Log, Serve, get, ok
 
-__all__: list[str] = []
-
 DATA = bytes(range(256)) * 40_000
 FIRST = b'a head of its own\n'
 

@@ -9,8 +9,6 @@ import pytest
 from geventnode.errors import ContentLengthMismatch
 from tests.servers import Answer, Log, Serve, get
 
-__all__: list[str] = []
-
 
 def test_2b12_end_with_data_has_a_content_length(answer: Answer) -> None:
     """Counted in bytes; also after ``write_head``."""

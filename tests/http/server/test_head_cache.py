@@ -11,8 +11,6 @@ from geventnode.http.server import head_cache
 from geventnode.http.server.head_cache import MAX_HEADS, prepare, prepare_fields
 from tests.servers import Answer, Serve, get
 
-__all__: list[str] = []
-
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:

@@ -12,8 +12,6 @@ from geventnode.errors import BodyTooLarge, UnknownOption
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Client, Log, Serve, get, ok, post
 
-__all__: list[str] = []
-
 
 def refused(client: Client, status: int) -> None:
     """Check that ``client`` gets ``status``, and the connection is closed."""

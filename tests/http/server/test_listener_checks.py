@@ -14,9 +14,6 @@ from geventnode.integrations.wsgi import wsgi
 from geventnode.monitor import Monitor
 from tests.servers import Log, Serve, get, ok
 
-__all__: list[str] = []
-
-
 # -- what listeners return --------------------------------------------------------------------------------------------
 
 

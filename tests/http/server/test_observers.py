@@ -11,8 +11,6 @@ from geventnode.http.server.access_log import log_access
 from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, Sample
 from tests.servers import Log, Serve, get, ok
 
-__all__: list[str] = []
-
 
 class Noting(http.ExchangeObserver):
     """Notes what it is told."""

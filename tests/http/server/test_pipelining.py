@@ -11,8 +11,6 @@ from gevent.event import Event
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Client, Log, Serve, bodies, get, ok, post
 
-__all__: list[str] = []
-
 
 def numbers(client: Client, count: int) -> list[str]:
     """Return the bodies of the next ``count`` responses, as text."""

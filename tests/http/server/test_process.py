@@ -16,8 +16,6 @@ from geventnode.errors import ParseError, WrongThread
 from tests.children import check_in_child
 from tests.servers import Log, Serve, Site, get, ok, post
 
-__all__: list[str] = []
-
 
 def test_use_from_another_thread_raises(serve: Serve) -> None:
     """From the call itself."""

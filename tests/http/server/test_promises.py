@@ -21,8 +21,6 @@ from geventnode.errors import RequestTimeout
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, ok, post
 
-__all__: list[str] = []
-
 DISCARD = 1000
 
 Framed = tuple[bytes, bytes, bytes]

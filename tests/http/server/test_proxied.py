@@ -19,8 +19,6 @@ from tests.proxies import TLS_NOT_USED, TLS_USED, UNIX_ADDRESSES, V1, ipv4, v2
 from tests.servers import Log, Serve, get, ok
 from tests.sockets import dial, reset, until
 
-__all__: list[str] = []
-
 LOCAL = {'trusted_proxies': '127.0.0.1'}
 X = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']
 

@@ -10,8 +10,6 @@ from gevent.event import Event
 from geventnode import http
 from tests.servers import Serve, get, ok, post
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize('url', ['/healthz', '/healthz?from=balancer'])
 def test_available(serve: Serve, url: str) -> None:

@@ -17,8 +17,6 @@ from tests.https_sites import Secure
 from tests.servers import Serve, Site, get, ok, post
 from tests.sockets import Taker, dial, until
 
-__all__: list[str] = []
-
 #: The beginning of a real ClientHello, which has no line end.
 CLIENT_HELLO = b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03' + bytes(range(64, 128)) * 7
 

@@ -10,8 +10,6 @@ import pytest
 from geventnode.errors import BodyNotAllowed, InvalidHeader, InvalidInput
 from tests.servers import Serve
 
-__all__: list[str] = []
-
 
 @pytest.fixture
 def refused(serve: Serve) -> Callable[..., BaseException]:

@@ -12,8 +12,6 @@ from geventnode.errors import StreamModeError
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Log, Serve, get, post
 
-__all__: list[str] = []
-
 See = Callable[..., Any]
 
 

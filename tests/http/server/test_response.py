@@ -13,8 +13,6 @@ from geventnode.errors import HeadersSent
 from geventnode.http import ServerResponse, status
 from tests.servers import Answer, Log, Serve, get
 
-__all__: list[str] = []
-
 
 def test_sr3_write_head_with_reason_and_headers(answer: Answer) -> None:
     """Status, reason and headers are as given."""

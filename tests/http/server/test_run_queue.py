@@ -15,8 +15,6 @@ from geventnode.http.server.run_queue import ReadyLine
 from tests.http.server.test_pipelining import numbers
 from tests.servers import Serve, get
 
-__all__: list[str] = []
-
 #: Connections that flood the server.
 COUNT = 12
 

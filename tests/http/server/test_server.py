@@ -15,8 +15,6 @@ from geventnode import http
 from geventnode.errors import ParseError, ServerNotRunning
 from tests.servers import Log, Serve, Site, get, ok
 
-__all__: list[str] = []
-
 
 def test_m1_create_server(serve: Serve) -> None:
     """The listener hears of 'request'; it may come later; ``http.Server`` is the same."""

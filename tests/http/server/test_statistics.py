@@ -12,8 +12,6 @@ from tests.leaks import live_greenlets
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import until
 
-__all__: list[str] = []
-
 
 def test_what_connections_do(serve: Serve) -> None:
     """Each of them one thing."""

@@ -10,8 +10,6 @@ import pytest
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Serve, get
 
-__all__: list[str] = []
-
 PIECE = b'x' * 65536
 PIECES = 800
 

@@ -21,8 +21,6 @@ from geventnode.testing import raw_request, serving_in_memory
 from tests.servers import ok
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 ROOT = Path(__file__).parents[3]
 NAME = '192.0.2.1:49152: '
 

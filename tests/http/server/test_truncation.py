@@ -12,8 +12,6 @@ from gevent.event import Event
 from geventnode import stream
 from tests.servers import Serve, get
 
-__all__: list[str] = []
-
 
 def unchunked(response: Any) -> Any:
     """Let the body of ``response`` end with the connection for a client of HTTP/1.1, too."""

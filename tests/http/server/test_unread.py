@@ -12,8 +12,6 @@ from geventnode.errors import StreamError
 from geventnode.stream import Writable
 from tests.servers import Log, Response, Serve, get, ok, post
 
-__all__: list[str] = []
-
 # -- unread bodies --------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,6 @@ import pytest
 from geventnode.errors import HeadersSent, InvalidInput
 from tests.servers import Log, Serve, get, ok, post
 
-__all__: list[str] = []
-
 UPGRADE = ['Connection: Upgrade', 'Upgrade: echo']
 SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'
 

@@ -14,8 +14,6 @@ from gevent.local import local
 from geventnode.http.server.workers import MAX_IDLE, drain, pool
 from tests.servers import Log, Serve, get, ok
 
-__all__: list[str] = []
-
 variable: contextvars.ContextVar[str] = contextvars.ContextVar('variable', default='unset')
 
 

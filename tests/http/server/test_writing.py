@@ -14,8 +14,6 @@ from tests.servers import Answer, Log, Serve, get
 #: Bytes around the data of one chunk, at most.
 CHUNK_OVERHEAD = 20
 
-__all__: list[str] = []
-
 
 def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
     """They fix the head, return True, and are no last chunk."""

@@ -31,8 +31,6 @@ from geventnode.integrations.gunicorn.settings import (
 )
 from tests.servers import Log, Serve, get, ok
 
-__all__: list[str] = []
-
 
 def config(**settings: Any) -> Config:
     made = Config()

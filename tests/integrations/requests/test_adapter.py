@@ -16,8 +16,6 @@ from tests.origins import HELLO, MakeOrigin
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of
 
-__all__: list[str] = []
-
 
 def url(site: Site, path: str = '/') -> str:
     return f'http://127.0.0.1:{site.where[1]}{path}'

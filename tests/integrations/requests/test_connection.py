@@ -35,8 +35,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, once
 from tests.servers import Log, Serve
 from tests.sessions import Mounted, agent_of
 
-__all__: list[str] = []
-
 CHUNKS = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n7;x=y\r\nand two\r\n5\r\nthree\r\n0\r\n\r\n'
 SWITCHED = b'HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n'
 UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'tcp'}

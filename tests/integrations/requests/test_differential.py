@@ -41,8 +41,6 @@ from tests.servers import Serve
 from tests.sessions import apart
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 Script = Callable[[requests.Session, str], Any]
 
 

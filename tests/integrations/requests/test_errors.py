@@ -21,8 +21,6 @@ from tests.servers import Log, Serve, ok
 from tests.sessions import Mounted, agent_of
 from tests.sockets import settle
 
-__all__: list[str] = []
-
 
 def causes(error: BaseException | None) -> list[type[BaseException]]:
     """Return the classes of ``error`` and of everything behind it."""

@@ -24,8 +24,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, hello, once
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of, apart
 
-__all__: list[str] = []
-
 
 def url(site: Site, path: str = '/') -> str:
     return f'http://127.0.0.1:{site.where[1]}{path}'

@@ -23,8 +23,6 @@ from tests.https_sites import url as secure_url
 from tests.servers import Log, Serve
 from tests.sessions import on_terms
 
-__all__: list[str] = []
-
 
 def loose(context: ssl.SSLContext, names: bool = False, certificates: bool = True) -> ssl.SSLContext:
     """Return ``context``, which checks less."""

@@ -28,9 +28,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of, on_terms
 
-__all__: list[str] = []
-
-
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 

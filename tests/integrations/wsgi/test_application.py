@@ -15,9 +15,6 @@ from geventnode.integrations.wsgi import is_wsgi, wsgi
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import get, post
 
-__all__: list[str] = []
-
-
 # -- conformance ------------------------------------------------------------------------------------------------------
 
 

@@ -17,9 +17,6 @@ from geventnode.integrations.wsgi import FileWrapper
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import Log, get
 
-__all__: list[str] = []
-
-
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 

@@ -20,8 +20,6 @@ from geventnode.integrations.wsgi import wsgi
 from tests.applications import PLAIN, Environ, Run, environ_of, saying
 from tests.servers import Client, Serve, get, post
 
-__all__: list[str] = []
-
 
 def test_environ(run: Run) -> None:
     """What PEP 3333 and CGI ask for, and what others have, too."""

@@ -19,9 +19,6 @@ from geventnode.integrations.wsgi.input import BUFFER_SIZE
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import Log, get, post
 
-__all__: list[str] = []
-
-
 LINES = b'first\nsecond\r\nthird'
 
 CHUNKED = get('/', 'Transfer-Encoding: chunked', method='POST')

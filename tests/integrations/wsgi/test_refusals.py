@@ -14,8 +14,6 @@ from geventnode.errors import BodyTooLarge, IncompleteBody, ParseError, RequestR
 from tests.applications import PLAIN, Environ, Run
 from tests.servers import Client, Log, get, post
 
-__all__: list[str] = []
-
 CHUNKED = get('/', 'Transfer-Encoding: chunked', method='POST')
 
 #: What fails, as bytes on the wire; the answer, and the error behind it.

@@ -14,8 +14,6 @@ from geventnode.errors import InvalidHeader, InvalidInput
 from tests.applications import PLAIN, Environ, Run, saying
 from tests.servers import Log, get
 
-__all__: list[str] = []
-
 
 @pytest.mark.parametrize('body', [[b'hello'], (b'hello',)])
 def test_a_whole_body(run: Run, body: Any) -> None:
