@@ -37,7 +37,7 @@ from geventnode.http.server.listener_checks import ListenerReturned, check_retur
 from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import input as wsgi_input
 from geventnode.integrations.wsgi import wsgi
-from geventnode.integrations.wsgi.environ import NotBelow, meta_variables
+from geventnode.integrations.wsgi.environ import OutsideScriptName, meta_variables
 from geventnode.net.forks import inherited
 from geventnode.protocol import Limits, Parser, Role
 from tests.certificates import tls_certificates
@@ -250,7 +250,7 @@ def too_many_uploads() -> None:
         uploads.get(f'{number:032x}')
 
 
-def not_below() -> None:
+def outside_script_name() -> None:
     parser = Parser(Role.REQUEST, Limits())
     parser.feed(b'GET /other HTTP/1.1\r\nHost: x\r\n\r\n')
     head: Any = parser.next_event()
@@ -325,7 +325,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     ListenerReturned: lambda: check_returned(print, b'body'),
     Refused: lambda: load_target('nonsense'),
     Interrupted: interrupted,
-    NotBelow: not_below,
+    OutsideScriptName: outside_script_name,
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
     get._GivenUp: given_up,

@@ -27,7 +27,7 @@ LIBRARIES = {
     'geventnode.integrations.requests.adapter': {'requests', 'urllib3'},
     'geventnode.integrations.requests.pools': {'urllib3'},
     'geventnode.integrations.requests.response': {'urllib3'},
-    'geventnode.integrations.requests.terms': {'urllib3'},
+    'geventnode.integrations.requests.pool_kwargs': {'urllib3'},
     'geventnode.net.hostnames': {'idna'},
     'geventnode.testing.pytest': {'pytest'},
 }
@@ -173,7 +173,7 @@ LAYERS = [
         'integrations.prometheus',
         'integrations.requests.sockets',
         'integrations.requests.response',
-        'integrations.requests.terms',
+        'integrations.requests.pool_kwargs',
         'integrations.requests.pools',
         'integrations.requests.adapter',
         'integrations.requests',

@@ -13,16 +13,16 @@ from typing import Any
 from geventnode.http import IncomingMessage
 from geventnode.protocol import TrustedProxies
 
-__all__ = ['LOOPBACK', 'Admission', 'is_foreign']
+__all__ = ['LOOPBACK', 'AccessPolicy', 'is_cross_site']
 
 #: The addresses of the machine itself.
 LOOPBACK = '127.0.0.0/8', '::1'
 
 #: Fields that proxies add.
-_PROXIED = 'forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip'
+_PROXY_FIELDS = 'forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip'
 
 
-class Admission:
+class AccessPolicy:
     """Decides about requests.
 
     :param clients: IP addresses and networks, and ``'unix'``, which are believed without a further question; None: as
@@ -32,16 +32,16 @@ class Admission:
     """
 
     def __init__(self, clients: Iterable[Any] | None) -> None:
-        self._cautious = clients is None
+        self._local_only = clients is None
         self._clients = TrustedProxies(LOOPBACK if clients is None else clients, 'clients')
 
-    def refusal(self, request: IncomingMessage) -> str | None:
+    def denial(self, request: IncomingMessage) -> str | None:
         """Return why ``request`` is not answered; None: it is."""
         address = request.remote_address
         if not self._clients.trusts(address):
             return f'The monitor is not shown to {address or "clients on Unix sockets"}'
-        if self._cautious:
-            for name in _PROXIED:
+        if self._local_only:
+            for name in _PROXY_FIELDS:
                 if name in request.headers:
                     return f'The monitor is not shown through proxies ({name})'
             if not self._is_local(request.host):
@@ -55,6 +55,6 @@ class Admission:
         return name.lower().removesuffix('.') == 'localhost' or self._clients.trusts(name)
 
 
-def is_foreign(request: IncomingMessage) -> bool:
+def is_cross_site(request: IncomingMessage) -> bool:
     """Return whether a page of another site asks. Source: W3C Fetch Metadata Request Headers."""
     return request.headers.get('sec-fetch-site', 'none') not in ('none', 'same-origin')

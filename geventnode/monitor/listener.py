@@ -22,7 +22,7 @@ from gevent.event import Event
 
 from geventnode.errors import InvalidInput
 from geventnode.http import Agent, IncomingMessage, Server, ServerResponse
-from geventnode.monitor.access import Admission, is_foreign
+from geventnode.monitor.access import AccessPolicy, is_cross_site
 from geventnode.monitor.page import Page
 from geventnode.monitor.sampler import Sampler
 from geventnode.net.deadlines import check_hub
@@ -40,7 +40,7 @@ MAX_WATCHERS = 8
 RETRY_AFTER = 5
 
 #: Sent with everything: it is of this moment, and private.
-_PRIVATE = {'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff'}
+_COMMON_FIELDS = {'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff'}
 
 
 class Monitor:
@@ -75,12 +75,12 @@ class Monitor:
         self._names: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
         for name, agent in (agents or {}).items():
             self._names[agent] = name
-        self._nameless = 0
-        self._admission = Admission(clients)
+        self._unnamed = 0
+        self._access = AccessPolicy(clients)
         self._max_watchers = max_watchers
         #: The responses to those who watch.
-        self._own: set[ServerResponse] = set()
-        self._sampler = Sampler(self._watched_servers, self._watched_agents, self._own, queries)
+        self._watching: set[ServerResponse] = set()
+        self._sampler = Sampler(self._watched_servers, self._watched_agents, self._watching, queries)
         self._page = Page(Path(__file__).with_name('page.html'))
 
     def mount(self, server: Server, path: str = DEFAULT_PATH) -> Monitor:
@@ -88,13 +88,13 @@ class Monitor:
         that are added later hear of all requests. Return the monitor. Raises ``InvalidInput`` for what
         is no path."""
         check_path(path)
-        listeners = server.listeners('request') or [_unheard]
+        listeners = server.listeners('request') or [_respond_unhandled]
         server.remove_all_listeners('request')
-        server.on('request', self._in_front_of(listeners, path))
+        server.on('request', self._dispatcher(listeners, path))
         self._mounted_on.add(server)
         return self
 
-    def _in_front_of(self, listeners: list[Callable[..., Any]], path: str) -> Callable[[Any, Any], object]:
+    def _dispatcher(self, listeners: list[Callable[..., Any]], path: str) -> Callable[[Any, Any], object]:
         if len(listeners) == 1:
             (listener,) = listeners
         else:
@@ -125,8 +125,8 @@ class Monitor:
             if agent.hub is self._hub:
                 name = self._names.get(agent)
                 if name is None:
-                    self._nameless += 1
-                    name = self._names[agent] = f'agent {self._nameless}'
+                    self._unnamed += 1
+                    name = self._names[agent] = f'agent {self._unnamed}'
                 found[agent] = name
         return found
 
@@ -135,45 +135,45 @@ class Monitor:
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
         """Answer with the page, or what the query asks for; 403 for those who may not look, 405 for anything but GET
         and HEAD, 503 when too many watch. May switch: a stream lasts until its client or the server want no more."""
-        refusal = self._admission.refusal(request)
+        denial = self._access.denial(request)
         query = parse_qs((request.url or '').partition('?')[2], keep_blank_values=True)
-        if refusal is not None:
-            _refuse(response, 403, refusal)
+        if denial is not None:
+            _send_error(response, 403, denial)
         elif request.method not in ('GET', 'HEAD'):
-            _refuse(response, 405, 'Methods that work here: GET, HEAD', {'Allow': 'GET, HEAD'})
+            _send_error(response, 405, 'Methods that work here: GET, HEAD', {'Allow': 'GET, HEAD'})
         elif 'stream' not in query and 'state' not in query:
-            response.write_head(200, {**_PRIVATE, **self._page.headers})
+            response.write_head(200, {**_COMMON_FIELDS, **self._page.headers})
             response.end(self._page.body)
-        elif is_foreign(request):
-            _refuse(response, 403, 'The monitor is not shown to pages of other sites')
-        elif len(self._own) >= self._max_watchers:
-            _refuse(response, 503, f'{self._max_watchers} watch already', {'Retry-After': RETRY_AFTER})
+        elif is_cross_site(request):
+            _send_error(response, 403, 'The monitor is not shown to pages of other sites')
+        elif len(self._watching) >= self._max_watchers:
+            _send_error(response, 503, f'{self._max_watchers} watch already', {'Retry-After': RETRY_AFTER})
         else:
             if not self._servers:
                 self._mounted_on.add(response.server)
-            self._own.add(response)
+            self._watching.add(response)
             try:
-                with contextlib.closing(self._findings(request, response)) as findings:
+                with contextlib.closing(self._snapshots(request, response)) as findings:
                     if 'stream' in query:
                         self._stream(request, response, findings)
                     else:
-                        self._tell_state(response, findings)
+                        self._send_state(response, findings)
             finally:
-                self._own.discard(response)
+                self._watching.discard(response)
 
-    def _tell_state(self, response: ServerResponse, findings: Iterator[None]) -> None:
+    def _send_state(self, response: ServerResponse, findings: Iterator[None]) -> None:
         for _ in findings:
             if self._sampler.complete:
-                response.write_head(200, {**_PRIVATE, 'Content-Type': 'application/json'})
+                response.write_head(200, {**_COMMON_FIELDS, 'Content-Type': 'application/json'})
                 response.end(self._sampler.latest + b'\n')
                 return
-        _refuse(response, 503, 'The server closes')
+        _send_error(response, 503, 'The server closes')
 
     def _stream(self, request: IncomingMessage, response: ServerResponse, findings: Iterator[None]) -> None:
         response.write_head(
             200,
             {
-                **_PRIVATE,
+                **_COMMON_FIELDS,
                 'Content-Type': 'text/event-stream; charset=utf-8',
                 # nginx would collect what should be seen at once
                 'X-Accel-Buffering': 'no',
@@ -186,7 +186,7 @@ class Monitor:
                     response.write(b'data: %b\n\n' % self._sampler.latest)
         response.end()
 
-    def _findings(self, request: IncomingMessage, response: ServerResponse) -> Generator[None, None, None]:
+    def _snapshots(self, request: IncomingMessage, response: ServerResponse) -> Generator[None, None, None]:
         """Yield whenever there are new ones, until client or server want no more."""
         wake = Event()
         response.once('close', wake.set)
@@ -210,10 +210,12 @@ def check_path(path: str) -> str:
     return path
 
 
-def _unheard(request: Any, response: Any) -> None:
+def _respond_unhandled(request: Any, response: Any) -> None:
     response.server.unheard(response)
 
 
-def _refuse(response: ServerResponse, status_code: int, reason: str, fields: Mapping[str, Any] | None = None) -> None:
-    response.write_head(status_code, {**_PRIVATE, 'Content-Type': 'text/plain; charset=utf-8', **(fields or {})})
+def _send_error(
+    response: ServerResponse, status_code: int, reason: str, fields: Mapping[str, Any] | None = None
+) -> None:
+    response.write_head(status_code, {**_COMMON_FIELDS, 'Content-Type': 'text/plain; charset=utf-8', **(fields or {})})
     response.end(f'{reason}\n')

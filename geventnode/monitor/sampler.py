@@ -1,11 +1,11 @@
-"""What the monitor shows, gathered for as long as somebody watches, and once for all who do.
+"""Gather the monitor's figures while clients watch, once for all of them.
 
-Nothing is counted for every request. How many there were is known anyway, as the sum of what connections have served;
-how long they take is measured for some: as many as :data:`SAMPLED` that begin after each tick of a timer, which is all
-of them on a server that answers a few hundred in a second. The same timer shows how late the loop is.
+No request pays for a counter. The number of requests is the sum of those that connections have served. Durations are
+sampled: at most :data:`SAMPLES_PER_TICK` exchanges that begin after each tick of a timer, which is every exchange of a
+server with a few hundred requests per second. The same timer measures the lag of the loop.
 
-Once a second there is a survey of all connections, some tenths of a millisecond of it at a time. With very many
-connections there is one less often, so that surveys take about a hundredth of the time at most.
+Once a second a snapshot of all connections is taken, in slices of some tenths of a millisecond. With very many
+connections snapshots are less frequent, so that they take about one percent of the time at most.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from gevent.event import Event
 from geventnode import __version__
 from geventnode.http import Agent, Server
 from geventnode.http.server.observers import ExchangeObserver, Sample
-from geventnode.monitor.snapshot import Exchange, Survey, Top, Usage
+from geventnode.monitor.snapshot import Exchange, PoolStatistics, Snapshot, TopN
 
-__all__ = ['ROWS', 'Sampler', 'quantile', 'rest']
+__all__ = ['ROWS', 'Sampler', 'pause_after', 'quantile']
 
 #: Seconds between two surveys, and how many connections there may be for each second between them. A look at one takes
 #: about a microsecond; clocks do not tell, because machines lend their processors to others.
-INTERVAL, PER_SECOND = 1.0, 10000
+INTERVAL, CONNECTIONS_PER_SECOND = 1.0, 10000
 
 #: Seconds of a survey that go by before others get their turn, and for how long they then have it at least.
-SLICE, PAUSE = 0.0003, 0.002
+TIME_SLICE, PAUSE = 0.0003, 0.002
 
 #: Seconds between two ticks, and exchanges that are measured after each.
-TICK, SAMPLED = 0.05, 16
+TICK, SAMPLES_PER_TICK = 0.05, 16
 
 #: Seconds for which an exchange counts, and how many are kept.
-WINDOW, KEPT = 10.0, 4096
+WINDOW, MAX_SAMPLES = 10.0, 4096
 
 #: Rows of each table.
 ROWS = 50
 
 #: Characters of a target, and of a name.
-LONGEST = 200
+MAX_TEXT = 200
 
 
 class Sampler(ExchangeObserver):
@@ -54,7 +54,7 @@ class Sampler(ExchangeObserver):
 
     :param servers: returns the servers to look at.
     :param agents: returns the agents and their names.
-    :param own: responses that do not count: those of the monitor itself.
+    :param excluded: responses that do not count: those of the monitor itself.
     :param queries: whether to show the queries of targets.
     """
 
@@ -62,24 +62,24 @@ class Sampler(ExchangeObserver):
         self,
         servers: Callable[[], Collection[Server]],
         agents: Callable[[], Mapping[Agent, str]],
-        own: Collection[Any],
+        excluded: Collection[Any],
         queries: bool,
     ) -> None:
         self._servers = servers
         self._agents = agents
-        self._own = own
+        self._excluded = excluded
         self._queries = queries
         #: Those to be woken, and who serves them.
         self._watchers: dict[Event, Server] = {}
         self._greenlet: gevent.Greenlet | None = None
         self._timer: Any = None
-        self._ticked = 0.0
+        self._last_tick = 0.0
         self._lag = 0.0
         self._samples: dict[Server, Sample] = {}
         #: When exchanges have ended, and how long they took.
-        self._durations: deque[tuple[float, float]] = deque(maxlen=KEPT)
-        self._before: tuple[float, int] | None = None
-        self._waits: dict[tuple[str, str], tuple[int, float]] = {}
+        self._durations: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
+        self._last_totals: tuple[float, int] | None = None
+        self._last_waits: dict[tuple[str, str], tuple[int, float]] = {}
         #: The last findings as JSON, and how many there were.
         self.latest = b''
         self.number = 0
@@ -92,12 +92,12 @@ class Sampler(ExchangeObserver):
         """Set ``watcher`` whenever there are new findings, or ``server`` drains, until :meth:`unwatch`."""
         self._watchers[watcher] = server
         if self._greenlet is None:
-            self._ticked = monotonic()
+            self._last_tick = monotonic()
             self._lag = 0.0
             # it keeps no loop alive
             self._timer = get_hub().loop.timer(TICK, TICK, ref=False)
             self._timer.start(self._tick)
-            self._take_samples()
+            self._start_samples()
             self._greenlet = gevent.spawn(self._run)
 
     def unwatch(self, watcher: Event) -> None:
@@ -114,29 +114,29 @@ class Sampler(ExchangeObserver):
             sample.stop()
         self._samples.clear()
         self._durations.clear()
-        self._waits.clear()
-        self._before = None
+        self._last_waits.clear()
+        self._last_totals = None
         self.complete = False
 
     # -- exchanges, and the loop: run by the hub, or wherever an exchange ends ------------------------------------
 
     def _tick(self) -> None:
         now = monotonic()
-        self._lag = max(self._lag, now - self._ticked - TICK)
-        self._ticked = now
-        self._take_samples()
+        self._lag = max(self._lag, now - self._last_tick - TICK)
+        self._last_tick = now
+        self._start_samples()
         for watcher, server in self._watchers.items():
             if server.draining:
                 watcher.set()
 
-    def _take_samples(self) -> None:
+    def _start_samples(self) -> None:
         for server in self._servers():
             if server not in self._samples:
                 self._samples[server] = Sample(server, self)
-            self._samples[server].take(SAMPLED)
+            self._samples[server].take(SAMPLES_PER_TICK)
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
-        if response not in self._own:
+        if response not in self._excluded:
             now = monotonic()
             self._durations.append((now, now - response.began))
 
@@ -144,82 +144,82 @@ class Sampler(ExchangeObserver):
 
     def _run(self) -> None:
         while True:
-            survey = Survey(ROWS, self._own)
-            looks = self._survey(survey)
-            self._publish(survey)
-            gevent.sleep(rest(looks, monotonic() - survey.began))
+            snapshot = Snapshot(ROWS, self._excluded)
+            connections = self._take_snapshot(snapshot)
+            self._publish(snapshot)
+            gevent.sleep(pause_after(connections, monotonic() - snapshot.began))
 
-    def _survey(self, survey: Survey) -> int:
+    def _take_snapshot(self, snapshot: Snapshot) -> int:
         """Look at everything, a little at a time; return how many looks that took. May switch."""
-        looks = 0
-        end = monotonic() + SLICE
-        for steps in (survey.look_at_servers(self._servers()), survey.look_at_agents(self._agents())):
+        connections = 0
+        end = monotonic() + TIME_SLICE
+        for steps in (snapshot.read_servers(self._servers()), snapshot.read_agents(self._agents())):
             for _ in steps:
-                looks += 1
+                connections += 1
                 if monotonic() > end:
                     # a turn of the loop at least: callbacks would run before anybody's input is looked at
                     gevent.sleep(PAUSE)
-                    end = monotonic() + SLICE
-        return looks
+                    end = monotonic() + TIME_SLICE
+        return connections
 
-    def _publish(self, survey: Survey) -> None:
-        self.latest = json.dumps(self._findings(survey), separators=(',', ':')).encode()
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.latest = json.dumps(self._render(snapshot), separators=(',', ':')).encode()
         self.number += 1
         for watcher in self._watchers:
             watcher.set()
 
     # -- findings -------------------------------------------------------------------------------------------------
 
-    def _findings(self, survey: Survey) -> dict[str, Any]:
+    def _render(self, snapshot: Snapshot) -> dict[str, Any]:
         now = monotonic()
         while self._durations and self._durations[0][0] < now - WINDOW:
             self._durations.popleft()
         durations = sorted(duration for _, duration in self._durations)
-        before, self._before = self._before, (survey.began, survey.requests)
+        before, self._last_totals = self._last_totals, (snapshot.began, snapshot.requests)
         self.complete = before is not None
         lag, self._lag = self._lag, 0.0
-        waits, self._waits = self._waits, {}
+        waits, self._last_waits = self._last_waits, {}
         return {
             'version': __version__,
             'pid': os.getpid(),
             'time': round(time(), 3),
             'available': all(server.available for server in self._servers()),
-            'interval': None if before is None else _rounded(survey.began - before[0]),
+            'interval': None if before is None else _rounded(snapshot.began - before[0]),
             'requests': {
-                'total': survey.requests,
+                'total': snapshot.requests,
                 'rate': None
                 if before is None
-                else round((survey.requests - before[1]) / (survey.began - before[0]), 1),
+                else round((snapshot.requests - before[1]) / (snapshot.began - before[0]), 1),
                 'p50': _rounded(quantile(durations, 0.5)),
                 'p99': _rounded(quantile(durations, 0.99)),
                 'measured': len(durations),
             },
-            'connections': survey.states,
-            'buffered': survey.buffered,
+            'connections': snapshot.states,
+            'buffered': snapshot.buffered,
             'loop_lag': _rounded(lag),
-            'pools': _table(survey.pools, lambda usage: self._pool(usage, waits)),
-            'received': _table(survey.received, lambda exchange: self._exchange(exchange, now)),
-            'sent': _table(survey.sent, lambda exchange: self._exchange(exchange, now)),
+            'pools': _rendered_table(snapshot.pools, lambda pool: self._pool(pool, waits)),
+            'received': _rendered_table(snapshot.received, lambda exchange: self._exchange(exchange, now)),
+            'sent': _rendered_table(snapshot.sent, lambda exchange: self._exchange(exchange, now)),
         }
 
-    def _pool(self, usage: Usage, before: Mapping[tuple[str, str], tuple[int, float]]) -> dict[str, Any]:
-        key = usage.agent, usage.destination
-        self._waits[key] = usage.waited, usage.wait_time
+    def _pool(self, pool: PoolStatistics, before: Mapping[tuple[str, str], tuple[int, float]]) -> dict[str, Any]:
+        key = pool.agent, pool.destination
+        self._last_waits[key] = pool.waited, pool.wait_time
         waited, wait_time = before.get(key, (0, 0.0))
-        waits = usage.waited - waited
+        waits = pool.waited - waited
         if waits < 0:
             # the destination was forgotten, and has begun anew
-            waits, wait_time = usage.waited, 0.0
+            waits, wait_time = pool.waited, 0.0
         return {
-            'agent': usage.agent[:LONGEST],
-            'destination': usage.destination[:LONGEST],
-            'limit': None if usage.limit == inf else int(usage.limit),
-            'in_use': usage.in_use,
-            'idle': usage.idle,
-            'queued': usage.queued,
-            'longest_wait': _rounded(usage.longest_wait),
-            'mean_wait': _rounded((usage.wait_time - wait_time) / waits) if waits else None,
-            'held': usage.held,
+            'agent': pool.agent[:MAX_TEXT],
+            'destination': pool.destination[:MAX_TEXT],
+            'limit': None if pool.limit == inf else int(pool.limit),
+            'in_use': pool.in_use,
+            'idle': pool.idle,
+            'queued': pool.queued,
+            'longest_wait': _rounded(pool.longest_wait),
+            'mean_wait': _rounded((pool.wait_time - wait_time) / waits) if waits else None,
+            'held': pool.held,
         }
 
     def _exchange(self, exchange: Exchange, now: float) -> dict[str, Any]:
@@ -227,28 +227,28 @@ class Sampler(ExchangeObserver):
         if target is not None:
             path, mark, query = target.partition('?')
             target = path + mark + (query if self._queries else '…' if mark else '')
-            if len(target) > LONGEST:
-                target = f'{target[:LONGEST]}…'
+            if len(target) > MAX_TEXT:
+                target = f'{target[:MAX_TEXT]}…'
         host, port = exchange.socket.remote_address, exchange.socket.remote_port
         peer = None if host is None else f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
         found = {
             'peer': peer,
-            'method': exchange.method and exchange.method[:LONGEST],
+            'method': exchange.method and exchange.method[:MAX_TEXT],
             'target': target,
             'state': exchange.state,
             'age': _rounded(max(now - exchange.began, 0.0)),
         }
-        return {'agent': exchange.agent[:LONGEST], **found} if exchange.agent else found
+        return {'agent': exchange.agent[:MAX_TEXT], **found} if exchange.agent else found
 
 
-def _table(top: Top[Any], row: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _rendered_table(top: TopN[Any], row: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     return {'count': top.seen, 'left_out': top.left_out, 'rows': [row(item) for item in top.items]}
 
 
-def rest(looks: int, passed: float) -> float:
+def pause_after(connections: int, passed: float) -> float:
     """Return how many seconds to wait after a survey of so many looks, which was over when so many seconds had
     passed."""
-    return max(INTERVAL - passed, looks / PER_SECOND - passed, PAUSE)
+    return max(INTERVAL - passed, connections / CONNECTIONS_PER_SECOND - passed, PAUSE)
 
 
 def quantile(values: list[float], share: float) -> float | None:

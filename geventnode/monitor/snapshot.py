@@ -21,7 +21,7 @@ from geventnode.http.server.connection import Connection
 from geventnode.http.server.lifecycle import State
 from geventnode.http.server.server import Server
 
-__all__ = ['Exchange', 'Survey', 'Top', 'Usage']
+__all__ = ['Exchange', 'PoolStatistics', 'Snapshot', 'TopN']
 
 Item = TypeVar('Item')
 
@@ -34,7 +34,7 @@ class Exchange(NamedTuple):
     #: None where that is not known any more.
     method: str | None
     target: str | None
-    #: See :class:`Survey`.
+    #: See :class:`Snapshot`.
     state: str
     #: When its head had come, or it got its connection (monotonic).
     began: float
@@ -42,7 +42,7 @@ class Exchange(NamedTuple):
     agent: str = ''
 
 
-class Usage(NamedTuple):
+class PoolStatistics(NamedTuple):
     """What an agent has for one destination."""
 
     agent: str
@@ -61,7 +61,7 @@ class Usage(NamedTuple):
     held: Mapping[str, int]
 
 
-class Top(Generic[Item]):
+class TopN(Generic[Item]):
     """The ``most`` items with the greatest keys, and how many there were."""
 
     def __init__(self, most: int) -> None:
@@ -93,7 +93,7 @@ class Top(Generic[Item]):
         return self.seen - len(self._heap)
 
 
-class Survey:
+class Snapshot:
     """The findings of one survey, complete when the generators have ended.
 
     A server's connections do what :meth:`geventnode.interfaces.IHTTPServer.statistics` says. One of an agent is
@@ -102,12 +102,12 @@ class Survey:
     while listeners have a response that is complete, and ``discarding`` the rest of a response that was given up.
 
     :param most: rows of each table.
-    :param own: responses whose connections are left out everywhere: those of whoever asks.
+    :param excluded: responses whose connections are left out everywhere: those of whoever asks.
     """
 
-    def __init__(self, most: int, own: Collection[Any] = ()) -> None:
+    def __init__(self, most: int, excluded: Collection[Any] = ()) -> None:
         self._most = most
-        self._own = own
+        self._excluded = excluded
         self.began = monotonic()
         self.states: dict[str, int] = dict.fromkeys(
             ('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
@@ -116,27 +116,27 @@ class Survey:
         self.requests = 0
         #: Bytes of unread input.
         self.buffered = 0
-        self.received: Top[Exchange] = Top(most)
-        self.sent: Top[Exchange] = Top(most)
-        self.pools: Top[Usage] = Top(most)
+        self.received: TopN[Exchange] = TopN(most)
+        self.sent: TopN[Exchange] = TopN(most)
+        self.pools: TopN[PoolStatistics] = TopN(most)
 
-    def look_at_servers(self, servers: Iterable[Server]) -> Iterator[None]:
+    def read_servers(self, servers: Iterable[Server]) -> Iterator[None]:
         """Look at one connection after another."""
         for server in servers:
             self.requests += server.past_requests
             self.buffered += server.budget.used
             for sink in server.sinks():
                 if isinstance(sink, Connection):
-                    self._look_at_received(sink)
+                    self._read_connection(sink)
                 else:
                     self.states['upgraded'] += 1
                 yield
 
-    def _look_at_received(self, connection: Connection) -> None:
+    def _read_connection(self, connection: Connection) -> None:
         # those of one that has gone meanwhile were not among its server's past ones
         self.requests += connection.served
         request = connection.request
-        if connection.state is State.OVER or (request is not None and connection.response in self._own):
+        if connection.state is State.OVER or (request is not None and connection.response in self._excluded):
             return
         state = connection.activity
         self.states[state] += 1
@@ -145,14 +145,14 @@ class Survey:
                 -connection.began, Exchange(connection.socket, request.method, request.url, state, connection.began)
             )
 
-    def look_at_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
+    def read_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
         """Look at one connection after another of agents that have these names."""
         for agent, name in agents.items():
             for bucket in agent.buckets():
-                yield from self._look_at_bucket(agent, name, bucket)
+                yield from self._read_pool(agent, name, bucket)
                 yield
 
-    def _look_at_bucket(self, agent: Agent, name: str, bucket: AgentBucket) -> Iterator[None]:
+    def _read_pool(self, agent: Agent, name: str, bucket: AgentBucket) -> Iterator[None]:
         held: Counter[str] = Counter()
         for connection in tuple(bucket.busy):
             state = connection.activity
@@ -170,7 +170,7 @@ class Survey:
             wait = monotonic() - next(iter(bucket.waiting)).queued_at if queued else 0.0
             self.pools.add(
                 key,
-                Usage(
+                PoolStatistics(
                     name,
                     bucket.name,
                     agent.max_sockets,

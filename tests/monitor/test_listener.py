@@ -162,7 +162,7 @@ def test_long_targets_are_cut(serve: Serve, go_on: Event) -> None:
     ask(site.connect(), f'/{"x" * 5000}')
     log.wait_for('here')
     target = state(site)['received']['rows'][0]['target']
-    assert (len(target), target[-1]) == (sampler.LONGEST + 1, '…')
+    assert (len(target), target[-1]) == (sampler.MAX_TEXT + 1, '…')
 
 
 def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_some_are_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many after each tick, and no others are observed."""
-    monkeypatch.setattr(sampler, 'SAMPLED', 3)
+    monkeypatch.setattr(sampler, 'SAMPLES_PER_TICK', 3)
     monkeypatch.setattr(sampler, 'TICK', 3600.0)
     site = serve(monitored())
     watching = watch(site)
@@ -325,7 +325,7 @@ def test_so_many_may_watch(serve: Serve) -> None:
 
 def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for him is no more than the findings of one survey, however many there are."""
-    monkeypatch.setattr(sampler.Sampler, '_findings', lambda self, survey: {'much': 'x' * 1000000})
+    monkeypatch.setattr(sampler.Sampler, '_render', lambda self, snapshot: {'much': 'x' * 1000000})
     server = http.create_server(ok)
     monitor = Monitor().mount(server)
     site = serve(server)
@@ -364,7 +364,7 @@ def test_nothing_goes_on_when_nobody_watches(serve: Serve) -> None:
     event(client)
     assert server.response_class is not http.ServerResponse
     client.close()
-    until(lambda: not monitor._own)
+    until(lambda: not monitor._watching)
     number = monitor._sampler.number
     assert server.response_class is http.ServerResponse
     for _ in range(3):

@@ -11,8 +11,8 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.monitor import sampler as sampling
-from geventnode.monitor.sampler import Sampler, quantile, rest
-from geventnode.monitor.snapshot import Survey, Top
+from geventnode.monitor.sampler import Sampler, pause_after, quantile
+from geventnode.monitor.snapshot import Snapshot, TopN
 from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import until
@@ -26,12 +26,12 @@ def go_on() -> Iterator[Event]:
     event.set()
 
 
-def survey(*servers: http.Server, agents: dict[http.Agent, str] | None = None, most: int = 10) -> Survey:
+def snapshot(*servers: http.Server, agents: dict[http.Agent, str] | None = None, most: int = 10) -> Snapshot:
     """Return a survey at one go."""
-    found = Survey(most)
-    for _ in found.look_at_servers(servers):
+    found = Snapshot(most)
+    for _ in found.read_servers(servers):
         pass
-    for _ in found.look_at_agents(agents or {}):
+    for _ in found.read_agents(agents or {}):
         pass
     return found
 
@@ -40,7 +40,7 @@ def survey(*servers: http.Server, agents: dict[http.Agent, str] | None = None, m
 
 
 def test_the_greatest_are_kept() -> None:
-    top: Top[str] = Top(3)
+    top: TopN[str] = TopN(3)
     for key in (5, 1, 4, 1, 5, 9, 2, 6):
         if top.admits(key):
             top.add(key, str(key))
@@ -48,7 +48,7 @@ def test_the_greatest_are_kept() -> None:
 
 
 def test_a_table_that_is_not_full() -> None:
-    top: Top[str] = Top(3)
+    top: TopN[str] = TopN(3)
     assert (top.items, top.left_out) == ([], 0)
     assert top.admits(1)
     top.add(1, 'one')
@@ -89,7 +89,7 @@ def test_what_connections_do(serve: Serve, go_on: Event) -> None:
     site.send(b'GET / HT')
     log.wait_for_length(3)
     until(lambda: site.server.statistics()['reading'] == 2)
-    found = survey(site.server)
+    found = snapshot(site.server)
     expected = site.server.statistics()
     assert found.states == {name: expected[name] for name in found.states}
     assert sum(found.states.values()) == 4
@@ -113,20 +113,20 @@ def test_how_many_requests_there_were(serve: Serve) -> None:
     for _ in range(3):
         client.get()
     site.send(get('/upgraded', 'Connection: upgrade', 'Upgrade: echo')).head()
-    assert survey(site.server).requests == 4
+    assert snapshot(site.server).requests == 4
     client.close()
     until(lambda: site.server.get_connections() == 1)
-    assert survey(site.server).requests == 4
+    assert snapshot(site.server).requests == 4
     # one that goes while a survey is under way
     client = site.connect()
     client.get()
-    found = Survey(10)
-    steps = found.look_at_servers([site.server])
+    found = Snapshot(10)
+    steps = found.read_servers([site.server])
     next(steps)
     client.close()
     until(lambda: site.server.get_connections() == 1)
     assert list(steps) == [None]
-    assert found.requests == survey(site.server).requests == 5
+    assert found.requests == snapshot(site.server).requests == 5
     assert found.states['upgraded'] == 1
 
 
@@ -143,10 +143,10 @@ def test_the_age_of_an_upload(serve: Serve, go_on: Event) -> None:
     site = serve(listener)
     client = site.send(post(b'', '/', length=5))
     log.wait_for('head')
-    (before,) = survey(site.server).received.items
+    (before,) = snapshot(site.server).received.items
     client.send(b'12345')
     log.wait_for('body')
-    (after,) = survey(site.server).received.items
+    (after,) = snapshot(site.server).received.items
     assert (before.state, after.state, after.began) == ('reading', 'handling', before.began)
 
 
@@ -163,8 +163,8 @@ def test_some_are_left_out(serve: Serve, go_on: Event) -> None:
     log.wait_for_length(1)
     site.send(get('/2'))
     log.wait_for_length(2)
-    found = Survey(10, own=log[:1])
-    list(found.look_at_servers([site.server]))
+    found = Snapshot(10, excluded=log[:1])
+    list(found.read_servers([site.server]))
     assert [row.target for row in found.received.items] == ['/2']
     assert (found.states['handling'], found.requests) == (1, 2)
 
@@ -175,17 +175,17 @@ def test_one_at_a_time(serve: Serve, no_switch: Any) -> None:
     for _ in range(20):
         site.connect().get()
     with no_switch():
-        assert len(list(Survey(10).look_at_servers([site.server]))) == 20
+        assert len(list(Snapshot(10).read_servers([site.server]))) == 20
 
 
 def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the midst of a survey: others are served before it is over."""
-    monkeypatch.setattr(sampling, 'SLICE', -1.0)
+    monkeypatch.setattr(sampling, 'TIME_SLICE', -1.0)
     site = serve(ok)
     for _ in range(20):
         site.connect().get()
     sampler = Sampler(lambda: [site.server], dict, (), False)
-    surveying = gevent.spawn(sampler._survey, Survey(10))
+    surveying = gevent.spawn(sampler._take_snapshot, Snapshot(10))
     client = site.connect()
     served = 0
     while not surveying.ready():
@@ -195,12 +195,12 @@ def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ('looks', 'passed', 'expected'),
+    ('connections', 'passed', 'expected'),
     [(0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, sampling.PAUSE)],
 )
-def test_long_surveys_are_rare(looks: int, passed: float, expected: float) -> None:
+def test_pause_grows_with_the_number_of_connections(connections: int, passed: float, expected: float) -> None:
     """There is time between them for what they take."""
-    assert rest(looks, passed) == pytest.approx(expected)
+    assert pause_after(connections, passed) == pytest.approx(expected)
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
@@ -223,15 +223,14 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
         unread = http.get(f'{url}/body/2', agent=agent).get_response()
         reading = gevent.spawn(read.read)
         until(lambda: read.being_read)
-        found = survey(agents={agent: 'one', other: 'two'})
+        found = snapshot(agents={agent: 'one', other: 'two'})
         assert {(row.method, row.target, row.state, row.agent) for row in found.sent.items} == {
             ('GET', '/wait', 'waiting', 'one'),
             ('GET', '/body/1', 'receiving', 'one'),
             ('GET', '/body/2', 'unread', 'one'),
         }
         assert [
-            (usage.agent, usage.in_use, usage.idle, usage.queued, usage.limit, dict(usage.held))
-            for usage in found.pools.items
+            (pool.agent, pool.in_use, pool.idle, pool.queued, pool.limit, dict(pool.held)) for pool in found.pools.items
         ] == [('one', 3, 0, 0, 5, {'waiting': 1, 'receiving': 1, 'unread': 1}), ('one', 1, 0, 0, 5, {'connecting': 1})]
         reading.kill()
         for each in (opening, waiting):
@@ -243,9 +242,9 @@ def test_connecting(origin: MakeOrigin) -> None:
     """As long as the socket is on its way."""
     with http.Agent() as agent:
         request = http.get(origin(silent).url, agent=agent)
-        assert [row.state for row in survey(agents={agent: ''}).sent.items] == ['connecting']
+        assert [row.state for row in snapshot(agents={agent: ''}).sent.items] == ['connecting']
         until(lambda: request.socket is not None and not request.socket.pending)
-        assert [row.state for row in survey(agents={agent: ''}).sent.items] == ['waiting']
+        assert [row.state for row in snapshot(agents={agent: ''}).sent.items] == ['waiting']
         request.abort()
 
 
@@ -262,15 +261,15 @@ def test_queues(origin: MakeOrigin) -> None:
     long, short = origin(script), origin(script)
     with http.Agent(max_sockets=1, keep_alive=True) as agent:
         requests = [http.get(upstream.url, agent=agent) for upstream in (short, long, long, long, short)]
-        first, second = survey(agents={agent: 'one'}).pools.items
+        first, second = snapshot(agents={agent: 'one'}).pools.items
         assert (first.destination, first.queued, first.waited) == (f'127.0.0.1:{long.port}', 2, 0)
         assert (second.destination, second.queued) == (f'127.0.0.1:{short.port}', 1)
         assert first.longest_wait > 0
-        assert survey(agents={agent: 'one'}, most=1).pools.left_out == 1
+        assert snapshot(agents={agent: 'one'}, most=1).pools.left_out == 1
         go_on.set()
         for request in requests:
             request.get_response().read()
-        found = {usage.destination: usage for usage in survey(agents={agent: 'one'}).pools.items}
-        usage = found[f'127.0.0.1:{long.port}']
-        assert (usage.in_use, usage.idle, usage.queued, usage.longest_wait, usage.waited) == (0, 1, 0, 0, 2)
-        assert usage.wait_time > 0
+        found = {pool.destination: pool for pool in snapshot(agents={agent: 'one'}).pools.items}
+        pool = found[f'127.0.0.1:{long.port}']
+        assert (pool.in_use, pool.idle, pool.queued, pool.longest_wait, pool.waited) == (0, 1, 0, 0, 2)
+        assert pool.wait_time > 0

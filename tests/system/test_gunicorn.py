@@ -16,7 +16,7 @@ from time import monotonic, sleep
 import pytest
 from gunicorn.config import KNOWN_SETTINGS
 
-from geventnode.integrations.gunicorn.settings import CLASSIFIED
+from geventnode.integrations.gunicorn.settings import CLASSIFIED_SETTINGS
 from tests.certificates import tls_certificates
 from tests.system.gunicorns import OLDEST, Gunicorn, RawClient, folder_of
 from tests.system.running import PATIENCE, ROOT
@@ -120,8 +120,8 @@ def test_the_settings_of_the_oldest_gunicorn() -> None:
         env={**os.environ, 'PYTHONPATH': folder_of(OLDEST)},
     )
     oldest = set(ran.stdout.split())
-    assert oldest - CLASSIFIED == set()
-    assert CLASSIFIED - oldest - {setting.name for setting in KNOWN_SETTINGS} == set()
+    assert oldest - CLASSIFIED_SETTINGS == set()
+    assert CLASSIFIED_SETTINGS - oldest - {setting.name for setting in KNOWN_SETTINGS} == set()
 
 
 def test_root_path(tmp_path: Path) -> None:
@@ -159,7 +159,9 @@ def test_other_processes(tmp_path: Path, target: str, workers: int) -> None:
         assert gunicorn.ask('/multiprocess') == (200, str(workers > 1))
 
 
-@pytest.mark.parametrize(('configuration', 'wrapper'), [('', 'FileWrapper'), ('sendfile = False\n', '_BlockWise')])
+@pytest.mark.parametrize(
+    ('configuration', 'wrapper'), [('', 'FileWrapper'), ('sendfile = False\n', '_ReadingFileWrapper')]
+)
 def test_sendfile(tmp_path: Path, configuration: str, wrapper: str) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', configuration) as gunicorn:
         assert gunicorn.ask('/wrapper') == (200, wrapper)

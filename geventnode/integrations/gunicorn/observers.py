@@ -19,10 +19,10 @@ from gevent import get_hub, getcurrent
 from geventnode.http.server.observers import ExchangeObserver
 from geventnode.http.status import STATUS_CODES
 
-__all__ = ['Exchanges', 'RequestView', 'ResponseView', 'environ_of']
+__all__ = ['GunicornObserver', 'RequestView', 'ResponseView', 'logged_environ']
 
 #: What hooks hear of: the events of requests.
-HANDED_OUT = ('request', 'checkContinue', 'checkExpectation')
+REQUEST_EVENTS = ('request', 'checkContinue', 'checkExpectation')
 
 
 class RequestView:
@@ -64,7 +64,7 @@ class ResponseView:
         self.sent = self.response_length = 0 if response.request.method == 'HEAD' else response.body_size
 
 
-def environ_of(request: Any) -> dict[str, Any]:
+def logged_environ(request: Any) -> dict[str, Any]:
     """Return what loggers and hooks look for in a WSGI environ (PEP 3333) about ``request``."""
     path, _, query = request.url.partition('?')
     environ = {
@@ -87,41 +87,41 @@ def environ_of(request: Any) -> dict[str, Any]:
     return environ
 
 
-class Exchanges(ExchangeObserver):
+class GunicornObserver(ExchangeObserver):
     """What a worker is told of exchanges.
 
-    :param count: called when one begins, with its response. Must not wait.
-    :param before: gunicorn's ``pre_request`` without the worker, or None.
-    :param after: its ``post_request`` without the worker, or None.
-    :param write: ``access`` of gunicorn's logger, or None.
+    :param on_begin: called when one begins, with its response. Must not wait.
+    :param pre_request: gunicorn's ``pre_request`` without the worker, or None.
+    :param post_request: its ``post_request`` without the worker, or None.
+    :param access: ``access`` of gunicorn's logger, or None.
     """
 
     def __init__(
         self,
-        count: Callable[[Any], object],
-        before: Callable[..., object] | None = None,
-        after: Callable[..., object] | None = None,
-        write: Callable[..., object] | None = None,
+        on_begin: Callable[[Any], object],
+        pre_request: Callable[..., object] | None = None,
+        post_request: Callable[..., object] | None = None,
+        access: Callable[..., object] | None = None,
     ) -> None:
-        self._count = count
-        self._before = before
-        self._after = after
-        self._write = write
+        self._on_begin = on_begin
+        self._pre_request = pre_request
+        self._post_request = post_request
+        self._access = access
         self._views: dict[Any, RequestView] = {}
         self._environs: dict[Any, dict[str, Any]] = {}
         #: Hooks and log lines that wait to be over.
         self.pending: set[Any] = set()
 
-    def watch(self, server: Any) -> None:
+    def add_pre_request(self, server: Any) -> None:
         """Hand requests of ``server`` to the first hook."""
-        if self._before is not None:
-            for event in HANDED_OUT:
+        if self._pre_request is not None:
+            for event in REQUEST_EVENTS:
                 if server.listener_count(event):
-                    server.prepend_listener(event, self._ask)
+                    server.prepend_listener(event, self._run_pre_request)
 
-    def recording(self, application: Callable[..., Any]) -> Callable[..., Any]:
+    def record_environs(self, application: Callable[..., Any]) -> Callable[..., Any]:
         """Return the WSGI ``application``, whose environs are those that the second hook and the log see."""
-        if self._after is None and self._write is None:
+        if self._post_request is None and self._access is None:
             return application
 
         def recorded(environ: dict[str, Any], start_response: Any) -> Any:
@@ -130,22 +130,22 @@ class Exchanges(ExchangeObserver):
 
         return recorded
 
-    def _ask(self, request: Any, response: Any) -> None:
-        assert self._before is not None
+    def _run_pre_request(self, request: Any, response: Any) -> None:
+        assert self._pre_request is not None
         view = self._views[response] = RequestView(request)
-        self._before(view)
+        self._pre_request(view)
 
     def exchange_began(self, response: Any) -> None:
-        self._count(response)
+        self._on_begin(response)
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
         view = self._views.pop(response, None)
         environ = self._environs.pop(response, None)
-        if self._after is None and self._write is None:
+        if self._post_request is None and self._access is None:
             return
         seconds = monotonic() - response.began
         # in the hub nothing may wait, and loggers have locks
-        if self._after is not None or getcurrent() is get_hub():
+        if self._post_request is not None or getcurrent() is get_hub():
             greenlet = gevent.spawn(self._report, response, status_code, seconds, view, environ)
             self.pending.add(greenlet)
             greenlet.rawlink(self.pending.discard)
@@ -156,9 +156,9 @@ class Exchanges(ExchangeObserver):
         self, response: Any, status_code: int, seconds: float, view: RequestView | None, environ: dict[str, Any] | None
     ) -> None:
         view = view or RequestView(response.request)
-        environ = environ_of(response.request) if environ is None else {'RAW_URI': response.request.url, **environ}
+        environ = logged_environ(response.request) if environ is None else {'RAW_URI': response.request.url, **environ}
         answer = ResponseView(response, status_code)
-        if self._write is not None:
-            self._write(answer, view, environ, timedelta(seconds=seconds))
-        if self._after is not None:
-            self._after(view, environ, answer)
+        if self._access is not None:
+            self._access(answer, view, environ, timedelta(seconds=seconds))
+        if self._post_request is not None:
+            self._post_request(view, environ, answer)

@@ -13,23 +13,23 @@ from geventnode.http.server.deadlines import UPLOAD_RATE
 from geventnode.protocol.trust import UNIX
 
 __all__ = [
-    'CLASSIFIED',
+    'CLASSIFIED_SETTINGS',
     'CONNECTION_SETTINGS',
-    'LARGEST_HEAD',
-    'MEANINGLESS',
-    'changed',
+    'IGNORED_SETTINGS',
+    'MAX_HEAD_SIZE',
+    'is_changed',
     'mount_path',
-    'refused',
     'server_options',
-    'unknown',
+    'unknown_settings',
+    'unsupported_reason',
     'uses_sendfile',
 ]
 
 #: Bytes. gunicorn has no limit for a head but the product of the other two; nobody sends more.
-LARGEST_HEAD = 1048576
+MAX_HEAD_SIZE = 1048576
 
 #: gunicorn's own bounds of what it takes for its limits.
-LARGEST_LINE, MOST_FIELDS = 8190, 32768
+MAX_LINE_SIZE, MAX_FIELDS = 8190, 32768
 
 #: Settings that say how connections are treated: a server that the application has made has its own.
 CONNECTION_SETTINGS = (
@@ -45,7 +45,7 @@ CONNECTION_SETTINGS = (
 )
 
 #: Other settings that the worker itself reads.
-OTHER_SETTINGS = (
+WORKER_SETTINGS = (
     'access_log_format',
     'accesslog',
     'backlog',
@@ -72,7 +72,7 @@ OTHER_SETTINGS = (
 )
 
 #: Settings that gunicorn's master, loggers, hooks and helper processes carry out around any worker.
-GUNICORNS_OWN = (
+MASTER_SETTINGS = (
     'bind',
     'capture_output',
     'chdir',
@@ -143,7 +143,7 @@ ONLY_HTTP1 = 'the worker speaks only HTTP/1.1'
 NO_ASGI = 'an application is a WSGI application, a request listener or an http.Server, not an ASGI application'
 
 #: Settings that mean nothing here, and why.
-MEANINGLESS = {
+IGNORED_SETTINGS = {
     'threads': 'requests run in greenlets',
     'http_parser': 'the parser is a part of the server',
     'uwsgi_allow_ips': ONLY_HTTP1,
@@ -169,19 +169,21 @@ MEANINGLESS = {
 }
 
 #: Settings that change the protocol on the socket: their only value here, as it is written, and the remedy.
-FIXED = {
+FIXED_SETTINGS = {
     'protocol': ('http', 'set it to http, and let a proxy use HTTP (nginx: proxy_pass, not uwsgi_pass)'),
     'http_protocols': (['h1'], 'set it to h1, and let a proxy speak HTTP/2 with clients'),
     'http2_cleartext': ('off', 'set it to off, and let a proxy speak HTTP/2 with clients'),
 }
 
 #: Every setting that this module knows.
-CLASSIFIED = frozenset((*CONNECTION_SETTINGS, *OTHER_SETTINGS, *GUNICORNS_OWN, *MEANINGLESS, *FIXED))
+CLASSIFIED_SETTINGS = frozenset(
+    (*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS)
+)
 
 
-def refused(cfg: Any) -> str | None:
+def unsupported_reason(cfg: Any) -> str | None:
     """Return why no worker can serve with the configuration ``cfg``, None if one can."""
-    for name, (value, remedy) in FIXED.items():
+    for name, (value, remedy) in FIXED_SETTINGS.items():
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != value:
             found = setting.get()
@@ -190,12 +192,12 @@ def refused(cfg: Any) -> str | None:
     return None
 
 
-def unknown(cfg: Any) -> list[str]:
+def unknown_settings(cfg: Any) -> list[str]:
     """Return the names of settings in ``cfg`` that were changed, and that this module does not know."""
-    return [name for name in cfg.settings if name not in CLASSIFIED and changed(cfg, name)]
+    return [name for name in cfg.settings if name not in CLASSIFIED_SETTINGS and is_changed(cfg, name)]
 
 
-def changed(cfg: Any, name: str) -> bool:
+def is_changed(cfg: Any, name: str) -> bool:
     """Return whether the setting ``name`` is there, and has another value than its default."""
     setting = cfg.settings.get(name)
     return setting is not None and setting.get() != type(setting)().get()
@@ -203,13 +205,13 @@ def changed(cfg: Any, name: str) -> bool:
 
 def server_options(cfg: Any) -> dict[str, Any]:
     """Return the options of ``http.create_server`` that say what the configuration ``cfg`` says."""
-    line = min(cfg.limit_request_line, LARGEST_LINE) or None
-    fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields < MOST_FIELDS else MOST_FIELDS
+    line = min(cfg.limit_request_line, MAX_LINE_SIZE) or None
+    fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields < MAX_FIELDS else MAX_FIELDS
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else None
     options: dict[str, Any] = {
         # a line end behind each part, and one more
         'max_header_size': min(
-            (line or LARGEST_HEAD) + 4 + fields * (LARGEST_HEAD if size is None else size + 2), LARGEST_HEAD
+            (line or MAX_HEAD_SIZE) + 4 + fields * (MAX_HEAD_SIZE if size is None else size + 2), MAX_HEAD_SIZE
         ),
         'max_request_line': line,
         'max_headers_count': fields,
@@ -218,16 +220,16 @@ def server_options(cfg: Any) -> dict[str, Any]:
         'wait_when_full': True,
         # gunicorn's workers have no limit for a whole request
         'min_body_rate': UPLOAD_RATE,
-        'trusted_proxies': _trusted(cfg.forwarded_allow_ips),
+        'trusted_proxies': _trusted_proxies(cfg.forwarded_allow_ips),
         'scheme_headers': dict(cfg.secure_scheme_headers),
     }
     if cfg.keepalive:
         options['keep_alive_timeout'] = cfg.keepalive
     if cfg.proxy_protocol not in (False, 'off'):
         options['proxy_protocol'] = True
-        options['trusted_proxies'] = _trusted(cfg.proxy_allow_ips)
+        options['trusted_proxies'] = _trusted_proxies(cfg.proxy_allow_ips)
         # the header names the client, and the other setting the proxies
-        options['scheme_proxies'] = _trusted(cfg.forwarded_allow_ips)
+        options['scheme_proxies'] = _trusted_proxies(cfg.forwarded_allow_ips)
     return options
 
 
@@ -246,6 +248,6 @@ def mount_path(cfg: Any, environment: Mapping[str, str]) -> str:
     return path.rstrip('/')
 
 
-def _trusted(addresses: Any) -> list[str]:
+def _trusted_proxies(addresses: Any) -> list[str]:
     """Return ``addresses`` as we call them: gunicorn takes the word of whoever is on a Unix socket."""
     return [UNIX, *(['0.0.0.0/0', '::/0'] if '*' in addresses else addresses)]

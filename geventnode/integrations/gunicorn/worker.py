@@ -37,15 +37,15 @@ from gunicorn.workers.base import Worker as BaseWorker
 
 from geventnode import http
 from geventnode.errors import InvalidInput
-from geventnode.integrations.gunicorn.observers import Exchanges
+from geventnode.integrations.gunicorn.observers import GunicornObserver
 from geventnode.integrations.gunicorn.settings import (
     CONNECTION_SETTINGS,
-    MEANINGLESS,
-    changed,
+    IGNORED_SETTINGS,
+    is_changed,
     mount_path,
-    refused,
     server_options,
-    unknown,
+    unknown_settings,
+    unsupported_reason,
     uses_sendfile,
 )
 from geventnode.loggers import keep_enabled
@@ -57,7 +57,7 @@ HEARTBEAT = 1.0
 
 #: Seconds before the master would kill a worker that drains, and no more than this share of what it gives it: logs and
 #: hooks shall have them.
-MARGIN, SHARE = 1.0, 0.25
+MARGIN, MARGIN_SHARE = 1.0, 0.25
 
 READ = 1
 
@@ -78,7 +78,7 @@ def _patch() -> list[str]:
     return [str(each.message) for each in caught if issubclass(each.category, monkey.MonkeyPatchWarning)]
 
 
-def _adopt(arbiter: Any) -> None:
+def _make_arbiter_cooperative(arbiter: Any) -> None:
     """Make gevent know the queue, the children and the SIGCHLD handler of an unpatched ``arbiter``.
 
     From version 24 on, gunicorn waits for signals in a queue that it makes before it looks the worker class up. If a
@@ -108,7 +108,7 @@ def _warn(log: Any, complaints: list[str]) -> None:
     complaints.clear()
 
 
-class _ToGunicorn(logging.Handler):
+class _GunicornLogHandler(logging.Handler):
     """Writes what this library logs to gunicorn's error log."""
 
     def __init__(self, log: Any) -> None:
@@ -132,15 +132,15 @@ class Worker(BaseWorker):
     kind: ClassVar[str | None] = None
 
     #: What there was to say about patching the master.
-    _complaints: ClassVar[list[str]] = []
+    _patch_warnings: ClassVar[list[str]] = []
 
     sockets: list[Any]
 
     #: Notes of signals.
-    _quit: bool = False
-    _reopen: bool = False
-    _worn_out: bool = False
-    _is_closed: bool = False
+    _quit_requested: bool = False
+    _reopen_requested: bool = False
+    _reached_max_requests: bool = False
+    _server_closed: bool = False
 
     # -- run in the master --------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Worker(BaseWorker):
         arbiter = sys._getframe(2).f_locals.get('self')
         if not isinstance(config, Config):
             return
-        reason = refused(config)
+        reason = unsupported_reason(config)
         if reason is not None:
             if not isinstance(arbiter, Arbiter) or not arbiter.WORKERS:
                 # gunicorn prints it and exits, before it listens
@@ -162,19 +162,19 @@ class Worker(BaseWorker):
             log.error('the setting is ignored: %s', reason)
         if config.preload_app:
             was_patched = monkey.is_module_patched('socket')
-            cls._complaints += _patch()
+            cls._patch_warnings += _patch()
             keep_enabled(*LOGGERS)
             if isinstance(arbiter, Arbiter) and not was_patched:
-                _adopt(arbiter)
+                _make_arbiter_cooperative(arbiter)
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Called by gunicorn once: tell what there is to say about the configuration."""
-        _warn(log, cls._complaints)
-        for name, reason in MEANINGLESS.items():
-            if changed(cfg, name):
+        _warn(log, cls._patch_warnings)
+        for name, reason in IGNORED_SETTINGS.items():
+            if is_changed(cfg, name):
                 log.warning('%s has no meaning for this worker: %s', name, reason)
-        for name in unknown(cfg):
+        for name in unknown_settings(cfg):
             log.warning('%s is not known to this worker and may have no effect: this gunicorn is newer', name)
 
     # -- beginning ----------------------------------------------------------------------------------------------------
@@ -187,11 +187,11 @@ class Worker(BaseWorker):
             signal.signal(number, self.handle_quit)
         complaints = _patch()
         gevent.reinit()
-        self._woken = Event()
-        self._interval = min(HEARTBEAT, self.timeout or HEARTBEAT)
+        self._wakeup = Event()
+        self._heartbeat = min(HEARTBEAT, self.timeout or HEARTBEAT)
         errors = logging.getLogger('geventnode.error')
         if not errors.handlers:
-            errors.addHandler(_ToGunicorn(self.log))
+            errors.addHandler(_GunicornLogHandler(self.log))
             errors.setLevel(self.log.loglevel)
             errors.propagate = False
         _warn(self.log, complaints)
@@ -218,12 +218,12 @@ class Worker(BaseWorker):
         """Return the server of the application, set up as the configuration says. May switch."""
         cfg = self.cfg
         application = self.wsgi
-        self._exchanges = self._make_exchanges()
-        self._keeps_alive = bool(cfg.keepalive)
+        self._observer = self._make_observer()
+        self._keep_alive = bool(cfg.keepalive)
         if isinstance(application, http.Server):
             server = application
-            self._keeps_alive = True
-            self._check_own(server)
+            self._keep_alive = True
+            self._check_server(server)
         else:
             listener = self._as_listener(application)
             options = server_options(cfg)
@@ -237,9 +237,9 @@ class Worker(BaseWorker):
         if cfg.workers > 1:
             # the server knows it, because an application may be anywhere behind a listener
             server.multiprocess = True
-        self._exchanges.watch(server)
-        http.observe_exchanges(server, self._exchanges)
-        server.once('close', self._closed)
+        self._observer.add_pre_request(server)
+        http.observe_exchanges(server, self._observer)
+        server.once('close', self._on_server_closed)
         return server
 
     def _as_listener(self, application: Any) -> Any:
@@ -251,19 +251,19 @@ class Worker(BaseWorker):
             raise NotServable(f'the application cannot be served: {error}') from error
         # what can be both is WSGI: that is what people run gunicorn for
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
-            if changed(self.cfg, 'root_path'):
+            if is_changed(self.cfg, 'root_path'):
                 self.log.warning('root_path has no meaning for a request listener: request.url is the whole path')
             return application
         try:
             return wsgi(
-                self._exchanges.recording(application),
+                self._observer.record_environs(application),
                 script_name=mount_path(self.cfg, os.environ),
                 sendfile=uses_sendfile(self.cfg),
             )
         except InvalidInput as error:
             raise NotServable(f'root_path, or SCRIPT_NAME in the environment: {error}') from error
 
-    def _check_own(self, server: Any) -> None:
+    def _check_server(self, server: Any) -> None:
         cfg = self.cfg
         if server.listening:
             raise NotServable('the application is an http.Server that listens already: leave listen() to gunicorn')
@@ -272,7 +272,7 @@ class Worker(BaseWorker):
                 'the application is an http.Server with settings of its own: make an https.Server, and '
                 'leave certfile and keyfile out'
             )
-        ignored = [name for name in CONNECTION_SETTINGS if changed(cfg, name)]
+        ignored = [name for name in CONNECTION_SETTINGS if is_changed(cfg, name)]
         if ignored:
             self.log.warning(
                 'the application is an http.Server with settings of its own, in place of %s', ', '.join(ignored)
@@ -292,19 +292,19 @@ class Worker(BaseWorker):
         files = (self.cfg.certfile, self.cfg.keyfile, self.cfg.ca_certs)
         return ContextSource(self._context, [path for path in files if path is not None])
 
-    def _make_exchanges(self) -> Exchanges:
+    def _make_observer(self) -> GunicornObserver:
         cfg = self.cfg
         before = after = write = None
         if cfg.pre_request is not vars(PreRequest)['pre_request'] or self.log.loglevel <= logging.DEBUG:
             before = partial(cfg.pre_request, self)
         if cfg.post_request is not vars(PostRequest)['post_request']:
-            after = partial(self._call_after, cfg.post_request)
+            after = partial(self._call_post_request, cfg.post_request)
         # a logger of another class may count what it does not write
         if getattr(self.log, 'access_log_enabled', True) or type(self.log).access is not Logger.access:
             write = self.log.access
-        return Exchanges(self._count, before, after, write)
+        return GunicornObserver(self._on_request, before, after, write)
 
-    def _call_after(self, hook: Callable[..., object], view: Any, environ: Any, answer: Any) -> None:
+    def _call_post_request(self, hook: Callable[..., object], view: Any, environ: Any, answer: Any) -> None:
         try:
             hook(self, view, environ, answer)
         except Exception:
@@ -317,10 +317,10 @@ class Worker(BaseWorker):
 
     def handle_quit(self, sig: Any, frame: Any) -> None:
         self.alive = False
-        self._quit = True
+        self._quit_requested = True
 
     def handle_usr1(self, sig: Any, frame: Any) -> None:
-        self._reopen = True
+        self._reopen_requested = True
 
     def handle_abort(self, sig: Any, frame: Any) -> None:
         """The master has heard nothing for ``timeout`` seconds: the loop stands still, and where is of interest."""
@@ -331,24 +331,24 @@ class Worker(BaseWorker):
         """A signal has come, or a file has changed that the reloader looks at."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.PIPE[0], 4096)
-        self._woken.set()
+        self._wakeup.set()
 
     # -- the exchanges: called by the server --------------------------------------------------------------------------
 
-    def _count(self, response: Any) -> None:
+    def _on_request(self, response: Any) -> None:
         self.nr += 1
-        if not self.alive or not self._keeps_alive:
+        if not self.alive or not self._keep_alive:
             response.should_keep_alive = False
         if self.alive and self.nr >= self.max_requests:
             response.should_keep_alive = False
-            self._worn_out = True
+            self._reached_max_requests = True
             self.alive = False
-            self._woken.set()
+            self._wakeup.set()
 
-    def _closed(self) -> None:
+    def _on_server_closed(self) -> None:
         self.alive = False
-        self._is_closed = True
-        self._woken.set()
+        self._server_closed = True
+        self._wakeup.set()
 
     # -- the life of a worker: run by the main greenlet ---------------------------------------------------------------
 
@@ -371,8 +371,8 @@ class Worker(BaseWorker):
         pipe.start(self._on_pipe)
         try:
             while self.alive:
-                self._rest(HEARTBEAT)
-            if self._worn_out:
+                self._wait(HEARTBEAT)
+            if self._reached_max_requests:
                 self.log.info('Autorestarting worker after current request.')
             self._drain(server)
         finally:
@@ -380,31 +380,31 @@ class Worker(BaseWorker):
             pipe.close()
             signal.set_wakeup_fd(-1)
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         """Show that this process is alive, do what signals ask for, and wait until something happens."""
         self.notify()
-        if self._reopen:
-            self._reopen = False
+        if self._reopen_requested:
+            self._reopen_requested = False
             self.log.reopen_files()
-        self._woken.wait(min(self._interval, max(seconds, 0)))
-        self._woken.clear()
+        self._wakeup.wait(min(self._heartbeat, max(seconds, 0)))
+        self._wakeup.clear()
 
     def _drain(self, server: Any) -> None:
         grace = self.cfg.graceful_timeout
-        deadline = monotonic() + grace - min(MARGIN, grace * SHARE)
+        deadline = monotonic() + grace - min(MARGIN, grace * MARGIN_SHARE)
         if server.listening:
             server.close()
-        while not self._is_closed and not self._quit:
+        while not self._server_closed and not self._quit_requested:
             if monotonic() >= deadline:
                 left = server.get_connections()
                 if left:
                     self.log.warning('Worker graceful timeout (pid:%s): %d connection(s) cut off', self.pid, left)
                 break
-            self._rest(deadline - monotonic())
-        if self._quit:
+            self._wait(deadline - monotonic())
+        if self._quit_requested:
             self.cfg.worker_int(self)
         server.stop(0)
-        gevent.joinall(list(self._exchanges.pending), HEARTBEAT)
+        gevent.joinall(list(self._observer.pending), HEARTBEAT)
 
 
 class WSGIWorker(Worker):

@@ -17,8 +17,8 @@ from urllib3.util import Retry, parse_url
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput
-from geventnode.integrations.requests.pools import DEFAULT_PORTS, Agents, Bounds, Destinations, Proxy
-from geventnode.integrations.requests.terms import merge_terms, split_terms
+from geventnode.integrations.requests.pool_kwargs import merge_pool_kwargs, split_proxy_kwargs
+from geventnode.integrations.requests.pools import DEFAULT_PORTS, AgentPoolManager, AgentProvider, Proxy, RequestLimits
 from geventnode.options import count, seconds
 from geventnode.protocol import Limits
 
@@ -32,7 +32,7 @@ DEFAULT_MAX_SOCKETS = 100
 DEFAULT_MAX_HEADER_SIZE = 262144
 
 #: What ``HTTPAdapter.cert_verify`` sets on a pool.
-SET_BY_REQUESTS = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
+CERT_VERIFY_ATTRIBUTES = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
 
 
 class AgentAdapter(HTTPAdapter):
@@ -54,7 +54,7 @@ class AgentAdapter(HTTPAdapter):
     ``UnknownOption``.
     """
 
-    __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_bounds', '_options']  # noqa: RUF012 - as in HTTPAdapter
+    __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_limits', '_options']  # noqa: RUF012 - as in HTTPAdapter
 
     poolmanager: Any
 
@@ -75,25 +75,25 @@ class AgentAdapter(HTTPAdapter):
                 )
         if agent is not None and https_agent is not None and options:
             raise InvalidInput(f'{", ".join(sorted(options))}: both agents were given, and have options of their own')
-        self._bounds = Bounds(
+        self._limits = RequestLimits(
             None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None,
             Limits(max_header_size=count('max_header_size', max_header_size)),
         )
         self._options = {'max_sockets': DEFAULT_MAX_SOCKETS, 'keep_alive': True, **options}
-        self._given = agent, https_agent
+        self._given_agents = agent, https_agent
         super().__init__(max_retries=max_retries)
-        self._replace_pools()
+        self._install_pool_manager()
         # so that what is wrong with the options is raised here
         self.poolmanager.agents.get(False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._replace_pools()
+        self._install_pool_manager()
 
-    def _replace_pools(self) -> None:
+    def _install_pool_manager(self) -> None:
         """If a class between this one and ``HTTPAdapter`` has made urllib3's pools, keep their settings."""
         pools = self.poolmanager
-        if not isinstance(pools, Destinations):
+        if not isinstance(pools, AgentPoolManager):
             said = {name: value for name, value in pools.connection_pool_kw.items() if name not in ('maxsize', 'block')}
             AgentAdapter.init_poolmanager(self, self._pool_connections, self._pool_maxsize, self._pool_block, **said)
 
@@ -105,15 +105,15 @@ class AgentAdapter(HTTPAdapter):
         """
         self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
         # a pickled adapter comes back with agents of its own
-        agent, https_agent = self.__dict__.pop('_given', (None, None))
-        agents = Agents(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
-        self.poolmanager = Destinations(agents, self._bounds, pool_kwargs)
+        agent, https_agent = self.__dict__.pop('_given_agents', (None, None))
+        agents = AgentProvider(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
+        self.poolmanager = AgentPoolManager(agents, self._limits, pool_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """See ``HTTPAdapter``. Raises ``OSError`` for files that are not there."""
         super().cert_verify(conn, url, verify, cert)
         # it was all said when the pool was asked for: what a subclass sets after this is told from it
-        for name in SET_BY_REQUESTS:
+        for name in CERT_VERIFY_ATTRIBUTES:
             vars(conn).pop(name, None)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
@@ -133,17 +133,17 @@ class AgentAdapter(HTTPAdapter):
                     f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
                     'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed'
                 )
-            terms, proxy_terms = split_terms(proxy_kwargs)
-            manager = self.proxy_manager[proxy] = Destinations(
+            pool_kwargs, tls_kwargs = split_proxy_kwargs(proxy_kwargs)
+            manager = self.proxy_manager[proxy] = AgentPoolManager(
                 self.poolmanager.agents,
-                self._bounds,
-                merge_terms(self.poolmanager.connection_pool_kw, terms),
+                self._limits,
+                merge_pool_kwargs(self.poolmanager.connection_pool_kw, pool_kwargs),
                 Proxy(
                     url.scheme,
                     url.host or '',
                     url.port or DEFAULT_PORTS[url.scheme],
                     self.proxy_headers(proxy),
-                    proxy_terms,
+                    tls_kwargs,
                 ),
             )
         return manager

@@ -1,7 +1,7 @@
-"""What takes the place of urllib3's pools: destinations, which make requests of this package's client.
+"""Substitutes for urllib3's pools that send requests through agents.
 
-A :class:`Destination` does for one URL's host what ``HTTPConnectionPool.urlopen`` does: one request, or several as a
-``Retry`` has it, and a response in urllib3's own class. Connections, queues and limits are the agents'.
+An :class:`AgentConnectionPool` does for one host what ``HTTPConnectionPool.urlopen`` does: it makes one request, or
+several as its ``Retry`` specifies, and returns urllib3's response. Connections, queues and limits belong to the agents.
 """
 
 from __future__ import annotations
@@ -29,17 +29,23 @@ from urllib3.util.request import SKIP_HEADER, SKIPPABLE_HEADERS, rewind_body, se
 
 from geventnode import http, https
 from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
-from geventnode.http.client.origin import Destination as Where
-from geventnode.http.client.origin import destination
+from geventnode.http.client.origin import Destination, destination
 from geventnode.http.header_fields import Fields, check_field
-from geventnode.integrations.requests.response import BEFORE_SENDING, Body, Response, Upgraded, call_in, translated
-from geventnode.integrations.requests.terms import (
-    SET_ON_POOLS,
-    check_terms,
-    identifies,
-    merge_terms,
-    proxy_peer,
-    tls_peer,
+from geventnode.integrations.requests.pool_kwargs import (
+    POOL_ATTRIBUTES,
+    check_pool_kwargs,
+    merge_pool_kwargs,
+    proxy_tls_settings,
+    tls_settings,
+    verifies_identity,
+)
+from geventnode.integrations.requests.response import (
+    PHASES_BEFORE_SENDING,
+    RawResponse,
+    Response,
+    UpgradedResponse,
+    call_in_hub,
+    to_urllib3_error,
 )
 from geventnode.net.socket import Socket
 from geventnode.protocol import Limits, check_method, check_target, is_host
@@ -47,7 +53,7 @@ from geventnode.tls.client import Peer
 from geventnode.tls.contexts import client_context
 from geventnode.tls.socket import TLSSocket
 
-__all__ = ['DEFAULT_PORTS', 'Agents', 'Bounds', 'Destination', 'Destinations', 'Proxy']
+__all__ = ['DEFAULT_PORTS', 'AgentConnectionPool', 'AgentPoolManager', 'AgentProvider', 'Proxy', 'RequestLimits']
 
 #: Destinations that are remembered.
 MAX_POOLS = 256
@@ -63,8 +69,8 @@ class Proxy(NamedTuple):
     port: int
     #: What to say to it, and to nobody else.
     headers: dict[str, str]
-    #: Terms of TLS that hold for it only, as of :func:`split_terms`.
-    terms: Mapping[str, Any]
+    #: Terms of TLS that hold for it only, as of :func:`split_proxy_kwargs`.
+    tls_kwargs: Mapping[str, Any]
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
@@ -76,16 +82,16 @@ class Proxy(NamedTuple):
         return f'{self}:{said}'
 
 
-class Bounds(NamedTuple):
+class RequestLimits(NamedTuple):
     """How far the requests of an adapter may go."""
 
     #: Seconds in the queue; None: any number.
     queue_timeout: float | None
     #: What is refused in responses.
-    limits: Limits
+    parser_limits: Limits
 
 
-class _Pair:
+class _AgentPair:
     """The agents that an adapter has made for one thread. When it is gone, or retired, connections are closed as soon
     as nobody uses them."""
 
@@ -99,69 +105,71 @@ class _Pair:
         """Be used no more."""
         self.retired = True
         for agent in self.agents:
-            call_in(agent, partial(setattr, agent, 'keep_alive', False))
+            call_in_hub(agent, partial(setattr, agent, 'keep_alive', False))
 
     def __del__(self) -> None:
         if not self.retired and hasattr(self, 'agents'):
             self.retire()
 
 
-class Agents:
+class AgentProvider:
     """The agents of one adapter: those that it was given, and in each thread two of its own."""
 
     def __init__(
         self, options: dict[str, Any], agent: http.Agent | None, https_agent: https.Agent | None, authorities: str
     ) -> None:
         self._options = options
-        self._given = agent, https_agent
+        self._given_agents = agent, https_agent
         #: Whom to trust when nothing is said; None: whom the agent trusts.
-        self.authorities = authorities if https_agent is None else None
-        self._pairs: weakref.WeakSet[_Pair] = weakref.WeakSet()
+        self.ca_file = authorities if https_agent is None else None
+        self._agent_pairs: weakref.WeakSet[_AgentPair] = weakref.WeakSet()
 
     def get(self, secure: bool) -> http.Agent:
         """Return the agent for this thread."""
-        given = self._given[secure]
+        given = self._given_agents[secure]
         if given is not None:
             return given
         # kept by the hub, to go with the thread, and by nobody for longer than this object lives
         kept = get_hub().__dict__.setdefault('_geventnode_requests', weakref.WeakKeyDictionary())
-        pair: _Pair | None = kept.get(self)
+        pair: _AgentPair | None = kept.get(self)
         if pair is None or pair.retired:
-            pair = kept[self] = _Pair(self._options)
-            self._pairs.add(pair)
+            pair = kept[self] = _AgentPair(self._options)
+            self._agent_pairs.add(pair)
         return pair.agents[secure]
 
     def clear(self) -> None:
         """Let the agents of our own go; who asks again gets others."""
-        for pair in tuple(self._pairs):
+        for pair in tuple(self._agent_pairs):
             pair.retire()
 
 
-class Destinations:
+class AgentPoolManager:
     """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
 
-    def __init__(self, agents: Agents, bounds: Bounds, terms: Mapping[str, Any], proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, agents: AgentProvider, limits: RequestLimits, pool_kwargs: Mapping[str, Any], proxy: Proxy | None = None
+    ) -> None:
         self.agents = agents
         #: On what terms TLS is spoken, unless a request says otherwise. It has urllib3's name, by which others look
         #: into it, and change it.
-        self.connection_pool_kw = check_terms(terms)
-        self._bounds = bounds
+        self.connection_pool_kw = check_pool_kwargs(pool_kwargs)
+        self._limits = limits
         self._proxy = proxy
-        self.pools: dict[tuple[Any, ...], Destination] = {}
+        self.pools: dict[tuple[Any, ...], AgentConnectionPool] = {}
 
     def connection_from_host(
         self, host: str | None, port: int | None = None, scheme: str = 'http', pool_kwargs: dict[str, Any] | None = None
-    ) -> Destination:
-        """See urllib3. Raises ``LocationValueError``, and what :func:`check_terms` does."""
+    ) -> AgentConnectionPool:
+        """See urllib3. Raises ``LocationValueError``, and what :func:`check_pool_kwargs` does."""
         key = scheme, host, port, *(pool_kwargs or {}).items(), *self.connection_pool_kw.items()
         found = self.pools.get(key)
         if found is None:
             if len(self.pools) >= MAX_POOLS:
                 del self.pools[next(iter(self.pools))]
-            terms = merge_terms(self.connection_pool_kw, pool_kwargs or {})
+            merged = merge_pool_kwargs(self.connection_pool_kw, pool_kwargs or {})
             try:
-                found = self.pools[key] = Destination(
-                    self.agents, self._bounds, scheme, host or '', port, terms, self._proxy
+                found = self.pools[key] = AgentConnectionPool(
+                    self.agents, self._limits, scheme, host or '', port, merged, self._proxy
                 )
             except InvalidInput as error:
                 raise LocationValueError(str(error)) from error
@@ -173,42 +181,42 @@ class Destinations:
         self.agents.clear()
 
 
-class Destination:
+class AgentConnectionPool:
     """In the place of urllib3's ``HTTPConnectionPool``: a scheme, a host and a port, on certain terms of TLS, maybe
     through a proxy."""
 
     def __init__(
         self,
-        agents: Agents,
-        bounds: Bounds,
+        agents: AgentProvider,
+        limits: RequestLimits,
         scheme: str,
         host: str,
         port: int | None,
-        terms: dict[str, Any],
+        pool_kwargs: dict[str, Any],
         proxy: Proxy | None,
     ) -> None:
         self._agents = agents
-        self._bounds = bounds
-        self._terms = terms
+        self._limits = limits
+        self._pool_kwargs = pool_kwargs
         self._proxy = proxy
         self.scheme = scheme
         usual = DEFAULT_PORTS[scheme]
         #: Where the URL leads; checked here, before terms of TLS are.
-        self._named = destination(host, usual if port is None else port, default_port=usual)
-        self.host, self.port = self._named.host, self._named.port
+        self._url_origin = destination(host, usual if port is None else port, default_port=usual)
+        self.host, self.port = self._url_origin.host, self._url_origin.port
         #: Whether the connection leads to the proxy and no further, and whether it is TLS from end to end.
-        self._by_proxy = proxy is not None and scheme == 'http'
-        self._tunnelled = proxy is not None and scheme == 'https'
-        if self._tunnelled and proxy is not None and proxy.scheme == 'https':
+        self._forwarded = proxy is not None and scheme == 'http'
+        self._tunneled = proxy is not None and scheme == 'https'
+        if self._tunneled and proxy is not None and proxy.scheme == 'https':
             raise LocationValueError(
                 f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
                 'proxy must begin with http:'
             )
-        self._secure = (proxy.scheme if proxy is not None and self._by_proxy else scheme) == 'https'
+        self._secure = (proxy.scheme if proxy is not None and self._forwarded else scheme) == 'https'
         #: The warning that every request gives; None: none.
         self._warning = self._make_warning()
         #: Where connections lead; worked out when first asked for.
-        self._where: Where | None = None
+        self._origin: Destination | None = None
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
@@ -223,15 +231,15 @@ class Destination:
     @property
     def _source(self) -> str | None:
         """The address where connections begin; None: any."""
-        found: str = self._terms.get('source_address', ('',))[0]
+        found: str = self._pool_kwargs.get('source_address', ('',))[0]
         return found or None
 
     def _make_warning(self) -> str | None:
         """Return the warning of a connection whose other end is not verified."""
         if not self._secure:
             return None
-        proxy = self._proxy if self._by_proxy else None
-        if identifies(self._terms, None if proxy is None else proxy.terms):
+        proxy = self._proxy if self._forwarded else None
+        if verifies_identity(self._pool_kwargs, None if proxy is None else proxy.tls_kwargs):
             return None
         host = self.host if proxy is None else proxy.host
         return (
@@ -241,15 +249,15 @@ class Destination:
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    def _locate(self) -> Where:
+    def _make_origin(self) -> Destination:
         """Return where connections lead. Raises ``SSLError`` for certificates that cannot be used."""
         host, port = self.host, self.port
-        if self._by_proxy and self._proxy is not None:
+        if self._forwarded and self._proxy is not None:
             host, port = self._proxy.host, self._proxy.port
         if not self._secure:
             return destination(host, port, self._source)
         try:
-            peer = self._peer()
+            peer = self._tls_settings()
             client_context(peer.settings)
         except InvalidInput as error:
             raise SSLError(str(error)) from error
@@ -259,24 +267,24 @@ class Destination:
             self._source,
             default_port=DEFAULT_PORTS['https'],
             peer=peer,
-            via=self._proxy.name if self._tunnelled and self._proxy is not None else None,
+            via=self._proxy.name if self._tunneled and self._proxy is not None else None,
         )
 
-    def _peer(self) -> Peer:
+    def _tls_settings(self) -> Peer:
         """Return on what terms TLS is spoken."""
         # subclasses of the adapter are handed this object, and set on it what they want
-        said_since = {name: value for name, value in vars(self).items() if name in SET_ON_POOLS}
+        said_since = {name: value for name, value in vars(self).items() if name in POOL_ATTRIBUTES}
         if said_since:
-            self._terms = merge_terms(self._terms, said_since)
+            self._pool_kwargs = merge_pool_kwargs(self._pool_kwargs, said_since)
             self._warning = self._make_warning()
         agent = cast(https.Agent, self._agents.get(True))
-        if self._by_proxy and self._proxy is not None:
-            return proxy_peer(agent, self._terms, self._agents.authorities, self._proxy.terms)
-        return tls_peer(agent, self._terms, self._agents.authorities)
+        if self._forwarded and self._proxy is not None:
+            return proxy_tls_settings(agent, self._pool_kwargs, self._agents.ca_file, self._proxy.tls_kwargs)
+        return tls_settings(agent, self._pool_kwargs, self._agents.ca_file)
 
     def _fields(self, headers: Mapping[Any, Any]) -> tuple[Fields, frozenset[str]]:
         """Return the header fields of a request, and the names of those that are not to be added."""
-        fields: Fields = {'host': self._named.host_pair}
+        fields: Fields = {'host': self._url_origin.host_pair}
         # a header that is None is not here at all
         removed = frozenset({'connection'})
         for name, value in headers.items():
@@ -298,7 +306,7 @@ class Destination:
                 if checked == 'keep-alive':
                     continue
             fields[lower] = name, checked
-        if self._by_proxy and self._proxy is not None:
+        if self._forwarded and self._proxy is not None:
             for name, value in self._proxy.headers.items():
                 fields.setdefault(name.lower(), (name, value))
         return fields, removed
@@ -307,30 +315,30 @@ class Destination:
         self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None, read: float | None
     ) -> Response:
         """Make one request. May switch. Raises what :meth:`urlopen` translates."""
-        where = self._where
-        if where is None:
-            where = self._where = self._locate()
+        origin = self._origin
+        if origin is None:
+            origin = self._origin = self._make_origin()
         fields, removed = self._fields(headers)
         request = http.ClientRequest(
-            self._agents.get(self._secure), where, check_method(method).upper(), check_target(url), fields, True
+            self._agents.get(self._secure), origin, check_method(method).upper(), check_target(url), fields, True
         )
         if removed:
             request._removed = removed
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
-        request.limit_times(read if late is None else None, connect, self._bounds.queue_timeout, None)
-        request.limits = self._bounds.limits
+        request.limit_times(read if late is None else None, connect, self._limits.queue_timeout, None)
+        request.limits = self._limits.parser_limits
         request._keeps_chunks = True
-        if self._tunnelled and where.peer is not None:
-            request.create_connection = partial(self._tunnel, where.peer)
+        if self._tunneled and origin.peer is not None:
+            request.create_connection = partial(self._tunnel, origin.peer)
         request.end(body)
         if late is not None:
             if request.reused_socket:
                 request.set_timeout(late)
             else:
-                request.once('socket', partial(_limit_reading, request, late))
+                request.once('socket', partial(_start_read_timeout, request, late))
         message = request.get_response()
-        body = (Upgraded if message.upgrade else Body)(self, request, message, url)
+        body = (UpgradedResponse if message.upgrade else RawResponse)(self, request, message, url)
         return Response(body, method, url)
 
     def _tunnel(self, peer: Peer, options: Mapping[str, Any]) -> TLSSocket:
@@ -352,12 +360,12 @@ class Destination:
             headers={'Host': target, **proxy.headers},
             timeout=None,
             connect_timeout=None,
-            max_header_size=self._bounds.limits.max_header_size,
+            max_header_size=self._limits.parser_limits.max_header_size,
         )
         try:
             response = request.end().get_response()
         except GeventnodeError as error:
-            raise ProxyError('Cannot connect to proxy.', translated(error, self, target)) from error
+            raise ProxyError('Cannot connect to proxy.', to_urllib3_error(error, self, target)) from error
         if not response.upgrade:
             request.destroy()
             raise ProxyError(
@@ -398,7 +406,7 @@ class Destination:
             try:
                 response = self._exchange(method, url, body, headers or {}, connect, read)
             except (GeventnodeError, HTTPError) as error:
-                failure = error if isinstance(error, HTTPError) else self._failure(error, url)
+                failure = error if isinstance(error, HTTPError) else self._to_urllib3_error(error, url)
                 if isinstance(failure, InvalidHeaderError):
                     raise failure from error
                 if not again:
@@ -406,7 +414,7 @@ class Destination:
                 retries = retries.increment(
                     method, url, error=failure, _pool=cast(Any, self), _stacktrace=error.__traceback__
                 )
-                _wait(retries)
+                _sleep_before_retry(retries)
             else:
                 response.retries = retries
                 if not again or not retries.is_retry(
@@ -421,33 +429,33 @@ class Destination:
                         raise
                     return response
                 response.drain_conn()
-                _wait(retries, response)
+                _sleep_before_retry(retries, response)
             if body is not None and position is not None:
                 rewind_body(cast(Any, body), position)
 
-    def _failure(self, error: GeventnodeError, url: str) -> Exception:
+    def _to_urllib3_error(self, error: GeventnodeError, url: str) -> Exception:
         """Return the exception of urllib3's for ``error``, which it names as its cause. Raises ``error`` when it is the
         caller's fault."""
-        failure = translated(error, self, url)
+        failure = to_urllib3_error(error, self, url)
         if failure is error:
             raise error
         failure.__cause__ = error
-        if (self._by_proxy and error.phase in BEFORE_SENDING and error.phase != 'queue') or (
-            self._tunnelled and error.phase == 'connect'
+        if (self._forwarded and error.phase in PHASES_BEFORE_SENDING and error.phase != 'queue') or (
+            self._tunneled and error.phase == 'connect'
         ):
             failure = ProxyError('Cannot connect to proxy.', failure)
             failure.__cause__ = error
         return failure
 
 
-def _wait(retries: Retry, response: Response | None = None) -> None:
+def _sleep_before_retry(retries: Retry, response: Response | None = None) -> None:
     """Wait before the next attempt, as ``retries`` has it. May switch.
 
     Its methods that a subclass overrides are called. The others would stop the whole thread in a program that is not
     patched: their waiting is replaced.
     """
     kind = type(retries)
-    for name, cooperative in _WAITING:
+    for name, cooperative in _SLEEP_METHODS:
         if getattr(kind, name) is getattr(Retry, name):
             setattr(retries, name, partial(cooperative, retries))
     retries.sleep(response)
@@ -468,7 +476,7 @@ def _sleep_backoff(retries: Retry) -> None:
         gevent.sleep(seconds)
 
 
-_WAITING: tuple[tuple[str, Callable[..., object]], ...] = (
+_SLEEP_METHODS: tuple[tuple[str, Callable[..., object]], ...] = (
     ('sleep_for_retry', _sleep_for_retry),
     ('_sleep_backoff', _sleep_backoff),
 )
@@ -479,7 +487,7 @@ def _text(value: Any) -> Any:
     return value.decode('latin-1') if isinstance(value, bytes) else value
 
 
-def _limit_reading(request: http.ClientRequest, seconds: float, socket: Socket) -> None:
+def _start_read_timeout(request: http.ClientRequest, seconds: float, socket: Socket) -> None:
     """``'socket'``: there is a connection for ``request``, or will be."""
 
     def begin() -> None:

@@ -23,19 +23,27 @@ from urllib3.exceptions import (
 
 from geventnode import errors, http
 from geventnode.errors import GeventnodeError
-from geventnode.integrations.requests.sockets import BodyFile, BodySocket, Ready, socket_of
+from geventnode.integrations.requests.sockets import AlwaysReadable, BodyFile, BodySocket, socket_for
 from geventnode.protocol import Framing
 
-__all__ = ['BEFORE_SENDING', 'Body', 'Origin', 'Response', 'Upgraded', 'call_in', 'translated']
+__all__ = [
+    'PHASES_BEFORE_SENDING',
+    'RawResponse',
+    'Response',
+    'ResponseConnection',
+    'UpgradedResponse',
+    'call_in_hub',
+    'to_urllib3_error',
+]
 
 #: Phases of a request in which nothing of it has reached the server.
-BEFORE_SENDING = frozenset({'queue', 'resolve', 'connect', 'handshake'})
+PHASES_BEFORE_SENDING = frozenset({'queue', 'resolve', 'connect', 'handshake'})
 
 
-def translated(error: GeventnodeError, pool: Any, url: str) -> Exception:
+def to_urllib3_error(error: GeventnodeError, pool: Any, url: str) -> Exception:
     """Return what urllib3 would raise for ``error``; ``error`` itself for what it has no word for."""
     if isinstance(error, errors.RequestTimeout):
-        if error.phase in BEFORE_SENDING:
+        if error.phase in PHASES_BEFORE_SENDING:
             return ConnectTimeoutError(pool, str(error))
         return ReadTimeoutError(pool, url, f'Read timed out: {error}')
     if isinstance(error, errors.ConnectError | errors.QueueFull):
@@ -51,7 +59,7 @@ def translated(error: GeventnodeError, pool: Any, url: str) -> Exception:
     return error
 
 
-def call_in(agent: http.Agent, function: Callable[[], object]) -> None:
+def call_in_hub(agent: http.Agent, function: Callable[[], object]) -> None:
     """Call ``function``, or let the thread of ``agent`` do so, wherever the collector or another thread runs this."""
     hub = agent.hub
     try:
@@ -72,13 +80,13 @@ def _root(greenlet: Any) -> Any:
     return greenlet
 
 
-class Body:
+class RawResponse:
     """The body of a response, instead of the ``http.client.HTTPResponse`` that urllib3 reads from."""
 
     #: As of ``http.client.HTTPResponse``.
     debuglevel: int = 0
 
-    _ready: Ready | None = None
+    _ready: AlwaysReadable | None = None
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
         self._pool = pool
@@ -92,12 +100,12 @@ class Body:
         #: whether the last one was.
         self.chunked: bool = _is_chunked(message)
         self._chunk_left = 0
-        self._chunks_over = False
+        self._last_chunk_seen = False
         #: Bytes that are to come, when the head says so.
-        self._left: int | None = None
+        self._remaining: int | None = None
         if not message.complete and not self.chunked:
             length = message.headers.get('content-length')
-            self._left = None if length is None else int(length)
+            self._remaining = None if length is None else int(length)
 
     # -- the head -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +150,7 @@ class Body:
         """Bytes that were not read, if the head says so."""
         if self.closed:
             return 0
-        return self.message.readable_length if self.message.complete and not self.chunked else self._left
+        return self.message.readable_length if self.message.complete and not self.chunked else self._remaining
 
     @property
     def will_close(self) -> bool:
@@ -154,15 +162,15 @@ class Body:
     @property
     def fp(self) -> BodyFile | None:
         """The body as a buffered file, whose ``raw`` is the socket; None when all was read."""
-        return None if self.closed and not self._chunks_over else BodyFile(self)
+        return None if self.closed and not self._last_chunk_seen else BodyFile(self)
 
     @property
     def sock(self) -> BodySocket:
         """The socket."""
-        return socket_of(self)
+        return socket_for(self)
 
     def fileno(self) -> int:
-        """See :class:`Source`. Raises ``OSError`` when all was read."""
+        """See :class:`ByteSource`. Raises ``OSError`` when all was read."""
         message = self.message
         if self.closed:
             raise OSError('the response was read, and its connection given back')
@@ -172,29 +180,29 @@ class Body:
         """Return one that is readable when there is something to read, which may be here already."""
         if buffered:
             if self._ready is None:
-                self._ready = Ready()
+                self._ready = AlwaysReadable()
             return self._ready.fileno()
         number: int = self.message.socket._raw.fileno()
         return number
 
     @property
     def timeout(self) -> float | None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         return self._request.timeout
 
     def set_timeout(self, seconds: float | None) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         self._request.set_timeout(seconds or 0)
 
     def write(self, data: bytes) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         raise UnsupportedOperation(
             'nothing can be sent while a response is received; a server that talks another '
             'protocol answers 101 Switching Protocols'
         )
 
     def end(self) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         raise UnsupportedOperation('the request has ended already')
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -210,7 +218,7 @@ class Body:
     def read1(self, size: int | None = None) -> bytes:
         """Return the bytes that are there, after a wait for the first, but at most the rest of a chunk. May switch.
         Raises urllib3's exceptions."""
-        if self.chunked and (left := self.next_chunk()):
+        if self.chunked and (left := self.read_chunk_size()):
             size = left if size is None or size < 0 else min(size, left)
         return self._read(self.message.read1, -1 if size is None else size)
 
@@ -232,7 +240,7 @@ class Body:
         if data:
             message.unshift(data)
         else:
-            self._end()
+            self._on_end()
         return data
 
     # -- chunks -------------------------------------------------------------------------------------------------------
@@ -242,7 +250,7 @@ class Body:
         """Bytes of the present chunk that were not read; None for a body that has no chunks."""
         return self._chunk_left if self.chunked else None
 
-    def next_chunk(self) -> int:
+    def read_chunk_size(self) -> int:
         """Return how many bytes are left of the present chunk, or of the next one, having waited for its beginning; 0
         at the end. May switch. Raises urllib3's exceptions."""
         if self._chunk_left:
@@ -255,14 +263,14 @@ class Body:
             # the head names chunks, and the body has none
             return len(data)
         else:
-            self._chunks_over = True
+            self._last_chunk_seen = True
         return self._chunk_left
 
     def _safe_read(self, size: int) -> bytes:
         """Return the given number of bytes, as urllib3 reads the data of a chunk. May switch."""
         return self.read(size)
 
-    def _take_chunks(self, size: int) -> None:
+    def _consume_chunks(self, size: int) -> None:
         """The given number of bytes was read."""
         sizes = self.message._chunk_sizes
         assert sizes is not None
@@ -277,15 +285,15 @@ class Body:
         message = self.message
         with self._translating():
             data = read(size)
-            if self._left is not None:
-                self._left -= len(data)
-                if not self._left and not message.readable_ended:
+            if self._remaining is not None:
+                self._remaining -= len(data)
+                if not self._remaining and not message.readable_ended:
                     # so that the connection is given back with the last byte
                     message.read1()
             elif self.chunked:
-                self._take_chunks(len(data))
+                self._consume_chunks(len(data))
         if message.readable_ended or (message.complete and not message.readable_length):
-            self._end()
+            self._on_end()
         return data
 
     @contextlib.contextmanager
@@ -294,13 +302,13 @@ class Body:
         try:
             yield
         except GeventnodeError as error:
-            failure = translated(error, self._pool, self._url)
+            failure = to_urllib3_error(error, self._pool, self._url)
             if failure is error:
                 raise
             self.failed = True
             raise failure from error
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         """All was read."""
         self.closed = True
         request = self._request
@@ -323,17 +331,17 @@ class Body:
         """Give up the unread bytes, and their connection."""
         if not self.closed:
             self.closed = True
-            self.shut_down()
+            self.abort()
 
-    def shut_down(self) -> None:
+    def abort(self) -> None:
         """Give up the exchange: a present or later reader of the body gets an error."""
-        call_in(self._request.agent, self._request.destroy)
+        call_in_hub(self._request.agent, self._request.destroy)
 
     def flush(self) -> None:
         """There is nothing to flush."""
 
 
-class Upgraded(Body):
+class UpgradedResponse(RawResponse):
     """The empty body after 101, and a socket that speaks another protocol."""
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
@@ -344,13 +352,13 @@ class Upgraded(Body):
 
     @property
     def fp(self) -> BodyFile | None:
-        """As of :class:`Body`."""
-        return None if self.closed else BodyFile(_Stream(self))
+        """As of :class:`RawResponse`."""
+        return None if self.closed else BodyFile(_UpgradedStream(self))
 
     @property
     def sock(self) -> BodySocket:
-        """As of :class:`Body`."""
-        return socket_of(_Stream(self))
+        """As of :class:`RawResponse`."""
+        return socket_for(_UpgradedStream(self))
 
     def read(self, size: int | None = None) -> bytes:
         """Return ``b''``, and give up the connection, which no caller has asked for."""
@@ -362,17 +370,17 @@ class Upgraded(Body):
     def close(self) -> None:
         """Give up the connection."""
         self.closed = True
-        self.shut_down()
+        self.abort()
 
-    def shut_down(self) -> None:
+    def abort(self) -> None:
         """Give up the connection."""
-        call_in(self._request.agent, self.message.socket.destroy)
+        call_in_hub(self._request.agent, self.message.socket.destroy)
 
 
-class _Stream:
+class _UpgradedStream:
     """The bytes of a connection after 101, in both directions."""
 
-    def __init__(self, upgraded: Upgraded) -> None:
+    def __init__(self, upgraded: UpgradedResponse) -> None:
         self._upgraded = upgraded
         self.message = upgraded.message
 
@@ -382,25 +390,25 @@ class _Stream:
         return self._upgraded.closed
 
     def fileno(self) -> int:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         found = self.message.socket
         return self._upgraded._descriptor(bool(found.readable_length or found.destroyed or found._eof))
 
     @property
     def timeout(self) -> float | None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         return self._upgraded._timeout
 
     def set_timeout(self, seconds: float | None) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         self._upgraded._timeout = seconds
 
     def read(self, size: int | None = None) -> bytes:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         return self._read(self.message.socket.read, size)
 
     def read1(self, size: int | None = None) -> bytes:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         return self._read(self.message.socket.read1, size)
 
     def _read(self, read: Callable[[int], bytes], size: int | None) -> bytes:
@@ -409,32 +417,32 @@ class _Stream:
             return read(-1 if size is None else size)
 
     def peek(self) -> bytes:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         data = self.read1()
         if data:
             self.message.socket.unshift(data)
         return data
 
     def write(self, data: bytes) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         self.message.socket.write(data)
 
     def end(self) -> None:
-        """See :class:`Source`."""
-        call_in(self._upgraded._request.agent, self.message.socket.end_nowait)
+        """See :class:`ByteSource`."""
+        call_in_hub(self._upgraded._request.agent, self.message.socket.end_nowait)
 
     def close(self) -> None:
-        """See :class:`Source`."""
+        """See :class:`ByteSource`."""
         self._upgraded.close()
 
-    shut_down = close
+    abort = close
 
 
 def _is_chunked(message: http.IncomingMessage) -> bool:
     return message._head.framing is Framing.CHUNKED
 
 
-class Origin:
+class ResponseConnection:
     """The origin of a response: a substitute for urllib3's connection, and of the response of ``http.client`` as far
     as cookies need it.
 
@@ -443,7 +451,7 @@ class Origin:
 
     __slots__ = ('_body', '_method')
 
-    def __init__(self, body: Body, method: str) -> None:
+    def __init__(self, body: RawResponse, method: str) -> None:
         self._body = body
         self._method = method
 
@@ -470,12 +478,12 @@ class Response(HTTPResponse):
 
     _fp: Any
 
-    def __init__(self, body: Body, method: str, url: str) -> None:
+    def __init__(self, body: RawResponse, method: str, url: str) -> None:
         message = body.message
         headers = HTTPHeaderDict()
         for name, value in message.raw_headers:
             headers.add(name, value)
-        origin = cast(Any, Origin(body, method))
+        origin = cast(Any, ResponseConnection(body, method))
         super().__init__(
             cast(Any, body),
             headers,
@@ -517,11 +525,11 @@ class Response(HTTPResponse):
         when there is nothing left to read."""
         if self.closed:
             raise RuntimeError('Cannot shutdown: the response was read, and its connection given back')
-        self._fp.shut_down()
+        self._fp.abort()
 
     def _update_chunk_length(self) -> None:
         # others may have read meanwhile: the body knows
-        self.chunk_left = self._fp.next_chunk()
+        self.chunk_left = self._fp.read_chunk_size()
 
     def _handle_chunk(self, amt: int | None) -> bytes:
         left = self.chunk_left

@@ -16,10 +16,10 @@ from typing import Any, Protocol, cast
 
 from geventnode import http
 
-__all__ = ['BodyFile', 'BodySocket', 'Ready', 'SocketFile', 'Source', 'TLSBodySocket', 'socket_of']
+__all__ = ['AlwaysReadable', 'BodyFile', 'BodySocket', 'ByteSource', 'SocketFile', 'TLSBodySocket', 'socket_for']
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """The body of a response, or the bytes of a connection after 101."""
 
     message: http.IncomingMessage
@@ -62,29 +62,29 @@ class Source(Protocol):
     def close(self) -> None:
         """Give up the unread bytes, and the connection with them."""
 
-    def shut_down(self) -> None:
+    def abort(self) -> None:
         """Do the same, but let a present or later reader get an error."""
 
 
-class Ready:
+class AlwaysReadable:
     """A descriptor that can be read at any time: the end of a stream."""
 
     def __init__(self) -> None:
-        self._end, other = socket.socketpair()
+        self._socket, other = socket.socketpair()
         other.close()
 
     def fileno(self) -> int:
         """Return the descriptor."""
-        return self._end.fileno()
+        return self._socket.fileno()
 
     def __del__(self) -> None:
-        self._end.close()
+        self._socket.close()
 
 
 class BodyFile(io.BufferedIOBase):
     """A substitute for ``HTTPResponse.fp``: the body of a response as a buffered file."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
 
     def __del__(self) -> None:
@@ -93,7 +93,7 @@ class BodyFile(io.BufferedIOBase):
     @property
     def raw(self) -> Any:
         """The socket as an unbuffered file."""
-        return SocketFile(cast(Any, socket_of(self._source)), 'rwb')
+        return SocketFile(cast(Any, socket_for(self._source)), 'rwb')
 
     @property
     def closed(self) -> bool:
@@ -146,7 +146,7 @@ class SocketFile(socket.SocketIO):
 class BodySocket:
     """A substitute for the socket: it receives the body of the response, and sends only after 101."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._socket: Any = source.message.socket
 
@@ -203,11 +203,11 @@ class BodySocket:
         if how == socket.SHUT_WR:
             self._source.end()
         else:
-            self._source.shut_down()
+            self._source.abort()
 
     def close(self) -> None:
         """End the exchange: its reader gets an error."""
-        self._source.shut_down()
+        self._source.abort()
 
     def _decref_socketios(self) -> None:
         """For ``socket.SocketIO``, which is closed."""
@@ -238,24 +238,24 @@ class BodySocket:
         found = self._socket
         if found._raw is None and found.remote_address is not None:
             return found.remote_address, found.remote_port
-        return self._ask('getpeername')
+        return self._call_socket('getpeername')
 
     def getsockname(self) -> Any:
         """Return our own address. Raises ``OSError`` when the connection is closed."""
         found = self._socket
         if found._raw is None and found.local_address is not None:
             return found.local_address, found.local_port
-        return self._ask('getsockname')
+        return self._call_socket('getsockname')
 
     def getsockopt(self, *args: Any) -> Any:
         """See ``socket.socket.getsockopt``."""
-        return self._ask('getsockopt', *args)
+        return self._call_socket('getsockopt', *args)
 
     def setsockopt(self, *args: Any) -> None:
         """See ``socket.socket.setsockopt``."""
-        self._ask('setsockopt', *args)
+        self._call_socket('setsockopt', *args)
 
-    def _ask(self, name: str, *args: Any) -> Any:
+    def _call_socket(self, name: str, *args: Any) -> Any:
         raw = self._socket._raw
         if raw is None:
             raise OSError('the connection of this response is closed, or serves other requests')
@@ -283,6 +283,6 @@ class TLSBodySocket(BodySocket):
         return found
 
 
-def socket_of(source: Source) -> BodySocket:
+def socket_for(source: ByteSource) -> BodySocket:
     """Return the socket behind ``source``."""
     return (TLSBodySocket if source.message.socket.encrypted else BodySocket)(source)

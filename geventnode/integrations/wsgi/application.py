@@ -18,10 +18,10 @@ from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.incoming import described
 from geventnode.http.server.listener_checks import asgi_problem, called, names_say_wsgi, never_run
-from geventnode.integrations.wsgi.environ import Environs, NotBelow
+from geventnode.integrations.wsgi.environ import EnvironBuilder, OutsideScriptName
 from geventnode.integrations.wsgi.head import Head, early_hints, find_head
 from geventnode.integrations.wsgi.input import BufferFull, buffer_body
-from geventnode.integrations.wsgi.socket import application_returned, ends_connection
+from geventnode.integrations.wsgi.socket import finish_hijacked, is_end_of_connection
 from geventnode.net.deadlines import check_hub
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
@@ -46,7 +46,7 @@ class FileWrapper:
     :param block_size: bytes to be read at once.
     """
 
-    _by_kernel: ClassVar[bool] = True
+    _can_sendfile: ClassVar[bool] = True
 
     def __init__(self, file: Any, block_size: int = BLOCK_SIZE) -> None:
         self.file = file
@@ -64,10 +64,10 @@ class FileWrapper:
             close()
 
 
-class _BlockWise(FileWrapper):
+class _ReadingFileWrapper(FileWrapper):
     """One whose file is always read."""
 
-    _by_kernel = False
+    _can_sendfile = False
 
 
 class _Call:
@@ -104,7 +104,7 @@ class _Call:
     def _write(self, data: bytes) -> None:
         """The ``write()`` callable. May switch."""
         if type(data) is not bytes:
-            data = _as_bytes(data)
+            data = _to_bytes(data)
         # before the head is fixed: a refused call changes nothing
         check_hub(self._response.server.hub, self._response)
         self._begin()
@@ -133,14 +133,14 @@ class _Call:
         if (type(result) is list or type(result) is tuple) and len(result) == 1:
             body = result[0]
             if type(body) is not bytes:
-                body = _as_bytes(body)
+                body = _to_bytes(body)
             self._send_last(body)
         elif self._response.upgraded:
             # what is said there now is the application's own
             return
         elif (
             isinstance(result, FileWrapper)
-            and result._by_kernel
+            and result._can_sendfile
             and hasattr(result.file, 'fileno')
             and self._head is not None
         ):
@@ -176,7 +176,7 @@ class _Call:
         response = self._response
         for item in items:
             if type(item) is not bytes:
-                item = _as_bytes(item)
+                item = _to_bytes(item)
             if not item:
                 continue
             head = self._head
@@ -191,7 +191,7 @@ class _Call:
             response.end()
 
 
-def _as_bytes(item: Any) -> bytes:
+def _to_bytes(item: Any) -> bytes:
     """Return ``item``, which is not of type ``bytes``, as that. Subclasses are common: HexBytes, ``bson.Binary``."""
     if not isinstance(item, bytes | bytearray | memoryview):
         raise TypeError(
@@ -208,36 +208,36 @@ class Listener:
     def __init__(
         self,
         application: Application,
-        environs: Environs,
+        environs: EnvironBuilder,
         cancel_on_disconnect: bool,
         raise_body_errors: bool,
         buffer_chunked: bool,
     ) -> None:
         self.application = application
         self._environs = environs
-        self._cancels = cancel_on_disconnect
-        self._refuses_bad_bodies = not raise_body_errors
-        self._buffers = buffer_chunked
+        self._cancel_on_disconnect = cancel_on_disconnect
+        self._server_refuses_bad_bodies = not raise_body_errors
+        self._buffer_chunked = buffer_chunked
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
         """Answer ``request``. May switch. Lets through what the application raises: the server answers 500, or cuts the
         response off."""
         try:
             environ = self._environs.make(request, response)
-        except NotBelow:
+        except OutsideScriptName:
             response.write_head(404)
             response.end()
             return
         # a view may take its time: what has a limit is waiting for the client
         response.patient = True
-        response.refuses_bad_body = self._refuses_bad_bodies
-        if self._cancels:
+        response.refuses_bad_body = self._server_refuses_bad_bodies
+        if self._cancel_on_disconnect:
             response.cancel_on_disconnect()
         call = _Call(response)
         environ['wsgi.early_hints'] = call.early_hints
         result: Iterable[bytes] = []
         body: IO[bytes] | None = None
-        if not request.complete and self._buffers and request._head.content_length is None:
+        if not request.complete and self._buffer_chunked and request._head.content_length is None:
             try:
                 body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
             except BufferFull as error:
@@ -254,11 +254,11 @@ class Listener:
             result = self.application(environ, call.start_response)
             call.finish(result)
         except Exception as error:
-            if not (response.upgraded and ends_connection(response, error)):
+            if not (response.upgraded and is_end_of_connection(response, error)):
                 raise
         finally:
             if response.upgraded:
-                application_returned(response)
+                finish_hijacked(response)
             try:
                 # a list is the commonest kind, which has nothing to close
                 if type(result) is not list:
@@ -316,8 +316,10 @@ def wsgi(
     check_application(application)
     if script_name and (not script_name.startswith('/') or script_name.endswith('/')):
         raise InvalidInput(f"script_name must begin with a slash and end without one, as '/app', not {script_name!r}")
-    common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _BlockWise}
-    return Listener(application, Environs(common, script_name), cancel_on_disconnect, raise_body_errors, buffer_chunked)
+    common = {'wsgi.multiprocess': multiprocess, 'wsgi.file_wrapper': FileWrapper if sendfile else _ReadingFileWrapper}
+    return Listener(
+        application, EnvironBuilder(common, script_name), cancel_on_disconnect, raise_body_errors, buffer_chunked
+    )
 
 
 def check_application(application: Any) -> None:

@@ -13,12 +13,12 @@ from urllib.parse import unquote_to_bytes
 
 from geventnode import __version__
 from geventnode.http import IncomingMessage, Server, ServerResponse
-from geventnode.integrations.wsgi.input import NO_INPUT, ErrorStream, Input
-from geventnode.integrations.wsgi.socket import KEYS, OfferedSocket
+from geventnode.integrations.wsgi.input import EMPTY_INPUT, ErrorStream, Input
+from geventnode.integrations.wsgi.socket import ENVIRON_KEYS, LazySocket
 from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 
-__all__ = ['Environs', 'NotBelow', 'meta_variables']
+__all__ = ['EnvironBuilder', 'OutsideScriptName', 'meta_variables']
 
 #: Heads whose variables are kept, and how many fields they may have at most.
 MAX_HEADS, MAX_FIELDS = 256, 64
@@ -27,7 +27,7 @@ MAX_HEADS, MAX_FIELDS = 256, 64
 MAX_CONNECTIONS = 1024
 
 #: Local addresses of one server that are remembered: somebody may have routed a whole network to it.
-MAX_PLACES = 16
+MAX_ADDRESSES = 16
 
 #: Fields that never become variables: those that have a variable of their own, the coding that the server has removed
 #: from the body, which some frameworks would remove again, and one that programs would take for a setting of theirs
@@ -35,12 +35,12 @@ MAX_PLACES = 16
 _NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy', 'transfer-encoding'})
 
 
-class NotBelow(Exception):
+class OutsideScriptName(Exception):
     """The request is for something outside of ``script_name``."""
 
 
 def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
-    """Return the variables that ``head`` decides. Raises :class:`NotBelow`.
+    """Return the variables that ``head`` decides. Raises :class:`OutsideScriptName`.
 
     Names of fields with ``_`` are dropped: they would be taken for those with ``-``, which proxies check and remove.
     What was repeated is joined.
@@ -56,7 +56,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
         path = unquote_to_bytes(path).decode('latin-1')
     if script_name:
         if not (path + '/').startswith(script_name + '/'):
-            raise NotBelow
+            raise OutsideScriptName
         path = path[len(script_name) :]
     variables: dict[str, Any] = {
         'REQUEST_METHOD': head.method,
@@ -81,7 +81,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
     return variables
 
 
-class _Place:
+class _LocalAddress:
     """An address that a server is reached at, and the environs that begin with that."""
 
     __slots__ = ('heads', 'variables')
@@ -94,13 +94,13 @@ class _Place:
 class _Connection(NamedTuple):
     """What is the same for every request of a connection."""
 
-    place: _Place
+    place: _LocalAddress
     #: REMOTE_ADDR and REMOTE_PORT, None where the socket's other end may not be the whole truth.
     remote_address: str | None
     remote_port: str
 
 
-class Environs:
+class EnvironBuilder:
     """Makes the environs for one application.
 
     :param common: variables that are the same for every request.
@@ -121,12 +121,12 @@ class Environs:
         }
         self._script_name = script_name
         self._connections: weakref.WeakKeyDictionary[Socket, _Connection] = weakref.WeakKeyDictionary()
-        self._places: weakref.WeakKeyDictionary[Server, dict[Any, _Place]] = weakref.WeakKeyDictionary()
+        self._addresses: weakref.WeakKeyDictionary[Server, dict[Any, _LocalAddress]] = weakref.WeakKeyDictionary()
 
     def make(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
-        """Return the environ for ``request``. Raises :class:`NotBelow`."""
+        """Return the environ for ``request``. Raises :class:`OutsideScriptName`."""
         server = response.server
-        place, address, port = self._connections.get(request.socket) or self._meet(request.socket, server)
+        place, address, port = self._connections.get(request.socket) or self._add_connection(request.socket, server)
         head = request._head
         known = place.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
         if known is not None:
@@ -135,22 +135,22 @@ class Environs:
             environ = self._remember(head, place).copy()  # type: ignore[arg-type]  # as above
             # one that is known asks for no upgrade
             if head.upgrade and request.complete:
-                environ.update(dict.fromkeys(KEYS, OfferedSocket(response)))
+                environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
         if address is not None and server.forwarding is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
         else:
-            self._tell_origin(environ, request)
-        environ['wsgi.input'] = NO_INPUT if request.complete else Input(request)
+            self._set_client(environ, request)
+        environ['wsgi.input'] = EMPTY_INPUT if request.complete else Input(request)
         environ['geventnode.request'] = request
         environ['geventnode.response'] = response
         return environ
 
-    def _meet(self, socket: Socket, server: Server) -> _Connection:
+    def _add_connection(self, socket: Socket, server: Server) -> _Connection:
         """Return what the connection ``socket`` of ``server`` decides, and remember it."""
         direct = not socket.encrypted and socket.proxy_header is None
         known = _Connection(
-            self._place_of(socket, server),
+            self._local_address(socket, server),
             (socket.remote_address or '') if direct else None,
             str(socket.remote_port or ''),
         )
@@ -159,16 +159,16 @@ class Environs:
         self._connections[socket] = known
         return known
 
-    def _place_of(self, socket: Socket, server: Server) -> _Place:
+    def _local_address(self, socket: Socket, server: Server) -> _LocalAddress:
         # a connection that is closed already has no address any more
         address = socket.address() or server.address() or 'localhost'
         name, port = (address['address'], str(address['port'])) if isinstance(address, dict) else (address, '')
-        places = self._places.setdefault(server, {})
+        places = self._addresses.setdefault(server, {})
         place = places.get((name, port))
         if place is None:
-            if len(places) >= MAX_PLACES:
+            if len(places) >= MAX_ADDRESSES:
                 places.clear()
-            place = places[name, port] = _Place(
+            place = places[name, port] = _LocalAddress(
                 {
                     'SERVER_NAME': name,
                     'SERVER_PORT': port,
@@ -177,7 +177,7 @@ class Environs:
             )
         return place
 
-    def _remember(self, head: RequestHead, place: _Place) -> dict[str, Any]:
+    def _remember(self, head: RequestHead, place: _LocalAddress) -> dict[str, Any]:
         environ = {**self._common, **place.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS and not head.upgrade:
             if len(place.heads) >= MAX_HEADS:
@@ -185,7 +185,7 @@ class Environs:
             place.heads[head] = environ
         return environ
 
-    def _tell_origin(self, environ: dict[str, Any], request: IncomingMessage) -> None:
+    def _set_client(self, environ: dict[str, Any], request: IncomingMessage) -> None:
         """Tell where the request comes from where that is more than the socket's other end."""
         environ['REMOTE_ADDR'] = request.remote_address or ''
         environ['REMOTE_PORT'] = str(request.remote_port or '')

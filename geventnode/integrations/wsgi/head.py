@@ -20,7 +20,7 @@ MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
 
 #: Fields that are the server's affair (PEP 3333, "Other HTTP Features"; RFC 9110, section 7.6.1). Applications that
 #: were written for other servers set some of them all the same, and are not refused for it.
-_CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
+_HOP_BY_HOP = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
 
 #: Fields that a prepared head cannot have.
 _OWN = frozenset({'date', 'trailer'})
@@ -51,7 +51,7 @@ class Head:
         kept = []
         for name, value in _checked_pairs(headers):
             lower = name.lower()
-            if lower not in _CONNECTION_FIELDS:
+            if lower not in _HOP_BY_HOP:
                 kept.append((name, value))
             elif lower == 'connection' and 'close' in connection_options((value,)):
                 self.closes = True

@@ -12,7 +12,7 @@ from typing import IO, Any
 from geventnode.http import IncomingMessage
 from geventnode.http.server.buffer_limit import InputBudget
 
-__all__ = ['NO_INPUT', 'BufferFull', 'ErrorStream', 'Input', 'NoInput', 'buffer_body']
+__all__ = ['EMPTY_INPUT', 'BufferFull', 'EmptyInput', 'ErrorStream', 'Input', 'buffer_body']
 
 #: Bytes of a chunked body that are buffered in memory; a longer one is in a file.
 BUFFER_SIZE = 262144
@@ -74,12 +74,12 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
                     memory.close()
                 file.write(chunk)
             except OSError as error:
-                raise _unwritable(error) from error
+                raise _file_error(error) from error
         try:
             # flushes
             file.seek(0)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _file_error(error) from error
     except BaseException:
         memory.close()
         # it is closed even if what it holds cannot be written
@@ -89,7 +89,7 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBud
     return file, size
 
 
-def _unwritable(error: OSError) -> BufferFull:
+def _file_error(error: OSError) -> BufferFull:
     full = BufferFull(
         f'a chunked body cannot be buffered in a temporary file: {error}; free space or descriptors, or '
         'set buffer_chunked=False'
@@ -176,7 +176,7 @@ def _closed() -> ValueError:
     return ValueError('I/O operation on closed file: wsgi.input was closed before')
 
 
-class NoInput(io.BufferedIOBase):
+class EmptyInput(io.BufferedIOBase):
     """The body of requests that have none, shared by all of them, and so never closed."""
 
     __slots__ = ()
@@ -211,7 +211,7 @@ class NoInput(io.BufferedIOBase):
         return []
 
 
-NO_INPUT = NoInput()
+EMPTY_INPUT = EmptyInput()
 
 
 class ErrorStream:

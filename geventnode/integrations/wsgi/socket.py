@@ -29,13 +29,13 @@ from geventnode.http.server.deadlines import LINGER_TIME
 from geventnode.net import Socket
 from geventnode.net.deadlines import NEVER, deadlines
 
-__all__ = ['KEYS', 'OfferedSocket', 'application_returned', 'ends_connection']
+__all__ = ['ENVIRON_KEYS', 'LazySocket', 'finish_hijacked', 'is_end_of_connection']
 
 #: The variables of the environ. Those who take the second one raise ``StopIteration`` in place of a response.
-KEYS = 'werkzeug.socket', 'gunicorn.socket'
+ENVIRON_KEYS = 'werkzeug.socket', 'gunicorn.socket'
 
 
-class OfferedSocket:
+class LazySocket:
     """A ``gevent.socket.socket`` that is made, and the connection taken from the server, when a public attribute of it
     is first asked for. Never switches by itself.
 
@@ -58,7 +58,7 @@ class OfferedSocket:
         if self._socket is None:
             response = self._response
             connection, received = response.hand_over()
-            taken = _taken[response] = _Taken(connection, received)
+            taken = _hijacked[response] = _HijackedConnection(connection, received)
             self._socket = taken.socket
         return getattr(self._socket, name)
 
@@ -66,21 +66,21 @@ class OfferedSocket:
         return f'<{type(self).__name__} {"not taken" if self._socket is None else repr(self._socket)}>'
 
 
-def application_returned(response: ServerResponse) -> None:
+def finish_hijacked(response: ServerResponse) -> None:
     """Close the connection if an application has taken it in place of ``response``."""
-    taken = _taken.pop(response, None)
+    taken = _hijacked.pop(response, None)
     if taken is not None:
         taken.close()
 
 
-def ends_connection(response: ServerResponse, error: BaseException) -> bool:
+def is_end_of_connection(response: ServerResponse, error: BaseException) -> bool:
     """Return whether ``error``, raised by an application that has taken the connection, only reports its end.
 
     Libraries raise it because a WSGI application must return something: ``StopIteration`` under gunicorn, a
     ``ConnectionError`` without arguments under Werkzeug (python-engineio). An error of the socket itself, when the
     client has left, is the third kind.
     """
-    taken = _taken.get(response)
+    taken = _hijacked.get(response)
     return isinstance(error, StopIteration) or (
         taken is not None
         and isinstance(error, ConnectionError)
@@ -95,15 +95,15 @@ _MARK = '_raised_by'
 class _SendState:
     """One connection, shared by all duplicates of its socket."""
 
-    __slots__ = ('cut', 'on_closed', 'open', 'size', 'turn')
+    __slots__ = ('lock', 'on_closed', 'open', 'partial', 'size')
 
     def __init__(self) -> None:
         #: Held by the greenlet that sends.
-        self.turn = RLock()
+        self.lock = RLock()
         #: Bytes that were sent.
         self.size = 0
         #: Whether a message was sent in part.
-        self.cut = False
+        self.partial = False
         #: How many of the sockets are open.
         self.open = 1
         #: Called when the last of them is closed.
@@ -158,21 +158,21 @@ class _Socket(socket.socket):
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send a file as one message, and return its size. May switch. Raises ``OSError``."""
         sending = self.sending
-        with sending.turn:
+        with sending.lock:
             before = sending.size
             try:
                 sent: int = super().sendfile(file, offset, count)
             except BaseException:
                 # it is sent block by block
-                sending.cut = sending.cut or sending.size > before
+                sending.partial = sending.partial or sending.size > before
                 raise
             return sent
 
     def _send_all(self, data: memoryview, flags: int) -> int:
         sending = self.sending
         try:
-            with gevent.Timeout(self.timeout, TimeoutError('timed out')), sending.turn:
-                self._check_uncut()
+            with gevent.Timeout(self.timeout, TimeoutError('timed out')), sending.lock:
+                self._check_sendable()
                 before = sending.size
                 left = data
                 try:
@@ -181,7 +181,7 @@ class _Socket(socket.socket):
                         sending.size += sent
                         left = left[sent:]
                 except BaseException:
-                    sending.cut = sending.size > before
+                    sending.partial = sending.size > before
                     raise
         except OSError as error:
             vars(error)[_MARK] = self.sending
@@ -189,11 +189,11 @@ class _Socket(socket.socket):
         return len(data)
 
     def _send_some(self, data: memoryview, flags: int) -> int:
-        turn = self.sending.turn
+        turn = self.sending.lock
         if not turn.acquire(blocking=False):
             raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet sends a message')
         try:
-            self._check_uncut()
+            self._check_sendable()
             send: Any = super().send
             sent: int = send(data, flags, 0.0)
             self.sending.size += sent
@@ -201,8 +201,8 @@ class _Socket(socket.socket):
         finally:
             turn.release()
 
-    def _check_uncut(self) -> None:
-        if self.sending.cut:
+    def _check_sendable(self) -> None:
+        if self.sending.partial:
             raise ConnectionClosed('a part of a message was sent before, and nothing can follow it; close the socket')
 
     def recv(self, *args: Any) -> bytes:
@@ -236,7 +236,7 @@ class _Socket(socket.socket):
                 on_closed()
 
 
-class _Taken:
+class _HijackedConnection:
     """A connection that an application has taken.
 
     :param received: what has come behind the request.
@@ -263,7 +263,7 @@ class _Taken:
         self._joined = joined = Socket(other, allow_half_open=True)
         if received:
             joined.put(received)
-        joined.once('close', self._given_up)
+        joined.once('close', self._on_application_closed)
         joined.on('error', self._failed)
         connection.pipe(joined)
         joined.pipe(connection)
@@ -283,7 +283,7 @@ class _Taken:
         if self._returned:
             self.socket.close()
 
-    def _given_up(self, *args: object) -> None:
+    def _on_application_closed(self, *args: object) -> None:
         """The application has closed its end for both directions."""
         self._connection.destroy()
 
@@ -338,4 +338,4 @@ class _Taken:
         """See :class:`geventnode.net.inflow.InputSink`."""
 
 
-_taken: WeakKeyDictionary[ServerResponse, _Taken] = WeakKeyDictionary()
+_hijacked: WeakKeyDictionary[ServerResponse, _HijackedConnection] = WeakKeyDictionary()

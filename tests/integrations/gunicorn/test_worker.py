@@ -14,19 +14,19 @@ from gunicorn.glogging import Logger
 from geventnode import http
 from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
 from geventnode.integrations.gunicorn import worker as module
-from geventnode.integrations.gunicorn.observers import Exchanges, environ_of
+from geventnode.integrations.gunicorn.observers import GunicornObserver, logged_environ
 from geventnode.integrations.gunicorn.settings import (
-    CLASSIFIED,
+    CLASSIFIED_SETTINGS,
     CONNECTION_SETTINGS,
-    FIXED,
-    GUNICORNS_OWN,
-    LARGEST_HEAD,
-    MEANINGLESS,
-    OTHER_SETTINGS,
-    changed,
+    FIXED_SETTINGS,
+    IGNORED_SETTINGS,
+    MASTER_SETTINGS,
+    MAX_HEAD_SIZE,
+    WORKER_SETTINGS,
+    is_changed,
     mount_path,
-    refused,
     server_options,
+    unsupported_reason,
     uses_sendfile,
 )
 from tests.servers import Log, Serve, get, ok
@@ -64,11 +64,11 @@ def test_the_default_settings() -> None:
     ('settings', 'expected'),
     [
         # gunicorn's ways to say: none
-        ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': LARGEST_HEAD}),
+        ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': MAX_HEAD_SIZE}),
         ({'limit_request_line': 8190}, {'max_request_line': 8190, 'max_header_size': 8190 + 4 + 100 * 8192}),
         ({'limit_request_line': 9000}, {'max_request_line': 8190}),
-        ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': LARGEST_HEAD}),
-        ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': LARGEST_HEAD}),
+        ({'limit_request_fields': 0}, {'max_headers_count': 32768, 'max_header_size': MAX_HEAD_SIZE}),
+        ({'limit_request_field_size': 0}, {'max_field_size': None, 'max_header_size': MAX_HEAD_SIZE}),
         ({'worker_connections': 0}, {'max_connections': None}),
         ({'forwarded_allow_ips': '*'}, {'trusted_proxies': ['unix', '0.0.0.0/0', '::/0']}),
         ({'forwarded_allow_ips': '10.0.0.0/8'}, {'trusted_proxies': ['unix', '10.0.0.0/8']}),
@@ -102,9 +102,9 @@ def test_sendfile(monkeypatch: pytest.MonkeyPatch, said: bool | None, environmen
 
 
 def test_changed() -> None:
-    assert not any(changed(config(), name) for name in MEANINGLESS)
-    assert changed(config(threads=2), 'threads')
-    assert not changed(config(), 'a_setting_of_another_version')
+    assert not any(is_changed(config(), name) for name in IGNORED_SETTINGS)
+    assert is_changed(config(threads=2), 'threads')
+    assert not is_changed(config(), 'a_setting_of_another_version')
 
 
 def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,12 +115,12 @@ def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_every_setting_of_gunicorn_is_classified() -> None:
     """A setting of a new release fails this test until its meaning here is decided."""
-    assert {setting.name for setting in KNOWN_SETTINGS} - CLASSIFIED == set()
+    assert {setting.name for setting in KNOWN_SETTINGS} - CLASSIFIED_SETTINGS == set()
 
 
 def test_a_setting_is_in_one_class() -> None:
-    names = [*CONNECTION_SETTINGS, *OTHER_SETTINGS, *GUNICORNS_OWN, *MEANINGLESS, *FIXED]
-    assert sorted(names) == sorted(CLASSIFIED)
+    names = [*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS]
+    assert sorted(names) == sorted(CLASSIFIED_SETTINGS)
 
 
 def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None:
@@ -145,7 +145,7 @@ def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None
     ],
 )
 def test_another_protocol_is_refused(name: str, value: Any, written: str) -> None:
-    assert refused(config()) is None
+    assert unsupported_reason(config()) is None
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', **{name: value})
     with pytest.raises(RuntimeError, match=f"^{name} = '{written}': geventnode speaks HTTP/1.1 only; set it to "):
         cfg.worker_class  # noqa: B018 - gunicorn's property looks the class up
@@ -185,12 +185,12 @@ def test_what_gevent_has_against_it_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, '_patch', lambda: ['ssl was imported.'])
-    monkeypatch.setattr(Worker, '_complaints', [])
+    monkeypatch.setattr(Worker, '_patch_warnings', [])
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=True)
     assert cfg.worker_class is Worker
     Worker.check_config(cfg, logging.getLogger('checking'))
     assert caplog.messages[0].startswith('ssl was imported. Something was imported before the application')
-    assert Worker._complaints == []
+    assert Worker._patch_warnings == []
 
 
 # -- what hooks and loggers see ---------------------------------------------------------------------------------------
@@ -227,9 +227,9 @@ def test_an_exchange(serve: Serve) -> None:
         response.write_head(404, 'Nothing', {'A': ['b', 'c']})
         response.end('12345')
 
-    exchanges = Exchanges(lambda response: log.append('began'), before, after, write)
+    exchanges = GunicornObserver(lambda response: log.append('began'), before, after, write)
     server = http.create_server(listener)
-    exchanges.watch(server)
+    exchanges.add_pre_request(server)
     http.observe_exchanges(server, exchanges)
     serve(server).get('/a%20b?c', 'X-A: b')
     log.wait_for_length(4)
@@ -253,8 +253,10 @@ def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
         start_response('204 No Content', [])
         return []
 
-    exchanges = Exchanges(lambda response: None, write=lambda answer, view, environ, taken: seen.append(environ))
-    server = http.create_server(wsgi(exchanges.recording(application)))
+    exchanges = GunicornObserver(
+        lambda response: None, access=lambda answer, view, environ, taken: seen.append(environ)
+    )
+    server = http.create_server(wsgi(exchanges.record_environs(application)))
     http.observe_exchanges(server, exchanges)
     serve(server).get('/')
     assert (seen[0]['mine'], seen[0]['RAW_URI']) == ('too', '/')
@@ -262,20 +264,20 @@ def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
 
 def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('geventnode.integrations.gunicorn.observers.RequestView', lambda request: pytest.fail('made'))
-    exchanges = Exchanges(lambda response: None)
+    exchanges = GunicornObserver(lambda response: None)
     server = http.create_server(ok)
-    exchanges.watch(server)
+    exchanges.add_pre_request(server)
     http.observe_exchanges(server, exchanges)
-    assert exchanges.recording(ok) is ok
+    assert exchanges.record_environs(ok) is ok
     assert serve(server).get('/').status == 200
 
 
 def test_a_client_that_leaves(serve: Serve) -> None:
     """The hub tells of it, where no logger may wait."""
     log = Log()
-    exchanges = Exchanges(
+    exchanges = GunicornObserver(
         log.note('began'),
-        write=lambda answer, *rest: log.append((answer.status, gevent.getcurrent() is gevent.get_hub())),
+        access=lambda answer, *rest: log.append((answer.status, gevent.getcurrent() is gevent.get_hub())),
     )
     server = http.create_server(lambda request, response: None)
     http.observe_exchanges(server, exchanges)
@@ -293,7 +295,7 @@ def test_gunicorns_own_logger_takes_it(serve: Serve, caplog: pytest.LogCaptureFi
     monitored = logging.getLogger('gunicorn.access')
     handlers, monitored.handlers = monitored.handlers, [caplog.handler]
     try:
-        exchanges = Exchanges(lambda response: None, write=logger.access)
+        exchanges = GunicornObserver(lambda response: None, access=logger.access)
         server = http.create_server(lambda request, response: response.end('12345'))
         http.observe_exchanges(server, exchanges)
         serve(server).get('/p?q', 'X-A: b', 'Referer: r', 'User-Agent: me')
@@ -317,7 +319,7 @@ def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[
     seen: list[dict[str, Any]] = []
 
     def listener(request: Any, response: Any) -> None:
-        seen.append(environ_of(request))
+        seen.append(logged_environ(request))
         response.end()
 
     serve(listener).get('/%41?%41', *(f'{name}: {value}' for name, value in fields))

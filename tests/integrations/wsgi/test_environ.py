@@ -226,7 +226,7 @@ def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPat
 
 def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request was made to one of them, and of many no more than a few are remembered."""
-    monkeypatch.setattr(wsgi_environ, 'MAX_PLACES', 2)
+    monkeypatch.setattr(wsgi_environ, 'MAX_ADDRESSES', 2)
     site = serve(http.create_server(wsgi(_address)).listen(0, '0.0.0.0'))
     port = site.where[1]
     for number in (1, 2, 3, 1):

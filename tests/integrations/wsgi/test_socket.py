@@ -638,7 +638,7 @@ def test_looking_takes_nothing(run: Run) -> None:
 
     client = run(application).connect()
     for _ in range(2):
-        assert b'<OfferedSocket not taken>' in client.send(WEBSOCKET).response().body
+        assert b'<LazySocket not taken>' in client.send(WEBSOCKET).response().body
     assert len(set(offered)) == 2
 
 
