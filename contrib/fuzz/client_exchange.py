@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
 
-from contrib.fuzz.memory import MemoryRaw, MemorySocket
+from contrib.fuzz.peer import Peer
 from contrib.fuzz.turns import Steps, arriving, settled, until
 from geventnode import http
 from geventnode.errors import GeventnodeError
+from geventnode.net import Socket
 from geventnode.protocol import Headers
 
 __all__ = ['METHODS', 'READERS', 'ClientExchange', 'MemoryAgent']
 
-PEER = ('192.0.2.1', 80)
+ADDRESS = ('192.0.2.1', 80)
 GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
 #: Turns after which whoever used a connection that was destroyed has ended.
@@ -62,7 +62,8 @@ class ClientExchange:
     """
 
     def __init__(self, agent: MemoryAgent, pieces: list[bytes], scenario: dict[str, Any]) -> None:
-        self.sockets: list[MemorySocket] = []
+        self.peers: list[Peer] = []
+        self._sockets: list[Socket] = []
         self.outcomes: list[tuple[Any, ...]] = []
         self.pooled: bool | None = None
         self._agent = agent
@@ -70,22 +71,23 @@ class ClientExchange:
         agent.exchanges[self._port] = self
         self._pieces = pieces
         self._scenario = scenario
-        self._raw: MemoryRaw = MemoryRaw()
+        self._peer = Peer()
         self._ended = False
         self._limits: tuple[int | None, int | None] = scenario['room'], scenario['breaks_after']
 
     # -- the server -----------------------------------------------------------------------------------------------
 
-    def connect(self) -> MemorySocket:
+    def connect(self) -> Socket:
         """Return a new connection."""
-        raw = self._raw = MemoryRaw()
-        socket = MemorySocket()
-        socket.attach(raw, PEER)
-        self.sockets.append(socket)
+        peer = self._peer = Peer()
+        socket = Socket()
+        socket.attach(peer.handle, ADDRESS)
+        self.peers.append(peer)
+        self._sockets.append(socket)
         if not self._scenario['warm']:
-            raw.limit(*self._limits)
+            peer.limit(*self._limits)
         if self._ended:
-            raw.incoming.append(b'')
+            peer.end(reset=False)
         return socket
 
     def steps(self) -> Steps:
@@ -93,30 +95,28 @@ class ClientExchange:
         scenario = self._scenario
         if scenario['warm']:
             warm = gevent.spawn(self._warm_up)
-            yield from until(lambda: self._raw.used, 'the first request')
-            self._raw.incoming.append(GOOD)
+            yield from until(lambda: self._peer.handle.used, 'the first request')
+            self._peer.send(GOOD)
             yield from until(warm.ready, warm)
-            self._raw.limit(*self._limits)
+            self._peer.limit(*self._limits)
         asking = gevent.spawn(READERS[scenario['reader']], self)
-        yield from until(lambda: self._raw.used, 'the request')
+        yield from until(lambda: self._peer.handle.used, 'the request')
         yield from self._feed()
         self._ended = True
-        self._raw.incoming.append(
-            ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b''
-        )
+        self._peer.end(reset=scenario['ending'] == 'reset')
         yield from until(
-            lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self.sockets),
-            (self.sockets, self.outcomes),
+            lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self._sockets),
+            (self._sockets, self.outcomes),
         )
 
     def _warm_up(self) -> None:
         http.get(host='h', port=self._port, agent=self._agent).get_response().read()
 
     def _feed(self) -> Steps:
-        scenario, raw = self._scenario, self._raw
-        yield from arriving(raw, self._pieces, scenario['hurry'])
+        scenario, peer = self._scenario, self._peer
+        yield from arriving(peer, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
-            yield from settled(lambda: (len(raw.sent), len(raw.incoming), len(self.outcomes), raw.closed))
+            yield from settled(lambda: (len(peer.received), peer.unread, len(self.outcomes), peer.handle.closed))
             self.pooled = bool(self._agent.free_sockets.get(f'h:{self._port}'))
 
     # -- who asks ---------------------------------------------------------------------------------------------------

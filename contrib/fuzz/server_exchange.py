@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
-from contrib.fuzz.memory import MemoryRaw, MemorySocket
+from contrib.fuzz.peer import Peer
 from contrib.fuzz.server_listeners import LISTENERS, tunnel
 from contrib.fuzz.turns import Steps, arriving, settled, until
 from geventnode import http
+from geventnode.net import Socket
 from geventnode.protocol import Headers
 
 __all__ = ['MemoryServer', 'ServerExchange']
 
-PEER = ('192.0.2.1', 1)
+ADDRESS = ('192.0.2.1', 1)
 
 
 class MemoryServer(http.Server):
@@ -27,13 +27,13 @@ class MemoryServer(http.Server):
             self.on('connect', self._tunnel)
             self.on('upgrade', self._tunnel)
 
-    def _new_socket(self) -> MemorySocket:
-        self._newest = MemorySocket(allow_half_open=True)
+    def _new_socket(self) -> Socket:
+        self._newest = super()._new_socket()
         return self._newest
 
-    def accept(self, raw: MemoryRaw, exchange: ServerExchange) -> MemorySocket:
-        """Serve what ``raw`` stands for."""
-        self._on_accepted(raw, PEER)
+    def accept(self, peer: Peer, exchange: ServerExchange) -> Socket:
+        """Serve a connection whose far end is ``peer``."""
+        self._on_accepted(peer.handle, ADDRESS)
         self.exchanges[self._newest] = exchange
         return self._newest
 
@@ -62,7 +62,7 @@ class ServerExchange:
     """
 
     def __init__(self, server: MemoryServer, pieces: list[bytes], scenario: dict[str, Any]) -> None:
-        self.sockets: list[MemorySocket] = []
+        self.peers: list[Peer] = []
         self.output = b''
         self.served = 0
         self.working = 0
@@ -80,22 +80,23 @@ class ServerExchange:
     def steps(self) -> Steps:
         """See :class:`contrib.fuzz.turns.Exchange`."""
         scenario = self._scenario
-        raw = MemoryRaw(scenario['room'], scenario['breaks_after'])
-        socket = self._server.accept(raw, self)
-        self.sockets.append(socket)
+        peer = Peer(scenario['room'], scenario['breaks_after'])
+        socket = self._server.accept(peer, self)
+        self.peers.append(peer)
         connection: Any = socket.sink
-        yield from arriving(raw, self._pieces, scenario['hurry'])
+        yield from arriving(peer, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
             yield from settled(
                 lambda: (
-                    len(raw.sent),
-                    len(raw.incoming),
+                    len(peer.received),
+                    peer.unread,
                     connection.served,
                     connection.state,
                     connection.parser.bytes_parsed,
                 )
             )
-        raw.incoming.append(ConnectionResetError(errno.ECONNRESET, 'reset') if scenario['ending'] == 'reset' else b'')
+        peer.end(reset=scenario['ending'] == 'reset')
         yield from until(lambda: socket.destroyed and not self.working, socket)
-        self.output = bytes(raw.sent)
+        peer.drain()
+        self.output = bytes(peer.received)
         self.served = connection.served

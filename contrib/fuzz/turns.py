@@ -6,15 +6,13 @@ does its part (something arrives, an outcome is looked at) between two turns.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Protocol
 
 import gevent
-from gevent import get_hub
 
 from contrib.fuzz.finding import Finding
-from contrib.fuzz.memory import MemoryRaw, MemorySocket
+from contrib.fuzz.peer import Peer
 
 __all__ = ['Exchange', 'Steps', 'arriving', 'play', 'settled', 'until']
 
@@ -27,7 +25,7 @@ Steps = Generator[None, None, None]
 class Exchange(Protocol):
     """What goes on over one connection, or several."""
 
-    sockets: list[MemorySocket]
+    peers: list[Peer]
 
     def steps(self) -> Steps:
         """Do one thing after the other; a turn of the loop comes with each ``yield``."""
@@ -38,7 +36,9 @@ def play(exchanges: Iterable[Exchange]) -> None:
     going = [(exchange, exchange.steps()) for exchange in exchanges]
     while going:
         going = [each for each in going if _goes_on(each[1])]
-        get_hub().loop.run_callback(_happen, [exchange.sockets for exchange, _ in going])
+        for exchange, _ in going:
+            for peer in exchange.peers:
+                peer.drain()
         # not sleep(0): several of those fit into one turn of the loop, without a look at its timers
         gevent.idle()
 
@@ -49,23 +49,14 @@ def _goes_on(steps: Steps) -> bool:
     return False
 
 
-def _happen(groups: list[list[MemorySocket]]) -> None:
-    for sockets in groups:
-        for socket in sockets:
-            try:
-                if not socket.destroyed:
-                    socket.happen()
-            except BaseException:
-                get_hub().handle_error(socket, *sys.exc_info())
-
-
-def arriving(raw: MemoryRaw, pieces: Iterable[bytes], hurry: bool) -> Steps:
+def arriving(peer: Peer, pieces: Iterable[bytes], hurry: bool) -> Steps:
     """Let ``pieces`` come in: all at once when there is ``hurry``, else one in each turn."""
     if hurry:
-        raw.incoming.extend(pieces)
+        for piece in pieces:
+            peer.send(piece)
     else:
         for piece in pieces:
-            raw.incoming.append(piece)
+            peer.send(piece)
             yield
 
 

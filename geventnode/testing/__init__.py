@@ -1,7 +1,7 @@
-"""A kit for testing what is built on this package: servers on free ports, connections in memory, raw exchanges.
+"""Servers on free ports, connections in memory and raw exchanges, for tests of programs that use this package.
 
-Nothing is imported before it is asked for: :mod:`geventnode.testing.pytest` is loaded by pytest before the tests' own
-``conftest.py``, and that may be the place where the standard library is patched.
+Every name is imported on first use. pytest loads :mod:`geventnode.testing.pytest` before the tests' ``conftest.py``,
+which may be the place where the standard library is patched, and gevent must not be imported earlier.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     'serving_in_memory',
 ]
 
-_HOMES = {
+_MODULES = {
     'MemoryEnd': 'memory',
     'memory_pair': 'memory',
     'memory_socket': 'memory',
@@ -42,4 +42,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module
 
-    return getattr(import_module(f'{__name__}.{_HOMES.get(name, "sites")}'), name)
+    return getattr(import_module(f'{__name__}.{_MODULES.get(name, "sites")}'), name)

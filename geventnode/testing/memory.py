@@ -1,9 +1,9 @@
-"""Connections without a kernel: what one end sends waits in a list in memory until the other end receives it.
+"""Connections in memory: data sent at one end waits in a queue until the other end receives it.
 
-A :class:`MemoryHandle` stands where a socket of ours expects a raw one; its watchers call back in the hub, as those of
-the loop do. A :class:`MemoryEnd` is what a test holds: a plain cooperative socket, with the few methods that one needs.
-What is sent in one call is received in one call, unless less is asked for, so that a test decides where the input is
-cut. Nothing here keeps the loop alive: where everybody waits for somebody else, gevent raises ``LoopExit`` at once.
+A :class:`MemoryHandle` replaces the raw socket below a :class:`geventnode.net.Socket`; its watchers call back in the
+hub, as those of the event loop do. A :class:`MemoryEnd` is the test's end: a plain cooperative socket with the few
+methods that a test needs. Data sent in one call is received in one call, unless the receiver asks for less, so a test
+decides where its input is cut. Nothing here keeps the loop alive: in a deadlock gevent raises ``LoopExit`` at once.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ __all__ = [
     'CAPACITY',
     'CLIENT',
     'SERVER',
+    'Channel',
     'MemoryEnd',
     'MemoryHandle',
     'MemoryWatcher',
-    'Way',
     'memory_client',
     'memory_connection',
     'memory_pair',
     'memory_socket',
 ]
 
-#: Bytes that are on their way at most, in each direction, unless said otherwise.
+#: The default capacity of each direction, in bytes.
 CAPACITY = 262144
 
-#: The addresses of both ends, unless said otherwise: of a network that exists in documents only (RFC 5737).
+#: The default addresses of both ends, in networks reserved for documentation (RFC 5737).
 CLIENT, SERVER = ('192.0.2.1', 49152), ('192.0.2.2', 80)
 
 READ = 1
@@ -45,99 +45,111 @@ READ = 1
 _PEEK = int(stdlib.MSG_PEEK)
 
 
-class Way:
-    """One direction: what was sent and not received yet.
+class Channel:
+    """One direction of a connection: a bounded queue of pieces that were sent and not received yet.
 
-    :param capacity: bytes that it holds at most.
+    :param capacity: the most bytes that it holds.
     """
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
-            raise ValueError(f'a connection must hold at least one byte on its way, not {capacity}')
-        self._capacity = capacity
+            raise ValueError(f'capacity must be at least one byte, not {capacity}')
+        #: The most bytes that it holds; a change takes effect with the next :meth:`send`.
+        self.capacity = capacity
         self._pieces: deque[bytes] = deque()
         self._size = 0
-        self._listeners: list[Callable[[], object]] = []
-        #: Whether the sender has said that this is all, has broken off, and whether the receiver is gone.
+        self._observers: list[Callable[[], object]] = []
+        #: Whether the sender has shut down its side.
         self.ended = False
+        #: Whether the sender has reset the connection.
         self.broken = False
+        #: Whether the receiver has closed its end.
         self.refused = False
 
-    def tell(self, listener: Callable[[], object]) -> None:
-        """Call ``listener`` whenever something has changed."""
-        self._listeners.append(listener)
+    def __len__(self) -> int:
+        return self._size
 
-    def changed(self) -> None:
-        """Tell everybody."""
-        for listener in self._listeners:
-            listener()
+    def observe(self, observer: Callable[[], object]) -> None:
+        """Call ``observer`` after each change."""
+        self._observers.append(observer)
+
+    def _changed(self) -> None:
+        for observer in self._observers:
+            observer()
 
     @property
     def readable(self) -> bool:
-        """Whether receiving has a result."""
+        """Whether :meth:`receive` would return or raise anything but ``BlockingIOError``."""
         return bool(self._pieces) or self.ended or self.broken
 
     @property
     def writable(self) -> bool:
-        """Whether sending has a result."""
-        return self._size < self._capacity or self.refused
+        """Whether :meth:`send` would return or raise anything but ``BlockingIOError``."""
+        return self._size < self.capacity or self.refused
 
-    def put(self, data: Any) -> int:
-        """Take as much of ``data`` as there is room for; return how much. Raises what a kernel does."""
+    def send(self, data: Any) -> int:
+        """Append as much of ``data`` as fits, and return the number of bytes.
+
+        Raises ``BlockingIOError`` and ``BrokenPipeError``, as a kernel does.
+        """
         if self.refused:
             raise BrokenPipeError(errno.EPIPE, 'the other end is closed')
-        room = self._capacity - self._size
-        if not room:
+        room = self.capacity - self._size
+        if room <= 0:
             raise BlockingIOError(errno.EAGAIN, 'the connection is full')
         piece = bytes(data[:room])
         if piece:
             self._pieces.append(piece)
             self._size += len(piece)
-            self.changed()
+            self._changed()
         return len(piece)
 
-    def take(self, size: int, *, peek: bool = False) -> bytes:
-        """Return the next piece, ``size`` bytes of it at most; empty at the end. Raises what a kernel
-        does."""
+    def receive(self, size: int, *, peek: bool = False) -> bytes:
+        """Return at most ``size`` bytes of the next piece; empty at the end.
+
+        Raises ``BlockingIOError`` and ``ConnectionResetError``, as a kernel does.
+
+        :param peek: leave the bytes in the queue.
+        """
         if not self._pieces:
             if self.broken:
                 raise ConnectionResetError(errno.ECONNRESET, 'the other end has reset the connection')
             if self.ended:
                 return b''
-            raise BlockingIOError(errno.EAGAIN, 'nothing has come')
+            raise BlockingIOError(errno.EAGAIN, 'no data has arrived')
         first = self._pieces[0]
         if not peek:
             self._pieces.popleft()
             if len(first) > size:
                 self._pieces.appendleft(first[size:])
             self._size -= min(size, len(first))
-            self.changed()
+            self._changed()
         return first[:size]
 
-    def finish(self, *, broken: bool) -> None:
-        """Nothing more will be sent."""
+    def end(self, *, broken: bool) -> None:
+        """End the data; with ``broken``, by a reset."""
         self.ended = True
         self.broken = self.broken or broken
-        self.changed()
+        self._changed()
 
     def refuse(self) -> bool:
-        """Nothing more will be received; return whether something was left."""
-        left = bool(self._pieces)
+        """Discard the queue and refuse further data; return whether the queue held any."""
+        unread = bool(self._pieces)
         self._pieces.clear()
         self._size = 0
         self.refused = True
-        self.changed()
-        return left
+        self._changed()
+        return unread
 
 
 class _End:
-    """What both kinds of ends have in common."""
+    """The methods that both kinds of ends share."""
 
     family = stdlib.AF_INET
     type = stdlib.SOCK_STREAM
     proto = 0
 
-    def __init__(self, incoming: Way, outgoing: Way, name: Any, peer: Any) -> None:
+    def __init__(self, incoming: Channel, outgoing: Channel, name: Any, peer: Any) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
         self._name = name
@@ -148,33 +160,37 @@ class _End:
         self.closed = False
 
     def send(self, data: Any) -> int:
-        """Send as much of ``data`` as there is room for; return how much. Raises ``BlockingIOError``
-        when there is none, ``BrokenPipeError``."""
+        """Send as much of ``data`` as fits, and return the number of bytes.
+
+        Raises ``BlockingIOError`` if the connection is full, ``BrokenPipeError`` if either end is shut.
+        """
         self._check_open()
         if self._shut:
             raise BrokenPipeError(errno.EPIPE, 'this end was shut down')
-        return self._outgoing.put(data)
+        return self._outgoing.send(data)
 
     def sendmsg(self, parts: Any) -> int:
-        """As :meth:`send`, for several pieces that leave together."""
+        """Send several pieces as one; see :meth:`send`."""
         return self.send(b''.join(parts))
 
     def shutdown(self, how: int) -> None:
-        """Send the end of what is sent, whatever ``how`` says of the other direction."""
+        """Shut down the sending side, whatever ``how`` is."""
         self._check_open()
         self._shut = True
-        self._outgoing.finish(broken=False)
+        self._outgoing.end(broken=False)
 
     def close(self) -> None:
-        """Close this end; with a reset where ``SO_LINGER`` says so, or where something was not received, as Linux
-        does."""
+        """Close this end.
+
+        The other end sees a reset if ``SO_LINGER`` asks for one or if data was not received, as on Linux.
+        """
         if not self.closed:
             self.closed = True
-            left = self._incoming.refuse()
-            self._outgoing.finish(broken=left or self._resetting)
+            unread = self._incoming.refuse()
+            self._outgoing.end(broken=unread or self._resetting)
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        """Look at ``SO_LINGER``, and ignore everything else."""
+        """Apply ``SO_LINGER``, which makes :meth:`close` reset; ignore other options."""
         if (level, option) == (stdlib.SOL_SOCKET, stdlib.SO_LINGER):
             self._resetting = struct.unpack('ii', value) == (1, 0)
 
@@ -196,127 +212,135 @@ class _End:
 
 
 class MemoryHandle(_End):
-    """In place of a non-blocking ``_socket.socket``."""
+    """The replacement of a non-blocking ``_socket.socket``."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what has come, ``size`` bytes at most. Raises ``BlockingIOError`` when that is
-        nothing, ``ConnectionResetError``."""
+        """Return at most ``size`` bytes of the data that has arrived; empty at the end.
+
+        Raises ``BlockingIOError`` if there is none, and ``ConnectionResetError``.
+        """
         self._check_open()
-        return self._incoming.take(size, peek=bool(flags & _PEEK))
+        return self._incoming.receive(size, peek=bool(flags & _PEEK))
 
     def watch(self, event: int) -> MemoryWatcher:
-        """Return a watcher. See :class:`geventnode.net.handle.Handle`."""
+        """Return a watcher for ``event``; :class:`geventnode.net.Socket` calls this instead of ``loop.io``."""
         return MemoryWatcher(self._incoming if event == READ else self._outgoing, event)
 
     def setblocking(self, blocking: bool) -> None:
-        """This one does not block in any case."""
+        """Ignore the setting: this handle never blocks."""
 
     def detach(self) -> int:
-        """Raise ``OSError``: there is no descriptor to hand over."""
+        """Raise ``OSError``: there is no descriptor to detach."""
         raise OSError(errno.EBADF, 'a connection in memory has no descriptor')
 
 
 class MemoryWatcher:
-    """In place of a watcher of the loop: calls back in the hub, again and again, for as long as there is news."""
+    """The replacement of an I/O watcher: calls back in the hub for as long as its channel is ready."""
 
-    def __init__(self, way: Way, event: int) -> None:
-        self._way = way
+    def __init__(self, channel: Channel, event: int) -> None:
+        self._channel = channel
         self._reading = event == READ
         self._loop = get_hub().loop
         self._callback: Callable[[], object] | None = None
         self._scheduled = False
-        #: What is in memory keeps no loop alive.
+        #: False: a connection in memory does not keep the loop alive.
         self.ref = False
-        way.tell(self._look)
+        channel.observe(self._schedule)
 
     @property
     def active(self) -> bool:
-        """Whether it watches."""
+        """Whether it was started and not stopped."""
         return self._callback is not None
 
     def start(self, callback: Callable[[], object]) -> None:
-        """Begin to watch."""
+        """Call ``callback`` in the hub whenever the channel is ready."""
         self._callback = callback
-        self._look()
+        self._schedule()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop calling back."""
         self._callback = None
 
     def close(self) -> None:
-        """The same."""
+        """Stop calling back."""
         self.stop()
 
-    def _look(self) -> None:
-        if self._callback is not None and not self._scheduled and self._has_news():
+    def _schedule(self) -> None:
+        if self._callback is not None and not self._scheduled and self._is_ready():
             self._scheduled = True
             self._loop.run_callback(self._run)
 
-    def _has_news(self) -> bool:
-        return self._way.readable if self._reading else self._way.writable
+    def _is_ready(self) -> bool:
+        return self._channel.readable if self._reading else self._channel.writable
 
     def _run(self) -> None:
         self._scheduled = False
         callback = self._callback
-        if callback is not None and self._has_news():
+        if callback is not None and self._is_ready():
             try:
                 callback()
             finally:
-                self._look()
+                self._schedule()
 
 
 class MemoryEnd(_End):
-    """A plain cooperative socket: what a test holds of a connection in memory."""
+    """A plain cooperative socket: the test's end of a connection in memory."""
 
-    def __init__(self, incoming: Way, outgoing: Way, name: Any, peer: Any) -> None:
+    def __init__(self, incoming: Channel, outgoing: Channel, name: Any, peer: Any) -> None:
         super().__init__(incoming, outgoing, name, peer)
         self._timeout: float | None = None
-        self._news = Event()
-        incoming.tell(self._news.set)
-        outgoing.tell(self._news.set)
+        self._changed = Event()
+        incoming.observe(self._changed.set)
+        outgoing.observe(self._changed.set)
 
     def settimeout(self, seconds: float | None) -> None:
-        """Let every wait end with ``TimeoutError`` after so many seconds; None: never."""
+        """Set how long :meth:`recv` and :meth:`sendall` wait before they raise ``TimeoutError``; None: forever."""
         self._timeout = seconds
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return what has come, ``size`` bytes at most; empty at the end. May switch. Raises ``ConnectionResetError``,
-        ``TimeoutError``."""
+        """Return at most ``size`` bytes; empty at the end of the data.
+
+        Blocks until data arrives. Raises ``ConnectionResetError`` and ``TimeoutError``.
+
+        :param flags: ``MSG_PEEK`` leaves the bytes in the queue.
+        """
         self._check_open()
         while not self._incoming.readable:
-            self._wait('nothing has come')
-        return self._incoming.take(size, peek=bool(flags & _PEEK))
+            self._wait('no data has arrived')
+        return self._incoming.receive(size, peek=bool(flags & _PEEK))
 
     def sendall(self, data: Any) -> None:
-        """Send ``data``, and wait until there was room for all of it. May switch. Raises ``BrokenPipeError``,
-        ``TimeoutError``."""
+        """Send all of ``data``.
+
+        Blocks until the connection has room for it. Raises ``BrokenPipeError`` and ``TimeoutError``.
+        """
         rest = memoryview(data)
         while rest:
             while not self._outgoing.writable:
-                self._wait('nothing was received')
+                self._wait('the peer has received nothing')
             rest = rest[self.send(rest) :]
 
-    def _wait(self, what: str) -> None:
-        self._news.clear()
-        if not self._news.wait(self._timeout):
-            raise TimeoutError(f'{what} for {self._timeout} seconds')
+    def _wait(self, state: str) -> None:
+        self._changed.clear()
+        if not self._changed.wait(self._timeout):
+            raise TimeoutError(f'{state} for {self._timeout} seconds')
 
 
 def _handle_and_end(capacity: int, name: Any, peer: Any) -> tuple[MemoryHandle, MemoryEnd]:
-    there, back = Way(capacity), Way(capacity)
-    return MemoryHandle(there, back, name, peer), MemoryEnd(back, there, peer, name)
+    incoming, outgoing = Channel(capacity), Channel(capacity)
+    return MemoryHandle(incoming, outgoing, name, peer), MemoryEnd(outgoing, incoming, peer, name)
 
 
 def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAPACITY) -> MemoryEnd:
-    """Hand ``server``, which need not listen, a connection, and return its other end.
+    """Pass a new connection to ``server``, and return the client's end.
 
-    It is accepted by the rules for any other, except that it does not wait when the server is full: the kernel's queue,
-    in which ``wait_when_full`` lets it wait, is not there.
+    The server need not listen. It accepts the connection as any other, with one exception: ``wait_when_full`` has no
+    effect, because there is no kernel whose queue could hold the connection.
 
-    :param peer: who the client is: address and port.
-    :param capacity: bytes that are on their way at most, in each direction.
+    :param peer: the client's address, as ``(host, port)``.
+    :param capacity: the most bytes on their way, in each direction.
 
-    Raises ``ValueError``.
+    Raises ``ValueError`` for a capacity below 1.
     """
     handle, end = _handle_and_end(capacity, SERVER, peer)
     server._on_accepted(handle, peer)
@@ -324,21 +348,21 @@ def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAP
 
 
 def memory_client(server: Server) -> Socket:
-    """As :func:`memory_connection`, but return a socket of ours, for a client of ours."""
-    there, back = Way(CAPACITY), Way(CAPACITY)
+    """Pass a new connection to ``server``, and return the client's end as a :class:`geventnode.net.Socket`."""
+    requests, responses = Channel(CAPACITY), Channel(CAPACITY)
     socket = Socket()
-    socket.attach(MemoryHandle(back, there, CLIENT, SERVER), SERVER)
-    server._on_accepted(MemoryHandle(there, back, SERVER, CLIENT), CLIENT)
+    socket.attach(MemoryHandle(responses, requests, CLIENT, SERVER), SERVER)
+    server._on_accepted(MemoryHandle(requests, responses, SERVER, CLIENT), CLIENT)
     return socket
 
 
 def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, MemoryEnd]:
-    """Return a socket of ours, and the plain one that it is connected with.
+    """Return a :class:`geventnode.net.Socket` and the plain socket at its other end.
 
-    :param capacity: bytes that are on their way at most, in each direction.
+    :param capacity: the most bytes on their way, in each direction.
     :param options: those of :class:`geventnode.net.Socket`.
 
-    Raises ``ValueError``.
+    Raises ``ValueError`` for a capacity below 1.
     """
     handle, end = _handle_and_end(capacity, SERVER, CLIENT)
     socket = Socket(**options)
@@ -347,15 +371,15 @@ def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, 
 
 
 def memory_pair(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, Socket]:
-    """Return two sockets of ours that are connected with each other.
+    """Return two :class:`geventnode.net.Socket` objects that are connected to each other.
 
-    :param capacity: bytes that are on their way at most, in each direction.
-    :param options: those of :class:`geventnode.net.Socket`.
+    :param capacity: the most bytes on their way, in each direction.
+    :param options: those of :class:`geventnode.net.Socket`, for both.
 
-    Raises ``ValueError``.
+    Raises ``ValueError`` for a capacity below 1.
     """
-    there, back = Way(capacity), Way(capacity)
+    forward, backward = Channel(capacity), Channel(capacity)
     one, other = Socket(**options), Socket(**options)
-    one.attach(MemoryHandle(back, there, CLIENT, SERVER), SERVER)
-    other.attach(MemoryHandle(there, back, SERVER, CLIENT), CLIENT)
+    one.attach(MemoryHandle(backward, forward, CLIENT, SERVER), SERVER)
+    other.attach(MemoryHandle(forward, backward, SERVER, CLIENT), CLIENT)
     return one, other

@@ -1,7 +1,7 @@
-"""Fixtures for pytest, for those who ask for them: ``-p geventnode.testing.pytest``, or ``pytest_plugins``.
+"""Fixtures for pytest: load them with ``-p geventnode.testing.pytest`` or ``pytest_plugins``.
 
-They are never loaded by themselves. And even when they are, gevent is imported by the first test that uses one of them,
-and not before: pytest loads plugins before ``conftest.py``, which may want to patch the standard library first.
+The plugin is never loaded automatically, and it imports gevent only when a test uses one of its fixtures: pytest loads
+plugins before ``conftest.py``, which may have to patch the standard library first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ __all__ = ['memory_pair', 'serving', 'serving_in_memory']
 
 @pytest.fixture
 def serving() -> Iterator[Callable[..., ListeningSite]]:
-    """Serve until the test is over: ``site = serving(target, **options)``. See
-    :func:`geventnode.testing.serving`. May switch."""
+    """Serve a target on a free port until the test ends: ``site = serving(target, **options)``.
+
+    The parameters are those of :func:`geventnode.testing.serving`. Each call makes one more site.
+    """
     from geventnode.testing import sites
 
     with contextlib.ExitStack() as stack:
@@ -31,7 +33,10 @@ def serving() -> Iterator[Callable[..., ListeningSite]]:
 
 @pytest.fixture
 def serving_in_memory() -> Iterator[Callable[..., MemorySite]]:
-    """Serve in memory until the test is over. See :func:`geventnode.testing.serving_in_memory`. May switch."""
+    """Serve a target in memory until the test ends: ``site = serving_in_memory(target, **options)``.
+
+    The parameters are those of :func:`geventnode.testing.serving_in_memory`. Each call makes one more site.
+    """
     from geventnode.testing import sites
 
     with contextlib.ExitStack() as stack:
@@ -40,8 +45,10 @@ def serving_in_memory() -> Iterator[Callable[..., MemorySite]]:
 
 @pytest.fixture
 def memory_pair() -> Iterator[Callable[..., tuple[Socket, Socket]]]:
-    """Make pairs of sockets that are connected in memory and destroyed when the test is over. See
-    :func:`geventnode.testing.memory_pair`."""
+    """Make connected sockets, destroyed when the test ends: ``one, other = memory_pair(**options)``.
+
+    The parameters are those of :func:`geventnode.testing.memory_pair`. Each call makes one more pair.
+    """
     from geventnode.testing import memory
 
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Raw exchanges: exactly these bytes are sent, and what comes back is read with as little understanding as possible.
+"""Raw exchanges: send exact bytes, and read responses with a minimal parser.
 
-A response is read by code of its own, which shares nothing with the package, so that it cannot share its mistakes: it
-takes framing from the head, and believes everything.
+The parser shares no code with the rest of the package, so that it cannot share its mistakes. It takes the framing from
+the head and validates nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gevent import socket
 
 __all__ = ['TIMEOUT', 'RawConnection', 'RawResponse', 'raw_request']
 
-#: Seconds that a wait may take: a guard against tests that hang.
+#: Seconds after which a wait fails: a guard against tests that hang.
 TIMEOUT = 30.0
 
 _RECEIVE_SIZE = 262144
@@ -24,7 +24,13 @@ Self = TypeVar('Self', bound='RawConnection')
 
 
 class RawResponse(NamedTuple):
-    """What came back."""
+    """A response, as it was received.
+
+    :ivar version: as on the wire, ``'HTTP/1.1'``.
+    :ivar headers: the header fields in order, as pairs of name and value.
+    :ivar body: the content, without the chunked coding.
+    :ivar trailers: the trailer fields, as ``headers``.
+    """
 
     version: str
     status: int
@@ -34,36 +40,41 @@ class RawResponse(NamedTuple):
     trailers: list[tuple[str, str]]
 
     def values(self, name: str) -> list[str]:
-        """Return the values of all header fields of that name, in any case."""
+        """Return the values of all header fields called ``name``, in any case."""
         return [value for field, value in self.headers if field.lower() == name.lower()]
 
     @property
     def closes(self) -> bool:
-        """Whether the server said that it will close the connection."""
+        """Whether the response announces the end of the connection (``Connection: close``)."""
         return any('close' in value.lower() for value in self.values('Connection'))
 
 
 class RawConnection:
-    """One connection, seen from the client's end.
+    """The client's end of a connection.
 
-    :param endpoint: a connected cooperative socket, one of gevent's, or a
-        :class:`~geventnode.testing.memory.MemoryEnd`; it is taken over.
-    :param timeout: seconds after which a wait ends with ``TimeoutError``; None: never.
+    :param endpoint: a connected cooperative socket: one of gevent's, or a :class:`~geventnode.testing.MemoryEnd`. The
+        connection owns it from now on.
+    :param timeout: seconds after which each wait raises ``TimeoutError``; None: never.
     """
 
     def __init__(self, endpoint: Any, timeout: float | None = TIMEOUT) -> None:
         endpoint.settimeout(timeout)
-        #: The socket that was handed in.
+        #: The socket below.
         self.socket = endpoint
         self._closed = False
         self._buffer = bytearray()
-        #: Whether the connection ended with a reset.
+        #: Whether the server has reset the connection.
         self.reset = False
 
     @classmethod
     def connect(cls: type[Self], where: Any, timeout: float | None = TIMEOUT) -> Self:
-        """Return a connection to ``where``: a host and a port, or the path of a Unix socket. May switch. Raises
-        ``OSError``."""
+        """Return a new connection to ``where``.
+
+        Blocks until it is established. Raises ``OSError``.
+
+        :param where: a pair of host and port, or the path of a Unix socket.
+        :param timeout: seconds after which this and each later wait raises ``TimeoutError``; None: never.
+        """
         if isinstance(where, str):
             endpoint = socket.socket(stdlib.AF_UNIX)
             try:
@@ -79,34 +90,40 @@ class RawConnection:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self: Self, *pieces: bytes) -> Self:
-        """Send each piece in a call of its own; return the connection. May switch. Raises ``OSError``."""
+        """Send each piece in a call of its own, and return the connection.
+
+        Blocks until all of them are sent. Raises ``OSError``.
+        """
         for piece in pieces:
             self.socket.sendall(piece)
         return self
 
     def half_close(self: Self) -> Self:
-        """Say that nothing more will be sent, and go on reading; return the connection."""
+        """Shut down the sending side, and return the connection, which can still be read."""
         self.socket.shutdown(stdlib.SHUT_WR)
         return self
 
     def close(self) -> None:
-        """Close in good order."""
+        """Close the connection without a reset."""
         self._closed = True
         self.socket.close()
 
     def abort(self) -> None:
-        """Close with a reset."""
+        """Close the connection with a reset (RST)."""
         self.socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, struct.pack('ii', 1, 0))
         self.close()
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 in memory."""
+        """Return the file descriptor; -1 for a connection in memory."""
         return int(self.socket.fileno())
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def receive(self) -> bytes:
-        """Return what comes next; empty at the end, of whatever kind. May switch. Raises ``TimeoutError``."""
+        """Return the next bytes; empty at the end, be it a reset.
+
+        Blocks until data arrives. Raises ``TimeoutError``.
+        """
         if self._buffer:
             data = bytes(self._buffer)
             self._buffer.clear()
@@ -114,12 +131,17 @@ class RawConnection:
         return self._receive()
 
     def rest(self) -> bytes:
-        """Return everything until the server closes. May switch. Raises ``TimeoutError``."""
+        """Return all bytes up to the end of the connection.
+
+        Blocks until the server closes. Raises ``TimeoutError``.
+        """
         return b''.join(iter(self.receive, b''))
 
     def until(self, mark: bytes) -> bytes:
-        """Return everything up to and with ``mark``. May switch. Raises ``EOFError`` when the server closes before,
-        ``TimeoutError``."""
+        """Return all bytes up to and including ``mark``.
+
+        Blocks until they have arrived. Raises ``EOFError`` if the server closes earlier, and ``TimeoutError``.
+        """
         start = 0
         while (found := self._buffer.find(mark, start)) < 0:
             start = max(0, len(self._buffer) - len(mark))
@@ -127,22 +149,29 @@ class RawConnection:
         return self._take(found + len(mark))
 
     def exactly(self, size: int) -> bytes:
-        """Return so many bytes. May switch. Raises ``EOFError`` when the server closes before, ``TimeoutError``."""
+        """Return exactly ``size`` bytes.
+
+        Blocks until they have arrived. Raises ``EOFError`` if the server closes earlier, and ``TimeoutError``.
+        """
         while len(self._buffer) < size:
             self._more()
         return self._take(size)
 
     def head(self) -> RawResponse:
-        """Return the next head, be it informational, without a body. May switch. Raises ``EOFError``,
-        ``TimeoutError``."""
+        """Return the next response head, informational or final, with an empty body.
+
+        Blocks until it has arrived. Raises ``EOFError`` if the server closes earlier, and ``TimeoutError``.
+        """
         first, *lines = self.until(b'\r\n\r\n').decode('latin-1')[:-4].split('\r\n')
         version, status, reason = first.split(' ', 2)
         return RawResponse(version, int(status), reason, _fields(lines), b'', [])
 
     def response(self, method: str = 'GET') -> RawResponse:
-        """Return the next response that is not informational. May switch. Raises ``EOFError``, ``TimeoutError``.
+        """Return the next final response with its body.
 
-        :param method: that of the request: one to ``HEAD`` has no body.
+        Blocks until it has arrived. Raises ``EOFError`` if the server closes earlier, and ``TimeoutError``.
+
+        :param method: the method of the request: a response to ``HEAD`` has no body.
         """
         head = self.head()
         while head.status < 200:
@@ -159,24 +188,29 @@ class RawConnection:
         return head._replace(body=body, trailers=trailers)
 
     def get(self, target: str = '/', *fields: str) -> RawResponse:
-        """Send a GET with these ``fields``, each ``'Name: value'``, and return the response. May switch. Raises
-        ``OSError``, ``EOFError``, ``TimeoutError``."""
+        """Send a GET request, and return the response.
+
+        Blocks until the response has arrived. Raises ``OSError``, ``EOFError`` if the server closes earlier, and
+        ``TimeoutError``.
+
+        :param target: the request target (RFC 9112, section 3.2).
+        :param fields: header fields after ``Host``, each ``'Name: value'``.
+        """
         return self.send(raw_request(target, *fields)).response()
 
     def assert_closed(self, *, reset: bool | None = None) -> None:
-        """Raise ``AssertionError`` unless the server closes, and says nothing more before. May switch. Raises
-        ``TimeoutError`` when it does neither.
+        """Assert that the server closes the connection without sending anything more.
 
-        :param reset: whether the connection must end with a reset; None: it may.
+        Blocks until it does. Raises ``AssertionError``, and ``TimeoutError`` if the server neither sends nor closes.
+
+        :param reset: whether the connection must end with a reset; None accepts both.
         """
         rest = self.rest()
         if rest:
-            raise AssertionError(f'before it closed, the server said {rest[:200]!r}')
+            raise AssertionError(f'the server sent {rest[:200]!r} before it closed the connection')
         if reset is not None and reset is not self.reset:
             raise AssertionError(
-                'the connection ended with a reset'
-                if self.reset
-                else 'the connection ended in good order, without a reset'
+                'the connection ended with a reset' if self.reset else 'the connection ended without a reset'
             )
 
     def _receive(self) -> bytes:
@@ -234,10 +268,11 @@ def _fields(lines: list[str]) -> list[tuple[str, str]]:
 def raw_request(
     target: str = '/', *fields: str, method: str = 'GET', version: str = '1.1', body: bytes | None = None
 ) -> bytes:
-    """Return the bytes of a request. Nothing is checked.
+    """Return the bytes of a request, without validating them.
 
-    :param fields: header fields behind ``Host``, each ``'Name: value'``.
-    :param body: what follows, announced by ``Content-Length``; None: nothing, and nothing is announced.
+    :param target: the request target (RFC 9112, section 3.2).
+    :param fields: header fields after ``Host``, each ``'Name: value'``.
+    :param body: the content, sent with ``Content-Length``; None: neither.
     """
     lines = [f'{method} {target} HTTP/{version}', 'Host: x']
     if body is not None:

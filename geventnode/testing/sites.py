@@ -1,7 +1,7 @@
-"""Sites: a server for the time of a test, and connections to it, through the kernel or in memory.
+"""Sites: a server that lives as long as a ``with`` block, and connections to it.
 
-Whatever a test hands in is made a server by the same rules as on the command line. When the block ends, every
-connection is closed and the server stopped, whatever state they are in.
+The target of a site becomes a server by the rules of the command line. When the block ends, every connection is closed
+and the server stopped, even if a handler is still at work.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ __all__ = ['ListeningSite', 'MemorySite', 'Site', 'server_of', 'serving', 'servi
 
 
 def server_of(target: Any, options: Mapping[str, Any]) -> net.Server:
-    """Return a server for ``target``: itself, or one with ``options`` that calls it. Raises
-    ``TypeError``, ``InvalidInput``."""
+    """Return ``target`` if it is a server, or else a server with ``options`` that calls it.
+
+    Raises ``TypeError`` for options of a server that exists, and ``InvalidInput``.
+    """
     if isinstance(target, net.Server):
         if options:
-            raise TypeError(f'{type(target).__name__} has settings of its own: leave out {", ".join(sorted(options))}')
+            names = ', '.join(sorted(options))
+            raise TypeError(f'{type(target).__name__} has its own settings; remove {names}')
         return target
     create: Callable[..., net.Server] = https.create_server if SERVER_OPTIONS & options.keys() else http.create_server
     return create(wsgi(target) if is_wsgi(target) else target, **options)
@@ -36,39 +39,52 @@ class Site(ABC):
     """A server and the connections to it."""
 
     def __init__(self, server: net.Server) -> None:
-        #: What serves.
+        #: The server.
         self.server = server
         self._connections: list[RawConnection] = []
 
-    def _connected(self, connection: RawConnection) -> RawConnection:
+    def _track(self, connection: RawConnection) -> RawConnection:
         self._connections.append(connection)
         return connection
 
     @abstractmethod
     def connect(self, *, timeout: float | None = TIMEOUT) -> RawConnection:
-        """Return a new connection. May switch. Raises ``OSError``.
+        """Return a new connection to the server, closed with the site.
 
-        :param timeout: seconds after which its waits end with ``TimeoutError``; None: never.
+        Blocks until it is established. Raises ``OSError``.
+
+        :param timeout: seconds after which each wait of the connection raises ``TimeoutError``; None: never.
         """
 
     def send(self, *pieces: bytes) -> RawConnection:
-        """Send ``pieces`` on a connection of their own, each in a call of its own, and return it. May switch. Raises
-        ``OSError``."""
+        """Open a connection, send each piece in a call of its own, and return the connection.
+
+        Blocks until all of them are sent. Raises ``OSError``.
+        """
         return self.connect().send(*pieces)
 
     def get(self, target: str = '/', *fields: str) -> RawResponse:
-        """Send a GET with these ``fields``, each ``'Name: value'``, on a connection of its own, and return the
-        response. May switch. Raises ``OSError``, ``EOFError``, ``TimeoutError``."""
+        """Send a GET request on a connection of its own, and return the response.
+
+        Blocks until the response has arrived. Raises ``OSError``, ``EOFError`` if the server closes earlier, and
+        ``TimeoutError``.
+
+        :param target: the request target (RFC 9112, section 3.2).
+        :param fields: header fields after ``Host``, each ``'Name: value'``.
+        """
         with self.connect() as connection:
             return connection.get(target, *fields)
 
     def close(self) -> None:
-        """Close all connections, and stop the server. May switch."""
+        """Close all connections, and stop the server.
+
+        Blocks until the server has stopped. The end of the ``with`` block calls this.
+        """
         for connection in self._connections:
             connection.close()
         self.server.stop(0)
         if isinstance(self.server, http.Server):
-            # those of a server that never listened
+            # stop() leaves the connections of a server that never listened
             self.server.close_all_connections()
 
     def __repr__(self) -> str:
@@ -76,62 +92,69 @@ class Site(ABC):
 
 
 class ListeningSite(Site):
-    """A server that listens, on a port that the kernel has chosen unless it was listening already."""
+    """A server that listens: on its own address if it did before, otherwise on a free port of 127.0.0.1."""
 
     def __init__(self, server: net.Server) -> None:
         super().__init__(server)
         if not server.listening:
             server.listen(0, '127.0.0.1')
-        #: What to connect to: a host and a port, or the path of a Unix socket.
+        #: The address to connect to: a pair of host and port, or the path of a Unix socket.
         self.where = _reachable(server.address())
 
     @property
     def host(self) -> str:
-        """The IP address that the server is reached at. Raises ``TypeError`` for a Unix socket, which has none."""
+        """The IP address of the server. Raises ``TypeError`` for a Unix socket."""
         return self._tcp()[0]
 
     @property
     def port(self) -> int:
-        """The port that it listens on. Raises ``TypeError`` for a Unix socket, which has none."""
+        """The port of the server. Raises ``TypeError`` for a Unix socket."""
         return self._tcp()[1]
 
     @property
     def url(self) -> str:
-        """The beginning of its URLs, without a slash at the end. Raises ``TypeError`` for a Unix socket."""
+        """The origin of the server's URLs, without a trailing slash. Raises ``TypeError`` for a Unix socket."""
         host = f'[{self.host}]' if ':' in self.host else self.host
         return f'{"https" if isinstance(self.server, TLSAcceptor) else "http"}://{host}:{self.port}'
 
     def _tcp(self) -> tuple[str, int]:
         if isinstance(self.where, str):
-            raise TypeError(f'the server listens on a Unix socket, {self.where!r}: connect to site.where')
+            raise TypeError(f'the server listens on the Unix socket {self.where!r}, which has no port; use site.where')
         return self.where
 
     def connect(self, *, timeout: float | None = TIMEOUT) -> RawConnection:
-        return self._connected(RawConnection.connect(self.where, timeout))
+        return self._track(RawConnection.connect(self.where, timeout))
 
 
 class MemorySite(Site):
-    """A server that is handed its connections in memory."""
+    """A server whose connections are in memory: it has no port and opens no descriptor."""
 
     def connect(
         self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT, capacity: int = CAPACITY
     ) -> RawConnection:
-        """As :meth:`Site.connect`.
+        """Return a new connection to the server, closed with the site.
 
-        :param peer: who the client is: address and port.
-        :param capacity: bytes that are on their way at most, in each direction.
+        :param timeout: seconds after which each wait of the connection raises ``TimeoutError``; None: never.
+        :param peer: the client's address, as ``(host, port)``.
+        :param capacity: the most bytes on their way, in each direction.
+
+        Raises ``ValueError`` for a capacity below 1.
         """
         end = memory_connection(self.server, peer=peer, capacity=capacity)
-        return self._connected(RawConnection(end, timeout))
+        return self._track(RawConnection(end, timeout))
 
     def create_connection(self, options: Mapping[str, Any]) -> net.Socket:
-        """Return the client's end of a new connection as a socket of ours: for the option ``create_connection`` of
-        :func:`geventnode.http.request`."""
+        """Return the client's end of a new connection, for a request of this package.
+
+        Pass this method as the option ``create_connection`` of :func:`geventnode.http.request`.
+
+        :param options: the options of the request, which are ignored.
+        """
         return memory_client(self.server)
 
 
 def _reachable(address: Any) -> tuple[str, int] | str:
-    """Return where a server is reached that listens on ``address``, which may be all addresses of the machine."""
+    """Return the address at which to reach a server that listens on ``address``, which can be a wildcard."""
     if isinstance(address, str):
         return address
     host: str = address['address']
@@ -140,13 +163,15 @@ def _reachable(address: Any) -> tuple[str, int] | str:
 
 @contextlib.contextmanager
 def serving(target: Any, **options: Any) -> Iterator[ListeningSite]:
-    """Serve ``target`` on a free port of 127.0.0.1 for the time of a ``with`` block. May switch.
+    """Serve ``target`` on a free port of 127.0.0.1 until the ``with`` block ends.
 
-    :param target: a request listener, a WSGI application, or a server, which may be listening already.
-    :param options: those of :func:`geventnode.http.create_server`, or of :func:`geventnode.https.create_server` when
-        one of TLS is among them; none with a server.
+    Blocks at the end of the block until the server has stopped.
 
-    Raises ``TypeError``, ``InvalidInput``, ``OSError``.
+    :param target: a request listener, a WSGI application, or a server; a server can be listening already.
+    :param options: the options of :func:`geventnode.http.create_server`. With one of TLS among them, those of
+        :func:`geventnode.https.create_server`. None of either with a server.
+
+    Raises ``TypeError`` for options with a server, ``InvalidInput``, and ``OSError`` if listening fails.
     """
     server = server_of(target, options)
     site = ListeningSite(server)
@@ -158,13 +183,14 @@ def serving(target: Any, **options: Any) -> Iterator[ListeningSite]:
 
 @contextlib.contextmanager
 def serving_in_memory(target: Any, **options: Any) -> Iterator[MemorySite]:
-    """Serve ``target`` in memory for the time of a ``with`` block: no port, no descriptors. Never switches, but to
-    close.
+    """Serve ``target`` in memory, without port and descriptors, until the ``with`` block ends.
+
+    Blocks at the end of the block until the server has stopped.
 
     :param target: a request listener, a WSGI application, or a server.
     :param options: as for :func:`serving`.
 
-    Raises ``TypeError``, ``InvalidInput``.
+    Raises ``TypeError`` for options with a server, and ``InvalidInput``.
     """
     site = MemorySite(server_of(target, options))
     try:

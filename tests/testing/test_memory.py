@@ -63,12 +63,12 @@ def test_who_waits_for_nothing() -> None:
 def test_a_timeout() -> None:
     with serving_in_memory(ok) as site:
         client = site.connect(timeout=0.01)
-        with pytest.raises(TimeoutError, match='nothing has come'):
+        with pytest.raises(TimeoutError, match='no data has arrived'):
             client.receive()
     full = memory_socket(capacity=2)[1]
     full.settimeout(0.01)
     full.sendall(b'12')
-    with pytest.raises(TimeoutError, match='nothing was received'):
+    with pytest.raises(TimeoutError, match='the peer has received nothing'):
         full.sendall(b'x' * 300000)
 
 

@@ -190,6 +190,10 @@ class Connection(Responder):
         self.state = State.LINGERING
         self._ready = False
         socket.end_nowait()
+        if self._eof and not socket.writable_length:
+            # the rest of the queue was sent just now, and no more input will arrive
+            socket.destroy()
+            return
         # after the last sending: a socket that is active later has received something
         self.began = self.expires = monotonic()
         if self.server.draining:
