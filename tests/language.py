@@ -35,7 +35,7 @@ WORDS = {
         r'stands? (in|on|at|here|beside|behind|before|still|there|for itself|between|open)|stood'
         r'|(is|are|was|were|has|have|had) gone'
     ),
-    'id': r'sr\d+|2d4|demand \d+|row [A-Z]\d+|the reference document',
+    'id': r'test_([234][a-e]\d*|im\d+|s[rv]\d+)|sr\d+|2d4|demand \d+|row [A-Z]\d+|the reference document',
     'glossary': (
         r'InputBudget|Spender|ReadyLine|Outbox|RequestOutcome|ToldConnection|ConnectionLines|HeaderAwaited|ProxyGate'
         r'|OfferedSocket|InputSink|Inflow|Outflow|Intake|FramedRequest|ResponseReceiver|own ways|peek after'

@@ -112,7 +112,7 @@ def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
 
 
 def test_whoever_waits_when_the_server_closes_is_served(serve: Serve) -> None:
-    """What the kernel has queued is accepted, however full the server is. # demand 14"""
+    """What the kernel has queued is accepted, however full the server is."""
     site = serve(full(held, 1))
     clients = [site.connect().send(get()) for _ in range(3)]
     while not site.server.get_connections():

@@ -68,7 +68,7 @@ def test_the_guide(tmp_path: Path) -> None:
         process.communicate(timeout=PATIENCE)
 
 
-def test_demand_46_what_blocks_is_named(tmp_path: Path) -> None:
+def test_what_blocks_is_named(tmp_path: Path) -> None:
     """With the file and the line, while it does so."""
     (tmp_path / 'blocking.py').write_text(APPLICATION)
     os.mkfifo(tmp_path / 'fifo')

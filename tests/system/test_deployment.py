@@ -27,7 +27,7 @@ DEPLOY = ROOT / 'contrib' / 'deploy'
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
 def test_restarts_and_kills_under_load(proxy: str) -> None:
-    """Restarts lose nothing, kills only what is in work in the killed worker. # demand 8, 12, 14, 24"""
+    """Restarts lose nothing, kills only what is in work in the killed worker."""
     tool(proxy)
     ran = subprocess.run(
         [

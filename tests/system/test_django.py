@@ -43,7 +43,7 @@ def test_an_upload(site: Framework, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('path', 'status'), [('/refused', 401), ('/form', 400), ('/nowhere', 404)])
-def test_demand_27_an_early_error(site: Framework, path: str, status: int) -> None:
+def test_an_early_error(site: Framework, path: str, status: int) -> None:
     """Comes in the midst of an upload, and before its end; 400 is what Django says of a form that is too long."""
     form = 'Content-Type: application/x-www-form-urlencoded'
     with site.connect(post(bytes(100_000), path, form, length=4 * 2**30)) as client:
@@ -67,7 +67,7 @@ def test_a_redirect(site: Framework) -> None:
     assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/who'])
 
 
-def test_demand_28_a_stream(site: Framework) -> None:
+def test_a_stream(site: Framework) -> None:
     """What is yielded is sent before the next piece is made."""
     with site.connect(get('/stream?name=x')) as client:
         assert client.head().values('Transfer-Encoding') == ['chunked']
@@ -78,7 +78,7 @@ def test_demand_28_a_stream(site: Framework) -> None:
         assert client.until(b'\r\n0\r\n\r\n')
 
 
-def test_demand_5_a_client_that_leaves_a_stream(site: Framework) -> None:
+def test_a_client_that_leaves_a_stream(site: Framework) -> None:
     """Its generator is closed, and the request is finished as far as Django is concerned: that is when it lets go of
     its connection to the database."""
     before = site.gate.said('finished')

@@ -35,7 +35,7 @@ def test_an_upload_of_a_form(site: Framework, tmp_path: Path, options: list[str]
     assert answer == {'size': LARGE, 'sha256': sha256(path), 'name': 'ä.bin', 'note': 'first'}
 
 
-def test_demand_29_a_chunked_body(site: Framework, tmp_path: Path) -> None:
+def test_a_chunked_body(site: Framework, tmp_path: Path) -> None:
     """Its end is known, and so a framework reads it."""
     path = large_file(tmp_path)
     answer = site.curl('/raw', '-X', 'POST', '-T', path, '-H', 'Transfer-Encoding: chunked')
@@ -43,7 +43,7 @@ def test_demand_29_a_chunked_body(site: Framework, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('path', 'status'), [('/refused', '401'), ('/limited', '413'), ('/nowhere', '404')])
-def test_demand_27_an_early_error(site: Framework, tmp_path: Path, path: str, status: str) -> None:
+def test_an_early_error(site: Framework, tmp_path: Path, path: str, status: str) -> None:
     """Comes in the midst of an upload, and before its end."""
     with site.connect(post(bytes(100_000), path, length=4 * 2**30)) as client:
         assert str(client.response().status) == status
@@ -97,7 +97,7 @@ def test_a_redirect(site: Framework) -> None:
     assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/who'])
 
 
-def test_demand_28_a_stream(site: Framework) -> None:
+def test_a_stream(site: Framework) -> None:
     """What is yielded is sent before the next piece is made, with the request at hand until the end."""
     with site.connect(get('/stream?name=x')) as client:
         assert client.head().values('Transfer-Encoding') == ['chunked']
@@ -108,14 +108,14 @@ def test_demand_28_a_stream(site: Framework) -> None:
         assert client.until(b'\r\n0\r\n\r\n')
 
 
-def test_demand_5_a_client_that_leaves_a_stream(site: Framework) -> None:
+def test_a_client_that_leaves_a_stream(site: Framework) -> None:
     """Its generator is closed, and that is what closes files and connections to databases."""
     with site.connect(get('/endless')) as client:
         client.until(b'more\n')
     site.gate.wait_for('closed')
 
 
-def test_demand_5_a_client_that_leaves_while_nothing_is_sent(site: Framework) -> None:
+def test_a_client_that_leaves_while_nothing_is_sent(site: Framework) -> None:
     """A generator that waits for something else is closed with the next piece that it yields."""
     with site.connect(get('/stuck')) as client:
         client.until(b'begun\n')

@@ -177,7 +177,7 @@ def test_patched_in_the_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('target', ['early:application', 'early:server'])
 def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, target: str) -> None:
-    """Nothing was imported before, so nothing is warned of; workers come and go as ever. # demand 44"""
+    """Nothing was imported before, so nothing is warned of; workers come and go as ever."""
     (tmp_path / 'early.py').write_text(
         'from ssl import SSLContext\nimport gevent.monkey\nPATCHED = gevent.monkey.is_module_patched("ssl")\n'
         'import os\nMASTER = os.getpid()\nfrom geventnode import http\n'
@@ -196,7 +196,7 @@ def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, ta
 
 
 def test_what_was_imported_too_early(tmp_path: Path) -> None:
-    """The configuration file has imported what cannot be patched any more: that is said. # demand 44"""
+    """The configuration file has imported what cannot be patched any more: that is said."""
     (tmp_path / 'http_library.py').write_text('from ssl import SSLContext\nclass Own(SSLContext):\n    pass\n')
     with Gunicorn(
         tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport http_library\n'
@@ -208,7 +208,7 @@ def test_what_was_imported_too_early(tmp_path: Path) -> None:
 
 
 def test_keepalive(tmp_path: Path) -> None:
-    """An idle connection lives for as long as the setting says, so longer than a balancer keeps its own. # demand 24"""
+    """An idle connection lives for as long as the setting says, so longer than a balancer keeps its own."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 75\n') as gunicorn, gunicorn.connect() as client:
         response = client.get().response()
         assert response.getheader('Keep-Alive') == 'timeout=75'
@@ -223,7 +223,7 @@ def test_no_keepalive(tmp_path: Path) -> None:
 
 
 def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
-    """# demand 18"""
+    """Clients that send half a head do not keep another client from its response."""
     with Gunicorn(tmp_path) as gunicorn, ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(gunicorn.connect()).send(b'GET / HT')
@@ -231,7 +231,7 @@ def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
 
 
 def test_idle_connections_make_room(tmp_path: Path) -> None:
-    """They do not count when there are as many as ``worker_connections`` allows. # demand 20"""
+    """They do not count when there are as many as ``worker_connections`` allows."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 2\nkeepalive = 1000\n') as gunicorn:
         with gunicorn.connect() as first, gunicorn.connect() as second:
             for client in (first, second):
@@ -246,7 +246,7 @@ def test_idle_connections_make_room(tmp_path: Path) -> None:
 
 
 def test_more_connections_wait(tmp_path: Path) -> None:
-    """They are not closed: they are served as soon as there is room. # demand 20"""
+    """They are not closed: they are served as soon as there is room."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 1\n') as gunicorn:
         with gunicorn.slow_request() as (client, response), gunicorn.connect() as waiting:
             waiting.get()

@@ -33,7 +33,7 @@ def post_fork(server, worker):
 @pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:listener'])
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
 def test_requests_in_flight_finish(tmp_path: Path, target: str, number: int) -> None:
-    """Their responses were begun before: they end whole, and the connection with them. # demand 8, 9, 10"""
+    """Their responses were begun before: they end whole, and the connection with them."""
     with Gunicorn(tmp_path, target, FOREVER) as gunicorn, gunicorn.slow_request() as (client, response):
         gunicorn.signal(number)
         gunicorn.wait_for('Handling signal')
@@ -46,7 +46,7 @@ def test_requests_in_flight_finish(tmp_path: Path, target: str, number: int) -> 
 
 
 def test_requests_in_flight_say_that_the_connection_closes(tmp_path: Path) -> None:
-    """The head was not sent yet when the worker was told to stop. # demand 10"""
+    """The head was not sent yet when the worker was told to stop."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
         client.send(b'POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345')
         gunicorn.ask()
@@ -69,7 +69,7 @@ def test_pipelined_requests_in_flight(tmp_path: Path) -> None:
 
 
 def test_a_client_that_keeps_sending(tmp_path: Path) -> None:
-    """It is told to go after the next request. # demand 11"""
+    """It is told to go after the next request."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
         client.get('/pid')
         response = client.response()
@@ -85,7 +85,7 @@ def test_a_client_that_keeps_sending(tmp_path: Path) -> None:
 
 
 def test_idle_connections_do_not_hold_a_worker(tmp_path: Path) -> None:
-    """``keepalive`` is longer than ``graceful_timeout``, and the worker does not wait for either. # demand 13"""
+    """``keepalive`` is longer than ``graceful_timeout``, and the worker does not wait for either."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 1000\ngraceful_timeout = 300\n') as gunicorn:
         with gunicorn.connect() as client, gunicorn.connect() as silent:
             client.get('/pid')
@@ -115,7 +115,7 @@ def test_logs_are_rotated_as_a_worker_begins(tmp_path: Path) -> None:
 
 
 def test_the_backlog_is_served(tmp_path: Path) -> None:
-    """Who is in the queue of the kernel when the worker is told to stop gets an answer. # demand 14"""
+    """Who is in the queue of the kernel when the worker is told to stop gets an answer."""
     os.mkfifo(tmp_path / 'pipe')
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, ExitStack() as stack:
         worker = gunicorn.booted()
@@ -169,7 +169,7 @@ def test_the_master_dies(tmp_path: Path) -> None:
 
 
 def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
-    """The last request says so; idle connections of others neither hold the worker nor lose anything. # demand 12"""
+    """The last request says so; idle connections of others neither hold the worker nor lose anything."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 3\n') as gunicorn:
         with gunicorn.connect() as idle, gunicorn.connect() as client:
             idle.get('/pid')
@@ -230,7 +230,7 @@ def test_jitter(tmp_path: Path) -> None:
 
 
 def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
-    """Two requests take equally long; the one that waits cooperatively lives on. # demand 19, 46"""
+    """Two requests take equally long; the one that waits cooperatively lives on."""
     os.mkfifo(tmp_path / 'pipe')
     # long enough for a worker to begin, and for the other one to be heard, on a machine that is busy with other tests
     configuration = FOREVER + 'timeout = 20\n' + HOOK.format('worker_abort', 'worker')

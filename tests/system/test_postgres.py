@@ -116,7 +116,7 @@ def numbers(count: int) -> list[str]:
     return sorted(str(number) for number in range(count))
 
 
-def test_demand_45_many_requests_share_few_connections(notes: Notes) -> None:
+def test_many_requests_share_few_connections(notes: Notes) -> None:
     """All that the pool has are waiting in the database, and all other requests for those; nobody else has to."""
     notes.lock()
     clients = notes.add(MANY)
@@ -145,7 +145,7 @@ def test_a_client_that_leaves(notes: Notes) -> None:
     assert notes.texts() == sorted(numbers(2 * POOL) + numbers(MANY))
 
 
-def test_demand_4_a_client_that_leaves_cancels_its_query(notes: Notes) -> None:
+def test_a_client_that_leaves_cancels_its_query(notes: Notes) -> None:
     """The database works for nobody any more; those who waited for a connection give theirs back; and the pool is
     whole."""
     notes.lock()
@@ -179,7 +179,7 @@ def test_a_client_that_leaves_a_stream_from_the_database(notes: Notes) -> None:
     assert (len(whole), whole[-1]) == (20_001, b'last')
 
 
-def test_demand_8_draining(notes: Notes) -> None:
+def test_draining(notes: Notes) -> None:
     """Every request that was accepted is answered, those that wait for a connection included, and is in the database
     once."""
     notes.lock()

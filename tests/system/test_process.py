@@ -42,7 +42,6 @@ def get(port: int, path: str = '/') -> str:
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_requests_finish(number: int) -> None:
-    # demand 8
     with Served('handlers:listener') as served, slow_request(served) as (client, response):
         served.signal(number)
         assert served.next_line() == 'Stopping: 1 open connection(s)'

@@ -181,7 +181,6 @@ def test_data_before_garbage_is_delivered(certificates: Certificates) -> None:
 
 
 def test_nothing_is_left_to_the_collector(certificates: Certificates) -> None:
-    # demand 48
     def alive() -> int:
         return sum(isinstance(each, TLSSocket) for each in gc.get_objects())
 

@@ -129,7 +129,6 @@ def test_a_kept_connection_that_the_server_has_closed(origin: MakeOrigin, agent:
 
 
 def test_a_request_that_is_not_idempotent_is_not_sent_twice(origin: MakeOrigin, agent: MakeAgent) -> None:
-    # demand 38
     asked: list[str] = []
 
     def script(peer: Peer) -> None:

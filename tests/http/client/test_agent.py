@@ -137,7 +137,6 @@ def test_the_global_agent(origin: MakeOrigin) -> None:
 
 
 def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: MakeOrigin, agent: Any) -> None:
-    # demand 37
     pool, server = agent(keep_alive=True), origin(answered(1))
     for number in range(1, 4):
         assert read(server.url, agent=pool) == b'hello'
@@ -148,7 +147,6 @@ def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: Mak
 
 def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any, monkeypatch: Any) -> None:
     """The loop has not run since the peer closed: only the kernel knows."""
-    # demand 37, 40
     pool, server = agent(keep_alive=True), origin(answered(1))
     assert read(server.url, agent=pool) == b'hello'
     connection = next(iter(pool._pool.buckets.values())).idle[0]
@@ -160,7 +158,6 @@ def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any,
 
 @pytest.mark.parametrize('then', ['close', 'reset'])
 def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agent: Any, then: str) -> None:
-    # demand 39, 40
     served = []
 
     def script(peer: Peer) -> None:
@@ -194,7 +191,6 @@ def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agen
     ],
 )
 def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool) -> None:
-    # demand 39
     answers = []
 
     def script(peer: Peer) -> None:
@@ -266,7 +262,6 @@ def test_a_response_byte_forbids_a_retry(origin: MakeOrigin, agent: Any) -> None
     ],
 )
 def test_the_servers_hint(origin: MakeOrigin, agent: Any, hint: str, kept: bool) -> None:
-    # demand 40
     pool = agent(keep_alive=True)
     said = f'HTTP/1.1 200 OK\r\nKeep-Alive: {hint}\r\nContent-Length: 0\r\n\r\n'
     assert read(origin(said.encode()).url, agent=pool) == b''

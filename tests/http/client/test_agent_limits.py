@@ -95,7 +95,6 @@ def test_no_max_sockets_means_the_default(nothing: Any) -> None:
 
 
 def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
-    # demand 36
     pool = agent(max_total_sockets=2)
     servers = [origin() for _ in range(4)]
     requests = [http.get(server.url, agent=pool) for server in servers for _ in range(3)]
@@ -106,7 +105,6 @@ def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
 
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
 def test_max_queued(origin: MakeOrigin, agent: Any, limit: str) -> None:
-    # demand 35
     pool, server = agent(**{limit: 1}, max_queued=2), origin(silent)
     requests = [http.get(server.url, agent=pool) for _ in range(3)]
     with pytest.raises(QueueFull, match='max_queued') as raised:
@@ -169,7 +167,6 @@ def test_an_unknown_setting_names_the_nearest() -> None:
 
 @pytest.mark.parametrize('way', ['abort', 'destroy', 'kill', 'timeout'])
 def test_leaving_the_queue_frees_the_place_at_once(origin: MakeOrigin, agent: Any, way: str) -> None:
-    # demand 33, 41
     pool, server = agent(max_sockets=1), origin(silent)
     http.get(server.url, agent=pool)
     request = http.get(server.url, agent=pool)
@@ -202,7 +199,6 @@ def test_giving_up_lets_the_next_one_in(origin: MakeOrigin, agent: Any, way: str
 
 
 def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
-    # demand 41
     pool = agent(max_sockets=1)
     requests = [http.get('http://127.0.0.1:1/', agent=pool) for _ in range(5)]
     for request in requests:
@@ -354,7 +350,6 @@ def test_giving_up_when_a_connection_has_been_created(agent: Any) -> None:
 
 
 def test_giving_up_while_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:
-    # demand 33
     pool = agent(max_sockets=1)
     never = Event()
     begun = Event()

@@ -24,7 +24,6 @@ from tests.origins import HELLO, MakeOrigin, Peer, Recorder
 
 
 def test_an_iterable(recorder: Recorder) -> None:
-    # demand 30
     sent = recorder.sent(method='POST', body=(piece for piece in ['a', b'b', bytearray(b'c'), '', 'd' * 100000]))
     assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'abc' + b'd' * 100000)
 

@@ -49,7 +49,6 @@ def test_a_flood_of_information(origin: MakeOrigin, count: int) -> None:
 
 
 def test_wait_continue(origin: MakeOrigin) -> None:
-    # demand 31
     def script(peer: Peer) -> None:
         head = peer.until(b'\r\n\r\n')
         assert b'Expect: 100-continue\r\n' in head
@@ -94,7 +93,6 @@ def test_nobody_answers_the_expectation(origin: MakeOrigin) -> None:
 
 
 def test_a_body_option_waits_for_continue(origin: MakeOrigin) -> None:
-    # demand 30, 31
     def script(peer: Peer) -> None:
         assert peer.until(b'\r\n\r\n')
         settle()
@@ -137,7 +135,6 @@ def test_a_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) ->
 
 @pytest.mark.parametrize('then', ['close', 'reset', 'wait'])
 def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin, then: str) -> None:
-    # demand 30, 32
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')

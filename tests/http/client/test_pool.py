@@ -70,7 +70,6 @@ class Played:
 
 
 def test_first_come_first_served() -> None:
-    # demand 35
     played = Played(max_sockets=2)
     for request in 'abcde':
         played.ask(request)
@@ -102,7 +101,6 @@ def test_which_idle_connection_is_taken(lifo: bool, taken: int) -> None:
 
 
 def test_idle_connections_are_limited() -> None:
-    # demand 36
     played = Played(keep_alive=True, max_free_sockets=2)
     for request in 'abc':
         played.ask(request)

@@ -325,7 +325,6 @@ def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(
 
 
 def test_a_large_body_that_nobody_wants_is_discarded(origin: MakeOrigin, agent: Any) -> None:
-    # demand 34
     pool = agent(keep_alive=True)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n' + bytes(100000))
     http.get(server.url, agent=pool).get_response()

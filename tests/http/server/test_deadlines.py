@@ -44,7 +44,6 @@ def refused(client: Client) -> None:
 
 def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
     """408, however many bytes drip in: the deadline is absolute."""
-    # demand 17
     seen = []
     client = serve(lambda request, response: seen.append(request.url), headers_timeout=SHORT).send(b'GET / HT')
     began = monotonic()
@@ -57,7 +56,6 @@ def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
 @pytest.mark.parametrize('said', [b'', b'\r\n'])
 def test_headers_timeout_counts_from_accepting(serve: Serve, said: bytes) -> None:
     """A client that sends nothing gets no answer: it would take that for the one to a request that it sends late."""
-    # demand 18
     client = serve(ok, headers_timeout=SHORT).send(said)
     began = monotonic()
     client.assert_closed(reset=False)
@@ -83,7 +81,6 @@ def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> No
 
 def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """The reader gets the error, and the client 408. It is no fault of the listener, and has no traceback."""
-    # demand 16
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -252,7 +249,6 @@ def test_request_timeout_does_not_concern_the_response(serve: Serve) -> None:
 
 def test_keep_alive_timeout_closes_an_idle_connection(serve: Serve) -> None:
     """Without a word, after the time that was advertised."""
-    # demand 22, 23
     client = serve(ok, keep_alive_timeout=SHORT).connect()
     assert client.get().status == 200
     began = monotonic()
@@ -288,7 +284,7 @@ def hang(request: Any, response: Any) -> None:
     """A listener that never answers."""
 
 
-def test_sv14_inactivity_destroys_the_socket(serve: Serve) -> None:
+def test_inactivity_destroys_the_socket(serve: Serve) -> None:
     """Once the head of a response was sent; 'clientError' tells why."""
     log = Log()
     site = serve(lambda request, response: response.write('begun'), timeout=SHORT)
@@ -374,7 +370,7 @@ def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.Lo
     assert warnings == [f'GET /path: the listener has not answered, and the client gets 503: {reason}']
 
 
-def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
+def test_a_timeout_listener_handles_it(serve: Serve) -> None:
     """Then nothing is destroyed; the argument is the socket."""
     log = Log()
 
@@ -388,7 +384,7 @@ def test_sv14_a_timeout_listener_handles_it(serve: Serve) -> None:
     assert site.get().body == b'after all'
 
 
-def test_2d7_all_three_are_told(serve: Serve) -> None:
+def test_all_three_are_told(serve: Serve) -> None:
     """The request if it is incomplete, then the response, then the server; one of them is enough to handle it."""
     log = Log()
 
@@ -404,7 +400,7 @@ def test_2d7_all_three_are_told(serve: Serve) -> None:
     assert log[:3] == ['request', 'response', 'server']
 
 
-def test_2d7_a_complete_request_is_not_told(serve: Serve) -> None:
+def test_a_complete_request_is_not_told(serve: Serve) -> None:
     """Only its response is."""
     log = Log()
 
@@ -418,7 +414,7 @@ def test_2d7_a_complete_request_is_not_told(serve: Serve) -> None:
     assert log[0] == 'response'
 
 
-def test_sr6_response_set_timeout(serve: Serve) -> None:
+def test_response_set_timeout(serve: Serve) -> None:
     """For this exchange; the callback handles it."""
     log = Log()
 
@@ -448,14 +444,14 @@ def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
     assert found == [None, None]
 
 
-def test_sr6_response_set_timeout_without_a_listener(serve: Serve) -> None:
+def test_response_set_timeout_without_a_listener(serve: Serve) -> None:
     """503, as for the time of the server."""
     client = serve(lambda _, response: response.set_timeout(SHORT)).send(get())
     assert client.response().status == 503
     client.assert_closed()
 
 
-def test_im7_request_set_timeout(serve: Serve) -> None:
+def test_request_set_timeout(serve: Serve) -> None:
     """The same through the request, whose listener hears of it while it is incomplete."""
     log = Log()
 
@@ -467,7 +463,7 @@ def test_im7_request_set_timeout(serve: Serve) -> None:
     assert serve(listener).send(post(b'', length=3)).response().body == b'late'
 
 
-def test_2d8_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> None:
+def test_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> None:
     """It is reset: the next request takes longer and is answered."""
     log = Log()
 

@@ -24,7 +24,7 @@ def watched(log: Log, request: Any, response: Any, *events: str) -> None:
 
 
 @pytest.mark.parametrize('going', GOING)
-def test_2d4_a_client_that_goes_while_a_response_is_open(serve: Serve, going: str) -> None:
+def test_client_that_disconnects_while_a_response_is_open(serve: Serve, going: str) -> None:
     """The request emits 'aborted', then the response 'close', then the request 'close'; ``aborted`` is true."""
     log = Log()
 
@@ -41,7 +41,7 @@ def test_2d4_a_client_that_goes_while_a_response_is_open(serve: Serve, going: st
     assert log == ['waiting', 'request aborted', 'response close', 'request close', True]
 
 
-def test_3d_with_an_error_listener(serve: Serve) -> None:
+def test_with_an_error_listener(serve: Serve) -> None:
     """The error comes before the request's 'close', with Node's code, and only when somebody listens."""
     log = Log()
 
@@ -58,7 +58,7 @@ def test_3d_with_an_error_listener(serve: Serve) -> None:
     assert log == ['waiting', 'request aborted', 'response close', 'ECONNRESET', 'request close']
 
 
-def test_sr1_no_close_after_a_good_end(serve: Serve) -> None:
+def test_no_close_after_a_good_end(serve: Serve) -> None:
     """On messages 'close' means that the connection went before the message was finished."""
     log = Log()
 
@@ -91,7 +91,7 @@ def test_a_half_closed_client_gets_its_answer(serve: Serve) -> None:
     assert log == ['request aborted', 'response close', 'request close', 'response finish']
 
 
-def test_2d5_pipelined_requests_of_a_half_closed_client_are_answered(serve: Serve) -> None:
+def test_pipelined_requests_of_a_half_closed_client_are_answered(serve: Serve) -> None:
     """``printf ... | nc -N`` works, with answers that come later, too."""
 
     def listener(request: Any, response: Any) -> None:
@@ -227,7 +227,7 @@ def test_a_whole_body_behind_a_reset_never_raises(serve: Serve) -> None:
     log.wait_for(b'abc' * 1000)
 
 
-def test_sr1_a_response_that_could_not_be_flushed(serve: Serve) -> None:
+def test_a_response_that_could_not_be_flushed(serve: Serve) -> None:
     """'close' and no 'finish', although ``end()`` was called; and ``finished()`` does not wait for ever."""
     log = Log()
 

@@ -19,7 +19,7 @@ def connections(server: Any) -> list[Any]:
 
 @pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'crowded'])
 def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None:
-    """Its deadline has passed, and the request is there all the same: it is served. # demand 24"""
+    """Its deadline has passed, and the request is there all the same: it is served."""
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
@@ -59,7 +59,7 @@ def test_nothing_has_come(serve: Serve, why: str) -> None:
 
 
 def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
-    """It keeps its end open, and the server is closed all the same, without lingering. # demand 13"""
+    """It keeps its end open, and the server is closed all the same, without lingering."""
     site = serve(ok)
     closed = Event()
     with contextlib.closing(site.connect()) as client:

@@ -10,7 +10,7 @@ from geventnode.errors import ContentLengthMismatch
 from tests.servers import Answer, Log, Serve, get
 
 
-def test_2b12_end_with_data_has_a_content_length(answer: Answer) -> None:
+def test_end_with_data_has_a_content_length(answer: Answer) -> None:
     """Counted in bytes; also after ``write_head``."""
     for listener in (lambda _, response: response.end('häh'), lambda _, response: response.write_head(200).end('häh')):
         reply = answer(listener)
@@ -23,7 +23,7 @@ def test_an_empty_response_has_content_length_0(answer: Answer) -> None:
     assert answer(lambda _, response: response.end()).values('Content-Length') == ['0']
 
 
-def test_sr5_a_content_length_of_the_users_own(answer: Answer) -> None:
+def test_a_content_length_of_the_users_own(answer: Answer) -> None:
     """Is sent as given, and not chunked."""
 
     def listener(request: Any, response: Any) -> None:
@@ -36,7 +36,7 @@ def test_sr5_a_content_length_of_the_users_own(answer: Answer) -> None:
     assert reply.values('Transfer-Encoding') == []
 
 
-def test_sr5_more_than_declared_raises_at_that_write(serve: Serve) -> None:
+def test_more_than_declared_raises_at_that_write(serve: Serve) -> None:
     """The client gets what was declared and nothing else; the connection is not kept."""
     log = Log()
 
@@ -78,7 +78,7 @@ def test_fewer_bytes_than_declared_destroy_the_connection(serve: Serve) -> None:
     assert not data.endswith(b'\r\n')
 
 
-def test_2c1_head_has_no_body(serve: Serve) -> None:
+def test_head_has_no_body(serve: Serve) -> None:
     """Whatever is written; the length that a GET would have is said; the next request is answered in its place."""
 
     def listener(request: Any, response: Any) -> None:
@@ -96,7 +96,7 @@ def test_2c1_head_has_no_body(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('status', [204, 304])
-def test_2c1_bodiless_statuses(serve: Serve, status: int) -> None:
+def test_bodiless_statuses(serve: Serve, status: int) -> None:
     """No body, no chunks, and the connection lives on."""
 
     def listener(request: Any, response: Any) -> None:
@@ -111,7 +111,7 @@ def test_2c1_bodiless_statuses(serve: Serve, status: int) -> None:
     assert client.get('/some').body == b'xy'
 
 
-def test_2c3_204_with_framing_of_the_users_own(answer: Answer) -> None:
+def test_204_with_framing_of_the_users_own(answer: Answer) -> None:
     """Neither Content-Length nor Transfer-Encoding in a 204 (RFC 9110, section 8.6; RFC 9112, section 6.1)."""
     for field in ({'Content-Length': 3}, {'Transfer-Encoding': 'chunked'}):
         reply = answer(lambda _, response, field=field: response.write_head(204, field).end())
@@ -134,7 +134,7 @@ def test_205_says_that_it_is_empty(answer: Answer) -> None:
 # -- trailers ---------------------------------------------------------------------------------------------------------
 
 
-def test_sr16_trailers_follow_a_chunked_body(answer: Answer) -> None:
+def test_trailers_follow_a_chunked_body(answer: Answer) -> None:
     """After the last chunk, whatever way the body ends."""
 
     def listener(request: Any, response: Any) -> None:
@@ -146,7 +146,7 @@ def test_sr16_trailers_follow_a_chunked_body(answer: Answer) -> None:
     assert answer(listener).trailers == [('X-Sum', '1')]
 
 
-def test_2b14_trailers_with_everything_in_end(answer: Answer) -> None:
+def test_trailers_with_everything_in_end(answer: Answer) -> None:
     """Before the final empty line, also when ``end(data)`` is the first write."""
 
     def listener(request: Any, response: Any) -> None:
@@ -158,7 +158,7 @@ def test_2b14_trailers_with_everything_in_end(answer: Answer) -> None:
     assert reply.trailers == [('X-Sum', '2')]
 
 
-def test_2b15_add_trailers_replaces(answer: Answer) -> None:
+def test_add_trailers_replaces(answer: Answer) -> None:
     """The later ones count."""
 
     def listener(request: Any, response: Any) -> None:
@@ -171,7 +171,7 @@ def test_2b15_add_trailers_replaces(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
-def test_sr16_trailers_are_dropped_without_chunks(answer: Answer, version: str) -> None:
+def test_trailers_are_dropped_without_chunks(answer: Answer, version: str) -> None:
     """To HTTP/1.0, and with a Content-Length."""
 
     def listener(request: Any, response: Any) -> None:
@@ -202,7 +202,7 @@ def test_sr16_trailers_are_dropped_without_chunks(answer: Answer, version: str) 
         ('1.0', 'Keep-Alive', True),
     ],
 )
-def test_2c_the_verdict_of_the_request(serve: Serve, version: str, asked: str | None, kept: bool) -> None:
+def test_the_verdict_of_the_request(serve: Serve, version: str, asked: str | None, kept: bool) -> None:
     """Kept alive or closed, and the response says which."""
 
     def listener(request: Any, response: Any) -> None:
@@ -219,7 +219,7 @@ def test_2c_the_verdict_of_the_request(serve: Serve, version: str, asked: str | 
         assert client.rest() == b''
 
 
-def test_2c_http_1_0_without_a_length_closes(serve: Serve) -> None:
+def test_http_1_0_without_a_length_closes(serve: Serve) -> None:
     """A stream to HTTP/1.0 ends with the connection, although keep-alive was asked for."""
 
     def listener(request: Any, response: Any) -> None:
@@ -232,14 +232,14 @@ def test_2c_http_1_0_without_a_length_closes(serve: Serve) -> None:
     assert reply.body == b'ab'
 
 
-def test_2c_connection_close_of_the_users_own(serve: Serve) -> None:
+def test_connection_close_of_the_users_own(serve: Serve) -> None:
     """Is sent as given, once, and closes."""
     client = serve(lambda _, response: response.write_head(200, {'Connection': 'Close'}).end('x')).send(get(), get())
     assert client.response().values('Connection') == ['Close']
     assert client.rest() == b''
 
 
-def test_2c_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) -> None:
+def test_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) -> None:
     """No lie: the client is told."""
 
     def listener(request: Any, response: Any) -> None:

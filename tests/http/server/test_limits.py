@@ -32,7 +32,7 @@ def test_max_header_size_of_the_section(serve: Serve) -> None:
     refused(serve(ok, max_header_size=200).send(get('/', 'X: ' + 'x' * 300)), 431)
 
 
-def test_2a4_max_headers_count_is_refused(serve: Serve) -> None:
+def test_max_headers_count_is_refused(serve: Serve) -> None:
     """431, never silently fewer; 0 is no limit but the size."""
     many = [f'X-{index}: x' for index in range(11)]
     site = serve(ok, max_headers_count=11)
@@ -42,7 +42,7 @@ def test_2a4_max_headers_count_is_refused(serve: Serve) -> None:
     assert site.send(get('/', *many)).response().status == 200
 
 
-def test_sv12_default_of_max_headers_count(serve: Serve) -> None:
+def test_default_of_max_headers_count(serve: Serve) -> None:
     """1000."""
     site = serve(ok)
     assert site.server.max_headers_count == 1000

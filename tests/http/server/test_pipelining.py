@@ -22,14 +22,14 @@ def number(request: Any, response: Any) -> None:
     response.end(request.url)
 
 
-def test_2d1_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
+def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
     """However many came at once."""
     urls = [f'/{index}' for index in range(100)]
     client = serve(number).send(b''.join(map(get, urls)))
     assert numbers(client, 100) == urls
 
 
-def test_2d1_in_order_although_the_answers_come_later(serve: Serve) -> None:
+def test_in_order_although_the_answers_come_later(serve: Serve) -> None:
     """Listeners that return at once and answer later are waited for, beyond one worker's rounds, too."""
     active = Log()
 
@@ -163,7 +163,7 @@ def test_nothing_is_served_after_connection_close(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_2d2_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
+def test_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
     """A client that sends and sends: its requests do not pile up, and all are answered."""
     held = []
     site = serve()

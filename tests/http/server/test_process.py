@@ -98,7 +98,6 @@ def test_nothing_is_left_for_the_collector(serve: Serve, going: str, caplog: Any
 
 def test_memory_does_not_grow_with_requests(serve: Serve) -> None:
     """Neither answered nor aborted ones leave objects behind."""
-    # demand 47
     site = serve(ok)
 
     def rounds(count: int) -> None:

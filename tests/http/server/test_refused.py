@@ -77,7 +77,7 @@ def test_hints_have_no_framing(refused: Callable[..., BaseException]) -> None:
     assert isinstance(refused(lambda response: response.write_early_hints({'Content-Length': 1})), BodyNotAllowed)
 
 
-def test_2c3_a_chunk_is_text_or_bytes(refused: Callable[..., BaseException]) -> None:
+def test_a_chunk_is_text_or_bytes(refused: Callable[..., BaseException]) -> None:
     """Anything else is a TypeError, and spoils nothing."""
     assert isinstance(refused(lambda response: response.write(3)), TypeError)
     assert isinstance(refused(lambda response: response.write(None)), TypeError)

@@ -38,7 +38,7 @@ def see(serve: Serve) -> See:
 # -- the head -------------------------------------------------------------------------------------------------------
 
 
-def test_im3_im4_version(see: See) -> None:
+def test_version(see: See) -> None:
     """As the client said, and its two integers."""
 
     def version(request: Any) -> Any:
@@ -48,7 +48,7 @@ def test_im3_im4_version(see: See) -> None:
     assert see(version, get(version='1.0')) == ('1.0', 1, 0)
 
 
-def test_im8_im9_method_and_url(see: See) -> None:
+def test_method_and_url(see: See) -> None:
     """The url is exactly the request-target."""
 
     def start(request: Any) -> Any:
@@ -59,12 +59,12 @@ def test_im8_im9_method_and_url(see: See) -> None:
     assert see(start, get('*', method='OPTIONS')) == ('OPTIONS', '*')
 
 
-def test_im10_a_request_has_no_status(see: See) -> None:
+def test_a_request_has_no_status(see: See) -> None:
     """That is for responses."""
     assert see(lambda request: (request.status_code, request.status_message), get()) == (None, None)
 
 
-def test_im5_g3_headers(see: See) -> None:
+def test_headers(see: See) -> None:
     """Names in lower case, values as they are, lookups in any case."""
     headers = see(lambda request: request.headers, get('/', 'ACCEPT: */*;  Q=1', 'X-Empty:'))
     assert dict(headers) == {'host': 'x', 'accept': '*/*;  Q=1', 'x-empty': ''}
@@ -72,7 +72,7 @@ def test_im5_g3_headers(see: See) -> None:
     assert 'X-EMPTY' in headers
 
 
-def test_2a1_3b2_repeated_headers(see: See) -> None:
+def test_repeated_headers(see: See) -> None:
     """Joined, first wins, list, or joined with semicolons: Node 20's rule."""
     headers = see(
         lambda request: request.headers,
@@ -100,7 +100,7 @@ def test_2a1_3b2_repeated_headers(see: See) -> None:
     assert headers['cache-control'] == 'k, l'
 
 
-def test_2a10_3b1_3b3_raw_and_distinct_headers(see: See) -> None:
+def test_raw_and_distinct_headers(see: See) -> None:
     """As they came, and never joined."""
     raw, distinct = see(lambda request: (request.raw_headers, request.headers_distinct), get('/', 'A: 1', 'a: 2'))
     assert raw == [('Host', 'x'), ('A', '1'), ('a', '2')]
@@ -119,7 +119,7 @@ def test_headers_are_the_requests_own(see: See) -> None:
     assert see(spoil, get()) == see(spoil, get()) == ({'host': 'x'}, [('Host', 'x')])
 
 
-def test_im11_socket_and_connection(serve: Serve) -> None:
+def test_socket_and_connection(serve: Serve) -> None:
     """The same object, which is that of 'connection' (SV2), and the response's."""
     log = Log()
     site = serve(None)
@@ -241,7 +241,7 @@ def test_chunked_bodies(see: See) -> None:
     assert see(lambda request: request.read(), data) == b'abcd'
 
 
-def test_im6_trailers_after_the_end(see: See) -> None:
+def test_trailers_after_the_end(see: See) -> None:
     """Empty before; joined, raw and distinct afterwards; never merged into the headers."""
 
     def trailers(request: Any) -> Any:
@@ -265,7 +265,7 @@ def test_im6_trailers_after_the_end(see: See) -> None:
     )
 
 
-def test_g2_the_body_is_not_waited_for(serve: Serve) -> None:
+def test_the_body_is_not_waited_for(serve: Serve) -> None:
     """The listener has the first bytes before the client has sent the last."""
     log = Log()
 
@@ -297,7 +297,7 @@ def test_data_and_end(serve: Serve) -> None:
     assert log == [b'one', b'two', 'end']
 
 
-def test_2e4_resume_discards_and_ends(serve: Serve) -> None:
+def test_resume_discards_and_ends(serve: Serve) -> None:
     """'end' comes although nobody listens for data, with and without a body."""
 
     def listener(request: Any, response: Any) -> None:

@@ -14,7 +14,7 @@ from geventnode.http import ServerResponse, status
 from tests.servers import Answer, Log, Serve, get
 
 
-def test_sr3_write_head_with_reason_and_headers(answer: Answer) -> None:
+def test_write_head_with_reason_and_headers(answer: Answer) -> None:
     """Status, reason and headers are as given."""
     reply = answer(lambda _, response: response.write_head(201, 'Well Done', {'X-A': '1', 'x-b': 2}).end('x'))
     assert (reply.status, reply.reason) == (201, 'Well Done')
@@ -22,14 +22,14 @@ def test_sr3_write_head_with_reason_and_headers(answer: Answer) -> None:
     assert reply.values('x-b') == ['2']
 
 
-def test_sr3_second_argument_is_a_reason_only_if_text(answer: Answer) -> None:
+def test_second_argument_is_a_reason_only_if_text(answer: Answer) -> None:
     """``write_head(200, {...})`` takes the second argument for headers."""
     reply = answer(lambda _, response: response.write_head(404, {'X-A': '1'}).end())
     assert (reply.status, reply.reason) == (404, 'Not Found')
     assert reply.values('X-A') == ['1']
 
 
-def test_sr4_implicit_head(answer: Answer) -> None:
+def test_implicit_head(answer: Answer) -> None:
     """``write`` before ``write_head`` sends what was set."""
 
     def listener(request: Any, response: Any) -> None:
@@ -43,7 +43,7 @@ def test_sr4_implicit_head(answer: Answer) -> None:
     assert reply.values('X-A') == ['b']
 
 
-def test_sr7_status_code_tells_what_was_sent(serve: Serve) -> None:
+def test_status_code_tells_what_was_sent(serve: Serve) -> None:
     """200 before, and what was sent afterwards."""
     log = Log()
 
@@ -57,7 +57,7 @@ def test_sr7_status_code_tells_what_was_sent(serve: Serve) -> None:
     assert log == [200, 404]
 
 
-def test_sr8_set_header_replaces_in_any_case(answer: Answer) -> None:
+def test_set_header_replaces_in_any_case(answer: Answer) -> None:
     """The last one wins, with its own spelling; a list makes several lines."""
 
     def listener(request: Any, response: Any) -> None:
@@ -71,7 +71,7 @@ def test_sr8_set_header_replaces_in_any_case(answer: Answer) -> None:
     assert reply.values('Set-Cookie') == ['a=1', 'b=2']
 
 
-def test_sr9_headers_sent(serve: Serve) -> None:
+def test_headers_sent(serve: Serve) -> None:
     """True as soon as the head is fixed, and read-only."""
     log = Log()
 
@@ -101,7 +101,7 @@ def test_date_of_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status.date_line() == f'Date: {formatdate(second, usegmt=True)}\r\n'
 
 
-def test_sr10_date_is_added_once(answer: Answer) -> None:
+def test_date_is_added_once(answer: Answer) -> None:
     """By itself, in the format of RFC 9110, section 5.6.7."""
     dates = answer(lambda _, response: response.end()).values('Date')
     assert len(dates) == 1
@@ -109,7 +109,7 @@ def test_sr10_date_is_added_once(answer: Answer) -> None:
     assert parsedate_to_datetime(dates[0]) is not None
 
 
-def test_sr10_send_date_false(answer: Answer) -> None:
+def test_send_date_false(answer: Answer) -> None:
     """No Date then."""
 
     def listener(request: Any, response: Any) -> None:
@@ -119,13 +119,13 @@ def test_sr10_send_date_false(answer: Answer) -> None:
     assert answer(listener).values('Date') == []
 
 
-def test_sr10_a_date_of_the_users_own_stays(answer: Answer) -> None:
+def test_a_date_of_the_users_own_stays(answer: Answer) -> None:
     """It is not added to."""
     reply = answer(lambda _, response: response.write_head(200, {'date': 'then'}).end())
     assert reply.values('Date') == ['then']
 
 
-def test_sr11_get_header_in_any_case_also_later(serve: Serve) -> None:
+def test_get_header_in_any_case_also_later(serve: Serve) -> None:
     """Before and after the head was sent; a copy of lists."""
     log = Log()
 
@@ -140,7 +140,7 @@ def test_sr11_get_header_in_any_case_also_later(serve: Serve) -> None:
     assert log == [['a'], None]
 
 
-def test_sr12_remove_header(answer: Answer) -> None:
+def test_remove_header(answer: Answer) -> None:
     """In any case; what is not there is no error."""
 
     def listener(request: Any, response: Any) -> None:
@@ -152,7 +152,7 @@ def test_sr12_remove_header(answer: Answer) -> None:
     assert answer(listener).values('X-A') == []
 
 
-def test_2b1_header_names_are_matched_whole(answer: Answer) -> None:
+def test_header_names_are_matched_whole(answer: Answer) -> None:
     """Names that contain those of automatic fields suppress nothing."""
     odd = {'X-Connection-Id': 'close', 'X-Content-Length': '3', 'Last-Update': 'x', 'X-Transfer-Encoding': 'x'}
     reply = answer(lambda _, response: response.write_head(200, odd).end('hello'))
@@ -161,7 +161,7 @@ def test_2b1_header_names_are_matched_whole(answer: Answer) -> None:
     assert len(reply.values('Date')) == 1
 
 
-def test_2b3_headers_cannot_change_after_the_head_is_fixed(serve: Serve) -> None:
+def test_headers_cannot_change_after_the_head_is_fixed(serve: Serve) -> None:
     """Setting, appending and removing raise."""
     raised = Log()
 
@@ -181,7 +181,7 @@ def test_2b3_headers_cannot_change_after_the_head_is_fixed(serve: Serve) -> None
     assert raised == ['ERR_HTTP_HEADERS_SENT'] * 3
 
 
-def test_2b4_write_head_twice_raises(serve: Serve) -> None:
+def test_write_head_twice_raises(serve: Serve) -> None:
     """And only the first is sent."""
 
     def listener(request: Any, response: Any) -> None:
@@ -193,7 +193,7 @@ def test_2b4_write_head_twice_raises(serve: Serve) -> None:
     assert serve(listener).get().status == 201
 
 
-def test_2b5_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None:
+def test_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None:
     """And others that were set stay, with a mapping and with pairs."""
 
     def listener(request: Any, response: Any) -> None:
@@ -208,7 +208,7 @@ def test_2b5_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None
     assert reply.values('X-Two') == ['1', '2']
 
 
-def test_2b6_order_on_the_wire(answer: Answer) -> None:
+def test_order_on_the_wire(answer: Answer) -> None:
     """The user's in their order, then Date, then Connection, then the framing; HTTP/1.1 also to older clients."""
 
     def listener(request: Any, response: Any) -> None:
@@ -223,7 +223,7 @@ def test_2b6_order_on_the_wire(answer: Answer) -> None:
     assert answer(listener, version='1.0').version == 'HTTP/1.1'
 
 
-def test_2b7_unknown_status(answer: Answer) -> None:
+def test_unknown_status(answer: Answer) -> None:
     """The reason of a status that nobody knows."""
     assert answer(lambda _, response: response.write_head(299).end()).reason == 'unknown'
 

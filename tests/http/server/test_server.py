@@ -16,7 +16,7 @@ from geventnode.errors import ParseError, ServerNotRunning
 from tests.servers import Log, Serve, Site, get, ok
 
 
-def test_m1_create_server(serve: Serve) -> None:
+def test_create_server(serve: Serve) -> None:
     """The listener hears of 'request'; it may come later; ``http.Server`` is the same."""
     server = http.create_server(ok)
     assert isinstance(server, http.Server)
@@ -24,7 +24,7 @@ def test_m1_create_server(serve: Serve) -> None:
     assert serve(http.Server(ok)).get().body == b'GET /'
 
 
-def test_sv1_types(serve: Serve) -> None:
+def test_types(serve: Serve) -> None:
     """Of what listeners are given; both classes can be replaced by subclasses."""
 
     class Request(http.IncomingMessage):
@@ -49,7 +49,7 @@ def test_nobody_listens_for_requests(serve: Serve) -> None:
     assert serve(None).get().status == 501
 
 
-def test_sv2_connection_comes_first(serve: Serve) -> None:
+def test_connection_comes_first(serve: Serve) -> None:
     """Before any request, once a connection, with its socket."""
     log = Log()
     site = serve(lambda request, response: (log.append('request'), response.end()))
@@ -67,7 +67,7 @@ def test_a_connection_listener_may_destroy(serve: Serve) -> None:
     assert site.send(get()).rest() == b''
 
 
-def test_sv7_client_error(serve: Serve) -> None:
+def test_client_error(serve: Serve) -> None:
     """A listener answers in the server's place; the connection ends afterwards."""
     log = Log()
     site = serve(ok)
@@ -81,14 +81,14 @@ def test_sv7_client_error(serve: Serve) -> None:
     assert log == [(ParseError, 'HPE_INVALID_CONSTANT')]
 
 
-def test_sv7_a_client_error_listener_that_does_nothing(serve: Serve) -> None:
+def test_a_client_error_listener_that_does_nothing(serve: Serve) -> None:
     """The connection is closed, without an answer."""
     site = serve(ok)
     site.server.on('clientError', lambda error, socket: None)
     assert site.send(b'NONSENSE\r\n\r\n').rest() == b''
 
 
-def test_sv7_a_reset_is_a_client_error(serve: Serve) -> None:
+def test_a_reset_is_a_client_error(serve: Serve) -> None:
     """With Python's own exception."""
     log = Log()
     site = serve(ok)
@@ -99,7 +99,7 @@ def test_sv7_a_reset_is_a_client_error(serve: Serve) -> None:
     log.wait_for(ConnectionResetError)
 
 
-def test_2d16_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """500 that closes, without a traceback in it; logged with the request line."""
 
     def listener(request: Any, response: Any) -> None:
@@ -117,7 +117,7 @@ def test_2d16_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptu
     assert 'ZeroDivisionError' in caplog.text
 
 
-def test_2d16_an_exception_after_the_head(serve: Serve) -> None:
+def test_an_exception_after_the_head(serve: Serve) -> None:
     """The client sees a message cut short, never a complete-looking one."""
 
     def listener(request: Any, response: Any) -> None:
@@ -151,7 +151,7 @@ def test_an_exception_in_answer_to_head(serve: Serve) -> None:
 # -- listening ------------------------------------------------------------------------------------------------------
 
 
-def test_sv8_listen_and_address(serve: Serve) -> None:
+def test_listen_and_address(serve: Serve) -> None:
     """Bound when it returns; 'listening' on the next turn of the loop; the server is returned."""
     log = Log()
     server = http.create_server(ok)
@@ -167,7 +167,7 @@ def test_sv8_listen_and_address(serve: Serve) -> None:
     assert server.address() is None
 
 
-def test_sv9_unix_socket(serve: Serve, tmp_path: Any) -> None:
+def test_unix_socket(serve: Serve, tmp_path: Any) -> None:
     """A path; the file goes with the server."""
     path = str(tmp_path / 'socket')
     site = serve(http.create_server(ok).listen(path))
@@ -177,7 +177,7 @@ def test_sv9_unix_socket(serve: Serve, tmp_path: Any) -> None:
     assert not os.path.exists(path)
 
 
-def test_sv10_handles(serve: Serve) -> None:
+def test_handles(serve: Serve) -> None:
     """Another server, a descriptor: duplicated, so that each closes its own."""
     first = serve(ok)
     shared = serve(http.create_server(ok).listen(first.server))
@@ -189,7 +189,7 @@ def test_sv10_handles(serve: Serve) -> None:
     assert by_number.get().status == 200
 
 
-def test_2d11_a_port_in_use(serve: Serve) -> None:
+def test_a_port_in_use(serve: Serve) -> None:
     """Raises in sequential code, and emits where somebody listens."""
     taken = serve(ok).where[1]
     server = http.create_server(ok)
@@ -218,9 +218,8 @@ def test_serve_forever(serve: Serve) -> None:
 # -- closing --------------------------------------------------------------------------------------------------------
 
 
-def test_sv11_close_waits_for_what_is_in_work(serve: Serve) -> None:
+def test_close_waits_for_what_is_in_work(serve: Serve) -> None:
     """The answer carries ``Connection: close``; then 'close' is emitted, and the callback called."""
-    # demand 9
     log = Log()
     release = Event()
 
@@ -259,7 +258,7 @@ class _At(Site):
         return self._peer
 
 
-def test_2d10_closing_what_does_not_run(serve: Serve) -> None:
+def test_closing_what_does_not_run(serve: Serve) -> None:
     """Raises; with a callback that is told instead."""
     server = http.create_server(ok)
     with pytest.raises(ServerNotRunning):
@@ -273,7 +272,6 @@ def test_2d10_closing_what_does_not_run(serve: Serve) -> None:
 
 def test_draining_gives_an_idle_connection_one_last_request(serve: Serve) -> None:
     """It is answered, with ``Connection: close``."""
-    # demand 10
     site = serve(ok)
     used, fresh = site.connect(), site.connect()
     assert used.get().status == 200
@@ -288,7 +286,6 @@ def test_draining_gives_an_idle_connection_one_last_request(serve: Serve) -> Non
 
 def test_draining_closes_idle_connections(serve: Serve) -> None:
     """After half a second, without the client's doing."""
-    # demand 10, 23
     log = Log()
     site = serve(ok)
     client = site.connect()

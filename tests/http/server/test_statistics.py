@@ -80,7 +80,7 @@ def test_what_is_held(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('going', ['close', 'abort'])
-def test_demand_6_nothing_is_left_of_clients_that_have_gone(serve: Serve, going: str) -> None:
+def test_nothing_is_left_of_clients_that_have_gone(serve: Serve, going: str) -> None:
     """Neither of idle ones nor of those that were being served."""
     log = Log()
     go_on = Event()
@@ -105,7 +105,7 @@ def test_demand_6_nothing_is_left_of_clients_that_have_gone(serve: Serve, going:
     until(lambda: site.server.statistics()['connections'] == 0)
 
 
-def test_demand_21_idle_connections_keep_nobody_busy(serve: Serve) -> None:
+def test_idle_connections_keep_nobody_busy(serve: Serve) -> None:
     """However many there are: no greenlet is theirs, and others are served."""
     site = serve(ok)
     site.get()

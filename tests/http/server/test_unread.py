@@ -15,7 +15,7 @@ from tests.servers import Log, Response, Serve, get, ok, post
 # -- unread bodies --------------------------------------------------------------------------------------------------
 
 
-def test_2d3_an_unread_body_is_discarded(serve: Serve) -> None:
+def test_an_unread_body_is_discarded(serve: Serve) -> None:
     """Within the limit the connection goes on."""
     client = serve(ok).send(post(b'x' * 60_000), get('/next'))
     assert client.response().body == b'POST /'
@@ -125,7 +125,7 @@ def test_a_pipe_that_stops_halfway_does_not_stall_the_connection(serve: Serve, s
         assert client.rest() == b''
 
 
-def test_sv4_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
+def test_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
     """Once, and not before."""
     log = Log()
 
@@ -145,7 +145,7 @@ def test_sv4_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
     assert client.get().status == 200
 
 
-def test_sv4_100_continue_with_events(serve: Serve) -> None:
+def test_100_continue_with_events(serve: Serve) -> None:
     """Attaching 'data' asks for the body."""
 
     def listener(request: Any, response: Any) -> None:
@@ -169,9 +169,8 @@ def test_100_continue_after_write_head(serve: Serve) -> None:
     assert client.send(b'body').response().status == 201
 
 
-def test_2c4_a_final_answer_without_100_closes(serve: Serve) -> None:
+def test_a_final_answer_without_100_closes(serve: Serve) -> None:
     """Nobody knows whether the body follows (RFC 9110, section 10.1.1): what comes is no request."""
-    # demand 26
     client = serve(ok).send(expecting(EXPECT))
     reply = client.response()
     assert reply.status == 200
@@ -180,7 +179,7 @@ def test_2c4_a_final_answer_without_100_closes(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_sv4_check_continue(serve: Serve) -> None:
+def test_check_continue(serve: Serve) -> None:
     """In place of 'request'; ``write_continue`` is the listener's affair."""
     log = Log()
     site = serve(lambda request, response: log.append('request'))
@@ -198,7 +197,7 @@ def test_sv4_check_continue(serve: Serve) -> None:
     assert log == ['sent']
 
 
-def test_sv4_check_continue_may_refuse(serve: Serve) -> None:
+def test_check_continue_may_refuse(serve: Serve) -> None:
     """With a final status, after which the connection closes."""
     site = serve(ok)
     site.server.on('checkContinue', lambda request, response: response.write_head(413).end())
@@ -216,7 +215,7 @@ def test_a_body_that_did_not_wait_needs_no_100(serve: Serve) -> None:
     assert client.get().status == 200
 
 
-def test_2d14_other_expectations(serve: Serve) -> None:
+def test_other_expectations(serve: Serve) -> None:
     """417 and close, unless 'checkExpectation' says otherwise."""
     site = serve(ok)
     client = site.send(expecting('Expect: a-miracle'))
@@ -227,7 +226,7 @@ def test_2d14_other_expectations(serve: Serve) -> None:
     assert site.send(get('/', 'Expect: a-miracle')).response().body == b'a-miracle'
 
 
-def test_2d14_http_1_0_expects_nothing(serve: Serve) -> None:
+def test_http_1_0_expects_nothing(serve: Serve) -> None:
     """It is ignored there."""
     client = serve(lambda request, response: response.end(request.read())).send(expecting(EXPECT, version='1.0'))
     assert client.send(b'body').head().status == 200
@@ -243,7 +242,7 @@ def test_expect_in_another_case(serve: Serve) -> None:
 # -- giving up ------------------------------------------------------------------------------------------------------
 
 
-def test_3b5_destroying_an_unread_request(serve: Serve) -> None:
+def test_destroying_an_unread_request(serve: Serve) -> None:
     """Destroys the connection, with 'aborted'."""
     log = Log()
 
@@ -257,7 +256,7 @@ def test_3b5_destroying_an_unread_request(serve: Serve) -> None:
     assert log == ['aborted', 'response close']
 
 
-def test_3b5_destroying_a_request_that_was_read(serve: Serve) -> None:
+def test_destroying_a_request_that_was_read(serve: Serve) -> None:
     """Leaves the connection: the response can be sent."""
 
     def listener(request: Any, response: Any) -> None:
@@ -268,7 +267,7 @@ def test_3b5_destroying_a_request_that_was_read(serve: Serve) -> None:
     assert serve(listener).send(post(b'abc')).response().body == b'still here'
 
 
-def test_3d_order_of_a_normal_exchange(serve: Serve) -> None:
+def test_order_of_a_normal_exchange(serve: Serve) -> None:
     """'finish', then the request's 'end' when its body was discarded; no 'close', no 'aborted'."""
     log = Log()
 

@@ -19,7 +19,7 @@ def tunnel() -> bytes:
     return b'CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n'
 
 
-def test_sv6_upgrade(serve: Serve) -> None:
+def test_upgrade(serve: Serve) -> None:
     """The listener has the request, the socket, and what came behind the head; from then on the socket is its own."""
     site = serve(ok)
 
@@ -39,7 +39,7 @@ def test_sv6_upgrade(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_sv6_the_head_may_be_empty(serve: Serve) -> None:
+def test_the_head_may_be_empty(serve: Serve) -> None:
     """Then ``b''``."""
     log = Log()
     site = serve(ok)
@@ -49,7 +49,7 @@ def test_sv6_the_head_may_be_empty(serve: Serve) -> None:
     assert log == [b'']
 
 
-def test_2d12_without_a_listener_upgrade_is_ignored(serve: Serve) -> None:
+def test_without_a_listener_upgrade_is_ignored(serve: Serve) -> None:
     """An ordinary request, and the connection goes on."""
     client = serve(ok).send(get('/', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c'), get('/next'))
     assert client.response().body == b'GET /'
@@ -81,7 +81,7 @@ def test_an_upgrade_waits_for_the_responses_before_it(serve: Serve) -> None:
     assert client.rest() == SWITCHING
 
 
-def test_sv5_connect(serve: Serve) -> None:
+def test_connect(serve: Serve) -> None:
     """A tunnel, with the first bytes of it in ``head``."""
     site = serve(ok)
 
@@ -100,7 +100,7 @@ def test_sv5_connect(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_sv5_connect_without_a_listener_closes(serve: Serve) -> None:
+def test_connect_without_a_listener_closes(serve: Serve) -> None:
     """Without a word."""
     seen = []
     assert serve(lambda request, response: seen.append(request)).send(tunnel() + get()).rest() == b''
@@ -121,7 +121,7 @@ def test_a_failing_listener_destroys_the_socket(serve: Serve, event: str, caplog
     assert site.get().status == 200
 
 
-def test_2d13_the_server_no_longer_times_out(serve: Serve) -> None:
+def test_the_server_no_longer_times_out(serve: Serve) -> None:
     """Neither inactivity nor any other deadline of the server hits an upgraded socket: a later connection is hit
     first."""
     site = serve(ok, timeout=0.2, headers_timeout=0.2, keep_alive_timeout=0.2)

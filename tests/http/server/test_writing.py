@@ -15,7 +15,7 @@ from tests.servers import Answer, Log, Serve, get
 CHUNK_OVERHEAD = 20
 
 
-def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
+def test_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
     """They fix the head, return True, and are no last chunk."""
 
     def listener(request: Any, response: Any) -> None:
@@ -33,7 +33,7 @@ def test_2c2_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
     assert client.until(b'0\r\n\r\n') == b'3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n'
 
 
-def test_2c2_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
+def test_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
     """Framing is chosen when the first bytes leave."""
 
     def listener(request: Any, response: Any) -> None:
@@ -43,7 +43,7 @@ def test_2c2_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
     assert answer(listener).values('Content-Length') == ['5']
 
 
-def test_sr13_encodings_and_buffers(answer: Answer) -> None:
+def test_encodings_and_buffers(answer: Answer) -> None:
     """Text in any encoding, UTF-8 by default; buffers as they are."""
 
     def listener(request: Any, response: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
     assert body == b'a' * 2_000_000
 
 
-def test_sr14_first_write_carries_the_head(serve: Serve) -> None:
+def test_first_write_carries_the_head(serve: Serve) -> None:
     """Head and first chunk arrive in one piece, and later ones do not wait for the end."""
     go_on = Event()
 
@@ -101,7 +101,7 @@ def test_sr14_first_write_carries_the_head(serve: Serve) -> None:
     assert client.until(b'0\r\n\r\n').startswith(b'6\r\nsecond\r\n')
 
 
-def test_2c7_end_leaves_in_one_piece(serve: Serve) -> None:
+def test_end_leaves_in_one_piece(serve: Serve) -> None:
     """Head and body of a small response are one segment."""
 
     def listener(request: Any, response: Any) -> None:
@@ -130,7 +130,7 @@ def test_bodies_of_any_size_arrive_whole(serve: Serve, size: int, way: str) -> N
     assert client.get().body == body
 
 
-def test_2c6_end_twice_and_write_after_end(serve: Serve) -> None:
+def test_end_twice_and_write_after_end(serve: Serve) -> None:
     """A second ``end`` does nothing; data after the end raises."""
     log = Log()
 
@@ -176,7 +176,7 @@ def test_who_waited_for_room_comes_too_late(serve: Serve) -> None:
     assert client.get('/end').body == b'done'
 
 
-def test_2e2_callbacks(serve: Serve) -> None:
+def test_callbacks(serve: Serve) -> None:
     """Of ``write`` and of ``end``, in order, each once."""
     log = Log()
 
@@ -189,7 +189,7 @@ def test_2e2_callbacks(serve: Serve) -> None:
     assert log == ['write', 'end']
 
 
-def test_2c8_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
+def test_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
     """Not before a client that is slow has made room."""
     log = Log()
 
@@ -249,7 +249,7 @@ def test_writing_when_the_connection_is_gone(serve: Serve) -> None:
     assert log == ['EPIPE'] * 3
 
 
-def test_sr15_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
+def test_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
     """True while it does, False when some is queued, and then one 'drain' with an empty queue."""
     log = Log()
 

@@ -330,7 +330,7 @@ def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[
 
 
 def test_where_the_loop_stands_still_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """# demand 46"""
+    """``handle_abort`` logs the stack before it calls the hook and exits."""
     lines: list[str] = []
     worker = Worker.__new__(Worker)
     worker.log = SimpleNamespace(error=lambda message, *args: lines.append(message % args))

@@ -50,7 +50,7 @@ def test_many_different_heads(run: Run) -> None:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def test_demand_19_a_slow_view_is_not_cut_off(run: Run) -> None:
+def test_a_slow_view_is_not_cut_off(run: Run) -> None:
     """Limits are for clients."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -64,7 +64,7 @@ def test_demand_19_a_slow_view_is_not_cut_off(run: Run) -> None:
     assert client.response().body == b'onetwo'
 
 
-def test_demand_15_a_slow_client_is(run: Run) -> None:
+def test_a_slow_client_is(run: Run) -> None:
     """408, while the view waits for the body."""
     client = run(lambda environ, start_response: [environ['wsgi.input'].read()], request_timeout=0.1).send(
         post(b'', length=10)
@@ -75,8 +75,8 @@ def test_demand_15_a_slow_client_is(run: Run) -> None:
 # -- what WSGI has no word for ----------------------------------------------------------------------------------------
 
 
-def test_demand_42_an_upgrade(run: Run) -> None:
-    """The connection is handed over; nothing is added to what is sent there (demand 43)."""
+def test_an_upgrade(run: Run) -> None:
+    """The connection is handed over; nothing is added to what is sent there."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         socket, head = environ['geventnode.response'].upgrade()

@@ -50,8 +50,8 @@ def test_close_is_called(run: Run, items: Any) -> None:
     assert log == ['closed']
 
 
-def test_demand_5_a_generator_is_closed_when_its_client_has_gone(run: Run) -> None:
-    """With the first item that cannot be sent (demand 1-3: and not later, whatever is yielded)."""
+def test_a_generator_is_closed_when_its_client_has_gone(run: Run) -> None:
+    """With the first item that cannot be sent (and not later, whatever is yielded)."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -70,9 +70,8 @@ def test_demand_5_a_generator_is_closed_when_its_client_has_gone(run: Run) -> No
     log.wait_for('closed')
 
 
-def test_demand_1_a_view_learns_that_its_client_has_gone(run: Run) -> None:
+def test_a_view_learns_that_its_client_has_gone(run: Run) -> None:
     """Without writing anything."""
-    # demand 2
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -91,7 +90,7 @@ def test_demand_1_a_view_learns_that_its_client_has_gone(run: Run) -> None:
 
 
 @pytest.mark.parametrize('where', ['view', 'generator'])
-def test_demand_4_cancel_on_disconnect(run: Run, where: str) -> None:
+def test_cancel_on_disconnect(run: Run, where: str) -> None:
     """Work for nobody is thrown out of; ``finally`` and ``close()`` run."""
     log = Log()
 
@@ -119,7 +118,7 @@ def test_demand_4_cancel_on_disconnect(run: Run, where: str) -> None:
     assert log == ['waits', 'cancelled', 'closed']
 
 
-def test_demand_7_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """One line says it."""
     log = Log()
 

@@ -221,7 +221,7 @@ def test_input_that_is_cut_short(run: Run) -> None:
 
 
 @pytest.mark.parametrize(('reads', 'continues'), [(True, True), (False, False)])
-def test_demand_25_100_continue_when_the_body_is_read(run: Run, reads: bool, continues: bool) -> None:
+def test_100_continue_when_the_body_is_read(run: Run, reads: bool, continues: bool) -> None:
     """Once, and not when the application answers without reading."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -236,7 +236,7 @@ def test_demand_25_100_continue_when_the_body_is_read(run: Run, reads: bool, con
     assert client.head().status == (200 if reads else 401)
 
 
-def test_demand_27_an_early_answer_to_a_large_upload(run: Run) -> None:
+def test_an_early_answer_to_a_large_upload(run: Run) -> None:
     """The rest of it is not received."""
     site = run(saying([b'no'], '403 Forbidden'))
     client = site.send(post(b'x' * 1000, length=4 << 30))
@@ -245,7 +245,7 @@ def test_demand_27_an_early_answer_to_a_large_upload(run: Run) -> None:
     assert client.rest() == b''
 
 
-def test_demand_29_input_terminated(run: Run) -> None:
+def test_input_terminated(run: Run) -> None:
     """A framework may read a body of unknown length to its end."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:

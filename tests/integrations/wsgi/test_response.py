@@ -35,7 +35,7 @@ def test_an_empty_body(run: Run, body: Any) -> None:
 
 
 def test_items_are_sent_one_by_one(run: Run) -> None:
-    """Before the next one is asked for; empty ones are nothing (demand 28)."""
+    """Before the next one is asked for; empty ones are nothing."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
