@@ -27,7 +27,6 @@ from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.responding import Responder
 from geventnode.protocol.chunked import ChunkedBody
-from geventnode.protocol.intake import Intake
 from geventnode.protocol.parser import Parser
 
 INPUTS = int(os.environ.get('GEVENTNODE_FUZZ') or 1500)
@@ -64,12 +63,11 @@ def foreign_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def depends_on_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A parser that forgets a byte where two pieces meet."""
-    feed = Intake.feed
+    feed = Parser.feed
 
     def feed_less(self: Any, data: bytes) -> None:
         feed(self, data[1:] if self._buffer else data)
 
-    monkeypatch.setattr(Intake, 'feed', feed_less)
     monkeypatch.setattr(Parser, 'feed', feed_less)
 
 

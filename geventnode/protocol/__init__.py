@@ -12,6 +12,7 @@ from geventnode.protocol.forwarded import (
     FORWARDED_FIELDS,
     ClientAddress,
     ForwardedPolicy,
+    TrustedProxies,
     forwarded_fields,
     scheme_fields,
 )
@@ -35,13 +36,10 @@ from geventnode.protocol.grammar import (
 )
 from geventnode.protocol.head import EndOfMessage, RequestHead, ResponseHead
 from geventnode.protocol.headers import Headers, distinct
-from geventnode.protocol.intake import Role
 from geventnode.protocol.limits import Limits
-from geventnode.protocol.parser import Event, Parser
+from geventnode.protocol.parser import Event, Parser, ResponseParser, Role
 from geventnode.protocol.proxy import ProxyHeader, parse_proxy_header
-from geventnode.protocol.responses import ResponseParser
 from geventnode.protocol.serializer import chunk, last_chunk, render_fields, request_line, status_line
-from geventnode.protocol.trust import TrustedProxies
 
 __all__ = [
     'FORWARDED',

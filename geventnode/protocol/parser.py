@@ -12,11 +12,12 @@ same for every way of cutting, but for where body data is divided. Only :exc:`~g
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from copy import copy
 from typing import NoReturn, cast
 
-from geventnode.errors import ParseError
+from geventnode.errors import ParseError, StreamError
 from geventnode.protocol.block import HeaderBlock
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.framing import Framing, has_no_content
@@ -32,24 +33,48 @@ from geventnode.protocol.head import (
     StatusLine,
     check_incomplete_head,
 )
-from geventnode.protocol.intake import Intake, Role, State
 from geventnode.protocol.limits import Limits
 
-__all__ = ['Event', 'Parser']
+__all__ = ['Event', 'Parser', 'ResponseParser', 'Role', 'State']
 
 #: What :meth:`Parser.next_event` returns, besides None.
 Event = RequestHead | ResponseHead | bytes | EndOfMessage
 
 
+class Role(enum.Enum):
+    """The kind of messages that a parser reads."""
+
+    REQUEST = 'request'
+    RESPONSE = 'response'
+
+
+class State(enum.Enum):
+    """The next construct that a parser expects."""
+
+    REQUEST_HEAD = 'the head of a request'
+    RESPONSE_HEAD = 'the head of a response'
+    LENGTH = 'content of a known length'
+    CHUNKED = 'chunked content'
+    UNTIL_CLOSE = 'content that ends with the connection'
+    #: All content was returned, the end of the message was not.
+    MESSAGE_END = 'the end of the message'
+    #: After CONNECT or a 101: bytes are buffered until they are taken, and never parsed.
+    TUNNEL = 'another protocol'
+    #: After the last message of a connection: bytes are dropped (RFC 9112, section 9.6).
+    CLOSED = 'nothing'
+    FAILED = 'nothing, after an error'
+
+
 # To look a member up in its class costs more than the comparison.
 (_REQUEST_HEAD, _RESPONSE_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _MESSAGE_END, _TUNNEL, _CLOSED, _FAILED) = State
+_LENGTH_FRAMING = Framing.LENGTH
 _END = EndOfMessage()
 #: Whatever follows them, they begin no head.
 _HOPELESS = (b'\n', *TLS_RECORDS)
 _find_request_line = REQUEST_LINES.get
 
 
-class Parser(Intake):
+class Parser:
     """Reads the messages of one side of one connection.
 
     :param role: which messages to expect.
@@ -60,22 +85,41 @@ class Parser(Intake):
 
     __slots__ = (
         '_after',
+        '_buffer',
         '_chunks',
         '_empty_lines',
+        '_eof',
         '_error',
         '_informational',
         '_line_seen',
         '_may_upgrade',
         '_method',
         '_missing',
+        '_offset',
+        '_pos',
+        '_refuses',
+        '_scanned',
         '_state',
+        '_taken',
         '_unfolds',
         'limits',
         'record_chunk_sizes',
     )
 
     def __init__(self, role: Role, limits: Limits) -> None:
-        super().__init__()
+        #: What was fed and not yet handed out; a bytearray where several pieces were put together; b'' when all was.
+        self._buffer: bytes | bytearray = b''
+        #: Where in the buffer the next construct begins.
+        self._pos = 0
+        #: Where in the buffer the search for the end of that construct goes on.
+        self._scanned = 0
+        #: How many bytes were dropped from the front of the buffer so far.
+        self._offset = 0
+        self._eof = False
+        #: Whether what is fed is dropped: after an error, and after the last message.
+        self._refuses = False
+        #: Whether the rest of the stream belongs to somebody else.
+        self._taken = False
         self.limits = limits
         #: Whether the sizes of the chunks of the next messages are kept, as :attr:`chunk_sizes`.
         self.record_chunk_sizes = False
@@ -95,6 +139,72 @@ class Parser(Intake):
         self._may_upgrade = False
         self._informational = 0
         self._error: ParseError | None = None
+
+    # -- the receive buffer -------------------------------------------------------------------------------------------
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes were fed and not yet handed out."""
+        return len(self._buffer) - self._pos
+
+    @property
+    def bytes_parsed(self) -> int:
+        """How many bytes of the stream were handed out or skipped."""
+        return self._offset + self._pos
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream. Nothing is parsed before the next event is asked for.
+
+        After an error, and after the last message of a connection, they are dropped.
+
+        :raises StreamError: :meth:`take_rest` was called.
+        """
+        if self._refuses:
+            if self._taken:
+                raise StreamError('the rest of the stream was taken from this parser')
+            return
+        buffer = self._buffer
+        if not buffer:
+            self._buffer = data
+            return
+        if type(buffer) is not bytearray:
+            buffer = self._buffer = bytearray(buffer)
+        pos = self._pos
+        if pos:
+            del buffer[:pos]
+            self._offset += pos
+            self._scanned -= pos
+            self._pos = 0
+        buffer += data
+
+    def feed_eof(self) -> None:
+        """Take note that the stream has ended."""
+        self._eof = True
+
+    def take_rest(self) -> bytes:
+        """Return all buffered bytes and detach the rest of the stream; the parser then accepts no more input."""
+        rest = bytes(self._buffer[self._pos :])
+        self._state = _CLOSED
+        self._advance(len(self._buffer))
+        self._refuses = True
+        self._taken = True
+        return rest
+
+    def _advance(self, pos: int) -> None:
+        """Leave behind what is in front of ``pos`` in the buffer."""
+        if pos == len(self._buffer):
+            self._buffer = b''
+            self._offset += pos
+            self._pos = self._scanned = 0
+        else:
+            self._pos = self._scanned = pos
+
+    def _drop(self) -> None:
+        """Forget what is buffered, and refuse what comes."""
+        self._buffer = b''
+        self._offset += self._pos
+        self._pos = self._scanned = 0
+        self._refuses = True
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -125,11 +235,6 @@ class Parser(Intake):
         """
         self._method = method
         self._may_upgrade = upgrade
-
-    def take_rest(self) -> bytes:
-        """Return all bytes that were fed and not handed out. From then on the parser refuses input."""
-        self._state = _CLOSED
-        return super().take_rest()
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -467,3 +572,56 @@ class Parser(Intake):
             raise error
         finally:
             del error
+
+
+class ResponseParser(Parser):
+    """A :class:`Parser` for responses that recognises a small complete one at once.
+
+    :param limits: what to refuse.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(Role.RESPONSE, limits)
+
+    def take_response(self) -> tuple[ResponseHead, bytes] | None:
+        """Return the head and the content of a response when exactly one is buffered, with a Content-Length: what
+        :meth:`next_event` would return in three calls, for what comes most. None: ask for events."""
+        buffer = self._buffer
+        if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
+            return None
+        limits = self.limits
+        line_end = buffer.find(b'\r\n')
+        end = buffer.find(b'\r\n\r\n', line_end)
+        if not 0 < line_end <= end < limits.max_header_size - 4:
+            return None
+        line = STATUS_LINES.get(buffer[:line_end])
+        if line is None or line.status_code < 200:
+            return None
+        block = line.blocks.get(buffer[line_end : end + 2])
+        size = len(buffer) - end - 4
+        if (
+            block is None
+            or block.framing is not _LENGTH_FRAMING
+            or block.content_length != size
+            or block.count > limits.max_headers_count > 0
+            or (limits.max_body_size is not None and size > limits.max_body_size)
+        ):
+            return None
+        method = self._method
+        head = line.last
+        if head is None or head.block is not block or line.last_method != method:
+            head = line.last = ResponseHead(line, block, method)
+            line.last_method = method
+        if head.framing is not _LENGTH_FRAMING:
+            return None
+        self._line_seen = self._may_upgrade = False
+        self._empty_lines = self._informational = 0
+        self._method = ''
+        self._offset += len(buffer)
+        self._buffer = b''
+        self._scanned = 0
+        self._after = _RESPONSE_HEAD if head.keep_alive else _CLOSED
+        self._finish()
+        return head, buffer[end + 4 :]

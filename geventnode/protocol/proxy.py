@@ -13,7 +13,7 @@ import re
 from typing import NamedTuple
 
 from geventnode.errors import ParseError
-from geventnode.protocol.trust import Address, ip_address
+from geventnode.protocol.forwarded import Address, ip_address
 
 __all__ = ['Endpoint', 'ProxyHeader', 'parse_proxy_header']
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from geventnode.protocol import Headers, Limits, Parser, Role, block, chunked, intake
+from geventnode.protocol import Headers, Limits, Parser, Role, block, chunked
+from geventnode.protocol import parser as parser_module
 from tests.corpus.drive import bytewise
 
 #: What twice the input may cost, and what a byte may.
@@ -75,7 +76,7 @@ class Pattern:
 
 @pytest.fixture(autouse=True)
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, 'bytearray', Buffer, raising=False)
+    monkeypatch.setattr(parser_module, 'bytearray', Buffer, raising=False)
     monkeypatch.setattr(block, 'BARE_LINE_END', Pattern(block.BARE_LINE_END))
     monkeypatch.setattr(chunked, 'CHUNK_LINE', Pattern(chunked.CHUNK_LINE))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geventnode.http.server.deadlines import UPLOAD_RATE
-from geventnode.protocol.trust import UNIX
+from geventnode.protocol.forwarded import UNIX
 
 __all__ = [
     'CLASSIFIED_SETTINGS',
