@@ -17,7 +17,7 @@ from geventnode import http
 from geventnode.errors import ConnectionClosed
 from geventnode.http.client.agent import global_agent as _global_agent
 from geventnode.http.client.api import NO_OPTIONS, OPTIONS, Scheme, make_request
-from geventnode.http.client.origin import Destination, destination_of, parse_url
+from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.server import RequestListener
 from geventnode.net.socket import Socket
@@ -28,7 +28,7 @@ from geventnode.tls.server import TLSAcceptor, normalized
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
-    from geventnode.http.client.connection import ClientConnection
+    from geventnode.http.client.connection import Connection
     from geventnode.http.incoming import IncomingMessage
     from geventnode.http.server.responding import Responder
     from geventnode.http.server.response import ServerResponse
@@ -131,7 +131,7 @@ class Agent(http.Agent):
         self._sessions: OrderedDict[str, tuple[Any, list[bytes] | None]] = OrderedDict()
         super().__init__(**options)
 
-    def peer(self, options: Mapping[str, Any]) -> Peer:
+    def _tls_settings(self, options: Mapping[str, Any]) -> Peer:
         """Return on what terms a request with ``options`` speaks TLS."""
         own = {name: options[name] for name in CLIENT_OPTIONS & options.keys()}
         if not own:
@@ -139,23 +139,23 @@ class Agent(http.Agent):
         # a context of the user's own decides about everything
         return peer_of(own if 'context' in own else {**self._tls, **own})
 
-    def _destination_of(self, url_or_options: str | Mapping[str, Any]) -> Destination:
+    def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
         if isinstance(url_or_options, str):
             url = parse_url(url_or_options, 'https', DEFAULT_PORT)
             url_or_options = {'host': url.host, 'port': url.port}
-        return destination_of(url_or_options, DEFAULT_PORT, self.peer(url_or_options))
+        return origin_from_options(url_or_options, DEFAULT_PORT, self._tls_settings(url_or_options))
 
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), **self._tls}
 
     def create_connection(self, options: Mapping[str, Any]) -> TLSSocket:
-        peer = options.get('peer') or self.peer(options)
+        peer = options.get('peer') or self._tls_settings(options)
         name = options.get('name') or self.get_name(options)
         session, chain = self._sessions.get(name, (None, None))
         socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
         if session is not None:
             socket.on_handshake = partial(self._handshake_over, name)
-        self.set_probes(socket)
+        self._set_keep_alive_probes(socket)
         path = options.get('socket_path')
         if path is not None:
             socket.connect(path)
@@ -169,23 +169,23 @@ class Agent(http.Agent):
         return socket
 
     #: Never waits.
-    own_ways: ClassVar[tuple[Any, ...]] = (create_connection,)
+    _nonblocking_factories: ClassVar[tuple[Any, ...]] = (create_connection,)
 
     def _handshake_over(self, name: str, socket: TLSSocket, error: BaseException | None) -> None:
         if error is not None or not socket.session_reused:
             self._sessions.pop(name, None)
 
-    def released(self, connection: ClientConnection) -> None:
+    def _put_idle(self, connection: Connection) -> None:
         name = connection.bucket.name
         # Once for a connection, since ``ssl`` does not free what it returns; and not before: a server sends its tickets
         # after the handshake (RFC 8446, section 4.6.1).
-        if connection.turn == 1 and name not in self._sessions:
+        if connection.exchange_number == 1 and name not in self._sessions:
             session = getattr(connection.socket, 'session', None)
             if session is not None:
                 self._sessions[name] = session, getattr(connection.socket, 'unverified_chain', None)
                 if len(self._sessions) > MAX_SESSIONS:
                     self._sessions.popitem(last=False)
-        super().released(connection)
+        super()._put_idle(connection)
 
     def forget_after_fork(self) -> None:
         self._sessions.clear()
@@ -237,7 +237,7 @@ HTTPS = Scheme(
     OPTIONS | CLIENT_OPTIONS,
     Agent,
     partial(_global_agent, Agent),
-    lambda options, agent: agent.peer(options) if isinstance(agent, Agent) else peer_of({}),
+    lambda options, agent: agent._tls_settings(options) if isinstance(agent, Agent) else peer_of({}),
 )
 
 

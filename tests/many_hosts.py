@@ -87,7 +87,7 @@ def _nothing_idle(port: int, hosts: int) -> None:
             request.get_response()
         for descriptor in kept:
             os.close(descriptor)
-        assert getattr(request.failure, 'code', None) == 'EMFILE', request
+        assert getattr(request._failure, 'code', None) == 'EMFILE', request
     _ask_all(port, hosts, agent)
 
 

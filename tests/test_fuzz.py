@@ -22,7 +22,7 @@ from contrib.fuzz.finding import Finding, minimised
 from contrib.fuzz.parser_target import ParserTarget
 from contrib.fuzz.sample import Sample
 from geventnode.errors import IncompleteBody, ParseError
-from geventnode.http.client.connection import ClientConnection
+from geventnode.http.client.connection import Connection
 from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.responding import Responder
@@ -127,13 +127,13 @@ def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that never asks whether a connection can be used again."""
-    exchange_over = ClientConnection._exchange_over
+    exchange_over = Connection._on_exchange_complete
 
     def exchange_over_and_on(self: Any) -> None:
         self.keep_alive = True
         exchange_over(self)
 
-    monkeypatch.setattr(ClientConnection, '_exchange_over', exchange_over_and_on)
+    monkeypatch.setattr(Connection, '_on_exchange_complete', exchange_over_and_on)
 
 
 def fuzz(target: Any, chance: random.Random) -> None:

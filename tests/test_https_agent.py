@@ -188,7 +188,7 @@ def test_a_dead_connection_is_found_at_check_out(
     server = origin(tls_script(certificates, script))
     agent = pool()
     assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'
-    (connection,) = agent.connections()
+    (connection,) = agent._connections()
     connection.socket.pause_reading()
     settle()
     connection.since -= 2

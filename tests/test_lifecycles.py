@@ -16,7 +16,7 @@ from geventnode.http.server import lifecycle
 from geventnode.http.server.receiving import Receiver
 from tests.servers import Serve, bodies, get, post
 
-State, Phase = lifecycle.State, phase.Phase
+State, ConnectionState = lifecycle.State, phase.ConnectionState
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)
 
@@ -51,7 +51,7 @@ def server_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
 @pytest.fixture
 def client_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     """The same for a client's connections."""
-    steps = watched(monkeypatch, ResponseReceiver, 'phase')
+    steps = watched(monkeypatch, ResponseReceiver, 'state')
     yield steps
     assert {(old, new) for old, new in steps if new not in phase.TRANSITIONS[old]} == set()
 
@@ -173,18 +173,18 @@ def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[...
     site = serve(hello)
     url, pool = f'http://127.0.0.1:{site.where[1]}', agent(keep_alive=True)
     # What has come twice, date and all, is remembered, and taken with its body in one step; what comes between is not.
-    while (Phase.WAITING, Phase.IDLE) not in client_steps:
+    while (ConnectionState.WAITING, ConnectionState.IDLE) not in client_steps:
         http.get(f'{url}/', agent=pool).get_response().read()
     http.get(f'{url}/big', agent=pool).get_response().read()
     until(
         client_steps,
-        (Phase.IDLE, Phase.WAITING),
-        (Phase.WAITING, Phase.IDLE),
-        (Phase.WAITING, Phase.RECEIVING),
-        (Phase.RECEIVING, Phase.IDLE),
+        (ConnectionState.IDLE, ConnectionState.WAITING),
+        (ConnectionState.WAITING, ConnectionState.IDLE),
+        (ConnectionState.WAITING, ConnectionState.RECEIVING),
+        (ConnectionState.RECEIVING, ConnectionState.IDLE),
     )
     pool.destroy()
-    until(client_steps, (Phase.IDLE, Phase.OVER))
+    until(client_steps, (ConnectionState.IDLE, ConnectionState.CLOSED))
 
 
 def test_client_gives_up(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
@@ -192,12 +192,12 @@ def test_client_gives_up(serve: Serve, client_steps: Steps, agent: Callable[...,
     site = serve(lambda request, response: None if request.url == '/never' else hello(request, response))
     url, pool = f'http://127.0.0.1:{site.where[1]}', agent()
     never = http.get(f'{url}/never', agent=pool)
-    until(client_steps, (Phase.IDLE, Phase.WAITING))
+    until(client_steps, (ConnectionState.IDLE, ConnectionState.WAITING))
     never.abort()
-    until(client_steps, (Phase.WAITING, Phase.OVER))
+    until(client_steps, (ConnectionState.WAITING, ConnectionState.CLOSED))
     with http.get(f'{url}/big', agent=pool) as response:
         response.read(1)
-    until(client_steps, (Phase.RECEIVING, Phase.OVER))
+    until(client_steps, (ConnectionState.RECEIVING, ConnectionState.CLOSED))
 
 
 def test_posts_are_whole(serve: Serve, server_steps: Steps) -> None:

@@ -43,7 +43,7 @@ class MemoryAgent(http.Agent):
     def create_connection(self, options: Mapping[str, Any]) -> Any:
         return self.exchanges[options['port']].connect()
 
-    own_ways = (create_connection,)
+    _nonblocking_factories = (create_connection,)
 
     def clear(self) -> None:
         """Forget all connections, and let those go who use them. May switch."""

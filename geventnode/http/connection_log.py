@@ -11,12 +11,12 @@ from collections import deque
 
 import gevent
 
-__all__ = ['ConnectionLines']
+__all__ = ['ConnectionLog']
 
 log = logging.getLogger('geventnode.connection')
 
 
-class ConnectionLines:
+class ConnectionLog:
     """Lines of one server, or of one agent."""
 
     def __init__(self) -> None:

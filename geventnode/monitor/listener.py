@@ -122,7 +122,7 @@ class Monitor:
         """Return all agents of this hub, by the names that they were given, or have from now on."""
         found = {}
         for agent in registered(Agent):
-            if agent.hub is self._hub:
+            if agent._hub is self._hub:
                 name = self._names.get(agent)
                 if name is None:
                     self._unnamed += 1

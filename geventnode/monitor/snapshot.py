@@ -148,7 +148,7 @@ class Snapshot:
     def read_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
         """Look at one connection after another of agents that have these names."""
         for agent, name in agents.items():
-            for bucket in agent.buckets():
+            for bucket in agent._buckets():
                 yield from self._read_pool(agent, name, bucket)
                 yield
 
@@ -157,17 +157,17 @@ class Snapshot:
         for connection in tuple(bucket.busy):
             state = connection.activity
             held[state] += 1
-            method, target, began = connection.in_work
+            method, target, began = connection.current_exchange
             if self.sent.admits(-began):
                 self.sent.add(-began, Exchange(connection.socket, method, target, state, began, name))
             yield
-        if bucket.opening:
-            held['connecting'] += len(bucket.opening)
-        queued = len(bucket.waiting)
-        in_use = len(bucket.busy) + len(bucket.opening)
+        if bucket.connecting:
+            held['connecting'] += len(bucket.connecting)
+        queued = len(bucket.queue)
+        in_use = len(bucket.busy) + len(bucket.connecting)
         key = queued, in_use
         if self.pools.admits(key):
-            wait = monotonic() - next(iter(bucket.waiting)).queued_at if queued else 0.0
+            wait = monotonic() - next(iter(bucket.queue))._queued_at if queued else 0.0
             self.pools.add(
                 key,
                 PoolStatistics(

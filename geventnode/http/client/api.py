@@ -13,7 +13,7 @@ from urllib.parse import SplitResult
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
 from geventnode.events import EventEmitter
 from geventnode.http.client.agent import Agent, global_agent
-from geventnode.http.client.origin import DEFAULT_PORT, Destination, destination_of, parse_url, wrong_protocol
+from geventnode.http.client.origin import DEFAULT_PORT, Origin, origin_from_options, parse_url, wrong_protocol
 from geventnode.http.client.request import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_TIMEOUT,
@@ -73,7 +73,7 @@ class Scheme(NamedTuple):
     agent: Callable[[], Agent]
     global_agent: Callable[[], Agent]
     #: Returns on what terms TLS is spoken, as the options and the agent have it.
-    peer: Callable[[dict[str, Any], Agent], Any]
+    tls_settings: Callable[[dict[str, Any], Agent], Any]
 
 
 HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, lambda options, agent: None)
@@ -114,7 +114,7 @@ def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, 
         agent = options.get('agent')
         if agent is None or type(agent) is Agent:
             target = parse_url(url_or_options)
-            where = target.destination
+            where = target.origin
             fields: Fields = {'host': where.host_pair}
             if target.auth is not None:
                 _authorize(fields, target.auth)
@@ -170,23 +170,23 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         raise InvalidInput(
             f'agent is one for {agent.protocol!r}, expected one for {protocol!r}', 'ERR_INVALID_PROTOCOL'
         )
-    where = destination_of(options, scheme.default_port, scheme.peer(options, agent))
+    where = origin_from_options(options, scheme.default_port, scheme.tls_settings(options, agent))
     method = check_method(_text('method', options) or 'GET').upper()
     path = _text('path', options) or (where.host_field if method == 'CONNECT' else '/')
     # Host is the authority of the target, be the connection to a proxy (RFC 9112, section 3.2)
     host = path if method == 'CONNECT' and is_host(path, port_required=True) else None
     made = ClientRequest(agent, where, method, check_target(path), _fields(options, where, host), keep_alive)
     if get_option('create_connection') is not None:
-        made.create_connection = options['create_connection']
+        made._create_connection = options['create_connection']
     if not options.keys().isdisjoint(TIMES):
-        made.limit_times(
+        made._set_time_limits(
             *(
                 _time(name, get_option(name, default))
                 for name, default in zip(TIMES, (DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT, None, None), strict=True)
             )
         )
     if 'max_header_size' in options or 'max_headers_count' in options:
-        made.limits = response_limits(
+        made._limits = response_limits(
             count('max_header_size', get_option('max_header_size', 16384)),
             count('max_headers_count', get_option('max_headers_count', 1000)),
         )
@@ -222,7 +222,7 @@ def _agent(scheme: Scheme, agent: Any, create_connection: Any) -> tuple[Agent, b
     return agent, True
 
 
-def _fields(options: dict[str, Any], where: Destination, host: str | None) -> Fields:
+def _fields(options: dict[str, Any], where: Origin, host: str | None) -> Fields:
     """Return the header fields that the options ask for, with ``host`` in Host, or the host that is connected to."""
     fields: Fields = {}
     if flag('set_host', options.get('set_host', True)):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.client.phase import Phase
+from geventnode.http.client.phase import ConnectionState
 from geventnode.http.client.receiving import DISCARD_TIME
 from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
-    from geventnode.http.client.connection import ClientConnection
+    from geventnode.http.client.connection import Connection
     from geventnode.http.client.request import ClientRequest
     from geventnode.http.incoming import IncomingMessage
 
@@ -26,22 +26,24 @@ HINT_MARGIN = 1.0
 
 _hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
-Deadline = tuple[float, Callable[['ClientConnection'], None]]
+Deadline = tuple[float, Callable[['Connection'], None]]
 
 
-def due(connection: ClientConnection) -> Deadline:
+def due(connection: Connection) -> Deadline:
     """Return when the next deadline of ``connection`` is, and what to do then."""
-    phase = connection.phase
-    if phase is Phase.IDLE:
+    state = connection.state
+    if state is ConnectionState.IDLE:
         return connection.since + (connection.idle_limit or NEVER), _close
-    if phase is Phase.DELIVERING:
+    if state is ConnectionState.DELIVERING:
         return NEVER, _close
-    if phase is Phase.DISCARDING:
+    if state is ConnectionState.DISCARDING:
         return connection.since + DISCARD_TIME, _close
     limit: Deadline = connection.deadline, _too_late
     request = connection.request
     if request is not None and (connection.socket.connecting or connection.socket.handshaking):
-        limit = min(limit, (connection.opened_at + (request.connect_timeout or NEVER), _connects_too_slowly), key=_time)
+        limit = min(
+            limit, (connection.opened_at + (request._connect_timeout or NEVER), _connects_too_slowly), key=_time
+        )
     if connection.timeout:
         waits = _waits_for_server(connection)
         # if it does not, look again later
@@ -50,18 +52,18 @@ def due(connection: ClientConnection) -> Deadline:
     return limit
 
 
-def _waits_for_server(connection: ClientConnection) -> bool:
+def _waits_for_server(connection: Connection) -> bool:
     """Return whether the server's next move is awaited, and was not reported to be late."""
     socket = connection.socket
-    if connection.late == socket.active:
+    if connection.reported_timeout_at == socket.active:
         return False
-    if connection.phase is Phase.RECEIVING and not connection.being_read:
+    if connection.state is ConnectionState.RECEIVING and not connection.being_read:
         # the caller reads slowly
         return False
     if connection.sent or socket.writable_length:
         return True
     request = connection.current_request
-    return request is None or not request.awaits_source
+    return request is None or not request._awaits_source
 
 
 def hinted(hint: str) -> float | None:
@@ -74,34 +76,32 @@ def _time(deadline: Deadline) -> float:
     return deadline[0]
 
 
-def _close(connection: ClientConnection) -> None:
+def _close(connection: Connection) -> None:
     connection.close()
 
 
-def _too_late(connection: ClientConnection) -> None:
-    connection.fail(connection.destination.past_deadline())
+def _too_late(connection: Connection) -> None:
+    connection.fail(connection.origin.past_deadline())
 
 
-def _connects_too_slowly(connection: ClientConnection) -> None:
+def _connects_too_slowly(connection: Connection) -> None:
     request = connection.request
     assert request is not None
-    connection.fail(connection.destination.past_connect_timeout(request.connect_timeout))
+    connection.fail(connection.origin.past_connect_timeout(request._connect_timeout))
 
 
-def _inactive(connection: ClientConnection) -> None:
+def _inactive(connection: Connection) -> None:
     """No traffic for too long: whoever listens handles it, else the exchange has failed."""
-    connection.late = connection.socket.active
+    connection.reported_timeout_at = connection.socket.active
     gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
 
 
-def _tell_timeout(
-    connection: ClientConnection, request: ClientRequest | None, response: IncomingMessage | None
-) -> None:
-    if connection.phase is Phase.OVER or connection.current_request is not request:
+def _tell_timeout(connection: Connection, request: ClientRequest | None, response: IncomingMessage | None) -> None:
+    if connection.state is ConnectionState.CLOSED or connection.current_request is not request:
         return
     handled = request is not None and request.emit('timeout')
     handled = (response is not None and response.emit('timeout', connection.socket)) or handled
     if not handled:
         connection.fail(
-            RequestTimeout(f'{connection.destination}: no traffic within timeout ({connection.timeout} seconds)')
+            RequestTimeout(f'{connection.origin}: no traffic within timeout ({connection.timeout} seconds)')
         )

@@ -20,10 +20,10 @@ from geventnode.net.socket import Socket
 if TYPE_CHECKING:
     from geventnode.http.client.request import ClientRequest
 
-__all__ = ['Opening']
+__all__ = ['Dial']
 
 
-class Opening:
+class Dial:
     """Calls ``create``, and then ``made`` with the socket or ``failed`` with the error. Neither may switch."""
 
     def __init__(
@@ -36,37 +36,37 @@ class Opening:
         self._request = request
         self._made = made
         self._failed = failed
-        self._given_up = False
+        self._cancelled = False
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
-        self.expires = min(monotonic() + (request.connect_timeout or NEVER), request.deadline_at)
-        deadlines(request.agent.hub).watch(self)
+        self.expires = min(monotonic() + (request._connect_timeout or NEVER), request._deadline)
+        deadlines(request.agent._hub).watch(self)
         self._greenlet = gevent.spawn(self._run, create)
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """The request needs no connection any more."""
         self._over()
-        self._given_up = True
+        self._cancelled = True
         self._greenlet.kill(block=False)
 
     def _over(self) -> None:
-        deadlines(self._request.agent.hub).forget(self)
+        deadlines(self._request.agent._hub).forget(self)
 
     def _run(self, create: Callable[..., Any]) -> None:
         try:
-            socket = create(self._request.destination.options)
+            socket = create(self._request._origin.options)
             if not isinstance(socket, Socket):
                 raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
             check_hub(socket._hub, socket)
         except BaseException as error:
             self._over()
-            if not self._given_up:
+            if not self._cancelled:
                 self._failed(self._explain(error))
             if not isinstance(error, (Exception, gevent.Timeout, SystemExit)):
                 # gevent's to handle
                 raise
             return
         self._over()
-        if self._given_up:
+        if self._cancelled:
             socket.destroy()
         else:
             self._made(socket)
@@ -77,20 +77,20 @@ class Opening:
             return error
         found: GeventnodeError
         if isinstance(error, gevent.Timeout):
-            found = RequestTimeout(f'{self._request.destination}: create_connection has run into a timeout ({error})')
+            found = RequestTimeout(f'{self._request._origin}: create_connection has run into a timeout ({error})')
         else:
             found = SocketHangUp(f'socket hang up: create_connection was left by {type(error).__name__}')
         found.__cause__ = error
-        self._request.destination.locate(found, 'connect')
+        self._request._origin.locate(found, 'connect')
         return found
 
     def on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: the function takes too long."""
         self.expires = NEVER
         request = self._request
-        where = request.destination
+        where = request._origin
         error = (
-            where.past_deadline() if request.deadline_at <= now else where.past_connect_timeout(request.connect_timeout)
+            where.past_deadline() if request._deadline <= now else where.past_connect_timeout(request._connect_timeout)
         )
         where.locate(error, 'connect')
         request.destroy(error)

@@ -20,7 +20,7 @@ class FramedRequest(RequestOutcome):
     path: str
     should_keep_alive: bool
     #: Whether the server is asked for another protocol.
-    wants_upgrade: bool = False
+    _wants_upgrade: bool = False
 
     #: Whether the head is sent before it is known whether there is a body.
     _flushing: bool = False
@@ -56,7 +56,7 @@ class FramedRequest(RequestOutcome):
         options = connection_options(value if isinstance(value, list) else [value])
         if 'close' in options:
             self.should_keep_alive = False
-        self.wants_upgrade = 'upgrade' in options and 'upgrade' in self._fields
+        self._wants_upgrade = 'upgrade' in options and 'upgrade' in self._fields
         return ''
 
     def _frame_body(self, length: int | None) -> str:

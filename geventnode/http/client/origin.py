@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     'DEFAULT_PORT',
-    'Destination',
-    'Target',
+    'Origin',
+    'ParsedURL',
     'checked_port',
-    'destination',
-    'destination_of',
     'host_name',
+    'make_origin',
+    'origin_from_options',
     'parse_url',
     'wrong_protocol',
 ]
@@ -47,7 +47,7 @@ _DELIMITERS = frozenset(':/?#[]@\\%')
 PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
 
 
-class Destination:
+class Origin:
     """Where connections lead. Shared between requests: never changed."""
 
     __slots__ = ('family', 'host', 'host_field', 'host_pair', 'local_address', 'name', 'peer', 'port', 'socket_path')
@@ -112,10 +112,10 @@ class Destination:
         return self.host_field if self.socket_path is None else self.socket_path
 
 
-class Target:
+class ParsedURL:
     """What a URL says. Shared between requests: never changed."""
 
-    __slots__ = ('auth', 'destination', 'host', 'path', 'port')
+    __slots__ = ('auth', 'host', 'origin', 'path', 'port')
 
     def __init__(self, host: str, port: int | None, path: str, auth: str | None, default_port: int) -> None:
         self.host = host
@@ -123,7 +123,7 @@ class Target:
         self.path = path
         self.auth = auth
         #: Where that is, unless options say otherwise.
-        self.destination = destination(host, port or default_port, default_port=default_port)
+        self.origin = make_origin(host, port or default_port, default_port=default_port)
 
 
 def _name(
@@ -161,7 +161,7 @@ def host_name(host: Any) -> str:
 
 # typed: 0, 0.0 and False are the same to a table, and not all of them are a family
 @lru_cache(maxsize=1024, typed=True)
-def destination(
+def make_origin(
     host: str,
     port: int,
     local_address: str | None = None,
@@ -170,7 +170,7 @@ def destination(
     default_port: int = DEFAULT_PORT,
     peer: Peer | None = None,
     via: str | None = None,
-) -> Destination:
+) -> Origin:
     """Return where a request goes. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
 
     :param via: through what connections lead there, which are not to be shared with those that lead there directly.
@@ -183,9 +183,7 @@ def destination(
     family = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}.get(family, family)
     if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise InvalidInput(f'family must be 0, 4, 6 or one of socket.AF_*, not {family!r}')
-    return Destination(
-        host_name(host), checked_port(port), local_address, int(family), socket_path, default_port, peer, via
-    )
+    return Origin(host_name(host), checked_port(port), local_address, int(family), socket_path, default_port, peer, via)
 
 
 def checked_port(port: Any) -> int:
@@ -200,7 +198,7 @@ def checked_port(port: Any) -> int:
     return number
 
 
-def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: Peer | None = None) -> Destination:
+def origin_from_options(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: Peer | None = None) -> Origin:
     """Return the destination that a mapping of request options names. Raises as :func:`destination`
     does."""
     default_port = options.get('default_port')
@@ -221,14 +219,14 @@ def destination_of(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, p
         peer,
     )
     try:
-        return destination(*parts)
+        return make_origin(*parts)
     except TypeError:
         # not hashable: the same call without the table names what is wrong
-        return destination.__wrapped__(*parts)
+        return make_origin.__wrapped__(*parts)
 
 
 @lru_cache(maxsize=1024)
-def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> Target:
+def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> ParsedURL:
     """Return what ``url`` says, of which the fragment is never sent (RFC 9110, section 4.2).
 
     Characters outside ASCII are escaped in the path and the query, as browsers do.
@@ -269,7 +267,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
         path += '?' + quote(parts.query, safe=PATH_CHARACTERS)
     if port == 0:
         raise InvalidInput(f'URL has port 0: {url!r}', 'ERR_INVALID_URL')
-    return Target(host_name(name), port, path, auth, default_port)
+    return ParsedURL(host_name(name), port, path, auth, default_port)
 
 
 def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ['TRANSITIONS', 'Phase']
+__all__ = ['TRANSITIONS', 'ConnectionState']
 
 
-class Phase(enum.Enum):
+class ConnectionState(enum.Enum):
     """What a connection does."""
 
     #: Waits in the pool.
@@ -23,16 +23,32 @@ class Phase(enum.Enum):
     #: What is left of a body that nobody wants is thrown away.
     DISCARDING = 'discarding'
     #: Another protocol took over, or the socket is gone.
-    OVER = 'over'
+    CLOSED = 'closed'
 
 
 #: What may come after each phase; the documentation draws it, and a test compares it with what connections do.
-TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.IDLE: frozenset({Phase.WAITING, Phase.OVER}),
-    Phase.WAITING: frozenset({Phase.RECEIVING, Phase.SENDING, Phase.DELIVERING, Phase.IDLE, Phase.OVER}),
-    Phase.RECEIVING: frozenset({Phase.SENDING, Phase.DELIVERING, Phase.DISCARDING, Phase.IDLE, Phase.OVER}),
-    Phase.SENDING: frozenset({Phase.DELIVERING, Phase.IDLE, Phase.OVER}),
-    Phase.DELIVERING: frozenset({Phase.IDLE, Phase.OVER}),
-    Phase.DISCARDING: frozenset({Phase.SENDING, Phase.IDLE, Phase.OVER}),
-    Phase.OVER: frozenset(),
+TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    ConnectionState.IDLE: frozenset({ConnectionState.WAITING, ConnectionState.CLOSED}),
+    ConnectionState.WAITING: frozenset(
+        {
+            ConnectionState.RECEIVING,
+            ConnectionState.SENDING,
+            ConnectionState.DELIVERING,
+            ConnectionState.IDLE,
+            ConnectionState.CLOSED,
+        }
+    ),
+    ConnectionState.RECEIVING: frozenset(
+        {
+            ConnectionState.SENDING,
+            ConnectionState.DELIVERING,
+            ConnectionState.DISCARDING,
+            ConnectionState.IDLE,
+            ConnectionState.CLOSED,
+        }
+    ),
+    ConnectionState.SENDING: frozenset({ConnectionState.DELIVERING, ConnectionState.IDLE, ConnectionState.CLOSED}),
+    ConnectionState.DELIVERING: frozenset({ConnectionState.IDLE, ConnectionState.CLOSED}),
+    ConnectionState.DISCARDING: frozenset({ConnectionState.SENDING, ConnectionState.IDLE, ConnectionState.CLOSED}),
+    ConnectionState.CLOSED: frozenset(),
 }

@@ -1,6 +1,6 @@
 """Who gets which connection: the decisions of an agent, without any I/O.
 
-Requests wait in one queue for each destination, first come, first served. :meth:`Pool.decide` looks at one destination
+Requests wait in one queue for each origin, first come, first served. :meth:`Pool.decide` looks at one destination
 and says what is to be done next; whoever asked does it, and asks again until there is nothing. No method ever switches.
 
 Under a limit on all connections together, a destination that has a connection goes on with it. One that has none, and
@@ -26,7 +26,7 @@ class Action(enum.Enum):
 
     #: Send the request on the idle connection, which is in use from now on.
     REUSE = 'reuse'
-    #: Make a connection for the request; it counts from now on, see :meth:`Pool.opened`.
+    #: Make a connection for the request; it counts from now on, see :meth:`Pool.connected`.
     OPEN = 'open'
     #: Close the connection, which was idle and no longer counts.
     CLOSE = 'close'
@@ -44,33 +44,33 @@ class Decision(NamedTuple):
 class Bucket(Generic[Request, Connection]):
     """What there is for one destination."""
 
-    __slots__ = ('busy', 'idle', 'listed', 'name', 'opening', 'used', 'wait_time', 'waited', 'waiting')
+    __slots__ = ('busy', 'connecting', 'idle', 'listed', 'name', 'queue', 'used', 'wait_time', 'waited')
 
     def __init__(self, name: str) -> None:
         self.name = name
         #: Connections in use.
         self.busy: dict[Connection, None] = {}
         #: Requests for which a connection is decided upon and not made yet.
-        self.opening: dict[Request, None] = {}
+        self.connecting: dict[Request, None] = {}
         #: Connections that nobody uses, the one used last at the end.
         self.idle: deque[Connection] = deque()
         #: Requests without a connection, in order; those that must not get one that was used before have True.
-        self.waiting: OrderedDict[Request, bool] = OrderedDict()
-        #: Whether this is among :attr:`Pool.resting`, and whether a connection was released since it came to its place.
+        self.queue: OrderedDict[Request, bool] = OrderedDict()
+        #: Whether :attr:`Pool.with_idle` has this bucket, and whether one was put back since.
         self.listed = self.used = False
         #: How many requests got a connection after having waited, and how many seconds that took them in all.
         self.waited = 0
         self.wait_time = 0.0
 
-    def put_first(self, request: Request, new: bool) -> None:
+    def requeue(self, request: Request, new: bool) -> None:
         """Let ``request``, whose connection was dead, wait before all others, for a ``new`` connection or any."""
-        self.waiting[request] = new
-        self.waiting.move_to_end(request, last=False)
+        self.queue[request] = new
+        self.queue.move_to_end(request, last=False)
 
     @property
     def size(self) -> int:
         """How many connections there are."""
-        return len(self.busy) + len(self.opening) + len(self.idle)
+        return len(self.busy) + len(self.connecting) + len(self.idle)
 
 
 class Pool(Generic[Request, Connection]):
@@ -92,7 +92,7 @@ class Pool(Generic[Request, Connection]):
         #: How many of these are idle, and the destinations that may have some. One that was used again goes to the end
         #: when its turn to give one up has come: so a plain request costs nothing but a note.
         self.free = 0
-        self.resting: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
+        self.with_idle: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
         #: Destinations that only the limit on all of them keeps waiting: without any connection, and with some.
         self.starving: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
         self.blocked: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
@@ -106,18 +106,18 @@ class Pool(Generic[Request, Connection]):
             found = self.buckets[name] = Bucket(name)
         return found
 
-    def opened(self, bucket: Bucket[Request, Connection], connection: Connection, request: Request) -> None:
+    def connected(self, bucket: Bucket[Request, Connection], connection: Connection, request: Request) -> None:
         """The connection that was to be made for ``request`` is here, or on its way, in use."""
-        del bucket.opening[request]
+        del bucket.connecting[request]
         bucket.busy[connection] = None
 
-    def not_opened(self, bucket: Bucket[Request, Connection], request: Request) -> None:
+    def connect_failed(self, bucket: Bucket[Request, Connection], request: Request) -> None:
         """There will be no connection for ``request``."""
-        del bucket.opening[request]
+        del bucket.connecting[request]
         self.total -= 1
         self._forget_empty(bucket)
 
-    def released(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
+    def put_idle(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
         """``connection`` can serve another request."""
         del bucket.busy[connection]
         bucket.idle.append(connection)
@@ -126,9 +126,9 @@ class Pool(Generic[Request, Connection]):
             bucket.used = True
         else:
             bucket.listed = True
-            self.resting[bucket] = None
+            self.with_idle[bucket] = None
 
-    def removed(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
+    def remove(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
         """``connection`` is gone, or no longer the pool's."""
         if connection in bucket.busy:
             del bucket.busy[connection]
@@ -142,9 +142,9 @@ class Pool(Generic[Request, Connection]):
             self.starving[bucket] = None
         self._forget_empty(bucket)
 
-    def left(self, bucket: Bucket[Request, Connection], request: Request) -> None:
+    def dequeue(self, bucket: Bucket[Request, Connection], request: Request) -> None:
         """``request`` waits no more."""
-        if bucket.waiting.pop(request, None) is not None and not bucket.waiting:
+        if bucket.queue.pop(request, None) is not None and not bucket.queue:
             self._unblock(bucket)
             self._forget_empty(bucket)
 
@@ -153,20 +153,20 @@ class Pool(Generic[Request, Connection]):
         self.blocked.pop(bucket, None)
 
     def _forget_empty(self, bucket: Bucket[Request, Connection]) -> None:
-        if not bucket.waiting and not bucket.size:
+        if not bucket.queue and not bucket.size:
             self.buckets.pop(bucket.name, None)
-            self._rests_no_more(bucket)
+            self._unlist(bucket)
 
-    def concerned(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
+    def affected(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
         """Return the destinations to decide for when something has changed for ``bucket``, in order."""
         if not self.starving and not self.blocked:
             return (bucket,)
         return (*self.starving, bucket, *self.blocked)
 
-    def take(self, bucket: Bucket[Request, Connection]) -> Connection | None:
+    def take_idle(self, bucket: Bucket[Request, Connection]) -> Connection | None:
         """Return an idle connection, in use from now on, for a request that need not wait: what :meth:`decide` would
         say when it is asked for nothing else, at a fraction of the cost. None: let the request wait and decide."""
-        if bucket.waiting or not bucket.idle:
+        if bucket.queue or not bucket.idle:
             return None
         connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
         self.free -= 1
@@ -175,16 +175,16 @@ class Pool(Generic[Request, Connection]):
 
     def must_wait(self, bucket: Bucket[Request, Connection]) -> bool:
         """Return whether a request that is added to ``bucket``, where nothing is left to be decided, and that cannot
-        :meth:`take` an idle connection, gets none now."""
-        if bucket.waiting or bucket.size >= self.max_sockets:
+        :meth:`take_idle` an idle connection, gets none now."""
+        if bucket.queue or bucket.size >= self.max_sockets:
             return True
         return self.total >= self.max_total_sockets and not self.free
 
-    def keeps(self, bucket: Bucket[Request, Connection]) -> bool:
+    def should_keep_idle(self, bucket: Bucket[Request, Connection]) -> bool:
         """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
         return (
             self.keep_alive
-            and not bucket.waiting
+            and not bucket.queue
             and not self.starving
             and not self.blocked
             and len(bucket.idle) <= self.max_free_sockets
@@ -195,15 +195,15 @@ class Pool(Generic[Request, Connection]):
 
     def decide(self, bucket: Bucket[Request, Connection]) -> Decision | None:
         """Return what is to be done next for ``bucket``, as if it were done; None for nothing."""
-        if not bucket.waiting:
+        if not bucket.queue:
             idle = bucket.idle
             if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
                 return self._close(bucket)
             return self.close_idle() if self.free > self.max_total_free_sockets else None
-        request, fresh = next(iter(bucket.waiting.items()))
+        request, fresh = next(iter(bucket.queue.items()))
         if bucket.idle and not fresh:
-            del bucket.waiting[request]
-            if not bucket.waiting:
+            del bucket.queue[request]
+            if not bucket.queue:
                 self._unblock(bucket)
             connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
             self.free -= 1
@@ -217,29 +217,29 @@ class Pool(Generic[Request, Connection]):
                 return self.close_idle()
             (self.blocked if bucket.size else self.starving)[bucket] = None
             return None
-        del bucket.waiting[request]
+        del bucket.queue[request]
         self._unblock(bucket)
-        bucket.opening[request] = None
+        bucket.connecting[request] = None
         self.total += 1
         return Decision(Action.OPEN, bucket, None, request)
 
     def close_idle(self) -> Decision | None:
         """Let go of an idle connection of the destination that has not been used for longest; None: there is none."""
-        while self.resting:
-            bucket = next(iter(self.resting))
+        while self.with_idle:
+            bucket = next(iter(self.with_idle))
             if not bucket.idle:
-                self._rests_no_more(bucket)
+                self._unlist(bucket)
             elif bucket.used:
                 bucket.used = False
-                self.resting.move_to_end(bucket)
+                self.with_idle.move_to_end(bucket)
             else:
                 return self._close(bucket)
         return None
 
-    def _rests_no_more(self, bucket: Bucket[Request, Connection]) -> None:
+    def _unlist(self, bucket: Bucket[Request, Connection]) -> None:
         if bucket.listed:
             bucket.listed = bucket.used = False
-            del self.resting[bucket]
+            del self.with_idle[bucket]
 
     def _close(self, bucket: Bucket[Request, Connection]) -> Decision:
         """Let go of the connection that was idle longest."""

@@ -22,13 +22,13 @@ from geventnode.errors import (
     copy_for_raising,
     without_traceback,
 )
-from geventnode.http.client.phase import Phase
+from geventnode.http.client.phase import ConnectionState
 from geventnode.net.deadlines import NEVER
 from geventnode.protocol import EndOfMessage, Limits, ResponseParser
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
-    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.origin import Origin
     from geventnode.http.client.request import ClientRequest
     from geventnode.http.client.response_body import ClientResponse
     from geventnode.http.incoming import IncomingMessage
@@ -41,7 +41,12 @@ MAX_DISCARD, DISCARD_TIME = 65536, 5.0
 
 LIMITS = Limits()
 
-_RECEIVING, _SENDING, _DELIVERING, _DISCARDING = Phase.RECEIVING, Phase.SENDING, Phase.DELIVERING, Phase.DISCARDING
+_RECEIVING, _SENDING, _DELIVERING, _DISCARDING = (
+    ConnectionState.RECEIVING,
+    ConnectionState.SENDING,
+    ConnectionState.DELIVERING,
+    ConnectionState.DISCARDING,
+)
 
 
 class ResponseReceiver(ABC):
@@ -50,30 +55,30 @@ class ResponseReceiver(ABC):
     __slots__ = (
         '_discarded',
         '_eof',
-        '_held',
+        '_kept_response',
         '_paused',
         '_reader',
         '_request',
         '_response',
         'agent',
-        'destination',
         'expires',
         'hub',
+        'origin',
         'parser',
-        'phase',
         'request',
         'sent',
         'since',
         'socket',
+        'state',
     )
 
-    def __init__(self, agent: Agent, destination: Destination, socket: Socket) -> None:
+    def __init__(self, agent: Agent, origin: Origin, socket: Socket) -> None:
         self.agent = agent
-        self.hub = agent.hub
-        self.destination = destination
+        self.hub = agent._hub
+        self.origin = origin
         self.socket = socket
         self.parser = ResponseParser(LIMITS)
-        self.phase = Phase.IDLE
+        self.state = ConnectionState.IDLE
         #: When the phase began, or somebody began to wait for the body; a time before which no deadline can pass.
         self.since = socket.active
         self.expires = NEVER
@@ -82,7 +87,7 @@ class ResponseReceiver(ABC):
         self._request: weakref.ref[ClientRequest] | None = None
         self._response: weakref.ref[ClientResponse] | None = None
         #: The response whose listeners the connection is kept for.
-        self._held: weakref.ref[ClientResponse] | None = None
+        self._kept_response: weakref.ref[ClientResponse] | None = None
         #: Whether the whole request was handed to the socket.
         self.sent = False
         self._reader: Any = None
@@ -97,11 +102,11 @@ class ResponseReceiver(ABC):
         """Let go of the socket."""
 
     @abstractmethod
-    def _message_over(self, head: Any) -> None:
+    def _on_response_complete(self, head: Any) -> None:
         """The response with this head is complete."""
 
     @abstractmethod
-    def _exchange_over(self) -> None:
+    def _on_exchange_complete(self) -> None:
         """Request and response are complete."""
 
     @abstractmethod
@@ -127,7 +132,7 @@ class ResponseReceiver(ABC):
 
     # -- the body -------------------------------------------------------------------------------------------------
 
-    def _keep(self) -> None:
+    def _buffer_body(self) -> None:
         """Collect what came of a body that nobody reads at present, up to the mark."""
         response = self.current_response
         if response is None:
@@ -183,7 +188,7 @@ class ResponseReceiver(ABC):
             self.since = monotonic()
             self._reader = getcurrent()
             try:
-                self.agent.hub.switch()
+                self.agent._hub.switch()
             except BaseException:
                 self._reader = None
                 self.close()
@@ -204,15 +209,15 @@ class ResponseReceiver(ABC):
 
     def _body_error(self, error: ParseError) -> Exception:
         if error.code == 'HPE_INVALID_EOF_STATE':
-            return IncompleteBody(f'{self.destination} ended the connection in the middle of a body')
+            return IncompleteBody(f'{self.origin} ended the connection in the middle of a body')
         return without_traceback(error)
 
     def _fail_body(self, error: Exception) -> None:
         """The body is cut short by ``error``."""
-        if self.phase is _RECEIVING:
+        if self.state is _RECEIVING:
             self.socket.destroy(error)
 
-    def _cut_off(self, error: BaseException | None) -> None:
+    def _abort_response(self, error: BaseException | None) -> None:
         """The connection is gone, and with it what has not come of the body."""
         response = self.current_response
         if response is None:
@@ -228,10 +233,10 @@ class ResponseReceiver(ABC):
         except ParseError as found:
             error = error or self._body_error(found)
         if not isinstance(error, GeventnodeError):
-            lost = IncompleteBody(f'{self.destination}: the connection was lost in the middle of a body')
+            lost = IncompleteBody(f'{self.origin}: the connection was lost in the middle of a body')
             lost.__cause__ = error
             error = lost
-        self.destination.locate(error, 'body')
+        self.origin.locate(error, 'body')
         response.cut_off(error)
         self._wake_reader()
         request = self.current_request
@@ -240,7 +245,7 @@ class ResponseReceiver(ABC):
 
     def _wake_reader(self) -> None:
         if self._reader is not None:
-            self.agent.hub.loop.run_callback(self._switch_to_reader)
+            self.agent._hub.loop.run_callback(self._switch_to_reader)
 
     def _switch_to_reader(self) -> None:
         # it may have left meanwhile
@@ -250,33 +255,33 @@ class ResponseReceiver(ABC):
     def _complete(self, response: IncomingMessage, raw_trailers: list[tuple[str, str]]) -> None:
         response.completed(raw_trailers)
         self._response = None
-        self._message_over(response._head)
+        self._on_response_complete(response._head)
 
     # -- what nobody wants ----------------------------------------------------------------------------------------
 
-    def _forgotten(self, reference: weakref.ref[Any]) -> None:
+    def _on_forgotten(self, reference: weakref.ref[Any]) -> None:
         """The users have forgotten the request or the response. Runs wherever the collector does."""
         if self._is_forgotten(reference):
-            self.agent.hub.loop.run_callback_threadsafe(self._throw_away, reference)
+            self.agent._hub.loop.run_callback_threadsafe(self._discard_forgotten, reference)
 
     def _is_forgotten(self, reference: weakref.ref[Any]) -> bool:
         """Return whether ``reference`` is of the exchange in work, which is not wanted any more."""
         return (
-            (reference is self._response and self.phase is _RECEIVING)
-            or (reference is self._held and self.phase is _DELIVERING)
-            or (reference is self._request and self.phase is _SENDING and not self.sent)
+            (reference is self._response and self.state is _RECEIVING)
+            or (reference is self._kept_response and self.state is _DELIVERING)
+            or (reference is self._request and self.state is _SENDING and not self.sent)
         )
 
-    def _throw_away(self, reference: weakref.ref[Any]) -> None:
+    def _discard_forgotten(self, reference: weakref.ref[Any]) -> None:
         if not self._is_forgotten(reference):
             # the connection serves another exchange by now
             return
-        if self.phase is _SENDING:
+        if self.state is _SENDING:
             self.close()
-        elif self.phase is _DELIVERING:
+        elif self.state is _DELIVERING:
             self._release()
         else:
-            self.phase = _DISCARDING
+            self.state = _DISCARDING
             self.since = monotonic()
             self._discarded = 0
             self.expires = self.since + DISCARD_TIME
@@ -297,7 +302,7 @@ class ResponseReceiver(ABC):
                     break
                 return
             if type(event) is not bytes:
-                self._exchange_over()
+                self._on_exchange_complete()
                 return
             self._discarded += len(event)
         self.close()
@@ -312,7 +317,7 @@ class ResponseReceiver(ABC):
     def message_rests(self, message: IncomingMessage) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
         if message is self.current_response and not message.destroyed:
-            self._keep()
+            self._buffer_body()
 
     def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
@@ -320,9 +325,9 @@ class ResponseReceiver(ABC):
 
     def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
         """See :class:`geventnode.http.incoming.BodySource`."""
-        phase = self.phase
-        if (phase is _RECEIVING and self.current_response is message) or (
-            phase is _DELIVERING and self._held is not None and self._held() is message
+        state = self.state
+        if (state is _RECEIVING and self.current_response is message) or (
+            state is _DELIVERING and self._kept_response is not None and self._kept_response() is message
         ):
             self.socket.destroy(error)
 

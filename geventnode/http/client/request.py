@@ -23,7 +23,7 @@ from geventnode.errors import (
 from geventnode.http.body_source import Upload, is_upload
 from geventnode.http.client.framing import FramedRequest
 from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
-from geventnode.http.client.write_buffer import Outbox
+from geventnode.http.client.write_buffer import WriteBuffer
 from geventnode.http.outgoing import JOIN_BELOW
 from geventnode.http.progress import State
 from geventnode.interfaces import IClientRequest
@@ -35,8 +35,8 @@ from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
-    from geventnode.http.client.connection import ClientConnection
-    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.connection import Connection
+    from geventnode.http.client.origin import Origin
     from geventnode.http.header_fields import Fields
     from geventnode.net.socket import Socket
 
@@ -66,41 +66,39 @@ class ClientRequest(FramedRequest):
 
     send_date: bool = False
     reused_socket: bool = False
-    timeout: float | None = DEFAULT_TIMEOUT
-    connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
-    queue_timeout: float | None = None
+    _timeout: float | None = DEFAULT_TIMEOUT
+    _connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
+    _queue_timeout: float | None = None
     #: When the exchange must be over (monotonic).
-    deadline_at: float = NEVER
+    _deadline: float = NEVER
     #: Seconds before which no deadline can pass, and whether they must be kept more precisely than the sweep can.
-    shortest_timeout: float = DEFAULT_CONNECT_TIMEOUT
-    precise: bool = False
+    _shortest_timeout: float = DEFAULT_CONNECT_TIMEOUT
+    _needs_precise_timer: bool = False
 
-    limits: Limits = response_limits(16384, 1000)
+    _limits: Limits = response_limits(16384, 1000)
     #: Whether the response keeps the sizes of its chunks, for a reader that needs them.
     _keeps_chunks: bool = False
     #: A function in place of the agent's, and what calls it.
-    create_connection: Any = None
-    opening: Any = None
+    _create_connection: Any = None
+    _dial: Any = None
 
-    queued_at: float = 0.0
+    _queued_at: float = 0.0
     expires: float = NEVER
 
-    _connection: ClientConnection | None = None
+    _connection: Connection | None = None
     #: Which exchange of that it is.
     _turn: int = 0
     _released: ReleasedSocket | None = None
     #: A message that was rendered as a whole: its head, with a small body, and a large body.
-    _whole: tuple[bytes, bytes | memoryview] | None = None
-    _feeder: Any = None
+    _rendered: tuple[bytes, bytes | memoryview] | None = None
+    _body_writer: Any = None
     _retried: bool = False
-    _tunings: dict[str, tuple[Any, ...]] | None = None
+    _socket_options: dict[str, tuple[Any, ...]] | None = None
 
-    def __init__(
-        self, agent: Agent, destination: Destination, method: str, path: str, fields: Fields, keep_alive: bool
-    ) -> None:
+    def __init__(self, agent: Agent, origin: Origin, method: str, path: str, fields: Fields, keep_alive: bool) -> None:
         self.agent = agent
-        self._hub = agent.hub
-        self.destination = destination
+        self._hub = agent._hub
+        self._origin = origin
         self.method = method
         self.path = path
         self._fields = fields
@@ -108,7 +106,7 @@ class ClientRequest(FramedRequest):
 
     @property
     def host(self) -> str:
-        return self.destination.host
+        return self._origin.host
 
     @property
     def protocol(self) -> str:
@@ -116,17 +114,17 @@ class ClientRequest(FramedRequest):
 
     @property
     def max_headers_count(self) -> int:
-        return self.limits.max_headers_count
+        return self._limits.max_headers_count
 
     @max_headers_count.setter
     def max_headers_count(self, value: int) -> None:
-        self.limits = response_limits(self.limits.max_header_size, value)
+        self._limits = response_limits(self._limits.max_header_size, value)
 
     # -- the body -------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Any = None) -> bool:
         self._check_thread()
-        if self._feeder is not None:
+        if self._body_writer is not None:
             raise WriteAfterEnd('write() after end() on this ClientRequest')
         return super().write(chunk, encoding, callback)
 
@@ -134,11 +132,13 @@ class ClientRequest(FramedRequest):
         if get_hub() is not self._hub:
             raise wrong_thread(self)
         if data is not None and type(data) is not bytes and is_upload(data):
-            self._end_with(data, callback)
+            self._end_with_source(data, callback)
         elif (
-            self._feeder is not None or self.writable_corked or (self._state is not _OPEN and self._state is not _FIXED)
+            self._body_writer is not None
+            or self.writable_corked
+            or (self._state is not _OPEN and self._state is not _FIXED)
         ):
-            if self._feeder is None:
+            if self._body_writer is None:
                 super().end(data, encoding, callback)
             elif data:
                 raise WriteAfterEnd('end() with data after end() on this ClientRequest')
@@ -146,16 +146,16 @@ class ClientRequest(FramedRequest):
             if self.destroyed:
                 self._check_alive()
             body = data if type(data) is bytes else b'' if data is None else as_bytes(data, encoding)
-            if body and self._continue_expected and not self.continued:
-                self._end_with((body,), callback, len(body))
+            if body and self._continue_expected and not self._continued:
+                self._end_with_source((body,), callback, len(body))
                 return self
-            self._render_whole(body)
+            self._render_message(body)
             if callback is not None:
                 self.once('finish', callback)
-            self.agent.add_request(self)
+            self.agent._add_request(self)
         return self
 
-    def _render_whole(self, body: bytes | memoryview) -> None:
+    def _render_message(self, body: bytes | memoryview) -> None:
         """Render the whole message, so that it can be sent more than once."""
         size = len(body)
         head = self._render(size).encode('latin-1')
@@ -165,16 +165,16 @@ class ClientRequest(FramedRequest):
         self.body_size = size
         if self._chunked:
             end = last_chunk(self._trailers or ())
-            self._whole = b''.join((head, b'%x\r\n' % size, body, b'\r\n', end)) if size else head + end, b''
+            self._rendered = b''.join((head, b'%x\r\n' % size, body, b'\r\n', end)) if size else head + end, b''
         elif size < JOIN_BELOW:
-            self._whole = head + body if size else head, b''
+            self._rendered = head + body if size else head, b''
         else:
-            self._whole = head, body if isinstance(body, bytes) or isinstance(body.obj, bytes) else bytes(body)
+            self._rendered = head, body if isinstance(body, bytes) or isinstance(body.obj, bytes) else bytes(body)
         self._state = _ENDED
 
-    def _end_with(self, source: Any, callback: Any, size: int | None = None) -> None:
+    def _end_with_source(self, source: Any, callback: Any, size: int | None = None) -> None:
         """Send a body that comes in pieces, from a greenlet of its own."""
-        if self._feeder is not None or self._state is _ENDED:
+        if self._body_writer is not None or self._state is _ENDED:
             raise WriteAfterEnd('end() with data after end() on this ClientRequest')
         self._check_alive()
         if callback is not None:
@@ -197,24 +197,24 @@ class ClientRequest(FramedRequest):
             # a used connection may turn out to be dead: the outcome says so, or a response comes all the same
             with contextlib.suppress(ConnectionClosed):
                 self._attach().put(head)
-        self._feeder = gevent.Greenlet(self._feed, upload)
+        self._body_writer = gevent.Greenlet(self._write_body, upload)
         # what yields the body is the caller's code, and finds the caller's context variables
-        self._feeder.gr_context = copy_context()
-        self._feeder.start()
+        self._body_writer.gr_context = copy_context()
+        self._body_writer.start()
 
-    def _feed(self, upload: Upload) -> None:
+    def _write_body(self, upload: Upload) -> None:
         try:
-            if self._continue_expected and not self.continued and not self.wait_continue(CONTINUE_TIME):
+            if self._continue_expected and not self._continued and not self.wait_continue(CONTINUE_TIME):
                 return
             # what the source raises is told, ConnectionClosed too: it is about another connection
             for chunk in upload:
-                if not _passes(super().write, chunk):
+                if not _sent_unless_closed(super().write, chunk):
                     return
-            _passes(super().end)
+            _sent_unless_closed(super().end)
         except Exception as error:
-            self._quit(error)
+            self._abandon(error)
         except BaseException:
-            self._quit(ConnectionClosed('the greenlet that sent the body was killed'))
+            self._abandon(ConnectionClosed('the greenlet that sent the body was killed'))
             raise
 
     @property
@@ -224,21 +224,21 @@ class ClientRequest(FramedRequest):
         return isinstance(value, str) and value.lower() == '100-continue'
 
     @property
-    def send_refused(self) -> bool:
+    def _body_refused(self) -> bool:
         """Whether a final response that comes now is in place of 100 Continue, and the body not wanted."""
-        return self._continue_expected and not self.continued and not self.body_size and self._state is not _ENDED
+        return self._continue_expected and not self._continued and not self.body_size and self._state is not _ENDED
 
     @property
-    def awaits_source(self) -> bool:
+    def _awaits_source(self) -> bool:
         """Whether a source of the body is asked for more, and the server not for its permission."""
-        return self._feeder is not None and not self._feeder.ready() and not self.send_refused
+        return self._body_writer is not None and not self._body_writer.ready() and not self._body_refused
 
     def _fell_short(self, missing: int) -> None:
-        self._quit(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
+        self._abandon(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
 
     @property
     def writable_ended(self) -> bool:
-        return self._state is _ENDED or self._feeder is not None
+        return self._state is _ENDED or self._body_writer is not None
 
     @property
     def finished(self) -> bool:
@@ -259,48 +259,48 @@ class ClientRequest(FramedRequest):
     def _check_alive(self) -> None:
         if self.destroyed or (self._out is not None and self._out.destroyed):
             error = ConnectionClosed('this request is over: nothing can be sent any more')
-            error.__cause__ = self.failure or self._error
+            error.__cause__ = self._failure or self._error
             raise error
 
     def _done(self) -> None:
         if self._connection is not None:
-            self._connection.request_ended()
+            self._connection.on_request_sent()
 
     # -- the connection -------------------------------------------------------------------------------------------
 
     def _attach(self) -> Any:
         if self._out is None:
             if self._connection is None:
-                self._out = Outbox()
-            self.agent.add_request(self)
+                self._out = WriteBuffer()
+            self.agent._add_request(self)
         return self._out
 
-    def assign(self, connection: ClientConnection) -> None:
+    def _assign(self, connection: Connection) -> None:
         """Called by the agent: use ``connection``."""
         socket = connection.socket
         out = self._out
         self._connection = connection
-        self._turn = connection.turn
+        self._exchange_number = connection.exchange_number
         self._out = socket
         self.reused_socket = connection.reused
         if self.expires is not NEVER:
             self.expires = NEVER
-            deadlines(connection.agent.hub).forget(self)
-        if self._tunings is not None:
-            connection.tuned = True
-            self._apply_tunings()
-        if self._whole is not None:
+            deadlines(connection.agent._hub).forget(self)
+        if self._socket_options is not None:
+            connection.socket_options_changed = True
+            self._apply_socket_options()
+        if self._rendered is not None:
             self._send_rendered(connection, socket)
         elif out is not None:
             out.hand_over(socket)
             if self._state is _ENDED:
-                connection.request_ended()
+                connection.on_request_sent()
         if self._listeners is not None:
             self._tell()
 
-    def _send_rendered(self, connection: ClientConnection, socket: Socket) -> None:
-        assert self._whole is not None
-        head, body = self._whole
+    def _send_rendered(self, connection: Connection, socket: Socket) -> None:
+        assert self._rendered is not None
+        head, body = self._rendered
         connection.sent = True
         try:
             flushed = socket.put_both(head, body) if body else socket.put(head)
@@ -312,12 +312,12 @@ class ClientRequest(FramedRequest):
         else:
             socket.when_flushed(self._finished)
 
-    def may_retry(self, error: BaseException | None) -> bool:
+    def _prepare_retry(self, error: BaseException | None) -> bool:
         """Called by the agent when a used connection turned out to be dead: whether to try again on a new one."""
         if (
             self._retried
             or self.destroyed
-            or self._whole is None
+            or self._rendered is None
             or self.method not in IDEMPOTENT
             or isinstance(error, GeventnodeError)
         ):
@@ -333,109 +333,109 @@ class ClientRequest(FramedRequest):
         connection = self._connection
         if connection is None:
             return None
-        if connection.has_turn(self._turn):
+        if connection.is_in_exchange(self._exchange_number):
             return connection.socket
         if self._released is None:
-            self._released = ReleasedSocket(connection, self._turn)
+            self._released = ReleasedSocket(connection, self._exchange_number)
         return self._released
 
-    def _delivered(self) -> None:
+    def _on_response_delivered(self) -> None:
         if self._connection is not None and isinstance(self.response, ClientResponse):
-            self._connection.listeners_returned(self.response)
+            self._connection.on_response_delivered(self.response)
 
-    def queued(self) -> None:
+    def _on_queued(self) -> None:
         """Called by the agent: there is no connection yet."""
-        now = self.queued_at = monotonic()
-        expires = min(self.deadline_at, now + (self.queue_timeout or NEVER))
+        now = self._queued_at = monotonic()
+        expires = min(self._deadline, now + (self._queue_timeout or NEVER))
         if expires is not NEVER and expires != NEVER:
             self.expires = expires
-            deadlines(self.agent.hub).watch(self)
+            deadlines(self.agent._hub).watch(self)
 
     def on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: still in the queue."""
-        if self.deadline_at <= now:
-            self._quit(self.destination.past_deadline())
+        if self._deadline <= now:
+            self._abandon(self._origin.past_deadline())
         else:
-            self._quit(
+            self._abandon(
                 RequestTimeout(
-                    f'{self.destination}: no connection was free within queue_timeout ({self.queue_timeout} seconds)'
+                    f'{self._origin}: no connection was free within queue_timeout ({self._queue_timeout} seconds)'
                 )
             )
 
-    def _quit(self, error: BaseException) -> None:
-        if self.failure is not None:
+    def _abandon(self, error: BaseException) -> None:
+        if self._failure is not None:
             return
         self._check_thread()
         self.destroyed = True
         if self.response is None:
-            self.fail(error)
-            self.agent.cancel(self)
+            self._fail(error)
+            self.agent._cancel(self)
         if self._connection is not None:
-            self._connection.give_up(self, error)
-        if self._feeder is not None and self._feeder is not gevent.getcurrent():
-            self._feeder.kill(block=False)
+            self._connection.abort_exchange(self, error)
+        if self._body_writer is not None and self._body_writer is not gevent.getcurrent():
+            self._body_writer.kill(block=False)
 
     def _failed(self) -> None:
-        self.agent.request_failed()
+        self.agent._on_request_failed()
         if self.expires is not NEVER:
             self.expires = NEVER
-            deadlines(self.agent.hub).forget(self)
+            deadlines(self.agent._hub).forget(self)
 
     # -- times and settings ---------------------------------------------------------------------------------------
 
-    def limit_times(
+    def _set_time_limits(
         self, timeout: float | None, connect_timeout: float | None, queue_timeout: float | None, deadline: float | None
     ) -> None:
         """Set the limits, each in seconds, None for none."""
-        self.timeout = timeout
-        self.connect_timeout = connect_timeout
-        self.queue_timeout = queue_timeout
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._queue_timeout = queue_timeout
         if deadline is not None:
-            self.deadline_at = monotonic() + deadline
-        self._note_shortest(deadline)
+            self._deadline = monotonic() + deadline
+        self._update_shortest_timeout(deadline)
 
-    def _note_shortest(self, deadline: float | None = None) -> None:
-        self.shortest_timeout = min(self.timeout or NEVER, self.connect_timeout or NEVER, deadline or NEVER)
-        self.precise = self.shortest_timeout < PRECISE_BELOW
+    def _update_shortest_timeout(self, deadline: float | None = None) -> None:
+        self._shortest_timeout = min(self._timeout or NEVER, self._connect_timeout or NEVER, deadline or NEVER)
+        self._needs_precise_timer = self._shortest_timeout < PRECISE_BELOW
 
     def _set_exchange_timeout(self, seconds: float | None) -> None:
-        self.timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
-        self._note_shortest()
+        self._timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
+        self._update_shortest_timeout()
         if self._connection is not None:
-            self._connection.change_timeout(self, self.timeout)
+            self._connection.change_timeout(self, self._timeout)
 
     def set_no_delay(self, no_delay: bool = True) -> None:
-        self._tune('set_no_delay', no_delay)
+        self._set_socket_option('set_no_delay', no_delay)
 
     def set_socket_keep_alive(self, enable: bool = False, initial_delay: float = 0) -> None:
-        self._tune('set_keep_alive', enable, initial_delay)
+        self._set_socket_option('set_keep_alive', enable, initial_delay)
 
-    def _tune(self, setting: str, *args: Any) -> None:
+    def _set_socket_option(self, setting: str, *args: Any) -> None:
         self._check_thread()
-        self._tunings = {**(self._tunings or {}), setting: args}
+        self._socket_options = {**(self._socket_options or {}), setting: args}
         if self._connection is not None and self._connection.serves(self):
-            self._connection.tuned = True
-            self._apply_tunings()
+            self._connection.socket_options_changed = True
+            self._apply_socket_options()
 
-    def _apply_tunings(self) -> None:
+    def _apply_socket_options(self) -> None:
         assert self._connection is not None
         socket = self._connection.socket
-        for setting, args in (self._tunings or {}).items():
+        for setting, args in (self._socket_options or {}).items():
             getattr(socket, setting)(*args)
 
     def __repr__(self) -> str:
         state = (
             'failed'
-            if self.failure is not None
+            if self._failure is not None
             else self._state.value
             if self.response is None
             else str(self.response.status_code)
         )
-        scheme = 'http' if self.destination.peer is None else 'https'
-        return f'<{type(self).__name__} {self.method} {scheme}://{self.destination}{self.path} {state}>'
+        scheme = 'http' if self._origin.peer is None else 'https'
+        return f'<{type(self).__name__} {self.method} {scheme}://{self._origin}{self.path} {state}>'
 
 
-def _passes(send: Callable[..., object], *args: Any) -> bool:
+def _sent_unless_closed(send: Callable[..., object], *args: Any) -> bool:
     """Return whether ``send`` goes through; where the connection is gone, the outcome says why."""
     try:
         send(*args)

@@ -17,13 +17,13 @@ import gevent
 from gevent import get_hub, getcurrent
 
 from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, copy_for_raising
-from geventnode.http.client.write_buffer import Outbox
+from geventnode.http.client.write_buffer import WriteBuffer
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.net.deadlines import wrong_thread
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
-    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.origin import Origin
     from geventnode.http.incoming import IncomingMessage
     from geventnode.net.socket import Socket
     from geventnode.protocol import ResponseHead
@@ -85,14 +85,14 @@ class RequestOutcome(OutgoingMessage):
 
     agent: Agent
     method: str
-    destination: Destination
+    _origin: Origin
 
     response: IncomingMessage | None = None
     aborted: bool = False
     #: Why there is no response.
-    failure: BaseException | None = None
+    _failure: BaseException | None = None
     #: Whether 100 Continue has come.
-    continued: bool = False
+    _continued: bool = False
 
     _waiters: list[Any] | None = None
     _informed: deque[ResponseHead] | None = None
@@ -105,10 +105,10 @@ class RequestOutcome(OutgoingMessage):
 
     # -- called by the connection and the agent -------------------------------------------------------------------
 
-    def informed(self, head: ResponseHead) -> None:
+    def _on_informational(self, head: ResponseHead) -> None:
         """An informational response has come."""
         if head.status_code == 100:
-            self.continued = True
+            self._continued = True
             self._wake_soon()
         if self._listeners is not None:
             if self._informed is None:
@@ -116,7 +116,7 @@ class RequestOutcome(OutgoingMessage):
             self._informed.append(head)
             self._tell()
 
-    def responded(self, response: IncomingMessage) -> None:
+    def _on_response(self, response: IncomingMessage) -> None:
         """The head of the response is here. Runs in the hub. May switch to those who wait."""
         self.response = response
         if self._listeners is not None:
@@ -129,37 +129,37 @@ class RequestOutcome(OutgoingMessage):
         for waiter in waiters or ():
             waiter.switch()
 
-    def handed_over(self, response: IncomingMessage) -> None:
+    def _on_upgrade(self, response: IncomingMessage) -> None:
         """The response hands over the connection. Runs in the hub. May switch to those who wait."""
         if self._waiters is None and not self.listener_count(self._handover_event) and self.listener_count('response'):
             response.socket.destroy()
-            self.fail(
+            self._fail(
                 SocketHangUp(
-                    f'socket hang up: {self.destination} has switched protocols, and nobody listens for '
+                    f'socket hang up: {self._origin} has switched protocols, and nobody listens for '
                     f'{self._handover_event!r}'
                 )
             )
             return
         self._closed = True
         self._unclaimed = _Unclaimed(response.socket)
-        self.responded(response)
+        self._on_response(response)
 
-    def cut_off(self, error: BaseException | None) -> None:
+    def _on_send_aborted(self, error: BaseException | None) -> None:
         """The connection has gone after the response was complete, while the request was being sent."""
         self.destroyed = True
         self._error = error
         self._closed = True
         self._tell()
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """There will be no response."""
-        if self.failure is not None or self.response is not None:
+        if self._failure is not None or self.response is not None:
             return
-        self.destination.locate(error, 'queue')
-        self.failure = self._error = error
+        self._origin.locate(error, 'queue')
+        self._failure = self._error = error
         self.destroyed = self._closed = True
         self._failed()
-        if isinstance(self._out, Outbox):
+        if isinstance(self._out, WriteBuffer):
             self._out.destroy(error)
         self._unasked = _Unasked(repr(self), error)
         self._wake_soon()
@@ -175,14 +175,14 @@ class RequestOutcome(OutgoingMessage):
             raise wrong_thread(self)
         response = self.response
         if response is None:
-            if not self.writable_ended and not self.head_on_wire and self.failure is None:
+            if not self.writable_ended and not self.head_on_wire and self._failure is None:
                 raise RuntimeError('get_response() before end(): nothing was sent yet')
-            if timeout is None and self._waiters is None and self.failure is None:
+            if timeout is None and self._waiters is None and self._failure is None:
                 # the commonest case, without what the others need
                 current = getcurrent()
                 self._waiters = [current]
                 try:
-                    self.agent.hub.switch()
+                    self.agent._hub.switch()
                 except BaseException:
                     self._leave()
                     raise
@@ -195,8 +195,8 @@ class RequestOutcome(OutgoingMessage):
                 response = self.response
         if response is None:
             self._ask_no_more()
-            assert self.failure is not None
-            raise copy_for_raising(self.failure)
+            assert self._failure is not None
+            raise copy_for_raising(self._failure)
         if self._informed:
             # the greenlet that calls the listeners for them is about to start
             gevent.sleep(0)
@@ -211,7 +211,7 @@ class RequestOutcome(OutgoingMessage):
             if error.phase != 'wait_continue':
                 raise
             return True
-        if self.failure is not None:
+        if self._failure is not None:
             self.get_response()
         return self.response is None
 
@@ -222,18 +222,16 @@ class RequestOutcome(OutgoingMessage):
             timer = gevent.Timeout(timeout)
             timer.start()
         try:
-            while self.response is None and self.failure is None and not (continued and self.continued):
+            while self.response is None and self._failure is None and not (continued and self._continued):
                 self._wait_once()
         except BaseException as error:
             if error is timer:
-                late = RequestTimeout(
-                    f'{self.destination}: no answer within the timeout of {call}() ({timeout} seconds)'
-                )
-                self.destination.locate(late, call)
+                late = RequestTimeout(f'{self._origin}: no answer within the timeout of {call}() ({timeout} seconds)')
+                self._origin.locate(late, call)
                 if continued:
                     raise late from None
                 late.phase = 'response'
-                self._quit(late)
+                self._abandon(late)
             else:
                 self._leave()
                 raise
@@ -243,11 +241,11 @@ class RequestOutcome(OutgoingMessage):
 
     def _leave(self) -> None:
         """Who waited for the response was thrown out."""
-        self._quit(SocketHangUp('socket hang up: who waited for the response has left'))
+        self._abandon(SocketHangUp('socket hang up: who waited for the response has left'))
         self._ask_no_more()
 
     @property
-    def awaited(self) -> bool:
+    def _has_waiters(self) -> bool:
         """Whether a greenlet waits for the response."""
         return self._waiters is not None
 
@@ -293,24 +291,24 @@ class RequestOutcome(OutgoingMessage):
 
     def __exit__(self, *args: object) -> None:
         if self.response is None or not self.response.complete:
-            self._quit(SocketHangUp('socket hang up: the block that used the response was left'))
+            self._abandon(SocketHangUp('socket hang up: the block that used the response was left'))
             self._ask_no_more()
 
     # -- giving up ------------------------------------------------------------------------------------------------
 
-    def _quit(self, error: BaseException) -> None:
+    def _abandon(self, error: BaseException) -> None:
         """For subclasses: leave the queue, or the connection, because of ``error``."""
 
     def abort(self) -> None:
         self._check_thread()
         if not self.aborted:
             self.aborted = True
-            self._quit(RequestAborted(f'{self.method} to {self.destination} was aborted'))
+            self._abandon(RequestAborted(f'{self.method} to {self._origin} was aborted'))
             self._ask_no_more()
 
     def destroy(self, error: BaseException | None = None) -> Any:
         self._check_thread()
-        self._quit(error or SocketHangUp('socket hang up: the request was destroyed'))
+        self._abandon(error or SocketHangUp('socket hang up: the request was destroyed'))
         if error is None:
             self._ask_no_more()
         return self
@@ -322,7 +320,7 @@ class RequestOutcome(OutgoingMessage):
         return 'connect' if self.method == 'CONNECT' else 'upgrade'
 
     def _listener_added(self, event: str) -> None:
-        if self.socket is not None or self.failure is not None:
+        if self.socket is not None or self._failure is not None:
             self._tell()
 
     def _finished(self) -> None:
@@ -340,15 +338,15 @@ class RequestOutcome(OutgoingMessage):
             while (due := self._next_event()) is not None:
                 self.emit(*due)
                 if due[0] == 'response':
-                    self._delivered()
+                    self._on_response_delivered()
         except BaseException as error:
-            self._quit(SocketHangUp(f'socket hang up: a listener of the request has raised {type(error).__name__}'))
+            self._abandon(SocketHangUp(f'socket hang up: a listener of the request has raised {type(error).__name__}'))
             self._ask_no_more()
             raise
         finally:
             self._telling = False
 
-    def _delivered(self) -> None:
+    def _on_response_delivered(self) -> None:
         """For subclasses: the ``'response'`` listeners have returned."""
 
     def _next_event(self) -> tuple[Any, ...] | None:
@@ -374,9 +372,9 @@ class RequestOutcome(OutgoingMessage):
                 self._claim()
                 response.socket.emit('agentRemove')
                 return self._handover_event, response, response.socket, response.head
-        if self.failure is not None and not self.aborted and self._is_due('error', _Told.ERROR, listened):
+        if self._failure is not None and not self.aborted and self._is_due('error', _Told.ERROR, listened):
             self._ask_no_more()
-            return 'error', self.failure
+            return 'error', self._failure
         if self._closed and self._is_due('close', _Told.CLOSE, listened):
             return ('close',)
         return None

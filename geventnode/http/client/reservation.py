@@ -17,7 +17,7 @@ from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
-    from geventnode.http.client.origin import Destination
+    from geventnode.http.client.origin import Origin
 
 __all__ = ['Reservation']
 
@@ -25,13 +25,13 @@ __all__ = ['Reservation']
 class Reservation:
     """Waits in an agent's queue as a request does, and holds its place until it is released."""
 
-    queued_at: float = 0.0
+    _queued_at: float = 0.0
     #: The time in the queue is limited by :meth:`wait`.
     expires: float = NEVER
 
-    def __init__(self, agent: Agent, destination: Destination) -> None:
+    def __init__(self, agent: Agent, origin: Origin) -> None:
         self._agent = agent
-        self.destination = destination
+        self._origin = origin
         #: The agent that has the place, once there is one.
         self.holder: Agent | None = None
         self._granted: AsyncResult = AsyncResult()
@@ -48,8 +48,8 @@ class Reservation:
             raise
         if not self._granted.ready():
             self.release()
-            late = RequestTimeout(f'{self.destination}: no connection could be reserved within {timeout} seconds')
-            self.destination.locate(late, 'queue')
+            late = RequestTimeout(f'{self._origin}: no connection could be reserved within {timeout} seconds')
+            self._origin.locate(late, 'queue')
             raise late
         error = self._granted.get_nowait()
         if error is not None:
@@ -57,25 +57,25 @@ class Reservation:
 
     def release(self) -> None:
         """Give the place back, or leave the queue."""
-        self._agent.cancel(self)
+        self._agent._cancel(self)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} for {self.destination}>'
+        return f'<{type(self).__name__} for {self._origin}>'
 
     # -- called by the agent ------------------------------------------------------------------------------------------
 
-    def queued(self) -> None:
+    def _on_queued(self) -> None:
         """There is no place yet."""
-        self.queued_at = monotonic()
+        self._queued_at = monotonic()
 
-    def granted(self, holder: Agent) -> None:
+    def _on_granted(self, holder: Agent) -> None:
         """There is a place, for a connection of ``holder``."""
         self.holder = holder
         self._granted.set(None)
 
-    def fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         """There will be no place, because of ``error``."""
-        self.destination.locate(error, 'queue')
+        self._origin.locate(error, 'queue')
         self._granted.set(error)
 
     def destroy(self) -> None:

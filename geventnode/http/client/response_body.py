@@ -10,7 +10,7 @@ from geventnode.net.socket import Socket
 from geventnode.protocol import Framing
 
 if TYPE_CHECKING:
-    from geventnode.http.client.connection import ClientConnection
+    from geventnode.http.client.connection import Connection
     from geventnode.protocol import ResponseHead
 
 __all__ = ['ClientResponse', 'ReleasedSocket']
@@ -54,10 +54,10 @@ class ReleasedSocket(Socket):
 
     destroyed: bool = True
 
-    def __init__(self, connection: ClientConnection, turn: int) -> None:
+    def __init__(self, connection: Connection, turn: int) -> None:
         super().__init__()
         self._connection = connection
-        self._turn = turn
+        self._exchange_number = turn
 
     def __getattribute__(self, name: str) -> Any:
         if name in KNOWN:
@@ -65,7 +65,7 @@ class ReleasedSocket(Socket):
         return super().__getattribute__(name)
 
     def destroy(self, error: BaseException | None = None) -> ReleasedSocket:
-        if self._connection.turn == self._turn:
+        if self._connection.exchange_number == self._exchange_number:
             self._connection.close()
         return self
 
@@ -79,13 +79,13 @@ class ReleasedSocket(Socket):
 class ClientResponse(IncomingMessage):
     """A response, made by the connection that receives it."""
 
-    _source: ClientConnection
+    _source: Connection
     _released: ReleasedSocket | None = None
 
-    def __init__(self, head: ResponseHead, connection: ClientConnection) -> None:
+    def __init__(self, head: ResponseHead, connection: Connection) -> None:
         self._head = head
         self._source = connection
-        self._turn = connection.turn
+        self._exchange_number = connection.exchange_number
         self.complete = head.framing is _NONE
         self.status_code = head.status_code
         self.status_message = head.status_message
@@ -94,10 +94,10 @@ class ClientResponse(IncomingMessage):
     def socket(self) -> Socket:  # type: ignore[override]  # an attribute that is never set
         """The connection that it arrived on; a :class:`ReleasedSocket` as soon as other requests can have that."""
         connection = self._source
-        if connection.has_turn(self._turn):
+        if connection.is_in_exchange(self._exchange_number):
             return connection.socket
         if self._released is None:
-            self._released = ReleasedSocket(connection, self._turn)
+            self._released = ReleasedSocket(connection, self._exchange_number)
         return self._released
 
     @property

@@ -11,10 +11,10 @@ from geventnode.stream.writable import Callback, WritableBase
 if TYPE_CHECKING:
     from geventnode.net.socket import Socket
 
-__all__ = ['Outbox']
+__all__ = ['WriteBuffer']
 
 
-class Outbox(WritableBase):
+class WriteBuffer(WritableBase):
     """Stands in for the socket that a request waits for."""
 
     def put(self, data: bytes | memoryview) -> bool:

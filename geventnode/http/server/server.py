@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput
 from geventnode.events import EventEmitter, Listener
-from geventnode.http.connection_log import ConnectionLines
+from geventnode.http.connection_log import ConnectionLog
 from geventnode.http.incoming import IncomingMessage, described
 from geventnode.http.server.buffer_limit import InputBudget
 from geventnode.http.server.connection import Connection
@@ -125,7 +125,7 @@ class Server(NetServer):
         self.hub = self._hub
         self.budget = InputBudget(self.max_buffered)
         self.ready = ReadyLine(self._hub.loop)
-        self.connection_lines = ConnectionLines()
+        self.connection_lines = ConnectionLog()
         #: Whether the server is on its way to close, and since when (monotonic).
         self.draining = False
         self.draining_since = 0.0

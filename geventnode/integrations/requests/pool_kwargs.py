@@ -151,7 +151,7 @@ def tls_settings(agent: https.Agent, pool_kwargs: Mapping[str, Any], authorities
 
     :param authorities: those to trust when ``pool_kwargs`` name none; None: those of the agent.
     """
-    return _with_identity(agent.peer(_tls_options(pool_kwargs, authorities)), pool_kwargs)
+    return _with_identity(agent._tls_settings(_tls_options(pool_kwargs, authorities)), pool_kwargs)
 
 
 def proxy_tls_settings(
@@ -168,14 +168,14 @@ def proxy_tls_settings(
     """
     context = proxy_kwargs.get('ssl_context')
     if context is not None:
-        return _with_identity(agent.peer({'context': context}), proxy_kwargs)
-    if 'ssl_context' in pool_kwargs or agent.peer({}).settings.context is not None:
+        return _with_identity(agent._tls_settings({'context': context}), proxy_kwargs)
+    if 'ssl_context' in pool_kwargs or agent._tls_settings({}).settings.context is not None:
         raise InvalidInput(
             'the ssl_context of the destination, which may hold a client certificate, is not used for '
             'the proxy: pass proxy_ssl_context to proxy_manager_for()'
         )
     private = {*CERTIFICATE_KWARGS, 'server_hostname'}
-    peer = agent.peer(
+    peer = agent._tls_settings(
         _tls_options({name: value for name, value in pool_kwargs.items() if name not in private}, authorities)
     )
     settings = peer.settings._replace(certfile=None, keyfile=None, password=None)

@@ -29,7 +29,7 @@ from urllib3.util.request import SKIP_HEADER, SKIPPABLE_HEADERS, rewind_body, se
 
 from geventnode import http, https
 from geventnode.errors import GeventnodeError, InvalidHeader, InvalidInput
-from geventnode.http.client.origin import Destination, destination
+from geventnode.http.client.origin import Origin, make_origin
 from geventnode.http.header_fields import Fields, check_field
 from geventnode.integrations.requests.pool_kwargs import (
     POOL_ATTRIBUTES,
@@ -202,7 +202,7 @@ class AgentConnectionPool:
         self.scheme = scheme
         usual = DEFAULT_PORTS[scheme]
         #: Where the URL leads; checked here, before terms of TLS are.
-        self._url_origin = destination(host, usual if port is None else port, default_port=usual)
+        self._url_origin = make_origin(host, usual if port is None else port, default_port=usual)
         self.host, self.port = self._url_origin.host, self._url_origin.port
         #: Whether the connection leads to the proxy and no further, and whether it is TLS from end to end.
         self._forwarded = proxy is not None and scheme == 'http'
@@ -216,7 +216,7 @@ class AgentConnectionPool:
         #: The warning that every request gives; None: none.
         self._warning = self._make_warning()
         #: Where connections lead; worked out when first asked for.
-        self._origin: Destination | None = None
+        self._origin: Origin | None = None
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
@@ -249,19 +249,19 @@ class AgentConnectionPool:
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    def _make_origin(self) -> Destination:
+    def _make_origin(self) -> Origin:
         """Return where connections lead. Raises ``SSLError`` for certificates that cannot be used."""
         host, port = self.host, self.port
         if self._forwarded and self._proxy is not None:
             host, port = self._proxy.host, self._proxy.port
         if not self._secure:
-            return destination(host, port, self._source)
+            return make_origin(host, port, self._source)
         try:
             peer = self._tls_settings()
             client_context(peer.settings)
         except InvalidInput as error:
             raise SSLError(str(error)) from error
-        return destination(
+        return make_origin(
             host,
             port,
             self._source,
@@ -326,11 +326,11 @@ class AgentConnectionPool:
             request._removed = removed
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
-        request.limit_times(read if late is None else None, connect, self._limits.queue_timeout, None)
-        request.limits = self._limits.parser_limits
+        request._set_time_limits(read if late is None else None, connect, self._limits.queue_timeout, None)
+        request._limits = self._limits.parser_limits
         request._keeps_chunks = True
         if self._tunneled and origin.peer is not None:
-            request.create_connection = partial(self._tunnel, origin.peer)
+            request._create_connection = partial(self._tunnel, origin.peer)
         request.end(body)
         if late is not None:
             if request.reused_socket:
@@ -373,7 +373,7 @@ class AgentConnectionPool:
                 OSError(f'{proxy} answered {response.status_code}'),
             )
         socket = peer.secure(response.socket, self.host, response.head)
-        self._agents.get(True).set_probes(socket)
+        self._agents.get(True)._set_keep_alive_probes(socket)
         return socket
 
     # -- what requests calls ------------------------------------------------------------------------------------------

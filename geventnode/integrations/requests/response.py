@@ -61,7 +61,7 @@ def to_urllib3_error(error: GeventnodeError, pool: Any, url: str) -> Exception:
 
 def call_in_hub(agent: http.Agent, function: Callable[[], object]) -> None:
     """Call ``function``, or let the thread of ``agent`` do so, wherever the collector or another thread runs this."""
-    hub = agent.hub
+    hub = agent._hub
     try:
         current = getcurrent()
     except RuntimeError:
@@ -188,7 +188,7 @@ class RawResponse:
     @property
     def timeout(self) -> float | None:
         """See :class:`ByteSource`."""
-        return self._request.timeout
+        return self._request._timeout
 
     def set_timeout(self, seconds: float | None) -> None:
         """See :class:`ByteSource`."""
@@ -346,7 +346,7 @@ class UpgradedResponse(RawResponse):
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
         super().__init__(pool, request, message, url)
-        self._timeout: float | None = request.timeout
+        self._timeout: float | None = request._timeout
         if message.head:
             message.socket.unshift(message.head)
 

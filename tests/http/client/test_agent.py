@@ -320,7 +320,7 @@ def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent:
     """The loop has not run since the peer closed all of them."""
     pool, over = agent(keep_alive=True, max_sockets=MANY), Event()
     server = many_idle(origin, pool, over)
-    for connection in pool.connections():
+    for connection in pool._connections():
         connection.socket.pause_reading()
         over.set()
     settle()
@@ -368,7 +368,7 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
     server = origin()
     read(server.url, agent=pool)
     busy = http.get(origin(silent).url, agent=pool)
-    queued = http.get(f'http://127.0.0.1:{busy.destination.port}/', agent=pool)
+    queued = http.get(f'http://127.0.0.1:{busy._origin.port}/', agent=pool)
     settle()
 
     def check() -> None:

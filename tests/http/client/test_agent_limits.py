@@ -211,7 +211,7 @@ def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
 def test_who_waits_behind_unread_responses_is_told(
     origin: MakeOrigin, agent: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(agent_module, 'WARN_AFTER', 0.05)
+    monkeypatch.setattr(agent_module, 'WARNING_INTERVAL', 0.05)
     pool = agent(max_sockets=1)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n' + bytes(1000000))
     response = http.get(server.url, agent=pool).get_response()

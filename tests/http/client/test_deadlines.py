@@ -73,7 +73,7 @@ def test_the_timeout_of_a_response_that_is_over(origin: MakeOrigin, agent: Any) 
     pool, site = agent(keep_alive=True), origin(HELLO)
     over = http.get(site.url, agent=pool).get_response()
     assert over.read() == b'hello'
-    (connection,) = pool.connections()
+    (connection,) = pool._connections()
     over.set_timeout(0.02)
     assert connection.timeout != 0.02
     assert read(site.url, agent=pool) == b'hello'
@@ -219,11 +219,11 @@ def test_deadline(origin: MakeOrigin) -> None:
 def test_deadline_begins_in_the_queue(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1)
     first = http.get(origin(silent).url, agent=pool)
-    request = http.get(f'http://127.0.0.1:{first.destination.port}/', agent=pool, deadline=60)
+    request = http.get(f'http://127.0.0.1:{first._origin.port}/', agent=pool, deadline=60)
     first.abort()
-    connection = next(iter(pool.connections()))
+    connection = next(iter(pool._connections()))
     assert connection.serves(request)
-    assert connection.expires == connection.deadline == request.deadline_at
+    assert connection.expires == connection.deadline == request._deadline
 
 
 def test_deadline_before_a_response(origin: MakeOrigin) -> None:
@@ -282,7 +282,7 @@ def test_a_queue_timeout_ends_where_a_connection_is_created(origin: MakeOrigin, 
     before = http.get('http://127.0.0.1/', **options)
     request = http.get('http://127.0.0.1/', queue_timeout=0.3, **options)
     before.abort()
-    assert request.opening
+    assert request._dial
     # longer than the limit, which must not count any more
     gevent.sleep(0.35)
     go_on.set()

@@ -142,7 +142,7 @@ def test_limits_can_be_changed(origin: MakeOrigin) -> None:
 
 def test_an_error_that_nobody_asks_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     requests = [http.get('http://127.0.0.1:1/')]
-    until(lambda: requests[0].failure)
+    until(lambda: requests[0]._failure)
     with caplog.at_level(logging.ERROR):
         settle()
         assert not caplog.records, 'somebody may still ask'

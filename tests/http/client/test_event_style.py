@@ -12,7 +12,7 @@ from gevent.event import AsyncResult, Event
 
 from geventnode import http, https
 from geventnode.errors import ConnectionClosed
-from geventnode.http.client.phase import Phase
+from geventnode.http.client.phase import ConnectionState
 from tests.https_sites import MakePool, Secure, url
 from tests.https_sites import read as read_secure
 from tests.origins import HELLO, MakeOrigin, once, read
@@ -175,9 +175,9 @@ def test_a_response_that_is_forgotten_too_late(origin: MakeOrigin, agent: MakeAg
     pool, server = agent(max_sockets=1, keep_alive=True), origin(script)
     first = http.get(server.url, lambda response: response.pause(), agent=pool)
     until(lambda: first.response is not None)
-    (connection,) = pool.connections()
-    assert connection.phase is Phase.DELIVERING
-    connection._forgotten(connection._held)
+    (connection,) = pool._connections()
+    assert connection.state is ConnectionState.DELIVERING
+    connection._on_forgotten(connection._kept_response)
     second = http.get(server.url, agent=pool)
     connection._release()
     # the first part of the response comes before the loop hears of the first exchange

@@ -10,7 +10,7 @@ import pytest
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
-from geventnode.http.client.origin import destination, parse_url
+from geventnode.http.client.origin import make_origin, parse_url
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_an_unset_variable_is_no_url(module: Any, options: dict[str, Any]) -> No
     ],
 )
 def test_host_field(host: str, port: int, options: dict[str, int], field: str) -> None:
-    assert destination(host, port, **options).host_field == field
+    assert make_origin(host, port, **options).host_field == field
 
 
 @pytest.mark.parametrize(

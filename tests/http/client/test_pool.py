@@ -26,32 +26,32 @@ class Played:
     def ask(self, request: str, name: str = 'a', fresh: bool = False) -> None:
         """``request`` needs a connection."""
         bucket = self.pool.bucket(name)
-        bucket.waiting[request] = fresh
+        bucket.queue[request] = fresh
         self.settle(bucket)
 
     def done(self, request: str) -> None:
         """The connection that serves ``request`` can serve another one."""
         connection = self.serving.pop(request)
         bucket = self.where[connection]
-        self.pool.released(bucket, connection)
+        self.pool.put_idle(bucket, connection)
         self.settle(bucket)
 
     def gone(self, request: str) -> None:
         """The connection that serves ``request`` is gone."""
         connection = self.serving.pop(request)
         bucket = self.where.pop(connection)
-        self.pool.removed(bucket, connection)
+        self.pool.remove(bucket, connection)
         self.settle(bucket)
 
     def leave(self, request: str, name: str = 'a') -> None:
         """``request`` waits no more."""
         bucket = self.pool.buckets[name]
-        self.pool.left(bucket, request)
+        self.pool.dequeue(bucket, request)
         self.settle(bucket)
 
     def settle(self, bucket: Bucket[str, int]) -> None:
         """Carry out everything, as the agent does."""
-        for each in self.pool.concerned(bucket):
+        for each in self.pool.affected(bucket):
             while (decision := self.pool.decide(each)) is not None:
                 if decision.action is Action.CLOSE:
                     assert decision.connection is not None
@@ -63,7 +63,7 @@ class Played:
                 if connection is None:
                     self.made += 1
                     connection = self.made
-                    self.pool.opened(decision.bucket, connection, request)
+                    self.pool.connected(decision.bucket, connection, request)
                     self.where[connection] = decision.bucket
                 self.serving[request] = connection
                 self.log.append((decision.action.value, request))
@@ -229,16 +229,16 @@ def test_at_random(seed: int) -> None:
             assert all(len(bucket.idle) <= limits['max_free_sockets'] for bucket in pool.buckets.values())
             assert pool.free == sum(len(bucket.idle) for bucket in pool.buckets.values())
             assert pool.free <= limits['max_total_free_sockets']
-            assert {bucket for bucket in pool.buckets.values() if bucket.idle} <= set(pool.resting)
-            assert set(pool.resting) == {bucket for bucket in pool.buckets.values() if bucket.listed}
-            assert all(bucket.size or bucket.waiting for bucket in pool.buckets.values())
+            assert {bucket for bucket in pool.buckets.values() if bucket.idle} <= set(pool.with_idle)
+            assert set(pool.with_idle) == {bucket for bucket in pool.buckets.values() if bucket.listed}
+            assert all(bucket.size or bucket.queue for bucket in pool.buckets.values())
             idle = any(bucket.idle for bucket in pool.buckets.values())
             for name, requests in waiting.items():
-                assert list(pool.buckets[name].waiting if name in pool.buckets else ()) == requests
+                assert list(pool.buckets[name].queue if name in pool.buckets else ()) == requests
                 if requests and pool.buckets[name].size < limits['max_sockets']:
                     assert pool.total == limits['max_total_sockets'], 'somebody waits without a reason'
                     assert not idle, 'somebody waits although a connection is idle'
         while played.serving:
             played.done(next(iter(played.serving)))
-        assert not any(bucket.waiting for bucket in played.pool.buckets.values()), 'somebody was forgotten'
+        assert not any(bucket.queue for bucket in played.pool.buckets.values()), 'somebody was forgotten'
         assert not played.pool.starving

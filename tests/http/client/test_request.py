@@ -173,9 +173,9 @@ def test_no_body_no_framing(origin: MakeOrigin, method: str) -> None:
     request = http.request(server.url, method=method)
     request.end()
     assert request.get_response().status_code == 204
-    assert request._whole is not None
-    assert b'Content-Length' not in request._whole[0]
-    assert b'Transfer-Encoding' not in request._whole[0]
+    assert request._rendered is not None
+    assert b'Content-Length' not in request._rendered[0]
+    assert b'Transfer-Encoding' not in request._rendered[0]
 
 
 @pytest.mark.parametrize('method', ['POST', 'PUT', 'PATCH', 'PROPFIND'])

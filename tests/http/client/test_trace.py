@@ -11,8 +11,8 @@ import pytest
 
 from geventnode import http, net
 from geventnode.errors import IncompleteBody, ParseError
-from geventnode.http.client.connection import ClientConnection
-from geventnode.http.client.trace import ToldClientConnection
+from geventnode.http.client.connection import Connection
+from geventnode.http.client.trace import TracedConnection
 from tests.origins import HELLO, MakeOrigin, Peer, hello
 from tests.sockets import settle
 
@@ -122,13 +122,13 @@ def test_it_is_switched_at_run_time(origin: MakeOrigin, agent: Any, lines: Lines
     pool = agent(keep_alive=True)
     request = http.get(server.url, agent=pool)
     request.get_response().read()
-    (connection,) = pool.connections()
-    assert type(connection) is ClientConnection
+    (connection,) = pool._connections()
+    assert type(connection) is Connection
     pool.debug_connections = True
-    assert type(connection) is ToldClientConnection
+    assert type(connection) is TracedConnection
     http.get(server.url, agent=pool).get_response().read()
     assert lines()[-1] == '127.0.0.1:N #1: the exchange is over'
     pool.debug_connections = False
-    assert type(connection) is ClientConnection
+    assert type(connection) is Connection
     http.get(server.url, agent=pool).get_response().read()
     assert lines() == []
