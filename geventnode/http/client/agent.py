@@ -220,7 +220,7 @@ class Agent(AgentSettings):
     def _on_connection_lost(self, connection: Connection, request: ClientRequest, error: BaseException | None) -> None:
         """``connection`` is gone before a response to ``request`` has begun."""
         if connection.reused and not connection.received_any and request._prepare_retry(error):
-            # RFC 9110, section 9.2.2: the server had closed it, and the request is sent copy_for_raising, once
+            # RFC 9110, section 9.2.2: the server had closed it, and the request is sent again, once
             self._counts['retried'] += 1
             bucket = self._pool.bucket(request._origin.name)
             bucket.requeue(request, True)
