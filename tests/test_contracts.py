@@ -130,20 +130,6 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     tls.Server: _LISTENING | {'use_source'},
     http.Server: _SERVING,
     https.Server: _SERVING | {'use_source'},
-    http.IncomingMessage: {
-        'being_read',
-        'completed',
-        'cut_off',
-        'discarded',
-        'dropped',
-        'end_awaited',
-        'failure',
-        'grant',
-        'keep',
-        'kept_size',
-        'read_from',
-        'tell_cut_off',
-    },
     http.OutgoingMessage: _SENDING,
     http.ServerResponse: _SENDING
     | _MISNAMED

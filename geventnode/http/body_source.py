@@ -11,13 +11,13 @@ from typing import Any
 
 from geventnode.errors import ContentLengthMismatch
 
-__all__ = ['Upload', 'check_file', 'is_upload']
+__all__ = ['BodySource', 'check_file', 'is_body_source']
 
 #: Bytes read from a file at once.
 READ_SIZE = 65536
 
 
-def is_upload(data: Any) -> bool:
+def is_body_source(data: Any) -> bool:
     """Return whether ``data`` is a file or an iterable of chunks: neither a chunk itself, nor a mapping or a set, which
     somebody forgot to encode."""
     return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
@@ -36,7 +36,7 @@ def check_file(file: Any) -> None:
         raise TypeError(f"{wanted}, not {type(file).__name__}, which gives text: open it with the mode 'rb'")
 
 
-class Upload:
+class BodySource:
     """A body to be sent.
 
     :param source: an object with ``read(size)``, or an iterable of bytes-like objects or text.

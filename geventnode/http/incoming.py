@@ -20,13 +20,13 @@ from geventnode.stream.readable import Mode, ReadableBase
 if TYPE_CHECKING:
     from geventnode.net.socket import Socket
 
-__all__ = ['BodySource', 'IncomingMessage', 'described']
+__all__ = ['IncomingMessage', 'MessageConnection', 'describe_request']
 
 #: Characters of a request in a line of a log.
-LOGGED = 200
+MAX_LOGGED = 200
 
 
-class BodySource(Protocol):
+class MessageConnection(Protocol):
     """The connection as a message sees it."""
 
     #: The hub of the thread that messages are used in.
@@ -44,13 +44,13 @@ class BodySource(Protocol):
         """Return what is left of the body, and complete the message, when all of that has come; None when that is not
         known, or not cheap to say."""
 
-    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
+    def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
         """A listener of ``message`` raised."""
 
-    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+    def on_message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
         """``message`` was given up."""
 
-    def message_rests(self, message: IncomingMessage) -> None:
+    def on_reader_paused(self, message: IncomingMessage) -> None:
         """Nobody reads ``message`` at present who did before."""
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
@@ -82,22 +82,22 @@ class IncomingMessage(ReadableBase):
     _trailers: Headers | None = None
     _known_client_address: ClientAddress | None = None
     #: Whether some of the body was thrown away.
-    _dropped: bool = False
+    _discarded: bool = False
     #: The sizes of chunks whose lines were read, which the reader takes away; None: they are not kept.
     _chunk_sizes: deque[int] | None = None
     #: Body that came before anybody wanted it, and how much of it.
-    _kept: deque[bytes] | None = None
-    kept_size: int = 0
+    _buffered: deque[bytes] | None = None
+    _buffered_size: int = 0
     #: What cut the body short, behind what is kept.
-    failure: BaseException | None = None
+    _failure: BaseException | None = None
     #: Whether the connection was handed over with this message.
-    _granted: bool = False
+    _upgraded: bool = False
     #: Whether the connection is to be notified of the end, even if no listener is.
-    end_awaited: bool = False
+    _notify_end: bool = False
 
-    def __init__(self, head: RequestHead | ResponseHead, socket: Socket, source: BodySource) -> None:
+    def __init__(self, head: RequestHead | ResponseHead, socket: Socket, source: MessageConnection) -> None:
         self._head = head
-        self._source = source
+        self._connection = source
         self.socket = socket
         self.complete = head.framing is _NONE
         if isinstance(head, RequestHead):
@@ -123,7 +123,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def upgrade(self) -> bool:
-        return self._head.upgrade or self.method == 'CONNECT' or self._granted
+        return self._head.upgrade or self.method == 'CONNECT' or self._upgraded
 
     @property
     def connection(self) -> Socket:
@@ -149,7 +149,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def remote_address(self) -> str | None:
-        return self.socket.remote_address if self._source.forwarding is None else self._client_address.address
+        return self.socket.remote_address if self._connection.forwarding is None else self._client_address.address
 
     @property
     def remote_port(self) -> int | None:
@@ -167,7 +167,7 @@ class IncomingMessage(ReadableBase):
     def _client_address(self) -> ClientAddress:
         origin = self._known_client_address
         if origin is None:
-            socket, policy = self.socket, self._source.forwarding
+            socket, policy = self.socket, self._connection.forwarding
             head, header = self._head, socket.proxy_header
             encrypted = socket.encrypted or (header is not None and header.encrypted)
             origin = ClientAddress(
@@ -207,7 +207,7 @@ class IncomingMessage(ReadableBase):
     def trailers_distinct(self) -> dict[str, list[str]]:
         return distinct(self.raw_trailers)
 
-    def completed(self, raw_trailers: list[tuple[str, str]]) -> None:
+    def _set_complete(self, raw_trailers: list[tuple[str, str]]) -> None:
         """Called by the connection: the whole message was parsed."""
         self.complete = True
         self._raw_trailers = raw_trailers
@@ -217,27 +217,27 @@ class IncomingMessage(ReadableBase):
     def _fetch(self) -> bytes:
         if self.destroyed:
             raise self._error or PrematureClose('the message was destroyed before it was read')
-        if self._dropped:
+        if self._discarded:
             raise StreamError('the body was discarded: the response has ended before it was read')
-        if self._kept:
-            chunk = self._kept.popleft()
-            self.kept_size -= len(chunk)
+        if self._buffered:
+            chunk = self._buffered.popleft()
+            self._buffered_size -= len(chunk)
             return chunk
         if self.complete:
             return b''
-        if self.failure is not None:
-            raise copy_for_raising(self.failure)
-        return self._source.read_body(self)
+        if self._failure is not None:
+            raise copy_for_raising(self._failure)
+        return self._connection.read_body(self)
 
     def _at_end(self) -> bool:
-        return self.complete and not self._kept and not self._dropped and not self.destroyed
+        return self.complete and not self._buffered and not self._discarded and not self.destroyed
 
     def _check_thread(self) -> None:
-        if get_hub() is not self._source.hub:
+        if get_hub() is not self._connection.hub:
             raise wrong_thread(self)
 
     def read(self, size: int = -1) -> Any:
-        if get_hub() is not self._source.hub:
+        if get_hub() is not self._connection.hub:
             raise wrong_thread(self)
         if (
             size < 0
@@ -247,97 +247,97 @@ class IncomingMessage(ReadableBase):
             and self._decoder is None
             and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)
         ):
-            data = self._all_at_once()
+            data = self._take_rest()
             if data is not None:
                 self._mode = Mode.SEQUENTIAL
-                if self._listeners is None and not self.end_awaited:
+                if self._listeners is None and not self._notify_end:
                     self.readable_ended = True
                 else:
                     self._emit_end()
                 return data
         return super().read(size)
 
-    def _all_at_once(self) -> bytes | None:
+    def _take_rest(self) -> bytes | None:
         """Return what is left when it is here in full, so that nobody need look for its end."""
-        if self._dropped:
+        if self._discarded:
             return None
-        kept = self._kept
+        kept = self._buffered
         if not self.complete:
-            return None if kept or self.failure is not None else self._source.take_body(self)
+            return None if kept or self._failure is not None else self._connection.take_body(self)
         if not kept:
             return b''
         data = kept[0] if len(kept) == 1 else b''.join(kept)
         kept.clear()
-        self.kept_size = 0
+        self._buffered_size = 0
         return data
 
-    def keep(self, chunk: bytes) -> None:
+    def _buffer(self, chunk: bytes) -> None:
         """Called by the connection: hold ``chunk`` until somebody reads."""
-        if self._kept is None:
-            self._kept = deque()
-        self._kept.append(chunk)
-        self.kept_size += len(chunk)
+        if self._buffered is None:
+            self._buffered = deque()
+        self._buffered.append(chunk)
+        self._buffered_size += len(chunk)
 
-    def grant(self, rest: bytes) -> None:
+    def _set_upgraded(self, rest: bytes) -> None:
         """Called by the connection: this message hands it over, and ``rest`` came behind it."""
-        self._granted = True
+        self._upgraded = True
         self.complete = True
         self.head = rest
 
-    def cut_off(self, error: BaseException) -> None:
+    def _abort(self, error: BaseException) -> None:
         """Called by the connection: the rest of the body will not come."""
-        self.failure = error
+        self._failure = error
         self.aborted = True
 
-    def tell_cut_off(self) -> None:
-        """Called by the connection, in a greenlet, after ``'aborted'``: emit what else belongs to :meth:`cut_off`."""
-        error = self.failure
+    def _finish_abort(self) -> None:
+        """Called by the connection, in a greenlet, after ``'aborted'``: emit what else belongs to :meth:`_abort`."""
+        error = self._failure
         assert error is not None
         # who consumes it comes to the error behind what is left
-        if not self.being_read and not self.kept_size and not self.destroyed and self.listener_count('error'):
+        if not self._has_reader and not self._buffered_size and not self.destroyed and self.listener_count('error'):
             self._report_error(error)
         self.emit('close')
 
     @property
     def readable_length(self) -> int:
-        return super().readable_length + self.kept_size
+        return super().readable_length + self._buffered_size
 
     @property
-    def read_from(self) -> bool:
+    def _read_started(self) -> bool:
         """Whether a reader has begun to consume the body."""
         return self._mode is not Mode.UNUSED
 
     @property
-    def being_read(self) -> bool:
+    def _has_reader(self) -> bool:
         """Whether somebody waits for the body, or a pump hands it on."""
         return self._reading or (self._pump is not None and self._pump.busy)
 
-    def dropped(self) -> None:
+    def _mark_discarded(self) -> None:
         """Called by the connection: a piece of the body was thrown away."""
-        self._dropped = True
+        self._discarded = True
 
-    def discarded(self) -> None:
+    def _on_discarded(self) -> None:
         """Called by the connection, in a greenlet: what was left of the body is consumed."""
         if self.complete and not self.destroyed:
             self._emit_end()
 
     def _on_listener_error(self, error: BaseException) -> None:
-        self._source.message_failed(self, error)
+        self._connection.on_message_error(self, error)
 
     def _on_reader_paused(self) -> None:
         if not self.complete:
-            self._source.message_rests(self)
+            self._connection.on_reader_paused(self)
 
     def _report_error(self, error: BaseException) -> None:
         # a body that was cut off and that nobody listens for is the connection's affair, and no reason for a traceback
         if self.listener_count('error'):
             super()._report_error(error)
         else:
-            self._source.message_failed(self, error)
+            self._connection.on_message_error(self, error)
 
     def _destroy(self) -> None:
         if not (self.complete and self.readable_ended):
-            self._source.message_destroyed(self, self._error)
+            self._connection.on_message_destroyed(self, self._error)
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):
@@ -349,7 +349,7 @@ class IncomingMessage(ReadableBase):
         self._check_thread()
         if callback is not None:
             self.on('timeout', callback)
-        self._source.set_exchange_timeout(self, seconds)
+        self._connection.set_exchange_timeout(self, seconds)
         return self
 
     def __repr__(self) -> str:
@@ -358,8 +358,8 @@ class IncomingMessage(ReadableBase):
         return f'<{type(self).__name__} {what} {state}>'
 
 
-def described(request: IncomingMessage) -> str:
+def describe_request(request: IncomingMessage) -> str:
     """Return what a line of a log calls ``request``: method and target, which are printable ASCII, cut to a sensible
     length."""
     text = f'{request.method} {request.url}'
-    return text if len(text) <= LOGGED else f'{text[:LOGGED]}... ({len(text)} characters)'
+    return text if len(text) <= MAX_LOGGED else f'{text[:MAX_LOGGED]}... ({len(text)} characters)'

@@ -222,7 +222,7 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
         read = http.get(f'{url}/body/1', agent=agent).get_response()
         unread = http.get(f'{url}/body/2', agent=agent).get_response()
         reading = gevent.spawn(read.read)
-        until(lambda: read.being_read)
+        until(lambda: read._has_reader)
         found = snapshot(agents={agent: 'one', other: 'two'})
         assert {(row.method, row.target, row.state, row.agent) for row in found.sent.items} == {
             ('GET', '/wait', 'waiting', 'one'),

@@ -47,7 +47,7 @@ class Connection(ResponseReceiver):
         '_releasing',
         'bucket',
         'deadline',
-        'described',
+        'describe_request',
         'exchange_number',
         'idle_limit',
         'is_connect',
@@ -91,7 +91,7 @@ class Connection(ResponseReceiver):
         self.socket_options_changed = False
         self.opened_at = socket.active
         #: Of the request whose response has begun, which its users may have forgotten: see below.
-        self.described: tuple[str, str, float] | None = None
+        self.describe_request: tuple[str, str, float] | None = None
         #: When the exchange in work must be over, and after how much inactivity it is given up.
         self.deadline = NEVER
         self.timeout: float | None = None
@@ -271,7 +271,7 @@ class Connection(ResponseReceiver):
             self._on_response_complete(head)
         else:
             self.state = _RECEIVING
-            self.described = request.method, request.path, self.since
+            self.describe_request = request.method, request.path, self.since
             self._response = weakref.ref(response, self._on_forgotten)
             if request._keeps_chunks:
                 response._chunk_sizes = self.parser.chunk_sizes
@@ -284,7 +284,7 @@ class Connection(ResponseReceiver):
         request = self.request
         assert request is not None
         response = ClientResponse(head, self)
-        response.keep(body)
+        response._buffer(body)
         response.complete = True
         if request._listeners is not None:
             self._request = weakref.ref(request)
@@ -297,7 +297,7 @@ class Connection(ResponseReceiver):
         """Leave the socket to another protocol."""
         socket = self.socket
         response = ClientResponse(head, self)
-        response.grant(self.parser.take_rest())
+        response._set_upgraded(self.parser.take_rest())
         self.state = _CLOSED
         self.request = None
         deadlines(self.agent._hub).forget(self)
@@ -346,7 +346,7 @@ class Connection(ResponseReceiver):
         if request.listener_count('response'):
             self._kept_response = weakref.ref(response, self._on_forgotten)
             self._listeners_returned = False
-            response.end_awaited = True
+            response._notify_end = True
 
     def on_response_delivered(self, response: ClientResponse) -> None:
         """The ``'response'`` listeners have returned: unless one of them consumes ``response`` by events, the
@@ -469,8 +469,8 @@ class Connection(ResponseReceiver):
     def current_exchange(self) -> tuple[str | None, str | None, float]:
         """Method and target of the exchange in work, None where they are not known any more, and when it began."""
         request = self.current_request
-        if self.described is not None and (self.state is _RECEIVING or self.state is _DISCARDING):
-            return self.described
+        if self.describe_request is not None and (self.state is _RECEIVING or self.state is _DISCARDING):
+            return self.describe_request
         return (None, None, self.since) if request is None else (request.method, request.path, self.since)
 
     def is_unread_since(self, since: float) -> bool:
@@ -491,7 +491,7 @@ class Connection(ResponseReceiver):
             request._on_send_aborted(error)
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
         if message is self.current_response and self.state is _RECEIVING:
             self.timeout = timeout

@@ -139,7 +139,7 @@ class ResponseReceiver(ABC):
             return
         parser = self.parser
         mark = response.readable_high_water_mark
-        while response.kept_size < mark:
+        while response._buffered_size < mark:
             try:
                 event = parser.next_event()
             except ParseError as error:
@@ -150,13 +150,13 @@ class ResponseReceiver(ABC):
             if type(event) is not bytes:
                 self._complete(response, cast(EndOfMessage, event).raw_trailers)
                 return
-            response.keep(event)
+            response._buffer(event)
         if not self._paused:
             self._paused = True
             self.socket.pause_reading()
 
     def read_body(self, message: IncomingMessage) -> bytes:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         if self.current_response is not message:
             raise StreamError('the connection of this message is gone')
         parser = self.parser
@@ -165,8 +165,8 @@ class ResponseReceiver(ABC):
                 event = parser.next_event()
             except ParseError as error:
                 self._fail_body(self._body_error(error))
-                assert message.failure is not None
-                raise copy_for_raising(message.failure) from None
+                assert message._failure is not None
+                raise copy_for_raising(message._failure) from None
             if event is not None:
                 if type(event) is bytes:
                     # a reader that knows the length reads no further, and the next request may wait for this connection
@@ -176,8 +176,8 @@ class ResponseReceiver(ABC):
                     return event
                 self._complete(message, cast(EndOfMessage, event).raw_trailers)
                 return b''
-            if message.failure is not None:
-                raise copy_for_raising(message.failure)
+            if message._failure is not None:
+                raise copy_for_raising(message._failure)
             data = self.socket.receive_more()
             if data:
                 self.more_received(data)
@@ -201,7 +201,7 @@ class ResponseReceiver(ABC):
         self.parser.feed(data)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         data = self.parser.take_content() if self.current_response is message else None
         if data is not None:
             self._complete(message, [])
@@ -226,10 +226,10 @@ class ResponseReceiver(ABC):
         try:
             while (event := self.parser.next_event()) is not None:
                 if type(event) is not bytes:
-                    response.completed(cast(EndOfMessage, event).raw_trailers)
+                    response._set_complete(cast(EndOfMessage, event).raw_trailers)
                     self._wake_reader()
                     return
-                response.keep(event)
+                response._buffer(event)
         except ParseError as found:
             error = error or self._body_error(found)
         if not isinstance(error, GeventnodeError):
@@ -237,7 +237,7 @@ class ResponseReceiver(ABC):
             lost.__cause__ = error
             error = lost
         self.origin.locate(error, 'body')
-        response.cut_off(error)
+        response._abort(error)
         self._wake_reader()
         request = self.current_request
         if response._listeners is not None or (request is not None and request._listeners is not None):
@@ -253,7 +253,7 @@ class ResponseReceiver(ABC):
             self._reader.switch()
 
     def _complete(self, response: IncomingMessage, raw_trailers: list[tuple[str, str]]) -> None:
-        response.completed(raw_trailers)
+        response._set_complete(raw_trailers)
         self._response = None
         self._on_response_complete(response._head)
 
@@ -311,20 +311,20 @@ class ResponseReceiver(ABC):
 
     @property
     def forwarding(self) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`: a server speaks for itself."""
+        """See :class:`geventnode.http.incoming.MessageConnection`: a server speaks for itself."""
         return None
 
-    def message_rests(self, message: IncomingMessage) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+    def on_reader_paused(self, message: IncomingMessage) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         if message is self.current_response and not message.destroyed:
             self._buffer_body()
 
-    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
-        self.message_destroyed(message, error)
+    def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        self.on_message_destroyed(message, error)
 
-    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+    def on_message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         state = self.state
         if (state is _RECEIVING and self.current_response is message) or (
             state is _DELIVERING and self._kept_response is not None and self._kept_response() is message
@@ -336,4 +336,4 @@ def _tell_cut_off(request: ClientRequest | None, response: IncomingMessage) -> N
     response.emit('aborted')
     if request is not None:
         request.emit('close')
-    response.tell_cut_off()
+    response._finish_abort()

@@ -20,7 +20,7 @@ from geventnode.errors import (
     RequestTimeout,
     WriteAfterEnd,
 )
-from geventnode.http.body_source import Upload, is_upload
+from geventnode.http.body_source import BodySource, is_body_source
 from geventnode.http.client.framing import FramedRequest
 from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
 from geventnode.http.client.write_buffer import WriteBuffer
@@ -131,7 +131,7 @@ class ClientRequest(FramedRequest):
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
         if get_hub() is not self._hub:
             raise wrong_thread(self)
-        if data is not None and type(data) is not bytes and is_upload(data):
+        if data is not None and type(data) is not bytes and is_body_source(data):
             self._end_with_source(data, callback)
         elif (
             self._body_writer is not None
@@ -172,15 +172,15 @@ class ClientRequest(FramedRequest):
             self._rendered = head, body if isinstance(body, bytes) or isinstance(body.obj, bytes) else bytes(body)
         self._state = _ENDED
 
-    def _end_with_source(self, source: Any, callback: Any, size: int | None = None) -> None:
+    def _end_with_source(self, body: Any, callback: Any, size: int | None = None) -> None:
         """Send a body that comes in pieces, from a greenlet of its own."""
         if self._body_writer is not None or self._state is _ENDED:
             raise WriteAfterEnd('end() with data after end() on this ClientRequest')
         self._check_alive()
         if callback is not None:
             self.once('finish', callback)
-        upload = Upload(source)
-        size = upload.size if size is None else size
+        source = BodySource(body)
+        size = source.size if size is None else size
         fields = self._fields
         if (
             size is not None
@@ -197,17 +197,17 @@ class ClientRequest(FramedRequest):
             # a used connection may turn out to be dead: the outcome says so, or a response comes all the same
             with contextlib.suppress(ConnectionClosed):
                 self._attach().put(head)
-        self._body_writer = gevent.Greenlet(self._write_body, upload)
+        self._body_writer = gevent.Greenlet(self._write_body, source)
         # what yields the body is the caller's code, and finds the caller's context variables
         self._body_writer.gr_context = copy_context()
         self._body_writer.start()
 
-    def _write_body(self, upload: Upload) -> None:
+    def _write_body(self, source: BodySource) -> None:
         try:
             if self._continue_expected and not self._continued and not self.wait_continue(CONTINUE_TIME):
                 return
             # what the source raises is told, ConnectionClosed too: it is about another connection
-            for chunk in upload:
+            for chunk in source:
                 if not _sent_unless_closed(super().write, chunk):
                     return
             _sent_unless_closed(super().end)

@@ -365,7 +365,7 @@ class RequestOutcome(OutgoingMessage):
             return ('finish',)
         response = self.response
         if response is not None:
-            if not response._granted:
+            if not response._upgraded:
                 if self._is_due('response', _Told.RESPONSE, listened):
                     return 'response', response
             elif self._is_due(self._handover_event, _Told.RESPONSE, listened):

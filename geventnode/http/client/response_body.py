@@ -79,12 +79,12 @@ class ReleasedSocket(Socket):
 class ClientResponse(IncomingMessage):
     """A response, made by the connection that receives it."""
 
-    _source: Connection
+    _connection: Connection
     _released: ReleasedSocket | None = None
 
     def __init__(self, head: ResponseHead, connection: Connection) -> None:
         self._head = head
-        self._source = connection
+        self._connection = connection
         self._exchange_number = connection.exchange_number
         self.complete = head.framing is _NONE
         self.status_code = head.status_code
@@ -93,7 +93,7 @@ class ClientResponse(IncomingMessage):
     @property
     def socket(self) -> Socket:  # type: ignore[override]  # an attribute that is never set
         """The connection that it arrived on; a :class:`ReleasedSocket` as soon as other requests can have that."""
-        connection = self._source
+        connection = self._connection
         if connection.is_in_exchange(self._exchange_number):
             return connection.socket
         if self._released is None:
@@ -109,7 +109,7 @@ class ClientResponse(IncomingMessage):
         try:
             super()._emit_end()
         finally:
-            self._source.message_ended(self)
+            self._connection.message_ended(self)
 
     def _report_error(self, error: BaseException) -> None:
         super()._report_error(error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.incoming import described
+from geventnode.http.incoming import describe_request
 from geventnode.net.deadlines import NEVER
 from geventnode.net.rate_limited_log import log_from_hub
 from geventnode.net.server import DRAIN_TIME
@@ -70,7 +70,7 @@ def _parked(connection: Connection) -> Deadline:
 def _busy(connection: Connection) -> Deadline:
     limit = _inactive(connection)
     request, response = connection.request, connection.response
-    if request is not None and response is not None and response.finished and not request.being_read:
+    if request is not None and response is not None and response.finished and not request._has_reader:
         # it was being read when the response ended, and no longer is
         return connection.socket.active + DISCARD_TIME, _leave_rest
     if response is not None and response.patient and not connection.client_is_awaited:
@@ -263,7 +263,7 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
         log_from_hub(
             log.warning,
             '%s: the listener has not answered, and the client gets 503: %s',
-            described(response.request),
+            describe_request(response.request),
             error,
         )
         connection.give_up_listener()

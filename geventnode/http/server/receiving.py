@@ -125,7 +125,7 @@ class Receiver(ABC):
 
     @property
     def forwarding(self) -> ForwardedPolicy | None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         return self.server.forwarding
 
     # -- the request's body: run by whoever reads it --------------------------------------------------------------
@@ -242,7 +242,7 @@ class Receiver(ABC):
     def _body_complete(self, raw_trailers: list[tuple[str, str]]) -> None:
         message = self.request
         assert message is not None
-        message.completed(raw_trailers)
+        message._set_complete(raw_trailers)
         self._awaited = 0.0
         self.body_window = None
         # a timeout that was not reported to any reader is over
@@ -275,10 +275,10 @@ class Receiver(ABC):
                 assert request is not None
                 self._body_complete(cast(EndOfMessage, event).raw_trailers)
                 if request.listener_count('end'):
-                    gevent.spawn(request.discarded)
+                    gevent.spawn(request._on_discarded)
                 return
             if self.request is not None:
-                self.request.dropped()
+                self.request._mark_discarded()
         if self._eof:
             self.close()
         else:

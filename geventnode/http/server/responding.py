@@ -24,7 +24,7 @@ from geventnode.errors import (
     RequestTimeout,
     StreamError,
 )
-from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.error_response import answer
 from geventnode.http.server.lifecycle import State
 from geventnode.http.server.listener_checks import ListenerReturned
@@ -213,20 +213,20 @@ class Responder(Receiver):
             # it has found that it is too late, for its answer or for the body
             return
         if self.request is not request or response.finished:
-            log.error('%s: a listener failed after its response had ended', described(request), exc_info=error)
+            log.error('%s: a listener failed after its response had ended', describe_request(request), exc_info=error)
             if response.upgraded:
                 # nobody else knows what is spoken there now
                 self.socket.destroy()
             return
         gone = self.socket.destroyed or request.aborted
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and gone:
-            self.server.peer_log.debug('%s: the client went away', described(request))
+            self.server.peer_log.debug('%s: the client went away', describe_request(request))
         elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is self._failure:
-            self.server.peer_log.refused(reason_of(error), '%s: %s', described(request), error)
+            self.server.peer_log.refused(reason_of(error), '%s: %s', describe_request(request), error)
         elif isinstance(error, ListenerReturned):
-            log.error('%s: %s', described(request), error)
+            log.error('%s: %s', describe_request(request), error)
         else:
-            log.error('%s: the request listener failed', described(request), exc_info=error)
+            log.error('%s: the request listener failed', describe_request(request), exc_info=error)
         if self.socket.destroyed:
             return
         if response.head_on_wire:
@@ -310,7 +310,7 @@ class Responder(Receiver):
         """Return whether the connection goes on although the body of the request was not read to its end."""
         if response.awaits_continue or self._failure is not None:
             return False
-        if response.request.read_from and not whole:
+        if response.request._read_started and not whole:
             # it will be read, or else discarded, however long it is
             return True
         left = self.parser.content_left
@@ -331,11 +331,11 @@ class Responder(Receiver):
         request = self.request
         assert request is not None
         if not response.should_keep_alive:
-            if request.complete or not request.being_read:
+            if request.complete or not request._has_reader:
                 self._exchange_over()
         elif request.complete:
             self._exchange_over()
-        elif not request.being_read:
+        elif not request._has_reader:
             self.state = _DISCARDING
             self.began = monotonic()
             self.body_window = None
@@ -390,7 +390,9 @@ class Responder(Receiver):
 
     def response_fell_short(self, response: ServerResponse, missing: int) -> None:
         """A response ended with less than it declared: the client must not take the next one for its rest."""
-        log.error('%s: the response ended %d bytes short of its Content-Length', described(response.request), missing)
+        log.error(
+            '%s: the response ended %d bytes short of its Content-Length', describe_request(response.request), missing
+        )
         self.socket.destroy()
 
     def response_destroyed(self, response: ServerResponse, error: BaseException | None) -> None:
@@ -398,23 +400,23 @@ class Responder(Receiver):
         if response is self.response and not response.finished:
             self.socket.destroy(error)
 
-    def message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+    def on_message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         if message is self.request and self.state is not State.OVER:
             self.socket.destroy(error)
 
-    def message_rests(self, message: IncomingMessage) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`: the response may have ended before."""
+    def on_reader_paused(self, message: IncomingMessage) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`: the response may have ended before."""
         if message is self.request and self.response is not None and self.response.finished and self.state is _BUSY:
             self.response_ended(self.response)
 
-    def message_failed(self, message: IncomingMessage, error: BaseException) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+    def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         if message is self.request and self.response is not None:
             self.listener_failed(message, self.response, error)
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
-        """See :class:`geventnode.http.incoming.BodySource`."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
         timeout = 0.0 if seconds is None else checked_seconds('timeout', seconds)
         if message is not self.request and message is not self.response:
             return

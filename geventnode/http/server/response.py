@@ -12,9 +12,9 @@ from zope.interface import implementer
 
 from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
 from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
-from geventnode.http.body_source import Upload, check_file
+from geventnode.http.body_source import BodySource, check_file
 from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merged
-from geventnode.http.incoming import described
+from geventnode.http.incoming import describe_request
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
 from geventnode.http.progress import State
 from geventnode.http.server.head_cache import (
@@ -294,7 +294,7 @@ class ServerResponse(OutgoingMessage):
     def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
         self._check_thread()
         check_file(file)
-        source = Upload(file, size)
+        source = BodySource(file, size)
         count = source.size
         if count is not None and (self._state is _OPEN or self._state is _FIXED):
             # the head leaves first: nothing can be joined with what the kernel sends by itself
@@ -309,7 +309,7 @@ class ServerResponse(OutgoingMessage):
             self.body_size += sent
             file.seek(sent, os.SEEK_CUR)
             # what the kernel did not send by itself is read
-            source = Upload(file, count - sent)
+            source = BodySource(file, count - sent)
         if self._has_body:
             for chunk in source:
                 self.write(chunk)
@@ -346,7 +346,7 @@ class ServerResponse(OutgoingMessage):
     def _check_may_upgrade(self) -> None:
         self._check_open('set')
         if not self.request._head.upgrade or not self.request.complete:
-            raise InvalidInput(f'{described(self.request)} does not ask for another protocol, or has a body')
+            raise InvalidInput(f'{describe_request(self.request)} does not ask for another protocol, or has a body')
 
     # -- the exchange ---------------------------------------------------------------------------------------------
 

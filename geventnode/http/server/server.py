@@ -18,7 +18,7 @@ from zope.interface import implementer
 from geventnode.errors import InvalidInput
 from geventnode.events import EventEmitter, Listener
 from geventnode.http.connection_log import ConnectionLog
-from geventnode.http.incoming import IncomingMessage, described
+from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.buffer_limit import InputBudget
 from geventnode.http.server.connection import Connection
 from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
@@ -322,7 +322,7 @@ class Server(NetServer):
             socket.destroy()
             if not isinstance(error, (Exception, SystemExit)):
                 raise
-            log.error('%s: the %r listener failed', described(request), event, exc_info=error)
+            log.error('%s: the %r listener failed', describe_request(request), event, exc_info=error)
 
     # -- closing --------------------------------------------------------------------------------------------------
 

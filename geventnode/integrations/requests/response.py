@@ -174,7 +174,7 @@ class RawResponse:
         message = self.message
         if self.closed:
             raise OSError('the response was read, and its connection given back')
-        return self._descriptor(bool(message.complete or message.readable_length or message.failure is not None))
+        return self._descriptor(bool(message.complete or message.readable_length or message._failure is not None))
 
     def _descriptor(self, buffered: bool) -> int:
         """Return one that is readable when there is something to read, which may be here already."""

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar
 
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
-from geventnode.http.incoming import described
+from geventnode.http.incoming import describe_request
 from geventnode.http.server.listener_checks import asgi_problem, called, names_say_wsgi, never_run
 from geventnode.integrations.wsgi.environ import EnvironBuilder, OutsideScriptName
 from geventnode.integrations.wsgi.head import Head, early_hints, find_head
@@ -242,9 +242,9 @@ class Listener:
                 body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
             except BufferFull as error:
                 if error.status == 413:
-                    response.server.peer_log.refused('body_too_large', '%s: %s', described(request), error)
+                    response.server.peer_log.refused('body_too_large', '%s: %s', describe_request(request), error)
                 else:
-                    log.error('%s: %s', described(request), error)
+                    log.error('%s: %s', describe_request(request), error)
                 response.write_head(error.status, {'Connection': 'close'})
                 response.end()
                 return
