@@ -23,7 +23,6 @@ SAME_EITHER_WAY = [
     'system',
     'test_benchmark_gate.py',
     'test_contributing.py',
-    'test_demand.py',
     'net/test_descriptors.py',
     'test_differential.py',
     'test_docs*.py',
