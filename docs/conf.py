@@ -1,4 +1,4 @@
-"""The configuration of Sphinx: built with ``-n -W``, so that a reference to something that is gone is an error."""
+"""Configure Sphinx, which runs with ``-n -W``: every dead reference is an error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from geventnode import __version__, interfaces
 
-# The directives of our own are beside this file.
+# directives.py is beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = 'geventnode'
@@ -22,15 +22,15 @@ html_theme = 'furo'
 html_title = f'geventnode {release}'
 exclude_patterns = ['_build']
 default_role = None
-# The contracts say in words what is taken and returned.
+# The docstrings describe parameters and return values.
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
-# The standard library's own documentation is not at hand where this is built.
+# The documentation of the standard library is not available offline.
 nitpick_ignore_regex = [('py:.*', r'(collections\.abc|typing|socket|ssl|io)\..*')]
 
 
 def find_contract(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Find a contract by the name of the module that defines it, and a method in the contract that it comes from."""
+    """Resolve contracts by their public name, and inherited methods in the contract that defines them."""
     named = node.get('reftarget', '')
     target = re.sub(r'^geventnode\.interfaces\.\w+\.(?=I[A-Z])', 'geventnode.interfaces.', named)
     contract = getattr(interfaces, (node.get('py:class') or '').rpartition('.')[2], None)
@@ -42,5 +42,5 @@ def find_contract(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Connect the handlers; Sphinx calls this."""
     app.connect('missing-reference', find_contract)

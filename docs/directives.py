@@ -1,9 +1,12 @@
-"""What the documentation takes from the code and its neighbours, so that it cannot say anything else.
+"""Generate parts of the documentation from the code, so that they agree with it.
 
-``.. layers::`` draws the layers that ``tests/test_layers.py`` holds, ``.. states:: module:Class`` the states of an
-enumeration with its ``TRANSITIONS``, and lists what its comments say of each, and ``.. measured:: file: heading`` shows
-the first table below that heading of a Markdown file, where measurements are written by the programs that make them.
-Diagrams are SVG in the colours of the text around them, and plain text where the output is not HTML.
+- ``.. layers::`` draws the layers of ``tests/test_layers.py``.
+- ``.. states:: module:Class`` draws an enumeration of states with its ``TRANSITIONS``, and lists the comments of its
+  members.
+- ``.. measured:: file: heading`` shows the first table below a heading of a Markdown file. The programs that measure
+  write these tables.
+
+Diagrams are SVG in the colours of the surrounding text, or plain text if the output is not HTML.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ WIDTH, ROW, GAP, BOX = 720, 34, 14, 150
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def svg(height: int, parts: list[str], told: str) -> str:
-    """Return a drawing for ``parts``; ``told`` is read out."""
+def svg(height: int, parts: list[str], description: str) -> str:
+    """Return a drawing of ``parts``; screen readers read the description."""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(told)}" width="100%" '
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(description)}" width="100%" '
         f'style="max-width:{WIDTH}px;margin:1em 0" fill="none" stroke="currentColor" font-size="13" '
         'font-family="sans-serif"><defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto-start-reverse"><path d="M0 0 8 4 0 8z" fill="currentColor" stroke="none"/>'
@@ -42,7 +45,7 @@ def svg(height: int, parts: list[str], told: str) -> str:
 
 
 def box(x: int, y: int, width: int, text: str) -> str:
-    """Return a box with ``text`` in it."""
+    """Return a box that contains ``text``."""
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{ROW}" rx="5"/>'
         f'<text x="{x + width // 2}" y="{y + 22}" text-anchor="middle" stroke="none" fill="currentColor">'
@@ -51,12 +54,12 @@ def box(x: int, y: int, width: int, text: str) -> str:
 
 
 def label(x: int, y: int, text: str) -> str:
-    """Return ``text`` that begins at a place."""
+    """Return ``text`` that begins at a position."""
     return f'<text x="{x}" y="{y}" stroke="none" fill="currentColor">{escape(text)}</text>'
 
 
 def drawing(picture: str, text: str) -> list[nodes.Node]:
-    """Return a diagram, and what stands for it where it cannot be shown."""
+    """Return a diagram, and a text for outputs that cannot show it."""
     plain = nodes.literal_block(text, text)
     plain['language'] = 'text'
     shown = nodes.container('', nodes.raw('', picture, format='html'))
@@ -64,26 +67,26 @@ def drawing(picture: str, text: str) -> list[nodes.Node]:
     return [shown, other]
 
 
-# -- what is drawn ----------------------------------------------------------------------------------------------------
+# -- diagrams ---------------------------------------------------------------------------------------------------------
 
 
 def layers() -> list[list[str]]:
-    """Return what each layer consists of, from the table that the tests hold: packages, and modules beside them."""
+    """Return the packages and modules of each layer, from the table of the tests."""
     source = (ROOT / 'tests' / 'test_layers.py').read_text('utf-8')
     table = next(
         node.value
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == 'LAYERS'
     )
-    # the package itself, which is empty, is no layer that anybody has to know of
+    # the first row is the package itself, which is empty
     return [list(dict.fromkeys(name.partition('.')[0] for name in row)) for row in ast.literal_eval(table)[1:]]
 
 
 class Layers(Directive):
-    """The layers of the package, the lowest at the bottom."""
+    """Draw the layers of the package, the lowest at the bottom."""
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Return the nodes; docutils calls this."""
         rows = list(enumerate(layers()))[::-1]
         parts, lines = [], []
         for place, (number, names) in enumerate(rows):
@@ -100,26 +103,26 @@ class Layers(Directive):
 
 
 def described(kind: type) -> dict[str, str]:
-    """Return what the comments of an enumeration say of its members."""
+    """Return the comments of the members of an enumeration."""
     path = Path(importlib.import_module(kind.__module__).__file__ or '')
-    found, said = {}, ''
+    found, description = {}, ''
     for line in path.read_text('utf-8').splitlines():
         comment = re.fullmatch(r' {4}#: ?(.*)', line)
         member = re.fullmatch(r' {4}([A-Z_]+) = .*', line)
         if comment:
-            said = f'{said} {comment[1]}'.strip()
+            description = f'{description} {comment[1]}'.strip()
         elif member:
-            found[member[1]], said = said, ''
+            found[member[1]], description = description, ''
     return found
 
 
 class States(Directive):
-    """The states of an enumeration in a column, with an arrow for each transition, and what they mean."""
+    """Draw the states of an enumeration in a column, with their transitions, and list their meanings."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Return the nodes; docutils calls this."""
         module, _, name = self.arguments[0].partition(':')
         imported = importlib.import_module(module)
         kind, table = getattr(imported, name), imported.TRANSITIONS
@@ -132,8 +135,8 @@ class States(Directive):
                 parts.append(self._arrow(number, members.index(follower)))
         parts.append(box(20, 2, 90, 'begins'))
         parts.append(f'<path d="M110 {2 + ROW // 2} H258" marker-end="url(#arrow)"/>')
-        told = '; '.join(lines).replace('->', 'is followed by')
-        return [*drawing(svg(len(members) * (ROW + GAP), parts, told), '\n'.join(lines)), self._list(kind)]
+        description = '; '.join(lines).replace('->', 'is followed by')
+        return [*drawing(svg(len(members) * (ROW + GAP), parts, description), '\n'.join(lines)), self._list(kind)]
 
     @staticmethod
     def _arrow(start: int, end: int) -> str:
@@ -152,10 +155,10 @@ class States(Directive):
 
     @staticmethod
     def _list(kind: Any) -> nodes.Node:
-        said = described(kind)
+        descriptions = described(kind)
         items = nodes.definition_list()
         for member in kind:
-            meaning = nodes.definition('', nodes.paragraph('', said[member.name] or f'{member.value}.'))
+            meaning = nodes.definition('', nodes.paragraph('', descriptions[member.name] or f'{member.value}.'))
             items += nodes.definition_list_item('', nodes.term('', member.value), meaning)
         return items
 
@@ -164,13 +167,13 @@ class States(Directive):
 
 
 class Measured(Directive):
-    """A table of figures, from where they are written."""
+    """Show a table of figures from a Markdown file."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """Called by docutils."""
+        """Return the nodes; docutils calls this."""
         file, _, heading = self.arguments[0].partition(': ')
         path = ROOT / file
         self.state.document.settings.env.note_dependency(str(path))
@@ -189,14 +192,14 @@ class Measured(Directive):
 
 
 def hide_text(app: Any, tree: Any, name: str) -> None:
-    """Show a diagram or its text, whichever the output can."""
+    """Remove the texts of diagrams from HTML, which shows the diagrams."""
     for node in list(tree.findall(nodes.container)):
         if 'instead-of-a-diagram' in node['classes'] and app.builder.format == 'html':
             node.parent.remove(node)
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Called by Sphinx."""
+    """Add the directives; Sphinx calls this."""
     app.add_directive('layers', Layers)
     app.add_directive('states', States)
     app.add_directive('measured', Measured)
