@@ -43,7 +43,6 @@ _LISTENING = {
     'listening_socket',
     'peer_log',
 }
-_SENDING = {'body_size', 'head_on_wire'}
 _MISNAMED = {'status', 'statusCode', 'statusMessage'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
@@ -130,11 +129,9 @@ BEYOND_CONTRACTS: dict[type, set[str]] = {
     tls.Server: _LISTENING | {'use_source'},
     http.Server: _SERVING,
     https.Server: _SERVING | {'use_source'},
-    http.OutgoingMessage: _SENDING,
-    http.ServerResponse: _SENDING
-    | _MISNAMED
+    http.ServerResponse: _MISNAMED
     | {'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
-    http.ClientRequest: _SENDING | {'expires', 'on_deadline'},
+    http.ClientRequest: {'expires', 'on_deadline'},
     http.Agent: _POOLING,
     https.Agent: _POOLING,
 }

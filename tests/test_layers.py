@@ -119,8 +119,6 @@ LAYERS = [
         'http.server.error_response',
         'http.incoming',
         'http.server.deadlines',
-        'http.progress',
-        'http.outgoing_headers',
         'http.outgoing',
         'http.server.head_cache',
         'http.body_source',

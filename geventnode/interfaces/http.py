@@ -72,6 +72,7 @@ class IOutgoingMessage(IWritable):
 
     headers_sent: bool = Attribute('Whether the head is fixed: headers can no longer change.')
     finished: bool = Attribute('Whether end() was called.')
+    body_size: int = Attribute('Bytes of the body that were written, without their framing.')
     send_date: bool = Attribute('Whether a Date header is added when there is none.')
     socket: ISocket | None = Attribute('The connection it goes to. In a client, see IIncomingMessage.')
     connection: ISocket | None = Attribute('The same, under the older name.')

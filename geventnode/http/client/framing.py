@@ -25,7 +25,7 @@ class FramedRequest(RequestOutcome):
     #: Whether the head is sent before it is known whether there is a body.
     _flushing: bool = False
 
-    def _start(self, length: int | None) -> str:
+    def _build_head(self, length: int | None) -> str:
         fields = self._fields
         lines = [f'{self.method} {self.path} HTTP/1.1\r\n']
         for name, value in fields.values():
@@ -37,7 +37,7 @@ class FramedRequest(RequestOutcome):
             not length
             and length is not None
             and self.method in NO_BODY_BY_DEFAULT
-            and not self._removed
+            and not self._removed_fields
             and self._trailers is None
             and fields.keys().isdisjoint(REQUEST_FRAMING_FIELDS)
         ):
@@ -49,7 +49,7 @@ class FramedRequest(RequestOutcome):
     def _connection_line(self) -> str:
         given = self._fields.get('connection')
         if given is None:
-            if 'connection' in self._removed:
+            if 'connection' in self._removed_fields:
                 return ''
             return 'Connection: keep-alive\r\n' if self.should_keep_alive else 'Connection: close\r\n'
         value = given[1]
@@ -62,7 +62,7 @@ class FramedRequest(RequestOutcome):
     def _frame_body(self, length: int | None) -> str:
         """Set how the body ends, and return the field line that declares it."""
         kind, self._length, line = frame_request(
-            self.method, self._fields, self._removed, bool(self._trailers), length, self._flushing
+            self.method, self._fields, self._removed_fields, bool(self._trailers), length, self._flushing
         )
         self._chunked = kind is _CHUNKED
         return line

@@ -24,8 +24,7 @@ from geventnode.http.body_source import BodySource, is_body_source
 from geventnode.http.client.framing import FramedRequest
 from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
 from geventnode.http.client.write_buffer import WriteBuffer
-from geventnode.http.outgoing import JOIN_BELOW
-from geventnode.http.progress import State
+from geventnode.http.outgoing import JOIN_BELOW, OutgoingState
 from geventnode.interfaces import IClientRequest
 from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines, wrong_thread
 from geventnode.options import seconds as checked_seconds
@@ -51,7 +50,7 @@ DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT = 120.0, 60.0
 #: Seconds for which a body waits behind ``Expect: 100-continue`` when nobody else decides (RFC 9110, section 10.1.1).
 CONTINUE_TIME = 1.0
 
-_OPEN, _FIXED, _ENDED = State.OPEN, State.FIXED, State.ENDED
+_OPEN, _FIXED, _ENDED = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.ENDED
 
 
 @lru_cache(maxsize=64)
@@ -158,7 +157,7 @@ class ClientRequest(FramedRequest):
     def _render_message(self, body: bytes | memoryview) -> None:
         """Render the whole message, so that it can be sent more than once."""
         size = len(body)
-        head = self._render(size).encode('latin-1')
+        head = self._render_head(size).encode('latin-1')
         length = self._length
         if length is not None and length != size:
             raise ContentLengthMismatch(f'Content-Length is {length}, and the body has {size} bytes')
@@ -187,13 +186,13 @@ class ClientRequest(FramedRequest):
             and self._state is _OPEN
             and 'content-length' not in fields
             and 'transfer-encoding' not in fields
-            and not self._removed
+            and not self._removed_fields
             and not self._trailers
         ):
             fields['content-length'] = 'Content-Length', str(size)
         if self._state is _OPEN or self._state is _FIXED:
             # so that what is wrong with the head is raised here
-            head = self._begin(None).encode('latin-1')
+            head = self._begin_body(None).encode('latin-1')
             # a used connection may turn out to be dead: the outcome says so, or a response comes all the same
             with contextlib.suppress(ConnectionClosed):
                 self._attach().put(head)
@@ -233,7 +232,7 @@ class ClientRequest(FramedRequest):
         """Whether a source of the body is asked for more, and the server not for its permission."""
         return self._body_writer is not None and not self._body_writer.ready() and not self._body_refused
 
-    def _fell_short(self, missing: int) -> None:
+    def _on_short_body(self, missing: int) -> None:
         self._abandon(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
 
     @property
@@ -262,7 +261,7 @@ class ClientRequest(FramedRequest):
             error.__cause__ = self._failure or self._error
             raise error
 
-    def _done(self) -> None:
+    def _on_complete(self) -> None:
         if self._connection is not None:
             self._connection.on_request_sent()
 
@@ -310,7 +309,7 @@ class ClientRequest(FramedRequest):
         if flushed:
             self.writable_finished = True
         else:
-            socket.when_flushed(self._finished)
+            socket.when_flushed(self._on_finished)
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
         """Called by the agent when a used connection turned out to be dead: whether to try again on a new one."""

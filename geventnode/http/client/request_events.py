@@ -175,7 +175,7 @@ class RequestOutcome(OutgoingMessage):
             raise wrong_thread(self)
         response = self.response
         if response is None:
-            if not self.writable_ended and not self.head_on_wire and self._failure is None:
+            if not self.writable_ended and not self._head_sent and self._failure is None:
                 raise RuntimeError('get_response() before end(): nothing was sent yet')
             if timeout is None and self._waiters is None and self._failure is None:
                 # the commonest case, without what the others need
@@ -323,7 +323,7 @@ class RequestOutcome(OutgoingMessage):
         if self.socket is not None or self._failure is not None:
             self._tell()
 
-    def _finished(self) -> None:
+    def _on_finished(self) -> None:
         self.writable_finished = True
         self._tell()
 

@@ -114,7 +114,7 @@ class Connection(Responder):
             self._disconnected()
             self._wake_reader()
         if self.response is not None and not self.response.finished:
-            self.response._cut_short(None)
+            self.response._on_aborted(None)
         for response in self.unflushed:
             response.destroyed = True
             gevent.spawn(response.emit, 'close')
@@ -155,7 +155,7 @@ class Connection(Responder):
         response = self.response
         if self._reader is not None:
             self._wake_reader()
-        elif response is None or response.head_on_wire:
+        elif response is None or response._head_sent:
             self.socket.destroy(error)
         else:
             self.refuse(error.status)

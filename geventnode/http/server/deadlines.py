@@ -253,7 +253,7 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
     if response is None:
         answerable = connection.parser.head_started
     else:
-        answerable = not (response.finished or response.head_on_wire or socket.has_queued)
+        answerable = not (response.finished or response._head_sent or socket.has_queued)
     if not answerable:
         socket.destroy(error)
     elif response is None or connection.client_is_awaited:

@@ -60,18 +60,18 @@ class ObservedResponse(ServerResponse):
         self._tell(101)
         return handed_over
 
-    def _done(self) -> None:
+    def _on_complete(self) -> None:
         self._tell(self.status_code)
-        super()._done()
+        super()._on_complete()
 
-    def _fell_short(self, missing: int) -> None:
+    def _on_short_body(self, missing: int) -> None:
         self._tell(self.status_code)
-        super()._fell_short(missing)
+        super()._on_short_body(missing)
 
-    def _cut_short(self, status_code: int | None) -> None:
-        super()._cut_short(status_code)
+    def _on_aborted(self, status_code: int | None) -> None:
+        super()._on_aborted(status_code)
         if status_code is None:
-            status_code = self.status_code if self.head_on_wire else CLIENT_CLOSED_REQUEST
+            status_code = self.status_code if self._head_sent else CLIENT_CLOSED_REQUEST
         self._tell(status_code)
 
 

@@ -134,7 +134,7 @@ class Receiver(ABC):
         if message is not self.request:
             raise self._failure or StreamError('the body was discarded: the response has ended before it was read')
         response = self.response
-        if response is not None and response.awaits_continue and not response.head_on_wire:
+        if response is not None and response.awaits_continue and not response._head_sent:
             response.write_continue()
         parser = self.parser
         while True:

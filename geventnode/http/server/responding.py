@@ -229,7 +229,7 @@ class Responder(Receiver):
             log.error('%s: the request listener failed', describe_request(request), exc_info=error)
         if self.socket.destroyed:
             return
-        if response.head_on_wire:
+        if response._head_sent:
             if self._failure is not None or not response._end_if_whole():
                 self.socket.destroy()
         else:
@@ -275,7 +275,7 @@ class Responder(Receiver):
     def _refuse_body(self, message: IncomingMessage, failure: Exception) -> None:
         """See :class:`geventnode.http.server.receiving.Receiver`."""
         response = self.response
-        if response is not None and response.refuses_bad_body and not response.head_on_wire:
+        if response is not None and response.refuses_bad_body and not response._head_sent:
             self.listener_failed(message, response, failure)
             raise RequestRefused(str(failure)) from failure
 
@@ -285,7 +285,7 @@ class Responder(Receiver):
         :param status_code: the status sent instead of its own; None: none, or none that the client waits for.
         """
         assert self.response is not None
-        self.response._cut_short(status_code)
+        self.response._on_aborted(status_code)
         self.request = self.response = None
         self.close()
 

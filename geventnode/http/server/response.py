@@ -15,8 +15,7 @@ from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
 from geventnode.http.body_source import BodySource, check_file
 from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merged
 from geventnode.http.incoming import describe_request
-from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage
-from geventnode.http.progress import State
+from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
 from geventnode.http.server.head_cache import (
     RESPONSE_FRAMING_FIELDS,
     PreparedHead,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ['ServerResponse']
 
-_OPEN, _FIXED, _BODY = State.OPEN, State.FIXED, State.BODY
+_OPEN, _FIXED, _BODY = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BODY
 _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 
@@ -152,7 +151,7 @@ class ServerResponse(OutgoingMessage):
         self.status_message = head.status_message
         self._state = _FIXED
 
-    def _start(self, length: int | None) -> str:
+    def _build_head(self, length: int | None) -> str:
         fields = self._fields
         status = self.status_code
         request = self.request
@@ -161,7 +160,7 @@ class ServerResponse(OutgoingMessage):
             length is not None
             and status not in BODILESS_STATUSES
             and request.method != 'HEAD'
-            and not self._removed
+            and not self._removed_fields
             and self._trailers is None
             and fields.keys().isdisjoint(RESPONSE_FRAMING_FIELDS)
         ):
@@ -174,13 +173,13 @@ class ServerResponse(OutgoingMessage):
                 lines.append(f'{name}: {value}\r\n')
             else:
                 lines += [f'{name}: {item}\r\n' for item in value]
-        if self.send_date and 'date' not in fields and 'date' not in self._removed:
+        if self.send_date and 'date' not in fields and 'date' not in self._removed_fields:
             lines.append(date_line())
         lines.append(self._connection_line(length is not None))
         lines.append(framing)
         return ''.join(lines)
 
-    def _send_whole(self, body: bytes | memoryview) -> bool:
+    def _send_message(self, body: bytes | memoryview) -> bool:
         size = len(body)
         prepared = self._prepared
         if prepared is None and self._line is None and self.status_message is None and type(self.status_code) is int:
@@ -188,7 +187,7 @@ class ServerResponse(OutgoingMessage):
         if (
             prepared is not None
             and self.should_keep_alive
-            and not self._removed
+            and not self._removed_fields
             and self._trailers is None
             and self.send_date
             and self.request.method != 'HEAD'
@@ -205,7 +204,7 @@ class ServerResponse(OutgoingMessage):
                 out.put_soon(head + body)
                 return True
             return out.put(head + body)
-        return super()._send_whole(body)
+        return super()._send_message(body)
 
     def _frame_body(self, length: int | None) -> str:
         """Set how the body ends, and return the field line that declares it."""
@@ -213,7 +212,7 @@ class ServerResponse(OutgoingMessage):
         request = self.request
         method = request.method
         kind, self._length, line = frame_response(
-            self.status_code, method, request.http_version, fields, self._removed, bool(self._trailers), length
+            self.status_code, method, request.http_version, fields, self._removed_fields, bool(self._trailers), length
         )
         self._has_body = has_body = method != 'HEAD' and self.status_code not in BODILESS_STATUSES
         if kind is _CHUNKED:
@@ -240,7 +239,7 @@ class ServerResponse(OutgoingMessage):
         if given is None:
             if not self.should_keep_alive:
                 return 'Connection: close\r\n'
-            if 'connection' in self._removed:
+            if 'connection' in self._removed_fields:
                 return ''
             return 'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else exchange.server.keep_alive_lines
         value = given[1]
@@ -299,7 +298,7 @@ class ServerResponse(OutgoingMessage):
         if count is not None and (self._state is _OPEN or self._state is _FIXED):
             # the head leaves first: nothing can be joined with what the kernel sends by itself
             self._check_alive()
-            self.socket.put(self._begin(count).encode('latin-1'))
+            self.socket.put(self._begin_body(count).encode('latin-1'))
         if count and self._has_body and not self._chunked and self._state is _BODY and self.socket.can_send_files:
             if self._length is not None and self.body_size + count > self._length:
                 raise ContentLengthMismatch(
@@ -339,12 +338,12 @@ class ServerResponse(OutgoingMessage):
         # the answers to earlier requests
         self.socket.put_gathered()
         self._check_alive()
-        self._state = State.ENDED
+        self._state = OutgoingState.ENDED
         self.upgraded = True
         return self.socket, self._exchange.detach()
 
     def _check_may_upgrade(self) -> None:
-        self._check_open('set')
+        self._check_headers_open('set')
         if not self.request._head.upgrade or not self.request.complete:
             raise InvalidInput(f'{describe_request(self.request)} does not ask for another protocol, or has a body')
 
@@ -354,19 +353,19 @@ class ServerResponse(OutgoingMessage):
         self._check_thread()
         self._exchange.cancel_on_disconnect(self)
 
-    def _done(self) -> None:
+    def _on_complete(self) -> None:
         self._exchange.response_ended(self)
 
-    def _unflushed(self) -> None:
+    def _on_queued(self) -> None:
         self._exchange.unflushed[self] = None
 
-    def _flushed(self) -> None:
+    def _on_flushed(self) -> None:
         self._exchange.unflushed.pop(self, None)
 
-    def _fell_short(self, missing: int) -> None:
+    def _on_short_body(self, missing: int) -> None:
         self._exchange.response_fell_short(self, missing)
 
-    def _give_up(self, error: BaseException | None) -> None:
+    def _on_destroyed(self, error: BaseException | None) -> None:
         self._exchange.response_destroyed(self, error)
 
     def _end_if_whole(self) -> bool:
@@ -375,7 +374,7 @@ class ServerResponse(OutgoingMessage):
         whole = self._state is _BODY and not self._chunked and (not self._has_body or self.body_size == self._length)
         if whole:
             # what is still held belongs to no body
-            self._held = None
+            self._corked = None
             # while there is no room in the queue the client may leave
             with contextlib.suppress(ConnectionClosed):
                 self.end()
@@ -386,7 +385,7 @@ class ServerResponse(OutgoingMessage):
         self.body_size = size
         self._has_body = size > 0
 
-    def _cut_short(self, status_code: int | None) -> None:
+    def _on_aborted(self, status_code: int | None) -> None:
         """Called by the connection: this response will not be finished.
 
         :param status_code: what the server answered in its place; None: the connection is gone.

@@ -59,7 +59,7 @@ class ResponseView:
             for name, value in response.get_headers().items()
             for each in (value if isinstance(value, list) else [value])
         ]
-        self.headers_sent = response.head_on_wire
+        self.headers_sent = response._head_sent
         #: Bytes of the body.
         self.sent = self.response_length = 0 if response.request.method == 'HEAD' else response.body_size
 

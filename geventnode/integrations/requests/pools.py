@@ -323,7 +323,7 @@ class AgentConnectionPool:
             self._agents.get(self._secure), origin, check_method(method).upper(), check_target(url), fields, True
         )
         if removed:
-            request._removed = removed
+            request._removed_fields = removed
         # the time for reading begins when there is a connection
         late = read if read is not None and (connect is None or read < connect) else None
         request._set_time_limits(read if late is None else None, connect, self._limits.queue_timeout, None)

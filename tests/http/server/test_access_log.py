@@ -216,8 +216,8 @@ def test_a_client_that_only_ends_its_side(lines: Lines) -> None:
 
 def test_a_response_class_of_the_servers_own_is_kept(lines: Lines) -> None:
     class Own(http.ServerResponse):
-        def _done(self) -> None:
-            super()._done()
+        def _on_complete(self) -> None:
+            super()._on_complete()
             made.append(self)
 
     made: list[Own] = []
