@@ -30,7 +30,7 @@ from geventnode.tls.socket import TLSSocket
 if TYPE_CHECKING:
     from geventnode.http.client.connection import Connection
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.server.responding import Responder
+    from geventnode.http.server.connection import Connection as ServerConnection
     from geventnode.http.server.response import ServerResponse
     from geventnode.protocol import RequestHead
 
@@ -67,7 +67,7 @@ class Server(TLSAcceptor, http.Server):
         self.all_special = self.all_special or self._checks_names
 
     def special_request(
-        self, connection: Responder, head: RequestHead, request: IncomingMessage, response: ServerResponse
+        self, connection: ServerConnection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
         """See ``http.Server``: answer 421 to a request for a name whose client certificates the connection has not
         been asked for (RFC 9110, section 15.5.20). Switches when listeners do."""

@@ -24,8 +24,8 @@ from contrib.fuzz.sample import Sample
 from geventnode.errors import IncompleteBody, ParseError
 from geventnode.http.client.connection import Connection
 from geventnode.http.client.receiving import ResponseReceiver
+from geventnode.http.server.connection import Connection as ServerConnection
 from geventnode.http.server.error_response import answer
-from geventnode.http.server.responding import Responder
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.parser import Parser
 
@@ -90,14 +90,14 @@ def short_body(monkeypatch: pytest.MonkeyPatch) -> None:
 def wrong_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers errors with another status."""
     monkeypatch.setattr(
-        'geventnode.http.server.responding.answer', lambda status_code, **options: answer(500, **options)
+        'geventnode.http.server.connection.answer', lambda status_code, **options: answer(500, **options)
     )
 
 
 def two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says it twice."""
     monkeypatch.setattr(
-        'geventnode.http.server.responding.answer', lambda status_code, **options: 2 * answer(status_code)
+        'geventnode.http.server.connection.answer', lambda status_code, **options: 2 * answer(status_code)
     )
 
 
@@ -108,7 +108,7 @@ def never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def raises_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something that nobody catches."""
-    monkeypatch.setattr(Responder, '_reject', lambda self, error: 1 / 0)
+    monkeypatch.setattr(ServerConnection, '_reject', lambda self, error: 1 / 0)
 
 
 def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:

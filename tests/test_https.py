@@ -97,7 +97,7 @@ def test_one_byte_in_a_record(secure: Secure, certificates: Certificates) -> Non
         assert said.endswith(b'GET /slow')
 
 
-def test_idle_connections_are_parked(secure: Secure, certificates: Certificates) -> None:
+def test_idle_connections_hold_no_greenlet(secure: Secure, certificates: Certificates) -> None:
     site = secure()
     with contextlib.ExitStack() as stack:
         ends = [stack.enter_context(contextlib.closing(connect(site, certificates))) for _ in range(5)]

@@ -12,11 +12,11 @@ import pytest
 from geventnode import http
 from geventnode.http.client import phase
 from geventnode.http.client.receiving import ResponseReceiver
-from geventnode.http.server import lifecycle
-from geventnode.http.server.receiving import Receiver
+from geventnode.http.server import connection
+from geventnode.http.server.connection import Connection
 from tests.servers import Serve, bodies, get, post
 
-State, ConnectionState = lifecycle.State, phase.ConnectionState
+State, ConnectionState = connection.ConnectionState, phase.ConnectionState
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)
 
@@ -43,9 +43,9 @@ def watched(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Steps:
 @pytest.fixture
 def server_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     """What a server's connections went through; at the end, nothing may be among it that the table does not have."""
-    steps = watched(monkeypatch, Receiver, 'state')
+    steps = watched(monkeypatch, Connection, 'state')
     yield steps
-    assert {(old, new) for old, new in steps if new not in lifecycle.TRANSITIONS[old]} == set()
+    assert {(old, new) for old, new in steps if new not in connection.TRANSITIONS[old]} == set()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def hello(request: Any, response: Any) -> None:
     response.end(BIG if request.url == '/big' else b'hello')
 
 
-@pytest.mark.parametrize('table', [lifecycle.TRANSITIONS, phase.TRANSITIONS])
+@pytest.mark.parametrize('table', [connection.TRANSITIONS, phase.TRANSITIONS])
 def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
     """Every state is in it, can be reached from the first one, and leads to the last one."""
     first, *_, last = kind = list(type(next(iter(table))))
@@ -88,10 +88,10 @@ def test_server_answers(serve: Serve, server_steps: Steps) -> None:
     client.close()
     until(
         server_steps,
-        (State.PARKED, State.BUSY),
-        (State.BUSY, State.PARKED),
-        (State.BUSY, State.LINGERING),
-        (State.LINGERING, State.OVER),
+        (State.IDLE, State.ACTIVE),
+        (State.ACTIVE, State.IDLE),
+        (State.ACTIVE, State.LINGERING),
+        (State.LINGERING, State.CLOSED),
     )
 
 
@@ -101,10 +101,10 @@ def test_server_throws_bodies_away(serve: Serve, server_steps: Steps) -> None:
         get('/', 'Content-Length: 1000', method='POST')
     )
     assert client.response().body == b'hello'
-    until(server_steps, (State.BUSY, State.DISCARDING))
+    until(server_steps, (State.ACTIVE, State.DISCARDING))
     client.send(bytes(1000))
     assert client.get().body == b'hello'
-    until(server_steps, (State.DISCARDING, State.PARKED))
+    until(server_steps, (State.DISCARDING, State.IDLE))
     client.send(get('/', 'Content-Length: 1000', method='POST')).response()
     until(server_steps, (State.DISCARDING, State.LINGERING))
     client.close()
@@ -114,20 +114,20 @@ def test_server_refuses_long_bodies(serve: Serve, server_steps: Steps) -> None:
     """It closes at once, and the client gets the time to see why."""
     client = serve(hello).send(get('/', 'Content-Length: 1000000', method='POST'))
     assert client.response().closes
-    until(server_steps, (State.BUSY, State.LINGERING))
+    until(server_steps, (State.ACTIVE, State.LINGERING))
     client.close()
 
 
 def test_server_flushes(serve: Serve, server_steps: Steps) -> None:
     """What a client is slow to take; and gives up when it goes."""
     client = serve(hello).connect(receive_buffer=4096).send(get('/big'))
-    until(server_steps, (State.BUSY, State.FLUSHING))
+    until(server_steps, (State.ACTIVE, State.FLUSHING))
     assert client.response().body == BIG
-    until(server_steps, (State.FLUSHING, State.PARKED))
+    until(server_steps, (State.FLUSHING, State.IDLE))
     client.send(get('/big'))
     client.head()
     client.abort()
-    until(server_steps, (State.FLUSHING, State.OVER))
+    until(server_steps, (State.FLUSHING, State.CLOSED))
 
 
 def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
@@ -136,11 +136,11 @@ def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
     client = site.connect()
     client.get()
     client.abort()
-    until(server_steps, (State.PARKED, State.OVER))
+    until(server_steps, (State.IDLE, State.CLOSED))
     client = site.send(get('/never'))
-    until(server_steps, (State.PARKED, State.BUSY))
+    until(server_steps, (State.IDLE, State.ACTIVE))
     client.abort()
-    until(server_steps, (State.BUSY, State.OVER))
+    until(server_steps, (State.ACTIVE, State.CLOSED))
 
 
 def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
@@ -155,7 +155,7 @@ def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
     client.half_close()
     assert bodies(client, 3) == [b'hello'] * 3
     assert client.rest() == b''
-    until(server_steps, (State.PARKED, State.OVER))
+    until(server_steps, (State.IDLE, State.CLOSED))
     assert not any(State.LINGERING in step for step in server_steps)
 
 
@@ -166,7 +166,7 @@ def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> No
     site.server.close_idle_connections()
     assert client.rest() == b''
     client.close()
-    until(server_steps, (State.PARKED, State.LINGERING), (State.LINGERING, State.OVER))
+    until(server_steps, (State.IDLE, State.LINGERING), (State.LINGERING, State.CLOSED))
 
 
 def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
@@ -204,4 +204,4 @@ def test_posts_are_whole(serve: Serve, server_steps: Steps) -> None:
     """A body that is there already is no reason for a further state."""
     client = serve(lambda request, response: response.end(request.read())).send(post(b'12345'))
     assert client.response().body == b'12345'
-    assert server_steps == {(State.PARKED, State.BUSY), (State.BUSY, State.PARKED)}
+    assert server_steps == {(State.IDLE, State.ACTIVE), (State.ACTIVE, State.IDLE)}

@@ -137,7 +137,7 @@ class IServerResponse(IOutgoingMessage):
     request: IIncomingMessage = Attribute('The request that this answers.')
     server: Any = Attribute('The server that the request came to: an :class:`IHTTPServer`.')
     should_keep_alive: bool = Attribute('Whether the connection may serve another request afterwards.')
-    patient: bool = Attribute(
+    handler_may_block: bool = Attribute(
         'Whether the listener may take its time: ``timeout`` and ``request_timeout`` then count only while the client '
         'is waited for, to send the body or to take the response. False.'
     )
@@ -271,7 +271,7 @@ class IHTTPServer(IServer):
     def statistics() -> dict[str, int]:
         """Return how many connections do what now. Never switches; the work grows with their number.
 
-        ``parked`` ones wait for a request, ``reading`` ones are in the midst of receiving one, ``handling`` ones wait
+        ``idle`` ones wait for a request, ``reading`` ones are in the midst of receiving one, ``handling`` ones wait
         for a listener, ``writing`` ones for a client to take what is queued, ``closing`` ones for it to go, and
         ``upgraded`` ones are somebody else's; ``connections`` are all of them. ``buffered`` is how many bytes of unread
         input they hold together, and ``refused`` the sum of ``refusals``.

@@ -17,8 +17,7 @@ from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from geventnode.http.client.agent import Agent, AgentBucket
-from geventnode.http.server.connection import Connection
-from geventnode.http.server.lifecycle import State
+from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.server import Server
 
 __all__ = ['Exchange', 'PoolStatistics', 'Snapshot', 'TopN']
@@ -110,7 +109,7 @@ class Snapshot:
         self._excluded = excluded
         self.began = monotonic()
         self.states: dict[str, int] = dict.fromkeys(
-            ('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
+            ('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
         )
         #: How many requests have come since the servers were made.
         self.requests = 0
@@ -136,7 +135,9 @@ class Snapshot:
         # those of one that has gone meanwhile were not among its server's past ones
         self.requests += connection.served
         request = connection.request
-        if connection.state is State.OVER or (request is not None and connection.response in self._excluded):
+        if connection.state is ConnectionState.CLOSED or (
+            request is not None and connection.response in self._excluded
+        ):
             return
         state = connection.activity
         self.states[state] += 1

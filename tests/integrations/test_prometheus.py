@@ -99,10 +99,10 @@ def test_connections(serve: Serve, metrics: Metrics, value: Value) -> None:
         site.connect().get()
     sites[0].send(get('/wait'))
     until(lambda: value('connections', state='handling') == 1)
-    assert value('connections', state='parked') == 2
+    assert value('connections', state='idle') == 2
     assert value('buffered_bytes') == 0
     go_on.set()
-    until(lambda: value('connections', state='parked') == 3)
+    until(lambda: value('connections', state='idle') == 3)
 
 
 def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
@@ -166,11 +166,11 @@ def test_servers_that_are_gone(metrics: Metrics, value: Value) -> None:
     """They have no connections."""
     server = http.create_server()
     metrics.watch_server(server)
-    server.statistics = lambda: {'connections': 2, 'parked': 2, 'buffered': 0}
-    assert value('connections', state='parked') == 2
+    server.statistics = lambda: {'connections': 2, 'idle': 2, 'buffered': 0}
+    assert value('connections', state='idle') == 2
     del server
     gc.collect()
-    assert value('connections', state='parked') == 0
+    assert value('connections', state='idle') == 0
 
 
 def test_the_answer(serve: Serve, metrics: Metrics) -> None:

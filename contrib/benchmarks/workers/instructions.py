@@ -32,7 +32,7 @@ from geventnode_server import handle
 from wsgi_application import application
 
 from geventnode import http
-from geventnode.http.server import responding, run_queue
+from geventnode.http.server import connection, run_queue
 from geventnode.integrations.wsgi import wsgi
 from geventnode.protocol import Limits, Parser, Role
 
@@ -198,7 +198,7 @@ def say(peer: gevent_socket) -> None:
 def main() -> None:
     """Run each work to warm up, then in its windows."""
     # who has worked for a millisecond gives way, which would be after each request here: valgrind takes its time
-    responding.ROUND_TIME = run_queue.SLICE = LONG
+    connection.ROUND_TIME = run_queue.SLICE = LONG
     done = []
     with ExitStack() as stack:
         for work in works(stack):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ['InputBudget', 'Spender']
+__all__ = ['BufferHolder', 'ReceiveBufferLimit']
 
 
-class Spender(Protocol):
+class BufferHolder(Protocol):
     """Something that holds input."""
 
-    def pause_for_budget(self) -> None:
+    def pause_for_limit(self) -> None:
         """Receive no more."""
 
-    def resume_for_budget(self) -> None:
+    def resume_for_limit(self) -> None:
         """Receive again."""
 
 
-class InputBudget:
+class ReceiveBufferLimit:
     """A sum with a limit.
 
     :param limit: bytes.
@@ -27,16 +27,16 @@ class InputBudget:
         self.limit = limit
         #: Bytes held at present.
         self.used = 0
-        self._paused: dict[Spender, None] = {}
+        self._paused: dict[BufferHolder, None] = {}
 
-    def change(self, spender: Spender, change: int) -> None:
-        """``spender`` holds ``change`` bytes more, or less."""
+    def change(self, holder: BufferHolder, change: int) -> None:
+        """``holder`` holds ``change`` bytes more, or less."""
         self.used += change
         if change > 0 and self.used > self.limit:
-            self._paused[spender] = None
-            spender.pause_for_budget()
+            self._paused[holder] = None
+            holder.pause_for_limit()
         elif change < 0:
-            self._paused.pop(spender, None)
+            self._paused.pop(holder, None)
             self._resume()
 
     def take(self, size: int) -> bool:
@@ -54,4 +54,4 @@ class InputBudget:
     def _resume(self) -> None:
         while self._paused and self.used <= self.limit:
             paused, _ = self._paused.popitem()
-            paused.resume_for_budget()
+            paused.resume_for_limit()

@@ -49,31 +49,31 @@ def due(connection: Connection) -> Deadline:
     return _DEADLINES[connection.state.value](connection)
 
 
-def _parked(connection: Connection) -> Deadline:
+def _idle(connection: Connection) -> Deadline:
     server = connection.server
-    if connection.partial or not connection.served:
+    if connection.head_started or not connection.served:
         limit: Deadline = connection.began + (server.headers_timeout or NEVER), _late_head
     else:
         limit = connection.began + _idle_time(server), _close_idle
-    if server.draining and not connection.partial:
+    if server.draining and not connection.head_started:
         limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
-    if server.crowded and connection.served and not connection.partial:
+    if server.crowded and connection.served and not connection.head_started:
         # a client waits for its place
         limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _leave), key=_time)
-    if connection.partial:
+    if connection.head_started:
         limit = min(limit, (connection.began + (server.request_timeout or NEVER), _late_request), key=_time)
-    if connection.partial or not connection.served:
+    if connection.head_started or not connection.served:
         limit = min(limit, _inactive(connection), key=_time)
     return limit
 
 
-def _busy(connection: Connection) -> Deadline:
+def _active(connection: Connection) -> Deadline:
     limit = _inactive(connection)
     request, response = connection.request, connection.response
     if request is not None and response is not None and response.finished and not request._has_reader:
         # it was being read when the response ended, and no longer is
         return connection.socket.active + DISCARD_TIME, _leave_rest
-    if response is not None and response.patient and not connection.client_is_awaited:
+    if response is not None and response.handler_may_block and not connection.waits_for_client:
         # it is the listener who takes this long: look again soon
         return monotonic() + PATIENCE, _look_again
     if request is not None and not request.complete:
@@ -87,10 +87,10 @@ def _body(connection: Connection) -> Deadline:
     timeout = server.request_timeout or NEVER
     if not server.min_body_rate:
         return connection.began + timeout, _late_request
-    window = connection.body_window
-    if window is None:
-        window = connection.body_window = _window(connection)
-    return connection.began + window[0] + timeout, _window_over
+    body = connection.body
+    if body.window is None:
+        body.window = _window(connection)
+    return connection.began + body.window[0] + timeout, _window_over
 
 
 def _window(connection: Connection) -> tuple[float, int]:
@@ -130,17 +130,17 @@ def _lingering(connection: Connection) -> Deadline:
     return connection.began + LINGER_TIME, _destroy
 
 
-def _over(connection: Connection) -> Deadline:
+def _closed(connection: Connection) -> Deadline:
     return NEVER, _close
 
 
 _DEADLINES: dict[str, Callable[[Connection], Deadline]] = {
-    'parked': _parked,
-    'busy': _busy,
+    'idle': _idle,
+    'active': _active,
     'discarding': _discarding,
     'flushing': _inactive,
     'lingering': _lingering,
-    'over': _over,
+    'closed': _closed,
 }
 
 
@@ -158,24 +158,25 @@ def _late_head(connection: Connection) -> None:
         _close_idle(connection)
         return
     limit = connection.server.headers_timeout
-    connection.fail(RequestTimeout(f'no complete head within headers_timeout ({limit} seconds)'))
+    connection.time_out(RequestTimeout(f'no complete head within headers_timeout ({limit} seconds)'))
 
 
 def _late_request(connection: Connection) -> None:
     limit = connection.server.request_timeout
-    connection.fail(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
+    connection.time_out(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
 
 
 def _window_over(connection: Connection) -> None:
     """Begin another window, unless the client has sent too little and could have sent more."""
     server = connection.server
     limit, rate = server.request_timeout, server.min_body_rate
-    assert connection.body_window is not None
-    arrived = connection.socket.bytes_read - connection.body_window[1]
-    if connection.held_back or arrived >= rate * limit:
-        connection.body_window = _window(connection)
+    body = connection.body
+    assert body.window is not None
+    arrived = connection.socket.bytes_read - body.window[1]
+    if connection.reading_paused or arrived >= rate * limit:
+        body.window = _window(connection)
     else:
-        connection.fail(
+        connection.time_out(
             RequestTimeout(
                 f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
                 f'request_timeout, {limit:g} seconds)'
@@ -256,8 +257,8 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
         answerable = not (response.finished or response._head_sent or socket.has_queued)
     if not answerable:
         socket.destroy(error)
-    elif response is None or connection.client_is_awaited:
-        connection.fail(error)
+    elif response is None or connection.waits_for_client:
+        connection.time_out(error)
     else:
         # the client must not send it again on another connection, as browsers do when one is closed without a word
         log_from_hub(
@@ -266,4 +267,4 @@ def _give_up(connection: Connection, response: ServerResponse | None, since: flo
             describe_request(response.request),
             error,
         )
-        connection.give_up_listener()
+        connection.time_out_listener()

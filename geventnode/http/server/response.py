@@ -30,7 +30,7 @@ from geventnode.protocol import Framing, connection_options, status_line
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
-    from geventnode.http.server.responding import Responder
+    from geventnode.http.server.connection import Connection
     from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
@@ -74,7 +74,7 @@ class ServerResponse(OutgoingMessage):
 
     #: Whether 100 Continue was asked for and not sent.
     awaits_continue: bool = False
-    patient: bool = False
+    handler_may_block: bool = False
     #: Whether the connection was handed over in place of a response.
     upgraded: bool = False
     #: Whether a body that fails before the head has left is answered by the server, whatever its reader does.
@@ -82,7 +82,7 @@ class ServerResponse(OutgoingMessage):
     #: Whether the server has answered in place of this response.
     refused: bool = False
 
-    def __init__(self, request: IncomingMessage, exchange: Responder) -> None:
+    def __init__(self, request: IncomingMessage, exchange: Connection) -> None:
         self._fields = {}
         self.socket = self._out = request.socket
         self.request = request
@@ -191,7 +191,7 @@ class ServerResponse(OutgoingMessage):
             and self._trailers is None
             and self.send_date
             and self.request.method != 'HEAD'
-            and self._exchange.may_go_on(self, True)
+            and self._exchange.can_keep_alive(self, True)
         ):
             # as below, for what comes most
             self._length = self.body_size = size
@@ -233,7 +233,7 @@ class ServerResponse(OutgoingMessage):
     def _connection_line(self, whole: bool) -> str:
         """Decide whether the connection lives on, and return the field that says so."""
         exchange = self._exchange
-        if self.should_keep_alive and not exchange.may_go_on(self, whole):
+        if self.should_keep_alive and not exchange.can_keep_alive(self, whole):
             self.should_keep_alive = False
         given = self._fields.get('connection')
         if given is None:
@@ -340,7 +340,7 @@ class ServerResponse(OutgoingMessage):
         self._check_alive()
         self._state = OutgoingState.ENDED
         self.upgraded = True
-        return self.socket, self._exchange.detach()
+        return self.socket, self._exchange.upgrade()
 
     def _check_may_upgrade(self) -> None:
         self._check_headers_open('set')

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from time import monotonic
 from typing import Any, Protocol
 
-__all__ = ['SLICE', 'Ready', 'ReadyLine']
+__all__ = ['SLICE', 'Ready', 'RunQueue']
 
 #: Seconds after which the rest of the line waits for the next turn of the loop. Whoever has sent one request, and
 #: stands in no line, waits for no more than this, however many flood the server.
@@ -16,11 +16,11 @@ SLICE = 0.001
 class Ready(Protocol):
     """Something that has work to do."""
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Do some of it. Runs in the hub."""
 
 
-class ReadyLine:
+class RunQueue:
     """First come, first served; who comes meanwhile waits for the next turn of the loop, so that input is looked at
     between."""
 
@@ -53,7 +53,7 @@ class ReadyLine:
             for _ in range(len(line)):
                 if not line:
                     break
-                line.popitem(last=False)[0].go_on()
+                line.popitem(last=False)[0].resume()
                 if monotonic() >= over:
                     break
         finally:

@@ -19,15 +19,13 @@ from geventnode.errors import InvalidInput
 from geventnode.events import EventEmitter, Listener
 from geventnode.http.connection_log import ConnectionLog
 from geventnode.http.incoming import IncomingMessage, describe_request
-from geventnode.http.server.buffer_limit import InputBudget
-from geventnode.http.server.connection import Connection
+from geventnode.http.server.buffer_limit import ReceiveBufferLimit
+from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
 from geventnode.http.server.error_response import answer
-from geventnode.http.server.lifecycle import State
 from geventnode.http.server.listener_checks import check_listener, check_returned
-from geventnode.http.server.responding import Responder
 from geventnode.http.server.response import ServerResponse
-from geventnode.http.server.run_queue import ReadyLine
+from geventnode.http.server.run_queue import RunQueue
 from geventnode.http.server.trace import ToldConnection
 from geventnode.http.server.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
@@ -123,8 +121,8 @@ class Server(NetServer):
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         super().__init__(allow_half_open=True)
         self.hub = self._hub
-        self.budget = InputBudget(self.max_buffered)
-        self.ready = ReadyLine(self._hub.loop)
+        self.budget = ReceiveBufferLimit(self.max_buffered)
+        self.ready = RunQueue(self._hub.loop)
         self.connection_lines = ConnectionLog()
         #: Whether the server is on its way to close, and since when (monotonic).
         self.draining = False
@@ -279,7 +277,7 @@ class Server(NetServer):
         response.end()
 
     def special_request(
-        self, connection: Responder, head: RequestHead, request: IncomingMessage, response: ServerResponse
+        self, connection: Connection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
         """Handle a request that is more, or less, than a plain one. Switches when listeners do."""
         if 0 < self.request_limit < connection.served:
@@ -306,16 +304,16 @@ class Server(NetServer):
             if not (self.emit('checkContinue', request, response) or self.hand_out(request, response)):
                 self.unheard(response)
 
-    def _hand_over(self, event: str, connection: Responder, request: IncomingMessage) -> None:
+    def _hand_over(self, event: str, connection: Connection, request: IncomingMessage) -> None:
         socket = connection.socket
         if not self.listener_count(event):
-            connection.turn_away()
+            connection.close_without_response()
             return
         # the answers to earlier requests
         socket.put_gathered()
         if socket.destroyed:
             return
-        rest = connection.detach()
+        rest = connection.upgrade()
         try:
             self.emit(event, request, socket, rest)
         except BaseException as error:
@@ -332,7 +330,7 @@ class Server(NetServer):
         self.draining_since = monotonic()
         for connection in self._connections():
             connection.expires = min(connection.expires, self.draining_since)
-            if connection.state is State.LINGERING:
+            if connection.state is ConnectionState.LINGERING:
                 # the closing server waits for it
                 deadlines(self._hub).watch(connection)
 
@@ -344,7 +342,7 @@ class Server(NetServer):
         return [socket.sink for socket in self._sockets]
 
     def statistics(self) -> dict[str, int]:
-        found: dict[str, int] = dict.fromkeys(('parked', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
+        found: dict[str, int] = dict.fromkeys(('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
             found[socket.sink.activity if isinstance(socket.sink, Connection) else 'upgraded'] += 1
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from geventnode.errors import ParseError, RequestTimeout, excerpt
-from geventnode.http.server.connection import Connection
+from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.response import ServerResponse
 from geventnode.protocol import RequestHead
 
@@ -46,9 +46,9 @@ class ToldConnection(Connection):
         self._tell('the client has taken what was queued')
         super().queue_drained()
 
-    def fail(self, error: RequestTimeout) -> None:
+    def time_out(self, error: RequestTimeout) -> None:
         self._tell('%s', error)
-        super().fail(error)
+        super().time_out(error)
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._tell(
@@ -66,21 +66,21 @@ class ToldConnection(Connection):
         self._tell('received %d bytes more', len(data))
         super().more_received(data)
 
-    def _serve(self, head: RequestHead) -> None:
+    def _serve_request(self, head: RequestHead) -> None:
         self._tell('request %d: %s %s', self.served + 1, head.method, excerpt(head.url.encode('latin-1')))
-        super()._serve(head)
+        super()._serve_request(head)
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
         self._tell('refused with %d: %s', error.status, error)
         super()._reject(error)
 
-    def refuse(self, status_code: int) -> None:
+    def send_error(self, status_code: int) -> None:
         self._tell('answered with %d in place of the listener', status_code)
-        super().refuse(status_code)
+        super().send_error(status_code)
 
     def response_ended(self, response: ServerResponse) -> None:
         # it may be told twice
-        if response is self.response and self.state.value == 'busy':
+        if response is self.response and self.state is ConnectionState.ACTIVE:
             self._tell(
                 'response %d: %d, %d bytes%s',
                 self.served,
@@ -94,6 +94,6 @@ class ToldConnection(Connection):
         self._tell('closing, %d bytes queued', self.socket.writable_length)
         super().close()
 
-    def detach(self) -> bytes:
+    def upgrade(self) -> bytes:
         self._tell('handed over after %d requests', self.served)
-        return super().detach()
+        return super().upgrade()

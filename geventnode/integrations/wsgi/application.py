@@ -229,7 +229,7 @@ class Listener:
             response.end()
             return
         # a view may take its time: what has a limit is waiting for the client
-        response.patient = True
+        response.handler_may_block = True
         response.refuses_bad_body = self._server_refuses_bad_bodies
         if self._cancel_on_disconnect:
             response.cancel_on_disconnect()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from geventnode.http import IncomingMessage
-from geventnode.http.server.buffer_limit import InputBudget
+from geventnode.http.server.buffer_limit import ReceiveBufferLimit
 
 __all__ = ['EMPTY_INPUT', 'BufferFull', 'EmptyInput', 'ErrorStream', 'Input', 'buffer_body']
 
@@ -32,7 +32,7 @@ class BufferFull(Exception):
 class _MemoryBuffer(io.BytesIO):
     """A body in memory, counted by the server's budget until this is closed."""
 
-    def __init__(self, budget: InputBudget) -> None:
+    def __init__(self, budget: ReceiveBufferLimit) -> None:
         super().__init__()
         self._budget = budget
         self._counted = 0
@@ -51,7 +51,7 @@ class _MemoryBuffer(io.BytesIO):
         super().close()
 
 
-def buffer_body(request: IncomingMessage, max_size: int | None, budget: InputBudget) -> tuple[IO[bytes], int]:
+def buffer_body(request: IncomingMessage, max_size: int | None, budget: ReceiveBufferLimit) -> tuple[IO[bytes], int]:
     """Return a file with the whole body of ``request``, and its size. May switch.
 
     :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.

@@ -9,8 +9,8 @@ import pytest
 from gevent.event import Event
 
 from geventnode.errors import ConnectionClosed
-from geventnode.http.server import responding
-from geventnode.http.server.responding import ROUNDS
+from geventnode.http.server import connection
+from geventnode.http.server.connection import ROUNDS
 from tests.servers import Log, Serve, bodies, get, ok, post
 from tests.sockets import pair, until
 
@@ -19,7 +19,7 @@ SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\n\r\n'
 
 def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the first, for which nobody shall wait."""
-    monkeypatch.setattr(responding, 'ROUND_TIME', float('inf'))
+    monkeypatch.setattr(connection, 'ROUND_TIME', float('inf'))
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/0':

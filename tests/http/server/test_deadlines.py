@@ -203,7 +203,7 @@ def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None
 
     site = serve(listener, request_timeout=1000, min_body_rate=1_000_000)
     client = site.send(post(b'x' * 1_000_000, length=1_000_001))
-    while not (sinks := site.server.sinks()) or not sinks[0].held_back:
+    while not (sinks := site.server.sinks()) or not sinks[0].reading_paused:
         gevent.idle()
     connection: Any = sinks[0]
     connection.on_deadline(monotonic())
@@ -534,7 +534,7 @@ def test_a_patient_response_is_not_timed_out(serve: Serve) -> None:
     """Nobody waits for the client: no limit counts, also not for a body that was not asked for."""
 
     def listener(request: Any, response: Any) -> None:
-        response.patient = True
+        response.handler_may_block = True
         gevent.sleep(SHORT * 5)
         response.end(request.read())
 
@@ -549,7 +549,7 @@ def test_a_patient_reader_waits_no_longer_than_others(serve: Serve) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
-        response.patient = True
+        response.handler_may_block = True
         gevent.sleep(SHORT * 2)
         try:
             request.read()
@@ -568,7 +568,7 @@ def test_what_is_waited_for_adds_up(serve: Serve) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
-        response.patient = True
+        response.handler_may_block = True
         try:
             for chunk in request:
                 log.append(chunk)
@@ -587,7 +587,7 @@ def test_a_patient_writer_waits_no_longer_than_others(serve: Serve) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
-        response.patient = True
+        response.handler_may_block = True
         try:
             while True:
                 response.write(bytes(1_000_000))

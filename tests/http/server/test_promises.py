@@ -269,7 +269,7 @@ def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
     while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
         gevent.idle()
     connection: Any = sinks[0]
-    connection._awaited = 1000.0
+    connection.body.awaited = 1000.0
     assert client.send(b'x').response().body == b'xx'
     client.send(b'x', post(b'y', length=2))
     while connection.served < 2 or connection.activity != 'reading':
@@ -410,7 +410,7 @@ def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
         gevent.idle()
     # the body and the deadline come in the same turn of the loop, the body first
     connection: Any = sinks[0]
-    site.server.hub.loop.run_callback(connection.fail, RequestTimeout('late'))
+    site.server.hub.loop.run_callback(connection.time_out, RequestTimeout('late'))
     site.server.hub.loop.run_callback(connection.data_received, b'c')
     assert client.response().body == b'abc'
     assert client.send(post(b'abc')).response().body == b'abc'

@@ -10,8 +10,8 @@ import pytest
 from gevent import get_hub
 
 from geventnode.http.server import run_queue
-from geventnode.http.server.responding import ROUNDS
-from geventnode.http.server.run_queue import ReadyLine
+from geventnode.http.server.connection import ROUNDS
+from geventnode.http.server.run_queue import RunQueue
 from tests.http.server.test_pipelining import numbers
 from tests.servers import Serve, get
 
@@ -27,7 +27,7 @@ class One:
         self._log = log
         self._act = act
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Take the turn."""
         self._log.append(self.name)
         self._act()
@@ -67,7 +67,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all_in_one_turn() -> None:
     log: list[str] = []
-    line = ReadyLine(get_hub().loop)
+    line = RunQueue(get_hub().loop)
     for name in 'abc':
         line.add(One(name, log))
     assert turns(log) == [['a', 'b', 'c']]
@@ -75,7 +75,7 @@ def test_all_in_one_turn() -> None:
 
 def test_who_comes_meanwhile_waits_for_the_next_turn() -> None:
     log: list[str] = []
-    line = ReadyLine(get_hub().loop)
+    line = RunQueue(get_hub().loop)
     again = One('again', log)
     line.add(One('a', log, lambda: line.add(again)))
     line.add(One('b', log))
@@ -85,7 +85,7 @@ def test_who_comes_meanwhile_waits_for_the_next_turn() -> None:
 @pytest.mark.usefixtures('slow')
 def test_when_the_time_is_over_the_rest_waits_for_the_next_turn() -> None:
     log: list[str] = []
-    line = ReadyLine(get_hub().loop)
+    line = RunQueue(get_hub().loop)
     line.add(One('a', log, lambda: line.add(One('d', log))))
     line.add(One('b', log))
     line.add(One('c', log))
@@ -94,7 +94,7 @@ def test_when_the_time_is_over_the_rest_waits_for_the_next_turn() -> None:
 
 def test_who_leaves_is_not_served() -> None:
     log: list[str] = []
-    line = ReadyLine(get_hub().loop)
+    line = RunQueue(get_hub().loop)
     ones = [One(name, log) for name in 'abc']
     ones.insert(0, One('first', log, lambda: line.discard(ones[2])))
     for one in ones:
@@ -105,7 +105,7 @@ def test_who_leaves_is_not_served() -> None:
 
 def test_one_that_fails_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
-    line = ReadyLine(get_hub().loop)
+    line = RunQueue(get_hub().loop)
     monkeypatch.setattr(get_hub(), 'handle_error', lambda *args: None)
     line.add(One('a', log, lambda: 1 / 0))
     line.add(One('b', log))

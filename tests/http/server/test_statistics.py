@@ -42,19 +42,19 @@ def test_what_connections_do(serve: Serve) -> None:
 
     assert counted()
     site.connect().get()
-    until(lambda: counted(parked=1))
+    until(lambda: counted(idle=1))
     site.send(b'GET / HT')
-    until(lambda: counted(parked=1, reading=1))
+    until(lambda: counted(idle=1, reading=1))
     site.send(post(b'', '/read', length=5))
-    until(lambda: counted(parked=1, reading=2))
+    until(lambda: counted(idle=1, reading=2))
     site.send(get('/handled'))
-    until(lambda: counted(parked=1, reading=2, handling=1))
+    until(lambda: counted(idle=1, reading=2, handling=1))
     site.connect(receive_buffer=4096).send(get('/written'))
-    until(lambda: counted(parked=1, reading=2, handling=1, writing=1))
+    until(lambda: counted(idle=1, reading=2, handling=1, writing=1))
     site.send(get('/upgraded', 'Connection: upgrade', 'Upgrade: echo'))
-    until(lambda: counted(parked=1, reading=2, handling=1, writing=1, upgraded=1))
+    until(lambda: counted(idle=1, reading=2, handling=1, writing=1, upgraded=1))
     site.send(get('/', 'Connection: close'))
-    until(lambda: counted(parked=1, reading=2, handling=1, writing=1, upgraded=1, closing=1))
+    until(lambda: counted(idle=1, reading=2, handling=1, writing=1, upgraded=1, closing=1))
     go_on.set()
     until(lambda: site.server.statistics()['handling'] == 0)
 
@@ -112,6 +112,6 @@ def test_idle_connections_keep_nobody_busy(serve: Serve) -> None:
     before = len(live_greenlets())
     for _ in range(300):
         site.connect().get()
-    assert site.server.statistics()['parked'] == 300
+    assert site.server.statistics()['idle'] == 300
     assert len(live_greenlets()) == before
     assert site.get().status == 200

@@ -46,7 +46,7 @@ def test_a_connection(lines: Callable[[], list[str]]) -> None:
         assert lines() == ['accepted']
         client.send(b'GET /on', b'e HTTP/1.1\r\nHost: x\r\n\r\n').response()
         assert lines() == [
-            'received 7 bytes while parked',
+            'received 7 bytes while idle',
             'received 23 bytes while reading',
             "request 1: GET b'/one'",
             'response 1: 200, 8 bytes',
@@ -54,7 +54,7 @@ def test_a_connection(lines: Callable[[], list[str]]) -> None:
         client.send(raw_request('/two') + raw_request('/three', 'Connection: close'))
         client.rest()
         assert [line for line in lines() if 're' in line.split()[0][:2]] == [
-            'received 81 bytes while parked',
+            'received 81 bytes while idle',
             "request 2: GET b'/two'",
             'response 2: 200, 8 bytes',
             "request 3: GET b'/three'",
@@ -123,9 +123,9 @@ def test_connections_say_in_what_state_they_are() -> None:
     with serving_in_memory(ok) as site:
         site.connect().get()
         (connection,) = site.server._connections()
-        assert repr(connection) == f'<Connection parked served=1 on {connection.socket!r}>'
+        assert repr(connection) == f'<Connection idle served=1 on {connection.socket!r}>'
         site.server.close_all_connections()
-        assert repr(connection).startswith('<Connection over served=1 on <Socket destroyed')
+        assert repr(connection).startswith('<Connection closed served=1 on <Socket destroyed')
 
 
 #: How applications configure logging, each so that a line of level DEBUG goes nowhere.
