@@ -401,3 +401,129 @@ def test_the_package_imports_nothing_by_itself() -> None:
     assert [each.name for each in pkgutil.iter_modules(geventnode.__path__)]
     source = _modules()['geventnode'].read_text('utf-8')
     assert [imported for _, imported in _imports(source, {})] == ['__future__']
+
+
+# -- names with an underscore ---------------------------------------------------------------------------------------
+
+
+def _own_names(source: str) -> set[str]:
+    """Return the names that a file defines: functions, classes, attributes, slots and variables."""
+    found = set()
+    for node in _nodes(source):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == 'self':
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # slots, and attributes that are set by name
+            found.add(node.value)
+    return found
+
+
+def _accesses(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each access to a private name that another file defines.
+
+    An object's access to its own names, inherited ones included, does not count.
+    """
+    own = _own_names(source)
+    for node in _nodes(source):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name.startswith('_') and not alias.name.startswith('__'):
+                    yield node.lineno, alias.name
+        elif (
+            isinstance(node, ast.Attribute)
+            and node.attr.startswith('_')
+            and not node.attr.startswith('__')
+            and node.attr not in own
+            and ast.unparse(node.value) not in ('self', 'cls', 'super()')
+        ):
+            yield node.lineno, node.attr
+
+
+#: Names with an underscore that are documented for everybody: those of named tuples, and of ``sys``.
+DOCUMENTED = {'_asdict', '_fields', '_getframe', '_make', '_replace'}
+
+
+def _unlisted(sources: dict[str, str], offered: set[str]) -> list[str]:
+    """Return a complaint for each access to a private name of another file that is not among ``offered``."""
+    return [
+        f'{name}:{line} uses {attribute} of another file'
+        for name, source in sources.items()
+        for line, attribute in _accesses(source)
+        if attribute not in offered | DOCUMENTED
+    ]
+
+
+def test_an_access_to_a_private_name_is_found() -> None:
+    source = 'from a import _b\nx._c\nself._d\nsuper()._e\nx.__f__\nx._g\nx._h\nx._replace()\ndef _g(): pass\n'
+    assert _unlisted({'file': source}, {'_h'}) == [
+        'file:1 uses _b of another file',
+        'file:2 uses _c of another file',
+    ]
+
+
+@pytest.mark.parametrize('definition', ["__slots__ = ('_a',)", 'self._a = 1', '_a: int = 1', 'def _a(): pass'])
+def test_a_name_of_the_same_file_may_be_used(definition: str) -> None:
+    assert _unlisted({'file': f'{definition}\nx._a\n'}, set()) == []
+
+
+# -- the rooms of http ----------------------------------------------------------------------------------------------
+
+
+#: Modules that the client is to use soon.
+OPEN_ROOMS = {'geventnode.http.body_reader'}
+
+
+def _one_sided(sources: dict[str, str]) -> list[str]:
+    """Return the modules beside ``http.server`` and ``http.client`` that only one of these two imports.
+
+    A module that is imported by another shared one is used by the sides that use that one. A module whose names
+    ``geventnode.http`` offers is for users.
+    """
+    room = 'geventnode.http'
+    known = dict.fromkeys(sources, Path())
+    shared = {name for name in sources if name.startswith(f'{room}.') and name.count('.') == 2} - {
+        f'{room}.server',
+        f'{room}.client',
+    }
+    importers: dict[str, set[str]] = {name: set() for name in shared}
+    for name, source in sources.items():
+        for _, imported in _imports(source, known):
+            if imported in shared:
+                importers[imported].add(name)
+
+    def sides(name: str) -> set[str]:
+        found = set()
+        for importer in importers[name]:
+            if importer in shared:
+                found |= sides(importer)
+            elif importer == room:
+                found |= {'server', 'client'}
+            found |= {side for side in ('server', 'client') if importer.startswith(f'{room}.{side}.')}
+        return found
+
+    return sorted(name for name in shared if len(sides(name)) == 1)
+
+
+def test_what_lies_beside_server_and_client_is_for_both() -> None:
+    found = _one_sided({name: path.read_text('utf-8') for name, path in _modules().items()})
+    assert sorted(set(found) - OPEN_ROOMS) == []
+
+
+def test_a_file_in_the_wrong_room_is_found() -> None:
+    sources = {
+        'geventnode.http.common': '',
+        'geventnode.http.indirect': '',
+        'geventnode.http.lonely': 'from geventnode.http import indirect',
+        'geventnode.http.unused': '',
+        'geventnode.http.offered': '',
+        'geventnode.http': 'from geventnode.http.offered import y',
+        'geventnode.http.server': '',
+        'geventnode.http.server.a': 'from geventnode.http.common import x\nfrom geventnode.http import lonely, offered',
+        'geventnode.http.client': '',
+        'geventnode.http.client.b': 'import geventnode.http.common',
+    }
+    assert _one_sided(sources) == ['geventnode.http.indirect', 'geventnode.http.lonely']
