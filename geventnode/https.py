@@ -18,7 +18,7 @@ from geventnode.errors import ConnectionClosed
 from geventnode.http.client.agent import global_agent as _global_agent
 from geventnode.http.client.api import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
-from geventnode.http.server.error_response import answer
+from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
 from geventnode.net.socket import Socket
 from geventnode.tls.client import Peer, peer_of
@@ -110,7 +110,7 @@ class Server(TLSAcceptor, http.Server):
         plain.on_destroyed = self._on_destroyed
         connection = self.connection_class(self, plain)
         with contextlib.suppress(ConnectionClosed):
-            plain.put(answer(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
+            plain.put(error_response(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
         connection.close()
 
 

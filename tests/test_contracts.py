@@ -90,7 +90,6 @@ _SERVING = _LISTENING | {
     'budget',
     'cancels',
     'connection_class',
-    'connection_lines',
     'draining_since',
     'forwarding',
     'hand_out',

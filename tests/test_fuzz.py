@@ -25,7 +25,7 @@ from geventnode.errors import IncompleteBody, ParseError
 from geventnode.http.client.connection import Connection
 from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server.connection import Connection as ServerConnection
-from geventnode.http.server.error_response import answer
+from geventnode.http.server.error_response import error_response
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.parser import Parser
 
@@ -90,14 +90,16 @@ def short_body(monkeypatch: pytest.MonkeyPatch) -> None:
 def wrong_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers errors with another status."""
     monkeypatch.setattr(
-        'geventnode.http.server.connection.answer', lambda status_code, **options: answer(500, **options)
+        'geventnode.http.server.connection.error_response',
+        lambda status_code, **options: error_response(500, **options),
     )
 
 
 def two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says it twice."""
     monkeypatch.setattr(
-        'geventnode.http.server.connection.answer', lambda status_code, **options: 2 * answer(status_code)
+        'geventnode.http.server.connection.error_response',
+        lambda status_code, **options: 2 * error_response(status_code),
     )
 
 

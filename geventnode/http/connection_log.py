@@ -20,21 +20,21 @@ class ConnectionLog:
     """Lines of one server, or of one agent."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[str, tuple[object, ...]]] = deque()
+        self._pending: deque[tuple[str, tuple[object, ...]]] = deque()
         self._writing = False
 
     def add(self, message: str, *args: object) -> None:
         """Log ``message % args`` soon, after everything that was added before."""
         if log.isEnabledFor(logging.DEBUG):
-            self._kept.append((message, args))
+            self._pending.append((message, args))
             if not self._writing:
                 self._writing = True
                 gevent.spawn(self._write)
 
     def _write(self) -> None:
         try:
-            while self._kept:
-                message, args = self._kept.popleft()
+            while self._pending:
+                message, args = self._pending.popleft()
                 log.debug(message, *args)
         finally:
             self._writing = False

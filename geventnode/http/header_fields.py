@@ -11,20 +11,20 @@ from geventnode.protocol import check_name, check_value
 __all__ = [
     'Fields',
     'HeadersArgument',
-    'added',
+    'add_values',
     'check_field',
     'check_field_value',
+    'check_trailers',
     'check_transfer_encoding',
-    'checked_trailers',
-    'copied',
-    'merged',
-    'pairs',
+    'copy_value',
+    'header_pairs',
+    'merge_headers',
 ]
 
 HeadersArgument = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 #: Fields without which a message cannot be framed, routed or decoded, which is too late behind it.
-NOT_IN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS = frozenset(
     {'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer', 'transfer-encoding'}
 )
 
@@ -69,7 +69,7 @@ def _converted(name: str, value: Any) -> Any:
     raise TypeError(f'the value of header {name!r} must be str, int or a list of those, not {type(value).__name__}')
 
 
-def pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
+def header_pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
     """Return the (name, value) pairs of a mapping or of an iterable of pairs. Raises ``TypeError``."""
     if isinstance(headers, Mapping):
         return cast('Mapping[str, Any]', headers).items()
@@ -78,7 +78,7 @@ def pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
     return headers
 
 
-def added(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, Any]:
+def add_values(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, Any]:
     """Return ``present``, a field or None, with the lines of ``value`` behind its own."""
     if present is None:
         return name, value
@@ -86,33 +86,33 @@ def added(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, 
     return name, (before if isinstance(before, list) else [before]) + (value if isinstance(value, list) else [value])
 
 
-def copied(value: Any) -> Any:
+def copy_value(value: Any) -> Any:
     """Return ``value``, or a copy of it when it is a list."""
     return list(value) if isinstance(value, list) else value
 
 
-def merged(fields: Fields, headers: HeadersArgument) -> Fields:
+def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
     """Return a copy of ``fields`` in which ``headers`` win; several pairs of one name become several lines. Raises as
     :func:`check_field` does."""
     result: Fields = {}
     # asking for dict first spares most callers the abstract class
-    for name, value in headers.items() if type(headers) is dict else pairs(headers):
+    for name, value in headers.items() if type(headers) is dict else header_pairs(headers):
         lower, checked = check_field(name, value)
         if lower in result:
-            result[lower] = added(result[lower], name, checked)
+            result[lower] = add_values(result[lower], name, checked)
             check_field(*result[lower])
         else:
             result[lower] = name, checked
     return {**fields, **result} if fields else result
 
 
-def checked_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
+def check_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
     """Return ``headers`` as the lines of a trailer section (RFC 9110, section 6.5.1). Raises as
     :func:`check_field` does, and ``InvalidHeader`` for a field that has no place there."""
     lines: list[tuple[str, str]] = []
-    for name, value in pairs(headers):
+    for name, value in header_pairs(headers):
         lower, checked = check_field(name, value)
-        if lower in NOT_IN_TRAILERS:
+        if lower in FORBIDDEN_TRAILERS:
             raise InvalidHeader(
                 f'{name} has no place in a trailer section (RFC 9110, section 6.5.1)', 'ERR_HTTP_TRAILER_INVALID'
             )

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
 from geventnode.events import EventEmitter
-from geventnode.http.header_fields import Fields, HeadersArgument, added, check_field, checked_trailers, copied
+from geventnode.http.header_fields import Fields, HeadersArgument, add_values, check_field, check_trailers, copy_value
 from geventnode.interfaces import IOutgoingMessage
 from geventnode.net.deadlines import wrong_thread
 from geventnode.protocol import last_chunk
@@ -144,17 +144,17 @@ class OutgoingMessage(EventEmitter):
     def append_header(self: Self, name: str, value: Any) -> Self:
         self._check_headers_open('append')
         lower, checked = check_field(name, value)
-        field = added(self._fields.get(lower), name, checked)
+        field = add_values(self._fields.get(lower), name, checked)
         check_field(*field)
         self._fields[lower] = field
         return self
 
     def get_header(self, name: str) -> Any:
         present = self._fields.get(name.lower())
-        return None if present is None else copied(present[1])
+        return None if present is None else copy_value(present[1])
 
     def get_headers(self) -> dict[str, Any]:
-        return {lower: copied(value) for lower, (_, value) in self._fields.items()}
+        return {lower: copy_value(value) for lower, (_, value) in self._fields.items()}
 
     def get_header_names(self) -> list[str]:
         return list(self._fields)
@@ -176,7 +176,7 @@ class OutgoingMessage(EventEmitter):
 
     def add_trailers(self, headers: HeadersArgument) -> None:
         self._check_thread()
-        self._trailers = checked_trailers(headers)
+        self._trailers = check_trailers(headers)
 
     @property
     def headers_sent(self) -> bool:

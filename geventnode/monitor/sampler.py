@@ -24,7 +24,7 @@ from gevent.event import Event
 
 from geventnode import __version__
 from geventnode.http import Agent, Server
-from geventnode.http.server.observers import ExchangeObserver, Sample
+from geventnode.http.server.observers import ExchangeObserver, ExchangeSampler
 from geventnode.monitor.snapshot import Exchange, PoolStatistics, Snapshot, TopN
 
 __all__ = ['ROWS', 'Sampler', 'pause_after', 'quantile']
@@ -75,7 +75,7 @@ class Sampler(ExchangeObserver):
         self._timer: Any = None
         self._last_tick = 0.0
         self._lag = 0.0
-        self._samples: dict[Server, Sample] = {}
+        self._samples: dict[Server, ExchangeSampler] = {}
         #: When exchanges have ended, and how long they took.
         self._durations: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
         self._last_totals: tuple[float, int] | None = None
@@ -132,7 +132,7 @@ class Sampler(ExchangeObserver):
     def _start_samples(self) -> None:
         for server in self._servers():
             if server not in self._samples:
-                self._samples[server] = Sample(server, self)
+                self._samples[server] = ExchangeSampler(server, self)
             self._samples[server].take(SAMPLES_PER_TICK)
 
     def exchange_ended(self, response: Any, status_code: int) -> None:

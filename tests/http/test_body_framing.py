@@ -8,7 +8,7 @@ import pytest
 
 from geventnode.errors import BodyNotAllowed, InvalidHeader
 from geventnode.http.body_framing import frame_request, frame_response
-from geventnode.http.header_fields import merged
+from geventnode.http.header_fields import merge_headers
 from geventnode.protocol import Framing
 
 NONE, LENGTH, CHUNKED, UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
@@ -23,7 +23,7 @@ def response(**given: Any) -> tuple[Framing, int | None, str]:
         given.get('status', 200),
         given.get('method', 'GET'),
         given.get('version', '1.1'),
-        merged({}, given.get('headers', {})),
+        merge_headers({}, given.get('headers', {})),
         given.get('removed', ()),
         given.get('trailers', False),
         given.get('length'),
@@ -34,7 +34,7 @@ def request(**given: Any) -> tuple[Framing, int | None, str]:
     """Return the framing of a request that is ``POST`` unless specified otherwise."""
     return frame_request(
         given.get('method', 'POST'),
-        merged({}, given.get('headers', {})),
+        merge_headers({}, given.get('headers', {})),
         given.get('removed', ()),
         given.get('trailers', False),
         given.get('length'),

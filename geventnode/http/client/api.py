@@ -20,7 +20,7 @@ from geventnode.http.client.request import (
     ClientRequest,
     response_limits,
 )
-from geventnode.http.header_fields import Fields, HeadersArgument, merged
+from geventnode.http.header_fields import Fields, HeadersArgument, merge_headers
 from geventnode.options import count, flag, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 
@@ -231,7 +231,7 @@ def _fields(options: dict[str, Any], where: Origin, host: str | None) -> Fields:
     if headers is not None:
         if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
             raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
-        fields = merged(fields, headers)
+        fields = merge_headers(fields, headers)
         if not is_host(fields.get('host', ('', ''))[1]):
             raise InvalidHeader(
                 f'Host is not a host with an optional port: {fields["host"][1]!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'

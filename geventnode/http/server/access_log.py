@@ -36,7 +36,7 @@ def _escape(text: str) -> str:
     return _unsafe.sub(lambda found: f'\\x{ord(found[0]):02X}', text)
 
 
-def _now() -> str:
+def _timestamp() -> str:
     """Return the local time as the format wants it, rendered once a second."""
     global _second, _time
     now = int(time())
@@ -66,7 +66,7 @@ def access_line(response: ServerResponse, status_code: int) -> str:
     headers = request.headers
     size = response.body_size if response._has_body else 0
     return (
-        f'{request.remote_address or "-"} - - [{_now()}] '
+        f'{request.remote_address or "-"} - - [{_timestamp()}] '
         f'"{_escape(f"{request.method} {request.url} HTTP/{request.http_version}")}" {status_code} {size or "-"} '
         f'"{_escape(headers.get("referer") or "-")}" "{_escape(headers.get("user-agent") or "-")}"'
     )

@@ -31,9 +31,9 @@ from geventnode.errors import (
 )
 from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.deadlines import due
-from geventnode.http.server.error_response import answer
+from geventnode.http.server.error_response import error_response
 from geventnode.http.server.listener_checks import ListenerReturned
-from geventnode.http.server.refusals import reason_of
+from geventnode.http.server.refusals import refusal_reason
 from geventnode.http.server.request_body import RequestBody
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.workers import Worker
@@ -394,7 +394,7 @@ class Connection:
     def _reject(self, error: ParseError | RequestTimeout) -> None:
         """Send an error response to input that is not a request, and close."""
         server = self.server
-        server.peer_log.refused(reason_of(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
+        server.peer_log.refused(refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
         if server.listener_count('clientError'):
             try:
                 server.emit('clientError', error, self.socket)
@@ -402,7 +402,7 @@ class Connection:
                 log.exception("a 'clientError' listener failed")
         elif not self.socket.destroyed:
             try:
-                self.socket.put(answer(error.status))
+                self.socket.put(error_response(error.status))
             except ConnectionClosed:
                 # the client has disconnected
                 return
@@ -427,7 +427,7 @@ class Connection:
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and disconnected:
             self.server.peer_log.debug('%s: the client went away', describe_request(request))
         elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is failure:
-            self.server.peer_log.refused(reason_of(error), '%s: %s', describe_request(request), error)
+            self.server.peer_log.refused(refusal_reason(error), '%s: %s', describe_request(request), error)
         elif isinstance(error, ListenerReturned):
             log.error('%s: %s', describe_request(request), error)
         else:
@@ -463,7 +463,7 @@ class Connection:
         assert response is not None
         response.destroyed = response.refused = True
         head_only = request.method == 'HEAD'
-        text = answer(status_code, head_only=head_only)
+        text = error_response(status_code, head_only=head_only)
         # observers see the size of this body, whatever the listener has set
         response._replaced(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 
-__all__ = ['answer']
+__all__ = ['error_response']
 
 
-def answer(status_code: int, *, head_only: bool = False, detail: str = '') -> bytes:
+def error_response(status_code: int, *, head_only: bool = False, detail: str = '') -> bytes:
     """Return a whole response with ``Connection: close``; nothing of the request is repeated in it.
 
     :param head_only: leave the body out, as for HEAD.

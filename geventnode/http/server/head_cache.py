@@ -9,7 +9,7 @@ from typing import Any
 
 from geventnode.errors import InvalidInput
 from geventnode.http.body_framing import BODILESS_STATUSES
-from geventnode.http.header_fields import Fields, merged
+from geventnode.http.header_fields import Fields, merge_headers
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 
@@ -72,7 +72,7 @@ def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
         # the value of a field is a list
         return None
     if found is None and _is_plain(status, headers):
-        found = _remember(key, PreparedHead(status, merged({}, headers)))
+        found = _remember(key, PreparedHead(status, merge_headers({}, headers)))
     return found
 
 

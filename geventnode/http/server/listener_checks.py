@@ -16,21 +16,21 @@ from geventnode.errors import reduce_exception
 __all__ = [
     'ListenerReturned',
     'asgi_problem',
-    'called',
     'check_listener',
     'check_returned',
-    'names_say_wsgi',
-    'never_run',
+    'deferred_kind',
+    'has_wsgi_signature',
+    'listener_name',
 ]
 
 #: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
-_ANSWERS = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
+_RESPONSE_TYPES = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
 
 #: What such a list or tuple begins with: other ones come from expressions that do several things, as lambdas have them.
-_ITEMS = (str, bytes, bytearray, int, float, dict, list, tuple)
+_ITEM_TYPES = (str, bytes, bytearray, int, float, dict, list, tuple)
 
 #: The events whose listeners are called with a request and a response, to answer it.
-_ANSWERED = ('request', 'checkContinue', 'checkExpectation')
+_REQUEST_EVENTS = ('request', 'checkContinue', 'checkExpectation')
 
 
 class ListenerReturned(TypeError):
@@ -38,7 +38,7 @@ class ListenerReturned(TypeError):
 
     def __init__(self, listener: Any, value: Any) -> None:
         super().__init__(
-            f"the 'request' listener {called(listener)} has returned {type(value).__name__}, and has not "
+            f"the 'request' listener {listener_name(listener)} has returned {type(value).__name__}, and has not "
             'answered: what it returns goes nowhere, call response.end(...)'
         )
 
@@ -48,18 +48,18 @@ class ListenerReturned(TypeError):
 
 def check_listener(event: str, listener: Any) -> None:
     """Raise ``TypeError`` for what can be called and would never answer, or could not."""
-    if event in _ANSWERED and names_say_wsgi(listener):
+    if event in _REQUEST_EVENTS and has_wsgi_signature(listener):
         raise TypeError(
-            f'{called(listener)} is a WSGI application, by the names of its parameters: '
+            f'{listener_name(listener)} is a WSGI application, by the names of its parameters: '
             'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi'
         )
-    problem = asgi_problem(listener) if event in _ANSWERED else None
+    problem = asgi_problem(listener) if event in _REQUEST_EVENTS else None
     if problem is not None:
-        raise TypeError(f'{called(listener)} is {problem}')
-    kind = never_run(listener)
+        raise TypeError(f'{listener_name(listener)} is {problem}')
+    kind = deferred_kind(listener)
     if kind is not None:
         raise TypeError(
-            f'a listener for {event!r} must be a plain function, and {called(listener)} is {kind}, which '
+            f'a listener for {event!r} must be a plain function, and {listener_name(listener)} is {kind}, which '
             'would never run: write def without await or yield, and wait by calling, as gevent does'
         )
 
@@ -67,9 +67,9 @@ def check_listener(event: str, listener: Any) -> None:
 def check_returned(listener: Any, value: Any) -> None:
     """Raise :class:`ListenerReturned` if ``value``, which ``listener`` has returned, was meant to be an answer."""
     if isinstance(value, (list, tuple)):
-        meant = not value or isinstance(value[0], _ITEMS)
+        meant = not value or isinstance(value[0], _ITEM_TYPES)
     else:
-        meant = isinstance(value, _ANSWERS) or inspect.isawaitable(value)
+        meant = isinstance(value, _RESPONSE_TYPES) or inspect.isawaitable(value)
     if meant:
         if inspect.iscoroutine(value):
             # or Python would complain a second time, about the wrong thing
@@ -77,7 +77,7 @@ def check_returned(listener: Any, value: Any) -> None:
         raise ListenerReturned(listener, value)
 
 
-def names_say_wsgi(target: Any) -> bool | None:
+def has_wsgi_signature(target: Any) -> bool | None:
     """Return whether the names of the parameters of ``target`` are those of a WSGI application (True) or of a listener
     (False); None when they say neither."""
     try:
@@ -110,7 +110,7 @@ def asgi_problem(target: Any) -> str | None:
         for each in parameters
         if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
-    if len(required) != 3 or not (required[0].name == 'scope' or never_run(target) == 'async def'):
+    if len(required) != 3 or not (required[0].name == 'scope' or deferred_kind(target) == 'async def'):
         return None
     return (
         'an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as uvicorn or '
@@ -118,13 +118,13 @@ def asgi_problem(target: Any) -> str | None:
     )
 
 
-def called(listener: Any) -> str:
+def listener_name(listener: Any) -> str:
     """Return what ``listener`` is called in messages."""
     name = getattr(listener, '__qualname__', None)
     return repr(listener) if name is None else f'{name}()'
 
 
-def never_run(listener: Any) -> str | None:
+def deferred_kind(listener: Any) -> str | None:
     """Return the kind of function that ``listener`` is if a call of it runs nothing, or None."""
     for function in (listener, type(listener).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

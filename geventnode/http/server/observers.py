@@ -18,7 +18,7 @@ from geventnode.interfaces import IExchangeObserver
 if TYPE_CHECKING:
     from geventnode.http.server.server import Server
 
-__all__ = ['CLIENT_CLOSED_REQUEST', 'ExchangeObserver', 'ObservedResponse', 'Sample', 'observe_exchanges']
+__all__ = ['CLIENT_CLOSED_REQUEST', 'ExchangeObserver', 'ExchangeSampler', 'ObservedResponse', 'observe_exchanges']
 
 #: The status of an exchange that ended before a head was sent: nginx's number, because readers expect one there.
 CLIENT_CLOSED_REQUEST = 499
@@ -40,7 +40,7 @@ class ObservedResponse(ServerResponse):
 
     observers: tuple[ExchangeObserver, ...] = ()
 
-    _told: bool = False
+    _notified: bool = False
 
     def __init__(self, request: Any, exchange: Any) -> None:
         super().__init__(request, exchange)
@@ -49,30 +49,30 @@ class ObservedResponse(ServerResponse):
         for observer in self.observers:
             observer.exchange_began(self)
 
-    def _tell(self, status_code: int) -> None:
-        if not self._told:
-            self._told = True
+    def _notify(self, status_code: int) -> None:
+        if not self._notified:
+            self._notified = True
             for observer in self.observers:
                 observer.exchange_ended(self, status_code)
 
     def hand_over(self) -> Any:
         handed_over = super().hand_over()
-        self._tell(101)
+        self._notify(101)
         return handed_over
 
     def _on_complete(self) -> None:
-        self._tell(self.status_code)
+        self._notify(self.status_code)
         super()._on_complete()
 
     def _on_short_body(self, missing: int) -> None:
-        self._tell(self.status_code)
+        self._notify(self.status_code)
         super()._on_short_body(missing)
 
     def _on_aborted(self, status_code: int | None) -> None:
         super()._on_aborted(status_code)
         if status_code is None:
             status_code = self.status_code if self._head_sent else CLIENT_CLOSED_REQUEST
-        self._tell(status_code)
+        self._notify(status_code)
 
 
 def observe_exchanges(server: Server, observer: Any) -> None:
@@ -98,7 +98,7 @@ def _observed(base: type[ServerResponse], observer: Any, **attributes: Any) -> t
     return type(f'Observed{base.__name__.removeprefix("Observed")}', bases, attributes)
 
 
-class Sample(ExchangeObserver):
+class ExchangeSampler(ExchangeObserver):
     """Tells an observer of some exchanges of a server: for statistics that need not see each of them.
 
     The class of responses is exchanged for so long, so that all other exchanges cost what they cost without it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from geventnode.errors import BodyTooLarge, IncompleteBody, ParseError, RequestTimeout
 from geventnode.protocol.head import TLS_RECORDS
 
-__all__ = ['reason_of']
+__all__ = ['refusal_reason']
 
 #: Reasons that the status of an answer states.
 _BY_STATUS = {408: 'timeout', 414: 'head_too_large', 431: 'head_too_large', 501: 'not_implemented', 505: 'http_version'}
@@ -17,7 +17,7 @@ _BY_STATUS = {408: 'timeout', 414: 'head_too_large', 431: 'head_too_large', 501:
 _BY_CODE = {'HPE_INVALID_HOST': 'host', 'HPE_INVALID_EOF_STATE': 'incomplete'}
 
 
-def reason_of(error: ParseError | RequestTimeout | IncompleteBody) -> str:
+def refusal_reason(error: ParseError | RequestTimeout | IncompleteBody) -> str:
     """Return the reason for which a server refuses a request with ``error``.
 
     ``tls_on_plain_port``, ``host`` (missing, twice, or malformed), ``head_too_large``, ``body_too_large``,

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
 from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
 from geventnode.http.body_source import BodySource, check_file
-from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merged
+from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merge_headers
 from geventnode.http.incoming import describe_request
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
 from geventnode.http.server.head_cache import (
@@ -129,7 +129,7 @@ class ServerResponse(OutgoingMessage):
             reason_phrase = self.status_message
         line = final_status_line(status_code, reason_phrase)
         if headers is not None:
-            fields = merged(self._fields, headers)
+            fields = merge_headers(self._fields, headers)
             if 'transfer-encoding' in fields:
                 check_transfer_encoding(fields)
             self._fields = fields
@@ -318,7 +318,7 @@ class ServerResponse(OutgoingMessage):
         self._check_thread()
         request = self.request
         self._check_may_upgrade()
-        fields = merged(
+        fields = merge_headers(
             {'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])}, headers or {}
         )
         self._check_alive()

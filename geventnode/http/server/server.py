@@ -22,11 +22,11 @@ from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.buffer_limit import ReceiveBufferLimit
 from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
-from geventnode.http.server.error_response import answer
+from geventnode.http.server.error_response import error_response
 from geventnode.http.server.listener_checks import check_listener, check_returned
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.run_queue import RunQueue
-from geventnode.http.server.trace import ToldConnection
+from geventnode.http.server.trace import TracedConnection
 from geventnode.http.server.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.deadlines import deadlines
@@ -123,7 +123,7 @@ class Server(NetServer):
         self.hub = self._hub
         self.budget = ReceiveBufferLimit(self.max_buffered)
         self.ready = RunQueue(self._hub.loop)
-        self.connection_lines = ConnectionLog()
+        self._connection_log = ConnectionLog()
         #: Whether the server is on its way to close, and since when (monotonic).
         self.draining = False
         self.draining_since = 0.0
@@ -171,7 +171,7 @@ class Server(NetServer):
         if self.max_idle_workers < self.idle_limit:
             trim(self._hub, self.max_idle_workers)
         self.idle_limit = self.max_idle_workers
-        told = ToldConnection if self.debug_connections else Connection
+        told = TracedConnection if self.debug_connections else Connection
         if self.connection_class is not told:
             # also those that are open: both classes keep the same
             self.connection_class = told
@@ -381,7 +381,7 @@ class Server(NetServer):
         """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
         then. Raises ``ConnectionClosed``."""
         self._check_thread()
-        socket.put(answer(status_code))
+        socket.put(error_response(status_code))
 
 
 def _began(connection: Connection) -> float:

@@ -13,45 +13,45 @@ from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.response import ServerResponse
 from geventnode.protocol import RequestHead
 
-__all__ = ['ToldConnection']
+__all__ = ['TracedConnection']
 
 
-class ToldConnection(Connection):
+class TracedConnection(Connection):
     """A connection that tells. It has no slots of its own, so that the class of a connection can be changed."""
 
     __slots__ = ()
 
     def __init__(self, server: Any, socket: Any) -> None:
         super().__init__(server, socket)
-        self._tell('accepted')
+        self._trace('accepted')
 
-    def _tell(self, message: str, *args: object) -> None:
+    def _trace(self, message: str, *args: object) -> None:
         socket = self.socket
         address = socket.remote_address
         # Unix sockets have no names of their own
         name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
-        self.server.connection_lines.add(f'%s: {message}', name, *args)
+        self.server._connection_log.add(f'%s: {message}', name, *args)
 
     # -- run by the hub -------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._tell('received %d bytes while %s', len(data), self.activity)
+        self._trace('received %d bytes while %s', len(data), self.activity)
         super().data_received(data)
 
     def eof_received(self) -> None:
-        self._tell('the client has ended its side')
+        self._trace('the client has ended its side')
         super().eof_received()
 
     def queue_drained(self) -> None:
-        self._tell('the client has taken what was queued')
+        self._trace('the client has taken what was queued')
         super().queue_drained()
 
     def time_out(self, error: RequestTimeout) -> None:
-        self._tell('%s', error)
+        self._trace('%s', error)
         super().time_out(error)
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._tell(
+        self._trace(
             'over after %d requests, %d bytes received, %d written%s',
             self.served,
             self.socket.bytes_read,
@@ -63,25 +63,25 @@ class ToldConnection(Connection):
     # -- run by a worker, or by whoever ends an exchange ----------------------------------------------------------
 
     def more_received(self, data: bytes) -> None:
-        self._tell('received %d bytes more', len(data))
+        self._trace('received %d bytes more', len(data))
         super().more_received(data)
 
     def _serve_request(self, head: RequestHead) -> None:
-        self._tell('request %d: %s %s', self.served + 1, head.method, excerpt(head.url.encode('latin-1')))
+        self._trace('request %d: %s %s', self.served + 1, head.method, excerpt(head.url.encode('latin-1')))
         super()._serve_request(head)
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
-        self._tell('refused with %d: %s', error.status, error)
+        self._trace('refused with %d: %s', error.status, error)
         super()._reject(error)
 
     def send_error(self, status_code: int) -> None:
-        self._tell('answered with %d in place of the listener', status_code)
+        self._trace('answered with %d in place of the listener', status_code)
         super().send_error(status_code)
 
     def response_ended(self, response: ServerResponse) -> None:
         # it may be told twice
         if response is self.response and self.state is ConnectionState.ACTIVE:
-            self._tell(
+            self._trace(
                 'response %d: %d, %d bytes%s',
                 self.served,
                 response.status_code,
@@ -91,9 +91,9 @@ class ToldConnection(Connection):
         super().response_ended(response)
 
     def close(self) -> None:
-        self._tell('closing, %d bytes queued', self.socket.writable_length)
+        self._trace('closing, %d bytes queued', self.socket.writable_length)
         super().close()
 
     def upgrade(self) -> bytes:
-        self._tell('handed over after %d requests', self.served)
+        self._trace('handed over after %d requests', self.served)
         return super().upgrade()

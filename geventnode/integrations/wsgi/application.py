@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar
 from geventnode.errors import InvalidInput
 from geventnode.http import IncomingMessage, ServerResponse
 from geventnode.http.incoming import describe_request
-from geventnode.http.server.listener_checks import asgi_problem, called, names_say_wsgi, never_run
+from geventnode.http.server.listener_checks import asgi_problem, deferred_kind, has_wsgi_signature, listener_name
 from geventnode.integrations.wsgi.environ import EnvironBuilder, OutsideScriptName
 from geventnode.integrations.wsgi.head import Head, early_hints, find_head
 from geventnode.integrations.wsgi.input import BufferFull, buffer_body
@@ -327,10 +327,10 @@ def check_application(application: Any) -> None:
     function."""
     problem = asgi_problem(application)
     if problem is not None:
-        raise TypeError(f'{called(application)} is {problem}')
-    if never_run(application) == 'async def':
+        raise TypeError(f'{listener_name(application)} is {problem}')
+    if deferred_kind(application) == 'async def':
         raise TypeError(
-            f'a WSGI application must be a plain function, and {called(application)} is async def, which '
+            f'a WSGI application must be a plain function, and {listener_name(application)} is async def, which '
             'would never run: write def without await'
         )
 
@@ -342,4 +342,4 @@ def is_wsgi(target: Any) -> bool | None:
     ``env``, or the second one begins with ``start``; the first one of a listener begins with ``req``, or the second one
     with ``res``. Underscores in front do not count.
     """
-    return names_say_wsgi(target)
+    return has_wsgi_signature(target)

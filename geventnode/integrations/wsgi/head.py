@@ -9,7 +9,7 @@ from typing import Any
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
 from geventnode.http.body_framing import BODILESS_STATUSES
-from geventnode.http.header_fields import Fields, merged
+from geventnode.http.header_fields import Fields, merge_headers
 from geventnode.http.server.head_cache import PreparedHead
 from geventnode.protocol import connection_options
 
@@ -55,7 +55,7 @@ class Head:
                 kept.append((name, value))
             elif lower == 'connection' and 'close' in connection_options((value,)):
                 self.closes = True
-        self.fields: Fields = merged({}, kept)
+        self.fields: Fields = merge_headers({}, kept)
         length = self.fields.pop('content-length', None)
         #: What Content-Length says; None: nothing.
         self.length = None if length is None else int(length[1])
@@ -81,7 +81,7 @@ def early_hints(headers: Any) -> dict[str, Any]:
         else pair
         for pair in _listed(headers)
     ]
-    return dict(merged({}, _checked_pairs(pairs)).values())
+    return dict(merge_headers({}, _checked_pairs(pairs)).values())
 
 
 def _checked_pairs(headers: list[Any]) -> list[Any]:

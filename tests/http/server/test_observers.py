@@ -8,7 +8,7 @@ import pytest
 
 from geventnode import http
 from geventnode.http.server.access_log import log_access
-from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, Sample
+from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeSampler
 from tests.servers import Log, Serve, get, ok
 
 
@@ -109,7 +109,7 @@ def test_nobody_is_told_unless_somebody_asks() -> None:
 def test_a_sample(serve: Serve, noting: Noting) -> None:
     """So many are told of, each time that one is taken, and only the ends; afterwards the class is what it was."""
     server = http.create_server(ok)
-    sample = Sample(server, noting)
+    sample = ExchangeSampler(server, noting)
     client = serve(server).connect()
     for first in (0, 4):
         sample.take(2)
@@ -121,7 +121,7 @@ def test_a_sample(serve: Serve, noting: Noting) -> None:
 
 def test_a_sample_that_is_stopped(serve: Serve, noting: Noting) -> None:
     server = http.create_server(ok)
-    sample = Sample(server, noting)
+    sample = ExchangeSampler(server, noting)
     sample.stop()
     sample.take(5)
     client = serve(server).connect()
@@ -134,7 +134,7 @@ def test_a_sample_that_is_stopped(serve: Serve, noting: Noting) -> None:
 def test_observers_that_come_while_a_sample_is_taken(serve: Serve, noting: Noting) -> None:
     """They are told of everything, and the sample ends with its number."""
     server = http.create_server(ok)
-    sample = Sample(server, noting)
+    sample = ExchangeSampler(server, noting)
     sample.take(1)
     all_of_them = Noting()
     http.observe_exchanges(server, all_of_them)
@@ -155,7 +155,7 @@ def test_two_samples_at_once(serve: Serve, noting: Noting) -> None:
     """Whichever ends first, nothing is left of both."""
     server = http.create_server(ok)
     second = Noting()
-    samples = Sample(server, noting), Sample(server, second)
+    samples = ExchangeSampler(server, noting), ExchangeSampler(server, second)
     for sample, count in zip(samples, (1, 2), strict=True):
         sample.take(count)
     http_client = serve(server).connect()

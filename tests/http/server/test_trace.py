@@ -16,7 +16,7 @@ import pytest
 
 from geventnode import http
 from geventnode.http.server.connection import Connection
-from geventnode.http.server.trace import ToldConnection
+from geventnode.http.server.trace import TracedConnection
 from geventnode.testing import raw_request, serving_in_memory
 from tests.servers import ok
 from tests.sockets import settle
@@ -100,7 +100,7 @@ def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
         (connection,) = server._connections()
         assert type(connection) is Connection
         server.debug_connections = True
-        assert type(connection) is ToldConnection
+        assert type(connection) is TracedConnection
         client.get('/told')
         assert "request 2: GET b'/told'" in lines()
         site.connect()
@@ -115,7 +115,7 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, 'geventnode.connection')
     with serving_in_memory(ok, debug_connections=True) as site:
         assert site.get().status == 200
-        assert not site.server.connection_lines._kept
+        assert not site.server._connection_log._pending
     assert caplog.records == []
 
 
