@@ -1,8 +1,7 @@
-"""Requests and responses as gunicorn's hooks and loggers know them.
+"""Call gunicorn's hooks and access log for each exchange.
 
-They are told of every exchange by an observer of the server. Hooks are code of the user's and may wait: the one before
-a request runs as a listener, in front of all others, the one behind it in a greenlet of its own. gunicorn itself is not
-imported.
+An observer of the server reports the exchanges. Hooks are user code, and can block: ``pre_request`` runs as the first
+listener, ``post_request`` in its own greenlet. This module does not import gunicorn.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from typing import Any
-from urllib.parse import unquote
 
 import gevent
 from gevent import get_hub, getcurrent
@@ -19,22 +17,22 @@ from gevent import get_hub, getcurrent
 from geventnode.http.server.observers import ExchangeObserver
 from geventnode.http.status import STATUS_CODES
 
-__all__ = ['GunicornObserver', 'RequestView', 'ResponseView', 'logged_environ']
+__all__ = ['GunicornObserver', 'RequestView', 'ResponseView']
 
-#: What hooks hear of: the events of requests.
+#: The events of requests, before which ``pre_request`` is called.
 REQUEST_EVENTS = ('request', 'checkContinue', 'checkExpectation')
 
 
 class RequestView:
-    """A request with gunicorn's names; hooks may put attributes of their own on it."""
+    """A request with gunicorn's attributes; hooks can add their own."""
 
     def __init__(self, request: Any) -> None:
-        #: The request itself.
+        #: The server's own object.
         self.request = request
         self.method = request.method
         self.uri = request.url
         path, _, self.query = request.url.partition('?')
-        #: As a client sent it; PATH_INFO is what it means.
+        #: As the client sent it, encoded; ``PATH_INFO`` is decoded.
         self.path = path
         self.fragment = ''
         self.version = request.http_version_major, request.http_version_minor
@@ -46,10 +44,10 @@ class RequestView:
 
 
 class ResponseView:
-    """A response with gunicorn's names, when it is over."""
+    """A finished response with gunicorn's attributes."""
 
     def __init__(self, response: Any, status_code: int) -> None:
-        #: The response itself.
+        #: The server's own object.
         self.response = response
         self.status_code = status_code
         reason = response.status_message if status_code == response.status_code else None
@@ -64,36 +62,13 @@ class ResponseView:
         self.sent = self.response_length = 0 if response.request.method == 'HEAD' else response.body_size
 
 
-def logged_environ(request: Any) -> dict[str, Any]:
-    """Return what loggers and hooks look for in a WSGI environ (PEP 3333) about ``request``."""
-    path, _, query = request.url.partition('?')
-    environ = {
-        'REQUEST_METHOD': request.method,
-        'RAW_URI': request.url,
-        'PATH_INFO': unquote(path, 'latin-1'),
-        'QUERY_STRING': query,
-        'SERVER_PROTOCOL': f'HTTP/{request.http_version}',
-        'REMOTE_ADDR': request.remote_address or '',
-        'REMOTE_PORT': str(request.remote_port or ''),
-        'wsgi.url_scheme': request.scheme,
-        'geventnode.request': request,
-    }
-    for name, value in request.headers.items():
-        if '_' not in name:
-            key = name.upper().replace('-', '_')
-            environ[key if key in ('CONTENT_TYPE', 'CONTENT_LENGTH') else f'HTTP_{key}'] = (
-                ', '.join(value) if isinstance(value, list) else value
-            )
-    return environ
-
-
 class GunicornObserver(ExchangeObserver):
-    """What a worker is told of exchanges.
+    """Count exchanges, and pass them to hooks and the access log.
 
-    :param on_begin: called when one begins, with its response. Must not wait.
-    :param pre_request: gunicorn's ``pre_request`` without the worker, or None.
-    :param post_request: its ``post_request`` without the worker, or None.
-    :param access: ``access`` of gunicorn's logger, or None.
+    :param on_begin: called with the response when an exchange begins. Must not block.
+    :param pre_request: gunicorn's hook, called with the request.
+    :param post_request: gunicorn's hook, called with the request, the environ and the response.
+    :param access: the method of gunicorn's logger that writes a line to the access log.
     """
 
     def __init__(
@@ -109,18 +84,18 @@ class GunicornObserver(ExchangeObserver):
         self._access = access
         self._views: dict[Any, RequestView] = {}
         self._environs: dict[Any, dict[str, Any]] = {}
-        #: Hooks and log lines that wait to be over.
+        #: Greenlets that still run a hook or write a line.
         self.pending: set[Any] = set()
 
     def add_pre_request(self, server: Any) -> None:
-        """Hand requests of ``server`` to the first hook."""
+        """Call ``pre_request`` before the listeners of ``server``."""
         if self._pre_request is not None:
             for event in REQUEST_EVENTS:
                 if server.listener_count(event):
                     server.prepend_listener(event, self._run_pre_request)
 
     def record_environs(self, application: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the WSGI ``application``, whose environs are those that the second hook and the log see."""
+        """Return ``application`` with its environs recorded for hooks and the log."""
         if self._post_request is None and self._access is None:
             return application
 
@@ -144,7 +119,7 @@ class GunicornObserver(ExchangeObserver):
         if self._post_request is None and self._access is None:
             return
         seconds = monotonic() - response.began
-        # in the hub nothing may wait, and loggers have locks
+        # the hub must not block, and loggers have locks
         if self._post_request is not None or getcurrent() is get_hub():
             greenlet = gevent.spawn(self._report, response, status_code, seconds, view, environ)
             self.pending.add(greenlet)
@@ -155,10 +130,12 @@ class GunicornObserver(ExchangeObserver):
     def _report(
         self, response: Any, status_code: int, seconds: float, view: RequestView | None, environ: dict[str, Any] | None
     ) -> None:
+        from geventnode.integrations.wsgi.environ import request_environ
+
         view = view or RequestView(response.request)
-        environ = logged_environ(response.request) if environ is None else {'RAW_URI': response.request.url, **environ}
-        answer = ResponseView(response, status_code)
+        environ = request_environ(response.request) if environ is None else {'RAW_URI': response.request.url, **environ}
+        finished = ResponseView(response, status_code)
         if self._access is not None:
-            self._access(answer, view, environ, timedelta(seconds=seconds))
+            self._access(finished, view, environ, timedelta(seconds=seconds))
         if self._post_request is not None:
-            self._post_request(view, environ, answer)
+            self._post_request(view, environ, finished)

@@ -1,10 +1,10 @@
 """WSGI applications as request listeners (PEP 3333).
 
-An application is called in the greenlet that serves the request, and may block cooperatively: its database driver, its
-``requests`` and its ``time.sleep`` hold up nobody else once the standard library is patched. A body is received as the
-application reads, and each item that it yields is sent before the next one is asked for; who does not keep up is waited
-for. What WSGI has no word for is reached through ``environ['geventnode.request']`` and
-``environ['geventnode.response']``.
+The server calls an application in the greenlet of the request. The application can block cooperatively: with a patched
+standard library, its database driver, its ``requests`` and its ``time.sleep`` let other greenlets run. A request body
+is received as the application reads it. Each yielded item is sent before the next one is requested, and a client that
+reads slowly makes the application wait. ``environ['geventnode.request']`` and ``environ['geventnode.response']`` offer
+the features that WSGI does not define.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 log = logging.getLogger('geventnode.error')
 
-#: Bytes that a :class:`FileWrapper` reads at once.
+#: Bytes that a :class:`FileWrapper` reads at a time.
 BLOCK_SIZE = 65536
 
 
 class FileWrapper:
-    """``wsgi.file_wrapper``: a file as a response (PEP 3333, "Optional Platform-Specific File Handling").
+    """Send a file as a response: ``environ['wsgi.file_wrapper']``.
 
-    Returned by an application as it is, a regular file goes to the client from kernel to kernel where the connection
-    allows it; otherwise, and for whoever iterates, it is read in blocks.
+    When an application returns it unchanged, the kernel sends a regular file to the client (``sendfile(2)``) where the
+    connection allows it. Otherwise, and for code that iterates over it, the file is read in blocks. See PEP 3333,
+    "Optional Platform-Specific File Handling".
 
     :param file: an object with ``read(size)``.
-    :param block_size: bytes to be read at once.
+    :param block_size: bytes to read at a time.
     """
 
     _can_sendfile: ClassVar[bool] = True
@@ -53,25 +54,25 @@ class FileWrapper:
         self._block_size = block_size
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the blocks. May switch as the file does."""
+        """Yield the blocks of the file. Blocks as long as the file's ``read`` does."""
         while block := self.file.read(self._block_size):
             yield block
 
     def close(self) -> None:
-        """Close the file, if it can be closed."""
+        """Close the file, if it has a ``close`` method."""
         close = getattr(self.file, 'close', None)
         if close is not None:
             close()
 
 
 class _ReadingFileWrapper(FileWrapper):
-    """One whose file is always read."""
+    """A wrapper without ``sendfile(2)``: its file is always read."""
 
     _can_sendfile = False
 
 
 class _Call:
-    """One call of an application: what it says with ``start_response`` and ``write``, until the response has begun."""
+    """Hold the head of one call until it is sent."""
 
     __slots__ = ('_head', '_response')
 
@@ -82,13 +83,13 @@ class _Call:
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
-        """See PEP 3333."""
+        """Set the status and the headers, and return ``write``; see PEP 3333."""
         if exc_info is not None:
             try:
                 if self._response.headers_sent:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                # a traceback that refers to the frame that it is kept in would live until it is collected
+                # a frame that refers to its own traceback is a cycle
                 exc_info = None
         elif self._head is not None:
             raise AssertionError('start_response() was called a second time, without exc_info')
@@ -96,22 +97,24 @@ class _Call:
         return self._write
 
     def early_hints(self, headers: Any) -> None:
-        """``environ['wsgi.early_hints']``, as gunicorn has it: send ``103 Early Hints`` (RFC 8297), unless the response
-        has begun or the client speaks HTTP/1.0. May switch. Raises ``InvalidHeader``, ``TypeError``,
-        ``BodyNotAllowed``, ``ConnectionClosed``."""
+        """Send ``103 Early Hints`` (RFC 8297): ``environ['wsgi.early_hints']``, as under gunicorn.
+
+        Nothing is sent after the head of the response, or to a client of HTTP/1.0. Blocks until the server accepts the
+        bytes. Raises ``InvalidHeader``, ``TypeError``, ``BodyNotAllowed``, ``ConnectionClosed``.
+        """
         self._response.write_early_hints(early_hints(headers))
 
     def _write(self, data: bytes) -> None:
-        """The ``write()`` callable. May switch."""
+        """Send a part of the body: the ``write()`` callable. Blocks while the write buffer is full."""
         if type(data) is not bytes:
             data = _to_bytes(data)
-        # before the head is fixed: a refused call changes nothing
+        # checked first, so that a refused call leaves the head as it is
         check_hub(self._response.server.hub, self._response)
         self._begin()
         self._response.write(data)
 
     def _begin(self) -> None:
-        """Fix the head, unless it is."""
+        """Pass the head to the response, once."""
         response = self._response
         if response.headers_sent:
             return
@@ -129,14 +132,14 @@ class _Call:
         response.write_head(head.status_code, head.reason, fields)
 
     def finish(self, result: Iterable[bytes]) -> None:
-        """Send what the application has returned. May switch."""
+        """Send the iterable that the application has returned. Blocks as :meth:`_write` does."""
         if (type(result) is list or type(result) is tuple) and len(result) == 1:
             body = result[0]
             if type(body) is not bytes:
                 body = _to_bytes(body)
             self._send_last(body)
         elif self._response.upgraded:
-            # what is said there now is the application's own
+            # the application speaks on the connection itself
             return
         elif (
             isinstance(result, FileWrapper)
@@ -149,14 +152,14 @@ class _Call:
             self._response.send_file(result.file, None if length is None else length - self._response.body_size)
         elif result is None:
             raise TypeError(
-                'a WSGI application must return an iterable of bytes, and this one returned None: a return '
-                'may be missing'
+                'a WSGI application must return an iterable of bytes, and this one returned None: check that '
+                'every path ends with a return statement'
             )
         else:
             self._send_items(result)
 
     def _send_last(self, body: bytes) -> None:
-        """Send what is known to be the whole rest of the body."""
+        """Send ``body``, the last item of the response."""
         response, head = self._response, self._head
         if (
             head is not None
@@ -164,7 +167,7 @@ class _Call:
             and not response.headers_sent
             and (head.length is None or head.length == len(body))
         ):
-            # what comes most: the length of the body is what will be declared
+            # the most frequent case: the body's own length is the declared one
             response.write_prepared(head.prepared)
         elif response.upgraded:
             return
@@ -184,7 +187,7 @@ class _Call:
                 self._begin()
                 response.write(item)
             else:
-                # nothing can follow: more would be refused
+                # the declared length is reached: a further item would be refused
                 self._send_last(item)
         if not response.finished:
             self._begin()
@@ -192,18 +195,18 @@ class _Call:
 
 
 def _to_bytes(item: Any) -> bytes:
-    """Return ``item``, which is not of type ``bytes``, as that. Subclasses are common: HexBytes, ``bson.Binary``."""
+    """Return a bytes-like ``item`` as ``bytes``. Subclasses are common: HexBytes, ``bson.Binary``."""
     if not isinstance(item, bytes | bytearray | memoryview):
         raise TypeError(
-            f'a WSGI application must return an iterable of bytes, and there was {type(item).__name__} in '
-            f"it{'; return a list of one item' if isinstance(item, int) else ''}"
+            f'a WSGI application must return an iterable of bytes, and an item of this one is '
+            f"{type(item).__name__}{'; return a list of one item' if isinstance(item, int) else ''}"
         )
-    # no method of a subclass decides about the bytes
+    # not bytes(item): a subclass could return other bytes
     return memoryview(item).tobytes()
 
 
 class Listener:
-    """A request listener that calls an application. See :func:`wsgi`."""
+    """Call a WSGI application for each request. Made by :func:`wsgi`."""
 
     def __init__(
         self,
@@ -220,15 +223,18 @@ class Listener:
         self._buffer_chunked = buffer_chunked
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
-        """Answer ``request``. May switch. Lets through what the application raises: the server answers 500, or cuts the
-        response off."""
+        """Call the application and send its response.
+
+        Blocks until the response is sent. An exception of the application propagates: the server then answers 500 or,
+        after the head, aborts the response.
+        """
         try:
             environ = self._environs.make(request, response)
         except OutsideScriptName:
             response.write_head(404)
             response.end()
             return
-        # a view may take its time: what has a limit is waiting for the client
+        # deadlines apply to the client only, not to the application
         response.handler_may_block = True
         response.refuses_bad_body = self._server_refuses_bad_bodies
         if self._cancel_on_disconnect:
@@ -260,7 +266,7 @@ class Listener:
             if response.upgraded:
                 finish_hijacked(response)
             try:
-                # a list is the commonest kind, which has nothing to close
+                # a list, the most frequent result, has no close()
                 if type(result) is not list:
                     close = getattr(result, 'close', None)
                     if close is not None:
@@ -283,33 +289,36 @@ def wsgi(
     raise_body_errors: bool = False,
     buffer_chunked: bool = True,
 ) -> Listener:
-    """Return a ``'request'`` listener that calls ``application``, a WSGI application (PEP 3333).
+    """Return a ``'request'`` listener that calls a WSGI application (PEP 3333).
 
-    The view may take as long as it likes: with it, the server's ``timeout`` and ``request_timeout`` count only while
-    the client is waited for. ``environ`` has ``geventnode.request`` and ``geventnode.response`` beside what the
-    specification says. ``Connection``, ``Transfer-Encoding`` and the like are the server's affair: what an application
-    says there is dropped, except that ``Connection: close`` ends the connection.
+    ``http.create_server(wsgi(application))`` serves it. A slow application exceeds no limit: the server's ``timeout``
+    and ``request_timeout`` count only while the server waits for the client. ``environ`` has ``geventnode.request`` and
+    ``geventnode.response`` in addition to the variables of the specification. The server frames responses itself: it
+    drops the application's hop-by-hop fields (RFC 9110, section 7.6.1), such as ``Transfer-Encoding``, except that
+    ``Connection: close`` closes the connection.
 
-    :param script_name: the path below which the application is, as ``/app``: it becomes ``SCRIPT_NAME``, and what is
-        outside of it is answered with 404.
-    :param multiprocess: whether other processes serve the same application, for those who ask. A server that knows it
-        (:attr:`geventnode.interfaces.IHTTPServer.multiprocess`) need not be told here.
-    :param cancel_on_disconnect: throw ``ClientDisconnected`` into a view, or the generator that it has returned, whose
-        client has gone.
-    :param sendfile: whether files in ``wsgi.file_wrapper`` go from kernel to kernel where that is possible: some file
-        systems do not bear it.
-    :param raise_body_errors: leave a request body that is too large, malformed, late or cut short to the application,
-        as ``ParseError``, ``RequestTimeout`` or ``IncompleteBody`` of :mod:`geventnode.errors`. Without it, the server
-        answers (413, 400, 408) while no head was sent, and ends the view with ``RequestRefused``.
-    :param buffer_chunked: whether a body without a declared length is received before the application is called, into
-        memory or, when it is longer than 256 KiB or finds no room in the server's ``max_buffered``, into a temporary
-        file. ``CONTENT_LENGTH`` is then its length, without which most frameworks read nothing. A body over the
-        server's ``max_body_size``, or over 1 GiB where that is not set, is answered with 413, one that cannot be
-        written to the file with 503, and a body that fails is answered by the server even with ``raise_body_errors``.
-        With False the application reads such a body as it arrives, without ``CONTENT_LENGTH``, to its end.
+    :param application: called with ``environ`` and ``start_response``.
+    :param script_name: the path of the application, such as ``'/app'``. It becomes ``SCRIPT_NAME``; requests for other
+        paths are answered with 404.
+    :param multiprocess: the value of ``wsgi.multiprocess``: whether other processes serve the same application. A
+        server with :attr:`geventnode.interfaces.IHTTPServer.multiprocess` sets it in any case.
+    :param cancel_on_disconnect: throw ``ClientDisconnected`` into the application, or into the generator that it has
+        returned, when the client disconnects.
+    :param sendfile: whether the kernel can send the files of ``wsgi.file_wrapper``. Set False for file systems that do
+        not support ``sendfile(2)``.
+    :param raise_body_errors: raise errors of a request body in the application: ``ParseError``, ``RequestTimeout`` or
+        ``IncompleteBody`` of :mod:`geventnode.errors` for a body that is malformed or too large, late, or incomplete.
+        By default, the server responds (400, 413, 408) unless the head is sent, and ends the application with
+        ``RequestRefused``.
+    :param buffer_chunked: receive a body without a declared length before the call of the application. ``environ``
+        then has its ``CONTENT_LENGTH``, without which most frameworks read nothing. The body is in memory or, over
+        256 KiB or when the server's ``max_buffered`` is exhausted, in a temporary file. A body over the server's
+        ``max_body_size``, 1 GiB if that is not set, is answered with 413, and with 503 if the file cannot be written.
+        The server responds to errors of such a body even with ``raise_body_errors``. With False, the application reads
+        the body as it arrives, to its end, without ``CONTENT_LENGTH``.
 
-    Raises ``TypeError`` when ``application`` cannot be called, or is an ASGI application or a coroutine function,
-    ``InvalidInput`` for a bad ``script_name``.
+    Raises ``TypeError`` if ``application`` is not callable, an ASGI application or a coroutine function, and
+    ``InvalidInput`` for a wrong ``script_name``.
     """
     if not callable(application):
         raise TypeError(f'a WSGI application must be callable, not {type(application).__name__}')
@@ -323,8 +332,7 @@ def wsgi(
 
 
 def check_application(application: Any) -> None:
-    """Raise ``TypeError`` for callables that are no WSGI application: an ASGI application, or a coroutine
-    function."""
+    """Raise ``TypeError`` for an ASGI application and a coroutine function."""
     problem = asgi_problem(application)
     if problem is not None:
         raise TypeError(f'{listener_name(application)} is {problem}')
@@ -336,10 +344,10 @@ def check_application(application: Any) -> None:
 
 
 def is_wsgi(target: Any) -> bool | None:
-    """Return whether a callable is a WSGI application rather than a request listener, None when that cannot be told.
+    """Return whether ``target`` is a WSGI application and not a request listener.
 
-    What is callable says so by the names of its parameters: the first one of an application is called ``environ`` or
-    ``env``, or the second one begins with ``start``; the first one of a listener begins with ``req``, or the second one
-    with ``res``. Underscores in front do not count.
+    The names of its parameters decide, without leading underscores. For an application, the first one is ``environ`` or
+    ``env``, or the second one begins with ``start``. For a listener, the first one begins with ``req``, or the second
+    one with ``res``. Return None for other names.
     """
     return has_wsgi_signature(target)

@@ -1,8 +1,9 @@
-"""The environ of a request (PEP 3333; RFC 3875, section 4.1).
+"""Build the environ of a request (PEP 3333; RFC 3875, section 4.1).
 
-Most of it is decided by the request line and the header section, and connections repeat those: the same head is the
-same object to the parser. So a dict for each head that was seen lately is kept, and a request gets a copy, with what is
-its own added. What a connection decides is asked of it once: a server may have several addresses, or all of a machine.
+The request line and the header section determine most of it, and clients repeat those: the parser returns the same
+object for the same head. So the variables of recent heads are cached, and each request gets a copy with its own
+variables added. Those that depend on the connection are computed once per connection: a server can have several
+addresses, or all addresses of a machine.
 """
 
 from __future__ import annotations
@@ -18,39 +19,40 @@ from geventnode.integrations.wsgi.socket import ENVIRON_KEYS, LazySocket
 from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 
-__all__ = ['EnvironBuilder', 'OutsideScriptName', 'meta_variables']
+__all__ = ['EnvironBuilder', 'OutsideScriptName', 'meta_variables', 'request_environ']
 
-#: Heads whose variables are kept, and how many fields they may have at most.
+#: The number of heads in the cache, and of header fields in each.
 MAX_HEADS, MAX_FIELDS = 256, 64
 
-#: Connections that are remembered. A limit, because each of many that are idle may cost next to nothing.
+#: The number of connections in the cache. Idle connections must not add to the memory without a limit.
 MAX_CONNECTIONS = 1024
 
-#: Local addresses of one server that are remembered: somebody may have routed a whole network to it.
+#: The number of local addresses of one server in the cache: a whole network can be routed to it.
 MAX_ADDRESSES = 16
 
-#: Fields that never become variables: those that have a variable of their own, the coding that the server has removed
-#: from the body, which some frameworks would remove again, and one that programs would take for a setting of theirs
-#: (CVE-2016-5385).
+#: Fields that have no ``HTTP_`` variable. Two have a CGI variable of their own. The server has removed the transfer
+#: coding, and some frameworks would decode the body again. ``HTTP_PROXY`` would configure clients (CVE-2016-5385).
 _NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy', 'transfer-encoding'})
 
 
 class OutsideScriptName(Exception):
-    """The request is for something outside of ``script_name``."""
+    """The path of the request does not begin with ``script_name``."""
 
 
 def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
-    """Return the variables that ``head`` decides. Raises :class:`OutsideScriptName`.
+    """Return the variables that depend on ``head`` only.
 
-    Names of fields with ``_`` are dropped: they would be taken for those with ``-``, which proxies check and remove.
-    What was repeated is joined.
+    Fields with ``_`` in their name are dropped: an application could not distinguish them from those with ``-``, which
+    proxies check and remove. The values of a repeated field are joined.
 
-    :param script_name: the path below which the application is, ``''`` or without a slash at its end.
+    :param script_name: the path of the application, ``''`` or without a slash at its end.
+
+    Raises :class:`OutsideScriptName`.
     """
     target = head.url
     path, _, query = target.partition('?')
     if path[:1] != '/':
-        # absolute-form, or the asterisk of OPTIONS, which stays as it is (RFC 9112, section 3.2)
+        # absolute-form; the asterisk-form of OPTIONS is kept (RFC 9112, section 3.2)
         path = '/' + path.partition('://')[2].partition('/')[2] if '://' in path else path
     if '%' in path:
         path = unquote_to_bytes(path).decode('latin-1')
@@ -71,7 +73,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
         if '_' not in name and name not in _NO_VARIABLES:
             variables['HTTP_' + name.upper().replace('-', '_')] = value if type(value) is str else ', '.join(value)
     if head.host is not None:
-        # an absolute-form knows it better than Host does (RFC 9112, section 3.2.2)
+        # an absolute-form takes precedence over Host (RFC 9112, section 3.2.2)
         variables['HTTP_HOST'] = head.host
     fields = head.block.fields
     if 'content-type' in fields:
@@ -82,7 +84,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
 
 
 class _LocalAddress:
-    """An address that a server is reached at, and the environs that begin with that."""
+    """A local address of a server, with the cached environs."""
 
     __slots__ = ('heads', 'variables')
 
@@ -92,16 +94,16 @@ class _LocalAddress:
 
 
 class _Connection(NamedTuple):
-    """What is the same for every request of a connection."""
+    """Variables that all requests of a connection share."""
 
-    place: _LocalAddress
-    #: REMOTE_ADDR and REMOTE_PORT, None where the socket's other end may not be the whole truth.
+    local_address: _LocalAddress
+    #: REMOTE_ADDR, None if TLS or a PROXY header decides about the client's address or scheme.
     remote_address: str | None
     remote_port: str
 
 
 class EnvironBuilder:
-    """Makes the environs for one application.
+    """Build the environs for one application.
 
     :param common: variables that are the same for every request.
     :param script_name: as for :func:`meta_variables`.
@@ -126,31 +128,33 @@ class EnvironBuilder:
     def make(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
         """Return the environ for ``request``. Raises :class:`OutsideScriptName`."""
         server = response.server
-        place, address, port = self._connections.get(request.socket) or self._add_connection(request.socket, server)
+        local_address, address, port = self._connections.get(request.socket) or self._add_connection(
+            request.socket, server
+        )
         head = request._head
-        known = place.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
+        known = local_address.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
         if known is not None:
             environ = known.copy()
         else:
-            environ = self._remember(head, place).copy()  # type: ignore[arg-type]  # as above
-            # one that is known asks for no upgrade
+            environ = self._add_head(head, local_address).copy()  # type: ignore[arg-type]  # as above
+            # cached heads request no upgrade
             if head.upgrade and request.complete:
                 environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
         if address is not None and server.forwarding is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
         else:
-            self._set_client(environ, request)
+            _set_client(environ, request)
         environ['wsgi.input'] = EMPTY_INPUT if request.complete else Input(request)
         environ['geventnode.request'] = request
         environ['geventnode.response'] = response
         return environ
 
     def _add_connection(self, socket: Socket, server: Server) -> _Connection:
-        """Return what the connection ``socket`` of ``server`` decides, and remember it."""
+        """Return the variables of a connection, and add them to the cache."""
         direct = not socket.encrypted and socket.proxy_header is None
         known = _Connection(
-            self._local_address(socket, server),
+            self._find_local_address(socket, server),
             (socket.remote_address or '') if direct else None,
             str(socket.remote_port or ''),
         )
@@ -159,38 +163,47 @@ class EnvironBuilder:
         self._connections[socket] = known
         return known
 
-    def _local_address(self, socket: Socket, server: Server) -> _LocalAddress:
-        # a connection that is closed already has no address any more
+    def _find_local_address(self, socket: Socket, server: Server) -> _LocalAddress:
+        # a closed connection has no address
         address = socket.address() or server.address() or 'localhost'
         name, port = (address['address'], str(address['port'])) if isinstance(address, dict) else (address, '')
-        places = self._addresses.setdefault(server, {})
-        place = places.get((name, port))
-        if place is None:
-            if len(places) >= MAX_ADDRESSES:
-                places.clear()
-            place = places[name, port] = _LocalAddress(
+        known = self._addresses.setdefault(server, {})
+        found = known.get((name, port))
+        if found is None:
+            if len(known) >= MAX_ADDRESSES:
+                known.clear()
+            found = known[name, port] = _LocalAddress(
                 {
                     'SERVER_NAME': name,
                     'SERVER_PORT': port,
                     'wsgi.multiprocess': self._common['wsgi.multiprocess'] or server.multiprocess,
                 }
             )
-        return place
+        return found
 
-    def _remember(self, head: RequestHead, place: _LocalAddress) -> dict[str, Any]:
-        environ = {**self._common, **place.variables, **meta_variables(head, self._script_name)}
+    def _add_head(self, head: RequestHead, local_address: _LocalAddress) -> dict[str, Any]:
+        environ = {**self._common, **local_address.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS and not head.upgrade:
-            if len(place.heads) >= MAX_HEADS:
-                place.heads.clear()
-            place.heads[head] = environ
+            if len(local_address.heads) >= MAX_HEADS:
+                local_address.heads.clear()
+            local_address.heads[head] = environ
         return environ
 
-    def _set_client(self, environ: dict[str, Any], request: IncomingMessage) -> None:
-        """Tell where the request comes from where that is more than the socket's other end."""
-        environ['REMOTE_ADDR'] = request.remote_address or ''
-        environ['REMOTE_PORT'] = str(request.remote_port or '')
-        environ['wsgi.url_scheme'] = request.scheme
-        if request.scheme == 'https':
-            environ['HTTPS'] = 'on'
-        if request.host is not None:
-            environ['HTTP_HOST'] = request.host
+
+def request_environ(request: IncomingMessage) -> dict[str, Any]:
+    """Return an environ for logs and hooks, without WSGI's own variables."""
+    environ = meta_variables(request._head, '')  # type: ignore[arg-type]  # a request's is a RequestHead
+    _set_client(environ, request)
+    environ['geventnode.request'] = request
+    return environ
+
+
+def _set_client(environ: dict[str, Any], request: IncomingMessage) -> None:
+    """Set the client's address, scheme and host, as trusted proxies report them."""
+    environ['REMOTE_ADDR'] = request.remote_address or ''
+    environ['REMOTE_PORT'] = str(request.remote_port or '')
+    environ['wsgi.url_scheme'] = request.scheme
+    if request.scheme == 'https':
+        environ['HTTPS'] = 'on'
+    if request.host is not None:
+        environ['HTTP_HOST'] = request.host

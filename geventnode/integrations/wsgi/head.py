@@ -1,4 +1,4 @@
-"""What applications hand to ``start_response``, checked and prepared; those that come again are found ready."""
+"""Check and prepare the arguments of ``start_response``, and cache the frequent ones."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']
 
-#: Heads that are kept, and what they may have at most.
+#: The number of heads in the cache, and of fields and characters in each.
 MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
 
-#: Fields that are the server's affair (PEP 3333, "Other HTTP Features"; RFC 9110, section 7.6.1). Applications that
-#: were written for other servers set some of them all the same, and are not refused for it.
+#: Fields that only the server sets (PEP 3333, "Other HTTP Features"; RFC 9110, section 7.6.1). They are dropped and not
+#: refused, because applications for other servers set some of them.
 _HOP_BY_HOP = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
 
 #: Fields that a prepared head cannot have.
@@ -29,7 +29,7 @@ _status = re.compile(r'([2-9][0-9][0-9])(?: (.*))?', re.ASCII)
 
 
 class Head:
-    """A status and headers that passed every check. Shared between responses: never changed."""
+    """A checked status and its checked headers: immutable, shared between responses."""
 
     __slots__ = ('closes', 'fields', 'length', 'prepared', 'reason', 'status_code')
 
@@ -42,11 +42,11 @@ class Head:
                 f"the status must be as in '200 OK', from 200 to 999, not {status!r}", 'ERR_HTTP_INVALID_STATUS_CODE'
             )
         self.status_code = int(found[1])
-        #: The reason phrase, None for the usual one.
+        #: The reason phrase; None: that of ``STATUS_CODES``.
         self.reason: str | None = found[2] or ''
         if self.reason == STATUS_CODES.get(self.status_code):
             self.reason = None
-        #: Whether the application wants the connection to end.
+        #: Whether the application closes the connection.
         self.closes = False
         kept = []
         for name, value in _checked_pairs(headers):
@@ -57,24 +57,26 @@ class Head:
                 self.closes = True
         self.fields: Fields = merge_headers({}, kept)
         length = self.fields.pop('content-length', None)
-        #: What Content-Length says; None: nothing.
+        #: The value of Content-Length, None without the field.
         self.length = None if length is None else int(length[1])
-        #: Everything but the length, rendered; None where it cannot be.
+        #: The rendered head without the length; None if it cannot be prepared.
         self.prepared: PreparedHead | None = None
         if not self.closes and self.status_code not in BODILESS_STATUSES and self.fields.keys().isdisjoint(_OWN):
             self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
 
 
 def _listed(headers: Any) -> list[Any]:
-    """Return a list of the pairs in a tuple, the items of a dict or a generator; the names of a dict are no pairs."""
+    """Return the pairs of any iterable as a list. A mapping iterates over names and is refused."""
     if isinstance(headers, (str, Mapping)) or not isinstance(headers, Iterable):
         raise TypeError(f'headers must be a list of (name, value) pairs, not {type(headers).__name__}')
     return list(headers)
 
 
 def early_hints(headers: Any) -> dict[str, Any]:
-    """Return the pairs of a call of ``wsgi.early_hints`` by name; they may be bytes, as under gunicorn.
-    Raises ``InvalidHeader``, ``TypeError``."""
+    """Return the headers of a call of ``wsgi.early_hints`` by name.
+
+    They can be bytes, as under gunicorn. Raises ``InvalidHeader``, ``TypeError``.
+    """
     pairs = [
         tuple(item.decode('latin-1') if isinstance(item, bytes) else item for item in pair)
         if isinstance(pair, (tuple, list))
@@ -99,15 +101,17 @@ _heads: dict[Any, Head] = {}
 
 
 def find_head(status: Any, headers: Any) -> Head:
-    """Return the head that an application asks for. Raises ``InvalidInput``, ``InvalidHeader``,
-    ``TypeError``."""
+    """Return the checked head for the arguments of ``start_response``.
+
+    Raises ``InvalidInput``, ``InvalidHeader``, ``TypeError``.
+    """
     if type(headers) is not list:
         headers = _listed(headers)
     try:
         key = (status, *headers)
         found = _heads.get(key)
     except TypeError:
-        # not what it should be: the checks say what is wrong
+        # unhashable items: the checks raise a precise error
         return Head(status, headers)
     if found is None:
         found = Head(status, headers)

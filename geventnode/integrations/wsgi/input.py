@@ -1,4 +1,4 @@
-"""``wsgi.input`` and ``wsgi.errors``: the request's body as a file, and the way to standard error."""
+"""Provide ``wsgi.input``, the body of a request as a file, and ``wsgi.errors``."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from geventnode.http.server.buffer_limit import ReceiveBufferLimit
 
 __all__ = ['EMPTY_INPUT', 'BufferFull', 'EmptyInput', 'ErrorStream', 'Input', 'buffer_body']
 
-#: Bytes of a chunked body that are buffered in memory; a longer one is in a file.
+#: Bytes of a chunked body that are buffered in memory. A longer body is in a temporary file.
 BUFFER_SIZE = 262144
 
-#: Bytes of a chunked body that are buffered at most where the server has no ``max_body_size``.
+#: The limit in bytes for a chunked body if the server has no ``max_body_size``.
 MAX_BUFFERED_BODY = 1 << 30
 
 
 class BufferFull(Exception):
-    """A body is longer than :data:`MAX_BUFFERED_BODY`, or its file cannot be written: the disk is full, or there is no
-    descriptor left."""
+    """A body cannot be buffered.
+
+    It is longer than :data:`MAX_BUFFERED_BODY` (413), or its temporary file cannot be written (503): the disk is full,
+    or the process has no descriptor left.
+    """
 
     #: The status of the response.
     status: int = 413
 
 
 class _MemoryBuffer(io.BytesIO):
-    """A body in memory, counted by the server's budget until this is closed."""
+    """A body in memory, counted by the receive-buffer limit until closed."""
 
-    def __init__(self, budget: ReceiveBufferLimit) -> None:
+    def __init__(self, limit: ReceiveBufferLimit) -> None:
         super().__init__()
-        self._budget = budget
+        self._limit = limit
         self._counted = 0
 
-    def has_room(self, size: int) -> bool:
-        """Return whether ``size`` bytes more may be written."""
-        if self._counted + size > BUFFER_SIZE or not self._budget.take(size):
+    def reserve(self, size: int) -> bool:
+        """Reserve ``size`` bytes; return False if the limit does not allow it."""
+        if self._counted + size > BUFFER_SIZE or not self._limit.take(size):
             return False
         self._counted += size
         return True
@@ -47,20 +50,22 @@ class _MemoryBuffer(io.BytesIO):
     def close(self) -> None:
         """Free the memory."""
         counted, self._counted = self._counted, 0
-        self._budget.give_back(counted)
+        self._limit.give_back(counted)
         super().close()
 
 
-def buffer_body(request: IncomingMessage, max_size: int | None, budget: ReceiveBufferLimit) -> tuple[IO[bytes], int]:
-    """Return a file with the whole body of ``request``, and its size. May switch.
+def buffer_body(request: IncomingMessage, max_size: int | None, limit: ReceiveBufferLimit) -> tuple[IO[bytes], int]:
+    """Receive the whole body; return a file with it and its size.
 
-    :param max_size: the server's own limit in bytes, which the request's reads check; None: it has no limit.
-    :param budget: the server's: a body that finds no room in it goes to a temporary file, however short it is.
+    Blocks until the body has arrived.
+
+    :param max_size: the server's own limit in bytes, which reading the request checks; None: no limit.
+    :param limit: the server's receive-buffer limit. When it is exhausted, even a short body is in a temporary file.
 
     Raises :class:`BufferFull`, and the errors of reading the request.
     """
     size = 0
-    memory = _MemoryBuffer(budget)
+    memory = _MemoryBuffer(limit)
     file: IO[bytes] = memory
     try:
         while chunk := request.read1():
@@ -68,7 +73,7 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: ReceiveB
             if size > MAX_BUFFERED_BODY and max_size is None:
                 raise BufferFull(f'a chunked body is longer than {MAX_BUFFERED_BODY} bytes; set max_body_size')
             try:
-                if file is memory and not memory.has_room(len(chunk)):
+                if file is memory and not memory.reserve(len(chunk)):
                     file = tempfile.TemporaryFile()  # noqa: SIM115 - returned to the caller
                     file.write(memory.getvalue())
                     memory.close()
@@ -76,13 +81,13 @@ def buffer_body(request: IncomingMessage, max_size: int | None, budget: ReceiveB
             except OSError as error:
                 raise _file_error(error) from error
         try:
-            # flushes
+            # flushes the file
             file.seek(0)
         except OSError as error:
             raise _file_error(error) from error
     except BaseException:
         memory.close()
-        # it is closed even if what it holds cannot be written
+        # close() fails if it cannot write buffered bytes, and closes the file in any case
         with contextlib.suppress(OSError):
             file.close()
         raise
@@ -99,18 +104,17 @@ def _file_error(error: OSError) -> BufferFull:
 
 
 class Input(io.BufferedIOBase):
-    """The body of one request as a binary file, received as it is read (PEP 3333, "Input and Error Streams").
+    """Read the body of a request as a binary file.
 
-    It ends where the body ends, however that is framed: reading on gives ``b''`` and never waits for the next request.
-    A body that was cut short never looks complete: see ``raise_body_errors`` of ``wsgi()``. Every read may switch, and
-    raises ``ValueError`` when this file was closed.
-
-    :param request: whose body it is.
+    See PEP 3333, "Input and Error Streams". Bytes are received as the application reads. At the end of the body,
+    however it is framed, reads return ``b''``. An incomplete body is an error and never looks complete: see
+    ``raise_body_errors`` of :func:`~geventnode.integrations.wsgi.wsgi`. Every read blocks until the bytes have arrived,
+    and raises ``ValueError`` after :meth:`close`.
     """
 
     def __init__(self, request: IncomingMessage) -> None:
         self._request = request
-        #: Finds the ends of lines; made for those who ask for lines.
+        #: Finds the ends of lines; made at the first read of a line.
         self._file: io.BufferedReader | None = None
 
     @property
@@ -132,39 +136,39 @@ class Input(io.BufferedIOBase):
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return ``size`` bytes, less only at the end; everything that is left without a size."""
+        """Return ``size`` bytes, fewer at the end; without ``size``, all."""
         data: bytes = self._source.read(-1 if size is None else size)
         return data
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Return the bytes that are there, ``size`` at most; wait for the first."""
+        """Return at most ``size`` bytes as soon as any have arrived."""
         data: bytes = self._source.read1(size)
         return data
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill ``buffer`` and return how many bytes that were, less than it holds only at the end."""
+        """Fill ``buffer``; return the number of bytes, less at the end."""
         view = memoryview(buffer).cast('B')
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def readinto1(self, buffer: Any, /) -> int:
-        """As :meth:`readinto`, with the bytes of :meth:`read1`."""
+        """Copy the bytes of :meth:`read1` to ``buffer`` and return their number."""
         view = memoryview(buffer).cast('B')
         data = self.read1(len(view))
         view[: len(data)] = data
         return len(data)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Return one line, ``size`` bytes of it at most."""
+        """Return one line, at most ``size`` bytes of it."""
         return self._lines.readline(-1 if size is None else size)
 
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """Return the lines that are left, as many whole ones as make ``hint`` bytes."""
+        """Return the remaining lines, or whole lines of about ``hint`` bytes."""
         return self._lines.readlines(-1 if hint is None else hint)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the lines that are left."""
+        """Yield the remaining lines."""
         return iter(self._lines)
 
     def __next__(self) -> bytes:
@@ -177,7 +181,7 @@ def _closed() -> ValueError:
 
 
 class EmptyInput(io.BufferedIOBase):
-    """The body of requests that have none, shared by all of them, and so never closed."""
+    """The empty body: shared by all requests without a body, and so never closed."""
 
     __slots__ = ()
 
@@ -215,7 +219,7 @@ EMPTY_INPUT = EmptyInput()
 
 
 class ErrorStream:
-    """What is written to ``wsgi.errors`` goes to what ``sys.stderr`` is then. May switch where that does."""
+    """Write to the current ``sys.stderr``: ``environ['wsgi.errors']``. Blocks as long as that does."""
 
     def write(self, text: str) -> Any:
         """Write ``text``."""
@@ -226,5 +230,5 @@ class ErrorStream:
         sys.stderr.writelines(lines)
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Flush ``sys.stderr``."""
         sys.stderr.flush()

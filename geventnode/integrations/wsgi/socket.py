@@ -1,12 +1,12 @@
-"""The connection as a socket, for applications that speak another protocol on it.
+"""Offer the connection as a socket to applications with another protocol.
 
-Libraries for WebSockets on WSGI, such as Flask-Sock and simple-websocket, look for ``environ['werkzeug.socket']``,
-write their own ``101 Switching Protocols`` to it, and read and write from then on. So requests that ask for an upgrade
-have it: an object that takes the connection from the server as soon as somebody uses it, and does nothing until then.
+Libraries for WebSockets on WSGI, such as Flask-Sock and simple-websocket, look for ``environ['werkzeug.socket']``.
+They write their own ``101 Switching Protocols`` to it, and then exchange frames. So the environ of an upgrade request
+has a lazy socket: its first use takes the connection from the server (Go: hijacks it).
 
-Where nothing stands in between, what they get is a second socket of the same connection. With TLS, with something
-received or queued already, or with a connection in memory it is one end of a pair of sockets, whose other end is joined
-with the connection. The connection itself stays the server's: it is counted, and closed with the server.
+The application gets a duplicate of the connection's own socket where possible. With TLS, with bytes that were already
+received or queued, or with a connection in memory, it gets one end of a socket pair instead; the other end is piped to
+the connection. The connection still belongs to the server, which counts it and closes it on shutdown.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ from geventnode.net.deadlines import NEVER, deadlines
 
 __all__ = ['ENVIRON_KEYS', 'LazySocket', 'finish_hijacked', 'is_end_of_connection']
 
-#: The variables of the environ. Those who take the second one raise ``StopIteration`` in place of a response.
+#: The variables of the environ. Applications that use the second one raise ``StopIteration`` instead of responding.
 ENVIRON_KEYS = 'werkzeug.socket', 'gunicorn.socket'
 
 
 class LazySocket:
-    """A ``gevent.socket.socket`` that is made, and the connection taken from the server, when a public attribute of it
-    is first asked for. Never switches by itself.
+    """Hijack the connection when a public attribute is first used.
 
-    Raises ``HeadersSent`` when a response has begun, ``ConnectionClosed``, which is an ``OSError``, when the client has
-    gone.
+    Every attribute of ``gevent.socket.socket`` is available. The first access raises ``HeadersSent`` after the head of
+    the response, and ``ConnectionClosed``, an ``OSError``, after the client has disconnected.
 
-    :param response: the one in whose place the application speaks.
+    :param response: the response that the application replaces.
     """
 
     __slots__ = ('_response', '_socket')
@@ -53,74 +52,74 @@ class LazySocket:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith('_') or not hasattr(stdlib.socket, name):
-            # those who only look at all variables shall take nothing
+            # code that only inspects the environ must not hijack the connection
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         if self._socket is None:
             response = self._response
             connection, received = response.hand_over()
-            taken = _hijacked[response] = _HijackedConnection(connection, received)
-            self._socket = taken.socket
+            hijacked = _hijacked[response] = _HijackedConnection(connection, received)
+            self._socket = hijacked.socket
         return getattr(self._socket, name)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} {"not taken" if self._socket is None else repr(self._socket)}>'
+        return f'<{type(self).__name__} {"not used" if self._socket is None else repr(self._socket)}>'
 
 
 def finish_hijacked(response: ServerResponse) -> None:
-    """Close the connection if an application has taken it in place of ``response``."""
-    taken = _hijacked.pop(response, None)
-    if taken is not None:
-        taken.close()
+    """Close the connection if the application has hijacked it, after its return."""
+    hijacked = _hijacked.pop(response, None)
+    if hijacked is not None:
+        hijacked.finish()
 
 
 def is_end_of_connection(response: ServerResponse, error: BaseException) -> bool:
-    """Return whether ``error``, raised by an application that has taken the connection, only reports its end.
+    """Return whether ``error`` only reports the end of a hijacked connection.
 
-    Libraries raise it because a WSGI application must return something: ``StopIteration`` under gunicorn, a
-    ``ConnectionError`` without arguments under Werkzeug (python-engineio). An error of the socket itself, when the
-    client has left, is the third kind.
+    Libraries raise such errors because a WSGI application must return an iterable: ``StopIteration`` under gunicorn, a
+    ``ConnectionError`` without arguments under Werkzeug (python-engineio). The third kind is an error of the socket
+    itself, after the client has disconnected.
     """
-    taken = _hijacked.get(response)
+    hijacked = _hijacked.get(response)
     return isinstance(error, StopIteration) or (
-        taken is not None
+        hijacked is not None
         and isinstance(error, ConnectionError)
-        and ((type(error) is ConnectionError and not error.args) or vars(error).get(_MARK) is taken.socket.sending)
+        and ((type(error) is ConnectionError and not error.args) or vars(error).get(_MARK) is hijacked.socket.sending)
     )
 
 
-#: The attribute by which an error of a socket is known; its value refers to no frame, so that nothing refers to itself.
+#: The attribute that marks errors of a socket. Its value refers to no frame, so it creates no reference cycle.
 _MARK = '_raised_by'
 
 
 class _SendState:
-    """One connection, shared by all duplicates of its socket."""
+    """The sending side of a connection, shared by its sockets."""
 
     __slots__ = ('lock', 'on_closed', 'open', 'partial', 'size')
 
     def __init__(self) -> None:
-        #: Held by the greenlet that sends.
+        #: Held by the greenlet that sends a message.
         self.lock = RLock()
-        #: Bytes that were sent.
+        #: The number of bytes sent.
         self.size = 0
-        #: Whether a message was sent in part.
+        #: Whether only a part of a message was sent.
         self.partial = False
-        #: How many of the sockets are open.
+        #: The number of open sockets.
         self.open = 1
-        #: Called when the last of them is closed.
+        #: Called when the last one is closed.
         self.on_closed: Callable[[], object] | None = None
 
 
 class _Socket(socket.socket):
-    """The socket that an application gets: gevent's, except that a blocking one sends everything.
+    """A socket of gevent that sends whole messages while it is blocking.
 
-    ``send()`` of a blocking socket of gevent may send less than it was given; libraries that ignore its result then
-    write the next message into the middle of a cut one. Here ``send()`` returns the size of its argument or
-    raises, and messages of several greenlets do not mix. When a part of a message was sent, because of a timeout or
-    because the sender was killed, every later call raises ``ConnectionClosed``.
+    ``send()`` of gevent's blocking socket can send a part of its argument. Libraries that ignore its result then write
+    the next message into the middle of the previous one. Here ``send()`` returns the size of its argument or raises,
+    and messages of several greenlets do not mix. After a partial message, due to a timeout or a killed sender, every
+    later call raises ``ConnectionClosed``.
     """
 
-    #: Why the connection ended, unless the peer ended it in good order.
-    lost: BaseException | None = None
+    #: The error that closed the connection, None after an orderly close.
+    failure: BaseException | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -129,41 +128,44 @@ class _Socket(socket.socket):
 
     def dup(self) -> _Socket:
         """Return another socket of the same connection."""
-        made: _Socket = super().dup()
-        made.sending = self.sending
-        made.sending.open += 1
-        return made
+        duplicate: _Socket = super().dup()
+        duplicate.sending = self.sending
+        duplicate.sending.open += 1
+        return duplicate
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send all of ``data`` and return its size. May switch. Raises ``OSError``.
+        """Send all of ``data`` and return its size.
 
-        A non-blocking socket, or ``MSG_DONTWAIT``, sends as much as there is room for, and returns its size.
+        Blocks until the kernel has accepted the bytes. A non-blocking socket, or ``MSG_DONTWAIT``, sends as many bytes
+        as the kernel has room for, and returns their number. Raises ``OSError``.
         """
         blocking = self.timeout != 0.0 and not flags & getattr(stdlib, 'MSG_DONTWAIT', 0)
         with memoryview(data) as view, view.cast('B') as view:
             return self._send_all(view, flags) if blocking else self._send_some(view, flags)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all of ``data``. May switch. Raises ``OSError``."""
+        """Send all of ``data``. Blocks until the kernel has accepted it. Raises ``OSError``."""
         with memoryview(data) as view, view.cast('B') as view:
             self._send_all(view, flags)
 
     def sendmsg(self, buffers: Iterable[Any], ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
-        """As :meth:`send`, for several pieces. May switch. Raises ``OSError``; ``NotImplementedError`` for ancillary
-        data and addresses, which a connection does not have."""
+        """Send several buffers as one message; see :meth:`send`.
+
+        Raises ``NotImplementedError`` for ancillary data and an address, which a connection does not support.
+        """
         if ancdata or address is not None:
             raise NotImplementedError('sendmsg() on a connection takes no ancillary data and no address')
         return self.send(b''.join(buffers), flags)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Send a file as one message, and return its size. May switch. Raises ``OSError``."""
+        """Send a file as one message, and return its size. Blocks as :meth:`send` does. Raises ``OSError``."""
         sending = self.sending
         with sending.lock:
             before = sending.size
             try:
                 sent: int = super().sendfile(file, offset, count)
             except BaseException:
-                # it is sent block by block
+                # a file is sent in several blocks
                 sending.partial = sending.partial or sending.size > before
                 raise
             return sent
@@ -191,7 +193,7 @@ class _Socket(socket.socket):
     def _send_some(self, data: memoryview, flags: int) -> int:
         turn = self.sending.lock
         if not turn.acquire(blocking=False):
-            raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet sends a message')
+            raise BlockingIOError(errno.EWOULDBLOCK, 'another greenlet is sending a message')
         try:
             self._check_sendable()
             send: Any = super().send
@@ -203,29 +205,32 @@ class _Socket(socket.socket):
 
     def _check_sendable(self) -> None:
         if self.sending.partial:
-            raise ConnectionClosed('a part of a message was sent before, and nothing can follow it; close the socket')
+            raise ConnectionClosed('an earlier message was sent only in part, so no other can follow; close the socket')
 
     def recv(self, *args: Any) -> bytes:
-        """As of gevent. May switch. Raises ``ConnectionResetError`` when the connection ended without a FIN or,
-        with TLS, without ``close_notify``."""
+        """Return received bytes; see ``gevent.socket.socket.recv``.
+
+        Blocks until bytes arrive. Raises ``ConnectionResetError`` if the connection was closed without a FIN or, with
+        TLS, without ``close_notify``.
+        """
         return self._received(super().recv, *args)  # type: ignore[no-any-return]
 
     def recv_into(self, *args: Any) -> int:
-        """As :meth:`recv`."""
+        """Receive into a buffer; see :meth:`recv`."""
         return self._received(super().recv_into, *args)  # type: ignore[no-any-return]
 
     def _received(self, receive: Callable[..., Any], *args: Any) -> Any:
         try:
             result = receive(*args)
-            if not result and self.lost is not None:
-                raise ConnectionResetError(errno.ECONNRESET, str(self.lost)) from self.lost
+            if not result and self.failure is not None:
+                raise ConnectionResetError(errno.ECONNRESET, str(self.failure)) from self.failure
         except OSError as error:
             vars(error)[_MARK] = self.sending
             raise
         return result
 
     def close(self) -> None:
-        """Close it, unless a file made of it is still open."""
+        """Close the socket when no file made from it is open."""
         super().close()
         if self._counted and self.fileno() < 0:
             self._counted = False
@@ -237,21 +242,21 @@ class _Socket(socket.socket):
 
 
 class _HijackedConnection:
-    """A connection that an application has taken.
+    """A connection that an application has hijacked.
 
-    :param received: what has come behind the request.
+    :param received: the bytes after the request.
     """
 
     def __init__(self, connection: Socket, received: bytes) -> None:
         self.expires = NEVER
-        #: What the application has: gevent's own socket.
+        #: The application's socket.
         self.socket: Any = None
         self._connection = connection
         self._returned = False
-        #: The end of a pair that is joined with the connection, None where the application has a socket of that.
-        self._joined: Socket | None = None
-        connection.once('close', self._lost)
-        connection.on('error', self._failed)
+        #: The server's end of a socket pair, None if the application has a duplicate of the connection's socket.
+        self._pair_end: Socket | None = None
+        connection.once('close', self._on_close)
+        connection.on('error', self._on_error)
         raw = None if connection.encrypted or connection.has_queued or received else connection.duplicate()
         if raw is not None:
             connection.pause_reading()
@@ -260,39 +265,40 @@ class _HijackedConnection:
             return
         own, other = stdlib.socketpair()
         self.socket = _Socket(own.family, own.type, own.proto, fileno=own.detach())
-        self._joined = joined = Socket(other, allow_half_open=True)
+        self._pair_end = pair_end = Socket(other, allow_half_open=True)
         if received:
-            joined.put(received)
-        joined.once('close', self._on_application_closed)
-        joined.on('error', self._failed)
-        connection.pipe(joined)
-        joined.pipe(connection)
+            pair_end.put(received)
+        pair_end.once('close', self._on_application_closed)
+        pair_end.on('error', self._on_error)
+        connection.pipe(pair_end)
+        pair_end.pipe(connection)
 
-    def _failed(self, error: BaseException) -> None:
-        """The connection has failed: calls of the application report it."""
-        self.socket.lost = error.__cause__ or error
+    def _on_error(self, error: BaseException) -> None:
+        """Let the application's next call raise the error of the connection."""
+        self.socket.failure = error.__cause__ or error
 
-    def _lost(self, *args: object) -> None:
-        """The connection is gone: the application finds its end."""
+    def _on_close(self, *args: object) -> None:
+        """Let the application read the end of the closed connection."""
         deadlines(get_hub()).forget(self)
-        if self._joined is not None:
-            self._joined.destroy()
-        # it may have closed it; gevent's own method would raise in whoever receives, where this ends the input
+        if self._pair_end is not None:
+            self._pair_end.destroy()
+        # not gevent's shutdown(): it raises in a greenlet that receives, where the end of the input is due. The
+        # application can have closed the socket before.
         with contextlib.suppress(OSError):
             self.socket._sock.shutdown(stdlib.SHUT_RDWR)
         if self._returned:
             self.socket.close()
 
     def _on_application_closed(self, *args: object) -> None:
-        """The application has closed its end for both directions."""
+        """Destroy the connection after the application has closed its socket."""
         self._connection.destroy()
 
-    def close(self) -> None:
-        """The application has returned: end the connection, unless it has done so."""
+    def finish(self) -> None:
+        """Close the connection after the application has returned."""
         self._returned = True
         if self._connection.destroyed:
             self.socket.close()
-        elif self._joined is None:
+        elif self._pair_end is None:
             self._end()
         else:
             with contextlib.suppress(OSError):
@@ -300,7 +306,7 @@ class _HijackedConnection:
             self._linger()
 
     def _end(self) -> None:
-        """Say no more, and hear no more."""
+        """Send the end of the stream, and discard all further input."""
         connection = self._connection
         if connection.destroyed or connection.writable_ended:
             return
@@ -310,21 +316,21 @@ class _HijackedConnection:
         connection.resume_reading()
 
     def _linger(self) -> None:
-        """Give the client some time to read what was said (RFC 9112, section 9.6)."""
+        """Limit the time to read the last bytes (RFC 9112, section 9.6)."""
         self.expires = monotonic() + LINGER_TIME
         deadlines(get_hub()).watch(self)
 
-    # -- run by the hub, while the connection closes ------------------------------------------------------------------
+    # -- the protocol of the connection while it closes; run by the hub -----------------------------------------------
 
     def on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.deadlines.HasDeadline`."""
+        """Destroy the connection: the client had its time."""
         self._connection.destroy()
 
     def data_received(self, data: bytes) -> None:
-        """Nobody listens any more."""
+        """Discard the bytes."""
 
     def eof_received(self) -> None:
-        """The client has read everything."""
+        """Destroy the connection: the client has read everything."""
         self._connection.destroy()
 
     def send_failed(self, error: BaseException) -> bool:

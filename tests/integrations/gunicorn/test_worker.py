@@ -14,7 +14,7 @@ from gunicorn.glogging import Logger
 from geventnode import http
 from geventnode.integrations.gunicorn import ListenerWorker, Worker, WSGIWorker
 from geventnode.integrations.gunicorn import worker as module
-from geventnode.integrations.gunicorn.observers import GunicornObserver, logged_environ
+from geventnode.integrations.gunicorn.observers import GunicornObserver
 from geventnode.integrations.gunicorn.settings import (
     CLASSIFIED_SETTINGS,
     CONNECTION_SETTINGS,
@@ -29,6 +29,7 @@ from geventnode.integrations.gunicorn.settings import (
     unsupported_reason,
     uses_sendfile,
 )
+from geventnode.integrations.wsgi.environ import request_environ
 from tests.servers import Log, Serve, get, ok
 
 
@@ -319,7 +320,7 @@ def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[
     seen: list[dict[str, Any]] = []
 
     def listener(request: Any, response: Any) -> None:
-        seen.append(logged_environ(request))
+        seen.append(request_environ(request))
         response.end()
 
     serve(listener).get('/%41?%41', *(f'{name}: {value}' for name, value in fields))

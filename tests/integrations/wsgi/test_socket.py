@@ -309,7 +309,7 @@ def test_a_timeout_while_sending(taken_by: Connect) -> None:
             taken.send(bytes(LARGE))
         taken.settimeout(None)
         for send in taken.send, taken.sendall:
-            with pytest.raises(ConnectionClosed, match='part of a message'):
+            with pytest.raises(ConnectionClosed, match='sent only in part'):
                 send(b'more')
         log.append('refused')
 
@@ -331,7 +331,7 @@ def test_a_timeout_within_a_file(taken_by: Connect) -> None:
         taken.settimeout(0.05)
         with pytest.raises(TimeoutError):
             taken.sendfile(io.BytesIO(bytes(LARGE)))
-        with pytest.raises(ConnectionClosed, match='part of a message'):
+        with pytest.raises(ConnectionClosed, match='sent only in part'):
             taken.send(b'more')
         log.append('refused')
 
@@ -371,7 +371,7 @@ def test_a_sender_that_is_killed(taken_by: Connect) -> None:
         sender = gevent.spawn(taken.send, bytes(LARGE))
         gevent.idle()
         sender.kill()
-        with pytest.raises(ConnectionClosed, match='part of a message'):
+        with pytest.raises(ConnectionClosed, match='sent only in part'):
             taken.send(b'more')
         log.append('refused')
 
@@ -638,7 +638,7 @@ def test_looking_takes_nothing(run: Run) -> None:
 
     client = run(application).connect()
     for _ in range(2):
-        assert b'<LazySocket not taken>' in client.send(WEBSOCKET).response().body
+        assert b'<LazySocket not used>' in client.send(WEBSOCKET).response().body
     assert len(set(offered)) == 2
 
 
