@@ -1,4 +1,4 @@
-"""A check that runs in a forked child, whose failure the parent's test shows."""
+"""Run a check in a forked child, and fail the parent's test with its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ['check_in_child']
 
 
 class _Noted(logging.Handler):
-    """Keeps what is logged, as text."""
+    """Keep the logged messages as text."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -29,42 +29,44 @@ class _Noted(logging.Handler):
 
 @contextlib.contextmanager
 def check_in_child(check: Callable[[], object], processes: Any = os) -> Any:
-    """Call ``check`` in a fork of this process while the context lasts: with its end the child has ended, and the test
-    fails with the child's traceback if ``check`` raised, or if something was logged as the child began.
+    """Call ``check`` in a fork of this process during the context.
 
-    :param processes: a module with ``fork`` and ``waitpid``; those of ``os`` are gevent's only when that is patched.
+    The end of the context blocks until the child has ended. The test fails with the child's traceback if ``check``
+    raised, or if a message was logged as the child began.
+
+    :param processes: a module with ``fork`` and ``waitpid``; those of ``os`` are gevent's only if ``os`` is patched.
     """
     noted = _Noted()
     log = logging.getLogger('geventnode')
     log.addHandler(noted)
-    # not a pipe: when it is patched, os.close() closes an end at some time later, and what is read does not end before
-    with tempfile.TemporaryFile('w+', encoding='utf-8') as said:
+    # not a pipe: a patched os.close() closes its end later, and a read would not end before that
+    with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
         try:
             with warnings.catch_warnings():
-                # gevent's resolver has threads, and the child does not use them
+                # fork warns of the threads of gevent's resolver, which the child does not use
                 warnings.simplefilter('ignore', DeprecationWarning)
                 child = processes.fork()
             if not child:
-                _run(check, noted, said)
+                _run(check, noted, output)
         finally:
             log.removeHandler(noted)
         yield
         _, status = processes.waitpid(child, 0)
-        said.seek(0)
-        failure = said.read()
+        output.seek(0)
+        failure = output.read()
     if failure or os.waitstatus_to_exitcode(status):
         pytest.fail(f'the child ended with {os.waitstatus_to_exitcode(status)}:\n{failure}', pytrace=False)
 
 
-def _run(check: Callable[[], object], noted: _Noted, said: IO[str]) -> None:
+def _run(check: Callable[[], object], noted: _Noted, output: IO[str]) -> None:
     status = 1
     try:
-        said.write('\n'.join(noted.lines))
+        output.write('\n'.join(noted.lines))
         try:
             check()
         except BaseException:
-            said.write(traceback.format_exc())
-        said.flush()
+            output.write(traceback.format_exc())
+        output.flush()
         status = 0
     finally:
         os._exit(status)

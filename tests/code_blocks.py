@@ -1,7 +1,7 @@
-"""The code blocks of the README and the documentation, as they stand in the text, with what is said of running them.
+"""Find the code blocks of the README and the documentation, with their markers.
 
-In front of a block a comment may say in which scene an example is run (``.. scene: listener``), or why it is not
-(``.. not run: it needs a database``); in Markdown, the same within ``<!--`` and ``-->``.
+A comment before a block names the scene in which the example runs (``.. scene: listener``), or the reason why it is
+not run (``.. not run: it needs a database``); in Markdown, the comment is between ``<!--`` and ``-->``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.rst'))]
 
 _REST = re.compile(
     r"""
-    (?: ^\.\.\ (?P<marker> scene | not\ run ):\ (?P<said> .+ (?: \n\ {3}.+ )* ) \n\n )?
+    (?: ^\.\.\ (?P<marker> scene | not\ run ):\ (?P<text> .+ (?: \n\ {3}.+ )* ) \n\n )?
     ^\.\.\ code-block::\ (?P<language> \w+ ) \n
     (?: \ {3}:.*\n )* \n
     (?P<source> (?: \ {3}.*\n | \n )+ )
@@ -27,7 +27,7 @@ _REST = re.compile(
 )
 _MARKDOWN = re.compile(
     r"""
-    (?: ^<!--\ (?P<marker> scene | not\ run ):\ (?P<said> [^>]+ )\ -->\n )?
+    (?: ^<!--\ (?P<marker> scene | not\ run ):\ (?P<text> [^>]+ )\ -->\n )?
     ^```(?P<language> \w* ) \n
     (?P<source> (?: .*\n )+? )
     ^```$
@@ -40,17 +40,17 @@ class Block(NamedTuple):
     """A code block."""
 
     page: str
-    #: The line that it begins with.
+    #: The number of its first line.
     line: int
     language: str
     source: str
     scene: str | None
-    #: Why it is not run.
+    #: The reason why it is not run.
     reason: str | None
 
     @property
     def where(self) -> str:
-        """The page and the line."""
+        """Return the page and the line."""
         return f'{self.page}:{self.line}'
 
 
@@ -60,8 +60,8 @@ def blocks_of(path: Path) -> list[Block]:
     page = str(path.relative_to(ROOT))
     found = []
     for match in (_MARKDOWN if path.suffix == '.md' else _REST).finditer(text):
-        said = None if match['said'] is None else ' '.join(match['said'].split())
-        scene, reason = (said, None) if match['marker'] == 'scene' else (None, said)
+        marker = None if match['text'] is None else ' '.join(match['text'].split())
+        scene, reason = (marker, None) if match['marker'] == 'scene' else (None, marker)
         line = text.count('\n', 0, match.start('source')) + 1
         source = textwrap.dedent(match['source']).rstrip() + '\n'
         found.append(Block(page, line, match['language'], source, scene, reason))

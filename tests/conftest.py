@@ -1,6 +1,6 @@
-"""What every test gets: a leak check, a guard against hangs, skips that count where they must not, and fixtures.
+"""Check every test for leaks and hangs, turn skips into failures on request, and define fixtures.
 
-The suite runs twice, with the standard library patched and without (``tests/patched.py``); nothing here depends on it.
+The suite runs twice, with and without a patched standard library (``tests/patched.py``); this file works in both.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ pytest_plugins = [
     'tests.applications',
     'tests.sessions',
 ]
-# So that failed assertions in the suites that several modules share explain themselves.
+# Assertions in modules that several test files share then show their values.
 pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.sockets')
 
-#: Tests after which what pytest keeps of them is hidden from the collector.
+#: Number of tests after which the objects that pytest keeps are hidden from the collector.
 TESTS_HIDDEN = 50
 SEED = int(os.environ.get('GEVENTNODE_SEED') or random.SystemRandom().getrandbits(32))
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))
@@ -45,13 +45,13 @@ _finished = itertools.count(1)
 
 
 def pytest_report_header() -> str:
-    """Say what a reader needs to repeat the run."""
+    """Return the values that are needed to repeat the run."""
     patched = 'patched' if gevent.monkey.is_module_patched('socket') else 'not patched'
     return f'geventnode: standard library {patched}, gevent {gevent.__version__}, GEVENTNODE_SEED={SEED}'
 
 
 def pytest_collection_finish() -> None:
-    """Make everything that the process has of its own exist, and hide it from the collector, before the first test."""
+    """Create the objects of the process itself, and hide them from the collector, before the first test."""
     hub = gevent.get_hub()
     hub.threadpool.apply(int)
     hub.resolver.gethostbyname('localhost')
@@ -61,13 +61,13 @@ def pytest_collection_finish() -> None:
 
 
 def _hide() -> None:
-    """Hide what is alive from the collector, and so from the leak check, which looks at every object three times."""
+    """Hide all live objects from the collector, and so from the leak check, which visits every object three times."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let those that take longest begin first, so that nobody waits for them in the end."""
+    """Start the longest tests first, so that the run does not end with them."""
     items.sort(key=_allowed_time, reverse=True)
 
 
@@ -81,13 +81,13 @@ def _allowed_time(item: pytest.Item) -> float:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Turn a skipped test into a failed one where nothing may be skipped."""
+    """Turn a skipped test into a failed one if ``GEVENTNODE_NO_SKIPS`` is set."""
     return _refuse_skip((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Iterator[None]:
-    """Turn a skipped module into a failed one where nothing may be skipped."""
+    """Turn a skipped module into a failed one if ``GEVENTNODE_NO_SKIPS`` is set."""
     return _refuse_skip((yield))
 
 
@@ -114,21 +114,21 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logfinish() -> None:
-    """Hide what pytest and the modules imported meanwhile keep, now and then: the leak check would take ever longer."""
+    """Regularly hide the objects that pytest and new modules keep: they would slow the leak check down."""
     if next(_finished) % TESTS_HIDDEN == 0:
         _hide()
 
 
 @pytest.fixture
 def seed() -> int:
-    """The seed for whatever the test does at random: printed, and set by ``GEVENTNODE_SEED``."""
+    """Return the seed for random choices of the test: printed, and set by ``GEVENTNODE_SEED``."""
     print(f'GEVENTNODE_SEED={SEED}')  # noqa: T201 - a failing test shows it
     return SEED
 
 
 @pytest.fixture
 def no_switch() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """A context manager whose block must not switch to another greenlet, not even to the hub."""
+    """Return a context manager that fails if its block switches to another greenlet or to the hub."""
     return _no_switch
 
 
@@ -142,7 +142,7 @@ def _no_switch() -> Iterator[None]:
         if origin is current and event in ('switch', 'throw'):
             targets.append(repr(target))
 
-    # A collection may end suspended greenlets, which is a switch that is not the block's own.
+    # A collection can end suspended greenlets; the block did not cause these switches.
     gc.disable()
     before = greenlet.settrace(trace)
     try:
@@ -156,8 +156,7 @@ def _no_switch() -> Iterator[None]:
 
 @pytest.fixture
 def must_call() -> Iterator[Callable[..., Callable[..., Any]]]:
-    """Wrap a function (or none) that must be called ``exactly`` so many times, once unless said otherwise, before the
-    test is over."""
+    """Wrap a function (or none) that must be called ``exactly`` the given number of times, once by default."""
     wanted: list[tuple[Callable[..., Any], int, list[tuple[Any, ...]]]] = []
 
     def wrap(function: Callable[..., Any] | None = None, exactly: int = 1) -> Callable[..., Any]:

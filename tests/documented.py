@@ -1,14 +1,15 @@
-"""Runs examples of the documentation, each in a process and an empty directory of its own, in the scene that it names.
+"""Run examples of the documentation, each in its own process and empty directory, in the scene that it names.
 
     python -m tests.documented [--patched] < examples.json
 
-A scene is what the reader has to imagine around an example that is no whole program: a server, a request in work, a
-site at the other end. Names such as ``example.org`` lead to a server in this process, ports that are listened on are
-chosen by the kernel and still found under the number that the example says, and a server that would serve for ever is
-asked once instead. What goes wrong ends the process with a traceback, or stands on standard error.
+A scene is the context of an example that is not a complete program: a server, a request, a remote site. Names such as
+``example.org`` lead to a server in this process. The kernel chooses the ports of servers, and clients find them under
+the numbers in the example. A server that would serve for ever gets one request instead. A failure ends the process
+with a traceback, or prints to standard error.
 
-In are pairs of a scene and a source, out come lists of a status, standard output and standard error. The processes are
-forks of one that has everything imported, and no hub, so that many examples cost little more than one.
+The input is a list of pairs of a scene and a source. The output is a list of a status, standard output and standard
+error for each. The processes are forks of one that has imported everything and has no hub, so that many examples take
+little more time than one.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from typing import Any
 
 __all__ = ['SCENES', 'main', 'scene_of']
 
-#: What clients send where an example wants a body.
+#: The body of requests, in examples that read one.
 BODY = b'first line\nsecond line\n'
-#: The ports of TLS, in examples.
+#: The ports that speak TLS in examples.
 SECURE = (443, 8443)
 
-#: By the number that an example says, or by the scheme of what stands for all other sites: the port of the kernel.
+#: Real ports, by the number in the example, or by the scheme of the site that replaces all other sites.
 ports: dict[Any, int] = {}
 
 
-# -- the world around an example --------------------------------------------------------------------------------------
+# -- the context of an example ----------------------------------------------------------------------------------------
 
 
 def redirect_ports() -> None:
-    """Let servers listen where the kernel says, and clients find them, and all others, under the names they use."""
+    """Let the kernel choose the ports of servers, and let clients find them and all other sites by name."""
     from geventnode import net
     from geventnode.net import connecting
 
@@ -64,7 +65,7 @@ def redirect_ports() -> None:
 
 
 def site(scheme: str) -> int:
-    """Return the port of the server that stands for all others; it is made when first asked for."""
+    """Return the port of the server that replaces all other sites; start it at the first call."""
     from geventnode import http, https
 
     if scheme not in ports:
@@ -79,21 +80,21 @@ def site(scheme: str) -> int:
 
 
 def answer(request: Any, response: Any) -> None:
-    """What is asked of the other sites."""
+    """Respond to a request for another site."""
     body = request.read()
     response.set_header('Content-Type', 'application/json')
     response.end(f'{{"url": "{request.url}", "size": {len(body)}}}\n')
 
 
 def echo(request: Any, socket: Any, head: bytes) -> None:
-    """What they do when they are asked for another protocol."""
+    """Upgrade the connection and echo its data."""
     socket.on('error', lambda error: None)
     socket.write(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n' + head)
     socket.pipe(socket)
 
 
 def tunnel(request: Any, socket: Any, head: bytes) -> None:
-    """What they do when they are asked for a tunnel: wherever it leads to, they are there themselves."""
+    """Open a tunnel; every destination is the same site."""
     from geventnode import net
 
     socket.on('error', lambda error: None)
@@ -105,7 +106,7 @@ def tunnel(request: Any, socket: Any, head: bytes) -> None:
 
 
 def make_certificates() -> dict[str, bytes]:
-    """Return the files that examples about TLS read."""
+    """Return the certificate files for examples about TLS."""
     import trustme
 
     authority = trustme.CA()
@@ -118,16 +119,16 @@ def make_certificates() -> dict[str, bytes]:
 
 
 def make_files(certificates: dict[str, bytes]) -> None:
-    """Put what examples read into the working directory."""
+    """Write the files that examples read to the working directory."""
     for name, content in {**certificates, 'large': bytes(300_000)}.items():
         Path(name).write_bytes(content)
     os.mkdir('uploads')
-    # the authorities that ssl and requests take for the system's
+    # ssl and requests use these as the authorities of the system
     os.environ['SSL_CERT_FILE'] = os.environ['REQUESTS_CA_BUNDLE'] = os.path.abspath('our-authority.pem')
 
 
 def names() -> dict[str, Any]:
-    """Return what fragments take for given."""
+    """Return the names that fragments use without defining them."""
     import time
 
     import gevent
@@ -153,7 +154,7 @@ def names() -> dict[str, Any]:
 
 
 def execute(source: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Execute ``source`` as a module of its own, and return what it defines."""
+    """Execute ``source`` as a module, and return its names."""
     module = types.ModuleType('example')
     module.__dict__.update(given)
     sys.modules['example'] = module
@@ -162,21 +163,21 @@ def execute(source: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def indented(source: str) -> str:
-    """Return ``source`` as the inside of a function."""
+    """Return ``source`` as the body of a function."""
     return ''.join(f'    {line}' if line.strip() else line for line in source.splitlines(keepends=True))
 
 
-# -- asking -----------------------------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------------
 
 
 def ask(server: Any, method: str = 'GET', path: str = '/page') -> None:
-    """Print what ``server``, which listens, answers to a client in another thread; then stop it."""
+    """Print the response of a listening server to a client in another thread; then stop the server."""
     begin_asking(server, method, path).get()
     server.stop()
 
 
 def begin_asking(server: Any, method: str = 'GET', path: str = '/page') -> Any:
-    """Return a greenlet that prints the answer when it is there."""
+    """Return a greenlet that prints the response."""
     import gevent
 
     where = server.address()['port'], hasattr(server, 'add_context')
@@ -184,7 +185,7 @@ def begin_asking(server: Any, method: str = 'GET', path: str = '/page') -> Any:
 
 
 def fetch(port: int, secure: bool, method: str, path: str) -> str:
-    """Return the answer, as the standard library's client understands it."""
+    """Return the response, as read by the client of the standard library."""
     import ssl
     from http.client import HTTPConnection, HTTPSConnection
 
@@ -201,7 +202,7 @@ def fetch(port: int, secure: bool, method: str, path: str) -> str:
 
 
 def drain() -> None:
-    """Wait until nobody waits for a response any more."""
+    """Wait until no request waits for a response."""
     import gevent
 
     from geventnode import http, https
@@ -215,7 +216,7 @@ def drain() -> None:
 
 
 def program(source: str, method: str = 'GET', path: str = '/page') -> None:
-    """Whole as it is. Where it would serve for ever it is asked: ``program POST /upload``, for instance."""
+    """Run a complete program. A server that would serve for ever gets one request, as in ``program POST /upload``."""
     from geventnode import net
 
     net.Server.serve_forever = lambda server: ask(server, method, path)
@@ -224,13 +225,13 @@ def program(source: str, method: str = 'GET', path: str = '/page') -> None:
 
 
 def fragment(source: str) -> None:
-    """Something that happens after the imports."""
+    """Run a fragment of a program, without its imports."""
     execute(source, names())
     drain()
 
 
 def server(source: str, method: str = 'GET', path: str = '/page') -> None:
-    """Something about a server, which may be there already, and is asked afterwards."""
+    """Run a fragment about a server, which can already exist, and send the server one request."""
     from geventnode import http
 
     given = names()
@@ -240,7 +241,7 @@ def server(source: str, method: str = 'GET', path: str = '/page') -> None:
 
 
 def endless_server(source: str) -> None:
-    """Something about a server whose response ends when the server does."""
+    """Run a fragment about a server that ends its response when it stops."""
     import gevent
 
     from geventnode import http
@@ -255,7 +256,7 @@ def endless_server(source: str) -> None:
 
 
 def secure_server(source: str) -> None:
-    """Something about a server that speaks TLS."""
+    """Run a fragment about a server that speaks TLS."""
     from geventnode import https
 
     made = https.create_server(certfile='site.pem', keyfile='site.key')
@@ -264,7 +265,7 @@ def secure_server(source: str) -> None:
 
 
 def listener(source: str, method: str = 'POST', path: str = '/page') -> None:
-    """The inside of a listener. Where it leaves the response open, it is ended."""
+    """Run the body of a listener, and end the response if the body has not."""
     from geventnode import http
 
     given = execute(f'def listener(request, response):\n{indented(source)}', names())
@@ -278,13 +279,13 @@ def listener(source: str, method: str = 'POST', path: str = '/page') -> None:
 
 
 def alternatives(source: str) -> None:
-    """The inside of a listener, several times over: each paragraph by itself."""
+    """Run each paragraph as the body of a listener."""
     for paragraph in source.strip().split('\n\n'):
         listener(paragraph + '\n')
 
 
 def lines(source: str) -> None:
-    """Several ways of doing something with a server that does nothing yet: each line by itself."""
+    """Run each line with a server that does not listen yet."""
     import socket
 
     from geventnode import http
@@ -292,20 +293,20 @@ def lines(source: str) -> None:
     for line in source.splitlines():
         with http.create_server() as made, socket.socket() as opened:
             opened.bind(('127.0.0.1', 0))
-            # what systemd has opened is 3 for it, and something else here
+            # systemd passes its socket as descriptor 3
             execute(line.replace("{'fd': 3}", repr({'fd': opened.fileno()})), {'server': made})
             assert made.listening, line
 
 
 def functions(source: str) -> None:
-    """A file for ``geventnode serve``, with a listener in it."""
+    """Serve the listener of a file for ``geventnode serve``."""
     from geventnode import http
 
     ask(http.create_server(execute(source, {})['listener']).listen(0), 'POST', '/upload')
 
 
 def application(source: str) -> None:
-    """A WSGI application."""
+    """Serve a WSGI application."""
     from geventnode import http
     from geventnode.integrations.wsgi import wsgi
 
@@ -313,7 +314,7 @@ def application(source: str) -> None:
 
 
 def tests(source: str) -> None:
-    """Tests of a reader's own, for which the testing kit is loaded."""
+    """Run tests of an application with the fixtures of the testing kit."""
     import subprocess
 
     Path('test_example.py').write_text(source)
@@ -341,7 +342,7 @@ def tests(source: str) -> None:
 
 
 def configuration(source: str) -> None:
-    """A file that another program reads."""
+    """Execute a configuration file, which defines a function."""
     defined = execute(source, {})
     assert [name for name, value in defined.items() if callable(value)]
 
@@ -369,8 +370,8 @@ SCENES: dict[str, Callable[..., None]] = {
 
 
 def run_apart(scene: str, source: str, certificates: dict[str, bytes]) -> tuple[int, str, str]:
-    """Run an example in a fork of this process; return its status and what it has printed."""
-    # gevent's own fork and waitpid would make a hub here, which every further child would inherit
+    """Run an example in a fork of this process; return its status and its output."""
+    # gevent's fork and waitpid would create a hub in this process, and every later child would inherit it
     from gevent.monkey import get_original
 
     with (
@@ -391,7 +392,7 @@ def run_apart(scene: str, source: str, certificates: dict[str, bytes]) -> tuple[
 
 
 def run_here(scene: str, source: str, certificates: dict[str, bytes], directory: str, files: tuple[int, int]) -> int:
-    """Run an example in this process; return the status to end it with."""
+    """Run an example in this process; return its exit status."""
     for number, file in enumerate(files, 1):
         os.dup2(file, number)
     os.chdir(directory)
@@ -411,13 +412,13 @@ def run_here(scene: str, source: str, certificates: dict[str, bytes], directory:
     return 0
 
 
-def scene_of(said: str) -> str:
-    """Return the name that ``said`` begins with."""
-    return next(name for name in sorted(SCENES, key=len, reverse=True) if f'{said} '.startswith(f'{name} '))
+def scene_of(marker: str) -> str:
+    """Return the name of the scene at the beginning of a marker."""
+    return next(name for name in sorted(SCENES, key=len, reverse=True) if f'{marker} '.startswith(f'{name} '))
 
 
 def main() -> None:
-    """Run what standard input names."""
+    """Run the examples from standard input."""
     if '--patched' in sys.argv:
         from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""An emitter and a record of calls, for tests of events."""
+"""Define an emitter and a record of calls, for tests of events."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ['Door', 'calls', 'emitter', 'note']
 
 
 class Door(EventEmitter):
-    """An emitter with events of its own."""
+    """An emitter that adds events."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {'checkContinue', 'open'}
 
 
 @pytest.fixture
 def emitter() -> EventEmitter:
-    """A plain emitter."""
+    """Return a plain emitter."""
     return EventEmitter()
 
 
 @pytest.fixture
 def calls() -> list[Any]:
-    """What the listeners note."""
+    """Return a list for the calls of listeners."""
     return []
 
 

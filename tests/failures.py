@@ -1,7 +1,7 @@
-"""Every exception of the package, raised by what raises it for users, in any process.
+"""Raise every exception of the package in the way in which users meet it.
 
-``python -m tests.failures`` lets a ``multiprocessing.Pool`` raise them, and checks what arrives: the standard library
-must not be patched for that.
+``python -m tests.failures`` raises them in a ``multiprocessing.Pool``, and checks the copies that arrive. This needs a
+standard library that is not patched.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Attributes = dict[str, Any]
 
 
 def exception_classes() -> set[type[BaseException]]:
-    """Return every exception class of the package that is raised itself."""
+    """Return every exception class of the package, except the base class."""
     found: set[type[BaseException]] = set()
     for module in pkgutil.walk_packages(geventnode.__path__, 'geventnode.'):
         if not module.name.endswith('__main__'):
@@ -67,7 +67,7 @@ def exception_classes() -> set[type[BaseException]]:
 
 @contextlib.contextmanager
 def serving(listener: Any, **options: Any) -> Iterator[str]:
-    """Serve requests, and yield the URL."""
+    """Serve requests during the context, and yield the URL."""
     server = http.create_server(listener, **options).listen(0, '127.0.0.1')
     try:
         yield f'http://127.0.0.1:{server.address()["port"]}'
@@ -77,10 +77,10 @@ def serving(listener: Any, **options: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def saying(data: bytes | None) -> Iterator[str]:
-    """Send ``data`` to each client, and close; None: send nothing. Yield the address."""
+    """Send ``data`` to each client and close; with None, send nothing. Yields the address."""
 
     def speak(socket: Any) -> None:
-        # not before the request has come
+        # wait for the request
         socket.read1()
         if data is None:
             socket.read()
@@ -94,7 +94,7 @@ def saying(data: bytes | None) -> Iterator[str]:
 
 
 def get_from(data: bytes | None, scheme: Any = http, **options: Any) -> bytes:
-    """Ask a server that sends ``data``."""
+    """Send a request to a server that sends ``data``, and return the body."""
     with saying(data) as where:
         body: bytes = (
             scheme.get(f'{scheme.__name__.rpartition(".")[2]}://{where}/', agent=False, **options).get_response().read()
@@ -103,7 +103,7 @@ def get_from(data: bytes | None, scheme: Any = http, **options: Any) -> bytes:
 
 
 def from_listener(work: Callable[[Any, Any], object], request: bytes, **options: Any) -> None:
-    """Raise what ``work`` raises in a request listener."""
+    """Call ``work`` in a request listener, and raise its exception here."""
     raised: list[BaseException] = []
     over = gevent.event.Event()
 
@@ -195,7 +195,7 @@ def wrong_thread() -> None:
         except errors.WrongThread as error:
             raised.append(error)
         finally:
-            # of this thread; what threading makes is a greenlet where it is patched
+            # this thread's own; a thread of a patched threading module would be a greenlet
             gevent.get_hub().destroy(destroy_loop=True)
 
     gevent.get_hub().threadpool.apply(use)
@@ -258,7 +258,7 @@ def outside_script_name() -> None:
 
 
 def inherited_connection() -> None:
-    # what a child raises for what its parent goes on with: no test can raise that without a child
+    # only a child process raises this for connections of its parent
     raise inherited()
 
 
@@ -337,7 +337,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
 
 
 def asking(url: str, **options: Any) -> bytes:
-    """Return a body by ``requests`` on the adapter."""
+    """Fetch a body with ``requests`` on the adapter."""
     with requests.Session() as session:
         session.trust_env = False
         session.mount('http://', AgentAdapter())
@@ -367,7 +367,7 @@ def requests_refused(**options: Any) -> None:
     asking(f'http://{where}/')
 
 
-#: The same for exceptions of others that have ours, or our objects, in them.
+#: Exceptions of ``requests`` that contain exceptions or objects of the package.
 ADAPTED: dict[type[BaseException], Callable[[], object]] = {
     requests.ConnectTimeout: connect_timeout,
     requests.ReadTimeout: lambda: by_requests(None, timeout=0.05),
@@ -383,11 +383,11 @@ ADAPTED: dict[type[BaseException], Callable[[], object]] = {
 }
 
 
-# -- checking ---------------------------------------------------------------------------------------------------------
+# -- copies -----------------------------------------------------------------------------------------------------------
 
 
 def failure(kind: type[BaseException]) -> BaseException:
-    """Return what was raised."""
+    """Raise an exception of ``kind``, and return it."""
     try:
         {**FAILURES, **ADAPTED}[kind]()
     except BaseException as error:
@@ -398,8 +398,8 @@ def failure(kind: type[BaseException]) -> BaseException:
 
 
 def described(error: BaseException) -> Attributes:
-    """Return everything that a copy of ``error`` must have, in plain text."""
-    # urllib3 leaves the pool out of copies
+    """Return the attributes that a copy of ``error`` must have, as text."""
+    # copies of urllib3's exceptions have no pool
     text, args = (_POOL.sub('', each) for each in (str(error), repr(error.args)))
     names = ('errno', 'strerror', 'filename', 'code', 'status', 'offset', 'data', 'host', 'port', 'phase')
     return {
@@ -411,14 +411,14 @@ def described(error: BaseException) -> Attributes:
     }
 
 
-#: What urllib3's exceptions say of a pool.
+#: The name of a pool in the texts of urllib3's exceptions.
 _POOL = re.compile(r'(https?://[^ ]+|None): (?=Max |Read |\[Errno)')
 
 _last: Attributes = {}
 
 
 def fail(kind: type[BaseException]) -> BaseException:
-    """Raise an exception of ``kind``; return one that a pool would not catch. Runs in a process of the pool."""
+    """Raise an exception of ``kind``, or return it if the pool does not catch its type. Runs in the pool."""
     error = failure(kind)
     _last.clear()
     _last.update(described(error))
@@ -428,18 +428,18 @@ def fail(kind: type[BaseException]) -> BaseException:
 
 
 def last() -> Attributes:
-    """Return what :func:`fail` has raised. Runs in the process of the pool."""
+    """Return the description of the last exception of :func:`fail`. Runs in the pool."""
     return _last
 
 
 def copies(error: BaseException) -> list[BaseException]:
-    """Return copies of ``error``, made in each way."""
+    """Return copies of ``error``, one for each way of copying."""
     made = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
     return [*made, copy.copy(error), copy.deepcopy(error)]
 
 
 def main() -> int:
-    """Check every kind; print what is wrong with it, and return how many have faults."""
+    """Check every kind; print the faults, and return their number."""
     faults = 0
     with multiprocessing.get_context('spawn').Pool(1) as pool:
         for kind in {**FAILURES, **ADAPTED}:

@@ -1,8 +1,8 @@
-"""The guard against tests that hang: a timer in the loop, which raises in the test itself.
+"""Fail tests that hang: a timer in the loop raises in the test.
 
-A signal would be no use, because its handler runs inside the hub while the test waits, and the hub only prints what
-is raised there; a thread would be a greenlet once the standard library is patched. What blocks the loop as well is left
-to pytest's ``faulthandler_timeout``, which ends the process.
+A signal handler would run in the hub while the test waits, and the hub only prints exceptions. A thread would be a
+greenlet after the standard library is patched. If a test blocks the loop, too, pytest's ``faulthandler_timeout`` ends
+the process.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tests.leaks import describe, live_greenlets
 
 __all__ = ['HungTest', 'pytest_runtest_call']
 
-#: A machine that is busy with other things takes its time; a hang takes for ever.
+#: Long enough for a busy machine.
 DEFAULT_SECONDS = 120.0
 
 
 class HungTest(BaseException):
-    """The test did not end in time. No ``Exception``, so that code under test does not swallow it."""
+    """The test did not end in time. Not an ``Exception``, so that the code under test does not catch it."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,7 +29,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Raise :class:`HungTest` in a test that takes too long, with the stacks of the other greenlets."""
     marker = item.get_closest_marker('hangs_after')
     seconds = marker.args[0] if marker else DEFAULT_SECONDS
-    # Not counted by the loop: one that waits for nothing else still ends with LoopExit at once.
+    # The loop does not count the timer: a test that waits for nothing still ends with LoopExit immediately.
     with gevent.Timeout(seconds, HungTest(f'after {seconds} seconds'), ref=False) as timeout:
         try:
             return (yield)

@@ -1,12 +1,11 @@
-"""What a test may not leave behind: greenlets, active watchers, file descriptors.
+"""Find the greenlets, active watchers and file descriptors that a test leaves behind.
 
-A :class:`LeakCheck` notes what is alive when it is made; :meth:`LeakCheck.leaks` says what is alive beyond that. In
-between it lets the loop run until nothing is left or a number of turns has passed: turns, not seconds, so that a slow
-machine changes nothing. Garbage is collected only when something is left, for clean tests to stay fast.
+A :class:`LeakCheck` records the live objects when it is created; :meth:`LeakCheck.leaks` returns the new ones. It
+first lets the loop run until there are none, for a limited number of turns: turns, not seconds, so that a slow
+machine does not change the result. It collects garbage only if there are new objects, so that clean tests stay fast.
 
-Greenlets are found by the collector; a caller that has frozen what was there before (``gc.freeze``) makes that cheap.
-Watchers are counted by the loop itself, which knows those that keep it alive. Idle workers of the HTTP layer are a
-pool, no leak: they are drained first.
+The collector finds greenlets, which is cheap if the caller has frozen older objects (``gc.freeze``). The loop counts
+the watchers that keep it alive. Idle workers of the HTTP layer are a pool, not a leak: they are drained first.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ DESCRIPTORS = '/proc/self/fd'
 
 
 class LeakCheck:
-    """What is alive now, to be compared with what is alive later, in the same thread. May switch."""
+    """Record the live objects of this thread for a later comparison. Blocks until the loop is idle."""
 
     def __init__(self) -> None:
-        # A callback of the loop may have switched here, and what it belongs to is not counted right until it returns.
+        # A callback of the loop can have switched here; its watcher is not counted correctly until it returns.
         _idle()
         self._loop = gevent.get_hub().loop
         self._greenlets = weakref.WeakSet(live_greenlets())
@@ -40,7 +39,7 @@ class LeakCheck:
         self._descriptors = _descriptors()
 
     def leaks(self) -> list[str]:
-        """Return a description of each thing that is alive and was not when the check was made. May switch."""
+        """Return a description of each live object that is new. Blocks until the loop is idle."""
         for collect in (False, True):
             if collect:
                 gc.collect()
@@ -64,12 +63,12 @@ class LeakCheck:
 
 
 def _idle() -> None:
-    """Wait until the loop has nothing else to do, and nothing that it has found and not yet called."""
+    """Block until the loop is idle and has no pending callbacks."""
     gevent.idle(gevent.get_hub().loop.MINPRI)
 
 
 def live_greenlets() -> list[greenlet.greenlet]:
-    """Return every greenlet that was started, or is to be, and has not ended; without hubs and helpers of threads."""
+    """Return every greenlet that has not ended, except hubs and helpers of threads."""
     return [
         each
         for each in gc.get_objects()
@@ -82,7 +81,7 @@ def live_greenlets() -> list[greenlet.greenlet]:
 
 
 def describe(waiting: greenlet.greenlet) -> str:
-    """Return what ``waiting`` is and where it waits."""
+    """Return the name of a greenlet and its stack."""
     stack = traceback.format_stack(waiting.gr_frame, STACK_LENGTH) if waiting.gr_frame else []
     return '\n'.join([f'greenlet {waiting!r}', *stack])
 
@@ -96,14 +95,14 @@ def _active_watchers() -> list[object]:
 
 
 def _descriptors() -> dict[int, str]:
-    """Return what each open descriptor refers to; nothing where the system does not tell."""
+    """Return the target of each open descriptor; empty if the system has no ``/proc``."""
     found = {}
     if os.path.isdir(DESCRIPTORS):
         for name in os.listdir(DESCRIPTORS):
             try:
                 found[int(name)] = os.readlink(f'{DESCRIPTORS}/{name}')
             except FileNotFoundError:
-                # The descriptor with which the directory itself was listed.
+                # This descriptor was open only to list the directory.
                 continue
     return found
 

@@ -1,4 +1,4 @@
-"""A call in another native thread, as a program makes it whose threads share what belongs to one loop."""
+"""Call functions in another native thread."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ['in_another_thread']
 
 
 def in_another_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what ``function`` returns in a thread of its own, or raise what it raises. Blocks until it has ended."""
+    """Call ``function`` in a new thread, and return or raise its result. Blocks until it has ended."""
 
     def run() -> Any:
         try:
             return function(*arguments)
         finally:
-            # a refused call makes a hub to find out that the thread is not the right one
+            # a rejected call creates a hub in order to detect the wrong thread
             gevent.get_hub().destroy(destroy_loop=True)
 
     threads = ThreadPool(1)

@@ -1,7 +1,7 @@
-"""Runs the suite, or the part of it that is named, with the standard library patched: ``python -m tests.patched``.
+"""Run the suite, or a part of it, with the standard library patched: ``python -m tests.patched [ARGUMENT ...]``.
 
-The patching must come before everything else is imported, pytest included, which is why this is a program and no
-option. What starts processes of its own, only reads files, or knows no gevent is left out: it would run the same again.
+This is a program and not an option of pytest because the library must be patched before pytest is imported. Test
+files that start processes, only read files, or do not use gevent are left out: patching does not affect them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SAME_EITHER_WAY = [
 def main(arguments: list[str]) -> int:
     """Run pytest with ``arguments`` and return its exit status."""
     ignored = [f'--ignore-glob={TESTS / name}' for name in SAME_EITHER_WAY]
-    # another process would not be patched
+    # xdist would start processes that are not patched
     return pytest.main(['-p', 'no:cacheprovider', '--numprocesses=0', *ignored, *arguments])
 
 

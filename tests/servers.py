@@ -1,7 +1,7 @@
-"""An HTTP server in this process, and a client that knows nothing but bytes.
+"""Run HTTP servers in this process, with a client that sends and receives bytes.
 
-The client is the raw one of the testing kit, which shares no code with what is tested, so that it cannot share its
-mistakes. Every wait has a limit, which is a guard against hangs and no assertion.
+The client is the raw one of the testing kit. It shares no code with the server, and so no mistakes. The limit of
+every wait guards against hangs; it is not an assertion.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from geventnode.testing import raw_request as get
 
 __all__ = ['Answer', 'Client', 'Log', 'Response', 'Serve', 'Site', 'answer', 'bodies', 'get', 'ok', 'post', 'serve']
 
-#: Seconds after which a client that waits gives up: the test then fails.
+#: Seconds after which a waiting client fails its test.
 GUARD = 60.0
 
 
@@ -51,31 +51,31 @@ class Site:
 
     @property
     def where(self) -> Any:
-        """What to connect to."""
+        """Return the address for clients."""
         address = self.server.address()
         return address if isinstance(address, str) else ('127.0.0.1', address['port'])
 
     def connect(self, receive_buffer: int | None = None) -> Client:
-        """Return a new connection."""
+        """Open a connection."""
         client = Client(self.where, receive_buffer)
         self._clients.append(client)
         return client
 
     def get(self, url: str = '/', *fields: str) -> Response:
-        """Make one request on a connection of its own."""
+        """Make one request on a new connection."""
         with contextlib.closing(self.connect()) as client:
             return client.get(url, *fields)
 
     def send(self, *pieces: bytes) -> Client:
-        """Send ``pieces`` on a connection of their own, and return it."""
+        """Send ``pieces`` on a new connection, and return it."""
         return self.connect().send(*pieces)
 
     def alive(self) -> bool:
-        """Whether the server accepts and closes as it should."""
+        """Return whether the server listens."""
         return self.server.listening
 
     def stop(self) -> None:
-        """Close everything."""
+        """Close the server and its clients."""
         for client in self._clients:
             client.close()
         if self.server.listening:
@@ -107,7 +107,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def answer(serve: Serve) -> Answer:
-    """What a GET gets from a listener: ``answer(listener, *fields, version='1.1', method='GET')``."""
+    """Return the response of a listener: ``answer(listener, *fields, version='1.1', method='GET')``."""
 
     def ask(listener: Any, *fields: str, version: str = '1.1', method: str = 'GET') -> Response:
         client = serve(listener).send(get('/', *fields, version=version, method=method))
@@ -122,35 +122,35 @@ def bodies(client: Client, count: int) -> list[bytes]:
 
 
 class Log(list[Any]):
-    """What happened, in order; others can wait for it."""
+    """A list of events in order; greenlets can wait for entries."""
 
     def __init__(self) -> None:
         super().__init__()
-        # one for each who waits: one for all could be cleared by the first before the others have noticed
+        # one for each waiter: the first waiter could clear a shared one before the others have seen it
         self._waiting: list[Event] = []
 
-    def append(self, what: Any) -> None:
-        """Note ``what``."""
-        super().append(what)
+    def append(self, entry: Any) -> None:
+        """Add ``entry``, and wake the waiters."""
+        super().append(entry)
         waiting, self._waiting = self._waiting, []
         for event in waiting:
             event.set()
 
-    def note(self, what: Any) -> Callable[..., None]:
-        """Return a listener that notes ``what``, whatever it is called with."""
+    def note(self, entry: Any) -> Callable[..., None]:
+        """Return a listener that adds ``entry`` and ignores its arguments."""
 
         def listener(*args: Any) -> None:
-            self.append(what)
+            self.append(entry)
 
         return listener
 
-    def wait_for(self, what: Any) -> None:
-        """Return when ``what`` was noted; the guard against hangs raises if it never is."""
-        while what not in self:
+    def wait_for(self, entry: Any) -> None:
+        """Block until the log contains ``entry``; the guard against hangs ends a wait without end."""
+        while entry not in self:
             self._wait()
 
     def wait_for_length(self, length: int) -> None:
-        """Return when so many things were noted."""
+        """Block until the log has ``length`` entries."""
         while len(self) < length:
             self._wait()
 
@@ -161,11 +161,11 @@ class Log(list[Any]):
 
 
 def post(body: bytes, url: str = '/', *fields: str, length: int | None = None, version: str = '1.1') -> bytes:
-    """Return a request with a body; ``length`` if it declares another one than it has."""
+    """Return a request with a body; ``length`` overrides its declared length."""
     declared = len(body) if length is None else length
     return get(url, f'Content-Length: {declared}', *fields, version=version, method='POST') + body
 
 
 def ok(request: Any, response: Any) -> None:
-    """A listener that says where it was."""
+    """Respond with the method and the URL of the request."""
     response.end(f'{request.method} {request.url}')

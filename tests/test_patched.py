@@ -1,4 +1,4 @@
-"""The second run of the suite: the same tests with the standard library patched, in a process of their own."""
+"""Run the suite again with the standard library patched, in another process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.hangs_after(3600)
 def test_suite_with_the_standard_library_patched() -> None:
-    """The whole suite passes under ``gevent.monkey.patch_all()``, too."""
-    assert not monkey.is_module_patched('socket'), 'this is the second run'
-    # pytest's own limit is for one test, and the tests of the other run have it.
+    """The suite also passes after ``gevent.monkey.patch_all()``."""
+    assert not monkey.is_module_patched('socket'), 'the standard library must not be patched in this process'
+    # The limit is for one test; the tests of the other run have it themselves.
     faulthandler.cancel_dump_traceback_later()
     ran = subprocess.run(
         [sys.executable, '-m', 'tests.patched', '-q'],
