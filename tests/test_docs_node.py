@@ -156,5 +156,5 @@ def test_events_exist(owner: str) -> None:
 def test_exported_names_are_all_told() -> None:
     """What Node has no word for is in the reference; whatever of ours has one is in the table."""
     told = {here for _, here in NAMES}
-    ours = {'http.ExchangeObserver', 'http.observe_exchanges', 'http.readiness'}
+    ours = {'http.ExchangeObserver', 'http.log_access', 'http.observe_exchanges', 'http.readiness'}
     assert {f'http.{name}' for name in http.__all__} - told == ours

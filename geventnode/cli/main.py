@@ -452,7 +452,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     monkey.patch_all()
 
-    from geventnode.http.server.access_log import log_access
+    from geventnode import http
     from geventnode.loggers import keep_enabled
 
     keep_enabled('geventnode.error', 'geventnode.access', 'geventnode.connection')
@@ -466,7 +466,7 @@ def _serve(options: argparse.Namespace) -> int:
         return 1
     _set_up_logging(options.access_log)
     if options.access_log:
-        log_access(server)
+        http.log_access(server)
     if not server.listening:
         _listen(server, binding or _default_binding())
     elif binding is not None:

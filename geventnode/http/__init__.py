@@ -14,6 +14,7 @@ from geventnode.http.client.request import ClientRequest
 from geventnode.http.header_fields import check_field_value
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage
+from geventnode.http.server.access_log import log_access
 from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
 from geventnode.http.server.readiness import readiness
 from geventnode.http.server.response import ServerResponse
@@ -34,6 +35,7 @@ __all__ = [
     'create_client',
     'create_server',
     'get',
+    'log_access',
     'observe_exchanges',
     'readiness',
     'request',

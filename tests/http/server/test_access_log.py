@@ -13,7 +13,7 @@ from gevent.event import Event
 from gevent.socket import create_connection
 
 from geventnode import http
-from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST, log_access
+from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST
 from geventnode.http.server.observers import ObservedResponse
 from geventnode.integrations.wsgi import wsgi
 
@@ -60,7 +60,7 @@ def connect(server: http.Server) -> socket.socket:
 def exchange(listener: Callable[[Any, Any], object], request: bytes, **options: Any) -> bytes:
     """Send ``request`` to a logged server and return all that comes back."""
     with http.create_server(listener, **options) as server:
-        log_access(server)
+        http.log_access(server)
         server.listen(0, '127.0.0.1')
         with connect(server) as client:
             client.sendall(request)
@@ -182,7 +182,7 @@ def test_a_client_that_leaves(lines: Lines, began: bool) -> None:
         response.destroy()
 
     with http.create_server(listener) as server:
-        log_access(server)
+        http.log_access(server)
         server.listen(0, '127.0.0.1')
         with connect(server) as client:
             client.sendall(request('GET /left HTTP/1.1'))
@@ -204,7 +204,7 @@ def test_a_client_that_only_ends_its_side(lines: Lines) -> None:
         response.end('late')
 
     with http.create_server(listener) as server:
-        log_access(server)
+        http.log_access(server)
         server.listen(0, '127.0.0.1')
         with connect(server) as client:
             client.sendall(request())
@@ -240,9 +240,9 @@ def test_it_is_off_unless_asked_for(lines: Lines) -> None:
 
 def test_asking_twice_logs_once(lines: Lines) -> None:
     server = http.create_server()
-    log_access(server)
+    http.log_access(server)
     first = server.response_class
-    log_access(server)
+    http.log_access(server)
     assert server.response_class is first
 
 
@@ -268,7 +268,7 @@ def _upload(environ: Any, start_response: Any) -> list[bytes]:
 def test_an_upload_whose_client_leaves(lines: Lines, listener: Any, framing: bytes) -> None:
     """If it has closed its own direction only, it reads 400; the log counts it among those that have left."""
     with http.create_server(listener) as server:
-        log_access(server)
+        http.log_access(server)
         server.listen(0, '127.0.0.1')
         with connect(server) as client:
             client.sendall(b'POST / HTTP/1.1\r\nHost: a\r\n' + framing)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.http.server.access_log import log_access
 from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeSampler
 from tests.servers import Log, Serve, get, ok
 
@@ -93,7 +92,7 @@ def test_several_observers(serve: Serve, noting: Noting, caplog: pytest.LogCaptu
     second = Noting()
     server = observed(noting, ok, response_class=Own)
     http.observe_exchanges(server, second)
-    log_access(server)
+    http.log_access(server)
     assert issubclass(server.response_class, Own)
     serve(server).connect().get('/')
     assert noting.log == second.log == [('began', '/'), ('ended', '/', 200)]

@@ -12,7 +12,6 @@ import pytest
 
 from geventnode import http
 from geventnode.errors import InvalidInput, ParseError, RequestTimeout, UnknownOption
-from geventnode.http.server.access_log import log_access
 from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import Secure
 from tests.proxies import TLS_NOT_USED, TLS_USED, UNIX_ADDRESSES, V1, ipv4, v2
@@ -196,7 +195,7 @@ def test_the_access_log_has_the_client(serve: Serve, caplog: pytest.LogCaptureFi
     """Never what somebody has made up, and nothing but an address."""
     caplog.set_level(logging.INFO, 'geventnode.access')
     site = serve(ok, forwarded_headers=X, **LOCAL)
-    log_access(site.server)
+    http.log_access(site.server)
     for sent in ('6.6.6.6, 1.2.3.4', '1.2.3.4\tforged', '"1.2.3.4 - - "', 'unknown'):
         assert site.get('/', f'X-Forwarded-For: {sent}').status == 200
     assert [record.getMessage().partition(' - - [')[0] for record in caplog.records] == [
