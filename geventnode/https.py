@@ -21,10 +21,10 @@ from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
 from geventnode.net.socket import Socket
-from geventnode.tls.client import Peer, peer_of
+from geventnode.tls.client import TLSSettings, parse_tls_options
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
-from geventnode.tls.server import TLSAcceptor, normalized
+from geventnode.tls.server import TLSServerMixin, normalized
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ DEFAULT_PORT = 443
 MAX_SESSIONS = 100
 
 
-class Server(TLSAcceptor, http.Server):
+class Server(TLSServerMixin, http.Server):
     """An HTTP server whose connections speak TLS: see :class:`geventnode.interfaces.IHTTPServer` and
     :class:`geventnode.interfaces.ITLSServer`.
 
@@ -50,7 +50,7 @@ class Server(TLSAcceptor, http.Server):
     :param options: those of ``http.Server``, and those of TLS that :func:`geventnode.tls.create_server` names.
     """
 
-    events: ClassVar[frozenset[str]] = http.Server.events | TLSAcceptor.events
+    events: ClassVar[frozenset[str]] = http.Server.events | TLSServerMixin.events
 
     #: Whether requests must be for the name that the client asked for in the handshake.
     _checks_names: bool = False
@@ -99,18 +99,18 @@ class Server(TLSAcceptor, http.Server):
     def _new_socket(self) -> Socket:
         socket = super()._new_socket()
         assert isinstance(socket, TLSSocket)
-        socket.on_plain_http = self._answer_plain_http
+        socket._on_plain_http = self._answer_plain_http
         return socket
 
     def _answer_plain_http(self, socket: TLSSocket) -> None:
         """Answer a client that speaks HTTP without TLS in its own language, and close. Runs in the hub."""
         plain = Socket(allow_half_open=True)
-        plain.attach(*socket.take_plain())
+        plain._attach(*socket._detach_plain())
         self._sockets.add(plain)
-        plain.on_destroyed = self._on_destroyed
+        plain._on_destroyed = self._on_destroyed
         connection = self.connection_class(self, plain)
         with contextlib.suppress(ConnectionClosed):
-            plain.put(error_response(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
+            plain._send(error_response(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
         connection.close()
 
 
@@ -126,18 +126,18 @@ class Agent(http.Agent):
 
     def __init__(self, **options: Any) -> None:
         self._tls = {name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS}
-        self._peer = peer_of(self._tls)
+        self._peer = parse_tls_options(self._tls)
         #: The session to resume, and the certificates that an unverified one began with, by destination.
         self._sessions: OrderedDict[str, tuple[Any, list[bytes] | None]] = OrderedDict()
         super().__init__(**options)
 
-    def _tls_settings(self, options: Mapping[str, Any]) -> Peer:
+    def _tls_settings(self, options: Mapping[str, Any]) -> TLSSettings:
         """Return on what terms a request with ``options`` speaks TLS."""
         own = {name: options[name] for name in CLIENT_OPTIONS & options.keys()}
         if not own:
             return self._peer
         # a context of the user's own decides about everything
-        return peer_of(own if 'context' in own else {**self._tls, **own})
+        return parse_tls_options(own if 'context' in own else {**self._tls, **own})
 
     def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
         if isinstance(url_or_options, str):
@@ -154,7 +154,7 @@ class Agent(http.Agent):
         session, chain = self._sessions.get(name, (None, None))
         socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
         if session is not None:
-            socket.on_handshake = partial(self._handshake_over, name)
+            socket._on_handshake = partial(self._handshake_over, name)
         self._set_keep_alive_probes(socket)
         path = options.get('socket_path')
         if path is not None:
@@ -182,14 +182,14 @@ class Agent(http.Agent):
         if connection.exchange_number == 1 and name not in self._sessions:
             session = getattr(connection.socket, 'session', None)
             if session is not None:
-                self._sessions[name] = session, getattr(connection.socket, 'unverified_chain', None)
+                self._sessions[name] = session, getattr(connection.socket, '_unverified_chain', None)
                 if len(self._sessions) > MAX_SESSIONS:
                     self._sessions.popitem(last=False)
         super()._put_idle(connection)
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         self._sessions.clear()
-        super().forget_after_fork()
+        super()._after_fork_in_child()
 
 
 def _name_in(asked: str) -> str:
@@ -237,7 +237,7 @@ HTTPS = Scheme(
     OPTIONS | CLIENT_OPTIONS,
     Agent,
     partial(_global_agent, Agent),
-    lambda options, agent: agent._tls_settings(options) if isinstance(agent, Agent) else peer_of({}),
+    lambda options, agent: agent._tls_settings(options) if isinstance(agent, Agent) else parse_tls_options({}),
 )
 
 

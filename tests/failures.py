@@ -38,7 +38,7 @@ from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import input as wsgi_input
 from geventnode.integrations.wsgi import wsgi
 from geventnode.integrations.wsgi.environ import OutsideScriptName, meta_variables
-from geventnode.net.forks import inherited
+from geventnode.net.forks import inherited_error
 from geventnode.protocol import Limits, Parser, Role
 from tests.certificates import tls_certificates
 
@@ -185,7 +185,7 @@ def written_after_end() -> None:
     sink.write(b'x')
 
 
-def wrong_thread() -> None:
+def wrong_thread_error() -> None:
     agent = http.Agent()
     raised: list[BaseException] = []
 
@@ -319,7 +319,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.StreamModeError: two_modes,
     errors.WriteAfterEnd: written_after_end,
     errors.ServerNotRunning: lambda: http.create_server().serve_forever(),
-    errors.WrongThread: wrong_thread,
+    errors.WrongThread: wrong_thread_error,
     errors.UnhandledError: lambda: EventEmitter().emit('error', 'text'),
     errors.MaxListenersExceededWarning: many_listeners,
     ListenerReturned: lambda: check_returned(print, b'body'),

@@ -35,57 +35,9 @@ PUBLIC = [
 ]
 
 _PRODUCER = {'from_iterable', 'push'}
-_LISTENING = {
-    'close_descriptors',
-    'crowded',
-    'end_with_thread',
-    'forget_after_fork',
-    'listening_socket',
-    'peer_log',
-}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
-_CONNECTION = {
-    'abandon',
-    'active',
-    'attach',
-    'batching',
-    'can_send_files',
-    'catch_up',
-    'close_descriptors',
-    'connected',
-    'duplicate',
-    'end_nowait',
-    'end_with_thread',
-    'expires',
-    'forget_after_fork',
-    'give_back',
-    'has_input',
-    'has_queued',
-    'introduce',
-    'on_deadline',
-    'on_destroyed',
-    'pause_reading',
-    'put',
-    'put_both',
-    'put_gathered',
-    'put_soon',
-    'receive_more',
-    'receive_now',
-    'reset_unless_ended',
-    'resetting',
-    'resume_reading',
-    'send_broken',
-    'send_file',
-    'set_sink',
-    'sink',
-    'surrender',
-    'take_back',
-    'taken',
-    'touch',
-    'when_flushed',
-}
-_SERVING = _LISTENING | {
+_SERVING = {
     'all_special',
     'budget',
     'cancels',
@@ -109,28 +61,12 @@ _SERVING = _LISTENING | {
     'special_request',
     'unheard',
 }
-_POOLING = {
-    'close_descriptors',
-    'close_longest_idle',
-    'end_with_thread',
-    'expires',
-    'forget_after_fork',
-    'on_deadline',
-}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Duplex: _PRODUCER,
-    net.Socket: _CONNECTION | {'handshaking', 'truncated'},
-    tls.TLSSocket: _CONNECTION
-    | {'on_handshake', 'on_plain_http', 'secure', 'session', 'silent', 'take_plain', 'unverified_chain'},
-    net.Server: _LISTENING,
-    tls.Server: _LISTENING | {'use_source'},
     http.Server: _SERVING,
-    https.Server: _SERVING | {'use_source'},
+    https.Server: _SERVING,
     http.ServerResponse: {'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
-    http.ClientRequest: {'expires', 'on_deadline'},
-    http.Agent: _POOLING,
-    https.Agent: _POOLING,
 }
 #: Keyword-only arguments, which contracts leave to the classes, by class and method.
 KEYWORDS: dict[tuple[type, str], set[str]] = {

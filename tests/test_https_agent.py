@@ -189,7 +189,7 @@ def test_a_dead_connection_is_found_at_check_out(
     agent = pool()
     assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'
     (connection,) = agent._connections()
-    connection.socket.pause_reading()
+    connection.socket._pause_reading()
     settle()
     connection.since -= 2
     assert read(f'https://localhost:{server.port}', agent=agent) == b'hello'

@@ -76,8 +76,8 @@ LAYERS = [
         'protocol',
     ],
     [
-        'net.deadlines',
         'net.threads',
+        'net.deadlines',
         'net.forks',
         'net.descriptors',
         'net.address',

@@ -147,7 +147,7 @@ def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
     """The last answers leave together when it has said that nothing more will come: there is nothing to wait for."""
 
     def listener(request: Any, response: Any) -> None:
-        while not request.socket.sink._eof:
+        while not request.socket._protocol._eof:
             gevent.idle()
         hello(request, response)
 

@@ -81,7 +81,7 @@ class ClientExchange:
         """Return a new connection."""
         peer = self._peer = Peer()
         socket = Socket()
-        socket.attach(peer.handle, ADDRESS)
+        socket._attach(peer.handle, ADDRESS)
         self.peers.append(peer)
         self._sockets.append(socket)
         if not self._scenario['warm']:

@@ -39,7 +39,7 @@ class FuzzedHandle(MemoryHandle):
 class Peer:
     """The far end of a connection: sends the input, and collects the output.
 
-    :ivar handle: the near end, for :meth:`geventnode.net.Socket.attach`.
+    :ivar handle: the near end, for :meth:`geventnode.net.Socket._attach`.
     :ivar received: the output so far.
     """
 

@@ -83,7 +83,7 @@ class ServerExchange:
         peer = Peer(scenario['room'], scenario['breaks_after'])
         socket = self._server.accept(peer, self)
         self.peers.append(peer)
-        connection: Any = socket.sink
+        connection: Any = socket._protocol
         yield from arriving(peer, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
             yield from settled(

@@ -72,7 +72,7 @@ class BodyReader(ABC):
                 self._complete(message, cast(EndOfMessage, event).raw_trailers)
                 return b''
             self._check_failure(message)
-            data = connection.socket.receive_more()
+            data = connection.socket._receive_more()
             if data:
                 connection.more_received(data)
             else:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from geventnode.errors import PrematureClose, StreamError, copy_for_raising
 from geventnode.interfaces import IIncomingMessage
-from geventnode.net.deadlines import wrong_thread
+from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import ClientAddress, ForwardedPolicy, Framing, Headers, RequestHead, ResponseHead, distinct
 from geventnode.stream.readable import Mode, ReadableBase
 
@@ -234,11 +234,11 @@ class IncomingMessage(ReadableBase):
 
     def _check_thread(self) -> None:
         if get_hub() is not self._connection.hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
 
     def read(self, size: int = -1) -> Any:
         if get_hub() is not self._connection.hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         if (
             size < 0
             and not self._read_buffer

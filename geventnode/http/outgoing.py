@@ -19,7 +19,7 @@ from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSe
 from geventnode.events import EventEmitter
 from geventnode.http.header_fields import Fields, HeadersArgument, add_values, check_field, check_trailers, copy_value
 from geventnode.interfaces import IOutgoingMessage
-from geventnode.net.deadlines import wrong_thread
+from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import last_chunk
 from geventnode.stream.chunks import as_bytes
 from geventnode.stream.writable import Callback
@@ -102,7 +102,7 @@ class OutgoingMessage(EventEmitter):
 
     def _check_thread(self) -> None:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class OutgoingMessage(EventEmitter):
         if self._state is _OPEN or self._state is _FIXED:
             self._check_alive()
             head = self._begin_body(None).encode('latin-1')
-            (self._out or self._attach()).put(head)
+            (self._out or self._attach())._send(head)
 
     def _render_head(self, length: int | None) -> str:
         """Return the head, with the framing decided anew."""
@@ -212,7 +212,7 @@ class OutgoingMessage(EventEmitter):
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         data = chunk if type(chunk) is bytes else as_bytes(chunk, encoding)
         if self._state is _ENDED:
             raise WriteAfterEnd(f'write() after end() on this {type(self).__name__}')
@@ -243,7 +243,7 @@ class OutgoingMessage(EventEmitter):
             out = self._attach()
         self.body_size += size
         if not self._has_body:
-            return self._after_write(not head or out.put(head), callback)
+            return self._after_write(not head or out._send(head), callback)
         if self._length is not None and self.body_size > self._length:
             self.body_size -= size
             if head:
@@ -254,25 +254,25 @@ class OutgoingMessage(EventEmitter):
         if self._chunked and size:
             head += b'%x\r\n' % size
             if size < JOIN_BELOW:
-                flushed = out.put(b''.join((head, data, b'\r\n')))
+                flushed = out._send(b''.join((head, data, b'\r\n')))
             else:
-                out.put_both(head, data)
-                flushed = out.put(b'\r\n')
+                out._send_vectored(head, data)
+                flushed = out._send(b'\r\n')
         elif not head:
-            flushed = out.put(data)
+            flushed = out._send(data)
         elif size < JOIN_BELOW:
-            flushed = out.put(head + data)
+            flushed = out._send(head + data)
         else:
-            flushed = out.put_both(head, data)
+            flushed = out._send_vectored(head, data)
         return self._after_write(flushed, callback)
 
     def _after_write(self, flushed: bool, callback: Callback | None) -> bool:
         if not flushed:
             if not self.writable_need_drain:
                 self.writable_need_drain = True
-                self._out.when_flushed(self._on_drained)
+                self._out._when_flushed(self._on_drained)
             if callback is not None:
-                self._out.when_flushed(callback)
+                self._out._when_flushed(callback)
         elif callback is not None:
             callback()
         return flushed
@@ -280,7 +280,7 @@ class OutgoingMessage(EventEmitter):
     def _on_drained(self) -> None:
         if self._out.writable_length and not self._out.destroyed:
             # more was queued behind it
-            self._out.when_flushed(self._on_drained)
+            self._out._when_flushed(self._on_drained)
             return
         self.writable_need_drain = False
         if self._state is not _ENDED:
@@ -288,7 +288,7 @@ class OutgoingMessage(EventEmitter):
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         if type(data) is bytes:
             body: bytes | memoryview = data
         else:
@@ -330,7 +330,7 @@ class OutgoingMessage(EventEmitter):
         self._on_complete()
         if not flushed:
             self._on_queued()
-            out.when_flushed(self._on_finished)
+            out._when_flushed(self._on_finished)
         elif self._listeners is None:
             self.writable_finished = True
         else:
@@ -348,18 +348,18 @@ class OutgoingMessage(EventEmitter):
         out: Socket = self._out
         if not size or not self._has_body:
             if self._chunked:
-                return out.put(head + last_chunk(self._trailers or ()))
-            return out.put(head)
+                return out._send(head + last_chunk(self._trailers or ()))
+            return out._send(head)
         if self._chunked:
-            return out.put(b''.join((head, b'%x\r\n' % size, body, b'\r\n', last_chunk(self._trailers or ()))))
+            return out._send(b''.join((head, b'%x\r\n' % size, body, b'\r\n', last_chunk(self._trailers or ()))))
         if size < JOIN_BELOW:
-            return out.put(head + body)
-        return out.put_both(head, body)
+            return out._send(head + body)
+        return out._send_vectored(head, body)
 
     def _send_end(self) -> bool:
         out: Socket = self._out
         if self._chunked:
-            return out.put(last_chunk(self._trailers or ()))
+            return out._send(last_chunk(self._trailers or ()))
         return not out.writable_length
 
     def _on_finished(self) -> None:

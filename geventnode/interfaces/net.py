@@ -25,6 +25,8 @@ class ISocket(IDuplex):
 
     connecting: bool = Attribute('Whether the connection is still being made.')
     encrypted: bool = Attribute('Whether this is a TLS connection.')
+    handshaking: bool = Attribute('Whether the TLS handshake is still to come, or under way; False without TLS.')
+    truncated: bool = Attribute('Whether the data of a TLS peer ended without close_notify; False without TLS.')
     pending: bool = Attribute('Whether there is no connection yet.')
     remote_address: str | None = Attribute(
         'The peer’s IP address, or that of the client whom a PROXY header names; None for Unix sockets and before '
@@ -91,6 +93,7 @@ class IServer(IEventEmitter):
     """
 
     listening: bool = Attribute('Whether connections are accepted.')
+    listening_socket: Any = Attribute('The listening socket, which another server can share; None unless listening.')
     max_connections: int | None = Attribute(
         'Connections open at once; more are closed at once, unless wait_when_full. None: no limit.'
     )

@@ -21,7 +21,6 @@ class ITLSSocket(ISocket):
     """
 
     encrypted: bool = Attribute('True.')
-    handshaking: bool = Attribute('Whether the handshake is still to come, or under way.')
     authorized: bool = Attribute('Whether the peer has shown a certificate that is valid, and for its name.')
     authorization_error: str | None = Attribute(
         "Why it is not authorized. On a client with reject_unauthorized=False: Node's code for the fault of the "
@@ -30,7 +29,9 @@ class ITLSSocket(ISocket):
     servername: str | None = Attribute('The name that the client asked for (SNI, RFC 6066, section 3), if any.')
     alpn_protocol: str | None = Attribute('The protocol that was agreed on (RFC 7301), if any.')
     session_reused: bool = Attribute('Whether an earlier session was resumed.')
-    truncated: bool = Attribute('Whether the peer’s data ended without close_notify.')
+    session: Any = Attribute(
+        'The ``ssl.SSLSession`` as it is now, to resume in a later connection with the same context; None without one.'
+    )
 
     def verify_peer() -> bool:
         """Return whether the peer has shown a certificate that was verified."""

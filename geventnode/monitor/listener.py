@@ -25,8 +25,8 @@ from geventnode.http import Agent, IncomingMessage, Server, ServerResponse
 from geventnode.monitor.access import AccessPolicy, is_cross_site
 from geventnode.monitor.page import Page
 from geventnode.monitor.sampler import Sampler
-from geventnode.net.deadlines import check_hub
 from geventnode.net.forks import registered
+from geventnode.net.threads import check_thread
 
 __all__ = ['DEFAULT_PATH', 'MAX_WATCHERS', 'Monitor', 'check_path']
 
@@ -69,7 +69,7 @@ class Monitor:
     ) -> None:
         self._hub = get_hub()
         for server in servers:
-            check_hub(server.hub, server)
+            check_thread(server.hub, server)
         self._servers = servers
         self._mounted_on: weakref.WeakSet[Server] = weakref.WeakSet()
         self._names: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
@@ -182,7 +182,7 @@ class Monitor:
         if request.method == 'GET':
             response.flush_headers()
             for _ in findings:
-                if not response.socket.has_queued:
+                if not response.socket._has_queued:
                     response.write(b'data: %b\n\n' % self._sampler.latest)
         response.end()
 

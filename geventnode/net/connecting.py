@@ -21,7 +21,7 @@ from geventnode.net.address import is_path, port_number, resolve, unix_family
 from geventnode.net.descriptors import new_socket
 from geventnode.net.hostnames import ascii_name
 
-__all__ = ['Connectable', 'Connecting', 'connect_error']
+__all__ = ['ConnectOwner', 'Connecting', 'connect_error']
 
 WRITE = 2
 
@@ -51,10 +51,10 @@ def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError
     return error
 
 
-class Connectable(Protocol):
+class ConnectOwner(Protocol):
     """What wants to be connected."""
 
-    def connected(self, raw: Any, peer: Any) -> None:
+    def _on_connected(self, raw: Any, peer: Any) -> None:
         """There is a connection."""
 
     def destroy(self, error: BaseException | None = None) -> Any:
@@ -64,7 +64,9 @@ class Connectable(Protocol):
 class Connecting:
     """One attempt, over all addresses."""
 
-    def __init__(self, owner: Connectable, port: Any, host: str | None, local_address: str | None, family: int) -> None:
+    def __init__(
+        self, owner: ConnectOwner, port: Any, host: str | None, local_address: str | None, family: int
+    ) -> None:
         self._owner = owner
         self._local_address = local_address
         self._family = family
@@ -95,7 +97,7 @@ class Connecting:
             self._owner.destroy(error)
             return
         try:
-            self._owner.connected(raw, peer)
+            self._owner._on_connected(raw, peer)
         except BaseException as error:
             # a listener failed, and nobody would go on with what it left
             self._owner.destroy(error if isinstance(error, Exception) else None)

@@ -13,25 +13,13 @@ from abc import abstractmethod
 from time import monotonic
 from typing import Any, Protocol
 
-from gevent import get_hub
-from gevent.monkey import get_original
-
-from geventnode.errors import WrongThread
-
 __all__ = [
     'NEVER',
-    'CatchesUp',
     'Deadlines',
     'HasDeadline',
-    'check_hub',
+    'Pollable',
     'deadlines',
-    'is_alive',
-    'runs_here',
-    'wrong_thread',
 ]
-
-#: The thread's own, patched or not, as hubs have it.
-get_ident = get_original('_thread', 'get_ident')
 
 #: Seconds between two looks.
 INTERVAL = 0.25
@@ -52,20 +40,20 @@ NEVER = float('inf')
 
 
 class HasDeadline(Protocol):
-    """An owner of a deadline; it may move ``expires`` at any time, without telling."""
+    """An owner of a deadline; it may move ``_expires`` at any time, without telling."""
 
     #: A monotonic time before which nothing has to be done.
-    expires: float
+    _expires: float
 
-    def on_deadline(self, now: float) -> None:
-        """``expires`` has passed: act, or move it. Runs in the hub."""
+    def _on_deadline(self, now: float) -> None:
+        """``_expires`` has passed: act, or move it. Runs in the hub."""
 
 
-class CatchesUp(Protocol):
+class Pollable(Protocol):
     """A socket that may have news."""
 
     @abstractmethod
-    def catch_up(self) -> bool:
+    def _poll_now(self) -> bool:
         """Return whether something has come, or could be sent, that the loop has not told of. Runs in the hub."""
 
 
@@ -87,7 +75,7 @@ class Deadlines:
                 self._next_look = monotonic() + INTERVAL
                 self._timer = self._loop.timer(INTERVAL, INTERVAL, ref=False, priority=-1)
                 self._timer.start(self._look)
-        near = owner.expires - monotonic()
+        near = owner._expires - monotonic()
         if near < PRECISE_BELOW:
             self._watch_closely(owner, near)
 
@@ -113,9 +101,9 @@ class Deadlines:
             self._timer.close()
             self._timer = None
 
-    def excuse(self, socket: CatchesUp, now: float) -> bool:
+    def grants_grace(self, socket: Pollable, now: float) -> bool:
         """Return whether the loop has stood still, and ``socket`` has news that was in time, maybe."""
-        return now < self._stalled_until and socket.catch_up()
+        return now < self._stalled_until and socket._poll_now()
 
     def _came(self, now: float, expected: float) -> None:
         if now > expected + STALL:
@@ -123,20 +111,20 @@ class Deadlines:
 
     def _look_at(self, owner: HasDeadline) -> None:
         now = monotonic()
-        self._came(now, owner.expires)
-        if owner.expires <= now:
-            owner.on_deadline(now)
-        if owner in self._owners and owner.expires - now < PRECISE_BELOW:
-            self._watch_closely(owner, owner.expires - now)
+        self._came(now, owner._expires)
+        if owner._expires <= now:
+            owner._on_deadline(now)
+        if owner in self._owners and owner._expires - now < PRECISE_BELOW:
+            self._watch_closely(owner, owner._expires - now)
 
     def _look(self) -> None:
         now = monotonic()
         self._came(now, self._next_look)
         self._next_look = now + INTERVAL
-        for owner in [owner for owner in self._owners if owner.expires <= now]:
+        for owner in [owner for owner in self._owners if owner._expires <= now]:
             # it may have been forgotten on behalf of another
             if owner in self._owners:
-                owner.on_deadline(now)
+                owner._on_deadline(now)
 
 
 _deadlines: weakref.WeakKeyDictionary[Any, Deadlines] = weakref.WeakKeyDictionary()
@@ -148,26 +136,3 @@ def deadlines(hub: Any) -> Deadlines:
     if found is None:
         found = _deadlines[hub] = Deadlines(hub.loop)
     return found
-
-
-def runs_here(hub: Any) -> bool:
-    """Return whether the calling thread is the one that ``hub`` belongs to."""
-    return bool(hub.thread_ident == get_ident())
-
-
-def is_alive(hub: Any) -> bool:
-    """Return whether ``hub`` can run callbacks of the calling thread."""
-    return hub.loop is not None and runs_here(hub)
-
-
-def check_hub(hub: Any, thing: object) -> None:
-    """Raise ``WrongThread`` unless ``hub`` is that of the calling thread."""
-    if get_hub() is not hub:
-        raise wrong_thread(thing)
-
-
-def wrong_thread(thing: object) -> WrongThread:
-    """Return the error of a method of ``thing`` in another thread, before it changes anything."""
-    return WrongThread(
-        f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods there'
-    )

@@ -27,7 +27,7 @@ class Spare(Protocol):
     """A pool that has connections to spare."""
 
     @abstractmethod
-    def close_longest_idle(self, count: int) -> int:
+    def _close_longest_idle(self, count: int) -> int:
         """Close ``count`` idle connections, of the destinations that have not been used for longest; return how many
         there were."""
 
@@ -43,7 +43,7 @@ def register_spare(spare: Spare, hub: Any) -> None:
 def _close_some() -> bool:
     """Close idle connections of the calling thread's pools; return whether there were any."""
     here = get_hub()
-    return sum(spare.close_longest_idle(CLOSED_AT_ONCE) for spare, hub in tuple(_spares.items()) if hub is here) > 0
+    return sum(spare._close_longest_idle(CLOSED_AT_ONCE) for spare, hub in tuple(_spares.items()) if hub is here) > 0
 
 
 def new_socket(family: int, kind: int, protocol: int) -> Any:

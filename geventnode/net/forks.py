@@ -18,20 +18,19 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from geventnode.errors import InheritedConnection
-from geventnode.net.deadlines import is_alive
-from geventnode.net.threads import EndsWithThread, close_with_thread
+from geventnode.net.threads import ThreadBound, close_on_thread_exit, is_alive
 
-__all__ = ['Forkable', 'inherited', 'register', 'register_connection', 'registered']
+__all__ = ['Forkable', 'inherited_error', 'register', 'register_connection', 'registered']
 
 log = logging.getLogger('geventnode.error')
 
 Thing = TypeVar('Thing')
 
 
-class Forkable(EndsWithThread, Protocol):
+class Forkable(ThreadBound, Protocol):
     """An object that must not be shared with a child process, and does not outlive its thread."""
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """Let go of everything inherited. Runs in the child, before its loop does."""
 
 
@@ -40,16 +39,16 @@ _connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictiona
 
 
 def register(thing: Forkable, hub: Any) -> None:
-    """Call ``thing.forget_after_fork()`` in every child process, and ``thing.end_with_thread()`` when the calling
+    """Call ``thing._after_fork_in_child()`` in every child process, and ``thing._on_thread_exit()`` when the calling
     thread, whose ``hub`` drives it, ends."""
     _all[thing] = hub
-    close_with_thread(thing, hub)
+    close_on_thread_exit(thing, hub)
 
 
 def register_connection(socket: Forkable, hub: Any) -> None:
     """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to."""
     _connections[socket] = hub
-    close_with_thread(socket, hub)
+    close_on_thread_exit(socket, hub)
 
 
 def registered(kind: type[Thing]) -> list[Thing]:
@@ -57,7 +56,7 @@ def registered(kind: type[Thing]) -> list[Thing]:
     return [thing for thing in tuple(_all) if isinstance(thing, kind)]
 
 
-def inherited() -> InheritedConnection:
+def inherited_error() -> InheritedConnection:
     """Return the error of an exchange, or a connection, that the process had before it was forked."""
     return InheritedConnection(
         'the connection belongs to the process from which this one was forked: make another request'
@@ -70,7 +69,7 @@ def _after_fork_in_child() -> None:
         if is_alive(hub):
             _attempt(hub.loop.reinit, hub)
     for thing in found:
-        _attempt(thing.forget_after_fork, thing)
+        _attempt(thing._after_fork_in_child, thing)
 
 
 def _attempt(let_go: Callable[[], object], thing: object) -> None:

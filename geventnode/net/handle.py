@@ -17,7 +17,8 @@ from gevent import get_hub
 
 from geventnode.errors import ConnectionClosed
 from geventnode.net.address import describe, unix_family
-from geventnode.net.deadlines import NEVER, deadlines, wrong_thread
+from geventnode.net.deadlines import NEVER, deadlines
+from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import ProxyHeader
 from geventnode.stream.duplex import DuplexBase
 
@@ -49,7 +50,7 @@ class Handle(DuplexBase):
     """What reading and writing share."""
 
     timeout: float | None = None
-    expires: float = NEVER
+    _expires: float = NEVER
 
     proxy_address: str | None = None
     proxy_header: ProxyHeader | None = None
@@ -60,13 +61,13 @@ class Handle(DuplexBase):
     _peer: Any = None
     _read_watcher: Any = None
     _write_watcher: Any = None
-    _send: Callable[[Any], int] = staticmethod(_not_connected)
-    _recv: Callable[[int], bytes]
+    _try_send: Callable[[Any], int] = staticmethod(_not_connected)
+    _try_recv: Callable[[int], bytes]
     #: Whether the peer takes nothing any more, though it may still be heard.
-    send_broken: bool = False
+    _send_broken: bool = False
 
     #: Whether destroying resets the connection.
-    resetting: bool = False
+    _resetting: bool = False
 
     #: TCP_NODELAY, and the arguments of :meth:`set_keep_alive` for a connection that is still to be made.
     _no_delay: int = 1
@@ -78,21 +79,21 @@ class Handle(DuplexBase):
     def __init__(self) -> None:
         self._hub = get_hub()
         #: The monotonic time of the last traffic.
-        self.active = monotonic()
+        self._last_activity = monotonic()
 
     def _check_thread(self) -> None:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
 
-    def attach(self, raw: Any, peer: Any) -> None:
-        """Take over ``raw``, a connected ``_socket.socket``, and begin to read. For servers and TLS."""
+    def _attach(self, raw: Any, peer: Any) -> None:
+        """Take over ``raw``, a _on_connected ``_socket.socket``, and begin to read. For servers and TLS."""
         raw.setblocking(False)
         self._raw = raw
         self._family = raw.family
         self._peer = peer
-        self._recv = raw.recv
-        self._send = raw.send
-        self.active = monotonic()
+        self._try_recv = raw.recv
+        self._try_send = raw.send
+        self._last_activity = monotonic()
         if raw.family != unix_family:
             raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, self._no_delay)
         if self._keep_alive is not None:
@@ -120,7 +121,7 @@ class Handle(DuplexBase):
         watch = getattr(raw, 'watch', None)
         return self._hub.loop.io(raw.fileno(), event, ref=not self._unref) if watch is None else watch(event)
 
-    def introduce(self, header: ProxyHeader) -> None:
+    def _set_client(self, header: ProxyHeader) -> None:
         """Take ``header`` for the truth about who the peer is. For servers."""
         self.proxy_header = header
         if header.source is not None:
@@ -133,8 +134,8 @@ class Handle(DuplexBase):
     def _on_writable(self) -> None:
         """There is room for what is queued. Runs in the hub. Overridden by the side that writes."""
 
-    def catch_up(self) -> bool:
-        """See :class:`geventnode.net.deadlines.CatchesUp`. Overridden by the whole."""
+    def _poll_now(self) -> bool:
+        """See :class:`geventnode.net.deadlines.Pollable`. Overridden by the whole."""
         return False
 
     def _fail(self, error: BaseException) -> None:
@@ -148,22 +149,22 @@ class Handle(DuplexBase):
 
     def _stop_sending(self) -> None:
         """Refuse what is to be sent from now on, and drop what is queued; what comes is still received."""
-        self.send_broken = True
-        self._send = _gone
+        self._send_broken = True
+        self._try_send = _gone
         self._queue = None
         self.writable_length = 0
         self._wake_writers()
 
-    def reset_unless_ended(self) -> None:
+    def _reset_unless_ended(self) -> None:
         """Let the connection end with a reset, unless our side is ended first: even if the process dies. For data that
         ends with the connection, where the FIN of ``destroy()`` would say that it is complete."""
         if self._raw is not None and not self.destroyed:
-            self.resetting = True
+            self._resetting = True
             # the peer may have been faster: reading will say so
             with contextlib.suppress(OSError):
                 self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, RESETTING)
 
-    def duplicate(self) -> Any:
+    def _duplicate(self) -> Any:
         """Return another ``_socket.socket`` of the same connection, None for one in memory."""
         raw = self._raw
         descriptor = raw.fileno()
@@ -171,7 +172,7 @@ class Handle(DuplexBase):
 
     def _release(self) -> None:
         """Give the raw socket and the watchers back."""
-        self._send = _gone
+        self._try_send = _gone
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:
                 watcher.stop()
@@ -183,28 +184,28 @@ class Handle(DuplexBase):
 
     # -- the timeout ----------------------------------------------------------------------------------------------
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
         assert self.timeout is not None
-        due = self.active + self.timeout
+        due = self._last_activity + self.timeout
         if due > now:
-            self.expires = due
-        elif deadlines(self._hub).excuse(self, now):
-            self.expires = now
+            self._expires = due
+        elif deadlines(self._hub).grants_grace(self, now):
+            self._expires = now
         else:
-            self.expires = now + self.timeout
-            if self._timed_out != self.active:
+            self._expires = now + self.timeout
+            if self._timed_out != self._last_activity:
                 # once until there is traffic again
-                self._timed_out = self.active
+                self._timed_out = self._last_activity
                 gevent.spawn(self._tell_timeout)
 
     def _tell_timeout(self) -> None:
         if not self.destroyed:
             self.emit('timeout')
 
-    def touch(self) -> None:
+    def _record_activity(self) -> None:
         """Count this moment as traffic."""
-        self.active = monotonic()
+        self._last_activity = monotonic()
 
     # -- settings -------------------------------------------------------------------------------------------------
 
@@ -218,11 +219,11 @@ class Handle(DuplexBase):
         if self.destroyed:
             return self
         if self.timeout is None:
-            self.expires = NEVER
+            self._expires = NEVER
             deadlines(self._hub).forget(self)
         else:
-            self.active = monotonic()
-            self.expires = self.active + self.timeout
+            self._last_activity = monotonic()
+            self._expires = self._last_activity + self.timeout
             deadlines(self._hub).watch(self)
         return self
 

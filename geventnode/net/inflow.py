@@ -23,7 +23,7 @@ from geventnode.net.handle import Handle
 from geventnode.stream.pump import Pump
 from geventnode.stream.readable import Mode
 
-__all__ = ['Inflow', 'InputSink']
+__all__ = ['Inflow', 'SocketProtocol']
 
 #: Bytes asked for at once. What a short request leaves of more would have to be given back to the system.
 RECEIVE_SIZE = 65536
@@ -39,7 +39,7 @@ make_poll: Callable[[], Any] | None = get_original('select', 'poll') if hasattr(
 POLLIN = 1
 
 
-class InputSink(Protocol):
+class SocketProtocol(Protocol):
     """Takes a socket's input in place of its readable side. Everything here runs in the hub and never switches."""
 
     def data_received(self, data: bytes) -> None:
@@ -65,31 +65,31 @@ class Inflow(Handle):
 
     bytes_read: int = 0
 
-    _sink: InputSink | None = None
+    _protocol: SocketProtocol | None = None
     _input: list[bytes] | None = None
     _input_size: int = 0
     _eof: bool = False
     _reader: Any = None
-    #: See :meth:`has_input`; made by its first call.
+    #: See :meth:`_has_input`; made by its first call.
     _poll: Callable[[int], object] | None = None
-    #: How often :meth:`receive_more` may receive before the loop is asked again.
+    #: How often :meth:`_receive_more` may receive before the loop is asked again.
     _more: int = 0
 
-    def set_sink(self, sink: InputSink | None) -> None:
-        """Hand the input to ``sink`` from now on, with what has come already; None: read it as a stream again."""
-        self._sink = sink
-        if sink is not None and self._input:
-            sink.data_received(self.take_back())
-        if sink is not None and self._eof:
-            sink.eof_received()
+    def _set_protocol(self, protocol: SocketProtocol | None) -> None:
+        """Hand the input to ``protocol`` from now on, with what has come already; None: read it as a stream again."""
+        self._protocol = protocol
+        if protocol is not None and self._input:
+            protocol.data_received(self._take_input())
+        if protocol is not None and self._eof:
+            protocol.eof_received()
 
-    def give_back(self, data: bytes) -> None:
+    def _restore_input(self, data: bytes) -> None:
         """Keep ``data``, which a sink has taken and has no use for, for whoever comes next."""
         if data:
             self._input = [data]
             self._input_size = len(data)
 
-    def take_back(self) -> bytes:
+    def _take_input(self) -> bytes:
         """Return what waits for a reader, and keep it no longer."""
         data = b''.join(self._input or ())
         self._input = None
@@ -97,12 +97,7 @@ class Inflow(Handle):
         return data
 
     @property
-    def sink(self) -> InputSink | None:
-        """Who takes the input at present."""
-        return self._sink
-
-    @property
-    def taken(self) -> bool:
+    def _did_read(self) -> bool:
         """Whether somebody has begun to consume the stream."""
         return self._mode is not Mode.UNUSED
 
@@ -110,40 +105,40 @@ class Inflow(Handle):
 
     def _on_readable(self) -> None:
         try:
-            data = self._recv(RECEIVE_SIZE)
+            data = self._try_recv(RECEIVE_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
             self._fail(error)
             return
-        self.active = monotonic()
-        sink = self._sink
+        self._last_activity = monotonic()
+        protocol = self._protocol
         if data:
             size = len(data)
             self.bytes_read += size
             if size >= PLENTY:
                 self._more = IN_A_ROW
-            if sink is not None:
-                sink.data_received(data)
+            if protocol is not None:
+                protocol.data_received(data)
             else:
                 self._store(data)
             return
         self._end_of_input()
 
-    def receive_more(self) -> bytes:
+    def _receive_more(self) -> bytes:
         """Return what has come since the loop has told, for a reader who has consumed the rest; ``b''`` when it is the
         loop's turn."""
         if not self._more:
             return b''
         self._more -= 1
-        return self.receive_now()
+        return self._receive_now()
 
-    def receive_now(self) -> bytes:
+    def _receive_now(self) -> bytes:
         """Return the bytes that the kernel has, without the loop; ``b''`` for none."""
         if self._eof or self.destroyed:
             return b''
         try:
-            data = self._recv(MORE_SIZE)
+            data = self._try_recv(MORE_SIZE)
         except BlockingIOError:
             data = b''
         except OSError as error:
@@ -154,7 +149,7 @@ class Inflow(Handle):
             # the end of the input, too, is for the loop to tell
             self._more = 0
         if size:
-            self.active = monotonic()
+            self._last_activity = monotonic()
             self.bytes_read += size
         return data
 
@@ -165,15 +160,15 @@ class Inflow(Handle):
             # the kernel tells it once, and of the end of the input, which would look clean, from then on
             raise error
 
-        self._recv = receive
+        self._try_recv = receive
         self._hub.loop.run_callback(self._on_readable)
 
     def _end_of_input(self) -> None:
         self._eof = True
         self._read_watcher.stop()
-        sink = self._sink
-        if sink is not None:
-            sink.eof_received()
+        protocol = self._protocol
+        if protocol is not None:
+            protocol.eof_received()
         elif self._reader is not None:
             self._reader.switch()
         elif not self._input and not self._read_buffer and self._mode is not Mode.FLOWING:
@@ -189,7 +184,7 @@ class Inflow(Handle):
         if self._reader is not None:
             self._reader.switch()
 
-    def has_input(self) -> bool:
+    def _has_input(self) -> bool:
         """Return whether input of the peer waits in the kernel: bytes, its FIN, or an error."""
         return bool((self._poll or self._prepare_poll())(0))
 
@@ -218,12 +213,12 @@ class Inflow(Handle):
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def pause_reading(self) -> None:
+    def _pause_reading(self) -> None:
         """Receive no more for now; a disconnect is not seen meanwhile."""
         if self._read_watcher is not None:
             self._read_watcher.stop()
 
-    def resume_reading(self) -> None:
+    def _resume_reading(self) -> None:
         """Receive again."""
         watcher = self._read_watcher
         if watcher is not None and not watcher.active and not self._eof and not self.destroyed:
@@ -237,10 +232,10 @@ class Inflow(Handle):
                 raise self._closed_error()
             if self._eof:
                 return b''
-            more = self.receive_more()
+            more = self._receive_more()
             if more:
                 return more
-            self.resume_reading()
+            self._resume_reading()
             self._reader = getcurrent()
             try:
                 self._hub.switch()
@@ -249,7 +244,7 @@ class Inflow(Handle):
         data = self._input[0] if len(self._input) == 1 else b''.join(self._input)
         self._input.clear()
         self._input_size = 0
-        self.resume_reading()
+        self._resume_reading()
         return data
 
     def _at_end(self) -> bool:

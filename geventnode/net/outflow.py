@@ -1,7 +1,7 @@
 """The writing side of a connection.
 
 What the kernel does not take at once is queued, and a write watcher, made when first needed, moves it on. The calls
-that wait for room belong to the stream; :meth:`Outflow.put` and its like never wait, and are what protocols are built
+that wait for room belong to the stream; :meth:`Outflow._send` and its like never wait, and are what protocols are built
 on.
 """
 
@@ -41,15 +41,15 @@ class Outflow(Handle):
 
     connecting: bool = False
     bytes_written: int = 0
-    #: Whether :meth:`send_file` may be called.
-    can_send_files: bool = hasattr(os, 'sendfile')
-    #: Whether one answer follows the other in this turn of the loop, so that :meth:`put_soon` pays: a note of whoever
-    #: puts, here because an idle connection, which never needed it, holds no memory for it so.
-    batching: bool = False
+    #: Whether :meth:`_sendfile` may be called.
+    _can_sendfile: bool = hasattr(os, 'sendfile')
+    #: Whether several responses are sent in this turn of the loop, so that :meth:`_send_later` pays. The protocol sets
+    #: it; as a class attribute it costs no memory on a connection that never needs it.
+    _batching: bool = False
     #: Whether something is queued for the end of this turn of the loop.
-    _gathering: bool = False
+    _flush_pending: bool = False
 
-    def put(self, data: bytes | memoryview) -> bool:
+    def _send(self, data: bytes | memoryview) -> bool:
         """Send ``data`` and queue what the kernel does not take now, however much is queued; return whether it took
         everything. Raises ``ConnectionClosed``.
 
@@ -58,7 +58,7 @@ class Outflow(Handle):
         self.bytes_written += size
         if not self._queue:
             try:
-                sent = self._send(data)
+                sent = self._try_send(data)
             except BlockingIOError:
                 sent = 0
             except ConnectionClosed:
@@ -66,54 +66,54 @@ class Outflow(Handle):
             except OSError as error:
                 self._send_failed(error)
                 raise self._closed_error() from error
-            self.active = monotonic()
+            self._last_activity = monotonic()
             if sent == size:
                 return True
             data = memoryview(data)[sent:]
         self._enqueue(data, None)
-        if self._gathering:
-            self.put_gathered()
+        if self._flush_pending:
+            self._flush_now()
             if self.destroyed:
                 raise self._closed_error()
             return not self._queue
         self._arm()
         return False
 
-    def put_soon(self, data: bytes) -> None:
+    def _send_later(self, data: bytes) -> None:
         """Queue ``data``: it leaves with what is put next, or at the end of this turn of the loop.
         Raises ``ConnectionClosed``."""
         if self.destroyed:
             raise self._closed_error()
         self.bytes_written += len(data)
         # for whoever counts from here how long nothing happens
-        self.active = monotonic()
+        self._last_activity = monotonic()
         self._enqueue(data, None)
-        if not self._gathering:
-            self._gathering = True
-            self._hub.loop.run_callback(self.put_gathered)
+        if not self._flush_pending:
+            self._flush_pending = True
+            self._hub.loop.run_callback(self._flush_now)
 
-    def put_gathered(self) -> None:
+    def _flush_now(self) -> None:
         """Send the bytes that wait for the end of the turn."""
-        if self._gathering:
-            self._gathering = False
+        if self._flush_pending:
+            self._flush_pending = False
             if self._queue:
                 self._on_writable()
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
         self._check_thread()
-        if self._gathering:
-            self._gathering = False
+        if self._flush_pending:
+            self._flush_pending = False
             # those who put it have been told that it is sent; why the connection ends, the caller knows best
             with contextlib.suppress(OSError):
                 while self._queue:
                     self._take_off(self._queue, self._send_some(self._queue), [])
         return super().destroy(error)
 
-    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
-        """As :meth:`put`, for two pieces that leave in one call without being copied together."""
-        if self._queue or not hasattr(self._raw, 'sendmsg') or self.send_broken or self.destroyed:
-            self.put(head)
-            return self.put(body)
+    def _send_vectored(self, head: bytes, body: bytes | memoryview) -> bool:
+        """As :meth:`_send`, for two pieces that leave in one call without being copied together."""
+        if self._queue or not hasattr(self._raw, 'sendmsg') or self._send_broken or self.destroyed:
+            self._send(head)
+            return self._send(body)
         try:
             sent = self._raw.sendmsg((head, body))
         except BlockingIOError:
@@ -121,25 +121,25 @@ class Outflow(Handle):
         except OSError as error:
             self._send_failed(error)
             raise self._closed_error() from error
-        self.active = monotonic()
+        self._last_activity = monotonic()
         self.bytes_written += sent
         if sent < len(head):
-            self.put(head[sent:])
-            return self.put(body)
+            self._send(head[sent:])
+            return self._send(body)
         rest = memoryview(body)[sent - len(head) :]
-        return not rest or self.put(rest)
+        return not rest or self._send(rest)
 
-    def when_flushed(self, callback: Callback) -> None:
+    def _when_flushed(self, callback: Callback) -> None:
         """Call ``callback`` in a greenlet when everything that is queued now went to the kernel."""
         self._enqueue(b'', callback)
         self._arm()
 
     @property
-    def has_queued(self) -> bool:
+    def _has_queued(self) -> bool:
         """Whether something waits for the kernel, if only for its turn."""
         return bool(self._queue)
 
-    def send_file(self, fileno: int, offset: int, count: int) -> int:
+    def _sendfile(self, fileno: int, offset: int, count: int) -> int:
         """Let the kernel send ``count`` bytes of a file from ``offset`` on, behind what is queued; return how many it
         has sent, less where the file ends before or is of a kind that cannot be sent so. May switch. Raises
         ``ConnectionClosed``."""
@@ -166,7 +166,7 @@ class Outflow(Handle):
             if not size:
                 break
             sent += size
-            self.active = monotonic()
+            self._last_activity = monotonic()
             self.bytes_written += size
         return sent
 
@@ -178,7 +178,7 @@ class Outflow(Handle):
             self._drained.clear()
             self._drained.wait()
 
-    def end_nowait(self) -> None:
+    def _end_nowait(self) -> None:
         """As ``end()``, for callers in the hub."""
         if not self.writable_ended and not self.destroyed:
             self.writable_ended = True
@@ -213,7 +213,7 @@ class Outflow(Handle):
             except OSError as error:
                 self._send_failed(error)
                 return None
-            self.active = monotonic()
+            self._last_activity = monotonic()
             self._take_off(queue, sent, callbacks)
         if self._write_watcher is not None:
             self._write_watcher.stop()
@@ -235,9 +235,9 @@ class Outflow(Handle):
 
     def _send_some(self, queue: Any) -> int:
         if len(queue) == 1 or self._raw is None:
-            return self._send(queue[0][0])
+            return self._try_send(queue[0][0])
         if not hasattr(self._raw, 'sendmsg'):
-            return self._send(b''.join(data for data, _ in islice(queue, GATHER)))
+            return self._try_send(b''.join(data for data, _ in islice(queue, GATHER)))
         sent: int = self._raw.sendmsg([data for data, _ in islice(queue, GATHER)])
         return sent
 
@@ -247,9 +247,9 @@ class Outflow(Handle):
             # the peer may have been faster: reading will say so
             with contextlib.suppress(OSError):
                 self._raw.shutdown(stdlib.SHUT_WR)
-                if self.resetting:
+                if self._resetting:
                     # what the kernel still holds is to arrive
-                    self.resetting = False
+                    self._resetting = False
                     self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, ENDING)
 
     def _flush(self) -> None:

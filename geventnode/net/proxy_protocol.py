@@ -19,7 +19,7 @@ from geventnode.protocol import TrustedProxies, parse_proxy_header
 if TYPE_CHECKING:
     from geventnode.net.socket import Socket
 
-__all__ = ['HEADER_TIME', 'HeaderAwaited', 'ProxyGate', 'proxies']
+__all__ = ['HEADER_TIME', 'ProxyHeaderReader', 'ProxyPolicy', 'proxies']
 
 #: Seconds that a header may take, where no setting says otherwise.
 HEADER_TIME = 60.0
@@ -31,7 +31,7 @@ def proxies(name: str, value: Any) -> tuple[str, ...]:
     return TrustedProxies(value, name).items
 
 
-class ProxyGate:
+class ProxyPolicy:
     """Who may speak for others, and how long that may take.
 
     :param trusted: the proxies.
@@ -53,34 +53,34 @@ class ProxyGate:
         return self._trusted.trusts(None if family == unix_family else peer[0])
 
 
-class HeaderAwaited:
-    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.inflow.InputSink`.
+class ProxyHeaderReader:
+    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.inflow.SocketProtocol`.
 
     :param hub: the one that drives ``socket``.
     :param accepted: called with the socket, which knows its client then.
     :param failed: called with the socket and the error; it destroys the socket.
     """
 
-    __slots__ = ('_accepted', '_data', '_deadlines', '_failed', '_gate', '_socket', 'expires')
+    __slots__ = ('_accepted', '_data', '_deadlines', '_expires', '_failed', '_policy', '_socket')
 
     def __init__(
         self,
-        gate: ProxyGate,
+        policy: ProxyPolicy,
         hub: Any,
         socket: Socket,
         accepted: Callable[[Socket], object],
         failed: Callable[[Socket, Exception], object],
     ) -> None:
-        self._gate = gate
+        self._policy = policy
         self._socket = socket
         self._accepted = accepted
         self._failed = failed
         self._data = b''
         self._deadlines = deadlines(hub)
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
-        self.expires = monotonic() + (gate.seconds or NEVER)
+        self._expires = monotonic() + (policy.seconds or NEVER)
         self._deadlines.watch(self)
-        socket.set_sink(self)
+        socket._set_protocol(self)
 
     # -- run by the hub -------------------------------------------------------------------------------------------
 
@@ -96,9 +96,9 @@ class HeaderAwaited:
         header, size = found
         self._deadlines.forget(self)
         socket = self._socket
-        socket.set_sink(None)
-        socket.introduce(header)
-        socket.give_back(self._data[size:])
+        socket._set_protocol(None)
+        socket._set_client(header)
+        socket._restore_input(self._data[size:])
         self._accepted(socket)
 
     def eof_received(self) -> None:
@@ -111,17 +111,17 @@ class HeaderAwaited:
             # somebody looked whether anybody listens
             self._socket.destroy()
 
-    def on_deadline(self, now: float) -> None:
-        if self._deadlines.excuse(self._socket, now):
+    def _on_deadline(self, now: float) -> None:
+        if self._deadlines.grants_grace(self._socket, now):
             return
-        gate = self._gate
+        policy = self._policy
         self._failed(
-            self._socket, RequestTimeout(f'no complete PROXY header within {gate.setting} ({gate.seconds} seconds)')
+            self._socket, RequestTimeout(f'no complete PROXY header within {policy.setting} ({policy.seconds} seconds)')
         )
 
-    def hurry(self, expires: float) -> None:
-        """Wait no longer than until ``expires`` (monotonic)."""
-        self.expires = min(self.expires, expires)
+    def shorten_deadline(self, expires: float) -> None:
+        """Wait no longer than until ``_expires`` (monotonic)."""
+        self._expires = min(self._expires, expires)
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._deadlines.forget(self)

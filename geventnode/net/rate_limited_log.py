@@ -18,7 +18,7 @@ from time import monotonic
 import gevent
 from gevent import get_hub, getcurrent
 
-__all__ = ['LINES', 'PeerLog', 'log_from_hub']
+__all__ = ['LINES', 'RateLimitedLog', 'log_from_hub']
 
 log = logging.getLogger('geventnode.error')
 
@@ -34,7 +34,7 @@ def log_from_hub(write: Callable[..., object], message: str, *args: object) -> N
         write(message, *args)
 
 
-class PeerLog:
+class RateLimitedLog:
     """The lines of one server, and the numbers of its refusals. Callers escape and cut the bytes of the peer."""
 
     def __init__(self) -> None:

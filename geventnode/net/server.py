@@ -22,12 +22,12 @@ from geventnode.events import EventEmitter
 from geventnode.interfaces import IServer
 from geventnode.net.accept import Acceptor
 from geventnode.net.address import describe, unix_family
-from geventnode.net.deadlines import check_hub
 from geventnode.net.forks import register
 from geventnode.net.listen import DEFAULT_BACKLOG, Listening, open_listener, parse_listen
-from geventnode.net.proxy_protocol import HEADER_TIME, HeaderAwaited, ProxyGate, proxies
-from geventnode.net.rate_limited_log import PeerLog
+from geventnode.net.proxy_protocol import HEADER_TIME, ProxyHeaderReader, ProxyPolicy, proxies
+from geventnode.net.rate_limited_log import RateLimitedLog
 from geventnode.net.socket import Socket
+from geventnode.net.threads import check_thread
 from geventnode.options import Option, apply_options, check_attribute, flag
 from geventnode.protocol import TrustedProxies
 
@@ -61,17 +61,17 @@ class Server(EventEmitter):
     _acceptor: Acceptor | None = None
     _path: str | None = None
     _unref: bool = False
-    _gate: ProxyGate | None = None
+    _proxy_policy: ProxyPolicy | None = None
 
     def __init__(
         self, listener: Callable[[Socket], object] | None = None, *, allow_half_open: bool = False, **options: Any
     ) -> None:
         self._hub = get_hub()
         #: Whether somebody waits because there are as many connections as there may be.
-        self.crowded = False
+        self._at_capacity = False
         #: What :meth:`also_listen` was called for.
         self._further: list[Acceptor] = []
-        self.peer_log = PeerLog()
+        self._peer_log = RateLimitedLog()
         self._allow_half_open = allow_half_open
         self._sockets: set[Socket] = set()
         self._closed = Event()
@@ -89,16 +89,16 @@ class Server(EventEmitter):
 
     def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
-        self._gate = (
-            None if not self.proxy_protocol else ProxyGate(TrustedProxies(self.trusted_proxies), *self._header_limit())
-        )
+        self._proxy_policy = None
+        if self.proxy_protocol:
+            self._proxy_policy = ProxyPolicy(TrustedProxies(self.trusted_proxies), *self._header_limit())
 
     def _header_limit(self) -> tuple[float, str]:
         """Return how many seconds a PROXY header may take, and what decides that."""
         return HEADER_TIME, 'its time limit'
 
     def _check_thread(self) -> None:
-        check_hub(self._hub, self)
+        check_thread(self._hub, self)
 
     # -- listening ------------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Server(EventEmitter):
 
     def _check_settings(self) -> None:
         """Raise ``InvalidInput`` for settings that do not go together."""
-        if self._gate is not None and not self._gate:
+        if self._proxy_policy is not None and not self._proxy_policy:
             raise InvalidInput('proxy_protocol without trusted_proxies would refuse every connection')
 
     def _listen_on(self, listener: Any, what: Listening) -> Any:
@@ -185,18 +185,18 @@ class Server(EventEmitter):
         if limit is None or len(self._sockets) < limit or not self.wait_when_full:
             return True
         if waiting and not self._make_room():
-            self.crowded = True
-        return waiting and not self.crowded
+            self._at_capacity = True
+        return waiting and not self._at_capacity
 
     def _make_room(self) -> bool:
         """Return whether some connection could be closed in favour of one that waits."""
         return False
 
     def _on_accepted(self, raw: Any, peer: Any) -> None:
-        gate = self._gate
-        if gate is not None and not gate.admits(raw.family, peer):
+        policy = self._proxy_policy
+        if policy is not None and not policy.admits(raw.family, peer):
             raw.close()
-            self.peer_log.refused(
+            self._peer_log.refused(
                 'untrusted_peer',
                 '%s: refused, because it is none of the trusted proxies',
                 'a Unix socket' if raw.family == unix_family else peer[0],
@@ -208,24 +208,24 @@ class Server(EventEmitter):
             return
         socket = self._new_socket()
         try:
-            socket.attach(raw, peer)
+            socket._attach(raw, peer)
         except OSError:
             # the peer has reset it meanwhile
             raw.close()
             return
         self._sockets.add(socket)
-        socket.on_destroyed = self._on_destroyed
-        if gate is None:
+        socket._on_destroyed = self._on_destroyed
+        if policy is None:
             self._accepted(socket)
         else:
-            HeaderAwaited(gate, self._hub, socket, self._accepted, self._unproxied)
+            ProxyHeaderReader(policy, self._hub, socket, self._accepted, self._unproxied)
 
     def _new_socket(self) -> Socket:
         return Socket(allow_half_open=self._allow_half_open)
 
     def _drop(self, raw: Any, peer: Any) -> None:
         raw.close()
-        self.peer_log.refused(
+        self._peer_log.refused(
             'max_connections',
             '%s: refused, because max_connections (%d) are open',
             'a Unix socket' if raw.family == unix_family else peer[0],
@@ -240,7 +240,7 @@ class Server(EventEmitter):
 
     def _unproxied(self, socket: Socket, error: Exception) -> None:
         """A trusted proxy sent no PROXY header."""
-        self.peer_log.refused('proxy_header', '%s: %s', socket.remote_address or 'a Unix socket', error)
+        self._peer_log.refused('proxy_header', '%s: %s', socket.remote_address or 'a Unix socket', error)
         socket.destroy(error)
 
     def _serve(self, socket: Socket) -> None:
@@ -252,8 +252,8 @@ class Server(EventEmitter):
 
     def _on_destroyed(self, socket: Socket) -> None:
         self._sockets.discard(socket)
-        if self.crowded:
-            self.crowded = False
+        if self._at_capacity:
+            self._at_capacity = False
             for acceptor in self._acceptors():
                 acceptor.go_on()
         if not self._sockets and self._acceptor is None:
@@ -261,7 +261,7 @@ class Server(EventEmitter):
 
     @property
     def refusals(self) -> dict[str, int]:
-        return dict(self.peer_log.refusals)
+        return dict(self._peer_log.refusals)
 
     def get_connections(self, callback: Callable[[Any, int], object] | None = None) -> int:
         count = len(self._sockets)
@@ -304,8 +304,8 @@ class Server(EventEmitter):
         """Let connections come to an end."""
         expires = monotonic() + DRAIN_TIME
         for socket in self._sockets:
-            if isinstance(socket.sink, HeaderAwaited):
-                socket.sink.hurry(expires)
+            if isinstance(socket._protocol, ProxyHeaderReader):
+                socket._protocol.shorten_deadline(expires)
 
     def _all_closed(self) -> None:
         if not self._closed.is_set() and self._started:
@@ -330,7 +330,7 @@ class Server(EventEmitter):
             raise ServerNotRunning('serve_forever() before listen()')
         self._closed.wait()
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`."""
         self._path = None
         for acceptor in self._acceptors():
@@ -338,24 +338,24 @@ class Server(EventEmitter):
             acceptor.listener.close()
         self._stop_accepting()
         for socket in tuple(self._sockets):
-            socket.on_destroyed = None
-            socket.abandon()
+            socket._on_destroyed = None
+            socket._discard_after_fork()
         self._sockets.clear()
         self._started = False
         self._closed.set()
 
-    def end_with_thread(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`."""
+    def _on_thread_exit(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`."""
         self._stop_accepting()
         for socket in tuple(self._sockets):
             socket.destroy()
 
-    def close_descriptors(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`."""
+    def _close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`."""
         for acceptor in self._acceptors():
             acceptor.listener.close()
         for socket in self._sockets:
-            socket.close_descriptors()
+            socket._close_descriptors()
 
     def __enter__(self) -> Any:
         return self

@@ -17,10 +17,10 @@ from geventnode.errors import ConnectionClosed, InheritedConnection
 from geventnode.interfaces import ISocket
 from geventnode.net.address import check_connect
 from geventnode.net.connecting import Connecting
-from geventnode.net.deadlines import is_alive
-from geventnode.net.forks import inherited, register_connection
+from geventnode.net.forks import inherited_error, register_connection
 from geventnode.net.inflow import Inflow
 from geventnode.net.outflow import Outflow
+from geventnode.net.threads import is_alive
 from geventnode.stream.chunks import as_bytes
 from geventnode.stream.duplex import DuplexBase
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
@@ -46,7 +46,7 @@ class Socket(Inflow, Outflow):
     #: Whether the peer's data has an end that anybody could have made.
     truncated: bool = False
     #: Called with the socket, in the hub or a greenlet, when it was destroyed.
-    on_destroyed: Callable[[Socket], object] | None = None
+    _on_destroyed: Callable[[Socket], object] | None = None
 
     _connecting: Connecting | None = None
 
@@ -61,7 +61,7 @@ class Socket(Inflow, Outflow):
         if handle is not None:
             peer = handle.getpeername()
             register_connection(self, self._hub)
-            self.attach(_socket.socket(handle.family, handle.type, handle.proto, handle.detach()), peer)
+            self._attach(_socket.socket(handle.family, handle.type, handle.proto, handle.detach()), peer)
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
         self._check_thread()
@@ -76,7 +76,7 @@ class Socket(Inflow, Outflow):
             self._enqueue(data, callback)
             self._flush()
         else:
-            self.put(data)
+            self._send(data)
         if self.writable_length:
             self.writable_need_drain = True
             return False
@@ -86,26 +86,28 @@ class Socket(Inflow, Outflow):
         self._check_writable()
         if self._eof and self.readable_ended and not self.allow_half_open:
             raise _ended_by_peer()
-        self.put(data)
+        self._send(data)
 
     def _send_failed(self, error: BaseException) -> None:
-        if self._sink is not None and self._sink.send_failed(error):
+        if self._protocol is not None and self._protocol.send_failed(error):
             self._stop_sending()
         else:
             super()._send_failed(error)
 
     def _queue_drained(self) -> None:
-        if self._sink is not None:
-            self._sink.queue_drained()
+        if self._protocol is not None:
+            self._protocol.queue_drained()
 
-    def catch_up(self) -> bool:
-        """See :class:`geventnode.net.deadlines.CatchesUp`."""
+    def _poll_now(self) -> bool:
+        """See :class:`geventnode.net.deadlines.Pollable`."""
         if self._raw is None or self.destroyed:
             return False
-        before = self.active
+        before = self._last_activity
         if self._queue:
             self._on_writable()
-        return self.active != before or (not self.destroyed and bool(self._read_watcher.active) and self._peek())
+        return self._last_activity != before or (
+            not self.destroyed and bool(self._read_watcher.active) and self._peek()
+        )
 
     # -- connecting -----------------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Socket(Inflow, Outflow):
         self._connecting = Connecting(self, port, host, local_address, family)
         return self
 
-    def connected(self, raw: Any, peer: Any) -> None:
+    def _on_connected(self, raw: Any, peer: Any) -> None:
         """Called by :class:`~geventnode.net.connecting.Connecting`, in its greenlet, when there is a connection."""
         if self.destroyed:
             # it was given up in the very turn of the loop in which it came about
@@ -139,7 +141,7 @@ class Socket(Inflow, Outflow):
             return
         self.connecting = False
         self._connecting = None
-        self.attach(raw, peer)
+        self._attach(raw, peer)
         self.emit('connect')
         if not self.destroyed:
             callbacks = self._transmit()
@@ -178,13 +180,13 @@ class Socket(Inflow, Outflow):
             self._input_size = 0
         if self._reader is not None:
             self._hub.loop.run_callback(self._wake_reader)
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.connection_lost(self._error)
-        if self.on_destroyed is not None:
-            self.on_destroyed(self)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.connection_lost(self._error)
+        if self._on_destroyed is not None:
+            self._on_destroyed(self)
 
-    def surrender(self) -> tuple[Any, Any, bytes]:
+    def _detach(self) -> tuple[Any, Any, bytes]:
         """Give the connection away: return the raw socket, the peer's address and what was received and not read; this
         object is closed. Raises ``ConnectionClosed``, and ``RuntimeError`` while something is queued.
         """
@@ -195,43 +197,43 @@ class Socket(Inflow, Outflow):
         received = b''
         while self._read_buffer:
             received += self._read_buffer.take(-1)
-        received += self.take_back()
+        received += self._take_input()
         raw = _socket.socket(self._raw.family, self._raw.type, self._raw.proto, self._raw.detach())
         self.destroy()
         return raw, self._peer, received
 
-    def abandon(self) -> None:
+    def _discard_after_fork(self) -> None:
         """Let go without a word to the peer or to listeners: the connection is the parent process's."""
         self._listeners = None
         self._close_inherited()
         self.destroyed = True
         self._destroy()
-        self._error = inherited()
+        self._error = inherited_error()
         self._wake_writers()
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`: readers, writers and listeners get an error."""
         if self.destroyed:
             return
         if is_alive(self._hub):
             self._close_inherited()
-            self.destroy(inherited())
+            self.destroy(inherited_error())
         else:
-            self.abandon()
+            self._discard_after_fork()
 
-    def end_with_thread(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`."""
+    def _on_thread_exit(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`."""
         self.destroy()
 
-    def close_descriptors(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`."""
+    def _close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`."""
         self.destroyed = True
         self._close_inherited()
 
     def _close_inherited(self) -> None:
         self._queue = None
         self.writable_length = 0
-        self._gathering = False
+        self._flush_pending = False
         if self._raw is not None:
             # before its watchers are stopped: see geventnode.net.forks
             self._raw.close()

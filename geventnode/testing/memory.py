@@ -351,7 +351,7 @@ def memory_client(server: Server) -> Socket:
     """Pass a new connection to ``server``, and return the client's end as a :class:`geventnode.net.Socket`."""
     requests, responses = Channel(CAPACITY), Channel(CAPACITY)
     socket = Socket()
-    socket.attach(MemoryHandle(responses, requests, CLIENT, SERVER), SERVER)
+    socket._attach(MemoryHandle(responses, requests, CLIENT, SERVER), SERVER)
     server._on_accepted(MemoryHandle(requests, responses, SERVER, CLIENT), CLIENT)
     return socket
 
@@ -366,7 +366,7 @@ def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, 
     """
     handle, end = _handle_and_end(capacity, SERVER, CLIENT)
     socket = Socket(**options)
-    socket.attach(handle, CLIENT)
+    socket._attach(handle, CLIENT)
     return socket, end
 
 
@@ -380,6 +380,6 @@ def memory_pair(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, So
     """
     forward, backward = Channel(capacity), Channel(capacity)
     one, other = Socket(**options), Socket(**options)
-    one.attach(MemoryHandle(backward, forward, CLIENT, SERVER), SERVER)
-    other.attach(MemoryHandle(forward, backward, SERVER, CLIENT), CLIENT)
+    one._attach(MemoryHandle(backward, forward, CLIENT, SERVER), SERVER)
+    other._attach(MemoryHandle(forward, backward, SERVER, CLIENT), CLIENT)
     return one, other

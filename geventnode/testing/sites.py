@@ -16,7 +16,7 @@ from geventnode.integrations.wsgi import is_wsgi, wsgi
 from geventnode.testing.memory import CAPACITY, CLIENT, memory_client, memory_connection
 from geventnode.testing.raw import TIMEOUT, RawConnection, RawResponse
 from geventnode.tls.contexts import SERVER_OPTIONS
-from geventnode.tls.server import TLSAcceptor
+from geventnode.tls.server import TLSServerMixin
 
 __all__ = ['ListeningSite', 'MemorySite', 'Site', 'server_of', 'serving', 'serving_in_memory']
 
@@ -115,7 +115,7 @@ class ListeningSite(Site):
     def url(self) -> str:
         """The origin of the server's URLs, without a trailing slash. Raises ``TypeError`` for a Unix socket."""
         host = f'[{self.host}]' if ':' in self.host else self.host
-        return f'{"https" if isinstance(self.server, TLSAcceptor) else "http"}://{host}:{self.port}'
+        return f'{"https" if isinstance(self.server, TLSServerMixin) else "http"}://{host}:{self.port}'
 
     def _tcp(self) -> tuple[str, int]:
         if isinstance(self.where, str):

@@ -17,10 +17,10 @@ from geventnode.tls.identity import is_address
 from geventnode.tls.socket import TLSSocket
 from geventnode.tls.verification import verification_error
 
-__all__ = ['Peer', 'connect', 'peer_of']
+__all__ = ['TLSSettings', 'connect', 'parse_tls_options']
 
 
-class Peer(NamedTuple):
+class TLSSettings(NamedTuple):
     """Who the other side shall be."""
 
     settings: ContextSettings
@@ -70,9 +70,9 @@ class Peer(NamedTuple):
             name = name.partition('%')[0]
         return TLSSocket(context, servername=name, **options)
 
-    def secure(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
+    def wrap(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
         """Return a socket that goes on with the connection of ``socket`` in TLS, as after CONNECT; ``socket`` is used
-        up. Raises as :meth:`make_socket` and ``Socket.surrender`` do.
+        up. Raises as :meth:`make_socket` and ``Socket._detach`` do.
 
         :param received: what was taken from ``socket`` already.
         """
@@ -80,10 +80,10 @@ class Peer(NamedTuple):
         _check_name(ascii_name(host))
         made = self.make_socket(host, at_once=False, **options)
         made._no_delay = socket._no_delay
-        raw, address, rest = socket.surrender()
+        raw, address, rest = socket._detach()
         register_connection(made, made._hub)
-        made.attach(raw, address)
-        made.secure(received + rest)
+        made._attach(raw, address)
+        made._start_handshake(received + rest)
         return made
 
 
@@ -104,7 +104,7 @@ def _check_name(name: str) -> None:
         raise InvalidInput(f'this is no host name that TLS can ask for: {name!r} ({error})') from error
 
 
-def peer_of(options: dict[str, Any]) -> Peer:
+def parse_tls_options(options: dict[str, Any]) -> TLSSettings:
     """Return what the options of TLS among ``options`` ask for. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``."""
     servername = options.get('servername')
@@ -114,7 +114,7 @@ def peer_of(options: dict[str, Any]) -> Peer:
         if servername.startswith('.') or not servername.isascii() or '\0' in servername:
             raise InvalidInput(f'servername is no host name: {servername!r}')
         _check_name(servername)
-    return Peer(client_settings(options), servername)
+    return TLSSettings(client_settings(options), servername)
 
 
 def connect(
@@ -144,13 +144,13 @@ def connect(
     Other options are those of :func:`geventnode.net.connect`. Raises ``InvalidInput``, ``TypeError``,
     ``UnknownOption``.
     """
-    peer = peer_of({name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS})
+    peer = parse_tls_options({name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS})
     where = {name: options.pop(name) for name in ('local_address', 'family') if name in options}
     if socket is None:
         check_connect(port, host)
         made = peer.make_socket(host or 'localhost', **options)
     else:
-        made = peer.secure(socket, host or 'localhost', **options)
+        made = peer.wrap(socket, host or 'localhost', **options)
     if callback is not None:
         made.once('secureConnect', callback)
     if socket is None:

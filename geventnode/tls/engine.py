@@ -1,7 +1,7 @@
 """TLS between plain bytes and a raw socket: ``ssl.SSLObject`` over two buffers, without waiting for anything.
 
-It has the two functions that a socket is driven by, :meth:`Records.receive` and :meth:`Records.send`, with the meaning
-that the kernel's have: ``BlockingIOError`` when nothing can be done now. Ciphertext goes to the kernel after every
+It has the two functions that drive a socket, :meth:`TLSEngine.receive` and :meth:`TLSEngine.send`. They mean the same
+as the kernel's: ``BlockingIOError`` when nothing can be done now. Ciphertext goes to the kernel after every
 call, failed ones too, because an alert tells the peer why. Plaintext counts as sent when all of its ciphertext is with
 the kernel; until then the caller keeps it and offers the same bytes again, as OpenSSL itself would have it.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from geventnode.errors import TLSError
 from geventnode.tls.client_hello import ClientHello
 
-__all__ = ['CLOSE_NOTIFY', 'Choose', 'Records']
+__all__ = ['CLOSE_NOTIFY', 'Choose', 'TLSEngine']
 
 #: Plaintext that is encrypted, and ciphertext that is decrypted, at once: a record's worth (RFC 8446, section 5.1). The
 #: buffers of OpenSSL never shrink, so this is what an idle connection keeps of a large transfer.
@@ -31,14 +31,14 @@ OPENING = 16
 
 _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')
 
-#: Offered to :meth:`Records.send` at the very end, told apart by identity: say that no more comes.
+#: Offered to :meth:`TLSEngine.send` at the very end, told apart by identity: say that no more comes.
 CLOSE_NOTIFY = bytes((0,))
 
 #: Chooses the context for the name that a client asks for, or returns the alert to send.
 Choose = Callable[[str | None], ssl.SSLContext | int]
 
 
-class Records:
+class TLSEngine:
     """One TLS connection over ``raw``, a connected, non-blocking socket.
 
     :param context: an ``ssl.SSLContext``, or on a server a function that chooses one by the name that the client asks
@@ -263,7 +263,7 @@ class Records:
         found = _plain_http.match(self.opening)
         return '' if found is None else found.lastgroup or ''
 
-    def abandon(self) -> None:
+    def cancel_handshake(self) -> None:
         """There will be no handshake any more: refer to the owner no longer."""
         self._established = None
         self._choose = None

@@ -37,7 +37,7 @@ def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') ->
     """Return the error to report: for those of ``ssl`` one of this package, others as they are.
 
     :param plain_http: the message of HTTP with which the peer began instead of a handshake, as in
-        :attr:`geventnode.tls.engine.Records.plain_http`.
+        :attr:`geventnode.tls.engine.TLSEngine.plain_http`.
     """
     if not isinstance(error, ssl.SSLError):
         return error

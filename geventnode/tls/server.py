@@ -29,7 +29,7 @@ from geventnode.tls.contexts import SERVER_OPTIONS, check_server_context, server
 from geventnode.tls.failures import PLAIN_HTTP
 from geventnode.tls.socket import TLSSocket
 
-__all__ = ['PendingConnection', 'Server', 'TLSAcceptor', 'create_server', 'normalized']
+__all__ = ['PendingConnection', 'Server', 'TLSServerMixin', 'create_server', 'normalized']
 
 log = logging.getLogger('geventnode.error')
 
@@ -58,16 +58,16 @@ class PendingConnection:
 class _Handshake:
     """The deadline of a handshake."""
 
-    __slots__ = ('expires', 'limit', 'socket')
+    __slots__ = ('_expires', 'limit', 'socket')
 
     def __init__(self, socket: TLSSocket, limit: float) -> None:
         self.socket = socket
         self.limit = limit
-        self.expires = monotonic() + limit if limit else NEVER
+        self._expires = monotonic() + limit if limit else NEVER
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
-        if deadlines(self.socket._hub).excuse(self.socket, now):
+        if deadlines(self.socket._hub).grants_grace(self.socket, now):
             return
         self.socket.destroy(
             TLSError(
@@ -78,7 +78,7 @@ class _Handshake:
 
 
 @implementer(ITLSServer)
-class TLSAcceptor(NetServer):
+class TLSServerMixin(NetServer):
     """What makes a server speak TLS; also in front of another kind of server among the bases of a class."""
 
     events: ClassVar[frozenset[str]] = NetServer.events | {'secureConnection', 'tlsClientError'}
@@ -115,7 +115,7 @@ class TLSAcceptor(NetServer):
         if not source.context.verify_mode is self._source.context.verify_mode is ssl.CERT_NONE:
             self._names_decide()
 
-    def use_source(self, source: ContextSource) -> None:
+    def _use_source(self, source: ContextSource) -> None:
         """Take the server's own context from ``source`` from now on. For integrations."""
         self._source = source
 
@@ -176,38 +176,38 @@ class TLSAcceptor(NetServer):
         assert isinstance(socket, TLSSocket)
         handshake = self._handshakes[socket] = _Handshake(socket, self.handshake_timeout)
         deadlines(self._hub).watch(handshake)
-        socket.on_handshake = self._on_handshake
+        socket._on_handshake = self._on_handshake
         # what a PROXY header came with
-        socket.secure(socket.take_back())
+        socket._start_handshake(socket._take_input())
 
     def _on_handshake(self, socket: TLSSocket, error: BaseException | None) -> None:
-        socket.on_handshake = None
+        socket._on_handshake = None
         deadlines(self._hub).forget(self._handshakes.pop(socket))
         if error is None:
             if self.listener_count('secureConnection'):
                 gevent.spawn(self.emit, 'secureConnection', socket)
             super()._accepted(socket)
             return
-        if not socket.silent:
+        if not socket._peer_silent:
             # a connection without a byte is a look whether the port is open
             reason = 'http_on_tls_port' if getattr(error, 'code', None) == PLAIN_HTTP else 'tls_handshake'
-            self.peer_log.refused(reason, '%s: %s', socket.remote_address or 'a Unix socket', error)
+            self._peer_log.refused(reason, '%s: %s', socket.remote_address or 'a Unix socket', error)
         if self.listener_count('tlsClientError'):
             gevent.spawn(self.emit, 'tlsClientError', error, socket)
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         for handshake in self._handshakes.values():
             deadlines(self._hub).forget(handshake)
         self._handshakes.clear()
-        super().forget_after_fork()
+        super()._after_fork_in_child()
 
     def _drain(self) -> None:
         super()._drain()
         for handshake in self._handshakes.values():
-            handshake.expires = min(handshake.expires, monotonic() + DRAIN_TIME)
+            handshake._expires = min(handshake._expires, monotonic() + DRAIN_TIME)
 
 
-class Server(TLSAcceptor):
+class Server(TLSServerMixin):
     """See :class:`geventnode.interfaces.ITLSServer`."""
 
     def __init__(self, listener: Callable[[Socket], object] | None = None, **options: Any) -> None:

@@ -1,6 +1,6 @@
 """A socket that speaks TLS.
 
-Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.engine.Records`, which stand in between.
+Where a plain one asks the kernel, this one asks its :class:`~geventnode.tls.engine.TLSEngine`, which stand in between.
 Everything else, from back-pressure to parking, is the plain socket's own. The handshake is driven by what arrives, in
 the hub: it takes no greenlet.
 """
@@ -23,7 +23,7 @@ from geventnode.interfaces import ITLSSocket
 from geventnode.net.outflow import GATHER
 from geventnode.net.socket import Socket
 from geventnode.stream.writable import Callback
-from geventnode.tls.engine import CLOSE_NOTIFY, Choose, Records
+from geventnode.tls.engine import CLOSE_NOTIFY, Choose, TLSEngine
 from geventnode.tls.failures import failure_of
 from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host
 from geventnode.tls.verification import peer_chain
@@ -48,7 +48,8 @@ class TLSSocket(Socket):
     :param checked_host: the name to find in the certificate in place of that; the context must not check names then.
     :param fingerprint: the hash of the peer's certificate, as of ``matches_fingerprint``; ``''``: any.
     :param session: an ``ssl.SSLSession`` to resume.
-    :param at_once: whether the handshake begins as soon as there is a connection; otherwise call ``secure()``.
+    :param at_once: whether the handshake begins as soon as there is a connection; otherwise call
+        ``_start_handshake()``.
 
     :param judge: returns the fault of the certificates that the peer has sent, None for none; called where ``context``
         does not verify them, at the first access.
@@ -62,17 +63,17 @@ class TLSSocket(Socket):
     encrypted: bool = True
     handshaking: bool = True
     #: The kernel cannot encrypt.
-    can_send_files: bool = False
+    _can_sendfile: bool = False
     _authorization_error: str | None = None
     #: Whether the fault of the certificate is still to be computed, at the first access.
     _judges: bool = False
     #: Called in the hub, once, with this socket and what went wrong in its handshake (None: nothing).
-    on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None
+    _on_handshake: Callable[[TLSSocket, BaseException | None], object] | None = None
 
     #: Called in the hub when the peer has begun with HTTP instead of a handshake, before this socket is destroyed.
-    on_plain_http: Callable[[TLSSocket], object] | None = None
+    _on_plain_http: Callable[[TLSSocket], object] | None = None
 
-    _records: Records | None = None
+    _records: TLSEngine | None = None
     _secured: Event | None = None
     _said_goodbye: bool = False
 
@@ -105,18 +106,18 @@ class TLSSocket(Socket):
 
     # -- the handshake ------------------------------------------------------------------------------------------------
 
-    def attach(self, raw: Any, peer: Any) -> None:
-        super().attach(raw, peer)
+    def _attach(self, raw: Any, peer: Any) -> None:
+        super()._attach(raw, peer)
         if self._at_once:
-            self.secure()
+            self._start_handshake()
 
-    def secure(self, received: bytes = b'') -> None:
+    def _start_handshake(self, received: bytes = b'') -> None:
         """Begin the handshake.
 
         :param received: what the peer has sent of it already.
         """
         context = self._context if self._choose is None else self._choose_context
-        records = self._records = Records(
+        records = self._records = TLSEngine(
             self._raw,
             context,
             self._established,
@@ -124,8 +125,8 @@ class TLSSocket(Socket):
             servername=self._servername,
             session=self._session,
         )
-        self._send = records.send
-        self._recv = records.receive
+        self._try_send = records.send
+        self._try_recv = records.receive
         try:
             if not self._server_side:
                 with contextlib.suppress(BlockingIOError):
@@ -149,8 +150,8 @@ class TLSSocket(Socket):
 
     def _deliver(self, data: bytes) -> None:
         self.bytes_read += len(data)
-        if self._sink is not None:
-            self._sink.data_received(data)
+        if self._protocol is not None:
+            self._protocol.data_received(data)
         else:
             self._store(data)
 
@@ -179,8 +180,8 @@ class TLSSocket(Socket):
             self._secured.set()
         if self._listeners:
             gevent.spawn(self.emit, 'secureConnect')
-        if self.on_handshake is not None:
-            self.on_handshake(self, None)
+        if self._on_handshake is not None:
+            self._on_handshake(self, None)
 
     def wait_connected(self, timeout: float | None = None) -> Socket:
         self._check_thread()
@@ -194,17 +195,17 @@ class TLSSocket(Socket):
     def _destroy(self) -> None:
         super()._destroy()
         if self._records is not None:
-            self._records.abandon()
+            self._records.cancel_handshake()
         if self._secured is not None:
             self._secured.set()
-        if self.handshaking and self.on_handshake is not None:
-            self.on_handshake(
+        if self.handshaking and self._on_handshake is not None:
+            self._on_handshake(
                 self, self._error or TLSError('the connection was given up during the TLS handshake', 'ECONNRESET')
             )
 
-    def abandon(self) -> None:
-        self.on_handshake = None
-        super().abandon()
+    def _discard_after_fork(self) -> None:
+        self._on_handshake = None
+        super()._discard_after_fork()
 
     # -- run by the hub -----------------------------------------------------------------------------------------------
 
@@ -218,23 +219,23 @@ class TLSSocket(Socket):
                 # no further input would tell of it
                 super()._on_readable()
 
-    def receive_more(self) -> bytes:
+    def _receive_more(self) -> bytes:
         # the end may come with the last record, and no further input would tell of it
         return b''
 
     def _end_of_input(self) -> None:
         # before the handshake, in front of which a PROXY header comes, nothing can be cut off
         self.truncated = self._records is not None and self._records.truncated
-        if self._sink is None and self.truncated:
+        if self._protocol is None and self.truncated:
             self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, 'no close_notify'))
         else:
             super()._end_of_input()
 
-    def has_input(self) -> bool:
+    def _has_input(self) -> bool:
         if self._records is not None and self._records.ended:
             # it came with the last record, and who asks was woken by that
             return True
-        if not super().has_input():
+        if not super()._has_input():
             return False
         # it may be nothing but a session ticket
         self._on_readable()
@@ -243,28 +244,28 @@ class TLSSocket(Socket):
     def _fail(self, error: BaseException) -> None:
         plain_http = self._records.plain_http if self.handshaking and self._records is not None else ''
         failure = failure_of(error, self.handshaking, plain_http)
-        if plain_http == 'request' and self.on_plain_http is not None:
-            self.on_plain_http(self)
+        if plain_http == 'request' and self._on_plain_http is not None:
+            self._on_plain_http(self)
         super()._fail(failure)
 
-    def take_plain(self) -> tuple[Any, Any]:
+    def _detach_plain(self) -> tuple[Any, Any]:
         """Return the raw socket and the peer's address of a connection whose handshake fails: this object has it no
         longer. For servers."""
         raw = self._raw
         return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._peer
 
     @property
-    def silent(self) -> bool:
+    def _peer_silent(self) -> bool:
         """Whether the peer has not sent a byte."""
         return self._records is None or not self._records.opening
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
+    def _send_vectored(self, head: bytes, body: bytes | memoryview) -> bool:
         if len(body) <= JOINED:
-            return self.put(b''.join((head, body)))
-        self.put(head)
-        return self.put(body)
+            return self._send(b''.join((head, body)))
+        self._send(head)
+        return self._send(body)
 
     def _arm(self) -> None:
         if self.handshaking and (self._records is None or not self._records.unsent):
@@ -293,9 +294,9 @@ class TLSSocket(Socket):
     def _send_some(self, queue: Any) -> int:
         first = queue[0][0]
         if len(queue) == 1 or first is CLOSE_NOTIFY:
-            return self._send(first)
+            return self._try_send(first)
         pieces = [data for data, _ in islice(queue, GATHER) if data is not CLOSE_NOTIFY]
-        return self._send(b''.join(pieces))
+        return self._try_send(b''.join(pieces))
 
     # -- who is there -------------------------------------------------------------------------------------------------
 
@@ -310,11 +311,11 @@ class TLSSocket(Socket):
     def authorization_error(self) -> str | None:
         if self._judges and self._judge is not None and self._records is not None:
             self._judges = False
-            self._authorization_error = self._judge(self.unverified_chain or [])
+            self._authorization_error = self._judge(self._unverified_chain or [])
         return self._authorization_error
 
     @property
-    def unverified_chain(self) -> list[bytes] | None:
+    def _unverified_chain(self) -> list[bytes] | None:
         """The certificates (DER) that an unverified server has sent, its own first; None if they were verified."""
         if self._judge is None or self._records is None or self.handshaking:
             return None

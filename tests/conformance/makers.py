@@ -109,7 +109,7 @@ def _cut(family: str, stream: Any, far: Any) -> None:
     """Break the connection off."""
     if family == 'unix':
         # a Unix socket that is closed with something unread resets its peer
-        stream.put(b'unread')
+        stream._send(b'unread')
         far.close()
     else:
         reset(far)

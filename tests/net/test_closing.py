@@ -113,7 +113,7 @@ def test_what_was_listening_can_listen_again_in_the_child() -> None:
     server = net.create_server(lambda socket: socket.on('close', closed.append)).listen(0, '127.0.0.1')
     with dial(server):
         until(lambda: server.get_connections())
-        server.forget_after_fork()
+        server._after_fork_in_child()
         assert (server.listening, server.get_connections()) == (False, 0)
     with server.listen(0, '127.0.0.1'):
         assert answers(server)

@@ -60,10 +60,10 @@ def test_what_waits_fails_in_the_child_only(loop: str, way: str) -> None:
 class Stubborn:
     """Does not let go."""
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         raise KeyError('stubborn')
 
-    end_with_thread = close_descriptors = forget_after_fork
+    _on_thread_exit = _close_descriptors = _after_fork_in_child
 
 
 def test_one_that_fails_keeps_the_others_from_nothing() -> None:

@@ -61,7 +61,7 @@ def test_a_connection_that_was_just_used_is_kept(serve: Serve) -> None:
     busy = site.connect()
     assert not busy.get('/1').closes
     waiting = site.connect().send(get('/waiting'))
-    while not site.server.crowded:
+    while not site.server._at_capacity:
         settle()
     assert busy.get('/2').closes
     assert busy.rest() == b''
@@ -104,7 +104,7 @@ def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
     client = site.connect().send(get())
     client.until(b'begun')
     waiting = site.connect().send(get())
-    while not site.server.crowded:
+    while not site.server._at_capacity:
         settle()
     site.server.release.set()
     assert client.rest().endswith(b'0\r\n\r\n')

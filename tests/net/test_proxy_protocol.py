@@ -15,7 +15,7 @@ import pytest
 from geventnode import net
 from geventnode.errors import ConnectionClosed, InvalidInput, UnknownOption
 from geventnode.net.deadlines import deadlines
-from geventnode.net.proxy_protocol import HEADER_TIME, HeaderAwaited, ProxyGate
+from geventnode.net.proxy_protocol import HEADER_TIME, ProxyHeaderReader, ProxyPolicy
 from geventnode.protocol import TrustedProxies
 from tests.proxies import UNIX_ADDRESSES, V1, ipv4, ipv6, v2
 from tests.sockets import Taker, dial, pair, reset, settle, until
@@ -191,8 +191,8 @@ def test_a_header_that_is_late() -> None:
     hub = gevent.get_hub()
     failed: list[Any] = []
     with pair() as (socket, far):
-        HeaderAwaited(
-            ProxyGate(TrustedProxies('127.0.0.1'), 0.05, 'own_setting'),
+        ProxyHeaderReader(
+            ProxyPolicy(TrustedProxies('127.0.0.1'), 0.05, 'own_setting'),
             hub,
             socket,
             failed.append,
@@ -203,8 +203,8 @@ def test_a_header_that_is_late() -> None:
         assert str(failed[0]) == 'no complete PROXY header within own_setting (0.05 seconds)'
         assert socket.destroyed
     with pair() as (socket, _):
-        assert HeaderAwaited(ProxyGate(TrustedProxies(()), 0), hub, socket, print, print).expires == float('inf')
-    assert ProxyGate(TrustedProxies(())).seconds == HEADER_TIME
+        assert ProxyHeaderReader(ProxyPolicy(TrustedProxies(()), 0), hub, socket, print, print)._expires == float('inf')
+    assert ProxyPolicy(TrustedProxies(())).seconds == HEADER_TIME
 
 
 def test_a_header_that_came_while_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +212,8 @@ def test_a_header_that_came_while_the_loop_stood_still(monkeypatch: pytest.Monke
     accepted: list[Any] = []
     hub = gevent.get_hub()
     with pair() as (socket, far):
-        awaited = HeaderAwaited(
-            ProxyGate(TrustedProxies('127.0.0.1'), 0.05),
+        awaited = ProxyHeaderReader(
+            ProxyPolicy(TrustedProxies('127.0.0.1'), 0.05),
             hub,
             socket,
             accepted.append,
@@ -222,7 +222,7 @@ def test_a_header_that_came_while_the_loop_stood_still(monkeypatch: pytest.Monke
         far.setblocking(False)
         far.send(V1)
         monkeypatch.setattr(deadlines(hub), '_stalled_until', float('inf'))
-        awaited.on_deadline(monotonic())
+        awaited._on_deadline(monotonic())
         until(lambda: accepted)
         assert accepted == [socket]
         assert socket.remote_address == '1.2.3.4'

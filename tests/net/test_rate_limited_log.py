@@ -13,7 +13,7 @@ from geventnode import net
 from geventnode.errors import ParseError
 from geventnode.net import accept, rate_limited_log
 from geventnode.net.accept import Acceptor
-from geventnode.net.rate_limited_log import LINES, PeerLog
+from geventnode.net.rate_limited_log import LINES, RateLimitedLog
 from tests.servers import Serve, get, ok, post
 from tests.sockets import Taker, dial, settle
 
@@ -42,7 +42,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """The others are counted, and the next line tells how many they were."""
     clock = Clock(monkeypatch, rate_limited_log)
-    log = PeerLog()
+    log = RateLimitedLog()
     for number in range(LINES + 5):
         log.info('line %d', number)
     assert lines() == [f'line {number}' for number in range(LINES)]
@@ -58,7 +58,7 @@ def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable
 def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """A flood on one hides nothing of another."""
     Clock(monkeypatch, rate_limited_log)
-    one, other = net.create_server().peer_log, net.create_server().peer_log
+    one, other = net.create_server()._peer_log, net.create_server()._peer_log
     for _ in range(LINES * 2):
         one.info('flood')
     other.info('alone')
@@ -68,7 +68,7 @@ def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: C
 def test_lines_that_nobody_wants_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing was left out of a log that is at WARNING."""
     caplog.set_level(logging.WARNING, 'geventnode.error')
-    log = PeerLog()
+    log = RateLimitedLog()
     for _ in range(LINES * 2):
         log.info('flood')
     assert log.left_out == 0
@@ -106,7 +106,7 @@ def test_a_flood_of_failing_connections(
         settle()
         assert len(caplog.records) == min(number + 1, LINES)
     assert {record.levelname for record in caplog.records} == {level}
-    assert site.server.peer_log.left_out == 5
+    assert site.server._peer_log.left_out == 5
 
 
 def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ def stand_still() -> None:
     looking._next_look -= STALL
     for owner in looking._owners:
         for thing in (owner, getattr(owner, 'socket', owner)):
-            for name in ('expires', 'began', 'since', 'active', 'opened_at'):
+            for name in ('_expires', 'began', 'since', '_last_activity', 'opened_at'):
                 if hasattr(thing, name):
                     setattr(thing, name, getattr(thing, name) - STALL)
     _look()
@@ -174,9 +174,9 @@ def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
     """gevent warns of that on libuv; where warnings are errors, it frees a timer that libuv still refers to."""
 
     class Owner:
-        expires = 1000.0 + near
+        _expires = 1000.0 + near
 
-        def on_deadline(self, now: float) -> None:
+        def _on_deadline(self, now: float) -> None:
             """Nothing is late."""
 
     timers = mock.Mock()

@@ -139,7 +139,7 @@ def test_what_was_not_received_resets() -> None:
         far.recv(1)
     near, far = memory_socket()
     near.on('error', lambda error: None)
-    near.put(b'unread')
+    near._send(b'unread')
     far.close()
     with pytest.raises(ConnectionClosed):
         near.read()

@@ -231,10 +231,10 @@ def test_the_servers_side_with_bytes_received_already(certificates: Certificates
     plain = Socket(left)
     until(lambda: plain.bytes_read)
     near = TLSSocket(certificates.server_context(), server_side=True, at_once=False)
-    raw, peer, received = plain.surrender()
+    raw, peer, received = plain._detach()
     assert received[:1] == b'\x16'
-    near.attach(raw, peer)
-    near.secure(received)
+    near._attach(raw, peer)
+    near._start_handshake(received)
     near.wait_connected()
     shaking.get()
     near.write(b'x')
@@ -245,11 +245,11 @@ def test_the_servers_side_with_bytes_received_already(certificates: Certificates
 
 def test_surrender_wants_everything_sent() -> None:
     with pair(small=True) as (near, _):
-        near.put(bytes(10_000_000))
+        near._send(bytes(10_000_000))
         with pytest.raises(RuntimeError, match='not sent everything'):
-            near.surrender()
+            near._detach()
     with pytest.raises(ConnectionClosed):
-        near.surrender()
+        near._detach()
 
 
 def test_sessions_are_resumed(certificates: Certificates) -> None:
@@ -269,22 +269,22 @@ def test_sessions_are_resumed(certificates: Certificates) -> None:
 def test_a_ticket_is_no_input(certificates: Certificates) -> None:
     with client_of(certificates.server_context(), ca=certificates.ca) as (near, far):
         # both tickets of the server are in the kernel, and nobody has looked at them
-        near.pause_reading()
+        near._pause_reading()
         with contextlib.suppress(ssl.SSLWantReadError):
             far.object.do_handshake()
         far._incoming.write(far.raw.recv(65536))
         with contextlib.suppress(ssl.SSLWantReadError):
             far.object.do_handshake()
         far._flush()
-        near.resume_reading()
+        near._resume_reading()
         until(lambda: not near.handshaking)
-        near.pause_reading()
+        near._pause_reading()
         far.handshake()
-        until(lambda: Socket.has_input(near))
-        assert near.has_input() is False
+        until(lambda: Socket._has_input(near))
+        assert near._has_input() is False
         far.sendall(b'unasked for')
-        until(lambda: Socket.has_input(near))
-        assert near.has_input() is True
+        until(lambda: Socket._has_input(near))
+        assert near._has_input() is True
 
 
 @pytest.mark.parametrize(('protocols', 'agreed'), [(['http/1.1'], 'http/1.1'), (['x', 'http/1.1'], 'x'), ([], None)])

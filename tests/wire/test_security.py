@@ -186,7 +186,7 @@ def test_a_body_that_claims_to_be_huge_allocates_nothing(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         log.append(request.read1(1))
-        log.append(request.readable_length + request.socket.sink.parser.buffered)
+        log.append(request.readable_length + request.socket._protocol.parser.buffered)
         response.end()
 
     client = serve(listener).send(post(b'abc', length=2**62))
@@ -262,7 +262,7 @@ def test_many_bad_connections_do_not_flood_the_log(serve: Serve, caplog: pytest.
     site = serve(ok)
     for _ in range(100):
         assert site.send(b'\x00\r\n\r\n').rest().startswith(b'HTTP/1.1 400 ')
-    logged, left_out = len(caplog.records), site.server.peer_log.left_out
+    logged, left_out = len(caplog.records), site.server._peer_log.left_out
     told = [
         int(match[1])
         for record in caplog.records

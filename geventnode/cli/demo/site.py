@@ -197,10 +197,10 @@ def create_server(**tls: Any) -> DemoServer:
     """Return the demo's server, not yet listening; with options for TLS, it serves HTTPS."""
     if not tls:
         return DemoServer()
-    from geventnode.tls.server import TLSAcceptor
+    from geventnode.tls.server import TLSServerMixin
 
-    class SecureDemoServer(TLSAcceptor, DemoServer):
-        events = DemoServer.events | TLSAcceptor.events
+    class SecureDemoServer(TLSServerMixin, DemoServer):
+        events = DemoServer.events | TLSServerMixin.events
 
         def __init__(self) -> None:
             self._set_up_tls(tls)

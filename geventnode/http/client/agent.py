@@ -25,10 +25,11 @@ from geventnode.http.client.trace import TracedConnection
 from geventnode.http.connection_log import ConnectionLog
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
-from geventnode.net.deadlines import NEVER, check_hub, deadlines, is_alive
+from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.descriptors import register_spare
-from geventnode.net.forks import inherited, register, registered
+from geventnode.net.forks import inherited_error, register, registered
 from geventnode.net.socket import Socket
+from geventnode.net.threads import check_thread, is_alive
 from geventnode.options import Option, apply_options
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Agent(AgentSettings):
 
     def __init__(self, **options: Any) -> None:
         self._hub = get_hub()
-        self.expires = NEVER
+        self._expires = NEVER
         self._pool: Pool[Any, Connection] = Pool()
         #: Whether decisions are being carried out, and for what else that has brought about something to decide.
         self._processing = False
@@ -167,12 +168,12 @@ class Agent(AgentSettings):
         request._on_queued()
         for connection in self._delivering:
             connection.release_soon()
-        if self.expires is NEVER:
-            self.expires = monotonic() + WARNING_INTERVAL
+        if self._expires is NEVER:
+            self._expires = monotonic() + WARNING_INTERVAL
             deadlines(self._hub).watch(self)
 
     def reserve(self, url_or_options: Any, timeout: float | None = None) -> Agent:
-        check_hub(self._hub, self)
+        check_thread(self._hub, self)
         reservation = Reservation(self, self._origin_of(url_or_options))
         bucket = self._pool.bucket(reservation._origin.name)
         # a connection that was used before might belong to another user
@@ -271,7 +272,7 @@ class Agent(AgentSettings):
         if (own is not None or limit is not None) and connection.state is ConnectionState.IDLE:
             connection.set_idle_deadline(own if limit is None else limit if own is None else min(own, limit))
 
-    def close_longest_idle(self, count: int) -> int:
+    def _close_longest_idle(self, count: int) -> int:
         """See :class:`geventnode.net.descriptors.Spare`."""
         closed = 0
         while closed < count and (decision := self._pool.close_idle()) is not None:
@@ -321,7 +322,7 @@ class Agent(AgentSettings):
         socket = connection.socket
         # The loop may not have run since the peer closed, or sent bytes that would pass for the response (RFC 9112,
         # section 9.2): only the kernel knows.
-        if socket.destroyed or socket.has_input():
+        if socket.destroyed or socket._has_input():
             # of TLS, looking alone may have ended it, and its bucket was forgotten then
             bucket = self._pool.bucket(request._origin.name)
             bucket.requeue(request, False)
@@ -341,8 +342,8 @@ class Agent(AgentSettings):
         self._counts['waited'] += 1
         self._wait_time += waited
         request._queued_at = 0.0
-        if request.expires is not NEVER and not isinstance(request, Reservation):
-            request.expires = NEVER
+        if request._expires is not NEVER and not isinstance(request, Reservation):
+            request._expires = NEVER
             deadlines(self._hub).forget(request)
 
     def _open(self, bucket: AgentBucket, request: ClientRequest | Reservation) -> None:
@@ -397,15 +398,15 @@ class Agent(AgentSettings):
 
     # -- queues that stand still ----------------------------------------------------------------------------------
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: look whether requests wait behind unread responses."""
         waiting = [bucket for bucket in self._pool.buckets.values() if bucket.queue]
         if not waiting:
-            self.expires = NEVER
+            self._expires = NEVER
             self._warned.clear()
             deadlines(self._hub).forget(self)
             return
-        self.expires = now + WARNING_INTERVAL
+        self._expires = now + WARNING_INTERVAL
         for bucket in waiting:
             oldest = next(iter(bucket.queue))
             unread = sum(connection.is_unread_since(now - WARNING_INTERVAL) for connection in bucket.busy)
@@ -462,7 +463,7 @@ class Agent(AgentSettings):
         ]
         for connection in self._connections():
             socket, request = connection.socket, connection.request
-            if request is not None and (socket.pending or socket.handshaking or socket.has_queued):
+            if request is not None and (socket.pending or socket.handshaking or socket._has_queued):
                 begun.append(request)
         return [request for request in begun if not request._has_waiters]
 
@@ -481,7 +482,7 @@ class Agent(AgentSettings):
     # -- the end --------------------------------------------------------------------------------------------------
 
     def destroy(self) -> None:
-        check_hub(self._hub, self)
+        check_thread(self._hub, self)
         buckets = self._buckets()
         # nobody may get the place of another
         for bucket in buckets:
@@ -497,16 +498,16 @@ class Agent(AgentSettings):
         if place is not None:
             place.release()
 
-    def forget_after_fork(self) -> None:
+    def _after_fork_in_child(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty, and
         requests that wait for something fail."""
         connections, buckets = self._connections(), self._buckets()
         self._pool = Pool()
         self._delivering.clear()
-        self.expires = NEVER
+        self._expires = NEVER
         self._on_option_changed()
         for connection in connections:
-            connection.abandon()
+            connection._discard_after_fork()
         if is_alive(self._hub):
             for bucket in buckets:
                 opening = [request for request in bucket.connecting if not isinstance(request, Reservation)]
@@ -514,14 +515,14 @@ class Agent(AgentSettings):
                     request._dial.cancel()
                 # a place that was given away is left to its holder, which is registered itself
                 for waiting in (*opening, *bucket.queue):
-                    waiting._fail(inherited())
+                    waiting._fail(inherited_error())
 
-    def end_with_thread(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`."""
+    def _on_thread_exit(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`."""
         self.destroy()
 
-    def close_descriptors(self) -> None:
-        """See :class:`geventnode.net.threads.EndsWithThread`: each is a socket's, which is registered itself."""
+    def _close_descriptors(self) -> None:
+        """See :class:`geventnode.net.threads.ThreadBound`: each is a socket's, which is registered itself."""
 
     def __enter__(self) -> Agent:
         return self

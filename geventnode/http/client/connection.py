@@ -18,8 +18,9 @@ from geventnode.http.client.deadlines import due, hinted
 from geventnode.http.client.phase import ConnectionState
 from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.client.response_body import ClientResponse
-from geventnode.net.deadlines import NEVER, deadlines, is_alive
-from geventnode.net.forks import inherited
+from geventnode.net.deadlines import NEVER, deadlines
+from geventnode.net.forks import inherited_error
+from geventnode.net.threads import is_alive
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Framing, ResponseHead
 
@@ -89,7 +90,7 @@ class Connection(ResponseReceiver):
         self.is_connect = False
         #: Whether a request has changed settings of the socket.
         self.socket_options_changed = False
-        self.opened_at = socket.active
+        self.opened_at = socket._last_activity
         #: Of the request whose response has begun, which its users may have forgotten: see below.
         self.describe_request: tuple[str, str, float] | None = None
         #: When the exchange in work must be over, and after how much inactivity it is given up.
@@ -98,7 +99,7 @@ class Connection(ResponseReceiver):
         #: The time of the last traffic when the server was reported to be late: that is done once until there is more.
         self.reported_timeout_at = 0.0
         socket.on('agentRemove', self._on_agent_remove)
-        socket.set_sink(self)
+        socket._set_protocol(self)
         deadlines(agent._hub).watch(self)
 
     # -- an exchange ----------------------------------------------------------------------------------------------
@@ -121,13 +122,13 @@ class Connection(ResponseReceiver):
         self.since = now
         expires = now + request._shortest_timeout
         # it may have waited for a connection, and its deadline has begun before
-        self.expires = expires if expires < self.deadline else self.deadline
+        self._expires = expires if expires < self.deadline else self.deadline
         if request._needs_precise_timer:
             self.watch()
 
     def watch(self) -> None:
         """Look at the deadlines anew."""
-        self.expires = due(self)[0]
+        self._expires = due(self)[0]
         if self.state is not _CLOSED:
             deadlines(self.agent._hub).watch(self)
 
@@ -135,7 +136,7 @@ class Connection(ResponseReceiver):
         """The whole request was handed to the socket."""
         self.sent = True
         # a source may have taken its time to end
-        self.socket.touch()
+        self.socket._record_activity()
         if self.state is _SENDING:
             self._on_exchange_complete()
 
@@ -218,15 +219,15 @@ class Connection(ResponseReceiver):
             elif state is _SENDING:
                 self._abort_request(error)
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         when, act = due(self)
         if when > now:
-            self.expires = when
-        elif deadlines(self.agent._hub).excuse(self.socket, now):
+            self._expires = when
+        elif deadlines(self.agent._hub).grants_grace(self.socket, now):
             # look again next time: it may have read until then
-            self.expires = now
+            self._expires = now
         else:
-            self.expires = now + 0.25
+            self._expires = now + 0.25
             act(self)
 
     # -- the head -------------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ class Connection(ResponseReceiver):
         self.request = None
         deadlines(self.agent._hub).forget(self)
         socket.remove_listener('agentRemove', self._on_agent_remove)
-        socket.set_sink(None)
+        socket._set_protocol(None)
         self.agent._remove(self)
         request._on_upgrade(response)
 
@@ -317,7 +318,7 @@ class Connection(ResponseReceiver):
             self.state = _SENDING
             # RFC 9112, section 9.5: who says no, and closes, does not want the rest
             unwanted = head.status_code >= 300 and not head.keep_alive
-            if request is None or request._body_refused or unwanted or self.socket.send_broken:
+            if request is None or request._body_refused or unwanted or self.socket._send_broken:
                 self.close()
             return
         self._on_exchange_complete()
@@ -333,7 +334,7 @@ class Connection(ResponseReceiver):
             self._release()
             return
         self.state = _DELIVERING
-        self.deadline = self.expires = NEVER
+        self.deadline = self._expires = NEVER
         self.request = self._response = None
         self.agent._delivering.add(self)
         self.release_soon()
@@ -386,16 +387,16 @@ class Connection(ResponseReceiver):
             self.agent._delivering.discard(self)
         self.request = self._request = self._response = self._kept_response = None
         socket = self.socket
-        if not self.keep_alive or self._eof or self.parser.buffered or socket.send_broken or socket.destroyed:
+        if not self.keep_alive or self._eof or self.parser.buffered or socket._send_broken or socket.destroyed:
             self.state = _IDLE
             self.close()
             return
         self.state = _IDLE
-        self.since = socket.active
-        self.deadline = self.expires = NEVER
+        self.since = socket._last_activity
+        self.deadline = self._expires = NEVER
         if self._paused:
             self._paused = False
-            socket.resume_reading()
+            socket._resume_reading()
         if self.socket_options_changed:
             self.socket_options_changed = False
             socket.set_no_delay()
@@ -408,7 +409,7 @@ class Connection(ResponseReceiver):
         """Nobody waits for this connection: it is kept for ``limit`` seconds (None: as long as it lives)."""
         self.idle_limit = limit
         if limit is not None:
-            self.expires = self.since + limit
+            self._expires = self.since + limit
 
     def fail(self, error: Exception) -> None:
         """End the exchange in work with ``error``."""
@@ -438,22 +439,22 @@ class Connection(ResponseReceiver):
             self.reported_timeout_at = 0.0
             self.watch()
 
-    def abandon(self) -> None:
+    def _discard_after_fork(self) -> None:
         """Let go without a word: the connection is the parent process's."""
         request, state = self.current_request, self.state
         self.state = _CLOSED
         deadlines(self.agent._hub).forget(self)
-        self.socket.set_sink(None)
-        self.socket.abandon()
+        self.socket._set_protocol(None)
+        self.socket._discard_after_fork()
         if not is_alive(self.agent._hub):
             # the threads that could wait are the parent's, too
             return
         if state is _RECEIVING:
-            self._abort_response(inherited())
+            self._abort_response(inherited_error())
         elif state is _SENDING:
-            self._abort_request(inherited())
+            self._abort_request(inherited_error())
         elif state is _WAITING and request is not None:
-            request.destroy(inherited())
+            request.destroy(inherited_error())
 
     @property
     def activity(self) -> str:

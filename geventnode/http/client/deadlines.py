@@ -47,7 +47,7 @@ def due(connection: Connection) -> Deadline:
     if connection.timeout:
         waits = _waits_for_server(connection)
         # if it does not, look again later
-        began = max(connection.socket.active, connection.since) if waits else monotonic()
+        began = max(connection.socket._last_activity, connection.since) if waits else monotonic()
         limit = min(limit, (began + connection.timeout, _inactive), key=_time)
     return limit
 
@@ -55,7 +55,7 @@ def due(connection: Connection) -> Deadline:
 def _waits_for_server(connection: Connection) -> bool:
     """Return whether the server's next move is awaited, and was not reported to be late."""
     socket = connection.socket
-    if connection.reported_timeout_at == socket.active:
+    if connection.reported_timeout_at == socket._last_activity:
         return False
     if connection.state is ConnectionState.RECEIVING and not connection.being_read:
         # the caller reads slowly
@@ -92,7 +92,7 @@ def _connects_too_slowly(connection: Connection) -> None:
 
 def _inactive(connection: Connection) -> None:
     """No traffic for too long: whoever listens handles it, else the exchange has failed."""
-    connection.reported_timeout_at = connection.socket.active
+    connection.reported_timeout_at = connection.socket._last_activity
     gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from geventnode.errors import GeventnodeError, RequestTimeout, SocketHangUp
-from geventnode.net.deadlines import NEVER, check_hub, deadlines
+from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.socket import Socket
+from geventnode.net.threads import check_thread
 
 if TYPE_CHECKING:
     from geventnode.http.client.request import ClientRequest
@@ -38,7 +39,7 @@ class Dial:
         self._failed = failed
         self._cancelled = False
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
-        self.expires = min(monotonic() + (request._connect_timeout or NEVER), request._deadline)
+        self._expires = min(monotonic() + (request._connect_timeout or NEVER), request._deadline)
         deadlines(request.agent._hub).watch(self)
         self._greenlet = gevent.spawn(self._run, create)
 
@@ -56,7 +57,7 @@ class Dial:
             socket = create(self._request._origin.options)
             if not isinstance(socket, Socket):
                 raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
-            check_hub(socket._hub, socket)
+            check_thread(socket._hub, socket)
         except BaseException as error:
             self._over()
             if not self._cancelled:
@@ -84,9 +85,9 @@ class Dial:
         self._request._origin.locate(found, 'connect')
         return found
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: the function takes too long."""
-        self.expires = NEVER
+        self._expires = NEVER
         request = self._request
         where = request._origin
         error = (

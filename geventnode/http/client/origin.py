@@ -18,7 +18,7 @@ from geventnode.net.hostnames import ascii_name
 from geventnode.protocol import is_host
 
 if TYPE_CHECKING:
-    from geventnode.tls.client import Peer
+    from geventnode.tls.client import TLSSettings
 
 __all__ = [
     'DEFAULT_PORT',
@@ -60,7 +60,7 @@ class Origin:
         family: int,
         socket_path: str | None,
         default_port: int,
-        peer: Peer | None,
+        peer: TLSSettings | None,
         via: str | None = None,
     ) -> None:
         self.host: str = host
@@ -127,7 +127,7 @@ class ParsedURL:
 
 
 def _name(
-    host: str, port: int, local_address: str | None, family: int, socket_path: str | None, peer: Peer | None
+    host: str, port: int, local_address: str | None, family: int, socket_path: str | None, peer: TLSSettings | None
 ) -> str:
     name = f'{host}:{port}'
     if local_address is not None:
@@ -168,7 +168,7 @@ def make_origin(
     family: int = 0,
     socket_path: str | None = None,
     default_port: int = DEFAULT_PORT,
-    peer: Peer | None = None,
+    peer: TLSSettings | None = None,
     via: str | None = None,
 ) -> Origin:
     """Return where a request goes. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
@@ -198,7 +198,9 @@ def checked_port(port: Any) -> int:
     return number
 
 
-def origin_from_options(options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: Peer | None = None) -> Origin:
+def origin_from_options(
+    options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: TLSSettings | None = None
+) -> Origin:
     """Return the destination that a mapping of request options names. Raises as :func:`destination`
     does."""
     default_port = options.get('default_port')

@@ -55,13 +55,13 @@ class ResponseReceiver(ABC):
     __slots__ = (
         '_discarded',
         '_eof',
+        '_expires',
         '_kept_response',
         '_paused',
         '_reader',
         '_request',
         '_response',
         'agent',
-        'expires',
         'hub',
         'origin',
         'parser',
@@ -80,8 +80,8 @@ class ResponseReceiver(ABC):
         self.parser = ResponseParser(LIMITS)
         self.state = ConnectionState.IDLE
         #: When the phase began, or somebody began to wait for the body; a time before which no deadline can pass.
-        self.since = socket.active
-        self.expires = NEVER
+        self.since = socket._last_activity
+        self._expires = NEVER
         #: The request whose response has not begun; afterwards there are only weak references.
         self.request: ClientRequest | None = None
         self._request: weakref.ref[ClientRequest] | None = None
@@ -153,7 +153,7 @@ class ResponseReceiver(ABC):
             response._buffer(event)
         if not self._paused:
             self._paused = True
-            self.socket.pause_reading()
+            self.socket._pause_reading()
 
     def read_body(self, message: IncomingMessage) -> bytes:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
@@ -178,13 +178,13 @@ class ResponseReceiver(ABC):
                 return b''
             if message._failure is not None:
                 raise copy_for_raising(message._failure)
-            data = self.socket.receive_more()
+            data = self.socket._receive_more()
             if data:
                 self.more_received(data)
                 continue
             if self._paused:
                 self._paused = False
-                self.socket.resume_reading()
+                self.socket._resume_reading()
             self.since = monotonic()
             self._reader = getcurrent()
             try:
@@ -284,10 +284,10 @@ class ResponseReceiver(ABC):
             self.state = _DISCARDING
             self.since = monotonic()
             self._discarded = 0
-            self.expires = self.since + DISCARD_TIME
+            self._expires = self.since + DISCARD_TIME
             if self._paused:
                 self._paused = False
-                self.socket.resume_reading()
+                self.socket._resume_reading()
             self._discard()
 
     def _discard(self) -> None:

@@ -26,7 +26,8 @@ from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
 from geventnode.http.client.write_buffer import WriteBuffer
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingState
 from geventnode.interfaces import IClientRequest
-from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines, wrong_thread
+from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines
+from geventnode.net.threads import wrong_thread_error
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import Limits, last_chunk
 from geventnode.stream.chunks import as_bytes
@@ -82,7 +83,7 @@ class ClientRequest(FramedRequest):
     _dial: Any = None
 
     _queued_at: float = 0.0
-    expires: float = NEVER
+    _expires: float = NEVER
 
     _connection: Connection | None = None
     #: Which exchange of that it is.
@@ -129,7 +130,7 @@ class ClientRequest(FramedRequest):
 
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         if data is not None and type(data) is not bytes and is_body_source(data):
             self._end_with_source(data, callback)
         elif (
@@ -195,7 +196,7 @@ class ClientRequest(FramedRequest):
             head = self._begin_body(None).encode('latin-1')
             # a used connection may turn out to be dead: the outcome says so, or a response comes all the same
             with contextlib.suppress(ConnectionClosed):
-                self._attach().put(head)
+                self._attach()._send(head)
         self._body_writer = gevent.Greenlet(self._write_body, source)
         # what yields the body is the caller's code, and finds the caller's context variables
         self._body_writer.gr_context = copy_context()
@@ -282,8 +283,8 @@ class ClientRequest(FramedRequest):
         self._exchange_number = connection.exchange_number
         self._out = socket
         self.reused_socket = connection.reused
-        if self.expires is not NEVER:
-            self.expires = NEVER
+        if self._expires is not NEVER:
+            self._expires = NEVER
             deadlines(connection.agent._hub).forget(self)
         if self._socket_options is not None:
             connection.socket_options_changed = True
@@ -302,14 +303,14 @@ class ClientRequest(FramedRequest):
         head, body = self._rendered
         connection.sent = True
         try:
-            flushed = socket.put_both(head, body) if body else socket.put(head)
+            flushed = socket._send_vectored(head, body) if body else socket._send(head)
         except ConnectionClosed:
             # the connection has told already, or a response may still come
             return
         if flushed:
             self.writable_finished = True
         else:
-            socket.when_flushed(self._on_finished)
+            socket._when_flushed(self._on_finished)
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
         """Called by the agent when a used connection turned out to be dead: whether to try again on a new one."""
@@ -347,10 +348,10 @@ class ClientRequest(FramedRequest):
         now = self._queued_at = monotonic()
         expires = min(self._deadline, now + (self._queue_timeout or NEVER))
         if expires is not NEVER and expires != NEVER:
-            self.expires = expires
+            self._expires = expires
             deadlines(self.agent._hub).watch(self)
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: still in the queue."""
         if self._deadline <= now:
             self._abandon(self._origin.past_deadline())
@@ -376,8 +377,8 @@ class ClientRequest(FramedRequest):
 
     def _failed(self) -> None:
         self.agent._on_request_failed()
-        if self.expires is not NEVER:
-            self.expires = NEVER
+        if self._expires is not NEVER:
+            self._expires = NEVER
             deadlines(self.agent._hub).forget(self)
 
     # -- times and settings ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from gevent import get_hub, getcurrent
 from geventnode.errors import RequestAborted, RequestTimeout, SocketHangUp, copy_for_raising
 from geventnode.http.client.write_buffer import WriteBuffer
 from geventnode.http.outgoing import OutgoingMessage
-from geventnode.net.deadlines import wrong_thread
+from geventnode.net.threads import wrong_thread_error
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
@@ -172,7 +172,7 @@ class RequestOutcome(OutgoingMessage):
 
     def get_response(self, timeout: float | None = None) -> IncomingMessage:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         response = self.response
         if response is None:
             if not self.writable_ended and not self._head_sent and self._failure is None:

@@ -27,7 +27,7 @@ class Reservation:
 
     _queued_at: float = 0.0
     #: The time in the queue is limited by :meth:`wait`.
-    expires: float = NEVER
+    _expires: float = NEVER
 
     def __init__(self, agent: Agent, origin: Origin) -> None:
         self._agent = agent

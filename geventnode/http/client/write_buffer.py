@@ -17,18 +17,18 @@ __all__ = ['WriteBuffer']
 class WriteBuffer(WritableBase):
     """Stands in for the socket that a request waits for."""
 
-    def put(self, data: bytes | memoryview) -> bool:
+    def _send(self, data: bytes | memoryview) -> bool:
         """Queue ``data``, however much is queued; return False: nothing left yet."""
         self._check_writable()
         self._enqueue(data, None)
         return False
 
-    def put_both(self, head: bytes, body: bytes | memoryview) -> bool:
-        """As :meth:`put`, for two pieces."""
-        self.put(head)
-        return self.put(body)
+    def _send_vectored(self, head: bytes, body: bytes | memoryview) -> bool:
+        """As :meth:`_send`, for two pieces."""
+        self._send(head)
+        return self._send(body)
 
-    def when_flushed(self, callback: Callback) -> None:
+    def _when_flushed(self, callback: Callback) -> None:
         """Call ``callback`` when everything that is queued now went to the kernel."""
         self._enqueue(b'', callback)
 
@@ -41,7 +41,7 @@ class WriteBuffer(WritableBase):
         with contextlib.suppress(ConnectionClosed):
             for data, callback in queue:
                 if data:
-                    socket.put(data)
+                    socket._send(data)
                 if callback is not None:
-                    socket.when_flushed(callback)
+                    socket._when_flushed(callback)
         self._wake_writers()

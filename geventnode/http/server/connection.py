@@ -63,7 +63,7 @@ class ConnectionState(enum.Enum):
     #: Waits for a request, or for the rest of its head. No greenlet.
     IDLE = 'idle'
     #: A request is served.
-    ACTIVE = 'active'
+    ACTIVE = '_last_activity'
     #: The response has ended; the rest of the request's body is discarded as it arrives. No greenlet.
     DISCARDING = 'discarding'
     #: The response has ended, and much of it is still queued. No greenlet.
@@ -97,6 +97,7 @@ class Connection:
         '_accounted',
         '_body',
         '_eof',
+        '_expires',
         '_failure',
         '_idle_workers',
         '_paused',
@@ -104,7 +105,6 @@ class Connection:
         '_work',
         '_worker',
         'began',
-        'expires',
         'head_started',
         'hub',
         'parser',
@@ -135,9 +135,9 @@ class Connection:
         #: Whether a head has begun to arrive.
         self.head_started = False
         #: When the present state, or request, began (monotonic).
-        self.began = socket.active
+        self.began = socket._last_activity
         #: A time before which no deadline can have passed.
-        self.expires = socket.active + server.shortest_timeout
+        self._expires = socket._last_activity + server.shortest_timeout
         #: The inactivity timeout of this exchange, where it has one of its own.
         self.timeout: float | None = None
         #: Responses that have ended, and are still queued in part.
@@ -154,8 +154,8 @@ class Connection:
         #: How many bytes the receive-buffer limit of the server counts for this connection.
         self._accounted = 0
         if server.draining:
-            self.expires = self.began
-        socket.set_sink(self)
+            self._expires = self.began
+        socket._set_protocol(self)
         deadlines(server.hub).watch(self)
 
     # -- input: run by the hub ------------------------------------------------------------------------------------
@@ -242,16 +242,16 @@ class Connection:
         if error is not None and server.listener_count('clientError') and isinstance(error, OSError):
             gevent.spawn(server.emit, 'clientError', error, self.socket)
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
         when, act = due(self)
         if when > now:
-            self.expires = when
-        elif self.state is not _LINGERING and deadlines(self.server.hub).excuse(self.socket, now):
+            self._expires = when
+        elif self.state is not _LINGERING and deadlines(self.server.hub).grants_grace(self.socket, now):
             # look again next time: it can have read until then
-            self.expires = now
+            self._expires = now
         else:
-            self.expires = now + self.server.shortest_timeout
+            self._expires = now + self.server.shortest_timeout
             act(self)
 
     def resume(self) -> None:
@@ -275,8 +275,8 @@ class Connection:
         if head is None:
             if not self.head_started and parser.head_started:
                 self.head_started = True
-                self.began = self.socket.active
-                self.expires = self.began + self.server.shortest_timeout
+                self.began = self.socket._last_activity
+                self._expires = self.began + self.server.shortest_timeout
             # however much is buffered, it is not enough
             self.resume_input()
             if self._accounted or parser.buffered:
@@ -286,13 +286,13 @@ class Connection:
             self.head_started = False
             self._account(0)
         else:
-            self.began = self.socket.active
+            self.began = self.socket._last_activity
         return head  # type: ignore[no-any-return]  # see above
 
     def _start_worker(self, work: Work) -> None:
         """Give ``work`` to a worker: an idle one, or a new one."""
         self.state = _ACTIVE
-        self.expires = self.began + self.server.shortest_timeout
+        self._expires = self.began + self.server.shortest_timeout
         self._work = work
         idle = self._idle_workers
         if idle:
@@ -312,8 +312,8 @@ class Connection:
         worker = getcurrent()
         started = 0.0
         rounds = 0
-        if self.socket.batching:
-            self.socket.batching = False
+        if self.socket._batching:
+            self.socket._batching = False
         while work is not None:
             # a listener can ask for this; the next one starts with the setting
             self._worker = worker if server.cancels else None
@@ -327,7 +327,7 @@ class Connection:
             rounds += 1
             if rounds == 1:
                 started = monotonic()
-                self.socket.batching = True
+                self.socket._batching = True
             elif rounds >= ROUNDS or monotonic() - started > ROUND_TIME:
                 break
             self._queued = False
@@ -394,7 +394,7 @@ class Connection:
     def _reject(self, error: ParseError | RequestTimeout) -> None:
         """Send an error response to input that is not a request, and close."""
         server = self.server
-        server.peer_log.refused(refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
+        server._peer_log.refused(refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
         if server.listener_count('clientError'):
             try:
                 server.emit('clientError', error, self.socket)
@@ -402,7 +402,7 @@ class Connection:
                 log.exception("a 'clientError' listener failed")
         elif not self.socket.destroyed:
             try:
-                self.socket.put(error_response(error.status))
+                self.socket._send(error_response(error.status))
             except ConnectionClosed:
                 # the client has disconnected
                 return
@@ -425,9 +425,9 @@ class Connection:
             return
         disconnected = self.socket.destroyed or request.aborted
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and disconnected:
-            self.server.peer_log.debug('%s: the client went away', describe_request(request))
+            self.server._peer_log.debug('%s: the client went away', describe_request(request))
         elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is failure:
-            self.server.peer_log.refused(refusal_reason(error), '%s: %s', describe_request(request), error)
+            self.server._peer_log.refused(refusal_reason(error), '%s: %s', describe_request(request), error)
         elif isinstance(error, ListenerReturned):
             log.error('%s: %s', describe_request(request), error)
         else:
@@ -467,7 +467,7 @@ class Connection:
         # observers see the size of this body, whatever the listener has set
         response._replaced(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:
-            self.socket.put(text)
+            self.socket._send(text)
         except ConnectionClosed:
             # the client has disconnected
             return
@@ -594,7 +594,7 @@ class Connection:
         limit = server.request_limit
         return (
             not server.draining
-            and not server.crowded
+            and not server._at_capacity
             and (not limit or self.served < limit)
             and (response.request.complete or self._can_outlive_body(response, whole))
         )
@@ -609,7 +609,7 @@ class Connection:
         left = self.parser.content_left
         if left is None:
             # the end of a chunked body can be in the kernel already
-            data = self.socket.receive_now()
+            data = self.socket._receive_now()
             if data:
                 self.parser.feed(data)
                 self._pause_if_full()
@@ -633,7 +633,7 @@ class Connection:
             body.window = None
             self.state = _DISCARDING
             self.began = monotonic()
-            self.expires = self.began
+            self._expires = self.began
             body.discard()
 
     def _end_exchange(self) -> None:
@@ -652,10 +652,10 @@ class Connection:
         if self.state is _CLOSED:
             return
         self.state = _IDLE
-        self.began = socket.active
-        self.expires = self.began
-        if not (self.server.draining or self.server.crowded):
-            self.expires += self.server.shortest_timeout
+        self.began = socket._last_activity
+        self._expires = self.began
+        if not (self.server.draining or self.server._at_capacity):
+            self._expires += self.server.shortest_timeout
         buffered = self.parser.buffered
         if buffered:
             self._queued = True
@@ -716,7 +716,7 @@ class Connection:
             return
         self.timeout = timeout
         if self.state is not _CLOSED and seconds:
-            self.expires = min(self.expires, monotonic() + seconds)
+            self._expires = min(self._expires, monotonic() + seconds)
             deadlines(self.server.hub).watch(self)
 
     def _on_disconnect(self) -> None:
@@ -747,7 +747,7 @@ class Connection:
             if self._body is not None:
                 # no input could arrive while the socket was paused: that time belongs to no window
                 self._body.window = None
-            self.socket.resume_reading()
+            self.socket._resume_reading()
 
     def _account(self, buffered: int) -> None:
         """Report how many bytes are held to the receive-buffer limit, which can pause reading."""
@@ -759,7 +759,7 @@ class Connection:
     def pause_for_limit(self) -> None:
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
         self._paused = True
-        self.socket.pause_reading()
+        self.socket._pause_reading()
 
     def resume_for_limit(self) -> None:
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
@@ -774,22 +774,22 @@ class Connection:
         if self.state is _CLOSED or socket.destroyed:
             return
         self._account(0)
-        socket.put_gathered()
+        socket._flush_now()
         if self._eof and not socket.writable_length:
-            if socket.resetting:
+            if socket._resetting:
                 # the response that was to end with the connection is complete
-                socket.end_nowait()
+                socket._end_nowait()
             socket.destroy()
             return
         self.state = _LINGERING
         self._queued = False
-        socket.end_nowait()
+        socket._end_nowait()
         if self._eof and not socket.writable_length:
             # the rest of the queue was sent just now, and no more input will arrive
             socket.destroy()
             return
         # after the last sending: a socket that is active later has received something
-        self.began = self.expires = monotonic()
+        self.began = self._expires = monotonic()
         if self.server.draining:
             deadlines(self.server.hub).watch(self)
         self._paused = True
@@ -802,7 +802,7 @@ class Connection:
         self.server.past_requests += self.served
         deadlines(self.server.hub).forget(self)
         self._account(0)
-        self.socket.set_sink(None)
+        self.socket._set_protocol(None)
         self._paused = True
         self.resume_input()
         return self.parser.take_rest()
@@ -835,7 +835,7 @@ class Connection:
     def has_all_input(self) -> bool:
         """Whether the last request is complete, and no further input has arrived."""
         parser = self.parser
-        return parser.content_left == 0 and not parser.buffered and self.socket.active <= self.began
+        return parser.content_left == 0 and not parser.buffered and self.socket._last_activity <= self.began
 
     @property
     def reading_paused(self) -> bool:
@@ -845,7 +845,7 @@ class Connection:
     @property
     def waits_for_client(self) -> bool:
         """Whether a reader waits for input, or queued bytes wait for the client to read."""
-        return (self._body is not None and self._body.reader is not None) or self.socket.has_queued
+        return (self._body is not None and self._body.reader is not None) or self.socket._has_queued
 
     @property
     def activity(self) -> str:
@@ -856,7 +856,7 @@ class Connection:
         if state is _ACTIVE:
             if self._body is not None and self._body.reader is not None:
                 return 'reading'
-            return 'writing' if self.socket.has_queued else 'handling'
+            return 'writing' if self.socket._has_queued else 'handling'
         return _ACTIVITIES.get(state, 'upgraded')
 
     def __repr__(self) -> str:

@@ -57,7 +57,7 @@ def _idle(connection: Connection) -> Deadline:
         limit = connection.began + _idle_time(server), _close_idle
     if server.draining and not connection.head_started:
         limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
-    if server.crowded and connection.served and not connection.head_started:
+    if server._at_capacity and connection.served and not connection.head_started:
         # a client waits for its place
         limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _leave), key=_time)
     if connection.head_started:
@@ -72,7 +72,7 @@ def _active(connection: Connection) -> Deadline:
     request, response = connection.request, connection.response
     if request is not None and response is not None and response.finished and not request._has_reader:
         # it was being read when the response ended, and no longer is
-        return connection.socket.active + DISCARD_TIME, _leave_rest
+        return connection.socket._last_activity + DISCARD_TIME, _leave_rest
     if response is not None and response.handler_may_block and not connection.waits_for_client:
         # it is the listener who takes this long: look again soon
         return monotonic() + PATIENCE, _look_again
@@ -103,13 +103,13 @@ def _window(connection: Connection) -> tuple[float, int]:
 
 def _inactive(connection: Connection) -> Deadline:
     timeout = connection.server.timeout if connection.timeout is None else connection.timeout
-    return connection.socket.active + (timeout or NEVER), _timed_out
+    return connection.socket._last_activity + (timeout or NEVER), _timed_out
 
 
 def _discarding(connection: Connection) -> Deadline:
     # the response has said that the connection goes on: it waits for its client, as any other
     server = connection.server
-    limit = min((connection.socket.active + _idle_time(server), _close), _body(connection), key=_time)
+    limit = min((connection.socket._last_activity + _idle_time(server), _close), _body(connection), key=_time)
     if server.draining:
         limit = min(limit, (max(connection.began, server.draining_since) + DISCARD_TIME, _close), key=_time)
     return limit
@@ -136,7 +136,7 @@ def _closed(connection: Connection) -> Deadline:
 
 _DEADLINES: dict[str, Callable[[Connection], Deadline]] = {
     'idle': _idle,
-    'active': _active,
+    '_last_activity': _active,
     'discarding': _discarding,
     'flushing': _inactive,
     'lingering': _lingering,
@@ -197,8 +197,8 @@ def _leave_rest(connection: Connection) -> None:
 def _close_idle(connection: Connection) -> bool:
     """Close a connection that waits for a request, and return True, unless a request has come that the loop has not
     told of: its client could not know that it would be lost."""
-    if connection.socket.catch_up():
-        connection.expires = connection.began
+    if connection.socket._poll_now():
+        connection._expires = connection.began
         return False
     connection.close()
     return True
@@ -212,7 +212,7 @@ def _leave(connection: Connection) -> None:
 
 def _leave_at_once(connection: Connection) -> None:
     """Close a connection whose client has nothing more to send, unless unread input is in the kernel."""
-    if not connection.socket.catch_up():
+    if not connection.socket._poll_now():
         connection.socket.destroy()
 
 
@@ -222,12 +222,12 @@ def _destroy(connection: Connection) -> None:
 
 def _timed_out(connection: Connection) -> None:
     """No traffic for too long: a ``'timeout'`` listener handles it, or else the connection ends."""
-    connection.socket.touch()
+    connection.socket._record_activity()
     gevent.spawn(_tell_timeout, connection)
 
 
 def _tell_timeout(connection: Connection) -> None:
-    server, socket, since = connection.server, connection.socket, connection.socket.active
+    server, socket, since = connection.server, connection.socket, connection.socket._last_activity
     if socket.destroyed:
         # a listener was told already, when the loop stood still for another whole timeout
         return
@@ -248,13 +248,13 @@ def _tell_timeout(connection: Connection) -> None:
 def _give_up(connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout) -> None:
     """Answer instead of the late listener or client, where no answer has begun. Runs in the hub."""
     socket = connection.socket
-    if connection.response is not response or socket.active != since:
+    if connection.response is not response or socket._last_activity != since:
         # something has happened since it was looked at
         return
     if response is None:
         answerable = connection.parser.head_started
     else:
-        answerable = not (response.finished or response._head_sent or socket.has_queued)
+        answerable = not (response.finished or response._head_sent or socket._has_queued)
     if not answerable:
         socket.destroy(error)
     elif response is None or connection.waits_for_client:

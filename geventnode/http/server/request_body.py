@@ -73,7 +73,7 @@ class RequestBody(BodyReader):
         # was spent waiting counts.
         start = monotonic()
         connection.began = start - self.awaited
-        connection.socket.touch()
+        connection.socket._record_activity()
         try:
             super()._wait()
         finally:

@@ -25,7 +25,7 @@ from geventnode.http.server.head_cache import (
 )
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.interfaces import IServerResponse
-from geventnode.net.deadlines import wrong_thread
+from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import Framing, connection_options, status_line
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class ServerResponse(OutgoingMessage):
         self, status_code: int, reason_phrase: Any = None, headers: HeadersArgument | None = None
     ) -> ServerResponse:
         if get_hub() is not self._hub:
-            raise wrong_thread(self)
+            raise wrong_thread_error(self)
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         if headers is None and type(reason_phrase) is dict:
@@ -199,11 +199,11 @@ class ServerResponse(OutgoingMessage):
             out: Socket = self._out
             head = b'%b%d\r\n\r\n' % (prepared.prefix(self._exchange.server.keep_alive_lines), size)
             if size >= JOIN_BELOW:
-                return out.put_both(head, body)
-            if out.batching and self._listeners is None:
-                out.put_soon(head + body)
+                return out._send_vectored(head, body)
+            if out._batching and self._listeners is None:
+                out._send_later(head + body)
                 return True
-            return out.put(head + body)
+            return out._send(head + body)
         return super()._send_message(body)
 
     def _frame_body(self, length: int | None) -> str:
@@ -222,7 +222,7 @@ class ServerResponse(OutgoingMessage):
             if has_body:
                 self.should_keep_alive = False
                 # a body that is cut short must not look complete (RFC 9112, section 8)
-                self.socket.reset_unless_ended()
+                self.socket._reset_unless_ended()
         elif kind is _NONE:
             # RFC 9112, section 6.1: no Transfer-Encoding; RFC 9110, section 8.6: no Content-Length but that of GET
             fields.pop('transfer-encoding', None)
@@ -286,7 +286,7 @@ class ServerResponse(OutgoingMessage):
                 self._wait_for_room()
                 if self._state not in (_OPEN, _FIXED):
                     return
-            self.socket.put(head.encode('latin-1'))
+            self.socket._send(head.encode('latin-1'))
 
     # -- files, and other protocols -------------------------------------------------------------------------------
 
@@ -298,13 +298,13 @@ class ServerResponse(OutgoingMessage):
         if count is not None and (self._state is _OPEN or self._state is _FIXED):
             # the head leaves first: nothing can be joined with what the kernel sends by itself
             self._check_alive()
-            self.socket.put(self._begin_body(count).encode('latin-1'))
-        if count and self._has_body and not self._chunked and self._state is _BODY and self.socket.can_send_files:
+            self.socket._send(self._begin_body(count).encode('latin-1'))
+        if count and self._has_body and not self._chunked and self._state is _BODY and self.socket._can_sendfile:
             if self._length is not None and self.body_size + count > self._length:
                 raise ContentLengthMismatch(
                     f'Content-Length is {self._length}, and the file would make the body {self.body_size + count} bytes'
                 )
-            sent = self.socket.send_file(file.fileno(), file.tell(), count)
+            sent = self.socket._sendfile(file.fileno(), file.tell(), count)
             self.body_size += sent
             file.seek(sent, os.SEEK_CUR)
             # what the kernel did not send by itself is read
@@ -328,7 +328,7 @@ class ServerResponse(OutgoingMessage):
             for name, value in fields.values()
             for item in (value if isinstance(value, list) else [value])
         ]
-        self.socket.put(''.join([*lines, '\r\n']).encode('latin-1'))
+        self.socket._send(''.join([*lines, '\r\n']).encode('latin-1'))
         return self.hand_over()
 
     def hand_over(self) -> tuple[Socket, bytes]:
@@ -336,7 +336,7 @@ class ServerResponse(OutgoingMessage):
         ``InvalidInput``, ``HeadersSent``, ``ConnectionClosed``."""
         self._check_may_upgrade()
         # the answers to earlier requests
-        self.socket.put_gathered()
+        self.socket._flush_now()
         self._check_alive()
         self._state = OutgoingState.ENDED
         self.upgraded = True

@@ -234,7 +234,7 @@ class Server(NetServer):
     def _accepted(self, socket: Socket) -> None:
         if self.listener_count('connection'):
             # what arrives meanwhile waits in the socket
-            socket.pause_reading()
+            socket._pause_reading()
             gevent.spawn(self._introduce, socket)
         else:
             self.connection_class(self, socket)
@@ -250,9 +250,9 @@ class Server(NetServer):
         self._hub.loop.run_callback(self._begin, socket)
 
     def _begin(self, socket: Socket) -> None:
-        if not socket.destroyed and not socket.taken:
+        if not socket.destroyed and not socket._did_read:
             self.connection_class(self, socket)
-            socket.resume_reading()
+            socket._resume_reading()
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class Server(NetServer):
             connection.close_without_response()
             return
         # the answers to earlier requests
-        socket.put_gathered()
+        socket._flush_now()
         if socket.destroyed:
             return
         rest = connection.upgrade()
@@ -329,27 +329,27 @@ class Server(NetServer):
         self.draining = True
         self.draining_since = monotonic()
         for connection in self._connections():
-            connection.expires = min(connection.expires, self.draining_since)
+            connection._expires = min(connection._expires, self.draining_since)
             if connection.state is ConnectionState.LINGERING:
                 # the closing server waits for it
                 deadlines(self._hub).watch(connection)
 
     def _connections(self) -> list[Connection]:
-        return [socket.sink for socket in self._sockets if isinstance(socket.sink, Connection)]
+        return [socket._protocol for socket in self._sockets if isinstance(socket._protocol, Connection)]
 
     def sinks(self) -> list[Any]:
         """Return what takes the input of each connection: one of HTTP, something else, or None."""
-        return [socket.sink for socket in self._sockets]
+        return [socket._protocol for socket in self._sockets]
 
     def statistics(self) -> dict[str, int]:
         found: dict[str, int] = dict.fromkeys(('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
-            found[socket.sink.activity if isinstance(socket.sink, Connection) else 'upgraded'] += 1
+            found[socket._protocol.activity if isinstance(socket._protocol, Connection) else 'upgraded'] += 1
         return {
             **found,
             'connections': len(self._sockets),
             'buffered': self.budget.used,
-            'refused': self.peer_log.refusals.total(),
+            'refused': self._peer_log.refusals.total(),
         }
 
     def close_idle_connections(self) -> None:
@@ -367,8 +367,8 @@ class Server(NetServer):
         before = len(self._sockets)
         for connection in idle[: max(1, before // MADE_ROOM)]:
             if connection.began + grace > now:
-                connection.expires = min(connection.expires, connection.began + grace)
-            elif not connection.socket.catch_up():
+                connection._expires = min(connection._expires, connection.began + grace)
+            elif not connection.socket._poll_now():
                 connection.socket.destroy()
         return len(self._sockets) < before
 
@@ -381,7 +381,7 @@ class Server(NetServer):
         """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
         then. Raises ``ConnectionClosed``."""
         self._check_thread()
-        socket.put(error_response(status_code))
+        socket._send(error_response(status_code))
 
 
 def _began(connection: Connection) -> float:

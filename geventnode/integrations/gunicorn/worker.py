@@ -231,7 +231,7 @@ class Worker(BaseWorker):
                 from geventnode import https
 
                 server = https.create_server(listener, context=self._context(), **options)
-                server.use_source(self._context_source())
+                server._use_source(self._context_source())
             else:
                 server = http.create_server(listener, **options)
         if cfg.workers > 1:

@@ -16,7 +16,7 @@ from urllib3.util.ssl_ import resolve_cert_reqs
 from geventnode import https
 from geventnode.errors import InvalidInput, UnknownOption
 from geventnode.options import hint_for
-from geventnode.tls.client import Peer
+from geventnode.tls.client import TLSSettings
 from geventnode.tls.context_source import is_context
 from geventnode.tls.contexts import VERSIONS, load_authorities
 
@@ -146,7 +146,7 @@ def merge_pool_kwargs(usual: Mapping[str, Any], said: Mapping[str, Any]) -> dict
     return check_pool_kwargs({**kept, **said})
 
 
-def tls_settings(agent: https.Agent, pool_kwargs: Mapping[str, Any], authorities: str | None) -> Peer:
+def tls_settings(agent: https.Agent, pool_kwargs: Mapping[str, Any], authorities: str | None) -> TLSSettings:
     """Return the terms, checked, in the words of ``agent``. Raises ``InvalidInput``.
 
     :param authorities: those to trust when ``pool_kwargs`` name none; None: those of the agent.
@@ -156,7 +156,7 @@ def tls_settings(agent: https.Agent, pool_kwargs: Mapping[str, Any], authorities
 
 def proxy_tls_settings(
     agent: https.Agent, pool_kwargs: Mapping[str, Any], authorities: str | None, proxy_kwargs: Mapping[str, Any]
-) -> Peer:
+) -> TLSSettings:
     """Return the terms of the connection to a proxy that speaks TLS. Raises ``InvalidInput``.
 
     The proxy is verified as destinations are. The client certificate is for destinations only: the proxy gets the one
@@ -182,7 +182,7 @@ def proxy_tls_settings(
     return _with_identity(peer._replace(settings=settings, servername=None), proxy_kwargs)
 
 
-def _with_identity(peer: Peer, pool_kwargs: Mapping[str, Any]) -> Peer:
+def _with_identity(peer: TLSSettings, pool_kwargs: Mapping[str, Any]) -> TLSSettings:
     """Return ``peer`` with the name and the fingerprint that ``pool_kwargs`` ask for."""
     fingerprint = pool_kwargs.get('assert_fingerprint') or ''
     return peer._replace(

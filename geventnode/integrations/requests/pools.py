@@ -49,7 +49,7 @@ from geventnode.integrations.requests.response import (
 )
 from geventnode.net.socket import Socket
 from geventnode.protocol import Limits, check_method, check_target, is_host
-from geventnode.tls.client import Peer
+from geventnode.tls.client import TLSSettings
 from geventnode.tls.contexts import client_context
 from geventnode.tls.socket import TLSSocket
 
@@ -270,7 +270,7 @@ class AgentConnectionPool:
             via=self._proxy.name if self._tunneled and self._proxy is not None else None,
         )
 
-    def _tls_settings(self) -> Peer:
+    def _tls_settings(self) -> TLSSettings:
         """Return on what terms TLS is spoken."""
         # subclasses of the adapter are handed this object, and set on it what they want
         said_since = {name: value for name, value in vars(self).items() if name in POOL_ATTRIBUTES}
@@ -341,7 +341,7 @@ class AgentConnectionPool:
         body = (UpgradedResponse if message.upgrade else RawResponse)(self, request, message, url)
         return Response(body, method, url)
 
-    def _tunnel(self, peer: Peer, options: Mapping[str, Any]) -> TLSSocket:
+    def _tunnel(self, peer: TLSSettings, options: Mapping[str, Any]) -> TLSSocket:
         """Return a new connection through the proxy, within the time for connecting of the request that wants it. May
         switch."""
         proxy = self._proxy
@@ -372,7 +372,7 @@ class AgentConnectionPool:
                 f'Tunnel connection failed: {response.status_code} {response.status_message}',
                 OSError(f'{proxy} answered {response.status_code}'),
             )
-        socket = peer.secure(response.socket, self.host, response.head)
+        socket = peer.wrap(response.socket, self.host, response.head)
         self._agents.get(True)._set_keep_alive_probes(socket)
         return socket
 

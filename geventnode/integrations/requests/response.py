@@ -429,7 +429,7 @@ class _UpgradedStream:
 
     def end(self) -> None:
         """See :class:`ByteSource`."""
-        call_in_hub(self._upgraded._request.agent, self.message.socket.end_nowait)
+        call_in_hub(self._upgraded._request.agent, self.message.socket._end_nowait)
 
     def close(self) -> None:
         """See :class:`ByteSource`."""

@@ -22,7 +22,7 @@ from geventnode.integrations.wsgi.environ import EnvironBuilder, OutsideScriptNa
 from geventnode.integrations.wsgi.head import Head, early_hints, find_head
 from geventnode.integrations.wsgi.input import BufferFull, buffer_body
 from geventnode.integrations.wsgi.socket import finish_hijacked, is_end_of_connection
-from geventnode.net.deadlines import check_hub
+from geventnode.net.threads import check_thread
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
 
@@ -109,7 +109,7 @@ class _Call:
         if type(data) is not bytes:
             data = _to_bytes(data)
         # checked first, so that a refused call leaves the head as it is
-        check_hub(self._response.server.hub, self._response)
+        check_thread(self._response.server.hub, self._response)
         self._begin()
         self._response.write(data)
 
@@ -248,7 +248,7 @@ class Listener:
                 body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
             except BufferFull as error:
                 if error.status == 413:
-                    response.server.peer_log.refused('body_too_large', '%s: %s', describe_request(request), error)
+                    response.server._peer_log.refused('body_too_large', '%s: %s', describe_request(request), error)
                 else:
                     log.error('%s: %s', describe_request(request), error)
                 response.write_head(error.status, {'Connection': 'close'})

@@ -248,7 +248,7 @@ class _HijackedConnection:
     """
 
     def __init__(self, connection: Socket, received: bytes) -> None:
-        self.expires = NEVER
+        self._expires = NEVER
         #: The application's socket.
         self.socket: Any = None
         self._connection = connection
@@ -257,9 +257,9 @@ class _HijackedConnection:
         self._pair_end: Socket | None = None
         connection.once('close', self._on_close)
         connection.on('error', self._on_error)
-        raw = None if connection.encrypted or connection.has_queued or received else connection.duplicate()
+        raw = None if connection.encrypted or connection._has_queued or received else connection._duplicate()
         if raw is not None:
-            connection.pause_reading()
+            connection._pause_reading()
             self.socket = _Socket(raw.family, raw.type, raw.proto, fileno=raw.detach())
             self.socket.sending.on_closed = self._end
             return
@@ -267,7 +267,7 @@ class _HijackedConnection:
         self.socket = _Socket(own.family, own.type, own.proto, fileno=own.detach())
         self._pair_end = pair_end = Socket(other, allow_half_open=True)
         if received:
-            pair_end.put(received)
+            pair_end._send(received)
         pair_end.once('close', self._on_application_closed)
         pair_end.on('error', self._on_error)
         connection.pipe(pair_end)
@@ -311,18 +311,18 @@ class _HijackedConnection:
         if connection.destroyed or connection.writable_ended:
             return
         self._linger()
-        connection.set_sink(self)
-        connection.end_nowait()
-        connection.resume_reading()
+        connection._set_protocol(self)
+        connection._end_nowait()
+        connection._resume_reading()
 
     def _linger(self) -> None:
         """Limit the time to read the last bytes (RFC 9112, section 9.6)."""
-        self.expires = monotonic() + LINGER_TIME
+        self._expires = monotonic() + LINGER_TIME
         deadlines(get_hub()).watch(self)
 
     # -- the protocol of the connection while it closes; run by the hub -----------------------------------------------
 
-    def on_deadline(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         """Destroy the connection: the client had its time."""
         self._connection.destroy()
 
@@ -334,14 +334,14 @@ class _HijackedConnection:
         self._connection.destroy()
 
     def send_failed(self, error: BaseException) -> bool:
-        """See :class:`geventnode.net.inflow.InputSink`."""
+        """See :class:`geventnode.net.inflow.SocketProtocol`."""
         return False
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """See :class:`geventnode.net.inflow.InputSink`."""
+        """See :class:`geventnode.net.inflow.SocketProtocol`."""
 
     def queue_drained(self) -> None:
-        """See :class:`geventnode.net.inflow.InputSink`."""
+        """See :class:`geventnode.net.inflow.SocketProtocol`."""
 
 
 _hijacked: WeakKeyDictionary[ServerResponse, _HijackedConnection] = WeakKeyDictionary()

@@ -150,7 +150,7 @@ def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any,
     pool, server = agent(keep_alive=True), origin(answered(1))
     assert read(server.url, agent=pool) == b'hello'
     connection = next(iter(pool._pool.buckets.values())).idle[0]
-    connection.socket.pause_reading()
+    connection.socket._pause_reading()
     settle()
     assert read(server.url, agent=pool) == b'hello'
     assert (server.accepted, pool.statistics()['retried']) == (2, 0)
@@ -321,7 +321,7 @@ def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent:
     pool, over = agent(keep_alive=True, max_sockets=MANY), Event()
     server = many_idle(origin, pool, over)
     for connection in pool._connections():
-        connection.socket.pause_reading()
+        connection.socket._pause_reading()
         over.set()
     settle()
     assert read(server.url, agent=pool) == b'hello'

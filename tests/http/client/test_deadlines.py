@@ -223,7 +223,7 @@ def test_deadline_begins_in_the_queue(origin: MakeOrigin, agent: Any) -> None:
     first.abort()
     connection = next(iter(pool._connections()))
     assert connection.serves(request)
-    assert connection.expires == connection.deadline == request._deadline
+    assert connection._expires == connection.deadline == request._deadline
 
 
 def test_deadline_before_a_response(origin: MakeOrigin) -> None:

@@ -23,8 +23,8 @@ def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/0':
-            send = request.socket._send
-            request.socket._send = lambda data: sends.append(len(data)) or send(data)
+            send = request.socket._try_send
+            request.socket._try_send = lambda data: sends.append(len(data)) or send(data)
         sends_before.append(len(sends))
         response.end(request.url)
 
@@ -147,7 +147,7 @@ def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
     """However long their listeners took."""
 
     def listener(request: Any, response: Any) -> None:
-        request.socket.active = 0.0
+        request.socket._last_activity = 0.0
         response.end(request.url)
 
     site = serve(listener)
@@ -162,7 +162,7 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
         if request.url == '/1':
-            request.socket._send = broken
+            request.socket._try_send = broken
 
     site = serve(listener)
     handed_over: list[Any] = []
@@ -179,17 +179,17 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
 
 def test_put_soon_leaves_with_what_is_put_next() -> None:
     with pair() as (near, far):
-        near.put_soon(b'a')
-        near.put_soon(b'b')
+        near._send_later(b'a')
+        near._send_later(b'b')
         assert near.writable_length == 2
-        assert near.put(b'c') is True
+        assert near._send(b'c') is True
         assert near.writable_length == 0
         assert far.recv(10) == b'abc'
 
 
 def test_put_soon_leaves_by_itself() -> None:
     with pair() as (near, far):
-        near.put_soon(b'a')
+        near._send_later(b'a')
         until(lambda: not near.writable_length)
         assert far.recv(10) == b'a'
         assert near.bytes_written == 1
@@ -198,7 +198,7 @@ def test_put_soon_leaves_by_itself() -> None:
 @pytest.mark.parametrize('end', ['end', 'destroy'])
 def test_put_soon_leaves_before_the_end(end: str) -> None:
     with pair() as (near, far):
-        near.put_soon(b'a')
+        near._send_later(b'a')
         getattr(near, end)()
         assert far.recv(10) == b'a'
         assert far.recv(10) == b''
@@ -206,11 +206,11 @@ def test_put_soon_leaves_before_the_end(end: str) -> None:
 
 def test_put_soon_behind_what_the_kernel_does_not_take() -> None:
     with pair(small=True) as (near, far):
-        while near.put(bytes(65536)):
+        while near._send(bytes(65536)):
             pass
         left = near.writable_length
-        near.put_soon(b'a')
-        assert near.put(b'b') is False
+        near._send_later(b'a')
+        assert near._send(b'b') is False
         assert near.writable_length == left + 2
         sent = near.bytes_written
         received = 0
@@ -224,7 +224,7 @@ def test_put_soon_when_it_is_too_late() -> None:
     with pair() as (near, _):
         near.destroy()
         with pytest.raises(ConnectionClosed):
-            near.put_soon(b'a')
+            near._send_later(b'a')
 
 
 def broken(*args: Any) -> int:
@@ -235,8 +235,8 @@ def broken(*args: Any) -> int:
 def test_why_the_connection_ends_is_said_by_who_ends_it() -> None:
     """Even if what waited can't be sent any more."""
     with pair() as (near, _):
-        near.put_soon(b'a')
-        near._send = broken
+        near._send_later(b'a')
+        near._try_send = broken
         told: list[BaseException] = []
         near.on('error', told.append)
         reason = ValueError('enough')
@@ -248,9 +248,9 @@ def test_why_the_connection_ends_is_said_by_who_ends_it() -> None:
 def test_what_waits_when_the_connection_breaks() -> None:
     """Is dropped with it, and whoever puts more is told."""
     with pair() as (near, _):
-        near.put_soon(b'a')
-        near._send = near._send_some = broken
+        near._send_later(b'a')
+        near._try_send = near._send_some = broken
         with pytest.raises(ConnectionClosed):
-            near.put(b'b')
+            near._send(b'b')
         assert near.destroyed
         gevent.idle()

@@ -206,11 +206,11 @@ def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None
     while not (sinks := site.server.sinks()) or not sinks[0].reading_paused:
         gevent.idle()
     connection: Any = sinks[0]
-    connection.on_deadline(monotonic())
+    connection._on_deadline(monotonic())
     log.append('late')
     log.wait_for('received')
     connection.began -= 2000
-    connection.on_deadline(monotonic())
+    connection._on_deadline(monotonic())
     assert client.send(b'x').response().body == b'1000001'
 
 

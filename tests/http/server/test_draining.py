@@ -17,7 +17,7 @@ def connections(server: Any) -> list[Any]:
     return server._connections()
 
 
-@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'crowded'])
+@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
 def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None:
     """Its deadline has passed, and the request is there all the same: it is served."""
     site = serve(ok)
@@ -30,16 +30,16 @@ def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None
         site.server.draining = True
         site.server.draining_since -= 1000
     else:
-        site.server.crowded = True
+        site.server._at_capacity = True
     # the loop does not turn between these two
     client.send(get('/second'))
-    connection.on_deadline(monotonic() + 1)
+    connection._on_deadline(monotonic() + 1)
     response = client.response()
     assert (response.body, response.closes) == (b'GET /second', why != 'keep_alive_timeout')
-    site.server.crowded = False
+    site.server._at_capacity = False
 
 
-@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'crowded'])
+@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
 def test_nothing_has_come(serve: Serve, why: str) -> None:
     site = serve(ok)
     client = site.connect()
@@ -51,8 +51,8 @@ def test_nothing_has_come(serve: Serve, why: str) -> None:
         site.server.draining = True
         site.server.draining_since -= 1000
     else:
-        site.server.crowded = True
-    connection.on_deadline(monotonic() + 1)
+        site.server._at_capacity = True
+    connection._on_deadline(monotonic() + 1)
     assert client.rest() == b''
     # nobody waits for a client that does not look
     assert connection.socket.destroyed or why == 'keep_alive_timeout'
@@ -66,7 +66,7 @@ def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
         client.get('/')
         (connection,) = connections(site.server)
         site.server.close(closed.set)
-        connection.on_deadline(monotonic() + 1)
+        connection._on_deadline(monotonic() + 1)
         closed.wait()
         assert client.rest() == b''
 
@@ -87,7 +87,7 @@ def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, drainin
         site.server.draining_since = monotonic()
         assert client.send(CLOSING).response().closes
         site.server.draining = True
-        connection.on_deadline(monotonic())
+        connection._on_deadline(monotonic())
         assert connection.socket.destroyed
         assert client.rest() == b''
 
@@ -105,7 +105,7 @@ def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
         (connection,) = connections(site.server)
         assert client.send(get('/last') + get('/behind')).response().closes
         site.server.draining = True
-        connection.on_deadline(monotonic())
+        connection._on_deadline(monotonic())
         assert not connection.socket.destroyed
 
 
@@ -118,10 +118,10 @@ def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> No
         assert client.send(CLOSING).response().closes
         client.send(b'more')
         site.server.draining = True
-        connection.on_deadline(monotonic())
+        connection._on_deadline(monotonic())
         assert not connection.socket.destroyed
         gevent.idle()
-        connection.on_deadline(monotonic())
+        connection._on_deadline(monotonic())
         assert not connection.socket.destroyed
 
 
@@ -133,7 +133,7 @@ def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
         (connection,) = connections(site.server)
         assert client.send(post(b'x', length=1000)).response().closes
         site.server.draining = True
-        connection.on_deadline(monotonic())
+        connection._on_deadline(monotonic())
         assert not connection.socket.destroyed
 
 

@@ -149,7 +149,7 @@ def test_unread_bodies_are_bounded(serve: Serve) -> None:
     log.wait_for_length(1)
     for _ in range(200):
         gevent.sleep(0)
-        assert log[0].sink.parser.buffered <= 3 * DEFAULT_HIGH_WATER_MARK
+        assert log[0]._protocol.parser.buffered <= 3 * DEFAULT_HIGH_WATER_MARK
     assert not feeder.ready()
     log.append('go on')
     assert client.response().body == str(size).encode()
@@ -172,7 +172,7 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
     log.wait_for_length(count)
     for _ in range(100):
         gevent.sleep(0)
-    held = sum(socket.sink.parser.buffered for socket in log)
+    held = sum(socket._protocol.parser.buffered for socket in log)
     # each may hold what was received in one call before the limit was noticed
     assert held <= 200_000 + count * DEFAULT_HIGH_WATER_MARK
     log.append('go on')

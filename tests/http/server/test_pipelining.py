@@ -170,7 +170,7 @@ def test_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
 
     @site.server.on('request')
     def listener(request: Any, response: Any) -> None:
-        held.append(max(socket.sink.parser.buffered for socket in site.server._sockets))
+        held.append(max(socket._protocol.parser.buffered for socket in site.server._sockets))
         response.end()
 
     client = site.connect()

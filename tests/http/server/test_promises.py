@@ -274,7 +274,7 @@ def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
     client.send(b'x', post(b'y', length=2))
     while connection.served < 2 or connection.activity != 'reading':
         gevent.idle()
-    connection.on_deadline(monotonic())
+    connection._on_deadline(monotonic())
     assert client.send(b'y').response().body == b'yy'
 
 
@@ -357,7 +357,7 @@ def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
         pytest.param(get('/fail'), {}, id='listener fails'),
         pytest.param(get('/wait', 'Content-Length: 3', method='POST'), {'request_timeout': 0.1}, id='request_timeout'),
         pytest.param(get('/drain'), {}, id='draining'),
-        pytest.param(get('/crowd'), {'max_connections': 1, 'wait_when_full': True}, id='crowded'),
+        pytest.param(get('/crowd'), {'max_connections': 1, 'wait_when_full': True}, id='at capacity'),
         pytest.param(get('/close'), {}, id='application'),
     ],
 )
@@ -375,7 +375,7 @@ def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options
             response.should_keep_alive = False
         if request.url == '/crowd':
             site.connect()
-            while not site.server.crowded:
+            while not site.server._at_capacity:
                 gevent.sleep(0.01)
         response.end('answer')
 

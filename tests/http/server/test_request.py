@@ -175,7 +175,7 @@ def test_a_body_that_stopped_the_socket(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         size = request.socket.readable_high_water_mark
-        while request.method == 'POST' and request.socket.sink.parser.buffered < size:
+        while request.method == 'POST' and request.socket._protocol.parser.buffered < size:
             gevent.idle()
         response.end(str(len(request.read())))
 

@@ -32,7 +32,7 @@ def upload(client: Any) -> gevent.Greenlet:
 
 def held(request: Any) -> int:
     """Return how many bytes of ``request`` are in memory."""
-    return int(request.socket.sink.parser.buffered + request.readable_length)
+    return int(request.socket._protocol.parser.buffered + request.readable_length)
 
 
 def sequentially(request: Any, response: Any, most: list[int]) -> None:
