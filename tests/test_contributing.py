@@ -1,6 +1,6 @@
-"""What contributors are told is true: the places that are named exist, and nothing is left without its test.
+"""Check CONTRIBUTING.md and the files around it against the tree.
 
-Read from the text: no tool that is named there is needed here.
+The tests read files only; they need none of the tools.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXAMPLES = sorted(
     for path in (ROOT / 'contrib' / 'examples').iterdir()
     if path.name not in ('README.md', '__init__.py', '__pycache__')
 )
-#: What begins the names of things that are in the tree.
+#: The paths that CONTRIBUTING.md names.
 PLACES = r'`((?:\.ci|changes|contrib|docs|geventnode|tests)/[\w./-]*)`'
 
 
@@ -27,8 +27,7 @@ def test_places_exist() -> None:
     assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
 
 
-def test_every_part_of_the_package_has_its_place() -> None:
-    """In the table of where things are: each directory of it, and of what stands beside it."""
+def test_every_folder_is_in_the_table() -> None:
     parts = [
         path
         for parent in ('geventnode', 'contrib')
@@ -46,8 +45,7 @@ def test_environments_exist() -> None:
 
 
 def test_ci_runs_every_environment() -> None:
-    """Those of interpreters are chosen by what is there. Counting instructions takes minutes, and builds of the
-    interpreter that are known: it is left to whoever changes what a request costs."""
+    """Counting instructions is an exception: it takes minutes and a certain build of the interpreter."""
     script = (ROOT / '.ci' / 'run').read_text('utf-8')
     declared = set(re.findall(r'^\[testenv:(\w+)\]', (ROOT / 'tox.ini').read_text('utf-8'), re.MULTILINE))
     ran = re.findall(r'\b(?:environments|others)=\(([\w ]+)\)', script)
@@ -55,8 +53,7 @@ def test_ci_runs_every_environment() -> None:
 
 
 @pytest.mark.parametrize('example', EXAMPLES, ids=lambda path: path.name)
-def test_every_example_has_its_test(example: Path) -> None:
-    """And its line in the table beside it."""
+def test_every_example_has_a_test_and_a_line_in_the_readme(example: Path) -> None:
     tests = [path.read_text('utf-8') for path in (ROOT / 'tests').rglob('test_*.py')]
     name = re.escape(example.stem)
     used = re.compile(rf"from contrib\.examples import [\w, ]*\b{name}\b|'contrib' / 'examples' / '{name}(?:\.py)?'")
@@ -66,8 +63,8 @@ def test_every_example_has_its_test(example: Path) -> None:
 
 
 @pytest.mark.parametrize('fragment', sorted((ROOT / 'changes').iterdir()), ids=lambda path: path.name)
-def test_changes_are_named_as_they_should(fragment: Path) -> None:
-    """Anything else would be left out of the change log, or stop it from being written."""
+def test_changes_have_valid_names(fragment: Path) -> None:
+    """towncrier ignores files with other names, or fails."""
     if fragment.name == 'README.md':
         return
     settings = (ROOT / 'pyproject.toml').read_text('utf-8')
@@ -83,17 +80,9 @@ def test_kinds_of_changes_are_explained() -> None:
     assert re.findall(r'^\| `(\w+)` ', (ROOT / 'changes' / 'README.md').read_text('utf-8'), re.MULTILINE) == kinds
 
 
-def test_hooks_fetch_nothing() -> None:
-    """They are the tools of whoever commits, with the settings of the project."""
+def test_hooks_use_installed_tools() -> None:
     hooks = (ROOT / '.pre-commit-config.yaml').read_text('utf-8')
     assert re.findall(r'^ *- repo: (.*)$', hooks, re.MULTILINE) == ['local']
     identified = re.findall(r'^ *- id: (.*)$', hooks, re.MULTILINE)
     assert identified == ['ruff', 'ruff-format', 'mypy']
     assert re.findall(r'^ *language: (.*)$', hooks, re.MULTILINE) == ['system'] * len(identified)
-
-
-def test_security_names_no_address() -> None:
-    """Reports go where the repository is; an address would have to be somebody's."""
-    text = (ROOT / 'SECURITY.md').read_text('utf-8')
-    assert "repository's private vulnerability" in text
-    assert '@' not in text

@@ -1,7 +1,7 @@
-"""The table of names for those who come from Node: whole, and true.
+"""Check the tables of Node's names in ``docs/moving/node.rst``.
 
-What Node calls its things is listed here once more, from the reference of v0.10 and what was taken from newer ones; the
-page must have each of them, and each name that it gives for it must exist.
+``NODE`` lists the names in Node's documentation of ``http`` for v0.10. The page must have each of them, with a name
+that exists.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.code_blocks import ROOT
 
 PAGE = (ROOT / 'docs' / 'moving' / 'node.rst').read_text('utf-8')
 
-#: Every element of the reference document.
-REFERENCE = {
+#: The names in Node's documentation of v0.10.
+NODE = {
     'http.STATUS_CODES',
     'http.createServer',
     'http.createClient',
@@ -109,12 +109,12 @@ OPTION_NAMES = [here for node, here in ROWS if '.' not in here and "'" not in he
 EVENT_NAMES = [(node, here.strip("'")) for node, here in ROWS if "'" in here]
 
 
-def test_table_is_whole() -> None:
-    assert REFERENCE - {node for node, _ in ROWS} == set()
+def test_tables_are_complete() -> None:
+    assert NODE - {node for node, _ in ROWS} == set()
     assert {(owner, event) for owner, named in EVENTS.items() for event in named} - set(EVENT_NAMES) == set()
 
 
-def test_no_row_is_there_twice() -> None:
+def test_no_row_is_repeated() -> None:
     assert sorted(set(ROWS)) == sorted(ROWS)
 
 
@@ -127,8 +127,7 @@ def test_name_exists(here: str) -> None:
         assert name in CONTRACTS[owner].names(all=True)
 
 
-def test_names_are_nodes_in_our_spelling() -> None:
-    """So that nobody has to look: what is called otherwise would have to be listed here."""
+def test_names_are_nodes_in_snake_case() -> None:
     for node, here in NAMES:
         if node:
             name = node.rpartition('.')[2]
@@ -138,7 +137,7 @@ def test_names_are_nodes_in_our_spelling() -> None:
 
 def test_options_exist() -> None:
     assert set(OPTION_NAMES) <= OPTIONS
-    assert OPTIONS - set(OPTION_NAMES) == {'max_headers_count'}, 'the table of attributes has that one'
+    assert OPTIONS - set(OPTION_NAMES) == {'max_headers_count'}, 'max_headers_count is in the table of attributes'
 
 
 @pytest.mark.parametrize('owner', sorted({owner for owner, _ in EVENT_NAMES}))
@@ -153,8 +152,7 @@ def test_events_exist(owner: str) -> None:
     assert {event for named, event in EVENT_NAMES if named == owner} <= emitted
 
 
-def test_exported_names_are_all_told() -> None:
-    """What Node has no word for is in the reference; whatever of ours has one is in the table."""
-    told = {here for _, here in NAMES}
-    ours = {'http.ExchangeObserver', 'http.log_access', 'http.observe_exchanges', 'http.readiness'}
-    assert {f'http.{name}' for name in http.__all__} - told == ours
+def test_exported_names_are_in_the_tables() -> None:
+    """Only the names without a counterpart in Node are missing."""
+    additions = {'http.ExchangeObserver', 'http.log_access', 'http.observe_exchanges', 'http.readiness'}
+    assert {f'http.{name}' for name in http.__all__} - {here for _, here in NAMES} == additions

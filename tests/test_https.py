@@ -1,4 +1,4 @@
-"""HTTPS: the server and the client together, and whom they trust."""
+"""Test HTTPS servers and clients together, and the certificates that they trust."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.sockets import settle
 BIG = bytes(range(256)) * 20000
 
 
-# -- together ---------------------------------------------------------------------------------------------------------
+# -- exchanges --------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_and_its_response(secure: Secure, certificates: Certificates) -> None:
+def test_request_and_response(secure: Secure, certificates: Certificates) -> None:
     request = https.get(url(secure(), '/path'), ca=certificates.ca)
     response = request.get_response()
     assert (response.status_code, response.read()) == (200, b'GET /path')
@@ -39,7 +39,7 @@ def test_a_request_and_its_response(secure: Secure, certificates: Certificates) 
     assert ('DNS', 'localhost') in response.connection.get_peer_certificate()['subject_alt_name']
 
 
-def test_the_default_port() -> None:
+def test_default_port() -> None:
     assert https.Agent().get_name({'host': 'example.org'}) == 'example.org:443'
     request = https.request('https://example.org/')
     assert request.get_header('Host') == 'example.org'
@@ -56,7 +56,7 @@ def test_large_bodies_both_ways(secure: Secure, pool: MakePool) -> None:
     assert agent.statistics()['opened'] == 1
 
 
-def test_many_at_once(secure: Secure, pool: MakePool) -> None:
+def test_many_concurrent_requests(secure: Secure, pool: MakePool) -> None:
     site = secure()
     agent = pool(max_sockets=7)
     requests = [https.get(url(site, f'/{number}'), agent=agent) for number in range(200)]
@@ -66,35 +66,35 @@ def test_many_at_once(secure: Secure, pool: MakePool) -> None:
     assert agent.statistics()['opened'] == 7
 
 
-def test_a_client_that_shows_a_certificate(secure: Secure, certificates: Certificates) -> None:
-    def tell(request: http.IncomingMessage, response: http.ServerResponse) -> None:
+def test_client_certificate(secure: Secure, certificates: Certificates) -> None:
+    def respond(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         assert request.connection.verify_peer()
         response.end(request.connection.get_peer_certificate()['subject']['CN'])
 
-    site = secure(tell, request_cert=True, ca=certificates.ca)
+    site = secure(respond, request_cert=True, ca=certificates.ca)
     assert read(url(site), ca=certificates.ca, certfile=certificates.client) == b'client'
     with pytest.raises((TLSError, SocketHangUp)):
         read(url(site), ca=certificates.ca)
 
 
-def test_two_requests_in_a_record(secure: Secure, certificates: Certificates) -> None:
+def test_two_requests_in_one_record(secure: Secure, certificates: Certificates) -> None:
     with contextlib.closing(connect(secure(), certificates)) as far:
         far.sendall(get('/1') + get('/2', 'Connection: close'))
-        said = b''
+        received = b''
         while data := far.recv(65536):
-            said += data
-        assert said.count(b'HTTP/1.1 200 OK') == 2
-        assert said.index(b'GET /1') < said.index(b'GET /2')
+            received += data
+        assert received.count(b'HTTP/1.1 200 OK') == 2
+        assert received.index(b'GET /1') < received.index(b'GET /2')
 
 
-def test_one_byte_in_a_record(secure: Secure, certificates: Certificates) -> None:
+def test_one_byte_per_record(secure: Secure, certificates: Certificates) -> None:
     with contextlib.closing(connect(secure(), certificates)) as far:
         for byte in get('/slow', 'Connection: close'):
             far.sendall(bytes((byte,)))
-        said = b''
+        received = b''
         while data := far.recv(65536):
-            said += data
-        assert said.endswith(b'GET /slow')
+            received += data
+        assert received.endswith(b'GET /slow')
 
 
 def test_idle_connections_hold_no_greenlet(secure: Secure, certificates: Certificates) -> None:
@@ -110,14 +110,14 @@ def test_idle_connections_hold_no_greenlet(secure: Secure, certificates: Certifi
         assert site.server.get_connections() == 5
 
 
-def test_the_server_says_close_notify(secure: Secure, certificates: Certificates) -> None:
+def test_server_sends_close_notify(secure: Secure, certificates: Certificates) -> None:
     with contextlib.closing(connect(secure(), certificates)) as far:
         far.sendall(get(version='1.0'))
         while far.recv(65536):
             pass
 
 
-def test_a_response_that_was_cut_short_has_no_close_notify(secure: Secure, certificates: Certificates) -> None:
+def test_incomplete_response_has_no_close_notify(secure: Secure, certificates: Certificates) -> None:
     def fail(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         response.write(b'half of it')
         response.destroy()
@@ -128,7 +128,7 @@ def test_a_response_that_was_cut_short_has_no_close_notify(secure: Secure, certi
             list(iter(partial(far.recv, 65536), b''))
 
 
-def test_a_stop_lets_answers_finish(secure: Secure, certificates: Certificates) -> None:
+def test_close_lets_responses_finish(secure: Secure, certificates: Certificates) -> None:
     site = secure(lambda request, response: response.end(BIG))
     with contextlib.closing(connect(site, certificates)) as far:
         far.sendall(get())
@@ -140,7 +140,7 @@ def test_a_stop_lets_answers_finish(secure: Secure, certificates: Certificates) 
         assert received > len(BIG)
 
 
-def test_connection_listeners_come_after_the_handshake(
+def test_connection_is_emitted_after_the_handshake(
     secure: Secure, certificates: Certificates, must_call: Callable[..., Any]
 ) -> None:
     site = secure()
@@ -165,7 +165,7 @@ def test_upgrade(secure: Secure, pool: MakePool) -> None:
     assert response.socket.read() == b'over TLS'
 
 
-# -- whom to trust ----------------------------------------------------------------------------------------------------
+# -- trust -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_upgrade(secure: Secure, pool: MakePool) -> None:
         ('other', 'localhost', "not valid for 'localhost'", 'ERR_TLS_CERT_ALTNAME_INVALID'),
     ],
 )
-def test_refused_certificates(
+def test_invalid_certificates_are_rejected(
     secure: Secure, certificates: Certificates, which: str, host: str, message: str, code: str | None
 ) -> None:
     site = secure(certfile=getattr(certificates, which))
@@ -186,25 +186,27 @@ def test_refused_certificates(
     assert (raised.value.host, raised.value.port, raised.value.phase) == (host, site.where[1], 'handshake')
 
 
-def test_nobody_is_trusted_unless_told(secure: Secure) -> None:
+def test_private_authority_is_not_trusted_by_default(secure: Secure) -> None:
     with pytest.raises(CertificateError, match='issuer'):
         read(url(secure()))
 
 
-def test_trusting_everybody(secure: Secure, certificates: Certificates) -> None:
+def test_invalid_certificate_is_accepted_without_reject_unauthorized(
+    secure: Secure, certificates: Certificates
+) -> None:
     response = https.get(url(secure(certfile=certificates.expired)), reject_unauthorized=False).get_response()
     assert response.read() == b'GET /'
     assert not response.socket.authorized
 
 
-def test_an_address_is_checked_and_not_sent(secure: Secure, certificates: Certificates) -> None:
+def test_ip_address_is_checked_and_not_sent_as_server_name(secure: Secure, certificates: Certificates) -> None:
     names: list[str] = []
     site = secure(sni_callback=names.append)
     assert read(url(site, host='127.0.0.1'), ca=certificates.ca) == b'GET /'
     assert names == []
 
 
-def test_servername(secure: Secure, certificates: Certificates) -> None:
+def test_servername_replaces_the_host_name(secure: Secure, certificates: Certificates) -> None:
     site = secure(sni_contexts={'a.example': {'certfile': certificates.other}})
     assert read(url(site), ca=certificates.ca, servername='a.example') == b'GET /'
     assert read(url(site), ca=certificates.ca, servername='') == b'GET /'

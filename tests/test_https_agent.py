@@ -1,4 +1,4 @@
-"""The client over TLS: bodies that are cut off, what an agent shares between requests, failures."""
+"""Test the client over TLS: incomplete bodies, sharing of connections and sessions, failures."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BIG = bytes(range(256)) * 20000
 UNTIL_CLOSE = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it'
 
 
-@pytest.mark.parametrize('said', [UNTIL_CLOSE, UNTIL_CLOSE + BIG])
-def test_an_end_without_close_notify_cuts_off(origin: MakeOrigin, certificates: Certificates, said: bytes) -> None:
+@pytest.mark.parametrize('sent', [UNTIL_CLOSE, UNTIL_CLOSE + BIG])
+def test_body_without_close_notify_is_incomplete(origin: MakeOrigin, certificates: Certificates, sent: bytes) -> None:
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
-        end.sendall(said)
+        end.sendall(sent)
         end.raw.shutdown(stdlib.SHUT_WR)
         peer.closed()
 
@@ -49,7 +49,7 @@ def test_an_end_without_close_notify_cuts_off(origin: MakeOrigin, certificates: 
     assert not response.complete
 
 
-def test_an_end_with_close_notify_is_one(origin: MakeOrigin, certificates: Certificates) -> None:
+def test_body_with_close_notify_is_complete(origin: MakeOrigin, certificates: Certificates) -> None:
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
         end.sendall(UNTIL_CLOSE)
@@ -59,7 +59,7 @@ def test_an_end_with_close_notify_is_one(origin: MakeOrigin, certificates: Certi
     assert read(f'https://localhost:{port}', ca=certificates.ca) == b'half of it'
 
 
-def test_a_body_with_a_length_needs_no_close_notify(origin: MakeOrigin, certificates: Certificates) -> None:
+def test_body_with_a_length_needs_no_close_notify(origin: MakeOrigin, certificates: Certificates) -> None:
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
         end.sendall(HELLO)
@@ -72,7 +72,7 @@ def test_a_body_with_a_length_needs_no_close_notify(origin: MakeOrigin, certific
 # -- the agent --------------------------------------------------------------------------------------------------------
 
 
-def test_pools_are_told_apart_by_every_setting(certificates: Certificates) -> None:
+def test_every_setting_distinguishes_pools(certificates: Certificates) -> None:
     base = {'host': 'localhost', 'port': 443}
     agent = https.Agent()
     others = [
@@ -100,7 +100,7 @@ def test_pools_are_told_apart_by_every_setting(certificates: Certificates) -> No
     assert https.Agent(ca=certificates.ca).get_name(base) == names[1]
 
 
-def test_a_connection_is_not_shared_between_terms(secure: Secure, certificates: Certificates, pool: MakePool) -> None:
+def test_connection_is_not_shared_between_settings(secure: Secure, certificates: Certificates, pool: MakePool) -> None:
     site = secure(certfile=certificates.expired)
     agent = pool()
     assert read(url(site), agent=agent, reject_unauthorized=False) == b'GET /'
@@ -121,7 +121,9 @@ def test_sessions_are_resumed(secure: Secure, pool: MakePool) -> None:
         until(lambda: not agent.free_sockets)
 
 
-def test_a_session_that_nobody_knows_is_forgotten(secure: Secure, pool: MakePool, certificates: Certificates) -> None:
+def test_session_that_the_server_rejects_is_forgotten(
+    secure: Secure, pool: MakePool, certificates: Certificates
+) -> None:
     agent = pool()
     first = secure()
     read(url(first), agent=agent)
@@ -146,10 +148,8 @@ def test_sessions_are_bounded(pool: MakePool, secure: Secure, monkeypatch: pytes
     assert len(agent._sessions) == 2
 
 
-def test_a_session_is_read_once_for_a_connection(
-    pool: MakePool, secure: Secure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``ssl`` never frees what it returns, and the connections to many servers outlive what is remembered of them."""
+def test_session_is_read_once_per_connection(pool: MakePool, secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``ssl`` never frees a session that was read, and connections to many servers outlive the stored sessions."""
     reads: list[TLSSocket] = []
     session = vars(TLSSocket)['session']
 
@@ -176,10 +176,8 @@ def test_idle_connections_that_end_leave_the_pool(secure: Secure, pool: MakePool
     assert read(url(site), agent=agent) == b'GET /'
 
 
-def test_a_dead_connection_is_found_at_check_out(
-    origin: MakeOrigin, certificates: Certificates, pool: MakePool
-) -> None:
-    """What looks at it also ends it, and the request goes elsewhere all the same."""
+def test_dead_connection_is_found_before_reuse(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> None:
+    """The check also ends the connection, and the request uses a new one."""
 
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
@@ -197,7 +195,7 @@ def test_a_dead_connection_is_found_at_check_out(
     assert agent.statistics()['queued'] == 0
 
 
-def test_something_unasked_for_ends_an_idle_connection(
+def test_unsolicited_response_ends_an_idle_connection(
     origin: MakeOrigin, certificates: Certificates, pool: MakePool
 ) -> None:
     def script(peer: Peer, end: TLSEnd) -> None:
@@ -216,33 +214,33 @@ def test_something_unasked_for_ends_an_idle_connection(
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_time_to_connect_includes_the_handshake(origin: MakeOrigin) -> None:
+def test_connect_timeout_includes_the_handshake(origin: MakeOrigin) -> None:
     port = origin(lambda peer: peer.closed()).port
     with pytest.raises(RequestTimeout, match='connect_timeout'):
         https.get(f'https://localhost:{port}', connect_timeout=0.05).get_response()
 
 
-def test_a_server_without_tls(origin: MakeOrigin) -> None:
+def test_server_without_tls(origin: MakeOrigin) -> None:
     port = origin(lambda peer: peer.send(b'HTTP/1.1 400 Bad Request\r\n\r\n')).port
     with pytest.raises(TLSError, match=r'wrong version number \(the server speaks HTTP without TLS') as raised:
         https.get(f'https://localhost:{port}').get_response()
     assert raised.value.phase == 'handshake'
 
 
-def test_a_client_without_tls(secure: Secure) -> None:
+def test_client_without_tls(secure: Secure) -> None:
     response = http.get(f'http://localhost:{secure().where[1]}').get_response()
     assert response.status_code == 400
     assert b'use https' in response.read()
 
 
-def test_a_failed_handshake_is_not_tried_again(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> None:
+def test_failed_handshake_is_not_retried(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> None:
     server = origin(lambda peer: peer.abort())
     with pytest.raises((TLSError, SocketHangUp)):
         https.get(f'https://localhost:{server.port}', agent=pool()).get_response()
     assert server.accepted == 1
 
 
-def test_nothing_is_left_after_failures(origin: MakeOrigin, pool: MakePool) -> None:
+def test_failed_requests_leave_the_pool_empty(origin: MakeOrigin, pool: MakePool) -> None:
     agent = pool()
     for script in (silent, lambda peer: peer.abort(), lambda peer: peer.send(b'x' * 100)):
         with pytest.raises((TLSError, SocketHangUp, RequestTimeout)):
@@ -250,10 +248,10 @@ def test_nothing_is_left_after_failures(origin: MakeOrigin, pool: MakePool) -> N
     assert (agent.sockets, agent.free_sockets, agent.requests) == ({}, {}, {})
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- rejected options ------------------------------------------------------------------------------------------------
 
 
-def test_schemes_are_not_mixed() -> None:
+def test_url_and_agent_of_another_scheme_are_rejected() -> None:
     for call, wrong in ((http.get, 'https://localhost/'), (https.get, 'http://localhost/')):
         with pytest.raises(InvalidInput, match='protocol') as raised:
             call(wrong)
@@ -265,14 +263,14 @@ def test_schemes_are_not_mixed() -> None:
             call(f'{"http" if call is http.get else "https"}://localhost', agent=agent)
 
 
-def test_settings_of_tls_belong_to_https() -> None:
+def test_tls_settings_are_options_of_https_only() -> None:
     with pytest.raises(UnknownOption, match="'ca'"):
         http.get('http://localhost', ca='x')
     with pytest.raises(UnknownOption, match="'reject_unauthorized'"):
         https.get('https://localhost', reject_unauthorised=True)
 
 
-def test_bad_settings_are_refused_by_the_call(certificates: Certificates) -> None:
+def test_unusable_settings_are_rejected_by_the_call(certificates: Certificates) -> None:
     with pytest.raises(InvalidInput, match='ca: no such file'):
         https.get('https://localhost', ca='/nowhere')
     with pytest.raises(InvalidInput, match='certfile'):
@@ -281,21 +279,21 @@ def test_bad_settings_are_refused_by_the_call(certificates: Certificates) -> Non
         https.create_server()
 
 
-def test_the_global_agent() -> None:
+def test_global_agent() -> None:
     assert https.global_agent is https.global_agent
     assert isinstance(https.global_agent, https.Agent)
     assert https.global_agent is not http.global_agent
     with pytest.raises(AttributeError, match='nonsense'):
-        https.nonsense  # noqa: B018 - the access is what is tested
+        https.nonsense  # noqa: B018 - the access raises
 
 
-# -- files that cannot be used ----------------------------------------------------------------------------------------
+# -- unusable files --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_cannot_be_used_leaves_the_place_free(
+def test_unusable_file_leaves_the_place_in_the_pool_free(
     pool: MakePool, secure: Secure, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """The call raises, and the next request gets the place."""
+    """The call raises, and the next request gets a connection."""
     path = tmp_path / 'ca.pem'
     path.write_text('nothing')
     site, agent = secure(), pool(max_sockets=1, ca=str(path))
@@ -307,10 +305,10 @@ def test_a_file_that_cannot_be_used_leaves_the_place_free(
     assert read(url(site), agent=agent) == b'GET /'
 
 
-def test_a_file_that_cannot_be_used_by_a_request_that_waited(
+def test_unusable_file_fails_only_its_request(
     pool: MakePool, secure: Secure, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """That request fails; the ones before and behind it do not."""
+    """The requests before and after it succeed."""
     path = tmp_path / 'ca.pem'
     path.write_text('nothing')
     site, agent = secure(), pool(max_total_sockets=1, keep_alive=False)

@@ -1,4 +1,4 @@
-"""The leak check and the other guards of the suite report what they are there for."""
+"""Test the guards of the suite: leaks, hangs, calls, switches, seeds and skips."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ import pytest
 from tests.leaks import LeakCheck
 
 
-def test_nothing_leaked() -> None:
+def test_no_leak() -> None:
     check = LeakCheck()
     gevent.spawn(gevent.idle).join()
     assert check.leaks() == []
 
 
-def test_what_ends_by_itself_is_no_leak() -> None:
+def test_greenlet_that_ends_by_itself_is_no_leak() -> None:
     check = LeakCheck()
     gevent.spawn(gevent.idle)
     assert check.leaks() == []
 
 
-def test_what_called_this_is_no_leak() -> None:
-    """A timer that the loop does not count is counted as less than nothing while its callback runs, which may be who
-    switched here."""
+def test_timer_that_switched_here_is_no_leak() -> None:
+    """During its callback, the loop counts an uncounted timer as -1."""
     hub = gevent.get_hub()
-    # what keeps the loop running
+    # the first timer keeps the loop running
     other, timer = hub.loop.timer(1000), hub.loop.timer(0, ref=False)
     other.start(int)
     timer.start(greenlet.getcurrent().switch)
@@ -41,9 +40,8 @@ def test_what_called_this_is_no_leak() -> None:
     assert found == []
 
 
-def test_what_is_about_to_be_called_is_no_leak() -> None:
-    """Nor is such a timer counted right from when it has come until its callback is called, which is late where its
-    priority is low."""
+def test_pending_timer_is_no_leak() -> None:
+    """Between expiry and callback, the loop counts an uncounted timer as -1. A low priority delays the callback."""
     timer = gevent.get_hub().loop.timer(0, ref=False, priority=-1)
     timer.start(int)
     check = LeakCheck()
@@ -53,7 +51,7 @@ def test_what_is_about_to_be_called_is_no_leak() -> None:
     assert found == []
 
 
-def test_waiting_greenlet() -> None:
+def test_waiting_greenlet_is_a_leak() -> None:
     check = LeakCheck()
     event = gevent.event.Event()
     leaked = gevent.spawn(lambda: event.wait())
@@ -64,7 +62,7 @@ def test_waiting_greenlet() -> None:
     assert 'event.wait()' in found[0]
 
 
-def test_raw_greenlet() -> None:
+def test_raw_greenlet_is_a_leak() -> None:
     check = LeakCheck()
     leaked = greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch())
     leaked.switch()
@@ -73,7 +71,7 @@ def test_raw_greenlet() -> None:
     assert len(found) == 1
 
 
-def test_watcher() -> None:
+def test_watcher_is_a_leak() -> None:
     check = LeakCheck()
     timer = gevent.get_hub().loop.timer(1000)
     timer.start(int)
@@ -85,7 +83,7 @@ def test_watcher() -> None:
     assert described in found[0]
 
 
-def test_descriptor() -> None:
+def test_descriptor_is_a_leak() -> None:
     check = LeakCheck()
     leaked = os.open(os.devnull, os.O_RDONLY)
     found = check.leaks()
@@ -93,7 +91,7 @@ def test_descriptor() -> None:
     assert found == [f'descriptor {leaked}: {os.devnull}']
 
 
-def test_descriptor_that_took_the_number_of_another() -> None:
+def test_descriptor_with_a_reused_number_is_a_leak() -> None:
     first = os.open(os.devnull, os.O_RDONLY)
     check = LeakCheck()
     left, right = socket.socketpair()
@@ -153,7 +151,7 @@ INNER = """
 """
 
 
-def test_guards_of_the_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guards_report_their_findings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     root = os.path.dirname(os.path.dirname(__file__))
     monkeypatch.setenv('GEVENTNODE_NO_SKIPS', '1')
     monkeypatch.setenv('GEVENTNODE_SEED', '12345')

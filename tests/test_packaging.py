@@ -1,6 +1,6 @@
-"""What is distributed: one pure-Python wheel with everything that runs in it and nothing else, and a complete sdist.
+"""Build the distributions: a pure-Python wheel with the package only, and a complete sdist.
 
-Both are built in a copy of the tree, with the setuptools that is installed, so that no network is needed.
+Both are built in a copy of the tree with the installed setuptools, so that the tests need no network.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def _build(tree: Path, what: str) -> Path:
+def _build(tree: Path, kind: str) -> Path:
     subprocess.run(
-        [sys.executable, '-c', BUILD, f'build_{what}', 'dist'], cwd=tree, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, '-c', BUILD, f'build_{kind}', 'dist'], cwd=tree, check=True, stdout=subprocess.DEVNULL
     )
-    (built,) = (tree / 'dist').glob('*.whl' if what == 'wheel' else '*.tar.gz')
+    (built,) = (tree / 'dist').glob('*.whl' if kind == 'wheel' else '*.tar.gz')
     return built
 
 
@@ -65,7 +65,7 @@ def _files(tree: Path, *parts: str) -> set[str]:
     return {str(path.relative_to(tree)) for part in parts for path in (tree / part).rglob('*') if path.is_file()}
 
 
-def test_wheel(tree: Path) -> None:
+def test_wheel_is_pure_and_complete(tree: Path) -> None:
     built = _build(tree, 'wheel')
     # Nothing is compiled: one wheel for every interpreter, machine and system (PEP 425).
     assert built.name == f'geventnode-{geventnode.__version__}-py3-none-any.whl'
@@ -88,7 +88,7 @@ def test_wheel(tree: Path) -> None:
     assert set(metadata.get_all('Provides-Extra')) >= {'test', 'docs', 'bench'}
 
 
-def test_sdist(tree: Path) -> None:
+def test_sdist_is_complete(tree: Path) -> None:
     with tarfile.open(_build(tree, 'sdist')) as sdist:
         names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
     assert _files(tree, 'changes', 'geventnode', 'tests', 'docs', 'contrib') - names == set()
@@ -107,7 +107,7 @@ def test_sdist(tree: Path) -> None:
 
 
 def test_oldest_versions_agree() -> None:
-    """What setup.py says is the oldest is what the tox environment ``lowest`` installs."""
+    """The tox environment ``lowest`` installs the oldest versions that setup.py allows."""
     promised = dict(re.findall(r"^        '([a-z.]+)>=([0-9.]+)',$", (ROOT / 'setup.py').read_text('utf-8'), re.M))
     lowest = (ROOT / 'tox.ini').read_text('utf-8').partition('[testenv:lowest]')[2].partition('\n[')[0]
     tested = dict(re.findall(r'^    ([a-z.]+)==([0-9.]+)$', lowest, re.M))
@@ -115,7 +115,7 @@ def test_oldest_versions_agree() -> None:
     assert tested == promised
 
 
-def test_readme_has_the_two_commands() -> None:
+def test_readme_has_the_commands_that_ci_runs() -> None:
     lines = (ROOT / 'README.md').read_text('utf-8').splitlines()
     assert 'python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/geventnode serve' in lines
     assert "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest" in lines
