@@ -259,7 +259,7 @@ def outside_script_name() -> None:
 
 def inherited_connection() -> None:
     # only a child process raises this for connections of its parent
-    raise inherited()
+    raise inherited_error()
 
 
 def buffer_full() -> None:

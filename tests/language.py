@@ -45,9 +45,9 @@ WORDS = {
 #: Names that the glossary has replaced; as English words they can be right.
 NAMES = {
     '_Taken', '_Unasked', '_carry_out', '_claim', '_cut_short', '_feeder', '_fell_short', '_give_up', '_pump_rests',
-    '_settle', '_tell', '_tunings', '_whole', 'DECISIVE', 'MEANINGLESS', 'PARKED', 'application_returned', 'check_thread',
-    '_after_fork_in_child', 'hand_out', 'hand_over', 'hurry', '_set_client', 'may_go_on', 'patient',
-    '_send_vectored', '_flush_now', '_send_later', '_set_protocol', 'special_request', '_detach', 'turn_away', 'unheard',
+    '_settle', '_tell', '_tunings', '_whole', 'DECISIVE', 'MEANINGLESS', 'PARKED', 'application_returned', 'check_hub',
+    'forget_after_fork', 'hand_out', 'hand_over', 'hurry', 'introduce', 'may_go_on', 'patient',
+    'put_both', 'put_gathered', 'put_soon', 'set_sink', 'special_request', 'surrender', 'turn_away', 'unheard',
 }  # fmt: skip
 #: A clause that *what* heads, where it cannot be a question.
 WHAT = (
