@@ -30,8 +30,8 @@ import geventnode
 from geventnode import errors, http, https, net, stream
 from geventnode.cli import get
 from geventnode.cli.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
-from geventnode.cli.endpoints import Unwritable, open_sink
-from geventnode.cli.targets import Interrupted, Refused, load_target
+from geventnode.cli.endpoints import OutputError, open_sink
+from geventnode.cli.targets import Interrupted, UsageError, load_target
 from geventnode.events import EventEmitter
 from geventnode.http.server.listener_checks import ListenerReturned, check_returned
 from geventnode.integrations.requests import AgentAdapter
@@ -323,13 +323,13 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.UnhandledError: lambda: EventEmitter().emit('error', 'text'),
     errors.MaxListenersExceededWarning: many_listeners,
     ListenerReturned: lambda: check_returned(print, b'body'),
-    Refused: lambda: load_target('nonsense'),
+    UsageError: lambda: load_target('nonsense'),
     Interrupted: interrupted,
     OutsideScriptName: outside_script_name,
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
-    get._GivenUp: given_up,
-    Unwritable: unwritable,
+    get._Failure: given_up,
+    OutputError: unwritable,
 }
 
 

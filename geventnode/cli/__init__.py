@@ -1,4 +1,4 @@
-"""The command ``geventnode``: :mod:`geventnode.cli.main.main` is where it starts."""
+"""The command ``geventnode``. Its entry point is :func:`geventnode.cli.main.main`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Where the command's bodies come from and where they go: files, and descriptors that may block.
+"""The sources and sinks of the bodies of ``geventnode get``: files, pipes, terminals and devices.
 
-A file that is written is complete or not there at all: everything goes to a hidden file beside it, which takes its
-name, and with it its place, when the whole body was written and is on the disk. Whatever else an output is (standard
-output, a pipe, a device) is written as the body comes.
+A file is replaced only by a complete body: the body is written to a hidden file in the same directory, which is renamed
+once it is on the disk. Any other output (standard output, a pipe, a device) is written as the body arrives.
 
-Pipes and terminals are read and written in gevent's threads, so that meanwhile the exchange goes on and its deadline
-is kept. They are not made non-blocking: other processes share them.
+Pipes and terminals are read and written in gevent's threads, so that the exchange continues and its deadline is kept
+meanwhile. They are not made non-blocking, because other processes share them.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from gevent.socket import wait_read, wait_write
 
 from geventnode.errors import reduce_exception
 
-__all__ = ['DescriptorSink', 'DescriptorSource', 'FileSink', 'Sink', 'Unwritable', 'open_sink', 'open_source']
+__all__ = ['DescriptorSink', 'DescriptorSource', 'FileSink', 'OutputError', 'Sink', 'open_sink', 'open_source']
 
 STANDARD_INPUT, STANDARD_OUTPUT = 0, 1
 
 
-class Unwritable(Exception):
-    """The output takes no more.
+class OutputError(Exception):
+    """Writing the body failed. A type of its own, because connections raise ``OSError``, too.
 
-    :ivar error: the ``OSError`` that says why; that of a connection would be taken for it otherwise.
+    :ivar error: the ``OSError`` of the output.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -45,23 +44,23 @@ class Unwritable(Exception):
 
 
 class Sink(Protocol):
-    """What a body is written to."""
+    """An output that a body is written to."""
 
     def write(self, data: bytes) -> None:
-        """Write all of ``data``. May switch. Raises :class:`Unwritable`."""
+        """Write all of ``data``. Blocks until it is written. Raises :class:`OutputError`."""
 
     def commit(self) -> None:
-        """Everything was written: let it be seen. Raises :class:`Unwritable`."""
+        """Publish the complete body under its name. Raises :class:`OutputError`."""
 
     def close(self) -> None:
-        """Let go; what was not committed is no result."""
+        """Close the output, and discard a body that was not committed."""
 
 
 class FileSink:
-    """A regular file, new or in the place of another, whose permissions it keeps."""
+    """A regular file; one that it replaces passes on its permissions."""
 
     def __init__(self, path: str) -> None:
-        # a symbolic link stays one
+        # keep a symbolic link, and replace its target
         self._path = os.path.realpath(path)
         self._part = os.path.join(os.path.dirname(self._path), f'.geventnode-{secrets.token_hex(8)}.part')
         present = os.stat(self._path) if os.path.exists(self._path) else None
@@ -76,20 +75,20 @@ class FileSink:
         try:
             self._file.write(data)
         except OSError as error:
-            raise Unwritable(error) from error
+            raise OutputError(error) from error
 
     def commit(self) -> None:
         try:
             self._file.flush()
-            # so that a crash of the machine leaves no file of that name with less in it (rename(2) promises nothing)
+            # rename(2) does not order the data before the name: a crash could leave an incomplete file
             os.fsync(self._file.fileno())
             os.replace(self._part, self._path)
         except OSError as error:
-            raise Unwritable(error) from error
+            raise OutputError(error) from error
         self._committed = True
 
     def close(self) -> None:
-        # past the buffer: what a full disk did not take is not tried again
+        # without the buffer: bytes that a full disk has refused are not written again
         self._file.raw.close()
         if not self._committed:
             with contextlib.suppress(FileNotFoundError):
@@ -111,10 +110,10 @@ class DescriptorSink:
             try:
                 rest = rest[self._write(self._descriptor, rest) :]
             except BlockingIOError:
-                # somebody else who has it open made it non-blocking
+                # another process has made it non-blocking
                 wait_write(self._descriptor)
             except OSError as error:
-                raise Unwritable(error) from error
+                raise OutputError(error) from error
 
     def commit(self) -> None:
         pass
@@ -125,8 +124,10 @@ class DescriptorSink:
 
 
 def open_sink(path: str | None) -> Sink:
-    """Return what writes to the file ``path``, to standard output for None and ``'-'``. May switch: a named pipe waits
-    for its reader. Raises ``OSError``."""
+    """Return a sink for the file ``path``.
+
+    None and ``'-'`` are standard output. Blocks until a named pipe has a reader. Raises ``OSError``.
+    """
     if path in (None, '-'):
         _check_open(sys.stdout)
         return DescriptorSink(STANDARD_OUTPUT, owned=False)
@@ -134,45 +135,50 @@ def open_sink(path: str | None) -> Sink:
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if os.path.exists(path) and not os.path.isfile(path):
-        return DescriptorSink(_opened(path, os.O_WRONLY), owned=True)
+        return DescriptorSink(_open_in_thread(path, os.O_WRONLY), owned=True)
     return FileSink(path)
 
 
 class DescriptorSource:
-    """Standard input, a pipe or a device, to be read from."""
+    """Standard input, a pipe or a device."""
 
     def __init__(self, descriptor: int, owned: bool) -> None:
         self._descriptor = descriptor
         self._owned = owned
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes, waiting for the first; ``b''`` at the end. May switch. Raises ``OSError``."""
+        """Return at most ``size`` bytes; ``b''`` at the end.
+
+        Blocks until at least one byte arrives. Raises ``OSError``.
+        """
         while True:
             try:
                 data: bytes = _in_thread(os.read, self._descriptor, size)
             except BlockingIOError:
-                # somebody else who has it open made it non-blocking
+                # another process has made it non-blocking
                 wait_read(self._descriptor)
             else:
                 return data
 
     def close(self) -> None:
-        """Let go."""
+        """Close the descriptor, unless it is a standard stream."""
         if self._owned:
             os.close(self._descriptor)
 
 
 def open_source(path: str) -> BinaryIO | DescriptorSource:
-    """Return what reads the file ``path``, or standard input for ``'-'``. May switch: a named pipe waits for its
-    writer. Raises ``OSError``."""
+    """Return a source for the file ``path``; ``'-'`` is standard input.
+
+    Blocks until a named pipe has a writer. Raises ``OSError``.
+    """
     if path == '-':
         _check_open(sys.stdin)
         descriptor, owned = STANDARD_INPUT, False
     else:
-        descriptor, owned = _opened(path, os.O_RDONLY), True
+        descriptor, owned = _open_in_thread(path, os.O_RDONLY), True
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
-        # its size is known, and with it the Content-Length
+        # a file has a size, and so the request a Content-Length
         return os.fdopen(descriptor, 'rb', closefd=owned)
     if stat.S_ISDIR(mode):
         if owned:
@@ -182,19 +188,21 @@ def open_source(path: str) -> BinaryIO | DescriptorSource:
 
 
 def _check_open(stream: object) -> None:
-    """Raise ``OSError`` for a standard stream that was closed when the process began: its number may have gone to
-    something else."""
+    """Raise ``OSError`` for a standard stream that was closed from the beginning.
+
+    Its descriptor can belong to another file now.
+    """
     if stream is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
-def _opened(path: str, flags: int) -> int:
+def _open_in_thread(path: str, flags: int) -> int:
     descriptor: int = _in_thread(os.open, path, flags | os.O_NOCTTY)
     return descriptor
 
 
 def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call ``function`` in one of gevent's threads, which would print what is raised there."""
+    """Call ``function`` in one of gevent's threads, and raise its exception here: the thread would print it."""
     result, error = get_hub().threadpool.apply(_outcome, (function, *args))
     if error is not None:
         raise error

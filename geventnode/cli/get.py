@@ -1,11 +1,8 @@
-"""``geventnode get``: one exchange with a server, on behalf of a command line.
+"""``geventnode get``: make one request, and write the body of the response.
 
-The exchange runs in a greenlet of its own. Signals that would end the process end that greenlet first, so that it
-leaves no half-written file; the caller then lets the signal have its way. Whatever goes wrong is one line on standard
-error and an exit status.
-
-A wrong command line is told from failures by the time: before the request is under way, everything that is refused was
-given by the user.
+The exchange runs in its own greenlet. A signal that would end the process kills that greenlet first, so that it leaves
+no incomplete file; the caller then raises the signal again. Every error is one line on standard error and an exit
+status. An error before the request has begun is a mistake in the command line, any later one a failure.
 """
 
 from __future__ import annotations
@@ -25,7 +22,7 @@ from typing import Any, cast
 import gevent
 
 from geventnode import __version__, http
-from geventnode.cli.endpoints import Sink, Unwritable, open_sink, open_source
+from geventnode.cli.endpoints import OutputError, Sink, open_sink, open_source
 from geventnode.errors import ParseError, reduce_exception
 from geventnode.protocol import check_name
 
@@ -33,17 +30,20 @@ __all__ = ['run']
 
 FAILURE, WRONG_COMMAND, REFUSED_BY_SERVER = 1, 2, 22
 
-#: What ends the exchange, unless the process was started with the signal ignored (nohup, a shell's background).
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Signals that end the exchange, unless the process was started with them ignored (nohup, a shell's background).
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FORM = 'application/x-www-form-urlencoded'
 
-#: Fields that the request adds by itself, which have to be removed from it.
+#: Fields that the request adds itself, so that they can only be removed once it exists.
 ADDED_BY_REQUEST = frozenset({'authorization', 'connection', 'content-length', 'transfer-encoding'})
 
 
-class _GivenUp(Exception):
-    """The end of it, with the exit status and the reason."""
+class _Failure(Exception):
+    """The exchange ends without a result.
+
+    :ivar status: the exit status.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -54,20 +54,20 @@ class _GivenUp(Exception):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the command line says; return the exit status, or the negative number of the signal that shall end the
-    process. May switch.
+    """Make the request of the command line, and return the exit status.
 
-    :param options: ``url``, ``output``, ``request``, ``header``, ``data``, ``include``, ``timeout`` and ``fail`` of the
-        command.
+    Blocks until the exchange is over. The status is the negative number of a signal that has to end the process.
+
+    :param options: the parsed options of ``geventnode get``.
     """
     ended: list[int] = []
-    worker = gevent.spawn(_attempt, options)
+    worker = gevent.spawn(_exchange_reported, options)
 
     def end(number: int) -> None:
         ended.append(number)
         worker.kill(block=False)
 
-    with _signals_call(end):
+    with _signals_handled(end):
         worker.join()
     if ended:
         return -ended[0]
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _signals_call(handler: Callable[[int], None]) -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in ENDING}
-    # a handler of Python's own would raise wherever the process happens to be, in the event loop too
+def _signals_handled(handler: Callable[[int], None]) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    # a handler of Python's signal module would raise at any place, even in the event loop
     watchers = [
         gevent.signal_handler(number, handler, number)
         for number, present in before.items()
@@ -93,19 +93,19 @@ def _signals_call(handler: Callable[[int], None]) -> Iterator[None]:
                 signal.signal(number, present)
 
 
-def _attempt(options: argparse.Namespace) -> int:
-    """Make the exchange and say what went wrong with it."""
+def _exchange_reported(options: argparse.Namespace) -> int:
+    """Make the exchange, report its failure, and return the exit status."""
     try:
         _exchange(options)
-    except _GivenUp as given_up:
-        _complain(str(given_up))
-        return given_up.status
-    except Unwritable as unwritable:
-        if unwritable.error.errno == errno.EPIPE:
+    except _Failure as failure:
+        _report(str(failure))
+        return failure.status
+    except OutputError as error:
+        if error.error.errno == errno.EPIPE:
             return -signal.SIGPIPE
-        _complain(str(unwritable))
+        _report(str(error))
     except Exception as error:
-        _complain(_described(error))
+        _report(_description(error))
     else:
         return 0
     return FAILURE
@@ -117,43 +117,43 @@ def _exchange(options: argparse.Namespace) -> None:
         if options.data is not None:
             body = os.fsencode(options.data[0])
             if body.startswith(b'@'):
-                body = _opened('read', open_source, options.data[0][1:])
+                body = _open('read', open_source, options.data[0][1:])
                 stack.enter_context(contextlib.closing(body))
-        sink: Sink = _opened('write', open_sink, options.output)
+        sink: Sink = _open('write', open_sink, options.output)
         stack.enter_context(contextlib.closing(sink))
         request = _request(options, body)
-        # what is still being sent when the response is complete is not wanted any more
+        # if the response is complete while the body is still being sent, the rest of the body is not needed
         stack.callback(request.destroy)
         with request as response:
             if response.upgrade:
                 response.socket.destroy()
-                raise _GivenUp(FAILURE, f'the server has left HTTP ({_status(response)})')
+                raise _Failure(FAILURE, f'the server switched to another protocol ({_status(response)})')
             if options.include:
                 sink.write(_head(response))
             if options.fail and (response.status_code or 0) >= 400:
-                raise _GivenUp(REFUSED_BY_SERVER, f'the server answered {_status(response)}')
+                raise _Failure(REFUSED_BY_SERVER, f'the server responded {_status(response)}')
             for chunk in stack.enter_context(_progress(options, request, response)):
                 sink.write(chunk)
             if options.include:
-                # where curl has them: directly behind the body
+                # directly after the body, as curl writes them
                 sink.write(_lines(response.raw_trailers))
         sink.commit()
 
 
-def _opened(verb: str, opening: Callable[[Any], Any], path: str | None) -> Any:
+def _open(verb: str, opening: Callable[[Any], Any], path: str | None) -> Any:
     try:
         return opening(path)
     except (OSError, ValueError) as error:
         # ValueError: a NUL character
-        what = 'a standard stream' if path in (None, '-') else repr(path)
-        raise _GivenUp(WRONG_COMMAND, f'cannot {verb} {what}: {_described(error)}') from error
+        name = 'a standard stream' if path in (None, '-') else repr(path)
+        raise _Failure(WRONG_COMMAND, f'cannot {verb} {name}: {_description(error)}') from error
 
 
 # -- the request ------------------------------------------------------------------------------------------------------
 
 
 def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
-    """Return the request, under way."""
+    """Begin the request, and return it."""
     try:
         given, removed = _headers(options.header)
         names = {name.lower() for name, _ in given}
@@ -163,8 +163,8 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
         headers = [(name, value) for name, value in automatic.items() if name.lower() not in names | removed] + given
         late = removed & ADDED_BY_REQUEST - names
         if late and 'expect' in names:
-            # the head leaves before there is anything to remove from it
-            raise _GivenUp(WRONG_COMMAND, f'{min(late)} cannot be removed beside Expect')
+            # a request with Expect sends its head at once
+            raise _Failure(WRONG_COMMAND, f'{min(late)} cannot be removed from a request with Expect')
         request = _requester(options)(
             options.url,
             method=options.request or ('GET' if body is None else 'POST'),
@@ -179,33 +179,33 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
         if late or body is None:
             request.end(body)
     except ValueError as error:
-        raise _GivenUp(WRONG_COMMAND, str(error)) from error
+        raise _Failure(WRONG_COMMAND, str(error)) from error
     return request
 
 
 def _requester(options: argparse.Namespace) -> Callable[..., http.ClientRequest]:
-    """Return the function that makes requests of the URL's scheme."""
+    """Return the function that makes a request with the URL's scheme."""
     settings = {'ca': options.cacert, 'reject_unauthorized': not options.insecure}
     if options.url[:6].lower() == 'https:':
         https = importlib.import_module('geventnode.https')
         return partial(https.request, **settings)
     if options.cacert is not None or options.insecure:
-        raise _GivenUp(WRONG_COMMAND, '--cacert and --insecure are for URLs that begin with https:')
+        raise _Failure(WRONG_COMMAND, '--cacert and --insecure have no effect without TLS; use an https: URL')
     return http.request
 
 
 def _headers(lines: list[str]) -> tuple[list[tuple[str, str]], set[str]]:
-    """Return what the options ``-H`` ask for: fields, and the lower-cased names of those that are not to be sent."""
+    """Return the fields that ``-H`` adds, and the names that it removes."""
     given, removed = [], set()
     for text in lines:
-        # the very bytes of the command line
+        # the bytes of the command line, unchanged
         line = os.fsencode(text).decode('latin-1')
         name, colon, value = line.partition(':')
         value = value.strip(' \t')
         if not colon:
             name, semicolon, rest = line.partition(';')
             if not semicolon or rest:
-                raise _GivenUp(WRONG_COMMAND, f"-H must be 'Name: value', 'Name:' or 'Name;', not {text!r}")
+                raise _Failure(WRONG_COMMAND, f"-H must be 'Name: value', 'Name:' or 'Name;', not {text!r}")
         lower = check_name(name)
         if colon and not value:
             removed.add(lower)
@@ -232,7 +232,7 @@ def _lines(fields: list[tuple[str, str]]) -> bytes:
 
 @contextlib.contextmanager
 def _progress(options: argparse.Namespace, request: http.ClientRequest, response: Any) -> Iterator[Iterator[bytes]]:
-    """Yield the chunks of ``response``, which show a bar as they go by, if there is to be one."""
+    """Yield the chunks of ``response``, with a progress bar on a terminal."""
     bar = None
     if options.output not in (None, '-') and sys.stderr is not None and sys.stderr.isatty():
         bar = _bar(None if request.method == 'HEAD' else response.headers.get('content-length'))
@@ -250,12 +250,12 @@ def _counted(response: Any, count: Callable[[int], object]) -> Iterator[bytes]:
 
 
 def _bar(length: str | None) -> Any:
-    """Return a progress bar; None without the library for it."""
+    """Return a progress bar; None if tqdm is not installed."""
     try:
         tqdm = importlib.import_module('tqdm').tqdm
     except ImportError:
         return None
-    # neither its thread nor its lock between processes is any use for one bar
+    # one bar needs neither tqdm's monitor thread nor its lock between processes
     bar: Any = type('Bar', (tqdm,), {'monitor_interval': 0})
     bar.set_lock(threading.RLock())
     return bar(
@@ -263,22 +263,22 @@ def _bar(length: str | None) -> Any:
     )
 
 
-# -- what went wrong --------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def _described(error: Exception) -> str:
+def _description(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, ParseError):
-        return f'the response is not to be understood: {error}'
+        return f'the response is not valid HTTP: {error}'
     return str(error) or type(error).__name__
 
 
-def _complain(text: str) -> None:
-    """Write one line to standard error, of characters that do nothing to a terminal."""
+def _report(text: str) -> None:
+    """Write one line to standard error, without characters that control a terminal."""
     line = ''.join(character if character.isprintable() else '?' for character in text)
     if sys.stderr is not None:
-        # nobody may read it
+        # its reader can have closed it
         with contextlib.suppress(OSError):
             sys.stderr.write(f'geventnode: {line}\n')
             sys.stderr.flush()

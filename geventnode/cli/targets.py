@@ -1,6 +1,6 @@
-"""What the command serves: a name in a module or in a file, found and loaded.
+"""Load the target of the command line: a name in a module or in a file.
 
-Nothing of the standard library is imported at the top that patching it would come too late for.
+The imports at the top leave out every module of the standard library that has to be patched before it is imported.
 """
 
 from __future__ import annotations
@@ -17,62 +17,73 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType, ModuleType, TracebackType
 
-__all__ = ['FILE_MODULE', 'Interrupted', 'Refused', 'check_callable', 'factory_hint', 'load_target', 'print_traceback']
+__all__ = [
+    'FILE_MODULE',
+    'Interrupted',
+    'UsageError',
+    'check_callable',
+    'factory_hint',
+    'load_target',
+    'print_traceback',
+]
 
-#: The module name under which a file is loaded: its own might be that of another module.
+#: The module name under which a file is loaded: the file's own name could be that of another module.
 FILE_MODULE = 'geventnode_target'
 
 _file_target = re.compile(r'(?P<path>.+\.py)(?::(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?)?')
 _module_target = re.compile(r'(?P<module>\w+(?:\.\w+)*):(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?')
 
-
-#: Usual names of functions that make an application.
+#: Usual names of functions that return an application.
 FACTORY_NAMES = ('create_app', 'make_app', 'get_app', 'create_server')
 
-#: Seconds after which an import that has not ended is worth a word.
-LONG_IMPORT = 10.0
+#: Seconds after which an import that has not ended is reported.
+SLOW_IMPORT = 10.0
 
-#: Modules, their classes (none for a function), and what of them serves until the process ends.
+#: Functions that serve until the process ends: module, class (None for a function of the module), and name.
 _SERVERS = (
     ('geventnode.net.server', 'Server', 'serve_forever'),
     ('gevent.baseserver', 'BaseServer', 'serve_forever'),
     ('socketserver', 'BaseServer', 'serve_forever'),
 )
 
-#: Flask's ``run()``: with its reloader the server is in a thread of another process.
+#: Flask's ``run()``; its reloader runs the server in a thread of another process.
 _RELOADING = ('werkzeug.serving', None, 'run_simple')
 
 
-class Refused(Exception):
-    """What the user asked for cannot be done; the message says why, in one line."""
+class UsageError(Exception):
+    """A mistake of the user. The message is one line: subject, problem, remedy."""
 
-    #: Of the process.
+    #: The exit status of the process.
     status: int = 2
 
 
-class Interrupted(Refused):
-    """Ctrl+C was pressed while the target was imported."""
+class Interrupted(UsageError):
+    """The user pressed Ctrl+C while the target was being imported."""
 
     status = 130
 
 
 def load_target(target: str) -> Any:
-    """Return the request listener or the http.Server that ``target`` names, or makes when it is called. May
-    switch: runs the target's own code, whose exceptions it lets pass. Raises :class:`Refused`."""
+    """Return the listener, WSGI application or http.Server that ``target`` names.
+
+    Blocks as long as the target's own code does. Raises :class:`UsageError`, and the exceptions of that code.
+
+    :param target: ``module:name`` or ``file.py[:name]``, with ``()`` after the name of a factory.
+    """
     from geventnode.http import Server
 
-    with _guarded(target):
-        value, what = _loaded(target)
+    with _supervised_import(target):
+        value, subject = _load(target)
     if not isinstance(value, Server) and not callable(value):
-        raise Refused(
-            f'{what} of type {type(value).__name__}: it must be a request listener, a WSGI application or an '
+        raise UsageError(
+            f'{subject} of type {type(value).__name__}; it must be a request listener, a WSGI application or an '
             'http.Server'
         )
     return value
 
 
-def _loaded(target: str) -> tuple[Any, str]:
-    """Return the object that ``target`` names, and the beginning of a sentence about it."""
+def _load(target: str) -> tuple[Any, str]:
+    """Return the object that ``target`` names, and the subject for messages."""
     found = _file_target.fullmatch(target)
     if found is not None:
         module = _load_file(found['path'])
@@ -80,58 +91,59 @@ def _loaded(target: str) -> tuple[Any, str]:
     else:
         found = _module_target.fullmatch(target)
         if found is None:
-            hint = ', and name() for what a call without arguments returns' if '(' in target else ''
-            raise Refused(f'TARGET must be module:name or file.py[:name], not {target!r}{hint}{_meant(target)}')
+            hint = '; name() is a call without arguments' if '(' in target else ''
+            suggestion = _target_suggestion(target)
+            raise UsageError(f'TARGET must be module:name or file.py[:name], not {target!r}{hint}{suggestion}')
         module = _load_module(found['module'])
         named = found['name']
     where = target.removesuffix('()').removesuffix(f':{named}')
     value: Any = module
     for part in named.split('.'):
         if not hasattr(value, part):
-            raise Refused(f'{where!r} has no {named!r}{_similar(value, part)}')
+            raise UsageError(f'{where!r} has no {named!r}{_name_suggestion(value, part)}')
         value = getattr(value, part)
-    what = f'{named!r} of {where!r} is'
+    subject = f'{named!r} of {where!r} is'
     if found['call'] is not None:
-        value = _made_by(value, target)
-        what = f'{target!r} returned an object'
-    return value, what
+        value = _call_factory(value, target)
+        subject = f'{target!r} returned an object'
+    return value, subject
 
 
-# -- targets that do not come to an end -------------------------------------------------------------------------------
+# -- imports that do not end ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _guarded(target: str) -> Iterator[None]:
-    """Import a target in this context: it must not serve by itself, and a word is said when it takes long."""
+def _supervised_import(target: str) -> Iterator[None]:
+    """Refuse servers that the import starts, and report a slow import."""
     path = _path_of(target)
-    with _noticed(target, path), _servers_refused(target, path):
+    with _slow_import_reported(target, path), _servers_refused(target, path):
         try:
             yield
         except KeyboardInterrupt as error:
-            where = _place(_frames(error.__traceback__))
-            raise Interrupted(f'interrupted while {target!r} was imported{where}') from error
+            place = _place(_frames(error.__traceback__))
+            raise Interrupted(f'interrupted while {target!r} was being imported{place}') from error
 
 
 def _path_of(target: str) -> str:
-    """Return the file that ``target`` names, or that of its module in the current directory."""
+    """Return the file of ``target``; a module is expected in this directory."""
     found = _file_target.fullmatch(target)
     return found['path'] if found is not None else f'{target.partition(":")[0].replace(".", "/")}.py'
 
 
 @contextlib.contextmanager
-def _noticed(target: str, path: str) -> Iterator[None]:
-    """Say something when the context lasts :data:`LONG_IMPORT` seconds."""
+def _slow_import_reported(target: str, path: str) -> Iterator[None]:
+    """Write to standard error if the block takes longer than :data:`SLOW_IMPORT` seconds."""
     from gevent.monkey import get_original
 
-    # in a thread of the system: the import may wait with gevent or without, and may count threads
+    # in a native thread: the import can block with gevent or without, and can count threads
     start_thread, lock_of = (get_original('_thread', name) for name in ('start_new_thread', 'allocate_lock'))
     over = lock_of()
     over.acquire()
 
     def watch() -> None:
-        if not over.acquire(timeout=LONG_IMPORT):
+        if not over.acquire(timeout=SLOW_IMPORT):
             sys.stderr.write(
-                f'geventnode: {target!r} is still being imported: if it starts a server itself, run it '
+                f'geventnode: {target!r} is still being imported; if it starts a server itself, run it '
                 f"with 'python {path}'\n"
             )
             sys.stderr.flush()
@@ -145,7 +157,7 @@ def _noticed(target: str, path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _servers_refused(target: str, path: str) -> Iterator[None]:
-    """Refuse servers that would run in this greenlet until the process ends; in others they block nothing."""
+    """Refuse servers that would block this greenlet until the process ends."""
     import importlib
     import os
 
@@ -153,7 +165,7 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
 
     importing = getcurrent()
     starting: list[tuple[str, str | None, str]] = [*_SERVERS]
-    # it imports ssl, which must not come before patching; the other process knows what has started it
+    # the import of werkzeug imports ssl, which must not precede patching; a reloader's process always needs the check
     if 'ssl' in sys.modules or 'WERKZEUG_RUN_MAIN' in os.environ:
         starting.append(_RELOADING)
 
@@ -161,10 +173,10 @@ def _servers_refused(target: str, path: str) -> Iterator[None]:
         def guard(*args: Any, **kwargs: Any) -> Any:
             if getcurrent() is not importing:
                 return serve(*args, **kwargs)
-            where = _place(_callers(sys._getframe(1)))
-            raise Refused(
-                f"{target!r} starts a server itself while it is imported{where}: run it with 'python "
-                f"{path}', or put that line behind if __name__ == '__main__':"
+            place = _place(_callers(sys._getframe(1)))
+            raise UsageError(
+                f"{target!r} starts a server itself while it is imported{place}; run it with 'python "
+                f"{path}', or put that line under if __name__ == '__main__':"
             )
 
         return guard
@@ -202,16 +214,21 @@ def _callers(frame: FrameType | None) -> list[FrameType]:
 
 
 def _place(frames: list[FrameType]) -> str:
-    """Return the place in the module whose import did not end, or in the factory that did not return: the first of
-    ``frames``, the innermost first, that is one. What else runs then is of libraries, or of what finds modules."""
+    """Return the line of the target that was running, for a message.
+
+    The line is in the module that was being imported, or in the factory that was running. The other frames are those
+    of libraries and of the import system.
+
+    :param frames: the innermost first.
+    """
     import os
 
     for frame, caller in itertools.pairwise(frames):
         name = frame.f_code.co_filename
         if name == __file__:
-            # beyond are those that load the target
+            # the rest are the frames that load the target
             break
-        if caller.f_code is _made_by.__code__ or (frame.f_code.co_name == '<module>' and not name.startswith('<')):
+        if caller.f_code is _call_factory.__code__ or (frame.f_code.co_name == '<module>' and not name.startswith('<')):
             return f' ({os.path.relpath(name)}, line {frame.f_lineno})'
     return ''
 
@@ -219,38 +236,38 @@ def _place(frames: list[FrameType]) -> str:
 # -- the object that a target names -----------------------------------------------------------------------------------
 
 
-def _made_by(factory: Any, target: str) -> Any:
+def _call_factory(factory: Any, target: str) -> Any:
     if not callable(factory):
-        raise Refused(f'{target!r} cannot be called: it is of type {type(factory).__name__}')
-    if not _takes(factory):
-        raise Refused(
-            f'{target!r} is called without arguments, and takes {_arguments(factory)}: name a function that needs none'
+        raise UsageError(f'{target!r} cannot be called, because it is of type {type(factory).__name__}')
+    if not _accepts(factory):
+        raise UsageError(
+            f'{target!r} is called without arguments, but takes {_arity(factory)}; name a function that needs none'
         )
     return factory()
 
 
 def check_callable(value: Any, target: str) -> None:
-    """Raise :class:`Refused` for a callable that takes something else than a listener or an application does."""
-    if _takes(value, None, None):
+    """Raise :class:`UsageError` unless ``value`` accepts two arguments."""
+    if _accepts(value, None, None):
         return
     if isinstance(value, type):
-        raise Refused(f'{target!r} is a class: name an instance of it, or a function that makes one, as name()')
-    raise Refused(
-        f'{target!r} takes {_arguments(value)}, and a listener takes (request, response), a WSGI application '
+        raise UsageError(f'{target!r} is a class; use an instance of it, or a function that returns one, as name()')
+    raise UsageError(
+        f'{target!r} takes {_arity(value)}, but a listener takes (request, response) and a WSGI application '
         f'(environ, start_response){factory_hint(value, target)}'
     )
 
 
 def factory_hint(value: Any, target: str) -> str:
-    """Return the end of a message for what may be a function that makes the target."""
-    # what takes any number of arguments is a wrapper of something
-    if target.endswith(')') or not _takes(value) or _takes(value, *range(100)):
+    """Return a suggestion if ``value`` can be a factory; empty otherwise."""
+    # a function with any number of arguments wraps another one
+    if target.endswith(')') or not _accepts(value) or _accepts(value, *range(100)):
         return ''
-    return f"; for what it returns, say '{target}()'"
+    return f"; to use its result, write '{target}()'"
 
 
-def _takes(function: Any, *arguments: Any) -> bool:
-    """Return whether ``function`` can be called with ``arguments``, as far as it says."""
+def _accepts(function: Any, *arguments: Any) -> bool:
+    """Return whether ``function`` accepts ``arguments``, as far as is known."""
     import inspect
 
     try:
@@ -264,8 +281,8 @@ def _takes(function: Any, *arguments: Any) -> bool:
     return True
 
 
-def _arguments(function: Any) -> str:
-    """Return how many arguments ``function`` takes at most, in words."""
+def _arity(function: Any) -> str:
+    """Return the number of parameters of ``function``, in words."""
     import inspect
 
     count = len(inspect.signature(function).parameters)
@@ -277,14 +294,14 @@ def _default_name(module: ModuleType, target: str) -> str:
         if hasattr(module, name):
             return name
     factories = [name for name in FACTORY_NAMES if hasattr(module, name)]
-    hint = f"; for what {factories[0]}() returns, say '{target}:{factories[0]}()'" if factories else ''
-    raise Refused(
-        f'{target!r} has none of {", ".join(DEFAULT_NAMES)}: say which name is meant, as in {target}:name{hint}'
+    hint = f"; to use the result of {factories[0]}(), write '{target}:{factories[0]}()'" if factories else ''
+    raise UsageError(
+        f'{target!r} has none of the names {", ".join(DEFAULT_NAMES)}; name one, as in {target}:name{hint}'
     )
 
 
-def _meant(target: str) -> str:
-    """Return the end of a message about ``target``, which has no name, or no module: the one that may be meant."""
+def _target_suggestion(target: str) -> str:
+    """Return a suggestion for the bad ``target``; empty without one."""
     import os
 
     stem = target.removesuffix(':').removesuffix('.py')
@@ -303,8 +320,8 @@ def _in_package(path: str) -> bool:
     return os.path.isfile(os.path.join(os.path.dirname(path) or '.', '__init__.py'))
 
 
-def _similar(value: Any, name: str) -> str:
-    """Return the end of a message about ``value``, which has no ``name``: the names that it has instead."""
+def _name_suggestion(value: Any, name: str) -> str:
+    """Return a suggestion for the missing attribute ``name``; empty without one."""
     import difflib
 
     callables = [each for each, found in vars(value).items() if callable(found)] if hasattr(value, '__dict__') else []
@@ -321,11 +338,11 @@ def _load_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # what the module itself fails to find is its own affair
+        # a module that the target itself cannot import is an error of the target
         if error.name is not None and f'{name}.'.startswith(f'{error.name}.'):
-            raise Refused(
-                f'no module named {error.name!r}: neither in the current directory, {os.getcwd()}, nor '
-                f'among what is installed for {sys.executable}'
+            raise UsageError(
+                f'no module is named {error.name!r}, neither in the current directory, {os.getcwd()}, nor '
+                f'among the packages of {sys.executable}'
             ) from error
         raise
 
@@ -335,8 +352,8 @@ def _load_file(path: str) -> ModuleType:
     import os
 
     if not os.path.isfile(path):
-        raise Refused(f'no such file: {path!r}, seen from {os.getcwd()}')
-    # what stands beside the file can be imported, as in a program that Python runs
+        raise UsageError(f'the file {path!r} does not exist in {os.getcwd()}')
+    # as in a program that Python runs, the directory of the file is on the path
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     spec = importlib.util.spec_from_file_location(FILE_MODULE, path)
     assert spec is not None
@@ -347,25 +364,29 @@ def _load_file(path: str) -> ModuleType:
 
 
 def print_traceback(error: BaseException, caller: str) -> None:
-    """Print the traceback of ``error`` without the frames that led into the target, which are those of this file and of
-    the file ``caller``; after it, the remedy for an import that failed."""
+    """Print the traceback of ``error``, and the remedy for a failed import.
+
+    The frames that led into the target are left out: those of this file, of ``caller`` and of the import system.
+
+    :param caller: the path of the file that loads the target.
+    """
     import importlib
     import traceback
 
     trace: TracebackType | None = error.__traceback__
-    ours = {caller, __file__, importlib.__file__}
+    hidden = {caller, __file__, importlib.__file__}
     while trace is not None and (
-        trace.tb_frame.f_code.co_filename in ours or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')
+        trace.tb_frame.f_code.co_filename in hidden or trace.tb_frame.f_code.co_filename.startswith('<frozen importlib')
     ):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
     if isinstance(error, ImportError) and 'relative import with no known parent' in str(error):
         sys.stderr.write(
-            'geventnode: a file is loaded without its package: name its module, as in '
-            'package.module:name, in the directory of the package\n'
+            'geventnode: a file is loaded without its package; name its module, as in '
+            'package.module:name, and run the command in the directory of the package\n'
         )
     elif isinstance(error, ModuleNotFoundError):
         sys.stderr.write(
-            f'geventnode: the command runs with {sys.executable}: install the missing package there, with '
+            f'geventnode: the command runs with {sys.executable}; install the missing package there, with '
             f"'{sys.executable} -m pip install ...', or run the command of the environment that has it\n"
         )

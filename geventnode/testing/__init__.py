@@ -1,4 +1,4 @@
-"""Servers on free ports, connections in memory and raw exchanges, for tests of programs that use this package.
+"""Servers on free ports, connections in memory and raw exchanges, for tests.
 
 Every name is imported on first use. pytest loads :mod:`geventnode.testing.pytest` before the tests' ``conftest.py``,
 which may be the place where the standard library is patched, and gevent must not be imported earlier.

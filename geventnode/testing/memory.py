@@ -88,7 +88,7 @@ class Channel:
         return self._size < self.capacity or self.refused
 
     def send(self, data: Any) -> int:
-        """Append as much of ``data`` as fits, and return the number of bytes.
+        """Append the part of ``data`` that fits, and return its size.
 
         Raises ``BlockingIOError`` and ``BrokenPipeError``, as a kernel does.
         """
@@ -105,9 +105,9 @@ class Channel:
         return len(piece)
 
     def receive(self, size: int, *, peek: bool = False) -> bytes:
-        """Return at most ``size`` bytes of the next piece; empty at the end.
+        """Return at most ``size`` bytes of the next piece.
 
-        Raises ``BlockingIOError`` and ``ConnectionResetError``, as a kernel does.
+        At the end of the data it is empty. Raises ``BlockingIOError`` and ``ConnectionResetError``, as a kernel does.
 
         :param peek: leave the bytes in the queue.
         """
@@ -133,7 +133,7 @@ class Channel:
         self._changed()
 
     def refuse(self) -> bool:
-        """Discard the queue and refuse further data; return whether the queue held any."""
+        """Discard the queue, refuse further data, and return whether any was discarded."""
         unread = bool(self._pieces)
         self._pieces.clear()
         self._size = 0
@@ -160,7 +160,7 @@ class _End:
         self.closed = False
 
     def send(self, data: Any) -> int:
-        """Send as much of ``data`` as fits, and return the number of bytes.
+        """Send the part of ``data`` that fits, and return its size.
 
         Raises ``BlockingIOError`` if the connection is full, ``BrokenPipeError`` if either end is shut.
         """
@@ -174,7 +174,7 @@ class _End:
         return self.send(b''.join(parts))
 
     def shutdown(self, how: int) -> None:
-        """Shut down the sending side, whatever ``how`` is."""
+        """Shut down the sending side, for every value of ``how``."""
         self._check_open()
         self._shut = True
         self._outgoing.end(broken=False)
@@ -215,9 +215,9 @@ class MemoryHandle(_End):
     """The replacement of a non-blocking ``_socket.socket``."""
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return at most ``size`` bytes of the data that has arrived; empty at the end.
+        """Return at most ``size`` bytes of the data that has arrived.
 
-        Raises ``BlockingIOError`` if there is none, and ``ConnectionResetError``.
+        At the end of the data it is empty. Raises ``BlockingIOError`` if there is none, and ``ConnectionResetError``.
         """
         self._check_open()
         return self._incoming.receive(size, peek=bool(flags & _PEEK))
@@ -335,7 +335,7 @@ def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAP
     """Pass a new connection to ``server``, and return the client's end.
 
     The server need not listen. It accepts the connection as any other, with one exception: ``wait_when_full`` has no
-    effect, because there is no kernel whose queue could hold the connection.
+    effect, because no kernel queues the connection.
 
     :param peer: the client's address, as ``(host, port)``.
     :param capacity: the most bytes on their way, in each direction.
@@ -348,7 +348,7 @@ def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAP
 
 
 def memory_client(server: Server) -> Socket:
-    """Pass a new connection to ``server``, and return the client's end as a :class:`geventnode.net.Socket`."""
+    """Pass a new connection to ``server``, and return the client's socket."""
     requests, responses = Channel(CAPACITY), Channel(CAPACITY)
     socket = Socket()
     socket._attach(MemoryHandle(responses, requests, CLIENT, SERVER), SERVER)

@@ -90,7 +90,7 @@ class RawConnection:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self: Self, *pieces: bytes) -> Self:
-        """Send each piece in a call of its own, and return the connection.
+        """Send each piece in its own call, and return the connection.
 
         Blocks until all of them are sent. Raises ``OSError``.
         """
@@ -99,7 +99,7 @@ class RawConnection:
         return self
 
     def half_close(self: Self) -> Self:
-        """Shut down the sending side, and return the connection, which can still be read."""
+        """Shut down the sending side, and return the connection."""
         self.socket.shutdown(stdlib.SHUT_WR)
         return self
 

@@ -22,7 +22,7 @@ __all__ = ['ListeningSite', 'MemorySite', 'Site', 'server_of', 'serving', 'servi
 
 
 def server_of(target: Any, options: Mapping[str, Any]) -> net.Server:
-    """Return ``target`` if it is a server, or else a server with ``options`` that calls it.
+    """Return ``target`` itself, or a server with ``options`` that calls it.
 
     Raises ``TypeError`` for options of a server that exists, and ``InvalidInput``.
     """
@@ -57,14 +57,14 @@ class Site(ABC):
         """
 
     def send(self, *pieces: bytes) -> RawConnection:
-        """Open a connection, send each piece in a call of its own, and return the connection.
+        """Open a connection, send the pieces, and return the connection.
 
-        Blocks until all of them are sent. Raises ``OSError``.
+        Each piece is sent in its own call. Blocks until all of them are sent. Raises ``OSError``.
         """
         return self.connect().send(*pieces)
 
     def get(self, target: str = '/', *fields: str) -> RawResponse:
-        """Send a GET request on a connection of its own, and return the response.
+        """Send a GET request on a new connection, and return the response.
 
         Blocks until the response has arrived. Raises ``OSError``, ``EOFError`` if the server closes earlier, and
         ``TimeoutError``.
@@ -127,7 +127,7 @@ class ListeningSite(Site):
 
 
 class MemorySite(Site):
-    """A server whose connections are in memory: it has no port and opens no descriptor."""
+    """A server with connections in memory: it has no port and opens no descriptor."""
 
     def connect(
         self, *, timeout: float | None = TIMEOUT, peer: Any = CLIENT, capacity: int = CAPACITY
@@ -144,7 +144,7 @@ class MemorySite(Site):
         return self._track(RawConnection(end, timeout))
 
     def create_connection(self, options: Mapping[str, Any]) -> net.Socket:
-        """Return the client's end of a new connection, for a request of this package.
+        """Return the client's end of a new connection, for requests.
 
         Pass this method as the option ``create_connection`` of :func:`geventnode.http.request`.
 
@@ -154,7 +154,7 @@ class MemorySite(Site):
 
 
 def _reachable(address: Any) -> tuple[str, int] | str:
-    """Return the address at which to reach a server that listens on ``address``, which can be a wildcard."""
+    """Return the address to connect to, which is never a wildcard."""
     if isinstance(address, str):
         return address
     host: str = address['address']
@@ -163,9 +163,9 @@ def _reachable(address: Any) -> tuple[str, int] | str:
 
 @contextlib.contextmanager
 def serving(target: Any, **options: Any) -> Iterator[ListeningSite]:
-    """Serve ``target`` on a free port of 127.0.0.1 until the ``with`` block ends.
+    """Serve ``target`` on a free port of 127.0.0.1.
 
-    Blocks at the end of the block until the server has stopped.
+    The server is stopped at the end of the ``with`` block, which blocks until then.
 
     :param target: a request listener, a WSGI application, or a server; a server can be listening already.
     :param options: the options of :func:`geventnode.http.create_server`. With one of TLS among them, those of
@@ -183,9 +183,9 @@ def serving(target: Any, **options: Any) -> Iterator[ListeningSite]:
 
 @contextlib.contextmanager
 def serving_in_memory(target: Any, **options: Any) -> Iterator[MemorySite]:
-    """Serve ``target`` in memory, without port and descriptors, until the ``with`` block ends.
+    """Serve ``target`` in memory, without port and descriptors.
 
-    Blocks at the end of the block until the server has stopped.
+    The server is stopped at the end of the ``with`` block, which blocks until then.
 
     :param target: a request listener, a WSGI application, or a server.
     :param options: as for :func:`serving`.

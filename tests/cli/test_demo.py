@@ -1,4 +1,4 @@
-"""The demo's server, driven in the same process: what it remembers is bounded, and its streams end when they should."""
+"""The demo's server, in the same process: its registry is bounded, and its streams end."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def identifier(number: int) -> str:
     return f'{number:032x}'
 
 
-# -- uploads that are remembered --------------------------------------------------------------------------------------
+# -- the registry of uploads -------------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_found_by_its_identifier() -> None:
+def test_upload_is_found_by_its_identifier() -> None:
     known = Uploads()
     assert known.get(identifier(1)) is known.get(identifier(1))
     assert known.get(identifier(1)) is not known.get(identifier(2))
 
 
 @pytest.mark.parametrize('wrong', ['', 'ab', 'x' * 32, 'AB' * 16, identifier(0) + '0', '\u0661' * 32])
-def test_an_identifier_that_is_none(wrong: str) -> None:
+def test_invalid_identifier_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match='32 hexadecimal digits'):
         Uploads().get(wrong)
 
 
-def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old ones make room for new ones, unless somebody sends or watches them."""
+def test_registry_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle uploads are removed for new ones; active or watched uploads are not."""
     known = Uploads()
     for number in range(uploads.MAX_UPLOADS):
         known.get(identifier(number))
@@ -44,15 +44,15 @@ def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = uploads.Event()
     watched = known.get(identifier(1))
     watched.watch(watcher)
-    # everything is old now
-    monkeypatch.setattr(uploads, 'REMEMBERED', -1)
+    # every idle upload has expired now
+    monkeypatch.setattr(uploads, 'IDLE_TIMEOUT', -1)
     known.get(identifier(1000))
     assert known.get(identifier(0)).state == 'receiving'
     assert known.get(identifier(1)) is watched
     assert known.get(identifier(2)).state == 'waiting'
 
 
-def test_those_who_watch_are_woken_for_each_step() -> None:
+def test_watchers_are_woken_for_each_step() -> None:
     upload = Upload()
     watcher = uploads.Event()
     upload.watch(watcher)
@@ -78,13 +78,13 @@ def demo() -> Iterator[DemoServer]:
 
 
 def opened(demo: DemoServer, request: str) -> Any:
-    """Send a request; return what reads the answer."""
+    """Send a request, and return a file that reads the response."""
     with create_connection(('127.0.0.1', demo.address()['port'])) as client:
         client.sendall(f'{request}\r\n\r\n'.encode())
         return client.makefile('rb')
 
 
-def test_the_policy_allows_what_the_page_has(demo: DemoServer) -> None:
+def test_content_security_policy_allows_the_page(demo: DemoServer) -> None:
     with opened(demo, 'GET / HTTP/1.0') as answer:
         head, _, page = answer.read().partition(b'\r\n\r\n')
     assert len(re.findall(rb"'sha256-[\w+/]+='", head)) == page.count(b'<script>') + page.count(b'<style>') == 2
@@ -92,7 +92,7 @@ def test_the_policy_allows_what_the_page_has(demo: DemoServer) -> None:
     assert b'https://' not in page
 
 
-def test_ticks_end_with_their_reader(demo: DemoServer) -> None:
+def test_ticks_end_when_the_client_disconnects(demo: DemoServer) -> None:
     with opened(demo, 'GET /events HTTP/1.0') as answer:
         lines = iter(answer.readline, b'\r\n')
         assert next(lines) == b'HTTP/1.1 200 OK\r\n'
@@ -112,7 +112,7 @@ def test_streams_end_when_the_server_stops(demo: DemoServer, path: str) -> None:
     demo.stop()
 
 
-def test_no_room(demo: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_registry_is_a_503(demo: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, 'MAX_UPLOADS', 0)
     with opened(demo, f'GET /progress?id={identifier(1)} HTTP/1.0') as answer:
         head = answer.read()
@@ -120,8 +120,8 @@ def test_no_room(demo: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert b'\r\nRetry-After: 60\r\n' in head
 
 
-def test_an_upload_that_is_cut_off(demo: DemoServer) -> None:
-    """Whoever watches it is told."""
+def test_aborted_upload_has_failed(demo: DemoServer) -> None:
+    """The progress stream reports the failure."""
     with opened(demo, f'GET /progress?id={identifier(1)} HTTP/1.0') as reports:
         while not reports.readline().startswith(b'data: '):
             pass

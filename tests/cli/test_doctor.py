@@ -1,5 +1,4 @@
-"""``geventnode doctor``: what it finds in facts that are made up, and what it gathers of programs that patch well,
-late, in part, or not at all."""
+"""``geventnode doctor``: checks of made-up facts, and facts about programs that patch early, late, in part or not."""
 
 from __future__ import annotations
 
@@ -34,11 +33,10 @@ HEALTHY = Facts(
 PATCHED = HEALTHY._replace(target='app:app', patched=facts.PATCHABLE)
 OLD = {'gevent': '22.10.2', 'greenlet': '1.1.3', 'zope.interface': '5.4.0'}
 
-#: What is changed in the healthy facts, the check that notices, how bad that is, words of the message, and of the
-#: advice.
+#: A change of the healthy facts, the check that reports it, its level, and parts of the message and of the advice.
 CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'python': '3.9.18'}, 'python', Level.PROBLEM, 'Python 3.9.18 is older than 3.10', 'use Python'),
-    ({'python': '3.15.0'}, 'python', Level.ADVICE, 'newer than any that was tested', 'run the tests'),
+    ({'python': '3.15.0'}, 'python', Level.ADVICE, 'newer than every tested version', 'run the tests'),
     ({'implementation': 'PyPy'}, 'python', Level.ADVICE, 'PyPy is not tested', 'CPython'),
     ({'gil': False}, 'python', Level.PROBLEM, 'without the global interpreter lock', 'PYTHON_GIL=1'),
     *(
@@ -63,14 +61,14 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'loop': 'gevent.libuv.loop'}, 'loop', Level.ADVICE, 'libuv', 'GEVENT_LOOP'),
     ({'loop': 'gevent.libev.corecffi'}, 'loop', Level.ADVICE, 'slower', 'wheel'),
     ({'backend': 'select'}, 'loop', Level.PROBLEM, '1024', 'LIBEV_FLAGS'),
-    ({'backend': 'poll'}, 'loop', Level.ADVICE, 'cost grows', 'LIBEV_FLAGS'),
-    ({'resolver': 'blocking'}, 'resolver', Level.PROBLEM, 'everything stands still', 'GEVENT_RESOLVER'),
+    ({'backend': 'poll'}, 'loop', Level.ADVICE, 'slower with each connection', 'LIBEV_FLAGS'),
+    ({'resolver': 'blocking'}, 'resolver', Level.PROBLEM, 'blocks the event loop', 'GEVENT_RESOLVER'),
     ({'resolver': 'ares'}, 'resolver', Level.ADVICE, 'nsswitch', 'GEVENT_RESOLVER'),
     ({'descriptors': (1024, 524288)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
     ({'descriptors': (1024, 4096)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 4096'),
     ({'descriptors': (1024, None)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
     ({'descriptors': (64, 64)}, 'descriptors', Level.PROBLEM, 'at most 64 descriptors', 'raise the hard limit'),
-    ({'somaxconn': 128}, 'somaxconn', Level.ADVICE, '128 connections wait', 'sysctl -w net.core.somaxconn'),
+    ({'somaxconn': 128}, 'somaxconn', Level.ADVICE, 'at most 128 connections', 'sysctl -w net.core.somaxconn'),
     (
         {'target': 'app:app', 'failed': 'OSError: no'},
         'program',
@@ -104,17 +102,17 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
         {'target': 'app:app', 'patched': facts.PATCHABLE, 'other_thread': True},
         'order',
         Level.PROBLEM,
-        'not the first one',
+        'main thread',
         'begin the program',
     ),
     (
-        {'target': 'app:app', 'patched': facts.PATCHABLE, 'complaints': ('Too late.',)},
+        {'target': 'app:app', 'patched': facts.PATCHABLE, 'warnings': ('Too late.',)},
         'order',
         Level.PROBLEM,
-        'gevent says: Too late.',
+        'gevent warns: Too late.',
         'begin the program',
     ),
-    *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} waits in C', '') for name in facts.BLOCKERS),
+    *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} blocks in C', '') for name in facts.BLOCKERS),
 ]
 
 
@@ -122,13 +120,13 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     'healthy',
     [HEALTHY, PATCHED, HEALTHY._replace(descriptors=None, somaxconn=None), HEALTHY._replace(descriptors=(None, None))],
 )
-def test_nothing_is_wrong(healthy: Facts) -> None:
+def test_healthy_facts_have_no_problem(healthy: Facts) -> None:
     assert {each.level for each in diagnose(healthy)} == {Level.OK}
 
 
 @pytest.mark.parametrize(('change', 'check', 'level', 'message', 'advice'), CASES)
-def test_what_is_wrong_is_found(change: dict[str, Any], check: str, level: Level, message: str, advice: str) -> None:
-    """By that check, and by no other; and there is something to do about it."""
+def test_check_reports_its_problem(change: dict[str, Any], check: str, level: Level, message: str, advice: str) -> None:
+    """Only that check reports it, and it gives advice."""
     wrong = [each for each in diagnose(HEALTHY._replace(**change)) if each.level is not Level.OK]
     assert [(each.check, each.level) for each in wrong] == [(check, level)]
     assert message in wrong[0].message
@@ -141,7 +139,7 @@ def test_every_check_has_a_case() -> None:
     assert {name for name in checks.__all__ if name.startswith('check_')} == {each.__name__ for each in CHECKS}
 
 
-def test_the_oldest_versions_are_those_of_the_distribution() -> None:
+def test_oldest_versions_are_those_of_the_distribution() -> None:
     promised = dict(re.findall(r"^        '([a-z.]+)>=([0-9.]+)',$", (ROOT / 'setup.py').read_text('utf-8'), re.M))
     assert promised == checks.OLDEST
     assert set(facts.LIBRARIES) == set(checks.OLDEST)
@@ -150,7 +148,7 @@ def test_the_oldest_versions_are_those_of_the_distribution() -> None:
 # -- the report -------------------------------------------------------------------------------------------------------
 
 
-def test_the_report() -> None:
+def test_report_begins_with_the_most_severe_findings() -> None:
     made = HEALTHY._replace(descriptors=(64, None), target='app:app')
     text = render(made, diagnose(made))
     head, findings = text.split('\n\n')
@@ -164,7 +162,9 @@ def test_the_report() -> None:
     assert set(levels[4:]) == {'ok'}
 
 
-def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_exits_with_1_for_a_problem(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY)
     assert main(['doctor']) == 0
     assert 'problem' not in capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert 'problem  the loop waits with select(2)' in capsys.readouterr().out
 
 
-def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_facts_and_findings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor, 'gather', lambda target: HEALTHY._replace(somaxconn=128))
     assert main(['doctor', '--json']) == 0
     report = json.loads(capsys.readouterr().out)
@@ -190,7 +190,7 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 # -- the facts --------------------------------------------------------------------------------------------------------
 
 
-def test_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_of_this_process(capsys: pytest.CaptureFixture[str]) -> None:
     found = facts.gather()
     assert found.python == '.'.join(map(str, sys.version_info[:3]))
     assert all(found.libraries.values())
@@ -199,7 +199,7 @@ def test_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert not [each for each in diagnose(found) if each.check in ('patching', 'order')]
 
 
-def test_what_a_system_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_features_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts._somaxconn(str(tmp_path / 'nothing')) is None
     (tmp_path / 'odd').write_text('odd')
     assert facts._somaxconn(str(tmp_path / 'odd')) is None
@@ -210,7 +210,7 @@ def test_what_a_system_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert facts._openssl() is None
 
 
-def test_libraries_that_were_tamed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cooperative_libraries_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     class Extensions:
         callback: Any = None
 
@@ -218,15 +218,15 @@ def test_libraries_that_were_tamed(monkeypatch: pytest.MonkeyPatch) -> None:
         def get_wait_callback(cls) -> Any:
             return cls.callback
 
-    assert not facts._tamed('psycopg2')
+    assert not facts._is_cooperative('psycopg2')
     monkeypatch.setitem(sys.modules, 'psycopg2.extensions', Extensions)
-    assert not facts._tamed('psycopg2')
+    assert not facts._is_cooperative('psycopg2')
     Extensions.callback = print
-    assert facts._tamed('psycopg2')
-    assert not facts._tamed('grpc')
+    assert facts._is_cooperative('psycopg2')
+    assert not facts._is_cooperative('grpc')
     monkeypatch.setitem(sys.modules, 'grpc.experimental.gevent', Extensions)
-    assert facts._tamed('grpc')
-    assert not facts._tamed('MySQLdb')
+    assert facts._is_cooperative('grpc')
+    assert not facts._is_cooperative('MySQLdb')
 
 
 LISTENER = 'def app(request, response):\n    response.end()\n'
@@ -257,25 +257,25 @@ def _report(directory: Path, source: str) -> tuple[Any, int]:
     ],
     ids=['unpatched', 'patched', 'late', 'in part'],
 )
-def test_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None:
-    """In processes of their own, because they patch."""
+def test_patching_of_programs(tmp_path: Path, source: str, expected: dict[str, str]) -> None:
+    """Each program runs in a process of its own, because it patches."""
     report, status = _report(tmp_path, source)
     found = {each['check']: each['level'] for each in report['findings'] if each['check'] in ('patching', 'order')}
     assert found == expected
-    # whatever else this machine has to be told
+    # other checks can find problems on this machine
     assert status == int(not report['healthy'])
     assert report['healthy'] or 'problem' in {each['level'] for each in report['findings']}
     if 'problem' in expected.values():
         assert status == 1
 
 
-def test_a_target_that_is_none(
+def test_bad_target_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', [*sys.path])
     assert main(['doctor', 'no_such_module:app']) == 2
-    assert capsys.readouterr().err.startswith("geventnode: no module named 'no_such_module': neither in ")
+    assert capsys.readouterr().err.startswith("geventnode: no module is named 'no_such_module', neither in ")
     (tmp_path / 'broken.py').write_text('1 / 0\n')
     assert main(['doctor', 'broken.py:app']) == 1
     error = capsys.readouterr().err
@@ -284,8 +284,8 @@ def test_a_target_that_is_none(
     assert 'ZeroDivisionError' in error
 
 
-def test_a_program_with_a_thread(tmp_path: Path) -> None:
-    """Patching may fail then, as gevent sees fit; what is found is told all the same."""
+def test_thread_before_patching_is_reported(tmp_path: Path) -> None:
+    """Patching can fail then, depending on gevent; the findings are reported in both cases."""
     report = _report(tmp_path, THREAD + PATCH + LISTENER)[0]
     found = [each['message'] for each in report['findings'] if each['check'] == 'order']
     assert '1 other thread(s) ran' in found[0]

@@ -1,5 +1,4 @@
-"""Where the command's bodies come from and go to: a file is complete or not there, and nothing that blocks stops the
-exchange."""
+"""Sources and sinks of bodies: a file is replaced only by a complete body, and blocking I/O does not stop the loop."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from gevent import subprocess
 from gevent.event import Event
 from gevent.os import nb_read, tp_read
 
-from geventnode.cli.endpoints import DescriptorSink, DescriptorSource, FileSink, Unwritable, open_sink, open_source
+from geventnode.cli.endpoints import DescriptorSink, DescriptorSource, FileSink, OutputError, open_sink, open_source
 from tests.fetching import Get, RawServer, commands, popen, raw_servers, url
 from tests.servers import Serve
 
@@ -52,7 +51,7 @@ def umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('umask')
-def test_a_new_file(serve: Serve, get_command: Get, tmp_path: Path) -> None:
+def test_new_file_follows_the_umask(serve: Serve, get_command: Get, tmp_path: Path) -> None:
     file = tmp_path / 'file'
     assert get_command(url(serve(answer_at_length)), '-o', file) == (0, b'', '')
     assert file.read_bytes() == bytes(64 * 65536)
@@ -61,10 +60,10 @@ def test_a_new_file(serve: Serve, get_command: Get, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures('umask')
-def test_a_file_is_replaced(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
-    """It keeps its permissions, and what leads to it still does."""
+def test_replaced_file_keeps_its_permissions(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
+    """The file keeps its permissions, and a link to it is not replaced."""
     file, link = tmp_path / 'file', tmp_path / 'link'
-    file.write_text('what was there')
+    file.write_text('old content')
     file.chmod(0o604)
     link.symlink_to('file')
     where = raw_server(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
@@ -75,49 +74,49 @@ def test_a_file_is_replaced(raw_server: RawServer, get_command: Get, tmp_path: P
     assert sorted(tmp_path.iterdir()) == [file, link]
 
 
-def test_an_empty_file(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
+def test_empty_body_makes_an_empty_file(raw_server: RawServer, get_command: Get, tmp_path: Path) -> None:
     assert get_command(raw_server(b'HTTP/1.1 204 No Content\r\n\r\n'), '-o', tmp_path / 'file').status == 0
     assert (tmp_path / 'file').read_bytes() == b''
 
 
 @pytest.mark.parametrize('present', [True, False])
 @pytest.mark.parametrize(('reply', 'status'), [(TRUNCATED, 1), (MISSING, 22), (b'', 1)])
-def test_what_is_not_complete_leaves_nothing(
+def test_incomplete_body_leaves_no_file(
     raw_server: RawServer, get_command: Get, tmp_path: Path, reply: bytes, status: int, present: bool
 ) -> None:
     file = tmp_path / 'file'
     if present:
-        file.write_text('what was there')
+        file.write_text('old content')
     ran = get_command('--fail', raw_server(reply), '-o', file)
     assert (ran.status, ran.output, ran.errors.count('\n')) == (status, b'', 1)
-    assert [(each, each.read_text()) for each in tmp_path.iterdir()] == ([(file, 'what was there')] if present else [])
+    assert [(each, each.read_text()) for each in tmp_path.iterdir()] == ([(file, 'old content')] if present else [])
 
 
-def test_a_file_that_must_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it could be replaced is no reason to."""
+def test_read_only_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without write permission is not replaced, even if the directory allows it."""
     file = tmp_path / 'file'
     file.write_text('')
-    # root may write anything
+    # root can write to any file
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
     with pytest.raises(PermissionError):
         FileSink(str(file))
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_directory_that_goes(tmp_path: Path) -> None:
-    """Closing then has nothing to remove."""
-    (tmp_path / 'gone').mkdir()
-    with contextlib.closing(FileSink(str(tmp_path / 'gone' / 'file'))) as sink:
+def test_removed_directory_fails_the_commit(tmp_path: Path) -> None:
+    """Closing then finds no file to remove."""
+    (tmp_path / 'removed').mkdir()
+    with contextlib.closing(FileSink(str(tmp_path / 'removed' / 'file'))) as sink:
         sink.write(b'abc')
-        for each in (tmp_path / 'gone').iterdir():
+        for each in (tmp_path / 'removed').iterdir():
             each.unlink()
-        with pytest.raises(Unwritable, match='No such file'):
+        with pytest.raises(OutputError, match='No such file'):
             sink.commit()
 
 
 @pytest.mark.parametrize('size', [1, 1_000_000])
-def test_a_full_disk(tmp_path: Path, size: int) -> None:
-    """/dev/full stands for it: bytes that stay in the buffer fail later than others."""
+def test_full_disk_leaves_no_file(tmp_path: Path, size: int) -> None:
+    """``/dev/full`` simulates it: bytes that stay in the buffer fail later than others."""
     sink = FileSink(str(tmp_path / 'file'))
     with open('/dev/full', 'wb') as full:
         os.dup2(full.fileno(), sink._file.fileno())
@@ -127,7 +126,7 @@ def test_a_full_disk(tmp_path: Path, size: int) -> None:
         sink.commit()
 
     with contextlib.closing(sink):
-        with pytest.raises(Unwritable, match='No space left'):
+        with pytest.raises(OutputError, match='No space left'):
             write()
     assert list(tmp_path.iterdir()) == []
 
@@ -135,7 +134,7 @@ def test_a_full_disk(tmp_path: Path, size: int) -> None:
 # -- devices and pipes ------------------------------------------------------------------------------------------------
 
 
-def test_a_device_is_not_replaced(raw_server: RawServer, get_command: Get) -> None:
+def test_device_is_written_directly(raw_server: RawServer, get_command: Get) -> None:
     where = raw_server(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
     assert get_command(where, '-o', '/dev/null') == (0, b'', '')
     assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
@@ -146,8 +145,8 @@ def test_a_device_is_not_replaced(raw_server: RawServer, get_command: Get) -> No
     )
 
 
-def test_named_pipes(tmp_path: Path, serve: Serve, get_command: Get) -> None:
-    """Both ends of the exchange wait for who is at the other end of the pipe, and for nobody else."""
+def test_named_pipes_are_streamed(tmp_path: Path, serve: Serve, get_command: Get) -> None:
+    """Each side of the exchange waits only for the process at the other end of its pipe."""
     source, target = tmp_path / 'source', tmp_path / 'target'
     os.mkfifo(source)
     os.mkfifo(target)
@@ -171,8 +170,8 @@ def test_named_pipes(tmp_path: Path, serve: Serve, get_command: Get) -> None:
 
 
 @pytest.mark.parametrize('blocking', [True, False])
-def test_a_pipe(blocking: bool) -> None:
-    """Whoever else has it open may have made it non-blocking."""
+def test_pipe_can_be_blocking_or_not(blocking: bool) -> None:
+    """Another process can have made the pipe non-blocking."""
     reading, writing = os.pipe()
     os.set_blocking(reading, blocking)
     os.set_blocking(writing, blocking)
@@ -192,12 +191,12 @@ def test_a_pipe(blocking: bool) -> None:
     assert b''.join(received) == bytes(1_000_000)
 
 
-def test_a_directory_is_no_input() -> None:
+def test_directory_is_no_source() -> None:
     with pytest.raises(IsADirectoryError):
         open_source('/')
 
 
-def test_standard_output_into_a_file(tmp_path: Path) -> None:
+def test_standard_output_can_be_a_file(tmp_path: Path) -> None:
     with open(tmp_path / 'file', 'wb') as file:
         sink = DescriptorSink(file.fileno(), owned=False)
         sink.write(b'abc')
@@ -210,7 +209,9 @@ def test_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> N
     assert capfdbinary.readouterr().out == b'abc'
 
 
-def test_nobody_reads(serve: Serve, get_command: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_reader_raises_sigpipe(
+    serve: Serve, get_command: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raised: list[int] = []
     monkeypatch.setattr(signal, 'raise_signal', raised.append)
     before = signal.getsignal(signal.SIGPIPE)
@@ -231,8 +232,8 @@ def test_nobody_reads(serve: Serve, get_command: Get, tmp_path: Path, monkeypatc
 # -- a process of its own ---------------------------------------------------------------------------------------------
 
 
-def test_standard_streams(serve: Serve) -> None:
-    """What comes in goes out while more is still to come."""
+def test_standard_streams_are_streamed(serve: Serve) -> None:
+    """Input is sent while more of it is still to arrive."""
 
     def echo(request: Any, response: Any) -> None:
         for chunk in request:
@@ -248,8 +249,8 @@ def test_standard_streams(serve: Serve) -> None:
         assert command.returncode == 0
 
 
-def test_standard_input_from_a_file(serve: Serve, tmp_path: Path) -> None:
-    """From where it stands, and with its length."""
+def test_standard_input_from_a_file_has_a_length(serve: Serve, tmp_path: Path) -> None:
+    """The rest of the file is sent, from the current position, with its length."""
     (tmp_path / 'data').write_bytes(b'0123456789')
 
     def listener(request: Any, response: Any) -> None:
@@ -263,8 +264,8 @@ def test_standard_input_from_a_file(serve: Serve, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('arguments', 'status'), [(['--timeout', '0.2'], 1), ([], 0)])
-def test_input_that_never_ends(serve: Serve, arguments: list[str], status: int) -> None:
-    """It keeps the command neither from its deadline nor from its end."""
+def test_endless_input_delays_neither_deadline_nor_end(serve: Serve, arguments: list[str], status: int) -> None:
+    """Waiting for input delays neither the deadline nor the end of the command."""
     over = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -280,8 +281,8 @@ def test_input_that_never_ends(serve: Serve, arguments: list[str], status: int) 
         assert command.stderr.read().count(b'\n') == status
 
 
-def test_a_broken_pipe(serve: Serve) -> None:
-    """As with any command that writes for another: the signal ends it, without a word."""
+def test_broken_pipe_ends_the_process_by_sigpipe(serve: Serve) -> None:
+    """SIGPIPE ends the command silently, as any command in a pipeline."""
     with popen(url(serve(answer_at_length))) as command:
         nb_read(command.stdout.fileno(), 1)
         command.stdout.close()
@@ -290,7 +291,7 @@ def test_a_broken_pipe(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: int) -> None:
+def test_signal_removes_the_incomplete_file(serve: Serve, tmp_path: Path, number: int) -> None:
     begun, over = Event(), Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -298,7 +299,7 @@ def test_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: int) -> None:
         begun.set()
         over.wait()
 
-    # it may be ignored where this suite runs in the background of a shell
+    # the signal can be ignored if this suite runs in the background of a shell
     with popen(
         url(serve(listener)), '-o', tmp_path / 'file', preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
     ) as command:
@@ -310,8 +311,8 @@ def test_it_is_told_to_stop(serve: Serve, tmp_path: Path, number: int) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ignored_signal_stays_ignored(serve: Serve) -> None:
-    """As in the background of a shell, and under nohup."""
+def test_ignored_signal_stays_ignored(serve: Serve) -> None:
+    """The signal is ignored in the background of a shell, and under nohup."""
     command: list[Any] = []
 
     def listener(request: Any, response: Any) -> None:

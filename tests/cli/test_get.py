@@ -1,4 +1,4 @@
-"""``geventnode get``: what is sent, what is written, and what is said when it goes wrong."""
+"""``geventnode get``: requests, output, and error messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def raw_server() -> Iterator[RawServer]:
 
 
 class Seen(list[Any]):
-    """The requests that a listener got: (method, url, headers, body)."""
+    """The requests that a listener received: (method, url, headers, body)."""
 
     def listener(self, request: Any, response: Any) -> None:
         body = request.read()
@@ -51,10 +51,10 @@ def site(serve: Serve, seen: Seen) -> Site:
     return serve(seen.listener)
 
 
-# -- what is sent -----------------------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------------
 
 
-def test_get(site: Site, seen: Seen, get_command: Get) -> None:
+def test_request_has_default_headers(site: Site, seen: Seen, get_command: Get) -> None:
     assert get_command(url(site, '/a?b=c#d')) == (0, b'done\n', '')
     assert seen == [
         (
@@ -84,7 +84,7 @@ def test_get(site: Site, seen: Seen, get_command: Get) -> None:
         (['-X', 'DELETE'], 'DELETE', b'', None),
     ],
 )
-def test_data_and_method(
+def test_data_chooses_the_method(
     site: Site, seen: Seen, get_command: Get, arguments: list[str], method: str, body: bytes, kind: str | None
 ) -> None:
     assert get_command(*arguments, url(site)).status == 0
@@ -93,8 +93,8 @@ def test_data_and_method(
     assert headers.get('Content-Length', '0') == str(len(body))
 
 
-def test_headers(site: Site, seen: Seen, get_command: Get) -> None:
-    """They win over automatic ones, in any case, keep their spelling, and may be empty or repeated."""
+def test_given_headers_replace_automatic_ones(site: Site, seen: Seen, get_command: Get) -> None:
+    """They replace automatic ones, keep their spelling, and can be empty or repeated."""
     given = ['X-One:  1 ', 'ACCEPT: text/html', 'X-Empty;', 'Cookie: a', 'X-Bytes: é', 'host: other']
     assert get_command(url(site), *(f'-H{each}' for each in given), '-H', 'Cookie: b').status == 0
     headers = seen[0][2]
@@ -116,40 +116,40 @@ def test_headers(site: Site, seen: Seen, get_command: Get) -> None:
         (['User-Agent', 'accept'], {'Host', 'Authorization', 'Connection'}),
         (['Authorization'], {'Host', 'User-Agent', 'Accept', 'Connection'}),
         (['Connection'], {'Host', 'User-Agent', 'Accept', 'Authorization'}),
-        (['X-Unheard-Of'], {'Host', 'User-Agent', 'Accept', 'Authorization', 'Connection'}),
+        (['X-Unknown'], {'Host', 'User-Agent', 'Accept', 'Authorization', 'Connection'}),
     ],
 )
-def test_removed_headers(site: Site, seen: Seen, get_command: Get, removed: list[str], left: set[str]) -> None:
+def test_headers_can_be_removed(site: Site, seen: Seen, get_command: Get, removed: list[str], left: set[str]) -> None:
     where = url(site).replace('://', '://user:password@')
     assert get_command(where, *(f'-H{each}:' for each in removed)).status == 0
     assert set(seen[0][2]) == left
 
 
 @pytest.mark.parametrize(('user', 'field'), [('key', 'Basic a2V5Og=='), ('', None), (':', None)])
-def test_a_user_without_password(site: Site, seen: Seen, get_command: Get, user: str, field: str | None) -> None:
+def test_user_without_password_is_sent(site: Site, seen: Seen, get_command: Get, user: str, field: str | None) -> None:
     assert get_command(url(site).replace('://', f'://{user}@')).status == 0
     assert seen[0][2].get('Authorization') == field
 
 
-def test_without_host(serve: Serve, get_command: Get) -> None:
-    """The server's complaint shows that there was none (RFC 9112, section 3.2)."""
+def test_host_can_be_removed(serve: Serve, get_command: Get) -> None:
+    """The server's 400 shows that the field was missing (RFC 9112, section 3.2)."""
     site = serve()
     assert get_command(url(site), '-H', 'Host:', '--include').output.startswith(b'HTTP/1.1 400 ')
 
 
-def test_without_content_length(site: Site, seen: Seen, get_command: Get) -> None:
+def test_body_without_content_length_is_chunked(site: Site, seen: Seen, get_command: Get) -> None:
     assert get_command(url(site), '-d', 'abc', '-H', 'Content-Length:').status == 0
     assert seen[0][2]['Transfer-Encoding'] == 'chunked'
     assert seen[0][3] == b'abc'
 
 
-def test_expect(site: Site, seen: Seen, get_command: Get) -> None:
+def test_expect_waits_for_100(site: Site, seen: Seen, get_command: Get) -> None:
     assert get_command(url(site), '-d', 'abc', '-H', 'Expect: 100-continue') == (0, b'done\n', '')
     assert seen[0][3] == b'abc'
 
 
-def test_a_file_is_sent(site: Site, seen: Seen, get_command: Get, tmp_path: Path) -> None:
-    """As it is, line ends included, and with its length."""
+def test_file_is_sent_with_its_length(site: Site, seen: Seen, get_command: Get, tmp_path: Path) -> None:
+    """The file is sent unchanged, line ends included, with its length."""
     file = tmp_path / 'data'
     file.write_bytes(b'a\r\n\0' * 100_000)
     assert get_command(url(site), '-d', f'@{file}').status == 0
@@ -159,10 +159,10 @@ def test_a_file_is_sent(site: Site, seen: Seen, get_command: Get, tmp_path: Path
     assert headers['Content-Type'] == FORM
 
 
-# -- what is written --------------------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------------------------
 
 
-def test_include(raw_server: RawServer, get_command: Get) -> None:
+def test_include_writes_the_final_head(raw_server: RawServer, get_command: Get) -> None:
     head = b'HTTP/1.1 404 Nothing here\r\nX-A: 1\r\nset-cookie: a\r\nset-cookie: \xe9\r\nContent-Length: 2\r\n\r\n'
     assert get_command(raw_server(b'HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n' + head + b'ab'), '--include') == (
         0,
@@ -171,15 +171,15 @@ def test_include(raw_server: RawServer, get_command: Get) -> None:
     )
 
 
-def test_trailers(raw_server: RawServer, get_command: Get) -> None:
-    """Behind the body with --include, and never else: they are no part of it."""
+def test_include_writes_trailers(raw_server: RawServer, get_command: Get) -> None:
+    """They are no part of the body, and written after it only with --include."""
     head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
     reply = raw_server(head + b'3\r\nabc\r\n0\r\nX-Sum: 7\r\nx-b:  two \r\n\r\n')
     assert get_command(reply, '--include') == (0, head + b'abcX-Sum: 7\r\nx-b: two\r\n', '')
     assert get_command(reply) == (0, b'abc', '')
 
 
-def test_head(site: Site, get_command: Get) -> None:
+def test_head_has_no_body(site: Site, get_command: Get) -> None:
     ran = get_command('-X', 'HEAD', '--include', url(site))
     assert ran.status == 0
     assert b'\r\nContent-Length: 5\r\n' in ran.output
@@ -195,35 +195,35 @@ def test_redirects_are_not_followed(serve: Serve, get_command: Get) -> None:
 
 
 @pytest.mark.parametrize('status', [200, 302, 399])
-def test_fail_is_for_errors(raw_server: RawServer, get_command: Get, status: int) -> None:
+def test_fail_accepts_status_below_400(raw_server: RawServer, get_command: Get, status: int) -> None:
     where = raw_server(b'HTTP/1.1 %d \r\nContent-Length: 2\r\n\r\nok' % status)
     assert get_command('--fail', where) == (0, b'ok', '')
 
 
 @pytest.mark.parametrize('reason', ['Not Found', ''])
-def test_fail(raw_server: RawServer, get_command: Get, reason: str) -> None:
+def test_fail_writes_no_body(raw_server: RawServer, get_command: Get, reason: str) -> None:
     where = raw_server(f'HTTP/1.1 404 {reason}\r\nContent-Length: 2\r\n\r\nno'.encode())
-    complaint = f'geventnode: the server answered 404 {reason}'.rstrip() + '\n'
+    complaint = f'geventnode: the server responded 404 {reason}'.rstrip() + '\n'
     assert get_command('--fail', where) == (22, b'', complaint)
 
 
-def test_fail_and_include(raw_server: RawServer, get_command: Get) -> None:
-    """As curl does."""
+def test_fail_with_include_writes_the_head(raw_server: RawServer, get_command: Get) -> None:
+    """The head is written and the body is not, as curl does."""
     head = b'HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n'
     assert get_command('--fail', '--include', raw_server(head + b'no')) == (
         22,
         head,
-        'geventnode: the server answered 500 Oh\n',
+        'geventnode: the server responded 500 Oh\n',
     )
 
 
-def test_a_complaint_does_nothing_to_a_terminal(raw_server: RawServer, get_command: Get) -> None:
+def test_error_message_has_no_control_characters(raw_server: RawServer, get_command: Get) -> None:
     """U+009B begins a control sequence, as ESC [ does."""
     where = raw_server(b'HTTP/1.1 404 a\x9b2Jb\xe9\r\nContent-Length: 0\r\n\r\n')
-    assert get_command('--fail', where).errors == 'geventnode: the server answered 404 a?2Jb\u00e9\n'
+    assert get_command('--fail', where).errors == 'geventnode: the server responded 404 a?2Jb\u00e9\n'
 
 
-# -- what is wrong with the command line ------------------------------------------------------------------------------
+# -- mistakes in the command line -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -234,10 +234,10 @@ def test_a_complaint_does_nothing_to_a_terminal(raw_server: RawServer, get_comma
         ['get', 'http://h/', '--timeout', 'x'],
         ['get', 'http://h/', '--timeout', '-1'],
         ['get', 'http://h/', '-H'],
-        ['get', 'http://h/', '--unheard-of'],
+        ['get', 'http://h/', '--unknown'],
     ],
 )
-def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_command_line_prints_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
@@ -261,7 +261,7 @@ def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None
         'http://a/\udcff',
     ],
 )
-def test_a_bad_url(get_command: Get, where: str) -> None:
+def test_bad_url_is_refused(get_command: Get, where: str) -> None:
     ran = get_command(where)
     assert (ran.status, ran.output, ran.errors.count('\n')) == (2, b'', 1)
     assert ran.errors.startswith('geventnode: ')
@@ -292,17 +292,17 @@ def test_a_bad_url(get_command: Get, where: str) -> None:
         ['-d', 'a', '-H', 'Expect: 100-continue', '-H', 'Connection:'],
     ],
 )
-def test_a_bad_option(site: Site, seen: Seen, get_command: Get, arguments: list[str]) -> None:
+def test_bad_option_is_refused(site: Site, seen: Seen, get_command: Get, arguments: list[str]) -> None:
     ran = get_command(url(site), *arguments)
     assert (ran.status, ran.output, ran.errors.count('\n')) == (2, b'', 1), ran
     assert ran.errors.startswith('geventnode: ')
     assert seen == []
 
 
-# -- what fails -------------------------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_listens(serve: Serve, get_command: Get) -> None:
+def test_refused_connection_is_reported(serve: Serve, get_command: Get) -> None:
     site = serve()
     where = url(site)
     site.stop()
@@ -318,30 +318,32 @@ def test_nobody_listens(serve: Serve, get_command: Get) -> None:
     [
         (b'', b'', 'closed the connection without a response'),
         (b'HTTP/1.1 200 OK\r\nA', b'', 'ended the connection within a head'),
-        (b'SSH-2.0\r\n\r\n', b'', 'the response is not to be understood: '),
+        (b'SSH-2.0\r\n\r\n', b'', 'the response is not valid HTTP: '),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab', b'ab', 'ended the connection in the middle of a body'),
         (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n', b'ab', 'in the middle of a body'),
-        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n', b'ab', 'not to be understood: '),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx\r\n', b'ab', 'not valid HTTP: '),
     ],
 )
-def test_a_bad_response(raw_server: RawServer, get_command: Get, reply: bytes, output: bytes, complaint: str) -> None:
+def test_bad_response_is_reported(
+    raw_server: RawServer, get_command: Get, reply: bytes, output: bytes, complaint: str
+) -> None:
     ran = get_command(raw_server(reply))
     assert (ran.status, ran.output, ran.errors.count('\n')) == (1, output, 1)
     assert ran.errors.startswith('geventnode: ')
     assert complaint in ran.errors
 
 
-def test_another_protocol(raw_server: RawServer, get_command: Get) -> None:
+def test_upgrade_is_reported(raw_server: RawServer, get_command: Get) -> None:
     where = raw_server(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nabc')
     assert get_command(where, '-H', 'Connection: Upgrade', '-H', 'Upgrade: x') == (
         1,
         b'',
-        'geventnode: the server has left HTTP (101 Switching Protocols)\n',
+        'geventnode: the server switched to another protocol (101 Switching Protocols)\n',
     )
 
 
-def test_timeout(serve: Serve, get_command: Get) -> None:
-    """It counts for the whole exchange, the body included."""
+def test_timeout_includes_the_body(serve: Serve, get_command: Get) -> None:
+    """The limit is for the whole exchange, the body included."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('begun')
@@ -353,16 +355,16 @@ def test_timeout(serve: Serve, get_command: Get) -> None:
     assert 'deadline' in ran.errors
 
 
-def test_no_timeout(site: Site, get_command: Get) -> None:
-    """0 is no limit."""
+def test_timeout_of_0_is_no_limit(site: Site, get_command: Get) -> None:
+    """0 means no limit."""
     assert get_command(url(site), '--timeout', '0').status == 0
 
 
 @pytest.mark.parametrize(('stream', 'arguments'), [('stdout', []), ('stdin', ['-d', '@-'])])
-def test_a_closed_stream(
+def test_closed_standard_stream_is_not_used(
     site: Site, seen: Seen, monkeypatch: pytest.MonkeyPatch, get_command: Get, stream: str, arguments: list[str]
 ) -> None:
-    """What Python found closed when it began may be anything by now: it is left alone."""
+    """The descriptor of a stream that was closed at the start can belong to another file; it is not used."""
     monkeypatch.setattr(sys, stream, None)
     ran = get_command(url(site), *arguments)
     assert ran.status == 2
@@ -370,16 +372,18 @@ def test_a_closed_stream(
     assert seen == []
 
 
-def test_nowhere_to_complain(monkeypatch: pytest.MonkeyPatch, get_command: Get) -> None:
+def test_closed_standard_error_is_not_used(monkeypatch: pytest.MonkeyPatch, get_command: Get) -> None:
     monkeypatch.setattr(sys, 'stderr', None)
     assert get_command('http://127.0.0.1/', '-H', 'bad') == (2, b'', '')
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals(serve: Serve, get_command: Get, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
-    """The exchange is undone, then the signal ends the process."""
+def test_signal_ends_exchange_then_process(
+    serve: Serve, get_command: Get, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    """The incomplete file is removed, then the signal ends the process."""
     raised: list[int] = []
-    # it may be ignored where this suite runs in the background of a shell
+    # the signal can be ignored if this suite runs in the background of a shell
     before = signal.signal(number, signal.SIG_DFL)
     monkeypatch.setattr(signal, 'raise_signal', raised.append)
 
@@ -402,7 +406,7 @@ def test_signals(serve: Serve, get_command: Get, monkeypatch: pytest.MonkeyPatch
 
 
 class Terminal(io.StringIO):
-    """A standard error that somebody looks at."""
+    """A standard error that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -413,7 +417,7 @@ Look = Callable[[], Terminal]
 
 @pytest.fixture
 def look(monkeypatch: pytest.MonkeyPatch) -> Look:
-    """Call it to look at standard error: in the test, because capturing puts its own there before."""
+    """Call it to replace standard error; within the test, because pytest replaces it before."""
 
     def start() -> Terminal:
         made = Terminal()
@@ -423,7 +427,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
     return start
 
 
-def test_progress(site: Site, get_command: Get, look: Look, tmp_path: Path) -> None:
+def test_progress_bar_on_a_terminal(site: Site, get_command: Get, look: Look, tmp_path: Path) -> None:
     pytest.importorskip('tqdm', reason='the extra cli is not installed')
     terminal = look()
     assert get_command(url(site), '-o', tmp_path / 'file').status == 0
@@ -433,10 +437,10 @@ def test_progress(site: Site, get_command: Get, look: Look, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize('reply', [b'HTTP/1.1 200 OK\r\n\r\nabc', b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc'])
-def test_progress_of_what_does_not_end(
+def test_progress_bar_without_a_percentage(
     raw_server: RawServer, get_command: Get, look: Look, tmp_path: Path, reply: bytes
 ) -> None:
-    """Without a length there is no percentage; what fails leaves a line of its own."""
+    """Without a length there is no percentage; a failure is a line of its own."""
     pytest.importorskip('tqdm', reason='the extra cli is not installed')
     terminal = look()
     ran = get_command(raw_server(reply), '-o', tmp_path / 'file')
@@ -447,13 +451,13 @@ def test_progress_of_what_does_not_end(
 
 
 @pytest.mark.parametrize('output', [[], ['-o', '-']])
-def test_no_progress_beside_the_body(site: Site, get_command: Get, look: Look, output: list[str]) -> None:
+def test_no_progress_bar_beside_the_body(site: Site, get_command: Get, look: Look, output: list[str]) -> None:
     terminal = look()
     assert get_command(url(site), *output).output == b'done\n'
     assert terminal.getvalue() == ''
 
 
-def test_no_progress_without_the_library(
+def test_no_progress_bar_without_tqdm(
     site: Site, get_command: Get, look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = look()
@@ -462,5 +466,5 @@ def test_no_progress_without_the_library(
     assert terminal.getvalue() == ''
 
 
-def test_no_progress_without_a_terminal(site: Site, get_command: Get, tmp_path: Path) -> None:
+def test_no_progress_bar_without_a_terminal(site: Site, get_command: Get, tmp_path: Path) -> None:
     assert get_command(url(site), '-o', tmp_path / 'file') == (0, b'', '')

@@ -1,6 +1,6 @@
-"""The command line: what it understands, what it loads, and what it says about the rest.
+"""The command line: parsing, loading targets, and error messages.
 
-Whatever would patch the standard library runs in a process of its own; see also the system tests.
+Tests that patch the standard library run the command in a process of its own. More of them are in ``tests/system``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from geventnode import __version__, http
 from geventnode.cli.arguments import HINTS
 from geventnode.cli.main import _listen, as_listener, main, parse_bind
-from geventnode.cli.targets import FILE_MODULE, Refused, load_target
+from geventnode.cli.targets import FILE_MODULE, UsageError, load_target
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,12 +51,12 @@ made = http.Server()
         ('fd:3', ({'fd': 3},), {}),
     ],
 )
-def test_bind(text: str, args: tuple[object, ...], options: dict[str, object]) -> None:
+def test_bind_is_parsed(text: str, args: tuple[object, ...], options: dict[str, object]) -> None:
     assert parse_bind(text) == (args, options, text)
 
 
 @pytest.mark.parametrize(('text', 'host'), [('8000', '127.0.0.1'), (':8000', '0.0.0.0')])
-def test_a_port_alone(text: str, host: str) -> None:
+def test_bind_of_a_port_alone(text: str, host: str) -> None:
     assert parse_bind(text) == ((8000, host), {}, f'{host}:8000')
 
 
@@ -89,25 +89,25 @@ def test_a_port_alone(text: str, host: str) -> None:
         'localhost:\u0661',
     ],
 )
-def test_a_bad_address(text: str) -> None:
-    with pytest.raises(Refused, match='--bind must be HOST:PORT') as raised:
+def test_bind_refuses_a_bad_address(text: str) -> None:
+    with pytest.raises(UsageError, match='--bind must be HOST:PORT') as raised:
         parse_bind(text)
     assert '\n' not in str(raised.value)
 
 
 class Unprivileged:
-    """A server of a user who may not listen there; a container may have no port that needs a privilege."""
+    """A server without the privilege to listen; in a container, every port can be free of privileges."""
 
     def listen(self, *args: object, **options: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def test_a_port_that_needs_a_privilege() -> None:
-    with pytest.raises(Refused) as raised:
+def test_port_that_needs_a_privilege_has_a_remedy() -> None:
+    with pytest.raises(UsageError) as raised:
         _listen(Unprivileged(), parse_bind('80'))
     assert str(raised.value) == (
-        'cannot listen on 127.0.0.1:80: Permission denied: ports below 1024 need a privilege; choose another one with '
-        '--bind, let systemd pass the socket (LISTEN_FDS), or put a proxy in front'
+        'cannot listen on 127.0.0.1:80: Permission denied; ports below 1024 need a privilege: choose another port with '
+        '--bind, let systemd pass the socket (LISTEN_FDS), or listen behind a proxy'
     )
 
 
@@ -116,7 +116,7 @@ def test_a_port_that_needs_a_privilege() -> None:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory, from which modules can be loaded; they are forgotten afterwards."""
+    """The current directory, from which modules can be loaded; they are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', [each for each in sys.path if each])
     known = set(sys.modules)
@@ -137,12 +137,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         ('cli_target.py:Group.inner', 'listener'),
     ],
 )
-def test_a_listener(directory: Path, target: str, name: str) -> None:
+def test_target_names_a_listener(directory: Path, target: str, name: str) -> None:
     assert load_target(target).__name__ == name
 
 
 @pytest.mark.parametrize('target', ['cli_target:made', 'cli_target.py:made'])
-def test_a_server(directory: Path, target: str) -> None:
+def test_target_names_a_server(directory: Path, target: str) -> None:
     assert isinstance(load_target(target), http.Server)
 
 
@@ -154,20 +154,20 @@ def test_a_server(directory: Path, target: str) -> None:
         ('from geventnode import http\nlistener = print\nserver = http.Server()', 'server'),
     ],
 )
-def test_the_name_in_a_file(directory: Path, source: str, expected: str) -> None:
-    """The first of the names that are looked for counts."""
+def test_file_without_a_name_is_searched(directory: Path, source: str, expected: str) -> None:
+    """The first of the default names counts."""
     (directory / 'cli_file.py').write_text(source)
     assert load_target('cli_file.py') is getattr(sys.modules[FILE_MODULE], expected)
 
 
-def test_a_file_finds_what_stands_beside_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_can_import_from_its_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / 'sub').mkdir()
     (directory / 'sub' / 'cli_beside.py').write_text('listener = print')
     (directory / 'sub' / 'cli_file.py').write_text('from cli_beside import listener')
     assert load_target('sub/cli_file.py') is print
 
 
-def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
+def test_file_does_not_replace_a_module_of_its_name(directory: Path) -> None:
     (directory / 'json.py').write_text('listener = print')
     before = sys.modules.get('json')
     load_target('json.py')
@@ -202,33 +202,33 @@ def test_a_file_does_not_take_the_name_of_a_module(directory: Path) -> None:
         (
             'cli_made.py',
             (
-                "'cli_made.py' has none of server, listener, handler, app, application: say which name is meant, "
-                "as in cli_made.py:name; for what create_app() returns, say 'cli_made.py:create_app()'"
+                "'cli_made.py' has none of the names server, listener, handler, app, application; name one, "
+                "as in cli_made.py:name; to use the result of create_app(), write 'cli_made.py:create_app()'"
             ),
         ),
         (
             'cli_target:number',
             (
-                "'number' of 'cli_target' is of type int: it must be a request listener, a WSGI application "
+                "'number' of 'cli_target' is of type int; it must be a request listener, a WSGI application "
                 'or an http.Server'
             ),
         ),
         (
             'cli_empty.py',
             (
-                "'cli_empty.py' has none of server, listener, handler, app, application: say which name is "
-                'meant, as in cli_empty.py:name'
+                "'cli_empty.py' has none of the names server, listener, handler, app, application; name "
+                'one, as in cli_empty.py:name'
             ),
         ),
     ],
 )
-def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> None:
+def test_bad_target_is_refused_with_a_suggestion(directory: Path, target: str, complaint: str) -> None:
     (directory / 'cli_empty.py').write_text('')
     (directory / 'cli_made.py').write_text('def create_app(): pass')
     (directory / 'cli_package').mkdir()
     for name in ('__init__', 'inner'):
         (directory / 'cli_package' / f'{name}.py').write_text('')
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(UsageError) as raised:
         load_target(target)
     assert str(raised.value) == complaint
 
@@ -241,24 +241,24 @@ def test_a_target_that_is_none(directory: Path, target: str, complaint: str) -> 
         ('cli_target.inner:name', 'cli_target.inner'),
     ],
 )
-def test_a_module_that_is_not_there(directory: Path, target: str, missing: str) -> None:
-    """It says where it was looked for: often it is the wrong directory, or the wrong Python."""
-    with pytest.raises(Refused) as raised:
+def test_missing_module_is_reported(directory: Path, target: str, missing: str) -> None:
+    """The message names the directory and the Python, because often one of them is the wrong one."""
+    with pytest.raises(UsageError) as raised:
         load_target(target)
     assert str(raised.value) == (
-        f'no module named {missing!r}: neither in the current directory, {directory}, nor '
-        f'among what is installed for {sys.executable}'
+        f'no module is named {missing!r}, neither in the current directory, {directory}, nor '
+        f'among the packages of {sys.executable}'
     )
 
 
-def test_a_file_that_is_not_there(directory: Path) -> None:
-    with pytest.raises(Refused, match=f"^no such file: 'cli_nowhere.py', seen from {directory}$"):
+def test_missing_file_is_reported(directory: Path) -> None:
+    with pytest.raises(UsageError, match=f"^the file 'cli_nowhere.py' does not exist in {directory}$"):
         load_target('cli_nowhere.py')
 
 
 @pytest.mark.parametrize('source', ['import cli_not_there', 'raise ValueError', 'x ='])
 @pytest.mark.parametrize('target', ['cli_broken:listener', 'cli_broken.py'])
-def test_what_a_target_raises_is_its_own(directory: Path, source: str, target: str) -> None:
+def test_exception_of_a_target_propagates(directory: Path, source: str, target: str) -> None:
     (directory / 'cli_broken.py').write_text(source)
     with pytest.raises((ModuleNotFoundError, ValueError, SyntaxError)):
         load_target(target)
@@ -297,7 +297,7 @@ def factories(directory: Path) -> None:
 
 
 @pytest.mark.parametrize('target', ['cli_factories:create_app()', 'cli_factories.py:create_app()'])
-def test_what_a_factory_returns(factories: None, target: str) -> None:
+def test_factory_is_called(factories: None, target: str) -> None:
     assert load_target(target).__name__ == 'listener'
     assert type(load_target('cli_factories:Site()')).__name__ == 'Site'
 
@@ -306,18 +306,18 @@ def test_what_a_factory_returns(factories: None, target: str) -> None:
     ('target', 'complaint'),
     [
         ('cli_factories:nothing()', "'cli_factories' has no 'nothing'; did you mean 'listener'?"),
-        ('cli_factories:number()', "'cli_factories:number()' cannot be called: it is of type int"),
+        ('cli_factories:number()', "'cli_factories:number()' cannot be called, because it is of type int"),
         (
             'cli_factories:create_none()',
             (
-                "'cli_factories:create_none()' returned an object of type NoneType: it must be a "
+                "'cli_factories:create_none()' returned an object of type NoneType; it must be a "
                 'request listener, a WSGI application or an http.Server'
             ),
         ),
         (
             'cli_factories:create_from()',
             (
-                "'cli_factories:create_from()' is called without arguments, and takes 1 argument: "
+                "'cli_factories:create_from()' is called without arguments, but takes 1 argument; "
                 'name a function that needs none'
             ),
         ),
@@ -325,43 +325,43 @@ def test_what_a_factory_returns(factories: None, target: str) -> None:
             'cli_factories:create_from(1)',
             (
                 "TARGET must be module:name or file.py[:name], not 'cli_factories:create_from(1)'"
-                ', and name() for what a call without arguments returns'
+                '; name() is a call without arguments'
             ),
         ),
     ],
 )
-def test_a_factory_that_is_none(factories: None, target: str, complaint: str) -> None:
-    with pytest.raises(Refused) as raised:
+def test_bad_factory_is_refused(factories: None, target: str, complaint: str) -> None:
+    with pytest.raises(UsageError) as raised:
         load_target(target)
     assert str(raised.value) == complaint
 
 
-def test_what_a_factory_raises_is_its_own(factories: None) -> None:
+def test_exception_of_a_factory_propagates(factories: None) -> None:
     with pytest.raises(ZeroDivisionError):
         load_target('cli_factories:create_badly()')
 
 
-LISTENERS = 'and a listener takes (request, response), a WSGI application (environ, start_response)'
+LISTENERS = 'but a listener takes (request, response) and a WSGI application (environ, start_response)'
 
 
 @pytest.mark.parametrize(
     ('name', 'complaint'),
     [
-        ('create_none', f"takes no arguments, {LISTENERS}; for what it returns, say 'made:create_none()'"),
+        ('create_none', f"takes no arguments, {LISTENERS}; to use its result, write 'made:create_none()'"),
         ('create_from', f'takes 1 argument, {LISTENERS}'),
-        ('Site', 'is a class: name an instance of it, or a function that makes one, as name()'),
+        ('Site', 'is a class; use an instance of it, or a function that returns one, as name()'),
         (
             'create_app',
             (
-                'may be a WSGI application or a request listener: say --wsgi or --listener; for what it returns, '
-                "say 'made:create_app()'"
+                'can be a WSGI application or a request listener; add --wsgi or --listener; to use its result, '
+                "write 'made:create_app()'"
             ),
         ),
     ],
 )
-def test_what_is_no_listener(factories: None, name: str, complaint: str) -> None:
+def test_callable_with_other_parameters_is_refused(factories: None, name: str, complaint: str) -> None:
     options = Namespace(target=f'made:{name}', kind=None)
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(UsageError) as raised:
         as_listener(load_target(f'cli_factories:{name}'), options)
     assert str(raised.value) == f"'made:{name}' {complaint}"
 
@@ -379,34 +379,34 @@ def command(*arguments: str, code: str = '') -> subprocess.CompletedProcess[str]
     'arguments',
     [
         [],
-        ['serve', '--unheard-of'],
+        ['serve', '--unknown'],
         ['serve', '--grace', '-1'],
         ['serve', '--grace', 'nan'],
         ['serve', 'a:b', 'c:d'],
-        ['unheard-of'],
+        ['unknown'],
     ],
 )
-def test_a_wrong_command_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_command_line_prints_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
     assert capsys.readouterr().err.startswith('usage: ')
 
 
-def test_a_target_that_would_never_run(tmp_path: Path) -> None:
-    """One line, which says what to do."""
+def test_coroutine_function_is_refused(tmp_path: Path) -> None:
+    """The message is one line with a remedy."""
     (target := tmp_path / 'target.py').write_text('async def listener(request, response): pass')
     ran = command('serve', str(target))
     assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
     assert ran.stderr.startswith(f"geventnode: {str(target)!r}: a listener for 'request' must be a plain function")
 
 
-def test_an_application_that_is_called_a_listener(tmp_path: Path) -> None:
-    """It would fail at every request."""
+def test_application_with_listener_option_is_refused(tmp_path: Path) -> None:
+    """The application would fail at every request."""
     (target := tmp_path / 'target.py').write_text('def app(environ, start_response): pass')
     ran = command('serve', str(target), '--listener')
     assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
-    assert ran.stderr.endswith(' is a WSGI application, by the names of its parameters: leave out --listener\n')
+    assert ran.stderr.endswith(' is a WSGI application, as the names of its parameters show; remove --listener\n')
 
 
 ASGI = """
@@ -425,11 +425,11 @@ async def coroutine(environ, start_response): pass
 
 @pytest.mark.parametrize('name', ['app', 'renamed', 'instance'])
 @pytest.mark.parametrize('kind', [None, 'wsgi', 'listener'])
-def test_an_asgi_application(directory: Path, name: str, kind: str | None) -> None:
-    """It is called by its name, whatever it is said to be."""
+def test_asgi_application_is_refused(directory: Path, name: str, kind: str | None) -> None:
+    """It is recognized, with each option."""
     (directory / 'cli_asgi.py').write_text(ASGI)
     target = f'cli_asgi:{name}'
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(UsageError) as raised:
         as_listener(load_target(target), Namespace(target=target, kind=kind))
     assert str(raised.value) == (
         f'{target!r} is an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as '
@@ -437,13 +437,15 @@ def test_an_asgi_application(directory: Path, name: str, kind: str | None) -> No
     )
 
 
-def test_a_wsgi_application_that_would_never_run(directory: Path) -> None:
+def test_coroutine_function_with_wsgi_option_is_refused(directory: Path) -> None:
     (directory / 'cli_asgi.py').write_text(ASGI)
-    with pytest.raises(Refused, match=r"^'made': a WSGI application must be a plain function, and coroutine\(\) is "):
+    with pytest.raises(
+        UsageError, match=r"^'made': a WSGI application must be a plain function, and coroutine\(\) is "
+    ):
         as_listener(load_target('cli_asgi:coroutine'), Namespace(target='made', kind='wsgi'))
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(['--version'])
     assert raised.value.code == 0
@@ -451,7 +453,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('option', ['--bind', '--access-log, --no-access-log', '--grace', 'TARGET', 'examples:'])
-def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_every_part(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['serve', '--help'])
     assert option in capsys.readouterr().out
@@ -460,22 +462,24 @@ def test_help(option: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'complaint'),
     [
-        (['--port', '8000'], ': --port; --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
+        (['--port', '8000'], ': --port; --port: use --bind PORT or --bind HOST:PORT'),
         (
             ['app:app', '--host=::1', '--port=8000'],
-            (': --host=::1 --port=8000; --host, --port: where to listen is said by --bind PORT, or --bind HOST:PORT'),
+            (': --host=::1 --port=8000; --host, --port: use --bind PORT or --bind HOST:PORT'),
         ),
-        (['app:app', '-w', '4'], ': -w 4; -w: processes are counted by --workers N'),
-        (['app:app', '-w4'], ': -w4; -w: processes are counted by --workers N'),
+        (['app:app', '-w', '4'], ': -w 4; -w: use --workers N'),
+        (['app:app', '-w4'], ': -w4; -w: use --workers N'),
         (
             ['app:app', '--reload'],
-            ": --reload; --reload: a tool of its own watches files, as in: watchfiles 'geventnode serve ...'",
+            ": --reload; --reload: use a program that watches files, as in: watchfiles 'geventnode serve ...'",
         ),
-        (['--unheard-of'], ': --unheard-of'),
+        (['--unknown'], ': --unknown'),
     ],
 )
-def test_options_of_other_commands(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command's own usage, and what there is in their place."""
+def test_option_of_another_server_has_a_hint(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message has the command's usage and the option to use instead."""
     with pytest.raises(SystemExit):
         main(['serve', *arguments])
     printed = capsys.readouterr().err
@@ -486,28 +490,28 @@ def test_options_of_other_commands(arguments: list[str], complaint: str, capsys:
 @pytest.mark.parametrize(
     ('arguments', 'complaint'),
     [
-        (['-i', 'http://a/'], ': -i; -i: say --include'),
-        (['-I', 'http://a/'], ': -I; -I: say -X HEAD --include'),
+        (['-i', 'http://a/'], ': -i; -i: use --include'),
+        (['-I', 'http://a/'], ': -I; -I: use -X HEAD --include'),
         (
             ['http://a/', '-fsSL'],
             (
-                ': -fsSL; -f: say --fail; -s, -S: there is nothing to silence: a bar is only shown with '
-                '-o, on a terminal; -L: redirects are not followed: see where they lead with --include'
+                ': -fsSL; -f: use --fail; -s, -S: a progress bar is shown only with -o, on a '
+                'terminal; remove the option; -L: redirects are not followed; use --include to see their target'
             ),
         ),
-        (['-k', 'http://a/'], ': -k; -k: say --insecure'),
-        (['-u', 'me:secret', 'http://a/'], ': -u http://a/; -u: say http://USER:PASSWORD@HOST/'),
-        (['http://a/', '--max-time=3'], ': --max-time=3; --max-time: say --timeout SECONDS'),
+        (['-k', 'http://a/'], ': -k; -k: use --insecure'),
+        (['-u', 'me:secret', 'http://a/'], ': -u http://a/; -u: use http://USER:PASSWORD@HOST/'),
+        (['http://a/', '--max-time=3'], ': --max-time=3; --max-time: use --timeout SECONDS'),
     ],
 )
-def test_options_of_curl(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_of_curl_has_a_hint(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['get', *arguments])
     assert capsys.readouterr().err.endswith(f'geventnode get: error: unrecognized arguments{complaint}\n')
 
 
-def test_every_hint_is_for_an_option_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    """What argparse takes itself, also cut short, never gets there."""
+def test_every_hint_is_for_an_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that argparse accepts, if only abbreviated, would never get its hint."""
     for command_name, hints in HINTS.items():
         for option in hints:
             with pytest.raises(SystemExit):
@@ -533,7 +537,7 @@ def test_every_hint_is_for_an_option_that_is_none(capsys: pytest.CaptureFixture[
         (['get', '--timeout', 'soon', 'http://a/'], "--timeout: must be a number of seconds from 0, not 'soon'"),
     ],
 )
-def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_number_is_refused(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
@@ -541,7 +545,7 @@ def test_numbers_that_are_none(arguments: list[str], complaint: str, capsys: pyt
 
 
 @pytest.mark.parametrize('more', [[], ['--workers', '2']])
-def test_trusted_proxies_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--trusted-proxy', '127.0.0.1', *more]) == 2
     assert capsys.readouterr().err == (
         'geventnode: --trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them\n'
@@ -553,7 +557,7 @@ def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not 'nowhere'" in capsys.readouterr().err
 
 
-def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '--bind', 'nowhere']) == 2
     printed = capsys.readouterr()
     assert printed.out == ''
@@ -578,8 +582,8 @@ def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         ('localhost:http', None),
     ],
 )
-def test_the_address_that_is_meant(text: str, meant: str | None) -> None:
-    with pytest.raises(Refused) as raised:
+def test_bad_address_has_a_suggestion(text: str, meant: str | None) -> None:
+    with pytest.raises(UsageError) as raised:
         parse_bind(text)
     assert str(raised.value).partition('; ')[2] == ('' if meant is None else f'did you mean {meant!r}?')
 
@@ -587,47 +591,49 @@ def test_the_address_that_is_meant(text: str, meant: str | None) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'complaint'),
     [
-        (['server', 'app.py'], "there is no command 'server': it is serve, get or doctor"),
+        (['server', 'app.py'], "there is no command 'server'; use serve, get or doctor"),
         (
             ['app.py'],
-            ("there is no command 'app.py': it is serve, get or doctor; did you mean 'geventnode serve app.py'?"),
+            ("there is no command 'app.py'; use serve, get or doctor; did you mean 'geventnode serve app.py'?"),
         ),
         (
             ['app:app', '-b', '80'],
-            ("there is no command 'app:app': it is serve, get or doctor; did you mean 'geventnode serve app:app'?"),
+            ("there is no command 'app:app'; use serve, get or doctor; did you mean 'geventnode serve app:app'?"),
         ),
         (
             ['http://a/'],
-            ("there is no command 'http://a/': it is serve, get or doctor; did you mean 'geventnode get http://a/'?"),
+            ("there is no command 'http://a/'; use serve, get or doctor; did you mean 'geventnode get http://a/'?"),
         ),
     ],
 )
-def test_no_command(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_has_a_suggestion(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
     assert raised.value.code == 2
     assert capsys.readouterr().err.endswith(f'geventnode: error: {complaint}\n')
 
 
-def test_an_address_without_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_address_without_bind_has_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['serve', 'app.py', '0.0.0.0:80'])
-    assert capsys.readouterr().err.endswith(': 0.0.0.0:80; 0.0.0.0:80: say --bind 0.0.0.0:80\n')
+    assert capsys.readouterr().err.endswith(': 0.0.0.0:80; 0.0.0.0:80: use --bind 0.0.0.0:80\n')
 
 
-def test_a_file_of_a_package(tmp_path: Path) -> None:
+def test_file_of_a_package_has_a_remedy(tmp_path: Path) -> None:
     (tmp_path / '__init__.py').write_text('')
     (target := tmp_path / 'target.py').write_text('from . import listener')
     ran = command('serve', str(target))
     assert ran.returncode == 1
     assert ran.stderr.endswith(
-        'geventnode: a file is loaded without its package: name its module, as in '
-        'package.module:name, in the directory of the package\n'
+        'geventnode: a file is loaded without its package; name its module, as in '
+        'package.module:name, and run the command in the directory of the package\n'
     )
 
 
-def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither sockets nor threads nor TLS, so that whatever is imported later gets the patched ones."""
+def test_no_blocking_module_is_imported_before_patching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sockets nor threads nor TLS are imported early, so that later imports get the patched functions."""
     # coverage would measure the process, and load them for it
     monkeypatch.delenv('COVERAGE_PROCESS_CONFIG', raising=False)
     ran = command(
@@ -638,7 +644,7 @@ def test_nothing_that_blocks_is_loaded_before_patching(monkeypatch: pytest.Monke
     assert (ran.stdout, ran.stderr) == ('[]\n', '')
 
 
-def test_the_target_sees_a_patched_library(tmp_path: Path) -> None:
+def test_target_is_imported_after_patching(tmp_path: Path) -> None:
     target = tmp_path / 'patched.py'
     target.write_text(
         'from gevent import monkey\n'
@@ -648,12 +654,12 @@ def test_the_target_sees_a_patched_library(tmp_path: Path) -> None:
     assert command('serve', str(target)).returncode == 3
 
 
-def test_a_server_that_listens_already(tmp_path: Path) -> None:
+def test_bind_of_a_listening_server_is_refused(tmp_path: Path) -> None:
     target = tmp_path / 'listening.py'
     target.write_text("from geventnode import http\nserver = http.create_server().listen(0, '127.0.0.1')")
     ran = command('serve', str(target), '--bind', '127.0.0.1:0')
     assert ran.returncode == 2
-    assert ran.stderr.startswith(f'geventnode: {str(target)!r} is listening already, on http://127.0.0.1:')
+    assert ran.stderr.startswith(f'geventnode: {str(target)!r} is already listening on http://127.0.0.1:')
     assert ran.stderr.count('\n') == 1
 
 
@@ -661,20 +667,20 @@ def test_a_server_that_listens_already(tmp_path: Path) -> None:
     ('arguments', 'complaint'),
     [
         (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
-        (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add that'),
+        (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add it'),
         (
             ['--monitor', '--monitor-client', 'localhost'],
             "--monitor: clients: 'localhost' is neither an IP address, nor",
         ),
     ],
 )
-def test_a_monitor_that_cannot_be(arguments: list[str], complaint: str) -> None:
+def test_bad_monitor_option_is_refused(arguments: list[str], complaint: str) -> None:
     ran = command('serve', *arguments)
     assert (ran.returncode, ran.stdout, ran.stderr.count('\n')) == (2, '', 1)
     assert ran.stderr.startswith(f'geventnode: {complaint}')
 
 
-def test_the_access_log_ends_when_nobody_reads_it(tmp_path: Path) -> None:
+def test_access_log_ends_when_its_reader_closes(tmp_path: Path) -> None:
     """A closed standard output ends the access log, with one line on standard error, and nothing else."""
     target = tmp_path / 'target.py'
     target.write_text("""

@@ -1,6 +1,6 @@
-"""What the system tests share: ``geventnode serve`` as a process of its own, and the tools that drive it.
+"""Helpers of the system tests: ``geventnode serve`` as a process, and the programs that drive it.
 
-Nothing here waits for a time to pass. A server is ready when it says so, and it is over when its process is.
+Nothing here waits for a fixed time. A server is ready when it prints its address, and over when its process has ended.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ['APPS', 'PATIENCE', 'ROOT', 'Served', 'haproxy_with', 'nginx_with', '
 ROOT = Path(__file__).parent.parent.parent
 APPS = Path(__file__).parent / 'apps'
 
-#: Seconds after which something is taken for hung; nothing comes near it.
+#: Seconds after which a process is considered to hang; no test needs as many.
 PATIENCE = 300
 
-#: Directories of servers' programs, which are not on everybody's path.
+#: Directories of servers' programs, which are not on every user's path.
 SYSTEM_PROGRAMS = '/usr/local/sbin:/usr/sbin:/sbin'
 
 
 def tool(name: str) -> str:
-    """Return the path of the program ``name``; skip the test where there is none."""
+    """Return the path of the program ``name``, or skip the test."""
     found = shutil.which(name, path=f'{os.environ.get("PATH", os.defpath)}:{SYSTEM_PROGRAMS}')
     if found is None:
         pytest.skip(f'{name} is not installed')
@@ -40,7 +40,7 @@ def tool(name: str) -> str:
 
 
 def run(name: str, *arguments: Any, **options: Any) -> str:
-    """Run a tool to its good end and return what it printed."""
+    """Run a program, check that it succeeds, and return its output."""
     ran = subprocess.run(
         [tool(name), *map(str, arguments)], check=False, text=True, timeout=PATIENCE, capture_output=True, **options
     )
@@ -49,11 +49,11 @@ def run(name: str, *arguments: Any, **options: Any) -> str:
 
 
 def peak_memory(pid: int) -> int:
-    """Return the largest resident size that a process has had, in bytes (VmHWM, proc(5))."""
+    """Return the peak resident size of a process, in bytes (VmHWM, proc(5))."""
     return int(re.search(r'^VmHWM:\s+(\d+) kB$', Path(f'/proc/{pid}/status').read_text(), re.MULTILINE)[1]) * 1024
 
 
-#: What every nginx of the tests needs; ``rest`` is the inside of its ``http`` block.
+#: The configuration of every nginx of the tests; ``rest`` is the content of its ``http`` block.
 NGINX = """
 daemon off;
 master_process off;
@@ -74,20 +74,20 @@ http {{
 
 @contextlib.contextmanager
 def nginx_with(directory: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield the process of an nginx that listens as ``rest``, the inside of its ``http`` block, says."""
+    """Yield the process of an nginx; ``rest`` is the content of its ``http`` block."""
     configuration = directory / 'nginx.conf'
     configuration.write_text(NGINX.format(directory=directory, rest=rest))
     with subprocess.Popen(
         [tool('nginx'), '-p', directory, '-e', 'stderr', '-c', configuration], text=True, stderr=subprocess.PIPE
     ) as nginx:
-        said = []
+        lines = []
         for line in nginx.stderr:
-            said.append(line)
-            # it listens before it looks for events
+            lines.append(line)
+            # nginx listens before it starts its event loop
             if 'getrlimit(RLIMIT_NOFILE)' in line or 'start worker' in line:
                 break
         else:
-            pytest.fail(''.join(said))
+            pytest.fail(''.join(lines))
         try:
             yield nginx
         finally:
@@ -97,9 +97,9 @@ def nginx_with(directory: Path, rest: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextlib.contextmanager
 def haproxy_with(directory: Path, configuration: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield the process of an HAProxy that listens at ``directory / 'front'``, which ``configuration`` calls {front}.
+    """Yield the process of an HAProxy that listens at ``directory / 'front'``, called {front} in ``configuration``.
 
-    It inherits its socket, so that nobody waits for it.
+    It inherits the listening socket, so that clients can connect at once.
     """
     path = directory / 'haproxy.cfg'
     with socket.socket(socket.AF_UNIX) as listener:
@@ -114,15 +114,15 @@ def haproxy_with(directory: Path, configuration: str) -> Iterator[subprocess.Pop
             yield process
         finally:
             process.terminate()
-            _, said = process.communicate(timeout=PATIENCE)
-            print(said)  # noqa: T201 - a failing test shows it
+            _, errors = process.communicate(timeout=PATIENCE)
+            print(errors)  # noqa: T201 - a failing test shows it
 
 
 class Served:
-    """A running ``geventnode serve``; leaving the context stops it and checks that it ended well.
+    """A running ``geventnode serve``; leaving the context stops it and checks its exit status.
 
-    :param arguments: what follows ``serve``; without ``--bind``, the kernel chooses a port.
-    :param errors: a regular expression for the whole of standard error.
+    :param arguments: the arguments after ``serve``; without ``--bind``, the kernel chooses a port.
+    :param errors: a regular expression for all of standard error.
     :param options: for :class:`subprocess.Popen`.
     """
 
@@ -151,13 +151,13 @@ class Served:
             stderr=self._errors,
             **{'cwd': APPS, **options, 'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})}},
         )
-        #: What the server printed first.
+        #: The first line that the server printed.
         self.greeting = self.next_line()
         found = re.fullmatch(r'Serving .+ on (\S+)', self.greeting)
         if found is None:
             self.process.kill()
             raise AssertionError(f'no greeting: {self.greeting!r}\n{self.finish()}')
-        #: Where the server says that it listens, without the slash at the end.
+        #: The URL that the server printed, without a trailing slash.
         self.url = found[1].rstrip('/')
         assert self.next_line().startswith('To stop, press Ctrl+C')
 
@@ -167,7 +167,7 @@ class Served:
         return int(self.url.rpartition(':')[2])
 
     def next_line(self) -> str:
-        """Return the next line that the server prints, ``''`` after the last."""
+        """Return the next line that the server prints; ``''`` at the end."""
         return self.process.stdout.readline().rstrip('\n')
 
     def signal(self, number: int) -> None:
@@ -175,7 +175,7 @@ class Served:
         self.process.send_signal(number)
 
     def finish(self) -> tuple[str, str]:
-        """Wait until the process has ended; return what else it printed, and its standard error."""
+        """Wait until the process has ended; return the rest of its output, and standard error."""
         try:
             printed, _ = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:

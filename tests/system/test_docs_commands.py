@@ -1,7 +1,7 @@
-"""The commands of the documentation: what serves is started, asked, and stopped.
+"""The commands of the documentation: each server is started, requested and stopped.
 
-Applications have the names that the pages use, and ports are chosen by the kernel. What would be fetched is looked up
-in the metadata instead. ``tests/system/test_start.py`` follows the first page.
+The applications have the names of the pages, and the kernel chooses the ports. Packages to install are compared with
+the metadata. ``tests/system/test_start.py`` follows the first page.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ COMMANDS = [
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Where the applications are that the pages speak of."""
+    """The directory of the applications of the pages."""
     for name in ('app.py', 'myapp.py'):
         (tmp_path / name).write_text(APPLICATION)
     return tmp_path
 
 
 @pytest.mark.parametrize(('where', 'command'), COMMANDS)
-def test_command(where: str, command: str, directory: Path) -> None:
+def test_command_works(where: str, command: str, directory: Path) -> None:
     words = shlex.split(command)
     environment = dict(word.split('=', 1) for word in words if re.match(r'[A-Z_]+=', word))
     program, *arguments = words[len(environment) :]
@@ -57,7 +57,7 @@ def test_command(where: str, command: str, directory: Path) -> None:
             served.signal(signal.SIGTERM)
             _, errors = served.finish()
         assert served.process.returncode == 0
-        # gevent's monitor may find that a busy machine blocks the loop while it imports
+        # on a busy machine, gevent's monitor can report that imports block the loop
         assert errors == '' or 'GEVENT_MONITOR_THREAD_ENABLE' in environment
     elif program == 'gunicorn':
         serve_with_gunicorn(arguments, directory)
@@ -67,11 +67,11 @@ def test_command(where: str, command: str, directory: Path) -> None:
         offered = re.findall(r"^        '(\w+)': \[", (ROOT / 'setup.py').read_text('utf-8'), re.MULTILINE)
         assert set((wanted[1] or 'test').split(',')) <= set(offered)
     else:
-        pytest.fail(f'{where}: nobody knows how to try {command!r}')
+        pytest.fail(f'{where}: this test cannot run {command!r}')
 
 
 def ask(port: int) -> None:
-    """Ask for a page."""
+    """Request a page."""
     with contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
         client.request('GET', '/')
         response = client.getresponse()
@@ -79,7 +79,7 @@ def ask(port: int) -> None:
 
 
 def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
-    """Start gunicorn, ask it, and stop it."""
+    """Start gunicorn, request a page, and stop it."""
     pytest.importorskip('gunicorn', reason='gunicorn is not installed; it is in the extra "test"')
     with subprocess.Popen(
         [sys.executable, '-m', 'gunicorn', '--bind', '127.0.0.1:0', *arguments],
@@ -89,14 +89,14 @@ def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
         stderr=subprocess.PIPE,
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
     ) as gunicorn:
-        said = []
+        lines = []
         for line in gunicorn.stderr:
-            said.append(line)
+            lines.append(line)
             found = re.search(r'Listening at: http://127\.0\.0\.1:(\d+)', line)
             if found:
                 break
         else:
-            pytest.fail(''.join(said))
+            pytest.fail(''.join(lines))
         try:
             ask(int(found[1]))
         finally:

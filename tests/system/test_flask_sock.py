@@ -137,4 +137,4 @@ def test_a_server_that_is_stopped() -> None:
         assert client.recv() == 'x'
         served.signal(signal.SIGTERM)
         assert client.sock.recv(1) == b''
-        assert served.finish()[1] == 'geventnode: 1 connection(s) cut off after 0.2 s\n'
+        assert served.finish()[1] == 'geventnode: 1 connection(s) aborted after 0.2 s\n'

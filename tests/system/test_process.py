@@ -1,4 +1,4 @@
-"""``geventnode serve`` as a process: what it listens on, how it stops, and what it says when it cannot start."""
+"""``geventnode serve`` as a process: listening, stopping, and error messages at the start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
 
 @contextlib.contextmanager
 def slow_request(served: Served) -> Iterator[tuple[socket.socket, HTTPResponse]]:
-    """A request whose response has begun, and which ends when five more bytes were sent."""
+    """Yield the client and the begun response of a request that ends after five more bytes."""
     with socket.create_connection(('127.0.0.1', served.port), PATIENCE) as client:
         client.sendall(STARTED)
         with contextlib.closing(HTTPResponse(client, method='POST')) as response:
@@ -41,7 +41,7 @@ def get(port: int, path: str = '/') -> str:
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_lets_requests_finish(number: int) -> None:
+def test_signal_lets_requests_finish(number: int) -> None:
     with Served('handlers:listener') as served, slow_request(served) as (client, response):
         served.signal(number)
         assert served.next_line() == 'Stopping: 1 open connection(s)'
@@ -53,8 +53,8 @@ def test_a_signal_lets_requests_finish(number: int) -> None:
     assert (served.process.returncode, errors) == (0, '')
 
 
-def test_a_terminal_that_goes_under_nohup() -> None:
-    """Who starts it with SIGHUP ignored means that."""
+def test_sighup_is_ignored_under_nohup() -> None:
+    """SIGHUP stays ignored if the process was started so."""
     ignoring = (
         'import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); '
         'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
@@ -74,7 +74,7 @@ def test_a_terminal_that_goes_under_nohup() -> None:
     assert process.returncode == 0
 
 
-def test_the_second_signal_stops_at_once() -> None:
+def test_second_signal_stops_at_once() -> None:
     with Served('handlers:listener') as served, slow_request(served) as (_, response):
         served.signal(signal.SIGTERM)
         assert served.next_line() == 'Stopping: 1 open connection(s)'
@@ -85,31 +85,31 @@ def test_the_second_signal_stops_at_once() -> None:
     assert served.process.returncode == 128 + signal.SIGTERM
 
 
-def test_requests_get_no_longer_than_the_grace() -> None:
+def test_requests_are_aborted_after_the_grace() -> None:
     with Served('handlers:listener', '--grace', '0.1') as served, slow_request(served):
         served.signal(signal.SIGTERM)
         _, errors = served.finish()
-    assert (served.process.returncode, errors) == (0, 'geventnode: 1 connection(s) cut off after 0.1 s\n')
+    assert (served.process.returncode, errors) == (0, 'geventnode: 1 connection(s) aborted after 0.1 s\n')
 
 
-def test_streams_of_the_demo_end_when_it_stops() -> None:
+def test_streams_of_the_demo_end_when_the_server_stops() -> None:
     with Served() as demo, contextlib.closing(HTTPConnection('127.0.0.1', demo.port, timeout=PATIENCE)) as client:
         client.request('GET', '/events')
         response = client.getresponse()
         assert response.readline().startswith(b'data: ')
         demo.signal(signal.SIGTERM)
-        # a chunked body that is whole
+        # the chunked body is complete, or else read() raises
         response.read()
         _, errors = demo.finish()
     assert (demo.process.returncode, errors) == (0, '')
 
 
-# -- what it serves, and where ----------------------------------------------------------------------------------------
+# -- targets and addresses --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(('target', 'keep_alive'), [('handlers:listener', 65), (str(APPS / 'handlers.py'), 7)])
-def test_target(target: str, keep_alive: int, tmp_path: Path) -> None:
-    """A listener gets a server with default settings, a server is used as it is."""
+def test_target_is_served(target: str, keep_alive: int, tmp_path: Path) -> None:
+    """A listener gets a server with default settings; a server keeps its own."""
     with (
         Served(target, cwd=tmp_path if target.startswith('/') else APPS) as served,
         contextlib.closing(HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE)) as client,
@@ -120,7 +120,7 @@ def test_target(target: str, keep_alive: int, tmp_path: Path) -> None:
         assert response.read() == b'GET /here HTTP/1.1'
 
 
-def test_ipv6() -> None:
+def test_ipv6_address_is_listened_on() -> None:
     try:
         socket.create_server(('::1', 0), family=socket.AF_INET6).close()
     except OSError as error:
@@ -130,7 +130,7 @@ def test_ipv6() -> None:
         socket.create_connection(('::1', served.port), PATIENCE).close()
 
 
-def test_a_descriptor() -> None:
+def test_descriptor_is_listened_on() -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         port = listening.getsockname()[1]
         with Served('handlers:listener', bind=f'fd:{listening.fileno()}', pass_fds=[listening.fileno()]) as served:
@@ -138,7 +138,7 @@ def test_a_descriptor() -> None:
             assert get(port) == 'GET / HTTP/1.1'
 
 
-#: Makes the descriptor 3 of the one that it is given, as systemd does, and of itself the command.
+#: Pass a descriptor to the command as number 3, as systemd does.
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -159,7 +159,7 @@ def activate(listening: socket.socket, count: int, *arguments: str) -> subproces
     )
 
 
-def test_socket_activation() -> None:
+def test_socket_of_systemd_is_used() -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening, activate(listening, 1) as process:
         port = listening.getsockname()[1]
         assert process.stdout.readline() == f'Serving handlers:listener on http://127.0.0.1:{port}/\n'
@@ -169,21 +169,21 @@ def test_socket_activation() -> None:
         assert process.returncode == 0
 
 
-def test_too_many_sockets_passed() -> None:
+def test_several_sockets_of_systemd_are_refused() -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening, activate(listening, 2) as process:
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert errors == (
-        'geventnode: 2 sockets were passed (LISTEN_FDS), and a server listens on one: choose it with '
+        'geventnode: systemd passed 2 sockets (LISTEN_FDS), but a server listens on one; choose it with '
         '--bind fd:N, N from 3 to 4\n'
     )
 
 
-# -- what cannot be -------------------------------------------------------------------------------------------------
+# -- errors ---------------------------------------------------------------------------------------------------------
 
 
 def refused(*arguments: str) -> tuple[int, str]:
-    """Run the command to its end; return its status and standard error."""
+    """Run the command until it ends; return its status and standard error."""
     ran = subprocess.run(
         [sys.executable, '-m', 'geventnode', *arguments],
         cwd=APPS,
@@ -197,19 +197,19 @@ def refused(*arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stderr
 
 
-#: One process, or those of gunicorn: what cannot be is said in the same words.
+#: The error messages are the same for one process and for the workers of gunicorn.
 WAYS = pytest.mark.parametrize('workers', [(), ('--workers', '1')], ids=['serve', 'workers'])
 
 
 @WAYS
-def test_port_in_use(workers: tuple[str, ...]) -> None:
+def test_port_in_use_is_reported(workers: tuple[str, ...]) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         address = f'127.0.0.1:{listening.getsockname()[1]}'
         assert refused('serve', '--bind', address, *workers) == (
             2,
             (
-                f'geventnode: cannot listen on {address}: Address already in use: another process listens there; stop '
-                'it, or choose another port with --bind\n'
+                f'geventnode: cannot listen on {address}: Address already in use; another process is listening '
+                'there: stop it, or choose another port with --bind\n'
             ),
         )
 
@@ -217,13 +217,13 @@ def test_port_in_use(workers: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ('kind', 'complaint'),
     [
-        ('file', 'Address already in use: it is a file, and no socket that a server has left'),
-        ('server', 'Address already in use: another process listens there'),
-        ('nothing', 'No such file or directory: make the directory {directory} first'),
+        ('file', 'Address already in use; it is a file, not a socket that a server has left'),
+        ('server', 'Address already in use; another process is listening there'),
+        ('nothing', 'No such file or directory; create the directory {directory} first'),
     ],
 )
 @WAYS
-def test_paths_that_cannot_be(tmp_path: Path, workers: tuple[str, ...], kind: str, complaint: str) -> None:
+def test_bad_path_is_reported(tmp_path: Path, workers: tuple[str, ...], kind: str, complaint: str) -> None:
     directory = tmp_path / 'missing' if kind == 'nothing' else tmp_path
     path = directory / 'socket'
     with socket.socket(socket.AF_UNIX) as listening:
@@ -241,8 +241,8 @@ def test_paths_that_cannot_be(tmp_path: Path, workers: tuple[str, ...], kind: st
 
 @WAYS
 @pytest.mark.parametrize(('mask', 'mode'), [(0o022, 0o755), (0o007, 0o770), (0, 0o777)])
-def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int, mode: int) -> None:
-    """The umask decides, as about every file, with workers and without."""
+def test_mode_of_a_path_follows_the_umask(tmp_path: Path, workers: tuple[str, ...], mask: int, mode: int) -> None:
+    """The umask decides the mode, with workers and without."""
     path = tmp_path / 'socket'
     with subprocess.Popen(
         [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
@@ -264,8 +264,8 @@ def test_the_mode_of_a_path(tmp_path: Path, workers: tuple[str, ...], mask: int,
 
 
 @WAYS
-def test_long_heads(workers: tuple[str, ...]) -> None:
-    """Cookies that the default refuses."""
+def test_max_header_size_is_applied(workers: tuple[str, ...]) -> None:
+    """Cookies longer than the default limit are accepted."""
     with socket.create_server(('127.0.0.1', 0)) as listening:
         process = subprocess.Popen(
             [
@@ -311,7 +311,7 @@ server = http.create_server(listener)
     [('listener', [], '500'), ('listener', ['--min-body-rate', '0'], '0'), ('server', [], '0')],
 )
 def test_uploads_have_a_minimum_rate(tmp_path: Path, target: str, options: list[str], rate: str) -> None:
-    """That of the command, unless the target is a server with settings of its own."""
+    """The command sets a rate, unless the target is a server with its own settings."""
     (tmp_path / 'rate.py').write_text(RATE)
     with Served(f'rate:{target}', *options, cwd=tmp_path) as served:
         client = Client(('127.0.0.1', served.port))
@@ -319,8 +319,8 @@ def test_uploads_have_a_minimum_rate(tmp_path: Path, target: str, options: list[
         client.close()
 
 
-def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
-    """No server accepts there: it is replaced."""
+def test_stale_socket_is_replaced(tmp_path: Path) -> None:
+    """The socket is replaced, because no server accepts connections on it."""
     path = tmp_path / 'socket'
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -329,18 +329,18 @@ def test_a_socket_that_a_server_has_left(tmp_path: Path) -> None:
 
 
 @WAYS
-def test_an_address_of_another_machine(workers: tuple[str, ...]) -> None:
+def test_address_of_another_machine_is_reported(workers: tuple[str, ...]) -> None:
     assert refused('serve', '--bind', '192.0.2.1:8000', *workers) == (
         2,
         (
-            'geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address: no interface of this '
-            'machine has that address; 0.0.0.0 and [::] are all of them\n'
+            'geventnode: cannot listen on 192.0.2.1:8000: Cannot assign requested address; no interface of this '
+            'machine has the address: use 0.0.0.0 or [::] for all of them\n'
         ),
     )
 
 
 @WAYS
-def test_a_descriptor_that_is_none(workers: tuple[str, ...]) -> None:
+def test_bad_descriptor_is_reported(workers: tuple[str, ...]) -> None:
     assert refused('serve', '--bind', 'fd:999', *workers) == (
         2,
         'geventnode: cannot listen on fd:999: Bad file descriptor\n',
@@ -348,15 +348,15 @@ def test_a_descriptor_that_is_none(workers: tuple[str, ...]) -> None:
 
 
 @WAYS
-def test_a_host_that_is_none(workers: tuple[str, ...]) -> None:
+def test_unknown_host_is_reported(workers: tuple[str, ...]) -> None:
     status, errors = refused('serve', '--bind', 'host.invalid:80', *workers)
     assert status == 2
     assert errors.startswith('geventnode: cannot listen on host.invalid:80: ')
-    assert errors.endswith(': name an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them\n')
+    assert errors.endswith('; use an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of them\n')
 
 
 def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
-    """Run the command without the privileges that root has; return its status and standard error."""
+    """Run the command without the privileges of root; return its status and standard error."""
     dropping = [tool('setpriv'), '--bounding-set', '-dac_override'] if os.geteuid() == 0 else []
     ran = subprocess.run(
         [*dropping, sys.executable, '-m', 'geventnode', 'serve', '--bind', bind, *arguments],
@@ -371,13 +371,13 @@ def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
 
 
 @WAYS
-def test_a_directory_that_cannot_be_written(tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_read_only_directory_is_reported(tmp_path: Path, workers: tuple[str, ...]) -> None:
     tmp_path.chmod(0o555)
     assert unprivileged(f'unix:{tmp_path}/socket', *workers) == (
         2,
         (
-            f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied: this user may not write to the '
-            f'directory {tmp_path}\n'
+            f'geventnode: cannot listen on unix:{tmp_path}/socket: Permission denied; this user has no write '
+            f'permission in the directory {tmp_path}\n'
         ),
     )
 
@@ -388,8 +388,8 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, workers: tuple[str, 
         (
             ['nowhere:listener'],
             (
-                f"no module named 'nowhere': neither in the current directory, {APPS}, nor among what is "
-                f'installed for {sys.executable}'
+                f"no module is named 'nowhere', neither in the current directory, {APPS}, nor among the "
+                f'packages of {sys.executable}'
             ),
         ),
         (['handlers:nothing'], "'handlers' has no 'nothing'; did you mean 'server'?"),
@@ -414,24 +414,24 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, workers: tuple[str, 
         ),
         (
             ['handlers:server', '--max-header-size', '20000'],
-            "'handlers:server' is an http.Server with settings of its own: leave out --max-header-size",
+            "'handlers:server' is an http.Server, which has its own settings; remove --max-header-size",
         ),
         (
             ['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'],
-            "'handlers:server' is an http.Server with settings of its own: leave out --trusted-proxy",
+            "'handlers:server' is an http.Server, which has its own settings; remove --trusted-proxy",
         ),
     ],
 )
-def test_one_clear_line(arguments: list[str], complaint: str) -> None:
+def test_usage_error_is_one_line(arguments: list[str], complaint: str) -> None:
     assert refused('serve', *arguments) == (2, f'geventnode: {complaint}\n')
 
 
-def test_an_exception_of_the_target() -> None:
-    """It is shown as it would be without us: what leads to it begins in the target."""
+def test_exception_of_the_target_is_shown() -> None:
+    """The traceback begins in the target."""
     status, errors = refused('serve', 'broken:listener')
     assert status == 1
     first, where, *_, error, remedy = errors.splitlines()
     assert first == 'Traceback (most recent call last):'
     assert 'broken.py", line' in where
     assert error == "ModuleNotFoundError: No module named 'not_installed'"
-    assert remedy.startswith(f'geventnode: the command runs with {sys.executable}: install the missing package there')
+    assert remedy.startswith(f'geventnode: the command runs with {sys.executable}; install the missing package there')

@@ -1,4 +1,4 @@
-"""``geventnode serve --workers``: gunicorn runs the processes, and everything else is as without."""
+"""``geventnode serve --workers``: gunicorn runs the processes, and everything else is the same."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def workers(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
     ) as process:
         port = None
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             found = re.search(r'Listening at: http://127\.0\.0\.1:(\d+)', line)
             port = int(found[1]) if found else port
-            if 'Booting worker' in line and sum('Booting' in each for each in said) == 2:
+            if 'Booting worker' in line and sum('Booting' in each for each in lines) == 2:
                 break
         else:
-            pytest.fail(''.join(said))
+            pytest.fail(''.join(lines))
         try:
             yield process, port
         finally:
@@ -60,7 +60,7 @@ def workers(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         ['gunicorned.py:application', '--wsgi'],
     ],
 )
-def test_what_it_serves(arguments: list[str]) -> None:
+def test_target_is_served(arguments: list[str]) -> None:
     with (
         workers(*arguments) as (_, port),
         contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client,
@@ -68,11 +68,11 @@ def test_what_it_serves(arguments: list[str]) -> None:
         client.request('GET', '/')
         response = client.getresponse()
         assert response.status == 200
-        # not gunicorn's setting, but that of our servers
+        # the setting of the server, not gunicorn's
         assert response.getheader('Keep-Alive') == f'timeout={7 if arguments == ["gunicorned:server"] else 65}'
 
 
-def test_an_application_is_told_of_the_others() -> None:
+def test_application_sees_multiprocess() -> None:
     with (
         workers('gunicorned:application') as (_, port),
         contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client,
@@ -81,7 +81,7 @@ def test_an_application_is_told_of_the_others() -> None:
         assert client.getresponse().read() == b'True'
 
 
-def test_the_access_log() -> None:
+def test_access_log_has_each_response() -> None:
     with (
         workers('gunicorned:listener') as (process, port),
         contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client,
@@ -91,15 +91,15 @@ def test_the_access_log() -> None:
         assert re.match(r'127\.0\.0\.1 - - \[.+\] "GET /logged HTTP/1\.1" 200 \d+ "-" "-"', process.stdout.readline())
 
 
-def test_refused_requests() -> None:
-    """A line for each, as without workers."""
+def test_refused_requests_are_logged() -> None:
+    """Each is one line, as without workers."""
     with workers('gunicorned:listener') as (process, port), contextlib.closing(Client(('127.0.0.1', port))) as client:
         assert client.send(b'nonsense\r\n\r\n').response().status == 400
         assert '[INFO] 127.0.0.1: request line is not a method, a target and a version' in process.stdout.readline()
 
 
 def refused(*arguments: str, path: str = '') -> tuple[int, str]:
-    """Run the command to its end; return its status and standard error."""
+    """Run the command until it ends; return its status and standard error."""
     ran = subprocess.run(
         [sys.executable, '-m', 'geventnode', 'serve', *arguments],
         cwd=APPS,
@@ -112,11 +112,11 @@ def refused(*arguments: str, path: str = '') -> tuple[int, str]:
     return ran.returncode, ran.stderr
 
 
-def test_gunicorn_is_not_installed(tmp_path: Path) -> None:
+def test_missing_gunicorn_is_reported(tmp_path: Path) -> None:
     (tmp_path / 'gunicorn.py').write_text('raise ModuleNotFoundError("No module named \'gunicorn\'", name="gunicorn")')
     assert refused('handlers:listener', '--workers', '2', path=str(tmp_path)) == (
         2,
-        "geventnode: --workers needs gunicorn, which is not installed: pip install 'geventnode[gunicorn]'\n",
+        "geventnode: --workers needs gunicorn, which is not installed; pip install 'geventnode[gunicorn]'\n",
     )
 
 
@@ -124,26 +124,26 @@ def test_gunicorn_is_not_installed(tmp_path: Path) -> None:
     ('arguments', 'complaint'),
     [
         (['handlers:nothing'], "geventnode: 'handlers' has no 'nothing'"),
-        (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'], 'leave out --trusted-proxy'),
+        (['handlers:server', '--trusted-proxy', '::1', '--forwarded', 'forwarded'], 'remove --trusted-proxy'),
     ],
 )
-def test_a_target_that_cannot_be_served(arguments: list[str], complaint: str) -> None:
+def test_bad_target_ends_the_master(arguments: list[str], complaint: str) -> None:
     status, errors = refused(*arguments, '--workers', '1', '--bind', '127.0.0.1:0')
     assert status == 4
     assert complaint in errors
 
 
-def test_a_target_that_raises() -> None:
-    """Its traceback begins in the target, and the last line of ours says what to do."""
+def test_exception_of_the_target_ends_the_master() -> None:
+    """The traceback begins in the target, and a line with the remedy follows."""
     status, errors = refused('broken:listener', '--workers', '1', '--bind', '127.0.0.1:0')
     assert status == 4
     assert 'geventnode/cli/targets.py' not in errors
-    assert f'geventnode: the command runs with {sys.executable}: install the missing package there' in errors
+    assert f'geventnode: the command runs with {sys.executable}; install the missing package there' in errors
     assert "geventnode: 'broken:listener' cannot be loaded: No module named 'not_installed'" in errors
 
 
-def test_a_new_master_takes_the_sockets_over() -> None:
-    """SIGUSR2: that the old one listens is no reason to give up."""
+def test_new_master_inherits_the_sockets() -> None:
+    """After SIGUSR2 the address is in use by the old master, which is no error."""
     command = [
         Path(sys.executable).with_name('geventnode'),
         'serve',
@@ -155,18 +155,18 @@ def test_a_new_master_takes_the_sockets_over() -> None:
     ]
     with subprocess.Popen(command, cwd=APPS, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as old:
 
-        def said(pattern: str) -> str:
+        def find_in_output(pattern: str) -> str:
             for line in old.stdout:
                 found = re.search(pattern, line)
                 if found is not None:
                     return found[1]
-            raise AssertionError(f'it has never said {pattern}')
+            raise AssertionError(f'gunicorn has not written {pattern}')
 
-        port = int(said(r'Listening at: http://127\.0\.0\.1:(\d+)'))
-        said('Booting (worker)')
+        port = int(find_in_output(r'Listening at: http://127\.0\.0\.1:(\d+)'))
+        find_in_output('Booting (worker)')
         old.send_signal(signal.SIGUSR2)
-        new = int(said(r'\[(\d+)\] \[INFO\] Listening at'))
-        said('Booting (worker)')
+        new = int(find_in_output(r'\[(\d+)\] \[INFO\] Listening at'))
+        find_in_output('Booting (worker)')
         old.send_signal(signal.SIGTERM)
         old.wait(PATIENCE)
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
@@ -176,7 +176,7 @@ def test_a_new_master_takes_the_sockets_over() -> None:
 
 
 @pytest.mark.parametrize('number', ['0', '-1', 'many'])
-def test_a_bad_number(number: str) -> None:
+def test_bad_number_of_workers_is_refused(number: str) -> None:
     status, errors = refused('handlers:listener', '--workers', number)
     assert status == 2
     assert 'argument --workers: must be a whole number from 1' in errors

@@ -1,4 +1,4 @@
-"""Targets that start a server themselves while they are imported: what the command says instead of standing still."""
+"""Targets that start a server while they are imported: the command refuses them instead of blocking."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.running import APPS, PATIENCE, ROOT, Served
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
-#: Where everything begins in the file: its last one.
+#: The number of the last line of the file, which starts the server.
 LINE = len((APPS / 'serving.py').read_text().splitlines())
 
 HOW = ['geventnode', 'pywsgi', 'flask', 'flask-debug', 'wsgiref']
@@ -33,28 +33,28 @@ def start(command: str, how: str, target: str = 'serving.py', **env: str) -> sub
 @pytest.mark.parametrize('how', HOW)
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
 @pytest.mark.parametrize('target', ['serving.py', 'serving:listener'])
-def test_a_file_that_serves(command: str, how: str, target: str) -> None:
-    """One line: where it does so, and what to do."""
+def test_file_that_serves_is_refused(command: str, how: str, target: str) -> None:
+    """The message is one line with the place and a remedy."""
     with start(command, how, target) as process:
         _, errors = process.communicate(timeout=PATIENCE)
     line = errors.splitlines()[-1]
     assert process.returncode == 2
     assert 'Traceback' not in errors
     assert line == (
-        f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}): "
-        "run it with 'python serving.py', or put that line behind if __name__ == '__main__':"
+        f"geventnode: {target!r} starts a server itself while it is imported (serving.py, line {LINE}); "
+        "run it with 'python serving.py', or put that line under if __name__ == '__main__':"
     )
 
 
-def test_a_server_in_a_thread() -> None:
-    """As those of metrics: it blocks nothing."""
+def test_server_in_a_thread_is_allowed() -> None:
+    """Such a server, for example one of metrics, is allowed, because it does not block."""
     with Served('serving.py', env={'SERVES': 'thread'}) as served:
         assert served.port
 
 
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
-def test_an_import_that_is_interrupted(command: str) -> None:
-    """It says where, and there is no traceback."""
+def test_interrupted_import_is_reported(command: str) -> None:
+    """The message has the place, and there is no traceback."""
     with start(command, 'waiting') as process:
         assert process.stdout.readline() == 'waiting\n'
         process.send_signal(signal.SIGINT)
@@ -62,22 +62,22 @@ def test_an_import_that_is_interrupted(command: str) -> None:
     assert process.returncode == 128 + signal.SIGINT
     assert 'Traceback' not in errors
     line = errors.splitlines()[-1]
-    assert line == f"geventnode: interrupted while 'serving.py' was imported (serving.py, line {LINE})"
+    assert line == f"geventnode: interrupted while 'serving.py' was being imported (serving.py, line {LINE})"
 
 
-def test_an_import_that_is_interrupted_in_the_machinery() -> None:
-    """The file is named, not what finds modules: Ctrl+C comes at any time."""
+def test_import_interrupted_in_the_import_system_is_reported() -> None:
+    """The message names the file, not the import system, in which Ctrl+C can be pressed, too."""
     with start('serve', 'finding') as process:
         _, errors = process.communicate(timeout=PATIENCE)
     line = errors.splitlines()[-1]
-    assert line == f"geventnode: interrupted while 'serving.py' was imported (serving.py, line {LINE})"
+    assert line == f"geventnode: interrupted while 'serving.py' was being imported (serving.py, line {LINE})"
 
 
 @pytest.mark.parametrize('command', ['serve', 'doctor'])
-def test_an_import_that_does_not_end(command: str) -> None:
-    """A word on standard error, while it goes on."""
+def test_slow_import_is_reported(command: str) -> None:
+    """A line on standard error reports it while it continues."""
     program = (
-        'import sys; import geventnode.cli.targets as targets; targets.LONG_IMPORT = 0.1; '
+        'import sys; import geventnode.cli.targets as targets; targets.SLOW_IMPORT = 0.1; '
         f'from geventnode.cli.main import main; sys.exit(main([{command!r}, "serving.py"]))'
     )
     with subprocess.Popen(
@@ -91,6 +91,6 @@ def test_an_import_that_does_not_end(command: str) -> None:
         line = process.stderr.readline()
         process.kill()
     assert line == (
-        "geventnode: 'serving.py' is still being imported: if it starts a server itself, run it with "
+        "geventnode: 'serving.py' is still being imported; if it starts a server itself, run it with "
         "'python serving.py'\n"
     )

@@ -1,8 +1,7 @@
 """The five-minute start, as a new user would follow it: in an empty directory with a fresh virtual environment.
 
-Commands and files are taken from the page itself, in their order. Two things are different: what is installed is this
-tree, since the page says the name under which the package is published, and the port is one that the kernel chooses,
-for 8000 may be taken on this machine.
+Commands and files are taken from the page itself, in their order, with two exceptions. This tree is installed instead
+of the published package, and the kernel chooses the port, because 8000 can be in use on this machine.
 """
 
 from __future__ import annotations
@@ -24,29 +23,29 @@ PAGE = ROOT / 'docs' / 'start.rst'
 
 
 class Newcomer:
-    """Somebody who does what the page says, and looks whether it answers what the page says."""
+    """A user who follows the page and compares the output with it."""
 
     def __init__(self, directory: Path, tree: Path) -> None:
         self._directory = directory
         self._tree = tree
         self._serving: subprocess.Popen[str] | None = None
         self._address = ''
-        #: What was done, for the assertion that nothing was left out.
+        #: The programs that were run.
         self.done: list[str] = []
-        # nothing of ours is found unless it was installed
+        # the package is found only where it was installed
         self._environment = {
             name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'VIRTUAL_ENV')
         }
-        # the interpreter that runs the tests is the one that the page calls python3
+        # python3 of the page is the interpreter that runs the tests
         self._environment['PATH'] = f'{tree}:{self._environment["PATH"]}'
         (tree / 'python3').symlink_to(sys.executable)
 
     def save(self, name: str, source: str) -> None:
-        """Put an example into a file."""
+        """Write an example to a file."""
         (self._directory / name).write_text(source.replace('http://127.0.0.1:8000', self._address), 'utf-8')
 
     def type(self, command: str, expected: str) -> None:
-        """Run a command, to its end or, if it serves, until it says where."""
+        """Run a command until it ends or, if it serves, until it prints its address."""
         self.done.append(command.split()[0])
         if ' serve ' in command:
             self.stop()
@@ -78,13 +77,13 @@ class Newcomer:
             stdout=subprocess.PIPE,
         )
         assert self._serving.stdout is not None
-        said = self._serving.stdout.readline()
-        found = re.search(r'http://127\.0\.0\.1:\d+', said)
-        assert found, said
+        line = self._serving.stdout.readline()
+        found = re.search(r'http://127\.0\.0\.1:\d+', line)
+        assert found, line
         self._address = found[0]
 
     def stop(self) -> None:
-        """Press Ctrl+C where the server runs."""
+        """Stop the server, as Ctrl+C does."""
         if self._serving is not None:
             self._serving.send_signal(signal.SIGINT)
             self._serving.communicate(timeout=PATIENCE)
@@ -93,11 +92,11 @@ class Newcomer:
 
 
 def files_of(page: str) -> dict[int, str]:
-    """Return the names of the files that examples go into, by the number of the block."""
+    """Return the names of the examples' files, by the number of the block."""
     found = {}
     pieces = re.split(r'^\.\. code-block:: .*$', page, flags=re.MULTILINE)
     for number, text in enumerate(pieces[:-1]):
-        # the sentence that leads to the example
+        # the sentence before the example
         named = re.findall(r'``(\w+\.py)``[^`]*\Z', re.sub(r'\n\.\. scene: .*\n', '', text))
         if named:
             found[number] = named[0]
@@ -105,17 +104,17 @@ def files_of(page: str) -> dict[int, str]:
 
 
 def commands_of(block: Block) -> list[tuple[str, str]]:
-    """Return the commands of a console block, each with what the page says that it prints."""
+    """Return the commands of a console block, each with its output on the page."""
     return [(match[1], match[2]) for match in re.finditer(r'^\$ (.*)\n((?:(?!\$ ).*\n)*)', block.source, re.MULTILINE)]
 
 
 @pytest.mark.hangs_after(1800)
-def test_five_minutes(tmp_path: Path) -> None:
+def test_page_can_be_followed(tmp_path: Path) -> None:
     tool('curl')
     blocks = blocks_of(PAGE)
     files = files_of(PAGE.read_text('utf-8'))
     assert sorted(files.values()) == ['app.py', 'app.py', 'ask.py']
-    # a copy, as building leaves its traces
+    # a copy, because a build leaves files
     tree, empty = tmp_path / 'tree', tmp_path / 'empty'
     tree.mkdir()
     empty.mkdir()

@@ -1,4 +1,4 @@
-"""``geventnode serve`` with WSGI applications: what it takes for one, what it is told, and what it refuses."""
+"""``geventnode serve`` with WSGI applications: recognizing them, and refusing ambiguous targets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.system.test_process import refused
         (['targets:unclear', '--listener'], 'listener'),
     ],
 )
-def test_what_it_is(arguments: list[str], expected: str) -> None:
+def test_kind_of_target_is_recognized(arguments: list[str], expected: str) -> None:
     with (
         Served(*arguments) as served,
         contextlib.closing(HTTPConnection('127.0.0.1', served.port, timeout=PATIENCE)) as client,
@@ -45,34 +45,34 @@ def test_what_it_is(arguments: list[str], expected: str) -> None:
     [
         (
             ['targets:unclear'],
-            ("'targets:unclear' may be a WSGI application or a request listener: say --wsgi or --listener"),
+            ("'targets:unclear' can be a WSGI application or a request listener; add --wsgi or --listener"),
         ),
         (
             ['targets:short'],
-            "'targets:short' may be a WSGI application or a request listener: say --wsgi or --listener",
+            "'targets:short' can be a WSGI application or a request listener; add --wsgi or --listener",
         ),
         (
             ['handlers:server', '--wsgi'],
-            "'handlers:server' is an http.Server with settings of its own: leave out --wsgi",
+            "'handlers:server' is an http.Server, which has its own settings; remove --wsgi",
         ),
         (
             ['handlers:server', '--listener'],
-            "'handlers:server' is an http.Server with settings of its own: leave out --listener",
+            "'handlers:server' is an http.Server, which has its own settings; remove --listener",
         ),
     ],
 )
-def test_what_it_refuses(arguments: list[str], complaint: str) -> None:
+def test_ambiguous_target_is_refused(arguments: list[str], complaint: str) -> None:
     assert refused('serve', *arguments) == (2, f'geventnode: {complaint}\n')
 
 
-def test_an_asgi_application_under_gunicorn(tmp_path: Path) -> None:
-    """It would fail with each request: gunicorn gives up at once."""
+def test_asgi_application_ends_gunicorn(tmp_path: Path) -> None:
+    """Gunicorn ends at once, instead of failing with each request."""
     with Gunicorn(tmp_path, 'targets:asgi', status=4) as gunicorn:
         gunicorn.wait_for(r'the application cannot be served: asgi\(\) is an ASGI application')
         gunicorn.finish()
 
 
-def test_both_kinds_at_once() -> None:
+def test_both_kinds_at_once_are_refused() -> None:
     status, errors = refused('serve', 'targets:unclear', '--wsgi', '--listener')
     assert status == 2
     assert 'not allowed with argument' in errors

@@ -1,15 +1,15 @@
-"""The demo that ``geventnode serve`` shows when it is given nothing else: one page, and streams behind it.
+"""The demo of ``geventnode serve`` without a target: a page, and the streams that it shows.
 
 ======================= ============================================================================================
-``/``                   the page, one file without anything from elsewhere
+``/``                   the page, one file without external resources
 ``/events``             an event stream that ticks each second
-``/progress?id=...``    an event stream that tells how much of an upload has arrived, while it arrives
-``/upload[?id=...]``    takes the upload and counts it
+``/progress?id=...``    an event stream of the progress of an upload
+``/upload[?id=...]``    receives an upload and counts its bytes
 ``/request``            the request as the server saw it
 ======================= ============================================================================================
 
-It is also an example of how to write for this server: every handler is plain sequential code, and what it waits for
-includes the end of its audience.
+The demo is also an example of a program for this server: every handler is plain sequential code, and a handler that
+waits also waits for its client to disconnect.
 """
 
 from geventnode.cli.demo.site import DemoServer, create_server

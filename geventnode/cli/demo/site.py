@@ -1,7 +1,7 @@
 """The demo's pages and streams.
 
-A stream waits on one event of its own, which is set when there is something to say, when its client has left, and when
-the server is told to stop; so it ends at once in both cases, and nothing polls.
+Each stream waits on an event of its own, which is set when there is news, when its client disconnects, and when the
+server stops. So a stream ends at once in both cases, and nothing polls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from gevent.event import Event
 
-from geventnode.cli.demo.uploads import REMEMBERED, TooManyUploads, Upload, Uploads
+from geventnode.cli.demo.uploads import IDLE_TIMEOUT, TooManyUploads, Upload, Uploads
 from geventnode.http import IncomingMessage, Server, ServerResponse
 from geventnode.monitor.page import Page
 
@@ -23,34 +23,34 @@ __all__ = ['DemoServer', 'Route', 'create_server']
 
 
 class DemoServer(Server):
-    """An :class:`geventnode.http.Server` that answers with the demo; its streams end when it closes."""
+    """An :class:`geventnode.http.Server` that serves the demo; closing it ends the streams."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(self._answer, **options)
+        super().__init__(self._handle, **options)
         self._page = Page(Path(__file__).with_name('page.html'))
         self._uploads = Uploads()
-        #: One for each stream that is open; whoever sets it makes the stream look what has changed.
+        #: One event per open stream; setting it wakes the stream.
         self._streams: set[Event] = set()
-        #: Those of them that hear the ticks.
-        self._audience: set[Event] = set()
+        #: The events of the streams that tick.
+        self._tickers: set[Event] = set()
 
     def _drain(self) -> None:
         super()._drain()
         for wake in self._streams:
             wake.set()
 
-    # -- each call runs in the greenlet of its request ------------------------------------------------------------
+    # -- handlers: each call runs in the greenlet of its request --------------------------------------------------
 
-    def _answer(self, request: IncomingMessage, response: ServerResponse) -> None:
+    def _handle(self, request: IncomingMessage, response: ServerResponse) -> None:
         response.set_header('X-Content-Type-Options', 'nosniff')
         target = urlsplit(request.url or '')
         route = ROUTES.get(target.path)
         if route is None:
-            _answer_text(response, 404, 'There is nothing here: the demo is at /')
+            _send_text(response, 404, 'There is no such page; the demo is at /')
         elif request.method not in route.methods:
             allowed = ', '.join(route.methods)
             response.set_header('Allow', allowed)
-            _answer_text(response, 405, f'Methods that work here: {allowed}')
+            _send_text(response, 405, f'Methods that work here: {allowed}')
         else:
             identifiers = parse_qs(target.query).get('id')
             route.handler(self, request, response, identifiers[0] if identifiers else None)
@@ -60,7 +60,7 @@ class DemoServer(Server):
         response.end(self._page.body)
 
     def _show_request(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
-        _answer_json(
+        _send_json(
             response,
             {
                 'method': request.method,
@@ -73,14 +73,14 @@ class DemoServer(Server):
 
     def _stream_ticks(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
         wake = Event()
-        self._audience.add(wake)
+        self._tickers.add(wake)
         try:
             for _ in self._moments(request, response, wake, ticking=True):
                 _send_event(
-                    response, {'time': strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()), 'listeners': len(self._audience)}
+                    response, {'time': strftime('%Y-%m-%dT%H:%M:%SZ', gmtime()), 'listeners': len(self._tickers)}
                 )
         finally:
-            self._audience.discard(wake)
+            self._tickers.discard(wake)
         response.end()
 
     def _stream_progress(self, request: IncomingMessage, response: ServerResponse, identifier: str | None) -> None:
@@ -103,7 +103,7 @@ class DemoServer(Server):
         if upload is None:
             return
         if upload.state != 'waiting':
-            _answer_text(response, 409, 'An upload with this id has been here before')
+            _send_text(response, 409, 'The id of the upload was used before; choose another one')
             return
         began = monotonic()
         length = request.headers.get('content-length')
@@ -113,17 +113,17 @@ class DemoServer(Server):
                 upload.add(len(chunk))
         finally:
             upload.end(complete=request.complete)
-        _answer_json(response, {'received': upload.received, 'seconds': round(monotonic() - began, 6)})
+        _send_json(response, {'received': upload.received, 'seconds': round(monotonic() - began, 6)})
 
     def _find_upload(self, response: ServerResponse, identifier: str) -> Upload | None:
-        """Return the upload of that name, or answer why there is none."""
+        """Return the upload called ``identifier``, or None after an error response."""
         try:
             return self._uploads.get(identifier)
         except ValueError as error:
-            _answer_text(response, 400, str(error))
+            _send_text(response, 400, str(error))
         except TooManyUploads as error:
-            response.set_header('Retry-After', int(REMEMBERED))
-            _answer_text(response, 503, str(error))
+            response.set_header('Retry-After', int(IDLE_TIMEOUT))
+            _send_text(response, 503, str(error))
         return None
 
     # -- streams --------------------------------------------------------------------------------------------------
@@ -131,9 +131,12 @@ class DemoServer(Server):
     def _moments(
         self, request: IncomingMessage, response: ServerResponse, wake: Event, *, ticking: bool = False
     ) -> Iterator[None]:
-        """Begin an event stream, then yield whenever there is something to say, until client or server want no more.
+        """Begin an event stream, and yield whenever an event is due.
 
-        :param ticking: there is, with each full second; otherwise, when ``wake`` is set.
+        The iteration ends when the client disconnects or the server stops.
+
+        :param wake: the event that wakes the stream.
+        :param ticking: also yield after each full second.
         """
         response.once('close', wake.set)
         response.write_head(
@@ -141,7 +144,7 @@ class DemoServer(Server):
             {
                 'Content-Type': 'text/event-stream; charset=utf-8',
                 'Cache-Control': 'no-store',
-                # nginx would collect what should be seen at once
+                # or else nginx would buffer the events
                 'X-Accel-Buffering': 'no',
             },
         )
@@ -152,21 +155,21 @@ class DemoServer(Server):
             while not request.aborted and not self.draining:
                 wake.clear()
                 yield
-                # a little after the full second: a timer that is early does not tick twice
+                # slightly after the full second, so that an early timer does not tick twice
                 wake.wait(1.02 - time() % 1 if ticking else None)
         finally:
             self._streams.discard(wake)
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
+# -- responses --------------------------------------------------------------------------------------------------------
 
 
-def _answer_text(response: ServerResponse, status_code: int, text: str) -> None:
+def _send_text(response: ServerResponse, status_code: int, text: str) -> None:
     response.write_head(status_code, {'Content-Type': 'text/plain; charset=utf-8'})
     response.end(f'{text}\n')
 
 
-def _answer_json(response: ServerResponse, value: dict[str, Any]) -> None:
+def _send_json(response: ServerResponse, value: dict[str, Any]) -> None:
     response.write_head(200, {'Content-Type': 'application/json', 'Cache-Control': 'no-store'})
     response.end(f'{json.dumps(value, indent=2)}\n')
 
@@ -176,7 +179,7 @@ def _send_event(response: ServerResponse, value: dict[str, Any]) -> None:
 
 
 class Route(NamedTuple):
-    """What answers a path."""
+    """The methods and the handler of a path."""
 
     methods: tuple[str, ...]
     handler: Callable[[DemoServer, IncomingMessage, ServerResponse, str | None], None]
@@ -194,7 +197,7 @@ ROUTES = {
 
 
 def create_server(**tls: Any) -> DemoServer:
-    """Return the demo's server, not yet listening; with options for TLS, it serves HTTPS."""
+    """Return the demo's server; with options of TLS, an HTTPS server."""
     if not tls:
         return DemoServer()
     from geventnode.tls.server import TLSServerMixin

@@ -1,7 +1,7 @@
-"""``geventnode doctor``: is this machine, and this program, in a state to serve?
+"""``geventnode doctor``: check whether this machine and a program are ready to serve.
 
-What is the case is gathered first, what it means is judged afterwards, by functions that look at nothing else; here the
-two are put together and told. The exit status is 1 when something is wrong, and 0 when there is advice at most.
+:mod:`geventnode.cli.doctor.facts` gathers facts, and :mod:`geventnode.cli.doctor.checks` judges them by pure functions.
+This module prints the report. The exit status is 1 if there is a problem, 0 if there is only advice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from geventnode.cli.doctor.findings import Finding, Level
 
 __all__ = ['CHECKS', 'Facts', 'Finding', 'Level', 'diagnose', 'gather', 'render', 'render_json', 'run']
 
-#: How the facts are called where people read them.
-NAMES = {
+#: The labels of the facts in the report.
+LABELS = {
     'geventnode': 'geventnode',
     'python': 'Python',
     'libraries': 'libraries',
@@ -33,12 +33,12 @@ NAMES = {
 
 
 def render(facts: Facts, findings: list[Finding]) -> str:
-    """Return the report for people."""
-    shown = {name: facts.shown(name) for name in NAMES}
-    width = max(map(len, NAMES.values()))
-    lines = [f'{NAMES[name]:{width}}  {text}' for name, text in shown.items() if text]
+    """Return the report as text."""
+    shown = {name: facts.format(name) for name in LABELS}
+    width = max(map(len, LABELS.values()))
+    lines = [f'{LABELS[name]:{width}}  {text}' for name, text in shown.items() if text]
     lines.append('')
-    for finding in sorted(findings, key=lambda each: each.level.weight):
+    for finding in sorted(findings, key=lambda each: each.level.rank):
         lines.append(f'{finding.level.value:7}  {finding.message}')
         if finding.advice:
             lines.append(f'{"":7}  -> {finding.advice}')
@@ -46,7 +46,7 @@ def render(facts: Facts, findings: list[Finding]) -> str:
 
 
 def render_json(facts: Facts, findings: list[Finding]) -> str:
-    """Return the report for programs: an object with ``healthy``, ``facts`` and ``findings``."""
+    """Return the report as JSON: an object with ``healthy``, ``facts`` and ``findings``."""
     return (
         json.dumps(
             {
@@ -61,8 +61,10 @@ def render_json(facts: Facts, findings: list[Finding]) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the report that ``options`` ask for to standard output; return the exit status. May switch: runs the
-    target's own code. Raises :class:`geventnode.cli.targets.Refused`."""
+    """Write the report to standard output, and return the exit status.
+
+    Blocks while the target is imported. Raises :class:`geventnode.cli.targets.UsageError`.
+    """
     facts = gather(options.target)
     findings = diagnose(facts)
     sys.stdout.write((render_json if options.json else render)(facts, findings))

@@ -1,6 +1,6 @@
-"""What it means: one function for each thing that can be wrong, all of them pure.
+"""The checks: one pure function for each possible problem.
 
-A check is given the facts and returns its findings; none at all where it does not apply.
+A check takes the facts and returns its findings, an empty list if it does not apply.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ __all__ = [
     'diagnose',
 ]
 
-#: The oldest version that is tested: of Python, and of each library.
+#: The range of tested versions of Python.
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
+#: The oldest tested version of each library.
 OLDEST = {'gevent': '23.7.0', 'greenlet': '2.0.0', 'zope.interface': '5.5.0'}
 
-#: Descriptors with which a server is soon full; a connection takes one, and one to an upstream another.
-FEW, SCANTY = 256, 4096
+#: Limits of open descriptors below which a finding is a problem or advice. Each connection needs a descriptor, and
+#: one to an upstream another.
+MIN_DESCRIPTORS, RECOMMENDED_DESCRIPTORS = 256, 4096
 
 PATCH_FIRST = (
     "begin the program with 'from gevent import monkey; monkey.patch_all()', before every other import, or "
-    "let 'geventnode serve' or gunicorn start it"
+    "start it with 'geventnode serve' or gunicorn"
 )
 
 _BLOCKERS = {
@@ -46,7 +48,7 @@ _BLOCKERS = {
     'MySQLdb': 'use PyMySQL, which is pure Python',
     'pymssql': 'use python-tds, or call it through gevent.get_hub().threadpool',
     'grpc': 'import grpc.experimental.gevent and call its init_gevent() when the program begins',
-    'confluent_kafka': 'call what waits through gevent.get_hub().threadpool',
+    'confluent_kafka': 'call its blocking functions through gevent.get_hub().threadpool',
     'ibm_db': 'call it through gevent.get_hub().threadpool',
 }
 
@@ -58,7 +60,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def check_python(facts: Facts) -> list[Finding]:
-    """The interpreter is one that this package is tested with."""
+    """Check that the interpreter is one of those that are tested."""
     running = _numbers(facts.python)[:2]
     oldest, newest = ('.'.join(map(str, each)) for each in (OLDEST_PYTHON, NEWEST_PYTHON))
     if running < OLDEST_PYTHON:
@@ -80,7 +82,7 @@ def check_python(facts: Facts) -> list[Finding]:
             Finding(
                 'python',
                 Level.ADVICE,
-                f'Python {facts.python} is newer than any that was tested',
+                f'Python {facts.python} is newer than every tested version',
                 f'use Python {newest}, or run the tests',
             )
         )
@@ -90,7 +92,7 @@ def check_python(facts: Facts) -> list[Finding]:
 
 
 def check_libraries(facts: Facts) -> list[Finding]:
-    """The libraries below are not older than what is tested."""
+    """Check that the libraries are not older than the tested versions."""
     found = []
     for name, oldest in OLDEST.items():
         version = facts.libraries.get(name)
@@ -99,7 +101,7 @@ def check_libraries(facts: Facts) -> list[Finding]:
                 Finding(
                     'libraries',
                     Level.ADVICE,
-                    f'{name} is not installed as a package, so its version cannot be told',
+                    f'{name} is not installed as a package, so its version is unknown',
                     f'pip install {name}',
                 )
             )
@@ -116,13 +118,13 @@ def check_libraries(facts: Facts) -> list[Finding]:
 
 
 def check_openssl(facts: Facts) -> list[Finding]:
-    """TLS is there, and still looked after."""
+    """Check that TLS is available, and that its library is still maintained."""
     if facts.openssl is None:
         return [
             Finding(
                 'openssl',
                 Level.ADVICE,
-                'this Python has no ssl module: there is no HTTPS',
+                'this Python has no ssl module, so there is no HTTPS',
                 'build Python with OpenSSL if you need it',
             )
         ]
@@ -132,14 +134,14 @@ def check_openssl(facts: Facts) -> list[Finding]:
                 'openssl',
                 Level.ADVICE,
                 f'{facts.openssl} gets no more security updates from its authors',
-                'use a Python that was built with OpenSSL 3, unless your distribution looks after it',
+                'use a Python that was built with OpenSSL 3, unless your distribution maintains it',
             )
         ]
     return [Finding('openssl', Level.OK, f'{facts.openssl} is current')]
 
 
 def check_loop(facts: Facts) -> list[Finding]:
-    """The loop scales with the number of connections."""
+    """Check that the event loop scales with the number of connections."""
     found = []
     if 'libuv' in facts.loop:
         found.append(Finding('loop', Level.ADVICE, 'gevent runs on libuv, which is not tested', 'unset GEVENT_LOOP'))
@@ -157,7 +159,7 @@ def check_loop(facts: Facts) -> list[Finding]:
             Finding(
                 'loop',
                 Level.PROBLEM,
-                'the loop waits with select(2), which knows 1024 descriptors',
+                'the loop waits with select(2), which is limited to 1024 descriptors',
                 'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used',
             )
         )
@@ -166,7 +168,7 @@ def check_loop(facts: Facts) -> list[Finding]:
             Finding(
                 'loop',
                 Level.ADVICE,
-                'the loop waits with poll(2), whose cost grows with the number of connections',
+                'the loop waits with poll(2), which becomes slower with each connection',
                 'unset LIBEV_FLAGS and GEVENT_LOOP, so that epoll or kqueue is used',
             )
         )
@@ -174,13 +176,13 @@ def check_loop(facts: Facts) -> list[Finding]:
 
 
 def check_resolver(facts: Facts) -> list[Finding]:
-    """Names are looked up without stopping the loop."""
+    """Check that looking up names does not block the loop."""
     if facts.resolver == 'blocking':
         return [
             Finding(
                 'resolver',
                 Level.PROBLEM,
-                'while a host name is looked up, everything stands still',
+                'looking up a host name blocks the event loop',
                 "unset GEVENT_RESOLVER, or set it to 'thread'",
             )
         ]
@@ -189,8 +191,8 @@ def check_resolver(facts: Facts) -> list[Finding]:
             Finding(
                 'resolver',
                 Level.ADVICE,
-                f'the resolver {facts.resolver} does not know everything that the '
-                "system's own does: /etc/nsswitch.conf, mDNS, search domains",
+                f'the resolver {facts.resolver} ignores some sources that the '
+                "system's own resolver uses: /etc/nsswitch.conf, mDNS, search domains",
                 'unset GEVENT_RESOLVER unless you need thousands of lookups at once',
             )
         ]
@@ -198,20 +200,20 @@ def check_resolver(facts: Facts) -> list[Finding]:
 
 
 def check_descriptors(facts: Facts) -> list[Finding]:
-    """As many connections can be open as a server is expected to hold."""
+    """Check that enough descriptors can be open for a server's connections."""
     if facts.descriptors is None:
         return []
     soft, hard = facts.descriptors
-    if soft is None or soft >= SCANTY:
+    if soft is None or soft >= RECOMMENDED_DESCRIPTORS:
         return [Finding('descriptors', Level.OK, f'{soft or "any number of"} descriptors can be open')]
     room = hard is None or hard > soft
     return [
         Finding(
             'descriptors',
-            Level.PROBLEM if soft < FEW else Level.ADVICE,
-            f'at most {soft} descriptors can be open, and each connection takes one',
-            f"'ulimit -n {65536 if hard is None else min(hard, 65536)}' in the shell that starts it, LimitNOFILE= in a "
-            'systemd unit, or --ulimit nofile= for a container'
+            Level.PROBLEM if soft < MIN_DESCRIPTORS else Level.ADVICE,
+            f'at most {soft} descriptors can be open, and each connection needs one',
+            f"'ulimit -n {65536 if hard is None else min(hard, 65536)}' in the shell that starts the program, "
+            'LimitNOFILE= in a systemd unit, or --ulimit nofile= for a container'
             if room
             else 'raise the hard limit: /etc/security/limits.conf, LimitNOFILE= in a systemd unit, or '
             '--ulimit nofile= for a container',
@@ -220,7 +222,7 @@ def check_descriptors(facts: Facts) -> list[Finding]:
 
 
 def check_somaxconn(facts: Facts) -> list[Finding]:
-    """The kernel lets as many connections wait as a server asks for."""
+    """Check that the kernel allows the backlog that a server sets."""
     if facts.somaxconn is None:
         return []
     if facts.somaxconn < DEFAULT_BACKLOG:
@@ -228,16 +230,16 @@ def check_somaxconn(facts: Facts) -> list[Finding]:
             Finding(
                 'somaxconn',
                 Level.ADVICE,
-                f'the kernel lets {facts.somaxconn} connections wait to be '
-                f'accepted, and a server asks for {DEFAULT_BACKLOG}: in bursts, clients wait for seconds',
+                f'the kernel queues at most {facts.somaxconn} connections that '
+                f'are not yet accepted, but a server asks for {DEFAULT_BACKLOG}: in bursts, clients wait for seconds',
                 'sysctl -w net.core.somaxconn=4096, and in /etc/sysctl.d to keep it',
             )
         ]
-    return [Finding('somaxconn', Level.OK, f'{facts.somaxconn} connections may wait to be accepted')]
+    return [Finding('somaxconn', Level.OK, f'the kernel queues {facts.somaxconn} connections until they are accepted')]
 
 
 def check_program(facts: Facts) -> list[Finding]:
-    """The program can be imported."""
+    """Check that the program can be imported."""
     if facts.failed is None:
         return []
     return [
@@ -251,7 +253,7 @@ def check_program(facts: Facts) -> list[Finding]:
 
 
 def check_patching(facts: Facts) -> list[Finding]:
-    """The program patches all of the standard library, or leaves that to whoever starts it."""
+    """Check that the program patches the whole standard library."""
     if facts.target is None or facts.failed is not None:
         return []
     missing = [name for name in PATCHABLE if name not in facts.patched]
@@ -260,9 +262,9 @@ def check_patching(facts: Facts) -> list[Finding]:
             Finding(
                 'patching',
                 Level.ADVICE,
-                f'{facts.target} does not patch the standard library: that is as it '
-                "should be under 'geventnode serve' and gunicorn, which do it before they load it; started in "
-                'another way, whatever waits without gevent stops everything',
+                f'{facts.target} does not patch the standard library: that is right under '
+                "'geventnode serve' and gunicorn, which patch before they load it; started in any other way, each "
+                'blocking call stops all greenlets',
                 PATCH_FIRST,
             )
         ]
@@ -272,7 +274,7 @@ def check_patching(facts: Facts) -> list[Finding]:
                 'patching',
                 Level.PROBLEM,
                 f'{facts.target} patches the standard library in part: '
-                f'{", ".join(missing)} would still stop everything',
+                f'{", ".join(missing)} can still block all greenlets',
                 'call monkey.patch_all() without arguments',
             )
         ]
@@ -280,7 +282,7 @@ def check_patching(facts: Facts) -> list[Finding]:
 
 
 def check_order(facts: Facts) -> list[Finding]:
-    """Patching came before what it must come before."""
+    """Check that the program patches before other imports and threads."""
     if facts.target is None or not facts.patched:
         return []
     found = []
@@ -290,7 +292,7 @@ def check_order(facts: Facts) -> list[Finding]:
                 'order',
                 Level.PROBLEM,
                 f'{facts.target} patches too late: {", ".join(facts.early)} had '
-                'been imported by then, and may keep what blocks',
+                'been imported before, and can keep blocking functions',
                 PATCH_FIRST,
             )
         )
@@ -299,29 +301,23 @@ def check_order(facts: Facts) -> list[Finding]:
             Finding(
                 'order',
                 Level.PROBLEM,
-                f'{facts.threads} other thread(s) ran when {facts.target} patched: their locks are those of the system',
+                f'{facts.threads} other thread(s) ran when {facts.target} patched: their locks block all greenlets',
                 'patch before anything starts a thread',
             )
         )
     if facts.other_thread:
-        found.append(
-            Finding(
-                'order', Level.PROBLEM, f'{facts.target} patches in a thread that is not the first one', PATCH_FIRST
-            )
-        )
-    found += [
-        Finding('order', Level.PROBLEM, f'gevent says: {complaint}', PATCH_FIRST) for complaint in facts.complaints
-    ]
-    return found or [Finding('order', Level.OK, 'patching comes before everything else')]
+        found.append(Finding('order', Level.PROBLEM, f'{facts.target} does not patch in the main thread', PATCH_FIRST))
+    found += [Finding('order', Level.PROBLEM, f'gevent warns: {warning}', PATCH_FIRST) for warning in facts.warnings]
+    return found or [Finding('order', Level.OK, 'the program patches before everything else')]
 
 
 def check_blocking(facts: Facts) -> list[Finding]:
-    """No library waits in a way that patching does not reach."""
+    """Check that no library blocks in C code, which patching cannot change."""
     return [
         Finding(
             'blocking',
             Level.PROBLEM,
-            f'{name} waits in C, where patching does not reach: each call stops everything',
+            f'{name} blocks in C code, which patching cannot change: each call stops all greenlets',
             _BLOCKERS[name],
         )
         for name in facts.blocking
@@ -344,5 +340,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Return what all checks find, in their order."""
+    """Run all checks, and return their findings in order."""
     return [finding for check in CHECKS for finding in check(facts)]

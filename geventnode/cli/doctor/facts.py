@@ -1,8 +1,8 @@
-"""What is the case: versions, the loop, limits, and in which order a program imported and patched.
+"""Gather facts: versions, the event loop, limits, and the order of a program's imports and its patching.
 
-Nothing is judged here. A program is imported as Python itself would import it, that is without patching anything before
-it, because only then can be seen what it does by itself. When gevent says that it is about to patch, what is loaded by
-then is noted. Modules that must not be loaded before patching are not imported at the top of this file.
+The program is imported as Python itself would import it, without patching anything first, so that its own patching can
+be checked. When gevent announces that it is about to patch, the modules loaded until then are recorded. The imports at
+the top therefore leave out every module that has to be patched before it is imported.
 """
 
 from __future__ import annotations
@@ -14,58 +14,60 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from geventnode import __version__
-from geventnode.cli.targets import Refused, load_target, print_traceback
+from geventnode.cli.targets import UsageError, load_target, print_traceback
 
 __all__ = ['BLOCKERS', 'EARLY', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
 
 LIBRARIES = ('gevent', 'greenlet', 'zope.interface')
 
-#: What keeps hold of what patching replaces, or looks at import whether it did, when it is loaded before.
+#: Modules that keep the unpatched functions, or remember that nothing was patched, if they are imported first.
 EARLY = ('ssl', 'urllib3', 'requests', 'httpx', 'aiohttp', 'botocore', 'pymongo', 'psycopg')
 
-#: Libraries in C that wait in the kernel by themselves, so that patching does not reach them.
+#: Libraries that block in C code, which patching cannot change.
 BLOCKERS = ('psycopg2', 'MySQLdb', 'pymssql', 'grpc', 'confluent_kafka', 'ibm_db')
 
-#: What ``patch_all`` patches of all that matters here.
+#: The modules that ``patch_all`` patches and a server needs.
 PATCHABLE = ('socket', 'ssl', '_thread', 'threading', 'select', 'selectors', 'time', 'subprocess', 'queue', 'signal')
 
 
 class Facts(NamedTuple):
-    """Everything that checks look at; values that JSON can hold."""
+    """The input of the checks, in values that JSON can represent."""
 
     geventnode: str
     python: str
     implementation: str
-    #: Whether there is a global interpreter lock.
+    #: Whether the global interpreter lock is enabled.
     gil: bool
-    #: Versions by name; None where something is not installed as a distribution.
+    #: Versions by name; None for a library that is not installed as a distribution.
     libraries: dict[str, str | None]
     openssl: str | None
-    #: The module that the event loop comes from, and the system call that it waits with.
+    #: The module of the event loop.
     loop: str
+    #: The system call that the loop waits with.
     backend: str
     resolver: str
-    #: Soft and hard limit (RLIMIT_NOFILE), None for none; None in all where the system has no such thing.
+    #: Soft and hard limit of descriptors (RLIMIT_NOFILE), each None if unlimited; None if the system has no limits.
     descriptors: tuple[int | None, int | None] | None
-    #: Connections that the kernel lets wait to be accepted (net.core.somaxconn); None where that is not known.
+    #: The most connections that the kernel queues until they are accepted (net.core.somaxconn); None if unknown.
     somaxconn: int | None
     target: str | None = None
-    #: What it raised instead of being imported.
+    #: The exception that the import of the target raised.
     failed: str | None = None
-    #: Modules that are patched now.
+    #: The modules of :data:`PATCHABLE` that are patched now.
     patched: tuple[str, ...] = ()
-    #: Which of :data:`EARLY` the program had loaded when patching began.
+    #: The modules of :data:`EARLY` that the program had imported when patching began.
     early: tuple[str, ...] = ()
-    #: Threads that ran then beside the first one, and whether another one than the first one patched.
+    #: The number of threads beside the main thread when patching began.
     threads: int = 0
+    #: Whether a thread other than the main thread patched.
     other_thread: bool = False
-    #: What gevent said against patching.
-    complaints: tuple[str, ...] = ()
-    #: Which of :data:`BLOCKERS` are loaded, and nothing was done about it.
+    #: The warnings of gevent about patching.
+    warnings: tuple[str, ...] = ()
+    #: The libraries of :data:`BLOCKERS` that are imported and not made cooperative.
     blocking: tuple[str, ...] = ()
 
-    def shown(self, name: str) -> str:
-        """Return the fact called ``name`` for people; empty for nothing."""
+    def format(self, name: str) -> str:
+        """Return the fact called ``name`` as text; empty if there is none."""
         value = getattr(self, name)
         if name == 'python':
             return f'{self.python} ({self.implementation}{"" if self.gil else ", free-threaded"})'
@@ -79,8 +81,8 @@ class Facts(NamedTuple):
         return ', '.join(value) if isinstance(value, tuple) else '' if value is None else str(value)
 
 
-class _Order:
-    """Notes what is loaded when patching begins."""
+class _PatchObserver:
+    """Records the imported modules and the threads when patching begins."""
 
     def __init__(self) -> None:
         self._before = set(sys.modules)
@@ -90,7 +92,7 @@ class _Order:
         self._began = False
 
     def __call__(self, event: object) -> None:
-        """Called by gevent before and after each step of patching."""
+        """Record the state at the first event that announces patching."""
         if not self._began:
             self._began = True
             self.early = tuple(name for name in EARLY if name in sys.modules and name not in self._before)
@@ -101,37 +103,40 @@ class _Order:
 
 
 def gather(target: str | None = None) -> Facts:
-    """Return the facts about this process, after importing ``target`` if there is one. May switch: runs the target's
-    own code, and prints the traceback of what that raises. Raises :class:`geventnode.cli.targets.Refused`."""
+    """Import ``target``, if given, and return the facts about this process.
+
+    Blocks as long as the target's own code does; the traceback of its exception is printed. Raises
+    :class:`geventnode.cli.targets.UsageError`.
+    """
     import gevent.events
 
-    order = _Order()
+    observer = _PatchObserver()
     failed = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        gevent.events.subscribers.append(order)
+        gevent.events.subscribers.append(observer)
         try:
             if target is not None:
                 load_target(target)
-        except Refused:
+        except UsageError:
             raise
         except Exception as error:
             failed = f'{type(error).__name__}: {error}'
             print_traceback(error, __file__)
         finally:
-            gevent.events.subscribers.remove(order)
-    complaints = tuple(str(each.message) for each in caught if each.category.__name__ == 'MonkeyPatchWarning')
-    return _present()._replace(
+            gevent.events.subscribers.remove(observer)
+    messages = tuple(str(each.message) for each in caught if each.category.__name__ == 'MonkeyPatchWarning')
+    return _process_facts()._replace(
         target=target,
         failed=failed,
-        early=order.early,
-        threads=order.threads,
-        other_thread=order.other_thread,
-        complaints=complaints,
+        early=observer.early,
+        threads=observer.threads,
+        other_thread=observer.other_thread,
+        warnings=messages,
     )
 
 
-def _present() -> Facts:
+def _process_facts() -> Facts:
     import gevent
     from gevent import monkey
 
@@ -149,7 +154,7 @@ def _present() -> Facts:
         descriptors=_descriptors(),
         somaxconn=_somaxconn(),
         patched=tuple(name for name in PATCHABLE if monkey.is_module_patched(name)),
-        blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _tamed(name)),
+        blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _is_cooperative(name)),
     )
 
 
@@ -187,8 +192,8 @@ def _somaxconn(path: str = '/proc/sys/net/core/somaxconn') -> int | None:
         return None
 
 
-def _tamed(name: str) -> bool:
-    """Return whether something was done for the library to wait cooperatively."""
+def _is_cooperative(name: str) -> bool:
+    """Return whether the program has made the library cooperative."""
     loaded: Any = sys.modules
     if name == 'psycopg2':
         extensions = loaded.get('psycopg2.extensions')

@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The results of the checks."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ __all__ = ['Finding', 'Level']
 
 
 class Level(enum.Enum):
-    """How bad it is."""
+    """The severity of a finding."""
 
-    #: It will not work, or will stand still under load.
+    #: The program fails, or blocks under load.
     PROBLEM = 'problem'
-    #: It works, and could work better, or does not under other circumstances.
+    #: The program works, but can be slow, or fail under other circumstances.
     ADVICE = 'advice'
-    #: All is well.
+    #: The check has found nothing wrong.
     OK = 'ok'
 
     @property
-    def weight(self) -> int:
-        """The place in a report: what is worst comes first."""
+    def rank(self) -> int:
+        """The position in a report, where the most severe level is first."""
         return list(Level).index(self)
 
 
 class Finding(NamedTuple):
-    """One sentence about what is the case, and one about what to do.
+    """The result of a check.
 
-    :ivar check: the name of the check, for programs.
+    :ivar check: the name of the check.
+    :ivar message: the fact, in one sentence.
+    :ivar advice: the remedy; empty for :attr:`Level.OK`.
     """
 
     check: str
