@@ -59,14 +59,14 @@ class Server(TLSServerMixin, http.Server):
         super().__init__(listener, **self._set_up_tls(options))
 
     def _names_decide(self) -> None:
-        self._checks_names = self.all_special = True
+        self._checks_names = self._all_special = True
 
     def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
         super()._on_option_changed()
-        self.all_special = self.all_special or self._checks_names
+        self._all_special = self._all_special or self._checks_names
 
-    def special_request(
+    def _dispatch_special(
         self, connection: ServerConnection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
         """See ``http.Server``: answer 421 to a request for a name whose client certificates the connection has not
@@ -76,7 +76,7 @@ class Server(TLSServerMixin, http.Server):
             response.write_head(421)
             response.end()
         else:
-            super().special_request(connection, head, request, response)
+            super()._dispatch_special(connection, head, request, response)
 
     def _is_misdirected(self, head: RequestHead, socket: Any) -> bool:
         """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
@@ -108,7 +108,7 @@ class Server(TLSServerMixin, http.Server):
         plain._attach(*socket._detach_plain())
         self._sockets.add(plain)
         plain._on_destroyed = self._on_destroyed
-        connection = self.connection_class(self, plain)
+        connection = self._connection_class(self, plain)
         with contextlib.suppress(ConnectionClosed):
             plain._send(error_response(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))
         connection.close()

@@ -265,7 +265,7 @@ def inherited_connection() -> None:
 def buffer_full() -> None:
     with mock.patch.object(wsgi_input, 'MAX_BUFFERED_BODY', 3):
         from_listener(
-            lambda request, response: wsgi_input.buffer_body(request, None, response.server.budget),
+            lambda request, response: wsgi_input.buffer_body(request, None, response.server._buffer_limit),
             b'POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
         )
 

@@ -37,36 +37,9 @@ PUBLIC = [
 _PRODUCER = {'from_iterable', 'push'}
 
 #: Public names that no contract has, by class: how to make a stream, and what one layer of the package offers the next.
-_SERVING = {
-    'all_special',
-    'budget',
-    'cancels',
-    'connection_class',
-    'draining_since',
-    'forwarding',
-    'hand_out',
-    'hub',
-    'idle_limit',
-    'idle_workers',
-    'keep_alive_lines',
-    'limits',
-    'past_requests',
-    'ready',
-    'refuse',
-    'request_class',
-    'request_limit',
-    'response_class',
-    'shortest_timeout',
-    'sinks',
-    'special_request',
-    'unheard',
-}
 BEYOND_CONTRACTS: dict[type, set[str]] = {
     stream.Readable: _PRODUCER,
     stream.Duplex: _PRODUCER,
-    http.Server: _SERVING,
-    https.Server: _SERVING,
-    http.ServerResponse: {'awaits_continue', 'hand_over', 'refused', 'refuses_bad_body', 'upgraded', 'write_prepared'},
 }
 #: Keyword-only arguments, which contracts leave to the classes, by class and method.
 KEYWORDS: dict[tuple[type, str], set[str]] = {

@@ -121,12 +121,12 @@ def _expected(
             return
         if listener in ('ignore', 'later'):
             yield 200, _summary(message, b'')
-            if ends or not _goes_on_unread(message, server.max_discard):
+            if ends or not _goes_on_unread(message, server.max_unread_body):
                 return
             continue
         if listener == 'stream':
             yield 200, _streamed(message)
-            if ends or not message.complete or not _goes_on_unread(message, server.max_discard):
+            if ends or not message.complete or not _goes_on_unread(message, server.max_unread_body):
                 return
         elif not message.complete:
             error = understood.error
@@ -179,8 +179,8 @@ def _awaits_continue(message: Message) -> bool:
     return message.expect is not None and message.framing != 'NONE'
 
 
-def _goes_on_unread(message: Message, max_discard: int) -> bool:
+def _goes_on_unread(message: Message, max_unread_body: int) -> bool:
     """Return whether another request may follow one whose body nobody has read."""
     if not message.keep_alive or not message.complete:
         return False
-    return not _awaits_continue(message) and len(message.body) <= max_discard
+    return not _awaits_continue(message) and len(message.body) <= max_unread_body

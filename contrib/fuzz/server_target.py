@@ -28,8 +28,8 @@ __all__ = ['ServerTarget']
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {'max_header_size': 120, 'max_headers_count': 4, 'max_body_size': 20},
-    {'max_discard': 8},
-    {'fresh_greenlets': True, 'cancel_on_disconnect': True},
+    {'max_unread_body': 8},
+    {'greenlet_per_request': True, 'cancel_on_disconnect': True},
 )
 _DATE = re.compile(rb'Date: [^\r]*\r\n')
 
@@ -78,7 +78,7 @@ class ServerTarget:
         try:
             with noted() as troubles:
                 play(exchange for each in runs for exchange in each)
-            left = [server for server in self._servers if server._sockets or server.budget.used]
+            left = [server for server in self._servers if server._sockets or server._buffer_limit.used]
             if left:
                 raise Finding('left behind', f'{[(server._sockets, server.budget.used) for server in left]}')
         finally:
@@ -94,7 +94,7 @@ class ServerTarget:
     def _judge(self, sample: Sample, runs: list[ServerExchange]) -> None:
         scenario = sample.scenario
         server = self._servers[scenario['server']]
-        understood = drive([sample.data], Role.REQUEST, server.limits, eof=True)
+        understood = drive([sample.data], Role.REQUEST, server._limits, eof=True)
         for each in runs:
             answers = check_answers(each.output, understood)
             check_expected(answers, understood, scenario, server)

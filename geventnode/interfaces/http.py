@@ -224,14 +224,14 @@ class IHTTPServer(IServer):
     max_headers_count: int = Attribute('Fields in a header section; 0: no limit but the size. 431. 1000.')
     max_body_size: int | None = Attribute('Bytes of a request body; None: no limit. 413.')
     max_requests_per_socket: int = Attribute('Requests on one connection; 0: no limit. More get 503. 0.')
-    max_discard: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
+    max_unread_body: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
     max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
     cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into listeners whose client has gone.')
     max_idle_workers: int = Attribute(
         'Greenlets that are kept for the next request, with their greenlet-locals; all servers of a thread share them, '
         'and the one whose request ends decides. A lower value ends those above it. 256.'
     )
-    fresh_greenlets: bool = Attribute('Run every request in a new greenlet, for full isolation.')
+    greenlet_per_request: bool = Attribute('Run every request in a new greenlet, for full isolation.')
     debug_connections: bool = Attribute(
         'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
         'included; can be switched on and off at any time. False.'
@@ -261,6 +261,13 @@ class IHTTPServer(IServer):
         'under gunicorn the worker does. False.'
     )
 
+    request_class: type[Any] = Attribute(
+        'The class of requests: a subclass of :class:`geventnode.http.IncomingMessage`.'
+    )
+    response_class: type[Any] = Attribute(
+        'The class of responses: a subclass of :class:`geventnode.http.ServerResponse`.'
+    )
+
     def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
         """Hand a request to the ``'request'`` listeners, so that a server may stand where a listener is wanted;
         501 when there are none. May switch."""
@@ -276,6 +283,9 @@ class IHTTPServer(IServer):
         ``upgraded`` ones are somebody else's; ``connections`` are all of them. ``buffered`` is how many bytes of unread
         input they hold together, and ``refused`` the sum of ``refusals``.
         """
+
+    def send_error(socket: Any, status_code: int) -> None:
+        """Send an error response; see :meth:`geventnode.http.Server.send_error`."""
 
     def close_idle_connections() -> None:
         """Close the connections that have no request in work."""

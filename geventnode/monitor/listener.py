@@ -69,7 +69,7 @@ class Monitor:
     ) -> None:
         self._hub = get_hub()
         for server in servers:
-            check_thread(server.hub, server)
+            check_thread(server._hub, server)
         self._servers = servers
         self._mounted_on: weakref.WeakSet[Server] = weakref.WeakSet()
         self._names: weakref.WeakKeyDictionary[Agent, str] = weakref.WeakKeyDictionary()
@@ -211,7 +211,7 @@ def check_path(path: str) -> str:
 
 
 def _respond_unhandled(request: Any, response: Any) -> None:
-    response.server.unheard(response)
+    response.server._respond_unhandled(response)
 
 
 def _send_error(

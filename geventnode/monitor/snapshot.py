@@ -122,9 +122,9 @@ class Snapshot:
     def read_servers(self, servers: Iterable[Server]) -> Iterator[None]:
         """Look at one connection after another."""
         for server in servers:
-            self.requests += server.past_requests
-            self.buffered += server.budget.used
-            for sink in server.sinks():
+            self.requests += server._past_requests
+            self.buffered += server._buffer_limit.used
+            for sink in server._protocols():
                 if isinstance(sink, Connection):
                     self._read_connection(sink)
                 else:

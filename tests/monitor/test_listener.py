@@ -331,7 +331,7 @@ def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
     site = serve(server)
     ask(site.connect(receive_buffer=4096), '/monitor?stream')
     until(lambda: site.server.statistics()['writing'])
-    (socket,) = (sink.socket for sink in site.server.sinks())
+    (socket,) = (sink.socket for sink in site.server._protocols())
     number = monitor._sampler.number
     until(lambda: monitor._sampler.number > number + 20)
     assert 0 < socket.writable_length < 1100000

@@ -34,7 +34,7 @@ LEFT = ['whole', 'length', 'part', 'none']
 #: Bytes that a view reads which reads a part (apps/bodies.py).
 PART = 100
 
-#: Bytes of an unread body that a server throws away to keep a connection (``max_discard``).
+#: Bytes of an unread body that a server throws away to keep a connection (``max_unread_body``).
 DISCARDED = 65_536
 
 #: More bytes than sockets and proxies hold while no peer reads.

@@ -317,7 +317,7 @@ def test_a_context_that_is_added_later_is_heeded(secure: Secure, certificates: C
 
 def test_servers_with_one_context_do_not_look_at_names(certificates: Certificates) -> None:
     server = https.create_server(certfile=certificates.server, request_cert=True, ca=certificates.ca)
-    assert not server.all_special
+    assert not server._all_special
 
 
 # -- the first message ------------------------------------------------------------------------------------------------

@@ -120,9 +120,9 @@ class Connection:
 
     def __init__(self, server: Server, socket: Socket) -> None:
         self.server = server
-        self.hub = server.hub
+        self.hub = server._hub
         self.socket = socket
-        self.parser = Parser(Role.REQUEST, server.limits)
+        self.parser = Parser(Role.REQUEST, server._limits)
         self.state = _IDLE
         self.request: IncomingMessage | None = None
         self.response: ServerResponse | None = None
@@ -137,13 +137,13 @@ class Connection:
         #: When the present state, or request, began (monotonic).
         self.began = socket._last_activity
         #: A time before which no deadline can have passed.
-        self._expires = socket._last_activity + server.shortest_timeout
+        self._expires = socket._last_activity + server._shortest_timeout
         #: The inactivity timeout of this exchange, where it has one of its own.
         self.timeout: float | None = None
         #: Responses that have ended, and are still queued in part.
         self.unflushed: dict[ServerResponse, None] = {}
         #: The workers that wait for a request; None: each request gets a new one.
-        self._idle_workers = server.idle_workers
+        self._idle_workers = server._idle_workers
         self._work: Work | None = None
         #: The worker that a disconnect cancels.
         self._worker: Any = None
@@ -156,7 +156,7 @@ class Connection:
         if server.draining:
             self._expires = self.began
         socket._set_protocol(self)
-        deadlines(server.hub).watch(self)
+        deadlines(server._hub).watch(self)
 
     # -- input: run by the hub ------------------------------------------------------------------------------------
 
@@ -224,8 +224,8 @@ class Connection:
         self._eof = True
         self._account(0)
         server = self.server
-        server.past_requests += self.served
-        deadlines(server.hub).forget(self)
+        server._past_requests += self.served
+        deadlines(server._hub).forget(self)
         if self._failure is None and isinstance(error, Exception):
             self._failure = error if isinstance(error, GeventnodeError) else _lost(error)
         body, self._body = self._body, None
@@ -247,11 +247,11 @@ class Connection:
         when, act = due(self)
         if when > now:
             self._expires = when
-        elif self.state is not _LINGERING and deadlines(self.server.hub).grants_grace(self.socket, now):
+        elif self.state is not _LINGERING and deadlines(self.server._hub).grants_grace(self.socket, now):
             # look again next time: it can have read until then
             self._expires = now
         else:
-            self._expires = now + self.server.shortest_timeout
+            self._expires = now + self.server._shortest_timeout
             act(self)
 
     def resume(self) -> None:
@@ -276,7 +276,7 @@ class Connection:
             if not self.head_started and parser.head_started:
                 self.head_started = True
                 self.began = self.socket._last_activity
-                self._expires = self.began + self.server.shortest_timeout
+                self._expires = self.began + self.server._shortest_timeout
             # however much is buffered, it is not enough
             self.resume_input()
             if self._accounted or parser.buffered:
@@ -292,13 +292,13 @@ class Connection:
     def _start_worker(self, work: Work) -> None:
         """Give ``work`` to a worker: an idle one, or a new one."""
         self.state = _ACTIVE
-        self._expires = self.began + self.server.shortest_timeout
+        self._expires = self.began + self.server._shortest_timeout
         self._work = work
         idle = self._idle_workers
         if idle:
             idle.pop().switch(self)
         else:
-            worker = Worker(self.server.hub, idle)
+            worker = Worker(self.server._hub, idle)
             worker.job = self
             worker.switch()
 
@@ -316,7 +316,7 @@ class Connection:
             self.socket._batching = False
         while work is not None:
             # a listener can ask for this; the next one starts with the setting
-            self._worker = worker if server.cancels else None
+            self._worker = worker if server._cancels_listeners else None
             if isinstance(work, RequestHead):
                 self._serve_request(work)
             else:
@@ -331,7 +331,7 @@ class Connection:
             elif rounds >= ROUNDS or monotonic() - started > ROUND_TIME:
                 break
             self._queued = False
-            server.ready.discard(self)
+            server._run_queue.discard(self)
             work = self._next_work()
             if work is not None:
                 self.state = _ACTIVE
@@ -365,11 +365,11 @@ class Connection:
             # the bytes received with the head are held until the listener reads them
             self._account(self.parser.buffered)
         try:
-            if head.ordinary and not server.all_special:
-                if not server.hand_out(request, response):
-                    server.unheard(response)
+            if head.ordinary and not server._all_special:
+                if not server._dispatch(request, response):
+                    server._respond_unhandled(response)
             else:
-                server.special_request(self, head, request, response)
+                server._dispatch_special(self, head, request, response)
             if self.request is request and response.finished:
                 # the listener was still reading when its response ended
                 self.response_ended(response)
@@ -377,7 +377,7 @@ class Connection:
             # sys.exit() in a listener must not end all other exchanges
             self.listener_failed(request, response, error)
         except ClientDisconnected:
-            if not response.refused:
+            if not response._overridden:
                 self.socket.destroy()
         except RequestRefused as error:
             # the server has sent a response, unless the error is about another request
@@ -414,12 +414,12 @@ class Connection:
         A client recognizes a response that the end of the connection cuts short as incomplete.
         """
         failure = self._failure
-        if response.refused and (isinstance(error, (ConnectionClosed, StreamError)) or error is failure):
+        if response._overridden and (isinstance(error, (ConnectionClosed, StreamError)) or error is failure):
             # the listener has found that it is too late for its response, or for the body
             return
         if self.request is not request or response.finished:
             log.error('%s: a listener failed after its response had ended', describe_request(request), exc_info=error)
-            if response.upgraded:
+            if response._upgraded:
                 # only the listener knew the protocol that is spoken now
                 self.socket.destroy()
             return
@@ -443,7 +443,7 @@ class Connection:
     def cancel(self, response: ServerResponse) -> None:
         """Throw ``ClientDisconnected`` into the worker whose listener serves ``response``. Run by the hub."""
         worker = self._worker
-        if worker is not None and (self.response is response or response.refused) and not worker.dead:
+        if worker is not None and (self.response is response or response._overridden) and not worker.dead:
             self._worker = None
             worker.throw(ClientDisconnected())
 
@@ -461,11 +461,11 @@ class Connection:
         request, response = self.request, self.response
         assert request is not None
         assert response is not None
-        response.destroyed = response.refused = True
+        response.destroyed = response._overridden = True
         head_only = request.method == 'HEAD'
         text = error_response(status_code, head_only=head_only)
         # observers see the size of this body, whatever the listener has set
-        response._replaced(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
+        response._override(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:
             self.socket._send(text)
         except ConnectionClosed:
@@ -517,21 +517,21 @@ class Connection:
     @property
     def forwarding(self) -> ForwardedPolicy | None:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
-        return self.server.forwarding
+        return self.server._forwarding
 
     def read_body(self, message: IncomingMessage) -> bytes:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
         if message is not self.request:
             raise self._failure or StreamError('the body was discarded: the response has ended before it was read')
         response = self.response
-        if response is not None and response.awaits_continue and not response._head_sent:
+        if response is not None and response._awaits_continue and not response._head_sent:
             response.write_continue()
         return self.body.read(message)
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
         response = self.response
-        if message is not self.request or (response is not None and response.awaits_continue):
+        if message is not self.request or (response is not None and response._awaits_continue):
             return None
         data = self.parser.take_content()
         if data is not None:
@@ -591,7 +591,7 @@ class Connection:
         :param whole: whether all of the response is sent with the head.
         """
         server = self.server
-        limit = server.request_limit
+        limit = server._request_limit
         return (
             not server.draining
             and not server._at_capacity
@@ -601,7 +601,7 @@ class Connection:
 
     def _can_outlive_body(self, response: ServerResponse, whole: bool) -> bool:
         """Return whether the connection can stay open although the body was not read to its end."""
-        if response.awaits_continue or self._failure is not None:
+        if response._awaits_continue or self._failure is not None:
             return False
         if response.request._read_started and not whole:
             # it will be read, or else discarded, however long it is
@@ -614,7 +614,7 @@ class Connection:
                 self.parser.feed(data)
                 self._pause_if_full()
                 left = self.parser.content_left
-        return left is not None and left <= self.server.max_discard
+        return left is not None and left <= self.server.max_unread_body
 
     def response_ended(self, response: ServerResponse) -> None:
         """End the exchange, or discard the rest of the body first: ``end()`` was called, and the socket has it all."""
@@ -655,11 +655,11 @@ class Connection:
         self.began = socket._last_activity
         self._expires = self.began
         if not (self.server.draining or self.server._at_capacity):
-            self._expires += self.server.shortest_timeout
+            self._expires += self.server._shortest_timeout
         buffered = self.parser.buffered
         if buffered:
             self._queued = True
-            self.server.ready.add(self)
+            self.server._run_queue.add(self)
         elif self._eof:
             self.close()
             return
@@ -672,7 +672,7 @@ class Connection:
         """Return whether a request is pipelined after the last one that is allowed: it gets a response that says so."""
         request = self.request
         return (
-            self.served == self.server.request_limit
+            self.served == self.server._request_limit
             and self.parser.buffered > 0
             and request is not None
             and request.complete
@@ -680,7 +680,7 @@ class Connection:
 
     def _no_more_requests(self) -> bool:
         """Return whether the client has ended its direction, or has made all the requests that are allowed."""
-        return self._eof or 0 < self.server.request_limit <= self.served
+        return self._eof or 0 < self.server._request_limit <= self.served
 
     def response_fell_short(self, response: ServerResponse, missing: int) -> None:
         """Destroy the connection: the client would take the next response for the ``missing`` bytes of this one."""
@@ -717,7 +717,7 @@ class Connection:
         self.timeout = timeout
         if self.state is not _CLOSED and seconds:
             self._expires = min(self._expires, monotonic() + seconds)
-            deadlines(self.server.hub).watch(self)
+            deadlines(self.server._hub).watch(self)
 
     def _on_disconnect(self) -> None:
         """Notify the exchange that the client has disconnected, or has ended its direction, before the response was
@@ -729,7 +729,7 @@ class Connection:
         if request._listeners is not None or response._listeners is not None:
             gevent.spawn(_emit_disconnect, request, response)
         if self._worker is not None:
-            self.server.hub.loop.run_callback(self.cancel, response)
+            self.server._hub.loop.run_callback(self.cancel, response)
 
     # -- the bytes that the parser holds --------------------------------------------------------------------------
 
@@ -754,7 +754,7 @@ class Connection:
         change = buffered - self._accounted
         if change:
             self._accounted = buffered
-            self.server.budget.change(self, change)
+            self.server._buffer_limit.change(self, change)
 
     def pause_for_limit(self) -> None:
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
@@ -791,7 +791,7 @@ class Connection:
         # after the last sending: a socket that is active later has received something
         self.began = self._expires = monotonic()
         if self.server.draining:
-            deadlines(self.server.hub).watch(self)
+            deadlines(self.server._hub).watch(self)
         self._paused = True
         self.resume_input()
 
@@ -799,8 +799,8 @@ class Connection:
         """Leave the socket to another protocol, and return the bytes of it that were received."""
         self.state = _CLOSED
         self.request = self.response = None
-        self.server.past_requests += self.served
-        deadlines(self.server.hub).forget(self)
+        self.server._past_requests += self.served
+        deadlines(self.server._hub).forget(self)
         self._account(0)
         self.socket._set_protocol(None)
         self._paused = True
@@ -857,7 +857,7 @@ class Connection:
             if self._body is not None and self._body.reader is not None:
                 return 'reading'
             return 'writing' if self.socket._has_queued else 'handling'
-        return _ACTIVITIES.get(state, 'upgraded')
+        return _ACTIVITIES.get(state, '_upgraded')
 
     def __repr__(self) -> str:
         activity = 'closed' if self.state is _CLOSED else self.activity

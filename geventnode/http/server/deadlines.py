@@ -56,7 +56,7 @@ def _idle(connection: Connection) -> Deadline:
     else:
         limit = connection.began + _idle_time(server), _close_idle
     if server.draining and not connection.head_started:
-        limit = min(limit, (server.draining_since + DRAIN_TIME, _leave), key=_time)
+        limit = min(limit, (server._draining_since + DRAIN_TIME, _leave), key=_time)
     if server._at_capacity and connection.served and not connection.head_started:
         # a client waits for its place
         limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _leave), key=_time)
@@ -111,7 +111,7 @@ def _discarding(connection: Connection) -> Deadline:
     server = connection.server
     limit = min((connection.socket._last_activity + _idle_time(server), _close), _body(connection), key=_time)
     if server.draining:
-        limit = min(limit, (max(connection.began, server.draining_since) + DISCARD_TIME, _close), key=_time)
+        limit = min(limit, (max(connection.began, server._draining_since) + DISCARD_TIME, _close), key=_time)
     return limit
 
 
@@ -240,7 +240,7 @@ def _tell_timeout(connection: Connection) -> None:
     handled = server.emit('timeout', socket) or handled
     if not handled:
         limit = server.timeout if connection.timeout is None else connection.timeout
-        server.hub.loop.run_callback(
+        server._hub.loop.run_callback(
             _give_up, connection, response, since, RequestTimeout(f'no traffic within timeout ({limit} seconds)')
         )
 

@@ -55,8 +55,8 @@ class ObservedResponse(ServerResponse):
             for observer in self.observers:
                 observer.exchange_ended(self, status_code)
 
-    def hand_over(self) -> Any:
-        handed_over = super().hand_over()
+    def _hijack(self) -> Any:
+        handed_over = super()._hijack()
         self._notify(101)
         return handed_over
 

@@ -59,7 +59,7 @@ class RequestBody(BodyReader):
         """Send an error response where the server does that for a failed body, and raise ``RequestRefused`` then."""
         connection = self._connection
         response = connection.response
-        if response is not None and response.refuses_bad_body and not response._head_sent:
+        if response is not None and response._rejects_bad_body and not response._head_sent:
             connection.listener_failed(message, response, failure)
             raise RequestRefused(str(failure)) from failure
 

@@ -40,7 +40,7 @@ _OPEN, _FIXED, _BODY = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BO
 _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 
-class _Misnamed:
+class _WrongName:
     """An attribute that is called otherwise here: who sets it would wait in vain for something to come of it."""
 
     def __init__(self, right: str) -> None:
@@ -64,35 +64,35 @@ class ServerResponse(OutgoingMessage):
     status_message: str | None = None
 
     #: What other libraries call these.
-    status = _Misnamed('status_code')
-    statusCode = _Misnamed('status_code')  # noqa: N815
-    statusMessage = _Misnamed('status_message')  # noqa: N815
+    status = _WrongName('status_code')
+    statusCode = _WrongName('status_code')  # noqa: N815
+    statusMessage = _WrongName('status_message')  # noqa: N815
 
     #: The status line, once it is fixed, and what it was rendered with before.
-    _line: str | None = None
-    _prepared: PreparedHead | None = None
+    _status_line: str | None = None
+    _prepared_head: PreparedHead | None = None
 
     #: Whether 100 Continue was asked for and not sent.
-    awaits_continue: bool = False
+    _awaits_continue: bool = False
     handler_may_block: bool = False
     #: Whether the connection was handed over in place of a response.
-    upgraded: bool = False
+    _upgraded: bool = False
     #: Whether a body that fails before the head has left is answered by the server, whatever its reader does.
-    refuses_bad_body: bool = False
+    _rejects_bad_body: bool = False
     #: Whether the server has answered in place of this response.
-    refused: bool = False
+    _overridden: bool = False
 
     def __init__(self, request: IncomingMessage, exchange: Connection) -> None:
         self._fields = {}
         self.socket = self._out = request.socket
         self.request = request
-        self._exchange = exchange
+        self._connection = exchange
         self._hub = exchange.hub
         self.should_keep_alive = request._head.keep_alive
 
     @property
     def server(self) -> Server:
-        return self._exchange.server
+        return self._connection.server
 
     # -- the head -------------------------------------------------------------------------------------------------
 
@@ -115,9 +115,9 @@ class ServerResponse(OutgoingMessage):
             # the commonest case
             prepared = prepare(status_code, headers)
             if prepared is not None:
-                self._prepared = prepared
+                self._prepared_head = prepared
                 self._fields = prepared.fields
-                self._line = prepared.line
+                self._status_line = prepared.line
                 self.status_code = status_code
                 self._state = _FIXED
                 return self
@@ -135,18 +135,18 @@ class ServerResponse(OutgoingMessage):
             self._fields = fields
         self.status_code = status_code
         self.status_message = reason_phrase
-        self._line = line
+        self._status_line = line
         self._state = _FIXED
         return self
 
-    def write_prepared(self, head: PreparedHead) -> None:
+    def _write_prepared(self, head: PreparedHead) -> None:
         """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set, and
         the caller is in the thread of the connection. Raises ``HeadersSent``."""
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
-        self._prepared = head
+        self._prepared_head = head
         self._fields = head.fields
-        self._line = head.line
+        self._status_line = head.line
         self.status_code = head.status_code
         self.status_message = head.status_message
         self._state = _FIXED
@@ -155,7 +155,7 @@ class ServerResponse(OutgoingMessage):
         fields = self._fields
         status = self.status_code
         request = self.request
-        lines = [self._line or final_status_line(status, self.status_message)]
+        lines = [self._status_line or final_status_line(status, self.status_message)]
         if (
             length is not None
             and status not in BODILESS_STATUSES
@@ -181,8 +181,13 @@ class ServerResponse(OutgoingMessage):
 
     def _send_message(self, body: bytes | memoryview) -> bool:
         size = len(body)
-        prepared = self._prepared
-        if prepared is None and self._line is None and self.status_message is None and type(self.status_code) is int:
+        prepared = self._prepared_head
+        if (
+            prepared is None
+            and self._status_line is None
+            and self.status_message is None
+            and type(self.status_code) is int
+        ):
             prepared = prepare_fields(self.status_code, self._fields)
         if (
             prepared is not None
@@ -191,13 +196,13 @@ class ServerResponse(OutgoingMessage):
             and self._trailers is None
             and self.send_date
             and self.request.method != 'HEAD'
-            and self._exchange.can_keep_alive(self, True)
+            and self._connection.can_keep_alive(self, True)
         ):
             # as below, for what comes most
             self._length = self.body_size = size
             self._state = _BODY
             out: Socket = self._out
-            head = b'%b%d\r\n\r\n' % (prepared.prefix(self._exchange.server.keep_alive_lines), size)
+            head = b'%b%d\r\n\r\n' % (prepared.prefix(self._connection.server._keep_alive_fields), size)
             if size >= JOIN_BELOW:
                 return out._send_vectored(head, body)
             if out._batching and self._listeners is None:
@@ -232,7 +237,7 @@ class ServerResponse(OutgoingMessage):
 
     def _connection_line(self, whole: bool) -> str:
         """Decide whether the connection lives on, and return the field that says so."""
-        exchange = self._exchange
+        exchange = self._connection
         if self.should_keep_alive and not exchange.can_keep_alive(self, whole):
             self.should_keep_alive = False
         given = self._fields.get('connection')
@@ -241,7 +246,7 @@ class ServerResponse(OutgoingMessage):
                 return 'Connection: close\r\n'
             if 'connection' in self._removed_fields:
                 return ''
-            return 'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else exchange.server.keep_alive_lines
+            return 'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else exchange.server._keep_alive_fields
         value = given[1]
         if 'close' in connection_options(value if isinstance(value, list) else [value]):
             self.should_keep_alive = False
@@ -252,8 +257,8 @@ class ServerResponse(OutgoingMessage):
 
     def write_continue(self, callback: Callable[[], object] | None = None) -> None:
         self._check_thread()
-        if self.awaits_continue:
-            self.awaits_continue = False
+        if self._awaits_continue:
+            self._awaits_continue = False
             self._inform('HTTP/1.1 100 Continue\r\n\r\n')
         if callback is not None:
             callback()
@@ -329,9 +334,9 @@ class ServerResponse(OutgoingMessage):
             for item in (value if isinstance(value, list) else [value])
         ]
         self.socket._send(''.join([*lines, '\r\n']).encode('latin-1'))
-        return self.hand_over()
+        return self._hijack()
 
-    def hand_over(self) -> tuple[Socket, bytes]:
+    def _hijack(self) -> tuple[Socket, bytes]:
         """As :meth:`upgrade`, for whoever sends the head in place of this response, too. Raises
         ``InvalidInput``, ``HeadersSent``, ``ConnectionClosed``."""
         self._check_may_upgrade()
@@ -339,8 +344,8 @@ class ServerResponse(OutgoingMessage):
         self.socket._flush_now()
         self._check_alive()
         self._state = OutgoingState.ENDED
-        self.upgraded = True
-        return self.socket, self._exchange.upgrade()
+        self._upgraded = True
+        return self.socket, self._connection.upgrade()
 
     def _check_may_upgrade(self) -> None:
         self._check_headers_open('set')
@@ -351,22 +356,22 @@ class ServerResponse(OutgoingMessage):
 
     def cancel_on_disconnect(self) -> None:
         self._check_thread()
-        self._exchange.cancel_on_disconnect(self)
+        self._connection.cancel_on_disconnect(self)
 
     def _on_complete(self) -> None:
-        self._exchange.response_ended(self)
+        self._connection.response_ended(self)
 
     def _on_queued(self) -> None:
-        self._exchange.unflushed[self] = None
+        self._connection.unflushed[self] = None
 
     def _on_flushed(self) -> None:
-        self._exchange.unflushed.pop(self, None)
+        self._connection.unflushed.pop(self, None)
 
     def _on_short_body(self, missing: int) -> None:
-        self._exchange.response_fell_short(self, missing)
+        self._connection.response_fell_short(self, missing)
 
     def _on_destroyed(self, error: BaseException | None) -> None:
-        self._exchange.response_destroyed(self, error)
+        self._connection.response_destroyed(self, error)
 
     def _end_if_whole(self) -> bool:
         """Called by the connection, whose listener has failed: end this response if nothing of it is missing on the
@@ -380,7 +385,7 @@ class ServerResponse(OutgoingMessage):
                 self.end()
         return whole
 
-    def _replaced(self, size: int) -> None:
+    def _override(self, size: int) -> None:
         """Called by the connection, which answers in place of this response with a body of ``size`` bytes."""
         self.body_size = size
         self._has_body = size > 0
@@ -393,7 +398,7 @@ class ServerResponse(OutgoingMessage):
         self.destroyed = True
 
     def _set_exchange_timeout(self, seconds: float | None) -> None:
-        self._exchange.set_exchange_timeout(self, seconds)
+        self._connection.set_exchange_timeout(self, seconds)
 
     def __repr__(self) -> str:
         state = 'destroyed' if self.destroyed else self._state.value

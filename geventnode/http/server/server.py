@@ -84,11 +84,11 @@ class Server(NetServer):
     max_field_size = Option(bytes_or_none, None, 'Bytes of a header field; None: as many as a head may have.')
     max_body_size = Option(bytes_or_none, None, 'Bytes of a request body; None: no limit.')
     max_requests_per_socket = Option(count, 0, 'Requests on one connection; 0: no limit.')
-    max_discard = Option(count, 65536, 'Bytes of an unread body that are thrown away to keep a connection.')
+    max_unread_body = Option(count, 65536, 'Bytes of an unread body that are thrown away to keep a connection.')
     max_buffered = Option(count, 268435456, 'Bytes of unread input that all connections hold together.')
     cancel_on_disconnect = Option(flag, False, 'Throw ClientDisconnected into listeners whose client has gone.')
     max_idle_workers = Option(count, MAX_IDLE, 'Greenlets that are kept for the next request, on this thread.')
-    fresh_greenlets = Option(flag, False, 'Run every request in a new greenlet.')
+    greenlet_per_request = Option(flag, False, 'Run every request in a new greenlet.')
     debug_connections = Option(flag, False, 'Log what happens on each connection.')
 
     forwarded_headers: Option[tuple[str, ...]] = Option(
@@ -105,30 +105,30 @@ class Server(NetServer):
 
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
-    connection_class: type[Connection] = Connection
+    _connection_class: type[Connection] = Connection
     multiprocess: bool = False
     #: ``max_idle_workers``, without the checks of an option.
-    idle_limit: int = MAX_IDLE
-    #: Whether each request goes through :meth:`special_request`.
-    all_special: bool = False
+    _idle_limit: int = MAX_IDLE
+    #: Whether each request goes through :meth:`_dispatch_special`.
+    _all_special: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.emit is not EventEmitter.emit:
             # whoever overrides it wants to see requests, too
-            cls.hand_out = partialmethod(cls.emit, 'request')  # type: ignore[assignment,method-assign]
+            cls._dispatch = partialmethod(cls.emit, 'request')  # type: ignore[assignment,method-assign]
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         super().__init__(allow_half_open=True)
-        self.hub = self._hub
-        self.budget = ReceiveBufferLimit(self.max_buffered)
-        self.ready = RunQueue(self._hub.loop)
+
+        self._buffer_limit = ReceiveBufferLimit(self.max_buffered)
+        self._run_queue = RunQueue(self._hub.loop)
         self._connection_log = ConnectionLog()
         #: Whether the server is on its way to close, and since when (monotonic).
         self.draining = False
-        self.draining_since = 0.0
+        self._draining_since = 0.0
         #: How many requests the connections have made that are gone.
-        self.past_requests = 0
+        self._past_requests = 0
         self._available = True
         self._on_option_changed()
         apply_options(self, options)
@@ -138,20 +138,20 @@ class Server(NetServer):
     def _on_option_changed(self) -> None:
         """Work out what connections look at for every request."""
         super()._on_option_changed()
-        self.limits = Limits(
+        self._limits = Limits(
             max_header_size=self.max_header_size,
             max_headers_count=self.max_headers_count,
             max_body_size=self.max_body_size,
             max_request_line=self.max_request_line,
             max_field_size=self.max_field_size,
         )
-        self.budget.limit = self.max_buffered
+        self._buffer_limit.limit = self.max_buffered
         #: What connections look at for every request, without the checks of an option.
-        self.request_limit = self.max_requests_per_socket
-        self.all_special = self.request_limit > 0
-        self.cancels = self.cancel_on_disconnect
+        self._request_limit = self.max_requests_per_socket
+        self._all_special = self._request_limit > 0
+        self._cancels_listeners = self.cancel_on_disconnect
         #: No deadline can pass sooner than this after the beginning of what it belongs to.
-        self.shortest_timeout = min(
+        self._shortest_timeout = min(
             filter(
                 None,
                 (
@@ -164,20 +164,20 @@ class Server(NetServer):
                 ),
             )
         )
-        self.keep_alive_lines = 'Connection: keep-alive\r\n'
+        self._keep_alive_fields = 'Connection: keep-alive\r\n'
         if self.keep_alive_timeout:
-            self.keep_alive_lines += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
-        self.idle_workers = None if self.fresh_greenlets else pool(self._hub)
-        if self.max_idle_workers < self.idle_limit:
+            self._keep_alive_fields += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
+        self._idle_workers = None if self.greenlet_per_request else pool(self._hub)
+        if self.max_idle_workers < self._idle_limit:
             trim(self._hub, self.max_idle_workers)
-        self.idle_limit = self.max_idle_workers
+        self._idle_limit = self.max_idle_workers
         told = TracedConnection if self.debug_connections else Connection
-        if self.connection_class is not told:
+        if self._connection_class is not told:
             # also those that are open: both classes keep the same
-            self.connection_class = told
+            self._connection_class = told
             for connection in self._connections():
                 connection.__class__ = told
-        self.forwarding = (
+        self._forwarding = (
             None
             if not (self.forwarded_headers or self.scheme_headers)
             else ForwardedPolicy(
@@ -198,8 +198,8 @@ class Server(NetServer):
 
     def __call__(self, request: Any, response: Any) -> None:
         self._check_thread()
-        if not self.hand_out(request, response):
-            self.unheard(response)
+        if not self._dispatch(request, response):
+            self._respond_unhandled(response)
 
     def _check(self, event: str, listener: Listener) -> None:
         super()._check(event, listener)
@@ -237,7 +237,7 @@ class Server(NetServer):
             socket._pause_reading()
             gevent.spawn(self._introduce, socket)
         else:
-            self.connection_class(self, socket)
+            self._connection_class(self, socket)
 
     def _unproxied(self, socket: Socket, error: Exception) -> None:
         super()._unproxied(socket, error)
@@ -251,12 +251,12 @@ class Server(NetServer):
 
     def _begin(self, socket: Socket) -> None:
         if not socket.destroyed and not socket._did_read:
-            self.connection_class(self, socket)
+            self._connection_class(self, socket)
             socket._resume_reading()
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
-    def hand_out(self, request: IncomingMessage, response: ServerResponse) -> bool:
+    def _dispatch(self, request: IncomingMessage, response: ServerResponse) -> bool:
         """Emit ``'request'``, and look at what the listeners return. May switch. Raises ``ListenerReturned`` for an
         answer among that when the response has not begun."""
         table = self._listeners
@@ -271,28 +271,28 @@ class Server(NetServer):
             check_returned(*returned)
         return True
 
-    def unheard(self, response: ServerResponse) -> None:
+    def _respond_unhandled(self, response: ServerResponse) -> None:
         """Answer a request that nobody listens for. May switch."""
         response.write_head(501)
         response.end()
 
-    def special_request(
+    def _dispatch_special(
         self, connection: Connection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
         """Handle a request that is more, or less, than a plain one. Switches when listeners do."""
-        if 0 < self.request_limit < connection.served:
+        if 0 < self._request_limit < connection.served:
             self.emit('dropRequest', request, connection.socket)
             response.should_keep_alive = False
             response.write_head(503)
             response.end()
         elif head.method == 'CONNECT':
-            self._hand_over('connect', connection, request)
+            self._dispatch_upgrade('connect', connection, request)
         elif head.upgrade and request.complete and self.listener_count('upgrade'):
             # one with content is an ordinary request: a server may ignore Upgrade (RFC 9110, section 7.8)
-            self._hand_over('upgrade', connection, request)
+            self._dispatch_upgrade('upgrade', connection, request)
         elif head.expect is None:
-            if not self.hand_out(request, response):
-                self.unheard(response)
+            if not self._dispatch(request, response):
+                self._respond_unhandled(response)
         elif head.expect != '100-continue':
             if not self.emit('checkExpectation', request, response):
                 # whether the body follows is anybody's guess (RFC 9110, section 10.1.1)
@@ -300,11 +300,11 @@ class Server(NetServer):
                 response.write_head(417)
                 response.end()
         else:
-            response.awaits_continue = not request.complete
-            if not (self.emit('checkContinue', request, response) or self.hand_out(request, response)):
-                self.unheard(response)
+            response._awaits_continue = not request.complete
+            if not (self.emit('checkContinue', request, response) or self._dispatch(request, response)):
+                self._respond_unhandled(response)
 
-    def _hand_over(self, event: str, connection: Connection, request: IncomingMessage) -> None:
+    def _dispatch_upgrade(self, event: str, connection: Connection, request: IncomingMessage) -> None:
         socket = connection.socket
         if not self.listener_count(event):
             connection.close_without_response()
@@ -327,9 +327,9 @@ class Server(NetServer):
     def _drain(self) -> None:
         super()._drain()
         self.draining = True
-        self.draining_since = monotonic()
+        self._draining_since = monotonic()
         for connection in self._connections():
-            connection._expires = min(connection._expires, self.draining_since)
+            connection._expires = min(connection._expires, self._draining_since)
             if connection.state is ConnectionState.LINGERING:
                 # the closing server waits for it
                 deadlines(self._hub).watch(connection)
@@ -337,7 +337,7 @@ class Server(NetServer):
     def _connections(self) -> list[Connection]:
         return [socket._protocol for socket in self._sockets if isinstance(socket._protocol, Connection)]
 
-    def sinks(self) -> list[Any]:
+    def _protocols(self) -> list[Any]:
         """Return what takes the input of each connection: one of HTTP, something else, or None."""
         return [socket._protocol for socket in self._sockets]
 
@@ -348,7 +348,7 @@ class Server(NetServer):
         return {
             **found,
             'connections': len(self._sockets),
-            'buffered': self.budget.used,
+            'buffered': self._buffer_limit.used,
             'refused': self._peer_log.refusals.total(),
         }
 
@@ -377,9 +377,13 @@ class Server(NetServer):
         for socket in tuple(self._sockets):
             socket.destroy()
 
-    def refuse(self, socket: Socket, status_code: int) -> None:
-        """Send an answer of the server's own on ``socket``, for ``'clientError'`` listeners; the connection closes
-        then. Raises ``ConnectionClosed``."""
+    def send_error(self, socket: Socket, status_code: int) -> None:
+        """Send an error response on ``socket``, from a ``'clientError'`` listener; the connection closes then.
+
+        :param status_code: such as 400; the body is its reason phrase.
+
+        Raises ``ConnectionClosed`` if the socket is destroyed.
+        """
         self._check_thread()
         socket._send(error_response(status_code))
 

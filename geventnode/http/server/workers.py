@@ -24,7 +24,7 @@ class HasIdleLimit(Protocol):
     """A server."""
 
     #: How many idle workers are kept.
-    idle_limit: int
+    _idle_limit: int
 
 
 class Job(Protocol):
@@ -58,7 +58,7 @@ class Worker(Greenlet):
             if job is not None:
                 job.work()
                 self.gr_context = None
-                if idle is None or len(idle) >= job.server.idle_limit:
+                if idle is None or len(idle) >= job.server._idle_limit:
                     return
                 job = None
                 idle.append(self)

@@ -109,7 +109,7 @@ class _Call:
         if type(data) is not bytes:
             data = _to_bytes(data)
         # checked first, so that a refused call leaves the head as it is
-        check_thread(self._response.server.hub, self._response)
+        check_thread(self._response.server._hub, self._response)
         self._begin()
         self._response.write(data)
 
@@ -122,7 +122,7 @@ class _Call:
         if head is None:
             raise AssertionError('the application has not called start_response()')
         if head.length is None and head.prepared is not None:
-            response.write_prepared(head.prepared)
+            response._write_prepared(head.prepared)
             return
         fields = list(head.fields.values())
         if head.length is not None:
@@ -138,7 +138,7 @@ class _Call:
             if type(body) is not bytes:
                 body = _to_bytes(body)
             self._send_last(body)
-        elif self._response.upgraded:
+        elif self._response._upgraded:
             # the application speaks on the connection itself
             return
         elif (
@@ -168,8 +168,8 @@ class _Call:
             and (head.length is None or head.length == len(body))
         ):
             # the most frequent case: the body's own length is the declared one
-            response.write_prepared(head.prepared)
-        elif response.upgraded:
+            response._write_prepared(head.prepared)
+        elif response._upgraded:
             return
         else:
             self._begin()
@@ -236,7 +236,7 @@ class Listener:
             return
         # deadlines apply to the client only, not to the application
         response.handler_may_block = True
-        response.refuses_bad_body = self._server_refuses_bad_bodies
+        response._rejects_bad_body = self._server_refuses_bad_bodies
         if self._cancel_on_disconnect:
             response.cancel_on_disconnect()
         call = _Call(response)
@@ -245,7 +245,7 @@ class Listener:
         body: IO[bytes] | None = None
         if not request.complete and self._buffer_chunked and request._head.content_length is None:
             try:
-                body, size = buffer_body(request, response.server.max_body_size, response.server.budget)
+                body, size = buffer_body(request, response.server.max_body_size, response.server._buffer_limit)
             except BufferFull as error:
                 if error.status == 413:
                     response.server._peer_log.refused('body_too_large', '%s: %s', describe_request(request), error)
@@ -260,10 +260,10 @@ class Listener:
             result = self.application(environ, call.start_response)
             call.finish(result)
         except Exception as error:
-            if not (response.upgraded and is_end_of_connection(response, error)):
+            if not (response._upgraded and is_end_of_connection(response, error)):
                 raise
         finally:
-            if response.upgraded:
+            if response._upgraded:
                 finish_hijacked(response)
             try:
                 # a list, the most frequent result, has no close()

@@ -140,7 +140,7 @@ class EnvironBuilder:
             # cached heads request no upgrade
             if head.upgrade and request.complete:
                 environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
-        if address is not None and server.forwarding is None:
+        if address is not None and server._forwarding is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
         else:

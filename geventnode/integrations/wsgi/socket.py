@@ -56,7 +56,7 @@ class LazySocket:
             raise AttributeError(f'{type(self).__name__} has no attribute {name!r}')
         if self._socket is None:
             response = self._response
-            connection, received = response.hand_over()
+            connection, received = response._hijack()
             hijacked = _hijacked[response] = _HijackedConnection(connection, received)
             self._socket = hijacked.socket
         return getattr(self._socket, name)

@@ -153,7 +153,7 @@ def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
     site = serve(listener)
     client = site.send(get('/0'), get('/1'))
     assert bodies(client, 2) == [b'/0', b'/1']
-    assert [sink.began > 0 for sink in site.server.sinks()] == [True]
+    assert [sink.began > 0 for sink in site.server._protocols()] == [True]
 
 
 def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> None:
@@ -170,7 +170,7 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
     client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
     assert bodies(client, 1) == [b'/0']
     assert client.rest() == b''
-    assert site.server.past_requests == 3
+    assert site.server._past_requests == 3
     assert handed_over == []
 
 

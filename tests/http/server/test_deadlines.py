@@ -203,7 +203,7 @@ def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None
 
     site = serve(listener, request_timeout=1000, min_body_rate=1_000_000)
     client = site.send(post(b'x' * 1_000_000, length=1_000_001))
-    while not (sinks := site.server.sinks()) or not sinks[0].reading_paused:
+    while not (sinks := site.server._protocols()) or not sinks[0].reading_paused:
         gevent.idle()
     connection: Any = sinks[0]
     connection._on_deadline(monotonic())
@@ -433,7 +433,7 @@ def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         for message in kept:
             message.set_timeout(SHORT)
-        found.extend(sink.timeout for sink in site.server.sinks())
+        found.extend(sink.timeout for sink in site.server._protocols())
         kept.extend((request, response))
         response.end()
 

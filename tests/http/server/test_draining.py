@@ -28,7 +28,7 @@ def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None
         connection.began -= 1000
     elif why == 'draining':
         site.server.draining = True
-        site.server.draining_since -= 1000
+        site.server._draining_since -= 1000
     else:
         site.server._at_capacity = True
     # the loop does not turn between these two
@@ -49,7 +49,7 @@ def test_nothing_has_come(serve: Serve, why: str) -> None:
         connection.began -= 1000
     elif why == 'draining':
         site.server.draining = True
-        site.server.draining_since -= 1000
+        site.server._draining_since -= 1000
     else:
         site.server._at_capacity = True
     connection._on_deadline(monotonic() + 1)
@@ -84,7 +84,7 @@ def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, drainin
         client.get('/')
         (connection,) = connections(site.server)
         site.server.draining = draining_first
-        site.server.draining_since = monotonic()
+        site.server._draining_since = monotonic()
         assert client.send(CLOSING).response().closes
         site.server.draining = True
         connection._on_deadline(monotonic())
@@ -127,7 +127,7 @@ def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> No
 
 def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
     """The rest of the body is on its way."""
-    site = serve(ok, max_discard=0)
+    site = serve(ok, max_unread_body=0)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
         (connection,) = connections(site.server)

@@ -11,7 +11,7 @@ import pytest
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, post
 
-#: Sizes on both sides of every buffer between client and listener, and of ``max_discard``.
+#: Sizes on both sides of every buffer between client and listener, and of ``max_unread_body``.
 SIZES = (1, 60_000, 65_536, 65_537, 100_000, 1_000_000)
 
 PIECE = 16_384

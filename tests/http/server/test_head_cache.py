@@ -86,7 +86,7 @@ def test_bad_heads_are_refused_again_and_again(serve: Serve, status: Any, header
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'A': 'x'})
-        response._state, response._line = type(response._state).OPEN, None
+        response._state, response._status_line = type(response._state).OPEN, None
         for _ in range(2):
             try:
                 response.write_head(status, headers)

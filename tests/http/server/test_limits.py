@@ -179,7 +179,7 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
     for client in clients:
         assert client.response().body == str(size).encode()
     gevent.joinall(feeders)
-    assert site.server.budget.used == 0
+    assert site.server._buffer_limit.used == 0
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_defaults(serve: Serve) -> None:
             'max_requests_per_socket',
             'max_connections',
             'max_body_size',
-            'max_discard',
+            'max_unread_body',
             'max_idle_workers',
             'cancel_on_disconnect',
         )
@@ -286,7 +286,7 @@ def test_defaults(serve: Serve) -> None:
         'max_requests_per_socket': 0,
         'max_connections': None,
         'max_body_size': None,
-        'max_discard': 65536,
+        'max_unread_body': 65536,
         'max_idle_workers': 256,
         'cancel_on_disconnect': False,
     }

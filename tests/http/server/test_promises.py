@@ -129,7 +129,7 @@ def test_what_a_response_says_holds(
         leave(request)
         answer(response)
 
-    site = serve(listener, max_discard=DISCARD)
+    site = serve(listener, max_unread_body=DISCARD)
     kept = set()
     for size, now in itertools.product((0, 1, 500, DISCARD, DISCARD + 1, 5000), (0, 1, 100, 10_000)):
         head, sent, rest = frame(b'x' * size, now)
@@ -158,7 +158,7 @@ def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bo
         body = [environ['PATH_INFO'].encode()] if environ['REQUEST_METHOD'] == 'GET' else [b'ans', b'wer']
         return iter(body) if lazy else body
 
-    site = serve(wsgi(application, buffer_chunked=False), max_discard=DISCARD)
+    site = serve(wsgi(application, buffer_chunked=False), max_unread_body=DISCARD)
     for now in (0, 100, 10_000):
         head, sent, rest = (_chunks if chunked else _length)(b'x' * size, now)
         client = site.send(head + sent)
@@ -178,7 +178,7 @@ def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
         request.read(10)
         response.end()
 
-    client = serve(listener, max_discard=DISCARD).send(post(b'x' * 20, length=100_000))
+    client = serve(listener, max_unread_body=DISCARD).send(post(b'x' * 20, length=100_000))
     reply = client.response()
     assert (reply.body, reply.closes) == (b'begun', False)
     assert _keeps(client, reply, b'x' * 99_980)
@@ -197,7 +197,7 @@ def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
         log.wait_for('reading')
         response.end('early')
 
-    client = serve(listener, max_discard=DISCARD).send(post(b'', length=5000))
+    client = serve(listener, max_unread_body=DISCARD).send(post(b'', length=5000))
     reply = client.response()
     assert (reply.body, reply.closes) == (b'early', True)
     client.send(b'x' * 5000)
@@ -266,7 +266,7 @@ def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
 
     site = serve(wsgi(application))
     client = site.send(post(b'x', length=3))
-    while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
+    while not (sinks := site.server._protocols()) or sinks[0].activity != 'reading':
         gevent.idle()
     connection: Any = sinks[0]
     connection.body.awaited = 1000.0
@@ -284,9 +284,9 @@ def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
 
-    client = serve(listener, request_timeout=0.2, min_body_rate=10, keep_alive_timeout=60, max_discard=100_000).send(
-        post(b'', length=90_000)
-    )
+    client = serve(
+        listener, request_timeout=0.2, min_body_rate=10, keep_alive_timeout=60, max_unread_body=100_000
+    ).send(post(b'', length=90_000))
     reply = client.response()
     assert not reply.closes
     began = monotonic()
@@ -346,8 +346,8 @@ def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
         pytest.param(get('/', version='1.0'), {}, id='HTTP/1.0'),
         pytest.param(get('/', 'Connection: close'), {}, id='the client closes'),
         pytest.param(get('/'), {'max_requests_per_socket': 1}, id='max_requests_per_socket'),
-        pytest.param(post(b'x' * 2000), {'max_discard': DISCARD}, id='unread body'),
-        pytest.param(post(b'', length=2000), {'max_discard': DISCARD}, id='unread body to come'),
+        pytest.param(post(b'x' * 2000), {'max_unread_body': DISCARD}, id='unread body'),
+        pytest.param(post(b'', length=2000), {'max_unread_body': DISCARD}, id='unread body to come'),
         pytest.param(get('/', 'Transfer-Encoding: chunked', method='POST'), {}, id='unread chunks to come'),
         pytest.param(get('/', 'Content-Length: 3', 'Expect: 100-continue', method='POST'), {}, id='no 100 Continue'),
         pytest.param(get('/', 'Expect: a-miracle'), {}, id='expectation'),
@@ -406,12 +406,12 @@ def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
 
     site = serve(listener)
     client = site.send(post(b'ab', length=3))
-    while not (sinks := site.server.sinks()) or sinks[0].activity != 'reading':
+    while not (sinks := site.server._protocols()) or sinks[0].activity != 'reading':
         gevent.idle()
     # the body and the deadline come in the same turn of the loop, the body first
     connection: Any = sinks[0]
-    site.server.hub.loop.run_callback(connection.time_out, RequestTimeout('late'))
-    site.server.hub.loop.run_callback(connection.data_received, b'c')
+    site.server._hub.loop.run_callback(connection.time_out, RequestTimeout('late'))
+    site.server._hub.loop.run_callback(connection.data_received, b'c')
     assert client.response().body == b'abc'
     assert client.send(post(b'abc')).response().body == b'abc'
 

@@ -39,7 +39,7 @@ def test_an_unread_body_beyond_max_discard_closes(serve: Serve, chunked: bool) -
         seen.append(request.url)
         response.end('enough')
 
-    site = serve(listener, max_discard=1000)
+    site = serve(listener, max_unread_body=1000)
     client = site.connect()
     body = b'x' * 200_000
     if chunked:

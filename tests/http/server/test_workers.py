@@ -195,7 +195,7 @@ def test_fresh_greenlets(serve: Serve) -> None:
         workers.append(gevent.getcurrent())
         response.end()
 
-    site = serve(listener, fresh_greenlets=True)
+    site = serve(listener, greenlet_per_request=True)
     client = site.send(get() * 20)
     for _ in range(20):
         client.response()
