@@ -19,6 +19,7 @@ from gevent import get_hub
 from gevent.event import Event
 
 from geventnode.net import Server, Socket
+from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 
 __all__ = [
     'CAPACITY',
@@ -356,30 +357,42 @@ def memory_client(server: Server) -> Socket:
     return socket
 
 
-def memory_socket(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, MemoryEnd]:
+def memory_socket(
+    *,
+    capacity: int = CAPACITY,
+    allow_half_open: bool = False,
+    high_water_mark: int = DEFAULT_HIGH_WATER_MARK,
+) -> tuple[Socket, MemoryEnd]:
     """Return a :class:`geventnode.net.Socket` and the plain socket at its other end.
 
     :param capacity: the most bytes on their way, in each direction.
-    :param options: those of :class:`geventnode.net.Socket`.
+    :param allow_half_open: keep the socket writable after the other end has shut down its sending side.
+    :param high_water_mark: bytes that each buffer of the socket holds before it pushes back.
 
     Raises ``ValueError`` for a capacity below 1.
     """
     handle, end = _handle_and_end(capacity, SERVER, CLIENT)
-    socket = Socket(**options)
+    socket = Socket(allow_half_open=allow_half_open, high_water_mark=high_water_mark)
     socket._attach(handle, CLIENT)
     return socket, end
 
 
-def memory_pair(*, capacity: int = CAPACITY, **options: Any) -> tuple[Socket, Socket]:
+def memory_pair(
+    *,
+    capacity: int = CAPACITY,
+    allow_half_open: bool = False,
+    high_water_mark: int = DEFAULT_HIGH_WATER_MARK,
+) -> tuple[Socket, Socket]:
     """Return two :class:`geventnode.net.Socket` objects that are connected to each other.
 
     :param capacity: the most bytes on their way, in each direction.
-    :param options: those of :class:`geventnode.net.Socket`, for both.
+    :param allow_half_open: keep a socket writable after the other one has ended.
+    :param high_water_mark: bytes that each buffer of the sockets holds before it pushes back.
 
     Raises ``ValueError`` for a capacity below 1.
     """
     forward, backward = Channel(capacity), Channel(capacity)
-    one, other = Socket(**options), Socket(**options)
+    one, other = (Socket(allow_half_open=allow_half_open, high_water_mark=high_water_mark) for _ in range(2))
     one._attach(MemoryHandle(backward, forward, CLIENT, SERVER), SERVER)
     other._attach(MemoryHandle(forward, backward, SERVER, CLIENT), CLIENT)
     return one, other
