@@ -1,12 +1,14 @@
-"""Received messages. The body is pulled from the connection, so that nothing is read before somebody wants it; maps and
-lists of headers are made when first asked for."""
+"""Received messages. Bytes of a body are taken from the connection only when a reader asks for them.
+
+Mappings and lists of headers are made on first use, and so is the client's address behind a proxy.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from gevent import get_hub
 from zope.interface import implementer
@@ -22,58 +24,82 @@ if TYPE_CHECKING:
 
 __all__ = ['IncomingMessage', 'MessageConnection', 'describe_request']
 
-#: Characters of a request in a line of a log.
+Self = TypeVar('Self', bound='IncomingMessage')
+
+#: Characters of a request in a log line.
 MAX_LOGGED = 200
 
 
 class MessageConnection(Protocol):
-    """The connection as a message sees it."""
+    """The HTTP connection of a message: its source of body bytes, notified of its events."""
 
-    #: The hub of the thread that messages are used in.
+    #: The hub of the thread that the messages are used in.
     hub: Any
 
     @property
     def forwarding(self) -> ForwardedPolicy | None:
-        """Whose word is taken about where a message comes from; None: nobody's."""
+        """The policy that finds the client's address in forwarding headers; None: they are ignored."""
 
     @abstractmethod
     def read_body(self, message: IncomingMessage) -> bytes:
-        """Return the next piece of the body, ``b''`` at its end, or raise what cut it short. May switch."""
+        """Return the next piece of the body, or ``b''`` at its end. Blocks until a piece arrives.
+
+        Raises the error that cut the body short.
+        """
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
-        """Return what is left of the body, and complete the message, when all of that has come; None when that is not
-        known, or not cheap to say."""
+        """Return the rest of the body and complete the message, if all of it has arrived.
+
+        Returns None if more is to arrive, or if that cannot be found out cheaply.
+        """
 
     def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
-        """A listener of ``message`` raised."""
+        """End the exchange: a listener of ``message`` raised, or its body failed without an ``'error'`` listener."""
 
     def on_message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
-        """``message`` was given up."""
+        """End the exchange: ``message`` was destroyed before its end was read."""
 
     def on_reader_paused(self, message: IncomingMessage) -> None:
-        """Nobody reads ``message`` at present who did before."""
+        """Buffer what arrives: the reader of ``message`` has paused."""
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
-        """Set the inactivity timeout for the exchange of ``message``, if it is still in work."""
+        """Set the inactivity timeout of the exchange that ``message`` belongs to, unless it is over."""
 
 
 _NONE = Framing.NONE
-#: What a request has for a status, and a response for a URL. A listener knows which of them it has, and should not have
-#: to rule None out, which is what it would be to a type checker.
+#: The status of a request, and the URL of a response. A listener knows which of the two it has; None in the types would
+#: make every listener exclude it for the type checker.
 _ABSENT: Any = None
 
 
 @implementer(IIncomingMessage)
 class IncomingMessage(ReadableBase):
-    """See :class:`geventnode.interfaces.IIncomingMessage`. Made by a server or a client, never by their users."""
+    """A received message: a request in a server, a response in a client.
+
+    Servers and clients make these messages; programs do not. The body is read as from any
+    :class:`~geventnode.stream.Readable`.
+
+    Emits, besides the events of a readable stream, ``'aborted'`` () when the peer disconnects before the exchange is
+    complete, and ``'timeout'`` (socket); see :meth:`set_timeout`.
+
+    Node's documentation: http.IncomingMessage.
+    """
 
     events: ClassVar[frozenset[str]] = ReadableBase.events | {'aborted', 'timeout'}
 
+    #: Requests: the method. None in a response.
     method: str = _ABSENT
+    #: Requests: the request target as it was sent. None in a response.
     url: str = _ABSENT
+    #: Responses: the status. None in a request.
     status_code: int = _ABSENT
+    #: Responses: the reason phrase. None in a request.
     status_message: str = _ABSENT
+    #: Whether the whole message was received and parsed.
+    complete: bool
+    #: Whether the peer disconnected before the exchange was complete.
     aborted: bool = False
+    #: Responses that accept an upgrade: the bytes of the other protocol that followed the head.
     head: bytes = b''
 
     _headers: Headers | None = None
@@ -81,23 +107,23 @@ class IncomingMessage(ReadableBase):
     _raw_trailers: list[tuple[str, str]] | None = None
     _trailers: Headers | None = None
     _known_client_address: ClientAddress | None = None
-    #: Whether some of the body was thrown away.
+    #: Whether a piece of the body was discarded unread.
     _discarded: bool = False
-    #: The sizes of chunks whose lines were read, which the reader takes away; None: they are not kept.
+    #: Sizes of the chunks whose size lines were parsed; the reader removes them. None: they are not recorded.
     _chunk_sizes: deque[int] | None = None
-    #: Body that came before anybody wanted it, and how much of it.
+    #: Pieces of the body that arrived before a reader asked for them, and their size together.
     _buffered: deque[bytes] | None = None
     _buffered_size: int = 0
-    #: What cut the body short, behind what is kept.
+    #: The error that cut the body short; it is raised after the buffered pieces were read.
     _failure: BaseException | None = None
-    #: Whether the connection was handed over with this message.
+    #: Whether the connection was upgraded with this message.
     _upgraded: bool = False
-    #: Whether the connection is to be notified of the end, even if no listener is.
+    #: Whether the connection needs to know the end of the body even if no listener does.
     _notify_end: bool = False
 
-    def __init__(self, head: RequestHead | ResponseHead, socket: Socket, source: MessageConnection) -> None:
+    def __init__(self, head: RequestHead | ResponseHead, socket: Socket, connection: MessageConnection) -> None:
         self._head = head
-        self._connection = source
+        self._connection = connection
         self.socket = socket
         self.complete = head.framing is _NONE
         if isinstance(head, RequestHead):
@@ -111,66 +137,91 @@ class IncomingMessage(ReadableBase):
 
     @property
     def http_version(self) -> str:
+        """The version in the start line: ``'1.1'``, ``'1.0'`` or a later minor version (RFC 9110, section 2.5)."""
         return self._head.http_version
 
     @property
     def http_version_major(self) -> int:
+        """The first number of :attr:`http_version`."""
         return int(self._head.http_version.partition('.')[0])
 
     @property
     def http_version_minor(self) -> int:
+        """The second number of :attr:`http_version`."""
         return int(self._head.http_version.partition('.')[2])
 
     @property
     def upgrade(self) -> bool:
+        """Whether the message requests another protocol, or accepts one (RFC 9110, section 7.8)."""
         return self._head.upgrade or self.method == 'CONNECT' or self._upgraded
 
     @property
     def connection(self) -> Socket:
+        """The same as :attr:`socket`, under Node's older name."""
         return self.socket
 
     @property
     def headers(self) -> Headers:
+        """The header fields by lower-cased name; lookups ignore case.
+
+        Lines of one name are joined by ``', '``, Cookie lines by ``'; '``. Of a field that has one value by
+        definition, such as Content-Type, the first line counts. Set-Cookie is a list. See :attr:`headers_distinct` for
+        the value of each line.
+        """
         if self._headers is None:
             self._headers = self._head.headers
         return self._headers
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
+        """The header lines as (name, value) pairs, in the order and spelling in which they arrived."""
         if self._raw_headers is None:
             self._raw_headers = self._head.raw_headers
         return self._raw_headers
 
     @property
     def headers_distinct(self) -> dict[str, list[str]]:
+        """The values of each header line, by lower-cased name."""
         return distinct(self._head.raw_headers)
 
-    # -- where it comes from: worked out when first asked for -----------------------------------------------------
+    # -- the client's address: determined on first use -------------------------------------------------------------
 
     @property
     def remote_address(self) -> str | None:
+        """The IP address of the client, or of the server for a response; None on Unix sockets.
+
+        Behind trusted proxies it is the client's address as they forwarded it: see ``forwarded_headers`` of the
+        server.
+        """
         return self.socket.remote_address if self._connection.forwarding is None else self._client_address.address
 
     @property
     def remote_port(self) -> int | None:
+        """The client's port; None if a trusted proxy forwarded the address without it, and on Unix sockets."""
         return self._client_address.port
 
     @property
     def scheme(self) -> str:
+        """``'http'`` or ``'https'``: how the client made the request, as far as trusted proxies forwarded it."""
         return self._client_address.scheme
 
     @property
     def host(self) -> str | None:
+        """The host, and the port if there is one, that the client requested.
+
+        It is taken from the target or from Host, unless a trusted proxy forwarded another one. None in responses, and
+        in HTTP/1.0 requests without Host.
+        """
         return self._client_address.host
 
     @property
     def _client_address(self) -> ClientAddress:
-        origin = self._known_client_address
-        if origin is None:
+        address = self._known_client_address
+        if address is None:
             socket, policy = self.socket, self._connection.forwarding
             head, header = self._head, socket.proxy_header
             encrypted = socket.encrypted or (header is not None and header.encrypted)
-            origin = ClientAddress(
+            address = ClientAddress(
                 socket.remote_address,
                 socket.remote_port,
                 'https' if encrypted else 'http',
@@ -178,25 +229,30 @@ class IncomingMessage(ReadableBase):
             )
             if policy is not None:
                 named = header is not None and header.source is not None
-                origin = policy.resolve_scheme(
-                    self.headers, origin, socket.proxy_address if named else socket.remote_address
+                address = policy.resolve_scheme(
+                    self.headers, address, socket.proxy_address if named else socket.remote_address
                 )
-            # behind a proxy that does not know its client somebody unknown has written the request
+            # a proxy whose PROXY header names no client does not know the author of these fields
             if policy is not None and (header is None or header.local or header.source is not None):
-                origin = policy.resolve(self.headers, origin)
-            self._known_client_address = origin
-        return origin
+                address = policy.resolve(self.headers, address)
+            self._known_client_address = address
+        return address
 
     # -- the trailers ---------------------------------------------------------------------------------------------
 
     @property
     def raw_trailers(self) -> list[tuple[str, str]]:
+        """The lines of the trailer section as (name, value) pairs; empty until the body was read to its end.
+
+        See RFC 9110, section 6.5.
+        """
         if self._raw_trailers is None or not self.readable_ended:
             return []
         return self._raw_trailers
 
     @property
     def trailers(self) -> Headers:
+        """The trailer fields, as :attr:`headers`; empty until the body was read to its end."""
         if self._trailers is None:
             if not self.readable_ended:
                 return Headers()
@@ -205,12 +261,61 @@ class IncomingMessage(ReadableBase):
 
     @property
     def trailers_distinct(self) -> dict[str, list[str]]:
+        """The values of each trailer line, by lower-cased name."""
         return distinct(self.raw_trailers)
 
+    # -- called by the connection ---------------------------------------------------------------------------------
+
     def _set_complete(self, raw_trailers: list[tuple[str, str]]) -> None:
-        """Called by the connection: the whole message was parsed."""
+        """Note that the whole message was parsed."""
         self.complete = True
         self._raw_trailers = raw_trailers
+
+    def _buffer(self, chunk: bytes) -> None:
+        """Keep ``chunk`` for the reader."""
+        if self._buffered is None:
+            self._buffered = deque()
+        self._buffered.append(chunk)
+        self._buffered_size += len(chunk)
+
+    def _set_upgraded(self, rest: bytes) -> None:
+        """Note that the connection is upgraded with this message, and that ``rest`` followed it."""
+        self._upgraded = True
+        self.complete = True
+        self.head = rest
+
+    def _abort(self, error: BaseException) -> None:
+        """Note that the rest of the body will not arrive."""
+        self._failure = error
+        self.aborted = True
+
+    def _finish_abort(self) -> None:
+        """Emit ``'error'``, where it is due, and ``'close'``. Runs in a greenlet, after ``'aborted'`` was emitted."""
+        error = self._failure
+        assert error is not None
+        # a reader gets the error after the buffered pieces
+        if not self._has_reader and not self._buffered_size and not self.destroyed and self.listener_count('error'):
+            self._report_error(error)
+        self.emit('close')
+
+    def _mark_discarded(self) -> None:
+        """Note that a piece of the body was discarded: a later read fails."""
+        self._discarded = True
+
+    def _on_discarded(self) -> None:
+        """Emit ``'end'``: the connection has discarded the rest of the body. Runs in a greenlet."""
+        if self.complete and not self.destroyed:
+            self._emit_end()
+
+    @property
+    def _read_started(self) -> bool:
+        """Whether a reader has begun to consume the body."""
+        return self._mode is not Mode.UNUSED
+
+    @property
+    def _has_reader(self) -> bool:
+        """Whether a greenlet waits for the body, or a pump forwards it."""
+        return self._reading or (self._pump is not None and self._pump.busy)
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -258,68 +363,23 @@ class IncomingMessage(ReadableBase):
         return super().read(size)
 
     def _take_rest(self) -> bytes | None:
-        """Return what is left when it is here in full, so that nobody need look for its end."""
+        """Return the rest of the body, up to its end, if all of it has arrived; None otherwise."""
         if self._discarded:
             return None
-        kept = self._buffered
+        buffered = self._buffered
         if not self.complete:
-            return None if kept or self._failure is not None else self._connection.take_body(self)
-        if not kept:
+            return None if buffered or self._failure is not None else self._connection.take_body(self)
+        if not buffered:
             return b''
-        data = kept[0] if len(kept) == 1 else b''.join(kept)
-        kept.clear()
+        data = buffered[0] if len(buffered) == 1 else b''.join(buffered)
+        buffered.clear()
         self._buffered_size = 0
         return data
 
-    def _buffer(self, chunk: bytes) -> None:
-        """Called by the connection: hold ``chunk`` until somebody reads."""
-        if self._buffered is None:
-            self._buffered = deque()
-        self._buffered.append(chunk)
-        self._buffered_size += len(chunk)
-
-    def _set_upgraded(self, rest: bytes) -> None:
-        """Called by the connection: this message hands it over, and ``rest`` came behind it."""
-        self._upgraded = True
-        self.complete = True
-        self.head = rest
-
-    def _abort(self, error: BaseException) -> None:
-        """Called by the connection: the rest of the body will not come."""
-        self._failure = error
-        self.aborted = True
-
-    def _finish_abort(self) -> None:
-        """Called by the connection, in a greenlet, after ``'aborted'``: emit what else belongs to :meth:`_abort`."""
-        error = self._failure
-        assert error is not None
-        # who consumes it comes to the error behind what is left
-        if not self._has_reader and not self._buffered_size and not self.destroyed and self.listener_count('error'):
-            self._report_error(error)
-        self.emit('close')
-
     @property
     def readable_length(self) -> int:
+        """Bytes of the body, or characters after ``set_encoding()``, that wait for a reader."""
         return super().readable_length + self._buffered_size
-
-    @property
-    def _read_started(self) -> bool:
-        """Whether a reader has begun to consume the body."""
-        return self._mode is not Mode.UNUSED
-
-    @property
-    def _has_reader(self) -> bool:
-        """Whether somebody waits for the body, or a pump hands it on."""
-        return self._reading or (self._pump is not None and self._pump.busy)
-
-    def _mark_discarded(self) -> None:
-        """Called by the connection: a piece of the body was thrown away."""
-        self._discarded = True
-
-    def _on_discarded(self) -> None:
-        """Called by the connection, in a greenlet: what was left of the body is consumed."""
-        if self.complete and not self.destroyed:
-            self._emit_end()
 
     def _on_listener_error(self, error: BaseException) -> None:
         self._connection.on_message_error(self, error)
@@ -329,7 +389,7 @@ class IncomingMessage(ReadableBase):
             self._connection.on_reader_paused(self)
 
     def _report_error(self, error: BaseException) -> None:
-        # a body that was cut off and that nobody listens for is the connection's affair, and no reason for a traceback
+        # without a listener the connection handles it: a client that disconnects is no reason for a traceback
         if self.listener_count('error'):
             super()._report_error(error)
         else:
@@ -345,7 +405,15 @@ class IncomingMessage(ReadableBase):
 
     # -- the connection -------------------------------------------------------------------------------------------
 
-    def set_timeout(self, seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
+    def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
+        """Set the inactivity timeout of the connection for this exchange; return the message.
+
+        A server then emits ``'timeout'`` on the message, with the socket, instead of ending the exchange itself; a
+        client request fails with :exc:`~geventnode.errors.RequestTimeout`.
+
+        :param seconds: how long nothing may be received or sent; None or 0: no limit.
+        :param callback: a listener for ``'timeout'``.
+        """
         self._check_thread()
         if callback is not None:
             self.on('timeout', callback)
@@ -359,7 +427,9 @@ class IncomingMessage(ReadableBase):
 
 
 def describe_request(request: IncomingMessage) -> str:
-    """Return what a line of a log calls ``request``: method and target, which are printable ASCII, cut to a sensible
-    length."""
+    """Return method and target of ``request`` for a log line, shortened to :data:`MAX_LOGGED` characters.
+
+    Both are printable ASCII: the parser refuses anything else.
+    """
     text = f'{request.method} {request.url}'
     return text if len(text) <= MAX_LOGGED else f'{text[:MAX_LOGGED]}... ({len(text)} characters)'

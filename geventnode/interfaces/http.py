@@ -1,4 +1,4 @@
-"""The contracts of HTTP messages and of the server (the reference document: Node's ``http``)."""
+"""The contracts of HTTP messages and of the server, after Node's module ``http``."""
 
 from __future__ import annotations
 
@@ -16,109 +16,96 @@ Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
 class IIncomingMessage(IReadable):
-    """A received request or response, whose body is the stream.
+    """A received request or response; see :class:`geventnode.http.IncomingMessage`.
 
-    Events, beside those of a readable: ``'aborted'`` () when the peer went away before the exchange was over,
-    ``'close'`` () when the connection went before the message was finished, ``'timeout'`` (socket).
+    Emits, besides the events of a readable stream, ``'aborted'`` () when the peer disconnects before the exchange is
+    complete, ``'close'`` () when the connection is lost before the message is complete, and ``'timeout'`` (socket).
     """
 
-    http_version: str = Attribute("'1.1' or '1.0': what the peer speaks.")
-    http_version_major: int = Attribute('The first integer of it.')
-    http_version_minor: int = Attribute('The second.')
+    http_version: str = Attribute("The version in the start line, ``'1.1'`` or ``'1.0'``.")
+    http_version_major: int = Attribute('The first number of the version.')
+    http_version_minor: int = Attribute('The second number of the version.')
     headers: dict[str, Any] = Attribute(
-        'Lower-cased names to values; lookups take any case. Repeated fields are joined as Node 20 does; '
-        "``'set-cookie'`` is a list."
+        'Values by lower-cased name; lookups ignore case. Repeated fields are joined as in Node 20, and Set-Cookie is '
+        'a list.'
     )
-    headers_distinct: dict[str, list[str]] = Attribute('Lower-cased names to the list of values, never joined.')
-    raw_headers: list[tuple[str, str]] = Attribute('The fields as they came, in order.')
-    trailers: dict[str, Any] = Attribute("As headers, for the trailer section; empty before ``'end'``.")
-    trailers_distinct: dict[str, list[str]] = Attribute('As headers_distinct.')
-    raw_trailers: list[tuple[str, str]] = Attribute('As raw_headers.')
-    method: str | None = Attribute('The request method; None on responses.')
-    url: str | None = Attribute('The request-target exactly as it came; None on responses.')
-    status_code: int | None = Attribute('The three-digit status; None on requests.')
-    status_message: str | None = Attribute('The reason phrase; None on requests.')
+    headers_distinct: dict[str, list[str]] = Attribute('The values of each line, by lower-cased name.')
+    raw_headers: list[tuple[str, str]] = Attribute('The lines as they arrived, in their order.')
+    trailers: dict[str, Any] = Attribute("The trailer fields, as ``headers``; empty before ``'end'``.")
+    trailers_distinct: dict[str, list[str]] = Attribute('The trailer fields, as ``headers_distinct``.')
+    raw_trailers: list[tuple[str, str]] = Attribute('The trailer fields, as ``raw_headers``.')
+    method: str | None = Attribute('The request method; None in a response.')
+    url: str | None = Attribute('The request target as it was sent; None in a response.')
+    status_code: int | None = Attribute('The three-digit status; None in a request.')
+    status_message: str | None = Attribute('The reason phrase; None in a request.')
     socket: ISocket = Attribute(
-        'The connection it came on. In a client, once that is free for others: a destroyed stand-in, which reports '
-        'addresses and certificates; its destroy() closes the connection unless another request has used it since.'
+        'The connection of the message. In a client, once other requests can have the connection: a destroyed '
+        'stand-in, which reports addresses and certificates; its destroy() closes the connection unless another '
+        'request has used it since.'
     )
-    connection: ISocket = Attribute('The same, under the older name.')
+    connection: ISocket = Attribute("The same as ``socket``, under Node's older name.")
     remote_address: str | None = Attribute(
-        'The IP address of the client, as far as trusted proxies tell it; None where that is a Unix socket. On '
-        'responses, that of the server.'
+        'The IP address of the client, as forwarded by trusted proxies; None on Unix sockets. In a response, the '
+        'address of the server.'
     )
-    remote_port: int | None = Attribute('Its port; None where a proxy does not tell it.')
-    scheme: str = Attribute("``'https'`` or ``'http'``: what the client spoke, as far as trusted proxies tell it.")
+    remote_port: int | None = Attribute('The port of the client; None if a trusted proxy does not forward it.')
+    scheme: str = Attribute("``'https'`` or ``'http'``: the client's, as forwarded by trusted proxies.")
     host: str | None = Attribute(
-        'The host, and port if any, that the client asked: what the target or Host says, or a trusted proxy. None on '
-        'responses, and on HTTP/1.0 requests without it.'
+        'The requested host, and the port if there is one, from the target, Host or a trusted proxy. None in '
+        'responses, and in HTTP/1.0 requests without Host.'
     )
-    complete: bool = Attribute('Whether the whole message has arrived and was parsed.')
-    aborted: bool = Attribute('Whether the peer went away before the exchange was over.')
-    upgrade: bool = Attribute('Whether the message asks for, or grants, another protocol.')
-    head: bytes = Attribute('Responses: what came of the other protocol behind the message that granted it.')
+    complete: bool = Attribute('Whether the whole message was received and parsed.')
+    aborted: bool = Attribute('Whether the peer disconnected before the exchange was complete.')
+    upgrade: bool = Attribute('Whether the message requests another protocol, or accepts one.')
+    head: bytes = Attribute('Responses that accept an upgrade: the bytes of the other protocol that followed the head.')
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
-        """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
-        message's ``'timeout'``; return the message."""
+        """Set the inactivity timeout of this exchange; see :meth:`geventnode.http.IncomingMessage.set_timeout`."""
 
 
 class IOutgoingMessage(IWritable):
-    """A message to be sent: headers that can be changed until the first bytes leave, then a body.
+    """A message to be sent; see :class:`geventnode.http.OutgoingMessage`.
 
-    Events, beside those of a writable: ``'close'`` () when the connection went before the message was finished,
-    ``'timeout'`` (socket).
+    Emits, besides the events of a writable stream, ``'close'`` () when the connection is lost before the message was
+    sent, and ``'timeout'`` (socket).
     """
 
     headers_sent: bool = Attribute('Whether the head is fixed: headers can no longer change.')
     finished: bool = Attribute('Whether end() was called.')
     body_size: int = Attribute('Bytes of the body that were written, without their framing.')
-    send_date: bool = Attribute('Whether a Date header is added when there is none.')
-    socket: ISocket | None = Attribute('The connection it goes to. In a client, see IIncomingMessage.')
-    connection: ISocket | None = Attribute('The same, under the older name.')
+    send_date: bool = Attribute('Whether a Date header is added if there is none.')
+    socket: ISocket | None = Attribute('The connection of the message. In a client, see IIncomingMessage.')
+    connection: ISocket | None = Attribute("The same as ``socket``, under Node's older name.")
 
     def set_header(name: str, value: Any) -> Any:
-        """Set a header, replacing those of the same name in any case; a list of strings makes several lines. Return the
-        message.
-
-        Raises ``InvalidHeader`` for a name that is no token or a value with control characters or characters outside
-        latin-1, ``HeadersSent`` when it is too late, ``TypeError`` for a value that is neither str, int nor a list of
-        those.
-        """
+        """Set a header; see :meth:`geventnode.http.OutgoingMessage.set_header`."""
 
     def append_header(name: str, value: Any) -> Any:
-        """As :meth:`set_header`, but keep what is there and add lines."""
+        """Add lines to a header; see :meth:`geventnode.http.OutgoingMessage.append_header`."""
 
     def get_header(name: str) -> Any:
-        """Return what was set (a list where several), or None."""
+        """Return the value of a header; see :meth:`geventnode.http.OutgoingMessage.get_header`."""
 
     def get_headers() -> dict[str, Any]:
-        """Return a copy of the headers by lower-cased name."""
+        """Return the headers by name; see :meth:`geventnode.http.OutgoingMessage.get_headers`."""
 
     def get_header_names() -> list[str]:
-        """Return the lower-cased names, in order."""
+        """Return the names; see :meth:`geventnode.http.OutgoingMessage.get_header_names`."""
 
     def has_header(name: str) -> bool:
-        """Return whether a header of that name is set."""
+        """Return whether a header is set; see :meth:`geventnode.http.OutgoingMessage.has_header`."""
 
     def remove_header(name: str) -> None:
-        """Remove a header; an automatic one (Date, Connection, Content-Length, Transfer-Encoding) is then not added.
-        Raises ``HeadersSent`` when it is too late."""
+        """Remove a header; see :meth:`geventnode.http.OutgoingMessage.remove_header`."""
 
     def flush_headers() -> None:
-        """Send the head now, before any body. May switch."""
+        """Send the head now; see :meth:`geventnode.http.OutgoingMessage.flush_headers`."""
 
     def add_trailers(headers: Headers) -> None:
-        """Set the trailer section, replacing an earlier one; it is sent only after a chunked body, and dropped without
-        a word otherwise (RFC 9110, section 6.5).
-
-        Raises ``InvalidHeader`` as :meth:`set_header` does, and for fields that have no place there (Content-Length,
-        Host and the like).
-        """
+        """Set the trailers; see :meth:`geventnode.http.OutgoingMessage.add_trailers`."""
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
-        """Set the inactivity timeout of the connection for this exchange, and ``callback`` as a listener for this
-        message's ``'timeout'``; return the message."""
+        """Set the inactivity timeout of this exchange; see :meth:`geventnode.http.OutgoingMessage.set_timeout`."""
 
 
 class IServerResponse(IOutgoingMessage):
@@ -295,16 +282,10 @@ class IHTTPServer(IServer):
 
 
 class IExchangeObserver(Interface):
-    """What is told of the requests that a server answers, for logs and statistics.
-
-    See :func:`geventnode.http.observe_exchanges`. Both methods are called where the exchange is driven: in the greenlet
-    of a listener, and the second one in the hub as well, where nothing may wait. What they raise is not caught.
-    """
+    """A listener for the exchanges of a server; see :class:`geventnode.http.ExchangeObserver`."""
 
     def exchange_began(response: IServerResponse) -> None:
-        """A request has arrived, its body perhaps in part, and nothing was decided about ``response`` yet, whose
-        ``began`` is the time (monotonic)."""
+        """Note the beginning; see :meth:`geventnode.http.ExchangeObserver.exchange_began`."""
 
     def exchange_ended(response: IServerResponse, status_code: int) -> None:
-        """The exchange is over, in whatever way; called once for each. ``status_code`` is what the client saw, 499 when
-        it left before it got a head."""
+        """Note the end; see :meth:`geventnode.http.ExchangeObserver.exchange_ended`."""
