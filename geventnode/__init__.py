@@ -1,7 +1,7 @@
-"""Node's HTTP interface on gevent: an HTTP/1.1 server and the streams beneath it, for plain sequential code.
+"""Node's HTTP interface on gevent: HTTP/1.1 servers, clients and streams for plain sequential code.
 
-Nothing is imported here, so that ``geventnode serve`` can patch the standard library before anything of gevent is
-loaded: import :mod:`geventnode.http`, :mod:`geventnode.net` and the others by name.
+This module imports nothing, so that ``geventnode serve`` can patch the standard library before gevent is loaded.
+Import :mod:`geventnode.http`, :mod:`geventnode.net` and the others by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m geventnode``: the same as the command ``geventnode``."""
+"""Run the command ``geventnode`` as ``python -m geventnode``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Every exception of this package, and the base classes that Python's own code already catches.
+"""Every exception of this package.
 
-Each class says whose fault it is, and carries Node's ``code`` so that code ported from there finds what it looks for.
-A class that stands for a broken connection is an ``OSError``, one for bad input a ``ValueError``, one for a call at the
-wrong time a ``RuntimeError``; ``except GeventnodeError`` catches them all but :class:`ClientDisconnected` and
-:class:`RequestRefused`, which are no ``Exception`` on purpose.
+Each class has Node's ``code``, so that code ported from Node can compare it, and a built-in base class, so that
+existing Python code catches it: a broken connection is an ``OSError``, bad input is a ``ValueError``, a call at the
+wrong time is a ``RuntimeError``. ``except GeventnodeError`` catches all errors. :class:`ClientDisconnected` and
+:class:`RequestRefused` are not errors but derive from ``BaseException``, so that ``except Exception`` in a framework
+does not swallow them.
 """
 
 from __future__ import annotations
@@ -56,21 +57,23 @@ _Error = TypeVar('_Error', bound=BaseException)
 
 
 def excerpt(data: bytes) -> str:
-    """Return ``data`` escaped and cut to a length that fits a message or a log line."""
+    """Return ``data`` escaped and shortened for a message or a log line."""
     if len(data) <= EXCERPT_LENGTH:
         return repr(data)
     return f'{data[:EXCERPT_LENGTH]!r}... ({len(data)} bytes)'
 
 
 class GeventnodeError(Exception):
-    """The base of every error that this package raises."""
+    """The base class of the errors of this package."""
 
-    #: Node's name for the error, such as ``'ECONNRESET'``.
+    #: Node's code for the error, such as ``'ECONNRESET'``.
     code: str = 'ERR_GEVENTNODE'
-    #: On the client: which destination it was, and what was under way: ``'queue'``, ``'resolve'``, ``'connect'``,
-    #: ``'handshake'``, ``'send'``, ``'response'`` (its head was waited for) or ``'body'``.
+    #: On the client: the host of the origin, or the path of a Unix socket; otherwise None.
     host: str | None = None
+    #: On the client: the port of the origin; otherwise None.
     port: int | None = None
+    #: On the client: the step that failed: ``'queue'``, ``'resolve'``, ``'connect'``, ``'handshake'``, ``'send'``,
+    #: ``'response'`` (the wait for the head of the response) or ``'body'``. Otherwise None.
     phase: str | None = None
 
     def __reduce__(self) -> Any:
@@ -78,32 +81,34 @@ class GeventnodeError(Exception):
 
 
 def reduce_exception(error: BaseException) -> Any:
-    """Return the value for ``__reduce__`` of an exception whose ``__init__`` takes something else than ``args``.
-    Copies, also those from ``pickle``, have the attributes; like all copies they have no cause."""
+    """Return the value of ``__reduce__`` for an exception with an ``__init__`` of its own.
+
+    Copies and unpickled exceptions have the attributes of ``error``. As Python's own, they have no ``__cause__``.
+    """
     return _rebuild, (type(error), error.args), error.__dict__ or None
 
 
 def _rebuild(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
-    """Return an exception with ``args``, without its ``__init__``."""
+    """Make an exception from ``args`` without calling its ``__init__``."""
     made = kind.__new__(kind, *args)
     if isinstance(made, OSError):
-        # it has its number and text from either __new__ or __init__, depending on which of them a class overrides
+        # OSError sets errno and strerror in __new__ or in __init__, depending on which of them a subclass overrides
         OSError.__init__(made, *args)
     made.args = args
     return made
 
 
 def without_traceback(error: _Error) -> _Error:
-    """Return ``error`` without the frames that it came through, so that it can be kept."""
+    """Return ``error`` itself without traceback and context, so that it can be stored."""
     error.__context__ = None
     return error.with_traceback(None)
 
 
 def copy_for_raising(error: BaseException) -> BaseException:
-    """Return a copy of ``error``, to be raised by an object that keeps it.
+    """Return a copy of ``error`` that an object can raise while it keeps the original.
 
-    What was raised refers to the frames that it came through, and they to whoever keeps it: together, they could only
-    be freed by the collector. An error that is not ours is returned itself.
+    A raised exception refers to the frames of its traceback, and these refer to the object that stores it: only the
+    garbage collector could free such a cycle. An exception of another package is returned itself.
     """
     if not isinstance(error, GeventnodeError):
         return error
@@ -113,16 +118,16 @@ def copy_for_raising(error: BaseException) -> BaseException:
     return made
 
 
-# -- the peer's fault ---------------------------------------------------------------------------------------------
+# -- errors of the peer or the network --------------------------------------------------------------------------------
 
 
 class ParseError(GeventnodeError, ValueError):
-    """The peer sent bytes that are not HTTP/1.1, or more of them than a limit allows.
+    """The peer sent bytes that are not valid HTTP/1.1, or that exceed a limit.
 
-    :ivar code: llhttp's name for the error, ``'HPE_...'``.
-    :ivar status: the status with which a server answers (RFC 9110, section 15).
-    :ivar offset: how many bytes of the stream were parsed before the offending ones.
-    :ivar data: the offending bytes, cut to a sensible length.
+    :ivar code: llhttp's code for the error, ``'HPE_...'``.
+    :ivar status: the status code of the server's error response (RFC 9110, section 15).
+    :ivar offset: the position of the invalid bytes in the stream, in bytes.
+    :ivar data: the invalid bytes, at most 64.
     """
 
     def __init__(
@@ -136,13 +141,16 @@ class ParseError(GeventnodeError, ValueError):
 
 
 class BodyTooLarge(ParseError):
-    """A message body is longer than ``max_body_size``; a server answers 413 (RFC 9110, section 15.5.14)."""
+    """A message body is longer than ``max_body_size``.
+
+    A server responds with 413 (RFC 9110, section 15.5.14).
+    """
 
 
 class IncompleteBody(GeventnodeError, ConnectionResetError):
-    """The connection ended in the middle of a message body (RFC 9112, section 8).
+    """The connection ended before the message body was complete (RFC 9112, section 8).
 
-    :cvar status: the status with which a server answers, if there is anybody left to hear it.
+    :cvar status: the status code of the server's error response, if the connection can still carry one.
     """
 
     code = 'ECONNRESET'
@@ -150,17 +158,17 @@ class IncompleteBody(GeventnodeError, ConnectionResetError):
 
 
 class ConnectionClosed(GeventnodeError, BrokenPipeError):
-    """The connection is gone: what was to be written or read no longer has anywhere to go."""
+    """The connection is closed, so that nothing can be written or read."""
 
     code = 'EPIPE'
 
 
 class ConnectError(GeventnodeError, OSError):
-    """No connection could be made.
+    """A connection could not be established.
 
-    :ivar code: the name of the errno, ``'ECONNREFUSED'``.
-    :ivar host: where to; a path for a Unix socket.
-    :ivar port: the port, if there is one.
+    :ivar code: the name of the errno, such as ``'ECONNREFUSED'``.
+    :ivar host: the host name or address, or the path of a Unix socket.
+    :ivar port: the port; None for a Unix socket.
     :ivar phase: ``'resolve'`` or ``'connect'``.
     """
 
@@ -176,7 +184,7 @@ class ConnectError(GeventnodeError, OSError):
 
 
 class ConnectionRefused(ConnectError, ConnectionRefusedError):
-    """Nobody listens there."""
+    """No server accepts connections at the address."""
 
 
 class NameNotResolved(ConnectError):
@@ -191,9 +199,11 @@ class NameNotResolved(ConnectError):
 
 
 class TLSError(GeventnodeError, OSError):
-    """A TLS handshake failed, or what came afterwards was not what TLS allows; its cause is what ``ssl`` said.
+    """A TLS handshake failed, or the peer violated the protocol later.
 
-    :ivar code: ``'ERR_SSL_...'`` with OpenSSL's word for it, or Node's name.
+    Its ``__cause__`` is the exception of ``ssl``.
+
+    :ivar code: ``'ERR_SSL_'`` with OpenSSL's reason, or Node's code.
     """
 
     code = 'ERR_SSL_PROTOCOL_ERROR'
@@ -205,19 +215,19 @@ class TLSError(GeventnodeError, OSError):
 
 
 class CertificateError(TLSError):
-    """The peer's certificate was refused; the message says why.
+    """The peer's certificate was rejected; the message has the reason.
 
-    :ivar code: Node's name for the reason: ``'CERT_HAS_EXPIRED'``, ``'DEPTH_ZERO_SELF_SIGNED_CERT'``,
-        ``'ERR_TLS_CERT_ALTNAME_INVALID'`` (it is for other hosts) and so on.
+    :ivar code: Node's code for the reason, such as ``'CERT_HAS_EXPIRED'``, ``'DEPTH_ZERO_SELF_SIGNED_CERT'`` or
+        ``'ERR_TLS_CERT_ALTNAME_INVALID'`` (the certificate is for other hosts).
     """
 
     code = 'CERT_REJECTED'
 
 
 class RequestTimeout(GeventnodeError, TimeoutError):
-    """The peer was too slow for a deadline; the message names the setting that decides.
+    """The peer missed a deadline; the message names the setting.
 
-    :cvar status: the status with which a server answers (RFC 9110, section 15.5.9).
+    :cvar status: the status code of the server's error response (RFC 9110, section 15.5.9).
     """
 
     code = 'ETIMEDOUT'
@@ -225,53 +235,62 @@ class RequestTimeout(GeventnodeError, TimeoutError):
 
 
 class SocketHangUp(GeventnodeError, ConnectionResetError):
-    """The connection ended before there was a response: by the server, or because the request was destroyed."""
+    """The connection ended before the response arrived.
+
+    The server closed it, or the request was destroyed.
+    """
 
     code = 'ECONNRESET'
 
 
 class InheritedConnection(IncompleteBody, SocketHangUp):
-    """The connection belongs to the process from which this one was forked; the parent goes on with the exchange."""
+    """The connection belongs to the parent process, which continues the exchange after the fork."""
 
 
 class PrematureClose(GeventnodeError, ConnectionResetError):
-    """A stream was destroyed or closed before it ended (what ``finished`` and ``pipeline`` report)."""
+    """A stream was destroyed or closed before its end.
+
+    :func:`~geventnode.stream.finished` and :func:`~geventnode.stream.pipeline` raise it.
+    """
 
     code = 'ERR_STREAM_PREMATURE_CLOSE'
 
 
 class DisconnectReason(GeventnodeError, ConnectionResetError):
-    """What a request keeps as its ``error`` when its client went away."""
+    """The client disconnected before the exchange was over.
+
+    A request emits it as ``'error'``.
+    """
 
     code = 'ECONNRESET'
 
 
 class ClientDisconnected(BaseException):
-    """Thrown into a request listener whose client has gone, under ``cancel_on_disconnect=True``.
+    """Thrown into a request listener when its client disconnects, with ``cancel_on_disconnect=True``.
 
-    It is no ``Exception``, so that a framework's ``except Exception`` does not swallow it.
+    It derives from ``BaseException``, so that ``except Exception`` in a framework does not swallow it.
     """
 
     code: ClassVar[str] = 'ECONNRESET'
 
 
 class RequestRefused(BaseException):
-    """Raised by ``wsgi.input`` when the server has answered the request itself.
+    """Raised by ``wsgi.input`` when the server has sent an error response itself.
 
-    The body was too large, malformed, late or cut short: ``__cause__`` is the error. Nothing that the application
-    returns is sent. It is no ``Exception``, so that a framework neither logs it nor makes a 500 of it.
+    The body was too large, malformed, late or incomplete: ``__cause__`` is the error. The response of the application
+    is discarded. It derives from ``BaseException``, so that a framework does not turn it into a logged 500.
     """
 
     code: ClassVar[str] = 'ERR_REQUEST_REFUSED'
 
 
-# -- the caller's fault -------------------------------------------------------------------------------------------
+# -- errors of the caller ---------------------------------------------------------------------------------------------
 
 
 class InvalidInput(GeventnodeError, ValueError):
-    """An argument that must not go onto the wire, refused by the call that received it.
+    """An argument or a setting has a value that is not allowed.
 
-    :ivar code: such as ``'ERR_INVALID_CHAR'``.
+    :ivar code: Node's code, such as ``'ERR_INVALID_CHAR'``.
     """
 
     code = 'ERR_INVALID_ARG_VALUE'
@@ -283,61 +302,64 @@ class InvalidInput(GeventnodeError, ValueError):
 
 
 class InvalidHeader(InvalidInput):
-    """A field name that is no token, or a value with characters that no field may hold (RFC 9110, section 5.5)."""
+    """A field name is not a token, or a field value has invalid characters (RFC 9110, section 5.5)."""
 
     code = 'ERR_INVALID_CHAR'
 
 
 class RequestAborted(GeventnodeError, ConnectionAbortedError):
-    """``abort()`` was called on the request that somebody waits for."""
+    """The request was aborted by ``abort()`` while a caller waited for it."""
 
     code = 'ECONNRESET'
 
 
 class QueueFull(GeventnodeError, RuntimeError):
-    """As many requests as ``max_queued`` allows wait for a connection already."""
+    """The queue of the agent already has ``max_queued`` requests."""
 
     code = 'ERR_AGENT_QUEUE_FULL'
 
 
 class UnknownOption(GeventnodeError, TypeError):
-    """A keyword argument that nobody knows; the message names the nearest known one."""
+    """A keyword argument is not an option; the message names the most similar one."""
 
     code = 'ERR_INVALID_ARG_VALUE'
 
 
 class HeadersSent(GeventnodeError, RuntimeError):
-    """The head of the message is fixed or sent: its status and headers can no longer change."""
+    """The head of the message is fixed or sent, so that status and headers cannot change."""
 
     code = 'ERR_HTTP_HEADERS_SENT'
 
 
 class ContentLengthMismatch(GeventnodeError, ValueError):
-    """More bytes were written than the Content-Length that was declared."""
+    """More bytes were written than Content-Length declares."""
 
     code = 'ERR_HTTP_CONTENT_LENGTH_MISMATCH'
 
 
 class BodyNotAllowed(GeventnodeError, ValueError):
-    """The message may not have what was handed in: trailers without chunks, an informational status as a final one."""
+    """The message cannot have the given part.
+
+    Examples are trailers without the chunked coding, and an informational status as the final one.
+    """
 
     code = 'ERR_HTTP_BODY_NOT_ALLOWED'
 
 
 class StreamError(GeventnodeError, RuntimeError):
-    """A stream was used in a way that its contract excludes."""
+    """A stream was used in a way that its contract does not allow."""
 
     code = 'ERR_STREAM_INVALID_USE'
 
 
 class StreamModeError(StreamError):
-    """Both ways of consuming were used on one stream, or two greenlets read from it at once."""
+    """Sequential reads and events were mixed, or two greenlets read at once."""
 
     code = 'ERR_STREAM_MODE'
 
 
 class WriteAfterEnd(StreamError):
-    """Something was written to a stream after ``end()``."""
+    """``write()`` was called after ``end()``."""
 
     code = 'ERR_STREAM_WRITE_AFTER_END'
 
@@ -349,16 +371,19 @@ class ServerNotRunning(GeventnodeError, RuntimeError):
 
 
 class WrongThread(GeventnodeError, RuntimeError):
-    """An object was used outside the thread (the hub) that made it."""
+    """An object was used outside the thread (and hub) that created it."""
 
     code = 'ERR_WRONG_THREAD'
 
 
 class UnhandledError(GeventnodeError, RuntimeError):
-    """``emit('error', ...)`` was called without an exception, and nobody listened."""
+    """``'error'`` was emitted without an exception and without a listener."""
 
     code = 'ERR_UNHANDLED_ERROR'
 
 
 class MaxListenersExceededWarning(RuntimeWarning):
-    """Many listeners for one event: probably one is added again and again and never removed."""
+    """An event has more listeners than ``set_max_listeners()`` allows.
+
+    Usually a listener is added repeatedly and never removed.
+    """

@@ -1,8 +1,8 @@
 """Node's ``EventEmitter``.
 
-The listeners of an event are a tuple that is replaced, never changed: :meth:`EventEmitter.emit` walks the one it found,
-so a listener may add and remove others without changing the round, and no copy is made for each event. An emitter that
-nobody listens to holds no table at all.
+The listeners of an event are a tuple, which is replaced and never changed. :meth:`EventEmitter.emit` iterates over the
+tuple that it finds first, so a listener can add and remove others without effect on the current round, and no copy is
+made for each event. An emitter without listeners has no table at all.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ Self = TypeVar('Self', bound='EventEmitter')
 
 DEFAULT_MAX_LISTENERS = 10
 
-#: How like a declared event another name must be to be taken for it (``difflib``), and with what behind it it is, too.
+#: A name with at least this similarity (``difflib``) to a declared event is a misspelling of it.
 CUTOFF = 0.8
+#: A declared event with one of these endings is a misspelling of it, too.
 ENDINGS = 's', 'd', 'ed'
 
 
-def _bare(event: str) -> str:
-    """Return ``event`` without what spellings differ in."""
+def _normalize(event: str) -> str:
+    """Return ``event`` in lower case, without underscores, hyphens and blanks."""
     return event.replace('_', '').replace('-', '').replace(' ', '').lower()
 
 
 @lru_cache(maxsize=1024)
 def _nearest(event: str, known: frozenset[str]) -> str | None:
-    """Return which of the ``known`` events must be meant by ``event``, or None."""
-    bare = _bare(event)
-    spellings = {_bare(each): each for each in known}
+    """Return the one of the ``known`` events that ``event`` misspells, or None."""
+    name = _normalize(event)
+    spellings = {_normalize(each): each for each in known}
     for right in spellings:
-        if bare in (f'on{right}', *(right + ending for ending in ENDINGS)):
+        if name in (f'on{right}', *(right + ending for ending in ENDINGS)):
             return spellings[right]
-    # 'reopen' is not 'open': who makes a mistake gets the first letter right, and who makes a name has it in front
-    near = get_close_matches(bare, [right for right in spellings if right[:1] == bare[:1]], 1, CUTOFF)
+    # 'reopen' is not 'open': a misspelling keeps the first letter, and a new name often has a prefix
+    near = get_close_matches(name, [right for right in spellings if right[:1] == name[:1]], 1, CUTOFF)
     return spellings[near[0]] if near else None
 
 
@@ -61,7 +62,7 @@ class _Once:
 
     def __call__(self, *args: Any) -> object:
         if self.called:
-            # another round began before the first one came here
+            # an earlier listener of this round has emitted the event again
             return None
         self.called = True
         self.emitter.remove_listener(self.event, self)
@@ -70,10 +71,21 @@ class _Once:
 
 @implementer(IEventEmitter)
 class EventEmitter:
-    """See :class:`geventnode.interfaces.IEventEmitter`. Subclasses name their events in ``events``."""
+    """Named events and their listeners, as Node's ``EventEmitter``.
 
+    Listeners run in the greenlet that emits the event, and can block cooperatively. Event names are Node's strings. A
+    name that misspells an event of the class raises ``ValueError`` with the right name: ``'check_continue'`` or
+    ``'requests'``, for example. Every other name is an event of your own. A subclass adds its events to ``events``.
+
+    Two events are emitted by every class: ``'newListener'`` (event, listener) before a listener is added, and
+    ``'removeListener'`` (event, listener) after a listener was removed.
+
+    Node's documentation: "Events", class ``EventEmitter``.
+    """
+
+    #: The events that the class itself emits.
     events: ClassVar[frozenset[str]] = frozenset({'newListener', 'removeListener'})
-    _spellings: ClassVar[dict[str, str]] = {_bare(event): event for event in events}
+    _spellings: ClassVar[dict[str, str]] = {_normalize(event): event for event in events}
 
     _listeners: dict[str, tuple[Listener, ...]] | None = None
     _max_listeners: int = DEFAULT_MAX_LISTENERS
@@ -81,22 +93,41 @@ class EventEmitter:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._spellings = {_bare(event): event for event in cls.events}
+        cls._spellings = {_normalize(event): event for event in cls.events}
 
     # -- adding ---------------------------------------------------------------------------------------------------
 
     def on(self, event: str, listener: Listener | None = None) -> Any:
+        """Add a listener to the end of the list of an event.
+
+        Without ``listener``, the call is a decorator: ``@server.on('request')``.
+
+        :param event: the name of the event.
+        :param listener: a function that takes the arguments of the event; its return value is ignored.
+        :returns: the emitter; as a decorator, the listener.
+        :raises TypeError: the listener is not callable.
+        :raises ValueError: the name misspells an event of the class.
+
+        A listener that is added twice is called twice. The list is unlimited, but with more than 10 listeners (see
+        :meth:`set_max_listeners`) ``MaxListenersExceededWarning`` is issued.
+        """
         if listener is None:
             return self._decorator(event, once=False)
         return self._add(event, listener)
 
     def add_listener(self: Self, event: str, listener: Listener) -> Self:
+        """Add a listener to the end of the list, as :meth:`on` does with a listener."""
         return self._add(event, listener)
 
     def prepend_listener(self: Self, event: str, listener: Listener) -> Self:
+        """Add a listener to the beginning of the list; otherwise as :meth:`on`."""
         return self._add(event, listener, first=True)
 
     def once(self, event: str, listener: Listener | None = None) -> Any:
+        """Add a listener that is removed before its first call.
+
+        It is also a decorator. Parameters, return value and exceptions are those of :meth:`on`.
+        """
         if listener is None:
             return self._decorator(event, once=True)
         self._check(event, listener)
@@ -116,11 +147,11 @@ class EventEmitter:
         return register
 
     def _check_thread(self) -> None:
-        """For subclasses that a loop drives: raise ``WrongThread`` in a thread that is not the loop's."""
+        """Raise ``WrongThread`` in a thread other than the loop's; for subclasses that use a loop."""
 
     def _check_event(self, event: str) -> None:
         if event not in self.events:
-            right = self._spellings.get(_bare(event))
+            right = self._spellings.get(_normalize(event))
             if right is not None:
                 raise ValueError(f'{type(self).__name__} has no event {event!r}: it is spelt {right!r}')
             right = _nearest(event, self.events)
@@ -158,11 +189,19 @@ class EventEmitter:
         return self
 
     def _listener_added(self, event: str) -> None:
-        """For subclasses: called after a listener was added."""
+        """React to a new listener for ``event``; for subclasses."""
 
     # -- removing -------------------------------------------------------------------------------------------------
 
     def remove_listener(self: Self, event: str, listener: Listener) -> Self:
+        """Remove the most recent addition of a listener.
+
+        Nothing happens when the event has no such listener. A round of :meth:`emit` that has begun still calls it.
+
+        :param event: the name of the event.
+        :param listener: the function that was added, also by :meth:`once`.
+        :returns: the emitter.
+        """
         self._check_thread()
         table = self._listeners
         present = table.get(event, ()) if table else ()
@@ -181,12 +220,17 @@ class EventEmitter:
         return self
 
     def remove_all_listeners(self: Self, event: str | None = None) -> Self:
+        """Remove all listeners of one event, or of every event.
+
+        :param event: the name of the event; None removes the listeners of all events.
+        :returns: the emitter.
+        """
         self._check_thread()
         table = self._listeners
         if table is None:
             return self
         if event is None:
-            # those for 'removeListener' go last, so that they hear of all the others
+            # the listeners for 'removeListener' are removed last, so that they are called for all others
             for name in sorted(table, key='removeListener'.__eq__):
                 self.remove_all_listeners(name)
         elif 'removeListener' in table:
@@ -196,20 +240,31 @@ class EventEmitter:
             table.pop(event, None)
         return self
 
-    # -- asking ---------------------------------------------------------------------------------------------------
+    # -- inspecting -----------------------------------------------------------------------------------------------
 
     def listeners(self, event: str) -> list[Listener]:
+        """Return a new list of the listeners of an event, as the functions that were added."""
         table = self._listeners
         return [_unwrap(listener) for listener in table.get(event, ())] if table else []
 
     def listener_count(self, event: str) -> int:
+        """Return the number of listeners of an event."""
         table = self._listeners
         return len(table.get(event, ())) if table else 0
 
     def event_names(self) -> list[str]:
+        """Return the events that have listeners, in the order of their first listener."""
         return list(self._listeners or ())
 
     def set_max_listeners(self: Self, count: int) -> Self:
+        """Set the number of listeners of one event above which a warning is issued.
+
+        More listeners are a sign of a leak; they issue ``MaxListenersExceededWarning`` once for each event.
+
+        :param count: the number of listeners, 10 by default; 0 disables the warning.
+        :returns: the emitter.
+        :raises ValueError: ``count`` is negative.
+        """
         self._check_thread()
         if count < 0:
             raise ValueError(f'set_max_listeners() takes a number from 0, not {count!r}')
@@ -219,6 +274,17 @@ class EventEmitter:
     # -- emitting -------------------------------------------------------------------------------------------------
 
     def emit(self, event: str, *args: Any) -> bool:
+        """Call the listeners of an event in order, in the current greenlet.
+
+        Listeners that are added or removed meanwhile do not change the current round. The exception of a listener ends
+        the round and is raised here.
+
+        :param event: the name of the event.
+        :param args: the arguments of every listener.
+        :returns: whether the event has listeners.
+        :raises UnhandledError: ``'error'`` has no listener, and its argument is not an exception. An exception is
+            raised itself.
+        """
         self._check_thread()
         table = self._listeners
         if table is not None and event in table:
@@ -229,7 +295,7 @@ class EventEmitter:
             error = args[0] if args else None
             if isinstance(error, BaseException):
                 raise error
-            raise UnhandledError(f'an error that nobody listens for: {error!r}')
+            raise UnhandledError(f"'error' was emitted without a listener: {error!r}")
         return False
 
     def __repr__(self) -> str:
@@ -237,11 +303,11 @@ class EventEmitter:
         return f'<{type(self).__name__} {f"with listeners for {heard}" if heard else "without listeners"}>'
 
     def _emit_error(self, error: BaseException) -> None:
-        """Emit ``'error'`` if anybody listens: whoever did when it was noticed may have gone."""
+        """Emit ``'error'`` if it has a listener; one that existed when the error occurred can be removed by now."""
         if self.listener_count('error'):
             self.emit('error', error)
 
 
 def _unwrap(listener: Listener) -> Listener:
-    """Return the function that was handed in."""
+    """Return the function that was added."""
     return listener.listener if isinstance(listener, _Once) else listener

@@ -1,4 +1,4 @@
-"""The settings of servers and agents: each with its default, checked when set, named in the error that it causes."""
+"""The options of servers and agents: their defaults, their checks and their error messages."""
 
 from __future__ import annotations
 
@@ -25,22 +25,26 @@ __all__ = [
 
 Value = TypeVar('Value')
 
-#: How like an option the name of another attribute must be to be taken for it (``difflib``).
+#: An attribute with at least this similarity (``difflib``) to an option is a misspelling of it.
 CUTOFF = 0.9
 
 
 class Configurable(Protocol):
-    """What has options."""
+    """An object with options."""
 
-    #: Names of plain attributes that count as options.
+    #: Names of plain attributes that are options, too.
     _plain_options: ClassVar[tuple[str, ...]]
 
     def _on_option_changed(self) -> None:
-        """An option was set."""
+        """React to a new value of an option."""
 
 
 def seconds(name: str, value: Any) -> float:
-    """Return ``value`` as seconds, 0 for never. Raises ``TypeError`` and ``InvalidInput``."""
+    """Return ``value`` as a number of seconds from 0, which means never.
+
+    :raises TypeError: it is not a number.
+    :raises InvalidInput: it is negative, infinite or not a number (NaN).
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f'{name} must be a number of seconds, not {type(value).__name__}')
     if not (isfinite(value) and value >= 0):
@@ -49,7 +53,11 @@ def seconds(name: str, value: Any) -> float:
 
 
 def count(name: str, value: Any) -> int:
-    """Return ``value`` as a number from 0. Raises ``TypeError`` and ``InvalidInput``."""
+    """Return ``value`` as an integer from 0.
+
+    :raises TypeError: it is not an int.
+    :raises InvalidInput: it is negative.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f'{name} must be an int, not {type(value).__name__}')
     if value < 0:
@@ -58,19 +66,27 @@ def count(name: str, value: Any) -> int:
 
 
 def bytes_or_none(name: str, value: Any) -> int | None:
-    """Return ``value`` as a number of bytes, None for no limit. Raises as :func:`count` does."""
+    """Return ``value`` as a number of bytes, or None for no limit; raise as :func:`count` does."""
     return None if value is None else count(name, value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return ``value`` as a bool. Raises ``TypeError``."""
+    """Return ``value``, which must be a bool.
+
+    :raises TypeError: it is not a bool.
+    """
     if not isinstance(value, bool):
         raise TypeError(f'{name} must be True or False, not {type(value).__name__}')
     return value
 
 
 class Option(Generic[Value]):
-    """An attribute that is checked when it is set, and tells its owner."""
+    """An attribute that checks its values and notifies its owner of a new one.
+
+    :param check: a function that takes the name and the value, and returns the value or raises.
+    :param default: the value of an owner for which none was set.
+    :param doc: the docstring.
+    """
 
     def __init__(self, check: Callable[[str, Any], Value], default: Value, doc: str) -> None:
         self._check = check
@@ -96,14 +112,16 @@ class Option(Generic[Value]):
 
 
 def hint_for(name: object, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown option: the nearest known one, or all of them."""
+    """Return the end of a message about an unknown option: the most similar one, or all of them."""
     near = get_close_matches(str(name), known, 1)
     return f': did you mean {near[0]!r}?' if near else f'; known are {", ".join(sorted(known))}'
 
 
 def check_names(thing: Configurable, options: Iterable[str], others: Iterable[str] = ()) -> None:
-    """Raise ``UnknownOption``, naming the nearest known one, unless ``thing`` has all ``options``, or they are among
-    ``others``."""
+    """Check that ``thing`` has all ``options`` that are not among ``others``.
+
+    :raises UnknownOption: one is missing; the message has the most similar name.
+    """
     known = _known(type(thing)).union(others)
     for name in options:
         if name not in known:
@@ -111,9 +129,12 @@ def check_names(thing: Configurable, options: Iterable[str], others: Iterable[st
 
 
 def check_attribute(thing: Configurable, name: str) -> None:
-    """Raise ``AttributeError`` where ``name``, which is to be set, is new and a misspelt option."""
+    """Reject a misspelled attribute that is about to be set, and name the right one.
+
+    :raises AttributeError: ``name`` is no attribute of ``thing``, but resembles an option.
+    """
     if name not in thing.__dict__ and name[:1] != '_' and not hasattr(type(thing), name):
-        right = _meant(type(thing), name)
+        right = _nearest(type(thing), name)
         if right is not None:
             raise AttributeError(f'{type(thing).__name__} has no option {name!r}: did you mean {right!r}?')
 
@@ -127,15 +148,18 @@ def _known(kind: type[Configurable]) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _meant(kind: type[Configurable], name: str) -> str | None:
-    """Return which option of ``kind`` must be meant by ``name``, or None."""
+def _nearest(kind: type[Configurable], name: str) -> str | None:
+    """Return the option of ``kind`` that ``name`` misspells, or None."""
     spellings = {known.replace('_', ''): known for known in _known(kind)}
     near = get_close_matches(name.replace('_', '').lower(), spellings, 1, CUTOFF)
     return spellings[near[0]] if near else None
 
 
 def apply_options(thing: Configurable, options: dict[str, Any]) -> None:
-    """Set ``options`` on ``thing``. Raises ``UnknownOption``, naming the nearest known one."""
+    """Set ``options`` on ``thing``.
+
+    :raises UnknownOption: ``thing`` has no such option; the message has the most similar name.
+    """
     check_names(thing, options)
     for name, value in options.items():
         setattr(thing, name, value)

@@ -1,8 +1,11 @@
-"""Every contract of this package, by layer: events, streams, sockets, HTTP.
+"""The contracts of this package, by layer: events, streams, sockets, HTTP.
 
-This is the table of contents: each public class provides one of these interfaces, and what a method promises is said
-here, once. "May switch." means that other greenlets may run before the call returns, "Never switches." that they
-cannot. Nothing here imports anything else of the package.
+Each public class provides one of these interfaces. A contract states the names, the signatures and the events, which
+tests compare with the classes; the methods are explained in the docstrings of the classes. A method can block if its
+docstring says "Blocks until ..."; other greenlets then run. All other methods return at once, except that
+listeners of the events that they emit can block.
+
+This module imports nothing else of the package.
 """
 
 from geventnode.interfaces.client import IAgent, IClientRequest
@@ -15,7 +18,7 @@ from geventnode.interfaces.http import (
     IServerResponse,
 )
 from geventnode.interfaces.net import IServer, ISocket
-from geventnode.interfaces.streams import IDuplex, IReadable, IWritable
+from geventnode.interfaces.streams import IDuplex, IPushReadable, IReadable, IWritable
 from geventnode.interfaces.tls import ITLSServer, ITLSSocket
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     'IHTTPServer',
     'IIncomingMessage',
     'IOutgoingMessage',
+    'IPushReadable',
     'IReadable',
     'IServer',
     'IServerResponse',

@@ -1,4 +1,4 @@
-"""The contract of everything that emits events."""
+"""The contract of every event emitter."""
 
 from __future__ import annotations
 
@@ -13,60 +13,43 @@ Listener = Callable[..., object]
 
 
 class IEventEmitter(Interface):
-    """Named events and the functions that want to hear of them (Node's ``EventEmitter``).
-
-    A listener runs in the greenlet that emits, never in the hub, and may block cooperatively. Event names are exactly
-    Node's strings; a declared name in another spelling (``'check_continue'``), or one that is close to it
-    (``'requests'``), raises ``ValueError`` and names the right one; any other name is the user's own. A subclass that
-    declares a close one itself, in ``events``, has it.
+    """Named events and their listeners; see :class:`geventnode.events.EventEmitter`.
 
     Events: ``'newListener'`` (event, listener) before a listener is added, ``'removeListener'`` (event, listener) after
     one was removed.
     """
 
-    events: frozenset[str] = Attribute('The names that the class itself emits.')
+    events: frozenset[str] = Attribute('The events that the class itself emits.')
 
     def on(event: str, listener: Listener | None = None) -> Any:
-        """Add ``listener`` to the end of the list for ``event``; return the emitter. Never switches, but for
-        ``'newListener'`` listeners that do.
-
-        Without ``listener`` it is a decorator: ``@server.on('request')``.
-        Raises ``TypeError`` for a listener that cannot be called, ``ValueError`` for a misspelt declared event.
-        """
+        """Add a listener; see :meth:`geventnode.events.EventEmitter.on`."""
 
     def add_listener(event: str, listener: Listener) -> Any:
-        """The same as :meth:`on` with a listener."""
+        """Add a listener; see :meth:`geventnode.events.EventEmitter.add_listener`."""
 
     def prepend_listener(event: str, listener: Listener) -> Any:
-        """As :meth:`on`, but at the head of the list."""
+        """Add a listener before all others; see :meth:`geventnode.events.EventEmitter.prepend_listener`."""
 
     def once(event: str, listener: Listener | None = None) -> Any:
-        """As :meth:`on`, but the listener is removed before it is called for the first time."""
+        """Add a listener for one call; see :meth:`geventnode.events.EventEmitter.once`."""
 
     def remove_listener(event: str, listener: Listener) -> Any:
-        """Remove the last addition of ``listener``, if there is one; return the emitter. Never switches, but for
-        ``'removeListener'`` listeners that do."""
+        """Remove a listener; see :meth:`geventnode.events.EventEmitter.remove_listener`."""
 
     def remove_all_listeners(event: str | None = None) -> Any:
-        """Remove the listeners of ``event``, or of all events, as :meth:`remove_listener` does; return the emitter."""
+        """Remove all listeners; see :meth:`geventnode.events.EventEmitter.remove_all_listeners`."""
 
     def listeners(event: str) -> list[Listener]:
-        """Return a copy of the list for ``event``, with the functions as they were handed in."""
+        """Return the listeners of an event; see :meth:`geventnode.events.EventEmitter.listeners`."""
 
     def listener_count(event: str) -> int:
-        """Return how many listeners ``event`` has."""
+        """Return the number of listeners; see :meth:`geventnode.events.EventEmitter.listener_count`."""
 
     def event_names() -> list[str]:
-        """Return the events that have listeners, in the order of their first listener."""
+        """Return the events with listeners; see :meth:`geventnode.events.EventEmitter.event_names`."""
 
     def emit(event: str, *args: Any) -> bool:
-        """Call the listeners of ``event`` with ``args``, in order; return whether there was one. Switches when they do.
-
-        Listeners added or removed meanwhile do not change this round. The first one that raises ends it, and its
-        exception leaves ``emit``. ``'error'`` without a listener raises its argument (``UnhandledError`` when that is
-        no exception).
-        """
+        """Call the listeners of an event; see :meth:`geventnode.events.EventEmitter.emit`."""
 
     def set_max_listeners(count: int) -> Any:
-        """Warn (``MaxListenersExceededWarning``, once an event) when an event has more than ``count`` listeners; 0
-        never warns; the default is 10. Return the emitter."""
+        """Set the limit of the leak warning; see :meth:`geventnode.events.EventEmitter.set_max_listeners`."""

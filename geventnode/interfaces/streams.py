@@ -1,141 +1,115 @@
-"""The contracts of streams: Node's, with "not yet" replaced by a cooperative wait (docs/design, streams)."""
+"""The contracts of streams: Node's, with cooperative waits instead of "not yet"."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from zope.interface import Attribute
 
 from geventnode.interfaces.events import IEventEmitter
 
-__all__ = ['IDuplex', 'IReadable', 'IWritable']
+__all__ = ['IDuplex', 'IPushReadable', 'IReadable', 'IWritable']
 
 
 class IReadable(IEventEmitter):
-    """A source of bytes (or of text, after :meth:`set_encoding`), consumed in one of two ways.
+    """A source of bytes, or of text after ``set_encoding()``; see :class:`geventnode.stream.Readable`.
 
-    Sequential: :meth:`read`, :meth:`read1`, :meth:`readinto`, iteration, :meth:`makefile`. By events: ``on('data')``,
-    ``on('readable')``, :meth:`resume`, :meth:`pipe`; then a greenlet of the stream's own pumps, started on the next
-    turn of the loop. Mixing them on one stream, or reading from two greenlets at once, raises ``StreamModeError``.
-
-    Events: ``'data'`` (chunk), ``'readable'`` (), ``'end'`` () once, after everything was consumed, ``'error'``
-    (exception), ``'close'`` (), ``'pause'`` (), ``'resume'`` (). What was cut short never ends: it is ``'error'``, and
-    raises.
+    Events: ``'data'`` (chunk), ``'readable'`` (), ``'end'`` () once, after all data was consumed, ``'error'``
+    (exception), ``'close'`` (), ``'pause'`` (), ``'resume'`` (). An incomplete stream emits ``'error'`` and never
+    ``'end'``.
     """
 
-    readable: bool = Attribute('Whether more may come: neither ended nor destroyed.')
-    readable_ended: bool = Attribute("Whether everything was consumed: ``'end'`` was, or would have been, emitted.")
-    readable_flowing: bool | None = Attribute('None before events are used; then whether the stream flows by itself.')
-    readable_length: int = Attribute('How many bytes (characters, after set_encoding) are buffered and unread.')
-    readable_high_water_mark: int = Attribute('Bytes that may be buffered before the source is asked to stop.')
+    readable: bool = Attribute('Whether data can still arrive: the stream is neither ended nor destroyed.')
+    readable_ended: bool = Attribute("Whether all data was consumed, so that ``'end'`` was emitted.")
+    readable_flowing: bool | None = Attribute("None before events are used; then whether ``'data'`` is emitted.")
+    readable_length: int = Attribute('The number of buffered bytes (characters, after ``set_encoding()``).')
+    readable_high_water_mark: int = Attribute('The number of buffered bytes at which the source is paused.')
     destroyed: bool = Attribute('Whether the stream was destroyed, by its owner or by an error.')
 
     def read(size: int = -1) -> Any:
-        """Return everything up to the end; or exactly ``size`` bytes, fewer only when the stream ends first; ``b''`` at
-        the end. May switch.
-
-        Raises what cut the stream short: ``IncompleteBody``, ``ConnectionClosed``, ``RequestTimeout``, ``ParseError``.
-        """
+        """Read exactly ``size`` bytes, or all; see :meth:`geventnode.stream.Readable.read`."""
 
     def read1(size: int = -1) -> Any:
-        """Return what is there, at most ``size`` bytes, waiting for the first; ``b''`` at the end. May switch.
-
-        Raises as :meth:`read` does.
-        """
+        """Read the available bytes; see :meth:`geventnode.stream.Readable.read1`."""
 
     def readinto(buffer: bytearray | memoryview) -> int:
-        """Fill ``buffer`` from its start with what is there, waiting for the first byte; return how many bytes, 0 at
-        the end. May switch. Raises as :meth:`read` does, and ``TypeError`` after :meth:`set_encoding`."""
+        """Read into a buffer; see :meth:`geventnode.stream.Readable.readinto`."""
 
     def __iter__() -> Iterator[Any]:
-        """Yield chunks (not lines) as they come, until the end. May switch. Raises as :meth:`read` does."""
+        """Yield chunks as they arrive, until the end; raise as ``read()`` does."""
 
     def makefile() -> io.BufferedReader:
-        """Return a buffered binary file over the rest of the stream, for lines, ``tarfile`` and the like; closing it
-        leaves the stream as it is. Never switches, but reading from the file may."""
+        """Return a binary file over the stream; see :meth:`geventnode.stream.Readable.makefile`."""
 
     def set_encoding(encoding: str) -> Any:
-        """Decode what is read from now on; characters cut by chunk borders are put together again. Sizes then count
-        characters and the end is ``''``. Undecodable bytes raise ``UnicodeDecodeError`` from the read. Return the
-        stream."""
+        """Decode the data; see :meth:`geventnode.stream.Readable.set_encoding`."""
 
     def pause() -> Any:
-        """Stop ``'data'`` events; return the stream. Never switches, but for ``'pause'`` listeners that do.
-
-        From the listener that gets the last chunk, it does not hold back ``'end'`` if that is known already.
-        """
+        """Stop ``'data'`` events; see :meth:`geventnode.stream.Readable.pause`."""
 
     def resume() -> Any:
-        """Let the stream flow: emit ``'data'``, or discard when nobody listens; return the stream. Never switches, but
-        for ``'resume'`` listeners that do."""
+        """Start ``'data'`` events; see :meth:`geventnode.stream.Readable.resume`."""
 
     def is_paused() -> bool:
-        """Return whether :meth:`pause` is in force."""
+        """Return whether the stream is paused; see :meth:`geventnode.stream.Readable.is_paused`."""
 
     def pipe(destination: Any, end: bool = True) -> Any:
-        """Write everything to ``destination``, no faster than it takes it, then end it unless ``end`` is false; return
-        ``destination``, which emits ``'pipe'``. Never switches: a greenlet of the stream's own does the work.
-
-        An error of ``destination`` ends the pipe (and is raised there when nobody listens); an error of this stream is
-        not carried over: :func:`geventnode.stream.pipeline` does that.
-        """
+        """Write all data to another stream; see :meth:`geventnode.stream.Readable.pipe`."""
 
     def unpipe(destination: Any = None) -> Any:
-        """Undo :meth:`pipe`, for one destination or for all; they emit ``'unpipe'``. Return the stream."""
+        """Undo ``pipe()``; see :meth:`geventnode.stream.Readable.unpipe`."""
 
     def unshift(chunk: Any) -> None:
-        """Put ``chunk`` back in front of what is unread. Raises ``StreamError`` after the end."""
+        """Put a chunk back; see :meth:`geventnode.stream.Readable.unshift`."""
 
     def destroy(error: BaseException | None = None) -> Any:
-        """Give the stream up: wake whoever waits, emit ``'error'`` when ``error`` is given, then ``'close'``; return
-        the stream. A second call does nothing."""
+        """Destroy the stream; see :meth:`geventnode.stream.Readable.destroy`."""
+
+
+class IPushReadable(IReadable):
+    """A readable with a producer that pushes chunks; see :class:`geventnode.stream.Readable`."""
+
+    def from_iterable(iterable: Iterable[Any]) -> IPushReadable:
+        """Make a stream from chunks; see :meth:`geventnode.stream.Readable.from_iterable`."""
+
+    def push(chunk: Any) -> bool:
+        """Add a chunk, or end the stream; see :meth:`geventnode.stream.Readable.push`."""
 
 
 class IWritable(IEventEmitter):
-    """A sink of bytes.
+    """A destination of bytes; see :class:`geventnode.stream.Writable`.
 
-    Memory is bounded by construction: whoever ignores a ``False`` from :meth:`write` is made to wait at the next one.
-
-    Events: ``'drain'`` () after a ``False``, when the queue is empty, ``'finish'`` () when everything was handed to the
-    kernel after :meth:`end`, ``'pipe'`` (source), ``'unpipe'`` (source), ``'error'`` (exception), ``'close'`` ().
+    Events: ``'drain'`` () after ``write()`` has returned False, when the queue is empty, ``'finish'`` () after
+    ``end()``, when all data was passed on, ``'pipe'`` (source), ``'unpipe'`` (source), ``'error'`` (exception),
+    ``'close'`` ().
     """
 
-    writable: bool = Attribute('Whether write() is allowed: neither ended nor destroyed.')
-    writable_ended: bool = Attribute('Whether end() was called.')
-    writable_finished: bool = Attribute("Whether everything was handed to the kernel after end(): ``'finish'``.")
-    writable_length: int = Attribute('How many bytes are queued in memory.')
-    writable_high_water_mark: int = Attribute('How many queued bytes make the next write() wait.')
-    writable_need_drain: bool = Attribute("Whether a ``'drain'`` is still to come.")
-    writable_corked: int = Attribute('How many uncork() calls are still to come.')
+    writable: bool = Attribute('Whether ``write()`` is allowed: the stream is neither ended nor destroyed.')
+    writable_ended: bool = Attribute('Whether ``end()`` was called.')
+    writable_finished: bool = Attribute("Whether all data was passed on after ``end()``, and ``'finish'`` was emitted.")
+    writable_length: int = Attribute('The number of bytes in the queue.')
+    writable_high_water_mark: int = Attribute('The number of queued bytes at which ``write()`` blocks.')
+    writable_need_drain: bool = Attribute("Whether ``'drain'`` will be emitted.")
+    writable_corked: int = Attribute('The number of ``uncork()`` calls that are missing.')
     destroyed: bool = Attribute('Whether the stream was destroyed, by its owner or by an error.')
 
     def write(chunk: Any, encoding: str = 'utf-8', callback: Callable[[], object] | None = None) -> bool:
-        """Send ``chunk`` (bytes-like, or text in ``encoding``); return ``True`` when all of it went to the kernel,
-        ``False`` when some is queued in memory; then ``'drain'`` follows. May switch: waits until the queue is below
-        the mark.
-
-        ``callback`` is called when the chunk went to the kernel. Raises ``TypeError`` for anything else than bytes or
-        text, ``WriteAfterEnd``, ``ConnectionClosed``.
-        """
+        """Write a chunk; see :meth:`geventnode.stream.Writable.write`."""
 
     def end(data: Any = None, encoding: str = 'utf-8', callback: Callable[[], object] | None = None) -> Any:
-        """Say that nothing more will be written, after ``data`` if given; return the stream. ``callback`` is called on
-        ``'finish'``. A second call without data does nothing. May switch as :meth:`write` does, and raises as it
-        does."""
+        """End the stream; see :meth:`geventnode.stream.Writable.end`."""
 
     def cork() -> None:
-        """Keep what is written in memory until as many :meth:`uncork` calls, or :meth:`end`, so that small writes leave
-        together."""
+        """Collect writes in the queue; see :meth:`geventnode.stream.Writable.cork`."""
 
     def uncork() -> None:
-        """Undo one :meth:`cork`. May switch."""
+        """Undo one ``cork()``; see :meth:`geventnode.stream.Writable.uncork`."""
 
     def destroy(error: BaseException | None = None) -> Any:
-        """Give the stream up with what is still queued: wake whoever waits, emit ``'error'`` when ``error`` is given,
-        then ``'close'``; return the stream. A second call does nothing."""
+        """Destroy the stream; see :meth:`geventnode.stream.Writable.destroy`."""
 
 
 class IDuplex(IReadable, IWritable):
-    """Both at once, two independent directions: ending one leaves the other."""
+    """A readable and a writable side, which end independently; see :class:`geventnode.stream.Duplex`."""

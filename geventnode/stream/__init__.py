@@ -1,4 +1,4 @@
-"""Streams: sources and sinks of bytes that wait cooperatively, and what connects them."""
+"""Streams: sources and destinations of bytes that block cooperatively, and functions that connect them."""
 
 from geventnode.stream.duplex import Duplex
 from geventnode.stream.finished import finished

@@ -1,6 +1,6 @@
-"""What a stream takes for a chunk, and the bytes of a source that were fetched and not yet read.
+"""Chunks of streams: conversion to bytes, decoding to text, and the buffer of unread chunks.
 
-:class:`ReadBuffer` hands out slices of its first chunk by moving an index, so that reading byte by byte is linear.
+:class:`ReadBuffer` returns slices of its first chunk by moving an index, so that reading byte by byte is linear.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ['Decoder', 'ReadBuffer', 'as_bytes']
 
 
 def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
-    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner may change later.
+    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner can still change.
 
-    Raises ``TypeError`` for anything but text and bytes-like objects.
+    :raises TypeError: the chunk is neither text nor bytes-like.
     """
     if isinstance(chunk, bytes):
         return chunk
@@ -33,23 +33,23 @@ def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
 
 
 class Decoder:
-    """Makes text of bytes, until they are none: then it says so again and again."""
+    """Decodes bytes incrementally; after an error, every further read raises it again."""
 
     __slots__ = ('_decoder', '_failure')
 
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        # what is raised refers to the frames that it came through, so that it is made anew each time
+        # an exception refers to the frames of its traceback, so it is made anew each time it is raised
         self._failure: tuple[type[UnicodeError], tuple[Any, ...]] | None = None
 
     def check(self) -> None:
-        """Raise what :meth:`decode` has raised."""
+        """Raise the earlier exception of :meth:`decode` again, if there was one."""
         if self._failure is not None:
             kind, args = self._failure
             raise kind(*args)
 
     def decode(self, data: bytes, final: bool = False) -> str:
-        """Return the text that is complete."""
+        """Return the complete characters of ``data`` and keep the rest."""
         try:
             return self._decoder.decode(data, final)
         except UnicodeError as error:
@@ -58,14 +58,14 @@ class Decoder:
 
 
 class ReadBuffer:
-    """Chunks, all bytes or all text, in the order in which they will be read."""
+    """Unread chunks, all bytes or all text, in the order of reading."""
 
     __slots__ = ('_chunks', '_position', 'size')
 
     def __init__(self) -> None:
         self._chunks: deque[Any] = deque()
         self._position = 0
-        #: How many bytes (or characters) are held.
+        #: The number of buffered bytes (or characters).
         self.size = 0
 
     def __bool__(self) -> bool:
@@ -77,7 +77,7 @@ class ReadBuffer:
         self.size += len(chunk)
 
     def push_front(self, chunk: Any) -> None:
-        """Put ``chunk``, which must not be empty, before everything else."""
+        """Add ``chunk``, which must not be empty, at the beginning."""
         if self._position:
             self._chunks[0] = self._chunks[0][self._position :]
             self._position = 0
@@ -85,26 +85,26 @@ class ReadBuffer:
         self.size += len(chunk)
 
     def take(self, size: int) -> Any:
-        """Return the rest of the first chunk, or its next ``size`` bytes when that is less (negative: no limit)."""
+        """Return the rest of the first chunk, at most ``size`` bytes of it; a negative size is no limit."""
         first = self._chunks[0]
         position = self._position
-        left = len(first) - position
-        if 0 <= size < left:
+        rest = len(first) - position
+        if 0 <= size < rest:
             self._position = position + size
             self.size -= size
             return first[position : position + size]
         self._chunks.popleft()
         self._position = 0
-        self.size -= left
+        self.size -= rest
         return first[position:] if position else first
 
     def take_all(self) -> Any:
-        """Return everything in one piece, when there is something."""
+        """Return all chunks as one; the buffer must not be empty."""
         chunk = self.take(-1)
         return chunk if not self.size else chunk[:0].join((chunk, *(self.take(-1) for _ in tuple(self._chunks))))
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Discard all chunks."""
         self._chunks.clear()
         self._position = 0
         self.size = 0

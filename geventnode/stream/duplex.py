@@ -1,4 +1,4 @@
-"""Both directions in one object."""
+"""Streams that are readable and writable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import gevent
 from zope.interface import implementer
 
-from geventnode.interfaces import IDuplex
+from geventnode.interfaces import IDuplex, IPushReadable
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK, Readable, ReadableBase
 from geventnode.stream.writable import Writable, WritableBase
 
@@ -30,6 +30,14 @@ class DuplexBase(ReadableBase, WritableBase):
         return f'<{type(self).__name__} reading: {self._reading_state()}, writing: {self._writing_state()}>'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        """Destroy both sides.
+
+        Unread and queued data is discarded, and blocked readers and writers raise. ``'error'`` with ``error``, if there
+        is one, and ``'close'`` follow in a greenlet. A second call does nothing.
+
+        :param error: the reason; None for a deliberate end.
+        :returns: the stream.
+        """
         self._check_thread()
         if not self.destroyed:
             self.destroyed = True
@@ -42,10 +50,21 @@ class DuplexBase(ReadableBase, WritableBase):
         return self
 
 
+@implementer(IPushReadable)
 class Duplex(DuplexBase, Readable, Writable):
-    """A source and a sink; what is written need not have to do with what is read. A transform pushes from ``write``.
+    """A stream with a readable and a writable side, which are independent of each other.
 
-    The parameters are those of :class:`~geventnode.stream.Readable` and :class:`~geventnode.stream.Writable`.
+    A transform is a duplex with a ``write`` function that pushes its results. Each side ends on its own; ``destroy()``
+    ends both. The parameters are those of :class:`~geventnode.stream.Readable` and
+    :class:`~geventnode.stream.Writable`; ``high_water_mark`` applies to both sides.
+
+    Node's documentation: "Stream", class ``stream.Duplex``.
+
+    :param read: a function that is called for more data, as in :class:`~geventnode.stream.Readable`.
+    :param write: a function that takes each chunk, as in :class:`~geventnode.stream.Writable`. Without it, writing
+        raises ``TypeError``.
+    :param final: a function that is called after the last chunk, as in :class:`~geventnode.stream.Writable`.
+    :param high_water_mark: the number of buffered bytes of each side at which its producer is paused.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""A binary file over a stream, which loses nothing when a read is interrupted.
+"""A binary file over a stream that loses no data when a read is interrupted.
 
-:class:`io.BufferedReader` asks several times where one answer is too short, and drops what it has got when the next one
-raises: a timeout, a kill, the connection's end. So the raw file below it does not raise, but says that nothing is there
-at present, whereupon the buffered one returns what it has; that is put back, and then the error is raised.
+:class:`io.BufferedReader` reads several times when the first result is too short. When a later read raises (a timeout,
+a kill, the end of the connection), it drops the earlier data. Therefore the raw file below it does not raise but
+reports "no data at present". The buffered file then returns the earlier data; this module puts that data back into
+the stream and raises the error.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = ['File']
 
 
 class _Raw(io.RawIOBase):
-    """The part of a binary file that :class:`io.BufferedReader` asks for."""
+    """The raw file that :class:`io.BufferedReader` reads from."""
 
     def __init__(self, stream: ReadableBase) -> None:
         self.stream = stream
         self.error: BaseException | None = None
-        #: Whether nobody is left who would raise the error.
+        #: Whether no buffered file is left to raise the error.
         self.detached = False
 
     def readable(self) -> bool:
@@ -40,7 +41,7 @@ class _Raw(io.RawIOBase):
 
 
 class File(io.BufferedReader):
-    """What ``makefile()`` returns."""
+    """A buffered binary file over a stream: the result of ``makefile()``."""
 
     def __init__(self, stream: ReadableBase, size: int) -> None:
         self._input = _Raw(stream)
@@ -79,7 +80,7 @@ class File(io.BufferedReader):
         return super().detach()
 
     def _interrupted(self, data: bytes | None) -> Any:
-        """Put ``data`` back and raise what has interrupted the call that got it."""
+        """Put ``data`` back into the stream and raise the error that interrupted the read."""
         error, self._input.error = self._input.error, None
         assert error is not None
         if data:

@@ -1,7 +1,7 @@
-"""Waiting for the end of a stream, good or bad, whatever kind of stream it is.
+"""Waiting for the end of any stream, complete or not.
 
-Sockets say ``'close'`` at every end, messages only at a bad one; so what counts is the state of the stream when one of
-its last events comes, and the events themselves only say when to look.
+Sockets always emit ``'close'``, messages only after an error. Therefore the state of the stream decides, and its last
+events are only the occasions to check it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ENDINGS = ('end', 'finish', 'close', 'error', 'aborted')
 
 
 class _Watch:
-    """Looks at one stream until it is over."""
+    """Observes one stream until it is over."""
 
     def __init__(
         self, stream: Any, done: Callable[[BaseException | None], object], readable: bool, writable: bool
@@ -41,12 +41,12 @@ class _Watch:
             if event == 'error':
                 self.finish(args[0])
             else:
-                self.look(closed=event in ('close', 'aborted'))
+                self.check(closed=event in ('close', 'aborted'))
 
         return listener
 
-    def look(self, closed: bool = False) -> None:
-        """Finish when nothing more can come."""
+    def check(self, closed: bool = False) -> None:
+        """Finish if the stream is over."""
         stream = self.stream
         if (not self.readable or stream.readable_ended) and (not self.writable or stream.writable_finished):
             self.finish(None)
@@ -54,13 +54,13 @@ class _Watch:
             self.finish(stream._error or PrematureClose(f'{type(stream).__name__} was closed before its end'))
 
     def finish(self, error: BaseException | None) -> None:
-        """Report once."""
+        """Report the result once."""
         if self.listeners:
             self.cancel()
             self.done(error)
 
     def cancel(self) -> None:
-        """Stop looking."""
+        """Stop observing."""
         for event, listener in self.listeners:
             self.stream.remove_listener(event, listener)
         self.listeners = []
@@ -73,17 +73,24 @@ def finished(
     readable: bool = True,
     writable: bool = True,
 ) -> Any:
-    """Wait until ``stream`` is over, in both directions if it has two; raise what ended it early. May switch.
+    """Wait until a stream is over, or call back then.
 
-    :param callback: called with None or the error instead; then a function that cancels this is returned at once.
+    Without ``callback``, this blocks until both sides of the stream have ended: all data was read, and all written data
+    was passed on. It reads nothing itself.
+
+    Node's documentation: "Stream", ``stream.finished()``.
+
+    :param stream: a readable, a writable or a duplex, such as a socket, a request or a response.
+    :param callback: a function that is called with None or the error. The call then returns at once.
     :param readable: whether the readable side counts.
     :param writable: whether the writable side counts.
-
-    Raises what the stream's ``'error'`` brings, or ``PrematureClose``. Nothing is consumed: somebody else reads.
+    :returns: None; with ``callback``, a function that cancels it.
+    :raises PrematureClose: the stream was closed before its end. After ``'error'``, the error of the stream is raised
+        instead.
     """
     if callback is not None:
         watch = _Watch(stream, callback, readable, writable)
-        watch.look()
+        watch.check()
         return watch.cancel
     over = Event()
     outcome: list[BaseException | None] = []
@@ -94,7 +101,7 @@ def finished(
 
     watch = _Watch(stream, done, readable, writable)
     try:
-        watch.look()
+        watch.check()
         over.wait()
     finally:
         watch.cancel()

@@ -1,4 +1,4 @@
-"""Chains of streams that live and die together."""
+"""Chains of streams that end together."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ __all__ = ['pipeline']
 def pipeline(
     *streams: Any, callback: Callable[[BaseException | None], object] | None = None, timeout: float | None = None
 ) -> Any:
-    """Send the first stream through all the others and wait for the last to finish; return the last. May switch.
+    """Copy the first stream through all others into the last one.
 
-    The first error of any of them destroys every part, and is raised; so does leaving the call by an exception of any
-    kind, ``gevent.Timeout`` and ``GreenletExit`` included.
+    Without ``callback``, this blocks until the last stream has finished. The first error of any stream destroys all of
+    them and is raised. An exception that interrupts the call, such as ``gevent.Timeout`` or ``GreenletExit``, destroys
+    all of them, too.
 
-    :param streams: a readable or an iterable of chunks, any number of duplexes, a writable.
-    :param callback: called with None or the error instead; then the call returns at once.
-    :param timeout: seconds after which ``gevent.Timeout`` is raised; None: as long as it takes.
+    Node's documentation: "Stream", ``stream.pipeline()``.
+
+    :param streams: a readable or an iterable of chunks, any number of duplexes, and a writable.
+    :param callback: a function that is called with None or the error. The call then returns at once.
+    :param timeout: the time limit in seconds, after which ``gevent.Timeout`` is raised; None is no limit.
+    :returns: the last stream.
+    :raises TypeError: there are less than two streams, or the first one is not readable.
     """
     if len(streams) < 2:
-        raise TypeError('pipeline() takes a source, a destination, and what is to stand between them')
+        raise TypeError('pipeline() takes at least two streams: a source and a destination')
     first = streams[0]
     if not IReadable.providedBy(first):
         if not isinstance(first, Iterable):
@@ -72,7 +77,7 @@ def _run(parts: tuple[Any, ...], timeout: float | None) -> None:
         copiers += [gevent.spawn(_copy, source, destination) for source, destination in pairwise(parts)]
         for copier in copiers:
             copier.rawlink(lambda copier: failed(copier.value))
-        # a part that goes while the others have nothing to say must be heard of, too
+        # a part can also be closed while no other part reads from it or writes to it
         watches += [finished(part, failed, writable=part is not parts[0]) for part in parts[:-1]]
         watches.append(finished(parts[-1], last_over, readable=False))
         _wait(outcome, copiers)
@@ -91,7 +96,7 @@ def _wait(outcome: AsyncResult, copiers: list[gevent.Greenlet]) -> None:
     try:
         outcome.get()
     except Exception:
-        # the errors of the copiers tell more than the closing of which they are the cause or the effect
+        # the error of a copier is more specific than the close that it causes or results from
         gevent.joinall(copiers, timeout=0)
         for copier in copiers:
             if copier.ready() and copier.value is not None:
@@ -103,7 +108,7 @@ def _wait(outcome: AsyncResult, copiers: list[gevent.Greenlet]) -> None:
 
 
 def _copy(source: Any, destination: Any) -> BaseException | None:
-    """Move everything and end ``destination``; return what went wrong."""
+    """Copy all chunks and end ``destination``; return the error, if there was one."""
     try:
         for chunk in source:
             destination.write(chunk)

@@ -1,8 +1,8 @@
-"""What consumes a stream by events: a greenlet that fetches and hands on.
+"""The greenlet that consumes a stream by events: it fetches chunks and passes them to listeners and destinations.
 
-The greenlet lives only while there is something to do. A pause ends it, so does a ``'readable'`` whose data nobody has
-taken yet; :meth:`Pump.start` starts the next one. So a stream at rest costs no greenlet, and nothing has to be woken
-when it is destroyed.
+The greenlet exists only while there is work. It ends when the stream is paused, and after a ``'readable'`` event until
+its data is read; :meth:`Pump.start` starts the next one. An idle stream therefore costs no greenlet, and no greenlet
+must be woken when the stream is destroyed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ['Pump']
 
 
 class _Destination:
-    """A destination of ``pipe``."""
+    """A destination of ``pipe()``."""
 
     __slots__ = ('destination', 'end', 'on_close')
 
@@ -30,7 +30,7 @@ class _Destination:
 
 
 class Pump:
-    """Moves the chunks of one stream to its listeners and destinations."""
+    """Passes the chunks of one stream to its listeners and destinations."""
 
     __slots__ = ('_announced', '_destinations', '_greenlet', '_stream', 'flowing')
 
@@ -39,28 +39,28 @@ class Pump:
         self._destinations: list[_Destination] = []
         self._greenlet: gevent.Greenlet | None = None
         self._announced = False
-        #: None until the stream was resumed or paused.
+        #: Whether ``'data'`` is emitted; None before the stream was resumed or paused.
         self.flowing: bool | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a greenlet is at work, or about to be."""
+        """Whether the greenlet runs or was started."""
         return self._greenlet is not None
 
-    # -- called by the stream's user ------------------------------------------------------------------------------
+    # -- called by the stream -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a greenlet on the next turn of the loop, unless one runs or there is nothing to do."""
+        """Start the greenlet on the next turn of the loop if there is work."""
         if self._greenlet is None and self._has_work():
             self._greenlet = gevent.spawn(self._run)
 
     def on_readable_listener(self) -> None:
-        """Tell of what is there already, and of what comes: somebody new listens for ``'readable'``."""
+        """Emit ``'readable'`` for a new listener, also for data that is already buffered."""
         self._announced = False
         self.start()
 
     def add_destination(self, destination: Any, end: bool) -> None:
-        """Write to ``destination`` from now on, and end it at the end if ``end``."""
+        """Write to ``destination`` from now on, and end it with the stream if ``end`` is true."""
 
         def on_close(*args: Any) -> None:
             self.remove_destinations(destination)
@@ -69,12 +69,12 @@ class Pump:
         self._destinations.append(_Destination(destination, end, on_close))
 
     def remove_destinations(self, destination: Any = None) -> None:
-        """Forget ``destination``, or all of them; the stream pauses when none is left."""
-        removed = [sink for sink in self._destinations if destination is None or sink.destination is destination]
-        self._destinations = [sink for sink in self._destinations if sink not in removed]
-        for sink in removed:
-            sink.destination.remove_listener('close', sink.on_close)
-            sink.destination.emit('unpipe', self._stream)
+        """Remove one destination, or all; the stream pauses when it has no other consumer."""
+        removed = [each for each in self._destinations if destination is None or each.destination is destination]
+        self._destinations = [each for each in self._destinations if each not in removed]
+        for each in removed:
+            each.destination.remove_listener('close', each.on_close)
+            each.destination.emit('unpipe', self._stream)
         if removed and not self._destinations and not self._stream.listener_count('data'):
             self.flowing = False
 
@@ -100,10 +100,10 @@ class Pump:
             self._stream._on_reader_paused()
 
     def _flow(self) -> None:
-        """Hand on one chunk."""
+        """Pass on one chunk."""
         stream = self._stream
-        unread = stream._read_buffer
-        chunk = unread.take(-1) if unread else self._fetch()
+        buffer = stream._read_buffer
+        chunk = buffer.take(-1) if buffer else self._fetch()
         if chunk is None:
             return
         if not chunk:
@@ -112,13 +112,13 @@ class Pump:
         if not self.flowing:
             stream.unshift(chunk)
             return
-        for sink in tuple(self._destinations):
-            self._call_destination(sink, sink.destination.write, chunk)
-        # a destination that failed has stopped it, too
+        for each in tuple(self._destinations):
+            self._call_destination(each, each.destination.write, chunk)
+        # the failure of the only destination pauses the stream, too
         paused_before = stream.is_paused()
         self._emit('data', chunk)
         if stream.is_paused() and not paused_before and not stream._read_buffer and stream._at_end():
-            # a listener has paused it, and nothing is left that could be held back
+            # a listener has paused the stream after the last chunk, so only the end is left to report
             rest = self._fetch()
             if rest:
                 stream._unshift(rest)
@@ -126,13 +126,13 @@ class Pump:
                 self._end_destinations()
 
     def _end_destinations(self) -> None:
-        for sink in self._destinations:
-            if sink.end:
-                self._call_destination(sink, sink.destination.end)
+        for each in self._destinations:
+            if each.end:
+                self._call_destination(each, each.destination.end)
         self.remove_destinations()
 
     def _emit_readable(self) -> None:
-        """Fetch one chunk, or find the end, and say so."""
+        """Fetch one chunk, or the end, and emit ``'readable'``."""
         stream = self._stream
         if not stream._read_buffer:
             chunk = self._fetch(emit_end=False)
@@ -147,13 +147,13 @@ class Pump:
             stream._emit_end()
 
     def _fetch(self, emit_end: bool = True) -> Any:
-        """Return the next chunk, empty at the end, or None when there was an error, which is then reported."""
+        """Return the next chunk, an empty one at the end, or None after an error, which is reported here."""
         stream = self._stream
         stream._reading = True
         try:
             return stream._next_chunk(emit_end)
         except Exception as error:
-            # destroy() without an error is no failure: 'close' says it all
+            # after destroy() without an error, 'close' is enough
             self.flowing = False
             if not stream.destroyed or stream._error is not None:
                 stream._report_error(error)
@@ -170,21 +170,21 @@ class Pump:
             stream._on_listener_error(error)
             raise
 
-    def _call_destination(self, sink: _Destination, action: Callable[..., object], *args: Any) -> None:
+    def _call_destination(self, target: _Destination, action: Callable[..., object], *args: Any) -> None:
         try:
             action(*args)
         except (Exception, gevent.Timeout) as error:
             try:
-                self._on_destination_error(sink, error)
+                self._on_destination_error(target, error)
             except (Exception, gevent.Timeout) as unhandled:
-                # the other destinations have nothing to do with it
+                # the other destinations still get the chunk
                 gevent.spawn(_raise, unhandled)
 
-    def _on_destination_error(self, sink: _Destination, error: BaseException) -> None:
-        destination = sink.destination
-        if sink in self._destinations:
+    def _on_destination_error(self, target: _Destination, error: BaseException) -> None:
+        destination = target.destination
+        if target in self._destinations:
             self.remove_destinations(destination)
-        # one that is gone has told its owner already, but for a timeout, which it was not destroyed with
+        # a destroyed destination has already reported its error, but not a timeout of the pump's own write
         if not destination.destroyed:
             destination.emit('error', error)
         elif isinstance(error, gevent.Timeout) or (
@@ -194,5 +194,5 @@ class Pump:
 
 
 def _raise(error: BaseException) -> None:
-    """Let the hub report ``error``, which nobody has listened for."""
+    """Raise ``error``, which has no listener, so that the hub reports it."""
     raise error

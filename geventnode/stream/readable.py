@@ -1,8 +1,8 @@
-"""Sources: one hook that waits for the next chunk, and every way of consuming on top of it.
+"""Readable streams: one method that waits for the next chunk, and all ways of consuming on top of it.
 
-A subclass overrides :meth:`Readable._fetch`, which returns the next chunk, waits for it, or raises what cut the stream
-short; the plain :class:`Readable` fetches what its producer pushed. Sequential calls fetch in the caller's greenlet;
-events hand the stream to a :class:`~geventnode.stream.pump.Pump`. Which way is used is decided by the first use.
+A subclass overrides :meth:`ReadableBase._fetch`, which waits for the next chunk and returns it, or raises the error
+that ended the stream. The plain :class:`Readable` returns the chunks that its producer pushed. Sequential reads fetch
+in the greenlet of the caller; events use a :class:`~geventnode.stream.pump.Pump`. The first use of the stream decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from geventnode.errors import PrematureClose, StreamError, StreamModeError
 from geventnode.events import EventEmitter
-from geventnode.interfaces import IReadable
+from geventnode.interfaces import IPushReadable, IReadable
 from geventnode.stream.chunks import Decoder, ReadBuffer, as_bytes
 from geventnode.stream.files import File
 from geventnode.stream.pump import Pump
@@ -33,7 +33,7 @@ Self = TypeVar('Self', bound='ReadableBase')
 
 
 class Mode(enum.Enum):
-    """How a stream is consumed."""
+    """The way in which a stream is consumed."""
 
     UNUSED = 'not at all yet'
     SEQUENTIAL = 'by sequential reads'
@@ -43,7 +43,7 @@ class Mode(enum.Enum):
 
 @implementer(IReadable)
 class ReadableBase(EventEmitter):
-    """What every readable shares; subclasses say where the chunks come from."""
+    """The base of all readable streams; subclasses fetch the chunks."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {
         'data',
@@ -70,25 +70,28 @@ class ReadableBase(EventEmitter):
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def _fetch(self) -> bytes:
-        """Return the next chunk, ``b''`` at the end, or raise what cut the stream short. May switch."""
+        """Return the next chunk, or ``b''`` at the end.
+
+        Blocks until there is one. Raises the error that ended the stream early.
+        """
         raise StreamError(f'{type(self).__name__} has no source')
 
     def _at_end(self) -> bool:
-        """Whether the end has come, and everything in front of it was fetched."""
+        """Return whether all chunks were fetched and the end is known."""
         return False
 
     def _on_end(self) -> None:
-        """Called once, after ``'end'`` was emitted."""
+        """React to the end; called once, after ``'end'`` was emitted."""
 
     def _on_listener_error(self, error: BaseException) -> None:
-        """A ``'data'`` or ``'readable'`` listener raised ``error``, which the pump's greenlet reports afterwards."""
+        """React to the exception of a ``'data'`` or ``'readable'`` listener, which the hub reports afterwards."""
         self.destroy(error if isinstance(error, Exception) else None)
 
     def _on_reader_paused(self) -> None:
-        """The pump's greenlet has stopped, for now or for good."""
+        """React to the end of the pump's greenlet, which can be started again."""
 
     def _report_error(self, error: BaseException) -> None:
-        """Tell those who listen for errors; with events, an error that nobody listens for is raised."""
+        """Emit ``'error'`` once; without a listener, the error is raised here."""
         if not self._error_reported:
             self._error_reported = True
             self.emit('error', error)
@@ -96,6 +99,17 @@ class ReadableBase(EventEmitter):
     # -- sequential -----------------------------------------------------------------------------------------------
 
     def read(self, size: int = -1) -> Any:
+        """Read exactly ``size`` bytes, or the whole rest of the stream.
+
+        Blocks until all of it has arrived. The result is shorter only at the end of the stream, and ``b''`` there. A
+        read that is interrupted, by a timeout for example, loses no data.
+
+        :param size: the number of bytes (of characters after :meth:`set_encoding`); negative for the whole rest.
+        :returns: bytes, or text after :meth:`set_encoding`.
+        :raises StreamModeError: the stream is consumed by events, or another greenlet is reading from it.
+        :raises GeventnodeError: the error that ended the stream early: ``IncompleteBody``, ``ConnectionClosed``,
+            ``RequestTimeout``, ``ParseError`` or ``PrematureClose``.
+        """
         self._begin_read()
         try:
             chunk = self._take(size)
@@ -108,7 +122,7 @@ class ReadableBase(EventEmitter):
                     parts.append(chunk)
                     missing -= len(chunk)
             except BaseException:
-                # a timeout, or the caller was killed: the next read begins where this one did
+                # a timeout, or a kill: the next read begins where this one did
                 self._unshift(self._empty.join(parts))
                 raise
             return self._empty.join(parts)
@@ -116,6 +130,11 @@ class ReadableBase(EventEmitter):
             self._reading = False
 
     def read1(self, size: int = -1) -> Any:
+        """Read the available bytes, at most ``size`` of them.
+
+        Blocks until there is at least one byte. The result is empty only at the end of the stream. Parameters and
+        exceptions are those of :meth:`read`.
+        """
         self._begin_read()
         try:
             return self._take(size)
@@ -123,6 +142,16 @@ class ReadableBase(EventEmitter):
             self._reading = False
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Read the available bytes into the beginning of a buffer.
+
+        Blocks until there is at least one byte.
+
+        :param buffer: a writable bytes-like object; its length is the maximum.
+        :returns: the number of bytes; 0 only at the end of the stream.
+        :raises TypeError: the stream is text, after :meth:`set_encoding`.
+
+        Other exceptions are those of :meth:`read`.
+        """
         if self._decoder is not None:
             raise TypeError('readinto() takes bytes, and set_encoding() made this stream one of text')
         view = memoryview(buffer).cast('B')
@@ -135,13 +164,20 @@ class ReadableBase(EventEmitter):
             yield chunk
 
     def makefile(self) -> io.BufferedReader:
+        """Return a buffered binary file over the rest of the stream.
+
+        It reads lines, and it is an input for ``tarfile``, ``csv`` and other code that takes a file. Its methods block
+        as :meth:`read1` does. Closing the file leaves the stream open.
+
+        :raises TypeError: the stream is text, after :meth:`set_encoding`.
+        """
         self._check_thread()
         if self._decoder is not None:
             raise TypeError('makefile() is binary, and set_encoding() made this stream one of text')
         return File(self, self.readable_high_water_mark)
 
     def _begin_read(self) -> None:
-        """Enter a sequential read."""
+        """Begin a sequential read, or raise if the stream is consumed in another way."""
         self._check_thread()
         if self._reading:
             raise StreamModeError(f'another greenlet is reading from this {type(self).__name__}')
@@ -158,13 +194,13 @@ class ReadableBase(EventEmitter):
         return b'' if self._decoder is None else ''
 
     def _take(self, size: int) -> Any:
-        """Return at most ``size`` of what is there, fetching when nothing is."""
+        """Return at most ``size`` buffered bytes; fetch a chunk if the buffer is empty."""
         if size == 0:
             return self._empty
-        unread = self._read_buffer
-        if unread:
-            chunk = unread.take(size)
-            if not unread and self._pump is not None:
+        buffer = self._read_buffer
+        if buffer:
+            chunk = buffer.take(size)
+            if not buffer and self._pump is not None:
                 self._pump.start()
             return chunk
         chunk = self._next_chunk()
@@ -173,18 +209,18 @@ class ReadableBase(EventEmitter):
         return chunk
 
     def _next_chunk(self, emit_end: bool = True) -> Any:
-        """Fetch and decode one chunk; empty at the end, which is then announced."""
+        """Fetch and decode one chunk; return an empty one at the end, after ``'end'``."""
         if self.readable_ended:
             return self._empty
         if self._decoder is not None:
             self._decoder.check()
         while True:
             data = self._fetch()
-            # it may have been set while this waited
+            # set_encoding() can be called while this greenlet waits
             decoder = self._decoder
             chunk = data if decoder is None else decoder.decode(data, final=not data)
             if self._read_buffer:
-                # put back while this waited: it comes first, and before the end
+                # unshift() was called while this greenlet waited: its chunk is first, and before the end
                 return self._read_buffer.take_all() + chunk
             if chunk:
                 return chunk
@@ -200,20 +236,36 @@ class ReadableBase(EventEmitter):
             self._on_end()
 
     def set_encoding(self: Self, encoding: str) -> Self:
+        """Decode all further data to text.
+
+        Characters that are split between chunks are joined. Sizes are then numbers of characters, and the end is
+        ``''``. Undecodable bytes make the read that reaches them raise ``UnicodeDecodeError``.
+
+        :param encoding: the name of a codec, such as ``'utf-8'``.
+        :returns: the stream.
+        :raises LookupError: the codec is unknown.
+        :raises StreamError: it was called before.
+        """
         self._check_thread()
         decoder = Decoder(encoding)
         if self._decoder is not None:
             raise StreamError('set_encoding() was called before')
         self._decoder = decoder
-        unread = self._read_buffer
-        if unread:
-            # what is no text, the reads will tell
+        buffer = self._read_buffer
+        if buffer:
+            # the reads raise the error for undecodable bytes
             with contextlib.suppress(UnicodeError):
-                if text := decoder.decode(unread.take_all()):
-                    unread.append(text)
+                if text := decoder.decode(buffer.take_all()):
+                    buffer.append(text)
         return self
 
     def unshift(self, chunk: Any) -> None:
+        """Put a chunk back, so that it is read next.
+
+        :param chunk: bytes-like or text, as it was read.
+        :raises StreamError: the stream has ended.
+        :raises TypeError: the chunk is of the wrong type.
+        """
         self._check_thread()
         if self.readable_ended:
             raise StreamError('unshift() after the end')
@@ -221,7 +273,7 @@ class ReadableBase(EventEmitter):
             chunk = bytes(as_bytes(chunk))
         elif not isinstance(chunk, str):
             raise TypeError(
-                f'set_encoding() made this stream one of text: it takes back str, not {type(chunk).__name__}'
+                f'set_encoding() made this stream one of text: unshift() takes str, not {type(chunk).__name__}'
             )
         if chunk:
             self._unshift(chunk)
@@ -258,6 +310,14 @@ class ReadableBase(EventEmitter):
         return self._pump
 
     def resume(self: Self) -> Self:
+        """Emit ``'data'`` for each chunk from the next turn of the loop on.
+
+        Without a listener for ``'data'``, the chunks are discarded. ``'resume'`` is emitted at once if the stream was
+        not flowing.
+
+        :returns: the stream.
+        :raises StreamModeError: the stream is consumed by sequential reads.
+        """
         self._check_thread()
         pump = self._set_mode(Mode.FLOWING)
         if pump.flowing is not True:
@@ -267,6 +327,15 @@ class ReadableBase(EventEmitter):
         return self
 
     def pause(self: Self) -> Self:
+        """Stop ``'data'`` events until :meth:`resume`.
+
+        Data stays buffered, and the source is paused when the buffer is full. ``'pause'`` is emitted at once if the
+        stream was flowing. ``'end'`` is still emitted when a listener pauses the stream after the last chunk and the
+        end is already known.
+
+        :returns: the stream.
+        :raises StreamModeError: the stream is consumed by sequential reads.
+        """
         self._check_thread()
         pump = self._set_mode(Mode.FLOWING if self._mode is Mode.UNUSED else self._mode)
         if pump.flowing is not False:
@@ -275,9 +344,20 @@ class ReadableBase(EventEmitter):
         return self
 
     def is_paused(self) -> bool:
+        """Return whether :meth:`pause` is in effect."""
         return self._pump is not None and self._pump.flowing is False
 
     def pipe(self, destination: Any, end: bool = True) -> Any:
+        """Write all data to another stream, at its pace, in a greenlet.
+
+        ``destination`` emits ``'pipe'``. Its error ends the pipe; without a listener, the hub reports it. An error of
+        this stream has no effect on ``destination``; :func:`~geventnode.stream.pipeline` destroys both.
+
+        :param destination: a writable.
+        :param end: whether the end of this stream ends ``destination``.
+        :returns: ``destination``.
+        :raises StreamModeError: the stream is consumed by sequential reads.
+        """
         self._check_thread()
         pump = self._set_mode(Mode.FLOWING)
         pump.add_destination(destination, end)
@@ -286,6 +366,13 @@ class ReadableBase(EventEmitter):
         return destination
 
     def unpipe(self: Self, destination: Any = None) -> Self:
+        """Undo :meth:`pipe` for one destination, or for all.
+
+        Each of them emits ``'unpipe'``. Without any other consumer, the stream pauses.
+
+        :param destination: the writable; None for all.
+        :returns: the stream.
+        """
         self._check_thread()
         if self._pump is not None:
             self._pump.remove_destinations(destination)
@@ -295,14 +382,17 @@ class ReadableBase(EventEmitter):
 
     @property
     def readable(self) -> bool:
+        """Whether data can still arrive: the stream is neither ended nor destroyed."""
         return not self.readable_ended and not self.destroyed
 
     @property
     def readable_flowing(self) -> bool | None:
+        """Whether ``'data'`` is emitted; None before :meth:`resume`, :meth:`pause` or a listener."""
         return None if self._pump is None else self._pump.flowing
 
     @property
     def readable_length(self) -> int:
+        """The number of buffered bytes, or of characters after :meth:`set_encoding`."""
         return 0 if self._read_buffer is None else self._read_buffer.size
 
     def __repr__(self) -> str:
@@ -321,6 +411,14 @@ class ReadableBase(EventEmitter):
         return f'{state} buffered={self.readable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        """Destroy the stream and discard its data.
+
+        A blocked reader raises ``error``, or ``PrematureClose``. ``'error'``, if there is one and it has a listener,
+        and ``'close'`` follow in a greenlet. A second call does nothing.
+
+        :param error: the reason; None for a deliberate end.
+        :returns: the stream.
+        """
         self._check_thread()
         if not self.destroyed:
             self.destroyed = True
@@ -330,7 +428,7 @@ class ReadableBase(EventEmitter):
         return self
 
     def _destroy(self) -> None:
-        """For subclasses: wake whoever waits, let go of what is held."""
+        """Wake the reader and release resources; for subclasses."""
 
     def _emit_close(self, error: BaseException | None) -> None:
         if error is not None and self.listener_count('error'):
@@ -338,12 +436,19 @@ class ReadableBase(EventEmitter):
         self.emit('close')
 
 
+@implementer(IPushReadable)
 class Readable(ReadableBase):
-    """A source whose producer calls :meth:`push`.
+    """A source of bytes with a producer that calls :meth:`push`.
 
-    :param read: called as ``read(stream, size)`` in the consumer's greenlet whenever it needs more than was pushed, and
-        not again before something was; it pushes now or later.
-    :param high_water_mark: how many pushed bytes make :meth:`push` answer ``False``.
+    A stream is consumed in one of two ways. Sequential: :meth:`read`, :meth:`read1`, :meth:`readinto`, iteration,
+    :meth:`makefile`. By events: listeners for ``'data'`` or ``'readable'``, :meth:`resume`, :meth:`pipe`. Mixing them,
+    and reading in two greenlets at once, raises ``StreamModeError``.
+
+    Node's documentation: "Stream", class ``stream.Readable``.
+
+    :param read: a function that is called as ``read(stream, size)`` in the greenlet of the consumer when it needs more
+        data. It pushes at once or later, and is not called again before that.
+    :param high_water_mark: the number of pushed bytes at which :meth:`push` returns False.
     """
 
     def __init__(
@@ -359,8 +464,12 @@ class Readable(ReadableBase):
 
     @classmethod
     def from_iterable(cls, iterable: Iterable[Any]) -> Readable:
-        """Return a stream over the chunks (bytes-like or text) of ``iterable``, which is drawn from as the stream is
-        read; what it raises, the read raises."""
+        """Make a stream from the chunks of an iterable.
+
+        The iterable is advanced as the stream is read. Its exception destroys the stream and is raised by the read.
+
+        :param iterable: chunks, each bytes-like or text.
+        """
         iterator = iter(iterable)
 
         def read(stream: Readable, size: int) -> None:
@@ -369,8 +478,14 @@ class Readable(ReadableBase):
         return cls(read)
 
     def push(self, chunk: Any) -> bool:
-        """Add ``chunk`` (bytes-like or text), or end the stream with None; return whether more is welcome now. Raises
-        ``StreamError`` after the end."""
+        """Add a chunk, or end the stream with None.
+
+        :param chunk: bytes-like or text, or None for the end.
+        :returns: whether the buffer is below the high-water mark, so that the producer can push more. Pushing more
+            than that is allowed.
+        :raises StreamError: the stream was ended before.
+        :raises TypeError: the chunk is of another type.
+        """
         if self._push_ended:
             raise StreamError('push() after the end')
         if chunk is None:
@@ -379,7 +494,7 @@ class Readable(ReadableBase):
             data = bytes(as_bytes(chunk))
             if self.destroyed:
                 return False
-            # an empty chunk counts as an answer to read(), but is nothing to hand on
+            # an empty chunk completes a call of read(), but adds no data
             self._asked = False
             if data:
                 self._pushed.append(data)
@@ -389,6 +504,7 @@ class Readable(ReadableBase):
 
     @property
     def readable_length(self) -> int:
+        """The number of buffered bytes, pushed ones included."""
         return super().readable_length + self._pushed_size
 
     def _at_end(self) -> bool:
@@ -406,7 +522,7 @@ class Readable(ReadableBase):
                 try:
                     self._read(self, self.readable_high_water_mark)
                 except BaseException as error:
-                    # nobody knows what the producer would have said: the stream must not look complete
+                    # the producer failed: the stream must not look complete
                     self.destroy(error if isinstance(error, Exception) else None)
                     raise
             else:

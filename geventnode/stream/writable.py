@@ -1,8 +1,8 @@
-"""Sinks: a queue that bounds itself by making its writers wait.
+"""Writable streams: a queue with a limit at which writers block.
 
-:class:`WritableBase` keeps the state, the queue and the waiting; a subclass overrides :meth:`WritableBase._flush`,
-which moves the queue on. The plain :class:`Writable` does so by calling a function, one chunk at a time, in the
-greenlet that wrote first; what others write meanwhile is queued behind it.
+:class:`WritableBase` has the state, the queue and the waiting. A subclass overrides :meth:`WritableBase._flush`, which
+empties the queue. The plain :class:`Writable` calls a function with one chunk at a time, in the greenlet that wrote
+first. Chunks that other greenlets write meanwhile are queued.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Self = TypeVar('Self', bound='WritableBase')
 
 @implementer(IWritable)
 class WritableBase(EventEmitter):
-    """What every writable shares; subclasses say where the chunks go."""
+    """The base of all writable streams; subclasses pass the chunks on."""
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {'drain', 'finish', 'pipe', 'unpipe', 'error', 'close'}
 
@@ -48,14 +48,30 @@ class WritableBase(EventEmitter):
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Move the queue on as far as possible, through :meth:`_sent`, and :meth:`_on_queue_empty` when it is empty."""
+        """Pass on as much of the queue as possible.
+
+        Call :meth:`_sent` for each part, and :meth:`_on_queue_empty` at the end.
+        """
 
     def _finalize(self) -> None:
-        """Called once, when everything was sent after ``end()``, before ``'finish'``."""
+        """Complete the stream; called once, after the last chunk and before ``'finish'``."""
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        """Write a chunk.
+
+        Blocks until the queue is below ``writable_high_water_mark``. Memory is therefore limited even if the caller
+        ignores the result.
+
+        :param chunk: bytes-like, or text.
+        :param encoding: the encoding of text.
+        :param callback: a function without parameters that is called when the chunk was passed on.
+        :returns: True if nothing is queued. False if some data is queued; then ``'drain'`` follows.
+        :raises TypeError: the chunk is neither bytes-like nor text.
+        :raises WriteAfterEnd: :meth:`end` was called.
+        :raises ConnectionClosed: the stream was destroyed.
+        """
         self._check_thread()
         data = as_bytes(chunk, encoding)
         self._check_writable()
@@ -70,6 +86,19 @@ class WritableBase(EventEmitter):
         return True
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
+        """End the stream, after a last chunk if there is one.
+
+        ``'finish'`` follows when all data was passed on. A stream with a function, such as
+        :class:`~geventnode.stream.Writable`, blocks until then, unless another greenlet is writing. A second call
+        without data does nothing.
+
+        :param data: the last chunk, as for :meth:`write`; None for no chunk.
+        :param encoding: the encoding of text.
+        :param callback: a function without parameters that is called on ``'finish'``.
+        :returns: the stream.
+        :raises WriteAfterEnd: there is data, and :meth:`end` was called before.
+        :raises ConnectionClosed: there is data, and the stream was destroyed.
+        """
         self._check_thread()
         if callback is not None:
             if self.writable_finished:
@@ -85,15 +114,24 @@ class WritableBase(EventEmitter):
         return self
 
     def _write_last(self, data: bytes | memoryview) -> None:
-        """Take what ``end()`` was given, however much is queued: waiting would let others write."""
+        """Queue the last chunk without waiting, since other greenlets could write meanwhile."""
         self._check_writable()
         self._enqueue(data, None)
 
     def cork(self) -> None:
+        """Collect writes in the queue, so that small ones are sent together.
+
+        They are passed on after the same number of :meth:`uncork` calls, by :meth:`end`, and by a writer that would
+        block otherwise.
+        """
         self._check_thread()
         self.writable_corked += 1
 
     def uncork(self) -> None:
+        """Undo one :meth:`cork`; the last call passes on the queue.
+
+        A stream with a function, such as :class:`~geventnode.stream.Writable`, blocks until the queue is empty.
+        """
         self._check_thread()
         if self.writable_corked:
             self.writable_corked -= 1
@@ -107,13 +145,16 @@ class WritableBase(EventEmitter):
             raise WriteAfterEnd(f'write() after end() on this {type(self).__name__}')
 
     def _closed_error(self) -> Exception:
-        """Return what a write to a destroyed stream raises."""
+        """Return the error for a write to a destroyed stream."""
         error = ConnectionClosed(f'this {type(self).__name__} was destroyed')
         error.__cause__ = self._error
         return error
 
     def _wait_for_drain(self) -> None:
-        """Wait until the queue is below the mark. May switch. Raises ``ConnectionClosed`` when the stream goes."""
+        """Blocks until the queue is below the high-water mark.
+
+        Raises ``ConnectionClosed`` if the stream is destroyed meanwhile.
+        """
         while self.writable_length >= self.writable_high_water_mark and not self.destroyed:
             if self.writable_corked:
                 self.writable_corked = 0
@@ -129,7 +170,7 @@ class WritableBase(EventEmitter):
 
     def _enqueue(self, data: bytes | memoryview, callback: Callback | None) -> None:
         if not isinstance(data, bytes) and not isinstance(data.obj, bytes):
-            # its owner may change it before it is sent
+            # its owner can change the buffer before it is sent
             data = bytes(data)
         if self._queue is None:
             self._queue = deque()
@@ -137,13 +178,13 @@ class WritableBase(EventEmitter):
         self.writable_length += len(data)
 
     def _sent(self, size: int) -> None:
-        """Take ``size`` bytes off the length, and let writers in when there is room."""
+        """Subtract ``size`` sent bytes from the length, and wake writers below the high-water mark."""
         self.writable_length -= size
         if self._drained is not None and self.writable_length < self.writable_high_water_mark:
             self._drained.set()
 
     def _on_queue_empty(self) -> None:
-        """The queue is empty: tell those who waited for it. Called in a greenlet; switches when listeners do."""
+        """Emit ``'drain'`` and ``'finish'`` if they are due; called in a greenlet, as listeners can block."""
         if self.writable_need_drain and not self.writable_length:
             self.writable_need_drain = False
             if self.writable:
@@ -157,6 +198,7 @@ class WritableBase(EventEmitter):
 
     @property
     def writable(self) -> bool:
+        """Whether :meth:`write` is allowed: the stream is neither ended nor destroyed."""
         return not self.writable_ended and not self.destroyed
 
     def __repr__(self) -> str:
@@ -177,6 +219,14 @@ class WritableBase(EventEmitter):
         return f'{state} queued={self.writable_length}'
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        """Destroy the stream and discard its queue.
+
+        Blocked writers raise ``ConnectionClosed``. ``'error'``, if there is one and it has a listener, and ``'close'``
+        follow in a greenlet. A second call does nothing.
+
+        :param error: the reason; None for a deliberate end.
+        :returns: the stream.
+        """
         self._check_thread()
         if not self.destroyed:
             self.destroyed = True
@@ -198,12 +248,14 @@ class WritableBase(EventEmitter):
 
 
 class Writable(WritableBase):
-    """A sink that is a function.
+    """A destination of bytes that passes them to a function.
 
-    :param write: called with each chunk (bytes), in order, never twice at once; it may wait cooperatively, and what it
-        raises destroys the stream and leaves the ``write`` that was under way.
-    :param final: called once after the last chunk, before ``'finish'``.
-    :param high_water_mark: bytes that may be queued behind a chunk under way before writers wait.
+    Node's documentation: "Stream", class ``stream.Writable``.
+
+    :param write: a function that is called with each chunk (bytes), in order, and never twice at once. It can block
+        cooperatively. Its exception destroys the stream and is raised by the current :meth:`write`.
+    :param final: a function without parameters that is called after the last chunk, before ``'finish'``.
+    :param high_water_mark: the number of queued bytes at which writers block.
     """
 
     def __init__(

@@ -155,7 +155,7 @@ def test_a_source_destroyed_before_is_premature() -> None:
 
 @pytest.mark.parametrize('parts', [(), ([b''],)])
 def test_one_part_is_no_pipeline(parts: tuple[Any, ...]) -> None:
-    with pytest.raises(TypeError, match='a source, a destination'):
+    with pytest.raises(TypeError, match='a source and a destination'):
         pipeline(*parts)
 
 

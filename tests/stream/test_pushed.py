@@ -150,7 +150,7 @@ def test_encoding_can_be_set_once() -> None:
 def test_text_takes_back_text_only() -> None:
     stream = Readable().set_encoding('utf-8')
     stream.unshift('é')
-    with pytest.raises(TypeError, match='takes back str, not bytes'):
+    with pytest.raises(TypeError, match='takes str, not bytes'):
         stream.unshift(b'x')
     assert stream.read(1) == 'é'
 
