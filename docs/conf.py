@@ -26,7 +26,11 @@ default_role = None
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'
 # The documentation of the standard library is not available offline.
-nitpick_ignore_regex = [('py:.*', r'(collections\.abc|typing|socket|ssl|io)\..*')]
+nitpick_ignore_regex = [
+    ('py:.*', r'(collections\.abc|typing|socket|ssl|io)\..*'),
+    # internal classes, as the types of attributes
+    ('py:class', r'geventnode\.http\.(client|server)\..*'),
+]
 
 
 def find_contract(app: Any, env: Any, node: Any, contnode: Any) -> Any:

@@ -157,7 +157,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def connection(self) -> Socket:
-        """The same as :attr:`socket`, under Node's older name."""
+        """The same as ``socket``, under Node's older name."""
         return self.socket
 
     @property
