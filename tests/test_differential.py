@@ -1,4 +1,4 @@
-"""Our parser against h11 and Node: what they disagree about stands in the table of ``contrib/fuzz/README.md``."""
+"""The parser against h11 and Node: every disagreement is in the table of ``contrib/fuzz/README.md``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ pytest.importorskip('h11', reason='h11 is not installed; it is in the extra "tes
 
 from contrib.fuzz import differential
 from contrib.fuzz.differential import Disagreement, cases, compare, differences, explained, mutations
-from contrib.fuzz.peers import H11, Asked, Node, Ours, Seen, Verdict
+from contrib.fuzz.peers import H11, Context, Geventnode, Node, ParsedMessage, Verdict
 
-#: Mutations are always the same ones: what other seeds find is for whoever runs the program.
+#: The mutations are the same in each run; ``contrib/fuzz/differential.py`` tries other seeds.
 MUTATIONS, SEED = 500, '1'
 GET = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
@@ -35,11 +35,11 @@ def unexplained(peer: Any) -> list[Any]:
     return [each for each in differences(inputs, [peer]) if each[0] not in known]
 
 
-def test_h11() -> None:
+def test_disagreements_with_h11_are_explained() -> None:
     assert unexplained(H11()) == []
 
 
-def test_node(node: Node) -> None:
+def test_disagreements_with_node_are_explained(node: Node) -> None:
     assert unexplained(node) == []
 
 
@@ -47,33 +47,33 @@ def test_node(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ('data', 'asked', 'served'),
+    ('data', 'context', 'served'),
     [
-        (GET, Asked('request'), 1),
-        (2 * GET, Asked('request'), 2),
-        (GET + b'\x00', Asked('request'), 1),
+        (GET, Context('request'), 1),
+        (2 * GET, Context('request'), 2),
+        (GET + b'\x00', Context('request'), 1),
         (
             b'PUT / HTTP/1.1\r\nHost:a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nA:b\r\n\r\n',
-            Asked('request'),
+            Context('request'),
             1,
         ),
-        (b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab', Asked('request'), 0),
-        (b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nother', Asked('request'), 1),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab', Asked('response'), 1),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', Asked('response', 'HEAD'), 1),
-        (b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 \r\n\r\nuntil the end', Asked('response'), 1),
-        (b'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nother', Asked('response', upgrade=True), 1),
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab', Asked('response'), 0),
+        (b'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab', Context('request'), 0),
+        (b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nother', Context('request'), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab', Context('response'), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n', Context('response', 'HEAD'), 1),
+        (b'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 \r\n\r\nuntil the end', Context('response'), 1),
+        (b'HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nother', Context('response', upgrade=True), 1),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab', Context('response'), 0),
     ],
 )
-def test_all_agree(node: Node, data: bytes, asked: Asked, served: int) -> None:
-    verdicts = [peer.judge(data, asked) for peer in (Ours(), H11(), node)]
+def test_verdicts_agree(node: Node, data: bytes, context: Context, served: int) -> None:
+    verdicts = [peer.judge(data, context) for peer in (Geventnode(), H11(), node)]
     assert [len(verdict.messages) for verdict in verdicts] == 3 * [served]
     assert verdicts[0].messages == verdicts[1].messages == verdicts[2].messages
 
 
-def seen(**different: Any) -> Seen:
-    return Seen(
+def message(**different: Any) -> ParsedMessage:
+    return ParsedMessage(
         **{
             'start': ('GET', '/'),
             'version': '1.1',
@@ -88,38 +88,54 @@ def seen(**different: Any) -> Seen:
 @pytest.mark.parametrize(
     ('ours', 'theirs', 'found'),
     [
-        (Verdict((seen(),), None), Verdict((seen(),), 'bad'), None),
+        (Verdict((message(),), None), Verdict((message(),), 'bad'), None),
         (Verdict((), 'bad'), Verdict((), 'worse'), None),
-        (Verdict((), 'bad'), Verdict((seen(),), None), ('we', 'bad')),
-        (Verdict((seen(),), None), Verdict((), 'worse'), ('they', 'worse')),
-        (Verdict((seen(), seen()), None), Verdict((seen(),), None), ('they', 'nothing more is read')),
-        (Verdict((seen(),), None), Verdict((seen(body=b'x'),), None), ('nobody', 'other body')),
-        (Verdict((seen(),), None), Verdict((seen(version='1.0'),), None), ('nobody', 'other version')),
-        (Verdict((seen(),), None), Verdict((seen(headers=(('host', 'b'),)),), None), ('nobody', 'other value of host')),
-        (Verdict((seen(),), None), Verdict((seen(headers=()),), None), ('nobody', 'other headers')),
+        (Verdict((), 'bad'), Verdict((message(),), None), ('geventnode', 'bad')),
+        (Verdict((message(),), None), Verdict((), 'worse'), ('h11', 'worse')),
         (
-            Verdict((seen(start=('CONNECT', 'a:1')),), None),
-            Verdict((seen(start=('CONNECT', 'b:1')),), None),
-            ('nobody', 'other start of CONNECT'),
+            Verdict((message(), message()), None),
+            Verdict((message(),), None),
+            ('h11', 'nothing more is read'),
+        ),
+        (Verdict((message(),), None), Verdict((message(body=b'x'),), None), ('neither', 'other body')),
+        (
+            Verdict((message(),), None),
+            Verdict((message(version='1.0'),), None),
+            ('neither', 'other version'),
+        ),
+        (
+            Verdict((message(),), None),
+            Verdict((message(headers=(('host', 'b'),)),), None),
+            ('neither', 'other value of host'),
+        ),
+        (
+            Verdict((message(),), None),
+            Verdict((message(headers=()),), None),
+            ('neither', 'other headers'),
+        ),
+        (
+            Verdict((message(start=('CONNECT', 'a:1')),), None),
+            Verdict((message(start=('CONNECT', 'b:1')),), None),
+            ('neither', 'other start of CONNECT'),
         ),
     ],
 )
-def test_compare(ours: Verdict, theirs: Verdict, found: tuple[str, str] | None) -> None:
+def test_first_difference_is_found(ours: Verdict, theirs: Verdict, found: tuple[str, str] | None) -> None:
     assert compare('h11', ours, theirs) == (None if found is None else Disagreement('h11', *found))
 
 
-def test_table() -> None:
+def test_table_has_a_reason_for_each_row() -> None:
     rows = re.findall(r'^\| (?:h11|Node) \|.*\|$', differential.README.read_text('utf-8'), re.MULTILINE)
     assert len(rows) == len(explained())
     for row in rows:
-        _, who, reason, source, why = (cell.strip() for cell in row.strip('|').split('|'))
-        assert who in ('we', 'they', 'nobody')
+        peer, refused_by, reason, source, why = (cell.strip() for cell in row.strip('|').split('|'))
+        assert refused_by in ('geventnode', peer, 'neither')
         assert reason.startswith('`')
         assert re.fullmatch(r'91(10|12), [0-9.]+(; 91(10|12), [0-9.]+)?', source), row
         assert why
 
 
-def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unexplained_disagreement_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert differential.main(['--inputs', '20', '--without', 'node']) == 0
     assert '0 of them unexplained' in capsys.readouterr().out
     monkeypatch.setattr(differential, 'explained', lambda: set())

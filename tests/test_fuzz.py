@@ -1,4 +1,4 @@
-"""A short run of every fuzzer, what earlier runs have found, and whether the fuzzers notice what is broken.
+"""A short run of every fuzzer, the findings of earlier runs, and deliberate damage that fuzzers must find.
 
 The seed is printed; ``GEVENTNODE_SEED`` repeats a run, and ``GEVENTNODE_FUZZ`` makes it longer (inputs for each
 target). Long runs are made with ``contrib/fuzz/run.py``.
@@ -36,7 +36,7 @@ with gzip.open(FOUND, 'rt', encoding='utf-8') as _lines:
 
 
 @pytest.mark.parametrize('name', run.TARGETS)
-def test_random_inputs(name: str, seed: int) -> None:
+def test_random_inputs_break_no_rule(name: str, seed: int) -> None:
     campaign = Campaign(run.TARGETS[name](), str(seed))
     campaign.run(0, INPUTS)
     assert campaign.inputs == INPUTS
@@ -44,16 +44,16 @@ def test_random_inputs(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize('title', FINDINGS)
-def test_what_was_found(title: str) -> None:
+def test_earlier_findings_stay_fixed(title: str) -> None:
     sample = Sample.load(FINDINGS[title])
     checked(run.TARGETS[sample.target](), [sample])
 
 
-# -- what is broken is noticed ----------------------------------------------------------------------------------------
+# -- damage -----------------------------------------------------------------------------------------------------------
 
 
 def foreign_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parser that lets another exception out."""
+    """A parser that raises another exception."""
 
     def fail(self: Any, error: ParseError, pos: int | None = None) -> None:
         raise KeyError(error)
@@ -62,7 +62,7 @@ def foreign_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def depends_on_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parser that forgets a byte where two pieces meet."""
+    """A parser that loses a byte between two pieces."""
     feed = Parser.feed
 
     def feed_less(self: Any, data: bytes) -> None:
@@ -96,7 +96,7 @@ def wrong_status(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that says it twice."""
+    """A server that sends an error response twice."""
     monkeypatch.setattr(
         'geventnode.http.server.connection.error_response',
         lambda status_code, **options: 2 * error_response(status_code),
@@ -109,12 +109,12 @@ def never_closes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raises_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something that nobody catches."""
+    """A server with an unhandled exception in the hub."""
     monkeypatch.setattr(ServerConnection, '_reject', lambda self, error: 1 / 0)
 
 
 def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes what was cut short for the whole."""
+    """A client that takes a truncated body for a complete one."""
     read_body = ResponseReceiver.read_body
 
     def read_what_is_there(self: Any, message: Any) -> bytes:
@@ -128,7 +128,7 @@ def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that never asks whether a connection can be used again."""
+    """A client that pools connections that cannot be used again."""
     exchange_over = Connection._on_exchange_complete
 
     def exchange_over_and_on(self: Any) -> None:
@@ -138,10 +138,10 @@ def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, '_on_exchange_complete', exchange_over_and_on)
 
 
-def fuzz(target: Any, chance: random.Random) -> None:
+def fuzz(target: Any, rng: random.Random) -> None:
     """Check some batches of inputs."""
     for _ in range(20):
-        checked(target, [target.make(chance) for _ in range(BATCH)])
+        checked(target, [target.make(rng) for _ in range(BATCH)])
 
 
 @pytest.mark.parametrize(
@@ -152,35 +152,35 @@ def fuzz(target: Any, chance: random.Random) -> None:
         ('parser-response', depends_on_cuts, {'cut'}),
         ('parser-request', holds_too_much, {'memory', 'cut'}),
         ('parser-request', short_body, {'cut'}),
-        ('server', wrong_status, {'answers'}),
-        ('server', two_answers, {'answers', 'output'}),
+        ('server', wrong_status, {'responses'}),
+        ('server', two_answers, {'responses', 'output'}),
         ('server', never_closes, {'hang'}),
-        ('server', raises_in_the_hub, {'trouble', 'hang'}),
+        ('server', raises_in_the_hub, {'unhandled error', 'hang'}),
         ('client', looks_complete, {'outcome'}),
         ('client', pools_everything, {'pool'}),
     ],
 )
-def test_damage_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str, damage: Any, rules: set[str]) -> None:
-    chance = random.Random(1)
+def test_damage_is_found(monkeypatch: pytest.MonkeyPatch, name: str, damage: Any, rules: set[str]) -> None:
+    rng = random.Random(1)
     target = run.TARGETS[name]()
     with monkeypatch.context() as patch:
         damage(patch)
         with pytest.raises(Finding) as found:
-            fuzz(target, chance)
+            fuzz(target, rng)
         assert found.value.rule in rules
         gevent.idle()
 
 
-def test_one_of_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sample_of_a_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_status(monkeypatch)
     campaign = Campaign(run.TARGETS['server'](), '1')
     campaign.run(0, BATCH)
     assert campaign.findings
-    assert all(finding.rule == 'answers' for _, finding in campaign.findings)
+    assert all(finding.rule == 'responses' for _, finding in campaign.findings)
     assert len(campaign.findings) < BATCH
 
 
-def test_minimised() -> None:
+def test_sample_is_minimised() -> None:
     def check(sample: Sample) -> None:
         if b'x' in sample.data and b'y' in sample.data:
             raise Finding('xy', 'both')
@@ -190,7 +190,7 @@ def test_minimised() -> None:
     assert minimised(sample, 'other', check) == sample
 
 
-def test_samples_are_kept() -> None:
+def test_sample_can_be_dumped_and_loaded() -> None:
     sample = ParserTarget('request').make(random.Random(3))
     assert Sample.load(sample.dump()) == sample
     assert b''.join(sample.pieces()) == sample.data
@@ -201,15 +201,15 @@ def test_samples_are_kept() -> None:
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_seed_and_the_findings(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(['--target', 'parser-request', '--inputs', '200', '--seed', '7']) == 0
-    said = capsys.readouterr().out
-    assert 'seed 7' in said
-    assert 'parser-request: 200 inputs' in said
-    assert '0 findings' in said
+    output = capsys.readouterr().out
+    assert 'seed 7' in output
+    assert 'parser-request: 200 inputs' in output
+    assert '0 findings' in output
 
 
-def test_command_tells_of_findings(
+def test_command_keeps_findings_to_replay(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -219,6 +219,6 @@ def test_command_tells_of_findings(
         assert kept
         assert run.main(['--replay', *kept]) == 1
     assert run.main(['--replay', *kept]) == 0
-    said = capsys.readouterr().out
-    assert 'cut' in said
-    assert 'no finding' in said
+    output = capsys.readouterr().out
+    assert 'cut' in output
+    assert 'no finding' in output

@@ -1,7 +1,7 @@
-"""A run of one target over many inputs, in portions that each have a seed of their own.
+"""A campaign: one target and many inputs, in portions with a seed each.
 
-A portion depends on nothing but seed, target and its number, so that the inputs are the same however many processes
-share the work. After each one the memory is looked at: what the collector knows of may not grow.
+The inputs of a portion depend only on the seed, the target and the portion's number, so that they are the same for any
+number of processes. After each portion, the number of objects that the garbage collector tracks must not have grown.
 """
 
 from __future__ import annotations
@@ -18,58 +18,61 @@ from typing import Any, Protocol
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.sample import Sample
 
-__all__ = ['PORTION', 'Campaign', 'Target', 'checked', 'watched']
+__all__ = ['PORTION', 'Campaign', 'Target', 'checked', 'watchdog']
 
 #: Inputs in a portion.
 PORTION = 10_000
 
-#: Inputs that are checked together, which shares the turns of the loop among them.
+#: Inputs that are checked together, so that they share the turns of the event loop.
 BATCH = 100
 
-#: Seconds that a batch may take; the machine may stand still meanwhile.
-PATIENCE = 120
+#: Seconds after which a batch is considered to hang; the machine can be busy.
+TIMEOUT = 120
 
-#: Portions after which all tables of bounded size are full, and objects that may come and go afterwards.
-WARM_UP, SLACK = 3, 5000
+#: Portions after which all caches of bounded size are full.
+WARM_UP = 3
+#: Objects by which the number can vary afterwards.
+SLACK = 5000
 
 
 class Target(Protocol):
-    """What is fuzzed."""
+    """A component to fuzz, with its rules."""
 
     name: str
 
-    def make(self, chance: random.Random) -> Sample:
+    def make(self, rng: random.Random) -> Sample:
         """Return a sample."""
 
-    def around(self, data: bytes, chance: random.Random) -> Sample:
-        """Return a sample of ``data``, with all else at random."""
+    def make_from(self, data: bytes, rng: random.Random) -> Sample:
+        """Return a sample of ``data`` with random other choices."""
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """Raise :exc:`Finding` when a rule is broken for one of them."""
+        """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""
 
 
 @dataclass
 class Campaign:
-    """What has come of a run so far."""
+    """The state of a run."""
 
     target: Target
     seed: str
     inputs: int = 0
     seconds: float = 0.0
     findings: list[tuple[Sample, Finding]] = field(default_factory=list)
-    #: Objects after the warm-up, and the most that there were since.
+    #: Objects after the warm-up.
     objects_before: int = 0
+    #: The most objects since then.
     objects_since: int = 0
     _portions: int = 0
 
     def run(self, number: int, count: int = PORTION) -> None:
-        """Check the first ``count`` inputs of portion ``number``."""
-        chance = random.Random(f'{self.seed} {self.target.name} {number}')
+        """Check the first ``count`` inputs of the portion ``number``."""
+        rng = random.Random(f'{self.seed} {self.target.name} {number}')
         target = self.target
         started = time.monotonic()
-        with watched() as beat:
+        with watchdog() as beat:
             for start in range(0, count, BATCH):
-                samples = [target.make(chance) for _ in range(min(BATCH, count - start))]
+                samples = [target.make(rng) for _ in range(min(BATCH, count - start))]
                 beat()
                 try:
                     checked(target, samples)
@@ -78,10 +81,10 @@ class Campaign:
                     beat()
         self.inputs += count
         self.seconds += time.monotonic() - started
-        self._look_at_memory()
+        self._check_memory()
 
     def _search(self, samples: Sequence[Sample], finding: Finding) -> None:
-        """Note which of ``samples`` lead to findings."""
+        """Record the findings of each of ``samples`` alone."""
         found = len(self.findings)
         for sample in samples:
             try:
@@ -89,9 +92,9 @@ class Campaign:
             except Finding as each:
                 self.findings.append((sample, each))
         if len(self.findings) == found:
-            raise Finding('together', f'no sample alone breaks a rule, but {len(samples)} together do: {finding}')
+            raise Finding('together', f'no sample breaks a rule alone, but {len(samples)} together do: {finding}')
 
-    def _look_at_memory(self) -> None:
+    def _check_memory(self) -> None:
         gc.collect()
         objects = len(gc.get_objects())
         self._portions += 1
@@ -108,7 +111,7 @@ class Campaign:
 
 
 def checked(target: Target, samples: Sequence[Sample]) -> None:
-    """Check ``samples``; an exception that no rule allows is a finding, too."""
+    """Check ``samples``, and convert an unexpected exception into a finding."""
     try:
         target.check(samples)
     except Finding:
@@ -118,21 +121,21 @@ def checked(target: Target, samples: Sequence[Sample]) -> None:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Callable[[], None]]:
-    """Give a function to be called now and then; when it is not called for long, :exc:`Finding` is raised."""
+def watchdog() -> Iterator[Callable[[], None]]:
+    """Yield a function; unless it is called in time, raise :exc:`Finding`."""
     beats = [0, 0]
 
-    def look(number: int, frame: Any) -> None:
+    def expire(number: int, frame: Any) -> None:
         present, seen = beats
         if present == seen:
-            raise Finding('hang', f'no end after {PATIENCE} seconds')
+            raise Finding('hang', f'not finished after {TIMEOUT} seconds')
         beats[1] = present
 
     def beat() -> None:
         beats[0] += 1
 
-    before = signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE, PATIENCE)
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT, TIMEOUT)
     try:
         yield beat
     finally:

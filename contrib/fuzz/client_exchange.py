@@ -1,4 +1,4 @@
-"""One request of the fuzzed client: who asks and how, what the server sends and when, and how the request ends."""
+"""One exchange of the fuzzed client: the request, the server's input, and the outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import gevent
 
 from contrib.fuzz.peer import Peer
-from contrib.fuzz.turns import Steps, arriving, settled, until
+from contrib.fuzz.turns import Steps, sending, settled, until
 from geventnode import http
 from geventnode.errors import GeventnodeError
 from geventnode.net import Socket
@@ -19,10 +19,10 @@ __all__ = ['METHODS', 'READERS', 'ClientExchange', 'MemoryAgent']
 ADDRESS = ('192.0.2.1', 80)
 GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
-#: Turns after which whoever used a connection that was destroyed has ended.
-TURNS_TO_GO = 5
+#: Turns after which the users of a destroyed connection have ended.
+TURNS_TO_END = 5
 
-#: What is asked, by name: options of the request.
+#: The options of requests, by name.
 METHODS: dict[str, dict[str, Any]] = {
     'GET': {},
     'HEAD': {'method': 'HEAD'},
@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 class MemoryAgent(http.Agent):
-    """An agent whose connections lead to exchanges: each has a port of its own."""
+    """An agent that connects to exchanges; each has a port of its own."""
 
     def __init__(self) -> None:
         super().__init__(keep_alive=True)
@@ -46,19 +46,22 @@ class MemoryAgent(http.Agent):
     _nonblocking_factories = (create_connection,)
 
     def clear(self) -> None:
-        """Forget all connections, and let those go who use them. May switch."""
+        """Destroy all connections.
+
+        Blocks until their users have ended.
+        """
         self.exchanges.clear()
         if self.total_socket_count:
             self.destroy()
-            for _ in range(TURNS_TO_GO):
+            for _ in range(TURNS_TO_END):
                 gevent.idle()
 
 
 class ClientExchange:
-    """A request, and a server that sends ``pieces``, and goes.
+    """A request, and a server that sends ``pieces`` and disconnects.
 
-    :ivar outcomes: each end of the request that somebody was told of; there must be one.
-    :ivar pooled: whether the connection could have served another request before the server went; None: not looked at.
+    :ivar outcomes: the outcomes that the request has reported; there must be exactly one.
+    :ivar pooled: whether the connection was idle in the pool before the server disconnected; None if not checked.
     """
 
     def __init__(self, agent: MemoryAgent, pieces: list[bytes], scenario: dict[str, Any]) -> None:
@@ -91,7 +94,7 @@ class ClientExchange:
         return socket
 
     def steps(self) -> Steps:
-        """See :class:`contrib.fuzz.turns.Exchange`."""
+        """Run the exchange; see :class:`contrib.fuzz.turns.Exchange`."""
         scenario = self._scenario
         if scenario['warm']:
             warm = gevent.spawn(self._warm_up)
@@ -99,13 +102,13 @@ class ClientExchange:
             self._peer.send(GOOD)
             yield from until(warm.ready, warm)
             self._peer.limit(*self._limits)
-        asking = gevent.spawn(READERS[scenario['reader']], self)
+        requesting = gevent.spawn(READERS[scenario['reader']], self)
         yield from until(lambda: self._peer.handle.used, 'the request')
         yield from self._feed()
         self._ended = True
         self._peer.end(reset=scenario['ending'] == 'reset')
         yield from until(
-            lambda: self.outcomes and asking.ready() and all(each.destroyed for each in self._sockets),
+            lambda: self.outcomes and requesting.ready() and all(each.destroyed for each in self._sockets),
             (self._sockets, self.outcomes),
         )
 
@@ -114,15 +117,15 @@ class ClientExchange:
 
     def _feed(self) -> Steps:
         scenario, peer = self._scenario, self._peer
-        yield from arriving(peer, self._pieces, scenario['hurry'])
+        yield from sending(peer, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
             yield from settled(lambda: (len(peer.received), peer.unread, len(self.outcomes), peer.handle.closed))
             self.pooled = bool(self._agent.free_sockets.get(f'h:{self._port}'))
 
-    # -- who asks ---------------------------------------------------------------------------------------------------
+    # -- the client -----------------------------------------------------------------------------------------------
 
     def request(self) -> Any:
-        """Return the request, sent."""
+        """Send the request, and return it."""
         options = METHODS[self._scenario['method']]
         made = http.request(host='h', port=self._port, agent=self._agent, **options)
         if 'body' not in options:
@@ -130,11 +133,11 @@ class ClientExchange:
         return made
 
     def failed(self, error: BaseException) -> None:
-        """The request has ended in an error."""
+        """Record an error as the outcome."""
         self.outcomes.append(('error', type(error).__name__, getattr(error, 'code', None)))
 
     def succeeded(self, response: Any, body: bytes) -> None:
-        """The whole response is here."""
+        """Record a response as the outcome."""
         assert response.headers == Headers.from_raw(response.raw_headers)
         assert response.trailers == Headers.from_raw(response.raw_trailers)
         self.outcomes.append(
@@ -147,14 +150,14 @@ class ClientExchange:
             )
         )
 
-    def handed_over(self, response: Any) -> None:
-        """The connection has gone over to another protocol: read what comes of it."""
+    def upgraded(self, response: Any) -> None:
+        """Record an upgrade as the outcome, and read from the socket."""
         self.outcomes.append(('tunnel', response.status_code))
         with response.socket as socket:
             try:
                 socket.read()
             except OSError:
-                # the server has reset it
+                # the server has reset the connection
                 return
 
 
@@ -162,7 +165,7 @@ def _read(exchange: ClientExchange, collect: Callable[[Any], bytes]) -> None:
     try:
         response = exchange.request().get_response()
         if response.upgrade:
-            exchange.handed_over(response)
+            exchange.upgraded(response)
         else:
             exchange.succeeded(response, collect(response))
     except GeventnodeError as error:
@@ -170,7 +173,7 @@ def _read(exchange: ClientExchange, collect: Callable[[Any], bytes]) -> None:
 
 
 def read(exchange: ClientExchange) -> None:
-    """Read everything at once."""
+    """Read the whole body at once."""
     _read(exchange, lambda response: response.read())
 
 
@@ -180,7 +183,7 @@ def read_in_pieces(exchange: ClientExchange) -> None:
 
 
 def events(exchange: ClientExchange) -> None:
-    """Leave it to listeners."""
+    """Read the body by events."""
 
     def on_response(response: Any) -> None:
         pieces: list[bytes] = []
@@ -192,18 +195,18 @@ def events(exchange: ClientExchange) -> None:
     request.on('response', on_response)
     request.on('error', exchange.failed)
     for event in ('connect', 'upgrade'):
-        request.on(event, lambda response, socket, head: exchange.handed_over(response))
+        request.on(event, lambda response, socket, head: exchange.upgraded(response))
 
 
 def forget(exchange: ClientExchange) -> None:
-    """Look at the head only."""
+    """Read only the head."""
     try:
         response = exchange.request().get_response()
     except GeventnodeError as error:
         exchange.failed(error)
     else:
         if response.upgrade:
-            exchange.handed_over(response)
+            exchange.upgraded(response)
         else:
             exchange.outcomes.append(('head', response.status_code, response.raw_headers))
 

@@ -1,6 +1,6 @@
-"""Inputs that come from no case: messages put together by a careless grammar, and noise of the characters that matter.
+"""Compose inputs from a grammar that makes mistakes, and noise from the characters of the syntax.
 
-Lengths and chunk sizes are right more often than not, so that what stands behind a body is reached, too.
+Lengths and chunk sizes are mostly right, so that the bytes after a body are reached, too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import random
 
 __all__ = ['FIELDS', 'chunked', 'composed', 'content', 'noise', 'start_line']
 
-#: First lines: good ones, and some that are not.
+#: Valid first lines.
 START_LINES: dict[str, tuple[bytes, ...]] = {
     'request': (
         b'GET / HTTP/1.1',
@@ -40,6 +40,7 @@ START_LINES: dict[str, tuple[bytes, ...]] = {
         b'HTTP/1.2 200 OK',
     ),
 }
+#: Invalid first lines.
 WRONG_START_LINES: dict[str, tuple[bytes, ...]] = {
     'request': (
         b'GET * HTTP/1.1',
@@ -66,7 +67,7 @@ WRONG_START_LINES: dict[str, tuple[bytes, ...]] = {
     ),
 }
 
-#: Field lines that decide about framing, about the connection, or about nothing; some of them wrong.
+#: Field lines about the framing, about the connection, and others; some of them are invalid.
 FIELDS: tuple[bytes, ...] = (
     b'Host: a',
     b'Host: a',
@@ -169,57 +170,57 @@ _WORDS = b'hello, world\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\nHTT
 _NOISE = b'\r\n\r\n :;GETHP/1.10\t\x00\xff"'
 
 
-def chunked(chance: random.Random) -> bytes:
-    """Return content in the chunked coding; in one of four something may be wrong with it."""
-    careless = chance.random() < 0.25
+def chunked(rng: random.Random) -> bytes:
+    """Return content in the chunked coding; one of four can be invalid."""
+    careless = rng.random() < 0.25
     pieces = []
-    for _ in range(int(chance.random() * 4)):
-        data = content(chance)
+    for _ in range(int(rng.random() * 4)):
+        data = content(rng)
         line = b'%x' % len(data)
         if careless:
-            line = chance.choice(_CHUNK_LINES)
-        elif chance.random() < 0.2:
-            line += chance.choice((b';a', b';a=b', b' ;a="b;\\"c"', b';a;b=c'))
+            line = rng.choice(_CHUNK_LINES)
+        elif rng.random() < 0.2:
+            line += rng.choice((b';a', b';a=b', b' ;a="b;\\"c"', b';a;b=c'))
         if data or careless:
             pieces += line, b'\r\n', data, b'\r\n'
-    pieces += b'0\r\n', chance.choice(_TRAILERS) if careless else _TRAILERS[int(chance.random() * 4)], b'\r\n'
+    pieces += b'0\r\n', rng.choice(_TRAILERS) if careless else _TRAILERS[int(rng.random() * 4)], b'\r\n'
     return b''.join(pieces)
 
 
-def content(chance: random.Random) -> bytes:
-    """Return a few bytes, some of which look like the beginning of something else."""
-    start = int(chance.random() * len(_WORDS))
-    return _WORDS[start : start + int(chance.random() * 20)]
+def content(rng: random.Random) -> bytes:
+    """Return a few bytes that can look like the beginning of a message."""
+    start = int(rng.random() * len(_WORDS))
+    return _WORDS[start : start + int(rng.random() * 20)]
 
 
-def composed(kind: str, chance: random.Random) -> bytes:
+def composed(kind: str, rng: random.Random) -> bytes:
     """Return one to three messages."""
-    return b''.join(_message(kind, chance) for _ in range(1 + int(chance.random() * 3)))
+    return b''.join(_message(kind, rng) for _ in range(1 + int(rng.random() * 3)))
 
 
-def start_line(kind: str, chance: random.Random) -> bytes:
-    """Return a first line, one of ten wrong."""
-    return chance.choice((WRONG_START_LINES if chance.random() < 0.1 else START_LINES)[kind])
+def start_line(kind: str, rng: random.Random) -> bytes:
+    """Return a first line; one of ten is invalid."""
+    return rng.choice((WRONG_START_LINES if rng.random() < 0.1 else START_LINES)[kind])
 
 
-def _message(kind: str, chance: random.Random) -> bytes:
-    lines = [start_line(kind, chance)]
-    if kind == 'request' and chance.random() < 0.8:
+def _message(kind: str, rng: random.Random) -> bytes:
+    lines = [start_line(kind, rng)]
+    if kind == 'request' and rng.random() < 0.8:
         lines.append(b'Host: a')
-    lines += [chance.choice(FIELDS) for _ in range(int(chance.random() * 4))]
+    lines += [rng.choice(FIELDS) for _ in range(int(rng.random() * 4))]
     body = b''
-    shape = chance.random()
+    shape = rng.random()
     if shape < 0.3:
         lines.append(b'Transfer-Encoding: chunked')
-        body = chunked(chance)
+        body = chunked(rng)
     elif shape < 0.6:
-        body = content(chance)
+        body = content(rng)
         lines.append(b'Content-Length: %d' % len(body))
     elif shape < 0.7:
-        body = content(chance)
+        body = content(rng)
     return b'\r\n'.join((*lines, b'', body))
 
 
-def noise(chance: random.Random) -> bytes:
-    """Return up to 80 characters of those that mean something."""
-    return bytes(chance.choices(_NOISE, k=int(chance.random() * 80)))
+def noise(rng: random.Random) -> bytes:
+    """Return up to 80 characters of the syntax."""
+    return bytes(rng.choices(_NOISE, k=int(rng.random() * 80)))

@@ -1,8 +1,8 @@
-"""The same bytes through our parser, h11 and Node: every disagreement must stand in the table of README.md.
+"""Compare the parser with h11 and Node: every disagreement must be listed in the table of README.md.
 
     python contrib/fuzz/differential.py [--inputs N] [--seed S] [--without node]
 
-All case files are run, then N mutations of them. Exit status: 0 when all is explained, 1 when not.
+All case files are run, then N mutations of them. The exit status is 0 if every disagreement is listed, otherwise 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from contrib.fuzz.mutation import Mutator
-from contrib.fuzz.peers import H11, Asked, Node, Ours, Peer, Seen, Verdict
+from contrib.fuzz.peers import H11, Context, Geventnode, Node, ParsedMessage, Peer, Verdict
 from tests.corpus.cases import load
 
 __all__ = ['Disagreement', 'cases', 'compare', 'differences', 'explained', 'main', 'mutations', 'peers']
@@ -30,35 +30,36 @@ FILES = ('requests', 'responses', 'attacks')
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How the first difference looks.
+    """The first difference between two verdicts.
 
-    :ivar peer: with whom.
-    :ivar who: who refuses what the other one serves, ``'we'`` or ``'they'``; ``'nobody'`` when it is read differently.
-    :ivar reason: why, in the refuser's words, or what is different.
+    :ivar peer: the other implementation.
+    :ivar refused_by: the implementation that refuses a message that the other one serves, ``'geventnode'`` or the peer;
+        ``'neither'`` if both serve it and read it differently.
+    :ivar reason: the error of that implementation, or the part of the message that is different.
     """
 
     peer: str
-    who: str
+    refused_by: str
     reason: str
 
 
 def compare(peer: str, ours: Verdict, theirs: Verdict) -> Disagreement | None:
-    """Return the first difference between two verdicts, None if both serve the same messages.
+    """Return the first difference between two verdicts; None if both serve the same messages.
 
-    Whether what follows them is refused, ignored or not complete is no difference: nobody acts on it.
+    The bytes after these messages can be refused, ignored or incomplete: neither implementation serves them.
     """
     for one, other in zip(ours.messages, theirs.messages, strict=False):
         if one != other:
-            return Disagreement(peer, 'nobody', _difference(one, other))
+            return Disagreement(peer, 'neither', _difference(one, other))
     if len(ours.messages) > len(theirs.messages):
-        return Disagreement(peer, 'they', theirs.error or _silence(theirs))
+        return Disagreement(peer, peer, theirs.error or _silence(theirs))
     if len(ours.messages) < len(theirs.messages):
-        return Disagreement(peer, 'we', ours.error or _silence(ours))
+        return Disagreement(peer, 'geventnode', ours.error or _silence(ours))
     return None
 
 
-def _difference(one: Seen, other: Seen) -> str:
-    """Return what is different between two messages."""
+def _difference(one: ParsedMessage, other: ParsedMessage) -> str:
+    """Return the part that is different in two messages."""
     of = ' of CONNECT' if one.start[0] == 'CONNECT' else ''
     for name in ('start', 'version', 'body', 'trailers'):
         if getattr(one, name) != getattr(other, name):
@@ -70,13 +71,13 @@ def _difference(one: Seen, other: Seen) -> str:
 
 
 def _silence(verdict: Verdict) -> str:
-    """Return a name for an end of which nothing is said."""
+    """Return a reason for a verdict without an error."""
     upgrade = verdict.messages and any(name == 'upgrade' for name, _ in verdict.messages[-1].headers)
     return 'nothing is read after Upgrade' if upgrade else 'nothing more is read'
 
 
 def peers(names: Iterable[str]) -> list[Peer]:
-    """Return those of the others that are there; call ``close`` on those that have it."""
+    """Return the installed implementations among ``names``; close each :class:`Node`."""
     found: list[Peer] = []
     for name in names:
         if name == 'h11':
@@ -87,7 +88,7 @@ def peers(names: Iterable[str]) -> list[Peer]:
 
 
 def explained(text: str | None = None) -> set[Disagreement]:
-    """Return the disagreements in the table of the README."""
+    """Return the disagreements in the table of the README, or of ``text``."""
     rows = set()
     for line in (README.read_text('utf-8') if text is None else text).splitlines():
         cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -96,40 +97,40 @@ def explained(text: str | None = None) -> set[Disagreement]:
     return rows
 
 
-def cases() -> Iterator[tuple[str, bytes, Asked]]:
-    """Yield name, bytes and kind of every case."""
+def cases() -> Iterator[tuple[str, bytes, Context]]:
+    """Yield the name, the bytes and the context of every case."""
     for name in FILES:
         for case in load(name):
             method = 'HEAD' if case.skip_body else 'GET'
-            yield case.id, case.data, Asked(case.kind, method, case.asks_upgrade and case.kind == 'response')
+            yield case.id, case.data, Context(case.kind, method, case.asks_upgrade and case.kind == 'response')
 
 
-def mutations(count: int, seed: str) -> Iterator[tuple[str, bytes, Asked]]:
+def mutations(count: int, seed: str) -> Iterator[tuple[str, bytes, Context]]:
     """Yield ``count`` mutations."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     mutators = [Mutator('request'), Mutator('response')]
     for number in range(count):
         mutator = mutators[number % 2]
-        method = chance.choice(('GET', 'GET', 'HEAD')) if mutator.kind == 'response' else 'GET'
-        yield f'{seed}/{number}', mutator.make(chance), Asked(mutator.kind, method, chance.random() < 0.3)
+        method = rng.choice(('GET', 'GET', 'HEAD')) if mutator.kind == 'response' else 'GET'
+        yield f'{seed}/{number}', mutator.make(rng), Context(mutator.kind, method, rng.random() < 0.3)
 
 
 def differences(
-    inputs: Iterable[tuple[str, bytes, Asked]], others: Sequence[Peer]
+    inputs: Iterable[tuple[str, bytes, Context]], others: Sequence[Peer]
 ) -> Iterator[tuple[Disagreement, str, bytes]]:
     """Yield every disagreement, with the name and the bytes of its input."""
-    us = Ours()
-    for name, data, asked in inputs:
-        ours = us.judge(data, asked)
+    geventnode = Geventnode()
+    for name, data, context in inputs:
+        ours = geventnode.judge(data, context)
         for other in others:
-            found = compare(other.name, ours, other.judge(data, asked))
+            found = compare(other.name, ours, other.judge(data, context))
             if found is not None:
                 yield found, name, data
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status."""
-    parser = argparse.ArgumentParser(description='Compare our parser with h11 and Node.')
+    parser = argparse.ArgumentParser(description='Compare the parser with h11 and Node.')
     parser.add_argument('--inputs', type=int, default=10_000, metavar='N', help='mutations (10000)')
     parser.add_argument('--seed', default='1', metavar='S', help='of the mutations (1)')
     parser.add_argument('--without', choices=['h11', 'node'], action='append', default=[], help='leave one out')
@@ -152,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         unexplained += found not in known
         name, data = examples[found]
         print(
-            f'{mark} {count:6} {found.peer}: {found.who} refuse: {found.reason}\n'
+            f'{mark} {count:6} {found.peer}: refused by {found.refused_by}: {found.reason}\n'
             f'                     {name}: {data[:300]!r}'
         )
     print(

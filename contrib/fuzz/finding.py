@@ -1,4 +1,4 @@
-"""What breaks a rule: noted, made as small as it gets, and kept as a file that can be run again."""
+"""Findings: broken rules, minimised, and written to files that can be replayed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contrib.fuzz.sample import Sample
 
 __all__ = ['Finding', 'keep', 'minimised']
 
-#: How many attempts are made to shorten an input.
-ATTEMPTS = 3000
+#: The most attempts to shorten an input.
+MAX_ATTEMPTS = 3000
 
 
 class Finding(Exception):
-    """A rule is broken.
+    """A broken rule.
 
-    :ivar rule: which one, as a short name.
+    :ivar rule: a short name of the rule.
     """
 
     def __init__(self, rule: str, detail: str) -> None:
@@ -26,11 +26,11 @@ class Finding(Exception):
 
 
 def minimised(sample: Sample, rule: str, check: Callable[[Sample], None]) -> Sample:
-    """Return a sample that breaks ``rule`` still, with no more bytes than needed, as far as deleting parts gets.
+    """Return a smaller sample that still breaks ``rule``, by deleting parts.
 
     :param check: raises :exc:`Finding` for a sample that breaks a rule.
     """
-    left = ATTEMPTS
+    left = MAX_ATTEMPTS
     size = max(len(sample.data) // 2, 1)
     while size and left > 0:
         start = 0

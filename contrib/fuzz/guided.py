@@ -1,9 +1,9 @@
-"""Fuzz one target guided by coverage, with atheris: it keeps the inputs that reach what none before them did.
+"""Fuzz one target guided by coverage, with atheris, which keeps the inputs that reach new code.
 
     python contrib/fuzz/guided.py TARGET [CORPUS_DIR] [libFuzzer options, such as -runs=1000000 -max_total_time=600]
 
-The bytes that libFuzzer works on are eight that seed all other choices and then what the peer sends. Half of the
-mutations are its own, half those of ``mutation.py``.
+The first eight bytes of an input seed all other choices; the rest is the data that the peer sends. Half of the
+mutations are libFuzzer's own, half those of ``mutation.py``.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from contrib.fuzz.mutation import Mutator
 
 __all__ = ['main']
 
-#: Bytes in front of an input that choose what else the target does.
+#: Bytes at the start of an input that seed the other choices of the target.
 CHOICES = 8
 
 
 def main(arguments: list[str]) -> None:
-    """Run until libFuzzer has had enough; it ends the process."""
+    """Run until libFuzzer ends the process."""
     if len(arguments) < 2 or arguments[1] not in TARGETS:
-        sys.exit(f'{__doc__}\nTARGET is one of {", ".join(TARGETS)}.')
+        sys.exit(f'{__doc__}\nTARGET must be one of {", ".join(TARGETS)}.')
     name = arguments.pop(1)
     with atheris.instrument_imports(include=['geventnode']):
         target = TARGETS[name]()
     mutator = Mutator('response' if name in ('parser-response', 'client') else 'request')
 
     def one_input(data: bytes) -> None:
-        sample = target.around(data[CHOICES:], random.Random(data[:CHOICES]))
+        sample = target.make_from(data[CHOICES:], random.Random(data[:CHOICES]))
         try:
             checked(target, [sample])
         except Finding:
-            # libFuzzer keeps the bytes; this is for run.py --replay
+            # libFuzzer keeps the bytes; the sample is for run.py --replay
             print(sample.dump())
             raise
 
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
-        chance = random.Random(seed)
+        rng = random.Random(seed)
         choices, data = data[:CHOICES].ljust(CHOICES, b'\0'), data[CHOICES:]
-        if chance.random() < 0.1:
-            choices = chance.randbytes(CHOICES)
-        if chance.random() < 0.5:
+        if rng.random() < 0.1:
+            choices = rng.randbytes(CHOICES)
+        if rng.random() < 0.5:
             return choices + atheris.Mutate(data, max(longest - CHOICES, 1))
-        return (choices + mutator.change(data or mutator.make(chance), chance))[:longest]
+        return (choices + mutator.change(data or mutator.make(rng), rng))[:longest]
 
     atheris.Setup(arguments, one_input, custom_mutator=mutate)
     atheris.Fuzz()

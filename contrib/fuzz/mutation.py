@@ -1,8 +1,8 @@
 """Structure-aware mutations of HTTP messages.
 
-A seed is changed by a few small operations. Half of them know what a message is made of (lines, fields, numbers,
-bodies), so that most results stay near enough to HTTP to reach deep into a parser; the others change bytes. Everything
-at random comes from the generator that is handed in: the same seed of it gives the same inputs.
+A seed is changed by a few small operations. Half of them use the structure of a message (lines, fields, numbers,
+bodies), so that most results are similar enough to HTTP to reach deep into a parser; the others change bytes. All
+randomness comes from the given generator: the same seed gives the same inputs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from contrib.fuzz.composition import FIELDS, chunked, composed, content, noise, start_line
 from contrib.fuzz.seeds import good_seeds, seeds
 
-__all__ = ['LONGEST', 'Mutator']
+__all__ = ['MAX_SIZE', 'Mutator']
 
-#: Bytes of an input, but for the few that are to be longer than any buffer or limit.
-LONGEST, LONGEST_OF_FEW = 2000, 70_000
-FEW = 0.001
+#: The most bytes of an input, and of the rare inputs that are longer than every buffer and limit.
+MAX_SIZE, MAX_RARE_SIZE = 2000, 70_000
+RARE = 0.001
 
 _NUMBER = re.compile(rb'[0-9]+')
 _VALUE = re.compile(rb':[^\r\n]*')
@@ -74,7 +74,7 @@ _BITS = (
     b'%00',
 )
 
-#: How many operations an input undergoes.
+#: The numbers of operations on an input, by frequency.
 COUNTS = (0, 1, 1, 1, 1, 2, 2, 3, 5)
 
 Operation = Callable[[bytes, random.Random], bytes]
@@ -113,171 +113,171 @@ class Mutator:
             self._replace_start,
         )
 
-    def make(self, chance: random.Random) -> bytes:
+    def make(self, rng: random.Random) -> bytes:
         """Return an input."""
-        origin = chance.random()
+        origin = rng.random()
         if origin < 0.02:
-            return noise(chance)
-        data = composed(self.kind, chance) if origin < 0.3 else self._seed(chance)
-        data = self.change(data, chance)
-        if chance.random() < FEW:
-            return inflate(data, chance)[:LONGEST_OF_FEW]
-        return data[:LONGEST]
+            return noise(rng)
+        data = composed(self.kind, rng) if origin < 0.3 else self._seed(rng)
+        data = self.change(data, rng)
+        if rng.random() < RARE:
+            return inflate(data, rng)[:MAX_RARE_SIZE]
+        return data[:MAX_SIZE]
 
-    def change(self, data: bytes, chance: random.Random) -> bytes:
-        """Return ``data`` after some operations."""
-        for operation in chance.choices(self._operations, k=chance.choice(COUNTS)):
-            data = operation(data, chance)
+    def change(self, data: bytes, rng: random.Random) -> bytes:
+        """Return ``data`` after a few operations."""
+        for operation in rng.choices(self._operations, k=rng.choice(COUNTS)):
+            data = operation(data, rng)
         return data
 
-    def _seed(self, chance: random.Random) -> bytes:
-        return chance.choice(self._good if chance.random() < 0.6 else self._seeds)
+    def _seed(self, rng: random.Random) -> bytes:
+        return rng.choice(self._good if rng.random() < 0.6 else self._seeds)
 
-    def _splice(self, data: bytes, chance: random.Random) -> bytes:
-        """Put a part of another seed somewhere."""
-        other = chance.choice(self._seeds)
-        start = place(other, chance)
-        where = place(data, chance)
-        return data[:where] + other[start : start + 1 + int(chance.random() * 60)] + data[where:]
+    def _splice(self, data: bytes, rng: random.Random) -> bytes:
+        """Insert a part of another seed."""
+        other = rng.choice(self._seeds)
+        start = place(other, rng)
+        where = place(data, rng)
+        return data[:where] + other[start : start + 1 + int(rng.random() * 60)] + data[where:]
 
-    def _append(self, data: bytes, chance: random.Random) -> bytes:
-        """Let another message follow."""
-        return data + self._seed(chance)
+    def _append(self, data: bytes, rng: random.Random) -> bytes:
+        """Append another message."""
+        return data + self._seed(rng)
 
-    def _prepend(self, data: bytes, chance: random.Random) -> bytes:
-        """Let another message go before."""
-        return composed(self.kind, chance) + data
+    def _prepend(self, data: bytes, rng: random.Random) -> bytes:
+        """Prepend another message."""
+        return composed(self.kind, rng) + data
 
-    def _replace_start(self, data: bytes, chance: random.Random) -> bytes:
+    def _replace_start(self, data: bytes, rng: random.Random) -> bytes:
         """Change the first line."""
-        return start_line(self.kind, chance) + b'\r\n' + data.partition(b'\r\n')[2]
+        return start_line(self.kind, rng) + b'\r\n' + data.partition(b'\r\n')[2]
 
 
-def place(data: bytes, chance: random.Random) -> int:
+def place(data: bytes, rng: random.Random) -> int:
     """Return a position in ``data``, its end included."""
-    return int(chance.random() * (len(data) + 1))
+    return int(rng.random() * (len(data) + 1))
 
 
 # -- bytes ----------------------------------------------------------------------------------------------------------
 
 
-def change_byte(data: bytes, chance: random.Random) -> bytes:
-    where = place(data, chance)
-    return data[:where] + bytes((int(chance.random() * 256),)) + data[where + 1 :]
+def change_byte(data: bytes, rng: random.Random) -> bytes:
+    where = place(data, rng)
+    return data[:where] + bytes((int(rng.random() * 256),)) + data[where + 1 :]
 
 
-def delete_bytes(data: bytes, chance: random.Random) -> bytes:
-    where = place(data, chance)
-    return data[:where] + data[where + 1 + int(chance.random() * 8) :]
+def delete_bytes(data: bytes, rng: random.Random) -> bytes:
+    where = place(data, rng)
+    return data[:where] + data[where + 1 + int(rng.random() * 8) :]
 
 
-def insert_bit(data: bytes, chance: random.Random) -> bytes:
-    where = place(data, chance)
-    return data[:where] + chance.choice(_BITS) + data[where:]
+def insert_bit(data: bytes, rng: random.Random) -> bytes:
+    where = place(data, rng)
+    return data[:where] + rng.choice(_BITS) + data[where:]
 
 
-def double_part(data: bytes, chance: random.Random) -> bytes:
-    start = place(data, chance)
-    stop = start + int(chance.random() * 40)
+def double_part(data: bytes, rng: random.Random) -> bytes:
+    start = place(data, rng)
+    stop = start + int(rng.random() * 40)
     return data[:stop] + data[start:stop] + data[stop:]
 
 
-def truncate(data: bytes, chance: random.Random) -> bytes:
-    return data[: place(data, chance)]
+def truncate(data: bytes, rng: random.Random) -> bytes:
+    return data[: place(data, rng)]
 
 
-def inflate(data: bytes, chance: random.Random) -> bytes:
-    """Repeat a part so often that it goes beyond a limit."""
-    start = place(data, chance)
-    stop = start + 1 + int(chance.random() * 40)
+def inflate(data: bytes, rng: random.Random) -> bytes:
+    """Repeat a part until it exceeds a limit."""
+    start = place(data, rng)
+    stop = start + 1 + int(rng.random() * 40)
     part = data[start:stop] or b'x'
-    return data[:start] + part * (int(chance.random() * LONGEST_OF_FEW) // len(part)) + data[stop:]
+    return data[:start] + part * (int(rng.random() * MAX_RARE_SIZE) // len(part)) + data[stop:]
 
 
 # -- constructs -----------------------------------------------------------------------------------------------------
 
 
 def _change_match(
-    pattern: re.Pattern[bytes], data: bytes, chance: random.Random, change: Callable[[bytes], bytes]
+    pattern: re.Pattern[bytes], data: bytes, rng: random.Random, change: Callable[[bytes], bytes]
 ) -> bytes:
-    """Change one of the matches of ``pattern``; without any, nothing."""
-    found = list(pattern.finditer(data, 0, LONGEST))
+    """Change one match of ``pattern``, if there is any."""
+    found = list(pattern.finditer(data, 0, MAX_SIZE))
     if not found:
         return data
-    start, stop = chance.choice(found).span()
+    start, stop = rng.choice(found).span()
     return data[:start] + change(data[start:stop]) + data[stop:]
 
 
-def change_number(data: bytes, chance: random.Random) -> bytes:
-    return _change_match(_NUMBER, data, chance, lambda number: chance.choice(_NUMBERS))
+def change_number(data: bytes, rng: random.Random) -> bytes:
+    return _change_match(_NUMBER, data, rng, lambda number: rng.choice(_NUMBERS))
 
 
-def change_line_end(data: bytes, chance: random.Random) -> bytes:
-    return _change_match(_LINE_END, data, chance, lambda line_end: chance.choice(_LINE_ENDS))
+def change_line_end(data: bytes, rng: random.Random) -> bytes:
+    return _change_match(_LINE_END, data, rng, lambda line_end: rng.choice(_LINE_ENDS))
 
 
-def change_value(data: bytes, chance: random.Random) -> bytes:
-    return _change_match(_VALUE, data, chance, lambda value: b':' + chance.choice(FIELDS).partition(b':')[2])
+def change_value(data: bytes, rng: random.Random) -> bytes:
+    return _change_match(_VALUE, data, rng, lambda value: b':' + rng.choice(FIELDS).partition(b':')[2])
 
 
-def recase_name(data: bytes, chance: random.Random) -> bytes:
-    return _change_match(_NAME, data, chance, bytes.swapcase)
+def recase_name(data: bytes, rng: random.Random) -> bytes:
+    return _change_match(_NAME, data, rng, bytes.swapcase)
 
 
 # -- lines ----------------------------------------------------------------------------------------------------------
 
 
-def _line(lines: list[bytes], chance: random.Random) -> int:
-    return int(chance.random() * len(lines))
+def _line(lines: list[bytes], rng: random.Random) -> int:
+    return int(rng.random() * len(lines))
 
 
-def drop_line(data: bytes, chance: random.Random) -> bytes:
+def drop_line(data: bytes, rng: random.Random) -> bytes:
     lines = data.split(b'\r\n')
-    del lines[_line(lines, chance)]
+    del lines[_line(lines, rng)]
     return b'\r\n'.join(lines)
 
 
-def repeat_line(data: bytes, chance: random.Random) -> bytes:
+def repeat_line(data: bytes, rng: random.Random) -> bytes:
     lines = data.split(b'\r\n')
-    lines.insert(_line(lines, chance), lines[_line(lines, chance)])
+    lines.insert(_line(lines, rng), lines[_line(lines, rng)])
     return b'\r\n'.join(lines)
 
 
-def swap_lines(data: bytes, chance: random.Random) -> bytes:
+def swap_lines(data: bytes, rng: random.Random) -> bytes:
     lines = data.split(b'\r\n')
-    one, other = _line(lines, chance), _line(lines, chance)
+    one, other = _line(lines, rng), _line(lines, rng)
     lines[one], lines[other] = lines[other], lines[one]
     return b'\r\n'.join(lines)
 
 
-def insert_field(data: bytes, chance: random.Random) -> bytes:
+def insert_field(data: bytes, rng: random.Random) -> bytes:
     start, line_end, rest = data.partition(b'\r\n')
-    return b'\r\n'.join((start, chance.choice(FIELDS), rest)) if line_end else data + chance.choice(FIELDS)
+    return b'\r\n'.join((start, rng.choice(FIELDS), rest)) if line_end else data + rng.choice(FIELDS)
 
 
-def replace_field(data: bytes, chance: random.Random) -> bytes:
+def replace_field(data: bytes, rng: random.Random) -> bytes:
     lines = data.split(b'\r\n')
-    lines[_line(lines, chance)] = chance.choice(FIELDS)
+    lines[_line(lines, rng)] = rng.choice(FIELDS)
     return b'\r\n'.join(lines)
 
 
 # -- bodies ---------------------------------------------------------------------------------------------------------
 
 
-def give_length(data: bytes, chance: random.Random) -> bytes:
-    """Give the first message a body with a length, if its fields do not contradict."""
-    body = content(chance)
-    return _with_body(data, b'Content-Length: %d' % len(body), body, chance)
+def give_length(data: bytes, rng: random.Random) -> bytes:
+    """Replace the body of the first message by one with a Content-Length."""
+    body = content(rng)
+    return _with_body(data, b'Content-Length: %d' % len(body), body, rng)
 
 
-def give_chunks(data: bytes, chance: random.Random) -> bytes:
-    """Give the first message a body in chunks, if its fields do not contradict."""
-    return _with_body(data, b'Transfer-Encoding: chunked', chunked(chance), chance)
+def give_chunks(data: bytes, rng: random.Random) -> bytes:
+    """Replace the body of the first message by a chunked one."""
+    return _with_body(data, b'Transfer-Encoding: chunked', chunked(rng), rng)
 
 
-def _with_body(data: bytes, field: bytes, body: bytes, chance: random.Random) -> bytes:
+def _with_body(data: bytes, field: bytes, body: bytes, rng: random.Random) -> bytes:
     head, end, rest = data.partition(b'\r\n\r\n')
     lines = [
         line for line in head.split(b'\r\n') if not line.lower().startswith((b'content-length', b'transfer-encoding'))
     ]
-    return b'\r\n'.join((*lines, field, b'', body)) + (rest if end and chance.random() < 0.7 else b'')
+    return b'\r\n'.join((*lines, field, b'', body)) + (rest if end and rng.random() < 0.7 else b'')

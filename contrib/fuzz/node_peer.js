@@ -1,5 +1,5 @@
-// Says what Node's http makes of bytes. Each line of input is JSON: {kind, method, data (base64)}; each line of output is
-// JSON: {messages, error}. The bytes come whole, through a stream in this process, and then the stream ends.
+// Parses bytes with Node's http. Each line of input is JSON: {kind, method, data (base64)}; each line of output is
+// JSON: {messages, error}. The bytes arrive at once, through a stream in this process, and then the stream ends.
 'use strict';
 
 const http = require('http');
@@ -7,10 +7,10 @@ const readline = require('readline');
 const { Duplex } = require('stream');
 
 class Wire extends Duplex {
-  said = '';
+  output = '';
 
   _read() {}
-  _write(chunk, encoding, callback) { this.said += chunk.toString('latin1'); callback(); }
+  _write(chunk, encoding, callback) { this.output += chunk.toString('latin1'); callback(); }
   setTimeout() { return this; }
   setNoDelay() { return this; }
   setKeepAlive() { return this; }
@@ -21,14 +21,14 @@ class Wire extends Duplex {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const reason = (error) => error.code || error.name;
 
-// As latin1, which is what Node made of the bytes.
-function seen(message, body, start) {
+// Node has decoded the fields as latin1.
+function parsed(message, body, start) {
   return { start, version: message.httpVersion, headers: message.rawHeaders, trailers: message.rawTrailers,
     body: Buffer.concat(body).toString('base64') };
 }
 
 async function requests(data) {
-  // in the order of the heads; null: not complete
+  // in the order of the heads; null is an incomplete message
   const messages = [];
   let error = null;
   const take = (request, response) => {
@@ -37,7 +37,7 @@ async function requests(data) {
     request.on('data', (chunk) => body.push(chunk));
     request.on('error', () => {});
     request.on('end', () => {
-      messages[place] = seen(request, body, [request.method, request.url]);
+      messages[place] = parsed(request, body, [request.method, request.url]);
       response.end();
     });
   };
@@ -45,10 +45,10 @@ async function requests(data) {
   server.on('checkContinue', take);
   server.on('checkExpectation', take);
   server.on('connect', (request, socket) => {
-    messages.push(seen(request, [], [request.method, request.url]));
+    messages.push(parsed(request, [], [request.method, request.url]));
     socket.destroy();
   });
-  // not destroyed at once: requests that were read before are told of afterwards
+  // not destroyed at once, because Node emits the requests before the error later
   server.on('clientError', (found) => { error = error || reason(found); });
   const wire = new Wire();
   wire.on('error', () => {});
@@ -59,8 +59,8 @@ async function requests(data) {
   for (let turns = 0; turns < 10 && !wire.destroyed; turns += 1) await turn();
   wire.destroy();
   await turn();
-  // what is refused because of Host is answered without an event
-  if (!error && wire.said.includes('HTTP/1.1 400')) error = 'answered with 400';
+  // Node refuses a bad Host without an event
+  if (!error && wire.output.includes('HTTP/1.1 400')) error = 'answered with 400';
   const open = messages.indexOf(null);
   if (open >= 0 && !error) error = 'incomplete';
   return { messages: open < 0 ? messages : messages.slice(0, open), error };
@@ -74,7 +74,7 @@ async function responses(data, method, upgrade) {
   const request = http.request({ method, host: 'a', headers, path: '/', createConnection: () => wire });
   let answered = false;
   request.on('upgrade', (response, socket) => {
-    if (!answered) messages.push(seen(response, [], [response.statusCode, response.statusMessage]));
+    if (!answered) messages.push(parsed(response, [], [response.statusCode, response.statusMessage]));
     socket.destroy();
   });
   request.on('error', (found) => { error = error || reason(found); });
@@ -84,7 +84,7 @@ async function responses(data, method, upgrade) {
     response.on('data', (chunk) => body.push(chunk));
     response.on('error', (found) => { error = error || reason(found); });
     response.on('end', () => {
-      messages.push(seen(response, body, [response.statusCode, response.statusMessage]));
+      messages.push(parsed(response, body, [response.statusCode, response.statusMessage]));
     });
   });
   request.end();
@@ -96,7 +96,7 @@ async function responses(data, method, upgrade) {
   request.destroy();
   wire.destroy();
   await turn();
-  // what comes behind the response is the next one's affair
+  // bytes after the response belong to the next one
   return { messages: messages.slice(0, 1), error: messages.length ? null : error };
 }
 

@@ -1,4 +1,4 @@
-"""The peer of a fuzzed connection: the far end of a connection in memory, whose near end can break."""
+"""The peer of a fuzzed connection in memory, and the handle at the fuzzed end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ['FuzzedHandle', 'Peer']
 
 
 class FuzzedHandle(MemoryHandle):
-    """A handle that asserts that nothing is sent after the end, and whose sending can break."""
+    """A handle with limits for sending, which asserts that nothing is sent after the end."""
 
     def __init__(self, incoming: Channel, outgoing: Channel, name: Any, peer: Any) -> None:
         super().__init__(incoming, outgoing, name, peer)

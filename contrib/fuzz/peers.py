@@ -1,7 +1,7 @@
-"""What several HTTP implementations make of the same bytes, in one form: ours, h11, and Node's.
+"""HTTP implementations that parse the same bytes: geventnode, h11 and Node.
 
-A request stream is read to its end, as a server would. Of what answers a request, the final response is looked at: it
-ends the exchange. Every message that is complete is a :class:`Seen`; behind them stands why there are no more.
+A stream of requests is read until it ends, as a server does. Of the responses to a request, only the final one is
+compared, which ends the exchange. The result is a :class:`Verdict`: the complete messages and the error after them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import h11
 from geventnode.protocol import Limits, Role
 from tests.corpus.drive import Message, drive
 
-__all__ = ['H11', 'Asked', 'Node', 'Ours', 'Peer', 'Seen', 'Verdict']
+__all__ = ['H11', 'Context', 'Geventnode', 'Node', 'ParsedMessage', 'Peer', 'Verdict']
 
 NODE_PEER = Path(__file__).with_name('node_peer.js')
 LIMIT = 16384
@@ -27,10 +27,10 @@ _METHOD = re.compile('that [^ ]+ allows')
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is read: ``'request'`` or ``'response'``, and for the latter what it answers: GET or HEAD.
+class Context:
+    """The kind of message, ``'request'`` or ``'response'``, and for a response the method of its request, GET or HEAD.
 
-    CONNECT is left out, as Node hands the connection over whatever the response is.
+    CONNECT is left out: Node passes the connection to its listener for every response.
     """
 
     kind: str
@@ -39,8 +39,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A complete message. Names of fields are in lower case, values without blanks around them."""
+class ParsedMessage:
+    """A complete message, with field names in lower case and values without blanks around them."""
 
     start: tuple[Any, ...]
     version: str
@@ -51,9 +51,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All complete messages, and why there are no more; None: that was all."""
+    """All complete messages, and the error after them; None if there is none."""
 
-    messages: tuple[Seen, ...]
+    messages: tuple[ParsedMessage, ...]
     error: str | None
 
 
@@ -62,28 +62,30 @@ class Peer(Protocol):
 
     name: str
 
-    def judge(self, data: bytes, asked: Asked) -> Verdict:
-        """Return what it makes of ``data``, which is all that comes."""
+    def judge(self, data: bytes, context: Context) -> Verdict:
+        """Parse ``data``, which is the whole input."""
 
 
-class Ours:
+class Geventnode:
     """This project's parser."""
 
     name = 'geventnode'
 
-    def judge(self, data: bytes, asked: Asked) -> Verdict:
-        response = asked.kind == 'response'
+    def judge(self, data: bytes, context: Context) -> Verdict:
+        response = context.kind == 'response'
         outcome = drive(
             [data],
-            Role(asked.kind),
+            Role(context.kind),
             Limits(max_header_size=LIMIT),
             eof=True,
-            method=asked.method,
-            upgrade=asked.upgrade,
+            method=context.method,
+            upgrade=context.upgrade,
             most=1 if response else None,
         )
         messages = [
-            _ours(message) for message in outcome.messages if message.complete or message.start[0] in ('CONNECT', 101)
+            _of_geventnode(message)
+            for message in outcome.messages
+            if message.complete or message.start[0] in ('CONNECT', 101)
         ]
         if response:
             messages = [message for message in messages if message.start[0] >= 200 or message.start[0] == 101]
@@ -92,12 +94,14 @@ class Ours:
 
 
 def _reason(error: tuple[Any, ...] | None) -> str | None:
-    """Return what an error says, without the bytes that it is about."""
+    """Return the reason of an error, without the bytes that it quotes."""
     return None if error is None else _METHOD.sub(r'that a method allows', str(error[4]).partition(': ')[0])
 
 
-def _ours(message: Message) -> Seen:
-    return Seen(message.start, message.version, _fields(message.headers), message.body, _fields(message.trailers))
+def _of_geventnode(message: Message) -> ParsedMessage:
+    return ParsedMessage(
+        message.start, message.version, _fields(message.headers), message.body, _fields(message.trailers)
+    )
 
 
 def _fields(pairs: Any) -> tuple[tuple[str, str], ...]:
@@ -109,18 +113,18 @@ class H11:
 
     name = 'h11'
 
-    def judge(self, data: bytes, asked: Asked) -> Verdict:
-        messages: list[Seen] = []
+    def judge(self, data: bytes, context: Context) -> Verdict:
+        messages: list[ParsedMessage] = []
         try:
-            if asked.kind == 'request':
+            if context.kind == 'request':
                 self._requests(data, messages)
             else:
-                self._response(data, asked, messages)
+                self._response(data, context, messages)
         except h11.RemoteProtocolError as error:
             return Verdict(tuple(messages), str(error).partition(':')[0].partition(' (')[0])
         return Verdict(tuple(messages), None)
 
-    def _requests(self, data: bytes, messages: list[Seen]) -> None:
+    def _requests(self, data: bytes, messages: list[ParsedMessage]) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMIT)
         connection.receive_data(data)
         connection.receive_data(b'')
@@ -134,12 +138,12 @@ class H11:
                 return
             connection.start_next_cycle()
 
-    def _response(self, data: bytes, asked: Asked, messages: list[Seen]) -> None:
+    def _response(self, data: bytes, context: Context, messages: list[ParsedMessage]) -> None:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=LIMIT)
         headers = [('Host', 'a')]
-        if asked.upgrade:
+        if context.upgrade:
             headers += [('Connection', 'Upgrade'), ('Upgrade', 'x')]
-        connection.send(h11.Request(method=asked.method, target='/', headers=headers))
+        connection.send(h11.Request(method=context.method, target='/', headers=headers))
         connection.send(h11.EndOfMessage())
         connection.receive_data(data)
         connection.receive_data(b'')
@@ -148,14 +152,14 @@ class H11:
             messages.append(seen)
 
 
-def _next_of_h11(connection: h11.Connection, kind: Any) -> Seen | None:
-    """Return the next message, None when there is none."""
+def _next_of_h11(connection: h11.Connection, kind: Any) -> ParsedMessage | None:
+    """Return the next message; None at the end."""
     head = None
     body = b''
     while True:
         event = connection.next_event()
         if isinstance(event, h11.Request) and event.method == b'CONNECT':
-            # what h11 would read as its content is the tunnel's (RFC 9110, section 9.3.6)
+            # the bytes that h11 would read as content belong to the tunnel (RFC 9110, section 9.3.6)
             return _of_h11(event, b'', ())
         if isinstance(event, kind) or (isinstance(event, h11.InformationalResponse) and event.status_code == 101):
             head = event
@@ -164,16 +168,16 @@ def _next_of_h11(connection: h11.Connection, kind: Any) -> Seen | None:
         elif isinstance(event, h11.EndOfMessage):
             return _of_h11(head, body, event.headers)
         elif event is h11.PAUSED or event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
-            # another protocol, or the end
+            # another protocol follows, or the stream has ended
             return None if head is None else _of_h11(head, body, ())
 
 
-def _of_h11(head: Any, body: bytes, trailers: Any) -> Seen:
+def _of_h11(head: Any, body: bytes, trailers: Any) -> ParsedMessage:
     if isinstance(head, h11.Request):
         start: tuple[Any, ...] = head.method.decode('latin-1'), head.target.decode('latin-1')
     else:
         start = head.status_code, head.reason.decode('latin-1')
-    return Seen(start, head.http_version.decode('ascii'), _decoded(head.headers), body, _decoded(trailers))
+    return ParsedMessage(start, head.http_version.decode('ascii'), _decoded(head.headers), body, _decoded(trailers))
 
 
 def _decoded(pairs: Any) -> tuple[tuple[str, str], ...]:
@@ -181,7 +185,7 @@ def _decoded(pairs: Any) -> tuple[tuple[str, str], ...]:
 
 
 class Node:
-    """Node's http, in a process that lives until :meth:`close`."""
+    """Node's http, in a process that runs until :meth:`close`."""
 
     name = 'Node'
 
@@ -190,16 +194,16 @@ class Node:
             ['node', str(NODE_PEER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding='utf-8'
         )
 
-    def judge(self, data: bytes, asked: Asked) -> Verdict:
+    def judge(self, data: bytes, context: Context) -> Verdict:
         pipe, answers = self._process.stdin, self._process.stdout
         assert pipe is not None
         assert answers is not None
         pipe.write(
             json.dumps(
                 {
-                    'kind': asked.kind,
-                    'method': asked.method,
-                    'upgrade': asked.upgrade,
+                    'kind': context.kind,
+                    'method': context.method,
+                    'upgrade': context.upgrade,
                     'data': base64.b64encode(data).decode('ascii'),
                 }
             )
@@ -215,8 +219,8 @@ class Node:
             process.kill()
 
 
-def _of_node(message: dict[str, Any]) -> Seen:
-    return Seen(
+def _of_node(message: dict[str, Any]) -> ParsedMessage:
+    return ParsedMessage(
         tuple(message['start']),
         message['version'],
         _paired(message['headers']),

@@ -1,11 +1,11 @@
-"""Fuzz the parser, the server and the client; every input is checked against rules, see README.md.
+"""Fuzz the parser, the server and the client, and check every input against the rules in README.md.
 
     python contrib/fuzz/run.py [--target TARGET] --inputs N [--seed S] [--jobs J]
     python contrib/fuzz/run.py --replay FILE...
 
-The targets are parser-request, parser-response, server, client, and all of them.
+The targets are parser-request, parser-response, server, client and all.
 
-Exit status: 0 without a finding, 1 with one, 2 for options that make no sense.
+The exit status is 0 without a finding, 1 with one, 2 for invalid options.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ['TARGETS', 'main']
 
 FINDINGS = Path('fuzz-findings')
 
-#: Seconds between two lines about progress.
-SAY_EVERY = 60
+#: Seconds between two lines of progress.
+PROGRESS_INTERVAL = 60
 
-#: After so many findings a process gives up: what is wrong is known by then.
-ENOUGH = 20
+#: The number of findings after which a process ends.
+MAX_FINDINGS = 20
 
 
 def _parser_request() -> Target:
@@ -86,12 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Fuzz the parser, the server and the client.')
     parser.add_argument('--target', choices=[*TARGETS, 'all'], default='all')
     parser.add_argument('--inputs', type=int, default=100_000, metavar='N', help='inputs for each target (100000)')
-    parser.add_argument('--seed', metavar='S', help='of all that is random; one is chosen and printed otherwise')
+    parser.add_argument('--seed', metavar='S', help='the seed (a random one, which is printed)')
     parser.add_argument('--jobs', type=int, default=1, metavar='J', help='processes that share the inputs (1)')
     parser.add_argument(
-        '--findings', type=Path, default=FINDINGS, metavar='DIR', help=f'where findings are kept ({FINDINGS})'
+        '--findings', type=Path, default=FINDINGS, metavar='DIR', help=f'the directory of findings ({FINDINGS})'
     )
-    parser.add_argument('--replay', type=Path, nargs='+', metavar='FILE', help='check what was found again')
+    parser.add_argument('--replay', type=Path, nargs='+', metavar='FILE', help='check findings again')
     return parser
 
 
@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def fuzz(name: str, inputs: int, seed: str, jobs: int, folder: Path) -> int:
-    """Fuzz one target, say what came of it, and return the exit status."""
+    """Fuzz one target, print the result, and return the exit status."""
     started = time.monotonic()
     shares = [(name, seed, inputs, index, jobs, folder) for index in range(jobs)]
     if jobs == 1:
@@ -118,35 +118,35 @@ def fuzz(name: str, inputs: int, seed: str, jobs: int, folder: Path) -> int:
 
 
 def portions(inputs: int, index: int, jobs: int) -> Iterator[tuple[int, int]]:
-    """Yield number and size of each portion that process ``index`` of ``jobs`` checks."""
+    """Yield the number and the size of each portion of process ``index`` of ``jobs``."""
     for number in range(index, -(-inputs // PORTION), jobs):
         yield number, min(PORTION, inputs - number * PORTION)
 
 
 def share(name: str, seed: str, inputs: int, index: int, jobs: int, folder: Path) -> tuple[int, int, int, int]:
-    """Run one process's share; return inputs, findings, and objects alive before and since."""
+    """Run one process's share; return the numbers of inputs, findings, and objects."""
     target = TARGETS[name]()
     campaign = Campaign(target, seed)
     gc.collect()
     gc.freeze()
-    said = time.monotonic()
+    reported = time.monotonic()
     found = 0
     for number, size in portions(inputs, index, jobs):
         try:
             campaign.run(number, size)
         except Finding as finding:
-            # of the process as a whole: a hang, or memory that grows
+            # a finding about the whole process: a hang, or growing memory
             print(f'{name}: portion {number}: {finding}', flush=True)
             found += 1
             break
         for sample, finding in campaign.findings:
             found += 1
-            tell(target, sample, finding, folder)
+            report(target, sample, finding, folder)
         campaign.findings.clear()
-        if found >= ENOUGH:
+        if found >= MAX_FINDINGS:
             break
-        if time.monotonic() - said > SAY_EVERY:
-            said = time.monotonic()
+        if time.monotonic() - reported > PROGRESS_INTERVAL:
+            reported = time.monotonic()
             print(
                 f'{name}: {campaign.inputs} inputs, {campaign.inputs / campaign.seconds:.0f} a second, '
                 f'{found} findings',
@@ -155,8 +155,8 @@ def share(name: str, seed: str, inputs: int, index: int, jobs: int, folder: Path
     return campaign.inputs, found, campaign.objects_before, campaign.objects_since
 
 
-def tell(target: Target, sample: Sample, finding: Finding, folder: Path) -> None:
-    """Print a finding and keep it, as it came and made small."""
+def report(target: Target, sample: Sample, finding: Finding, folder: Path) -> None:
+    """Print a finding, and write its minimised sample to a file."""
 
     def check(other: Sample) -> None:
         checked(target, [other])
@@ -164,25 +164,25 @@ def tell(target: Target, sample: Sample, finding: Finding, folder: Path) -> None
     small = minimised(sample, finding.rule, check)
     path = keep(small, finding, folder)
     print(
-        f'{target.name}: {shown(finding)}\n    input: {sample.data[:2000]!r}\n    small: {small.data[:2000]!r} '
+        f'{target.name}: {shortened(finding)}\n    input: {sample.data[:2000]!r}\n    small: {small.data[:2000]!r} '
         f'{small.scenario} {small.cuts}\n    kept in {path}',
         flush=True,
     )
 
 
-def shown(value: Any) -> str:
-    """Return ``value`` as text of a sensible length."""
+def shortened(value: Any) -> str:
+    """Return ``value`` as text of limited length."""
     text = str(value)
     return text if len(text) < 3000 else f'{text[:3000]}... ({len(text)} characters)'
 
 
 def replay(path: Path) -> int:
-    """Check what a file holds; return the exit status."""
+    """Check the sample in a file again; return the exit status."""
     sample = Sample.load(path.read_text('utf-8'))
     try:
         checked(TARGETS[sample.target](), [sample])
     except Finding as finding:
-        print(f'{path}: {shown(finding)}\n    input: {sample.data[:2000]!r}')
+        print(f'{path}: {shortened(finding)}\n    input: {sample.data[:2000]!r}')
         return 1
     print(f'{path}: no finding')
     return 0

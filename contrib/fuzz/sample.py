@@ -1,4 +1,4 @@
-"""An input with all that was chosen for it: what a target needs to do the same again."""
+"""Samples: an input and all choices that a target needs to repeat a run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from tests.corpus.drive import bytewise, cut
 
-__all__ = ['BOTH', 'Sample', 'some_cuts', 'ways']
+__all__ = ['BOTH', 'Sample', 'random_cuts', 'ways']
 
-#: In one of so many samples the other way of cutting is byte by byte.
+#: One of this number of samples is cut after each byte.
 BYTEWISE = 20
-LONGEST_BYTEWISE = 400
+#: The longest input that is cut so, in bytes.
+MAX_BYTEWISE = 400
 
-
-#: How many of the inputs of server and client come whole, too; the others come in pieces, and what comes of them is
-#: compared with what the parser makes of the whole.
+#: The share of samples for server and client that run whole as well as in pieces. The result of the others, which run
+#: only in pieces, is compared with the parser's result for the whole.
 BOTH = 0.25
 
 
@@ -26,9 +26,9 @@ BOTH = 0.25
 class Sample:
     """One input for one target.
 
-    :ivar data: the bytes that a peer sends.
-    :ivar cuts: where they are cut in the run that is compared with the whole; None: everywhere.
-    :ivar scenario: what else the target has chosen, as JSON knows it.
+    :ivar data: the bytes that the peer sends.
+    :ivar cuts: the positions at which they are cut; None: after each byte.
+    :ivar scenario: the other choices of the target, in values that JSON can represent.
     """
 
     target: str
@@ -37,17 +37,17 @@ class Sample:
     scenario: dict[str, Any]
 
     def pieces(self) -> list[bytes]:
-        """Return the data cut into pieces."""
+        """Return the data, cut into pieces."""
         if self.cuts is None:
             return list(bytewise(self.data))
         return cut(self.data, (position for position in self.cuts if position < len(self.data)))
 
     def with_data(self, data: bytes) -> Sample:
-        """Return the same with other bytes."""
+        """Return the same sample with other bytes."""
         return replace(self, data=data)
 
     def dump(self) -> str:
-        """Return this as a line of JSON."""
+        """Return the sample as a line of JSON."""
         return json.dumps(
             {
                 'target': self.target,
@@ -59,17 +59,17 @@ class Sample:
 
     @classmethod
     def load(cls, line: str) -> Sample:
-        """Return what was dumped."""
+        """Return the sample that ``dump`` wrote."""
         raw = json.loads(line)
         cuts = None if raw['cuts'] is None else tuple(raw['cuts'])
         return cls(raw['target'], base64.b64decode(raw['data_b64']), cuts, raw['scenario'])
 
 
-def some_cuts(size: int, chance: random.Random) -> tuple[int, ...] | None:
-    """Return where to cut ``size`` bytes: at a few places, or, for a short input, everywhere."""
-    if size <= LONGEST_BYTEWISE and chance.random() * BYTEWISE < 1:
+def random_cuts(size: int, rng: random.Random) -> tuple[int, ...] | None:
+    """Return a few positions at which to cut; None: after each byte."""
+    if size <= MAX_BYTEWISE and rng.random() * BYTEWISE < 1:
         return None
-    return tuple(1 + int(chance.random() * size) for _ in range(1 + int(chance.random() * 5)))
+    return tuple(1 + int(rng.random() * size) for _ in range(1 + int(rng.random() * 5)))
 
 
 def ways(sample: Sample) -> list[list[bytes]]:

@@ -1,4 +1,4 @@
-"""What mutations start from: the inputs of the case files, by kind of message."""
+"""The seeds of mutations: the inputs of the case files, by kind of message."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from functools import lru_cache
 
 from tests.corpus.cases import load
 
-__all__ = ['LONGEST_SEED', 'good_seeds', 'seeds']
+__all__ = ['MAX_SEED', 'good_seeds', 'seeds']
 
-#: Longer cases are about limits, which have tests of their own, and would take the time of hundreds of short ones.
-LONGEST_SEED = 1200
+#: The longest seed, in bytes. Longer cases test limits, and take the time of hundreds of short ones.
+MAX_SEED = 1200
 
 FILES = ('requests', 'responses', 'attacks')
 
@@ -22,7 +22,7 @@ def seeds(kind: str) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=2)
 def good_seeds(kind: str) -> tuple[bytes, ...]:
-    """Return those of them with which nothing is wrong."""
+    """Return the valid inputs among the seeds."""
     return _inputs(kind, ('accept',))
 
 
@@ -32,6 +32,6 @@ def _inputs(kind: str, verdicts: tuple[str, ...]) -> tuple[bytes, ...]:
             case.data
             for name in FILES
             for case in load(name)
-            if case.kind == kind and case.verdict in verdicts and 0 < len(case.data) <= LONGEST_SEED
+            if case.kind == kind and case.verdict in verdicts and 0 < len(case.data) <= MAX_SEED
         )
     )

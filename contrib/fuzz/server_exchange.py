@@ -1,4 +1,4 @@
-"""One connection to the fuzzed server: what its peer sends and when, and what comes back."""
+"""One exchange of the fuzzed server: a connection, the peer's input, and the output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from contrib.fuzz.peer import Peer
 from contrib.fuzz.server_listeners import LISTENERS, tunnel
-from contrib.fuzz.turns import Steps, arriving, settled, until
+from contrib.fuzz.turns import Steps, sending, settled, until
 from geventnode import http
 from geventnode.net import Socket
 from geventnode.protocol import Headers
@@ -17,7 +17,7 @@ ADDRESS = ('192.0.2.1', 1)
 
 
 class MemoryServer(http.Server):
-    """A server that is handed its connections, and lets each exchange choose its listener."""
+    """A server with connections in memory, where each exchange chooses the listener."""
 
     def __init__(self, tunnels: bool, **options: Any) -> None:
         super().__init__(self._listen, **options)
@@ -32,13 +32,13 @@ class MemoryServer(http.Server):
         return self._newest
 
     def accept(self, peer: Peer, exchange: ServerExchange) -> Socket:
-        """Serve a connection whose far end is ``peer``."""
+        """Serve a connection to ``peer``."""
         self._on_accepted(peer.handle, ADDRESS)
         self.exchanges[self._newest] = exchange
         return self._newest
 
     def _listen(self, request: Any, response: Any) -> None:
-        # what fails here is logged, and so noticed
+        # a failed assertion is logged, and so recorded
         assert request.headers == Headers.from_raw(request.raw_headers)
         with self.exchanges[request.socket]:
             self.exchanges[request.socket].listener(request, response)
@@ -48,17 +48,17 @@ class MemoryServer(http.Server):
             tunnel(request, socket, head)
 
     def clear(self) -> None:
-        """Forget all connections."""
+        """Close all connections."""
         self.close_all_connections()
         self.exchanges.clear()
 
 
 class ServerExchange:
-    """A peer that sends ``pieces``, and goes.
+    """A peer that sends ``pieces`` and disconnects.
 
-    :ivar output: what it was sent.
-    :ivar served: how many requests were taken.
-    :ivar working: how many listeners are at work.
+    :ivar output: the bytes that the server has sent.
+    :ivar served: the number of requests that the server has accepted.
+    :ivar working: the number of listeners that are running.
     """
 
     def __init__(self, server: MemoryServer, pieces: list[bytes], scenario: dict[str, Any]) -> None:
@@ -78,13 +78,13 @@ class ServerExchange:
         self.working -= 1
 
     def steps(self) -> Steps:
-        """See :class:`contrib.fuzz.turns.Exchange`."""
+        """Run the exchange; see :class:`contrib.fuzz.turns.Exchange`."""
         scenario = self._scenario
         peer = Peer(scenario['room'], scenario['breaks_after'])
         socket = self._server.accept(peer, self)
         self.peers.append(peer)
         connection: Any = socket._protocol
-        yield from arriving(peer, self._pieces, scenario['hurry'])
+        yield from sending(peer, self._pieces, scenario['hurry'])
         if scenario['ending'] != 'with the data':
             yield from settled(
                 lambda: (

@@ -1,4 +1,4 @@
-"""Request listeners for the fuzzed server, each with another way to treat a body."""
+"""Request listeners for the fuzzed server; each treats the body in its own way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 
-from contrib.fuzz.troubles import Meant
+from contrib.fuzz.unhandled import DeliberateError
 from geventnode.errors import ConnectionClosed, GeventnodeError
 
 __all__ = ['LISTENERS', 'UNREAD', 'summary', 'tunnel']
@@ -18,18 +18,18 @@ Listener = Callable[[Any, Any], None]
 
 
 def summary(method: str, url: str, body: bytes) -> bytes:
-    """Return an answer that shows what was understood."""
+    """Return a response body that identifies the request and its body."""
     return f'{method} {url} {len(body)} {zlib.crc32(body)}'.encode()
 
 
 def read(request: Any, response: Any) -> None:
-    """Read the body, then answer."""
+    """Read the body, then respond."""
     body = request.read()
     response.end(summary(request.method, request.url, body))
 
 
 def read_in_pieces(request: Any, response: Any) -> None:
-    """Read a few bytes at a time, then answer without a length."""
+    """Read a few bytes at a time, then respond without a length."""
     body = b''
     while piece := request.read1(7):
         body += piece
@@ -38,30 +38,30 @@ def read_in_pieces(request: Any, response: Any) -> None:
 
 
 def events(request: Any, response: Any) -> None:
-    """Leave it to listeners."""
+    """Read the body by events, then respond."""
     pieces: list[bytes] = []
     request.on('data', pieces.append)
     request.on('end', lambda: response.end(summary(request.method, request.url, b''.join(pieces))))
 
 
 def ignore(request: Any, response: Any) -> None:
-    """Answer at once."""
+    """Respond at once."""
     response.end(summary(request.method, request.url, b''))
 
 
 def later(request: Any, response: Any) -> None:
-    """Return, and let another greenlet answer."""
-    gevent.spawn(_answer, request, response)
+    """Return, and let another greenlet respond."""
+    gevent.spawn(_respond, request, response)
 
 
-def _answer(request: Any, response: Any) -> None:
+def _respond(request: Any, response: Any) -> None:
     with contextlib.suppress(ConnectionClosed):
-        # the peer may have gone meanwhile
+        # the peer can have disconnected meanwhile
         response.end(summary(request.method, request.url, b''))
 
 
 def stream(request: Any, response: Any) -> None:
-    """Begin to answer before the body has come."""
+    """Begin the response before the body has arrived."""
     response.write(b'begun ')
     size = sum(len(piece) for piece in request)
     response.end(b'%d' % size)
@@ -69,11 +69,11 @@ def stream(request: Any, response: Any) -> None:
 
 def fail(request: Any, response: Any) -> None:
     """Raise."""
-    raise Meant('a listener fails')
+    raise DeliberateError('a listener fails')
 
 
 def without_body(request: Any, response: Any) -> None:
-    """Read the body and answer with a status that has none."""
+    """Read the body, and respond with a status without content."""
     request.read()
     response.write_head(304)
     response.end(b'never sent')
@@ -90,12 +90,12 @@ LISTENERS: dict[str, Listener] = {
     'without body': without_body,
 }
 
-#: Those that make the head of their response before the body was read.
+#: The listeners that begin their response before they have read the body.
 UNREAD = frozenset(('ignore', 'later', 'stream'))
 
 
 def tunnel(request: Any, socket: Any, head: bytes) -> None:
-    """Accept another protocol, and wait for its end."""
+    """Upgrade the connection, and read until it ends."""
     try:
         socket.write(
             b'HTTP/1.1 200 OK\r\n\r\n'

@@ -1,4 +1,4 @@
-"""What a server may answer, worked out from what the parser alone makes of the same bytes."""
+"""Predict the server's responses from the parser's result for the same bytes."""
 
 from __future__ import annotations
 
@@ -13,105 +13,105 @@ from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, Limits, Parser, Role
 from tests.corpus.drive import Message, Outcome
 
-__all__ = ['Answer', 'check_answers', 'check_expected', 'may_be_cancelled']
+__all__ = ['Response', 'check_expected', 'may_be_cancelled', 'parse_responses']
 
 LIMITS = Limits()
 
 
 @dataclass
-class Answer:
+class Response:
     """A final response."""
 
     status: int
     complete: bool
-    #: Whether it says that the connection ends with it.
+    #: Whether it announces the end of the connection.
     closes: bool
     body: bytes = b''
 
 
-def check_answers(output: bytes, understood: Outcome) -> list[Answer]:
-    """Return the final responses in ``output``; raise :exc:`Finding` if it is not HTTP from the first byte to the last.
+def parse_responses(output: bytes, parsed: Outcome) -> list[Response]:
+    """Return the final responses in ``output``; raise :exc:`Finding` for invalid HTTP.
 
-    :param understood: the requests.
+    :param parsed: the requests.
     """
     parser = Parser(Role.RESPONSE, LIMITS)
-    methods = [message.start[0] for message in understood.messages]
-    answers: list[Answer] = []
+    methods = [message.start[0] for message in parsed.messages]
+    responses: list[Response] = []
     parser.feed(output)
     parser.feed_eof()
     try:
         while True:
-            method = methods[len(answers)] if len(answers) < len(methods) else ''
-            if not answers or answers[-1].complete:
+            method = methods[len(responses)] if len(responses) < len(methods) else ''
+            if not responses or responses[-1].complete:
                 parser.expect_response_to(method, True)
             event = parser.next_event()
             if event is None:
                 break
             if isinstance(event, EndOfMessage):
-                answers[-1].complete = True
+                responses[-1].complete = True
             elif isinstance(event, bytes):
-                answers[-1].body += event
+                responses[-1].body += event
             elif event.status_code >= 200 or event.status_code == 101:
-                answers.append(Answer(event.status_code, event.framing is Framing.NONE, not event.keep_alive))
+                responses.append(Response(event.status_code, event.framing is Framing.NONE, not event.keep_alive))
     except ParseError as error:
         if error.code != 'HPE_INVALID_EOF_STATE':
             raise Finding('output', f'{error}: {output!r}') from None
-        return answers
-    if parser.bytes_parsed != len(output) and not (answers and _hands_over(answers[-1], methods, len(answers))):
+        return responses
+    if parser.bytes_parsed != len(output) and not (responses and _upgrades(responses[-1], methods, len(responses))):
         raise Finding('output', f'something follows the last response at {parser.bytes_parsed}: {output!r}')
-    return answers
+    return responses
 
 
-def _hands_over(answer: Answer, methods: list[str], count: int) -> bool:
-    return answer.status == 101 or (count <= len(methods) and methods[count - 1] == 'CONNECT')
+def _upgrades(response: Response, methods: list[str], count: int) -> bool:
+    return response.status == 101 or (count <= len(methods) and methods[count - 1] == 'CONNECT')
 
 
-def check_expected(answers: list[Answer], understood: Outcome, scenario: dict[str, Any], server: MemoryServer) -> None:
-    """Raise :exc:`Finding` unless the answers are those that the requests lead to."""
-    wanted = list(_expected(understood, scenario, server, answers))
+def check_expected(responses: list[Response], parsed: Outcome, scenario: dict[str, Any], server: MemoryServer) -> None:
+    """Raise :exc:`Finding` unless the responses are the predicted ones."""
+    wanted = list(_expected(parsed, scenario, server, responses))
     expected = [status for status, _ in wanted]
-    found = [answer.status for answer in answers]
-    lost = scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(understood, server)
-    # what was not sent when the peer went is lost
+    found = [response.status for response in responses]
+    lost = scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(parsed, server)
+    # responses that were not sent when the peer disconnected are lost
     if found != (expected[: len(found)] if lost else expected):
-        raise Finding('answers', f'{found} instead of {expected} for {understood}')
-    if not lost and _left_unanswered(answers, understood) and not answers[-1].closes:
-        raise Finding('promise', f'{answers[-1]} does not say close, and nothing follows: {understood}')
-    for answer, (_, body) in zip(answers, wanted, strict=False):
-        if body is not None and answer.complete and answer.body != body:
-            raise Finding('body', f'{answer.body!r} instead of {body!r}')
-    cut_short = [answer for answer in answers if not answer.complete]
-    broken = bool(understood.messages) and not understood.messages[-1].complete
-    if cut_short and (
-        cut_short != answers[-1:]
+        raise Finding('responses', f'{found} instead of {expected} for {parsed}')
+    if not lost and _left_unanswered(responses, parsed) and not responses[-1].closes:
+        raise Finding('promise', f'{responses[-1]} does not announce the close, and no response follows: {parsed}')
+    for response, (_, body) in zip(responses, wanted, strict=False):
+        if body is not None and response.complete and response.body != body:
+            raise Finding('body', f'{response.body!r} instead of {body!r}')
+    truncated = [response for response in responses if not response.complete]
+    broken = bool(parsed.messages) and not parsed.messages[-1].complete
+    if truncated and (
+        truncated != responses[-1:]
         or not (
             scenario['ending'] == 'reset'
             or scenario['room'] is not None
             or (scenario['listener'] == 'stream' and broken)
         )
     ):
-        raise Finding('cut short', f'{answers} for {understood}')
+        raise Finding('truncated', f'{responses} for {parsed}')
 
 
-def _left_unanswered(answers: list[Answer], understood: Outcome) -> bool:
-    """Return whether HTTP has ended with the last of the answers, though there are more requests."""
-    methods = [message.start[0] for message in understood.messages]
+def _left_unanswered(responses: list[Response], parsed: Outcome) -> bool:
+    """Return whether requests are left after the last of the responses."""
+    methods = [message.start[0] for message in parsed.messages]
     return (
-        bool(answers)
-        and len(answers) < len(methods)
-        and methods[len(answers)] != 'CONNECT'
-        and not _hands_over(answers[-1], methods, len(answers))
+        bool(responses)
+        and len(responses) < len(methods)
+        and methods[len(responses)] != 'CONNECT'
+        and not _upgrades(responses[-1], methods, len(responses))
     )
 
 
 def _expected(
-    understood: Outcome, scenario: dict[str, Any], server: MemoryServer, answers: list[Answer]
+    parsed: Outcome, scenario: dict[str, Any], server: MemoryServer, responses: list[Response]
 ) -> Iterator[tuple[int, bytes | None]]:
-    """Yield status and body, where it matters, of each final response."""
+    """Yield the status and, if predictable, the body of each final response."""
     listener = scenario['listener']
-    for number, message in enumerate(understood.messages):
-        # how much of chunks is still to come, the server knows only when it has come
-        ends = message.framing == 'CHUNKED' and number < len(answers) and answers[number].closes
+    for number, message in enumerate(parsed.messages):
+        # the server learns how long a chunked body is only when it has arrived
+        ends = message.framing == 'CHUNKED' and number < len(responses) and responses[number].closes
         special = _special(message, server.tunnels)
         if special is not None:
             yield from ((status, None) for status in special)
@@ -129,7 +129,7 @@ def _expected(
             if ends or not message.complete or not _goes_on_unread(message, server.max_unread_body):
                 return
         elif not message.complete:
-            error = understood.error
+            error = parsed.error
             assert error is not None
             yield error[2], None
             return
@@ -140,15 +140,15 @@ def _expected(
         if not message.keep_alive or (listener == 'stream' and _awaits_continue(message)):
             return
         if listener in ('stream', 'read in pieces') and message.version == '1.0':
-            # without a length, only the end of the connection can end it
+            # without a length, the response ends with the connection
             return
-    if understood.error is not None:
-        yield understood.error[2], None
+    if parsed.error is not None:
+        yield parsed.error[2], None
 
 
 def _streamed(message: Message) -> bytes | None:
     if message.version == '1.0' and not message.complete:
-        # cut short, which nobody can see where the end of the connection is the end of the body
+        # truncated; a body that ends with the connection does not show it
         return None
     return b'' if message.start[0] == 'HEAD' else b'begun %d' % len(message.body)
 
@@ -158,14 +158,16 @@ def _summary(message: Message, body: bytes) -> bytes:
     return b'' if method == 'HEAD' else summary(method, url, body)
 
 
-def may_be_cancelled(understood: Outcome, server: MemoryServer) -> bool:
-    """Return whether a listener waits for what never comes, which may end it without an answer: it depends on whether
-    it has begun when the end of the input is seen."""
-    return server.cancel_on_disconnect and bool(understood.messages) and not understood.messages[-1].complete
+def may_be_cancelled(parsed: Outcome, server: MemoryServer) -> bool:
+    """Return whether a listener may wait for the rest of an incomplete body.
+
+    It is cancelled without a response if it has begun before the end of the input.
+    """
+    return server.cancel_on_disconnect and bool(parsed.messages) and not parsed.messages[-1].complete
 
 
 def _special(message: Message, tunnels: bool) -> list[int] | None:
-    """Return what is answered to a request that no request listener hears of, None for any other."""
+    """Return the statuses for a request that no request listener receives, or None."""
     if message.start[0] == 'CONNECT':
         return [200] if tunnels else []
     if message.upgrade and message.framing == 'NONE' and tunnels:
@@ -180,7 +182,7 @@ def _awaits_continue(message: Message) -> bool:
 
 
 def _goes_on_unread(message: Message, max_unread_body: int) -> bool:
-    """Return whether another request may follow one whose body nobody has read."""
+    """Return whether another request can follow one with an unread body."""
     if not message.keep_alive or not message.complete:
         return False
     return not _awaits_continue(message) and len(message.body) <= max_unread_body

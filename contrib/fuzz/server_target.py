@@ -1,8 +1,9 @@
-"""The server over a connection in memory: the whole of it, from the accepted socket to the request listener and back.
+"""Fuzz the server over connections in memory, from the accepted socket to the request listener and back.
 
-Rules: what it says is HTTP, one final response for each request in order; they are the ones that the parser alone would
-lead to; an error is answered once, with its status, and nothing is served afterwards; all ways of cutting the input
-end in the same; the connection ends when the peer does; nothing is raised where nobody looks, nothing stays behind.
+Rules: The output is valid HTTP, with one final response for each request, in order. The responses are the ones that the
+parser alone predicts. An error is answered once, with its status, and no request is served afterwards. The output does
+not depend on how the input is cut. The connection ends when its peer disconnects. No exception is unhandled, and no
+connection or byte count is leaked.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.mutation import Mutator
-from contrib.fuzz.sample import BOTH, Sample, some_cuts, ways
+from contrib.fuzz.sample import BOTH, Sample, random_cuts, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS, UNREAD
-from contrib.fuzz.server_rules import check_answers, check_expected, may_be_cancelled
-from contrib.fuzz.troubles import noted
-from contrib.fuzz.turns import play
+from contrib.fuzz.server_rules import check_expected, may_be_cancelled, parse_responses
+from contrib.fuzz.turns import run_all
+from contrib.fuzz.unhandled import errors_recorded
 from geventnode.protocol import Role
 from tests.corpus.drive import drive
 
@@ -35,7 +36,7 @@ _DATE = re.compile(rb'Date: [^\r]*\r\n')
 
 
 class ServerTarget:
-    """Feeds servers, each with other options."""
+    """Feeds servers with different options."""
 
     name = 'server'
 
@@ -43,31 +44,31 @@ class ServerTarget:
         self._mutator = Mutator('request')
         self._servers = [MemoryServer(tunnels, **options) for options in OPTIONS for tunnels in (False, True)]
 
-    def make(self, chance: random.Random) -> Sample:
+    def make(self, rng: random.Random) -> Sample:
         """Return a sample."""
-        return self.around(self._mutator.make(chance), chance)
+        return self.make_from(self._mutator.make(rng), rng)
 
-    def around(self, data: bytes, chance: random.Random) -> Sample:
-        """Return a sample of ``data``, with all else at random."""
-        rare = chance.random()
-        cuts = some_cuts(len(data), chance)
+    def make_from(self, data: bytes, rng: random.Random) -> Sample:
+        """Return a sample of ``data`` with random other choices."""
+        rare = rng.random()
+        cuts = random_cuts(len(data), rng)
         return Sample(
             self.name,
             data,
             cuts,
             {
-                'server': chance.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
-                'listener': chance.choice(('read', *LISTENERS)),
-                'ending': chance.choice(('with the data', 'later', 'reset')),
-                'both': chance.random() < BOTH,
-                'hurry': cuts is None or chance.random() < 0.7,
-                'room': 20 + int(chance.random() * 200) if rare < 0.1 else None,
-                'breaks_after': int(chance.random() * 300) if rare > 0.95 else None,
+                'server': rng.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
+                'listener': rng.choice(('read', *LISTENERS)),
+                'ending': rng.choice(('with the data', 'later', 'reset')),
+                'both': rng.random() < BOTH,
+                'hurry': cuts is None or rng.random() < 0.7,
+                'room': 20 + int(rng.random() * 200) if rare < 0.1 else None,
+                'breaks_after': int(rng.random() * 300) if rare > 0.95 else None,
             },
         )
 
     def check(self, samples: Sequence[Sample]) -> None:
-        """Raise :exc:`Finding` when a rule is broken."""
+        """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""
         runs = [
             [
                 ServerExchange(self._servers[sample.scenario['server']], pieces, sample.scenario)
@@ -76,35 +77,35 @@ class ServerTarget:
             for sample in samples
         ]
         try:
-            with noted() as troubles:
-                play(exchange for each in runs for exchange in each)
+            with errors_recorded() as errors:
+                run_all(exchange for each in runs for exchange in each)
             left = [server for server in self._servers if server._sockets or server._buffer_limit.used]
             if left:
-                raise Finding('left behind', f'{[(server._sockets, server.budget.used) for server in left]}')
+                raise Finding('leak', f'{[(server._sockets, server.budget.used) for server in left]}')
         finally:
             for server in self._servers:
                 server.clear()
-        if troubles:
-            raise Finding('trouble', '; '.join(troubles))
+        if errors:
+            raise Finding('unhandled error', '; '.join(errors))
         for sample, each in zip(samples, runs, strict=True):
-            # how far it gets when sending fails depends on when that is
+            # if sending fails, the output depends on the time
             if sample.scenario['breaks_after'] is None:
                 self._judge(sample, each)
 
     def _judge(self, sample: Sample, runs: list[ServerExchange]) -> None:
         scenario = sample.scenario
         server = self._servers[scenario['server']]
-        understood = drive([sample.data], Role.REQUEST, server._limits, eof=True)
+        parsed = drive([sample.data], Role.REQUEST, server._limits, eof=True)
         for each in runs:
-            answers = check_answers(each.output, understood)
-            check_expected(answers, understood, scenario, server)
+            responses = parse_responses(each.output, parsed)
+            check_expected(responses, parsed, scenario, server)
         one, other = runs[0], runs[-1]
-        if scenario['listener'] in UNREAD and any(each.framing == 'CHUNKED' for each in understood.messages):
-            # whether the end of an unread body has come decides whether the connection goes on
+        if scenario['listener'] in UNREAD and any(each.framing == 'CHUNKED' for each in parsed.messages):
+            # the connection continues only if the end of an unread body has arrived
             return
         if one.served != other.served:
             raise Finding('cut', f'whole: {one.served} served, in pieces: {other.served}')
-        if scenario['listener'] == 'stream' or may_be_cancelled(understood, server):
+        if scenario['listener'] == 'stream' or may_be_cancelled(parsed, server):
             return
         if _DATE.sub(b'', one.output) != _DATE.sub(b'', other.output):
             raise Finding('cut', f'whole: {one.output!r}, in pieces: {other.output!r}')

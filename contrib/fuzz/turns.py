@@ -1,7 +1,7 @@
-"""Many connections in memory at once, turn by turn of the loop, with bounds: what takes too many turns hangs.
+"""Run many exchanges in memory at once, turn by turn of the event loop; too many turns are a hang.
 
-A turn of the loop costs more than most inputs do, so it is shared. Each connection is followed by a generator, which
-does its part (something arrives, an outcome is looked at) between two turns.
+A turn of the loop costs more than most inputs, so all exchanges share it. Each exchange is a generator that does its
+next step, such as sending a piece or checking an outcome, between two turns.
 """
 
 from __future__ import annotations
@@ -14,44 +14,46 @@ import gevent
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.peer import Peer
 
-__all__ = ['Exchange', 'Steps', 'arriving', 'play', 'settled', 'until']
+__all__ = ['Exchange', 'Steps', 'run_all', 'sending', 'settled', 'until']
 
-#: Turns after which something hangs, and turns without a change after which nothing is going on.
-MOST, QUIET = 2000, 4
+#: Turns after which an exchange is considered to hang.
+MAX_TURNS = 2000
+#: Turns without a change after which it is considered idle.
+QUIET_TURNS = 4
 
 Steps = Generator[None, None, None]
 
 
 class Exchange(Protocol):
-    """What goes on over one connection, or several."""
+    """A fuzzed exchange, over one connection or several."""
 
     peers: list[Peer]
 
     def steps(self) -> Steps:
-        """Do one thing after the other; a turn of the loop comes with each ``yield``."""
+        """Yield between two steps, for one turn of the loop."""
 
 
-def play(exchanges: Iterable[Exchange]) -> None:
-    """Let all of them take place at once. May switch."""
-    going = [(exchange, exchange.steps()) for exchange in exchanges]
-    while going:
-        going = [each for each in going if _goes_on(each[1])]
-        for exchange, _ in going:
+def run_all(exchanges: Iterable[Exchange]) -> None:
+    """Run all exchanges at once. Blocks until they have ended."""
+    running = [(exchange, exchange.steps()) for exchange in exchanges]
+    while running:
+        running = [each for each in running if _advance(each[1])]
+        for exchange, _ in running:
             for peer in exchange.peers:
                 peer.drain()
-        # not sleep(0): several of those fit into one turn of the loop, without a look at its timers
+        # not sleep(0), of which several fit into one turn of the loop, without checking its timers
         gevent.idle()
 
 
-def _goes_on(steps: Steps) -> bool:
+def _advance(steps: Steps) -> bool:
     for _ in steps:
         return True
     return False
 
 
-def arriving(peer: Peer, pieces: Iterable[bytes], hurry: bool) -> Steps:
-    """Let ``pieces`` come in: all at once when there is ``hurry``, else one in each turn."""
-    if hurry:
+def sending(peer: Peer, pieces: Iterable[bytes], at_once: bool) -> Steps:
+    """Send ``pieces``, either all ``at_once`` or one in each turn."""
+    if at_once:
         for piece in pieces:
             peer.send(piece)
     else:
@@ -61,23 +63,23 @@ def arriving(peer: Peer, pieces: Iterable[bytes], hurry: bool) -> Steps:
 
 
 def settled(progress: Callable[[], Hashable]) -> Steps:
-    """Take turns until ``progress`` returns the same again and again."""
+    """Take turns until ``progress`` no longer changes."""
     quiet = 0
     last = progress()
-    for _ in range(MOST):
+    for _ in range(MAX_TURNS):
         yield
         now = progress()
         quiet = quiet + 1 if now == last else 0
-        if quiet == QUIET:
+        if quiet == QUIET_TURNS:
             return
         last = now
-    raise Finding('hang', f'after {MOST} turns there is still something going on: {last!r}')
+    raise Finding('hang', f'after {MAX_TURNS} turns there is still progress: {last!r}')
 
 
-def until(condition: Callable[[], object], what: object) -> Steps:
-    """Take turns until ``condition`` is true; ``what`` is shown if it never is."""
-    for _ in range(MOST):
+def until(condition: Callable[[], object], subject: object) -> Steps:
+    """Take turns until ``condition`` is true; a finding shows ``subject``."""
+    for _ in range(MAX_TURNS):
         if condition():
             return
         yield
-    raise Finding('hang', f'no end after {MOST} turns: {what!r}')
+    raise Finding('hang', f'not finished after {MAX_TURNS} turns: {subject!r}')

@@ -1,4 +1,4 @@
-"""Notes what would only be printed or logged: exceptions that nobody catches, and what the package calls an error."""
+"""Record exceptions that are only printed or logged: uncaught ones, and those in the error log."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 
 from gevent import get_hub
 
-__all__ = ['Meant', 'noted']
+__all__ = ['DeliberateError', 'errors_recorded']
 
 _log = logging.getLogger('geventnode.error')
 
 
-class Meant(Exception):
-    """Raised by listeners that are there to raise."""
+class DeliberateError(Exception):
+    """Raised by listeners on purpose."""
 
 
-class _Noting(logging.Handler):
-    def __init__(self, notes: list[str]) -> None:
+class _RecordingHandler(logging.Handler):
+    def __init__(self, errors: list[str]) -> None:
         super().__init__(logging.ERROR)
-        self._notes = notes
+        self._errors = errors
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, Meant):
+        if isinstance(error, DeliberateError):
             return
-        self._notes.append(f'logged: {record.getMessage()}: {error!r}')
+        self._errors.append(f'logged: {record.getMessage()}: {error!r}')
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[str]]:
-    """Give a list into which every such thing is written while the block runs, and nowhere else."""
-    notes: list[str] = []
+def errors_recorded() -> Iterator[list[str]]:
+    """Yield a list that receives these errors, instead of standard error and the log."""
+    errors: list[str] = []
     hub = get_hub()
 
     def handle_error(context: Any, kind: Any, value: Any, traceback: Any) -> None:
-        notes.append(f'uncaught in {context!r}: {value!r}')
+        errors.append(f'uncaught in {context!r}: {value!r}')
 
-    handler = _Noting(notes)
+    handler = _RecordingHandler(errors)
     _log.addHandler(handler)
     propagates, _log.propagate = _log.propagate, False
     hub.handle_error = handle_error
     try:
-        yield notes
+        yield errors
     finally:
         del hub.handle_error
         _log.propagate = propagates
