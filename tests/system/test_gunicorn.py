@@ -45,7 +45,7 @@ def test_what_it_serves(tmp_path: Path, target: str, worker: str, mark: str, kep
 def test_a_server_with_settings_of_its_own(tmp_path: Path) -> None:
     """gunicorn's are not for it, and it is told so."""
     with Gunicorn(tmp_path, 'gunicorned:server', 'keepalive = 9\n') as gunicorn:
-        gunicorn.wait_for('the application is an http.Server with settings of its own, in place of keepalive')
+        gunicorn.wait_for('the application is an http.Server with its own options, which replace keepalive')
 
 
 def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('source', 'complaint', 'status'),
     [
-        ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'listens already', 4),
+        ('from geventnode import http\nserver = http.create_server().listen(0, "127.0.0.1")', 'already listens', 4),
         ('server = 42', 'must be callable', 4),
         ('server = 1 / 0', 'ZeroDivisionError', 3),
     ],
@@ -75,7 +75,7 @@ def test_what_it_cannot_serve(tmp_path: Path, source: str, complaint: str, statu
 
 def test_settings_without_a_meaning(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', 'threads = 4\n') as gunicorn:
-        gunicorn.wait_for('threads has no meaning for this worker: requests run in greenlets')
+        gunicorn.wait_for('threads has no effect in this worker: requests run in greenlets')
 
 
 SPOKEN = [('protocol', 'uwsgi'), ('http2_cleartext', 'prior-knowledge')]
@@ -135,7 +135,7 @@ def test_root_path(tmp_path: Path) -> None:
 
 def test_root_path_of_a_listener(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:listener', 'root_path = "/app"\n') as gunicorn:
-        gunicorn.wait_for('root_path has no meaning for a request listener')
+        gunicorn.wait_for('root_path has no effect on a request listener')
         assert gunicorn.ask('/elsewhere')[0] == 200
 
 
@@ -201,7 +201,7 @@ def test_what_was_imported_too_early(tmp_path: Path) -> None:
     with Gunicorn(
         tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport http_library\n'
     ) as gunicorn:
-        gunicorn.wait_for('Something was imported before the application that must be imported behind it')
+        gunicorn.wait_for('A module was imported before the standard library was patched')
 
 
 # -- connections ------------------------------------------------------------------------------------------------------

@@ -246,7 +246,7 @@ def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
         with open(tmp_path / 'pipe', 'wb'):
             assert gunicorn.wait_for(r'WORKER TIMEOUT \(pid:(\d+)\)')[1] == blocked
             # where it stood
-            gunicorn.wait_for('The event loop stood still in')
+            gunicorn.wait_for('The event loop is blocked in')
             gunicorn.wait_for(r'pipe\.read\(\)')
             gunicorn.wait_for('worker_abort was called')
             gunicorn.exited()

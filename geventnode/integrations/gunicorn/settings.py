@@ -1,7 +1,8 @@
-"""The meaning of gunicorn's settings for this library's server: supported, gunicorn's own affair, ignored or refused.
+"""Translate gunicorn's settings to options of the server.
 
-Ignored settings are named in a warning; refused ones, which change the protocol on the socket, stop the start. gunicorn
-itself is not imported: its configuration is an object with attributes.
+The worker supports a setting, leaves it to gunicorn's master, ignores it with a warning, or refuses it. Refused
+settings change the protocol on the socket and prevent the start. This module does not import gunicorn: a configuration
+is any object with the attributes of ``gunicorn.config.Config``.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ __all__ = [
     'uses_sendfile',
 ]
 
-#: Bytes. gunicorn has no limit for a head but the product of the other two; nobody sends more.
+#: The limit in bytes for a head. gunicorn has only the product of its limits for fields, which is far larger.
 MAX_HEAD_SIZE = 1048576
 
-#: gunicorn's own bounds of what it takes for its limits.
+#: gunicorn's own upper bounds for its limits: bytes of the request line, number of fields.
 MAX_LINE_SIZE, MAX_FIELDS = 8190, 32768
 
-#: Settings that say how connections are treated: a server that the application has made has its own.
+#: Settings of connections. An application that is an ``http.Server`` has its own options instead.
 CONNECTION_SETTINGS = (
     'keepalive',
     'limit_request_line',
@@ -71,7 +72,7 @@ WORKER_SETTINGS = (
     'workers',
 )
 
-#: Settings that gunicorn's master, loggers, hooks and helper processes carry out around any worker.
+#: Settings that gunicorn's master, loggers, hooks and helper processes apply for any worker.
 MASTER_SETTINGS = (
     'bind',
     'capture_output',
@@ -138,11 +139,11 @@ MASTER_SETTINGS = (
     'wsgi_app',
 )
 
-#: Why a setting is ignored.
+#: Reasons why a setting is ignored.
 ONLY_HTTP1 = 'the worker speaks only HTTP/1.1'
 NO_ASGI = 'an application is a WSGI application, a request listener or an http.Server, not an ASGI application'
 
-#: Settings that mean nothing here, and why.
+#: Settings that have no effect in this worker, with the reason.
 IGNORED_SETTINGS = {
     'threads': 'requests run in greenlets',
     'http_parser': 'the parser is a part of the server',
@@ -157,32 +158,32 @@ IGNORED_SETTINGS = {
     'websocket_max_message_size': NO_ASGI,
     'header_map': 'fields with an underscore in their name are always dropped',
     'forwarder_headers': 'no field of a request sets SCRIPT_NAME, PATH_INFO or REMOTE_USER',
-    'permit_obsolete_folding': 'it would open a door for request smuggling',
-    'strip_header_spaces': 'it would open a door for request smuggling',
-    'permit_unconventional_http_method': 'any token is a method already',
+    'permit_obsolete_folding': 'it would allow request smuggling',
+    'strip_header_spaces': 'it would allow request smuggling',
+    'permit_unconventional_http_method': 'any token is accepted as a method',
     'permit_unconventional_http_version': ONLY_HTTP1,
     'casefold_http_method': 'methods are case-sensitive (RFC 9110, section 9.1)',
-    'tmp_upload_dir': 'nothing is stored',
-    'ssl_version': 'versions of TLS are chosen in the ssl_context hook',
+    'tmp_upload_dir': 'uploads are not stored',
+    'ssl_version': 'the ssl_context hook sets the versions of TLS',
     'suppress_ragged_eofs': 'the framing of a request decides whether it is complete',
-    'do_handshake_on_connect': 'a handshake never holds up other connections',
+    'do_handshake_on_connect': 'a handshake never delays other connections',
 }
 
-#: Settings that change the protocol on the socket: their only value here, as it is written, and the remedy.
+#: Settings that change the protocol on the socket: their only supported value, and the remedy.
 FIXED_SETTINGS = {
     'protocol': ('http', 'set it to http, and let a proxy use HTTP (nginx: proxy_pass, not uwsgi_pass)'),
     'http_protocols': (['h1'], 'set it to h1, and let a proxy speak HTTP/2 with clients'),
     'http2_cleartext': ('off', 'set it to off, and let a proxy speak HTTP/2 with clients'),
 }
 
-#: Every setting that this module knows.
+#: Every setting in the tables above.
 CLASSIFIED_SETTINGS = frozenset(
     (*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS)
 )
 
 
 def unsupported_reason(cfg: Any) -> str | None:
-    """Return why no worker can serve with the configuration ``cfg``, None if one can."""
+    """Return why the worker cannot serve with ``cfg``, None if it can."""
     for name, (value, remedy) in FIXED_SETTINGS.items():
         setting = cfg.settings.get(name)
         if setting is not None and setting.get() != value:
@@ -193,23 +194,23 @@ def unsupported_reason(cfg: Any) -> str | None:
 
 
 def unknown_settings(cfg: Any) -> list[str]:
-    """Return the names of settings in ``cfg`` that were changed, and that this module does not know."""
+    """Return the changed settings that are in no table of this module."""
     return [name for name in cfg.settings if name not in CLASSIFIED_SETTINGS and is_changed(cfg, name)]
 
 
 def is_changed(cfg: Any, name: str) -> bool:
-    """Return whether the setting ``name`` is there, and has another value than its default."""
+    """Return whether the setting exists and differs from its default."""
     setting = cfg.settings.get(name)
     return setting is not None and setting.get() != type(setting)().get()
 
 
 def server_options(cfg: Any) -> dict[str, Any]:
-    """Return the options of ``http.create_server`` that say what the configuration ``cfg`` says."""
+    """Return the options of ``http.create_server`` for the configuration ``cfg``."""
     line = min(cfg.limit_request_line, MAX_LINE_SIZE) or None
     fields = cfg.limit_request_fields if 0 < cfg.limit_request_fields < MAX_FIELDS else MAX_FIELDS
     size = cfg.limit_request_field_size if cfg.limit_request_field_size > 0 else None
     options: dict[str, Any] = {
-        # a line end behind each part, and one more
+        # each part has a line end, and the head ends with an empty line
         'max_header_size': min(
             (line or MAX_HEAD_SIZE) + 4 + fields * (MAX_HEAD_SIZE if size is None else size + 2), MAX_HEAD_SIZE
         ),
@@ -218,7 +219,7 @@ def server_options(cfg: Any) -> dict[str, Any]:
         'max_field_size': size,
         'max_connections': cfg.worker_connections or None,
         'wait_when_full': True,
-        # gunicorn's workers have no limit for a whole request
+        # gunicorn's workers have no deadline for a whole request
         'min_body_rate': UPLOAD_RATE,
         'trusted_proxies': _trusted_proxies(cfg.forwarded_allow_ips),
         'scheme_headers': dict(cfg.secure_scheme_headers),
@@ -228,26 +229,26 @@ def server_options(cfg: Any) -> dict[str, Any]:
     if cfg.proxy_protocol not in (False, 'off'):
         options['proxy_protocol'] = True
         options['trusted_proxies'] = _trusted_proxies(cfg.proxy_allow_ips)
-        # the header names the client, and the other setting the proxies
+        # the PROXY header names the client; the other setting names the proxies that report the scheme
         options['scheme_proxies'] = _trusted_proxies(cfg.forwarded_allow_ips)
     return options
 
 
 def uses_sendfile(cfg: Any) -> bool:
-    """Return whether files may go from kernel to kernel."""
-    said = cfg.settings['sendfile'].get()
-    # the property says False of whatever is set, True included; otherwise it knows the environment of the process
-    return bool(cfg.sendfile if said is None else said)
+    """Return whether the kernel can send files (``sendfile(2)``)."""
+    setting = cfg.settings['sendfile'].get()
+    # gunicorn's property is False for any value that is set, even True; without one it reads the environment
+    return bool(cfg.sendfile if setting is None else setting)
 
 
 def mount_path(cfg: Any, environment: Mapping[str, str]) -> str:
-    """Return ``SCRIPT_NAME`` of a WSGI application: ``root_path``, or else that of ``environment``."""
-    # gunicorn has the setting from 24.0 on
+    """Return the ``SCRIPT_NAME`` of an application: ``root_path``, or that of ``environment``."""
+    # gunicorn has the setting since 24.0
     setting = cfg.settings.get('root_path')
     path: str = (setting is not None and setting.get()) or environment.get('SCRIPT_NAME', '')
     return path.rstrip('/')
 
 
 def _trusted_proxies(addresses: Any) -> list[str]:
-    """Return ``addresses`` as we call them: gunicorn takes the word of whoever is on a Unix socket."""
+    """Return gunicorn's ``addresses`` as ``trusted_proxies``. gunicorn always trusts Unix sockets."""
     return [UNIX, *(['0.0.0.0/0', '::/0'] if '*' in addresses else addresses)]

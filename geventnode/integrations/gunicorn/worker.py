@@ -1,11 +1,11 @@
 """A worker for gunicorn: ``gunicorn -k geventnode.integrations.gunicorn.Worker app:app``.
 
-gunicorn starts and replaces the processes, holds the listening sockets, and reads the configuration; the worker makes a
-server of the application and lets it go when it is told to. The standard library is patched in each worker, before the
-application is imported there, and in the master only where that imports it itself (``preload_app``).
+gunicorn starts and replaces the processes, holds the listening sockets and reads the configuration. The worker creates
+a server for the application and stops it on a signal. Each worker patches the standard library before it imports the
+application. The master patches it only with ``preload_app``, because it then imports the application itself.
 
-Signals only leave a note. The main greenlet reads the notes, tells gunicorn that this process is alive, which a loop
-that stands still does not, and waits; everything else is the business of other greenlets and of the hub.
+Signal handlers only set a flag. The main greenlet reads the flags, notifies gunicorn that the process is alive, and
+waits. A blocked loop sends no such notification. Other greenlets and the hub do everything else.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from geventnode.loggers import keep_enabled
 
 __all__ = ['ListenerWorker', 'NotServable', 'WSGIWorker', 'Worker', 'run']
 
-#: Seconds between two signs of life, unless ``timeout`` asks for more of them.
+#: Seconds between two notifications of the master, unless ``timeout`` is shorter.
 HEARTBEAT = 1.0
 
-#: Seconds before the master would kill a worker that drains, and no more than this share of what it gives it: logs and
-#: hooks shall have them.
+#: Seconds that a draining worker leaves for logs and hooks before the master kills it, and their largest share of
+#: ``graceful_timeout``.
 MARGIN, MARGIN_SHARE = 1.0, 0.25
 
 READ = 1
@@ -64,12 +64,12 @@ READ = 1
 #: The loggers that this worker writes to.
 LOGGERS = 'geventnode.error', 'geventnode.connection', 'gunicorn.error', 'gunicorn.access'
 
-#: The application is none: gunicorn prints the message and gives up.
+#: The application cannot be served. gunicorn prints the message and exits.
 NotServable = AppImportError
 
 
 def _patch() -> list[str]:
-    """Patch the standard library, unless it is; return what gevent has against it."""
+    """Patch the standard library, once; return gevent's warnings."""
     if monkey.is_module_patched('socket'):
         return []
     with warnings.catch_warnings(record=True) as caught:
@@ -79,18 +79,18 @@ def _patch() -> list[str]:
 
 
 def _make_arbiter_cooperative(arbiter: Any) -> None:
-    """Make gevent know the queue, the children and the SIGCHLD handler of an unpatched ``arbiter``.
+    """Replace the signal queue of ``arbiter``, and register its children with gevent.
 
-    From version 24 on, gunicorn waits for signals in a queue that it makes before it looks the worker class up. If a
-    reload turns ``preload_app`` on, the arbiter has children already.
+    Since version 24, gunicorn waits for signals in a queue that it creates before it loads the worker class. If a
+    reload enables ``preload_app``, the arbiter already has children.
     """
-    waiting = arbiter.SIG_QUEUE
-    if not isinstance(waiting, (list, Queue)):
-        # not queue.SimpleQueue, which blocks the loop in gevent before 25.4
+    signals = arbiter.SIG_QUEUE
+    if not isinstance(signals, (list, Queue)):
+        # not queue.SimpleQueue: it blocks the loop in gevent before 25.4
         arbiter.SIG_QUEUE = Queue()
         with contextlib.suppress(Empty):
             while True:
-                arbiter.SIG_QUEUE.put_nowait(waiting.get_nowait())
+                arbiter.SIG_QUEUE.put_nowait(signals.get_nowait())
     handler = signal.getsignal(signal.SIGCHLD)
     if callable(handler):
         signal.signal(signal.SIGCHLD, handler)
@@ -98,18 +98,18 @@ def _make_arbiter_cooperative(arbiter: Any) -> None:
         gevent.os.fork_and_watch(fork=lambda pid=pid: pid)
 
 
-def _warn(log: Any, complaints: list[str]) -> None:
-    for complaint in complaints:
+def _log_patch_warnings(log: Any, messages: list[str]) -> None:
+    for message in messages:
         log.warning(
-            '%s Something was imported before the application that must be imported behind it: look at the '
-            'configuration file and at what it imports.',
-            complaint,
+            '%s A module was imported before the standard library was patched: check the imports of the '
+            'configuration file.',
+            message,
         )
-    complaints.clear()
+    messages.clear()
 
 
 class _GunicornLogHandler(logging.Handler):
-    """Writes what this library logs to gunicorn's error log."""
+    """Write geventnode's log records to gunicorn's error log."""
 
     def __init__(self, log: Any) -> None:
         super().__init__()
@@ -121,22 +121,26 @@ class _GunicornLogHandler(logging.Handler):
 
 
 class Worker(BaseWorker):
-    """Serves a WSGI application, a request listener or an :class:`geventnode.http.Server`. A callable is a listener
-    where :func:`geventnode.integrations.wsgi.is_wsgi` is sure of it.
+    """Serve an application under gunicorn.
 
-    A server is used as it is: gunicorn's settings for processes, logs and hooks apply to it, those for connections do
-    not. Hooks find the server that a worker has made, or was given, in ``worker.server``.
+    The application is a WSGI application, a request listener or an :class:`geventnode.http.Server`. A callable is a
+    listener only if the names of its parameters say so (:func:`geventnode.integrations.wsgi.is_wsgi` returns False).
+
+    A server keeps its own options: gunicorn's settings for processes, logs and hooks apply to it, those for connections
+    do not. ``worker.server`` is the server, for hooks.
+
+    gunicorn calls every method of this class. :doc:`/gunicorn` lists the supported settings.
     """
 
-    #: ``'wsgi'`` or ``'listener'`` where there is no question what an application is.
+    #: The type of the application, ``'wsgi'`` or ``'listener'``; None: its parameters decide.
     kind: ClassVar[str | None] = None
 
-    #: What there was to say about patching the master.
+    #: gevent's warnings from patching the master.
     _patch_warnings: ClassVar[list[str]] = []
 
     sockets: list[Any]
 
-    #: Notes of signals.
+    #: Flags, set by signal handlers and by the server.
     _quit_requested: bool = False
     _reopen_requested: bool = False
     _reached_max_requests: bool = False
@@ -146,8 +150,12 @@ class Worker(BaseWorker):
 
     @classmethod
     def setup(cls) -> None:
-        """Called by gunicorn whenever it looks the class up, and so before it imports an application itself."""
-        # gunicorn passes nothing: the caller is the configuration, and its caller is the arbiter
+        """Refuse unsupported settings, and patch the master with ``preload_app``.
+
+        gunicorn calls this when it loads the class, before it imports an application itself. Raises ``RuntimeError``
+        for a setting that changes the protocol.
+        """
+        # gunicorn passes no arguments: the caller is the configuration, and its caller is the arbiter
         config = sys._getframe(1).f_locals.get('self')
         arbiter = sys._getframe(2).f_locals.get('self')
         if not isinstance(config, Config):
@@ -155,9 +163,9 @@ class Worker(BaseWorker):
         reason = unsupported_reason(config)
         if reason is not None:
             if not isinstance(arbiter, Arbiter) or not arbiter.WORKERS:
-                # gunicorn prints it and exits, before it listens
+                # gunicorn prints the reason and exits, before it listens
                 raise RuntimeError(reason)
-            # a reload: the workers in service are worth more than the setting
+            # a reload: an error would stop the workers in service
             log: Any = arbiter.log
             log.error('the setting is ignored: %s', reason)
         if config.preload_app:
@@ -169,23 +177,23 @@ class Worker(BaseWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Called by gunicorn once: tell what there is to say about the configuration."""
-        _warn(log, cls._patch_warnings)
+        """Log a warning for each setting that has no effect. gunicorn calls this once."""
+        _log_patch_warnings(log, cls._patch_warnings)
         for name, reason in IGNORED_SETTINGS.items():
             if is_changed(cfg, name):
-                log.warning('%s has no meaning for this worker: %s', name, reason)
+                log.warning('%s has no effect in this worker: %s', name, reason)
         for name in unknown_settings(cfg):
-            log.warning('%s is not known to this worker and may have no effect: this gunicorn is newer', name)
+            log.warning('%s is unknown to this worker and can have no effect: this gunicorn is newer', name)
 
     # -- beginning ----------------------------------------------------------------------------------------------------
 
     def init_process(self) -> None:
-        """Called by gunicorn in the new process; returns when it shall end. May switch."""
-        # until gunicorn sets its handlers those of the master are inherited, which would swallow what tells us to stop
+        """Initialize the new process and serve. Blocks until the worker has stopped."""
+        # the inherited handlers of the master would swallow a signal that arrives before gunicorn sets the worker's
         signal.signal(signal.SIGTERM, self.handle_exit)
         for number in (signal.SIGQUIT, signal.SIGINT):
             signal.signal(number, self.handle_quit)
-        complaints = _patch()
+        messages = _patch()
         gevent.reinit()
         self._wakeup = Event()
         self._heartbeat = min(HEARTBEAT, self.timeout or HEARTBEAT)
@@ -194,12 +202,12 @@ class Worker(BaseWorker):
             errors.addHandler(_GunicornLogHandler(self.log))
             errors.setLevel(self.log.loglevel)
             errors.propagate = False
-        _warn(self.log, complaints)
+        _log_patch_warnings(self.log, messages)
         super().init_process()
 
     def init_signals(self) -> None:
-        """Called by gunicorn before it loads the application."""
-        # it resets all handlers before it sets its own: what comes in between would be the end without any hook
+        """Set the signal handlers, before gunicorn loads the application."""
+        # gunicorn resets all handlers first: a signal in between would end the process without hooks
         held = signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1
         before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
         try:
@@ -208,14 +216,17 @@ class Worker(BaseWorker):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def load_wsgi(self) -> None:
-        """Called by gunicorn before it takes this worker for one that has booted: what goes wrong here would go wrong
-        in the next one, too, and ends the master. May switch."""
+        """Load the application and create its server.
+
+        Blocks until the application is imported. gunicorn regards the worker as booted afterwards: an error here would
+        occur in the next worker, too, and stops the master.
+        """
         keep_enabled(*LOGGERS)
         super().load_wsgi()
         self.server = self._make_server()
 
     def _make_server(self) -> Any:
-        """Return the server of the application, set up as the configuration says. May switch."""
+        """Return the server of the application, with the options of the configuration."""
         cfg = self.cfg
         application = self.wsgi
         self._observer = self._make_observer()
@@ -235,7 +246,7 @@ class Worker(BaseWorker):
             else:
                 server = http.create_server(listener, **options)
         if cfg.workers > 1:
-            # the server knows it, because an application may be anywhere behind a listener
+            # set on the server, because a listener can call WSGI applications
             server.multiprocess = True
         self._observer.add_pre_request(server)
         http.observe_exchanges(server, self._observer)
@@ -249,10 +260,10 @@ class Worker(BaseWorker):
             check_application(application)
         except TypeError as error:
             raise NotServable(f'the application cannot be served: {error}') from error
-        # what can be both is WSGI: that is what people run gunicorn for
+        # a callable that could be either is WSGI, gunicorn's own interface
         if self.kind == 'listener' or (self.kind is None and is_wsgi(application) is False):
             if is_changed(self.cfg, 'root_path'):
-                self.log.warning('root_path has no meaning for a request listener: request.url is the whole path')
+                self.log.warning('root_path has no effect on a request listener: request.url is the whole path')
             return application
         try:
             return wsgi(
@@ -266,16 +277,16 @@ class Worker(BaseWorker):
     def _check_server(self, server: Any) -> None:
         cfg = self.cfg
         if server.listening:
-            raise NotServable('the application is an http.Server that listens already: leave listen() to gunicorn')
+            raise NotServable('the application is an http.Server that already listens: leave listen() to gunicorn')
         if cfg.is_ssl:
             raise NotServable(
-                'the application is an http.Server with settings of its own: make an https.Server, and '
-                'leave certfile and keyfile out'
+                'certfile has no effect on an application that is an http.Server: create an https.Server, and '
+                'remove certfile and keyfile'
             )
         ignored = [name for name in CONNECTION_SETTINGS if is_changed(cfg, name)]
         if ignored:
             self.log.warning(
-                'the application is an http.Server with settings of its own, in place of %s', ', '.join(ignored)
+                'the application is an http.Server with its own options, which replace %s', ', '.join(ignored)
             )
         if server.max_connections is None:
             server.max_connections = cfg.worker_connections or None
@@ -299,41 +310,47 @@ class Worker(BaseWorker):
             before = partial(cfg.pre_request, self)
         if cfg.post_request is not vars(PostRequest)['post_request']:
             after = partial(self._call_post_request, cfg.post_request)
-        # a logger of another class may count what it does not write
+        # a custom logger can count requests that it does not write
         if getattr(self.log, 'access_log_enabled', True) or type(self.log).access is not Logger.access:
             write = self.log.access
         return GunicornObserver(self._on_request, before, after, write)
 
-    def _call_post_request(self, hook: Callable[..., object], view: Any, environ: Any, answer: Any) -> None:
+    def _call_post_request(self, hook: Callable[..., object], request: Any, environ: Any, response: Any) -> None:
         try:
-            hook(self, view, environ, answer)
+            hook(self, request, environ, response)
         except Exception:
             self.log.exception('Exception in post_request hook')
 
-    # -- signals: notes, because anything may be interrupted ----------------------------------------------------------
+    # -- signal handlers: they can interrupt any code, so they only set flags -----------------------------------------
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
+        """Request a graceful stop (SIGTERM)."""
         self.alive = False
 
     def handle_quit(self, sig: Any, frame: Any) -> None:
+        """Request an immediate stop (SIGQUIT, SIGINT)."""
         self.alive = False
         self._quit_requested = True
 
     def handle_usr1(self, sig: Any, frame: Any) -> None:
+        """Request to reopen the log files (SIGUSR1)."""
         self._reopen_requested = True
 
     def handle_abort(self, sig: Any, frame: Any) -> None:
-        """The master has heard nothing for ``timeout`` seconds: the loop stands still, and where is of interest."""
-        self.log.error('The event loop stood still in:\n%s', ''.join(traceback.format_stack(frame)))
+        """Log the stack of the blocked loop, and exit (SIGABRT).
+
+        The master sends the signal after ``timeout`` seconds without a notification.
+        """
+        self.log.error('The event loop is blocked in:\n%s', ''.join(traceback.format_stack(frame)))
         super().handle_abort(sig, frame)
 
     def _on_pipe(self) -> None:
-        """A signal has come, or a file has changed that the reloader looks at."""
+        """Wake the main greenlet: a signal arrived, or the reloader noticed a changed file."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.PIPE[0], 4096)
         self._wakeup.set()
 
-    # -- the exchanges: called by the server --------------------------------------------------------------------------
+    # -- callbacks of the server --------------------------------------------------------------------------------------
 
     def _on_request(self, response: Any) -> None:
         self.nr += 1
@@ -350,21 +367,25 @@ class Worker(BaseWorker):
         self._server_closed = True
         self._wakeup.set()
 
-    # -- the life of a worker: run by the main greenlet ---------------------------------------------------------------
+    # -- serving: run by the main greenlet ----------------------------------------------------------------------------
 
     def notify(self) -> None:
+        """Notify the master, and stop if it has died."""
         super().notify()
         if self.alive and self.ppid != os.getppid():
             self.log.info('Parent changed, shutting down: %s', self)
             self.alive = False
 
     def run(self) -> None:
-        """Serve until it is told to stop; return when everything is over. May switch."""
+        """Serve until a signal or ``max_requests`` stops the worker.
+
+        Blocks until the server has drained, or ``graceful_timeout`` has passed.
+        """
         server = self.server
         for place, listener in enumerate(self.sockets):
             listen = server.also_listen if place else server.listen
             listen({'fd': listener.fileno()}, self.cfg.backlog)
-            # what is left of it would keep clients waiting whom nobody accepts
+            # the server has a duplicate; another open descriptor would keep the port listening after close()
             listener.close()
         self.sockets = []
         pipe = get_hub().loop.io(self.PIPE[0], READ)
@@ -381,7 +402,7 @@ class Worker(BaseWorker):
             signal.set_wakeup_fd(-1)
 
     def _wait(self, seconds: float) -> None:
-        """Show that this process is alive, do what signals ask for, and wait until something happens."""
+        """Notify the master, handle flags, and wait for the next event."""
         self.notify()
         if self._reopen_requested:
             self._reopen_requested = False
@@ -398,7 +419,7 @@ class Worker(BaseWorker):
             if monotonic() >= deadline:
                 left = server.get_connections()
                 if left:
-                    self.log.warning('Worker graceful timeout (pid:%s): %d connection(s) cut off', self.pid, left)
+                    self.log.warning('Worker graceful timeout (pid:%s): %d connection(s) closed', self.pid, left)
                 break
             self._wait(deadline - monotonic())
         if self._quit_requested:
@@ -408,19 +429,19 @@ class Worker(BaseWorker):
 
 
 class WSGIWorker(Worker):
-    """A :class:`Worker` whose application is a WSGI application, whatever it looks like."""
+    """A :class:`Worker` for a WSGI application with any parameter names."""
 
     kind = 'wsgi'
 
 
 class ListenerWorker(Worker):
-    """A :class:`Worker` whose application is a request listener, whatever it looks like."""
+    """A :class:`Worker` for a request listener with any parameter names."""
 
     kind = 'listener'
 
 
 class _Application(BaseApplication):
-    """What gunicorn is started with."""
+    """Start gunicorn with a function that loads the application."""
 
     def __init__(self, load: Callable[[], Any], settings: dict[str, Any]) -> None:
         self._load = load
@@ -437,10 +458,12 @@ class _Application(BaseApplication):
 
 
 def run(load: Callable[[], Any], **settings: Any) -> None:
-    """Run gunicorn in this process, as its master, until it is told to stop. May switch. Raises ``SystemExit``.
+    """Run gunicorn's master in this process.
 
-    :param load: called in each worker, with the standard library patched; returns what :class:`Worker` serves. Raises
-        :class:`NotServable` when it cannot.
-    :param settings: gunicorn's; those that its version does not know are left out.
+    Blocks until the master stops, and then raises ``SystemExit``.
+
+    :param load: called in each worker, with the standard library patched. It returns the application that
+        :class:`Worker` serves, or raises :class:`NotServable`.
+    :param settings: gunicorn's settings by name. Settings that the installed version does not have are ignored.
     """
     _Application(load, {'worker_class': Worker, **settings}).run()

@@ -132,7 +132,7 @@ def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None
     cfg = config()
     cfg.settings['brand_new'] = BrandNew('set')
     Worker.check_config(cfg, logging.getLogger('checking'))
-    assert caplog.messages == ['brand_new is not known to this worker and may have no effect: this gunicorn is newer']
+    assert caplog.messages == ['brand_new is unknown to this worker and can have no effect: this gunicorn is newer']
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_what_gevent_has_against_it_is_logged(
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=True)
     assert cfg.worker_class is Worker
     Worker.check_config(cfg, logging.getLogger('checking'))
-    assert caplog.messages[0].startswith('ssl was imported. Something was imported before the application')
+    assert caplog.messages[0].startswith('ssl was imported. A module was imported before the standard library')
     assert Worker._patch_warnings == []
 
 
