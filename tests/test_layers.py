@@ -120,6 +120,7 @@ LAYERS = [
         'http.body_reader',
         'http.server.deadlines',
         'http.outgoing',
+        'http.server.response_head',
         'http.server.head_cache',
         'http.body_source',
         'http.server.response',

@@ -17,6 +17,7 @@ __all__ = [
     'check_trailers',
     'check_transfer_encoding',
     'copy_value',
+    'field_lines',
     'header_pairs',
     'merge_headers',
 ]
@@ -104,6 +105,17 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
         else:
             result[lower] = name, checked
     return {**fields, **result} if fields else result
+
+
+def field_lines(fields: Fields) -> str:
+    """Return the lines of ``fields`` as they are sent, one for each value."""
+    lines = []
+    for name, value in fields.values():
+        if type(value) is str:
+            lines.append(f'{name}: {value}\r\n')
+        else:
+            lines += [f'{name}: {item}\r\n' for item in value]
+    return ''.join(lines)
 
 
 def check_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:

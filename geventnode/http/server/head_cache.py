@@ -1,70 +1,26 @@
-"""Heads of responses that were sent lately: checked and rendered once, for all that come again.
-
-Programs send the same few heads: what makes one message differ from the next, Date and Content-Length, is put behind.
-"""
+"""Cache the beginnings of heads, checked and rendered, because programs send the same few again and again."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from geventnode.errors import InvalidInput
 from geventnode.http.body_framing import BODILESS_STATUSES
 from geventnode.http.header_fields import Fields, merge_headers
-from geventnode.http.status import STATUS_CODES, date_line
-from geventnode.protocol import status_line
+from geventnode.http.server.response_head import RESPONSE_FRAMING_FIELDS, PreparedHead
 
-__all__ = ['RESPONSE_FRAMING_FIELDS', 'PreparedHead', 'final_status_line', 'prepare', 'prepare_fields']
+__all__ = ['prepare', 'prepare_fields']
 
-#: Fields that have a say in how the message is framed, or that are added when they are missing.
-RESPONSE_FRAMING_FIELDS = frozenset(
-    {'connection', 'content-length', 'date', 'keep-alive', 'trailer', 'transfer-encoding'}
-)
-
-#: Heads that are remembered, and what they may have at most.
+#: The number of heads in the cache, and of fields and characters in each.
 MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
-
-
-class PreparedHead:
-    """The part of a head that the application decides, where that is nothing about framing or the connection. Shared
-    between responses: never changed."""
-
-    __slots__ = ('_connection', '_date', '_prefix', 'fields', 'line', 'status_code', 'status_message', 'text')
-
-    def __init__(self, status: int, fields: Fields, reason: str | None = None) -> None:
-        self.status_code = status
-        self.status_message = reason
-        self.fields = fields
-        self.line = final_status_line(status, reason)
-        self.text = self.line + ''.join(
-            [
-                f'{name}: {item}\r\n'
-                for name, value in fields.values()
-                for item in (value if isinstance(value, list) else [value])
-            ]
-        )
-        self._date = self._connection = ''
-        self._prefix = b''
-
-    def prefix(self, connection: str) -> bytes:
-        """Return everything up to the value of Content-Length, which is the last field.
-
-        :param connection: the fields that are about the connection.
-        """
-        date = date_line()
-        # neither is made anew while it stays the same
-        if self._date is not date or self._connection is not connection:
-            self._prefix = f'{self.text}{date}{connection}Content-Length: '.encode('latin-1')
-            self._date = date
-            self._connection = connection
-        return self._prefix
-
 
 _heads: dict[tuple[Any, ...], PreparedHead] = {}
 
 
 def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
-    """Return the head with these headers, None for one that is not remembered. Raises as ``write_head``
-    does."""
+    """Return the beginning of a head with these headers, None for one that is not cached.
+
+    Raises as :meth:`geventnode.http.ServerResponse.write_head` does.
+    """
     key = (status, *headers.items())
     try:
         found = _heads.get(key)
@@ -77,7 +33,7 @@ def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
 
 
 def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
-    """As :func:`prepare`, for fields that were checked already."""
+    """Return the beginning of a head with these checked fields, None for one that is not cached."""
     key = (status, *fields.values())
     try:
         found = _heads.get(key)
@@ -89,8 +45,11 @@ def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
 
 
 def _is_plain(status: int, headers: dict[str, Any]) -> bool:
-    """Whether nothing is about framing or the connection, there may be a body, and everything is text: 1 and True are
-    the same to a dict, and not to a head."""
+    """Return whether a head can be cached.
+
+    It has no field about framing or the connection, and can have a body. Names and values are text: as keys of a dict,
+    1 and True are equal, and in a head they are not.
+    """
     return (
         len(headers) <= MAX_FIELDS
         and status not in BODILESS_STATUSES
@@ -102,18 +61,8 @@ def _is_plain(status: int, headers: dict[str, Any]) -> bool:
 
 
 def _remember(key: tuple[Any, ...], head: PreparedHead) -> PreparedHead:
-    if len(head.text) <= MAX_TEXT:
+    if len(head.start) <= MAX_TEXT:
         if len(_heads) >= MAX_HEADS:
             _heads.clear()
         _heads[key] = head
     return head
-
-
-def final_status_line(status: int, reason: str | None) -> str:
-    """Return the first line of a response, with the usual reason phrase if there is no other. Raises
-    ``InvalidInput``, ``TypeError``."""
-    if type(status) is not int:
-        raise TypeError(f'a status code must be int, not {type(status).__name__}')
-    if not 200 <= status <= 999:
-        raise InvalidInput(f'a final status must be from 200 to 999, not {status!r}', 'ERR_HTTP_INVALID_STATUS_CODE')
-    return status_line(status, STATUS_CODES.get(status, 'unknown') if reason is None else reason)

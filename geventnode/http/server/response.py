@@ -13,20 +13,26 @@ from zope.interface import implementer
 from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMismatch, HeadersSent, InvalidInput
 from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
 from geventnode.http.body_source import BodySource, check_file
-from geventnode.http.header_fields import HeadersArgument, check_field, check_transfer_encoding, merge_headers
+from geventnode.http.header_fields import (
+    HeadersArgument,
+    check_field,
+    check_transfer_encoding,
+    field_lines,
+    merge_headers,
+)
 from geventnode.http.incoming import describe_request
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
-from geventnode.http.server.head_cache import (
+from geventnode.http.server.head_cache import prepare, prepare_fields
+from geventnode.http.server.response_head import (
     RESPONSE_FRAMING_FIELDS,
     PreparedHead,
     final_status_line,
-    prepare,
-    prepare_fields,
+    render_head,
 )
-from geventnode.http.status import STATUS_CODES, date_line
+from geventnode.http.status import date_line
 from geventnode.interfaces import IServerResponse
 from geventnode.net.threads import wrong_thread_error
-from geventnode.protocol import Framing, connection_options, status_line
+from geventnode.protocol import Framing, connection_options
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
@@ -155,7 +161,7 @@ class ServerResponse(OutgoingMessage):
         fields = self._fields
         status = self.status_code
         request = self.request
-        lines = [self._status_line or final_status_line(status, self.status_message)]
+        start = self._status_line or final_status_line(status, self.status_message)
         if (
             length is not None
             and status not in BODILESS_STATUSES
@@ -165,19 +171,13 @@ class ServerResponse(OutgoingMessage):
             and fields.keys().isdisjoint(RESPONSE_FRAMING_FIELDS)
         ):
             self._length = length
-            framing = f'Content-Length: {length}\r\n\r\n'
+            framing = f'Content-Length: {length}\r\n'
         else:
-            framing = self._frame_body(length) + '\r\n'
-        for name, value in fields.values():
-            if type(value) is str:
-                lines.append(f'{name}: {value}\r\n')
-            else:
-                lines += [f'{name}: {item}\r\n' for item in value]
-        if self.send_date and 'date' not in fields and 'date' not in self._removed_fields:
-            lines.append(date_line())
-        lines.append(self._connection_line(length is not None))
-        lines.append(framing)
-        return ''.join(lines)
+            framing = self._frame_body(length)
+        has_date = not self.send_date or 'date' in fields or 'date' in self._removed_fields
+        date = '' if has_date else date_line()
+        start = start + field_lines(fields)
+        return render_head(start, date, self._connection_line(length is not None), framing) + '\r\n'
 
     def _send_message(self, body: bytes | memoryview) -> bool:
         size = len(body)
@@ -271,15 +271,14 @@ class ServerResponse(OutgoingMessage):
 
     def write_early_hints(self, hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
         self._check_thread()
-        lines = ['HTTP/1.1 103 Early Hints\r\n']
+        lines = ''
         for name, value in hints.items():
             lower, checked = check_field(name, value)
             if lower in ('content-length', 'transfer-encoding'):
                 raise BodyNotAllowed(f'an informational response has no body, and so no {name}')
-            lines += [f'{name}: {item}\r\n' for item in (checked if isinstance(checked, list) else [checked])]
-        if len(lines) > 1:
-            lines.append('\r\n')
-            self._inform(''.join(lines))
+            lines += field_lines({lower: (name, checked)})
+        if lines:
+            self._inform(f'HTTP/1.1 103 Early Hints\r\n{lines}\r\n')
         if callback is not None:
             callback()
 
@@ -327,13 +326,8 @@ class ServerResponse(OutgoingMessage):
             {'connection': ('Connection', 'Upgrade'), 'upgrade': ('Upgrade', request.headers['upgrade'])}, headers or {}
         )
         self._check_alive()
-        lines = [status_line(101, STATUS_CODES[101])]
-        lines += [
-            f'{name}: {item}\r\n'
-            for name, value in fields.values()
-            for item in (value if isinstance(value, list) else [value])
-        ]
-        self.socket._send(''.join([*lines, '\r\n']).encode('latin-1'))
+        head = f'HTTP/1.1 101 Switching Protocols\r\n{field_lines(fields)}\r\n'
+        self.socket._send(head.encode('latin-1'))
         return self._hijack()
 
     def _hijack(self) -> tuple[Socket, bytes]:

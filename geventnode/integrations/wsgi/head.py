@@ -10,7 +10,7 @@ from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
 from geventnode.http.body_framing import BODILESS_STATUSES
 from geventnode.http.header_fields import Fields, merge_headers
-from geventnode.http.server.head_cache import PreparedHead
+from geventnode.http.server.response_head import PreparedHead
 from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']
@@ -115,7 +115,7 @@ def find_head(status: Any, headers: Any) -> Head:
         return Head(status, headers)
     if found is None:
         found = Head(status, headers)
-        text = found.prepared.text if found.prepared is not None else ''
+        text = found.prepared.start if found.prepared is not None else ''
         if found.prepared is not None and len(headers) <= MAX_FIELDS and len(text) <= MAX_TEXT:
             if len(_heads) >= MAX_HEADS:
                 _heads.clear()

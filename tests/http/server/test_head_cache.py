@@ -60,7 +60,7 @@ def test_long_heads_are_not_remembered() -> None:
 def test_names_that_differ_in_case() -> None:
     head = prepare(200, {'A': '1', 'a': '2'})
     assert head is not None
-    assert head.text == 'HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n'
+    assert head.start == 'HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n'
 
 
 def test_their_number_is_bounded() -> None:
