@@ -408,8 +408,7 @@ class IncomingMessage(ReadableBase):
     def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
         """Set the inactivity timeout of the connection for this exchange; return the message.
 
-        A server then emits ``'timeout'`` on the message, with the socket, instead of ending the exchange itself; a
-        client request fails with :exc:`~geventnode.errors.RequestTimeout`.
+        ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
 
         :param seconds: how long nothing may be received or sent; None or 0: no limit.
         :param callback: a listener for ``'timeout'``.

@@ -9,6 +9,7 @@ are sent in one call.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import gevent
@@ -31,19 +32,19 @@ __all__ = ['JOIN_BELOW', 'OutgoingMessage', 'OutgoingState']
 
 Self = TypeVar('Self', bound='OutgoingMessage')
 
-#: A head and a body up to this many bytes together are joined; larger ones leave as two pieces of one call.
+#: Bytes below which a head and a body are joined; a larger body is sent as a second buffer of the same call.
 JOIN_BELOW = 16384
 
-#: Fields that are added by themselves, unless they were removed.
+#: Fields that are added automatically, unless they were removed.
 AUTOMATIC_FIELDS = frozenset({'date', 'connection', 'content-length', 'transfer-encoding'})
 
 
 class OutgoingState(enum.Enum):
-    """How much of a message was sent."""
+    """The progress of a message that is sent."""
 
     #: Headers can be set.
     OPEN = 'open'
-    #: The head is fixed, and not sent.
+    #: The head is fixed, but not sent.
     FIXED = 'fixed'
     #: The head was sent.
     BODY = 'body'
@@ -56,7 +57,17 @@ _OPEN, _FIXED, _BODY, _ENDED = OutgoingState.OPEN, OutgoingState.FIXED, Outgoing
 
 @implementer(IOutgoingMessage)
 class OutgoingMessage(EventEmitter):
-    """See :class:`geventnode.interfaces.IOutgoingMessage`."""
+    """A message to be sent: a response in a server, a request in a client.
+
+    Servers and clients make these messages; programs do not. Headers can be set until the head is fixed, which the
+    first :meth:`write`, :meth:`flush_headers` or :meth:`end` does. The body is written as to any
+    :class:`~geventnode.stream.Writable`.
+
+    Emits, besides the events of a writable stream, ``'close'`` () when the connection is lost before the message was
+    sent, and ``'timeout'`` (socket); see :meth:`set_timeout`.
+
+    Node's documentation: http.OutgoingMessage.
+    """
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {
         'drain',
@@ -68,34 +79,38 @@ class OutgoingMessage(EventEmitter):
         'timeout',
     }
 
+    #: Whether a Date header is added if there is none (RFC 9110, section 6.6.1).
     send_date: bool = True
+    #: Whether the whole message was passed to the kernel.
     writable_finished: bool = False
+    #: Whether ``'drain'`` will be emitted.
     writable_need_drain: bool = False
+    #: How many times :meth:`cork` was called without :meth:`uncork`.
     writable_corked: int = 0
+    #: Whether the message was destroyed, or its connection lost before its end.
     destroyed: bool = False
+    #: Bytes of the body that were written, without their framing.
+    body_size: int = 0
 
     _state: OutgoingState = _OPEN
     _fields: Fields
     _removed_fields: frozenset[str] = frozenset()
     _trailers: list[tuple[str, str]] | None = None
 
-    #: How many bytes of body were handed in.
-    body_size: int = 0
-
-    #: Set by :meth:`_build_head`: whether the body is sent in chunks, how many bytes it must have (None: any number),
-    #: and whether there is a body at all; data that is written is dropped otherwise.
+    #: Set by :meth:`_build_head`: whether the body is sent in chunks, the number of bytes it must have (None: any), and
+    #: whether there is a body at all. Data that is written to a message without one is dropped.
     _chunked: bool = False
     _length: int | None = None
     _has_body: bool = True
     _corked: list[bytes] | None = None
     _error: BaseException | None = None
 
-    #: What is written to: the socket, or what stands in for one that is not there yet. None: see :meth:`_attach`.
+    #: The socket, or the write buffer that replaces it until there is one. None: see :meth:`_attach`.
     _out: Any = None
 
     def __init__(self, socket: Socket) -> None:
         self._fields = {}
-        #: The hub of the thread that may call the methods.
+        #: The hub of the thread whose greenlets can call the methods.
         self._hub: Any = socket._hub
         self.socket: Any = socket
         self._out = socket
@@ -107,41 +122,52 @@ class OutgoingMessage(EventEmitter):
     # -- for subclasses -------------------------------------------------------------------------------------------
 
     def _build_head(self, length: int | None) -> str:
-        """Decide the framing, and return the head; ``length`` is the number of body bytes when all of them are
-        known."""
+        """Decide the framing, and return the head.
+
+        :param length: the number of bytes in the body; None: not known yet.
+        """
         raise HeadersSent('this message has no head')
 
     def _attach(self) -> Any:
-        """Provide what is written to, for the first bytes."""
+        """Make the output for the first bytes, and return it."""
         raise ConnectionClosed('this message has no connection')
 
     def _on_complete(self) -> None:
-        """Called once, when everything was handed to the socket. May switch."""
+        """React to the end of the message: all of it was passed to the socket. Called once."""
 
     def _on_queued(self) -> None:
-        """The message has ended, and some of it is still queued."""
+        """React to the end of a message of which a part is still queued in the socket."""
 
     def _on_flushed(self) -> None:
-        """What was queued then has gone to the kernel."""
+        """React to the empty queue of the socket, after :meth:`_on_queued`."""
 
     def _on_short_body(self, missing: int) -> None:
-        """The message ended with ``missing`` bytes less than it declared. Called in place of :meth:`_on_complete`."""
+        """React to an end that is ``missing`` bytes short of Content-Length; :meth:`_on_complete` is not called."""
 
     def _on_destroyed(self, error: BaseException | None) -> None:
-        """The message was destroyed before its end."""
+        """React to :meth:`destroy` before the end."""
 
     def _set_exchange_timeout(self, seconds: float | None) -> None:
-        """Set the connection's inactivity timeout for this exchange."""
+        """Set the inactivity timeout of the connection for this exchange."""
 
     # -- the headers ----------------------------------------------------------------------------------------------
 
     def set_header(self: Self, name: str, value: Any) -> Self:
+        """Set a header, replacing those of the same name in any case; return the message.
+
+        :param value: a str, an int, or a list of them; each item of a list makes a line of its own.
+
+        Raises :exc:`~geventnode.errors.InvalidHeader` if the name is no token or the value has control characters or
+        characters outside latin-1 (RFC 9110, section 5), ``TypeError`` for a value of another type, and
+        :exc:`~geventnode.errors.HeadersSent` if the head is fixed.
+        """
         self._check_headers_open('set')
         lower, checked = check_field(name, value)
         self._fields[lower] = name, checked
         return self
 
     def append_header(self: Self, name: str, value: Any) -> Self:
+        """Add lines to a header, keeping those it has; return the message. Raises as :meth:`set_header` does."""
         self._check_headers_open('append')
         lower, checked = check_field(name, value)
         field = add_values(self._fields.get(lower), name, checked)
@@ -150,19 +176,27 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def get_header(self, name: str) -> Any:
+        """Return the value that was set, a list if there are several lines, or None."""
         present = self._fields.get(name.lower())
         return None if present is None else copy_value(present[1])
 
     def get_headers(self) -> dict[str, Any]:
+        """Return a copy of the headers that were set, by lower-cased name."""
         return {lower: copy_value(value) for lower, (_, value) in self._fields.items()}
 
     def get_header_names(self) -> list[str]:
+        """Return the lower-cased names of the headers that were set, in their order."""
         return list(self._fields)
 
     def has_header(self, name: str) -> bool:
+        """Return whether the header ``name``, in any case, was set."""
         return name.lower() in self._fields
 
     def remove_header(self, name: str) -> None:
+        """Remove a header, and do not add it automatically: Date, Connection, Content-Length or Transfer-Encoding.
+
+        Raises :exc:`~geventnode.errors.HeadersSent` if the head is fixed.
+        """
         self._check_headers_open('remove')
         lower = name.lower()
         self._fields.pop(lower, None)
@@ -175,21 +209,37 @@ class OutgoingMessage(EventEmitter):
             raise HeadersSent(f'cannot {action} headers: the head is fixed')
 
     def add_trailers(self, headers: HeadersArgument) -> None:
+        """Set the trailer section, replacing an earlier one.
+
+        It is sent after a chunked body, and dropped if the body has another framing (RFC 9110, section 6.5).
+
+        :param headers: a mapping, or (name, value) pairs; a list of values makes several lines.
+
+        Raises :exc:`~geventnode.errors.InvalidHeader` as :meth:`set_header` does, and for a field that is not allowed
+        in trailers, such as Content-Length or Host.
+        """
         self._check_thread()
         self._trailers = check_trailers(headers)
 
     @property
     def headers_sent(self) -> bool:
+        """Whether the head is fixed: headers can no longer change."""
         return self._state is not _OPEN
 
     @property
     def _head_sent(self) -> bool:
-        """Whether the head was handed to the socket: too late for another answer."""
+        """Whether the head was passed to the socket: another response can no longer replace this one."""
         return self._state is _BODY or self._state is _ENDED
 
     # -- the head -------------------------------------------------------------------------------------------------
 
     def flush_headers(self) -> None:
+        """Send the head now, before any body. Has no effect after the head was sent.
+
+        The length of the body is not known then: unless Content-Length was set, the body is sent in chunks.
+
+        Raises :exc:`~geventnode.errors.ConnectionClosed` if the connection is lost.
+        """
         self._check_thread()
         if self._state is _OPEN or self._state is _FIXED:
             self._check_alive()
@@ -197,13 +247,13 @@ class OutgoingMessage(EventEmitter):
             (self._out or self._attach())._send(head)
 
     def _render_head(self, length: int | None) -> str:
-        """Return the head, with the framing decided anew."""
+        """Decide the framing again, and return the head."""
         self._chunked = False
         self._length = None
         return self._build_head(length)
 
     def _begin_body(self, length: int | None) -> str:
-        """Render the head and go on to the body."""
+        """Return the head, and change to the state in which the body is sent."""
         head = self._render_head(length)
         self._state = _BODY
         return head
@@ -211,6 +261,20 @@ class OutgoingMessage(EventEmitter):
     # -- the body -------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
+        """Send a piece of the body, after the head if that was not sent.
+
+        Blocks until the queue of the socket is below ``writable_high_water_mark``.
+
+        :param chunk: bytes, another bytes-like object, or a str.
+        :param encoding: the encoding of a str.
+        :param callback: called without arguments after the piece was passed to the kernel.
+        :return: False if a part is queued; ``'drain'`` is emitted after the queue was sent. Callers can ignore it: the
+            next call blocks.
+
+        Raises :exc:`~geventnode.errors.WriteAfterEnd`, :exc:`~geventnode.errors.ConnectionClosed` if the connection is
+        lost, and :exc:`~geventnode.errors.ContentLengthMismatch` if the body becomes longer than Content-Length; the
+        piece is not sent then.
+        """
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
         data = chunk if type(chunk) is bytes else as_bytes(chunk, encoding)
@@ -221,10 +285,10 @@ class OutgoingMessage(EventEmitter):
             return self._add_corked(bytes(data), callback)
         out = self._out
         if out is not None and out.writable_length >= out.writable_high_water_mark:
-            self._wait_for_room()
+            self._wait_for_drain()
             if self._state is _ENDED:
                 raise WriteAfterEnd(
-                    f'end() by another greenlet before there was room for write() on this {type(self).__name__}'
+                    f'another greenlet called end() while write() was waiting on this {type(self).__name__}'
                 )
         return self._send(data, callback)
 
@@ -234,7 +298,7 @@ class OutgoingMessage(EventEmitter):
         head = b''
         if self._state is not _BODY:
             if not size:
-                # the head is fixed, and goes with the first bytes (there is no empty chunk but the last)
+                # the head is fixed, and sent with the first bytes: only the last chunk can be empty
                 self._state = _FIXED
                 return self._after_write(True, callback)
             head = self._begin_body(None).encode('latin-1')
@@ -279,7 +343,7 @@ class OutgoingMessage(EventEmitter):
 
     def _on_drained(self) -> None:
         if self._out.writable_length and not self._out.destroyed:
-            # more was queued behind it
+            # more data was queued meanwhile
             self._out._when_flushed(self._on_drained)
             return
         self.writable_need_drain = False
@@ -287,6 +351,19 @@ class OutgoingMessage(EventEmitter):
             self.emit('drain')
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
+        """Send the last piece of the body, if there is one, and end the message; return it.
+
+        If nothing was sent before, Content-Length is the size of ``data``. A second call has no effect. Blocks until
+        the queue of the socket is below ``writable_high_water_mark``; what is queued afterwards is sent in the
+        background.
+
+        :param data: as for :meth:`write`; None: nothing.
+        :param callback: a listener for ``'finish'``: the whole message was passed to the kernel.
+
+        Raises :exc:`~geventnode.errors.ConnectionClosed` if the connection is lost,
+        :exc:`~geventnode.errors.ContentLengthMismatch` if the body is longer than Content-Length, and
+        :exc:`~geventnode.errors.WriteAfterEnd` for data after the end.
+        """
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
         if type(data) is bytes:
@@ -312,9 +389,9 @@ class OutgoingMessage(EventEmitter):
                 body = b''.join((*self._corked, body))
                 self._corked = None
         if out.writable_length >= out.writable_high_water_mark:
-            self._wait_for_room()
+            self._wait_for_drain()
             if self._state is _ENDED:
-                # another greenlet was faster
+                # another greenlet called end() meanwhile
                 return self.end(body)
             out = self._out
         if self._state is not _BODY:
@@ -338,7 +415,7 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def _send_message(self, body: bytes | memoryview) -> bool:
-        """Send a message whose whole body is at hand."""
+        """Send a message whose whole body is known."""
         size = len(body)
         head = self._begin_body(size).encode('latin-1')
         if self._length is not None and size > self._length and self._has_body:
@@ -368,16 +445,21 @@ class OutgoingMessage(EventEmitter):
         self.emit('finish')
 
     def cork(self) -> None:
+        """Collect what is written until :meth:`uncork` or :meth:`end`, and send it as one piece.
+
+        More than ``writable_high_water_mark`` bytes are sent all the same, so that memory stays limited.
+        """
         self._check_thread()
         self.writable_corked += 1
 
     def uncork(self) -> None:
+        """Undo one :meth:`cork`; the last one sends what was collected. Blocks as :meth:`write` does."""
         self._check_thread()
         if self.writable_corked:
             self.writable_corked -= 1
             if not self.writable_corked and self._corked:
-                held, self._corked = self._corked, None
-                self.write(b''.join(held))
+                chunks, self._corked = self._corked, None
+                self.write(b''.join(chunks))
 
     def _add_corked(self, data: bytes, callback: Callback | None) -> bool:
         if self._corked is None:
@@ -386,16 +468,16 @@ class OutgoingMessage(EventEmitter):
         if callback is not None:
             self.once('finish', callback)
         if sum(map(len, self._corked)) >= self.writable_high_water_mark:
-            # memory stays bounded whatever the caller wants
-            held, self._corked = self._corked, None
+            # limit the memory of a caller that never uncorks
+            chunks, self._corked = self._corked, None
             corked, self.writable_corked = self.writable_corked, 0
             try:
-                return self.write(b''.join(held))
+                return self.write(b''.join(chunks))
             finally:
                 self.writable_corked = corked
         return False
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_drain(self) -> None:
         self._out._wait_for_drain()
         self._check_alive()
 
@@ -403,37 +485,50 @@ class OutgoingMessage(EventEmitter):
 
     def _check_alive(self) -> None:
         if self.destroyed or self._out.destroyed:
-            error = ConnectionClosed('the connection of this message is gone')
+            error = ConnectionClosed('the connection of this message was closed')
             error.__cause__ = self._error or self._out._error
             raise error
 
     @property
     def finished(self) -> bool:
+        """Whether :meth:`end` was called. The same as :attr:`writable_ended`, under Node's older name."""
         return self._state is _ENDED
 
     @property
     def writable_ended(self) -> bool:
+        """Whether :meth:`end` was called."""
         return self._state is _ENDED
 
     @property
     def writable(self) -> bool:
+        """Whether :meth:`write` can be called."""
         return self._state is not _ENDED and not self.destroyed
 
     @property
     def writable_length(self) -> int:
+        """Bytes that were written, and are queued or corked."""
         queued: int = self._out.writable_length
         return queued + (sum(map(len, self._corked)) if self._corked else 0)
 
     @property
     def writable_high_water_mark(self) -> int:
+        """Bytes in the queue of the socket at which :meth:`write` blocks."""
         mark: int = self._out.writable_high_water_mark
         return mark
 
     @property
     def connection(self) -> Any:
+        """The same as :attr:`socket`, under Node's older name."""
         return self.socket
 
-    def set_timeout(self: Self, seconds: float | None, callback: Any = None) -> Self:
+    def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
+        """Set the inactivity timeout of the connection for this exchange; return the message.
+
+        ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
+
+        :param seconds: how long nothing may be received or sent; None or 0: no limit.
+        :param callback: a listener for ``'timeout'``.
+        """
         self._check_thread()
         if callback is not None:
             self.on('timeout', callback)
@@ -441,6 +536,10 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
+        """Give up the message, and close its connection unless it has ended; return the message.
+
+        :param error: emitted as ``'error'`` if there is a listener.
+        """
         self._check_thread()
         if not self.destroyed:
             self.destroyed = True

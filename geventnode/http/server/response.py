@@ -287,7 +287,7 @@ class ServerResponse(OutgoingMessage):
         if self._state in (_OPEN, _FIXED) and self.request.http_version != '1.0':
             self._check_alive()
             if self.socket.writable_length >= self.socket.writable_high_water_mark:
-                self._wait_for_room()
+                self._wait_for_drain()
                 if self._state not in (_OPEN, _FIXED):
                     return
             self.socket._send(head.encode('latin-1'))
