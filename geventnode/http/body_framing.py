@@ -15,13 +15,13 @@ from geventnode.protocol import Framing
 
 __all__ = ['BODILESS_STATUSES', 'NO_BODY_BY_DEFAULT', 'frame_request', 'frame_response']
 
-#: Statuses whose responses never have a body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5).
+#: Statuses of responses that never have a body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5).
 BODILESS_STATUSES = frozenset({204, 205, 304})
 
-#: Methods whose requests have no body unless one is given (Node 20's list).
+#: Methods of requests that have no body unless one is given (Node 20's list).
 NO_BODY_BY_DEFAULT = frozenset({'GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE', 'CONNECT'})
 
-#: Methods whose requests never have a body (RFC 9110, sections 9.3.6 and 9.3.8).
+#: Methods of requests that never have a body (RFC 9110, sections 9.3.6 and 9.3.8).
 BODILESS_METHODS = frozenset({'CONNECT', 'TRACE'})
 
 _NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
@@ -38,11 +38,11 @@ def frame_response(
     has_trailers: bool,
     length: int | None,
 ) -> tuple[Framing, int | None, str]:
-    """Return the framing that the head of a response declares (RFC 9112, section 6).
+    """Return the framing that the head of a response declares.
 
-    A response to HEAD declares the framing that GET would get, and has no body all the same. ``Framing.NONE`` means
-    that nothing is declared; ``Framing.UNTIL_CLOSE`` that the end of the connection ends the body, and that the head
-    may not contain Transfer-Encoding.
+    Source: RFC 9112, section 6. A response to HEAD declares the framing that GET would get, and has no body all the
+    same. ``Framing.NONE`` means that nothing is declared; ``Framing.UNTIL_CLOSE`` that the end of the connection ends
+    the body, and that the head may not contain Transfer-Encoding.
 
     :param method: the method of the request.
     :param http_version: the version of the request, ``'1.0'`` or later.
@@ -77,12 +77,14 @@ def frame_request(
     length: int | None,
     flushing: bool,
 ) -> tuple[Framing, int | None, str]:
-    """Return the framing that the head of a request declares (RFC 9112, section 6.3).
+    """Return the framing that the head of a request declares.
+
+    Source: RFC 9112, section 6.3.
 
     :param fields: the fields of the head.
     :param removed: lower-cased names of the fields that may not be added.
     :param length: the number of bytes in the body; None: not known yet.
-    :param flushing: whether the head is sent before the first piece of the body is known; a request whose method is in
+    :param flushing: whether the head is sent before the first piece of the body is known; a request with a method in
         :data:`NO_BODY_BY_DEFAULT` then has no body.
     :raises BodyNotAllowed: the method allows no body, or both fields that could declare it were removed.
     :raises InvalidHeader: the head contains a Transfer-Encoding that cannot be sent.

@@ -48,9 +48,9 @@ class MessageConnection(Protocol):
         """
 
     def take_body(self, message: IncomingMessage) -> bytes | None:
-        """Return the rest of the body and complete the message, if all of it has arrived.
+        """Return the rest of the body and complete the message.
 
-        Returns None if more is to arrive, or if that cannot be found out cheaply.
+        Returns None if a part has not arrived, or if that cannot be determined cheaply.
         """
 
     def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
@@ -63,7 +63,7 @@ class MessageConnection(Protocol):
         """Buffer what arrives: the reader of ``message`` has paused."""
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
-        """Set the inactivity timeout of the exchange that ``message`` belongs to, unless it is over."""
+        """Set the inactivity timeout of the exchange, unless it is over."""
 
 
 _NONE = Framing.NONE
@@ -109,7 +109,7 @@ class IncomingMessage(ReadableBase):
     _known_client_address: ClientAddress | None = None
     #: Whether a piece of the body was discarded unread.
     _discarded: bool = False
-    #: Sizes of the chunks whose size lines were parsed; the reader removes them. None: they are not recorded.
+    #: Sizes of the chunks, recorded when a size line is parsed; the reader removes them. None: they are not recorded.
     _chunk_sizes: deque[int] | None = None
     #: Pieces of the body that arrived before a reader asked for them, and their size together.
     _buffered: deque[bytes] | None = None
@@ -152,7 +152,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def upgrade(self) -> bool:
-        """Whether the message requests another protocol, or accepts one (RFC 9110, section 7.8)."""
+        """Whether the message requests or accepts another protocol (RFC 9110, section 7.8)."""
         return self._head.upgrade or self.method == 'CONNECT' or self._upgraded
 
     @property
@@ -164,9 +164,9 @@ class IncomingMessage(ReadableBase):
     def headers(self) -> Headers:
         """The header fields by lower-cased name; lookups ignore case.
 
-        Lines of one name are joined by ``', '``, Cookie lines by ``'; '``. Of a field that has one value by
-        definition, such as Content-Type, the first line counts. Set-Cookie is a list. See :attr:`headers_distinct` for
-        the value of each line.
+        Lines of one name are joined by ``', '``, Cookie lines by ``'; '``. Of a field that has one value by definition,
+        such as Content-Type, the first line counts. Set-Cookie is a list. See :attr:`headers_distinct` for the value of
+        each line.
         """
         if self._headers is None:
             self._headers = self._head.headers
@@ -174,7 +174,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """The header lines as (name, value) pairs, in the order and spelling in which they arrived."""
+        """The header lines as (name, value) pairs, in the order of arrival."""
         if self._raw_headers is None:
             self._raw_headers = self._head.raw_headers
         return self._raw_headers
@@ -188,16 +188,19 @@ class IncomingMessage(ReadableBase):
 
     @property
     def remote_address(self) -> str | None:
-        """The IP address of the client, or of the server for a response; None on Unix sockets.
+        """The IP address of the client; None on Unix sockets.
 
-        Behind trusted proxies it is the client's address as they forwarded it: see ``forwarded_headers`` of the
-        server.
+        Behind trusted proxies it is the address that they forwarded: see ``forwarded_headers`` of the server. In a
+        response, it is the address of the server.
         """
         return self.socket.remote_address if self._connection.forwarding is None else self._client_address.address
 
     @property
     def remote_port(self) -> int | None:
-        """The client's port; None if a trusted proxy forwarded the address without it, and on Unix sockets."""
+        """The client's port; None if a proxy forwarded none.
+
+        None on Unix sockets, too.
+        """
         return self._client_address.port
 
     @property
@@ -207,7 +210,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def host(self) -> str | None:
-        """The host, and the port if there is one, that the client requested.
+        """The host, and the port if given, that the client requested.
 
         It is taken from the target or from Host, unless a trusted proxy forwarded another one. None in responses, and
         in HTTP/1.0 requests without Host.
@@ -232,7 +235,7 @@ class IncomingMessage(ReadableBase):
                 address = policy.resolve_scheme(
                     self.headers, address, socket.proxy_address if named else socket.remote_address
                 )
-            # a proxy whose PROXY header names no client does not know the author of these fields
+            # a proxy that names no client in its PROXY header does not know the author of these fields
             if policy is not None and (header is None or header.local or header.source is not None):
                 address = policy.resolve(self.headers, address)
             self._known_client_address = address
@@ -242,9 +245,9 @@ class IncomingMessage(ReadableBase):
 
     @property
     def raw_trailers(self) -> list[tuple[str, str]]:
-        """The lines of the trailer section as (name, value) pairs; empty until the body was read to its end.
+        """The trailer lines as (name, value) pairs, in the order of arrival.
 
-        See RFC 9110, section 6.5.
+        Empty until the body was read to its end (RFC 9110, section 6.5).
         """
         if self._raw_trailers is None or not self.readable_ended:
             return []
@@ -252,7 +255,10 @@ class IncomingMessage(ReadableBase):
 
     @property
     def trailers(self) -> Headers:
-        """The trailer fields, as :attr:`headers`; empty until the body was read to its end."""
+        """The trailer fields, as :attr:`headers`.
+
+        Empty until the body was read to its end.
+        """
         if self._trailers is None:
             if not self.readable_ended:
                 return Headers()
@@ -279,7 +285,7 @@ class IncomingMessage(ReadableBase):
         self._buffered_size += len(chunk)
 
     def _set_upgraded(self, rest: bytes) -> None:
-        """Note that the connection is upgraded with this message, and that ``rest`` followed it."""
+        """Note that this message upgrades the connection; ``rest`` followed it."""
         self._upgraded = True
         self.complete = True
         self.head = rest
@@ -363,7 +369,7 @@ class IncomingMessage(ReadableBase):
         return super().read(size)
 
     def _take_rest(self) -> bytes | None:
-        """Return the rest of the body, up to its end, if all of it has arrived; None otherwise."""
+        """Return the rest of the body, or None until it has arrived."""
         if self._discarded:
             return None
         buffered = self._buffered
@@ -378,7 +384,7 @@ class IncomingMessage(ReadableBase):
 
     @property
     def readable_length(self) -> int:
-        """Bytes of the body, or characters after ``set_encoding()``, that wait for a reader."""
+        """Bytes, or characters of text, that wait for a reader."""
         return super().readable_length + self._buffered_size
 
     def _on_listener_error(self, error: BaseException) -> None:
@@ -406,7 +412,7 @@ class IncomingMessage(ReadableBase):
     # -- the connection -------------------------------------------------------------------------------------------
 
     def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
-        """Set the inactivity timeout of the connection for this exchange; return the message.
+        """Set the connection's inactivity timeout for this exchange; return the message.
 
         ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
 
@@ -426,9 +432,9 @@ class IncomingMessage(ReadableBase):
 
 
 def describe_request(request: IncomingMessage) -> str:
-    """Return method and target of ``request`` for a log line, shortened to :data:`MAX_LOGGED` characters.
+    """Return method and target of ``request`` for a log line.
 
-    Both are printable ASCII: the parser refuses anything else.
+    Both are printable ASCII: the parser refuses anything else. More than :data:`MAX_LOGGED` characters are shortened.
     """
     text = f'{request.method} {request.url}'
     return text if len(text) <= MAX_LOGGED else f'{text[:MAX_LOGGED]}... ({len(text)} characters)'

@@ -110,7 +110,7 @@ class OutgoingMessage(EventEmitter):
 
     def __init__(self, socket: Socket) -> None:
         self._fields = {}
-        #: The hub of the thread whose greenlets can call the methods.
+        #: The hub of the thread that can call the methods.
         self._hub: Any = socket._hub
         self.socket: Any = socket
         self._out = socket
@@ -136,13 +136,16 @@ class OutgoingMessage(EventEmitter):
         """React to the end of the message: all of it was passed to the socket. Called once."""
 
     def _on_queued(self) -> None:
-        """React to the end of a message of which a part is still queued in the socket."""
+        """React to the end, while a part is queued in the socket."""
 
     def _on_flushed(self) -> None:
         """React to the empty queue of the socket, after :meth:`_on_queued`."""
 
     def _on_short_body(self, missing: int) -> None:
-        """React to an end that is ``missing`` bytes short of Content-Length; :meth:`_on_complete` is not called."""
+        """React to an end that is ``missing`` bytes short of Content-Length.
+
+        :meth:`_on_complete` is not called then.
+        """
 
     def _on_destroyed(self, error: BaseException | None) -> None:
         """React to :meth:`destroy` before the end."""
@@ -153,7 +156,9 @@ class OutgoingMessage(EventEmitter):
     # -- the headers ----------------------------------------------------------------------------------------------
 
     def set_header(self: Self, name: str, value: Any) -> Self:
-        """Set a header, replacing those of the same name in any case; return the message.
+        """Set a header, replacing one of the same name in any case.
+
+        Return the message.
 
         :param value: a str, an int, or a list of them; each item of a list makes a line of its own.
 
@@ -176,7 +181,7 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def get_header(self, name: str) -> Any:
-        """Return the value that was set, a list if there are several lines, or None."""
+        """Return the value of a header: a str, a list, or None."""
         present = self._fields.get(name.lower())
         return None if present is None else copy_value(present[1])
 
@@ -185,7 +190,7 @@ class OutgoingMessage(EventEmitter):
         return {lower: copy_value(value) for lower, (_, value) in self._fields.items()}
 
     def get_header_names(self) -> list[str]:
-        """Return the lower-cased names of the headers that were set, in their order."""
+        """Return the lower-cased names of the headers, in their order."""
         return list(self._fields)
 
     def has_header(self, name: str) -> bool:
@@ -253,7 +258,7 @@ class OutgoingMessage(EventEmitter):
         return self._build_head(length)
 
     def _begin_body(self, length: int | None) -> str:
-        """Return the head, and change to the state in which the body is sent."""
+        """Return the head; the body is sent next."""
         head = self._render_head(length)
         self._state = _BODY
         return head
@@ -261,9 +266,10 @@ class OutgoingMessage(EventEmitter):
     # -- the body -------------------------------------------------------------------------------------------------
 
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
-        """Send a piece of the body, after the head if that was not sent.
+        """Send a piece of the body.
 
-        Blocks until the queue of the socket is below ``writable_high_water_mark``.
+        The head is sent with the first piece. Blocks until the queue of the socket is below
+        ``writable_high_water_mark``.
 
         :param chunk: bytes, another bytes-like object, or a str.
         :param encoding: the encoding of a str.
@@ -293,7 +299,7 @@ class OutgoingMessage(EventEmitter):
         return self._send(data, callback)
 
     def _send(self, data: bytes | memoryview, callback: Callback | None) -> bool:
-        """Send ``data`` in the framing of this message, after the head if that was not sent."""
+        """Send ``data`` in its framing, and the head before it if necessary."""
         size = len(data)
         head = b''
         if self._state is not _BODY:
@@ -351,7 +357,7 @@ class OutgoingMessage(EventEmitter):
             self.emit('drain')
 
     def end(self: Self, data: Any = None, encoding: str = 'utf-8', callback: Callback | None = None) -> Self:
-        """Send the last piece of the body, if there is one, and end the message; return it.
+        """Send the last piece of the body; return the message.
 
         If nothing was sent before, Content-Length is the size of ``data``. A second call has no effect. Blocks until
         the queue of the socket is below ``writable_high_water_mark``; what is queued afterwards is sent in the
@@ -415,7 +421,7 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def _send_message(self, body: bytes | memoryview) -> bool:
-        """Send a message whose whole body is known."""
+        """Send a message of which the whole body is known."""
         size = len(body)
         head = self._begin_body(size).encode('latin-1')
         if self._length is not None and size > self._length and self._has_body:
@@ -445,9 +451,10 @@ class OutgoingMessage(EventEmitter):
         self.emit('finish')
 
     def cork(self) -> None:
-        """Collect what is written until :meth:`uncork` or :meth:`end`, and send it as one piece.
+        """Collect the next pieces, to send them as one.
 
-        More than ``writable_high_water_mark`` bytes are sent all the same, so that memory stays limited.
+        They are sent by :meth:`uncork` or :meth:`end`. More than ``writable_high_water_mark`` bytes are sent all the
+        same, so that memory stays limited.
         """
         self._check_thread()
         self.writable_corked += 1
@@ -522,7 +529,7 @@ class OutgoingMessage(EventEmitter):
         return self.socket
 
     def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
-        """Set the inactivity timeout of the connection for this exchange; return the message.
+        """Set the connection's inactivity timeout for this exchange; return the message.
 
         ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
 
@@ -536,7 +543,9 @@ class OutgoingMessage(EventEmitter):
         return self
 
     def destroy(self: Self, error: BaseException | None = None) -> Self:
-        """Give up the message, and close its connection unless it has ended; return the message.
+        """Abort the message; return it.
+
+        Its connection is closed, unless the message has ended.
 
         :param error: emitted as ``'error'`` if there is a listener.
         """

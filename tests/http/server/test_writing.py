@@ -148,17 +148,17 @@ def test_end_twice_and_write_after_end(serve: Serve) -> None:
     assert log == ['ERR_STREAM_WRITE_AFTER_END'] * 4
 
 
-def test_who_waited_for_room_comes_too_late(serve: Serve) -> None:
+def test_write_raises_if_another_greenlet_ended_the_message(serve: Serve) -> None:
     """When another greenlet ends the message meanwhile, neither its bytes nor a second head follow the end."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
         def ended_meanwhile() -> None:
-            del response._wait_for_room, request.socket.writable_high_water_mark
+            del response._wait_for_drain, request.socket.writable_high_water_mark
             response.end('done')
 
         request.socket.writable_high_water_mark = 0
-        response._wait_for_room = ended_meanwhile
+        response._wait_for_drain = ended_meanwhile
         action = {
             '/write': lambda: response.write('x'),
             '/data': lambda: response.end('x'),
