@@ -122,7 +122,7 @@ class Agent(http.Agent):
     """
 
     protocol: ClassVar[str] = 'https:'
-    _kept_as: ClassVar[str] = '_geventnode_global_https_agent'
+    _hub_attribute: ClassVar[str] = '_geventnode_global_https_agent'
 
     def __init__(self, **options: Any) -> None:
         self._tls = {name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS}

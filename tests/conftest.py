@@ -33,6 +33,7 @@ pytest_plugins = [
     'tests.https_sites',
     'tests.applications',
     'tests.sessions',
+    'tests.transitions',
 ]
 # Assertions in modules that several test files share then show their values.
 pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.sockets')

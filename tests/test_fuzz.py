@@ -23,7 +23,6 @@ from contrib.fuzz.parser_target import ParserTarget
 from contrib.fuzz.sample import Sample
 from geventnode.errors import IncompleteBody, ParseError
 from geventnode.http.client.connection import Connection
-from geventnode.http.client.receiving import ResponseReceiver
 from geventnode.http.server.connection import Connection as ServerConnection
 from geventnode.http.server.error_response import error_response
 from geventnode.protocol.chunked import ChunkedBody
@@ -115,7 +114,7 @@ def raises_in_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that takes a truncated body for a complete one."""
-    read_body = ResponseReceiver.read_body
+    read_body = Connection.read_body
 
     def read_what_is_there(self: Any, message: Any) -> bytes:
         try:
@@ -124,7 +123,7 @@ def looks_complete(monkeypatch: pytest.MonkeyPatch) -> None:
             message.complete = True
             return b''
 
-    monkeypatch.setattr(ResponseReceiver, 'read_body', read_what_is_there)
+    monkeypatch.setattr(Connection, 'read_body', read_what_is_there)
 
 
 def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 
-from geventnode import http
-from geventnode.http.client import phase
-from geventnode.http.client.receiving import ResponseReceiver
+from geventnode.http.client import connection as client_connection
 from geventnode.http.server import connection
 from geventnode.http.server.connection import Connection
 from tests.servers import Serve, bodies, get, post
 
-State, ConnectionState = connection.ConnectionState, phase.ConnectionState
+State = connection.ConnectionState
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)
 
@@ -48,14 +46,6 @@ def server_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     assert {(old, new) for old, new in steps if new not in connection.TRANSITIONS[old]} == set()
 
 
-@pytest.fixture
-def client_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """The same for a client's connections."""
-    steps = watched(monkeypatch, ResponseReceiver, 'state')
-    yield steps
-    assert {(old, new) for old, new in steps if new not in phase.TRANSITIONS[old]} == set()
-
-
 def until(steps: Steps, *wanted: tuple[enum.Enum, enum.Enum]) -> None:
     """Wait until all of ``wanted`` were seen."""
     while not steps.issuperset(wanted):
@@ -67,7 +57,7 @@ def hello(request: Any, response: Any) -> None:
     response.end(BIG if request.url == '/big' else b'hello')
 
 
-@pytest.mark.parametrize('table', [connection.TRANSITIONS, phase.TRANSITIONS])
+@pytest.mark.parametrize('table', [connection.TRANSITIONS, client_connection.TRANSITIONS])
 def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
     """Every state is in it, can be reached from the first one, and leads to the last one."""
     first, *_, last = kind = list(type(next(iter(table))))
@@ -167,37 +157,6 @@ def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> No
     assert client.rest() == b''
     client.close()
     until(server_steps, (State.IDLE, State.LINGERING), (State.LINGERING, State.CLOSED))
-
-
-def test_client_exchanges(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
-    site = serve(hello)
-    url, pool = f'http://127.0.0.1:{site.where[1]}', agent(keep_alive=True)
-    # What has come twice, date and all, is remembered, and taken with its body in one step; what comes between is not.
-    while (ConnectionState.WAITING, ConnectionState.IDLE) not in client_steps:
-        http.get(f'{url}/', agent=pool).get_response().read()
-    http.get(f'{url}/big', agent=pool).get_response().read()
-    until(
-        client_steps,
-        (ConnectionState.IDLE, ConnectionState.WAITING),
-        (ConnectionState.WAITING, ConnectionState.IDLE),
-        (ConnectionState.WAITING, ConnectionState.RECEIVING),
-        (ConnectionState.RECEIVING, ConnectionState.IDLE),
-    )
-    pool.destroy()
-    until(client_steps, (ConnectionState.IDLE, ConnectionState.CLOSED))
-
-
-def test_client_gives_up(serve: Serve, client_steps: Steps, agent: Callable[..., http.Agent]) -> None:
-    """Before the head, within the body, and without a word."""
-    site = serve(lambda request, response: None if request.url == '/never' else hello(request, response))
-    url, pool = f'http://127.0.0.1:{site.where[1]}', agent()
-    never = http.get(f'{url}/never', agent=pool)
-    until(client_steps, (ConnectionState.IDLE, ConnectionState.WAITING))
-    never.abort()
-    until(client_steps, (ConnectionState.WAITING, ConnectionState.CLOSED))
-    with http.get(f'{url}/big', agent=pool) as response:
-        response.read(1)
-    until(client_steps, (ConnectionState.RECEIVING, ConnectionState.CLOSED))
 
 
 def test_posts_are_whole(serve: Serve, server_steps: Steps) -> None:

@@ -1,4 +1,8 @@
-"""The agent: it has the pool's decisions carried out, and tells of what is in it."""
+"""The agent: a pool of connections, and the requests that wait for one.
+
+:mod:`geventnode.http.client.pool` decides which request gets which connection; the agent applies the decisions, and
+reports the content of the pool.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,17 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gevent import get_hub
 from zope.interface import implementer
 
-from geventnode.errors import GeventnodeError, QueueFull, SocketHangUp
-from geventnode.http.client.agent_settings import AgentSettings
-from geventnode.http.client.connection import Connection
+from geventnode.errors import GeventnodeError, InvalidInput, QueueFull, SocketHangUp
+from geventnode.http.client.connection import Connection, ConnectionState
 from geventnode.http.client.dial import Dial
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
-from geventnode.http.client.phase import ConnectionState
 from geventnode.http.client.pool import Action, Bucket, Decision, Pool
 from geventnode.http.client.reservation import Reservation
 from geventnode.http.client.trace import TracedConnection
@@ -30,7 +33,8 @@ from geventnode.net.descriptors import register_spare
 from geventnode.net.forks import inherited_error, register, registered
 from geventnode.net.socket import Socket
 from geventnode.net.threads import check_thread, is_alive
-from geventnode.options import Option, apply_options
+from geventnode.options import Option, apply_options, count, flag
+from geventnode.options import seconds as checked_seconds
 
 if TYPE_CHECKING:
     from geventnode.http.client.request import ClientRequest
@@ -39,36 +43,118 @@ __all__ = ['Agent', 'global_agent']
 
 log = logging.getLogger('geventnode.error')
 
-#: Seconds that a queue stands still behind unread responses before a warning says so.
+#: Seconds for which a queue waits behind unread responses before a warning is logged.
 WARNING_INTERVAL = 5.0
+
+DEFAULT_MAX_SOCKETS = 5
+#: A quarter of the descriptors that most systems allow a process.
+DEFAULT_MAX_TOTAL_FREE_SOCKETS = 256
 
 AgentBucket = Bucket[Any, Connection]
 
 
+def _check_max_sockets(name: str, value: Any) -> float:
+    """Return ``value`` as a limit; 0 and None mean the default, as in Node."""
+    if value == inf:
+        return inf
+    return DEFAULT_MAX_SOCKETS if value is None else count(name, value) or DEFAULT_MAX_SOCKETS
+
+
+def _check_max_total_sockets(name: str, value: Any) -> float:
+    """Return ``value`` as a limit; None means no limit."""
+    if value is None or value == inf:
+        return inf
+    if not count(name, value):
+        raise InvalidInput(f'{name} must be at least 1, not 0: with None there is no limit')
+    return count(name, value)
+
+
+def _check_max_total_free_sockets(name: str, value: Any) -> float:
+    """Return ``value`` as a limit; None means no limit."""
+    return inf if value is None or value == inf else count(name, value)
+
+
+def _check_max_queued(name: str, value: Any) -> int | None:
+    return None if value is None else count(name, value)
+
+
+def _check_scheduling(name: str, value: Any) -> str:
+    if value not in ('lifo', 'fifo'):
+        raise InvalidInput(f"{name} must be 'lifo' or 'fifo', not {value!r}")
+    return str(value)
+
+
+def _check_seconds_or_none(name: str, value: Any) -> float | None:
+    return None if value is None else checked_seconds(name, value) or None
+
+
 @implementer(IAgent)
-class Agent(AgentSettings):
-    """See :class:`geventnode.interfaces.IAgent`. The options are its attributes."""
+class Agent:
+    """A pool of connections, and the queues of the requests that wait for one.
+
+    It belongs to the hub of the thread that made it. Each origin has one queue, first come, first served; under
+    ``max_total_sockets``, an origin without any connection gets the next one that another origin gives back.
+
+    Every option can be set as an attribute at any time. A misspelled option raises ``UnknownOption`` here. ``with
+    Agent() as agent:`` destroys the connections at the end of the block.
+
+    :param max_sockets: connections to one origin; ``math.inf`` for no limit; 0 and None for the default. 5.
+    :param max_total_sockets: connections to all origins together; None for no limit. None.
+    :param max_free_sockets: idle connections to one origin that are kept. 256.
+    :param max_total_free_sockets: idle connections to all origins together that are kept; above it, one of the origin
+        that has not been used for longest is closed. None for no limit. 256.
+    :param max_queued: requests that can wait for one origin; more raise ``QueueFull``. None for no limit. None.
+    :param keep_alive: whether a connection is kept that no request waits for. False.
+    :param scheduling: the idle connection that is used first: ``'lifo'``, the last one used, or ``'fifo'``. ``'lifo'``.
+    :param timeout: seconds for which an idle connection is kept; a shorter hint of the server wins. None for no limit.
+    :param keep_alive_initial_delay: seconds without traffic before the system probes a connection (SO_KEEPALIVE), with
+        ``keep_alive`` only; None for no probes. 60.
+    :param debug_connections: whether the events of each connection are logged at level DEBUG by the logger
+        ``geventnode.connection``. False.
+    :raises UnknownOption: an option does not exist; the error names the nearest one.
+    :raises InvalidInput: the value of an option is out of range; ``TypeError`` if its type is wrong.
+    """
 
     protocol: ClassVar[str] = 'http:'
-    #: Where a hub keeps the global one.
-    _kept_as: ClassVar[str] = '_geventnode_global_agent'
+    #: The attribute of a hub that holds its global agent.
+    _hub_attribute: ClassVar[str] = '_geventnode_global_agent'
+    _plain_options: ClassVar[tuple[str, ...]] = ()
+
+    max_sockets = Option(_check_max_sockets, float(DEFAULT_MAX_SOCKETS), 'Connections to one origin.')
+    max_total_sockets = Option(_check_max_total_sockets, inf, 'Connections to all origins together.')
+    max_free_sockets = Option(count, 256, 'Idle connections to one origin that are kept.')
+    max_total_free_sockets: Option[float] = Option(
+        _check_max_total_free_sockets,
+        DEFAULT_MAX_TOTAL_FREE_SOCKETS,
+        'Idle connections to all origins together that are kept.',
+    )
+    max_queued = Option(_check_max_queued, None, 'Requests that can wait for one origin; None: no limit.')
+    keep_alive = Option(flag, False, 'Whether a connection is kept that no request waits for.')
+    scheduling = Option(_check_scheduling, 'lifo', "The idle connection that is used first: 'lifo' or 'fifo'.")
+    timeout = Option(_check_seconds_or_none, None, 'Seconds for which an idle connection is kept; None: no limit.')
+    keep_alive_initial_delay: Option[float | None] = Option(
+        _check_seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.'
+    )
+    debug_connections = Option(flag, False, 'Log the events of each connection.')
 
     _connection_class: type[Connection] = Connection
-    #: The place in another agent that the only connection of this one takes.
-    _place: Reservation | None = None
+    #: The reservation in another agent whose only connection this agent has.
+    _reservation: Reservation | None = None
 
     def __init__(self, **options: Any) -> None:
         self._hub = get_hub()
+        #: See :class:`geventnode.net.deadlines.HasDeadline`; set while requests are queued.
         self._expires = NEVER
         self._pool: Pool[Any, Connection] = Pool()
-        #: Whether decisions are being carried out, and for what else that has brought about something to decide.
+        #: Whether :meth:`_process_queue` is running, and the origins that it has still to process.
         self._processing = False
         self._unprocessed: OrderedDict[AgentBucket, None] = OrderedDict()
-        #: The request that is being added, and the error that prevents a connection for it: its caller gets that.
+        #: The request that is being added, and the error of its connection, which :meth:`_add_request` raises.
         self._adding: ClientRequest | None = None
-        self._refusal: Exception | None = None
+        self._adding_error: Exception | None = None
         self._counts = dict.fromkeys(('requests', 'opened', 'closed', 'reused', 'retried', 'failed', 'waited'), 0)
         self._wait_time = 0.0
+        #: The names of the origins for which a warning was logged.
         self._warned: set[str] = set()
         #: Connections whose exchange is complete, and that are kept for its listeners.
         self._delivering: set[Connection] = set()
@@ -89,25 +175,40 @@ class Agent(AgentSettings):
         pool.lifo = self.scheduling == 'lifo'
         self._idle_limit = self.timeout
         self._max_queued = self.max_queued
-        told = TracedConnection if self.debug_connections else Connection
-        if self._connection_class is not told:
-            # also those that are open: both classes keep the same
-            self._connection_class = told
+        connection_class = TracedConnection if self.debug_connections else Connection
+        if self._connection_class is not connection_class:
+            self._connection_class = connection_class
+            # open connections, too: both classes have the same slots
             for connection in self._connections():
-                connection.__class__ = told
+                connection.__class__ = connection_class
         for bucket in self._buckets():
             self._process_queue(bucket)
 
     def get_name(self, options: Mapping[str, Any]) -> str:
+        """Return the name of an origin: the key of ``sockets``, ``free_sockets`` and ``requests``.
+
+        It is ``'host:port'``, with ``:local_address``, the family and the socket path where they are given, and a
+        digest of the TLS settings where they are not the default ones. Requests of one name share connections.
+
+        :param options: request options, such as ``host`` and ``port``.
+        """
         return self._origin_of(options).name
 
     def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
-        """Return where a request with these options, or for this URL, goes."""
+        """Return the origin of a request with these options, or to this URL."""
         if isinstance(url_or_options, str):
             return parse_url(url_or_options).origin
         return origin_from_options(url_or_options)
 
     def create_connection(self, options: Mapping[str, Any]) -> Any:
+        """Return a socket for a new connection. It is connecting, or connected already.
+
+        Replace this method, by a subclass or an attribute, to make connections in another way. The replacement can
+        block, within the ``connect_timeout`` and ``deadline`` of the request. After these, and when the request is
+        given up, ``GreenletExit`` is raised in it.
+
+        :param options: ``host``, ``port``, ``local_address``, ``family`` and ``socket_path``; None where not given.
+        """
         socket = Socket()
         self._set_keep_alive_probes(socket)
         path = options.get('socket_path')
@@ -120,11 +221,11 @@ class Agent(AgentSettings):
             family=options.get('family') or 0,
         )
 
-    #: Ways to make a connection of which it is known that they never wait.
+    #: Implementations of :meth:`create_connection` that never block; any other one gets a greenlet.
     _nonblocking_factories: ClassVar[tuple[Any, ...]] = (create_connection,)
 
     def _set_keep_alive_probes(self, socket: Socket) -> None:
-        """Let the system probe ``socket`` while it is idle, if this agent keeps idle connections."""
+        """Enable SO_KEEPALIVE on ``socket`` if this agent keeps idle connections."""
         delay = self.keep_alive_initial_delay
         if self.keep_alive and delay is not None:
             socket.set_keep_alive(True, delay)
@@ -134,8 +235,10 @@ class Agent(AgentSettings):
     # -- requests -------------------------------------------------------------------------------------------------
 
     def _add_request(self, request: ClientRequest) -> None:
-        """Send ``request``, which has checked the thread, as soon as there is a connection for it.
-        Raises ``QueueFull``, and ``InvalidInput`` for files that cannot be used."""
+        """Send ``request`` as soon as there is a connection for it. The request has checked the thread.
+
+        Raises ``QueueFull``, and ``InvalidInput`` for files of the TLS settings that cannot be used.
+        """
         self._counts['requests'] += 1
         pool = self._pool
         bucket = pool.buckets.get(request._origin.name)
@@ -153,30 +256,45 @@ class Agent(AgentSettings):
             self._adding = request
             self._process_queue(bucket)
             self._adding = None
-            if self._refusal is not None:
-                error, self._refusal = self._refusal, None
+            if self._adding_error is not None:
+                error, self._adding_error = self._adding_error, None
                 self._counts['failed'] += 1
                 raise error
         if bucket.queue and request in bucket.queue:
             self._watch_queued(request)
 
     def _has_queued(self, bucket: AgentBucket) -> bool:
-        """Return whether a request waits for a connection that ``bucket`` could give back."""
+        """Return whether a request waits for a connection that ``bucket`` can give back."""
         return bool(bucket.queue or self._pool.starving or self._pool.blocked)
 
     def _watch_queued(self, request: ClientRequest | Reservation) -> None:
-        request._on_queued()
+        request._enter_queue()
         for connection in self._delivering:
             connection.release_soon()
         if self._expires is NEVER:
             self._expires = monotonic() + WARNING_INTERVAL
             deadlines(self._hub).watch(self)
 
-    def reserve(self, url_or_options: Any, timeout: float | None = None) -> Agent:
+    def reserve(self, url_or_options: str | Mapping[str, Any], timeout: float | None = None) -> Agent:
+        """Return an agent with one connection of its own, for requests to one origin.
+
+        Blocks until this agent has a free place for the connection, in the order of the queue. No other request gets
+        the connection, which authentication that is bound to it needs (RFC 4559, section 6). It counts as one of this
+        agent's connections.
+
+        The returned agent has the class and the options of this one, except that ``max_sockets`` and
+        ``max_total_sockets`` are 1 and ``keep_alive`` is true. Use it in a ``with`` block: ``destroy()`` closes the
+        connection, which can be authenticated, and gives the place back.
+
+        :param url_or_options: a URL, or a mapping of request options.
+        :param timeout: seconds to wait for the place; None for no limit.
+        :raises RequestTimeout: no place was free within ``timeout``.
+        :raises QueueFull: ``max_queued`` requests wait for the origin already.
+        """
         check_thread(self._hub, self)
         reservation = Reservation(self, self._origin_of(url_or_options))
         bucket = self._pool.bucket(reservation._origin.name)
-        # a connection that was used before might belong to another user
+        # a used connection can be authenticated for another user
         bucket.queue[reservation] = True
         self._process_queue(bucket)
         if reservation in bucket.queue:
@@ -186,32 +304,31 @@ class Agent(AgentSettings):
                 self._cancel(reservation)
                 raise self._queue_full(reservation._origin)
         reservation.wait(timeout)
-        assert reservation.holder is not None
-        return reservation.holder
+        assert reservation.reserved_agent is not None
+        return reservation.reserved_agent
 
     def _queue_full(self, origin: Origin) -> QueueFull:
         return QueueFull(f'{self._max_queued} requests wait for {origin} already (max_queued)')
 
-    def _make_holder(self, place: Reservation) -> Agent:
-        """Return the agent that uses ``place``."""
-        holder = type(self)(**{**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True})
+    def _make_reserved_agent(self, reservation: Reservation) -> Agent:
+        """Return the agent whose only connection is that of ``reservation``."""
+        agent = type(self)(**{**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True})
         if 'create_connection' in vars(self):
-            vars(holder)['create_connection'] = self.create_connection
-        holder._place = place
-        return holder
+            vars(agent)['create_connection'] = self.create_connection
+        agent._reservation = reservation
+        return agent
 
     def _settings(self) -> dict[str, Any]:
-        """Return the options with which another agent is as this one."""
-        return {
-            name: getattr(self, name) for name in vars(AgentSettings) if isinstance(vars(AgentSettings)[name], Option)
-        }
+        """Return the options of this agent."""
+        return {name: getattr(self, name) for name, value in vars(Agent).items() if isinstance(value, Option)}
 
     def _cancel(self, request: ClientRequest | Reservation) -> None:
-        """``request`` waits no more."""
+        """Take ``request`` out of its queue, or end its pending connect."""
         bucket = self._pool.buckets.get(request._origin.name)
         if bucket is not None:
             if request in bucket.connecting:
                 if not isinstance(request, Reservation):
+                    assert request._dial is not None
                     request._dial.cancel()
                     request._dial = None
                 self._pool.connect_failed(bucket, request)
@@ -219,30 +336,30 @@ class Agent(AgentSettings):
             self._process_queue(bucket)
 
     def _on_connection_lost(self, connection: Connection, request: ClientRequest, error: BaseException | None) -> None:
-        """``connection`` is gone before a response to ``request`` has begun."""
+        """Send ``request`` again, or fail it: ``connection`` was lost before the response began."""
         if connection.reused and not connection.received_any and request._prepare_retry(error):
-            # RFC 9110, section 9.2.2: the server had closed it, and the request is sent again, once
+            # RFC 9110, section 9.2.2: the server had closed the idle connection; the request is sent again, once
             self._counts['retried'] += 1
             bucket = self._pool.bucket(request._origin.name)
             bucket.requeue(request, True)
             self._pool.remove(connection.bucket, connection)
-            # the connection may have left the pool before, and its bucket was forgotten then
+            # the connection can have left the pool before, and the empty bucket with it
             self._process_queue(bucket)
             if request in bucket.queue:
                 self._watch_queued(request)
             return
         socket = connection.socket
         if error is None or (isinstance(error, OSError) and not isinstance(error, GeventnodeError)):
-            where = request._origin
+            origin = request._origin
             if error is not None and socket.pending:
-                # nobody can have closed what never was
+                # a connection that was never made cannot have hung up
                 error = (
-                    connect_error(error, where.host, where.port)
-                    if where.socket_path is None
-                    else connect_error(error, where.socket_path, None)
+                    connect_error(error, origin.host, origin.port)
+                    if origin.socket_path is None
+                    else connect_error(error, origin.socket_path, None)
                 )
             else:
-                hang_up = SocketHangUp(f'socket hang up: {where} closed the connection without a response')
+                hang_up = SocketHangUp(f'socket hang up: {origin} closed the connection without a response')
                 hang_up.__cause__ = error
                 error = hang_up
         request._origin.locate(
@@ -252,13 +369,13 @@ class Agent(AgentSettings):
         self._remove(connection)
 
     def _on_request_failed(self) -> None:
-        """A request had no response."""
+        """Count a request that failed."""
         self._counts['failed'] += 1
 
     # -- connections ----------------------------------------------------------------------------------------------
 
     def _put_idle(self, connection: Connection) -> None:
-        """``connection`` can serve another request."""
+        """Use ``connection`` for the next request, keep it idle, or close it."""
         bucket = connection.bucket
         limit = connection.idle_limit
         if connection not in bucket.busy or (limit is not None and limit <= 0):
@@ -281,15 +398,17 @@ class Agent(AgentSettings):
         return closed
 
     def _remove(self, connection: Connection) -> None:
-        """``connection`` is gone, or somebody else's."""
+        """Remove ``connection`` from the pool: it was closed, or has left HTTP."""
         self._pool.remove(connection.bucket, connection)
         self._process_queue(connection.bucket)
 
     def _process_queue(self, bucket: AgentBucket) -> None:
-        """Do whatever can be done for ``bucket``, after those that wait for a place among all connections. Called by
-        what that brings about, it leaves the rest to the call in work."""
+        """Apply the pool's decisions for ``bucket``, and for the origins that wait for a place under the total limit.
+
+        A nested call leaves the work to the running one.
+        """
         if self._processing:
-            # each connection that is closed comes here, and hundreds within each other would be too deep
+            # each connection that is closed calls this; hundreds of nested calls would exceed the recursion limit
             self._unprocessed[bucket] = None
             return
         self._processing = True
@@ -317,13 +436,13 @@ class Agent(AgentSettings):
             connection.close()
 
     def _reuse(self, bucket: AgentBucket, connection: Connection, request: ClientRequest) -> None:
-        """Send ``request`` on a connection that was idle, unless that turns out to be dead."""
+        """Send ``request`` on an idle connection, unless the server has closed it."""
         now = monotonic()
         socket = connection.socket
-        # The loop may not have run since the peer closed, or sent bytes that would pass for the response (RFC 9112,
-        # section 9.2): only the kernel knows.
+        # The loop may not have run since the peer has closed the connection, or has sent bytes that would be taken for
+        # the response (RFC 9112, section 9.2): only the kernel knows.
         if socket.destroyed or socket._has_input():
-            # of TLS, looking alone may have ended it, and its bucket was forgotten then
+            # the check itself can have closed a TLS connection, and its empty bucket was removed then
             bucket = self._pool.bucket(request._origin.name)
             bucket.requeue(request, False)
             connection.close()
@@ -351,38 +470,41 @@ class Agent(AgentSettings):
         if request._queued_at:
             self._has_waited(bucket, request, monotonic())
         if isinstance(request, Reservation):
-            request._on_granted(self._make_holder(request))
+            request._on_granted(self._make_reserved_agent(request))
             return
         create = request._create_connection or self.create_connection
         if getattr(create, '__func__', None) in self._nonblocking_factories:
             try:
                 socket = create(request._origin.options)
             except Exception as error:
-                # a file of certificates cannot be used, for instance
+                # for instance, a certificate file cannot be read
                 if request is self._adding:
                     self._pool.connect_failed(bucket, request)
-                    self._refusal = error
+                    self._adding_error = error
                 else:
-                    self._not_made(bucket, request, error)
+                    self._on_dial_failed(bucket, request, error)
                 return
-            self._use(bucket, request, socket)
+            self._add_connection(bucket, request, socket)
         else:
-            # somebody else's function may wait
+            # a user's function can block
             request._dial = Dial(
-                request, create, partial(self._made, bucket, request), partial(self._not_made, bucket, request)
+                request,
+                create,
+                partial(self._on_dialed, bucket, request),
+                partial(self._on_dial_failed, bucket, request),
             )
 
-    def _made(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
+    def _on_dialed(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
         request._dial = None
-        self._use(bucket, request, socket)
+        self._add_connection(bucket, request, socket)
 
-    def _not_made(self, bucket: AgentBucket, request: ClientRequest, error: BaseException) -> None:
+    def _on_dial_failed(self, bucket: AgentBucket, request: ClientRequest, error: BaseException) -> None:
         request._dial = None
         self._pool.connect_failed(bucket, request)
         request._fail(error)
         self._process_queue(bucket)
 
-    def _use(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
+    def _add_connection(self, bucket: AgentBucket, request: ClientRequest, socket: Socket) -> None:
         self._counts['opened'] += 1
         connection = self._connection_class(self, bucket, request._origin, socket, self._counts['opened'])
         self._pool.connected(bucket, connection, request)
@@ -393,13 +515,13 @@ class Agent(AgentSettings):
             request._assign(connection)
 
     def _on_connection_closed(self) -> None:
-        """A connection was closed."""
+        """Count a connection that was closed."""
         self._counts['closed'] += 1
 
-    # -- queues that stand still ----------------------------------------------------------------------------------
+    # -- queues behind unread responses ---------------------------------------------------------------------------
 
     def _on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.deadlines.HasDeadline`: look whether requests wait behind unread responses."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: warn of requests that wait behind unread responses."""
         waiting = [bucket for bucket in self._pool.buckets.values() if bucket.queue]
         if not waiting:
             self._expires = NEVER
@@ -413,7 +535,7 @@ class Agent(AgentSettings):
             if unread and oldest._queued_at <= now - WARNING_INTERVAL and bucket.name not in self._warned:
                 self._warned.add(bucket.name)
                 log.warning(
-                    '%d requests to %s wait behind %d responses that nobody reads: read, resume() or destroy them',
+                    '%d requests to %s wait behind %d unread responses: read, resume() or destroy these',
                     len(bucket.queue),
                     bucket.name,
                     unread,
@@ -423,6 +545,7 @@ class Agent(AgentSettings):
 
     @property
     def sockets(self) -> dict[str, list[Any]]:
+        """The connections in use, by the name of their origin (:meth:`get_name`); a copy."""
         return {
             name: [connection.socket for connection in bucket.busy]
             for name, bucket in self._pool.buckets.items()
@@ -431,6 +554,7 @@ class Agent(AgentSettings):
 
     @property
     def free_sockets(self) -> dict[str, list[Any]]:
+        """The idle connections, by the name of their origin; a copy."""
         return {
             name: [connection.socket for connection in bucket.idle]
             for name, bucket in self._pool.buckets.items()
@@ -439,22 +563,24 @@ class Agent(AgentSettings):
 
     @property
     def requests(self) -> dict[str, list[Any]]:
+        """The queued requests, by the name of their origin; a copy."""
         return {name: list(bucket.queue) for name, bucket in self._pool.buckets.items() if bucket.queue}
 
     @property
     def total_socket_count(self) -> int:
+        """The number of connections, idle ones included."""
         return self._pool.total
 
     def _buckets(self) -> tuple[AgentBucket, ...]:
-        """Return what there is for each destination."""
+        """Return the connections and the queue of each origin."""
         return tuple(self._pool.buckets.values())
 
     def _connections(self) -> list[Connection]:
-        """Return those in use and those that are idle."""
+        """Return the connections in use and the idle ones."""
         return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
 
     def _unsent_requests(self) -> list[ClientRequest]:
-        """Return the requests that have not been sent as a whole, and that nothing waits for."""
+        """Return the requests that were not sent completely, and whose response no greenlet waits for."""
         begun = [
             request
             for bucket in self._buckets()
@@ -468,6 +594,14 @@ class Agent(AgentSettings):
         return [request for request in begun if not request._has_waiters]
 
     def statistics(self) -> dict[str, float]:
+        """Return the counters since the agent was made, and the current numbers.
+
+        - ``requests`` were made; ``failed`` of them had no response, and ``retried`` were sent twice.
+        - ``opened`` and ``closed`` are connections; ``reused`` is how often one has served again.
+        - ``waited`` requests got a connection after they had been queued, for ``wait_time`` seconds altogether.
+        - ``active`` and ``idle`` connections, and ``queued`` requests, exist now; ``longest_wait`` is the time in
+          seconds since the first of these was queued.
+        """
         buckets = self._pool.buckets.values()
         oldest = min((next(iter(bucket.queue))._queued_at for bucket in buckets if bucket.queue), default=None)
         return {
@@ -482,9 +616,10 @@ class Agent(AgentSettings):
     # -- the end --------------------------------------------------------------------------------------------------
 
     def destroy(self) -> None:
+        """Destroy every connection; current and queued requests fail. The agent can be used again."""
         check_thread(self._hub, self)
         buckets = self._buckets()
-        # nobody may get the place of another
+        # first the queues, so that no queued request gets the place of another one
         for bucket in buckets:
             for request in tuple(bucket.queue):
                 self._pool.dequeue(bucket, request)
@@ -494,9 +629,9 @@ class Agent(AgentSettings):
                 request.destroy()
             for connection in (*bucket.busy, *bucket.idle):
                 connection.fail(SocketHangUp('socket hang up: the agent was destroyed'))
-        place, self._place = self._place, None
-        if place is not None:
-            place.release()
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.release()
 
     def _after_fork_in_child(self) -> None:
         """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty, and
@@ -513,7 +648,7 @@ class Agent(AgentSettings):
                 opening = [request for request in bucket.connecting if not isinstance(request, Reservation)]
                 for request in opening:
                     request._dial.cancel()
-                # a place that was given away is left to its holder, which is registered itself
+                # a granted reservation belongs to its own agent, which is registered itself
                 for waiting in (*opening, *bucket.queue):
                     waiting._fail(inherited_error())
 
@@ -539,7 +674,7 @@ class Agent(AgentSettings):
 
 
 def _warn_of_unsent() -> None:
-    """Name the requests that end with the program, which would seem to have been made."""
+    """Log the requests that the program has made and that end with it, unsent."""
     for agent in registered(Agent):
         for request in agent._unsent_requests():
             log.warning(
@@ -553,9 +688,9 @@ atexit.register(_warn_of_unsent)
 
 
 def global_agent(kind: type[Agent] = Agent) -> Agent:
-    """Return the agent of this hub and of that class, made when first asked for."""
-    kept = get_hub().__dict__
-    agent: Agent | None = kept.get(kind._kept_as)
+    """Return the global agent of this hub and of the class ``kind``; the first call makes it."""
+    attributes = get_hub().__dict__
+    agent: Agent | None = attributes.get(kind._hub_attribute)
     if agent is None:
-        agent = kept[kind._kept_as] = kind()
+        agent = attributes[kind._hub_attribute] = kind()
     return agent

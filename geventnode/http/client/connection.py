@@ -1,111 +1,176 @@
-"""One connection of a client: it carries one exchange at a time, and between two of them it waits in the pool.
+"""One connection of a client: it carries one exchange at a time, and is idle in the pool between two of them.
 
-The socket hands over what arrives, in the hub, where heads are parsed and small bodies are collected. So an exchange
-needs no greenlet of its own: whoever waits for the response, or reads it, is switched to, and listeners are called from
-a greenlet of the request. A body that nobody reads is kept up to the mark, then the socket stops receiving.
+The socket passes on received bytes in the hub, where heads are parsed and small bodies are buffered. So an exchange
+needs no greenlet of its own: a greenlet that waits for the response, or reads it, is switched to, and listeners are
+called from a greenlet of the request. :meth:`Connection._advance` is one exchange from top to bottom.
 
-Until the head of the response is here the connection holds on to the request. Afterwards the request and the response
-belong to their users: when they have forgotten both, what is left of the body is thrown away.
+Until the head of the response has arrived, the connection refers to the request. Afterwards the request and the
+response belong to their users: when the users have forgotten both, the rest of the body is discarded.
 """
 
 from __future__ import annotations
 
+import enum
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, without_traceback
-from geventnode.http.client.deadlines import due, hinted
-from geventnode.http.client.phase import ConnectionState
-from geventnode.http.client.receiving import ResponseReceiver
-from geventnode.http.client.response_body import ClientResponse
+from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, StreamError, without_traceback
+from geventnode.http.client.deadlines import Deadline, close, exchange_deadline, parse_keep_alive_hint
+from geventnode.http.client.response import ClientResponse
+from geventnode.http.client.response_body import DISCARD_TIME, ResponseBody
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.forks import inherited_error
 from geventnode.net.threads import is_alive
 from geventnode.options import seconds as checked_seconds
-from geventnode.protocol import Framing, ResponseHead
+from geventnode.protocol import Framing, Limits, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
     from geventnode.http.client.origin import Origin
     from geventnode.http.client.pool import Bucket
     from geventnode.http.client.request import ClientRequest
+    from geventnode.http.incoming import IncomingMessage
     from geventnode.net.socket import Socket
 
-__all__ = ['Connection']
+__all__ = ['TRANSITIONS', 'Connection', 'ConnectionState']
 
-_IDLE, _WAITING, _RECEIVING, _SENDING, _DELIVERING, _DISCARDING, _CLOSED = ConnectionState
+LIMITS = Limits()
 
-#: Turns of the loop that listeners have before their connection goes to a request that waits for one. They are enough
-#: to call them, and to emit ``'data'`` and ``'end'`` of a body that is here.
+#: Turns of the loop that listeners have before their connection is given to a waiting request. They are enough to call
+#: the listeners, and to emit ``'data'`` and ``'end'`` of a buffered body.
 LISTENERS_TURNS = 4
 
 
-class Connection(ResponseReceiver):
+class ConnectionState(enum.Enum):
+    """The step of an exchange that a connection is at."""
+
+    #: Idle in the pool.
+    IDLE = 'idle'
+    #: Until the head of the response has arrived; the request is being sent, or was.
+    WAITING = 'waiting'
+    #: The body of the response arrives.
+    RECEIVING = 'receiving'
+    #: The response is complete, the request is still being sent.
+    SENDING = 'sending'
+    #: The exchange is complete, and the connection is kept for the listeners of the response.
+    DELIVERING = 'delivering'
+    #: The rest of a body is discarded, because its users have forgotten it.
+    DISCARDING = 'discarding'
+    #: The socket was destroyed, or another protocol has taken it over.
+    CLOSED = 'closed'
+
+
+_IDLE, _WAITING, _RECEIVING, _SENDING, _DELIVERING, _DISCARDING, _CLOSED = ConnectionState
+
+#: The states that can follow each state. The documentation draws them; the tests of the client raise at any other step.
+TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    _IDLE: frozenset({_WAITING, _CLOSED}),
+    _WAITING: frozenset({_RECEIVING, _SENDING, _CLOSED}),
+    _RECEIVING: frozenset({_SENDING, _DISCARDING, _CLOSED}),
+    _SENDING: frozenset({_DELIVERING, _IDLE, _CLOSED}),
+    _DELIVERING: frozenset({_IDLE, _CLOSED}),
+    _DISCARDING: frozenset({_SENDING, _CLOSED}),
+    _CLOSED: frozenset(),
+}
+
+
+class Connection:
     """The HTTP side of one socket of an agent."""
 
     __slots__ = (
+        '_eof',
+        '_expires',
+        '_kept_response',
         '_listeners_returned',
+        '_paused',
         '_releasing',
+        '_request',
+        'agent',
+        'body',
         'bucket',
         'deadline',
-        'describe_request',
         'exchange_number',
+        'hub',
         'idle_limit',
         'is_connect',
         'keep_alive',
         'number',
         'opened_at',
+        'origin',
+        'parser',
         'received_any',
         'reported_timeout_at',
+        'request',
         'reused',
+        'sent',
+        'since',
+        'socket',
         'socket_options_changed',
+        'state',
         'timeout',
     )
 
     def __init__(
-        self,
-        agent: Agent,
-        bucket: Bucket[ClientRequest, Connection],
-        origin: Origin,
-        socket: Socket,
-        number: int,
+        self, agent: Agent, bucket: Bucket[ClientRequest, Connection], origin: Origin, socket: Socket, number: int
     ) -> None:
-        super().__init__(agent, origin, socket)
+        self.agent = agent
+        self.hub = agent._hub
         self.bucket = bucket
-        #: Which one of the agent's connections it is, from 1 on.
+        self.origin = origin
+        self.socket = socket
+        self.parser = ResponseParser(LIMITS)
+        #: The number of this connection among those of its agent, from 1.
         self.number = number
-        #: Which of the connection's exchanges is in work, or was last, from 1 on.
+        self.opened_at = socket._last_activity
+        self.state = _IDLE
+        #: When the state, or a wait for the body, began (monotonic).
+        self.since = socket._last_activity
+        #: See :class:`geventnode.net.deadlines.HasDeadline`.
+        self._expires = NEVER
+        self._eof = False
+        self._paused = False
+        #: Whether a request has changed options of the socket.
+        self.socket_options_changed = False
+
+        #: The number of the current or last exchange, from 1.
         self.exchange_number = 0
-        #: Whether the ``'response'`` listeners have returned, and whether the connection is about to leave them.
-        self._listeners_returned = False
-        self._releasing = False
-        #: Whether another request was served before this one.
-        self.reused = False
-        #: Whether anything came in answer to the request in work.
-        self.received_any = False
-        #: What both sides said about another exchange, and the server about how long it waits for one.
-        self.keep_alive = False
-        self.idle_limit: float | None = None
+        #: The request until the head of its response has arrived; afterwards a weak reference to it.
+        self.request: ClientRequest | None = None
+        self._request: weakref.ref[ClientRequest] | None = None
         #: Whether the request asks for a tunnel.
         self.is_connect = False
-        #: Whether a request has changed settings of the socket.
-        self.socket_options_changed = False
-        self.opened_at = socket._last_activity
-        #: Of the request whose response has begun, which its users may have forgotten: see below.
-        self.describe_request: tuple[str, str, float] | None = None
-        #: When the exchange in work must be over, and after how much inactivity it is given up.
+        #: Whether another request was served before this one.
+        self.reused = False
+        #: Whether any bytes of the response have arrived.
+        self.received_any = False
+        #: Whether the whole request was passed to the socket.
+        self.sent = False
+        #: When the exchange must be complete (monotonic), and the seconds of inactivity that are allowed.
         self.deadline = NEVER
         self.timeout: float | None = None
-        #: The time of the last traffic when the server was reported to be late: that is done once until there is more.
+        #: The time of the last traffic when ``'timeout'`` was emitted: it is emitted once until there is more traffic.
         self.reported_timeout_at = 0.0
+
+        #: The body of the response while it arrives; None for a response without content.
+        self.body: ResponseBody | None = None
+        #: Whether both sides allow another exchange, and the seconds that the server waits for it (None: not known).
+        self.keep_alive = False
+        self.idle_limit: float | None = None
+        #: The response for whose listeners the connection is kept, and whether its ``'response'`` listeners have
+        #: returned.
+        self._kept_response: weakref.ref[ClientResponse] | None = None
+        self._listeners_returned = False
+        #: Whether the connection will soon be taken from the listeners.
+        self._releasing = False
+
         socket.on('agentRemove', self._on_agent_remove)
         socket._set_protocol(self)
-        deadlines(agent._hub).watch(self)
+        deadlines(self.hub).watch(self)
 
-    # -- an exchange ----------------------------------------------------------------------------------------------
+    # -- one exchange ---------------------------------------------------------------------------------------------
 
     def start(self, request: ClientRequest, reused: bool, now: float) -> None:
-        """Serve ``request`` from now on; it may be sent."""
+        """Begin the exchange of ``request``; the caller then lets the request write itself to the socket."""
         self.state = _WAITING
         self.exchange_number += 1
         self.request = request
@@ -121,120 +186,143 @@ class Connection(ResponseReceiver):
         self.timeout = request._timeout
         self.since = now
         expires = now + request._shortest_timeout
-        # it may have waited for a connection, and its deadline has begun before
+        # The deadline began when the request was made; the request can have waited in the queue since.
         self._expires = expires if expires < self.deadline else self.deadline
         if request._needs_precise_timer:
             self.watch()
 
-    def watch(self) -> None:
-        """Look at the deadlines anew."""
-        self._expires = due(self)[0]
-        if self.state is not _CLOSED:
-            deadlines(self.agent._hub).watch(self)
+    def _advance(self) -> None:
+        """Take the exchange as far as it can go now. This is one exchange from top to bottom.
+
+        :meth:`start` has begun it. Each step sets the state in which the next one takes over, or leaves it as it is
+        until more bytes have arrived, the request was sent, the body was read, or the listeners have returned.
+        """
+        response = None
+        request = self.request
+        if self.state is _WAITING:
+            assert request is not None
+            # the head, with the body if that is small and has arrived
+            response = self._receive_head(request)
+        if self.state is _RECEIVING:
+            # the body: to its reader, or into the buffer of the response
+            assert self.body is not None
+            self.body.advance()
+        elif self.state is _DISCARDING:
+            assert self.body is not None
+            self.body.discard()
+        if self.state is _SENDING and self.sent and not self.socket.writable_length:
+            # request and response are complete: to the listeners, then into the pool
+            self._on_exchange_complete()
+        if response is not None:
+            # last, because it can switch to a greenlet that waits for the response
+            assert request is not None
+            request._on_response(response)
 
     def on_request_sent(self) -> None:
-        """The whole request was handed to the socket."""
+        """Note that the whole request was passed to the socket."""
         self.sent = True
-        # a source may have taken its time to end
+        # the source of the body may have taken its time to end
         self.socket._record_activity()
         if self.state is _SENDING:
-            self._on_exchange_complete()
+            self._advance()
 
-    # -- run by the hub -------------------------------------------------------------------------------------------
+    # -- run by the socket, in the hub ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        """See :class:`geventnode.net.socket.SocketProtocol`."""
         state = self.state
-        if state is _WAITING:
+        if state is _WAITING or state is _RECEIVING or state is _DISCARDING:
             self.received_any = True
-            parser = self.parser
-            parser.feed(data)
-            # whoever listens for 'connect' wants the body unread
-            if self.sent and not self.is_connect and (whole := parser.take_response()) is not None:
-                self._receive_whole_response(*whole)
-            else:
-                self._read_head()
-        elif state is _RECEIVING:
             self.parser.feed(data)
-            if self._reader is not None:
-                self._reader.switch()
-            else:
-                self._buffer_body()
-        elif state is _DISCARDING:
-            self.parser.feed(data)
-            self._discard()
+            self._advance()
         elif state is not _CLOSED:
-            # nobody has asked for it (RFC 9112, section 9.2): what was answered so far stands
+            # no request is waiting for it (RFC 9112, section 9.2); a complete response stays valid
             self.close()
 
     def eof_received(self) -> None:
+        """See :class:`geventnode.net.socket.SocketProtocol`."""
         self._eof = True
-        if (
-            self.socket.truncated
-            and (response := self.current_response) is not None
-            and (response._head.framing is Framing.UNTIL_CLOSE)
-        ):
-            # anybody could have ended it (RFC 9112, section 9.8)
+        response = self.current_response
+        if self.socket.truncated and response is not None and response._head.framing is Framing.UNTIL_CLOSE:
+            # an attacker can have ended it (RFC 9112, section 9.8)
             self.fail(
                 IncompleteBody(f'{self.origin} ended the connection without close_notify (TLS) in the middle of a body')
             )
             return
         self.parser.feed_eof()
         state = self.state
-        if state is _WAITING:
-            if self.received_any:
-                self._read_head()
-            else:
-                self.close()
-        elif state is _RECEIVING:
-            if self._reader is not None:
-                self._reader.switch()
-            else:
-                self._buffer_body()
+        if state is _RECEIVING or (state is _WAITING and self.received_any):
+            self._advance()
         elif state is not _CLOSED and state is not _DELIVERING:
             self.close()
 
     def queue_drained(self) -> None:
-        if self.state is _SENDING and self.sent:
-            self._on_exchange_complete()
+        """See :class:`geventnode.net.socket.SocketProtocol`."""
+        if self.state is _SENDING:
+            self._advance()
 
     def send_failed(self, error: BaseException) -> bool:
-        # the server may have answered before it stopped to listen
+        """See :class:`geventnode.net.socket.SocketProtocol`: the server can have responded already."""
         return self.state is _WAITING or self.state is _RECEIVING
 
     def connection_lost(self, error: BaseException | None) -> None:
+        """See :class:`geventnode.net.socket.SocketProtocol`."""
         state, self.state = self.state, _CLOSED
-        deadlines(self.agent._hub).forget(self)
-        self.agent._on_connection_closed()
-        self.agent._delivering.discard(self)
-        # what refers to each other would have to wait for the collector
+        agent = self.agent
+        deadlines(self.hub).forget(self)
+        agent._on_connection_closed()
+        agent._delivering.discard(self)
+        # without these, no cycle of references is left for the garbage collector
         self.socket.remove_listener('agentRemove', self._on_agent_remove)
         request, self.request = self.request, None
+        body, self.body = self.body, None
         if state is _WAITING:
             assert request is not None
-            self.agent._on_connection_lost(self, request, error)
+            agent._on_connection_lost(self, request, error)
         else:
-            self.agent._remove(self)
+            agent._remove(self)
             if state is _RECEIVING:
-                self._abort_response(error)
+                assert body is not None
+                body.abort(error)
             elif state is _SENDING:
                 self._abort_request(error)
 
     def _on_deadline(self, now: float) -> None:
-        when, act = due(self)
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
+        when, act = self._next_deadline()
         if when > now:
             self._expires = when
-        elif deadlines(self.agent._hub).grants_grace(self.socket, now):
-            # look again next time: it may have read until then
+        elif deadlines(self.hub).grants_grace(self.socket, now):
+            # after a stall of the loop the socket is polled first: check again at the next sweep
             self._expires = now
         else:
             self._expires = now + 0.25
             act(self)
 
-    # -- the head -------------------------------------------------------------------------------------------------
+    def _next_deadline(self) -> Deadline:
+        """Return when the next deadline is, and the function to call then."""
+        state = self.state
+        if state is _IDLE:
+            return self.since + (self.idle_limit or NEVER), close
+        if state is _DELIVERING:
+            return NEVER, close
+        if state is _DISCARDING:
+            return self.since + DISCARD_TIME, close
+        return exchange_deadline(self)
 
-    def _read_head(self) -> None:
-        request = self.request
-        assert request is not None
+    def watch(self) -> None:
+        """Compute the deadline anew."""
+        self._expires = self._next_deadline()[0]
+        if self.state is not _CLOSED:
+            deadlines(self.hub).watch(self)
+
+    # -- the head of the response ---------------------------------------------------------------------------------
+
+    def _receive_head(self, request: ClientRequest) -> ClientResponse | None:
+        """Return the response as soon as its head has arrived, None before and where there is none."""
+        # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
+        if self.sent and not self.is_connect and (whole := self.parser.take_response()) is not None:
+            return self._receive_whole_response(request, *whole)
         while True:
             try:
                 # between messages, the next event is a head
@@ -244,55 +332,51 @@ class Connection(ResponseReceiver):
                     self.fail(SocketHangUp(f'socket hang up: {self.origin} ended the connection within a head'))
                 else:
                     self.fail(without_traceback(error))
-                return
+                return None
             if head is None:
                 if self._eof:
                     self.close()
-                return
+                return None
             if head.status_code >= 200 or head.upgrade:
                 break
             request._on_informational(head)
             if self.request is not request:
-                return
+                return None
         if head.upgrade or (
             request.method == 'CONNECT' and (head.status_code < 300 or request.listener_count('connect'))
         ):
             self._upgrade(request, head)
-        else:
-            self._begin_response(request, head)
+            return None
+        return self._begin_response(request, head)
 
-    def _begin_response(self, request: ClientRequest, head: ResponseHead) -> None:
+    def _begin_response(self, request: ClientRequest, head: ResponseHead) -> ClientResponse:
+        """Return the response that ``head`` begins."""
         response = ClientResponse(head, self)
         self.request = None
         self.keep_alive = head.keep_alive and request.should_keep_alive
         self._request = weakref.ref(request, self._on_forgotten)
-        if request._listeners is not None:
+        if request._events is not None:
             self._keep_for_listeners(request, response)
         if head.framing is Framing.NONE:
             self._on_response_complete(head)
         else:
             self.state = _RECEIVING
-            self.describe_request = request.method, request.path, self.since
-            self._response = weakref.ref(response, self._on_forgotten)
+            self.body = ResponseBody(self, response, (request.method, request.path, self.since))
             if request._keeps_chunks:
                 response._chunk_sizes = self.parser.chunk_sizes
-            self._buffer_body()
-        # the last thing here: it may switch to who waits
-        request._on_response(response)
+        return response
 
-    def _receive_whole_response(self, head: ResponseHead, body: bytes) -> None:
-        """A small response has arrived in one piece, after the whole request was sent."""
-        request = self.request
-        assert request is not None
+    def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:
+        """Return a small response that has arrived in one piece, after the whole request was sent."""
         response = ClientResponse(head, self)
         response._buffer(body)
         response.complete = True
-        if request._listeners is not None:
+        if request._events is not None:
             self._request = weakref.ref(request)
             self._keep_for_listeners(request, response)
         self.keep_alive = head.keep_alive and request.should_keep_alive
         self._on_response_complete(head)
-        request._on_response(response)
+        return response
 
     def _upgrade(self, request: ClientRequest, head: ResponseHead) -> None:
         """Leave the socket to another protocol."""
@@ -301,102 +385,99 @@ class Connection(ResponseReceiver):
         response._set_upgraded(self.parser.take_rest())
         self.state = _CLOSED
         self.request = None
-        deadlines(self.agent._hub).forget(self)
+        deadlines(self.hub).forget(self)
         socket.remove_listener('agentRemove', self._on_agent_remove)
         socket._set_protocol(None)
         self.agent._remove(self)
         request._on_upgrade(response)
 
+    # -- the body of the response ---------------------------------------------------------------------------------
+
+    def read_body(self, message: IncomingMessage) -> bytes:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        if self.body is None or self.body.response is not message:
+            raise StreamError('the connection of this message was closed')
+        return self.body.read(message)
+
+    def take_body(self, message: IncomingMessage) -> bytes | None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        if self.body is None or self.body.response is not message:
+            return None
+        return self.body.take(message)
+
+    def more_received(self, data: bytes) -> None:
+        """Parse bytes that the reader of the body has received itself."""
+        self.parser.feed(data)
+
+    def pause_input(self) -> None:
+        """Stop receiving: the buffer of the response is full."""
+        if not self._paused:
+            self._paused = True
+            self.socket._pause_reading()
+
+    def resume_input(self) -> None:
+        """Receive again after :meth:`pause_input`."""
+        if self._paused:
+            self._paused = False
+            self.socket._resume_reading()
+
+    def fail_body(self, error: Exception) -> None:
+        """Destroy the connection because its response is malformed or incomplete."""
+        if self.state is _RECEIVING:
+            self.socket.destroy(error)
+
+    def on_body_complete(self, head: ResponseHead) -> None:
+        """Go on after the body of the response that ``head`` has begun was taken from the parser."""
+        self.body = None
+        self._on_response_complete(head)
+        self._advance()
+
+    def on_body_discarded(self) -> None:
+        """Go on after the rest of a body without users was discarded."""
+        self.body = None
+        self.state = _SENDING
+        if not self.sent or self.socket.writable_length:
+            self.close()
+
     # -- the end of an exchange -----------------------------------------------------------------------------------
 
-    def _on_response_complete(self, head: Any) -> None:
-        """The response is complete."""
+    def _on_response_complete(self, head: ResponseHead) -> None:
+        """Note what the head says about the connection, and close it if the rest of the request is not wanted."""
+        self.state = _SENDING
         hint = head.block.fields.get('keep-alive')
-        self.idle_limit = None if hint is None else hinted(hint)
+        self.idle_limit = None if hint is None else parse_keep_alive_hint(hint)
         if not self.sent or self.socket.writable_length:
             request = self.current_request
-            self.state = _SENDING
-            # RFC 9112, section 9.5: who says no, and closes, does not want the rest
+            # RFC 9112, section 9.5: a server that rejects the request and closes does not want the rest
             unwanted = head.status_code >= 300 and not head.keep_alive
             if request is None or request._body_refused or unwanted or self.socket._send_broken:
                 self.close()
-            return
-        self._on_exchange_complete()
 
     def _on_exchange_complete(self) -> None:
-        """Request and response are complete."""
-        if not self.sent or self.socket.writable_length:
-            if self.state is _DISCARDING:
-                self.close()
-            return
-        held = None if self._kept_response is None else self._kept_response()
-        if held is None or held.readable_ended or (self._listeners_returned and not held.emits):
+        """Keep the connection for listeners that use the response, or release it."""
+        response = None if self._kept_response is None else self._kept_response()
+        if response is None or response.readable_ended or (self._listeners_returned and not response._is_flowing):
             self._release()
             return
         self.state = _DELIVERING
         self.deadline = self._expires = NEVER
-        self.request = self._response = None
+        self.request = None
         self.agent._delivering.add(self)
         self.release_soon()
 
-    # -- listeners ------------------------------------------------------------------------------------------------
-
-    def _keep_for_listeners(self, request: ClientRequest, response: ClientResponse) -> None:
-        """If ``request`` has ``'response'`` listeners, keep the connection until they have run, and ``'end'`` of
-        ``response`` was emitted."""
-        if request.listener_count('response'):
-            self._kept_response = weakref.ref(response, self._on_forgotten)
-            self._listeners_returned = False
-            response._notify_end = True
-
-    def on_response_delivered(self, response: ClientResponse) -> None:
-        """The ``'response'`` listeners have returned: unless one of them consumes ``response`` by events, the
-        connection is no longer needed."""
-        if self._kept_response is not None and self._kept_response() is response:
-            self._listeners_returned = True
-            if self.state is _DELIVERING and not response.emits:
-                self._release()
-
-    def message_ended(self, message: ClientResponse) -> None:
-        """``'end'`` of ``message`` was emitted."""
-        if self._kept_response is not None and self._kept_response() is message:
-            self._kept_response = None
-            if self.state is _DELIVERING:
-                self._release()
-
-    def release_soon(self) -> None:
-        """Leave the listeners within some turns of the loop, if a request waits for a connection then: listeners may
-        block, and for that request."""
-        if not self._releasing and self.agent._has_queued(self.bucket):
-            self._releasing = True
-            self._count_down(self.exchange_number, LISTENERS_TURNS)
-
-    def _count_down(self, turn: int, left: int) -> None:
-        if self.state is not _DELIVERING or self.exchange_number != turn:
-            self._releasing = False
-        elif left:
-            self.agent._hub.loop.run_callback(self._count_down, turn, left - 1)
-        else:
-            self._releasing = False
-            if self.agent._has_queued(self.bucket):
-                self._release()
-
     def _release(self) -> None:
-        """The exchange is over, and nothing is kept for its listeners: into the pool, or away."""
+        """Give the connection back to the agent, or close it if it cannot be used again."""
         if self.state is _DELIVERING:
             self.agent._delivering.discard(self)
-        self.request = self._request = self._response = self._kept_response = None
+        self.request = self._request = self._kept_response = None
         socket = self.socket
+        self.state = _IDLE
         if not self.keep_alive or self._eof or self.parser.buffered or socket._send_broken or socket.destroyed:
-            self.state = _IDLE
             self.close()
             return
-        self.state = _IDLE
         self.since = socket._last_activity
         self.deadline = self._expires = NEVER
-        if self._paused:
-            self._paused = False
-            socket._resume_reading()
+        self.resume_input()
         if self.socket_options_changed:
             self.socket_options_changed = False
             socket.set_no_delay()
@@ -406,80 +487,137 @@ class Connection(ResponseReceiver):
         self.agent._put_idle(self)
 
     def set_idle_deadline(self, limit: float | None) -> None:
-        """Nobody waits for this connection: it is kept for ``limit`` seconds (None: as long as it lives)."""
+        """Close the connection after ``limit`` seconds without a request; None: never."""
         self.idle_limit = limit
         if limit is not None:
             self._expires = self.since + limit
 
+    # -- listeners ------------------------------------------------------------------------------------------------
+
+    def _keep_for_listeners(self, request: ClientRequest, response: ClientResponse) -> None:
+        """Keep the connection until the ``'response'`` listeners have returned and ``'end'`` was emitted."""
+        if request.listener_count('response'):
+            self._kept_response = weakref.ref(response, self._on_forgotten)
+            self._listeners_returned = False
+            response._notify_end = True
+
+    def on_response_delivered(self, response: ClientResponse) -> None:
+        """Release the connection after the ``'response'`` listeners, unless one consumes ``response`` by events."""
+        if self._kept_response is not None and self._kept_response() is response:
+            self._listeners_returned = True
+            if self.state is _DELIVERING and not response._is_flowing:
+                self._release()
+
+    def on_message_ended(self, message: ClientResponse) -> None:
+        """Release the connection after ``'end'`` of ``message`` was emitted."""
+        if self._kept_response is not None and self._kept_response() is message:
+            self._kept_response = None
+            if self.state is _DELIVERING:
+                self._release()
+
+    def release_soon(self) -> None:
+        """Release the connection within some turns of the loop if a request is waiting for one then.
+
+        A listener can block, even on that request.
+        """
+        if not self._releasing and self.agent._has_queued(self.bucket):
+            self._releasing = True
+            self._count_down(self.exchange_number, LISTENERS_TURNS)
+
+    def _count_down(self, exchange_number: int, turns: int) -> None:
+        if self.state is not _DELIVERING or self.exchange_number != exchange_number:
+            self._releasing = False
+        elif turns:
+            self.hub.loop.run_callback(self._count_down, exchange_number, turns - 1)
+        else:
+            self._releasing = False
+            if self.agent._has_queued(self.bucket):
+                self._release()
+
+    # -- a request or response without users ----------------------------------------------------------------------
+
+    def _on_forgotten(self, reference: weakref.ref[Any]) -> None:
+        """React to the end of a request or a response. Runs wherever the garbage collector does."""
+        if self._is_abandoned(reference):
+            self.hub.loop.run_callback_threadsafe(self._drop_abandoned, reference)
+
+    def _is_abandoned(self, reference: weakref.ref[Any]) -> bool:
+        """Return whether the current exchange has lost, with the object of ``reference``, its last user."""
+        return (
+            (self.state is _RECEIVING and self.body is not None and reference is self.body.reference)
+            or (self.state is _DELIVERING and reference is self._kept_response)
+            or (self.state is _SENDING and not self.sent and reference is self._request)
+        )
+
+    def _drop_abandoned(self, reference: weakref.ref[Any]) -> None:
+        if not self._is_abandoned(reference):
+            # the connection serves another exchange by now
+            return
+        if self.state is _SENDING:
+            self.close()
+        elif self.state is _DELIVERING:
+            self._release()
+        else:
+            self.state = _DISCARDING
+            assert self.body is not None
+            self.since = self.body.start_discarding()
+            self._expires = self.since + DISCARD_TIME
+            self.resume_input()
+            self._advance()
+
+    # -- called by the request, the response and the agent --------------------------------------------------------
+
+    @property
+    def current_request(self) -> ClientRequest | None:
+        """The request of the current exchange, None if there is none or its users have forgotten it."""
+        if self.request is not None:
+            return self.request
+        return None if self._request is None else self._request()
+
+    @property
+    def current_response(self) -> ClientResponse | None:
+        """The response whose body is arriving, None if there is none or its users have forgotten it."""
+        return None if self.body is None else self.body.response
+
     def fail(self, error: Exception) -> None:
-        """End the exchange in work with ``error``."""
+        """End the current exchange with ``error``, and the connection with it."""
         self.socket.destroy(error)
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the connection."""
         self.socket.destroy()
 
     def abort_exchange(self, request: ClientRequest, error: BaseException | None) -> None:
-        """End the exchange in work if it is that of ``request``."""
+        """Close the connection if the current exchange is that of ``request``."""
         if self.serves(request):
             self.socket.destroy(error)
 
-    def serves(self, request: ClientRequest) -> bool:
-        """Return whether the exchange in work is that of ``request``."""
+    def serves(self, request: ClientRequest | None) -> bool:
+        """Return whether the current exchange is that of ``request``."""
         return self.state is not _CLOSED and self.current_request is request
 
-    def is_in_exchange(self, turn: int) -> bool:
-        """Return whether the connection still is that of this exchange."""
-        return self.exchange_number == turn and self.state is not _IDLE
+    def is_in_exchange(self, number: int) -> bool:
+        """Return whether the exchange with this number is not over."""
+        return self.exchange_number == number and self.state is not _IDLE
 
     def change_timeout(self, request: ClientRequest, timeout: float | None) -> None:
-        """Set the inactivity timeout of the exchange of ``request``."""
+        """Set the inactivity timeout for the exchange of ``request``, in seconds."""
         if self.serves(request):
-            self.timeout = timeout
-            self.reported_timeout_at = 0.0
-            self.watch()
+            self._set_timeout(timeout)
 
-    def _discard_after_fork(self) -> None:
-        """Let go without a word: the connection is the parent process's."""
-        request, state = self.current_request, self.state
-        self.state = _CLOSED
-        deadlines(self.agent._hub).forget(self)
-        self.socket._set_protocol(None)
-        self.socket._discard_after_fork()
-        if not is_alive(self.agent._hub):
-            # the threads that could wait are the parent's, too
-            return
-        if state is _RECEIVING:
-            self._abort_response(inherited_error())
-        elif state is _SENDING:
-            self._abort_request(inherited_error())
-        elif state is _WAITING and request is not None:
-            request.destroy(inherited_error())
+    def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
+        if self.state is _RECEIVING and message is self.current_response:
+            self._set_timeout(timeout)
 
-    @property
-    def activity(self) -> str:
-        """What it does, in the words of a survey."""
-        state = self.state
-        if state is _WAITING:
-            return 'connecting' if self.socket.pending or self.socket.handshaking else 'waiting'
-        if state is _RECEIVING:
-            return 'unread' if self._reader is None else 'receiving'
-        return state.value
-
-    @property
-    def current_exchange(self) -> tuple[str | None, str | None, float]:
-        """Method and target of the exchange in work, None where they are not known any more, and when it began."""
-        request = self.current_request
-        if self.describe_request is not None and (self.state is _RECEIVING or self.state is _DISCARDING):
-            return self.describe_request
-        return (None, None, self.since) if request is None else (request.method, request.path, self.since)
-
-    def is_unread_since(self, since: float) -> bool:
-        """Return whether nobody has read the response since then."""
-        return self.state is _RECEIVING and self._reader is None and self.since <= since
+    def _set_timeout(self, timeout: float | None) -> None:
+        self.timeout = timeout
+        self.reported_timeout_at = 0.0
+        self.watch()
 
     def _on_agent_remove(self) -> None:
-        """``'agentRemove'``: the connection counts no more."""
+        """Take the connection out of the pool, after a listener has emitted ``'agentRemove'``."""
         self.keep_alive = False
         request = self.current_request
         if request is not None:
@@ -491,13 +629,71 @@ class Connection(ResponseReceiver):
         if request is not None:
             request._on_send_aborted(error)
 
-    def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
+    @property
+    def forwarding(self) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`: responses are never forwarded."""
+        return None
+
+    def on_reader_paused(self, message: IncomingMessage) -> None:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
-        timeout = None if seconds is None else checked_seconds('timeout', seconds) or None
-        if message is self.current_response and self.state is _RECEIVING:
-            self.timeout = timeout
-            self.reported_timeout_at = 0.0
-            self.watch()
+        if self.body is not None and self.body.response is message and not message.destroyed:
+            self.body.buffer()
+
+    def on_message_error(self, message: IncomingMessage, error: BaseException) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        self.on_message_destroyed(message, error)
+
+    def on_message_destroyed(self, message: IncomingMessage, error: BaseException | None) -> None:
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        if (self.state is _RECEIVING and self.current_response is message) or (
+            self.state is _DELIVERING and self._kept_response is not None and self._kept_response() is message
+        ):
+            self.socket.destroy(error)
+
+    def _discard_after_fork(self) -> None:
+        """Give up the connection in a forked child, without closing it: it belongs to the parent process."""
+        request, state, body = self.current_request, self.state, self.body
+        self.state = _CLOSED
+        self.body = None
+        deadlines(self.hub).forget(self)
+        self.socket._set_protocol(None)
+        self.socket._discard_after_fork()
+        if not is_alive(self.hub):
+            # the threads that could wait exist only in the parent process
+            return
+        if state is _RECEIVING:
+            assert body is not None
+            body.abort(inherited_error())
+        elif state is _SENDING:
+            self._abort_request(inherited_error())
+        elif state is _WAITING and request is not None:
+            request.destroy(inherited_error())
+
+    # -- for observers --------------------------------------------------------------------------------------------
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a body is arriving that no greenlet reads at present."""
+        return self.state is _RECEIVING and (self.body is None or self.body.reader is None)
+
+    def is_unread_since(self, since: float) -> bool:
+        """Return whether the body has had no reader since the monotonic time ``since``."""
+        return self.is_unread and self.since <= since
+
+    @property
+    def activity(self) -> str:
+        """The state, in the terms of a snapshot (:mod:`geventnode.monitor`)."""
+        if self.state is _WAITING:
+            return 'connecting' if self.socket.pending or self.socket.handshaking else 'waiting'
+        return 'unread' if self.is_unread else self.state.value
+
+    @property
+    def current_exchange(self) -> tuple[str | None, str | None, float]:
+        """Method and target of the current exchange, None where they are not known any more, and when it began."""
+        if self.body is not None:
+            return self.body.exchange
+        request = self.current_request
+        return (None, None, self.since) if request is None else (request.method, request.path, self.since)
 
     def __repr__(self) -> str:
-        return f'<ClientConnection {self.state.value} {self.socket!r}>'
+        return f'<{type(self).__name__} {self.state.value} {self.socket!r}>'

@@ -1,4 +1,4 @@
-"""Which deadline of a client's connection comes next, and what happens then."""
+"""The deadlines of an exchange on a client's connection, and what happens when one has passed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.client.phase import ConnectionState
-from geventnode.http.client.receiving import DISCARD_TIME
 from geventnode.net.deadlines import NEVER
 
 if TYPE_CHECKING:
@@ -19,45 +17,38 @@ if TYPE_CHECKING:
     from geventnode.http.client.request import ClientRequest
     from geventnode.http.incoming import IncomingMessage
 
-__all__ = ['due', 'hinted']
+__all__ = ['Deadline', 'close', 'exchange_deadline', 'parse_keep_alive_hint']
 
-#: Seconds that a server's hint is shortened by, so that a request does not meet the server's FIN.
+#: Seconds by which a server's hint is shortened, so that a request does not meet the server's FIN.
 HINT_MARGIN = 1.0
 
 _hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
+#: A monotonic time, and the function to call with the connection after it.
 Deadline = tuple[float, Callable[['Connection'], None]]
 
 
-def due(connection: Connection) -> Deadline:
-    """Return when the next deadline of ``connection`` is, and what to do then."""
-    state = connection.state
-    if state is ConnectionState.IDLE:
-        return connection.since + (connection.idle_limit or NEVER), _close
-    if state is ConnectionState.DELIVERING:
-        return NEVER, _close
-    if state is ConnectionState.DISCARDING:
-        return connection.since + DISCARD_TIME, _close
-    limit: Deadline = connection.deadline, _too_late
+def exchange_deadline(connection: Connection) -> Deadline:
+    """Return the next deadline of the current exchange: ``deadline``, ``connect_timeout`` or ``timeout``."""
+    next_one: Deadline = connection.deadline, _fail_deadline
     request = connection.request
     if request is not None and (connection.socket.connecting or connection.socket.handshaking):
-        limit = min(
-            limit, (connection.opened_at + (request._connect_timeout or NEVER), _connects_too_slowly), key=_time
-        )
+        connect_by = connection.opened_at + (request._connect_timeout or NEVER)
+        next_one = min(next_one, (connect_by, _fail_connect_timeout), key=_time)
     if connection.timeout:
-        waits = _waits_for_server(connection)
-        # if it does not, look again later
-        began = max(connection.socket._last_activity, connection.since) if waits else monotonic()
-        limit = min(limit, (began + connection.timeout, _inactive), key=_time)
-    return limit
+        # while this side is slow, no inactivity counts: check again later
+        waiting = _waits_for_server(connection)
+        since = max(connection.socket._last_activity, connection.since) if waiting else monotonic()
+        next_one = min(next_one, (since + connection.timeout, _report_inactivity), key=_time)
+    return next_one
 
 
 def _waits_for_server(connection: Connection) -> bool:
-    """Return whether the server's next move is awaited, and was not reported to be late."""
+    """Return whether the exchange waits for the server, and ``'timeout'`` was not emitted since the last traffic."""
     socket = connection.socket
     if connection.reported_timeout_at == socket._last_activity:
         return False
-    if connection.state is ConnectionState.RECEIVING and not connection.being_read:
+    if connection.is_unread:
         # the caller reads slowly
         return False
     if connection.sent or socket.writable_length:
@@ -66,9 +57,9 @@ def _waits_for_server(connection: Connection) -> bool:
     return request is None or not request._awaits_source
 
 
-def hinted(hint: str) -> float | None:
-    """Return how long an idle connection may be kept by what Keep-Alive says, None for any time."""
-    found = _hint.search(hint)
+def parse_keep_alive_hint(value: str) -> float | None:
+    """Return the seconds for which a Keep-Alive field allows a connection to be idle, None for no limit."""
+    found = _hint.search(value)
     return None if found is None else int(found[1]) - HINT_MARGIN
 
 
@@ -76,28 +67,29 @@ def _time(deadline: Deadline) -> float:
     return deadline[0]
 
 
-def _close(connection: Connection) -> None:
+def close(connection: Connection) -> None:
+    """Close the connection: it was idle, or discarded a body, for too long."""
     connection.close()
 
 
-def _too_late(connection: Connection) -> None:
-    connection.fail(connection.origin.past_deadline())
+def _fail_deadline(connection: Connection) -> None:
+    connection.fail(connection.origin.deadline_error())
 
 
-def _connects_too_slowly(connection: Connection) -> None:
+def _fail_connect_timeout(connection: Connection) -> None:
     request = connection.request
     assert request is not None
-    connection.fail(connection.origin.past_connect_timeout(request._connect_timeout))
+    connection.fail(connection.origin.connect_timeout_error(request._connect_timeout))
 
 
-def _inactive(connection: Connection) -> None:
-    """No traffic for too long: whoever listens handles it, else the exchange has failed."""
+def _report_inactivity(connection: Connection) -> None:
+    """Emit ``'timeout'`` on request and response; fail the exchange if neither has a listener."""
     connection.reported_timeout_at = connection.socket._last_activity
-    gevent.spawn(_tell_timeout, connection, connection.current_request, connection.current_response)
+    gevent.spawn(_emit_timeout, connection, connection.current_request, connection.current_response)
 
 
-def _tell_timeout(connection: Connection, request: ClientRequest | None, response: IncomingMessage | None) -> None:
-    if connection.state is ConnectionState.CLOSED or connection.current_request is not request:
+def _emit_timeout(connection: Connection, request: ClientRequest | None, response: IncomingMessage | None) -> None:
+    if not connection.serves(request):
         return
     handled = request is not None and request.emit('timeout')
     handled = (response is not None and response.emit('timeout', connection.socket)) or handled

@@ -1,8 +1,8 @@
-"""A connection that somebody else's function makes for a request: it may wait, and fail in every way.
+"""A connect in progress through a user's ``create_connection``, which can block and can fail in every way.
 
-It has a greenlet of its own, which is killed when the request needs no connection any more, and the times that the
-request has for connecting and for everything. Where it leads is told once, unless the request was given up before:
-what the function does afterwards, or on its way out, is no matter of the agent.
+It has a greenlet of its own, which is killed when the request needs no connection any more, and the ``connect_timeout``
+and ``deadline`` of the request. Its result is reported once, unless the request was given up before; whatever the
+function does afterwards has no effect on the agent.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ __all__ = ['Dial']
 
 
 class Dial:
-    """Calls ``create``, and then ``made`` with the socket or ``failed`` with the error. Neither may switch."""
+    """Call ``create`` in a greenlet, and then ``on_connected`` with the socket or ``on_failed`` with the error.
+
+    Neither of the two callbacks can block.
+    """
 
     def __init__(
         self,
         request: ClientRequest,
         create: Callable[..., Any],
-        made: Callable[[Socket], object],
-        failed: Callable[[BaseException], object],
+        on_connected: Callable[[Socket], object],
+        on_failed: Callable[[BaseException], object],
     ) -> None:
         self._request = request
-        self._made = made
-        self._failed = failed
+        self._on_connected = on_connected
+        self._on_failed = on_failed
         self._cancelled = False
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
         self._expires = min(monotonic() + (request._connect_timeout or NEVER), request._deadline)
@@ -44,12 +47,12 @@ class Dial:
         self._greenlet = gevent.spawn(self._run, create)
 
     def cancel(self) -> None:
-        """The request needs no connection any more."""
-        self._over()
+        """Kill the greenlet: the request needs no connection any more."""
+        self._stop_timer()
         self._cancelled = True
         self._greenlet.kill(block=False)
 
-    def _over(self) -> None:
+    def _stop_timer(self) -> None:
         deadlines(self._request.agent._hub).forget(self)
 
     def _run(self, create: Callable[..., Any]) -> None:
@@ -59,39 +62,41 @@ class Dial:
                 raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
             check_thread(socket._hub, socket)
         except BaseException as error:
-            self._over()
+            self._stop_timer()
             if not self._cancelled:
-                self._failed(self._explain(error))
+                self._on_failed(self._explain(error))
             if not isinstance(error, (Exception, gevent.Timeout, SystemExit)):
-                # gevent's to handle
+                # gevent handles these
                 raise
             return
-        self._over()
+        self._stop_timer()
         if self._cancelled:
             socket.destroy()
         else:
-            self._made(socket)
+            self._on_connected(socket)
 
     def _explain(self, error: BaseException) -> BaseException:
-        """Return what is told to those who wait for the response: nothing that would end their greenlet, or process."""
+        """Return the error for the request: never one that would end a waiting greenlet, or the process."""
         if isinstance(error, Exception):
             return error
         found: GeventnodeError
         if isinstance(error, gevent.Timeout):
-            found = RequestTimeout(f'{self._request._origin}: create_connection has run into a timeout ({error})')
+            found = RequestTimeout(f'{self._request._origin}: create_connection has raised a timeout ({error})')
         else:
-            found = SocketHangUp(f'socket hang up: create_connection was left by {type(error).__name__}')
+            found = SocketHangUp(f'socket hang up: create_connection has raised {type(error).__name__}')
         found.__cause__ = error
         self._request._origin.locate(found, 'connect')
         return found
 
     def _on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.deadlines.HasDeadline`: the function takes too long."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: the function has taken too long."""
         self._expires = NEVER
         request = self._request
-        where = request._origin
+        origin = request._origin
         error = (
-            where.past_deadline() if request._deadline <= now else where.past_connect_timeout(request._connect_timeout)
+            origin.deadline_error()
+            if request._deadline <= now
+            else origin.connect_timeout_error(request._connect_timeout)
         )
-        where.locate(error, 'connect')
+        origin.locate(error, 'connect')
         request.destroy(error)

@@ -100,11 +100,11 @@ class Origin:
         if isinstance(error, GeventnodeError) and error.phase is None:
             error.host, error.port, error.phase = self.host, self.port, phase
 
-    def past_deadline(self) -> RequestTimeout:
+    def deadline_error(self) -> RequestTimeout:
         """Return what is raised for an exchange that took too long."""
         return RequestTimeout(f'{self}: the exchange was not over within its deadline')
 
-    def past_connect_timeout(self, seconds: float | None) -> RequestTimeout:
+    def connect_timeout_error(self, seconds: float | None) -> RequestTimeout:
         """Return what is raised when connecting took more than so many seconds."""
         return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds)')
 

@@ -1,99 +1,217 @@
-"""Requests that are made: what is sent, where to, and within which time."""
+"""Requests that are made: sent as they are written, and answered by one response or one error.
+
+A greenlet that waits in :meth:`ClientRequest.get_response` is switched to as soon as the head of the response has
+arrived. Listeners are called by :class:`~geventnode.http.client.request_events.RequestEvents`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 from zope.interface import implementer
 
 from geventnode.errors import (
     ConnectionClosed,
     ContentLengthMismatch,
     GeventnodeError,
+    RequestAborted,
     RequestTimeout,
+    SocketHangUp,
     WriteAfterEnd,
+    copy_for_raising,
 )
+from geventnode.http.body_framing import NO_BODY_BY_DEFAULT, frame_request
 from geventnode.http.body_source import BodySource, is_body_source
-from geventnode.http.client.framing import FramedRequest
-from geventnode.http.client.response_body import ClientResponse, ReleasedSocket
+from geventnode.http.client.released_socket import ReleasedSocket
+from geventnode.http.client.request_events import RequestEvents
+from geventnode.http.client.response import ClientResponse
 from geventnode.http.client.write_buffer import WriteBuffer
-from geventnode.http.outgoing import JOIN_BELOW, OutgoingState
+from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
 from geventnode.interfaces import IClientRequest
 from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines
 from geventnode.net.threads import wrong_thread_error
 from geventnode.options import seconds as checked_seconds
-from geventnode.protocol import Limits, last_chunk
+from geventnode.protocol import Framing, Limits, connection_options, last_chunk
 from geventnode.stream.chunks import as_bytes
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 
 if TYPE_CHECKING:
     from geventnode.http.client.agent import Agent
     from geventnode.http.client.connection import Connection
+    from geventnode.http.client.dial import Dial
     from geventnode.http.client.origin import Origin
     from geventnode.http.header_fields import Fields
+    from geventnode.http.incoming import IncomingMessage
     from geventnode.net.socket import Socket
+    from geventnode.protocol import ResponseHead
 
 __all__ = ['ClientRequest', 'response_limits']
 
-#: Methods that may be sent again when it is not known whether the first time counted: those that are safe or idempotent
-#: (RFC 9110, section 9.2.2) and need no other request between (the registry of section 16.1.1).
+log = logging.getLogger('geventnode.error')
+
+#: Methods that can be sent again when the first attempt may have had an effect: those that are safe or idempotent
+#: (RFC 9110, section 9.2.2) and need no other request in between (the registry of section 16.1.1).
 IDEMPOTENT = frozenset({'GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'PROPFIND', 'QUERY', 'REPORT', 'SEARCH', 'TRACE'})
+
+#: Fields that take part in the framing of a request, or in the fate of its connection.
+REQUEST_FRAMING_FIELDS = frozenset({'connection', 'content-length', 'trailer', 'transfer-encoding', 'upgrade'})
 
 DEFAULT_TIMEOUT, DEFAULT_CONNECT_TIMEOUT = 120.0, 60.0
 
-#: Seconds for which a body waits behind ``Expect: 100-continue`` when nobody else decides (RFC 9110, section 10.1.1).
+#: Seconds for which a body waits after ``Expect: 100-continue`` by default (RFC 9110, section 10.1.1).
 CONTINUE_TIME = 1.0
 
 _OPEN, _FIXED, _ENDED = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.ENDED
+_CHUNKED = Framing.CHUNKED
 
 
 @lru_cache(maxsize=64)
 def response_limits(max_header_size: int, max_headers_count: int) -> Limits:
-    """Return what is refused in responses."""
+    """Return the limits for the heads of responses."""
     return Limits(max_header_size=max_header_size, max_headers_count=max_headers_count)
 
 
+class _UnretrievedErrorLogger:
+    """Log the error of a request that is freed before the error was retrieved."""
+
+    __slots__ = ('description', 'error')
+
+    def __init__(self, description: str, error: BaseException) -> None:
+        self.description = description
+        self.error: BaseException | None = error
+
+    def __del__(self) -> None:
+        if self.error is not None:
+            log.error(
+                '%s: exception was never retrieved: %s: %s', self.description, type(self.error).__name__, self.error
+            )
+
+
+class _UnclaimedSocket:
+    """Close an upgraded connection when the request is freed before its user has taken the socket."""
+
+    __slots__ = ('socket',)
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket: Socket | None = socket
+
+    def __del__(self) -> None:
+        if self.socket is not None:
+            self.socket._hub.loop.run_callback_threadsafe(self.socket.destroy)
+
+
 @implementer(IClientRequest)
-class ClientRequest(FramedRequest):
-    """See :class:`geventnode.interfaces.IClientRequest`."""
+class ClientRequest(OutgoingMessage):
+    """A request to a server; :func:`geventnode.http.request` and :func:`geventnode.http.get` make it.
+
+    Nothing is sent before the first :meth:`write`, :meth:`end` or :meth:`flush_headers`. Each request ends in exactly
+    one way: with a response, or with one error. :meth:`get_response` raises the error, and ``'error'`` is emitted with
+    it; an error that is never retrieved is logged once. When the program has forgotten both request and response, the
+    rest of the exchange is discarded.
+
+    ``with http.get(url) as response:`` waits for the response, and destroys it at the end of the block unless it was
+    read completely.
+
+    The events, in this order:
+
+    - ``'socket'`` (socket): the request has a connection.
+    - ``'continue'`` (): the server has sent ``100 Continue``.
+    - ``'information'`` (head): the server has sent an informational response.
+    - ``'finish'`` (): the request was passed to the kernel.
+    - one of ``'response'`` (response), ``'upgrade'`` (response, socket, head), ``'connect'`` (response, socket, head)
+      and ``'error'`` (exception).
+    - ``'close'`` (): the connection was lost before the exchange was over, or has left HTTP.
+
+    ``'timeout'`` () is emitted after inactivity. Listeners run in a greenlet of the request, and can block. The
+    connection stays with the request until the ``'response'`` listeners have returned and, if one of them consumes the
+    response by events, ``'end'`` was emitted.
+    """
+
+    events: ClassVar[frozenset[str]] = OutgoingMessage.events | {
+        'socket',
+        'continue',
+        'information',
+        'response',
+        'connect',
+        'upgrade',
+    }
 
     send_date: bool = False
+
+    #: The agent whose connections are used.
+    agent: Agent
+    #: The method, in upper case.
+    method: str
+    #: The request-target.
+    path: str
+    #: The response, as soon as its head has arrived.
+    response: IncomingMessage | None = None
+    #: Whether :meth:`abort` was called.
+    aborted: bool = False
+    #: Whether the connection served another request before.
     reused_socket: bool = False
+    #: Whether this side allows another request on the connection.
+    should_keep_alive: bool
+
+    _origin: Origin
+    #: Times in seconds, None for no limit, and the end of the whole exchange (monotonic).
     _timeout: float | None = DEFAULT_TIMEOUT
     _connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
     _queue_timeout: float | None = None
-    #: When the exchange must be over (monotonic).
     _deadline: float = NEVER
-    #: Seconds before which no deadline can pass, and whether they must be kept more precisely than the sweep can.
+    #: Seconds before which no deadline can pass, and whether the periodic sweep is too coarse for it.
     _shortest_timeout: float = DEFAULT_CONNECT_TIMEOUT
     _needs_precise_timer: bool = False
-
-    _limits: Limits = response_limits(16384, 1000)
-    #: Whether the response keeps the sizes of its chunks, for a reader that needs them.
-    _keeps_chunks: bool = False
-    #: A function in place of the agent's, and what calls it.
-    _create_connection: Any = None
-    _dial: Any = None
-
-    _queued_at: float = 0.0
+    #: See :class:`geventnode.net.deadlines.HasDeadline`; set only while the request is queued.
     _expires: float = NEVER
+    _queued_at: float = 0.0
+
+    #: The limits for the head of the response.
+    _limits: Limits = response_limits(16384, 1000)
+    #: Whether the response records the sizes of its chunks, for a reader that needs them.
+    _keeps_chunks: bool = False
+    #: A function that is called instead of the agent's, and the call that is connecting for this request.
+    _create_connection: Any = None
+    _dial: Dial | None = None
+
+    #: Whether the request asks for another protocol.
+    _wants_upgrade: bool = False
+    #: Whether the head is sent before the body is known.
+    _flushing: bool = False
+    #: The whole message, if it was rendered at once: its head, with a small body, and a large body.
+    _rendered: tuple[bytes, bytes | memoryview] | None = None
+    #: The greenlet that sends a body from a file or an iterable.
+    _body_writer: Any = None
+    #: Whether ``100 Continue`` has arrived.
+    _continued: bool = False
+    #: Whether the request was sent again, after a reused connection had turned out to be closed.
+    _retried: bool = False
 
     _connection: Connection | None = None
-    #: Which exchange of that it is.
-    _turn: int = 0
+    #: The number of the exchange on the connection.
+    _exchange_number: int = 0
     _released: ReleasedSocket | None = None
-    #: A message that was rendered as a whole: its head, with a small body, and a large body.
-    _rendered: tuple[bytes, bytes | memoryview] | None = None
-    _body_writer: Any = None
-    _retried: bool = False
+    #: Methods of the socket to call as soon as there is one, with their arguments.
     _socket_options: dict[str, tuple[Any, ...]] | None = None
+
+    #: The greenlets that wait for the response or for ``100 Continue``.
+    _waiters: list[Any] | None = None
+    #: Made when the first listener is added.
+    _events: RequestEvents | None = None
+    #: The reason why there is no response.
+    _failure: BaseException | None = None
+    #: Whether the connection was lost, or has left HTTP.
+    _closed: bool = False
+    _unretrieved: _UnretrievedErrorLogger | None = None
+    _unclaimed: _UnclaimedSocket | None = None
 
     def __init__(self, agent: Agent, origin: Origin, method: str, path: str, fields: Fields, keep_alive: bool) -> None:
         self.agent = agent
@@ -106,19 +224,75 @@ class ClientRequest(FramedRequest):
 
     @property
     def host(self) -> str:
+        """The host to which the request connects."""
         return self._origin.host
 
     @property
     def protocol(self) -> str:
+        """``'http:'`` or ``'https:'``."""
         return self.agent.protocol
 
     @property
     def max_headers_count(self) -> int:
+        """The number of fields that the head of the response can have; more are an error; 0: no limit. 1000."""
         return self._limits.max_headers_count
 
     @max_headers_count.setter
     def max_headers_count(self, value: int) -> None:
         self._limits = response_limits(self._limits.max_header_size, value)
+
+    # -- the head -------------------------------------------------------------------------------------------------
+
+    def _build_head(self, length: int | None) -> str:
+        fields = self._fields
+        lines = [f'{self.method} {self.path} HTTP/1.1\r\n']
+        for name, value in fields.values():
+            if type(value) is str:
+                lines.append(f'{name}: {value}\r\n')
+            else:
+                lines += [f'{name}: {item}\r\n' for item in value]
+        if (
+            not length
+            and length is not None
+            and self.method in NO_BODY_BY_DEFAULT
+            and not self._removed_fields
+            and self._trailers is None
+            and fields.keys().isdisjoint(REQUEST_FRAMING_FIELDS)
+        ):
+            lines.append('Connection: keep-alive\r\n\r\n' if self.should_keep_alive else 'Connection: close\r\n\r\n')
+        else:
+            lines += self._connection_line(), self._frame_body(length), '\r\n'
+        return ''.join(lines)
+
+    def _connection_line(self) -> str:
+        """Return the Connection field to add, after reading the one that was set."""
+        given = self._fields.get('connection')
+        if given is None:
+            if 'connection' in self._removed_fields:
+                return ''
+            return 'Connection: keep-alive\r\n' if self.should_keep_alive else 'Connection: close\r\n'
+        value = given[1]
+        options = connection_options(value if isinstance(value, list) else [value])
+        if 'close' in options:
+            self.should_keep_alive = False
+        self._wants_upgrade = 'upgrade' in options and 'upgrade' in self._fields
+        return ''
+
+    def _frame_body(self, length: int | None) -> str:
+        """Set how the body ends, and return the field line that declares it."""
+        kind, self._length, line = frame_request(
+            self.method, self._fields, self._removed_fields, bool(self._trailers), length, self._flushing
+        )
+        self._chunked = kind is _CHUNKED
+        return line
+
+    def flush_headers(self) -> None:
+        self._check_thread()
+        self._flushing = True
+        try:
+            super().flush_headers()
+        finally:
+            self._flushing = False
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -129,6 +303,18 @@ class ClientRequest(FramedRequest):
         return super().write(chunk, encoding, callback)
 
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
+        """End the request, after ``data`` as the last part of its body; return the request.
+
+        Blocks until there is room if earlier parts fill the buffer.
+
+        :param data: bytes or text; or a binary file or an iterable of chunks, which a greenlet then sends.
+        :param encoding: the encoding of text.
+        :param callback: called without arguments when the request was passed to the kernel.
+        :raises QueueFull: ``max_queued`` requests wait for the server already.
+        :raises WriteAfterEnd: ``data`` was given after an earlier :meth:`end`.
+        :raises ContentLengthMismatch: the body does not have the length of the Content-Length field.
+        :raises ConnectionClosed: the request is over.
+        """
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
         if data is not None and type(data) is not bytes and is_body_source(data):
@@ -146,7 +332,7 @@ class ClientRequest(FramedRequest):
             if self.destroyed:
                 self._check_alive()
             body = data if type(data) is bytes else b'' if data is None else as_bytes(data, encoding)
-            if body and self._continue_expected and not self._continued:
+            if body and self._expects_continue and not self._continued:
                 self._end_with_source((body,), callback, len(body))
                 return self
             self._render_message(body)
@@ -173,7 +359,7 @@ class ClientRequest(FramedRequest):
         self._state = _ENDED
 
     def _end_with_source(self, body: Any, callback: Any, size: int | None = None) -> None:
-        """Send a body that comes in pieces, from a greenlet of its own."""
+        """Send a body that is produced in pieces, from a greenlet of its own."""
         if self._body_writer is not None or self._state is _ENDED:
             raise WriteAfterEnd('end() with data after end() on this ClientRequest')
         self._check_alive()
@@ -192,49 +378,49 @@ class ClientRequest(FramedRequest):
         ):
             fields['content-length'] = 'Content-Length', str(size)
         if self._state is _OPEN or self._state is _FIXED:
-            # so that what is wrong with the head is raised here
+            # a head that cannot be sent raises here, in the caller
             head = self._begin_body(None).encode('latin-1')
-            # a used connection may turn out to be dead: the outcome says so, or a response comes all the same
+            # the failure of a reused connection is reported by get_response(), unless a response arrives all the same
             with contextlib.suppress(ConnectionClosed):
                 self._attach()._send(head)
         self._body_writer = gevent.Greenlet(self._write_body, source)
-        # what yields the body is the caller's code, and finds the caller's context variables
+        # the source is the caller's code, and runs with the caller's context variables
         self._body_writer.gr_context = copy_context()
         self._body_writer.start()
 
     def _write_body(self, source: BodySource) -> None:
         try:
-            if self._continue_expected and not self._continued and not self.wait_continue(CONTINUE_TIME):
+            if self._expects_continue and not self._continued and not self.wait_continue(CONTINUE_TIME):
                 return
-            # what the source raises is told, ConnectionClosed too: it is about another connection
+            # a ConnectionClosed of the source is about another connection, and is reported as any other error
             for chunk in source:
                 if not _sent_unless_closed(super().write, chunk):
                     return
             _sent_unless_closed(super().end)
         except Exception as error:
-            self._abandon(error)
+            self._give_up(error)
         except BaseException:
-            self._abandon(ConnectionClosed('the greenlet that sent the body was killed'))
+            self._give_up(ConnectionClosed('the greenlet that sent the body was killed'))
             raise
 
     @property
-    def _continue_expected(self) -> bool:
-        """Whether the server is asked before the body is sent."""
+    def _expects_continue(self) -> bool:
+        """Whether the request has ``Expect: 100-continue``."""
         value = self._fields.get('expect', ('', ''))[1]
         return isinstance(value, str) and value.lower() == '100-continue'
 
     @property
     def _body_refused(self) -> bool:
-        """Whether a final response that comes now is in place of 100 Continue, and the body not wanted."""
-        return self._continue_expected and not self._continued and not self.body_size and self._state is not _ENDED
+        """Whether a final response that arrives now replaces ``100 Continue``, so that the body is not sent."""
+        return self._expects_continue and not self._continued and not self.body_size and self._state is not _ENDED
 
     @property
     def _awaits_source(self) -> bool:
-        """Whether a source of the body is asked for more, and the server not for its permission."""
+        """Whether the body waits for its source, and not for the server's permission."""
         return self._body_writer is not None and not self._body_writer.ready() and not self._body_refused
 
     def _on_short_body(self, missing: int) -> None:
-        self._abandon(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
+        self._give_up(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
 
     @property
     def writable_ended(self) -> bool:
@@ -266,6 +452,10 @@ class ClientRequest(FramedRequest):
         if self._connection is not None:
             self._connection.on_request_sent()
 
+    def _on_finished(self) -> None:
+        self.writable_finished = True
+        self._schedule_events()
+
     # -- the connection -------------------------------------------------------------------------------------------
 
     def _attach(self) -> Any:
@@ -276,7 +466,7 @@ class ClientRequest(FramedRequest):
         return self._out
 
     def _assign(self, connection: Connection) -> None:
-        """Called by the agent: use ``connection``."""
+        """Send the request on ``connection``. Called by the agent."""
         socket = connection.socket
         out = self._out
         self._connection = connection
@@ -284,19 +474,18 @@ class ClientRequest(FramedRequest):
         self._out = socket
         self.reused_socket = connection.reused
         if self._expires is not NEVER:
-            self._expires = NEVER
-            deadlines(connection.agent._hub).forget(self)
+            self._stop_queue_timer()
         if self._socket_options is not None:
             connection.socket_options_changed = True
             self._apply_socket_options()
         if self._rendered is not None:
             self._send_rendered(connection, socket)
         elif out is not None:
-            out.hand_over(socket)
+            out.transfer(socket)
             if self._state is _ENDED:
                 connection.on_request_sent()
-        if self._listeners is not None:
-            self._tell()
+        if self._events is not None:
+            self._events.schedule(self)
 
     def _send_rendered(self, connection: Connection, socket: Socket) -> None:
         assert self._rendered is not None
@@ -305,7 +494,7 @@ class ClientRequest(FramedRequest):
         try:
             flushed = socket._send_vectored(head, body) if body else socket._send(head)
         except ConnectionClosed:
-            # the connection has told already, or a response may still come
+            # the connection has reported it already, or a response can still arrive
             return
         if flushed:
             self.writable_finished = True
@@ -313,7 +502,10 @@ class ClientRequest(FramedRequest):
             socket._when_flushed(self._on_finished)
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
-        """Called by the agent when a used connection turned out to be dead: whether to try again on a new one."""
+        """Return whether to send the request again, after a reused connection turned out to be closed.
+
+        Called by the agent.
+        """
         if (
             self._retried
             or self.destroyed
@@ -328,8 +520,11 @@ class ClientRequest(FramedRequest):
 
     @property
     def socket(self) -> Any:
-        """The connection that it uses, None before there is one; a
-        :class:`~geventnode.http.client.response_body.ReleasedSocket` as soon as other requests can have that."""
+        """The connection of the request, None before there is one.
+
+        After the exchange it is a :class:`~geventnode.http.client.released_socket.ReleasedSocket`, which reports the
+        peer and cannot touch the requests that the connection serves next.
+        """
         connection = self._connection
         if connection is None:
             return None
@@ -339,30 +534,284 @@ class ClientRequest(FramedRequest):
             self._released = ReleasedSocket(connection, self._exchange_number)
         return self._released
 
-    def _on_response_delivered(self) -> None:
-        if self._connection is not None and isinstance(self.response, ClientResponse):
-            self._connection.on_response_delivered(self.response)
-
-    def _on_queued(self) -> None:
-        """Called by the agent: there is no connection yet."""
+    def _enter_queue(self) -> None:
+        """Start the timer of the queue. Called by the agent, which has no connection yet."""
         now = self._queued_at = monotonic()
         expires = min(self._deadline, now + (self._queue_timeout or NEVER))
         if expires is not NEVER and expires != NEVER:
             self._expires = expires
-            deadlines(self.agent._hub).watch(self)
+            deadlines(self._hub).watch(self)
+
+    def _stop_queue_timer(self) -> None:
+        if self._expires is not NEVER:
+            self._expires = NEVER
+            deadlines(self._hub).forget(self)
 
     def _on_deadline(self, now: float) -> None:
-        """See :class:`geventnode.net.deadlines.HasDeadline`: still in the queue."""
+        """See :class:`geventnode.net.deadlines.HasDeadline`: the request is still queued."""
         if self._deadline <= now:
-            self._abandon(self._origin.past_deadline())
+            self._give_up(self._origin.deadline_error())
         else:
-            self._abandon(
+            self._give_up(
                 RequestTimeout(
                     f'{self._origin}: no connection was free within queue_timeout ({self._queue_timeout} seconds)'
                 )
             )
 
-    def _abandon(self, error: BaseException) -> None:
+    # -- called by the connection and the agent -------------------------------------------------------------------
+
+    def _on_informational(self, head: ResponseHead) -> None:
+        """Report an informational response. Runs in the hub."""
+        if head.status_code == 100:
+            self._continued = True
+            self._wake_soon()
+        if self._events is not None:
+            self._events.add_informational(head)
+            self._events.schedule(self)
+
+    def _on_response(self, response: IncomingMessage) -> None:
+        """Deliver the response, whose head has arrived. Runs in the hub, and switches to the waiters."""
+        self.response = response
+        if self._events is not None:
+            self._events.schedule(self)
+            if self._events.has_informational:
+                # after the greenlet that calls the listeners for them, which is about to start
+                self._wake_soon()
+                return
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            waiter.switch()
+
+    def _on_upgrade(self, response: IncomingMessage) -> None:
+        """Deliver the response and its socket, which has left HTTP. Runs in the hub, and switches to the waiters."""
+        event = self._upgrade_event
+        if self._waiters is None and not self.listener_count(event) and self.listener_count('response'):
+            response.socket.destroy()
+            self._fail(
+                SocketHangUp(f'socket hang up: {self._origin} has switched protocols, and {event!r} has no listener')
+            )
+            return
+        self._closed = True
+        self._unclaimed = _UnclaimedSocket(response.socket)
+        self._on_response(response)
+
+    def _on_response_delivered(self) -> None:
+        """Release the connection, after the ``'response'`` listeners have returned."""
+        if self._connection is not None and isinstance(self.response, ClientResponse):
+            self._connection.on_response_delivered(self.response)
+
+    def _on_send_aborted(self, error: BaseException | None) -> None:
+        """End the request, whose connection was lost after the response was complete."""
+        self.destroyed = True
+        self._error = error
+        self._closed = True
+        self._schedule_events()
+
+    def _fail(self, error: BaseException) -> None:
+        """Deliver ``error``: there will be no response."""
+        if self._failure is not None or self.response is not None:
+            return
+        self._origin.locate(error, 'queue')
+        self._failure = self._error = error
+        self.destroyed = self._closed = True
+        self.agent._on_request_failed()
+        self._stop_queue_timer()
+        if isinstance(self._out, WriteBuffer):
+            self._out.destroy(error)
+        self._unretrieved = _UnretrievedErrorLogger(repr(self), error)
+        self._wake_soon()
+        self._schedule_events()
+
+    @property
+    def _upgrade_event(self) -> str:
+        return 'connect' if self.method == 'CONNECT' else 'upgrade'
+
+    def _listener_added(self, event: str) -> None:
+        if self._events is None:
+            self._events = RequestEvents()
+        if self._connection is not None or self._failure is not None:
+            self._events.schedule(self)
+
+    def _schedule_events(self) -> None:
+        if self._events is not None:
+            self._events.schedule(self)
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def get_response(self, timeout: float | None = None) -> IncomingMessage:
+        """Return the response. Blocks until its head has arrived.
+
+        For an upgrade, and for CONNECT with a 2xx status, ``upgrade`` of the response is true and the connection
+        belongs to the caller: as ``socket``, with the bytes that came after the head in ``head``.
+
+        Leaving this call by any exception, also by a ``gevent.Timeout`` or a kill, destroys the request.
+
+        :param timeout: seconds to wait in this call; None for no limit but those of the request.
+        :raises RuntimeError: :meth:`end` was not called, and the head was not sent.
+        :raises ConnectError: no connection could be made.
+        :raises SocketHangUp: the connection was lost before the response.
+        :raises ParseError: the response is malformed, or larger than a limit.
+        :raises RequestTimeout: a time limit has passed; the message names it.
+        :raises RequestAborted: :meth:`abort` was called.
+        """
+        if get_hub() is not self._hub:
+            raise wrong_thread_error(self)
+        response = self.response
+        if response is None:
+            if not self.writable_ended and not self._head_sent and self._failure is None:
+                raise RuntimeError('get_response() before end(): nothing was sent yet')
+            if timeout is None and self._waiters is None and self._failure is None:
+                # the most common case, without the cost of the others
+                current = getcurrent()
+                self._waiters = [current]
+                try:
+                    self._hub.switch()
+                except BaseException:
+                    self._on_wait_interrupted()
+                    raise
+                finally:
+                    if self._waiters is not None:
+                        self._remove_waiter(current)
+                response = self.response
+            if response is None:
+                self._wait_for('get_response', timeout)
+                response = self.response
+        if response is None:
+            self._mark_error_retrieved()
+            assert self._failure is not None
+            raise copy_for_raising(self._failure)
+        if self._events is not None and self._events.has_informational:
+            # the greenlet that calls the listeners for them is about to start
+            gevent.sleep(0)
+        self._claim_socket()
+        return response
+
+    def wait_continue(self, timeout: float | None = None) -> bool:
+        """Send the head, and return whether to send the body: False if the final response has arrived.
+
+        Blocks until ``100 Continue`` or the final response has arrived. After ``timeout`` seconds without either, the
+        body is to be sent (RFC 9110, section 10.1.1).
+
+        :param timeout: in seconds; None for no limit but those of the request.
+
+        Raises the errors of :meth:`get_response`.
+        """
+        self.flush_headers()
+        try:
+            self._wait_for('wait_continue', timeout, continued=True)
+        except RequestTimeout as error:
+            if error.phase != 'wait_continue':
+                raise
+            return True
+        if self._failure is not None:
+            self.get_response()
+        return self.response is None
+
+    def _wait_for(self, call: str, timeout: float | None, continued: bool = False) -> None:
+        """Wait for the response or the error, or for ``100 Continue``."""
+        timer = None
+        if timeout is not None:
+            timer = gevent.Timeout(timeout)
+            timer.start()
+        try:
+            while self.response is None and self._failure is None and not (continued and self._continued):
+                self._wait_once()
+        except BaseException as error:
+            if error is timer:
+                late = RequestTimeout(f'{self._origin}: no answer within the timeout of {call}() ({timeout} seconds)')
+                self._origin.locate(late, call)
+                if continued:
+                    raise late from None
+                late.phase = 'response'
+                self._give_up(late)
+            else:
+                self._on_wait_interrupted()
+                raise
+        finally:
+            if timer is not None:
+                timer.close()
+
+    def _on_wait_interrupted(self) -> None:
+        """Destroy the request, because an exception has ended the wait for its response."""
+        self._give_up(SocketHangUp('socket hang up: the wait for the response was interrupted'))
+        self._mark_error_retrieved()
+
+    @property
+    def _has_waiters(self) -> bool:
+        """Whether a greenlet waits for the response."""
+        return self._waiters is not None
+
+    def _wait_once(self) -> None:
+        current = getcurrent()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(current)
+        try:
+            get_hub().switch()
+        finally:
+            if self._waiters is not None:
+                self._remove_waiter(current)
+
+    def _remove_waiter(self, greenlet: Any) -> None:
+        if self._waiters is not None and greenlet in self._waiters:
+            self._waiters.remove(greenlet)
+            if not self._waiters:
+                self._waiters = None
+
+    def _wake(self) -> None:
+        """Switch to the waiters. Runs in the hub."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            waiter.switch()
+
+    def _wake_soon(self) -> None:
+        if self._waiters is not None:
+            get_hub().loop.run_callback(self._wake)
+
+    def _claim_socket(self) -> None:
+        """Note that the user has the upgraded connection, if there is one."""
+        if self._unclaimed is not None:
+            self._unclaimed.socket = None
+
+    def _mark_error_retrieved(self) -> None:
+        """Note that the error need not be logged."""
+        if self._unretrieved is not None:
+            self._unretrieved.error = None
+
+    def __enter__(self) -> IncomingMessage:
+        return self.get_response()
+
+    def __exit__(self, *args: object) -> None:
+        if self.response is None or not self.response.complete:
+            self._give_up(SocketHangUp('socket hang up: the block that used the response was left'))
+            self._mark_error_retrieved()
+
+    # -- giving up ------------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Give up the request: it leaves the queue, or its connection is destroyed.
+
+        ``'close'`` is emitted, ``'error'`` is not. A greenlet that waits for the response gets ``RequestAborted``.
+        """
+        self._check_thread()
+        if not self.aborted:
+            self.aborted = True
+            self._give_up(RequestAborted(f'{self.method} to {self._origin} was aborted'))
+            self._mark_error_retrieved()
+
+    def destroy(self, error: BaseException | None = None) -> Any:
+        """Give up the request, and return it.
+
+        :param error: the error for waiters and ``'error'``; None for ``SocketHangUp``, which is then not logged.
+        """
+        self._check_thread()
+        self._give_up(error or SocketHangUp('socket hang up: the request was destroyed'))
+        if error is None:
+            self._mark_error_retrieved()
+        return self
+
+    def _give_up(self, error: BaseException) -> None:
+        """Leave the queue, or close the connection, because of ``error``."""
         if self._failure is not None:
             return
         self._check_thread()
@@ -375,13 +824,7 @@ class ClientRequest(FramedRequest):
         if self._body_writer is not None and self._body_writer is not gevent.getcurrent():
             self._body_writer.kill(block=False)
 
-    def _failed(self) -> None:
-        self.agent._on_request_failed()
-        if self._expires is not NEVER:
-            self._expires = NEVER
-            deadlines(self.agent._hub).forget(self)
-
-    # -- times and settings ---------------------------------------------------------------------------------------
+    # -- times and options ----------------------------------------------------------------------------------------
 
     def _set_time_limits(
         self, timeout: float | None, connect_timeout: float | None, queue_timeout: float | None, deadline: float | None
@@ -405,14 +848,20 @@ class ClientRequest(FramedRequest):
             self._connection.change_timeout(self, self._timeout)
 
     def set_no_delay(self, no_delay: bool = True) -> None:
+        """Set TCP_NODELAY, now or as soon as there is a connection. Connections of an agent begin with it set."""
         self._set_socket_option('set_no_delay', no_delay)
 
     def set_socket_keep_alive(self, enable: bool = False, initial_delay: float = 0) -> None:
+        """Set SO_KEEPALIVE, now or as soon as there is a connection.
+
+        :param enable: whether the system probes the connection while it is idle.
+        :param initial_delay: seconds without traffic before the first probe; 0 leaves that to the system.
+        """
         self._set_socket_option('set_keep_alive', enable, initial_delay)
 
-    def _set_socket_option(self, setting: str, *args: Any) -> None:
+    def _set_socket_option(self, setter: str, *args: Any) -> None:
         self._check_thread()
-        self._socket_options = {**(self._socket_options or {}), setting: args}
+        self._socket_options = {**(self._socket_options or {}), setter: args}
         if self._connection is not None and self._connection.serves(self):
             self._connection.socket_options_changed = True
             self._apply_socket_options()
@@ -420,8 +869,8 @@ class ClientRequest(FramedRequest):
     def _apply_socket_options(self) -> None:
         assert self._connection is not None
         socket = self._connection.socket
-        for setting, args in (self._socket_options or {}).items():
-            getattr(socket, setting)(*args)
+        for setter, args in (self._socket_options or {}).items():
+            getattr(socket, setter)(*args)
 
     def __repr__(self) -> str:
         state = (
@@ -436,7 +885,7 @@ class ClientRequest(FramedRequest):
 
 
 def _sent_unless_closed(send: Callable[..., object], *args: Any) -> bool:
-    """Return whether ``send`` goes through; where the connection is gone, the outcome says why."""
+    """Return whether ``send`` succeeds; if the connection was closed, the error of the request gives the reason."""
     try:
         send(*args)
     except ConnectionClosed:

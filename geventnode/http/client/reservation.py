@@ -1,8 +1,9 @@
 """A place among the connections of an agent, for an exchange that takes several requests on one connection.
 
 Authentication that is bound to a connection, as NTLM's and Negotiate's (RFC 4559, section 6), takes up to three
-requests that no other may interrupt, and the connection is its user's afterwards. So a place is not a connection of the
-pool: it counts as one, and the connection is another agent's, which has only this one and closes it at the end.
+requests without any other in between, and the connection belongs to its user afterwards. So a reservation is not a
+connection of the pool. It counts as one, and the connection belongs to another agent, which has only this one and
+closes it at the end.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ __all__ = ['Reservation']
 
 
 class Reservation:
-    """Waits in an agent's queue as a request does, and holds its place until it is released."""
+    """Wait in the queue of an agent like a request, then keep a place among its connections until it is released."""
 
     _queued_at: float = 0.0
     #: The time in the queue is limited by :meth:`wait`.
     _expires: float = NEVER
 
-    def __init__(self, agent: Agent, origin: Origin) -> None:
-        self._agent = agent
+    def __init__(self, parent: Agent, origin: Origin) -> None:
+        self._parent = parent
         self._origin = origin
-        #: The agent that has the place, once there is one.
-        self.holder: Agent | None = None
+        #: The agent whose connection has the place, as soon as there is one.
+        self.reserved_agent: Agent | None = None
         self._granted: AsyncResult = AsyncResult()
 
     def wait(self, timeout: float | None) -> None:
-        """Block until there is a place, ``timeout`` seconds at most.
+        """Block until there is a place, at most ``timeout`` seconds.
 
-        Raises ``RequestTimeout``, and the error given to :meth:`fail`. Leaving it by any exception leaves the queue.
+        Raises ``RequestTimeout``, and the error that :meth:`_fail` got. Any exception leaves the queue.
         """
         try:
             self._granted.wait(timeout)
@@ -57,28 +58,28 @@ class Reservation:
 
     def release(self) -> None:
         """Give the place back, or leave the queue."""
-        self._agent._cancel(self)
+        self._parent._cancel(self)
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} for {self._origin}>'
 
     # -- called by the agent ------------------------------------------------------------------------------------------
 
-    def _on_queued(self) -> None:
-        """There is no place yet."""
+    def _enter_queue(self) -> None:
+        """Note the time: there is no place yet."""
         self._queued_at = monotonic()
 
-    def _on_granted(self, holder: Agent) -> None:
-        """There is a place, for a connection of ``holder``."""
-        self.holder = holder
+    def _on_granted(self, agent: Agent) -> None:
+        """Wake :meth:`wait`: there is a place for the connection of ``agent``."""
+        self.reserved_agent = agent
         self._granted.set(None)
 
     def _fail(self, error: BaseException) -> None:
-        """There will be no place, because of ``error``."""
+        """Raise ``error`` in :meth:`wait`: there will be no place."""
         self._origin.locate(error, 'queue')
         self._granted.set(error)
 
     def destroy(self) -> None:
-        """Give up the place, because the agent is destroyed."""
-        if self.holder is not None:
-            self.holder.destroy()
+        """Destroy the connection, because the parent agent is destroyed."""
+        if self.reserved_agent is not None:
+            self.reserved_agent.destroy()

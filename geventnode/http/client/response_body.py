@@ -1,118 +1,181 @@
-"""Responses as a client receives them, and the socket of an exchange whose connection serves others by now."""
+"""The body of a response while it arrives.
+
+A greenlet that reads the response pulls the body out of the parser. Without a reader it is buffered in the response, up
+to the high-water mark; when the users have forgotten both request and response, the rest is discarded.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from geventnode.errors import ConnectionClosed
-from geventnode.http.incoming import IncomingMessage
-from geventnode.net.socket import Socket
-from geventnode.protocol import Framing
+import gevent
+
+from geventnode.errors import GeventnodeError, IncompleteBody, ParseError, copy_for_raising, without_traceback
+from geventnode.http.body_reader import BodyReader, pass_on
+from geventnode.protocol import ResponseHead
 
 if TYPE_CHECKING:
     from geventnode.http.client.connection import Connection
-    from geventnode.protocol import ResponseHead
+    from geventnode.http.client.request import ClientRequest
+    from geventnode.http.client.response import ClientResponse
+    from geventnode.http.incoming import IncomingMessage
 
-__all__ = ['ClientResponse', 'ReleasedSocket']
+__all__ = ['DISCARD_TIME', 'ResponseBody']
 
-_NONE = Framing.NONE
-
-#: Attributes still known of the connection of an exchange that is over; without the names of TLS, if it is plain.
-KNOWN = frozenset(
-    {
-        'address',
-        'alpn_protocol',
-        'authorization_error',
-        'authorized',
-        'bytes_read',
-        'bytes_written',
-        'encrypted',
-        'get_cipher',
-        'get_peer_certificate',
-        'get_protocol',
-        'local_address',
-        'local_port',
-        'proxy_address',
-        'proxy_header',
-        'remote_address',
-        'remote_family',
-        'remote_port',
-        'servername',
-        'session',
-        'session_reused',
-        'verify_peer',
-    }
-)
+#: Bytes of an unread body that are discarded to keep a connection, and the seconds in which they must arrive.
+MAX_DISCARD, DISCARD_TIME = 65536, 5.0
 
 
-class ReleasedSocket(Socket):
-    """The socket of an exchange that is over: it reports the peer, and otherwise behaves as a destroyed one.
-
-    The connection is in the pool or serves another request, so nothing that is done here reaches it. Only
-    ``destroy()`` closes it, if no other request has had it since.
-    """
-
-    destroyed: bool = True
-
-    def __init__(self, connection: Connection, turn: int) -> None:
-        super().__init__()
-        self._connection = connection
-        self._exchange_number = turn
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in KNOWN:
-            return getattr(self._connection.socket, name)
-        return super().__getattribute__(name)
-
-    def destroy(self, error: BaseException | None = None) -> ReleasedSocket:
-        if self._connection.exchange_number == self._exchange_number:
-            self._connection.close()
-        return self
-
-    def _closed_error(self) -> Exception:
-        return ConnectionClosed("the exchange of this socket is over: its connection is the agent's again")
-
-    def __repr__(self) -> str:
-        return f'<{type(self).__name__} of {self._connection.socket!r}>'
-
-
-class ClientResponse(IncomingMessage):
-    """A response, made by the connection that receives it."""
+class ResponseBody(BodyReader):
+    """The body of one response, from its head to its end. Made only for a response that has content."""
 
     _connection: Connection
-    _released: ReleasedSocket | None = None
 
-    def __init__(self, head: ResponseHead, connection: Connection) -> None:
-        self._head = head
-        self._connection = connection
-        self._exchange_number = connection.exchange_number
-        self.complete = head.framing is _NONE
-        self.status_code = head.status_code
-        self.status_message = head.status_message
-
-    @property
-    def socket(self) -> Socket:  # type: ignore[override]  # an attribute that is never set
-        """The connection that it arrived on; a :class:`ReleasedSocket` as soon as other requests can have that."""
-        connection = self._connection
-        if connection.is_in_exchange(self._exchange_number):
-            return connection.socket
-        if self._released is None:
-            self._released = ReleasedSocket(connection, self._exchange_number)
-        return self._released
+    def __init__(self, connection: Connection, response: ClientResponse, exchange: tuple[str, str, float]) -> None:
+        super().__init__(connection)
+        #: A weak reference to the response; the connection is notified when the response is forgotten.
+        self.reference = weakref.ref(response, connection._on_forgotten)
+        #: Method, target and start of the exchange, for observers: its users may have forgotten the request.
+        self.exchange = exchange
+        self._discarded = 0
 
     @property
-    def emits(self) -> bool:
-        """Whether it is consumed by events, and has not ended."""
-        return self._pump is not None and not self.readable_ended and not self.destroyed
+    def response(self) -> ClientResponse | None:
+        """The response, None after its users have forgotten it."""
+        return self.reference()
 
-    def _emit_end(self) -> None:
+    def advance(self) -> None:
+        """Pass the received bytes to the reader, or to the buffer of the response. Runs in the hub."""
+        if self.reader is not None:
+            self.reader.switch()
+        else:
+            self.buffer()
+
+    # -- with a reader --------------------------------------------------------------------------------------------
+
+    def take(self, message: IncomingMessage) -> bytes | None:
+        """Return the rest of the body, and complete ``message``, if all of it has arrived; None otherwise."""
+        data = self._connection.parser.take_content()
+        if data is not None:
+            self._complete(message, [])
+        return data
+
+    def _wait(self) -> None:
+        self._connection.since = monotonic()
         try:
-            super()._emit_end()
-        finally:
-            self._connection.message_ended(self)
+            super()._wait()
+        except BaseException:
+            # the reader was killed, or has run into a timeout: the rest of the body is lost
+            self._connection.close()
+            raise
 
-    def _report_error(self, error: BaseException) -> None:
-        super()._report_error(error)
-        if self.readable_ended and not self.listener_count('error'):
-            # raised by a listener of 'end': the hub reports it
-            raise error
+    def _complete(self, message: IncomingMessage, raw_trailers: list[tuple[str, str]]) -> None:
+        message._set_complete(raw_trailers)
+        self._connection.on_body_complete(cast(ResponseHead, message._head))
+
+    def _check_failure(self, message: IncomingMessage) -> None:
+        if message._failure is not None:
+            raise copy_for_raising(message._failure)
+
+    def _raise_parse_error(self, message: IncomingMessage, error: ParseError) -> NoReturn:
+        self._connection.fail_body(self._explain(error))
+        assert message._failure is not None
+        raise copy_for_raising(message._failure) from None
+
+    def _explain(self, error: ParseError) -> Exception:
+        """Return the error to report for a body that cannot be parsed."""
+        if error.code == 'HPE_INVALID_EOF_STATE':
+            return IncompleteBody(f'{self._connection.origin} ended the connection in the middle of a body')
+        return without_traceback(error)
+
+    # -- without a reader -----------------------------------------------------------------------------------------
+
+    def buffer(self) -> None:
+        """Buffer the received pieces in the response, and pause the socket at the high-water mark."""
+        response = self.response
+        if response is None:
+            return
+        mark = response.readable_high_water_mark
+
+        def take(piece: bytes) -> bool:
+            response._buffer(piece)
+            return response._buffered_size < mark
+
+        if response._buffered_size < mark:
+            try:
+                end = pass_on(self._connection.parser, take)
+            except ParseError as error:
+                self._connection.fail_body(self._explain(error))
+                return
+            if end is not None:
+                self._complete(response, end.raw_trailers)
+                return
+        if response._buffered_size >= mark:
+            self._connection.pause_input()
+
+    def start_discarding(self) -> float:
+        """Discard the body from now on. Returns the current monotonic time."""
+        self._discarded = 0
+        return monotonic()
+
+    def discard(self) -> None:
+        """Discard the received pieces; close the connection when there are too many of them."""
+        connection = self._connection
+        try:
+            end = pass_on(connection.parser, self._discard_piece)
+        except ParseError:
+            connection.close()
+            return
+        if end is not None:
+            connection.on_body_discarded()
+        elif self._discarded > MAX_DISCARD or connection._eof:
+            connection.close()
+
+    def _discard_piece(self, piece: bytes) -> bool:
+        self._discarded += len(piece)
+        return self._discarded <= MAX_DISCARD
+
+    # -- a lost connection ----------------------------------------------------------------------------------------
+
+    def abort(self, error: BaseException | None) -> None:
+        """Report that the rest of the body will not arrive, because the connection was lost.
+
+        A body that has arrived completely stays readable, whatever happens to the connection.
+        """
+        response = self.response
+        if response is None:
+            return
+        connection = self._connection
+
+        def take(piece: bytes) -> bool:
+            response._buffer(piece)
+            return True
+
+        try:
+            end = pass_on(connection.parser, take)
+        except ParseError as found:
+            error = error or self._explain(found)
+        else:
+            if end is not None:
+                response._set_complete(end.raw_trailers)
+                self.wake()
+                return
+        if not isinstance(error, GeventnodeError):
+            lost = IncompleteBody(f'{connection.origin}: the connection was lost in the middle of a body')
+            lost.__cause__ = error
+            error = lost
+        connection.origin.locate(error, 'body')
+        response._abort(error)
+        self.wake()
+        request = connection.current_request
+        if response._listeners is not None or (request is not None and request._listeners is not None):
+            gevent.spawn(_emit_aborted, request, response)
+
+
+def _emit_aborted(request: ClientRequest | None, response: IncomingMessage) -> None:
+    response.emit('aborted')
+    if request is not None:
+        request.emit('close')
+    response._finish_abort()

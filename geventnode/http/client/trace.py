@@ -1,7 +1,7 @@
-"""What happens on each connection of an agent, told for as long as somebody wants to know.
+"""Log the events of an agent's connections while ``debug_connections`` is on.
 
-As on the side of the server: an agent that is to tell makes its connections of a class whose methods tell, and do what
-they do otherwise; those that are open already change their class.
+An agent then makes its connections of a class whose methods log and call those of the usual class; open connections
+change their class. So nothing is checked on a connection that is not traced. The server does the same.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import excerpt
-from geventnode.http.client.connection import Connection
-from geventnode.http.client.phase import ConnectionState
+from geventnode.http.client.connection import Connection, ConnectionState
 
 if TYPE_CHECKING:
     from geventnode.http.client.request import ClientRequest
+    from geventnode.http.client.response import ClientResponse
     from geventnode.protocol import ResponseHead
 
 __all__ = ['TracedConnection']
 
 
 class TracedConnection(Connection):
-    """A connection that tells. It has no slots of its own, so that the class of a connection can be changed."""
+    """A connection that logs its events. It has no slots, so that an open connection can change its class."""
 
     __slots__ = ()
 
@@ -53,22 +53,20 @@ class TracedConnection(Connection):
         )
         super().start(request, reused, now)
 
-    def _begin_response(self, request: ClientRequest, head: ResponseHead) -> None:
+    def _begin_response(self, request: ClientRequest, head: ResponseHead) -> ClientResponse:
         self._trace('response: %d', head.status_code)
-        super()._begin_response(request, head)
+        return super()._begin_response(request, head)
 
-    def _receive_whole_response(self, head: ResponseHead, body: bytes) -> None:
+    def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:
         self._trace('response: %d', head.status_code)
-        super()._receive_whole_response(head, body)
+        return super()._receive_whole_response(request, head, body)
 
     def _upgrade(self, request: ClientRequest, head: ResponseHead) -> None:
-        self._trace('response: %d; handed over', head.status_code)
+        self._trace('response: %d; upgraded', head.status_code)
         super()._upgrade(request, head)
 
     def _on_exchange_complete(self) -> None:
-        # it may be told before the request was sent
-        if self.sent and not self.socket.writable_length:
-            self._trace('the exchange is over')
+        self._trace('the exchange is over')
         super()._on_exchange_complete()
 
     def more_received(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a request writes before it has a connection: bounded as the queue of a socket is, and handed over to one."""
+"""The data that a request writes before it has a connection."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ['WriteBuffer']
 
 
 class WriteBuffer(WritableBase):
-    """Stands in for the socket that a request waits for."""
+    """Take the place of the socket that a request is waiting for; bounded like the queue of a socket."""
 
     def _send(self, data: bytes | memoryview) -> bool:
-        """Queue ``data``, however much is queued; return False: nothing left yet."""
+        """Queue ``data``, whatever the high-water mark is. Returns False: nothing was sent yet."""
         self._check_writable()
         self._enqueue(data, None)
         return False
 
     def _send_vectored(self, head: bytes, body: bytes | memoryview) -> bool:
-        """As :meth:`_send`, for two pieces."""
+        """Queue two pieces; see :meth:`_send`."""
         self._send(head)
         return self._send(body)
 
     def _when_flushed(self, callback: Callback) -> None:
-        """Call ``callback`` when everything that is queued now went to the kernel."""
+        """Call ``callback`` when the data that is queued now was passed to the kernel."""
         self._enqueue(b'', callback)
 
-    def hand_over(self, socket: Socket) -> None:
-        """Give everything to ``socket``, and let waiting writers go on with it."""
+    def transfer(self, socket: Socket) -> None:
+        """Move the queued data to ``socket``, and wake the writers that wait for room."""
         queue = self._queue or ()
         self._queue = None
         self.writable_length = 0
-        # who wrote it hears from the connection that it is gone
+        # the connection reports to the writer that it was closed
         with contextlib.suppress(ConnectionClosed):
             for data, callback in queue:
                 if data:

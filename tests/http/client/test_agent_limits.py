@@ -217,7 +217,7 @@ def test_who_waits_behind_unread_responses_is_told(
     response = http.get(server.url, agent=pool).get_response()
     with caplog.at_level(logging.WARNING):
         waiting = http.get(server.url, agent=pool)
-        warning = f'1 requests to 127.0.0.1:{server.port} wait behind 1 responses that nobody reads'
+        warning = f'1 requests to 127.0.0.1:{server.port} wait behind 1 unread responses'
         until(lambda: warning in caplog.text)
     assert len(response.read()) == 1000000
     assert len(waiting.get_response().read()) == 1000000

@@ -12,7 +12,7 @@ from gevent.event import AsyncResult, Event
 
 from geventnode import http, https
 from geventnode.errors import ConnectionClosed
-from geventnode.http.client.phase import ConnectionState
+from geventnode.http.client.connection import ConnectionState
 from tests.https_sites import MakePool, Secure, url
 from tests.https_sites import read as read_secure
 from tests.origins import HELLO, MakeOrigin, once, read

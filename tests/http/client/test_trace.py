@@ -104,7 +104,7 @@ def test_a_tunnel(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     server = origin(lambda peer: (peer.request(), peer.send(b'HTTP/1.1 200 OK\r\n\r\n'), peer.closed()))
     request = http.request(server.url, method='CONNECT', path='x:1', agent=agent(debug_connections=True))
     response = request.end().get_response()
-    assert lines()[-1] == '127.0.0.1:N #1: response: 200; handed over'
+    assert lines()[-1] == '127.0.0.1:N #1: response: 200; upgraded'
     response.socket.destroy()
 
 
