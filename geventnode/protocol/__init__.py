@@ -1,7 +1,7 @@
 """HTTP/1.1 without I/O (RFC 9110, RFC 9112): grammar, header map, framing, the streaming parser, the serializer.
 
-What comes in goes through :class:`Parser`, what goes out through the serializer's functions; both share one grammar.
-Nothing here knows gevent or a socket, and no function ever switches.
+:class:`Parser` reads received bytes, and the functions of the serializer render messages; both use one grammar. This
+package uses neither gevent nor sockets, and none of its functions blocks.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Header sections: checked and understood in one go.
+"""Header sections: validated and interpreted in one pass.
 
 A *block* is the text of a header section, from the line end before its first field to the line end after its last one.
-It is decoded once and split by one regular expression, and proven well-formed by counting: the names are tokens by the
-expression, and when the only characters in the block that no value may hold are the line ends around the fields, then
-nothing was skipped. What decides how the message is handled is read from the fields at once and kept in a
-:class:`HeaderBlock`, which depends on nothing but the block and the version, so that it can be remembered.
+It is decoded once and split by one regular expression, and its validity follows from counting. The expression matches
+only names that are tokens. If the line ends around the fields are the only characters of the block that a value cannot
+contain, the expression has skipped nothing. A :class:`HeaderBlock` has the fields and the decisions that depend on
+them. It depends only on the block and the version, so that it can be cached.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from geventnode.protocol.headers import Headers, collect, distinct
 
 __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'response_block']
 
-#: Fields of a request that have one value, and define how its body is read, or its sender. A proxy and an
-#: application that take different ones of two would judge and serve different requests (RFC 9110, section 5.3). Host
-#: and Content-Length are of this kind, and have errors of their own.
+#: Singleton fields of a request that define how its body is read, or its sender (RFC 9110, section 5.5). If a proxy and
+#: an application chose different ones of two, they would check and serve different requests. Host and Content-Length
+#: are singleton fields, too, and have errors of their own.
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
 _NONE = Framing.NONE
@@ -39,7 +39,10 @@ _known = KNOWN_NAMES.get
 
 
 class HeaderBlock:
-    """What a header section says. Shared between messages: never changed, and its containers never handed out."""
+    """A parsed header section.
+
+    Messages share it: it is never changed, and its containers are never given to an application.
+    """
 
     __slots__ = (
         'content_length',
@@ -63,31 +66,31 @@ class HeaderBlock:
         reusable: bool,
         upgrade: bool,
     ) -> None:
-        #: Name and value of each field as they came.
+        #: Name and value of each field as received.
         self.pairs = pairs
         #: The fields by lower-cased name, repeated ones merged.
         self.fields = fields
-        #: How many fields there are.
+        #: The number of fields.
         self.count = len(pairs)
-        #: How the content ends, and what Content-Length says.
+        #: How the content ends, and the value of Content-Length.
         self.framing = framing
         self.content_length = content_length
-        #: Whether the connection may carry another message.
+        #: Whether the connection can carry another message.
         self.keep_alive = reusable
-        #: Whether another protocol is asked for.
+        #: Whether the message requests another protocol.
         self.upgrade = upgrade
-        #: Responses: why the end of the content is uncertain, for those that may have any; None: it is certain.
+        #: Responses: the error of a response that can have content if its end is ambiguous; otherwise None.
         self.framing_error: ParseError | None = None
-        #: Requests: ``'100-continue'`` or whatever else Expect says, and what Host says; None if they say nothing.
+        #: Requests: the values of Expect (``'100-continue'`` in lower case) and of Host; None without such a field.
         self.expect: str | None = None
         self.host: str | None = None
 
     def raw_headers(self) -> list[tuple[str, str]]:
-        """Return a fresh list of the fields as they came."""
+        """Return a new list of the fields as received."""
         return self.pairs.copy()
 
     def headers(self) -> Headers:
-        """Return a fresh map of the fields."""
+        """Return a new map of the fields."""
         headers = Headers.from_map(self.fields)
         if 'set-cookie' in self.fields:
             headers['set-cookie'] = self.fields['set-cookie'].copy()
@@ -95,11 +98,11 @@ class HeaderBlock:
 
 
 def request_block(block: bytes, version: str) -> HeaderBlock:
-    """Return what the header section of a request says.
+    """Parse the header section of a request.
 
-    :param block: the section, from the line end before its first field to the one after its last.
-    :param version: the request's, ``'1.0'`` or ``'1.1'``.
-    :raises ParseError: it is malformed, its framing is uncertain, or Host is wrong.
+    :param block: the section, from the line end before its first field to the line end after its last one.
+    :param version: the version of the request, ``'1.0'`` or ``'1.1'``.
+    :raises ParseError: the section is malformed, its framing is ambiguous, or Host is invalid.
     """
     pairs = parse_fields(block)
     fields = _merge(pairs)
@@ -127,13 +130,13 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
 
 
 def response_block(block: bytes, version: str) -> HeaderBlock:
-    """Return the parsed header section of a response, as :func:`request_block` does.
+    """Parse the header section of a response.
 
-    Folded lines are unfolded (RFC 9112, section 5.2). Uncertain framing is kept as :attr:`HeaderBlock.framing_error`:
-    a response that cannot have content ends with its head, whatever its fields are (RFC 9112, section 6.3, items 1
-    and 2).
+    Folded lines are unfolded (RFC 9112, section 5.2). Ambiguous framing is stored as
+    :attr:`HeaderBlock.framing_error`, because a response that cannot have content ends with its head in any case
+    (RFC 9112, section 6.3, items 1 and 2).
 
-    :raises ParseError: it is malformed.
+    :raises ParseError: the section is malformed.
     """
     pairs = parse_fields(block, unfold=True)
     fields = _merge(pairs)
@@ -151,19 +154,21 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
 
 
 def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
-    """Return the fields of a section as (name, value), decoded as latin-1, without blanks around the values.
+    """Return the fields of a section as (name, value), decoded as latin-1.
 
-    :param block: the section, from the line end before its first field to the one after its last.
+    Blanks around the values are removed.
+
+    :param block: the section, from the line end before its first field to the line end after its last one.
     :param unfold: whether folds are replaced by blanks; otherwise they are errors.
-    :raises ParseError: it is malformed (RFC 9112, section 5).
+    :raises ParseError: the section is malformed (RFC 9112, section 5).
     """
     text = block.decode('latin-1')
     pairs: list[tuple[str, str]] = FIELDS.findall(text)
-    # Each match has a line end of its own before it, and there is one behind the last.
+    # Each match begins with a line end, and one more follows the last match.
     if len(block.translate(None, FIELD_CHARACTERS)) != 2 * len(pairs) + 2:
         if not unfold:
-            _refuse(block)
-        # a blank before the first field continues nothing (RFC 9112, section 2.2)
+            _reject(block)
+        # before the first field there is no line to continue (RFC 9112, section 2.2)
         return parse_fields(block[:2] + FOLD.sub(b' ', block[2:]))
     if ' \r' in text or ('\t' in text and '\t\r' in text):
         pairs = [(name, value.rstrip(' \t')) for name, value in pairs]
@@ -171,10 +176,11 @@ def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
 
 
 def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, stop: int = sys.maxsize) -> None:
-    """Check that there is no CR or LF on its own in ``buffer``.
+    """Check that ``buffer`` has no bare CR or LF.
 
-    :param begin: where the lines begin.
-    :param start: where to begin to search, ``stop``, where to end.
+    :param begin: the position of the first line, for the error.
+    :param start: the position at which the search begins.
+    :param stop: the position at which the search ends.
     :raises ParseError: there is one.
     """
     match = BARE_LINE_END.search(buffer, start, stop)
@@ -184,11 +190,11 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
     shown = bytes(buffer[line_end + 2 if line_end >= 0 else begin : match.end()])
     if match.group() == b'\n':
         raise ParseError('LF without CR before it', code='HPE_CR_EXPECTED', data=shown)
-    raise ParseError('CR without LF behind it', code='HPE_LF_EXPECTED', data=shown)
+    raise ParseError('CR without LF after it', code='HPE_LF_EXPECTED', data=shown)
 
 
 def _merge(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the fields by lower-cased name."""
+    """Return the fields by lower-case name."""
     fields: dict[str, Any] = {_known(name) or name.lower(): value for name, value in pairs}
     if len(fields) != len(pairs):
         return collect(pairs)
@@ -204,20 +210,20 @@ def _framing_fields(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]
 
 
 def _check_single(pairs: list[tuple[str, str]]) -> None:
-    """Raise if a field that has one value is repeated."""
+    """Check that no singleton field is repeated."""
     for name, values in distinct(pairs).items():
         if len(values) > 1 and name in _SINGLETON_FIELDS:
-            # without the values, which may be credentials, and are logged
+            # without the values, because errors are logged, and values can be credentials
             raise ParseError(f'more than one {name.title()}', code='HPE_INVALID_HEADER_TOKEN')
 
 
 def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
-    """Return whether the connection may be used again, and whether another protocol is asked for."""
+    """Return whether the connection can be reused, and whether the message requests another protocol."""
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False
     options = _options(connection) if len(connection) < 64 else connection_options((connection,))
-    # Upgrade counts only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
+    # Upgrade is effective only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
     return keep_alive(version, options), 'upgrade' in options and version != '1.0' and bool(fields.get('upgrade'))
 
 
@@ -226,8 +232,8 @@ def _options(connection: str) -> frozenset[str]:
     return connection_options((connection,))
 
 
-def _refuse(block: bytes) -> NoReturn:
-    """Raise the error for the first thing that is wrong with a section that is not well-formed."""
+def _reject(block: bytes) -> NoReturn:
+    """Raise the error for the first fault of a malformed section."""
     check_line_ends(block)
     line = next(line for line in block[2:-2].split(b'\r\n') if FIELD_LINE.fullmatch(line) is None)
     name, colon, _ = line.partition(b':')

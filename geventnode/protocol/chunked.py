@@ -1,8 +1,8 @@
-"""The chunked transfer coding, taken apart (RFC 9112, section 7.1).
+"""The decoder of the chunked transfer coding (RFC 9112, section 7.1).
 
-A :class:`ChunkedBody` lives as long as the content of one message. It reads from the parser's buffer and keeps nothing
-but numbers between calls, so that memory depends on the buffer only. Each call takes all the chunks that are there and
-returns their data as one object; an error waits until the data in front of it was handed out.
+A :class:`ChunkedBody` decodes the content of one message. It reads from the parser's buffer and stores only numbers
+between calls, so that memory depends on the buffer alone. Each call decodes all chunks in the buffer and returns their
+data as one object. An error is raised after the data before it was returned.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from geventnode.protocol.limits import Limits
 
 __all__ = ['ChunkedBody']
 
-# Digits of a chunk size, and the line end behind them.
+#: The maximum number of digits of a chunk size.
 _LONGEST_SIZE = 16
 _HEX_DIGITS = frozenset(b'0123456789abcdefABCDEF')
-# Fields that would change where a message ends or whom it is for. RFC 9110, section 6.5.1, forbids senders to put them
-# there; whoever does has something in mind.
+#: Fields that would change the end of a message or its destination. RFC 9110, section 6.5.1, forbids senders to use
+#: them as trailers, so that they are a sign of an attack.
 _FORBIDDEN_TRAILERS = frozenset(('content-length', 'host', 'transfer-encoding'))
 
 
 class _Phase(enum.Enum):
-    """What comes next."""
+    """The next part of a chunked body."""
 
     LINE = 'chunk line'
     DATA = 'chunk data'
@@ -42,7 +42,7 @@ class ChunkedBody:
     """The state of one message's chunked content.
 
     :param unfold: whether folded trailers are unfolded; otherwise they are errors.
-    :param sizes: takes the size of each chunk whose line is read; None: the borders of chunks are not kept.
+    :param sizes: the size of each chunk is appended to it; None if the borders of chunks are not recorded.
     """
 
     __slots__ = ('_extensions', '_phase', '_received', '_remaining', '_scanned', '_unfold', 'sizes', 'trailers')
@@ -50,30 +50,30 @@ class ChunkedBody:
     def __init__(self, unfold: bool = False, sizes: deque[int] | None = None) -> None:
         self._unfold = unfold
         self._phase = _LINE
-        #: Bytes of the current chunk that are still to come.
+        #: The number of missing bytes of the current chunk.
         self._remaining = 0
-        #: Bytes of chunk extensions so far.
+        #: The number of bytes of chunk extensions so far.
         self._extensions = 0
-        #: Bytes of content so far, those of the current chunk that are still to come included.
+        #: The number of bytes of content so far, including the missing bytes of the current chunk.
         self._received = 0
-        #: How much of an incomplete line or section, counted from where it begins, was looked through.
+        #: The length of the part of an incomplete line or section that was searched.
         self._scanned = 0
-        #: The size of each chunk whose line was read; None: not recorded.
+        #: The sizes of the chunks so far; None if they are not recorded.
         self.sizes = sizes
-        #: The trailer fields, once the message has ended; None until then.
+        #: The trailer fields; None before the end of the message.
         self.trailers: list[tuple[str, str]] | None = None
 
     @property
     def content_complete(self) -> bool:
-        """Whether the last chunk was seen: only the trailer section is still to come."""
+        """Whether the last chunk was read, so that only the trailer section is missing."""
         return self._phase is _TRAILERS
 
     def decode(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> tuple[bytes, int]:
-        """Take what can be taken from ``buffer``, beginning at ``pos``.
+        """Decode the chunks in ``buffer`` from ``pos`` on.
 
-        :returns: the data of all chunks that are there, joined, and the position behind what was taken. Without data,
-            either the message has ended (``trailers`` is a list) or more bytes are needed.
-        :raises ParseError: there is no data in front of the error; its ``offset`` is a position in ``buffer``.
+        :returns: the joined data of all chunks, and the position after them. Without data, either the message has ended
+            (``trailers`` is a list) or more bytes are needed.
+        :raises ParseError: there is an error, and no data before it; its ``offset`` is a position in ``buffer``.
         """
         size = len(buffer)
         pieces: list[bytes | bytearray] = []
@@ -105,7 +105,7 @@ class ChunkedBody:
                     pos += 2
                     phase = _LINE
                 if phase is _LINE:
-                    # A line that comes in many pieces is not matched before its end is there.
+                    # A line that arrives in many pieces is not matched before its end has arrived.
                     waits = self._scanned and buffer.find(b'\r\n', pos + self._scanned - 1) < 0
                     match = None if waits else CHUNK_LINE.match(buffer, pos)
                     if match is None:
@@ -131,8 +131,8 @@ class ChunkedBody:
         return b''.join(pieces), pos
 
     def _begin_chunk(self, size: int, extension: int, pos: int, limits: Limits) -> None:
-        """Take note of a chunk of ``size`` bytes whose line begins at ``pos``."""
-        # An error behind data is found twice, so nothing is counted before the line is known to be good.
+        """Begin a chunk of ``size`` bytes, with its line at ``pos``."""
+        # An error after data is found twice, so nothing is counted before the line is known to be valid.
         extensions = self._extensions + extension
         if extension and extensions > limits.max_chunk_extensions:
             raise _at(limits.extensions_too_long(), pos)
@@ -146,9 +146,9 @@ class ChunkedBody:
             self.sizes.append(size)
 
     def _wait_for_line(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> None:
-        """Check the beginning of a chunk line that is not complete or wrong.
+        """Check the beginning of a chunk line that is incomplete or invalid.
 
-        The errors are looked for in the order in which they would be noticed if the bytes came one by one.
+        The checks are in the order in which the errors would be found if the bytes arrived one by one.
         """
         longest = _LONGEST_SIZE + limits.max_chunk_extensions - self._extensions
         start = pos + max(0, self._scanned - 1)
@@ -170,7 +170,7 @@ class ChunkedBody:
             raise _at(limits.extensions_too_long(), pos)
 
     def _take_trailers(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> int:
-        """Take the trailer section, if it is complete, and return the position behind it."""
+        """Parse the trailer section if it is complete; return the position after it."""
         if buffer[pos : pos + 2] == b'\r\n':
             self.trailers = []
             return pos + 2
@@ -197,7 +197,7 @@ class ChunkedBody:
 
 
 def _check_line_ends(buffer: bytes | bytearray, pos: int, start: int, stop: int) -> None:
-    """Raise if there is a CR or LF on its own in a construct that begins at ``pos``."""
+    """Check that a construct that begins at ``pos`` has no bare CR or LF."""
     try:
         check_line_ends(buffer, pos, start, stop)
     except ParseError as error:
@@ -205,13 +205,13 @@ def _check_line_ends(buffer: bytes | bytearray, pos: int, start: int, stop: int)
 
 
 def _at(error: ParseError, pos: int) -> ParseError:
-    """Return ``error``, found at ``pos`` in the buffer."""
+    """Return ``error`` with ``pos`` as its position in the buffer."""
     error.offset = pos
     return error
 
 
 def _chunk_line_error(line: bytes, pos: int) -> ParseError:
-    """Return the error for a complete chunk line that is wrong."""
+    """Return the error for a complete chunk line that is invalid."""
     size, mark, _ = line.partition(b';')
     if mark and _HEX_DIGITS.issuperset(size.rstrip(b' \t') or b'?'):
         return ParseError('malformed chunk extension', code='HPE_STRICT', offset=pos, data=line)

@@ -1,13 +1,17 @@
-"""Where a request comes from when proxies pass it on: Forwarded (RFC 7239) and the X-Forwarded-* fields.
+"""The client address behind trusted proxies: Forwarded (RFC 7239) and the X-Forwarded-* fields.
 
-Each proxy adds, at the end, what it has seen of the one before it, and a client may send whatever it likes in front of
-that. So lists are read from their end, one step for each proxy that is trusted, and whatever is left of what the last
-of them has added is the client's own invention and never looked at. Nothing here raises: what is malformed ends the
-walk, and the last hop that is known is the answer.
+Each proxy appends the address of its own peer to the list, and a client can send any list of its own. Lists are
+therefore read from their end, one element for each trusted proxy. The elements to the left of the last one that a
+trusted proxy added could be forged by the client, and are ignored. A malformed element ends the walk without an error;
+the result is the last known hop.
 
-Lists are cut at commas before anything else. With quotes first, which RFC 7239 asks for, a client that opens one and
-does not close it would swallow what the proxies add behind; this way an element with a comma in quotes is malformed,
-and no proxy makes such addresses.
+Lists are split at commas first. RFC 7239 requires quoted strings to be parsed first, but a client that opens a quote
+and does not close it could then hide the elements that proxies append. Here, an element with a comma in quotes is
+malformed. Proxies do not send such addresses.
+
+An IPv4-mapped IPv6 address, as on a socket that accepts both families, is an IPv4 address here, so that a list of
+proxies names each one once. Networks are stored by their masks: a look-up takes one step for each prefix length,
+regardless of the number of networks.
 """
 
 from __future__ import annotations
@@ -36,20 +40,20 @@ __all__ = [
 
 FORWARDED = 'forwarded'
 
-#: The fields that can be believed, in lower case.
+#: The supported fields, in lower case.
 FORWARDED_FIELDS = (FORWARDED, 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port')
 
-#: What proxies call the schemes of HTTP; some name the protocol that is spoken after an upgrade (RFC 6455, section 3).
+#: The schemes in these fields; some proxies name the protocol after an upgrade (RFC 6455, section 3).
 SCHEMES = {'http': 'http', 'https': 'https', 'ws': 'http', 'wss': 'https'}
 DEFAULT_PORTS = {'http': '80', 'https': '443'}
 
-#: Stands for every peer on a Unix socket among the trusted proxies.
+#: The name of every peer on a Unix socket in a list of trusted proxies.
 UNIX = 'unix'
 
 #: Bits before the IPv4 address in an IPv6 one (RFC 4291, section 2.5.5.2).
 MAPPED_PREFIX = 96
 
-#: Characters of the longest IP address.
+#: The maximum number of characters of an IP address.
 LONGEST = 45
 
 _PAIR = re.compile(r'(?:([^\s=;"]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s=;"]+)))?[ \t]*(?:;[ \t]*|\Z)')
@@ -61,7 +65,7 @@ _PORT = re.compile('[0-9]{1,5}')
 
 
 class Address(NamedTuple):
-    """An IP address: as text, and as a number of so many bits."""
+    """An IP address: its text, its width in bits and its number."""
 
     text: str
     bits: int
@@ -69,13 +73,13 @@ class Address(NamedTuple):
 
     @classmethod
     def from_ip(cls, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Address:
-        """Return what ``ip`` is here."""
+        """Make the address from an object of :mod:`!ipaddress`."""
         mapped = getattr(ip, 'ipv4_mapped', None) or ip
         return cls(str(mapped), mapped.max_prefixlen, int(mapped))
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Address:
-        """Return the address of 4 or 16 bytes in network order."""
+        """Make the address from 4 or 16 bytes in network order."""
         return cls.from_ip(ipaddress.ip_address(packed))
 
 
@@ -88,22 +92,24 @@ def _known(text: str) -> Address | None:
 
 
 def ip_address(text: str) -> Address | None:
-    """Return the IP address that ``text`` is, IPv6 without brackets; None for anything else, and for one that only has
-    a meaning on its own link (with ``%``)."""
+    """Parse an IP address, with an IPv6 address without brackets.
+
+    :returns: None for any other text, also for an address with a zone (``%``).
+    """
     return _known(text) if len(text) <= LONGEST and '%' not in text else None
 
 
 class TrustedProxies:
-    """Whose word is taken.
+    """The proxies with trusted fields.
 
     :param items: addresses and networks (CIDR) as text or objects of :mod:`!ipaddress`, and ``'unix'``.
     :param option: the name of the setting, for errors.
-
-    Raises ``TypeError`` and ``InvalidInput`` for what is none of these.
+    :raises TypeError: an item is of another type.
+    :raises InvalidInput: an item is neither an address nor a network.
     """
 
     def __init__(self, items: Iterable[Any], option: str = 'trusted_proxies') -> None:
-        #: What was named, as text.
+        #: The items as text.
         self.items: tuple[str, ...] = ()
         self._networks: dict[tuple[int, int], set[int]] = {}
         self._unix = False
@@ -127,10 +133,10 @@ class TrustedProxies:
         return self._unix or bool(self._networks)
 
     def trusts(self, address: str | None) -> bool:
-        """Return whether the peer at ``address``, an IP address, is one of the proxies; None: one on a Unix socket."""
+        """Return whether the peer at an IP address is a trusted proxy; None is a peer on a Unix socket."""
         if address is None:
             return self._unix
-        # the link that an address belongs to is no part of it
+        # the zone is not a part of the address
         found = ip_address(address.partition('%')[0])
         if found is not None:
             for (bits, mask), numbers in self._networks.items():
@@ -156,38 +162,43 @@ def _network(item: Any, option: str) -> ipaddress.IPv4Network | ipaddress.IPv6Ne
 
 
 def forwarded_fields(name: str, value: Any) -> tuple[str, ...]:
-    """Return ``value``, that of the setting ``name``, as lower-cased names of fields.
+    """Return the value of a setting as lower-case field names.
 
-    Raises ``TypeError`` and ``InvalidInput`` for what is none of :data:`FORWARDED_FIELDS`, and for both kinds at once.
+    :param name: the name of the setting, for errors.
+    :param value: one name or several.
+    :raises InvalidInput: a name is not in :data:`FORWARDED_FIELDS`, or ``forwarded`` is not the only one.
     """
     names = tuple(str(each).lower() for each in ((value,) if isinstance(value, str) else value))
     for each in names:
         if each not in FORWARDED_FIELDS:
             raise InvalidInput(f'{name} must be of {", ".join(FORWARDED_FIELDS)}, not {each!r}')
     if FORWARDED in names and len(names) > 1:
-        # who sets one of them hardly ever removes the other, and so lets a client's pass
+        # a proxy that sets one kind rarely removes the other, so a client's own fields would pass
         raise InvalidInput(f'{name} must be {FORWARDED!r} alone, or fields that begin with x-forwarded')
     return names
 
 
 def scheme_fields(name: str, value: Any) -> dict[str, str]:
-    """Return ``value``, that of the setting ``name``, with lower-cased names of fields.
+    """Return the value of a setting with lower-case field names.
 
-    Raises ``TypeError`` and ``InvalidInput`` unless it maps names of fields to text.
+    :param name: the name of the setting, for errors.
+    :param value: a mapping of field names to text.
+    :raises TypeError: it is not a mapping.
+    :raises InvalidInput: it has other keys or values.
     """
     if not isinstance(value, Mapping):
         raise TypeError(f'{name} must be a mapping, not {type(value).__name__}')
-    for field, said in value.items():
-        if not (isinstance(field, str) and is_token(field) and isinstance(said, str)):
-            raise InvalidInput(f'{name} must map names of fields to text, not {field!r} to {said!r}')
-    return {field.lower(): said for field, said in value.items()}
+    for field, secure in value.items():
+        if not (isinstance(field, str) and is_token(field) and isinstance(secure, str)):
+            raise InvalidInput(f'{name} must map names of fields to text, not {field!r} to {secure!r}')
+    return {field.lower(): secure for field, secure in value.items()}
 
 
 # -- the walk ----------------------------------------------------------------------------------------------------
 
 
 class ClientAddress(NamedTuple):
-    """Where a request comes from, and what it was asked of, as the client saw it."""
+    """The client's address, and the scheme and host of its request."""
 
     address: str | None
     port: int | None
@@ -196,12 +207,12 @@ class ClientAddress(NamedTuple):
 
 
 class ForwardedPolicy:
-    """Which proxies are believed, and which fields of theirs.
+    """The trusted proxies and the fields that they set.
 
     :param trusted: the proxies.
-    :param fields: the names of fields that every one of these proxies sets or removes, in lower case.
-    :param schemes: names of further such fields, in lower case, to the values by which they say https.
-    :param schemes_of: whose word ``schemes`` are, whoever the client is; None: that of ``trusted``.
+    :param fields: the fields that each of these proxies sets or removes, in lower case.
+    :param schemes: further such fields, in lower case, with the values that mean https.
+    :param schemes_of: the proxies that set the fields of ``schemes``, for any client; None for those of ``trusted``.
     """
 
     def __init__(
@@ -217,15 +228,22 @@ class ForwardedPolicy:
         self._schemes_of = schemes_of
 
     def resolve_scheme(self, headers: Mapping[str, Any], direct: ClientAddress, peer: str | None) -> ClientAddress:
-        """Return ``direct`` with the scheme that the proxy at ``peer`` says, which has made the connection, where that
-        does not depend on who its client is. Never raises, never switches."""
+        """Return ``direct`` with the scheme that ``schemes_of`` set.
+
+        :param headers: the fields of the request.
+        :param direct: the address of the connection, after a PROXY header.
+        :param peer: the IP address of the peer of the connection; None for a Unix socket.
+        """
         if self._schemes_of is None or not self._schemes_of.trusts(peer):
             return direct
         return self._with_scheme(headers, direct)
 
     def resolve(self, headers: Mapping[str, Any], direct: ClientAddress) -> ClientAddress:
-        """Return where a request with ``headers`` comes from, whose connection comes from ``direct`` (without an
-        address: from a Unix socket). Never raises, never switches."""
+        """Return the client address of a request.
+
+        :param headers: the fields of the request.
+        :param direct: the address of the connection, with None as the address for a Unix socket.
+        """
         if not self._trusted.trusts(direct.address):
             return direct
         if self._schemes_of is None:
@@ -235,9 +253,9 @@ class ForwardedPolicy:
         return self._walk_fields(headers, direct)
 
     def _with_scheme(self, headers: Mapping[str, Any], direct: ClientAddress) -> ClientAddress:
-        said = [headers[field] == secure for field, secure in self._schemes.items() if field in headers]
-        # where they contradict each other, nobody can be sure that it was https
-        return direct._replace(scheme='https' if all(said) else 'http') if said else direct
+        secure = [headers[field] == value for field, value in self._schemes.items() if field in headers]
+        # fields that contradict each other are not a proof of https
+        return direct._replace(scheme='https' if all(secure) else 'http') if secure else direct
 
     # -- Forwarded ----------------------------------------------------------------------------------------------------
 
@@ -281,7 +299,7 @@ class ForwardedPolicy:
         return str(headers.get(field, '')) if field in self._fields else ''
 
     def _last(self, headers: Mapping[str, Any], field: str) -> str:
-        """Return the last of several values: that of the proxy which is next to us, and surely trusted."""
+        """Return the last of several values, which the nearest proxy has set."""
         return self._value(headers, field).rpartition(',')[2].strip(' \t')
 
 
@@ -290,8 +308,10 @@ def _is_authority(text: str) -> bool:
 
 
 def _pairs(element: str) -> dict[str, str] | None:
-    """Return the parameters of a forwarded-element by lower-cased name; None for what is none (RFC 7239, section 4).
-    Blanks around semicolons are let pass, as many write them."""
+    """Return the parameters of a forwarded-element by lower-case name (RFC 7239, section 4).
+
+    Blanks around semicolons are accepted, since many proxies send them. The result is None for a malformed element.
+    """
     found: dict[str, str] = {}
     element = element.strip(' \t')
     position = 0
@@ -311,10 +331,11 @@ def _pairs(element: str) -> dict[str, str] | None:
 
 
 def _node(text: str, bracketed: bool) -> tuple[str, int | None] | None:
-    """Return the IP address and the port that a proxy names; None for anything else, so also for ``unknown`` and names
-    that hide an address (RFC 7239, section 6).
+    """Return the IP address and the port of a node (RFC 7239, section 6).
 
-    :param bracketed: whether an IPv6 address must be in brackets, as in Forwarded; elsewhere it mostly is not.
+    The result is None for any other text, also for ``unknown`` and for obfuscated identifiers.
+
+    :param bracketed: whether an IPv6 address must be in brackets, as in Forwarded; in other fields it usually is not.
     """
     if text[:1] == '[':
         literal, bracket, rest = text[1:].partition(']')
@@ -335,12 +356,12 @@ def _node(text: str, bracketed: bool) -> tuple[str, int | None] | None:
         return address.text, None
     if _PORT.fullmatch(port) is not None and int(port) <= 65535:
         return address.text, int(port)
-    # a port may be hidden in Forwarded
+    # Forwarded allows an obfuscated port
     return (address.text, None) if bracketed and port[:1] == '_' and is_token(port) else None
 
 
 def _with_port(host: str | None, scheme: str, port: str) -> str | None:
-    """Return ``host`` with the port that the client connected to, unless it is the one that needs no mention."""
+    """Return ``host`` with the port to which the client connected, unless it is the default port."""
     if host is None or _PORT.fullmatch(port) is None or not 0 < int(port) <= 65535:
         return host
     name = host if host.endswith(']') or ':' not in host else host.rpartition(':')[0]

@@ -1,9 +1,8 @@
-"""Where a message ends and whether the connection lives on: every such decision is taken here and nowhere else.
+"""Framing: where a received message ends, and whether the connection can be reused.
 
-The functions take what the header section says (all values of Transfer-Encoding, all values of Content-Length) and
-return a verdict or raise :exc:`~geventnode.errors.ParseError`. They implement RFC 9112, section 6.3, and choose to
-refuse wherever it leaves a choice: a message that two parsers may cut at different places is how requests are
-smuggled.
+The functions take all values of Transfer-Encoding and of Content-Length. They implement RFC 9112, section 6.3, and
+raise :exc:`~geventnode.errors.ParseError` wherever it leaves a choice: a message that two parsers can end at different
+positions makes request smuggling possible.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ __all__ = ['Framing', 'connection_options', 'has_no_content', 'keep_alive', 'req
 
 
 class Framing(enum.Enum):
-    """How the end of a message is found."""
+    """The way in which the end of a message is found."""
 
-    #: There is no content: the head is the end.
+    #: No content: the message ends with its head.
     NONE = 'none'
-    #: So many bytes as Content-Length says, at least one.
+    #: As many bytes as Content-Length specifies, at least one.
     LENGTH = 'length'
     #: The chunked transfer coding.
     CHUNKED = 'chunked'
-    #: Everything until the peer closes; responses only.
+    #: All bytes until the peer closes the connection; only in responses.
     UNTIL_CLOSE = 'until close'
 
 
@@ -38,12 +37,12 @@ _LENGTH = re.compile('[0-9]{1,19}')
 def request_framing(
     version: str, transfer_encodings: Sequence[str], content_lengths: Sequence[str]
 ) -> tuple[Framing, int | None]:
-    """Return how the content of a request ends, and the length that it declares (None: none declared).
+    """Return how the content of a request ends, and its declared length or None.
 
     :param version: ``'1.0'``, ``'1.1'`` or a later minor version.
     :param transfer_encodings: the value of each Transfer-Encoding line.
     :param content_lengths: the value of each Content-Length line.
-    :raises ParseError: the length is uncertain: 400, or 501 for a transfer coding besides chunked.
+    :raises ParseError: the length is ambiguous (400), or there is another transfer coding than chunked (501).
 
     Source: RFC 9112, sections 6.1 to 6.3.
     """
@@ -59,12 +58,14 @@ def request_framing(
 
 
 def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequence[str]) -> tuple[Framing, int | None]:
-    """Return how the content of a response ends if it may have any (see :func:`has_no_content`), and its length.
+    """Return how the content of a response ends, and its declared length or None.
+
+    It is for responses that can have content; see :func:`has_no_content`.
 
     :param transfer_encodings: the value of each Transfer-Encoding line.
     :param content_lengths: the value of each Content-Length line.
-    :raises ParseError: the length is uncertain. RFC 9112 would let a response whose coding is not chunked last until
-        the connection closes; nobody here could decode it.
+    :raises ParseError: the length is ambiguous, or there is another transfer coding than chunked, which this package
+        cannot decode. (RFC 9112 lets such a response end with the connection.)
 
     Source: RFC 9112, section 6.3.
     """
@@ -78,7 +79,7 @@ def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequenc
 
 
 def has_no_content(status_code: int, method: str) -> bool:
-    """Return whether a response with ``status_code`` to ``method`` ends with its head, whatever its fields say.
+    """Return whether a response with ``status_code`` to ``method`` always ends with its head.
 
     Source: RFC 9112, section 6.3, items 1 and 2.
     """
@@ -92,15 +93,15 @@ def has_no_content(status_code: int, method: str) -> bool:
 
 
 def connection_options(values: Iterable[str]) -> frozenset[str]:
-    """Return the lower-cased options of all Connection lines (RFC 9110, section 7.6.1)."""
+    """Return the lower-case options of all Connection lines (RFC 9110, section 7.6.1)."""
     return frozenset(option.strip(' \t') for option in ','.join(values).lower().split(','))
 
 
 def keep_alive(version: str, options: frozenset[str]) -> bool:
-    """Return whether the connection may carry another message after this one.
+    """Return whether the connection can carry another message after this one.
 
     :param version: ``'1.0'``, ``'1.1'`` or a later minor version.
-    :param options: what :func:`connection_options` returned.
+    :param options: the result of :func:`connection_options`.
 
     Source: RFC 9112, section 9.3.
     """
@@ -110,7 +111,7 @@ def keep_alive(version: str, options: frozenset[str]) -> bool:
 
 
 def _check_chunked(transfer_encodings: Sequence[str], content_lengths: Sequence[str]) -> None:
-    """Raise unless the transfer coding is chunked and nothing else, and no length contradicts it."""
+    """Check that the only transfer coding is chunked, and that there is no Content-Length."""
     code = 'HPE_INVALID_TRANSFER_ENCODING'
     shown = ', '.join(transfer_encodings).encode('latin-1', 'replace')
     if content_lengths:
@@ -119,15 +120,15 @@ def _check_chunked(transfer_encodings: Sequence[str], content_lengths: Sequence[
     if codings == ['chunked']:
         return
     if codings[-1] != 'chunked' or 'chunked' in codings[:-1]:
-        raise ParseError('Transfer-Encoding does not end in its only chunked', code=code, data=shown)
+        raise ParseError('Transfer-Encoding does not end in a single chunked', code=code, data=shown)
     if not all(is_token(coding.partition(';')[0].rstrip(' \t')) for coding in codings):
-        raise ParseError('Transfer-Encoding is no list of codings', code=code, data=shown)
-    # RFC 9112, section 6.1: a coding that is not understood SHOULD be answered with 501.
+        raise ParseError('Transfer-Encoding is not a list of codings', code=code, data=shown)
+    # RFC 9112, section 6.1: a server SHOULD respond with 501 to a coding that it does not understand.
     raise ParseError('Transfer-Encoding other than chunked is not implemented', code=code, status=501, data=shown)
 
 
 def _length(content_lengths: Sequence[str]) -> int:
-    """Return the one length that is declared."""
+    """Return the declared length, which must be unique and valid."""
     if len(content_lengths) > 1:
         raise ParseError(
             'more than one Content-Length',

@@ -1,10 +1,10 @@
-"""The alphabet of HTTP/1.1: compiled expressions, the predicates of the parser and the checks of what goes out.
+"""The grammar of HTTP/1.1: regular expressions, predicates for the parser, and checks of values that are sent.
 
-Each rule stands here once. The parser matches whole constructs (a line, a header section) with the patterns built from
-the character classes below; whatever the application hands in passes one of the ``check_*`` functions before it may
-reach the wire, so that nothing can be smuggled into a head (CR, LF, blanks, characters that latin-1 would cut off).
-Every pattern takes time linear in its input, and all of them are anchored with ``fullmatch`` or ``match``, never with
-``$``, which would let a final line feed pass.
+Each rule is defined once, here. The parser matches whole constructs (a line, a header section) with patterns of the
+character classes below. Every value of an application passes one of the ``check_*`` functions before it is sent. It
+therefore cannot smuggle CR, LF, blanks, or characters that latin-1 cannot represent, into a head. Every pattern takes
+time linear in its input. All are anchored by ``fullmatch`` or ``match``, never by ``$``, which would accept a final
+line feed.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ _TARGET = re.compile(r'[\x21-\x7e]+')
 #: A request line of HTTP/1.x without its line end: method, target, minor version (RFC 9112, section 3).
 REQUEST_LINE = re.compile(rf'([{_TCHAR}]+) ([\x21-\x7e]+) HTTP/1\.([0-9])')
 
-#: A status line of HTTP/1.x without its line end: minor version, status, reason. The blank before an empty reason may
-#: be missing, as many servers leave it out (RFC 9112, section 4).
+#: A status line of HTTP/1.x without its line end: minor version, status, reason. The blank before an empty reason is
+#: optional, as many servers omit it (RFC 9112, section 4).
 STATUS_LINE = re.compile(r'HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?')
 
 #: The octets of a field value.
 FIELD_CHARACTERS = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
-#: The fields of a header section, each with the line end before it. Leading blanks are not part of the value, trailing
-#: ones are. A value reaches to the next CR, so what is in it must be checked apart (RFC 9112, section 5).
+#: The fields of a header section, each with the line end before it. The value excludes leading blanks and includes
+#: trailing ones. It extends to the next CR, so its characters must be checked separately (RFC 9112, section 5).
 FIELDS = re.compile(rf'\r\n([{_TCHAR}]+):[ \t]*([^\r]*)')
 
-#: A line feed without a carriage return before it, or a carriage return with something else behind it. Both are legal
-#: nowhere in a head, and where they are let through, requests are smuggled (RFC 9112, section 2.2).
+#: A line feed without a carriage return before it, or a carriage return without a line feed after it. Neither is valid
+#: in a head, and parsers that accept them make request smuggling possible (RFC 9112, section 2.2).
 BARE_LINE_END = re.compile(rb'(?<!\r)\n|\r[^\n]')
 
-#: A line end that a field value goes on behind: obsolete folding (RFC 9112, section 5.2).
+#: A line end within a field value: obsolete folding (RFC 9112, section 5.2).
 FOLD = re.compile(rb'\r\n[ \t]+')
 
 _TCHAR_BYTES = _TCHAR.encode('ascii')
@@ -77,8 +77,8 @@ _QUOTED = (
     rb'(?:\\[\t\x20-\x7e\x80-\xff][\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]*)*"'
 )
 
-#: The line that opens a chunk, with its line end: size, extensions. Sixteen digits are as many as 64 bits have; blanks
-#: are allowed around the marks of an extension, and nowhere else (RFC 9112, sections 7.1 and 7.1.1).
+#: The first line of a chunk with its line end: size, extensions. Sixteen digits represent 64 bits. Blanks are allowed
+#: only around the semicolon and the equals sign of an extension (RFC 9112, sections 7.1 and 7.1.1).
 CHUNK_LINE = re.compile(
     rb'([0-9A-Fa-f]{1,16})((?:[ \t]*;[ \t]*['
     + _TCHAR_BYTES
@@ -89,15 +89,15 @@ CHUNK_LINE = re.compile(
     + rb'))?)*)\r\n'
 )
 
-# RFC 3986, section 3.2.2. A sub-delim is legal in a name; blanks, '/', '@', '?' and '#' are not.
+# RFC 3986, section 3.2.2. A sub-delim is valid in a name; blanks, '/', '@', '?' and '#' are not.
 _REG_NAME = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
 _IP_LITERAL = r"\[(?:(?P<ipv6>[0-9A-Fa-f:.]{2,45})|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
 _HOST = re.compile(rf'(?P<host>{_IP_LITERAL}|{_REG_NAME})(?::(?P<port>[0-9]{{0,5}}))?')
 
-# RFC 3986, section 4.3, with the authority made obligatory: without it ``example.com:443`` would pass for a URI.
+# RFC 3986, section 4.3, with a mandatory authority: without it, ``example.com:443`` would match as a URI.
 _ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.\-]*://([^/?]*)(?:[/?].*)?')
 
-#: Field names as they are commonly written.
+#: Common field names in their usual spelling.
 COMMON_NAMES = (
     'Accept',
     'Accept-Charset',
@@ -197,14 +197,14 @@ COMMON_NAMES = (
     'X-XSS-Protection',
 )
 
-# Only the application's own names are learned: a peer must not be able to fill the table.
+# Only names from the application are added: a peer must not be able to fill the table.
 _MAX_KNOWN_NAMES = 1024
-#: The lower-case spelling of names known to be tokens.
+#: The lower-case spelling of names that are known to be tokens.
 KNOWN_NAMES = {spelling: name.lower() for name in COMMON_NAMES for spelling in (name, name.lower(), name.title())}
 _known = KNOWN_NAMES.get
 
 
-# -- questions ----------------------------------------------------------------------------------------------------
+# -- predicates ---------------------------------------------------------------------------------------------------
 
 
 def is_token(text: str) -> bool:
@@ -213,17 +213,17 @@ def is_token(text: str) -> bool:
 
 
 def lower_name(name: str) -> str:
-    """Return a field name that is known to be a token in lower case."""
+    """Return a field name, which must be a token, in lower case."""
     return _known(name) or name.lower()
 
 
 def is_host(text: str, port_required: bool = False) -> bool:
-    """Return whether ``text`` is ``uri-host [ ":" port ]``, a possibly empty one (RFC 9110, section 7.2).
+    """Return whether ``text`` is ``uri-host [ ":" port ]``, which can be empty (RFC 9110, section 7.2).
 
-    An IPv6 literal must be an address, a port at most 65535. With ``port_required`` the host must not be empty and the
-    port must be there and not 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
+    An IPv6 literal must be an address, a port at most 65535. With ``port_required``, neither host nor port can be
+    empty, and the port cannot be 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
     """
-    # The longest name has 255 octets; what is longer is not worth a place among the results that are kept.
+    # A name has at most 255 octets; results for longer texts are not cached.
     return _is_host(text, port_required) if len(text) < 256 else _is_host.__wrapped__(text, port_required)
 
 
@@ -244,12 +244,12 @@ def _is_host(text: str, port_required: bool) -> bool:
 
 
 def has_request_target_form(method: str, target: str) -> bool:
-    """Return whether ``target`` has a form that RFC 9112, section 3.2, allows with ``method``.
+    """Return whether the form of ``target`` is allowed with ``method`` (RFC 9112, section 3.2).
 
-    ``target`` consists of visible ASCII characters. ``*`` is let through for M-SEARCH as well, where SSDP has it. A
-    fragment has no place in a target: some servers cut it off and others take it for a part of the path, so that a
-    proxy and an application could disagree about which resource is asked for. An absolute-form needs an authority
-    without user information (RFC 9110, sections 4.2.1 and 4.2.4).
+    ``target`` consists of visible ASCII characters. ``*`` is also accepted for M-SEARCH, as SSDP uses it. A fragment is
+    not allowed in a target. Some servers remove it and others take it as a part of the path, so that a proxy and an
+    application could disagree about the resource. An absolute-form needs an authority without user information (RFC
+    9110, sections 4.2.1 and 4.2.4).
     """
     if '#' in target:
         return False
@@ -263,7 +263,7 @@ def has_request_target_form(method: str, target: str) -> bool:
 
 
 def absolute_authority(target: str) -> str | None:
-    """Return the authority of a target in absolute-form, or None when it has none that is valid."""
+    """Return the authority of a target in absolute-form, or None without a valid one."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         return None
@@ -273,13 +273,13 @@ def absolute_authority(target: str) -> str | None:
     return None
 
 
-# -- checks of what the application hands in ----------------------------------------------------------------------
+# -- checks of values from the application ------------------------------------------------------------------------
 
 
 def check_method(method: str) -> str:
-    """Return ``method``, a token of any case (RFC 9110, section 9.1).
+    """Return ``method``, which must be a token in any case (RFC 9110, section 9.1).
 
-    :raises InvalidInput: it is none; code ``ERR_INVALID_HTTP_TOKEN``.
+    :raises InvalidInput: it is not a token; code ``ERR_INVALID_HTTP_TOKEN``.
     """
     if not isinstance(method, str) or _TOKEN.fullmatch(method) is None:
         raise InvalidInput(f'method must be a token: {method!r}', 'ERR_INVALID_HTTP_TOKEN')
@@ -287,10 +287,11 @@ def check_method(method: str) -> str:
 
 
 def check_target(target: str) -> str:
-    """Return ``target``, which a client wants to put into its request line: one or more visible ASCII characters
-    without ``#`` (RFC 9112, section 3.2).
+    """Return ``target``, the target of a client's request line (RFC 9112, section 3.2).
 
-    :raises InvalidInput: it is empty or has a ``#``, control characters, blanks or characters outside ASCII, which the
+    It must have one or more visible ASCII characters, without ``#``.
+
+    :raises InvalidInput: it is empty, or has a ``#``, control characters, blanks or characters outside ASCII, which the
         caller must escape; code ``ERR_UNESCAPED_CHARACTERS``.
     """
     if not isinstance(target, str) or _TARGET.fullmatch(target) is None or '#' in target:
@@ -301,7 +302,7 @@ def check_target(target: str) -> str:
 def check_name(name: str) -> str:
     """Return the field name ``name`` in lower case (RFC 9110, section 5.1).
 
-    :raises InvalidHeader: it is no token; code ``ERR_INVALID_HTTP_TOKEN``.
+    :raises InvalidHeader: it is not a token; code ``ERR_INVALID_HTTP_TOKEN``.
     """
     try:
         known = _known(name)
@@ -320,16 +321,16 @@ def check_name(name: str) -> str:
 def check_value(name: str, value: str) -> None:
     """Check the value of the field ``name``: HTAB, 0x20-0x7e and 0x80-0xff are allowed (RFC 9110, section 5.5).
 
-    :raises InvalidHeader: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
+    :raises InvalidHeader: it is not a str, or has other characters; code ``ERR_INVALID_CHAR``.
     """
     if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
         raise InvalidHeader(f'invalid character in the value of header {name!r}: {value!r}', 'ERR_INVALID_CHAR')
 
 
 def check_reason(reason: str) -> str:
-    """Return ``reason``, a reason phrase: the characters of a field value (RFC 9112, section 4).
+    """Return ``reason``, a reason phrase with the characters of a field value (RFC 9112, section 4).
 
-    :raises InvalidInput: it is no str or has other characters; code ``ERR_INVALID_CHAR``.
+    :raises InvalidInput: it is not a str, or has other characters; code ``ERR_INVALID_CHAR``.
     """
     if not isinstance(reason, str) or _VALUE.fullmatch(reason) is None:
         raise InvalidInput(f'invalid character in the reason phrase: {reason!r}', 'ERR_INVALID_CHAR')
@@ -337,9 +338,9 @@ def check_reason(reason: str) -> str:
 
 
 def check_status(status_code: int) -> int:
-    """Return ``status_code``, three digits from 100 to 999 (RFC 9110, section 15).
+    """Return ``status_code``, an int from 100 to 999 (RFC 9110, section 15).
 
-    :raises InvalidInput: it is no int or out of that range; code ``ERR_HTTP_INVALID_STATUS_CODE``.
+    :raises InvalidInput: it is not an int, or out of that range; code ``ERR_HTTP_INVALID_STATUS_CODE``.
     """
     if not isinstance(status_code, int) or isinstance(status_code, bool) or not 100 <= status_code <= 999:
         raise InvalidInput(

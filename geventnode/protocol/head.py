@@ -1,7 +1,7 @@
-"""What a parser hands out: the heads of requests and responses, and the end of a message.
+"""The events of a parser: the heads of requests and responses, and the end of a message.
 
-A head is a first line and a header block. Both are parsed eagerly, because the verdicts on them decide whether the
-message is served at all; the maps and lists that an application sees are made when it asks for them.
+A head consists of a first line and a header block. Both are parsed at once, because they decide whether the message is
+accepted. The maps and lists for an application are made on demand.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TLS_RECORDS = b'\x16\x03', b'\x15\x03'
 
 
 class RequestLine:
-    """A request line, shared between the messages that begin with it."""
+    """A parsed request line, shared by the messages that begin with it."""
 
     __slots__ = ('authority', 'blocks', 'find_block', 'http_version', 'last', 'method', 'needs_host', 'url')
 
@@ -56,9 +56,9 @@ class RequestLine:
         self.http_version = http_version
         #: The authority of a target in absolute-form.
         self.authority = None if url[0] == '/' or method == 'CONNECT' else absolute_authority(url)
-        #: Whether a header section without Host is wrong.
+        #: Whether Host is mandatory.
         self.needs_host = http_version != '1.0'
-        #: What header sections mean in this version, and what finds those that came lately.
+        #: The cache of parsed header sections for this version, and its look-up of recent ones.
         self.blocks = _REQUEST_BLOCKS_1_1 if self.needs_host else _REQUEST_BLOCKS_1_0
         self.find_block = self.blocks.get
         #: The last head that began with this line.
@@ -66,23 +66,26 @@ class RequestLine:
 
 
 class StatusLine:
-    """A status line, shared between the messages that begin with it."""
+    """A parsed status line, shared by the messages that begin with it."""
 
     __slots__ = ('blocks', 'http_version', 'last', 'last_method', 'status_code', 'status_message')
 
     def __init__(self, status_code: int, status_message: str, http_version: str) -> None:
-        #: The last head that began with this line, and the method that it answered.
+        #: The last head that began with this line, and the method of its request.
         self.last: ResponseHead | None = None
         self.last_method = ''
         self.status_code = status_code
         self.status_message = status_message
         self.http_version = http_version
-        #: What header sections mean in this version.
+        #: The cache of parsed header sections for this version.
         self.blocks = _RESPONSE_BLOCKS_1_0 if http_version == '1.0' else _RESPONSE_BLOCKS_1_1
 
 
 class RequestHead:
-    """The head of a request (RFC 9112, section 3). It may be shared with other requests: do not change it."""
+    """The head of a request (RFC 9112, section 3).
+
+    Requests with the same bytes share it; do not change it.
+    """
 
     __slots__ = (
         'block',
@@ -100,45 +103,45 @@ class RequestHead:
     )
 
     def __init__(self, line: RequestLine, block: HeaderBlock) -> None:
-        # RFC 9110, section 9.3.6: CONNECT has no content, whatever the fields say, and asks for no other protocol.
+        # RFC 9110, section 9.3.6: CONNECT never has content, and does not request another protocol.
         tunnel = line.method == 'CONNECT'
         self.block = block
-        #: The method, in the case in which it came.
+        #: The method as received.
         self.method = line.method
-        #: The request target, exactly as it came.
+        #: The request target as received.
         self.url = line.url
-        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as it came and treated as 1.1.
+        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
         self.http_version = line.http_version
-        #: How the content ends; after NONE, no end of message follows.
+        #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
         self.framing = _NONE if tunnel else block.framing
-        #: What Content-Length says, or None.
+        #: The value of Content-Length, or None.
         self.content_length = None if tunnel else block.content_length
         #: Whether the peer allows another request on the connection.
         self.keep_alive = block.keep_alive
-        #: Whether the client asks for another protocol: Connection has ``upgrade``, Upgrade names one, HTTP/1.1.
+        #: Whether the client requests another protocol: HTTP/1.1 with ``upgrade`` in Connection, and Upgrade.
         self.upgrade = block.upgrade and not tunnel
-        #: None, ``'100-continue'``, or whatever else Expect says; always None in HTTP/1.0.
+        #: The value of Expect (``'100-continue'`` in lower case), or None; always None in HTTP/1.0.
         self.expect = block.expect
-        #: The host and port that are meant: the target's own in absolute-form, else what Host says, or None.
+        #: The host and port of a target in absolute-form, otherwise the value of Host or None.
         self.host = line.authority or block.host
-        #: Whether it asks for a response and nothing else: no tunnel, no other protocol, no go-ahead.
+        #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
         self.ordinary = self.expect is None and not self.upgrade and not tunnel
-        #: Whether the head is all there is of the message, and another one may follow.
+        #: Whether the message has no content, and another one can follow.
         self.plain = self.framing is _NONE and block.keep_alive and not tunnel
 
     @property
     def requested_host(self) -> str | None:
-        """The host and port that the client wants: those of CONNECT stand in the target (RFC 9112, section 3.2.3)."""
+        """The host and port of the request; CONNECT has them in its target (RFC 9112, section 3.2.3)."""
         return self.url if self.method == 'CONNECT' else self.host
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """A fresh list of (name, value) as they came, decoded as latin-1, without blanks around the values."""
+        """A new list of the fields as (name, value), decoded as latin-1, without blanks around the values."""
         return self.block.raw_headers()
 
     @property
     def headers(self) -> Headers:
-        """A fresh map of the fields."""
+        """A new map of the fields."""
         return self.block.headers()
 
     def __repr__(self) -> str:
@@ -146,7 +149,10 @@ class RequestHead:
 
 
 class ResponseHead:
-    """The head of a response (RFC 9112, section 4). It may be shared with other responses: do not change it."""
+    """The head of a response (RFC 9112, section 4).
+
+    Responses with the same bytes share it; do not change it.
+    """
 
     __slots__ = (
         'block',
@@ -162,32 +168,32 @@ class ResponseHead:
     def __init__(self, line: StatusLine, block: HeaderBlock, method: str) -> None:
         self.block = block
         self.status_code = line.status_code
-        #: The reason phrase, possibly empty.
+        #: The reason phrase, which can be empty.
         self.status_message = line.status_message
-        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as it came and treated as 1.1.
+        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
         self.http_version = line.http_version
-        #: How the content ends; after NONE, no end of message follows.
+        #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
         self.framing = _NONE if has_no_content(line.status_code, method) else block.framing
-        #: What Content-Length says, or None; a response without content may have one.
+        #: The value of Content-Length, or None; a response without content can have one.
         self.content_length = block.content_length
-        #: Whether the connection may be used again. Never after content that ends with it, and not after chunks in
-        #: HTTP/1.0, whose framing is faulty (RFC 9112, section 6.1).
+        #: Whether the connection can be reused: not after content that ends with it, and not after chunks in HTTP/1.0,
+        #: which has no such framing (RFC 9112, section 6.1).
         self.keep_alive = (
             block.keep_alive
             and self.framing is not Framing.UNTIL_CLOSE
             and not (self.framing is Framing.CHUNKED and line.http_version == '1.0')
         )
-        #: Whether this is a 101: what follows is another protocol.
+        #: Whether the status is 101, so that another protocol follows.
         self.upgrade = line.status_code == 101
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """A fresh list of (name, value) as they came, decoded as latin-1, without blanks around the values."""
+        """A new list of the fields as (name, value), decoded as latin-1, without blanks around the values."""
         return self.block.raw_headers()
 
     @property
     def headers(self) -> Headers:
-        """A fresh map of the fields."""
+        """A new map of the fields."""
         return self.block.headers()
 
     def __repr__(self) -> str:
@@ -195,7 +201,7 @@ class ResponseHead:
 
 
 class EndOfMessage:
-    """The content of a message is complete."""
+    """The end of a message that has content."""
 
     __slots__ = ('_trailers',)
 
@@ -204,7 +210,7 @@ class EndOfMessage:
 
     @property
     def raw_trailers(self) -> list[tuple[str, str]]:
-        """A fresh list of the trailer fields as they came, as the ``raw_headers`` of a head."""
+        """A new list of the trailer fields, like ``raw_headers``."""
         return self._trailers.copy() if self._trailers else []
 
     def __repr__(self) -> str:
@@ -212,9 +218,9 @@ class EndOfMessage:
 
 
 def parse_request_line(data: bytes) -> RequestLine:
-    """Return what a request line, given without its line end, says.
+    """Parse a request line, which is given without its line end.
 
-    :raises ParseError: 400, or 505 for a major version that nobody speaks here.
+    :raises ParseError: it is malformed (400), or has another major version than 1 (505).
 
     Source: RFC 9112, section 3.
     """
@@ -229,7 +235,7 @@ def parse_request_line(data: bytes) -> RequestLine:
 
 
 def parse_status_line(data: bytes) -> StatusLine:
-    """Return what a status line, given without its line end, says.
+    """Parse a status line, which is given without its line end.
 
     :raises ParseError: it is malformed, or has another major version than 1.
 
@@ -243,15 +249,15 @@ def parse_status_line(data: bytes) -> StatusLine:
 
 
 def check_incomplete_head(data: bytes, limits: Limits, request: bool) -> None:
-    """Check the beginning of a head that is not complete, or too long, or known to be wrong somewhere.
+    """Check the beginning of a head that is incomplete, too long or invalid.
 
-    The errors are looked for in the order in which they would be noticed if the bytes came one by one, so that the
-    verdict does not depend on how the network cuts them.
+    The checks are in the order in which the errors would be found if the bytes arrived one by one. The result therefore
+    does not depend on how the network divides them.
 
-    :param data: the head so far, at most one byte more than ``max_header_size``; unless it is that long, its first line
-        is there or has a wrong line end.
-    :param request: whether it is a request's.
-    :raises ParseError: it can no longer become a good head.
+    :param data: the head so far, at most one byte more than ``max_header_size``. Unless it is that long, its first line
+        is complete or has an invalid line end.
+    :param request: whether it is the head of a request.
+    :raises ParseError: it cannot become a valid head.
     """
     if data.startswith(TLS_RECORDS):
         raise _tls_error(data[:2], request)
@@ -270,13 +276,13 @@ def check_incomplete_head(data: bytes, limits: Limits, request: bool) -> None:
 
 
 def _tls_error(data: bytes, request: bool) -> ParseError:
-    """Return the error for a peer that speaks TLS on a plain connection."""
+    """Return the error for a peer that uses TLS on a plain connection."""
     if request:
         return ParseError(
             'TLS on a plain HTTP port (its URL begins with http, not https)', code='HPE_INVALID_METHOD', data=data
         )
     return ParseError(
-        'TLS in place of a response (the URL of that port begins with https)', code='HPE_INVALID_CONSTANT', data=data
+        'TLS instead of a response (the URL of that port begins with https)', code='HPE_INVALID_CONSTANT', data=data
     )
 
 
@@ -309,7 +315,7 @@ def _status_line_error(data: bytes) -> ParseError:
 
 
 def _version_error(version: bytes, line: bytes) -> ParseError:
-    """Return the error for a version that is not 1.x: 505 if it is one that may exist (RFC 9110, section 15.6.6)."""
+    """Return the error for a version that is not 1.x: 505 if it is well-formed (RFC 9110, section 15.6.6)."""
     if (
         version[:5] == b'HTTP/'
         and len(version) == 8
@@ -321,12 +327,12 @@ def _version_error(version: bytes, line: bytes) -> ParseError:
     return ParseError('malformed HTTP version', code='HPE_INVALID_VERSION', data=line)
 
 
-# Versions after 1.1 are read as 1.1 (RFC 9110, section 2.5). The same block can mean different things in each of these.
+# Versions after 1.1 are parsed as 1.1 (RFC 9110, section 2.5). The meaning of a block depends on the version.
 _REQUEST_BLOCKS_1_0 = ParseCache(partial(request_block, version='1.0'))
 _REQUEST_BLOCKS_1_1 = ParseCache(partial(request_block, version='1.1'))
 _RESPONSE_BLOCKS_1_0 = ParseCache(partial(response_block, version='1.0'))
 _RESPONSE_BLOCKS_1_1 = ParseCache(partial(response_block, version='1.1'))
 
-#: What first lines say, remembered.
+#: The caches of first lines.
 REQUEST_LINES = ParseCache(parse_request_line, max_key=256)
 STATUS_LINES = ParseCache(parse_status_line, max_key=256)

@@ -1,8 +1,8 @@
-"""The header map of a message: lower-cased names, any spelling finds them, repeated fields by Node 20's rule.
+"""The header map of a message: case-insensitive names, and Node 20's rules for repeated fields.
 
-:class:`Headers` is a dict whose keys are lower-cased whoever sets them. A look-up with the lower-case name costs what
-it costs in a dict; only a name that is not found as it stands is lower-cased and tried again. Values are collected in
-lists and joined once, so that a thousand equal fields cost a thousand steps.
+:class:`Headers` is a dict with lower-case keys. A look-up with a lower-case name is as fast as in a dict; only a name
+that is not found is converted and looked up again. Values are collected in lists and joined once, so that a thousand
+equal fields take a thousand steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from geventnode.protocol.grammar import lower_name
 
 __all__ = ['FIRST_WINS', 'Headers', 'collect', 'distinct']
 
-#: Fields of which only the first line counts, as in Node 20; a second one means nothing or an attack.
+#: Fields with only one effective line, the first one, as in Node 20; further lines are mistakes or attacks.
 FIRST_WINS = frozenset(
     (
         'age',
@@ -49,14 +49,15 @@ _dict_update = dict.update
 
 
 def _key(name: object) -> object:
-    """Return what ``name`` is stored under."""
+    """Return the key for ``name``."""
     return lower_name(name) if isinstance(name, str) else name
 
 
 class Headers(dict[str, Any]):
-    """A dict of header fields: every operation takes names in any case, and iterating gives them in lower case.
+    """A dict of header fields with case-insensitive names.
 
-    Values are ``str``, but ``set-cookie`` is a list of them. ``==`` compares as dicts do, with lower-case names.
+    Every operation takes names in any case; iteration yields them in lower case. Values are ``str``, except that
+    ``set-cookie`` is a list of ``str``. ``==`` compares as dicts do, with lower-case names.
     """
 
     __slots__ = ()
@@ -68,16 +69,17 @@ class Headers(dict[str, Any]):
 
     @classmethod
     def from_raw(cls: type[_Self], pairs: Iterable[tuple[str, str]]) -> _Self:
-        """Return the map for ``(name, value)`` pairs in the order in which they came.
+        """Make the map from ``(name, value)`` pairs in the order of reception.
 
-        ``set-cookie`` is always a list, ``cookie`` is joined with ``'; '``, of those in :data:`FIRST_WINS` the first
-        counts, and everything else is joined with ``', '`` (RFC 9110, section 5.3).
+        ``set-cookie`` is always a list. The values of ``cookie`` are joined with ``'; '``. A field in
+        :data:`FIRST_WINS` has its first value. The values of other fields are joined with ``', '`` (RFC 9110,
+        section 5.3).
         """
         return cls.from_map(collect(pairs))
 
     @classmethod
     def from_map(cls: type[_Self], fields: Mapping[str, Any]) -> _Self:
-        """Return a map with the items of ``fields``, whose names are in lower case already."""
+        """Make the map from ``fields``, which have lower-case names."""
         headers = _dict_new(cls)
         _dict_update(headers, fields)
         return headers
@@ -106,20 +108,22 @@ class Headers(dict[str, Any]):
         return value
 
     def pop(self, name: str, *default: Any) -> Any:
-        """Remove the header ``name`` and return its value; when it is not there, return ``default`` or raise
-        ``KeyError``."""
+        """Remove the header ``name`` and return its value, or return ``default``.
+
+        :raises KeyError: there is neither such a header nor a default.
+        """
         return super().pop(cast(str, _key(name)), *default)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return the value of the header ``name``, which is set to ``default`` when it is not there."""
+        """Return the value of the header ``name``; set it to ``default`` first if it is missing."""
         return super().setdefault(cast(str, _key(name)), default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """As ``dict.update``, with every name lower-cased; the last of several spellings wins."""
+        """Update as ``dict.update`` does, with lower-case names; the last of several spellings wins."""
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 
-    def __or__(self, other: Mapping[str, Any]) -> Headers:  # type: ignore[override]  # dict promises a plain dict
+    def __or__(self, other: Mapping[str, Any]) -> Headers:  # type: ignore[override]  # dict returns a plain dict
         if not isinstance(other, Mapping):
             return NotImplemented
         result = self.copy()
@@ -131,12 +135,12 @@ class Headers(dict[str, Any]):
         return self
 
     def copy(self) -> Headers:
-        """Return a copy; lists in it are shared."""
+        """Return a shallow copy."""
         return Headers.from_map(self)
 
 
 def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the plain dict that :meth:`Headers.from_raw` is made of."""
+    """Return the merged fields as a plain dict; see :meth:`Headers.from_raw`."""
     fields: dict[str, Any] = distinct(pairs)
     for name, values in fields.items():
         if name == 'set-cookie':
@@ -149,7 +153,7 @@ def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def distinct(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return the values of each field in order, never joined, by lower-cased name."""
+    """Return the list of values of each field by lower-case name."""
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
         name = lower_name(name)

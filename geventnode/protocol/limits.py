@@ -1,7 +1,7 @@
-"""How much a peer may send, and the errors that say so, each with the name of its limit.
+"""The limits of received messages, and their errors, each with the name of its limit.
 
-One object is shared by all parsers of a server or an agent. A parser looks at its limits anew for each message, so that
-a server may put another object there at any time.
+All parsers of a server or an agent share one object. A parser reads its limits for each message, so that a server can
+replace the object at any time.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ __all__ = ['Limits']
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a parser refuses; nothing of it can be changed after construction. No method ever switches."""
+    """The limits of a parser, which cannot be changed after construction.
 
-    #: Bytes of a request or status line and its header section together, line ends included. Also of a trailer section.
-    #: 414 when the request line alone is longer, otherwise 431.
+    The status codes are those of a server's error responses.
+    """
+
+    #: Bytes of a request or status line with its header section, including line ends; also of a trailer section. The
+    #: status is 414 if the request line alone is longer, otherwise 431.
     max_header_size: int = 16384
-    #: Bytes of a request line without its line end; None: no limit of its own. 414.
+    #: Bytes of a request line without its line end; None for no separate limit. 414.
     max_request_line: int | None = None
-    #: Bytes of a field of a header section without its line end; None: no limit of its own. 431.
+    #: Bytes of a header field without its line end; None for no separate limit. 431.
     max_field_size: int | None = None
-    #: Fields in a header section, and in a trailer section; 0: no limit but the size. 431.
+    #: Fields in a header section, and in a trailer section; 0 for no limit except the size. 431.
     max_headers_count: int = 1000
-    #: Bytes of all chunk extensions of a message together. 413, as Node has it.
+    #: Bytes of all chunk extensions of a message together. 413, as in Node.
     max_chunk_extensions: int = 16384
-    #: Bytes of a message's content; None: no limit. 413.
+    #: Bytes of a message's content; None for no limit. 413.
     max_body_size: int | None = None
-    #: Empty lines that are skipped in front of a message (RFC 9112, section 2.2). 400.
+    #: Empty lines that are skipped before a message (RFC 9112, section 2.2). 400.
     max_empty_lines: int = 16
-    #: Informational responses (1xx) in front of a final one.
+    #: Informational responses (1xx) before a final one.
     max_informational: int = 32
-    #: Whether an HTTP/1.1 request without Host is refused (RFC 9112, section 3.2). 400.
+    #: Whether an HTTP/1.1 request without Host is rejected (RFC 9112, section 3.2). 400.
     require_host: bool = True
-    #: A head of so many bytes is within all limits of size.
+    #: A head of at most this number of bytes is within all limits of size.
     small_head: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +47,7 @@ class Limits:
         object.__setattr__(self, 'small_head', min(self.max_header_size, *sizes) if sizes else self.max_header_size)
 
     def check_parts(self, line: bytes, block: bytes) -> None:
-        """Raise ``ParseError`` for a request line, or a field of its header section, that is too long by itself."""
+        """Raise ``ParseError`` if the request line or a field is longer than its separate limit."""
         if self.max_request_line is not None and len(line) > self.max_request_line:
             raise ParseError(
                 f'request line longer than max_request_line ({self.max_request_line} bytes)',
@@ -66,16 +69,16 @@ class Limits:
             status=414,
         )
 
-    def too_long(self, what: str) -> ParseError:
-        """Return the error for ``what``, a status line or a section, longer than ``max_header_size``."""
+    def too_long(self, part: str) -> ParseError:
+        """Return the error for a status line or a section longer than ``max_header_size``."""
         return ParseError(
-            f'{what} longer than max_header_size ({self.max_header_size} bytes)', code='HPE_HEADER_OVERFLOW', status=431
+            f'{part} longer than max_header_size ({self.max_header_size} bytes)', code='HPE_HEADER_OVERFLOW', status=431
         )
 
-    def too_many_fields(self, what: str) -> ParseError:
-        """Return the error for more ``what``, headers or trailers, than ``max_headers_count``."""
+    def too_many_fields(self, part: str) -> ParseError:
+        """Return the error for more headers or trailers than ``max_headers_count``."""
         return ParseError(
-            f'more {what} than max_headers_count ({self.max_headers_count})', code='HPE_HEADER_OVERFLOW', status=431
+            f'more {part} than max_headers_count ({self.max_headers_count})', code='HPE_HEADER_OVERFLOW', status=431
         )
 
     def extensions_too_long(self) -> ParseError:

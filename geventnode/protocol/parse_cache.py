@@ -1,8 +1,8 @@
-"""A bounded memory for what was parsed lately, so that bytes that come again and again are parsed once.
+"""A bounded cache of recent parse results, so that repeated bytes are parsed once.
 
-Connections repeat themselves: the same client sends the same header section with each of its requests, and many
-clients send the same one. A :class:`ParseCache` maps the bytes to the result of a parsing function. A value is shared
-by all messages with the same bytes, so it is never changed and never handed to an application.
+A client usually sends the same header section with each of its requests, and many clients send the same one. A
+:class:`ParseCache` maps the bytes to the result of a parsing function. A value is shared by all messages with the same
+bytes, so it is never changed and never given to an application.
 """
 
 from __future__ import annotations
@@ -18,31 +18,34 @@ _Value = TypeVar('_Value')
 
 
 class ParseCache(dict[bytes, _Value]):
-    """``memo[data]`` is ``make(data)``, remembered from the second time on; what ``make`` raises is not.
+    """A dict in which ``cache[data]`` is ``parse(data)``, stored from the second look-up on.
 
-    What never comes again would push out what does, and keeping it costs half as much as making it: of a first time
-    only the hash is kept. There are two generations of entries. The dict itself is the young one; when it is full it
-    becomes the old one, whose entries are forgotten unless they are asked for before it is replaced in turn. ``get``
-    sees the young ones only, and makes nothing. Threads may share a memo: at worst, one makes what another has just
-    made.
+    Data that never repeats would displace data that does, and storing a result takes half the time of parsing. After
+    the first look-up, only the hash of the data is stored. Exceptions of ``parse`` are not stored.
 
-    :param make: what to remember.
-    :param max_entries: entries of a generation.
-    :param max_key: bytes of a key; what was made of more is not kept.
+    There are two generations of entries. The dict itself is the young one. When it is full, it becomes the old one, and
+    the previous old one is dropped. A look-up moves an old entry to the young generation. ``get`` finds only young
+    entries, and does not parse.
+
+    Threads can share a cache: in the worst case, one parses data that another has just parsed.
+
+    :param parse: the function that parses a key.
+    :param max_entries: the number of entries of a generation.
+    :param max_key: the maximum length of a stored key in bytes.
     """
 
-    __slots__ = ('make', 'max_entries', 'max_key', 'old', 'seen')
+    __slots__ = ('max_entries', 'max_key', 'old', 'parse', 'seen')
 
-    def __init__(self, make: Callable[[bytes], _Value], max_entries: int = 256, max_key: int = 2048) -> None:
+    def __init__(self, parse: Callable[[bytes], _Value], max_entries: int = 256, max_key: int = 2048) -> None:
         super().__init__()
-        self.make = make
+        self.parse = parse
         self.max_entries = max_entries
         self.max_key = max_key
         self.old: dict[bytes, _Value] = {}
         self.seen: set[int] = set()
 
     def look_up(self, data: bytes) -> _Value | None:
-        """Return ``self[data]``, or None when that raises ParseError."""
+        """Return ``self[data]``, or None if that raises ``ParseError``."""
         try:
             return self[data]
         except ParseError:
@@ -51,7 +54,7 @@ class ParseCache(dict[bytes, _Value]):
     def __missing__(self, data: bytes) -> _Value:
         value = self.old.get(data)
         if value is None:
-            value = self.make(data)
+            value = self.parse(data)
             if len(data) > self.max_key or self._is_new(data):
                 return value
         if len(self) >= self.max_entries:
@@ -61,7 +64,7 @@ class ParseCache(dict[bytes, _Value]):
         return value
 
     def _is_new(self, data: bytes) -> bool:
-        """Return whether a key was not asked for lately, and take note that it was."""
+        """Return whether a key was not looked up recently, and record that it was."""
         seen, number = self.seen, hash(data)
         if number in seen:
             return False

@@ -1,13 +1,17 @@
-"""Bytes in, events out: the streaming parser for requests and responses.
+"""The streaming parser for requests and responses: bytes in, events out.
 
-:class:`Parser` holds the bytes that were fed and where it stands in the message; what the constructs mean is decided by
-its neighbours (first lines, header blocks, chunks, framing). It knows no socket and no clock, and pulls: nothing behind
-the end of a message is looked at before somebody asks for the next event.
+:class:`Parser` has the receive buffer and the state of the current message. Other modules of this package interpret
+first lines, header blocks, chunks and framing. The parser uses no socket and no clock. It is pulled: bytes after the
+end of a message are not parsed before the caller requests the next event.
 
-It works on whole constructs. A head is not touched until its end has come (an incomplete one is only searched for that
-end and for what makes it hopeless), then its line and its block are looked up in tables of those seen lately, or
-matched by one regular expression each. Work is linear in the bytes fed, however they are cut, and the events are the
-same for every way of cutting, but for where body data is divided. Only :exc:`~geventnode.errors.ParseError` leaves.
+It works on whole constructs. An incomplete head is only searched for its end and for errors that make it invalid in any
+case. The line and the block of a complete head are looked up in caches of recent ones, or matched by one regular
+expression each. The work is linear in the number of bytes, however they are divided. The events do not depend on the
+division either, except for the pieces of body data. The only exception is :exc:`~geventnode.errors.ParseError`.
+
+Bytes that arrive alone remain the object that was fed, so that body data is passed on without a copy. Bytes that arrive
+while others are buffered are appended to a bytearray, which grows at its end and is cut at its front without moving the
+rest. Each byte is therefore copied a bounded number of times.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from geventnode.protocol.limits import Limits
 
 __all__ = ['Event', 'Parser', 'ResponseParser', 'Role', 'State']
 
-#: What :meth:`Parser.next_event` returns, besides None.
+#: The results of :meth:`Parser.next_event`, besides None.
 Event = RequestHead | ResponseHead | bytes | EndOfMessage
 
 
@@ -60,33 +64,32 @@ class State(enum.Enum):
     MESSAGE_END = 'the end of the message'
     #: After CONNECT or a 101: bytes are buffered until they are taken, and never parsed.
     TUNNEL = 'another protocol'
-    #: After the last message of a connection: bytes are dropped (RFC 9112, section 9.6).
+    #: After the last message of a connection: bytes are discarded (RFC 9112, section 9.6).
     CLOSED = 'nothing'
     FAILED = 'nothing, after an error'
 
 
-# To look a member up in its class costs more than the comparison.
+# A look-up of an enum member in its class takes longer than the comparison.
 (_REQUEST_HEAD, _RESPONSE_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _MESSAGE_END, _TUNNEL, _CLOSED, _FAILED) = State
 _LENGTH_FRAMING = Framing.LENGTH
 _END = EndOfMessage()
-#: Whatever follows them, they begin no head.
+#: No valid head begins with these bytes.
 _HOPELESS = (b'\n', *TLS_RECORDS)
 _find_request_line = REQUEST_LINES.get
 
 
 class Parser:
-    """Reads the messages of one side of one connection.
+    """A parser for the messages of one side of one connection.
 
-    :param role: which messages to expect.
-    :param limits: what to refuse; the attribute may be set to another object between two messages.
-
-    No method ever switches.
+    :param role: the kind of messages.
+    :param limits: the limits; the attribute can be set to another object between two messages.
     """
 
     __slots__ = (
         '_after',
         '_buffer',
         '_chunks',
+        '_discards',
         '_empty_lines',
         '_eof',
         '_error',
@@ -97,7 +100,6 @@ class Parser:
         '_missing',
         '_offset',
         '_pos',
-        '_refuses',
         '_scanned',
         '_state',
         '_taken',
@@ -107,36 +109,38 @@ class Parser:
     )
 
     def __init__(self, role: Role, limits: Limits) -> None:
-        #: What was fed and not yet handed out; a bytearray where several pieces were put together; b'' when all was.
+        #: The bytes that were fed and not yet returned; a bytearray when several pieces were joined.
         self._buffer: bytes | bytearray = b''
-        #: Where in the buffer the next construct begins.
+        #: The position of the next construct in the buffer.
         self._pos = 0
-        #: Where in the buffer the search for the end of that construct goes on.
+        #: The position at which the search for the end of that construct continues.
         self._scanned = 0
-        #: How many bytes were dropped from the front of the buffer so far.
+        #: The number of bytes that were removed from the front of the buffer so far.
         self._offset = 0
         self._eof = False
-        #: Whether what is fed is dropped: after an error, and after the last message.
-        self._refuses = False
-        #: Whether the rest of the stream belongs to somebody else.
+        #: Whether further bytes are discarded: after an error, and after the last message.
+        self._discards = False
+        #: Whether the rest of the stream was detached by :meth:`take_rest`.
         self._taken = False
         self.limits = limits
-        #: Whether the sizes of the chunks of the next messages are kept, as :attr:`chunk_sizes`.
+        #: Whether the sizes of the chunks of further messages are recorded, as :attr:`chunk_sizes`.
         self.record_chunk_sizes = False
         self._state = _REQUEST_HEAD if role is Role.REQUEST else _RESPONSE_HEAD
-        #: Whether folded lines are unfolded: in responses only (RFC 9112, section 5.2).
+        #: Whether folded lines are unfolded, only in responses (RFC 9112, section 5.2).
         self._unfolds = role is Role.RESPONSE
-        #: The state in which the end of the message leaves the parser.
+        #: The state after the end of the message.
         self._after = self._state
-        #: Whether the first line of an incomplete head was checked, and how many empty ones were skipped before it.
+        #: Whether the first line of an incomplete head was checked.
         self._line_seen = False
+        #: The number of empty lines before the head.
         self._empty_lines = 0
-        #: Content: how many bytes are missing, or may still come (-1: any number).
+        #: Content: the number of missing bytes, or of bytes that are still allowed (-1: unlimited).
         self._missing = 0
         self._chunks: ChunkedBody | None = None
-        #: Responses: what was asked, and how many informational ones came so far.
+        #: Responses: the method of the request, and whether it requested another protocol.
         self._method = ''
         self._may_upgrade = False
+        #: Responses: the number of informational ones so far.
         self._informational = 0
         self._error: ParseError | None = None
 
@@ -144,24 +148,24 @@ class Parser:
 
     @property
     def buffered(self) -> int:
-        """How many bytes were fed and not yet handed out."""
+        """The number of bytes that were fed and not yet returned."""
         return len(self._buffer) - self._pos
 
     @property
     def bytes_parsed(self) -> int:
-        """How many bytes of the stream were handed out or skipped."""
+        """The number of bytes of the stream that were returned or skipped."""
         return self._offset + self._pos
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream. Nothing is parsed before the next event is asked for.
+        """Add the next bytes of the stream to the buffer; they are parsed by :meth:`next_event`.
 
-        After an error, and after the last message of a connection, they are dropped.
+        After an error, and after the last message of a connection, they are discarded.
 
         :raises StreamError: :meth:`take_rest` was called.
         """
-        if self._refuses:
+        if self._discards:
             if self._taken:
-                raise StreamError('the rest of the stream was taken from this parser')
+                raise StreamError('feed() after take_rest()')
             return
         buffer = self._buffer
         if not buffer:
@@ -178,7 +182,7 @@ class Parser:
         buffer += data
 
     def feed_eof(self) -> None:
-        """Take note that the stream has ended."""
+        """Record the end of the stream."""
         self._eof = True
 
     def take_rest(self) -> bytes:
@@ -186,12 +190,12 @@ class Parser:
         rest = bytes(self._buffer[self._pos :])
         self._state = _CLOSED
         self._advance(len(self._buffer))
-        self._refuses = True
+        self._discards = True
         self._taken = True
         return rest
 
     def _advance(self, pos: int) -> None:
-        """Leave behind what is in front of ``pos`` in the buffer."""
+        """Continue at ``pos`` in the buffer."""
         if pos == len(self._buffer):
             self._buffer = b''
             self._offset += pos
@@ -200,22 +204,22 @@ class Parser:
             self._pos = self._scanned = pos
 
     def _drop(self) -> None:
-        """Forget what is buffered, and refuse what comes."""
+        """Discard the buffer and all further bytes."""
         self._buffer = b''
         self._offset += self._pos
         self._pos = self._scanned = 0
-        self._refuses = True
+        self._discards = True
 
-    # -- what is known ------------------------------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------------------------------
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the parser is between two messages, and nothing is buffered."""
+        """Whether the parser is between two messages with an empty buffer."""
         return not self._buffer and (self._state is _REQUEST_HEAD or self._state is _RESPONSE_HEAD)
 
     @property
     def head_started(self) -> bool:
-        """Whether some bytes of the next head are buffered; empty lines before it do not count."""
+        """Whether some bytes of the next head are buffered, not counting empty lines before it."""
         if not self._buffer or (self._state is not _REQUEST_HEAD and self._state is not _RESPONSE_HEAD):
             return False
         pos = self._pos
@@ -223,14 +227,14 @@ class Parser:
 
     @property
     def chunk_sizes(self) -> deque[int] | None:
-        """The sizes of the chunks of the message in work, added to as their lines are read; None: they are not kept."""
+        """The sizes of the chunks of the current message so far; None if they are not recorded."""
         return None if self._chunks is None else self._chunks.sizes
 
     def expect_response_to(self, method: str, upgrade: bool = False) -> None:
-        """Say what the next response answers, before its head is parsed: HEAD and CONNECT change how it ends.
+        """Set the request of the next response, before its head is parsed: HEAD and CONNECT change how it ends.
 
-        :param method: the method of the request; unless told, it is assumed to be one without such an effect.
-        :param upgrade: the request asked for another protocol. Without that, a 101 is an error (RFC 9110,
+        :param method: the method of the request. Without this call, it is a method without such an effect.
+        :param upgrade: whether the request asked for another protocol. Otherwise a 101 is an error (RFC 9110,
             section 15.2.2).
         """
         self._method = method
@@ -239,17 +243,17 @@ class Parser:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def next_event(self) -> Event | None:
-        """Return what comes next in the stream, or None when more bytes are needed or nothing will ever come.
+        """Return the next event of the stream, or None if there is none before more bytes arrive.
 
-        A :class:`RequestHead` or :class:`ResponseHead`; unless its framing is NONE, then non-empty ``bytes`` of content
-        any number of times and one :class:`EndOfMessage`.
+        A message is a :class:`RequestHead` or :class:`ResponseHead`. Unless its framing is NONE, any number of
+        non-empty ``bytes`` of content and one :class:`EndOfMessage` follow.
 
-        :raises ParseError: the stream is not HTTP, or a limit was exceeded; every later call raises the same.
+        :raises ParseError: the stream is not HTTP, or exceeds a limit; every later call raises the same error.
         """
         if self._state is not _REQUEST_HEAD:
             return self._next_of_content()
         buffer = self._buffer
-        # The short way, for what comes most: a head and nothing else. The blocks that came lately have no empty line.
+        # The fast path, for the most frequent case: a head and nothing else. A cached block has no empty line.
         if (
             not self._pos
             and buffer.endswith(b'\r\n\r\n')
@@ -269,7 +273,7 @@ class Parser:
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
-        """Return the next event in every state but the one in which a request's head is expected."""
+        """Return the next event in every state except that of an expected request head."""
         state = self._state
         if state is _LENGTH:
             return self._next_of_length()
@@ -289,7 +293,7 @@ class Parser:
     # -- heads --------------------------------------------------------------------------------------------------------
 
     def _next_head(self) -> Event | None:
-        """Return the next head, or None when it is not complete."""
+        """Return the next head, or None if it is incomplete."""
         buffer = self._buffer
         if not buffer:
             return None
@@ -301,7 +305,7 @@ class Parser:
             self._wait_for_head()
             return None
         if end + 4 - pos > self.limits.max_header_size:
-            self._refuse_head(end + 4)
+            self._reject_head(end + 4)
         line_end = buffer.find(b'\r\n', pos)
         line_data = bytes(buffer[pos:line_end])
         block_data = bytes(buffer[line_end : end + 2])
@@ -315,13 +319,13 @@ class Parser:
                 status_line = STATUS_LINES[line_data]
                 block = status_line.blocks[block_data]
         except ParseError as error:
-            self._refuse_head(end + 4, error)
+            self._reject_head(end + 4, error)
         if self._state is _REQUEST_HEAD:
             return self._begin_request(request_line, block, end + 4)
         return self._begin_response(status_line, block, end + 4)
 
     def _begin_request(self, line: RequestLine, block: HeaderBlock, end: int) -> RequestHead:
-        """Return the head of a request that reaches to ``end`` in the buffer, and prepare for what follows it."""
+        """Return the head of a request that ends at ``end`` in the buffer, and prepare for its content."""
         limits = self.limits
         if block.count > limits.max_headers_count > 0:
             self._fail(limits.too_many_fields('headers'))
@@ -342,13 +346,13 @@ class Parser:
             if head.method == 'CONNECT':
                 self._state = _TUNNEL
             else:
-                # After a message that may be the last one, bytes are dropped, unless they belong to another protocol.
+                # After the last message, bytes are discarded, unless they belong to another protocol.
                 self._after = _REQUEST_HEAD if head.keep_alive or head.upgrade else _CLOSED
                 self._begin_content(head.framing, head.content_length)
         return head
 
     def _begin_response(self, line: StatusLine, block: HeaderBlock, end: int) -> ResponseHead:
-        """Return the head of a response that reaches to ``end`` in the buffer, and prepare for what follows it."""
+        """Return the head of a response that ends at ``end`` in the buffer, and prepare for its content."""
         status = line.status_code
         if block.count > self.limits.max_headers_count > 0:
             self._fail(self.limits.too_many_fields('headers'))
@@ -360,7 +364,7 @@ class Parser:
                 self._fail(self.limits.too_many_informational())
         method = self._method
         if block.framing_error is not None and not has_no_content(status, method):
-            self._refuse_head(end, copy(block.framing_error))
+            self._reject_head(end, copy(block.framing_error))
         head = line.last
         if head is None or head.block is not block or line.last_method != method:
             head = line.last = ResponseHead(line, block, method)
@@ -381,12 +385,12 @@ class Parser:
         return head
 
     def _wait_for_head(self) -> None:
-        """Check the beginning of a head whose end has not come; raise if it can no longer become a good one."""
+        """Check the beginning of an incomplete head; raise if it cannot become a valid one."""
         buffer = self._buffer
         pos = self._pos
         start = self._scanned
         line_seen = self._line_seen or buffer.find(b'\r\n', start) >= 0
-        # The search would take a CR that ends the content before this head for a part of its first line end.
+        # A CR at the end of the preceding content must not match as a part of the first line end.
         if (
             line_seen is not self._line_seen
             or len(buffer) - pos > self.limits.max_header_size
@@ -395,14 +399,16 @@ class Parser:
         ):
             self._check_start(len(buffer))
         self._line_seen = line_seen
-        # What was last may be the beginning of an empty line.
+        # The last bytes can be the beginning of an empty line.
         self._scanned = max(pos, len(buffer) - 3)
         if self._eof:
             self._fail(ParseError('the connection ended within a head', code='HPE_INVALID_EOF_STATE'))
 
-    def _refuse_head(self, end: int, error: ParseError | None = None) -> NoReturn:
-        """Raise what is wrong with a head that reaches to ``end``: ``error``, unless something would have been noticed
-        earlier if the bytes had come one by one."""
+    def _reject_head(self, end: int, error: ParseError | None = None) -> NoReturn:
+        """Raise the first error of a head that ends at ``end``.
+
+        That is ``error``, unless another one would have been found earlier if the bytes had arrived one by one.
+        """
         try:
             self._check_start(end)
             assert error is not None
@@ -411,7 +417,7 @@ class Parser:
             del error
 
     def _check_start(self, end: int) -> None:
-        """Raise if what there is of a head, up to ``end`` in the buffer, cannot become a good one."""
+        """Raise if the bytes up to ``end`` in the buffer cannot become a valid head."""
         pos = self._pos
         stop = min(end, pos + self.limits.max_header_size + 1)
         try:
@@ -433,7 +439,7 @@ class Parser:
     # -- content ------------------------------------------------------------------------------------------------------
 
     def _begin_content(self, framing: Framing, length: int | None) -> None:
-        """Prepare for the content that follows a head."""
+        """Prepare for the content after a head."""
         most = self.limits.max_body_size
         if framing is Framing.NONE:
             self._finish()
@@ -450,14 +456,14 @@ class Parser:
             self._state = _UNTIL_CLOSE
 
     def _next_of_length(self) -> bytes | None:
-        """Return what is there of a content of known length."""
+        """Return the buffered bytes of content with a known length."""
         buffer = self._buffer
         if not buffer:
-            self._starve()
+            self._check_eof()
             return None
         pos = self._pos
         missing = self._missing
-        # The very object that was fed, where possible.
+        # If possible, this is the object that was fed.
         data = bytes(buffer[pos : pos + missing] if pos or len(buffer) > missing else buffer)
         self._advance(pos + len(data))
         missing -= len(data)
@@ -467,8 +473,10 @@ class Parser:
         return data
 
     def take_content(self) -> bytes | None:
-        """Return all that is left of the content, and go on behind the message, when its length is known and all of it
-        has come; None otherwise: the events tell."""
+        """Return the whole rest of the content and continue after the message.
+
+        It returns None, and the caller uses events instead, if the length is unknown or bytes are missing.
+        """
         if self._state is not _LENGTH or len(self._buffer) - self._pos < self._missing:
             return None
         data = self._next_of_length()
@@ -477,40 +485,44 @@ class Parser:
 
     @property
     def content_left(self) -> int | None:
-        """How many bytes of content were not handed out, wherever they are; None when that is not known, because the
-        end of chunked content has not come or is malformed."""
+        """The number of bytes of content that were not returned yet, buffered or not.
+
+        It is None if the end of the content is unknown, because it has not arrived or is malformed.
+        """
         if self._state is _LENGTH:
             return self._missing
         if self._chunks is None:
             return None if self._state is _UNTIL_CLOSE or self._state is _FAILED else 0
         chunks = copy(self._chunks)
-        left, pos = 0, self._pos
+        rest, pos = 0, self._pos
         try:
             while chunks.trailers is None:
                 data, pos = chunks.decode(self._buffer, pos, self.limits)
                 if not data and chunks.trailers is None:
                     return None
-                left += len(data)
+                rest += len(data)
         except ParseError:
             return None
-        return left
+        return rest
 
     def take_end(self) -> EndOfMessage | None:
-        """Return the end of the message, and go on behind it, when all of its content was handed out and the end has
-        come; None otherwise. An error that is found instead is raised by :meth:`next_event`."""
+        """Return the end of the message and continue after it, if all content was returned.
+
+        It returns None if the end has not arrived, and for an error, which :meth:`next_event` then raises.
+        """
         if self._state is _MESSAGE_END:
             self._finish()
             return _END
         if self._chunks is not None and self._chunks.content_complete:
             try:
-                # there is no data left: either the end, or None
+                # no data is left, so that the result is the end or None
                 return cast('EndOfMessage | None', self._next_of_chunks())
             except ParseError:
                 return None
         return None
 
     def _next_of_chunks(self) -> bytes | EndOfMessage | None:
-        """Return the data of all chunks that are there, or the end of the message."""
+        """Return the data of all buffered chunks, or the end of the message."""
         chunks = self._chunks
         assert chunks is not None
         try:
@@ -521,14 +533,14 @@ class Parser:
         if data:
             return data
         if chunks.trailers is None:
-            self._starve()
+            self._check_eof()
             return None
         self._chunks = None
         self._finish()
         return EndOfMessage(chunks.trailers) if chunks.trailers else _END
 
     def _next_until_close(self) -> bytes | EndOfMessage | None:
-        """Return what is there of a content that ends with the connection."""
+        """Return the buffered bytes of content that ends with the connection."""
         buffer = self._buffer
         if not buffer:
             if not self._eof:
@@ -545,28 +557,28 @@ class Parser:
         self._advance(pos + len(data))
         return data
 
-    def _starve(self) -> None:
-        """Raise if content is missing that will never come."""
+    def _check_eof(self) -> None:
+        """Raise if the stream has ended before the end of the content."""
         if self._eof:
             self._fail(ParseError('the connection ended within a message', code='HPE_INVALID_EOF_STATE'))
 
-    # -- moving on ----------------------------------------------------------------------------------------------------
+    # -- the end of a message -----------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Go on to the next message, or to nothing."""
+        """Continue with the next message, or stop after the last one."""
         self._state = self._after
         if self._state is _CLOSED:
             self._drop()
 
     def _fail(self, error: ParseError, pos: int | None = None) -> NoReturn:
-        """Raise ``error``, found at ``pos`` in the buffer, and refuse everything from now on."""
+        """Raise ``error``, which was found at ``pos`` in the buffer, and discard all further bytes."""
         if pos is not None:
             self._pos = pos
         error.offset = self._offset + self._pos
         self._drop()
         self._chunks = None
         self._state = _FAILED
-        # What is raised refers to this frame: kept here or there, it could only be freed by the garbage collector.
+        # A raised exception refers to this frame: only the garbage collector could free it if it were stored.
         self._error = copy(error)
         try:
             raise error
@@ -577,7 +589,7 @@ class Parser:
 class ResponseParser(Parser):
     """A :class:`Parser` for responses that recognises a small complete one at once.
 
-    :param limits: what to refuse.
+    :param limits: the limits.
     """
 
     __slots__ = ()
@@ -586,8 +598,11 @@ class ResponseParser(Parser):
         super().__init__(Role.RESPONSE, limits)
 
     def take_response(self) -> tuple[ResponseHead, bytes] | None:
-        """Return the head and the content of a response when exactly one is buffered, with a Content-Length: what
-        :meth:`next_event` would return in three calls, for what comes most. None: ask for events."""
+        """Return the head and the content if exactly one response with a Content-Length is buffered.
+
+        This is the most frequent case; it replaces three calls of :meth:`next_event`. None means that the caller must
+        use these.
+        """
         buffer = self._buffer
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
             return None

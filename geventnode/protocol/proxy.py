@@ -1,8 +1,8 @@
-"""The header with which a proxy opens a connection to say for whom: the PROXY protocol, versions 1 and 2.
+"""The PROXY protocol, versions 1 and 2: the header in which a proxy names its client at the start of a connection.
 
-One function looks at all that has come so far: it needs more, or says what stands there and where it ends, or refuses.
-Nothing is guessed. Whoever calls it expects a header, and bytes that are none are an error as soon as one of them shows
-it. What a peer can make anybody hold is bounded by the two limits below.
+One function parses the bytes that have arrived so far. It returns the header and its size, or None when it needs more
+bytes, or raises. It never guesses: the caller expects a header, and the first byte that cannot belong to one is an
+error. The two limits below bound the memory that a peer can use.
 
 Source: "The PROXY protocol, versions 1 & 2", haproxy.org, 2020/03/05; sections are those of that document.
 """
@@ -17,18 +17,18 @@ from geventnode.protocol.forwarded import Address, ip_address
 
 __all__ = ['Endpoint', 'ProxyHeader', 'parse_proxy_header']
 
-#: Bytes of a line of version 1, its end included (section 2.1).
+#: Bytes of a line of version 1, including its end (section 2.1).
 MAX_LINE = 107
 
-#: Bytes that version 2 may announce behind its first 16: all of the protocol's own take a few hundred, a client's
-#: certificate some thousands.
+#: Bytes after the first 16 of version 2: the fields of the protocol take a few hundred, a client's certificate takes
+#: some thousands.
 MAX_BLOCK = 4096
 
 SIGNATURE = b'\r\n\r\n\0\r\nQUIT\n'
 FIXED = len(SIGNATURE) + 4
 
-#: Bytes of the addresses by address family: IPv4, IPv6, Unix. Of an unspecified family, or transport, it is not known
-#: where they end (section 2.2).
+#: Bytes of the addresses by address family: IPv4, IPv6, Unix. For an unspecified family or transport, their length is
+#: unknown (section 2.2).
 ADDRESSES = {1: 12, 2: 36, 3: 216}
 UNIX_FAMILY = 3
 TRANSPORTS = (1, 2)
@@ -45,29 +45,31 @@ Endpoint = tuple[str, int]
 
 
 class ProxyHeader(NamedTuple):
-    """What a proxy says of a connection that it has opened."""
+    """The PROXY header of a connection."""
 
-    #: 1 or 2.
+    #: The version of the protocol, 1 or 2.
     version: int
-    #: Whether the connection is the proxy's own, as for a health check; there is no client then.
+    #: Whether the connection is the proxy's own, as for a health check, so that there is no client.
     local: bool
-    #: Who the client is, and where it connected to; None where the proxy does not know, or it is no IP address.
+    #: The IP address and port of the client; None if the proxy does not know them, or for another address family.
     source: Endpoint | None = None
+    #: The IP address and port to which the client connected, or None.
     destination: Endpoint | None = None
-    #: What else version 2 tells, as (type, value) in order (section 2.2).
+    #: The TLVs of version 2 as (type, value), in order (section 2.2).
     tlvs: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def encrypted(self) -> bool:
-        """Whether the client spoke TLS to the proxy (section 2.2.6)."""
+        """Whether the client uses TLS to the proxy (section 2.2.6)."""
         return any(kind == TLS and value[:1] and value[0] & CLIENT_USED_TLS for kind, value in self.tlvs)
 
 
 def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
-    """Return the header that ``data`` begins with, and its size; None: more is needed.
+    """Parse the header at the beginning of ``data``.
 
-    Raises ``ParseError`` for what is no header, with the code ``'PROXY_HEADER_MISSING'`` for bytes that do not even
-    begin as one, ``'PROXY_HEADER_OVERFLOW'`` for one that is too long, else ``'PROXY_HEADER_INVALID'``.
+    :returns: the header and its size in bytes; None if more bytes are needed.
+    :raises ParseError: there is no valid header. The code is ``'PROXY_HEADER_MISSING'`` for bytes that do not begin
+        like one, ``'PROXY_HEADER_OVERFLOW'`` for one that is too long, otherwise ``'PROXY_HEADER_INVALID'``.
     """
     if data[:6] == b'PROXY '[: len(data)]:
         return _text(data)
@@ -100,7 +102,7 @@ def _text(data: bytes) -> tuple[ProxyHeader, int] | None:
         return ProxyHeader(1, local=False), len(line)
     found = _LINE.fullmatch(line)
     if found is None:
-        raise _invalid('a line that is none', line)
+        raise _invalid('a malformed line', line)
     family, source, destination, source_port, destination_port = found.groups()
     return ProxyHeader(
         1, False, _endpoint(family, source, source_port, line), _endpoint(family, destination, destination_port, line)
@@ -109,11 +111,11 @@ def _text(data: bytes) -> tuple[ProxyHeader, int] | None:
 
 def _endpoint(family: bytes, address: bytes, port: bytes, line: bytes) -> Endpoint:
     ip = ip_address(address.decode('ascii'))
-    # an IPv4 address in an IPv6 one is the same address; a family that is not that of the address is a mistake
+    # an IPv4-mapped IPv6 address is an IPv4 address; a family other than that of the address is an error
     if ip is None or (b':' in address) != (family == b'TCP6'):
-        raise _invalid(f'an address that is none of {family.decode()}', line)
+        raise _invalid(f'an address that is not of {family.decode()}', line)
     if int(port) > 65535:
-        raise _invalid('a port that is none', line)
+        raise _invalid('an invalid port', line)
     return ip.text, int(port)
 
 
@@ -132,7 +134,7 @@ def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
     if len(data) < FIXED + size:
         return None
     if command == 0:
-        # its address family, and whatever else there is, means nothing
+        # the rest of the header has no meaning
         return ProxyHeader(2, local=True), FIXED + size
     family, transport = data[13] >> 4, data[13] & 15
     if family > UNIX_FAMILY or transport > max(TRANSPORTS):
@@ -142,8 +144,8 @@ def _binary(data: bytes) -> tuple[ProxyHeader, int] | None:
         return ProxyHeader(2, local=False), FIXED + size
     block = data[FIXED : FIXED + size]
     if size < size_of_addresses:
-        raise _invalid('less than its addresses', data[: FIXED + size])
-    tlvs = _extras(block[size_of_addresses:], data[:FIXED])
+        raise _invalid('incomplete addresses', data[: FIXED + size])
+    tlvs = _tlvs(block[size_of_addresses:], data[:FIXED])
     if family == UNIX_FAMILY:
         return ProxyHeader(2, local=False, tlvs=tlvs), FIXED + size
     return ProxyHeader(2, False, *_endpoints(block[:size_of_addresses]), tlvs), FIXED + size
@@ -158,12 +160,12 @@ def _endpoints(block: bytes) -> tuple[Endpoint, Endpoint]:
     )
 
 
-def _extras(data: bytes, fixed: bytes) -> tuple[tuple[int, bytes], ...]:
+def _tlvs(data: bytes, fixed: bytes) -> tuple[tuple[int, bytes], ...]:
     found = []
     while data:
         end = 3 + int.from_bytes(data[1:3], 'big')
         if len(data) < 3 or len(data) < end:
-            raise _invalid('an incomplete extra', fixed + data)
+            raise _invalid('an incomplete TLV', fixed + data)
         found.append((data[0], data[3:end]))
         data = data[end:]
     return tuple(found)

@@ -1,7 +1,7 @@
-"""What goes out: the pieces of a message as text or bytes, every one of them checked.
+"""The serializer: the parts of a message as text or bytes, all of them checked.
 
-The http layer puts heads together from these pieces. Whatever an application can choose passes the grammar here or was
-passed through it before, so that no value can end a line early (RFC 9112, section 11.1).
+The http layer builds heads from these parts. Every value of an application is checked against the grammar, here or
+before, so that no value can end a line early (RFC 9112, section 11.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from geventnode.protocol.grammar import check_method, check_name, check_reason, 
 
 __all__ = ['CHUNK_END', 'chunk', 'chunk_prefix', 'last_chunk', 'render_fields', 'request_line', 'status_line']
 
-#: What follows the data of a chunk.
+#: The line end after the data of a chunk.
 CHUNK_END = b'\r\n'
 
 
@@ -29,15 +29,15 @@ def status_line(status_code: int, reason: str) -> str:
 def request_line(method: str, target: str) -> str:
     """Return a request line with its line end (RFC 9112, section 3).
 
-    :raises InvalidInput: the method is no token, or the target has characters that must be escaped.
+    :raises InvalidInput: the method is not a token, or the target has characters that must be escaped.
     """
     return f'{check_method(method)} {check_target(target)} HTTP/1.1\r\n'
 
 
 def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return field lines with their line ends, without the empty line behind them; encode them as latin-1.
+    """Return field lines with their line ends, without the final empty line, to be encoded as latin-1.
 
-    :raises InvalidHeader: a name is no token, or a value has characters that no field may hold.
+    :raises InvalidHeader: a name is not a token, or a value has invalid characters.
     """
     lines = []
     for name, value in pairs:
@@ -48,18 +48,18 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def chunk_prefix(size: int) -> bytes:
-    """Return what goes before the ``size`` bytes of a chunk; not for 0, which would end the message."""
+    """Return the line before the ``size`` bytes of a chunk; a size of 0 would end the message."""
     return b'%x\r\n' % size
 
 
 def chunk(data: bytes) -> bytes:
-    """Return ``data`` as a chunk, or nothing for no data (RFC 9112, section 7.1)."""
+    """Return ``data`` as a chunk, or ``b''`` without data (RFC 9112, section 7.1)."""
     return b'%x\r\n%b\r\n' % (len(data), data) if data else b''
 
 
 def last_chunk(trailers: Iterable[tuple[str, str]] = ()) -> bytes:
     """Return the end of a chunked message, with the trailer fields (RFC 9112, section 7.1.2).
 
-    :raises InvalidHeader: as :func:`render_fields`.
+    :raises InvalidHeader: a name or a value is invalid, as for :func:`render_fields`.
     """
     return b'0\r\n%b\r\n' % render_fields(trailers).encode('latin-1')
