@@ -1,6 +1,6 @@
 """The testing kit: sites, connections in memory, raw exchanges.
 
-Every exchange takes place twice, through the kernel and in memory, and both must look the same to the test.
+Most tests run twice, through the kernel and in memory, with the same result.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return [environ['PATH_INFO'].encode()]
 
 
-# -- what is served ---------------------------------------------------------------------------------------------------
+# -- targets ----------------------------------------------------------------------------------------------------------
 
 
 @BOTH
-def test_a_listener(serve: Serve) -> None:
+def test_listener_is_served(serve: Serve) -> None:
     with serve(ok) as site:
         answer = site.get('/path', 'X-Field: 1')
     assert (answer.version, answer.status, answer.reason, answer.body) == ('HTTP/1.1', 200, 'OK', b'GET /path')
@@ -53,25 +53,25 @@ def test_a_listener(serve: Serve) -> None:
 
 
 @BOTH
-def test_an_application(serve: Serve) -> None:
+def test_application_is_served(serve: Serve) -> None:
     with serve(application) as site:
         assert site.get('/wsgi').body == b'/wsgi'
 
 
 @BOTH
-def test_a_server(serve: Serve) -> None:
+def test_server_keeps_its_settings(serve: Serve) -> None:
     with serve(http.create_server(ok, keep_alive_timeout=7)) as site:
         assert site.get().values('Keep-Alive') == ['timeout=7']
 
 
 @BOTH
-def test_options(serve: Serve) -> None:
+def test_options_are_applied(serve: Serve) -> None:
     with serve(ok, max_request_line=20) as site:
         assert site.get('/' + 'x' * 30).status == 414
 
 
 @BOTH
-def test_what_cannot_be_served(serve: Serve) -> None:
+def test_bad_target_or_option_is_refused(serve: Serve) -> None:
     with (
         pytest.raises(TypeError, match='Server has its own settings; remove timeout'),
         serve(http.create_server(ok), timeout=1),
@@ -84,12 +84,12 @@ def test_what_cannot_be_served(serve: Serve) -> None:
 
 
 @BOTH
-def test_a_plain_server(serve: Serve) -> None:
+def test_net_server_is_served(serve: Serve) -> None:
     with serve(net.create_server(lambda socket: socket.end(socket.read()), allow_half_open=True)) as site:
         assert site.send(b'to', b'gether').half_close().rest() == b'together'
 
 
-def test_https() -> None:
+def test_certificate_makes_an_https_server() -> None:
     certificates = tls_certificates()
     with serving(ok, certfile=certificates.server) as site:
         assert isinstance(site.server, https.Server)
@@ -98,7 +98,7 @@ def test_https() -> None:
             assert https.get(f'{site.url}/', agent=agent).get_response().read() == b'GET /'
 
 
-def test_what_listens_already(tmp_path: pathlib.Path) -> None:
+def test_listening_server_is_served(tmp_path: pathlib.Path) -> None:
     with serving(http.create_server(ok).listen(0, '0.0.0.0')) as site:
         assert site.host == '127.0.0.1'
         assert site.get().status == 200
@@ -110,7 +110,7 @@ def test_what_listens_already(tmp_path: pathlib.Path) -> None:
             _ = site.url
 
 
-def test_ports() -> None:
+def test_every_site_has_its_own_port() -> None:
     with serving(ok) as one, serving(ok) as other:
         assert one.url == f'http://127.0.0.1:{one.port}'
         assert one.port != other.port
@@ -119,8 +119,8 @@ def test_ports() -> None:
 
 
 @BOTH
-def test_nothing_is_left(serve: Serve) -> None:
-    """Whatever is in work is cut off, and the server can be closed by the test itself."""
+def test_end_of_the_block_closes_everything(serve: Serve) -> None:
+    """Active requests are aborted, and the test itself can close the server."""
 
     def never(request: Any, response: Any) -> None:
         request.read()
@@ -136,7 +136,7 @@ def test_nothing_is_left(serve: Serve) -> None:
         site.close()
 
 
-def test_in_memory_nothing_listens() -> None:
+def test_server_in_memory_does_not_listen() -> None:
     with serving_in_memory(ok) as site:
         connection = site.connect()
         assert not site.server.listening
@@ -148,7 +148,7 @@ def test_in_memory_nothing_listens() -> None:
 
 
 @BOTH
-def test_raw_exchanges(serve: Serve) -> None:
+def test_requests_can_be_pipelined_and_cut(serve: Serve) -> None:
     with serve(echo) as site:
         client = site.connect()
         client.send(raw_request(method='POST', body=b'one') + raw_request(method='POST', body=b'two'))
@@ -161,14 +161,14 @@ def test_raw_exchanges(serve: Serve) -> None:
 
 
 @BOTH
-def test_byte_by_byte(serve: Serve) -> None:
+def test_request_can_be_sent_byte_by_byte(serve: Serve) -> None:
     with serve(echo) as site:
         request = raw_request(method='POST', body=b'body')
         assert site.send(*(bytes([each]) for each in request)).response().body == b'body'
 
 
 @BOTH
-def test_bad_input(serve: Serve) -> None:
+def test_bad_input_gets_a_400(serve: Serve) -> None:
     with serve(ok) as site:
         client = site.send(b'nonsense\r\n\r\n')
         assert client.response().status == 400
@@ -176,7 +176,7 @@ def test_bad_input(serve: Serve) -> None:
 
 
 @BOTH
-def test_informational_responses(serve: Serve) -> None:
+def test_informational_response_is_a_head(serve: Serve) -> None:
     with serve(echo) as site:
         client = site.send(raw_request('/', 'Content-Length: 4', 'Expect: 100-continue', method='POST'))
         assert client.head().status == 100
@@ -186,7 +186,7 @@ def test_informational_responses(serve: Serve) -> None:
 
 
 @BOTH
-def test_chunks_and_trailers(serve: Serve) -> None:
+def test_response_has_trailers(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.set_header('Trailer', 'X-Sum')
         response.write(b'abc')
@@ -200,7 +200,7 @@ def test_chunks_and_trailers(serve: Serve) -> None:
 
 
 @BOTH
-def test_a_body_that_ends_with_the_connection(serve: Serve) -> None:
+def test_body_can_end_with_the_connection(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write(b'abc')
         response.end(b'def')
@@ -212,7 +212,7 @@ def test_a_body_that_ends_with_the_connection(serve: Serve) -> None:
 
 
 @BOTH
-def test_a_truncated_response(serve: Serve) -> None:
+def test_truncated_response_raises(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write(b'abc')
         response.destroy()
@@ -227,7 +227,7 @@ def test_a_truncated_response(serve: Serve) -> None:
 
 
 @BOTH
-def test_disconnects(serve: Serve) -> None:
+def test_client_can_abort_or_close(serve: Serve) -> None:
     seen: list[str] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -246,7 +246,7 @@ def test_disconnects(serve: Serve) -> None:
 
 
 @BOTH
-def test_an_upgrade(serve: Serve) -> None:
+def test_upgraded_connection_is_raw(serve: Serve) -> None:
     server = http.create_server(ok)
 
     @server.on('upgrade')
@@ -266,7 +266,7 @@ def test_an_upgrade(serve: Serve) -> None:
 
 
 @BOTH
-def test_files(serve: Serve, tmp_path: pathlib.Path) -> None:
+def test_file_is_received(serve: Serve, tmp_path: pathlib.Path) -> None:
     path = tmp_path / 'file'
     path.write_bytes(b'content' * 1000)
 
@@ -279,7 +279,7 @@ def test_files(serve: Serve, tmp_path: pathlib.Path) -> None:
 
 
 @BOTH
-def test_assertions_about_the_end(serve: Serve) -> None:
+def test_assert_closed_fails_with_a_reason(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.end('x')
         response.socket.end()
@@ -296,14 +296,14 @@ def test_assertions_about_the_end(serve: Serve) -> None:
 # -- the module -------------------------------------------------------------------------------------------------------
 
 
-def test_names() -> None:
+def test_every_name_is_imported_on_use() -> None:
     for name in geventnode.testing.__all__:
         assert getattr(geventnode.testing, name).__name__ == name
     with pytest.raises(AttributeError):
         _ = geventnode.testing.nothing
 
 
-def test_descriptions() -> None:
+def test_repr_has_the_state() -> None:
     with serving_in_memory(ok) as site, serving(ok) as other:
         assert repr(site) == f'<MemorySite of {site.server!r}>'
         assert repr(other) == f'<ListeningSite of {other.server!r}>'

@@ -1,6 +1,6 @@
-"""Connections in memory: what a kernel would do, and what is easier to see without one.
+"""Connections in memory: the behaviour of a kernel, and deterministic limits.
 
-That they keep the contracts of streams is the business of the conformance suites, which run over them as well.
+The conformance suites of streams run over these connections as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def echo(request: Any, response: Any) -> None:
     response.end(request.read())
 
 
-def test_who_the_client_is() -> None:
+def test_peer_is_the_address_of_the_client() -> None:
     def listener(request: Any, response: Any) -> None:
         response.end(f'{request.remote_address} {request.remote_port} {request.socket.local_address}')
 
@@ -32,8 +32,8 @@ def test_who_the_client_is() -> None:
         assert trusted.get('/', 'X-Forwarded-For: 1.2.3.4').body.startswith(b'1.2.3.4 ')
 
 
-def test_back_pressure() -> None:
-    """What the client does not take stops the listener: after the queue, and what is on its way."""
+def test_capacity_blocks_the_listener() -> None:
+    """A client that does not read blocks the listener, once the queue and the connection are full."""
     written: list[int] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -52,15 +52,15 @@ def test_back_pressure() -> None:
         assert len(client.response().body) == 1000 * 1000
 
 
-def test_who_waits_for_nothing() -> None:
-    """A deadlock is found at once, where no time limit is set."""
+def test_deadlock_raises_loop_exit() -> None:
+    """A deadlock without a timeout is detected at once."""
     with serving_in_memory(lambda request, response: None) as site:
         client = site.connect(timeout=None).send(raw_request())
         with pytest.raises(gevent.hub.LoopExit):
             client.receive()
 
 
-def test_a_timeout() -> None:
+def test_wait_ends_with_a_timeout() -> None:
     with serving_in_memory(ok) as site:
         client = site.connect(timeout=0.01)
         with pytest.raises(TimeoutError, match='no data has arrived'):
@@ -72,21 +72,21 @@ def test_a_timeout() -> None:
         full.sendall(b'x' * 300000)
 
 
-def test_timeouts_of_the_server() -> None:
+def test_server_has_its_timeouts() -> None:
     with serving_in_memory(ok, headers_timeout=0.05) as site:
         client = site.send(b'GET / HT')
         assert client.response().status == 408
         client.half_close().assert_closed()
 
 
-def test_a_full_server() -> None:
+def test_full_server_closes_the_connection() -> None:
     with serving_in_memory(ok, max_connections=1) as site:
         first = site.connect()
         site.connect().assert_closed()
         assert first.get().status == 200
 
 
-def test_a_client_of_ours() -> None:
+def test_client_of_the_package_can_connect() -> None:
     with serving_in_memory(echo) as site:
         request = http.request('http://example/', method='POST', create_connection=site.create_connection)
         request.write('streamed')
@@ -96,7 +96,7 @@ def test_a_client_of_ours() -> None:
                 http.get('http://example/', agent=agent, create_connection=site.create_connection).get_response().read()
 
 
-def test_pairs() -> None:
+def test_pair_is_connected() -> None:
     one, other = memory_pair(allow_half_open=True)
     with one, other:
         assert one.remote_address == other.local_address
@@ -107,7 +107,7 @@ def test_pairs() -> None:
         assert one.read() == b'back'
 
 
-def test_a_pair_is_pushed_back() -> None:
+def test_pair_has_back_pressure() -> None:
     one, other = memory_pair(capacity=10, high_water_mark=10)
     with one, other:
         writing = gevent.spawn(lambda: [one.write(bytes(10)) for _ in range(100)] and one.end())
@@ -117,7 +117,7 @@ def test_a_pair_is_pushed_back() -> None:
         writing.get()
 
 
-def test_ends() -> None:
+def test_closed_end_raises() -> None:
     near, far = memory_socket()
     assert far.getpeername()[0] == near.local_address
     far.close()
@@ -130,8 +130,8 @@ def test_ends() -> None:
         memory_pair(capacity=0)
 
 
-def test_what_was_not_received_resets() -> None:
-    """As on Linux: who closes with something unread tells the other so."""
+def test_unread_data_resets_the_connection() -> None:
+    """Closing with unread data resets the connection, as on Linux."""
     near, far = memory_socket()
     far.sendall(b'unread')
     near.destroy()

@@ -1,4 +1,4 @@
-"""The fixtures for pytest, used as a user would: in runs of their own, which ask for them or do not."""
+"""The fixtures for pytest, in runs of pytest with and without the plugin."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    # a process of its own, without what our own tests are run with; every warning is an error, as gevent's about
-    # patching too late
+    # a separate process, without the options of this run; every warning is an error, such as gevent's about patching
+    # too late
     pytester.makeini('[pytest]\naddopts = -p no:cacheprovider -p no:xdist -W error')
     return pytester.runpytest_subprocess(*arguments)
 
@@ -62,30 +62,30 @@ def _from_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
 
 
-def test_fixtures(pytester: pytest.Pytester) -> None:
+def test_fixtures_work(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     _run(pytester, PLUGIN).assert_outcomes(passed=3)
 
 
-def test_named_in_a_conftest(pytester: pytest.Pytester) -> None:
+def test_plugin_can_be_named_in_a_conftest(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("pytest_plugins = ['geventnode.testing.pytest']")
     pytester.makepyfile(TESTS)
     _run(pytester).assert_outcomes(passed=3)
 
 
-def test_nothing_is_there_unasked(pytester: pytest.Pytester) -> None:
+def test_fixtures_need_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     _run(pytester).assert_outcomes(errors=3)
 
 
-def test_a_conftest_can_patch(pytester: pytest.Pytester) -> None:
-    """The plugin is loaded first, and has imported nothing that patching would come too late for."""
+def test_conftest_can_patch_after_the_plugin(pytester: pytest.Pytester) -> None:
+    """The plugin is loaded before, and has imported no module that must be patched first."""
     pytester.makeconftest(PATCHING)
     pytester.makepyfile(TESTS)
     _run(pytester, PLUGIN).assert_outcomes(passed=3)
 
 
-def test_what_a_test_leaves_is_closed(pytester: pytest.Pytester) -> None:
+def test_end_of_a_test_closes_everything(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         sites = []
 
@@ -104,7 +104,7 @@ def test_what_a_test_leaves_is_closed(pytester: pytest.Pytester) -> None:
     _run(pytester, PLUGIN).assert_outcomes(passed=1, failed=1)
 
 
-def test_importing_loads_no_gevent() -> None:
+def test_import_of_the_plugin_loads_no_gevent() -> None:
     source = f'import sys, geventnode.testing.pytest as kit{PATCHING}assert kit.__all__'
     ran = subprocess.run(
         [sys.executable, '-W', 'error', '-c', source], cwd=ROOT, text=True, check=False, capture_output=True
@@ -112,8 +112,8 @@ def test_importing_loads_no_gevent() -> None:
     assert (ran.returncode, ran.stderr) == (0, '')
 
 
-def test_it_is_not_registered() -> None:
-    """pytest loads what is an entry point of the group ``pytest11`` by itself."""
+def test_plugin_is_no_entry_point() -> None:
+    """pytest loads each entry point of the group ``pytest11`` automatically."""
     assert [each for each in entry_points(group='pytest11') if each.value.startswith('geventnode')] == []
     declared = re.search(r'entry_points=\{(.*)\}', (ROOT / 'setup.py').read_text('utf-8'))
     assert declared is not None
