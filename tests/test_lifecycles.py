@@ -1,65 +1,57 @@
-"""What connections go through is what the tables say that the documentation draws: seen while they are used."""
+"""Test the states that a server's connections take, and the tables of the transitions of all connections."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
 
 from geventnode.http.client import connection as client_connection
-from geventnode.http.server import connection
+from geventnode.http.server import connection as server_connection
 from geventnode.http.server.connection import Connection
-from tests.servers import Serve, bodies, get, post
+from geventnode.http.server.connection import ConnectionState as State
+from tests.servers import Serve, bodies, get, ok, post
 
-State = connection.ConnectionState
 Steps = set[tuple[enum.Enum, enum.Enum]]
 BIG = bytes(20_000_000)
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Steps:
-    """Return the set to which each change of a slot is added."""
-    slot = vars(owner)[name]
+@pytest.fixture
+def server_steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Return the set to which each transition of a server's connection is added."""
+    checked = vars(Connection)['state']
     steps: Steps = set()
 
     def change(connection: Any, new: enum.Enum) -> None:
         try:
-            old = slot.__get__(connection)
+            old = checked.__get__(connection)
         except AttributeError:
-            # it has just been made
+            # the first state
             old = new
         if old is not new:
             steps.add((old, new))
-        slot.__set__(connection, new)
+        checked.__set__(connection, new)
 
-    monkeypatch.setattr(owner, name, property(slot.__get__, change))
+    monkeypatch.setattr(Connection, 'state', property(checked.__get__, change))
     return steps
 
 
-@pytest.fixture
-def server_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
-    """What a server's connections went through; at the end, nothing may be among it that the table does not have."""
-    steps = watched(monkeypatch, Connection, 'state')
-    yield steps
-    assert {(old, new) for old, new in steps if new not in connection.TRANSITIONS[old]} == set()
-
-
 def until(steps: Steps, *wanted: tuple[enum.Enum, enum.Enum]) -> None:
-    """Wait until all of ``wanted`` were seen."""
+    """Wait until all of ``wanted`` were made."""
     while not steps.issuperset(wanted):
         gevent.idle()
 
 
 def hello(request: Any, response: Any) -> None:
-    """Answer at once, whatever is asked; with much, if that is asked for."""
+    """Respond with a large body to ``/big``, with a short one to any other request."""
     response.end(BIG if request.url == '/big' else b'hello')
 
 
-@pytest.mark.parametrize('table', [connection.TRANSITIONS, client_connection.TRANSITIONS])
-def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
-    """Every state is in it, can be reached from the first one, and leads to the last one."""
+@pytest.mark.parametrize('table', [server_connection.TRANSITIONS, client_connection.TRANSITIONS])
+def test_every_state_is_between_the_first_and_the_last(table: dict[Any, frozenset[Any]]) -> None:
+    """The table has every state; each can be reached from the first one, and the last one from each."""
     first, *_, last = kind = list(type(next(iter(table))))
     assert list(table) == kind
     reached = {first}
@@ -70,7 +62,16 @@ def test_tables_are_whole(table: dict[Any, frozenset[Any]]) -> None:
     assert table[last] == frozenset()
 
 
-def test_server_answers(serve: Serve, server_steps: Steps) -> None:
+def test_an_illegal_transition_raises(serve: Serve) -> None:
+    site = serve(ok)
+    site.connect().get()
+    (connection,) = site.server._connections()
+    with pytest.raises(AssertionError, match=r'IDLE -> .*FLUSHING is no step'):
+        connection.state = State.FLUSHING
+    assert connection.state is State.IDLE
+
+
+def test_a_server_connection_is_idle_after_a_response(serve: Serve, server_steps: Steps) -> None:
     client = serve(hello).connect()
     for _ in range(2):
         assert client.get().body == b'hello'
@@ -85,8 +86,8 @@ def test_server_answers(serve: Serve, server_steps: Steps) -> None:
     )
 
 
-def test_server_throws_bodies_away(serve: Serve, server_steps: Steps) -> None:
-    """Those that are short enough to go on, and come in time."""
+def test_a_server_connection_discards_an_unread_body(serve: Serve, server_steps: Steps) -> None:
+    """It closes if the rest of the body does not arrive in time."""
     client = serve(hello, keep_alive_timeout=0.1, keep_alive_timeout_buffer=0).send(
         get('/', 'Content-Length: 1000', method='POST')
     )
@@ -100,16 +101,16 @@ def test_server_throws_bodies_away(serve: Serve, server_steps: Steps) -> None:
     client.close()
 
 
-def test_server_refuses_long_bodies(serve: Serve, server_steps: Steps) -> None:
-    """It closes at once, and the client gets the time to see why."""
+def test_a_server_connection_lingers_after_a_long_unread_body(serve: Serve, server_steps: Steps) -> None:
+    """It ends its direction at once, and the client has time to read the response."""
     client = serve(hello).send(get('/', 'Content-Length: 1000000', method='POST'))
     assert client.response().closes
     until(server_steps, (State.ACTIVE, State.LINGERING))
     client.close()
 
 
-def test_server_flushes(serve: Serve, server_steps: Steps) -> None:
-    """What a client is slow to take; and gives up when it goes."""
+def test_a_server_connection_flushes_to_a_slow_client(serve: Serve, server_steps: Steps) -> None:
+    """It closes if the client disconnects before."""
     client = serve(hello).connect(receive_buffer=4096).send(get('/big'))
     until(server_steps, (State.ACTIVE, State.FLUSHING))
     assert client.response().body == BIG
@@ -120,8 +121,8 @@ def test_server_flushes(serve: Serve, server_steps: Steps) -> None:
     until(server_steps, (State.FLUSHING, State.CLOSED))
 
 
-def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
-    """While they idle, and while they are served."""
+def test_a_server_connection_closes_when_its_client_disconnects(serve: Serve, server_steps: Steps) -> None:
+    """That is so between requests, and while a listener runs."""
     site = serve(lambda request, response: None if request.url == '/never' else response.end())
     client = site.connect()
     client.get()
@@ -133,8 +134,8 @@ def test_server_loses_clients(serve: Serve, server_steps: Steps) -> None:
     until(server_steps, (State.ACTIVE, State.CLOSED))
 
 
-def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
-    """The last answers leave together when it has said that nothing more will come: there is nothing to wait for."""
+def test_a_server_connection_does_not_linger_after_the_client_has_ended(serve: Serve, server_steps: Steps) -> None:
+    """The last responses are sent together, and there is no more input to wait for."""
 
     def listener(request: Any, response: Any) -> None:
         while not request.socket._protocol._eof:
@@ -149,7 +150,7 @@ def test_server_ends_with_its_client(serve: Serve, server_steps: Steps) -> None:
     assert not any(State.LINGERING in step for step in server_steps)
 
 
-def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> None:
+def test_close_idle_connections_lets_the_connection_linger(serve: Serve, server_steps: Steps) -> None:
     site = serve(hello)
     client = site.connect()
     client.get()
@@ -159,8 +160,7 @@ def test_server_closes_idle_connections(serve: Serve, server_steps: Steps) -> No
     until(server_steps, (State.IDLE, State.LINGERING), (State.LINGERING, State.CLOSED))
 
 
-def test_posts_are_whole(serve: Serve, server_steps: Steps) -> None:
-    """A body that is there already is no reason for a further state."""
+def test_a_body_that_arrived_with_its_head_needs_no_other_state(serve: Serve, server_steps: Steps) -> None:
     client = serve(lambda request, response: response.end(request.read())).send(post(b'12345'))
     assert client.response().body == b'12345'
     assert server_steps == {(State.IDLE, State.ACTIVE), (State.ACTIVE, State.IDLE)}

@@ -76,7 +76,7 @@ class ConnectionState(enum.Enum):
 
 _IDLE, _ACTIVE, _DISCARDING, _FLUSHING, _LINGERING, _CLOSED = ConnectionState
 
-#: The states that can follow each state. The documentation draws them; in tests, any other step raises.
+#: The states that can follow each state. The documentation draws them; in tests, any other change raises.
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     _IDLE: frozenset({_ACTIVE, _LINGERING, _CLOSED}),
     _ACTIVE: frozenset({_IDLE, _DISCARDING, _FLUSHING, _LINGERING, _CLOSED}),
