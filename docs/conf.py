@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from geventnode import __version__, interfaces
+from geventnode import __version__
 
-# directives.py is beside this file.
+# directives.py and references.py are beside this file.
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = 'geventnode'
@@ -17,7 +15,7 @@ author = 'the geventnode developers'
 copyright = '2026, the geventnode developers'  # noqa: A001 - Sphinx's name for it
 version = release = __version__
 
-extensions = ['sphinx.ext.autodoc', 'repoze.sphinx.autointerface', 'directives']
+extensions = ['sphinx.ext.autodoc', 'repoze.sphinx.autointerface', 'directives', 'references']
 html_theme = 'furo'
 html_title = f'geventnode {release}'
 exclude_patterns = ['_build']
@@ -31,20 +29,3 @@ nitpick_ignore_regex = [
     # internal classes, as the types of attributes
     ('py:class', r'geventnode\.http\.(client|server)\..*'),
 ]
-
-
-def find_contract(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Resolve contracts by their public name, and inherited methods in the contract that defines them."""
-    named = node.get('reftarget', '')
-    target = re.sub(r'^geventnode\.interfaces\.\w+\.(?=I[A-Z])', 'geventnode.interfaces.', named)
-    contract = getattr(interfaces, (node.get('py:class') or '').rpartition('.')[2], None)
-    if contract is not None and named in contract.names(all=True):
-        target = f'geventnode.interfaces.{contract[named].interface.__name__}.{named}'
-    if target == named:
-        return None
-    return env.get_domain('py').resolve_xref(env, node['refdoc'], app.builder, node['reftype'], target, node, contnode)
-
-
-def setup(app: Any) -> None:
-    """Connect the handlers; Sphinx calls this."""
-    app.connect('missing-reference', find_contract)
