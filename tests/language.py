@@ -43,12 +43,12 @@ WORDS = {
     ),
 }
 #: Names that the glossary has replaced; as English words they can be right.
-NAMES = {
-    '_Taken', '_Unasked', '_carry_out', '_claim', '_cut_short', '_feeder', '_fell_short', '_give_up', '_pump_rests',
-    '_settle', '_tell', '_tunings', '_whole', 'DECISIVE', 'MEANINGLESS', 'PARKED', 'application_returned', 'check_hub',
-    'forget_after_fork', 'hand_out', 'hand_over', 'hurry', 'introduce', 'may_go_on', 'patient',
-    'put_both', 'put_gathered', 'put_soon', 'set_sink', 'special_request', 'surrender', 'turn_away', 'unheard',
-}  # fmt: skip
+NAMES = re.compile(
+    r'_Taken|_Unasked|_carry_out|_claim|_cut_short|_feeder|_fell_short|_give_up|_pump_rests|_settle|_tell'
+    r'|_tunings|_whole|DECISIVE|MEANINGLESS|PARKED|application_returned|check_hub|forget_after_fork'
+    r'|hand_out|hand_over|hurry|introduce|may_go_on|patient|put_both|put_gathered|put_soon|set_sink'
+    r'|special_request|surrender|turn_away|unheard'
+)
 #: A clause that *what* heads, where it cannot be a question.
 WHAT = (
     r'(about|after|and|as|at|before|behind|beside|by|for|from|in|into|is|of|on|or|than|that|to|with|without|beyond'
@@ -154,7 +154,7 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
     found = []
     previous = -1
     for start, _, token in tokens:
-        if token.type == tokenize.NAME and token.string in NAMES:
+        if token.type == tokenize.NAME and NAMES.fullmatch(token.string):
             found.append((start, 'glossary', token.string))
         elif token.type == tokenize.COMMENT:
             comment = token.string.lstrip('#: ')
