@@ -32,20 +32,18 @@ def find(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 def described_names(objects: dict[str, Any], name: str) -> list[str]:
     """Return the names under which the pages can describe an object."""
     names = [re.sub(r'^geventnode\.interfaces\.\w+\.(?=I[A-Z])', 'geventnode.interfaces.', name)]
-    classes = {imported(each): each for each, entry in objects.items() if entry.objtype in ('class', 'interface')}
+    classes = [(imported(each), each) for each, entry in objects.items() if entry.objtype == 'class']
     holder, _, member = name.rpartition('.')
     kind = imported(holder)
     if isinstance(kind, type):
-        names += [f'{classes[base]}.{member}' for base in kind.__mro__ if base in classes]
-        # a page has the members of private bases in the class that users hold
-        names += [
-            f'{each}.{member}' for base, each in classes.items() if isinstance(base, type) and kind in base.__mro__
-        ]
+        # a private base has its members in the description of another class
+        definer = next((base for base in kind.__mro__ if member in vars(base)), None)
+        bases = [*kind.__mro__, *(each for each, _ in classes if definer in getattr(each, '__mro__', ()))]
+        names += [f'{described}.{member}' for base in bases for each, described in classes if each is base]
     elif hasattr(kind, '__iro__'):
         names += [f'geventnode.interfaces.{base.__name__}.{member}' for base in kind.__iro__]
     found = imported(name)
-    if isinstance(found, type) and found in classes:
-        names.append(classes[found])
+    names += [described for each, described in classes if each is found]
     return names
 
 
