@@ -1,8 +1,8 @@
-"""``requests`` on this package's client: a transport adapter that has its connections from agents.
+"""A transport adapter for ``requests`` that uses connections of agents.
 
-``requests`` does what it always does: its own ``HTTPAdapter`` checks timeouts and certificates, chooses the proxy, asks
-for a pool of urllib3's and calls ``urlopen`` on it. Here it is handed what takes the place of such a pool and answers
-in urllib3's terms, which ``requests`` makes into its own.
+The adapter inherits ``requests``' own ``HTTPAdapter``, which checks timeouts and certificates, chooses the proxy, gets
+a pool from a pool manager and calls its ``urlopen``. The adapter replaces only the pool manager. Its pools return
+urllib3's responses and raise urllib3's exceptions, which ``requests`` translates as usual.
 """
 
 from __future__ import annotations
@@ -24,34 +24,39 @@ from geventnode.protocol import Limits
 
 __all__ = ['AgentAdapter']
 
-#: Connections to one destination at once. ``requests`` itself has no limit: this one is for programs that run away.
+#: The limit for connections to one origin. ``requests`` itself has no limit; this one protects from runaway programs.
 DEFAULT_MAX_SOCKETS = 100
 
-#: Bytes of a response's head. ``http.client`` takes 100 lines of 65,536, and nobody sends all that: this is room for
-#: some of the longest, and still little to keep for a server that sends nothing else.
+#: The limit in bytes for the head of a response. ``http.client`` allows 100 lines of 65,536 bytes each. This limit
+#: allows several of the longest lines, and bounds the memory that a hostile server can use.
 DEFAULT_MAX_HEADER_SIZE = 262144
 
-#: What ``HTTPAdapter.cert_verify`` sets on a pool.
+#: The attributes that ``HTTPAdapter.cert_verify`` sets on a pool.
 CERT_VERIFY_ATTRIBUTES = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
 
 
 class AgentAdapter(HTTPAdapter):
-    """A transport adapter for ``requests`` whose connections come from this package's agents: shared by all greenlets,
-    bounded, handed out first come, first served. ``session.mount('https://', AgentAdapter())``, and the same for
-    ``'http://'``.
+    """A transport adapter for ``requests`` that uses agents.
 
-    :param agent: the agent of ``http:`` URLs; one of the adapter's own, unless given.
-    :param https_agent: that of ``https:`` URLs, with settings of TLS for requests that say nothing (``verify=True``).
-    :param max_retries: urllib3's ``Retry``, or the number of its attempts, which also repeat responses with Retry-After
-        and requests without a response, if the method is idempotent. 0. Beside it, a request that may be sent again
-        is, once, when the server had closed the used connection.
-    :param queue_timeout: seconds to wait for a connection while all are in use, then ``ConnectTimeout``. None.
-    :param max_header_size: bytes of a response's head. 262144.
-    :param options: those of :class:`geventnode.http.Agent` for the agents of the adapter's own: ``max_sockets`` (100),
-        ``keep_alive`` (True) and the others.
+    All greenlets of a thread share the connections. Their number is limited, and waiting requests get them in order.
+    Mount one adapter for both schemes::
 
-    Agents of its own are made for each thread that uses the adapter. Raises ``InvalidInput``, ``TypeError``,
-    ``UnknownOption``.
+        adapter = AgentAdapter()
+        session.mount('http://', adapter)
+        session.mount('https://', adapter)
+
+    :param agent: the agent for ``http:`` URLs. By default, the adapter creates one for each thread.
+    :param https_agent: the agent for ``https:`` URLs. Its TLS settings apply to requests with ``verify=True``.
+    :param max_retries: urllib3's ``Retry``, or a number of attempts, which also applies to responses with Retry-After
+        and to failed idempotent requests. Default: 0. Independently, a request is sent a second time if the server had
+        closed a reused connection and the request can be repeated.
+    :param queue_timeout: seconds to wait for a connection while all are in use; then ``ConnectTimeout``. Default: None,
+        no limit.
+    :param max_header_size: the limit in bytes for the head of a response. Default: 262144.
+    :param options: options of :class:`geventnode.http.Agent` for the agents that the adapter creates, such as
+        ``max_sockets`` (default: 100) and ``keep_alive`` (default: True).
+
+    Raises ``InvalidInput``, ``TypeError``, ``UnknownOption``.
     """
 
     __attrs__: list[str] = [*HTTPAdapter.__attrs__, '_limits', '_options']  # noqa: RUF012 - as in HTTPAdapter
@@ -71,10 +76,12 @@ class AgentAdapter(HTTPAdapter):
         for given, kind in ((agent, http.Agent), (https_agent, https.Agent)):
             if given is not None and given.protocol != kind.protocol:
                 raise InvalidInput(
-                    f'agent is one for {given.protocol!r}, expected one for {kind.protocol!r}', 'ERR_INVALID_PROTOCOL'
+                    f'the agent is for {given.protocol!r}, expected one for {kind.protocol!r}', 'ERR_INVALID_PROTOCOL'
                 )
         if agent is not None and https_agent is not None and options:
-            raise InvalidInput(f'{", ".join(sorted(options))}: both agents were given, and have options of their own')
+            raise InvalidInput(
+                f'{", ".join(sorted(options))} has no effect when both agents are given: set it on the agents'
+            )
         self._limits = RequestLimits(
             None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None,
             Limits(max_header_size=count('max_header_size', max_header_size)),
@@ -83,7 +90,7 @@ class AgentAdapter(HTTPAdapter):
         self._given_agents = agent, https_agent
         super().__init__(max_retries=max_retries)
         self._install_pool_manager()
-        # so that what is wrong with the options is raised here
+        # raises for wrong options now
         self.poolmanager.agents.get(False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -91,37 +98,50 @@ class AgentAdapter(HTTPAdapter):
         self._install_pool_manager()
 
     def _install_pool_manager(self) -> None:
-        """If a class between this one and ``HTTPAdapter`` has made urllib3's pools, keep their settings."""
+        """Replace urllib3's pool manager of a base class, with its arguments."""
         pools = self.poolmanager
         if not isinstance(pools, AgentPoolManager):
-            said = {name: value for name, value in pools.connection_pool_kw.items() if name not in ('maxsize', 'block')}
-            AgentAdapter.init_poolmanager(self, self._pool_connections, self._pool_maxsize, self._pool_block, **said)
+            pool_kwargs = {
+                name: value for name, value in pools.connection_pool_kw.items() if name not in ('maxsize', 'block')
+            }
+            AgentAdapter.init_poolmanager(
+                self, self._pool_connections, self._pool_maxsize, self._pool_block, **pool_kwargs
+            )
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        """See ``HTTPAdapter``: called when the adapter is made, or unpickled. Raises ``InvalidInput``
-        for what is not supported, ``TypeError``, ``UnknownOption``.
+        """Create the pool manager, when the adapter is created or unpickled.
 
-        :param pool_kwargs: on what terms TLS is spoken, in urllib3's words.
+        :param connections: stored, as in ``HTTPAdapter``; the agents have limits of their own.
+        :param maxsize: stored, as in ``HTTPAdapter``.
+        :param block: stored, as in ``HTTPAdapter``.
+        :param pool_kwargs: urllib3's arguments for TLS and ``source_address``.
+
+        Raises ``InvalidInput`` for an argument that is not supported, ``TypeError``, ``UnknownOption``.
         """
         self._pool_connections, self._pool_maxsize, self._pool_block = connections, maxsize, block
-        # a pickled adapter comes back with agents of its own
+        # an unpickled adapter creates its own agents
         agent, https_agent = self.__dict__.pop('_given_agents', (None, None))
         agents = AgentProvider(self._options, agent, https_agent, DEFAULT_CA_BUNDLE_PATH)
         self.poolmanager = AgentPoolManager(agents, self._limits, pool_kwargs)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """See ``HTTPAdapter``. Raises ``OSError`` for files that are not there."""
+        """Check that the files of ``verify`` and ``cert`` exist; see ``HTTPAdapter``.
+
+        Raises ``OSError`` for a missing file.
+        """
         super().cert_verify(conn, url, verify, cert)
-        # it was all said when the pool was asked for: what a subclass sets after this is told from it
+        # the pool already has these settings: only the attributes that a subclass sets afterwards are relevant
         for name in CERT_VERIFY_ATTRIBUTES:
             vars(conn).pop(name, None)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        """See ``HTTPAdapter``. Raises ``InvalidSchema`` for proxies of SOCKS, ``ProxySchemeUnknown``,
-        and as :meth:`init_poolmanager` does.
+        """Return the pool manager for the URL of a proxy; see ``HTTPAdapter``.
 
-        :param proxy_kwargs: as of :meth:`init_poolmanager`, added to those given there; and ``proxy_ssl_context``,
-            ``proxy_assert_hostname``, ``proxy_assert_fingerprint`` for a proxy that speaks TLS.
+        :param proxy: an ``http:`` or ``https:`` URL.
+        :param proxy_kwargs: arguments as for :meth:`init_poolmanager`, which override those, and ``proxy_ssl_context``,
+            ``proxy_assert_hostname`` and ``proxy_assert_fingerprint`` for TLS to the proxy itself.
+
+        Raises ``InvalidSchema`` for a SOCKS proxy, ``ProxySchemeUnknown``, and as :meth:`init_poolmanager` does.
         """
         manager = self.proxy_manager.get(proxy)
         if manager is None:
@@ -130,8 +150,8 @@ class AgentAdapter(HTTPAdapter):
                 if not (url.scheme or '').startswith('socks'):
                     raise ProxySchemeUnknown(url.scheme)
                 raise InvalidSchema(
-                    f'{proxy}: AgentAdapter goes through proxies that speak HTTP; for SOCKS, mount '
-                    'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed'
+                    f'{proxy}: AgentAdapter supports HTTP proxies only; for SOCKS, mount requests.adapters.HTTPAdapter '
+                    'for these URLs, with requests[socks] installed'
                 )
             pool_kwargs, tls_kwargs = split_proxy_kwargs(proxy_kwargs)
             manager = self.proxy_manager[proxy] = AgentPoolManager(

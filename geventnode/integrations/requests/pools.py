@@ -55,21 +55,21 @@ from geventnode.tls.socket import TLSSocket
 
 __all__ = ['DEFAULT_PORTS', 'AgentConnectionPool', 'AgentPoolManager', 'AgentProvider', 'Proxy', 'RequestLimits']
 
-#: Destinations that are remembered.
+#: The number of pools in the cache, each without a connection of its own.
 MAX_POOLS = 256
 
 DEFAULT_PORTS = {'http': 80, 'https': 443}
 
 
 class Proxy(NamedTuple):
-    """A proxy that speaks HTTP."""
+    """An HTTP proxy."""
 
     scheme: str
     host: str
     port: int
-    #: What to say to it, and to nobody else.
+    #: Header fields for the proxy only.
     headers: dict[str, str]
-    #: Terms of TLS that hold for it only, as of :func:`split_proxy_kwargs`.
+    #: Arguments for TLS to the proxy, as returned by :func:`split_proxy_kwargs`.
     tls_kwargs: Mapping[str, Any]
 
     def __str__(self) -> str:
@@ -77,23 +77,25 @@ class Proxy(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tells tunnels through it from others, without telling what is said to it."""
-        said = hashlib.sha256(repr(self.headers).encode()).hexdigest()[:16] if self.headers else ''
-        return f'{self}:{said}'
+        """The identity of its tunnels, with a digest of the secret headers."""
+        digest = hashlib.sha256(repr(self.headers).encode()).hexdigest()[:16] if self.headers else ''
+        return f'{self}:{digest}'
 
 
 class RequestLimits(NamedTuple):
-    """How far the requests of an adapter may go."""
+    """The limits of an adapter for its requests and responses."""
 
-    #: Seconds in the queue; None: any number.
+    #: Seconds in the queue for a connection; None: no limit.
     queue_timeout: float | None
-    #: What is refused in responses.
+    #: The limits for the head of a response.
     parser_limits: Limits
 
 
 class _AgentPair:
-    """The agents that an adapter has made for one thread. When it is gone, or retired, connections are closed as soon
-    as nobody uses them."""
+    """The agents of an adapter for one thread.
+
+    When the pair is retired or collected, idle connections are closed, and active ones after their response.
+    """
 
     __slots__ = ('__weakref__', 'agents', 'retired')
 
@@ -102,7 +104,7 @@ class _AgentPair:
         self.agents = http.Agent(**options), https.Agent(**options)
 
     def retire(self) -> None:
-        """Be used no more."""
+        """Close connections as soon as they are idle."""
         self.retired = True
         for agent in self.agents:
             call_in_hub(agent, partial(setattr, agent, 'keep_alive', False))
@@ -113,45 +115,44 @@ class _AgentPair:
 
 
 class AgentProvider:
-    """The agents of one adapter: those that it was given, and in each thread two of its own."""
+    """Provide the agents of an adapter: the given ones, or two in each thread."""
 
     def __init__(
         self, options: dict[str, Any], agent: http.Agent | None, https_agent: https.Agent | None, authorities: str
     ) -> None:
         self._options = options
         self._given_agents = agent, https_agent
-        #: Whom to trust when nothing is said; None: whom the agent trusts.
+        #: The file of trusted authorities for requests that name none; None: the agent's own authorities.
         self.ca_file = authorities if https_agent is None else None
         self._agent_pairs: weakref.WeakSet[_AgentPair] = weakref.WeakSet()
 
     def get(self, secure: bool) -> http.Agent:
-        """Return the agent for this thread."""
+        """Return the agent of this thread for ``https:`` (``secure``) or ``http:`` URLs."""
         given = self._given_agents[secure]
         if given is not None:
             return given
-        # kept by the hub, to go with the thread, and by nobody for longer than this object lives
-        kept = get_hub().__dict__.setdefault('_geventnode_requests', weakref.WeakKeyDictionary())
-        pair: _AgentPair | None = kept.get(self)
+        # the hub keeps the pair until the thread ends or this object is collected
+        pairs = get_hub().__dict__.setdefault('_geventnode_requests', weakref.WeakKeyDictionary())
+        pair: _AgentPair | None = pairs.get(self)
         if pair is None or pair.retired:
-            pair = kept[self] = _AgentPair(self._options)
+            pair = pairs[self] = _AgentPair(self._options)
             self._agent_pairs.add(pair)
         return pair.agents[secure]
 
     def clear(self) -> None:
-        """Let the agents of our own go; who asks again gets others."""
+        """Retire the adapter's own agents; later requests use new ones."""
         for pair in tuple(self._agent_pairs):
             pair.retire()
 
 
 class AgentPoolManager:
-    """In the place of urllib3's ``PoolManager``: what takes the place of its pools, by what they are for."""
+    """Substitute for urllib3's ``PoolManager``: the pools by their arguments."""
 
     def __init__(
         self, agents: AgentProvider, limits: RequestLimits, pool_kwargs: Mapping[str, Any], proxy: Proxy | None = None
     ) -> None:
         self.agents = agents
-        #: On what terms TLS is spoken, unless a request says otherwise. It has urllib3's name, by which others look
-        #: into it, and change it.
+        #: Default arguments of the pools. Other libraries read and change this attribute of urllib3.
         self.connection_pool_kw = check_pool_kwargs(pool_kwargs)
         self._limits = limits
         self._proxy = proxy
@@ -160,7 +161,10 @@ class AgentPoolManager:
     def connection_from_host(
         self, host: str | None, port: int | None = None, scheme: str = 'http', pool_kwargs: dict[str, Any] | None = None
     ) -> AgentConnectionPool:
-        """See urllib3. Raises ``LocationValueError``, and what :func:`check_pool_kwargs` does."""
+        """Return the pool of a scheme, host and port; see urllib3.
+
+        Raises ``LocationValueError`` for a wrong host, and as :func:`check_pool_kwargs` does.
+        """
         key = scheme, host, port, *(pool_kwargs or {}).items(), *self.connection_pool_kw.items()
         found = self.pools.get(key)
         if found is None:
@@ -176,14 +180,16 @@ class AgentPoolManager:
         return found
 
     def clear(self) -> None:
-        """See urllib3: idle connections are closed, those in use when they are given back."""
+        """Close idle connections now, and active ones after their response; see urllib3."""
         self.pools.clear()
         self.agents.clear()
 
 
 class AgentConnectionPool:
-    """In the place of urllib3's ``HTTPConnectionPool``: a scheme, a host and a port, on certain terms of TLS, maybe
-    through a proxy."""
+    """Substitute for urllib3's ``HTTPConnectionPool`` that uses an agent.
+
+    It has a scheme, a host, a port, arguments for TLS, and optionally a proxy.
+    """
 
     def __init__(
         self,
@@ -200,22 +206,21 @@ class AgentConnectionPool:
         self._pool_kwargs = pool_kwargs
         self._proxy = proxy
         self.scheme = scheme
-        usual = DEFAULT_PORTS[scheme]
-        #: Where the URL leads; checked here, before terms of TLS are.
-        self._url_origin = make_origin(host, usual if port is None else port, default_port=usual)
+        default_port = DEFAULT_PORTS[scheme]
+        #: The origin of the URL, checked before the arguments for TLS.
+        self._url_origin = make_origin(host, default_port if port is None else port, default_port=default_port)
         self.host, self.port = self._url_origin.host, self._url_origin.port
-        #: Whether the connection leads to the proxy and no further, and whether it is TLS from end to end.
+        #: Whether the proxy forwards requests (http:), or opens a tunnel for TLS from end to end (https:).
         self._forwarded = proxy is not None and scheme == 'http'
         self._tunneled = proxy is not None and scheme == 'https'
         if self._tunneled and proxy is not None and proxy.scheme == 'https':
             raise LocationValueError(
-                f'{proxy}: a tunnel within TLS is not supported; for https: URLs, the URL of the '
-                'proxy must begin with http:'
+                f'{proxy}: a tunnel within TLS is not supported; for https: URLs, use the http: URL of a proxy'
             )
         self._secure = (proxy.scheme if proxy is not None and self._forwarded else scheme) == 'https'
-        #: The warning that every request gives; None: none.
+        #: The warning of every request, None if the other end is verified.
         self._warning = self._make_warning()
-        #: Where connections lead; worked out when first asked for.
+        #: The origin of connections, which can be the proxy; made for the first request.
         self._origin: Origin | None = None
 
     def __str__(self) -> str:
@@ -225,17 +230,17 @@ class AgentConnectionPool:
         return repr(str(self))
 
     def __reduce__(self) -> Any:
-        # exceptions refer to it: a copy of one has the text instead, since connections belong to their process
+        # exceptions refer to the pool: their copies have its text, since connections belong to their process
         return str, (str(self),)
 
     @property
     def _source(self) -> str | None:
-        """The address where connections begin; None: any."""
+        """The local address of connections; None: any."""
         found: str = self._pool_kwargs.get('source_address', ('',))[0]
         return found or None
 
     def _make_warning(self) -> str | None:
-        """Return the warning of a connection whose other end is not verified."""
+        """Return the warning for connections without verification, None otherwise."""
         if not self._secure:
             return None
         proxy = self._proxy if self._forwarded else None
@@ -247,18 +252,18 @@ class AgentConnectionPool:
             'advised.'
         )
 
-    # -- one attempt --------------------------------------------------------------------------------------------------
+    # -- one request --------------------------------------------------------------------------------------------------
 
     def _make_origin(self) -> Origin:
-        """Return where connections lead. Raises ``SSLError`` for certificates that cannot be used."""
+        """Return the origin of connections. Raises ``SSLError`` for unusable certificates."""
         host, port = self.host, self.port
         if self._forwarded and self._proxy is not None:
             host, port = self._proxy.host, self._proxy.port
         if not self._secure:
             return make_origin(host, port, self._source)
         try:
-            peer = self._tls_settings()
-            client_context(peer.settings)
+            settings = self._tls_settings()
+            client_context(settings.settings)
         except InvalidInput as error:
             raise SSLError(str(error)) from error
         return make_origin(
@@ -266,16 +271,16 @@ class AgentConnectionPool:
             port,
             self._source,
             default_port=DEFAULT_PORTS['https'],
-            peer=peer,
+            peer=settings,
             via=self._proxy.name if self._tunneled and self._proxy is not None else None,
         )
 
     def _tls_settings(self) -> TLSSettings:
-        """Return on what terms TLS is spoken."""
-        # subclasses of the adapter are handed this object, and set on it what they want
-        said_since = {name: value for name, value in vars(self).items() if name in POOL_ATTRIBUTES}
-        if said_since:
-            self._pool_kwargs = merge_pool_kwargs(self._pool_kwargs, said_since)
+        """Return the TLS settings of connections."""
+        # subclasses of the adapter get this object in cert_verify(), and set attributes on it
+        attributes = {name: value for name, value in vars(self).items() if name in POOL_ATTRIBUTES}
+        if attributes:
+            self._pool_kwargs = merge_pool_kwargs(self._pool_kwargs, attributes)
             self._warning = self._make_warning()
         agent = cast(https.Agent, self._agents.get(True))
         if self._forwarded and self._proxy is not None:
@@ -283,9 +288,9 @@ class AgentConnectionPool:
         return tls_settings(agent, self._pool_kwargs, self._agents.ca_file)
 
     def _fields(self, headers: Mapping[Any, Any]) -> tuple[Fields, frozenset[str]]:
-        """Return the header fields of a request, and the names of those that are not to be added."""
+        """Return the header fields, and the names of removed default fields."""
         fields: Fields = {'host': self._url_origin.host_pair}
-        # a header that is None is not here at all
+        # requests drops headers that are None
         removed = frozenset({'connection'})
         for name, value in headers.items():
             if type(name) is not str or type(value) is not str:
@@ -302,7 +307,7 @@ class AgentConnectionPool:
                 )
             if lower == 'connection':
                 removed = frozenset()
-                # that is ours to say
+                # the agent sets it
                 if checked == 'keep-alive':
                     continue
             fields[lower] = name, checked
@@ -314,7 +319,10 @@ class AgentConnectionPool:
     def _exchange(
         self, method: str, url: str, body: Any, headers: Mapping[Any, Any], connect: float | None, read: float | None
     ) -> Response:
-        """Make one request. May switch. Raises what :meth:`urlopen` translates."""
+        """Make one request. Blocks until the head of its response has arrived.
+
+        Raises the errors that :meth:`urlopen` translates.
+        """
         origin = self._origin
         if origin is None:
             origin = self._origin = self._make_origin()
@@ -324,7 +332,7 @@ class AgentConnectionPool:
         )
         if removed:
             request._removed_fields = removed
-        # the time for reading begins when there is a connection
+        # the read timeout begins when the request has a connection
         late = read if read is not None and (connect is None or read < connect) else None
         request._set_time_limits(read if late is None else None, connect, self._limits.queue_timeout, None)
         request._limits = self._limits.parser_limits
@@ -341,13 +349,15 @@ class AgentConnectionPool:
         body = (UpgradedResponse if message.upgrade else RawResponse)(self, request, message, url)
         return Response(body, method, url)
 
-    def _tunnel(self, peer: TLSSettings, options: Mapping[str, Any]) -> TLSSocket:
-        """Return a new connection through the proxy, within the time for connecting of the request that wants it. May
-        switch."""
+    def _tunnel(self, settings: TLSSettings, options: Mapping[str, Any]) -> TLSSocket:
+        """Return a new connection through the proxy.
+
+        Blocks until the tunnel is open; the connect timeout of the waiting request limits it.
+        """
         proxy = self._proxy
         assert proxy is not None
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
-        # the agent for plain connections may have a way of its own to make one
+        # a subclass of the plain agent can override create_connection()
         create = self._agents.get(False).create_connection
         request = http.request(
             hostname=proxy.host,
@@ -372,11 +382,11 @@ class AgentConnectionPool:
                 f'Tunnel connection failed: {response.status_code} {response.status_message}',
                 OSError(f'{proxy} answered {response.status_code}'),
             )
-        socket = peer.wrap(response.socket, self.host, response.head)
+        socket = settings.wrap(response.socket, self.host, response.head)
         self._agents.get(True)._set_keep_alive_probes(socket)
         return socket
 
-    # -- what requests calls ------------------------------------------------------------------------------------------
+    # -- called by requests -------------------------------------------------------------------------------------------
 
     def urlopen(
         self,
@@ -388,20 +398,23 @@ class AgentConnectionPool:
         timeout: Timeout | None = None,
         **others: Any,
     ) -> Response:
-        """See urllib3: make a request, again if ``retries`` says so, and return the response, unread. May switch.
-        Raises urllib3's exceptions; what the caller has done wrong, and what ``body`` raises, is left as it is."""
+        """Make a request, with retries, and return the unread response.
+
+        See urllib3. Blocks until the head of the response has arrived. Raises urllib3's exceptions. Errors of the
+        caller and exceptions of ``body`` propagate unchanged.
+        """
         if self._warning is not None:
             warnings.warn(self._warning, InsecureRequestWarning, stacklevel=2)
         timeout = timeout or Timeout()
         if timeout.total is not None:
-            # from now on, both together
+            # the total includes connecting and reading
             timeout = timeout.clone()
             timeout.start_connect()
         connect = Timeout.resolve_default_timeout(timeout.connect_timeout)
         read = timeout.read_timeout
         position = None if body is None else set_file_position(body, None)
-        # what comes from elsewhere is gone when it was sent
-        again = body is None or isinstance(position, int) or isinstance(body, (bytes, bytearray, memoryview, str))
+        # an iterator or a pipe can be sent only once
+        repeatable = body is None or isinstance(position, int) or isinstance(body, (bytes, bytearray, memoryview, str))
         while True:
             try:
                 response = self._exchange(method, url, body, headers or {}, connect, read)
@@ -409,7 +422,7 @@ class AgentConnectionPool:
                 failure = error if isinstance(error, HTTPError) else self._to_urllib3_error(error, url)
                 if isinstance(failure, InvalidHeaderError):
                     raise failure from error
-                if not again:
+                if not repeatable:
                     retries = retries.new(total=0, read=False)
                 retries = retries.increment(
                     method, url, error=failure, _pool=cast(Any, self), _stacktrace=error.__traceback__
@@ -417,7 +430,7 @@ class AgentConnectionPool:
                 _sleep_before_retry(retries)
             else:
                 response.retries = retries
-                if not again or not retries.is_retry(
+                if not repeatable or not retries.is_retry(
                     method, response.status, bool(response.headers.get('Retry-After'))
                 ):
                     return response
@@ -434,8 +447,10 @@ class AgentConnectionPool:
                 rewind_body(cast(Any, body), position)
 
     def _to_urllib3_error(self, error: GeventnodeError, url: str) -> Exception:
-        """Return the exception of urllib3's for ``error``, which it names as its cause. Raises ``error`` when it is the
-        caller's fault."""
+        """Return urllib3's exception for ``error``, with ``error`` as its cause.
+
+        Raises ``error`` itself if it is the caller's.
+        """
         failure = to_urllib3_error(error, self, url)
         if failure is error:
             raise error
@@ -449,10 +464,10 @@ class AgentConnectionPool:
 
 
 def _sleep_before_retry(retries: Retry, response: Response | None = None) -> None:
-    """Wait before the next attempt, as ``retries`` has it. May switch.
+    """Sleep before the next attempt, as ``retries`` specifies.
 
-    Its methods that a subclass overrides are called. The others would stop the whole thread in a program that is not
-    patched: their waiting is replaced.
+    In a program that is not patched, urllib3's own methods would block the whole thread, so they are replaced. The
+    methods of a subclass are called.
     """
     kind = type(retries)
     for name, cooperative in _SLEEP_METHODS:
@@ -462,7 +477,7 @@ def _sleep_before_retry(retries: Retry, response: Response | None = None) -> Non
 
 
 def _sleep_for_retry(retries: Retry, response: Response) -> bool:
-    """In place of ``Retry.sleep_for_retry``."""
+    """Replace ``Retry.sleep_for_retry``."""
     seconds = retries.get_retry_after(response)
     if seconds:
         gevent.sleep(seconds)
@@ -470,7 +485,7 @@ def _sleep_for_retry(retries: Retry, response: Response) -> bool:
 
 
 def _sleep_backoff(retries: Retry) -> None:
-    """In place of ``Retry._sleep_backoff``."""
+    """Replace ``Retry._sleep_backoff``."""
     seconds = retries.get_backoff_time()
     if seconds > 0:
         gevent.sleep(seconds)
@@ -483,12 +498,12 @@ _SLEEP_METHODS: tuple[tuple[str, Callable[..., object]], ...] = (
 
 
 def _text(value: Any) -> Any:
-    """Return a name or a value, which may be bytes, as text."""
+    """Return a field's name or value, str or bytes, as text."""
     return value.decode('latin-1') if isinstance(value, bytes) else value
 
 
 def _start_read_timeout(request: http.ClientRequest, seconds: float, socket: Socket) -> None:
-    """``'socket'``: there is a connection for ``request``, or will be."""
+    """Set the read timeout of ``request`` when its ``socket`` is connected."""
 
     def begin() -> None:
         request.set_timeout(seconds)

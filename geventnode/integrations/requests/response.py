@@ -1,4 +1,4 @@
-"""urllib3's response over a message of this package's, and its exceptions for what goes wrong with one."""
+"""Adapt responses and errors of the client to urllib3."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = [
     'to_urllib3_error',
 ]
 
-#: Phases of a request in which nothing of it has reached the server.
+#: Phases of a request before its first byte is sent.
 PHASES_BEFORE_SENDING = frozenset({'queue', 'resolve', 'connect', 'handshake'})
 
 
 def to_urllib3_error(error: GeventnodeError, pool: Any, url: str) -> Exception:
-    """Return what urllib3 would raise for ``error``; ``error`` itself for what it has no word for."""
+    """Return urllib3's exception for ``error``; ``error`` itself if there is none."""
     if isinstance(error, errors.RequestTimeout):
         if error.phase in PHASES_BEFORE_SENDING:
             return ConnectTimeoutError(pool, str(error))
@@ -60,12 +60,15 @@ def to_urllib3_error(error: GeventnodeError, pool: Any, url: str) -> Exception:
 
 
 def call_in_hub(agent: http.Agent, function: Callable[[], object]) -> None:
-    """Call ``function``, or let the thread of ``agent`` do so, wherever the collector or another thread runs this."""
+    """Call ``function`` in the thread of ``agent``.
+
+    In that thread, it is called at once. The garbage collector and other threads can call this.
+    """
     hub = agent._hub
     try:
         current = getcurrent()
     except RuntimeError:
-        # the interpreter clears up what was left in cycles, and every connection ends with the process
+        # the interpreter is finalizing: every connection is closed with the process
         return
     if _root(current) is _root(hub):
         function()
@@ -74,16 +77,16 @@ def call_in_hub(agent: http.Agent, function: Callable[[], object]) -> None:
 
 
 def _root(greenlet: Any) -> Any:
-    """Return the first greenlet of a thread: what a patched ``threading`` tells apart is greenlets, not threads."""
+    """Return the main greenlet of a thread. With patching, ``threading`` identifies greenlets and not threads."""
     while greenlet.parent is not None:
         greenlet = greenlet.parent
     return greenlet
 
 
 class RawResponse:
-    """The body of a response, instead of the ``http.client.HTTPResponse`` that urllib3 reads from."""
+    """Substitute for ``http.client.HTTPResponse``, from which urllib3 reads the body."""
 
-    #: As of ``http.client.HTTPResponse``.
+    #: See ``http.client.HTTPResponse``.
     debuglevel: int = 0
 
     _ready: AlwaysReadable | None = None
@@ -94,14 +97,14 @@ class RawResponse:
         self._url = url
         self.message = message
         self.closed = False
-        #: Whether it was cut off, and a reader got the error.
+        #: Whether the body is incomplete, and a reader got the error.
         self.failed = False
-        #: Whether borders of chunks mean something to readers, bytes of the present chunk that were not read, and
-        #: whether the last one was.
+        #: Whether the body is chunked, the number of unread bytes of the current chunk, and whether the last chunk was
+        #: read. Readers can ask for single chunks.
         self.chunked: bool = _is_chunked(message)
         self._chunk_left = 0
         self._last_chunk_seen = False
-        #: Bytes that are to come, when the head says so.
+        #: The number of unread bytes if Content-Length is known.
         self._remaining: int | None = None
         if not message.complete and not self.chunked:
             length = message.headers.get('content-length')
@@ -123,45 +126,45 @@ class RawResponse:
 
     @property
     def version(self) -> int:
-        """10 or 11."""
+        """The version of HTTP: 10 or 11."""
         return self.message.http_version_major * 10 + self.message.http_version_minor
 
     @property
     def msg(self) -> HTTPMessage:
-        """The head, as ``http.cookiejar`` wants it."""
-        made = HTTPMessage()
+        """The header fields for ``http.cookiejar``."""
+        fields = HTTPMessage()
         for name, value in self.message.raw_headers:
-            made[name] = value
-        return made
+            fields[name] = value
+        return fields
 
     headers = msg
 
     def getheader(self, name: str, default: Any = None) -> Any:
-        """See ``http.client.HTTPResponse``."""
+        """Return the joined values of a field; see ``http.client.HTTPResponse``."""
         found = self.msg.get_all(name)
         return default if found is None else ', '.join(found)
 
     def getheaders(self) -> list[tuple[str, str]]:
-        """See ``http.client.HTTPResponse``."""
+        """Return the header fields; see ``http.client.HTTPResponse``."""
         return list(self.message.raw_headers)
 
     @property
     def length(self) -> int | None:
-        """Bytes that were not read, if the head says so."""
+        """The number of unread bytes, None if it is unknown."""
         if self.closed:
             return 0
         return self.message.readable_length if self.message.complete and not self.chunked else self._remaining
 
     @property
     def will_close(self) -> bool:
-        """Whether the server closes the connection after this response."""
+        """Whether the server closes the connection after the response."""
         return not self.message._head.keep_alive
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
     @property
     def fp(self) -> BodyFile | None:
-        """The body as a buffered file, whose ``raw`` is the socket; None when all was read."""
+        """The body as a buffered file; None after the last byte."""
         return None if self.closed and not self._last_chunk_seen else BodyFile(self)
 
     @property
@@ -170,14 +173,14 @@ class RawResponse:
         return socket_for(self)
 
     def fileno(self) -> int:
-        """See :class:`ByteSource`. Raises ``OSError`` when all was read."""
+        """See :class:`ByteSource`. Raises ``OSError`` after the last byte."""
         message = self.message
         if self.closed:
-            raise OSError('the response was read, and its connection given back')
+            raise OSError('the response was read to its end, and its connection returned to the pool')
         return self._descriptor(bool(message.complete or message.readable_length or message._failure is not None))
 
     def _descriptor(self, buffered: bool) -> int:
-        """Return one that is readable when there is something to read, which may be here already."""
+        """Return a descriptor that is readable when bytes are, even ``buffered`` ones."""
         if buffered:
             if self._ready is None:
                 self._ready = AlwaysReadable()
@@ -197,41 +200,48 @@ class RawResponse:
     def write(self, data: bytes) -> None:
         """See :class:`ByteSource`."""
         raise UnsupportedOperation(
-            'nothing can be sent while a response is received; a server that talks another '
-            'protocol answers 101 Switching Protocols'
+            'the socket cannot send while a response is received; for another protocol, the server must answer '
+            '101 Switching Protocols'
         )
 
     def end(self) -> None:
         """See :class:`ByteSource`."""
-        raise UnsupportedOperation('the request has ended already')
+        raise UnsupportedOperation('the request was already sent')
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def isclosed(self) -> bool:
-        """Return whether nothing is left to read."""
+        """Return whether the body was read to its end."""
         return self.closed
 
     def read(self, size: int | None = None) -> bytes:
-        """Return so many bytes, fewer at the end. May switch. Raises urllib3's exceptions."""
+        """Return ``size`` bytes, fewer at the end; all without ``size``.
+
+        Blocks until they have arrived. Raises urllib3's exceptions.
+        """
         return self._read(self.message.read, -1 if size is None else size)
 
     def read1(self, size: int | None = None) -> bytes:
-        """Return the bytes that are there, after a wait for the first, but at most the rest of a chunk. May switch.
-        Raises urllib3's exceptions."""
+        """Return available bytes, at most the rest of a chunk.
+
+        Blocks until the first byte has arrived. Raises urllib3's exceptions.
+        """
         if self.chunked and (left := self.read_chunk_size()):
             size = left if size is None or size < 0 else min(size, left)
         return self._read(self.message.read1, -1 if size is None else size)
 
     def readinto(self, buffer: Any) -> int:
-        """See ``http.client.HTTPResponse``. May switch. Raises urllib3's exceptions."""
+        """Read into ``buffer``; see :meth:`read`."""
         view = memoryview(buffer).cast('B')
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def peek(self, size: int = 0) -> bytes:
-        """Return the bytes that are there, after a wait for the first, and leave them there. May switch. Raises
-        urllib3's exceptions."""
+        """Return available bytes without consuming them.
+
+        Blocks until the first byte has arrived. Raises urllib3's exceptions.
+        """
         if self.closed:
             return b''
         message = self.message
@@ -247,12 +257,14 @@ class RawResponse:
 
     @property
     def chunk_left(self) -> int | None:
-        """Bytes of the present chunk that were not read; None for a body that has no chunks."""
+        """The number of unread bytes of the chunk; None without chunks."""
         return self._chunk_left if self.chunked else None
 
     def read_chunk_size(self) -> int:
-        """Return how many bytes are left of the present chunk, or of the next one, having waited for its beginning; 0
-        at the end. May switch. Raises urllib3's exceptions."""
+        """Return the unread bytes of the current chunk, 0 at the end.
+
+        Without any, it begins the next chunk. Blocks until its size has arrived. Raises urllib3's exceptions.
+        """
         if self._chunk_left:
             return self._chunk_left
         sizes = self.message._chunk_sizes
@@ -260,18 +272,18 @@ class RawResponse:
         if sizes:
             self._chunk_left = sizes.popleft()
         elif data:
-            # the head names chunks, and the body has none
+            # decoded bytes without the size of a chunk
             return len(data)
         else:
             self._last_chunk_seen = True
         return self._chunk_left
 
     def _safe_read(self, size: int) -> bytes:
-        """Return the given number of bytes, as urllib3 reads the data of a chunk. May switch."""
+        """Return ``size`` bytes of a chunk, as urllib3 reads them."""
         return self.read(size)
 
     def _consume_chunks(self, size: int) -> None:
-        """The given number of bytes was read."""
+        """Subtract ``size`` read bytes from the chunks."""
         sizes = self.message._chunk_sizes
         assert sizes is not None
         while size > self._chunk_left:
@@ -288,7 +300,7 @@ class RawResponse:
             if self._remaining is not None:
                 self._remaining -= len(data)
                 if not self._remaining and not message.readable_ended:
-                    # so that the connection is given back with the last byte
+                    # reads the end, so that the connection is idle after the last byte
                     message.read1()
             elif self.chunked:
                 self._consume_chunks(len(data))
@@ -298,7 +310,7 @@ class RawResponse:
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
-        """Raise urllib3's exceptions. A body that was cut off is not over: each later read raises it again."""
+        """Raise urllib3's exceptions. Each read of an incomplete body raises again."""
         try:
             yield
         except GeventnodeError as error:
@@ -309,40 +321,40 @@ class RawResponse:
             raise failure from error
 
     def _on_end(self) -> None:
-        """All was read."""
+        """Mark the body as read, and wait until the request is sent."""
         self.closed = True
         request = self._request
         if request.writable_finished or request.destroyed:
             return
         if (self.message.status_code or 0) >= 400:
-            # the rest is not wanted (RFC 9110, section 10.1.1), and the server may not read it
+            # the server has refused the request, and need not read the rest (RFC 9110, section 10.1.1)
             request.destroy()
             return
-        over = Event()
-        request.once('finish', over.set)
-        request.once('close', over.set)
+        finished = Event()
+        request.once('finish', finished.set)
+        request.once('close', finished.set)
         try:
-            over.wait()
+            finished.wait()
         except BaseException:
             request.destroy()
             raise
 
     def close(self) -> None:
-        """Give up the unread bytes, and their connection."""
+        """Close the response. Unread bytes close its connection, too."""
         if not self.closed:
             self.closed = True
             self.abort()
 
     def abort(self) -> None:
-        """Give up the exchange: a present or later reader of the body gets an error."""
+        """Abort the exchange: the current or next reader of the body gets an error."""
         call_in_hub(self._request.agent, self._request.destroy)
 
     def flush(self) -> None:
-        """There is nothing to flush."""
+        """Do nothing: the file has no buffer for writing."""
 
 
 class UpgradedResponse(RawResponse):
-    """The empty body after 101, and a socket that speaks another protocol."""
+    """A response with status 101: no body, and a socket for another protocol."""
 
     def __init__(self, pool: object, request: http.ClientRequest, message: http.IncomingMessage, url: str) -> None:
         super().__init__(pool, request, message, url)
@@ -352,33 +364,33 @@ class UpgradedResponse(RawResponse):
 
     @property
     def fp(self) -> BodyFile | None:
-        """As of :class:`RawResponse`."""
+        """See :class:`RawResponse`."""
         return None if self.closed else BodyFile(_UpgradedStream(self))
 
     @property
     def sock(self) -> BodySocket:
-        """As of :class:`RawResponse`."""
+        """See :class:`RawResponse`."""
         return socket_for(_UpgradedStream(self))
 
     def read(self, size: int | None = None) -> bytes:
-        """Return ``b''``, and give up the connection, which no caller has asked for."""
+        """Return ``b''`` and close the connection, which the caller does not use."""
         self.close()
         return b''
 
     read1 = read
 
     def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
         self.closed = True
         self.abort()
 
     def abort(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
         call_in_hub(self._request.agent, self.message.socket.destroy)
 
 
 class _UpgradedStream:
-    """The bytes of a connection after 101, in both directions."""
+    """The bytes of a connection after 101, as a :class:`ByteSource`."""
 
     def __init__(self, upgraded: UpgradedResponse) -> None:
         self._upgraded = upgraded
@@ -386,7 +398,7 @@ class _UpgradedStream:
 
     @property
     def closed(self) -> bool:
-        """Whether the connection was given up."""
+        """Whether the connection was closed."""
         return self._upgraded.closed
 
     def fileno(self) -> int:
@@ -443,10 +455,9 @@ def _is_chunked(message: http.IncomingMessage) -> bool:
 
 
 class ResponseConnection:
-    """The origin of a response: a substitute for urllib3's connection, and of the response of ``http.client`` as far
-    as cookies need it.
+    """Substitute for urllib3's connection and, for cookies, for ``http.client.HTTPResponse``.
 
-    urllib3 closes both when a generator over the body is left. Here the rest of the body can still be read.
+    urllib3 closes both when a generator over the body is closed. Here the rest of the body can still be read.
     """
 
     __slots__ = ('_body', '_method')
@@ -466,7 +477,7 @@ class ResponseConnection:
         return self._body.msg
 
     def isclosed(self) -> bool:
-        """Return whether nothing is left to read."""
+        """Return whether the body was read to its end."""
         return self._body.closed
 
     def close(self) -> None:
@@ -474,7 +485,7 @@ class ResponseConnection:
 
 
 class Response(HTTPResponse):
-    """urllib3's response, whose chunks this package has parsed."""
+    """urllib3's response for a body that the agent decodes."""
 
     _fp: Any
 
@@ -495,19 +506,19 @@ class Response(HTTPResponse):
             request_method=method,
             request_url=url,
             connection=origin,
-            # where there are no cookies, nobody need look for them
+            # only a response with cookies needs it
             original_response=origin if 'set-cookie' in headers else None,
         )
         self.version_string = f'HTTP/{message.http_version}'
 
     @property
     def connection(self) -> Any:
-        """An object whose ``sock`` is the socket; None when all was read."""
+        """An object with the socket as ``sock``; None after the last byte."""
         return None if self.closed else self._connection
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is left to read, which includes a body that was cut off."""
+        """Whether the body was read to its end, or is incomplete."""
         return super().closed or getattr(self._fp, 'failed', False)
 
     def isclosed(self) -> bool:
@@ -515,20 +526,24 @@ class Response(HTTPResponse):
         return super().isclosed() or getattr(self._fp, 'failed', False)
 
     def close(self) -> None:
-        """Give up the unread bytes, and their connection."""
+        """Close the response. Unread bytes close its connection, too."""
         if self._fp is not None:
             self._fp.close()
         super().close()
 
     def shutdown(self) -> None:
-        """See urllib3: another greenlet or thread that reads gets an error. Raises ``RuntimeError``
-        when there is nothing left to read."""
+        """Let another greenlet or thread that reads get an error; see urllib3.
+
+        Raises ``RuntimeError`` after the last byte.
+        """
         if self.closed:
-            raise RuntimeError('Cannot shutdown: the response was read, and its connection given back')
+            raise RuntimeError(
+                'Cannot shutdown: the response was read to its end, and its connection returned to the pool'
+            )
         self._fp.abort()
 
     def _update_chunk_length(self) -> None:
-        # others may have read meanwhile: the body knows
+        # the body can have been read without this object
         self.chunk_left = self._fp.read_chunk_size()
 
     def _handle_chunk(self, amt: int | None) -> bytes:

@@ -1,9 +1,9 @@
-"""The connection behind a response, for libraries that look for http.client's.
+"""Offer the connection to libraries that expect ``http.client``.
 
 With plain ``requests``, ``response.raw._fp`` is an ``http.client.HTTPResponse``, its ``fp`` a buffered file, and
 ``fp.raw`` a file over the socket. docker-py, SSE clients and NTLM authentication use them. The objects here have the
-same names and methods. They keep no state: everything is read through the body of the response, so no byte is lost
-between two of them, and chunks are decoded.
+same attributes and methods. They have no state of their own: every read goes through the body of the response, so no
+byte is lost between two objects, and chunks are decoded.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ __all__ = ['AlwaysReadable', 'BodyFile', 'BodySocket', 'ByteSource', 'SocketFile
 
 
 class ByteSource(Protocol):
-    """The body of a response, or the bytes of a connection after 101."""
+    """A body, or the bytes of a connection after 101."""
 
     message: http.IncomingMessage
 
     @property
     @abstractmethod
     def closed(self) -> bool:
-        """Whether nothing is left to read."""
+        """Whether all bytes were read."""
 
     @abstractmethod
     def read(self, size: int | None = None) -> bytes:
-        """Return the given number of bytes, fewer at the end. May switch."""
+        """Return ``size`` bytes, fewer at the end. Blocks until they have arrived."""
 
     @abstractmethod
     def read1(self, size: int | None = None) -> bytes:
-        """Return the bytes that are there, after a wait for the first. May switch."""
+        """Return available bytes. Blocks until the first has arrived."""
 
     @abstractmethod
     def peek(self) -> bytes:
-        """Return the bytes that are there, after a wait for the first, and leave them there. May switch."""
+        """Return available bytes without consuming them. Blocks until the first has arrived."""
 
     def write(self, data: bytes) -> None:
-        """Send to the peer. May switch. Raises ``OSError`` where the protocol has no place for it."""
+        """Send to the peer. Raises ``OSError`` if the protocol does not allow it."""
 
     def end(self) -> None:
-        """Send nothing more."""
+        """End the sending side."""
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is something to read, in the kernel or here."""
+        """Return a descriptor that is readable when bytes are."""
 
     @property
     @abstractmethod
     def timeout(self) -> float | None:
-        """Seconds that a read waits for the peer; None: any number."""
+        """Seconds that a read waits for the peer; None: no limit."""
 
     def set_timeout(self, seconds: float | None) -> None:
         """Set :attr:`timeout`."""
 
     def close(self) -> None:
-        """Give up the unread bytes, and the connection with them."""
+        """Discard the unread bytes and close the connection."""
 
     def abort(self) -> None:
-        """Do the same, but let a present or later reader get an error."""
+        """Close the connection; the current or next reader gets an error."""
 
 
 class AlwaysReadable:
-    """A descriptor that can be read at any time: the end of a stream."""
+    """A descriptor that is always readable: the end of a closed pair."""
 
     def __init__(self) -> None:
         self._socket, other = socket.socketpair()
@@ -82,13 +82,13 @@ class AlwaysReadable:
 
 
 class BodyFile(io.BufferedIOBase):
-    """A substitute for ``HTTPResponse.fp``: the body of a response as a buffered file."""
+    """Substitute for ``HTTPResponse.fp``: the body of a response as a buffered file."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
 
     def __del__(self) -> None:
-        """Leave the body alone: it belongs to the response."""
+        """Do not close the body: it belongs to the response."""
 
     @property
     def raw(self) -> Any:
@@ -112,7 +112,7 @@ class BodyFile(io.BufferedIOBase):
         return self._source.read1(None if size < 0 else size)
 
     def peek(self, size: int = 0) -> bytes:
-        """Return the bytes that are there, after a wait for the first, and leave them there. May switch."""
+        """Return available bytes without consuming them. Blocks until the first has arrived."""
         return self._source.peek()
 
     def fileno(self) -> int:
@@ -120,16 +120,16 @@ class BodyFile(io.BufferedIOBase):
 
 
 class SocketFile(socket.SocketIO):
-    """A substitute for ``HTTPResponse.fp.raw``."""
+    """Substitute for ``HTTPResponse.fp.raw``: the socket as an unbuffered file."""
 
     _sock: Any
 
     def __del__(self) -> None:
-        """Leave the connection alone: it belongs to the response."""
+        """Do not close the connection: it belongs to the response."""
 
     @property
     def sock(self) -> BodySocket:
-        """The socket, as transports of others than urllib3 name it."""
+        """The socket, under the name in other transports than urllib3."""
         found: BodySocket = self._sock
         return found
 
@@ -144,7 +144,7 @@ class SocketFile(socket.SocketIO):
 
 
 class BodySocket:
-    """A substitute for the socket: it receives the body of the response, and sends only after 101."""
+    """Substitute for the socket: it receives the body, and sends only after 101."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
@@ -153,25 +153,27 @@ class BodySocket:
     # -- receiving and sending ----------------------------------------------------------------------------------------
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return at most the given number of bytes, ``b''`` at the end. May switch. Raises ``OSError`` or urllib3's
-        exceptions."""
+        """Return at most ``size`` bytes, ``b''`` at the end.
+
+        Blocks until the first byte has arrived. Raises ``OSError`` or urllib3's exceptions.
+        """
         return self._source.peek()[:size] if flags & socket.MSG_PEEK else self._source.read1(size)
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        """See :meth:`recv`."""
+        """Receive into ``buffer``; see :meth:`recv`."""
         view = memoryview(buffer).cast('B')
         data = self.recv(size or len(view), flags)
         view[: len(data)] = data
         return len(data)
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send all of ``data``. May switch. Raises ``OSError``."""
+        """Send all of ``data`` and return its size. Raises ``OSError``."""
         view = memoryview(data).cast('B')
         self._source.write(bytes(view))
         return len(view)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """See :meth:`send`."""
+        """Send all of ``data``; see :meth:`send`."""
         self.send(data)
 
     def settimeout(self, seconds: float | None) -> None:
@@ -183,11 +185,11 @@ class BodySocket:
         return self._source.timeout
 
     def setblocking(self, blocking: bool) -> None:
-        """Raises ``OSError`` for a socket that is not to block: there is none."""
+        """Remove the timeout. Raises ``OSError`` for a non-blocking socket, which is not supported."""
         if not blocking:
             raise io.UnsupportedOperation(
-                'the socket behind a response of AgentAdapter always blocks; wait for its '
-                'fileno() with select or poll before you read'
+                'the socket of a response of AgentAdapter always blocks; wait for its fileno() with select or poll '
+                'before a read'
             )
         self.settimeout(None)
 
@@ -199,25 +201,28 @@ class BodySocket:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """End the sending side (``SHUT_WR``), or the whole exchange: its reader gets an error."""
+        """End the sending side (``SHUT_WR``), or abort the exchange."""
         if how == socket.SHUT_WR:
             self._source.end()
         else:
             self._source.abort()
 
     def close(self) -> None:
-        """End the exchange: its reader gets an error."""
+        """Abort the exchange; its reader gets an error."""
         self._source.abort()
 
     def _decref_socketios(self) -> None:
-        """For ``socket.SocketIO``, which is closed."""
+        """Abort the exchange: ``socket.SocketIO`` calls this when it is closed."""
         self.close()
 
     # -- the descriptor -----------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when :meth:`recv` has something to return, for ``select`` and ``poll``;
-        ask anew for each wait. Reading from it would lose bytes."""
+        """Return a descriptor that is readable when :meth:`recv` would not block.
+
+        It is for ``select`` and ``poll``. Call this before each wait, since the descriptor can change. A read from the
+        descriptor itself loses bytes.
+        """
         return self._source.fileno()
 
     @property
@@ -234,14 +239,14 @@ class BodySocket:
     proto: int = 0
 
     def getpeername(self) -> Any:
-        """Return the address of the peer. Raises ``OSError`` when the connection is closed."""
+        """Return the address of the peer. Raises ``OSError`` after the connection is closed."""
         found = self._socket
         if found._raw is None and found.remote_address is not None:
             return found.remote_address, found.remote_port
         return self._call_socket('getpeername')
 
     def getsockname(self) -> Any:
-        """Return our own address. Raises ``OSError`` when the connection is closed."""
+        """Return the local address. Raises ``OSError`` after the connection is closed."""
         found = self._socket
         if found._raw is None and found.local_address is not None:
             return found.local_address, found.local_port
@@ -258,13 +263,13 @@ class BodySocket:
     def _call_socket(self, name: str, *args: Any) -> Any:
         raw = self._socket._raw
         if raw is None:
-            raise OSError('the connection of this response is closed, or serves other requests')
+            raise OSError('the connection of this response is closed, or in use by another request')
         method: Callable[..., Any] = getattr(raw, name)
         return method(*args)
 
 
 class TLSBodySocket(BodySocket):
-    """The same for a connection that speaks TLS."""
+    """A :class:`BodySocket` over TLS."""
 
     def getpeercert(self, binary_form: bool = False) -> Any:
         """See ``ssl.SSLSocket.getpeercert``."""
@@ -284,5 +289,5 @@ class TLSBodySocket(BodySocket):
 
 
 def socket_for(source: ByteSource) -> BodySocket:
-    """Return the socket behind ``source``."""
+    """Return the socket of ``source``."""
     return (TLSBodySocket if source.message.socket.encrypted else BodySocket)(source)

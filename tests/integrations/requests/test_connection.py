@@ -250,7 +250,7 @@ def test_the_socket(origin: MakeOrigin, session: Mounted) -> None:
     # who it was is known, and nothing else leads to the connection, which is the agent's
     assert found.getpeername() == ('127.0.0.1', server.port)
     assert found.getsockname()[0] == '127.0.0.1'
-    with pytest.raises(OSError, match='serves other requests'):
+    with pytest.raises(OSError, match='in use by another request'):
         found.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_OOBINLINE, 1)
 
 
@@ -345,7 +345,7 @@ def test_shutdown_from_another_thread(origin: MakeOrigin, session: Mounted) -> N
 def test_shutdown_when_all_was_read(origin: MakeOrigin, session: Mounted) -> None:
     client = session()
     response = client.get(origin(HELLO).url)
-    with pytest.raises(RuntimeError, match='given back'):
+    with pytest.raises(RuntimeError, match='returned to the pool'):
         response.raw.shutdown()
     assert agent_of(client).statistics()['idle'] == 1
 

@@ -153,7 +153,7 @@ def test_pickled(serve: Serve, session: Mounted) -> None:
 def test_options() -> None:
     with pytest.raises(UnknownOption, match="did you mean 'max_sockets'"):
         AgentAdapter(max_socket=1)
-    with pytest.raises(InvalidInput, match='both agents were given'):
+    with pytest.raises(InvalidInput, match='when both agents are given'):
         AgentAdapter(http.Agent(), https_agent=https.Agent(), max_sockets=1)
     with pytest.raises(InvalidInput, match="expected one for 'http:'"):
         AgentAdapter(https.Agent())

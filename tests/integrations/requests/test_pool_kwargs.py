@@ -174,8 +174,8 @@ def test_certificate_by_terms(secure: Secure, certificates: Certificates) -> Non
         ({'ssl_version': ssl.PROTOCOL_TLSv1_2}, 'ssl_version'),
         ({'ca_cert_data': b'DER'}, 'must be PEM text'),
         ({'ssl_maximum_version': ssl.TLSVersion.TLSv1_2}, 'ssl_maximum_version'),
-        ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the least'),
-        ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'set cert_file on it'),
+        ({'ssl_minimum_version': ssl.TLSVersion.TLSv1_1}, 'TLS 1.2 is the oldest'),
+        ({'ssl_context': ssl.create_default_context(), 'cert_file': 'x'}, 'cert_file cannot be combined'),
         ({'source_address': ('127.0.0.1', 80)}, 'port of source_address must be 0'),
         ({'source_address': '127.0.0.1'}, 'source_address must be'),
         ({'socket_options': []}, 'socket_options'),
@@ -204,7 +204,7 @@ def test_terms_that_change_nothing() -> None:
     [
         (False, True, True, 'does not check host names'),
         (False, False, True, 'does not verify certificates'),
-        (True, True, False, 'verify=False, and ssl_context verifies'),
+        (True, True, False, 'verify=False contradicts ssl_context'),
     ],
 )
 def test_contexts_that_contradict(
