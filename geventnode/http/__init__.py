@@ -1,6 +1,7 @@
-"""HTTP/1.1: the server, the client, their requests and responses. The names are Node's, spelt the way Python does.
+"""HTTP/1.1: the server, the client, their requests and responses.
 
-``http.global_agent`` is the agent of requests that name none, one for each hub.
+The names are Node's, in the spelling of PEP 8. ``http.global_agent`` is the agent of requests that specify none; there
+is one for each hub.
 """
 
 from __future__ import annotations

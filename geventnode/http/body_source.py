@@ -1,4 +1,4 @@
-"""Bodies that come from somewhere: files and iterables, as chunks and, where it is known, a length."""
+"""Sources of bodies to be sent: files and iterables, read as chunks, with their size if it is known."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ from geventnode.errors import ContentLengthMismatch
 
 __all__ = ['BodySource', 'check_file', 'is_body_source']
 
-#: Bytes read from a file at once.
+#: Bytes that one read of a file requests.
 READ_SIZE = 65536
 
 
 def is_body_source(data: Any) -> bool:
-    """Return whether ``data`` is a file or an iterable of chunks: neither a chunk itself, nor a mapping or a set, which
-    somebody forgot to encode."""
+    """Return whether ``data`` is a file or an iterable of chunks.
+
+    A chunk itself is none. Neither are mappings and sets, which the caller probably forgot to encode.
+    """
     return not isinstance(data, (bytes, str, bytearray, memoryview, Mapping, Set)) and (
         hasattr(data, 'read') or isinstance(data, Iterable)
     )
 
 
 def check_file(file: Any) -> None:
-    """Raise ``TypeError`` unless ``file`` can be read, and is not known to give text."""
-    wanted = 'send_file() takes a file that is open for reading in binary mode'
+    """Raise ``TypeError`` unless ``file`` is readable, and not known to return text."""
+    wanted = 'send_file() takes a file opened for reading in binary mode'
     if not hasattr(file, 'read'):
         hint = f": open({os.fspath(file)!r}, 'rb')" if isinstance(file, (str, bytes, os.PathLike)) else ''
         raise TypeError(f'{wanted}, not {type(file).__name__}{hint}')
-    # what temporary files and Django's files are wrapped around
+    # temporary files, and those of Django, wrap another file
     if isinstance(getattr(file, 'file', file), (io.TextIOBase, codecs.StreamReader, codecs.StreamReaderWriter)):
-        raise TypeError(f"{wanted}, not {type(file).__name__}, which gives text: open it with the mode 'rb'")
+        raise TypeError(f"{wanted}, not {type(file).__name__}, which returns text: open it with the mode 'rb'")
 
 
 class BodySource:
-    """A body to be sent.
+    """A body to be sent, as chunks.
 
-    :param source: an object with ``read(size)``, or an iterable of bytes-like objects or text.
-    :param limit: bytes of a file that are sent at most.
+    :param source: an object with ``read(size)``, or an iterable of bytes-like objects or str.
+    :param limit: the largest number of bytes to read from a file; None: all of it.
     """
 
     def __init__(self, source: Any, limit: int | None = None) -> None:
         self._source = source
         self._limit = limit
-        #: How many bytes there will be; None: not known.
+        #: The number of bytes in the body; None: not known.
         self.size = _size(source) if hasattr(source, 'read') else None
         if self.size is not None and limit is not None:
             self.size = min(self.size, limit)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the chunks. May switch as the source does.
+        """Yield the chunks. Blocks until the source returns the next one.
 
-        Raises ``ContentLengthMismatch`` when a file ends before its size, and what the source raises.
+        Raises ``ContentLengthMismatch`` if a file ends before its size, and every error of the source.
         """
         if not hasattr(self._source, 'read'):
             yield from self._source
@@ -64,7 +66,7 @@ class BodySource:
             chunk = self._source.read(READ_SIZE if missing is None else min(READ_SIZE, missing))
             if not chunk:
                 if missing and self.size is not None:
-                    raise ContentLengthMismatch(f'the file to be sent has ended {missing} bytes before its size')
+                    raise ContentLengthMismatch(f'the file ended {missing} bytes before its size')
                 return
             if missing is not None:
                 missing -= len(chunk)
@@ -72,11 +74,14 @@ class BodySource:
 
 
 def _size(file: Any) -> int | None:
-    """Return how many bytes are left in a regular file that was opened in binary mode, None for anything else."""
-    # what temporary files and Django's files are wrapped around
+    """Return the number of bytes left in a regular, binary file.
+
+    None for anything else.
+    """
+    # temporary files, and those of Django, wrap another file
     plain = getattr(file, 'file', file)
     if not isinstance(getattr(plain, 'raw', plain), io.FileIO):
-        # not what it seems: the descriptor of a compressed file, for one, gives what is compressed
+        # its descriptor can have other bytes: that of a gzip file has the compressed ones
         return None
     try:
         status = os.fstat(file.fileno())
@@ -84,5 +89,5 @@ def _size(file: Any) -> int | None:
             return None
         return max(status.st_size - int(file.tell()), 0)
     except (OSError, ValueError):
-        # closed, or not one that has positions
+        # closed, or without a position
         return None

@@ -1,7 +1,7 @@
-"""Lines about connections, on their way to the logger ``geventnode.connection``.
+"""Trace lines about connections, for the logger ``geventnode.connection``.
 
-Most of what they tell happens in the hub, which must not wait for a handler of logs: they are kept in their order, and
-written by a greenlet.
+Most of these events happen in the hub, which must not wait for a log handler. So the lines are queued in their order,
+and a greenlet writes them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ log = logging.getLogger('geventnode.connection')
 
 
 class ConnectionLog:
-    """Lines of one server, or of one agent."""
+    """The trace lines of one server or one agent."""
 
     def __init__(self) -> None:
         self._pending: deque[tuple[str, tuple[object, ...]]] = deque()
         self._writing = False
 
     def add(self, message: str, *args: object) -> None:
-        """Log ``message % args`` soon, after everything that was added before."""
+        """Log ``message % args`` soon, after all earlier lines."""
         if log.isEnabledFor(logging.DEBUG):
             self._pending.append((message, args))
             if not self._writing:

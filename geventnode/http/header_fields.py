@@ -1,4 +1,7 @@
-"""The fields of a message that is to be sent: checked when they come in, kept by lower-cased name, in order."""
+"""The fields of a message to be sent: checked when they are set, stored in order.
+
+The key is the lower-cased name.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ __all__ = [
 
 HeadersArgument = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
-#: Fields without which a message cannot be framed, routed or decoded, which is too late behind it.
+#: Fields that framing, routing or decoding needs: after the body they are too late (RFC 9110, section 6.5.1).
 FORBIDDEN_TRAILERS = frozenset(
     {'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer', 'transfer-encoding'}
 )
@@ -34,9 +37,10 @@ Fields = dict[str, tuple[str, Any]]
 
 
 def check_field(name: str, value: Any) -> tuple[str, Any]:
-    """Return the lower-cased name, and the value as a str or a list of them.
+    """Return the lower-cased name, and the value as str or list.
 
-    Raises ``InvalidHeader``, and ``TypeError`` for a value that is neither str, int nor a list of those.
+    Raises ``InvalidHeader`` for an invalid name or value, and ``TypeError`` for a value that is neither a str, an int
+    nor a list of them.
     """
     lower = check_name(name)
     if type(value) is str:
@@ -45,7 +49,7 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
         value = check_field_value(name, value)
         if isinstance(value, list):
             if lower == 'content-length' or lower == 'host':
-                raise InvalidHeader(f'a message has one {name}', 'ERR_HTTP_INVALID_HEADER_VALUE')
+                raise InvalidHeader(f'a message has only one {name}', 'ERR_HTTP_INVALID_HEADER_VALUE')
             return lower, value
     if lower == 'content-length' and not (value.isascii() and value.isdecimal()):
         raise InvalidHeader(f'Content-Length must be a number of bytes, not {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE')
@@ -53,7 +57,7 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
 
 
 def check_field_value(name: str, value: Any) -> Any:
-    """Return the value as a str or a list of them. Raises as :func:`check_field` does."""
+    """Return the value as str or list. Raises as :func:`check_field` does."""
     value = _converted(name, value)
     for item in value if isinstance(value, list) else [value]:
         check_value(name, item)
@@ -71,7 +75,10 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def header_pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
-    """Return the (name, value) pairs of a mapping or of an iterable of pairs. Raises ``TypeError``."""
+    """Return the (name, value) pairs of ``headers``.
+
+    Raises ``TypeError`` if it is neither a mapping nor an iterable of pairs.
+    """
     if isinstance(headers, Mapping):
         return cast('Mapping[str, Any]', headers).items()
     if not isinstance(headers, Iterable):
@@ -80,7 +87,10 @@ def header_pairs(headers: HeadersArgument) -> Iterable[tuple[str, Any]]:
 
 
 def add_values(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[str, Any]:
-    """Return ``present``, a field or None, with the lines of ``value`` behind its own."""
+    """Return the field ``present`` with the lines of ``value`` added.
+
+    Without a field (None), it is a new one of this name.
+    """
     if present is None:
         return name, value
     name, before = present
@@ -88,15 +98,17 @@ def add_values(present: tuple[str, Any] | None, name: str, value: Any) -> tuple[
 
 
 def copy_value(value: Any) -> Any:
-    """Return ``value``, or a copy of it when it is a list."""
+    """Return ``value``, or a copy of it if it is a list."""
     return list(value) if isinstance(value, list) else value
 
 
 def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
-    """Return a copy of ``fields`` in which ``headers`` win; several pairs of one name become several lines. Raises as
-    :func:`check_field` does."""
+    """Return a copy of ``fields``, updated with ``headers``.
+
+    Several pairs of one name become several lines. Raises as :func:`check_field` does.
+    """
     result: Fields = {}
-    # asking for dict first spares most callers the abstract class
+    # most callers pass a dict, for which the check of the abstract class is slow
     for name, value in headers.items() if type(headers) is dict else header_pairs(headers):
         lower, checked = check_field(name, value)
         if lower in result:
@@ -108,7 +120,7 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
 
 
 def field_lines(fields: Fields) -> str:
-    """Return the lines of ``fields`` as they are sent, one for each value."""
+    """Return the header lines of ``fields``, one for each value."""
     lines = []
     for name, value in fields.values():
         if type(value) is str:
@@ -119,30 +131,35 @@ def field_lines(fields: Fields) -> str:
 
 
 def check_trailers(headers: HeadersArgument) -> list[tuple[str, str]]:
-    """Return ``headers`` as the lines of a trailer section (RFC 9110, section 6.5.1). Raises as
-    :func:`check_field` does, and ``InvalidHeader`` for a field that has no place there."""
+    """Return ``headers`` as the lines of a trailer section.
+
+    Raises as :func:`check_field` does, and ``InvalidHeader`` for a field that is not allowed in trailers (RFC 9110,
+    section 6.5.1).
+    """
     lines: list[tuple[str, str]] = []
     for name, value in header_pairs(headers):
         lower, checked = check_field(name, value)
         if lower in FORBIDDEN_TRAILERS:
             raise InvalidHeader(
-                f'{name} has no place in a trailer section (RFC 9110, section 6.5.1)', 'ERR_HTTP_TRAILER_INVALID'
+                f'{name} is not allowed in trailers (RFC 9110, section 6.5.1); set it as a header',
+                'ERR_HTTP_TRAILER_INVALID',
             )
         lines += [(name, item) for item in (checked if isinstance(checked, list) else [checked])]
     return lines
 
 
 def check_transfer_encoding(fields: Fields) -> None:
-    """Raise ``InvalidHeader`` unless the Transfer-Encoding that a user set is one that can be sent."""
+    """Raise ``InvalidHeader`` unless the Transfer-Encoding in ``fields`` can be sent."""
     value = fields['transfer-encoding'][1]
     if 'content-length' in fields:
         raise InvalidHeader(
-            'a message has a Content-Length or a Transfer-Encoding, never both', 'ERR_HTTP_INVALID_HEADER_VALUE'
+            'a message has either Content-Length or Transfer-Encoding; remove one of them',
+            'ERR_HTTP_INVALID_HEADER_VALUE',
         )
     codings = [
         coding.strip(' \t').lower() for coding in ','.join(value if isinstance(value, list) else [value]).split(',')
     ]
     if codings[-1] != 'chunked' or 'chunked' in codings[:-1]:
         raise InvalidHeader(
-            f'Transfer-Encoding must end in its only chunked: {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
+            f'Transfer-Encoding must end in chunked, and have it once: {value!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
         )

@@ -1,4 +1,4 @@
-"""What status codes mean, which methods there are, and the Date of now."""
+"""Reason phrases, names of methods, and the current Date header."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ STATUS_CODES: dict[int, str] = {
     511: 'Network Authentication Required',
 }
 
-#: The methods that are known by name (Node 20's list); a server takes any token.
+#: The methods that Node 20 lists; a server accepts any token.
 METHODS: tuple[str, ...] = (
     'ACL',
     'BIND',
@@ -120,12 +120,13 @@ _line = ''
 
 
 def date_line() -> str:
-    """Return the Date field of this second, with its line end (RFC 9110, section 6.6.1)."""
+    """Return the Date line of this second (RFC 9110, section 6.6.1)."""
     global _second, _line
     now = int(time())
     if now != _second:
         _second = now
-        # strftime has names in the user's language, and email.utils takes a sixth of the time of importing this package
+        # strftime has names in the user's language; importing email.utils would take a sixth of the import time of
+        # geventnode
         year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
         _line = (
             f'Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT\r\n'

@@ -432,8 +432,8 @@ def test_asgi_application_is_refused(directory: Path, name: str, kind: str | Non
     with pytest.raises(UsageError) as raised:
         as_listener(load_target(target), Namespace(target=target, kind=kind))
     assert str(raised.value) == (
-        f'{target!r} is an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as '
-        'uvicorn or hypercorn; WSGI applications and request listeners are served here'
+        f'{target!r} is an ASGI application, which needs an asyncio event loop; run it with an ASGI server, such as '
+        'uvicorn or hypercorn. geventnode serves WSGI applications and request listeners'
     )
 
 

@@ -1,9 +1,9 @@
-"""The access log: one line for each exchange, in the combined format that log readers know from Apache and nginx.
+"""The access log: one line for each exchange, in the combined format of Apache and nginx.
 
-A line is written when an exchange ends, in the sense of :mod:`geventnode.http.server.observers`.
+A line is written when an exchange ends, as :mod:`geventnode.http.server.observers` defines it.
 
-What comes from the client may hold anything, and readers of logs trust line ends and quotes. So whatever is not plain
-ASCII, and quotes and backslashes, are written as ``\\xHH``, nginx's way, which also simple readers split correctly.
+A client can send any character, and log readers rely on line ends and quotes. So quotes, backslashes and all characters
+other than printable ASCII are written as ``\\xHH``, as nginx does; simple readers split such lines correctly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'log_access']
 
 log = logging.getLogger('geventnode.access')
 
-# strftime() follows the locale, and the format has English names
+# strftime() depends on the locale; the format has English names
 MONTHS = ('Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec')
 
 _unsafe = re.compile(r'[^ !#-\[\]-~]')
@@ -30,14 +30,14 @@ _time = ''
 
 
 def _escape(text: str) -> str:
-    """Return ``text`` as it may stand between quotes in a line."""
+    """Return ``text`` escaped for quotes."""
     if _unsafe.search(text) is None:
         return text
     return _unsafe.sub(lambda found: f'\\x{ord(found[0]):02X}', text)
 
 
 def _timestamp() -> str:
-    """Return the local time as the format wants it, rendered once a second."""
+    """Return the local time for a line, rendered once a second."""
     global _second, _time
     now = int(time())
     if now != _second:
@@ -56,11 +56,11 @@ def access_line(response: ServerResponse, status_code: int) -> str:
     """Return the line for one exchange, without a line end.
 
     ``host - - [time] "request line" status bytes "referer" "user-agent"``: the host is the IP address of the client, as
-    far as trusted proxies tell it, ``-`` on a Unix socket; nobody is known as a user here; the time is that of writing,
-    so that a log is in order. Bytes are those of the body, before any framing, handed in so far; ``-`` for none, and
-    where none is sent, as for HEAD.
+    forwarded by trusted proxies, or ``-`` on a Unix socket. The fields of the user are always ``-``. The time is that
+    of writing, so that the lines are in order. Bytes are those of the body that were written, without their framing;
+    ``-`` if there are none, or none are sent, as for HEAD.
 
-    :param status_code: the status that the client saw.
+    :param status_code: the status that the client received.
     """
     request = response.request
     headers = request.headers
@@ -73,7 +73,7 @@ def access_line(response: ServerResponse, status_code: int) -> str:
 
 
 class AccessLog(ExchangeObserver):
-    """Writes the lines of one server."""
+    """Logs the exchanges of one server."""
 
     def exchange_ended(self, response: ServerResponse, status_code: int) -> None:
         if log.isEnabledFor(logging.INFO):
@@ -81,11 +81,13 @@ class AccessLog(ExchangeObserver):
 
 
 def log_access(server: Server) -> None:
-    """Write a line to the logger ``geventnode.access``, level INFO, for each exchange of ``server`` that begins from
-    now on.
+    """Log each exchange that ``server`` begins from now on.
 
-    Input that is no request has no line: see the logger ``geventnode.error``. Neither has a connection that was handed
-    to an ``'upgrade'`` or ``'connect'`` listener: it has no response.
+    The logger is ``geventnode.access``, the level INFO, and the lines are in the combined format of Apache and nginx. A
+    second call has no effect.
+
+    Input that is no request has no line; see the logger ``geventnode.error``. Neither has a request that is passed to
+    an ``'upgrade'`` or ``'connect'`` listener, because it has no response.
     """
     observers = getattr(server.response_class, 'observers', ())
     if not any(isinstance(each, AccessLog) for each in observers):

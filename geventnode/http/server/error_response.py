@@ -1,4 +1,4 @@
-"""The answers that the server gives on its own, when there is no request to hand to anybody or its listener failed."""
+"""Responses of the server's own: for input that is no request, and for failed listeners."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ __all__ = ['error_response']
 
 
 def error_response(status_code: int, *, head_only: bool = False, detail: str = '') -> bytes:
-    """Return a whole response with ``Connection: close``; nothing of the request is repeated in it.
+    """Return a complete response with ``Connection: close``.
 
-    :param head_only: leave the body out, as for HEAD.
-    :param detail: a line for the body, ASCII.
+    It repeats nothing of the request.
+
+    :param head_only: omit the body, as for HEAD.
+    :param detail: a second line of the body, in ASCII.
     """
     reason = STATUS_CODES[status_code]
     text = f'{status_code} {reason}\n'

@@ -1,8 +1,8 @@
-"""What can be a listener of a server, and what one returns.
+"""Checks of a server's listeners and of the values they return.
 
-A listener answers by calling the response, now or later. What would never answer, because nobody awaits a coroutine or
-iterates over a generator here, is refused when it is added; a listener that returns what was meant as an answer is told
-of when it has.
+A listener responds by calling methods of the response, now or later. A coroutine or generator function would never
+respond, because no caller awaits or iterates its result: it is refused when it is added. A returned value that was
+meant as a response is reported when the listener has returned.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ __all__ = [
     'listener_name',
 ]
 
-#: Types of what is meant to be an answer, beside lists, tuples, and what can be awaited.
+#: Types of values that are meant as a response, besides lists, tuples and awaitables.
 _RESPONSE_TYPES = (str, bytes, bytearray, memoryview, dict, GeneratorType, AsyncGeneratorType)
 
-#: What such a list or tuple begins with: other ones come from expressions that do several things, as lambdas have them.
+#: Types of the first item in such a list or tuple. Lambdas that combine several calls return tuples of other types.
 _ITEM_TYPES = (str, bytes, bytearray, int, float, dict, list, tuple)
 
-#: The events whose listeners are called with a request and a response, to answer it.
+#: The events with a request and a response, which a listener has to end.
 _REQUEST_EVENTS = ('request', 'checkContinue', 'checkExpectation')
 
 
 class ListenerReturned(TypeError):
-    """A listener has returned an answer in place of sending it."""
+    """A listener returned a response instead of sending it."""
 
     def __init__(self, listener: Any, value: Any) -> None:
         super().__init__(
-            f"the 'request' listener {listener_name(listener)} has returned {type(value).__name__}, and has not "
-            'answered: what it returns goes nowhere, call response.end(...)'
+            f"the 'request' listener {listener_name(listener)} returned {type(value).__name__} without sending a "
+            'response; the returned value is not sent: call response.end(...)'
         )
 
     def __reduce__(self) -> Any:
@@ -47,10 +47,10 @@ class ListenerReturned(TypeError):
 
 
 def check_listener(event: str, listener: Any) -> None:
-    """Raise ``TypeError`` for what can be called and would never answer, or could not."""
+    """Raise ``TypeError`` for a callable that cannot respond."""
     if event in _REQUEST_EVENTS and has_wsgi_signature(listener):
         raise TypeError(
-            f'{listener_name(listener)} is a WSGI application, by the names of its parameters: '
+            f'{listener_name(listener)} is a WSGI application, by the names of its parameters; use '
             'create_server(wsgi(app)), with wsgi from geventnode.integrations.wsgi'
         )
     problem = asgi_problem(listener) if event in _REQUEST_EVENTS else None
@@ -60,26 +60,28 @@ def check_listener(event: str, listener: Any) -> None:
     if kind is not None:
         raise TypeError(
             f'a listener for {event!r} must be a plain function, and {listener_name(listener)} is {kind}, which '
-            'would never run: write def without await or yield, and wait by calling, as gevent does'
+            'would never run; write def without await or yield, and block as gevent does'
         )
 
 
 def check_returned(listener: Any, value: Any) -> None:
-    """Raise :class:`ListenerReturned` if ``value``, which ``listener`` has returned, was meant to be an answer."""
+    """Raise :class:`ListenerReturned` if ``value`` was meant as a response."""
     if isinstance(value, (list, tuple)):
         meant = not value or isinstance(value[0], _ITEM_TYPES)
     else:
         meant = isinstance(value, _RESPONSE_TYPES) or inspect.isawaitable(value)
     if meant:
         if inspect.iscoroutine(value):
-            # or Python would complain a second time, about the wrong thing
+            # otherwise Python would warn as well that it was never awaited
             value.close()
         raise ListenerReturned(listener, value)
 
 
 def has_wsgi_signature(target: Any) -> bool | None:
-    """Return whether the names of the parameters of ``target`` are those of a WSGI application (True) or of a listener
-    (False); None when they say neither."""
+    """Return whether ``target`` is a WSGI application by its parameter names.
+
+    False: they are those of a listener. None: they are neither.
+    """
     try:
         parameters = [
             each
@@ -97,9 +99,10 @@ def has_wsgi_signature(target: Any) -> bool | None:
 
 
 def asgi_problem(target: Any) -> str | None:
-    """Return the complaint about an ASGI application (FastAPI, Starlette, ...), None for anything else.
+    """Return the problem with an ASGI application (FastAPI, Starlette, ...).
 
-    Its first parameter is called ``scope``, or it is a coroutine function with three parameters.
+    None for anything else. The first parameter of such an application is ``scope``, or it is a coroutine function with
+    three parameters.
     """
     try:
         parameters = list(inspect.signature(target).parameters.values())
@@ -113,19 +116,19 @@ def asgi_problem(target: Any) -> str | None:
     if len(required) != 3 or not (required[0].name == 'scope' or deferred_kind(target) == 'async def'):
         return None
     return (
-        'an ASGI application, which needs an event loop of asyncio: run it with an ASGI server, such as uvicorn or '
-        'hypercorn; WSGI applications and request listeners are served here'
+        'an ASGI application, which needs an asyncio event loop; run it with an ASGI server, such as uvicorn or '
+        'hypercorn. geventnode serves WSGI applications and request listeners'
     )
 
 
 def listener_name(listener: Any) -> str:
-    """Return what ``listener`` is called in messages."""
+    """Return the name of ``listener`` for messages."""
     name = getattr(listener, '__qualname__', None)
     return repr(listener) if name is None else f'{name}()'
 
 
 def deferred_kind(listener: Any) -> str | None:
-    """Return the kind of function that ``listener`` is if a call of it runs nothing, or None."""
+    """Return the kind of a function that a call would not run."""
     for function in (listener, type(listener).__call__):
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             return 'async def'

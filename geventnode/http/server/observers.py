@@ -1,8 +1,9 @@
-"""Observing exchanges: what logs and statistics are made of.
+"""Observers of exchanges, for logs and statistics.
 
-A server that somebody observes makes its responses of a class that tells at their beginning and, once, at their end;
-any other server has no code on its way that would ask. An exchange ends when the response has ended and everything was
-handed to the socket, or when it can no longer be: its client went away, or the server answered in its place.
+An observed server makes its responses of a class that notifies the observers at the beginning of an exchange and, once,
+at its end. A server without observers has no code on the path of a request that would check for them. An exchange ends
+when the response has ended and was passed to the socket, or when that became impossible: the client disconnected, or
+the server sent an error response instead.
 """
 
 from __future__ import annotations
@@ -20,23 +21,35 @@ if TYPE_CHECKING:
 
 __all__ = ['CLIENT_CLOSED_REQUEST', 'ExchangeObserver', 'ExchangeSampler', 'ObservedResponse', 'observe_exchanges']
 
-#: The status of an exchange that ended before a head was sent: nginx's number, because readers expect one there.
+#: The status of an exchange that ended before a head was sent, as in the logs of nginx: log readers expect a number.
 CLIENT_CLOSED_REQUEST = 499
 
 
 @implementer(IExchangeObserver)
 class ExchangeObserver:
-    """See :class:`geventnode.interfaces.IExchangeObserver`: does nothing, to be subclassed."""
+    """A listener for the exchanges of a server: override one method or both.
+
+    See :func:`observe_exchanges`. The methods are called in the greenlet that drives the exchange, and
+    :meth:`exchange_ended` in the hub as well: they must not block. An exception in them is not caught.
+    """
 
     def exchange_began(self, response: Any) -> None:
-        pass
+        """Do nothing. Called when a request has arrived, before its listener.
+
+        :param response: the :class:`ServerResponse`; ``response.request`` is the request, ``response.began`` the time
+            in seconds (``time.monotonic()``).
+        """
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
-        pass
+        """Do nothing. Called once, when the exchange has ended in any way.
+
+        :param response: as in :meth:`exchange_began`.
+        :param status_code: the status that the client received; 499 if it disconnected before a head was sent.
+        """
 
 
 class ObservedResponse(ServerResponse):
-    """A response that tells observers, its class's own. Made by the server, never by its users."""
+    """A response that notifies the observers of its class."""
 
     observers: tuple[ExchangeObserver, ...] = ()
 
@@ -76,21 +89,22 @@ class ObservedResponse(ServerResponse):
 
 
 def observe_exchanges(server: Server, observer: Any) -> None:
-    """Tell ``observer``, an :class:`~geventnode.interfaces.IExchangeObserver`, of each exchange of ``server`` that
-    begins from now on.
+    """Notify ``observer`` of each exchange that ``server`` begins from now on.
 
-    Input that is no request has no exchange: see the logger ``geventnode.error``. Neither has a connection that was
-    handed to an ``'upgrade'`` or ``'connect'`` listener: it has no end here.
+    Input that is no request is no exchange; see the logger ``geventnode.error``. A request that is passed to an
+    ``'upgrade'`` or ``'connect'`` listener is none either, because it has no response.
+
+    :param observer: an :class:`ExchangeObserver`, or another :class:`~geventnode.interfaces.IExchangeObserver`.
     """
     base = server.response_class
-    while (plain := base.__dict__.get('plain')) is not None:
-        # who takes a sample at present begins anew
-        base = plain
+    while (original := base.__dict__.get('unsampled')) is not None:
+        # a sampler that is active begins again
+        base = original
     server.response_class = _observed(base, observer)
 
 
 def _observed(base: type[ServerResponse], observer: Any, **attributes: Any) -> type[ServerResponse]:
-    """Return a subclass of ``base`` that tells ``observer``, after those that ``base`` tells."""
+    """Return a subclass of ``base`` that also notifies ``observer``."""
     bases = (base,) if issubclass(base, ObservedResponse) else (ObservedResponse, base)
     if base is ServerResponse:
         bases = (ObservedResponse,)
@@ -99,41 +113,41 @@ def _observed(base: type[ServerResponse], observer: Any, **attributes: Any) -> t
 
 
 class ExchangeSampler(ExchangeObserver):
-    """Tells an observer of some exchanges of a server: for statistics that need not see each of them.
+    """Notifies an observer of a sample of exchanges, for statistics.
 
-    The class of responses is exchanged for so long, so that all other exchanges cost what they cost without it.
+    The class of responses is replaced while a sample is taken, so that no other exchange costs more.
 
-    :param observer: hears of the ends only.
+    :param observer: notified of the ends only.
     """
 
     def __init__(self, server: Server, observer: ExchangeObserver) -> None:
         self._server = server
         self._observer = observer
-        self._left = 0
-        #: The class that others want, and the one that is made of it.
-        self._plain: type[ServerResponse] | None = None
-        self._made: type[ServerResponse] | None = None
+        self._remaining = 0
+        #: The class of responses without the sampler, and with it.
+        self._original: type[ServerResponse] | None = None
+        self._sampled: type[ServerResponse] | None = None
 
     def take(self, count: int) -> None:
-        """Tell of the next ``count`` exchanges that begin, and of no more."""
-        self._left = count
+        """Observe the next ``count`` exchanges that begin."""
+        self._remaining = count
         present = self._server.response_class
-        if present is self._made:
+        if present is self._sampled:
             return
-        if present is not self._plain or self._made is None:
-            self._plain = present
-            self._made = _observed(present, self, plain=present)
-        self._server.response_class = self._made
+        if present is not self._original or self._sampled is None:
+            self._original = present
+            self._sampled = _observed(present, self, unsampled=present)
+        self._server.response_class = self._sampled
 
     def stop(self) -> None:
-        """Tell of none that begins from now on."""
-        if self._plain is not None and self._server.response_class is self._made:
-            self._server.response_class = self._plain
+        """Observe no further exchange."""
+        if self._original is not None and self._server.response_class is self._sampled:
+            self._server.response_class = self._original
 
     def exchange_began(self, response: Any) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            # again and again, should another one have been in the way
+        self._remaining -= 1
+        if self._remaining <= 0:
+            # another observer can have replaced the class meanwhile: each later exchange tries again
             self.stop()
 
     def exchange_ended(self, response: Any, status_code: int) -> None:

@@ -1,7 +1,7 @@
-"""The question of a balancer: may requests be sent here?
+"""The readiness probe of load balancers: whether requests should be sent here.
 
-It is answered in front of a listener, at one path, from what the server says of itself: yes until the application says
-no, or the server begins to close. Whether the process is alive is another question: any answer says so.
+A wrapper of a listener responds to it, at one path, from the server's attribute ``available``: yes, until the
+application sets it to False or the server begins to close. Liveness is another question; any response affirms it.
 """
 
 from __future__ import annotations
@@ -11,32 +11,35 @@ from typing import Any
 
 __all__ = ['DEFAULT_PATH', 'readiness']
 
-#: Where Kubernetes' own programs, and with them most others, have it.
+#: The path that Kubernetes' own programs use, and most others.
 DEFAULT_PATH = '/healthz'
 
 
 def readiness(
     listener: Callable[[Any, Any], object], path: str = DEFAULT_PATH, check: Callable[[], object] | None = None
 ) -> Callable[[Any, Any], object]:
-    """Return a request listener that answers GET and HEAD of ``path`` with 200 while its server is available, and
-    with 503 otherwise, and hands everything else to ``listener``.
+    """Return a listener that responds to readiness probes before ``listener``.
 
-    :param check: called for each such question of an available server; what is false, or raises an ``Exception``, is
-        503, too. May switch.
+    It responds to GET and HEAD of ``path``: 200 while :attr:`~geventnode.interfaces.IHTTPServer.available` of the
+    server is true, 503 otherwise. All other requests are passed to ``listener``.
 
-    Source of what is available: :attr:`geventnode.interfaces.IHTTPServer.available`.
+    :param listener: the ``'request'`` listener, which can be a WSGI application made by
+        :func:`~geventnode.integrations.wsgi.wsgi`.
+    :param path: the path of the probe; a query is ignored.
+    :param check: called for each probe while the server is available; 503 is sent if it returns a false value or raises
+        an ``Exception``. It can block.
     """
 
-    def answer(request: Any, response: Any) -> object:
+    def respond(request: Any, response: Any) -> object:
         if request.url.partition('?')[0] != path or request.method not in ('GET', 'HEAD'):
             return listener(request, response)
         ready = response.server.available and (check is None or _passes(check))
-        # an answer of yesterday would be worse than none
+        # a cached response would be outdated
         response.write_head(200 if ready else 503, {'Content-Type': 'text/plain', 'Cache-Control': 'no-store'})
         response.end('ready\n' if ready else 'not ready\n')
         return None
 
-    return answer
+    return respond
 
 
 def _passes(check: Callable[[], object]) -> bool:

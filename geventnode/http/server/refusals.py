@@ -1,6 +1,6 @@
-"""Reasons for which a server refuses input: one word each, the label of a counter.
+"""Reasons for which a server refuses input, as labels of a counter.
 
-The set is fixed, because the words become labels of metrics. The errors carry the details.
+The set of labels is fixed, because metrics have them. The errors have the details.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from geventnode.protocol.head import TLS_RECORDS
 
 __all__ = ['refusal_reason']
 
-#: Reasons that the status of an answer states.
+#: Reasons by the status of the error response.
 _BY_STATUS = {408: 'timeout', 414: 'head_too_large', 431: 'head_too_large', 501: 'not_implemented', 505: 'http_version'}
 
-#: Reasons that the code of an error states.
+#: Reasons by the code of the error.
 _BY_CODE = {'HPE_INVALID_HOST': 'host', 'HPE_INVALID_EOF_STATE': 'incomplete'}
 
 
 def refusal_reason(error: ParseError | RequestTimeout | IncompleteBody) -> str:
-    """Return the reason for which a server refuses a request with ``error``.
+    """Return the label of the reason for a refusal with ``error``.
 
     ``tls_on_plain_port``, ``host`` (missing, twice, or malformed), ``head_too_large``, ``body_too_large``,
     ``http_version``, ``not_implemented`` (a transfer coding), ``timeout``, ``incomplete`` (the client ended the

@@ -1,7 +1,7 @@
-"""What happens on each connection of a server, told for as long as somebody wants to know.
+"""Trace lines about connections, written while ``debug_connections`` is set.
 
-A server that is to tell makes its connections of a class whose methods tell, and do what they do otherwise; those that
-are open already change their class. Any other server has no code on its way that would ask.
+The server then makes its connections of :class:`TracedConnection`, and changes the class of those that are open. A
+server that does not trace has no code on the path of a request that would check it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ __all__ = ['TracedConnection']
 
 
 class TracedConnection(Connection):
-    """A connection that tells. It has no slots of its own, so that the class of a connection can be changed."""
+    """A connection that logs its events.
+
+    It has no slots of its own, so that the class of an open connection can be changed.
+    """
 
     __slots__ = ()
 
@@ -28,7 +31,7 @@ class TracedConnection(Connection):
     def _trace(self, message: str, *args: object) -> None:
         socket = self.socket
         address = socket.remote_address
-        # Unix sockets have no names of their own
+        # peers on Unix sockets have no address
         name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
         self.server._connection_log.add(f'%s: {message}', name, *args)
 
@@ -43,7 +46,7 @@ class TracedConnection(Connection):
         super().eof_received()
 
     def queue_drained(self) -> None:
-        self._trace('the client has taken what was queued')
+        self._trace('the queue was sent')
         super().queue_drained()
 
     def time_out(self, error: RequestTimeout) -> None:
@@ -52,7 +55,7 @@ class TracedConnection(Connection):
 
     def connection_lost(self, error: BaseException | None) -> None:
         self._trace(
-            'over after %d requests, %d bytes received, %d written%s',
+            'closed after %d requests, %d bytes received, %d written%s',
             self.served,
             self.socket.bytes_read,
             self.socket.bytes_written,
@@ -60,7 +63,7 @@ class TracedConnection(Connection):
         )
         super().connection_lost(error)
 
-    # -- run by a worker, or by whoever ends an exchange ----------------------------------------------------------
+    # -- run by a worker, or by another greenlet that ends an exchange ---------------------------------------------
 
     def more_received(self, data: bytes) -> None:
         self._trace('received %d bytes more', len(data))
@@ -71,15 +74,15 @@ class TracedConnection(Connection):
         super()._serve_request(head)
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
-        self._trace('refused with %d: %s', error.status, error)
+        self._trace('rejected with %d: %s', error.status, error)
         super()._reject(error)
 
     def send_error(self, status_code: int) -> None:
-        self._trace('answered with %d in place of the listener', status_code)
+        self._trace('sent %d instead of the response of the listener', status_code)
         super().send_error(status_code)
 
     def response_ended(self, response: ServerResponse) -> None:
-        # it may be told twice
+        # this can be called twice
         if response is self.response and self.state is ConnectionState.ACTIVE:
             self._trace(
                 'response %d: %d, %d bytes%s',
@@ -95,5 +98,5 @@ class TracedConnection(Connection):
         super().close()
 
     def upgrade(self) -> bytes:
-        self._trace('handed over after %d requests', self.served)
+        self._trace('upgraded after %d requests', self.served)
         return super().upgrade()

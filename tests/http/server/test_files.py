@@ -116,11 +116,11 @@ def test_what_is_no_file_of_the_system(serve: Serve) -> None:
         (Path('report.txt'), r"not \w*Path: open\('report.txt', 'rb'\)$"),
         (3, 'not int$'),
         ([b'data'], 'not list$'),
-        (io.StringIO('text'), "not StringIO, which gives text: open it with the mode 'rb'$"),
-        (codecs.getreader('utf-8')(io.BytesIO(b'text')), 'which gives text'),
+        (io.StringIO('text'), "not StringIO, which returns text: open it with the mode 'rb'$"),
+        (codecs.getreader('utf-8')(io.BytesIO(b'text')), 'which returns text'),
         (
             codecs.StreamReaderWriter(io.BytesIO(), codecs.getreader('utf-8'), codecs.getwriter('utf-8')),
-            'which gives text',
+            'which returns text',
         ),
     ],
 )
@@ -128,7 +128,7 @@ def test_what_is_no_binary_file(serve: Serve, file: Any, message: str) -> None:
     """Is refused before the head leaves, and not sent itself."""
 
     def listener(request: Any, response: Any) -> None:
-        with pytest.raises(TypeError, match='takes a file that is open for reading in binary mode, .*' + message):
+        with pytest.raises(TypeError, match='takes a file opened for reading in binary mode, .*' + message):
             response.send_file(file)
         response.write_head(404)
         response.end()
@@ -144,7 +144,7 @@ def test_a_file_that_is_open_for_text(serve: Serve, path: Path, open_it: Any) ->
     """As above."""
 
     def listener(request: Any, response: Any) -> None:
-        with open_it(path) as file, pytest.raises(TypeError, match='which gives text'):
+        with open_it(path) as file, pytest.raises(TypeError, match='which returns text'):
             response.send_file(file)
         response.end('refused')
 

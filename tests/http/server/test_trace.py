@@ -62,7 +62,7 @@ def test_a_connection(lines: Callable[[], list[str]]) -> None:
         ]
         client.close()
         over = lines()[-1]
-        assert re.fullmatch(r'over after 3 requests, 111 bytes received, \d+ written', over)
+        assert re.fullmatch(r'closed after 3 requests, 111 bytes received, \d+ written', over)
 
 
 def test_what_goes_wrong(lines: Callable[[], list[str]]) -> None:
@@ -72,15 +72,15 @@ def test_what_goes_wrong(lines: Callable[[], list[str]]) -> None:
 
     with serving_in_memory(listener, debug_connections=True, headers_timeout=0.05) as site:
         site.send(b'nonsense\r\n\r\n').half_close().rest()
-        assert any(line.startswith('refused with 400: ') for line in lines())
+        assert any(line.startswith('rejected with 400: ') for line in lines())
         site.send(raw_request()).half_close().rest()
-        assert 'answered with 500 in place of the listener' in lines()
+        assert 'sent 500 instead of the response of the listener' in lines()
         site.send(b'GET /').response()
         told = lines()
         assert any('headers_timeout' in line for line in told)
-        assert any(line.startswith('refused with 408') for line in told)
+        assert any(line.startswith('rejected with 408') for line in told)
         site.send(raw_request(method='POST', body=b'body')[:-1]).abort()
-        assert any(line.startswith('over after 1 requests, ') and 'ConnectionResetError' in line for line in lines())
+        assert any(line.startswith('closed after 1 requests, ') and 'ConnectionResetError' in line for line in lines())
 
 
 def test_an_upgrade(lines: Callable[[], list[str]]) -> None:
@@ -88,7 +88,7 @@ def test_an_upgrade(lines: Callable[[], list[str]]) -> None:
     server.on('connect', lambda request, socket, head: socket.end(b'HTTP/1.1 200 OK\r\n\r\n'))
     with serving_in_memory(server) as site:
         site.send(b'CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n').half_close().rest()
-        assert 'handed over after 1 requests' in lines()
+        assert 'upgraded after 1 requests' in lines()
 
 
 def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
