@@ -477,7 +477,8 @@ class Connection:
             return
         self.since = socket._last_activity
         self.deadline = self._expires = NEVER
-        self.resume_input()
+        if self._paused:
+            self.resume_input()
         if self.socket_options_changed:
             self.socket_options_changed = False
             socket.set_no_delay()

@@ -398,9 +398,9 @@ class ClientRequest(OutgoingMessage):
                     return
             _sent_unless_closed(super().end)
         except Exception as error:
-            self._give_up(error)
+            self._abort_with(error)
         except BaseException:
-            self._give_up(ConnectionClosed('the greenlet that sent the body was killed'))
+            self._abort_with(ConnectionClosed('the greenlet that sent the body was killed'))
             raise
 
     @property
@@ -420,7 +420,7 @@ class ClientRequest(OutgoingMessage):
         return self._body_writer is not None and not self._body_writer.ready() and not self._body_refused
 
     def _on_short_body(self, missing: int) -> None:
-        self._give_up(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
+        self._abort_with(ContentLengthMismatch(f'the body has ended {missing} bytes short of its Content-Length'))
 
     @property
     def writable_ended(self) -> bool:
@@ -550,9 +550,9 @@ class ClientRequest(OutgoingMessage):
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`: the request is still queued."""
         if self._deadline <= now:
-            self._give_up(self._origin.deadline_error())
+            self._abort_with(self._origin.deadline_error())
         else:
-            self._give_up(
+            self._abort_with(
                 RequestTimeout(
                     f'{self._origin}: no connection was free within queue_timeout ({self._queue_timeout} seconds)'
                 )
@@ -723,7 +723,7 @@ class ClientRequest(OutgoingMessage):
                 if continued:
                     raise late from None
                 late.phase = 'response'
-                self._give_up(late)
+                self._abort_with(late)
             else:
                 self._on_wait_interrupted()
                 raise
@@ -733,7 +733,7 @@ class ClientRequest(OutgoingMessage):
 
     def _on_wait_interrupted(self) -> None:
         """Destroy the request, because an exception has ended the wait for its response."""
-        self._give_up(SocketHangUp('socket hang up: the wait for the response was interrupted'))
+        self._abort_with(SocketHangUp('socket hang up: the wait for the response was interrupted'))
         self._mark_error_retrieved()
 
     @property
@@ -783,7 +783,7 @@ class ClientRequest(OutgoingMessage):
 
     def __exit__(self, *args: object) -> None:
         if self.response is None or not self.response.complete:
-            self._give_up(SocketHangUp('socket hang up: the block that used the response was left'))
+            self._abort_with(SocketHangUp('socket hang up: the block that used the response was left'))
             self._mark_error_retrieved()
 
     # -- giving up ------------------------------------------------------------------------------------------------
@@ -796,7 +796,7 @@ class ClientRequest(OutgoingMessage):
         self._check_thread()
         if not self.aborted:
             self.aborted = True
-            self._give_up(RequestAborted(f'{self.method} to {self._origin} was aborted'))
+            self._abort_with(RequestAborted(f'{self.method} to {self._origin} was aborted'))
             self._mark_error_retrieved()
 
     def destroy(self, error: BaseException | None = None) -> Any:
@@ -805,12 +805,12 @@ class ClientRequest(OutgoingMessage):
         :param error: the error for waiters and ``'error'``; None for ``SocketHangUp``, which is then not logged.
         """
         self._check_thread()
-        self._give_up(error or SocketHangUp('socket hang up: the request was destroyed'))
+        self._abort_with(error or SocketHangUp('socket hang up: the request was destroyed'))
         if error is None:
             self._mark_error_retrieved()
         return self
 
-    def _give_up(self, error: BaseException) -> None:
+    def _abort_with(self, error: BaseException) -> None:
         """Leave the queue, or close the connection, because of ``error``."""
         if self._failure is not None:
             return

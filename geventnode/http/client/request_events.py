@@ -70,7 +70,7 @@ class RequestEvents:
                 if due[0] == 'response':
                     request._on_response_delivered()
         except BaseException as error:
-            request._give_up(
+            request._abort_with(
                 SocketHangUp(f'socket hang up: a listener of the request has raised {type(error).__name__}')
             )
             request._mark_error_retrieved()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['DISCARD_TIME', 'ResponseBody']
 
 #: Bytes of an unread body that are discarded to keep a connection, and the seconds in which they must arrive.
-MAX_DISCARD, DISCARD_TIME = 65536, 5.0
+MAX_UNREAD_BODY, DISCARD_TIME = 65536, 5.0
 
 
 class ResponseBody(BodyReader):
@@ -130,12 +130,12 @@ class ResponseBody(BodyReader):
             return
         if end is not None:
             connection.on_body_discarded()
-        elif self._discarded > MAX_DISCARD or connection._eof:
+        elif self._discarded > MAX_UNREAD_BODY or connection._eof:
             connection.close()
 
     def _discard_piece(self, piece: bytes) -> bool:
         self._discarded += len(piece)
-        return self._discarded <= MAX_DISCARD
+        return self._discarded <= MAX_UNREAD_BODY
 
     # -- a lost connection ----------------------------------------------------------------------------------------
 
