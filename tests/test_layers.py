@@ -264,10 +264,13 @@ def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
 def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
     """Return a complaint for every import of what the package must not need."""
     wrong = []
+    types_only = _for_types_only(source)
     for line, imported in _imports(source, known):
         top = imported.split('.')[0]
         allowed = (
             top in sys.stdlib_module_names
+            # type checkers bring it along
+            or (top == 'typing_extensions' and line in types_only)
             or top == 'geventnode'
             or any(imported == each or imported.startswith(f'{each}.') for each in FOREIGN | LIBRARIES.get(name, set()))
         )
@@ -336,6 +339,7 @@ def test_every_file_has_a_place() -> None:
             'not below',
         ),
         (_foreign, 'geventnode.net', 'import requests', 'requests'),
+        (_foreign, 'geventnode.net', 'from typing_extensions import Unpack', 'typing_extensions'),
         (_foreign, 'geventnode.integrations', 'import requests', 'requests'),
         (_foreign, 'geventnode.net', 'from zope.event import notify', 'zope.event'),
         (_foreign, 'geventnode.protocol.parser', 'import gevent', 'gevent'),
@@ -365,6 +369,7 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
         (_upward, 'geventnode.cli.main', 'from geventnode import __version__, net'),
         (_foreign, 'geventnode.net', 'import os.path, gevent.event, greenlet\nfrom zope.interface import implementer'),
         (_foreign, 'geventnode.integrations.requests.adapter', 'import requests\nfrom urllib3.util import Retry'),
+        (_foreign, 'geventnode.net', 'if TYPE_CHECKING:\n    from typing_extensions import Unpack'),
         (_patches, 'geventnode.cli.main', 'from gevent import monkey'),
         (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
     ],

@@ -1,4 +1,4 @@
-"""Making requests: what the caller says, checked and turned into a request."""
+"""Make requests: check the options of the caller, and turn them into a request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 from urllib.parse import SplitResult
 
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
@@ -24,109 +24,143 @@ from geventnode.http.header_fields import Fields, HeadersArgument, merge_headers
 from geventnode.options import count, flag, hint_for, seconds
 from geventnode.protocol import check_method, check_target, is_host
 
-__all__ = ['NO_OPTIONS', 'OPTIONS', 'Client', 'Scheme', 'create_client', 'get', 'make_request', 'request']
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    'NO_OPTIONS',
+    'OPTIONS',
+    'Client',
+    'RequestOptions',
+    'Scheme',
+    'create_client',
+    'get',
+    'make_request',
+    'request',
+]
 
 Callback = Callable[..., object]
 
-#: What ``request`` understands.
-OPTIONS = frozenset(
-    {
-        'agent',
-        'auth',
-        'body',
-        'connect_timeout',
-        'create_connection',
-        'deadline',
-        'default_port',
-        'family',
-        'headers',
-        'host',
-        'hostname',
-        'local_address',
-        'max_header_size',
-        'max_headers_count',
-        'method',
-        'path',
-        'port',
-        'protocol',
-        'queue_timeout',
-        'set_host',
-        'socket_path',
-        'timeout',
-    }
-)
 
-#: Where no URL is given. None would be that of a variable that nobody has set.
+class RequestOptions(TypedDict, total=False):
+    """The options of :func:`request`."""
+
+    agent: Agent | Literal[False] | None
+    auth: str | None
+    body: Any
+    connect_timeout: float | None
+    create_connection: Callable[..., Any] | None
+    deadline: float | None
+    default_port: int | None
+    family: int | None
+    headers: HeadersArgument | None
+    host: str | None
+    hostname: str | None
+    local_address: str | None
+    max_header_size: int
+    max_headers_count: int
+    method: str | None
+    path: str | None
+    port: int | str | None
+    protocol: str | None
+    queue_timeout: float | None
+    set_host: bool
+    socket_path: str | None
+    timeout: float | None
+
+
+#: The names of the options of :func:`request`.
+OPTIONS = frozenset(RequestOptions.__annotations__)
+
+#: The first argument of a call without a URL. It is not None, so that an unset variable raises.
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 TIMES = ('timeout', 'connect_timeout', 'queue_timeout', 'deadline')
 
 
 class Scheme(NamedTuple):
-    """What requests of one URL scheme have in common."""
+    """The properties of requests of one URL scheme."""
 
     name: str
     default_port: int
-    #: What such a request understands.
+    #: The names of the options of such a request.
     options: frozenset[str]
-    #: Makes an agent.
+    #: Make an agent.
     agent: Callable[[], Agent]
     global_agent: Callable[[], Agent]
-    #: Returns on what terms TLS is spoken, as the options and the agent have it.
+    #: Return the TLS settings for the options of a request and its agent.
     tls_settings: Callable[[dict[str, Any], Agent], Any]
 
 
 HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, lambda options, agent: None)
 
 
-def request(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
-    """Return a request, which is sent as it is written: call its ``end()``.
+def request(
+    url_or_options: str | SplitResult | Mapping[str, Any] = NO_OPTIONS,
+    callback: Callback | None = None,
+    **options: Unpack[RequestOptions],
+) -> ClientRequest:
+    """Return a request, to be written and ended by the caller.
+
+    Nothing is sent before the first ``write()``, ``end()`` or ``flush_headers()``, except with ``body``.
 
     :param url_or_options: a URL as text (``http://user:password@host:port/path?query``) or as ``urlsplit`` returns it,
-        or a mapping of options; without it, the options say everything.
+        or a mapping of options; without it, the keyword arguments are all options.
     :param callback: a one-time ``'response'`` listener.
-    :param host: name or IP address, ``hostname`` the same and stronger; ``'localhost'``.
-    :param port: 80, or ``default_port``, which Host then leaves out.
+    :param host: a name or an IP address; ``hostname`` is the same and has precedence. ``'localhost'``.
+    :param port: 1 to 65535; the Host field leaves out ``default_port``. 80.
     :param local_address: the local address to connect from.
     :param family: 4 or 6, to use only such addresses.
-    :param socket_path: a Unix socket to use in place of host and port.
+    :param socket_path: a Unix socket to use instead of host and port.
     :param method: ``'GET'``.
-    :param path: the request-target with its query, ``'/'``.
+    :param path: the request-target with its query. ``'/'``.
+    :param protocol: ``'http:'``; any other value raises.
     :param headers: a mapping, or (name, value) pairs; a list of values makes several lines. Host is added unless
         ``set_host`` is false.
-    :param auth: ``'user:password'`` or ``'user'`` for Basic authentication, unless there is an Authorization header.
-    :param body: bytes, text, a binary file or an iterable of chunks; sent and ended at once. Mappings and sets are
-        refused: encode them with ``json.dumps`` or ``urllib.parse.urlencode``.
-    :param agent: an ``Agent``; None for the global one; False for a connection of its own.
-    :param create_connection: a function in place of the agent's; without an agent, nothing is pooled then.
-    :param timeout: seconds of waiting for the server without any traffic before ``'timeout'``, or failure without a
-        listener for it; None for never. 120. A ``body`` that is slow to yield its chunks does not count.
-    :param connect_timeout: seconds for name resolution and connecting to every address. 60.
+    :param auth: ``'user:password'`` or ``'user'`` for Basic authentication (RFC 7617), unless there is an Authorization
+        header.
+    :param body: bytes, text, a binary file or an iterable of chunks; it is sent, and the request ended, at once.
+        Mappings and sets raise: encode them with ``json.dumps`` or ``urllib.parse.urlencode``.
+    :param agent: an ``Agent``; None for the global one; False for a connection that only this request uses.
+    :param create_connection: a function to call instead of the agent's; without an agent, the connection is not pooled.
+    :param timeout: seconds of waiting for the server without any traffic, after which ``'timeout'`` is emitted or,
+        without a listener, the request fails; None for no limit. A ``body`` that is slow to yield its chunks does not
+        count. 120.
+    :param connect_timeout: seconds for resolving the name and connecting to every address. 60.
     :param queue_timeout: seconds to wait for a connection of the agent. None.
-    :param deadline: seconds for the whole exchange, from now to the end of the response. None.
-    :param max_header_size: bytes of a response's head. 16384.
-    :param max_headers_count: fields of a response's head. 1000.
-
-    Raises ``InvalidInput`` and ``TypeError`` for values that cannot be sent, ``UnknownOption``, ``QueueFull``.
+    :param deadline: seconds for the whole exchange, from this call to the end of the response. None.
+    :param max_header_size: bytes of the head of the response. 16384.
+    :param max_headers_count: fields in the head of the response. 1000.
+    :raises InvalidInput: a value cannot be sent; ``TypeError`` if its type is wrong.
+    :raises UnknownOption: an option does not exist; the error names the nearest one.
+    :raises QueueFull: a ``body`` was given, and ``max_queued`` requests wait for the server already.
     """
     if type(url_or_options) is str and (not options or (len(options) == 1 and 'agent' in options)):
-        # the commonest calls, at a third of the cost
+        # the most common calls, at a third of the cost
         agent = options.get('agent')
         if agent is None or type(agent) is Agent:
-            target = parse_url(url_or_options)
-            where = target.origin
-            fields: Fields = {'host': where.host_pair}
-            if target.auth is not None:
-                _authorize(fields, target.auth)
-            made = ClientRequest(agent or global_agent(), where, 'GET', target.path, fields, True)
+            url = parse_url(url_or_options)
+            origin = url.origin
+            fields: Fields = {'host': origin.host_pair}
+            if url.auth is not None:
+                _authorize(fields, url.auth)
+            made = ClientRequest(agent or global_agent(), origin, 'GET', url.path, fields, True)
             if callback is not None:
                 made.once('response', callback)
             return made
     return make_request(HTTP, url_or_options, callback, options)
 
 
-def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **options: Any) -> ClientRequest:
-    """As :func:`request`, and ended: a GET, unless told otherwise."""
+def get(
+    url_or_options: str | SplitResult | Mapping[str, Any] = NO_OPTIONS,
+    callback: Callback | None = None,
+    **options: Unpack[RequestOptions],
+) -> ClientRequest:
+    """Return a request that was ended: a GET, unless ``method`` is given.
+
+    It is sent while the program waits, for instance in ``get_response()``. The parameters and errors are those of
+    :func:`request`.
+    """
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
         made.end()
@@ -134,19 +168,19 @@ def get(url_or_options: Any = NO_OPTIONS, callback: Callback | None = None, **op
 
 
 def make_request(
-    scheme: Scheme, url_or_options: Any, callback: Callback | None, options: dict[str, Any]
+    scheme: Scheme, url_or_options: Any, callback: Callback | None, options: Mapping[str, Any]
 ) -> ClientRequest:
-    """As :func:`request`, of any scheme."""
+    """Return a request of ``scheme``; see :func:`request`."""
     return _make(scheme, _combined(scheme, url_or_options, options), callback)
 
 
-def _combined(scheme: Scheme, url_or_options: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _combined(scheme: Scheme, url_or_options: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options in one dict, those of a URL among them."""
     if isinstance(url_or_options, SplitResult):
         url_or_options = url_or_options.geturl()
     if isinstance(url_or_options, str):
-        target = parse_url(url_or_options, scheme.name, scheme.default_port)
-        combined = {'hostname': target.host, 'port': target.port, 'path': target.path, 'auth': target.auth}
+        url = parse_url(url_or_options, scheme.name, scheme.default_port)
+        combined = {'hostname': url.host, 'port': url.port, 'path': url.path, 'auth': url.auth}
     elif isinstance(url_or_options, Mapping):
         combined = dict(url_or_options)
     else:
@@ -170,12 +204,12 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         raise InvalidInput(
             f'agent is one for {agent.protocol!r}, expected one for {protocol!r}', 'ERR_INVALID_PROTOCOL'
         )
-    where = origin_from_options(options, scheme.default_port, scheme.tls_settings(options, agent))
+    origin = origin_from_options(options, scheme.default_port, scheme.tls_settings(options, agent))
     method = check_method(_text('method', options) or 'GET').upper()
-    path = _text('path', options) or (where.host_field if method == 'CONNECT' else '/')
-    # Host is the authority of the target, be the connection to a proxy (RFC 9112, section 3.2)
+    path = _text('path', options) or (origin.host_field if method == 'CONNECT' else '/')
+    # Host is the authority of the target, also on a connection to a proxy (RFC 9112, section 3.2)
     host = path if method == 'CONNECT' and is_host(path, port_required=True) else None
-    made = ClientRequest(agent, where, method, check_target(path), _fields(options, where, host), keep_alive)
+    made = ClientRequest(agent, origin, method, check_target(path), _fields(options, origin, host), keep_alive)
     if get_option('create_connection') is not None:
         made._create_connection = options['create_connection']
     if not options.keys().isdisjoint(TIMES):
@@ -195,14 +229,14 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     if get_option('body') is not None:
         made.end(options['body'])
     elif made.has_header('Expect'):
-        # a used connection may turn out to be dead: the outcome says so
+        # the failure of a reused connection is reported by get_response()
         with contextlib.suppress(ConnectionClosed):
             made.flush_headers()
     return made
 
 
 def _text(name: str, options: Mapping[str, Any]) -> str | None:
-    """Return an option that is text, None where it is not given. Raises ``TypeError``."""
+    """Return an option that is text, None if it is not given. Raises ``TypeError``."""
     value: str | None = options.get(name)
     if value is not None and not isinstance(value, str):
         raise TypeError(f'{name} must be str, not {type(value).__name__}')
@@ -210,7 +244,7 @@ def _text(name: str, options: Mapping[str, Any]) -> str | None:
 
 
 def _agent(scheme: Scheme, agent: Any, create_connection: Any) -> tuple[Agent, bool]:
-    """Return the agent to use, and whether its connections serve more than one request."""
+    """Return the agent, and whether its connections serve several requests."""
     if create_connection is not None and not callable(create_connection):
         raise TypeError(f'create_connection must be callable, not {type(create_connection).__name__}')
     if agent is False or (agent is None and create_connection is not None):
@@ -222,11 +256,14 @@ def _agent(scheme: Scheme, agent: Any, create_connection: Any) -> tuple[Agent, b
     return agent, True
 
 
-def _fields(options: dict[str, Any], where: Origin, host: str | None) -> Fields:
-    """Return the header fields that the options ask for, with ``host`` in Host, or the host that is connected to."""
+def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields:
+    """Return the header fields of the request.
+
+    :param host: the value of Host; None for the host of ``origin``.
+    """
     fields: Fields = {}
     if flag('set_host', options.get('set_host', True)):
-        fields['host'] = where.host_pair if host is None else ('Host', host)
+        fields['host'] = origin.host_pair if host is None else ('Host', host)
     headers: Any = options.get('headers')
     if headers is not None:
         if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
@@ -238,7 +275,7 @@ def _fields(options: dict[str, Any], where: Origin, host: str | None) -> Fields:
             )
     auth = _text('auth', options)
     if auth is not None and 'authorization' not in fields:
-        # without a password there is nothing behind the colon, which is there all the same (RFC 7617, section 2)
+        # the colon is always there, also without a password (RFC 7617, section 2)
         credentials = auth if ':' in auth else f'{auth}:'
         if credentials != ':':
             _authorize(fields, credentials)
@@ -258,7 +295,10 @@ def _time(name: str, value: Any) -> float | None:
 
 
 class Client(EventEmitter):
-    """What :func:`create_client` returns: one server, one connection at a time."""
+    """A client of one server, with one connection at a time; :func:`create_client` returns it.
+
+    Events: ``'error'`` (exception), the error of a request.
+    """
 
     events = EventEmitter.events | {'error'}
 
@@ -270,10 +310,14 @@ class Client(EventEmitter):
     def request(
         self, method: str = 'GET', path: str | HeadersArgument | None = None, headers: HeadersArgument | None = None
     ) -> ClientRequest:
-        """Return a request to this client's server.
+        """Return a request to the server, to be written and ended by the caller.
 
-        As in the reference document, the method can be left out: ``request(path)``, ``request(path, headers)``. Errors
-        of the request are also emitted here, if there is a listener.
+        The method can be left out, as in Node: ``request(path)``, ``request(path, headers)``. If this client has a
+        listener for ``'error'``, an error of the request is emitted here, too.
+
+        :param method: the method, or a path that begins with ``/``.
+        :param path: the request-target, or the headers if ``method`` is a path. ``'/'``.
+        :param headers: a mapping, or (name, value) pairs.
         """
         if isinstance(method, str) and method.startswith('/'):
             if path is not None and headers is None:
@@ -281,7 +325,10 @@ class Client(EventEmitter):
             elif path is not None:
                 raise TypeError(f'request() takes a method, a path and headers, not {method!r}, {path!r} and headers')
             method, path = 'GET', method
-        made = request(host=self.host, port=self.port, method=method, path=path, headers=headers, agent=self.agent)
+        made = request(
+            host=self.host, port=self.port, method=method, path=cast('str | None', path), headers=headers,
+            agent=self.agent
+        )
         if self.listener_count('error'):
             made.on('error', lambda error: self.emit('error', error))
         return made
@@ -291,7 +338,7 @@ def create_client(port: int = DEFAULT_PORT, host: str = 'localhost') -> Client:
     """Return a client for one server.
 
     .. deprecated:: 0.1
-       As in the reference document: use :func:`request`.
+       As in Node (``http.createClient``): use :func:`request`.
     """
     warnings.warn('http.create_client() is deprecated: use http.request()', DeprecationWarning, stacklevel=2)
     return Client(port, host)

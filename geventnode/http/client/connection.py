@@ -197,12 +197,16 @@ class Connection:
         :meth:`start` has begun it. Each step sets the state in which the next one takes over, or leaves it as it is
         until more bytes have arrived, the request was sent, the body was read, or the listeners have returned.
         """
-        response = None
-        request = self.request
+        request, response = self.request, None
         if self.state is _WAITING:
             assert request is not None
-            # the head, with the body if that is small and has arrived
-            response = self._receive_head(request)
+            # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
+            whole = self.parser.take_response() if self.sent and not self.is_connect else None
+            if whole is not None:
+                # head and body at once, as for most small responses
+                response = self._receive_whole_response(request, *whole)
+            else:
+                response = self._receive_head(request)
         if self.state is _RECEIVING:
             # the body: to its reader, or into the buffer of the response
             assert self.body is not None
@@ -320,9 +324,6 @@ class Connection:
 
     def _receive_head(self, request: ClientRequest) -> ClientResponse | None:
         """Return the response as soon as its head has arrived, None before and where there is none."""
-        # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
-        if self.sent and not self.is_connect and (whole := self.parser.take_response()) is not None:
-            return self._receive_whole_response(request, *whole)
         while True:
             try:
                 # between messages, the next event is a head
