@@ -164,3 +164,9 @@ def test_a_body_that_arrived_with_its_head_needs_no_other_state(serve: Serve, se
     client = serve(lambda request, response: response.end(request.read())).send(post(b'12345'))
     assert client.response().body == b'12345'
     assert server_steps == {(State.IDLE, State.ACTIVE), (State.ACTIVE, State.IDLE)}
+
+
+@pytest.mark.parametrize('kind', [server_connection.ConnectionState, client_connection.ConnectionState])
+def test_states_are_called_by_their_names(kind: type[enum.Enum]) -> None:
+    """Their values are in logs, in the monitor and in the documentation."""
+    assert [state.value for state in kind] == [state.name.lower() for state in kind]

@@ -63,7 +63,7 @@ class ConnectionState(enum.Enum):
     #: Waits for a request, or for the rest of its head. No greenlet.
     IDLE = 'idle'
     #: A request is served.
-    ACTIVE = '_last_activity'
+    ACTIVE = 'active'
     #: The response has ended; the rest of the request's body is discarded as it arrives. No greenlet.
     DISCARDING = 'discarding'
     #: The response has ended, and much of it is still queued. No greenlet.
@@ -857,7 +857,7 @@ class Connection:
             if self._body is not None and self._body.reader is not None:
                 return 'reading'
             return 'writing' if self.socket._has_queued else 'handling'
-        return _ACTIVITIES.get(state, '_upgraded')
+        return _ACTIVITIES.get(state, 'upgraded')
 
     def __repr__(self) -> str:
         activity = 'closed' if self.state is _CLOSED else self.activity

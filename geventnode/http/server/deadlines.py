@@ -136,7 +136,7 @@ def _closed(connection: Connection) -> Deadline:
 
 _DEADLINES: dict[str, Callable[[Connection], Deadline]] = {
     'idle': _idle,
-    '_last_activity': _active,
+    'active': _active,
     'discarding': _discarding,
     'flushing': _inactive,
     'lingering': _lingering,
