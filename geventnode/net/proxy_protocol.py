@@ -54,7 +54,7 @@ class ProxyPolicy:
 
 
 class ProxyHeaderReader:
-    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.inflow.SocketProtocol`.
+    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.socket.Protocol`.
 
     :param hub: the one that drives ``socket``.
     :param accepted: called with the socket, which knows its client then.

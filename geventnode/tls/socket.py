@@ -20,8 +20,7 @@ from zope.interface import implementer
 
 from geventnode.errors import CertificateError, TLSError
 from geventnode.interfaces import ITLSSocket
-from geventnode.net.outflow import GATHER
-from geventnode.net.socket import Socket
+from geventnode.net.socket import MAX_VECTORS, Socket
 from geventnode.stream.writable import Callback
 from geventnode.tls.engine import CLOSE_NOTIFY, Choose, TLSEngine
 from geventnode.tls.failures import failure_of
@@ -135,10 +134,10 @@ class TLSSocket(Socket):
                 with contextlib.suppress(BlockingIOError):
                     self._deliver(records.decrypt(received))
         except OSError as error:
-            self._fail(error)
+            self._on_socket_error(error)
             return
         if records.unsent:
-            self._arm()
+            self._watch_writable()
 
     def _choose_context(self, servername: str | None) -> ssl.SSLContext | int:
         assert self._choose is not None
@@ -153,7 +152,7 @@ class TLSSocket(Socket):
         if self._protocol is not None:
             self._protocol.data_received(data)
         else:
-            self._store(data)
+            self._buffer_input(data)
 
     def _established(self) -> None:
         """The handshake is over. Runs in the hub."""
@@ -214,7 +213,7 @@ class TLSSocket(Socket):
         records = self._records
         if records is not None and not self.destroyed:
             if records.unsent:
-                self._arm()
+                self._watch_writable()
             if records.ended and not self._eof:
                 # no further input would tell of it
                 super()._on_readable()
@@ -223,13 +222,13 @@ class TLSSocket(Socket):
         # the end may come with the last record, and no further input would tell of it
         return b''
 
-    def _end_of_input(self) -> None:
+    def _on_eof(self) -> None:
         # before the handshake, in front of which a PROXY header comes, nothing can be cut off
         self.truncated = self._records is not None and self._records.truncated
         if self._protocol is None and self.truncated:
-            self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, 'no close_notify'))
+            self._on_socket_error(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, 'no close_notify'))
         else:
-            super()._end_of_input()
+            super()._on_eof()
 
     def _has_input(self) -> bool:
         if self._records is not None and self._records.ended:
@@ -239,14 +238,14 @@ class TLSSocket(Socket):
             return False
         # it may be nothing but a session ticket
         self._on_readable()
-        return self.destroyed or self._eof or bool(self._input)
+        return self.destroyed or self._eof or bool(self._received)
 
-    def _fail(self, error: BaseException) -> None:
+    def _on_socket_error(self, error: BaseException) -> None:
         plain_http = self._records.plain_http if self.handshaking and self._records is not None else ''
         failure = failure_of(error, self.handshaking, plain_http)
         if plain_http == 'request' and self._on_plain_http is not None:
             self._on_plain_http(self)
-        super()._fail(failure)
+        super()._on_socket_error(failure)
 
     def _detach_plain(self) -> tuple[Any, Any]:
         """Return the raw socket and the peer's address of a connection whose handshake fails: this object has it no
@@ -267,13 +266,13 @@ class TLSSocket(Socket):
         self._send(head)
         return self._send(body)
 
-    def _arm(self) -> None:
+    def _watch_writable(self) -> None:
         if self.handshaking and (self._records is None or not self._records.unsent):
             # there is room in the kernel, but nothing to fill it with
             return
-        super()._arm()
+        super()._watch_writable()
 
-    def _transmit(self) -> list[Callback] | None:
+    def _send_queued(self) -> list[Callback] | None:
         records = self._records
         if records is None:
             return []
@@ -281,21 +280,21 @@ class TLSSocket(Socket):
             try:
                 records.flush()
             except BlockingIOError:
-                self._arm()
+                self._watch_writable()
                 return []
             except OSError as error:
-                self._send_failed(error)
+                self._on_send_error(error)
                 return None
         if self.writable_ended and not self._said_goodbye and not self.destroyed:
             self._said_goodbye = True
             self._enqueue(CLOSE_NOTIFY, None)
-        return super()._transmit()
+        return super()._send_queued()
 
     def _send_some(self, queue: Any) -> int:
         first = queue[0][0]
         if len(queue) == 1 or first is CLOSE_NOTIFY:
             return self._try_send(first)
-        pieces = [data for data, _ in islice(queue, GATHER) if data is not CLOSE_NOTIFY]
+        pieces = [data for data, _ in islice(queue, MAX_VECTORS) if data is not CLOSE_NOTIFY]
         return self._try_send(b''.join(pieces))
 
     # -- who is there -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from geventnode import http
 from geventnode.errors import ClientDisconnected, IncompleteBody
-from geventnode.net.inflow import IN_A_ROW, MORE_SIZE, PLENTY, RECEIVE_SIZE
+from geventnode.net.socket import EXTRA_RECEIVE_SIZE, LARGE_INPUT, MAX_EXTRA_RECEIVES, RECEIVE_SIZE
 from tests.servers import Serve, get
 from tests.sockets import pair, settle, until
 
@@ -35,7 +35,7 @@ class Script:
         return bytes(result)
 
 
-ENDLESS = [RECEIVE_SIZE, *[MORE_SIZE] * IN_A_ROW]
+ENDLESS = [RECEIVE_SIZE, *[EXTRA_RECEIVE_SIZE] * MAX_EXTRA_RECEIVES]
 
 
 def read_rows(stream: Any, no_switch: NoSwitch) -> None:
@@ -46,7 +46,7 @@ def read_rows(stream: Any, no_switch: NoSwitch) -> None:
         assert len(stream.read1()) == RECEIVE_SIZE
         assert turned
         with no_switch():
-            assert [len(stream.read1()) for _ in range(IN_A_ROW)] == [MORE_SIZE] * IN_A_ROW
+            assert [len(stream.read1()) for _ in range(MAX_EXTRA_RECEIVES)] == [EXTRA_RECEIVE_SIZE] * MAX_EXTRA_RECEIVES
 
 
 @pytest.fixture
@@ -104,13 +104,13 @@ def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
         read_rows(response, no_switch)
 
 
-@pytest.mark.parametrize('size', [PLENTY - 1, PLENTY])
+@pytest.mark.parametrize('size', [LARGE_INPUT - 1, LARGE_INPUT])
 def test_little_says_that_there_is_no_more(size: int) -> None:
     with pair() as (near, far):
         near._try_recv = script = Script(size, size, 1)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(3)] == [size, size, 1]
-        assert script.asked[:2] == [RECEIVE_SIZE, MORE_SIZE if size == PLENTY else RECEIVE_SIZE]
+        assert script.asked[:2] == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE if size == LARGE_INPUT else RECEIVE_SIZE]
 
 
 def test_a_little_ends_the_row() -> None:
@@ -118,7 +118,7 @@ def test_a_little_ends_the_row() -> None:
         near._try_recv = script = Script(RECEIVE_SIZE, 1, RECEIVE_SIZE)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(3)] == [RECEIVE_SIZE, 1, RECEIVE_SIZE]
-        assert script.asked == [RECEIVE_SIZE, MORE_SIZE, RECEIVE_SIZE]
+        assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
 
 
 def test_nothing_ends_the_row() -> None:
@@ -126,7 +126,7 @@ def test_nothing_ends_the_row() -> None:
         near._try_recv = script = Script(RECEIVE_SIZE, BlockingIOError(), RECEIVE_SIZE)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(2)] == [RECEIVE_SIZE] * 2
-        assert script.asked == [RECEIVE_SIZE, MORE_SIZE, RECEIVE_SIZE]
+        assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
 
 
 def test_the_end_of_the_input_in_a_row() -> None:

@@ -71,6 +71,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     'remove_header': ('A',),
     'remove_listener': ('error', print),
     'reserve': ('http://127.0.0.1:1/',),
+    'send_error': (None, 400),
     'send_file': (None,),
     'set_encoding': ('utf-8',),
     'set_header': ('A', 'b'),

@@ -334,14 +334,14 @@ class _HijackedConnection:
         self._connection.destroy()
 
     def send_failed(self, error: BaseException) -> bool:
-        """See :class:`geventnode.net.inflow.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
         return False
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """See :class:`geventnode.net.inflow.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
 
     def queue_drained(self) -> None:
-        """See :class:`geventnode.net.inflow.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
 
 
 _hijacked: WeakKeyDictionary[ServerResponse, _HijackedConnection] = WeakKeyDictionary()

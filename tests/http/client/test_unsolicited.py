@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from geventnode import http
-from geventnode.net import inflow
+from geventnode.net import socket as net_socket
 from tests.certificates import Certificates
 from tests.https_sites import MakePool, tls_script
 from tests.https_sites import read as read_secure
@@ -54,7 +54,7 @@ def test_a_request_that_was_queued(
     origin: MakeOrigin, agent: Callable[..., http.Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection goes from one request to the next without the loop, which has received the first response only."""
-    monkeypatch.setattr(inflow, 'RECEIVE_SIZE', len(HELLO))
+    monkeypatch.setattr(net_socket, 'RECEIVE_SIZE', len(HELLO))
 
     def script(peer: Peer) -> None:
         peer.request()
