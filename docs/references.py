@@ -1,7 +1,7 @@
 """Resolve references to names that the pages describe elsewhere: contracts, and inherited members.
 
-``:meth:`geventnode.http.ServerResponse.write``` leads to the class whose description has the method, as does
-``:meth:`write``` inside of the class. A contract is found by its public name and by the module that defines it.
+A reference to ``geventnode.http.ServerResponse.write`` leads to the base class that describes the method, as does
+``write`` inside of the class. A contract is found by its public name and by the module that defines it.
 """
 
 from __future__ import annotations

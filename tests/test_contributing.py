@@ -5,6 +5,7 @@ The tests read files only; they need none of the tools.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -35,6 +36,23 @@ def test_every_folder_is_in_the_table() -> None:
         if path.is_dir() and path.name != '__pycache__'
     ]
     assert [str(part.relative_to(ROOT)) for part in parts if f'`{part.relative_to(ROOT)}/' not in CONTRIBUTING] == []
+
+
+def decisions() -> list[tuple[str, str]]:
+    """Return the files and functions in the table of decisions."""
+    section = CONTRIBUTING.partition('## Where it is decided\n')[2].partition('\n## ')[0]
+    rows = re.findall(r'\| `(geventnode/[\w./]+)`: (`[\w.]+`(?:, `[\w.]+`)*) +\|$', section, re.MULTILINE)
+    assert len(rows) == section.count('`geventnode/')
+    return [(path, name) for path, names in rows for name in re.findall(r'`([\w.]+)`', names)]
+
+
+@pytest.mark.parametrize(('path', 'name'), decisions())
+def test_decision_is_made_by_that_function(path: str, name: str) -> None:
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text('utf-8')).body
+    for part in name.split('.'):
+        (found,) = (node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == part)
+        body = found.body
+    assert isinstance(found, ast.FunctionDef)
 
 
 def test_environments_exist() -> None:
