@@ -1,7 +1,7 @@
-"""HTTPS: the server, the client and its agent of :mod:`geventnode.http` with TLS in between.
+"""HTTPS: the server, the client and the agent of :mod:`geventnode.http`, over TLS.
 
-``https.global_agent`` is the agent of requests that name none, one for each hub. Import this after the standard
-library was patched, if it is to be: like everything that imports ``ssl``.
+``https.global_agent`` is the agent of requests without one; each hub has its own. If the program patches the standard
+library, it must do so before it imports this module, as before any import of ``ssl``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import SplitResult
 
 from geventnode import http
 from geventnode.errors import ConnectionClosed
+from geventnode.http.client import api as http_api
 from geventnode.http.client.agent import global_agent as _global_agent
 from geventnode.http.client.api import NO_OPTIONS, OPTIONS, Scheme, make_request
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
@@ -28,6 +30,8 @@ from geventnode.tls.server import TLSServerMixin, normalized
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from geventnode.http.client.connection import Connection
     from geventnode.http.incoming import IncomingMessage
     from geventnode.http.server.connection import Connection as ServerConnection
@@ -38,7 +42,7 @@ __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']
 
 DEFAULT_PORT = 443
 
-#: Destinations whose TLS sessions an agent remembers.
+#: Origins for which an agent keeps a TLS session.
 MAX_SESSIONS = 100
 
 
@@ -115,10 +119,11 @@ class Server(TLSServerMixin, http.Server):
 
 
 class Agent(http.Agent):
-    """A pool of TLS connections: see :class:`geventnode.interfaces.IAgent`.
+    """A pool of TLS connections; see :class:`geventnode.http.Agent`.
 
-    :param options: those of ``http.Agent``, and those of TLS that :func:`geventnode.tls.connect` names, for requests
-        that do not say otherwise.
+    :param options: those of :class:`geventnode.http.Agent`, and the TLS options of :func:`geventnode.tls.connect`,
+        which are the defaults for requests: ``ca``, ``certfile``, ``keyfile``, ``password``, ``reject_unauthorized``,
+        ``ciphers``, ``minimum_version``, ``alpn_protocols``, ``context`` and ``servername``.
     """
 
     protocol: ClassVar[str] = 'https:'
@@ -126,17 +131,17 @@ class Agent(http.Agent):
 
     def __init__(self, **options: Any) -> None:
         self._tls = {name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS}
-        self._peer = parse_tls_options(self._tls)
-        #: The session to resume, and the certificates that an unverified one began with, by destination.
+        self._default_tls_settings = parse_tls_options(self._tls)
+        #: For each origin, the session to resume, and the certificates of the connection that it was unverified on.
         self._sessions: OrderedDict[str, tuple[Any, list[bytes] | None]] = OrderedDict()
         super().__init__(**options)
 
     def _tls_settings(self, options: Mapping[str, Any]) -> TLSSettings:
-        """Return on what terms a request with ``options`` speaks TLS."""
+        """Return the TLS settings for a request with ``options``."""
         own = {name: options[name] for name in CLIENT_OPTIONS & options.keys()}
         if not own:
-            return self._peer
-        # a context of the user's own decides about everything
+            return self._default_tls_settings
+        # a context of the caller replaces every setting of the agent
         return parse_tls_options(own if 'context' in own else {**self._tls, **own})
 
     def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
@@ -149,12 +154,12 @@ class Agent(http.Agent):
         return {**super()._settings(), **self._tls}
 
     def create_connection(self, options: Mapping[str, Any]) -> TLSSocket:
-        peer = options.get('peer') or self._tls_settings(options)
+        settings = options.get('peer') or self._tls_settings(options)
         name = options.get('name') or self.get_name(options)
         session, chain = self._sessions.get(name, (None, None))
-        socket: TLSSocket = peer.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
+        socket: TLSSocket = settings.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
         if session is not None:
-            socket._on_handshake = partial(self._handshake_over, name)
+            socket._on_handshake = partial(self._on_handshake, name)
         self._set_keep_alive_probes(socket)
         path = options.get('socket_path')
         if path is not None:
@@ -168,17 +173,18 @@ class Agent(http.Agent):
             )
         return socket
 
-    #: Never waits.
+    #: Never blocks.
     _nonblocking_factories: ClassVar[tuple[Any, ...]] = (create_connection,)
 
-    def _handshake_over(self, name: str, socket: TLSSocket, error: BaseException | None) -> None:
+    def _on_handshake(self, name: str, socket: TLSSocket, error: BaseException | None) -> None:
+        """Forget a session that the server has not resumed."""
         if error is not None or not socket.session_reused:
             self._sessions.pop(name, None)
 
     def _put_idle(self, connection: Connection) -> None:
         name = connection.bucket.name
-        # Once for a connection, since ``ssl`` does not free what it returns; and not before: a server sends its tickets
-        # after the handshake (RFC 8446, section 4.6.1).
+        # Only once for each connection, because ``ssl`` does not free the session that it returns; and not earlier,
+        # because a server sends its tickets after the handshake (RFC 8446, section 4.6.1).
         if connection.exchange_number == 1 and name not in self._sessions:
             session = getattr(connection.socket, 'session', None)
             if session is not None:
@@ -190,6 +196,21 @@ class Agent(http.Agent):
     def _after_fork_in_child(self) -> None:
         self._sessions.clear()
         super()._after_fork_in_child()
+
+
+class _RequestOptions(http_api.RequestOptions, total=False):
+    """The options of :func:`request`."""
+
+    alpn_protocols: Any
+    ca: Any
+    certfile: Any
+    ciphers: str | None
+    context: ssl.SSLContext | None
+    keyfile: Any
+    minimum_version: str | None
+    password: Any
+    reject_unauthorized: bool
+    servername: str | None
 
 
 def _name_in(asked: str) -> str:
@@ -209,22 +230,34 @@ def create_server(listener: RequestListener | None = None, **options: Any) -> Se
 
 
 def request(
-    url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
+    url_or_options: str | SplitResult | Mapping[str, Any] = NO_OPTIONS,
+    callback: Callable[..., object] | None = None,
+    **options: Unpack[_RequestOptions],
 ) -> http.ClientRequest:
-    """As :func:`geventnode.http.request`, over TLS, to port 443 unless told otherwise.
+    """Return a request over TLS, to port 443 unless another is given.
 
-    :param servername: the name to ask for (SNI) and to find in the certificate; the host, unless given.
-    :param options: those of ``http.request``, and those of TLS that :func:`geventnode.tls.connect` names.
+    If the certificate of the server is not valid for the host, the error of the request is ``CertificateError``.
 
-    What is wrong with the server's certificate is a ``CertificateError`` of the request.
+    :param url_or_options: as for :func:`geventnode.http.request`, with the scheme ``https``.
+    :param callback: a one-time ``'response'`` listener.
+    :param options: those of :func:`geventnode.http.request`, and the TLS options of :func:`geventnode.tls.connect`.
+    :param servername: the name to send (SNI) and to find in the certificate; the host by default.
+    :raises InvalidInput: a value cannot be sent, or a certificate file cannot be used.
+    :raises UnknownOption: an option does not exist; the error names the nearest one.
+    :raises QueueFull: a ``body`` was given, and ``max_queued`` requests wait for the server already.
     """
     return make_request(HTTPS, url_or_options, callback, options)
 
 
 def get(
-    url_or_options: Any = NO_OPTIONS, callback: Callable[..., object] | None = None, **options: Any
+    url_or_options: str | SplitResult | Mapping[str, Any] = NO_OPTIONS,
+    callback: Callable[..., object] | None = None,
+    **options: Unpack[_RequestOptions],
 ) -> http.ClientRequest:
-    """As :func:`request`, and ended: a GET, unless told otherwise."""
+    """Return a request over TLS that was ended: a GET, unless ``method`` is given.
+
+    The parameters and errors are those of :func:`request`.
+    """
     made = request(url_or_options, callback, **options)
     if 'body' not in options or options['body'] is None:
         made.end()

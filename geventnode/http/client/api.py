@@ -326,8 +326,12 @@ class Client(EventEmitter):
                 raise TypeError(f'request() takes a method, a path and headers, not {method!r}, {path!r} and headers')
             method, path = 'GET', method
         made = request(
-            host=self.host, port=self.port, method=method, path=cast('str | None', path), headers=headers,
-            agent=self.agent
+            host=self.host,
+            port=self.port,
+            method=method,
+            path=cast('str | None', path),
+            headers=headers,
+            agent=self.agent,
         )
         if self.listener_count('error'):
             made.on('error', lambda error: self.emit('error', error))
