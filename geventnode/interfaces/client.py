@@ -62,19 +62,22 @@ class IAgent(Interface):
     max_total_sockets: float = Attribute('Connections to all origins together. No limit.')
     max_free_sockets: int = Attribute('Idle connections to one origin that are kept. 256.')
     max_total_free_sockets: float = Attribute(
-        'Idle connections to all origins together that are kept; above it, one of the origin that has not been used for
-        ' 'longest is closed. None: no limit. 256.'
-    ) max_queued: int | None = Attribute('Requests that can wait for one origin; more raise QueueFull. No limit.')
-    keep_alive: bool = Attribute('Whether a connection is kept that no request waits for. False.') scheduling: str =
-    Attribute("The idle connection that is used first: 'lifo', the last one used, or 'fifo'. 'lifo'.") timeout: float |
-    None = Attribute('Seconds for which an idle connection is kept; a shorter hint of the server wins.')
+        'Idle connections to all origins together that are kept; above it, one of the origin that has not been used '
+        'for longest is closed. None: no limit. 256.'
+    )
+    max_queued: int | None = Attribute('Requests that can wait for one origin; more raise QueueFull. No limit.')
+    keep_alive: bool = Attribute('Whether a connection is kept that no request waits for. False.')
+    scheduling: str = Attribute("The idle connection that is used first: 'lifo', the last one used, or 'fifo'. 'lifo'.")
+    timeout: float | None = Attribute(
+        'Seconds for which an idle connection is kept; a shorter hint of the server wins.'
+    )
     keep_alive_initial_delay: float | None = Attribute(
-        'Seconds without traffic before the system probes a connection (SO_KEEPALIVE), with keep_alive only; None:
-        never. ' '60.'
+        'Seconds without traffic before the system probes a connection (SO_KEEPALIVE), with keep_alive only; None: '
+        'never. 60.'
     )
     debug_connections: bool = Attribute(
-        'Whether the events of each connection, open ones included, are logged by the logger ``geventnode.connection``
-        at ' 'level DEBUG. False.'
+        'Whether the events of each connection, open ones included, are logged by the logger '
+        '``geventnode.connection`` at level DEBUG. False.'
     )
     sockets: dict[str, list[ISocket]] = Attribute('The connections in use, by the name of their origin; a copy.')
     free_sockets: dict[str, list[ISocket]] = Attribute('The idle connections, by the name of their origin; a copy.')
