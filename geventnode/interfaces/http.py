@@ -1,4 +1,4 @@
-"""The contracts of HTTP messages and of the server, after Node's module ``http``."""
+"""The contracts of HTTP messages and the server, after Node's ``http``."""
 
 from __future__ import annotations
 
@@ -109,99 +109,65 @@ class IOutgoingMessage(IWritable):
 
 
 class IServerResponse(IOutgoingMessage):
-    """The answer to one request. Made by the server, never by its users.
-
-    A whole answer to one of several pipelined requests, to which nobody listens, may wait for the next one: for the end
-    of this turn of the loop at most. It counts as handed to the kernel then, though a listener that blocks the loop
-    holds it up, and a process that dies before that takes it along.
-    """
+    """The response to one request; see :class:`geventnode.http.ServerResponse`."""
 
     status_code: int = Attribute(
-        'The status to be sent, 200 unless set; afterwards the one that was sent. ``status`` and ``statusCode``, which '
-        'others call it, raise ``AttributeError``.'
+        'The status to be sent, 200 unless it is set; later the status that was sent. The names of other libraries, '
+        '``status`` and ``statusCode``, raise ``AttributeError``.'
     )
     status_message: str | None = Attribute('The reason phrase; None: the standard one.')
-    request: IIncomingMessage = Attribute('The request that this answers.')
-    server: Any = Attribute('The server that the request came to: an :class:`IHTTPServer`.')
-    should_keep_alive: bool = Attribute('Whether the connection may serve another request afterwards.')
+    request: IIncomingMessage = Attribute('The request that this is the response to.')
+    server: Any = Attribute('The server that received the request: an :class:`IHTTPServer`.')
+    should_keep_alive: bool = Attribute('Whether the connection can serve another request afterwards.')
     handler_may_block: bool = Attribute(
-        'Whether the listener may take its time: ``timeout`` and ``request_timeout`` then count only while the client '
-        'is waited for, to send the body or to take the response. False.'
+        'Whether ``timeout`` and ``request_timeout`` count only while the server waits for the client, to send the '
+        'body or to receive the response, and not while the listener blocks. False.'
     )
 
     def write_head(status_code: int, reason_phrase: Any = None, headers: Headers | None = None) -> Any:
-        """Fix the status and the headers: those given win over those set before. ``write_head(200, {...})`` works,
-        too. Return the response. They leave with the first body bytes, or with ``end``.
-
-        Raises ``HeadersSent`` the second time, ``ValueError`` for a status outside 200-999 or a reason phrase with
-        control characters, ``InvalidHeader`` as :meth:`set_header` does.
-        """
+        """Fix the status and the headers; see :meth:`geventnode.http.ServerResponse.write_head`."""
 
     def send_file(file: Any, size: int | None = None) -> Any:
-        """Send what is left of ``file`` from its position on, ``size`` bytes at most, as the rest of the body, and end
-        the response; return it. A regular file that was opened in binary mode goes from kernel to kernel (``sendfile``)
-        where the connection and the system allow it, and its length is declared unless headers say something else. Its
-        position is that behind the last byte then. May switch.
-
-        Raises ``ConnectionClosed``, ``WriteAfterEnd``, ``ContentLengthMismatch`` when the file gets shorter meanwhile,
-        what reading it raises, and ``TypeError``, before the head leaves, for a path and for a file of text.
-        """
+        """Send a file and end; see :meth:`geventnode.http.ServerResponse.send_file`. Blocks until it is queued."""
 
     def cancel_on_disconnect() -> None:
-        """Throw ``ClientDisconnected`` into the calling greenlet when the client goes away before the response has
-        ended, and, if it is the listener's own, before the listener has returned: the server's option of that name, for
-        one request. Raises ``ClientDisconnected`` when the client has gone already."""
+        """Cancel this greenlet; see :meth:`geventnode.http.ServerResponse.cancel_on_disconnect`."""
 
     def upgrade(headers: Headers | None = None) -> tuple[ISocket, bytes]:
-        """Answer ``101 Switching Protocols`` with these headers, and take the connection over from the server: return
-        the socket, and what came behind the request. ``Connection: Upgrade`` is added, and so is ``Upgrade`` with the
-        request's own value when it is not among them. For listeners of ``'request'``, where nobody listens for
-        ``'upgrade'``.
-
-        Raises ``InvalidInput`` when the request does not ask for another protocol or has a body, ``HeadersSent`` when
-        the head is fixed, ``InvalidHeader``, ``ConnectionClosed``.
-
-        Source: RFC 9110, section 7.8.
-        """
+        """Respond 101 and return the socket; see :meth:`geventnode.http.ServerResponse.upgrade`."""
 
     def write_continue(callback: Callable[[], object] | None = None) -> None:
-        """Send ``100 Continue``, once; nothing happens after the final head. May switch."""
+        """Send ``100 Continue``; see :meth:`geventnode.http.ServerResponse.write_continue`.
+
+        Blocks until the queue has room.
+        """
 
     def write_processing(callback: Callable[[], object] | None = None) -> None:
-        """Send ``102 Processing`` (RFC 2518). May switch."""
+        """Send ``102 Processing``; see :meth:`geventnode.http.ServerResponse.write_processing`.
+
+        Blocks until the queue has room.
+        """
 
     def write_early_hints(hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
-        """Send ``103 Early Hints`` (RFC 8297) with these fields, ``{'link': [...]}``. Raises ``InvalidHeader``. May
-        switch."""
+        """Send ``103 Early Hints``; see :meth:`geventnode.http.ServerResponse.write_early_hints`.
+
+        Blocks until the queue has room.
+        """
 
 
 class IHTTPServer(IServer):
-    """An HTTP/1.1 server.
+    """An HTTP/1.1 server; see :class:`geventnode.http.Server`, which lists its events.
 
-    Every option can be given to ``create_server`` and set as an attribute later; times are seconds, sizes bytes. One
-    that is misspelt raises ``UnknownOption`` there, and ``AttributeError`` here.
-
-    Events, beside those of a server: ``'request'`` (request, response), ``'checkContinue'`` (request, response),
-    ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head), ``'upgrade'`` (request, socket,
-    head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), ``'dropRequest'`` (request, socket).
-
-    A listener for ``'request'`` answers by calling the response, before it returns or later. One that returns an answer
-    (text, bytes, a dict, list, tuple or generator, or what can be awaited), and has not begun to send one, is an error
-    that is logged, and the client gets 500. Coroutine functions and generator functions, which would never run, are
-    refused as listeners for the events of a server: ``TypeError``. So is for ``'request'`` what the names of its
-    parameters call a WSGI application, as :func:`geventnode.integrations.wsgi.is_wsgi` reads them.
-
-    A listener that raises costs its own exchange: the error is logged, and the client gets 500, or sees the response
-    cut off when its head was sent. That goes for ``SystemExit``, too: ``sys.exit()`` in what a listener calls would
-    take all other requests along. ``KeyboardInterrupt`` and ``GreenletExit`` are gevent's to handle.
+    Every option can be given to ``create_server`` and set as an attribute later; times are seconds, sizes bytes. A
+    misspelled one raises ``UnknownOption`` there, and ``AttributeError`` here.
     """
 
-    timeout: float = Attribute('Inactivity after which a request is given up: 503, or 408; 0: never. 120.')
+    timeout: float = Attribute('Inactivity after which a request fails with 503, or 408; 0: no limit. 120.')
     headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
     min_body_rate: int = Attribute(
-        'Bytes per second that a body must bring, on average over each ``request_timeout``, which then limits no body '
-        'as a whole; 0: no such rate. 408. 0.'
+        'Minimum bytes per second of a body, on average over each ``request_timeout``, which then does not limit the '
+        'whole body; 0: no minimum. 408. 0.'
     )
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
     keep_alive_timeout_buffer: float = Attribute('How much longer it is kept than advertised. 1.')
@@ -213,39 +179,38 @@ class IHTTPServer(IServer):
     max_requests_per_socket: int = Attribute('Requests on one connection; 0: no limit. More get 503. 0.')
     max_unread_body: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
     max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
-    cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into listeners whose client has gone.')
+    cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into a listener when its client disconnects.')
     max_idle_workers: int = Attribute(
-        'Greenlets that are kept for the next request, with their greenlet-locals; all servers of a thread share them, '
-        'and the one whose request ends decides. A lower value ends those above it. 256.'
+        'Greenlets that are kept for the next request, with their greenlet-locals. All servers of a thread share them; '
+        'the limit of the server that has served the request applies. A lower value ends the surplus. 256.'
     )
     greenlet_per_request: bool = Attribute('Run every request in a new greenlet, for full isolation.')
     debug_connections: bool = Attribute(
-        'Tell the logger ``geventnode.connection`` (DEBUG) what happens on each connection, those that are open '
-        'included; can be switched on and off at any time. False.'
+        'Log the events of each connection to ``geventnode.connection`` (DEBUG), also of those that are open; can be '
+        'switched on and off at any time. False.'
     )
     forwarded_headers: tuple[str, ...] = Attribute(
-        "What is believed of trusted_proxies: ``'forwarded'`` (RFC 7239), or any of ``'x-forwarded-for'``, "
-        "``'x-forwarded-proto'``, ``'x-forwarded-host'`` and ``'x-forwarded-port'``. Name only what every one of them "
-        'sets or removes: what a proxy does not know it passes on as the client sent it. ().'
+        "The fields of trusted_proxies that are trusted: ``'forwarded'`` (RFC 7239), or any of ``'x-forwarded-for'``, "
+        "``'x-forwarded-proto'``, ``'x-forwarded-host'`` and ``'x-forwarded-port'``. Name only fields that each of the "
+        'proxies sets or removes: a proxy forwards an unknown field as the client sent it. ().'
     )
 
     scheme_headers: Mapping[str, str] = Attribute(
-        'Further fields of trusted_proxies that tell of the scheme, and the values by which they say https; fields '
-        'that are there with any other value say http, and win. {}.'
+        'Further fields of trusted_proxies that contain the scheme, and their values that mean https. A field with any '
+        'other value means http, which wins. {}.'
     )
     scheme_proxies: tuple[str, ...] = Attribute(
-        'Whose scheme_headers are believed where that shall not be decided by trusted_proxies: by the address that has '
-        'connected, also when a PROXY header names another client. Name only proxies that set or remove these fields '
-        'in every request, and so none that passes on bytes. ().'
+        'Addresses with trusted scheme_headers, if they are not those of trusted_proxies. The address that has '
+        'connected counts, also if a PROXY header names another client. Name only proxies that set or remove these '
+        'fields in every request, and not one that forwards bytes. ().'
     )
     draining: bool = Attribute('Whether the server is closing, or has closed: no new connections, no kept-alive ones.')
     available: bool = Attribute(
-        'Whether balancers should send requests here. Set it to False some time before closing, so that they stop in '
-        'time; it is False while draining in any case. Nothing else depends on it.'
+        'Whether load balancers should send requests here; see :attr:`geventnode.http.Server.available`.'
     )
     multiprocess: bool = Attribute(
-        'Whether other processes serve the same, which WSGI applications are told. Set it before the first request; '
-        'under gunicorn the worker does. False.'
+        'Whether other processes run the same application: ``wsgi.multiprocess``. Set it before the first request; '
+        'under gunicorn, the worker does. False.'
     )
 
     request_class: type[Any] = Attribute(
@@ -256,29 +221,22 @@ class IHTTPServer(IServer):
     )
 
     def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
-        """Hand a request to the ``'request'`` listeners, so that a server may stand where a listener is wanted;
-        501 when there are none. May switch."""
+        """Call the ``'request'`` listeners; see :meth:`geventnode.http.Server.__call__`. Blocks until they return."""
 
     def set_timeout(seconds: float, callback: Callable[[ISocket], object] | None = None) -> Any:
-        """Set ``timeout`` for connections to come, and a ``'timeout'`` listener; return the server."""
+        """Set ``timeout`` and add a listener; see :meth:`geventnode.http.Server.set_timeout`."""
 
     def statistics() -> dict[str, int]:
-        """Return how many connections do what now. Never switches; the work grows with their number.
-
-        ``idle`` ones wait for a request, ``reading`` ones are in the midst of receiving one, ``handling`` ones wait
-        for a listener, ``writing`` ones for a client to take what is queued, ``closing`` ones for it to go, and
-        ``upgraded`` ones are somebody else's; ``connections`` are all of them. ``buffered`` is how many bytes of unread
-        input they hold together, and ``refused`` the sum of ``refusals``.
-        """
+        """Count the connections by activity; see :meth:`geventnode.http.Server.statistics`."""
 
     def send_error(socket: Any, status_code: int) -> None:
         """Send an error response; see :meth:`geventnode.http.Server.send_error`."""
 
     def close_idle_connections() -> None:
-        """Close the connections that have no request in work."""
+        """Close idle connections; see :meth:`geventnode.http.Server.close_idle_connections`."""
 
     def close_all_connections() -> None:
-        """Destroy every connection, also those with a request in work."""
+        """Destroy every connection; see :meth:`geventnode.http.Server.close_all_connections`."""
 
 
 class IExchangeObserver(Interface):

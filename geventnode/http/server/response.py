@@ -1,4 +1,7 @@
-"""The answer to a request: which head it gets, and with that how its body ends and whether the connection lives on."""
+"""The response to a request.
+
+Its head decides how the body ends, and whether the connection can serve another request.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLO
 
 
 class _WrongName:
-    """An attribute that is called otherwise here: who sets it would wait in vain for something to come of it."""
+    """Reject a misspelled attribute, and name the right one.
+
+    Without this, an assignment to it would have no effect.
+    """
 
     def __init__(self, right: str) -> None:
         self._right = right
@@ -56,7 +62,7 @@ class _WrongName:
         self._name = name
 
     def __get__(self, thing: object, owner: type) -> NoReturn:
-        raise AttributeError(f'{owner.__name__} has no {self._name!r}: it is called {self._right!r}')
+        raise AttributeError(f'{owner.__name__} has no attribute {self._name!r}; use {self._right!r}')
 
     def __set__(self, thing: object, value: Any) -> NoReturn:
         self.__get__(thing, type(thing))
@@ -64,28 +70,34 @@ class _WrongName:
 
 @implementer(IServerResponse)
 class ServerResponse(OutgoingMessage):
-    """See :class:`geventnode.interfaces.IServerResponse`."""
+    """The response to one request. The server makes it, never a user.
+
+    The complete response to a pipelined request can be sent together with the next one, at the end of this turn of the
+    loop at the latest. It counts as sent before that. A listener that blocks the loop delays it, and it is lost if the
+    process dies. A response with listeners is never delayed.
+    """
 
     status_code: int = 200
     status_message: str | None = None
 
-    #: What other libraries call these.
+    #: The names in other libraries.
     status = _WrongName('status_code')
     statusCode = _WrongName('status_code')  # noqa: N815
     statusMessage = _WrongName('status_message')  # noqa: N815
 
-    #: The status line, once it is fixed, and what it was rendered with before.
+    #: The fixed status line, and the rendered beginning of the head that has it.
     _status_line: str | None = None
     _prepared_head: PreparedHead | None = None
 
-    #: Whether 100 Continue was asked for and not sent.
+    #: Whether the client waits for 100 Continue.
     _awaits_continue: bool = False
     handler_may_block: bool = False
-    #: Whether the connection was handed over in place of a response.
+    #: Whether the connection was upgraded or hijacked instead of a response.
     _upgraded: bool = False
-    #: Whether a body that fails before the head has left is answered by the server, whatever its reader does.
+    #: Whether the server sends an error response if the body fails before the head was sent, even if the reader handles
+    #: the error.
     _rejects_bad_body: bool = False
-    #: Whether the server has answered in place of this response.
+    #: Whether the server has sent an error response instead of this response.
     _overridden: bool = False
 
     def __init__(self, request: IncomingMessage, exchange: Connection) -> None:
@@ -98,6 +110,7 @@ class ServerResponse(OutgoingMessage):
 
     @property
     def server(self) -> Server:
+        """The server that received the request."""
         return self._connection.server
 
     # -- the head -------------------------------------------------------------------------------------------------
@@ -105,6 +118,17 @@ class ServerResponse(OutgoingMessage):
     def write_head(
         self, status_code: int, reason_phrase: Any = None, headers: HeadersArgument | None = None
     ) -> ServerResponse:
+        """Fix the status and the headers.
+
+        They are sent with the first bytes of the body, or by ``end()``. ``write_head(200, {...})`` works, too.
+
+        :param status_code: from 200 to 999.
+        :param reason_phrase: None: the standard one (RFC 9110, section 15).
+        :param headers: a mapping or an iterable of pairs. They replace headers of the same name that were set before.
+
+        Returns the response. Raises ``HeadersSent`` the second time, ``InvalidInput`` (a ``ValueError``) for a bad
+        status or a reason phrase with control characters, and ``InvalidHeader`` as ``set_header()`` does.
+        """
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
         if self._state is not _OPEN:
@@ -118,7 +142,7 @@ class ServerResponse(OutgoingMessage):
             and not self._fields
             and type(status_code) is int
         ):
-            # the commonest case
+            # the most frequent case
             prepared = prepare(status_code, headers)
             if prepared is not None:
                 self._prepared_head = prepared
@@ -146,8 +170,10 @@ class ServerResponse(OutgoingMessage):
         return self
 
     def _write_prepared(self, head: PreparedHead) -> None:
-        """As :meth:`write_head`, with a head that was checked and rendered before; nothing else may have been set, and
-        the caller is in the thread of the connection. Raises ``HeadersSent``."""
+        """Fix the status and the headers with a prepared head.
+
+        No header was set, and the caller is in the thread of the connection. Raises ``HeadersSent``.
+        """
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
         self._prepared_head = head
@@ -198,7 +224,7 @@ class ServerResponse(OutgoingMessage):
             and self.request.method != 'HEAD'
             and self._connection.can_keep_alive(self, True)
         ):
-            # as below, for what comes most
+            # as below, in fewer steps: the most frequent case
             self._length = self.body_size = size
             self._state = _BODY
             out: Socket = self._out
@@ -212,7 +238,7 @@ class ServerResponse(OutgoingMessage):
         return super()._send_message(body)
 
     def _frame_body(self, length: int | None) -> str:
-        """Set how the body ends, and return the field line that declares it."""
+        """Set how the body ends, and return the field line for it."""
         fields = self._fields
         request = self.request
         method = request.method
@@ -236,7 +262,7 @@ class ServerResponse(OutgoingMessage):
         return line
 
     def _connection_line(self, whole: bool) -> str:
-        """Decide whether the connection lives on, and return the field that says so."""
+        """Decide whether the connection stays open, and return its field."""
         exchange = self._connection
         if self.should_keep_alive and not exchange.can_keep_alive(self, whole):
             self.should_keep_alive = False
@@ -256,6 +282,13 @@ class ServerResponse(OutgoingMessage):
     # -- informational responses ----------------------------------------------------------------------------------
 
     def write_continue(self, callback: Callable[[], object] | None = None) -> None:
+        """Send ``100 Continue`` if the client waits for it.
+
+        See RFC 9110, section 10.1.1. The server sends it when the body is first read, so that few listeners need to.
+        Nothing is sent after the final head. Blocks until the queue has room.
+
+        :param callback: called without arguments afterwards.
+        """
         self._check_thread()
         if self._awaits_continue:
             self._awaits_continue = False
@@ -264,18 +297,33 @@ class ServerResponse(OutgoingMessage):
             callback()
 
     def write_processing(self, callback: Callable[[], object] | None = None) -> None:
+        """Send ``102 Processing``, unless the final head was sent.
+
+        See RFC 2518, section 10.1. Blocks until the queue has room.
+
+        :param callback: called without arguments afterwards.
+        """
         self._check_thread()
         self._inform('HTTP/1.1 102 Processing\r\n\r\n')
         if callback is not None:
             callback()
 
     def write_early_hints(self, hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
+        """Send ``103 Early Hints`` (RFC 8297), unless the final head was sent.
+
+        Blocks until the queue has room.
+
+        :param hints: the fields, such as ``{'link': ['</style.css>; rel=preload']}``; nothing is sent without any.
+        :param callback: called without arguments afterwards.
+
+        Raises ``InvalidHeader``, and ``BodyNotAllowed`` for Content-Length and Transfer-Encoding.
+        """
         self._check_thread()
         lines = ''
         for name, value in hints.items():
             lower, checked = check_field(name, value)
             if lower in ('content-length', 'transfer-encoding'):
-                raise BodyNotAllowed(f'an informational response has no body, and so no {name}')
+                raise BodyNotAllowed(f'an informational response has no body; remove {name}')
             lines += field_lines({lower: (name, checked)})
         if lines:
             self._inform(f'HTTP/1.1 103 Early Hints\r\n{lines}\r\n')
@@ -283,7 +331,10 @@ class ServerResponse(OutgoingMessage):
             callback()
 
     def _inform(self, head: str) -> None:
-        """Send an informational response: not after the final head, and not to HTTP/1.0 (RFC 9110, section 15.2)."""
+        """Send an informational response, unless the final head was sent.
+
+        A client of HTTP/1.0 gets none (RFC 9110, section 15.2). Blocks until the queue has room.
+        """
         if self._state in (_OPEN, _FIXED) and self.request.http_version != '1.0':
             self._check_alive()
             if self.socket.writable_length >= self.socket.writable_high_water_mark:
@@ -295,12 +346,25 @@ class ServerResponse(OutgoingMessage):
     # -- files, and other protocols -------------------------------------------------------------------------------
 
     def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
+        """Send the rest of a file as the rest of the body, and end.
+
+        The kernel copies a regular file that was opened in binary mode, where the connection and the system allow it
+        (``sendfile``). Its length is declared unless the headers frame the body otherwise. Afterwards its position is
+        after the last byte that was sent. Blocks until the whole file is with the kernel or in the queue.
+
+        :param file: an object with ``read(size)`` that returns bytes.
+        :param size: the maximum number of bytes; None: up to the end.
+
+        Returns the response. Raises ``ConnectionClosed``, ``WriteAfterEnd``, ``ContentLengthMismatch`` if the file
+        becomes shorter meanwhile, and the errors of reading it. Raises ``TypeError``, before the head is sent, for a
+        path and for a text file.
+        """
         self._check_thread()
         check_file(file)
         source = BodySource(file, size)
         count = source.size
         if count is not None and (self._state is _OPEN or self._state is _FIXED):
-            # the head leaves first: nothing can be joined with what the kernel sends by itself
+            # the head is sent first: it cannot be joined with bytes that the kernel copies
             self._check_alive()
             self.socket._send(self._begin_body(count).encode('latin-1'))
         if count and self._has_body and not self._chunked and self._state is _BODY and self.socket._can_sendfile:
@@ -311,7 +375,7 @@ class ServerResponse(OutgoingMessage):
             sent = self.socket._sendfile(file.fileno(), file.tell(), count)
             self.body_size += sent
             file.seek(sent, os.SEEK_CUR)
-            # what the kernel did not send by itself is read
+            # the bytes that the kernel did not copy are read
             source = BodySource(file, count - sent)
         if self._has_body:
             for chunk in source:
@@ -319,6 +383,17 @@ class ServerResponse(OutgoingMessage):
         return self.end()
 
     def upgrade(self, headers: HeadersArgument | None = None) -> tuple[Socket, bytes]:
+        """Respond ``101 Switching Protocols``, and take the connection from the server.
+
+        For ``'request'`` listeners of a server without ``'upgrade'`` listeners. See RFC 9110, section 7.8.
+
+        :param headers: further fields. ``Connection: Upgrade`` is added, and ``Upgrade`` with the value of the request
+            unless it is among them.
+
+        Returns the socket, which the caller owns, and the bytes that were received after the request. Raises
+        ``InvalidInput`` if the request does not ask for another protocol or has a body, ``HeadersSent`` if the head is
+        fixed, ``InvalidHeader``, and ``ConnectionClosed``.
+        """
         self._check_thread()
         request = self.request
         self._check_may_upgrade()
@@ -331,10 +406,12 @@ class ServerResponse(OutgoingMessage):
         return self._hijack()
 
     def _hijack(self) -> tuple[Socket, bytes]:
-        """As :meth:`upgrade`, for whoever sends the head in place of this response, too. Raises
-        ``InvalidInput``, ``HeadersSent``, ``ConnectionClosed``."""
+        """Take the connection from the server without a response.
+
+        The caller sends one. Raises as :meth:`upgrade`.
+        """
         self._check_may_upgrade()
-        # the answers to earlier requests
+        # the responses to earlier requests
         self.socket._flush_now()
         self._check_alive()
         self._state = OutgoingState.ENDED
@@ -344,11 +421,19 @@ class ServerResponse(OutgoingMessage):
     def _check_may_upgrade(self) -> None:
         self._check_headers_open('set')
         if not self.request._head.upgrade or not self.request.complete:
-            raise InvalidInput(f'{describe_request(self.request)} does not ask for another protocol, or has a body')
+            raise InvalidInput(
+                f'{describe_request(self.request)} cannot be upgraded: it has no Upgrade field, or it has a body'
+            )
 
     # -- the exchange ---------------------------------------------------------------------------------------------
 
     def cancel_on_disconnect(self) -> None:
+        """Throw ``ClientDisconnected`` into this greenlet when the client disconnects.
+
+        That happens until the response has ended. This is the server's option ``cancel_on_disconnect`` for one request.
+        In the greenlet of the listener, it has no effect after the listener has returned. Raises ``ClientDisconnected``
+        if the client has disconnected already.
+        """
         self._check_thread()
         self._connection.cancel_on_disconnect(self)
 
@@ -368,26 +453,30 @@ class ServerResponse(OutgoingMessage):
         self._connection.response_destroyed(self, error)
 
     def _end_if_whole(self) -> bool:
-        """Called by the connection, whose listener has failed: end this response if nothing of it is missing on the
-        wire, as one to HEAD or one of the declared length, and return whether that was so. May switch."""
+        """End the response of a failed listener if all its bytes were sent.
+
+        Returns whether they were. That is a response to HEAD, or one with all of its declared length. Blocks until the
+        queue has room.
+        """
         whole = self._state is _BODY and not self._chunked and (not self._has_body or self.body_size == self._length)
         if whole:
-            # what is still held belongs to no body
+            # corked data would exceed the body
             self._corked = None
-            # while there is no room in the queue the client may leave
+            # the client can disconnect while the queue is full
             with contextlib.suppress(ConnectionClosed):
                 self.end()
         return whole
 
     def _override(self, size: int) -> None:
-        """Called by the connection, which answers in place of this response with a body of ``size`` bytes."""
+        """Take the size of the error response, which observers then see."""
         self.body_size = size
         self._has_body = size > 0
 
     def _on_aborted(self, status_code: int | None) -> None:
-        """Called by the connection: this response will not be finished.
+        """Mark this response as one that will not end.
 
-        :param status_code: what the server answered in its place; None: the connection is gone.
+        :param status_code: the status of the error response that the server has sent instead; None: the connection is
+            closed.
         """
         self.destroyed = True
 

@@ -1,7 +1,7 @@
 """The HTTP server: its settings, its events, and how it drains.
 
-The work is done by its connections; the server knows what they share: the limits, the idle workers, the line of those
-that have more to do, and how much input all of them hold.
+Its connections do the work. The server has the state that they share: the limits, the idle workers, the run queue, and
+the number of bytes that all of them buffer.
 """
 
 from __future__ import annotations
@@ -40,19 +40,36 @@ __all__ = ['RequestListener', 'Server', 'create_server']
 
 log = logging.getLogger('geventnode.error')
 
-#: One connection in so many is closed when there must be room for others.
-MADE_ROOM = 20
+#: At ``max_connections``, up to one of this number of connections is closed to make room for others.
+ROOM_FRACTION = 20
 
 RequestListener = Callable[[Any, Any], object]
 
 
 @implementer(IHTTPServer)
 class Server(NetServer):
-    """See :class:`geventnode.interfaces.IHTTPServer`.
+    """An HTTP/1.1 server, after Node's ``http.Server``; :func:`create_server` makes one.
 
     :param listener: a listener for ``'request'``.
-    :param options: any of the settings below, ``max_connections``, and ``request_class`` and
-        ``response_class``, of which messages are made.
+    :param options: any of the settings below, ``max_connections``, ``request_class`` and ``response_class``. Each is
+        also an attribute that can be set later; times are seconds, sizes bytes.
+
+    Raises ``UnknownOption`` for a misspelled option, ``TypeError`` and ``InvalidInput`` for a bad value.
+
+    Emits, besides the events of :class:`geventnode.net.Server`, ``'request'`` (request, response), ``'checkContinue'``
+    (request, response), ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head),
+    ``'upgrade'`` (request, socket, head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), and
+    ``'dropRequest'`` (request, socket).
+
+    A listener for ``'request'`` calls methods of the response, before it returns or later. It is an error to return a
+    response instead (text, bytes, a dict, list, tuple, generator or awaitable): the error is logged, and the client
+    gets 500. Listeners that would never run raise ``TypeError`` when they are added: coroutine functions and generator
+    functions. So does a WSGI application as a listener for ``'request'``; its parameters are recognized by their names,
+    as :func:`geventnode.integrations.wsgi.is_wsgi` does.
+
+    An exception of a listener ends only its own exchange. It is logged, and the client gets 500; if the head was sent,
+    the connection ends before the response does. That includes ``SystemExit``: ``sys.exit()`` in a listener would end
+    all other exchanges. gevent handles ``KeyboardInterrupt`` and ``GreenletExit``.
     """
 
     events: ClassVar[frozenset[str]] = NetServer.events | {
@@ -68,15 +85,15 @@ class Server(NetServer):
 
     _plain_options: ClassVar[tuple[str, ...]] = ('max_connections', 'request_class', 'response_class')
 
-    timeout = Option(seconds, 120.0, 'Seconds without traffic after which a connection is given up; 0: never.')
+    timeout = Option(seconds, 120.0, 'Seconds without traffic after which a connection is closed; 0: no limit.')
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
     request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
     min_body_rate = Option(
-        count, 0, 'Bytes per second of a body, over each request_timeout, in place of a limit for the whole; 0: none.'
+        count, 0, 'Bytes per second of a body, over each request_timeout, instead of a limit for the whole; 0: none.'
     )
     keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
     keep_alive_timeout_buffer = Option(
-        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that are on their way.'
+        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that were sent before.'
     )
     max_header_size = Option(count, 16384, 'Bytes of a request line and its header section.')
     max_headers_count = Option(count, 1000, 'Fields in a header section; 0: as many as fit.')
@@ -84,23 +101,23 @@ class Server(NetServer):
     max_field_size = Option(bytes_or_none, None, 'Bytes of a header field; None: as many as a head may have.')
     max_body_size = Option(bytes_or_none, None, 'Bytes of a request body; None: no limit.')
     max_requests_per_socket = Option(count, 0, 'Requests on one connection; 0: no limit.')
-    max_unread_body = Option(count, 65536, 'Bytes of an unread body that are thrown away to keep a connection.')
+    max_unread_body = Option(count, 65536, 'Bytes of an unread body that are discarded to keep a connection.')
     max_buffered = Option(count, 268435456, 'Bytes of unread input that all connections hold together.')
-    cancel_on_disconnect = Option(flag, False, 'Throw ClientDisconnected into listeners whose client has gone.')
+    cancel_on_disconnect = Option(flag, False, 'Throw ClientDisconnected into a listener when its client disconnects.')
     max_idle_workers = Option(count, MAX_IDLE, 'Greenlets that are kept for the next request, on this thread.')
     greenlet_per_request = Option(flag, False, 'Run every request in a new greenlet.')
-    debug_connections = Option(flag, False, 'Log what happens on each connection.')
+    debug_connections = Option(flag, False, 'Log the events of each connection.')
 
     forwarded_headers: Option[tuple[str, ...]] = Option(
         forwarded_fields, (), 'Fields that every trusted proxy sets or removes.'
     )
     scheme_headers: Option[Mapping[str, str]] = Option(
-        scheme_fields, {}, 'Fields of trusted proxies, and the values by which they say https.'
+        scheme_fields, {}, 'Fields of trusted proxies, and their values that mean https.'
     )
     scheme_proxies: Option[tuple[str, ...]] = Option(
         proxies,
         (),
-        "Whose scheme_headers are believed, by the address that connected; (): trusted_proxies, by the client's.",
+        "Connecting addresses with trusted scheme_headers; (): trusted_proxies, by the client's address.",
     )
 
     request_class: type[IncomingMessage] = IncomingMessage
@@ -115,7 +132,7 @@ class Server(NetServer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.emit is not EventEmitter.emit:
-            # whoever overrides it wants to see requests, too
+            # so that a subclass that overrides it sees requests, too
             cls._dispatch = partialmethod(cls.emit, 'request')  # type: ignore[assignment,method-assign]
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
@@ -124,10 +141,10 @@ class Server(NetServer):
         self._buffer_limit = ReceiveBufferLimit(self.max_buffered)
         self._run_queue = RunQueue(self._hub.loop)
         self._connection_log = ConnectionLog()
-        #: Whether the server is on its way to close, and since when (monotonic).
+        #: Whether the server is closing, and since when (monotonic).
         self.draining = False
         self._draining_since = 0.0
-        #: How many requests the connections have made that are gone.
+        #: How many requests were received on connections that have closed.
         self._past_requests = 0
         self._available = True
         self._on_option_changed()
@@ -136,7 +153,7 @@ class Server(NetServer):
             self.on('request', listener)
 
     def _on_option_changed(self) -> None:
-        """Work out what connections look at for every request."""
+        """Derive the values that connections read for every request."""
         super()._on_option_changed()
         self._limits = Limits(
             max_header_size=self.max_header_size,
@@ -146,11 +163,10 @@ class Server(NetServer):
             max_field_size=self.max_field_size,
         )
         self._buffer_limit.limit = self.max_buffered
-        #: What connections look at for every request, without the checks of an option.
         self._request_limit = self.max_requests_per_socket
         self._all_special = self._request_limit > 0
         self._cancels_listeners = self.cancel_on_disconnect
-        #: No deadline can pass sooner than this after the beginning of what it belongs to.
+        #: The shortest of all timeouts: no deadline can pass sooner.
         self._shortest_timeout = min(
             filter(
                 None,
@@ -171,12 +187,12 @@ class Server(NetServer):
         if self.max_idle_workers < self._idle_limit:
             trim(self._hub, self.max_idle_workers)
         self._idle_limit = self.max_idle_workers
-        told = TracedConnection if self.debug_connections else Connection
-        if self._connection_class is not told:
-            # also those that are open: both classes keep the same
-            self._connection_class = told
+        kind = TracedConnection if self.debug_connections else Connection
+        if self._connection_class is not kind:
+            # open connections change their class, too: both have the same slots
+            self._connection_class = kind
             for connection in self._connections():
-                connection.__class__ = told
+                connection.__class__ = kind
         self._forwarding = (
             None
             if not (self.forwarded_headers or self.scheme_headers)
@@ -190,6 +206,11 @@ class Server(NetServer):
 
     @property
     def available(self) -> bool:
+        """Whether load balancers should send requests here.
+
+        Set it to False some time before closing, so that they stop early. It is False while the server drains. Nothing
+        else depends on it.
+        """
         return self._available and not self.draining
 
     @available.setter
@@ -197,6 +218,10 @@ class Server(NetServer):
         self._available = available
 
     def __call__(self, request: Any, response: Any) -> None:
+        """Call the ``'request'`` listeners, or respond 501 if there are none.
+
+        So a server can be used as a listener. Blocks until the listeners have returned.
+        """
         self._check_thread()
         if not self._dispatch(request, response):
             self._respond_unhandled(response)
@@ -207,6 +232,12 @@ class Server(NetServer):
             check_listener(event, listener)
 
     def set_timeout(self, seconds: float, callback: Callable[[Socket], object] | None = None) -> Server:
+        """Set ``timeout`` for all connections, and add ``callback`` as a ``'timeout'`` listener.
+
+        :param seconds: seconds without traffic; 0: no limit.
+
+        Returns the server.
+        """
         self._check_thread()
         self.timeout = seconds
         if callback is not None:
@@ -220,12 +251,12 @@ class Server(NetServer):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        for name, believed in (
+        for name, trusted in (
             ('forwarded_headers', self.trusted_proxies),
             ('scheme_headers', self.scheme_proxies or self.trusted_proxies),
         ):
-            if getattr(self, name) and not believed:
-                raise InvalidInput(f'{name} without trusted_proxies would be believed of nobody')
+            if getattr(self, name) and not trusted:
+                raise InvalidInput(f'{name} has no effect without trusted_proxies; set both')
 
     def _listen_on(self, listener: Any, what: Any) -> Any:
         self.draining = False
@@ -233,9 +264,9 @@ class Server(NetServer):
 
     def _accepted(self, socket: Socket) -> None:
         if self.listener_count('connection'):
-            # what arrives meanwhile waits in the socket
+            # input stays in the kernel until the listeners have returned
             socket._pause_reading()
-            gevent.spawn(self._introduce, socket)
+            gevent.spawn(self._emit_connection, socket)
         else:
             self._connection_class(self, socket)
 
@@ -244,9 +275,9 @@ class Server(NetServer):
         if self.listener_count('clientError'):
             gevent.spawn(self.emit, 'clientError', error, socket)
 
-    def _introduce(self, socket: Socket) -> None:
+    def _emit_connection(self, socket: Socket) -> None:
         self._serve(socket)
-        # in the hub, where workers are switched to: one that is switched to from here would not come back
+        # in the hub: workers switch back to the hub, and not to this greenlet
         self._hub.loop.run_callback(self._begin, socket)
 
     def _begin(self, socket: Socket) -> None:
@@ -257,8 +288,10 @@ class Server(NetServer):
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
     def _dispatch(self, request: IncomingMessage, response: ServerResponse) -> bool:
-        """Emit ``'request'``, and look at what the listeners return. May switch. Raises ``ListenerReturned`` for an
-        answer among that when the response has not begun."""
+        """Emit ``'request'``, and return whether there was a listener.
+
+        Blocks until the listeners have returned. Raises ``ListenerReturned`` if one of them has returned a response.
+        """
         table = self._listeners
         if table is None or 'request' not in table:
             return False
@@ -272,14 +305,18 @@ class Server(NetServer):
         return True
 
     def _respond_unhandled(self, response: ServerResponse) -> None:
-        """Answer a request that nobody listens for. May switch."""
+        """Respond 501 to a request without a listener. Blocks until the response is queued."""
         response.write_head(501)
         response.end()
 
     def _dispatch_special(
         self, connection: Connection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
-        """Handle a request that is more, or less, than a plain one. Switches when listeners do."""
+        """Dispatch a request that needs more than ``'request'`` listeners.
+
+        That is one with ``Expect``, with ``Upgrade``, with the method CONNECT, and the first one after
+        ``max_requests_per_socket``. Blocks until its listeners have returned.
+        """
         if 0 < self._request_limit < connection.served:
             self.emit('dropRequest', request, connection.socket)
             response.should_keep_alive = False
@@ -288,14 +325,14 @@ class Server(NetServer):
         elif head.method == 'CONNECT':
             self._dispatch_upgrade('connect', connection, request)
         elif head.upgrade and request.complete and self.listener_count('upgrade'):
-            # one with content is an ordinary request: a server may ignore Upgrade (RFC 9110, section 7.8)
+            # a request with content is an ordinary one: a server may ignore Upgrade (RFC 9110, section 7.8)
             self._dispatch_upgrade('upgrade', connection, request)
         elif head.expect is None:
             if not self._dispatch(request, response):
                 self._respond_unhandled(response)
         elif head.expect != '100-continue':
             if not self.emit('checkExpectation', request, response):
-                # whether the body follows is anybody's guess (RFC 9110, section 10.1.1)
+                # it is unknown whether the client sends the body (RFC 9110, section 10.1.1)
                 response.should_keep_alive = False
                 response.write_head(417)
                 response.end()
@@ -305,11 +342,15 @@ class Server(NetServer):
                 self._respond_unhandled(response)
 
     def _dispatch_upgrade(self, event: str, connection: Connection, request: IncomingMessage) -> None:
+        """Emit ``event`` with the socket, or close if there is no listener.
+
+        The listener owns the socket from then on. Blocks until it has returned.
+        """
         socket = connection.socket
         if not self.listener_count(event):
             connection.close_without_response()
             return
-        # the answers to earlier requests
+        # the responses to earlier requests
         socket._flush_now()
         if socket.destroyed:
             return
@@ -338,10 +379,17 @@ class Server(NetServer):
         return [socket._protocol for socket in self._sockets if isinstance(socket._protocol, Connection)]
 
     def _protocols(self) -> list[Any]:
-        """Return what takes the input of each connection: one of HTTP, something else, or None."""
+        """Return the protocol of each socket: an HTTP connection, another protocol, or None."""
         return [socket._protocol for socket in self._sockets]
 
     def statistics(self) -> dict[str, int]:
+        """Count the connections by their present activity.
+
+        ``idle``: waits for a request; ``reading``: receives a request; ``handling``: a listener runs; ``writing``: the
+        client has not received the queued bytes; ``closing``: waits for the client to close; ``upgraded``: speaks
+        another protocol. ``connections`` is the sum of these, ``buffered`` the number of bytes of unread input in
+        memory, and ``refused`` the sum of ``refusals``. The time it takes grows with the number of connections.
+        """
         found: dict[str, int] = dict.fromkeys(('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
             found[socket._protocol.activity if isinstance(socket._protocol, Connection) else 'upgraded'] += 1
@@ -353,19 +401,20 @@ class Server(NetServer):
         }
 
     def close_idle_connections(self) -> None:
+        """Close the connections on which no request has begun to arrive."""
         self._check_thread()
         for connection in self._connections():
             if connection.idle:
                 connection.close()
 
     def _make_room(self) -> bool:
-        # A client may have sent a request that the loop has not reported: only those make room that have been idle for
-        # a while. They are looked for once for many: the clients of a full server come in crowds.
+        # A client can have sent a request that the loop has not reported yet: only connections that have been idle for
+        # a while are closed. Several are closed at once, because the clients of a full server arrive in bursts.
         grace = self.keep_alive_timeout_buffer
         now = monotonic()
         idle = sorted((each for each in self._connections() if each.idle and each.served), key=_began)
         before = len(self._sockets)
-        for connection in idle[: max(1, before // MADE_ROOM)]:
+        for connection in idle[: max(1, before // ROOM_FRACTION)]:
             if connection.began + grace > now:
                 connection._expires = min(connection._expires, connection.began + grace)
             elif not connection.socket._poll_now():
@@ -373,14 +422,16 @@ class Server(NetServer):
         return len(self._sockets) < before
 
     def close_all_connections(self) -> None:
+        """Destroy every connection, also those on which a request is served."""
         self._check_thread()
         for socket in tuple(self._sockets):
             socket.destroy()
 
     def send_error(self, socket: Socket, status_code: int) -> None:
-        """Send an error response on ``socket``, from a ``'clientError'`` listener; the connection closes then.
+        """Send an error response, and close: for ``'clientError'`` listeners.
 
-        :param status_code: such as 400; the body is its reason phrase.
+        :param socket: the socket that the listener was called with.
+        :param status_code: a status from 400 to 599; the body repeats it with its reason phrase.
 
         Raises ``ConnectionClosed`` if the socket is destroyed.
         """
@@ -393,9 +444,12 @@ def _began(connection: Connection) -> float:
 
 
 def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'request'``.
+    """Return a :class:`Server` with ``listener`` as its ``'request'`` listener.
 
-    Raises ``UnknownOption`` for an option that nobody knows, ``TypeError`` and ``InvalidInput`` for a bad value, and
+    :param listener: a function of the request and the response.
+    :param options: the settings of :class:`Server`.
+
+    Raises ``UnknownOption`` for an unknown option, ``TypeError`` and ``InvalidInput`` for a bad value, and
     ``TypeError`` for a coroutine function, a generator function, or a WSGI application without ``wsgi()``.
     """
     return Server(listener, **options)

@@ -280,7 +280,7 @@ def test_what_others_call_the_status(answer: Answer, name: str, right: str) -> N
     """Would have no effect, and is refused."""
 
     def listener(request: Any, response: Any) -> None:
-        with pytest.raises(AttributeError, match=f"ServerResponse has no '{name}': it is called '{right}'"):
+        with pytest.raises(AttributeError, match=f"ServerResponse has no attribute '{name}'; use '{right}'"):
             setattr(response, name, 404)
         assert not hasattr(response, name)
         response.end('refused')
