@@ -1,8 +1,8 @@
-"""Makes the pictures in ``docs/images``: the demo page and the monitor, in headless Chromium.
+"""Make the pictures in ``docs/images``: the demo page and the monitor, in headless Chromium.
 
     .venv/bin/python contrib/screenshots.py [DIRECTORY]
 
-It wants what the browser's tests want: ``chromium`` and ``chromedriver``, and the test requirements.
+It needs ``chromium``, ``chromedriver`` and the requirements of the tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.system.running import Served  # noqa: E402 - found through the line above
+from tests.system.running import Served  # noqa: E402 - needs the path of the line above
 from tests.system.test_monitor_page import begun, fetch  # noqa: E402
 from tests.system.webdriver import Browser, browser  # noqa: E402
 
@@ -26,12 +26,12 @@ __all__: list[str] = []
 
 WIDE, NARROW = (1100, 800), (390, 844)
 
-#: Seconds for which there is traffic before a picture is taken.
+#: Seconds of traffic before a picture is taken.
 TRAFFIC = 20
 
 
-def dress(page: Browser, size: tuple[int, int], scheme: str) -> None:
-    """Let the page have this size and colours."""
+def set_appearance(page: Browser, size: tuple[int, int], scheme: str) -> None:
+    """Set the size and the colour scheme of the page."""
     page.command(
         'Emulation.setDeviceMetricsOverride', width=size[0], height=size[1], deviceScaleFactor=1, mobile=size is NARROW
     )
@@ -40,7 +40,7 @@ def dress(page: Browser, size: tuple[int, int], scheme: str) -> None:
 
 @contextlib.contextmanager
 def traffic(url: str) -> Iterator[None]:
-    """Requests, from several connections at once."""
+    """Make requests on several connections while the block runs."""
     command = [sys.executable, '-c', TRAFFIC_CODE, url]
     with contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -65,9 +65,9 @@ while True:
 
 
 def demo(directory: Path, page: Browser) -> None:
-    """The demo page, in the midst of things."""
+    """Take the picture of the demo page with a complete upload."""
     with Served() as served:
-        dress(page, WIDE, 'light')
+        set_appearance(page, WIDE, 'light')
         page.open(f'{served.url}/')
         page.wait_for("Number(document.querySelector('#ticks').textContent) > 8")
         page.click('#send')
@@ -77,10 +77,10 @@ def demo(directory: Path, page: Browser) -> None:
 
 
 def monitor(directory: Path, page: Browser) -> None:
-    """The monitor of a site that works, and of one whose pool is stuck."""
+    """Take the pictures of the monitor, of a working site and of one with a stuck pool."""
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(Served('stuck:listener', '--monitor'))
-        dress(page, WIDE, 'light')
+        set_appearance(page, WIDE, 'light')
         with traffic(served.url):
             stack.enter_context(begun(served.port, '/slow/report?year=2026'))
             page.open(f'{served.url}/monitor')
@@ -91,11 +91,11 @@ def monitor(directory: Path, page: Browser) -> None:
             for _ in range(3):
                 stack.enter_context(begun(served.port, '/page'))
             page.wait_for("document.querySelector('#verdict').classList.contains('stuck')")
-            dress(page, NARROW, 'dark')
+            set_appearance(page, NARROW, 'dark')
             page.wait_for('innerWidth === 390')
             page.screenshot(directory / 'monitor-stuck.png')
         page.open('about:blank')
-        # its requests would not end by themselves
+        # its requests never end
         served.process.kill()
         served.finish()
 

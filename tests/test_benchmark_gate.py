@@ -1,4 +1,4 @@
-"""The gate that keeps requests from taking more instructions: what it compares, says, and keeps."""
+"""The gate against growing instruction counts: comparing, messages, and the file of counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION = platform.python_version()
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The command, which keeps its counts in a file of this test's."""
+    """The command, with a file of counts of this test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module('gate')
     monkeypatch.setattr(module, 'KEPT', tmp_path / 'kept.json')
@@ -30,26 +30,26 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize('now', [1.0, 1.049, 0.951])
-def test_near_enough(gate: Any, now: float) -> None:
+def test_small_difference_is_accepted(gate: Any, now: float) -> None:
     assert gate.compare({'hello': now}, {'hello': 1.0}) == []
 
 
-def test_a_loss_is_a_fault(gate: Any) -> None:
+def test_growth_is_reported(gate: Any) -> None:
     assert gate.compare({'hello': 1.06, 'parser': 1.0}, {'hello': 1.0, 'parser': 1.0}) == ['hello: +6.0%']
 
 
-def test_a_gain_is_to_be_kept(gate: Any) -> None:
+def test_gain_has_to_be_written(gate: Any) -> None:
     assert gate.compare({'hello': 0.9}, {'hello': 1.0}) == ['hello: -10.0%, which is to be kept (--write)']
 
 
-def test_works_that_come_and_go_are_told(gate: Any) -> None:
+def test_new_and_missing_works_are_reported(gate: Any) -> None:
     assert gate.compare({'new': 1.0}, {'old': 1.0}) == ['new is not in both', 'old is not in both']
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_compared_with(
+def test_written_counts_are_compared(
     gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gate.main(['--write']) == 0
@@ -61,24 +61,26 @@ def test_what_is_written_is_compared_with(
     assert capsys.readouterr().err == 'hello: +10.0%\n'
 
 
-def test_an_interpreter_slower_at_everything(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slower_interpreter_is_accepted(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gate.main(['--write'])
     monkeypatch.setattr(gate, 'count', lambda: {'reference': 1300.0, 'hello': 130.0, 'parser': 39.0})
     assert gate.main([]) == 0
 
 
-def test_other_versions_are_left_as_they_are(gate: Any) -> None:
+def test_counts_of_other_versions_are_kept(gate: Any) -> None:
     gate.KEPT.write_text('{"2.7": {"hello": 1.0}}')
     gate.main(['--write'])
     assert json.loads(gate.KEPT.read_text())['2.7'] == {'hello': 1.0}
 
 
-def test_a_version_that_was_never_counted(gate: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_version_is_an_error(gate: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate.main([]) == 2
     assert f'knows nothing of Python {VERSION}' in capsys.readouterr().err
 
 
-def test_no_valgrind(gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_valgrind_is_an_error(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(gate, 'count', importlib.import_module('bench.instructions').count)
     monkeypatch.setenv('PATH', '')
     assert gate.main(['--write']) == 2
@@ -89,8 +91,8 @@ def test_no_valgrind(gate: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 # -- counting ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_work_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each checks the answers that it gets. The counts that are kept are of these."""
+def test_every_work_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each work checks the responses that it gets, and the stored counts are those of these works."""
     monkeypatch.syspath_prepend(str(BENCHMARKS / 'workers'))
     monkeypatch.setattr(sys, 'path', sys.path[:])
     worker = importlib.import_module('instructions')
@@ -106,7 +108,7 @@ def test_every_work_can_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(counts) | {'reference'} == set(names)
 
 
-def test_the_total_of_a_dump(gate: Any, tmp_path: Path) -> None:
+def test_total_of_a_dump_is_read(gate: Any, tmp_path: Path) -> None:
     instructions = importlib.import_module('bench.instructions')
     dump = tmp_path / 'out.1'
     dump.write_text('version: 1\nevents: Ir\ntotals: 123456\n')

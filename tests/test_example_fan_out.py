@@ -1,4 +1,4 @@
-"""The fan-out aggregator of the examples: answers as they come, within bounds, and nothing left when a client goes."""
+"""The fan-out aggregator of the examples: streaming, the limit of connections, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.servers import Log, Serve
 from tests.sessions import agent_of
 
 
-def test_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_prints_its_times(capsys: pytest.CaptureFixture[str]) -> None:
     fan_out.main()
     printed = capsys.readouterr().out.splitlines()
     assert len({json.loads(line)['body'] for line in printed[:-1]}) == 50
     assert printed[-1].startswith('50 requests: ')
 
 
-def test_answers_are_handed_on_as_they_come(serve: Serve) -> None:
-    """And one that cannot be had is no reason to do without the others."""
+def test_responses_are_passed_on_as_they_arrive(serve: Serve) -> None:
+    """A failed upstream request does not delay the others."""
     last = Event()
 
     def upstream(request: Any, response: Any) -> None:
@@ -42,7 +42,7 @@ def test_answers_are_handed_on_as_they_come(serve: Serve) -> None:
     assert sorted(answer.get('body') or answer['error'] for answer in early) == ['/first', 'ConnectionError']
 
 
-def test_the_bound_is_for_all_together(serve: Serve) -> None:
+def test_limit_is_for_all_requests_together(serve: Serve) -> None:
     now: list[int] = []
     most: list[int] = []
 
@@ -60,13 +60,13 @@ def test_the_bound_is_for_all_together(serve: Serve) -> None:
     assert max(most) <= fan_out.MAX_SOCKETS
 
 
-def test_a_client_that_leaves(serve: Serve) -> None:
-    """Its upstream requests are given up when there is something to tell it."""
-    asked, gone, answer, over = Log(), Log(), Event(), Event()
+def test_disconnect_cancels_upstream_requests(serve: Serve) -> None:
+    """Its upstream requests are cancelled at the next write to it."""
+    received, closed, answer, over = Log(), Log(), Event(), Event()
 
     def upstream(request: Any, response: Any) -> None:
-        asked.append(request.url)
-        response.on('close', gone.note(request.url))
+        received.append(request.url)
+        response.on('close', closed.note(request.url))
         if request.url == '/slow':
             over.wait()
         answer.wait()
@@ -76,9 +76,9 @@ def test_a_client_that_leaves(serve: Serve) -> None:
     with fan_out.create_session() as session:
         site = serve(fan_out.create_aggregator(session, [f'{address}/slow', f'{address}/large']))
         client = site.send(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
-        asked.wait_for_length(2)
+        received.wait_for_length(2)
         client.abort()
         answer.set()
-        gone.wait_for('/slow')
+        closed.wait_for('/slow')
         over.set()
         assert agent_of(session).statistics()['active'] == 0

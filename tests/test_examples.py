@@ -1,6 +1,6 @@
-"""The examples that are in one process: each is run as its reader would, and asked what a peer could do to it.
+"""The examples that run in one process: each is run as a program, and tested with difficult peers.
 
-The reverse proxy has a file of its own, and what takes other programs is among the system tests.
+The reverse proxy has its own file; examples that need other programs are in ``tests/system``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NO_WSPROTO = 'wsproto is not installed; it is in the extra "test"'
 
 @pytest.fixture
 def dead_port() -> Iterator[int]:
-    """A port that refuses connections for as long as the test runs."""
+    """A port that refuses connections during the test."""
     with stdlib.socket() as bound:
         bound.bind(('127.0.0.1', 0))
         yield bound.getsockname()[1]
@@ -30,7 +30,7 @@ def dead_port() -> Iterator[int]:
 
 @pytest.fixture
 def websocket_echo() -> Any:
-    """The module of that name, which wants a package more than the others."""
+    """The module, which needs one more package than the others."""
     pytest.importorskip('wsproto', reason=NO_WSPROTO)
     from contrib.examples import websocket_echo
 
@@ -38,8 +38,8 @@ def websocket_echo() -> Any:
 
 
 @pytest.mark.parametrize('example', [connect_proxy, crawl, upgrade])
-def test_runs(example: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a program, and says something."""
+def test_example_prints_a_result(example: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """An example prints a result and no error."""
     example.main()
     printed = capsys.readouterr()
     assert printed.out
@@ -56,7 +56,7 @@ def connected(site: Site, port: int) -> Any:
     return client
 
 
-def test_connect_proxy(serve: Serve) -> None:
+def test_connect_proxy_tunnels_a_request(serve: Serve) -> None:
     proxy = serve(connect_proxy.create_proxy())
     origin = serve(ok)
     answer = connect_proxy.fetch(proxy.where[1], f'127.0.0.1:{origin.where[1]}')
@@ -64,12 +64,12 @@ def test_connect_proxy(serve: Serve) -> None:
     assert answer.endswith(b'\r\n\r\nGET /')
 
 
-def test_connect_proxy_answers_what_is_no_connect(serve: Serve) -> None:
+def test_connect_proxy_responds_to_other_methods(serve: Serve) -> None:
     assert serve(connect_proxy.create_proxy()).get().body == b'okay'
 
 
-def test_connect_proxy_without_an_origin(serve: Serve, dead_port: int) -> None:
-    """The client is told, and so is its user."""
+def test_connect_proxy_reports_a_missing_origin(serve: Serve, dead_port: int) -> None:
+    """The client gets a 502, and ``fetch`` raises."""
     proxy = serve(connect_proxy.create_proxy())
     with pytest.raises(ConnectionError, match=r'no tunnel to .*: 502'):
         connect_proxy.fetch(proxy.where[1], f'127.0.0.1:{dead_port}')
@@ -78,13 +78,13 @@ def test_connect_proxy_without_an_origin(serve: Serve, dead_port: int) -> None:
     assert b'Connection refused' in answer.body
 
 
-def test_connect_proxy_is_not_there(dead_port: int) -> None:
+def test_missing_connect_proxy_raises(dead_port: int) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect_proxy.fetch(dead_port, '127.0.0.1:1')
 
 
-def test_connect_proxy_ends_each_direction_by_itself(serve: Serve, origin: MakeOrigin) -> None:
-    """A client that has said everything still hears the answer."""
+def test_connect_proxy_ends_each_direction_separately(serve: Serve, origin: MakeOrigin) -> None:
+    """A client that has shut down its sending side still receives the response."""
     size = 3_000_000
     client = connected(serve(connect_proxy.create_proxy()), origin(lambda peer: peer.send(peer.rest())).port)
     sender = gevent.spawn(lambda: client.send(bytes(size)).half_close())
@@ -92,22 +92,22 @@ def test_connect_proxy_ends_each_direction_by_itself(serve: Serve, origin: MakeO
     sender.get()
 
 
-def test_connect_proxy_lets_go_of_the_origin(serve: Serve, origin: MakeOrigin) -> None:
-    """When the client resets its connection."""
+def test_connect_proxy_closes_the_origin(serve: Serve, origin: MakeOrigin) -> None:
+    """The client resets its connection."""
     log = Log()
 
     def script(peer: Peer) -> None:
         peer.exactly(5)
         peer.rest()
-        log.append('gone')
+        log.append('closed')
 
     client = connected(serve(connect_proxy.create_proxy()), origin(script).port)
     client.send(b'hello').abort()
-    log.wait_for('gone')
+    log.wait_for('closed')
 
 
-def test_connect_proxy_lets_go_of_the_client(serve: Serve, origin: MakeOrigin) -> None:
-    """When the origin resets its connection."""
+def test_connect_proxy_closes_the_client(serve: Serve, origin: MakeOrigin) -> None:
+    """The origin resets its connection."""
 
     def script(peer: Peer) -> None:
         peer.exactly(5)
@@ -121,20 +121,20 @@ def test_connect_proxy_lets_go_of_the_client(serve: Serve, origin: MakeOrigin) -
 
 
 @pytest.mark.parametrize('size', [0, 5, 5_000_000])
-def test_upgrade(serve: Serve, size: int) -> None:
+def test_upgrade_echoes(serve: Serve, size: int) -> None:
     site = serve(upgrade.create_server())
     assert upgrade.shout(site.where[1], bytes(size)) == bytes(size)
     assert site.get().body == b'okay'
 
 
-def test_upgrade_loses_nothing_that_comes_early(serve: Serve) -> None:
+def test_upgrade_keeps_early_data(serve: Serve) -> None:
     client = serve(upgrade.create_server()).send(get('/', 'Connection: Upgrade', 'Upgrade: echo') + b'early')
     assert client.head().status == 101
     assert client.send(b' and late').exactly(14) == b'early and late'
     client.abort()
 
 
-def test_upgrade_is_refused(serve: Serve) -> None:
+def test_refused_upgrade_raises(serve: Serve) -> None:
     with pytest.raises(ConnectionError, match='has not upgraded'):
         upgrade.shout(serve(ok).where[1], b'x')
 
@@ -150,12 +150,12 @@ HANDSHAKE = [
 
 
 def url_of(site: Site) -> str:
-    """Return where ``site`` is."""
+    """Return the URL of ``site``."""
     return f'http://127.0.0.1:{site.where[1]}/'
 
 
 def frame(payload: bytes, opcode: int, mask: bytes | None = bytes(4)) -> bytes:
-    """Return a frame of a client (RFC 6455, section 5.2), masked with nothing so that it can be read."""
+    """Return a frame of a client (RFC 6455, section 5.2), with a zero mask so that it is readable."""
     size = len(payload)
     short = size < 126
     length = bytes([(size if short else 127) | (0 if mask is None else 0x80)])
@@ -163,13 +163,13 @@ def frame(payload: bytes, opcode: int, mask: bytes | None = bytes(4)) -> bytes:
     return bytes([0x80 | opcode]) + length + (mask or b'') + payload
 
 
-def test_websocket_runs(websocket_echo: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_websocket_prints_a_result(websocket_echo: Any, capsys: pytest.CaptureFixture[str]) -> None:
     websocket_echo.main()
-    assert capsys.readouterr().out.splitlines() == ['Is anybody there?', '10000000 bytes', 'closed with 1000']
+    assert capsys.readouterr().out.splitlines() == ['hello over the WebSocket', '10000000 bytes', 'closed with 1000']
 
 
-def test_websocket_messages(websocket_echo: Any, serve: Serve) -> None:
-    """Text and bytes of any length come back as they were."""
+def test_websocket_echoes_messages(websocket_echo: Any, serve: Serve) -> None:
+    """Text and bytes of any length are sent back unchanged."""
     sent = ['hello', '', b'', b'\x00\xff', 'ä€' * websocket_echo.FRAGMENT, bytes(range(256)) * 10_000]
     websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
     sender = gevent.spawn(lambda: [websocket.send(message) for message in sent] and websocket.close(1000, 'enough'))
@@ -178,8 +178,8 @@ def test_websocket_messages(websocket_echo: Any, serve: Serve) -> None:
     assert (websocket.close_code, websocket.close_reason) == (1000, 'enough')
 
 
-def test_websocket_ping(websocket_echo: Any, serve: Serve) -> None:
-    """Is answered, in between the fragments of a message, too."""
+def test_websocket_answers_pings(websocket_echo: Any, serve: Serve) -> None:
+    """A ping is answered even between the fragments of a message."""
     from wsproto.events import Pong, TextMessage
 
     websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
@@ -192,7 +192,7 @@ def test_websocket_ping(websocket_echo: Any, serve: Serve) -> None:
     assert (first.message_finished, third.message_finished) == (False, True)
 
 
-def test_websocket_accept_key(websocket_echo: Any, serve: Serve) -> None:
+def test_websocket_accepts_the_key(websocket_echo: Any, serve: Serve) -> None:
     """The example of RFC 6455, section 1.3."""
     client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'early', 1))
     head = client.head()
@@ -200,14 +200,14 @@ def test_websocket_accept_key(websocket_echo: Any, serve: Serve) -> None:
     assert client.exactly(7) == b'\x81\x05early'
 
 
-def test_websocket_close(websocket_echo: Any, serve: Serve) -> None:
-    """Is answered with the same code, and then the server ends the connection."""
+def test_websocket_answers_a_close(websocket_echo: Any, serve: Serve) -> None:
+    """The server responds with the same code, and then ends the connection."""
     client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'\x03\xe8', 8))
     assert client.head().status == 101
     assert client.rest() == b'\x88\x02\x03\xe8'
 
 
-def test_websocket_protocol_error(websocket_echo: Any, serve: Serve) -> None:
+def test_websocket_refuses_an_unmasked_frame(websocket_echo: Any, serve: Serve) -> None:
     """A frame without a mask is refused with 1002 (RFC 6455, section 5.1)."""
     client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'x', 1, mask=None))
     assert client.head().status == 101
@@ -215,8 +215,8 @@ def test_websocket_protocol_error(websocket_echo: Any, serve: Serve) -> None:
     assert (answer[0], answer[2:4]) == (0x88, b'\x03\xea')
 
 
-def test_websocket_client_goes(websocket_echo: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a word: that is no failure of the server."""
+def test_websocket_client_disconnects(websocket_echo: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A disconnect without a closing handshake is no failure of the server."""
     site = serve(websocket_echo.create_server())
     site.send(get('/', *HANDSHAKE)).until(b'\r\n\r\n')
     client = site.send(get('/', *HANDSHAKE))
@@ -230,8 +230,8 @@ def test_websocket_client_goes(websocket_echo: Any, serve: Serve, caplog: pytest
 
 
 @pytest.mark.parametrize('wrong', range(1, len(HANDSHAKE)))
-def test_websocket_wrong_handshake(websocket_echo: Any, serve: Serve, wrong: int) -> None:
-    """Is answered with what would be right."""
+def test_websocket_refuses_a_wrong_handshake(websocket_echo: Any, serve: Serve, wrong: int) -> None:
+    """The response to a wrong handshake has the right version."""
     fields = [f'{field}0' if number == wrong else field for number, field in enumerate(HANDSHAKE)]
     client = serve(websocket_echo.create_server()).send(get('/', *fields))
     head = client.head()
@@ -239,13 +239,13 @@ def test_websocket_wrong_handshake(websocket_echo: Any, serve: Serve, wrong: int
     assert client.rest() == b''
 
 
-def test_websocket_only(websocket_echo: Any, serve: Serve) -> None:
+def test_websocket_refuses_plain_requests(websocket_echo: Any, serve: Serve) -> None:
     answer = serve(websocket_echo.create_server()).get()
     assert (answer.status, answer.values('Upgrade')) == (426, ['websocket'])
 
 
-def test_websocket_client_believes_no_one(websocket_echo: Any, serve: Serve) -> None:
-    """Who has not understood the key speaks another protocol."""
+def test_websocket_client_checks_the_key(websocket_echo: Any, serve: Serve) -> None:
+    """A server that does not return the right key uses another protocol."""
     site = serve(ok)
     with pytest.raises(ConnectionError, match='200 OK'):
         websocket_echo.connect(url_of(site))
@@ -259,8 +259,8 @@ def test_websocket_client_believes_no_one(websocket_echo: Any, serve: Serve) -> 
         websocket_echo.connect(url_of(site))
 
 
-def test_websocket_too_big(websocket_echo: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever collects messages does not collect without end."""
+def test_websocket_limits_messages(websocket_echo: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of a whole message is limited."""
     monkeypatch.setattr(websocket_echo, 'MAX_MESSAGE', 1000)
     websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
     websocket.send('x' * 1001)
@@ -268,8 +268,8 @@ def test_websocket_too_big(websocket_echo: Any, serve: Serve, monkeypatch: pytes
     assert websocket.close_code == websocket_echo.TOO_BIG
 
 
-def test_websocket_waits_for_a_client_that_does_not_read(websocket_echo: Any, serve: Serve) -> None:
-    """What it sends is not read, either, until it does."""
+def test_websocket_has_back_pressure(websocket_echo: Any, serve: Serve) -> None:
+    """The server does not read from a client that does not read."""
     size = 64_000_000
     site = serve(websocket_echo.create_server())
     sockets: list[Any] = []
@@ -291,8 +291,8 @@ def test_websocket_waits_for_a_client_that_does_not_read(websocket_echo: Any, se
 # -- crawl ------------------------------------------------------------------------------------------------------------
 
 
-def test_crawl(serve: Serve, agent: Callable[..., http.Agent]) -> None:
-    """Every page once, on no more connections than the agent allows."""
+def test_crawl_fetches_each_page_once(serve: Serve, agent: Callable[..., http.Agent]) -> None:
+    """Every page is fetched once, on no more connections than the agent allows."""
     site = serve(crawl.create_site(60))
     few = agent(max_sockets=3, keep_alive=True)
     pages = crawl.crawl(f'{url_of(site)}1', few)
@@ -308,8 +308,8 @@ def test_crawl_stays_on_the_site(agent: Callable[..., http.Agent]) -> None:
     assert crawl.links_of('http://here/a/', body) == ['http://here/a/b', 'http://here/d?e=f']
 
 
-def test_crawl_goes_on(serve: Serve, dead_port: int, agent: Callable[..., http.Agent]) -> None:
-    """Past pages that cannot be had, and past the end of those that are too long."""
+def test_crawl_continues_after_failures(serve: Serve, dead_port: int, agent: Callable[..., http.Agent]) -> None:
+    """Pages that fail or are too long do not end the crawl."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/':
@@ -332,6 +332,6 @@ def test_crawl_goes_on(serve: Serve, dead_port: int, agent: Callable[..., http.A
     assert crawl.crawl(f'http://127.0.0.1:{dead_port}/', agent()) == {f'http://127.0.0.1:{dead_port}/': (None, b'')}
 
 
-def test_crawl_stops(serve: Serve, agent: Callable[..., http.Agent]) -> None:
+def test_crawl_stops_at_max_pages(serve: Serve, agent: Callable[..., http.Agent]) -> None:
     site = serve(crawl.create_site(60))
     assert len(crawl.crawl(f'{url_of(site)}1', agent(), max_pages=10)) == 10

@@ -1,7 +1,7 @@
 """gunicorn's configuration for workers of this library: gunicorn -c gunicorn.conf.py web:listener
 
-Nothing that makes connections may be imported here: it could not be patched any more. Other tools in front of these
-workers have to agree with the times; their configurations stand beside this file.
+Do not import modules that make connections here: they could no longer be patched. The timeouts of proxies have to agree
+with those below; their configurations are in this directory.
 """
 
 from __future__ import annotations
@@ -12,51 +12,50 @@ __all__: list[str] = []
 
 worker_class = 'geventnode.integrations.gunicorn.Worker'
 
-# The proxy is on this machine, and looks for us here. Where systemd hands over the socket, at the same address, this is
-# not looked at.
+# The proxy on this machine sends requests here. If systemd passes the socket, with the same address, this is not used.
 bind = os.environ.get('BIND', '127.0.0.1:8000')
 
-# One for each core that this may use: a worker uses one, and never waits for anything but it.
+# One worker for each usable core: a worker uses one core, and blocks on nothing else.
 workers = int(os.environ.get('WORKERS') or len(os.sched_getaffinity(0)))
 
-# Longer than the 60 seconds that the proxies here, and most balancers, keep an idle connection to us. So it is always
-# they who close it, and none of them sends a request into a connection that is being closed, which would be a 502.
+# Longer than the 60 seconds for which the proxies here, and most load balancers, keep an idle connection. So the proxy
+# always closes it first, and never sends a request on a connection that is being closed, which would be a 502.
 keepalive = 75
 
-# The loop must turn once in this time, which it does within milliseconds; slow views do not count. Long enough for a
-# machine that swaps, short enough to notice a worker that hangs in a library that was not patched.
+# The event loop must run once in this time, which usually takes milliseconds; slow views do not matter. It is long
+# enough for a machine that swaps, and short enough to detect a worker that is blocked by an unpatched library.
 timeout = 30
 
-# What a request may take that is in work when the worker is told to stop. Whoever stops us must wait longer:
-# TimeoutStopSec= of the unit, terminationGracePeriodSeconds of the pod.
+# The time that active requests have to finish when the worker stops. TimeoutStopSec= of the unit and
+# terminationGracePeriodSeconds of the pod must be longer.
 graceful_timeout = 30
 
-# Connections that a worker serves at once. More wait for a free place, here or in another worker, instead of taking
-# memory without end; idle ones do not count.
+# The most connections that a worker serves at once. Further ones wait for a worker with room, instead of taking
+# unlimited memory; idle ones do not count.
 worker_connections = 10000
 
-# Waiting for their turn in the kernel costs next to nothing, and being refused looks like an outage. The kernel has the
-# last word: net.core.somaxconn (4096).
+# A connection that waits in the kernel costs little, and a refused one looks like an outage. The kernel's limit is
+# net.core.somaxconn (4096).
 backlog = 2048
 
-# Workers are replaced now and then, which hides leaks of memory until they are found, and never all at once. Nobody's
-# request is lost by it.
+# Workers are replaced at intervals, and not all at once, which limits leaks of memory until they are found. No request
+# is lost.
 max_requests = int(os.environ.get('MAX_REQUESTS', '1000000'))
 max_requests_jitter = max_requests // 10
 
-# X-Forwarded-Proto is believed of proxies on this machine, and of whoever can open our Unix socket. In a container the
-# balancer is somewhere else: give its network.
+# X-Forwarded-Proto is trusted from proxies on this machine, and from clients of a Unix socket. For a container, set the
+# network of the load balancer.
 forwarded_allow_ips = os.environ.get('FORWARDED_ALLOW_IPS', '127.0.0.1,::1')
 
-# Both logs go where systemd and Docker collect them. The proxy writes an access log already.
+# systemd and Docker collect standard error. The proxy writes an access log already.
 errorlog = '-'
 accesslog = os.environ.get('ACCESS_LOG') or None
 
-# Heartbeats are changes of a file's time. On a disk that is busy they would be late, in memory they are not.
+# A heartbeat changes the time of a file. On a busy disk it would be late; in memory it is not.
 worker_tmp_dir = '/dev/shm' if os.path.isdir('/dev/shm') else None
 
-# gunicorn would put it below the home directory, which a service and a container cannot write to, and complain.
+# gunicorn would create it in the home directory, where a service or a container has no write permission.
 control_socket_disable = True
 
-# Off: processes that share a socket take connections from one queue, so that none is lost with a worker that goes.
+# Off: processes that share one socket have one queue of connections, so that none is lost when a worker ends.
 reuse_port = False

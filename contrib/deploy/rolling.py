@@ -1,10 +1,10 @@
-"""Restarts and kills workers under load, behind a real HAProxy or nginx, and tells what the clients noticed.
+"""Restart and kill workers under load, behind a real HAProxy or nginx, and report the failures that clients see.
 
-The configurations are those that stand beside this file, with other addresses. The load comes from an Agent of this
-library: as many requests at a time as it has connections, one in ten a POST. Nothing may fail in a restart. When a
-worker is killed, what is in work in it may fail, and what is sent to it until the proxy has seen that its sockets are
-closed: a failure is explained when a worker was dying at some time between its beginning and its end, and no worker but
-that one has begun it. Anything else is a fault, and the exit status 1.
+The configurations are those in this directory, with other addresses. An Agent of this library makes the load: as many
+requests at a time as it has connections, one in ten a POST. No request may fail in a restart. When a worker is killed,
+its active requests can fail, and those sent to it until the proxy has seen that its sockets are closed. So a failure is
+explained if a worker was being killed during the request, and no other worker has begun it. Any other failure is a
+fault, and makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ http {{
 
 
 class Failure(NamedTuple):
-    """A request that went wrong."""
+    """A request that has failed."""
 
     name: str
     began: float
@@ -66,7 +66,7 @@ class Failure(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """A worker that was killed: when it was told to die, and when the proxy knew that it had."""
+    """A killed worker: the time of the signal, and the time when the proxy had seen its end."""
 
     pid: int
     began: float
@@ -74,7 +74,7 @@ class Kill(NamedTuple):
 
 
 class Workers:
-    """gunicorn, and what it says of its workers."""
+    """gunicorn, and its workers according to its log."""
 
     def __init__(self, directory: Path, count: int) -> None:
         self.count = count
@@ -121,7 +121,7 @@ class Workers:
             self._changed.set()
 
     def wait(self, exited: int) -> None:
-        """Wait until so many workers have ended altogether, and as many live as there should be."""
+        """Wait until ``exited`` workers have ended in total, and all others are running."""
         self._wait_until(lambda: self.exited >= exited and len(self.live) == self.count)
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
@@ -130,24 +130,24 @@ class Workers:
             self._changed.clear()
 
     def restart(self) -> None:
-        """Replace all workers, and wait until it is done."""
+        """Replace all workers, and wait until they are running."""
         exited = self.exited + self.count
         self.process.send_signal(signal.SIGHUP)
         self.wait(exited)
 
     def kill(self, front: str) -> Kill:
-        """Kill one, and wait until the proxy at ``front`` knows, and there is another."""
+        """Kill a worker, and wait until the proxy at ``front`` has seen it and another worker runs."""
         victim = self.live[0]
         began = monotonic()
         os.kill(victim, signal.SIGKILL)
         self._wait_until(lambda: victim not in self.live)
-        see_what_has_happened(front)
+        wait_for_proxy(front)
         killed = Kill(victim, began, monotonic())
         self.wait(self.exited)
         return killed
 
     def stop(self) -> None:
-        """Stop everything."""
+        """Stop gunicorn."""
         self.process.terminate()
         self.process.wait()
         self._reader.join()
@@ -155,7 +155,7 @@ class Workers:
 
 @contextlib.contextmanager
 def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
-    """Run HAProxy or nginx in front of the workers at ``port``; yield the Unix socket that it listens on."""
+    """Run HAProxy or nginx as the proxy of the workers at ``port``; yield the Unix socket that it listens on."""
     front = f'{directory}/front'
     program = shutil.which(name, path=f'{os.environ.get("PATH", os.defpath)}:{SYSTEM_PROGRAMS}')
     if program is None:
@@ -166,7 +166,7 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
         )
         command = [program, '-p', str(directory), '-e', 'stderr', '-c']
     else:
-        # one thread, as nginx has one process: see see_what_has_happened
+        # one thread, as nginx has one process: see wait_for_proxy
         text = (
             (HERE / 'haproxy.cfg')
             .read_text()
@@ -193,17 +193,17 @@ def proxy(name: str, directory: Path, port: int) -> Iterator[str]:
             process.terminate()
 
 
-def see_what_has_happened(front: str) -> None:
-    """Return when the proxy at ``front`` has handled everything that the kernel had for it when this was called.
+def wait_for_proxy(front: str) -> None:
+    """Return when the proxy at ``front`` has handled all events before this call.
 
-    What is no request the proxy refuses by itself. Its one loop had all older events before this one.
+    The proxy itself refuses an invalid request, after all older events, because it has only one event loop.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(front)
         probe.sendall(b'?\r\n\r\n')
         answer = probe.recv(100)
     if b' 400 ' not in answer:
-        raise SystemExit(f'the proxy answered {answer!r} to what is no request')
+        raise SystemExit(f'the proxy answered {answer!r} to an invalid request')
 
 
 class Load:
@@ -221,9 +221,9 @@ class Load:
     def _run(self) -> None:
         while not self.over:
             self.sent += 1
-            self._ask(f'/{self.sent}', self.sent % 10 == 0)
+            self._request(f'/{self.sent}', self.sent % 10 == 0)
 
-    def _ask(self, name: str, post: bool) -> None:
+    def _request(self, name: str, post: bool) -> None:
         options: dict[str, Any] = {'method': 'POST', 'body': b'x' * 1000} if post else {'method': 'GET', 'body': b''}
         began = monotonic()
         reason = ''
@@ -242,12 +242,12 @@ class Load:
             self.failures.append(Failure(name, began, ended, f'{options["method"]}: {reason}'))
 
     def wait(self, sent: int) -> None:
-        """Wait until so many requests were sent."""
+        """Wait until ``sent`` requests were sent."""
         while self.sent < sent:
             gevent.sleep(0.01)
 
     def stop(self) -> None:
-        """Send no more, and wait for what is under way."""
+        """Send no more, and wait for the active requests."""
         self.over = True
         gevent.joinall(self._clients)
         self._agent.destroy()
@@ -269,7 +269,7 @@ def unexplained(failures: list[Failure], kills: list[Kill], notes: Path) -> list
 
 
 def run(options: argparse.Namespace, name: str) -> bool:
-    """Restart and kill behind one proxy, and say what happened; return whether all is well."""
+    """Restart and kill behind one proxy, print the result, and return whether it is as expected."""
     with tempfile.TemporaryDirectory(prefix='rolling-') as made:
         directory = Path(made)
         workers = Workers(directory, options.workers)
@@ -282,14 +282,14 @@ def run(options: argparse.Namespace, name: str) -> bool:
 
 
 def measure(options: argparse.Namespace, name: str, workers: Workers, front: str, directory: Path) -> bool:
-    """See :func:`run`."""
+    """Measure with running workers and proxy; see :func:`run`."""
     load = Load(front, options.clients)
     began = monotonic()
     steps = options.restarts + options.kills
     for number in range(options.restarts):
         load.wait(options.requests * (number + 1) // (steps + 2))
         workers.restart()
-    # one of the steps is left between the two, so that nothing of the one is counted for the other
+    # one step without an action separates restarts and kills, so that failures are not counted for the wrong one
     load.wait(options.requests * (options.restarts + 1) // (steps + 2))
     in_restarts, sent = len(load.failures), load.sent
     kills = []
@@ -317,9 +317,9 @@ def measure(options: argparse.Namespace, name: str, workers: Workers, front: str
 
 
 def main() -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--proxy', choices=['haproxy', 'nginx'], action='append', help='both unless said otherwise')
+    parser.add_argument('--proxy', choices=['haproxy', 'nginx'], action='append', help='both by default')
     parser.add_argument('--requests', type=int, default=100000)
     parser.add_argument('--restarts', type=int, default=10)
     parser.add_argument('--kills', type=int, default=10)

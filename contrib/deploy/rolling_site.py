@@ -1,6 +1,6 @@
-"""The application of rolling.py: it answers with the name of the request, and notes which ones it has begun.
+"""The application of rolling.py: it responds with the name of the request, and records the requests it has begun.
 
-Notes are written into a file for each process at once, so that they are there whatever becomes of the process.
+Each process writes its records to a file at once, so that they survive the process.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from geventnode.integrations.wsgi import wsgi
 
 __all__ = ['app', 'listener']
 
-#: Seconds that a request takes, so that there are always some in work.
+#: Seconds that a request takes, so that some are always active.
 WORK = 0.002
 
 
 def app(environ, start_response):
-    """Read the body, wait a little, and answer with the path."""
+    """Read the body, wait briefly, and respond with the path."""
     global _notes, _pid
     if _pid != os.getpid():
         _pid = os.getpid()

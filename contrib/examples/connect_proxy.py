@@ -1,7 +1,7 @@
-"""A tunnelling proxy, and a client that makes a request through it: the CONNECT example of Node's document.
+"""A tunnelling proxy, and a client that makes a request through it: the CONNECT example of Node's documentation.
 
-The proxy connects to wherever it is told to and joins the two sockets with a pipe in each direction; from then on it
-knows nothing of what they say. It asks nobody who they are: let it listen where only friends can reach it.
+The proxy connects to any requested address, and pipes each socket to the other without looking at the data. It does not
+authenticate clients: let it listen only where trusted clients can connect.
 
     python contrib/examples/connect_proxy.py [HOST:PORT of an HTTP server; otherwise one in this process]
 """
@@ -30,27 +30,27 @@ def create_proxy() -> http.Server:
 
 
 def okay(request: http.IncomingMessage, response: http.ServerResponse) -> None:
-    """Answer what is no CONNECT."""
+    """Respond to requests other than CONNECT."""
     response.write_head(200, {'Content-Type': 'text/plain'})
     response.end('okay')
 
 
 def open_tunnel(request: http.IncomingMessage, client: net.Socket, head: bytes) -> None:
-    """Connect to the origin server and leave the client to it."""
+    """Connect to the origin server, and pipe the two sockets to each other."""
     try:
         target = urlsplit(f'//{request.url}')
-        # each side may end its own direction and go on listening
+        # each side can end its own direction and still receive
         origin = net.connect(target.port, target.hostname, allow_half_open=True)
         origin.wait_connected(CONNECT_TIMEOUT)
     except OSError as error:
-        # who resets the connection wants no answer
+        # a client that resets the connection gets no response
         client.on('error', lambda error: None)
         client.end(f'HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n{error}\n')
-        # until it is closed, whatever comes is for nobody
+        # discard the data that arrives until the client closes
         client.resume()
         return
     client.allow_half_open = True
-    # whichever side is lost takes the other one with it
+    # if one connection is lost, destroy the other one
     finished(client, lambda error: error and origin.destroy())
     finished(origin, lambda error: error and client.destroy())
     client.write('HTTP/1.1 200 Connection Established\r\nProxy-agent: geventnode\r\n\r\n')
@@ -60,7 +60,7 @@ def open_tunnel(request: http.IncomingMessage, client: net.Socket, head: bytes) 
 
 
 def fetch(proxy_port: int, origin: str) -> bytes:
-    """Return all that ``origin`` (``host:port``) answers to a request for its first page, through the proxy."""
+    """Request ``/`` from ``origin`` (``host:port``) through the proxy, and return all bytes of the response."""
     answer = AsyncResult()
     request = http.request(port=proxy_port, hostname='127.0.0.1', method='CONNECT', path=origin)
     request.end()
@@ -96,7 +96,7 @@ def main(origin: str | None = None) -> None:
 
 
 def port(server: Any) -> int:
-    """Return where ``server`` listens."""
+    """Return the port of ``server``."""
     return server.address()['port']
 
 

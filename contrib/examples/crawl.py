@@ -1,7 +1,7 @@
-"""Fetches a site page by page, a few at a time: plain sequential code in greenlets over a bounded agent.
+"""Fetch a site page by page, a few at a time: plain sequential code in greenlets over a bounded agent.
 
-Each page costs two calls, ``http.get`` and ``response.read``. The agent decides how many connections there are and
-keeps them; a greenlet that has none waits for one, so nothing here counts or queues anything.
+A page takes two calls, ``http.get`` and ``response.read``. The agent limits the connections and keeps them alive;
+greenlets without a connection wait for one, so this code counts and queues nothing.
 
     python contrib/examples/crawl.py [URL; otherwise a site in this process]
 """
@@ -20,16 +20,16 @@ from geventnode.errors import GeventnodeError
 
 __all__ = ['Page', 'crawl', 'create_site', 'main']
 
-#: Bytes of a page that are read; what is longer is cut.
+#: The most bytes of a page that are read; the rest is discarded.
 MAX_PAGE = 2**20
 
 _link = re.compile(rb'<a\s[^>]*?href="([^"]*)"', re.IGNORECASE)
 
 
 class Page(NamedTuple):
-    """What became of a page."""
+    """The result for a page."""
 
-    #: None when there was no answer.
+    #: None if there was no response.
     status: int | None
     body: bytes
 
@@ -49,7 +49,7 @@ def crawl(start: str, agent: http.Agent, max_pages: int = 1000) -> dict[str, Pag
 
 
 def fetch(url: str, agent: http.Agent) -> Page:
-    """Return the page at ``url``; one that cannot be had is no reason to give up on the others."""
+    """Return the page at ``url``; report a failure, and continue with the other pages."""
     try:
         with http.get(url, agent=agent, deadline=60) as response:
             return Page(response.status_code, response.read(MAX_PAGE))
@@ -65,7 +65,7 @@ def links_of(url: str, body: bytes) -> list[str]:
 
 
 def create_site(pages: int) -> http.Server:
-    """Return a site whose page n links to the pages 2n and 2n + 1, not yet listening."""
+    """Return a site, not yet listening, on which page n links to the pages 2n and 2n + 1."""
 
     def show(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         number = int(request.url[1:] or 1)
@@ -80,7 +80,7 @@ def create_site(pages: int) -> http.Server:
 
 
 def main(start: str | None = None) -> None:
-    """Crawl, and say what was there."""
+    """Crawl, and print the pages."""
     with create_site(100) as site, http.Agent(max_sockets=4, keep_alive=True) as agent:
         site.listen(0, '127.0.0.1')
         pages = crawl(start or f'http://127.0.0.1:{site.address()["port"]}/1', agent)

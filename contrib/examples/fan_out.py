@@ -1,11 +1,11 @@
-"""An aggregator: one request in, fifty upstream through one agent, and each answer handed on as soon as it is here.
+"""An aggregator: one request in, fifty upstream through one agent, and each response passed on as soon as it arrives.
 
-The code that asks is what it was with ``requests`` alone; the two lines with the adapter are new. The agent bounds the
-connections that all requests have together, whoever asks. A client that leaves takes its upstream requests along.
+The code that makes the requests is the same as for ``requests`` alone; only the two lines with the adapter are new. The
+agent limits the connections of all requests together. If a client disconnects, its upstream requests are cancelled.
 
     python contrib/examples/fan_out.py
 
-prints the answers, and the time beside that of plain ``requests``, one after the other. It needs the extra
+prints the responses, and the time compared with plain ``requests``, one after the other. It needs the extra
 ``requests``.
 """
 
@@ -31,14 +31,14 @@ MAX_SOCKETS = 25
 
 
 def create_session() -> requests.Session:
-    """Return a session whose connections are bounded and shared."""
+    """Return a session with a limited number of shared connections."""
     session = requests.Session()
     session.mount('http://', AgentAdapter(max_sockets=MAX_SOCKETS))
     return session
 
 
 def fetch(session: requests.Session, url: str) -> dict[str, object]:
-    """Return what became of one upstream request: this part knows nothing of greenlets."""
+    """Make one upstream request, and return its result; this code does not depend on greenlets."""
     try:
         answer = session.get(url, timeout=10)
         return {'url': url, 'status': answer.status_code, 'body': answer.text}
@@ -47,23 +47,23 @@ def fetch(session: requests.Session, url: str) -> dict[str, object]:
 
 
 def create_aggregator(session: requests.Session, urls: list[str]) -> http.Server:
-    """Return a server whose answer has one line of JSON for each of ``urls``, not yet listening."""
+    """Return a server, not yet listening, that responds with one line of JSON for each of ``urls``."""
 
     def aggregate(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         response.write_head(200, {'Content-Type': 'application/x-ndjson'})
-        asking = Group()
+        requesting = Group()
         try:
-            for answer in asking.imap_unordered(partial(fetch, session), urls):
+            for answer in requesting.imap_unordered(partial(fetch, session), urls):
                 response.write(json.dumps(answer) + '\n')
             response.end()
         finally:
-            asking.kill()
+            requesting.kill()
 
     return http.create_server(aggregate)
 
 
 def create_upstream(seconds: float) -> http.Server:
-    """Return a server that takes so long for each answer, not yet listening."""
+    """Return a server, not yet listening, that takes ``seconds`` for each response."""
 
     def answer(request: http.IncomingMessage, response: http.ServerResponse) -> None:
         gevent.sleep(seconds)
@@ -73,21 +73,21 @@ def create_upstream(seconds: float) -> http.Server:
 
 
 def timed(get: Callable[[], object]) -> float:
-    """Return how many seconds ``get`` takes."""
+    """Return the seconds that ``get`` takes."""
     began = time.perf_counter()
     get()
     return time.perf_counter() - began
 
 
 def plain(urls: list[str]) -> None:
-    """Ask one after the other, as a view does that has nothing but ``requests``."""
+    """Make the requests one after the other, as a view with plain ``requests`` does."""
     with requests.Session() as session:
         for url in urls:
             fetch(session, url)
 
 
 def lines(url: str) -> Iterator[bytes]:
-    """Yield the lines of the aggregator's answer as they come."""
+    """Yield the lines of the aggregator's response as they arrive."""
     with http.get(url) as response:
         yield from response.makefile()
 
@@ -101,7 +101,7 @@ def main() -> None:
             aggregator.listen(0, '127.0.0.1')
             here = f'http://127.0.0.1:{aggregator.address()["port"]}/'
             together = timed(lambda: [print(line.decode(), end='') for line in lines(here)])
-        # in a thread of the system: sockets that are not cooperative would stop the upstream server
+        # in a native thread: blocking sockets would stop the upstream server, which runs in this one
         with ThreadPoolExecutor(1) as thread:
             alone = timed(thread.submit(plain, urls).result)
     print(f'{UPSTREAM_REQUESTS} requests: {together:.2f} s, one after the other {alone:.2f} s')

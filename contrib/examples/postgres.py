@@ -1,11 +1,11 @@
 """Notes in PostgreSQL: a Flask application on psycopg and its pool, written as it would be for threads.
 
-Hundreds of requests share twenty connections: each borrows one for as long as its transaction takes, and waits for it
-like a thread would, while the others go on. Whatever ends a request, the end of a block gives its connection back, and
-what was not committed is rolled back.
+Hundreds of requests share twenty connections. Each request borrows one for its transaction, and waits for it as a
+thread would, while the others continue. However a request ends, the end of the block returns the connection, and an
+uncommitted transaction is rolled back.
 
-A note is kept also when its sender does not wait for the answer. What only reads is for nobody when its client has
-gone: its query is cancelled in the database, so that the driver ends it itself and the connection remains good.
+A note is stored even if its client does not wait for the response. A query that only reads is cancelled in the database
+when its client disconnects; the driver ends it itself then, and the connection stays usable.
 
     DATABASE_URL=postgresql:///notes geventnode serve contrib/examples/postgres.py
 """
@@ -38,9 +38,13 @@ app = Flask(__name__)
 
 
 @contextmanager
-def cancelled_with(asked: Any) -> Iterator[Connection]:
-    """A connection of the pool in a transaction, whose query is cancelled when the client of ``asked``, the server's
-    request, goes: QueryCanceled is raised where it is waited for. May switch."""
+def cancelled_with(client_request: Any) -> Iterator[Connection]:
+    """Yield a connection in a transaction; its query is cancelled when the client disconnects.
+
+    The query raises QueryCanceled then. Blocks until the pool has a connection.
+
+    :param client_request: the request of the server, ``environ['geventnode.request']``.
+    """
     cancelling = Lock()
 
     def cancel() -> None:
@@ -48,21 +52,21 @@ def cancelled_with(asked: Any) -> Iterator[Connection]:
             connection.cancel_safe()
 
     with pool.connection() as connection:
-        asked.once('aborted', cancel)
+        client_request.once('aborted', cancel)
         try:
-            if asked.aborted:
-                raise QueryCanceled('the client went away while a connection was waited for')
+            if client_request.aborted:
+                raise QueryCanceled('the client disconnected while its request waited for a connection')
             yield connection
         finally:
-            asked.remove_listener('aborted', cancel)
-            # nobody else may have the connection before
+            client_request.remove_listener('aborted', cancel)
+            # cancel() must not affect the next user of the connection
             with cancelling:
                 pass
 
 
 @app.post('/notes')
 def add() -> tuple[dict[str, int], int]:
-    """Keep the body as a note."""
+    """Store the body as a note."""
     with pool.connection() as connection:
         [row] = connection.execute(
             'INSERT INTO notes (text) VALUES (%s) RETURNING id', [request.get_data(as_text=True)]
@@ -72,17 +76,17 @@ def add() -> tuple[dict[str, int], int]:
 
 @app.get('/notes')
 def export() -> Response:
-    """All notes, one to a line, however many there are: the client's pace is that of the database's cursor."""
-    asked = request.environ['geventnode.request']
+    """Stream any number of notes, one to a line; the client's pace limits that of the database's cursor."""
+    client_request = request.environ['geventnode.request']
 
     def lines() -> Iterator[str]:
         try:
-            with cancelled_with(asked) as connection, connection.cursor('export') as cursor:
+            with cancelled_with(client_request) as connection, connection.cursor('export') as cursor:
                 for row in cursor.execute('SELECT text FROM notes ORDER BY id'):
                     yield f'{row[0]}\n'
         except QueryCanceled:
-            # nobody is left to be told
-            if not asked.aborted:
+            # a client that has disconnected needs no error
+            if not client_request.aborted:
                 raise
 
     return Response(lines(), mimetype='text/plain')
@@ -90,5 +94,5 @@ def export() -> Response:
 
 @app.get('/alive')
 def alive() -> str:
-    """What needs no database."""
+    """Respond without the database."""
     return 'yes\n'

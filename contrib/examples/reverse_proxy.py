@@ -1,4 +1,4 @@
-"""A streaming reverse proxy: bodies of any size pass in both directions, no faster than the slower side takes them.
+"""A streaming reverse proxy: bodies of any size pass in both directions, at the pace of the slower side.
 
 python contrib/examples/reverse_proxy.py HOST:PORT [PORT to listen on]
 """
@@ -25,14 +25,14 @@ HOP_BY_HOP = {
 
 
 def end_to_end(message: http.IncomingMessage) -> list[tuple[str, str]]:
-    """Return the fields that are not for us alone (RFC 9110, section 7.6.1); the length is never among those."""
+    """Return the fields to forward (RFC 9110, section 7.6.1); Content-Length is always one of them."""
     named = {name.strip() for name in message.headers.get('connection', '').lower().split(',')} - {'content-length'}
     kept = [field for field in message.raw_headers if field[0].lower() not in HOP_BY_HOP | named]
     return [*kept, ('Via', f'{message.http_version} geventnode')]
 
 
 def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -> http.Server:
-    """Return a proxy for the server at ``host`` and ``port``, not yet listening; ``timeout`` is for silence there."""
+    """Return a proxy, not yet listening, for the server at ``host`` and ``port``; ``timeout`` limits its silence."""
     agent = http.Agent(keep_alive=True, max_sockets=float('inf'))
 
     def forward(request: http.IncomingMessage, response: http.ServerResponse) -> None:
@@ -47,9 +47,9 @@ def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -
             timeout=timeout,
         )
         faults: list[Exception] = []
-        # the client has left, or its body is cut short or malformed
+        # the client has disconnected, or its body is truncated or malformed
         request.on('error', faults.append).on('error', lambda error: upstream.abort())
-        # get_response() raises what matters; an answer that has come counts even if the rest of the body is not taken
+        # get_response() raises the error, unless a response has arrived before the rest of the body was sent
         upstream.on('error', lambda error: None)
         try:
             if request.complete:
@@ -74,5 +74,5 @@ def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -
 if __name__ == '__main__':
     target, _, number = sys.argv[1].rpartition(':')
     proxy = create_proxy(target, int(number)).listen(int(sys.argv[2]) if sys.argv[2:] else 8000, '127.0.0.1')
-    print(f'http://127.0.0.1:{proxy.address()["port"]}/ goes to http://{sys.argv[1]}/', flush=True)
+    print(f'http://127.0.0.1:{proxy.address()["port"]}/ forwards to http://{sys.argv[1]}/', flush=True)
     proxy.serve_forever()

@@ -1,7 +1,7 @@
-"""A server that goes over to another protocol, and a client that asks for it: the upgrade example of Node's document.
+"""A server that switches to another protocol, and its client: the upgrade example of Node's documentation.
 
-The other protocol is called ``echo`` and sends back what it gets, which is one pipe from the socket to itself. For the
-protocol that the document's example only pretends to speak, see websocket_echo.py.
+The other protocol, ``echo``, sends all data back, by a pipe from the socket to itself. Node's example only pretends to
+be a WebSocket; websocket_echo.py is one.
 
     python contrib/examples/upgrade.py
 """
@@ -23,17 +23,17 @@ def create_server() -> http.Server:
 
 
 def okay(request: http.IncomingMessage, response: http.ServerResponse) -> None:
-    """Answer what asks for no upgrade."""
+    """Respond to requests without an upgrade."""
     response.write_head(200, {'Content-Type': 'text/plain'})
     response.end('okay')
 
 
 def switch_protocols(request: http.IncomingMessage, socket: net.Socket, head: bytes) -> None:
-    """Speak ``echo`` on this connection."""
-    # who resets the connection wants no more
+    """Switch this connection to ``echo``."""
+    # the client can reset the connection
     socket.on('error', lambda error: None)
     socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n')
-    # what came right behind the request belongs to the new protocol
+    # data that arrived directly after the request belongs to the new protocol
     socket.write(head)
     socket.pipe(socket)
 
@@ -44,7 +44,7 @@ def shout(port: int, words: bytes) -> bytes:
     request = http.request(port=port, hostname='127.0.0.1', headers={'Connection': 'Upgrade', 'Upgrade': 'echo'})
     request.end()
     request.on('error', echo.set_exception)
-    # a server that does not know the protocol answers as if it had not been asked
+    # a server that does not support the protocol responds without upgrading
     request.on('response', lambda response: echo.set_exception(ConnectionError('the server has not upgraded')))
 
     @request.on('upgrade')
@@ -53,7 +53,7 @@ def shout(port: int, words: bytes) -> bytes:
         socket.on('data', chunks.append)
         socket.on('end', lambda: echo.set(b''.join(chunks)))
         socket.on('error', echo.set_exception)
-        # the end of our words is the end of the echo; until then it must be heard
+        # after sending everything, the socket must still receive the echo
         socket.allow_half_open = True
         socket.end(words)
 
@@ -64,7 +64,7 @@ def main() -> None:
     """Run both sides."""
     with create_server() as server:
         server.listen(0, '127.0.0.1')
-        print(shout(server.address()['port'], b'Is anybody there?').decode())
+        print(shout(server.address()['port'], b'hello through the echo protocol').decode())
 
 
 if __name__ == '__main__':

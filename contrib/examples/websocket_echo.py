@@ -1,8 +1,9 @@
 """A WebSocket echo server and a client (RFC 6455): HTTP by geventnode, frames by wsproto, one greenlet a connection.
 
-Sending waits until the other side has taken what was sent before, and nothing is read that nobody wants. So a message
-of any size passes through the server in the memory of one fragment, and a client that does not read its echo stops
-being read. A client that sends more than fits in between has to read meanwhile: see :func:`main`.
+Sending blocks while the other side does not read, and the server reads the next fragment only after it has sent the one
+before. So a message of any size passes through the server in the memory of one fragment, and the server does not read
+from a client that does not read its echo. A client that sends more than the buffers hold has to read at the same time:
+see :func:`main`.
 
     pip install wsproto; python contrib/examples/websocket_echo.py
 """
@@ -24,10 +25,12 @@ from geventnode import http, net
 
 __all__ = ['WebSocket', 'connect', 'create_server', 'main']
 
-#: Bytes (characters, of text) in a frame that we begin, and in a message that is collected whole.
-FRAGMENT, MAX_MESSAGE = 65536, 64 * 2**20
+#: The most bytes, or characters of text, in a frame.
+FRAGMENT = 65536
+#: The most in a message that is read as a whole.
+MAX_MESSAGE = 64 * 2**20
 
-#: Seconds for the other side to close, once the closing handshake is over.
+#: Seconds in which the other side must close after the closing handshake.
 CLOSING_TIME = 10.0
 
 VERSION = '13'
@@ -37,44 +40,44 @@ _key = re.compile(r'[A-Za-z0-9+/]{22}==')
 
 
 class WebSocket:
-    """One end of a connection. One greenlet reads; one sends messages; anyone may ping and close."""
+    """One end of a connection. One greenlet reads, one sends messages, any greenlet can ping and close."""
 
     def __init__(self, socket: net.Socket, kind: ConnectionType, head: bytes) -> None:
         self._socket = socket
         self._server = kind is ConnectionType.SERVER
         self._frames = Connection(kind, trailing_data=head)
-        # a frame that waits to be sent is not overtaken by another one
+        # no other frame overtakes one that is being sent
         self._sending = BoundedSemaphore()
-        #: What the other side said when it closed.
+        #: The code and the reason with which the other side closed.
         self.close_code: int | None = None
         self.close_reason: str | None = None
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
     def send_event(self, event: Event) -> None:
-        """Send one frame; wait until there is room for it."""
+        """Send one frame. Blocks until there is room for it."""
         with self._sending:
             self._socket.write(self._frames.send(event))
 
     def send(self, data: str | bytes) -> None:
-        """Send a message, in fragments when it is long."""
+        """Send a message, in fragments if it is long."""
         kind: Any = TextMessage if isinstance(data, str) else BytesMessage
         for start in range(0, len(data) or 1, FRAGMENT):
             self.send_event(kind(data[start : start + FRAGMENT], message_finished=start + FRAGMENT >= len(data)))
 
     def ping(self, payload: bytes = b'') -> None:
-        """Ask for a sign of life; it comes as a ``Pong`` among the events."""
+        """Send a ping; the response is a ``Pong`` among the events."""
         self.send_event(Ping(payload))
 
     def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Begin the closing handshake; whoever reads finds its end."""
+        """Begin the closing handshake, which the reading greenlet completes."""
         if self._frames.state is ConnectionState.OPEN:
             self.send_event(CloseConnection(code, reason))
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
     def events(self) -> Iterator[TextMessage | BytesMessage | Pong]:
-        """Yield pongs and pieces of messages as they come, until the connection was closed in good order."""
+        """Yield pongs and pieces of messages as they arrive, until the closing handshake."""
         while True:
             for event in self._frames.events():
                 if isinstance(event, Ping):
@@ -87,7 +90,7 @@ class WebSocket:
                     yield event
             data = self._socket.read1()
             if not data:
-                raise ConnectionResetError('the other side has gone without closing the WebSocket')
+                raise ConnectionResetError('the other side disconnected without closing the WebSocket')
             self._frames.receive_data(data)
 
     def messages(self) -> Iterator[str | bytes]:
@@ -100,21 +103,21 @@ class WebSocket:
             parts.append(event.data)
             size += len(event.data)
             if size > MAX_MESSAGE:
-                self.close(TOO_BIG, f'more than {MAX_MESSAGE} in one message')
+                self.close(TOO_BIG, f'a message is longer than {MAX_MESSAGE}')
             elif event.message_finished:
                 yield (b'' if isinstance(event, BytesMessage) else '').join(parts)
                 parts, size = [], 0
 
     def _closed_by_peer(self, event: CloseConnection) -> None:
         self.close_code, self.close_reason = int(event.code), event.reason
-        # in state OPEN it was no frame, but what is wrong with one
+        # in state OPEN the event is not a frame, but an error in one
         if self._frames.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
             self.send_event(event.response())
         hang_up(self._socket, self._server)
 
 
 def hang_up(socket: net.Socket, first: bool = True) -> None:
-    """Close in good order: the server ends first, and the client waits for that (RFC 6455, section 7.1.1)."""
+    """Close the connection: the server ends first, and the client waits for that (RFC 6455, section 7.1.1)."""
     with gevent.Timeout(CLOSING_TIME, False), contextlib.suppress(OSError):
         if first:
             socket.end()
@@ -134,9 +137,9 @@ def create_server() -> http.Server:
 
 
 def refuse(request: http.IncomingMessage, response: http.ServerResponse) -> None:
-    """Answer what asks for no upgrade."""
+    """Respond to requests without an upgrade."""
     response.write_head(426, {'Upgrade': 'websocket', 'Connection': 'Upgrade'})
-    response.end('Here is a WebSocket and nothing else.\n')
+    response.end('This server accepts only WebSocket connections.\n')
 
 
 def serve(request: http.IncomingMessage, socket: net.Socket, head: bytes) -> None:
@@ -164,12 +167,12 @@ def serve(request: http.IncomingMessage, socket: net.Socket, head: bytes) -> Non
             if isinstance(event, Message):
                 websocket.send_event(event)
     except OSError:
-        # the client has gone without a word
+        # the client disconnected without a closing handshake
         socket.destroy()
 
 
 def accept_token(key: str) -> str:
-    """Return the proof that the one who answers has understood the request."""
+    """Return the proof that the server has understood the handshake."""
     return generate_accept_token(key.encode()).decode()
 
 
@@ -190,7 +193,7 @@ def connect(url: str) -> WebSocket:
     ).get_response()
     if not response.upgrade or response.headers.get('sec-websocket-accept') != accept_token(key):
         response.socket.destroy()
-        raise ConnectionError(f'{url} speaks no WebSocket: {response.status_code} {response.status_message}')
+        raise ConnectionError(f'{url} is no WebSocket: {response.status_code} {response.status_message}')
     return WebSocket(response.socket, ConnectionType.CLIENT, response.head)
 
 
@@ -201,7 +204,7 @@ def main() -> None:
         websocket = connect(f'http://127.0.0.1:{server.address()["port"]}/')
 
         def talk() -> None:
-            websocket.send('Is anybody there?')
+            websocket.send('hello over the WebSocket')
             websocket.send(bytes(10_000_000))
             websocket.close()
 

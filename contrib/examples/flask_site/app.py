@@ -1,7 +1,7 @@
-"""A Flask application as there are many: it takes uploads, streams what it computes, and calls other services.
+"""A usual Flask application: it accepts uploads, and streams events.
 
-There is nothing about its server in it. It runs under Flask's own, under gunicorn's threads, and, unchanged, under
-``geventnode serve``, where each of its requests is a greenlet in place of a thread.
+Nothing in it depends on its server. It runs under Flask's own, under gunicorn's threads and, unchanged, under
+``geventnode serve``, where each request is a greenlet instead of a thread.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ app.secret_key = os.environ.get('SECRET_KEY', 'for development')
 
 @app.get('/')
 def index() -> str:
-    """Say hello, and count."""
+    """Respond with the number of visits."""
     session['visits'] = session.get('visits', 0) + 1
     return f'Hello! Visits: {session["visits"]}\n'
 
 
 @app.post('/digest')
 def digest() -> dict[str, object]:
-    """Tell the digest of a body of any size, of which no more than a piece is ever in memory."""
+    """Return the digest of a body of any size, with one piece in memory at a time."""
     known, size = hashlib.sha256(), 0
     while piece := request.stream.read(65536):
         known.update(piece)
@@ -38,7 +38,7 @@ def digest() -> dict[str, object]:
 
 @app.get('/ticks')
 def ticks() -> Response:
-    """Server-sent events: a tick each second, until the client leaves."""
+    """Send an event each second, until the client disconnects."""
 
     def events() -> Iterator[str]:
         number = 0
