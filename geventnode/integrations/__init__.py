@@ -1,6 +1,7 @@
-"""What other libraries can use this package through: one file per ecosystem, each the only importer of its library.
+"""Integrations with other libraries, each in a module of its own.
 
-Nothing is imported by itself: import :mod:`geventnode.integrations.wsgi` and its siblings by name.
+Only that module imports the library. This package imports no module: import :mod:`geventnode.integrations.wsgi` and
+its siblings by name.
 """
 
 from __future__ import annotations

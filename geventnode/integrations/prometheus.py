@@ -1,8 +1,8 @@
-"""Metrics for Prometheus, through its own client library: servers, and the pools of agents.
+"""Export metrics of servers and agents through Prometheus' own client library.
 
-Requests are counted as they end. Connections and pools are looked at: when somebody asks for the metrics, and once a
-second, which is what others see of this process where several share their metrics through files
-(``PROMETHEUS_MULTIPROC_DIR``, the library's own way for gunicorn and the like).
+Requests are counted when their response ends. The gauges of connections and pools are updated for each scrape and once
+a second. Other processes see the latter if several share their metrics through files (``PROMETHEUS_MULTIPROC_DIR``, the
+library's method for gunicorn and other servers with several processes).
 """
 
 from __future__ import annotations
@@ -23,71 +23,71 @@ from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
 
 __all__ = ['DURATIONS', 'Metrics']
 
-#: Seconds: the upper ends of the buckets for durations.
+#: The upper bounds of the buckets for durations, in seconds.
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-#: Seconds between two looks.
+#: Seconds between two updates of the gauges.
 INTERVAL = 1.0
 
-#: Whether processes share their metrics: the library looks at the same moment, when it is imported.
-SHARED = not {'PROMETHEUS_MULTIPROC_DIR', 'prometheus_multiproc_dir'}.isdisjoint(os.environ)
+#: Whether processes share their metrics. The library reads the environment at its import, too.
+MULTIPROCESS = not {'PROMETHEUS_MULTIPROC_DIR', 'prometheus_multiproc_dir'}.isdisjoint(os.environ)
 
-#: Clients can send any token: whatever else there is has one name.
+#: The values of the label ``method``. Clients can send any token, and all others are ``other``.
 _METHODS = frozenset(METHODS)
 
-#: Counts of an agent, and what they are called.
+#: The name and the help text of the counter for each count of an agent.
 _AGENT_COUNTS = {
-    'requests': ('requests', 'Requests made.'),
-    'failed': ('requests_failed', 'Requests that had no response.'),
-    'retried': ('requests_retried', 'Requests that were sent a second time.'),
+    'requests': ('requests', 'Requests of the agent.'),
+    'failed': ('requests_failed', 'Requests without a response.'),
+    'retried': ('requests_retried', 'Requests sent a second time.'),
     'opened': ('connections_opened', 'Connections opened.'),
     'closed': ('connections_closed', 'Connections closed.'),
-    'reused': ('connections_reused', 'Times that a connection served another request.'),
-    'waited': ('waits', 'Requests that got a connection after having queued for one.'),
-    'wait_time': ('wait_seconds', 'Seconds that they have queued.'),
+    'reused': ('connections_reused', 'Requests on a connection that had served another one.'),
+    'waited': ('waits', 'Requests that waited in the queue for a connection.'),
+    'wait_time': ('wait_seconds', 'Seconds that requests waited in the queue.'),
 }
 
 
 class Metrics(ExchangeObserver):
-    """Metrics of what it watches; and the request listener that answers with all metrics of the registry.
+    """Collect metrics, and respond to scrapes.
 
-    One is made for each registry: names are taken then. It belongs to the hub of the thread that made it; where
-    processes are forked, make it in each of them.
+    :meth:`watch_server` and :meth:`watch_agent` start the collection. The object is also a request listener that
+    responds with all metrics of the registry. A registry allows only one, because its metrics have fixed names. It
+    belongs to the hub of the thread that created it. After a fork, create one in each process.
 
-    :param registry: where the metrics are put.
-    :param buckets: seconds, the upper ends of the buckets for durations.
+    :param registry: the registry for the metrics.
+    :param buckets: the upper bounds of the buckets for durations, in seconds.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, buckets: Sequence[float] = DURATIONS) -> None:
         self._registry = registry
         self._requests = Counter(
             'geventnode_http_requests',
-            'Requests whose response has ended, by the status that the client saw.',
+            'Requests with a finished response, by the status that the client received.',
             ['method', 'status'],
             registry=registry,
         )
         self._duration = Histogram(
             'geventnode_http_request_duration_seconds',
-            'From the whole head of a request to the end of its response.',
+            'Seconds from the complete head of a request to the end of its response.',
             ['method'],
             registry=registry,
             buckets=buckets,
         )
-        self._in_progress = self._gauge('http_requests_in_progress', 'Requests whose response has not ended.')
-        self._connections = self._gauge('connections', 'Connections of servers, by what they do.', 'state')
+        self._in_progress = self._gauge('http_requests_in_progress', 'Requests without a finished response.')
+        self._connections = self._gauge('connections', 'Connections of servers, by state.', 'state')
         self._refused = Counter(
             'geventnode_requests_refused',
-            'Connections and requests that servers refused before they reached the '
-            'application, and bodies that broke off.',
+            'Connections and requests that servers refused before they reached the application, and incomplete bodies.',
             ['reason'],
             registry=registry,
         )
-        self._buffered = self._gauge('buffered_bytes', 'Unread input that servers hold.')
-        self._pool = self._gauge('agent_connections', 'Connections of agents, in use or idle.', 'agent', 'state')
-        self._queued = self._gauge('agent_requests_queued', 'Requests that wait for a connection.', 'agent')
+        self._buffered = self._gauge('buffered_bytes', 'Bytes of unread input in the memory of servers.')
+        self._pool = self._gauge('agent_connections', 'Connections of agents, active or idle.', 'agent', 'state')
+        self._queued = self._gauge('agent_requests_queued', 'Requests in the queue for a connection.', 'agent')
         self._longest = Gauge(
             'geventnode_agent_longest_wait_seconds',
-            'How long the first of them has waited.',
+            'Seconds that the first request in the queue has waited.',
             ['agent'],
             registry=registry,
             multiprocess_mode='livemax',
@@ -96,39 +96,44 @@ class Metrics(ExchangeObserver):
             key: Counter(f'geventnode_agent_{name}', help_text, ['agent'], registry=registry)
             for key, (name, help_text) in _AGENT_COUNTS.items()
         }
-        #: How many requests each server had refused at the last look, by reason.
+        #: The refusals of each server at the last update, by reason.
         self._servers: weakref.WeakKeyDictionary[Server, dict[str, int]] = weakref.WeakKeyDictionary()
-        #: The name of each agent, and its counts at the last look.
+        #: The name of each agent, and its counts at the last update.
         self._agents: weakref.WeakKeyDictionary[Agent, tuple[str, dict[str, float]]] = weakref.WeakKeyDictionary()
-        #: What gauges were told for. It remains when they go that had it: a gauge keeps its last value until it is told
-        #: another, and labels cannot be removed from files that processes share.
+        #: The labels of gauges. They outlive their servers and agents: a gauge keeps its last value until it is set to
+        #: 0, and labels cannot be removed from files that processes share.
         self._states: set[str] = set()
-        self._names: set[str] = set()
-        # it keeps no loop alive, and no Metrics either
+        self._agent_names: set[str] = set()
+        # the timer keeps neither the loop running nor this object alive
         timer = get_hub().loop.timer(INTERVAL, INTERVAL, ref=False, priority=-1)
-        here: Any = weakref.ref(self)
-        timer.start(_look, here)
-        self._stop = weakref.finalize(self, _end, timer)
+        reference: Any = weakref.ref(self)
+        timer.start(_update, reference)
+        self._stop = weakref.finalize(self, _close_timer, timer)
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(f'geventnode_{name}', help_text, labels, registry=self._registry, multiprocess_mode='livesum')
 
-    # -- what is watched ------------------------------------------------------------------------------------------
+    # -- collection -----------------------------------------------------------------------------------------------
 
     def watch_server(self, server: Server) -> None:
-        """Count what ``server`` answers from now on, and its connections."""
+        """Count the requests of ``server`` from now on, and its connections."""
         observe_exchanges(server, self)
         self._servers.setdefault(server, {})
 
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
-        """Count what ``agent`` does, under this name, which several may share."""
+        """Count the requests and connections of ``agent``.
+
+        :param name: the value of the label ``agent``. Several agents can share it.
+        """
         self._agents[agent] = name, {}
-        self._names.add(name)
+        self._agent_names.add(name)
 
     def exchange_began(self, response: Any) -> None:
+        """Count a request in progress."""
         self._in_progress.inc()
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
+        """Count a finished request, with its duration."""
         method = response.request.method
         if method not in _METHODS:
             method = 'other'
@@ -137,7 +142,7 @@ class Metrics(ExchangeObserver):
         self._duration.labels(method).observe(monotonic() - response.began)
 
     def update(self) -> None:
-        """Look at connections and pools now."""
+        """Update the gauges of connections and pools now."""
         states = dict.fromkeys(self._states, 0)
         for server, before in tuple(self._servers.items()):
             refusals = self._servers[server] = server.refusals
@@ -152,7 +157,7 @@ class Metrics(ExchangeObserver):
         for state, count in states.items():
             self._connections.labels(state).set(count)
         pools: dict[str, dict[str, float]] = {
-            name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._names
+            name: {'active': 0, 'idle': 0, 'queued': 0, 'longest_wait': 0} for name in self._agent_names
         }
         for agent, (name, counted) in self._agents.items():
             found = agent.statistics()
@@ -164,27 +169,30 @@ class Metrics(ExchangeObserver):
                 total[key] += found[key]
             total['longest_wait'] = max(total['longest_wait'], found['longest_wait'])
         for name, total in pools.items():
-            self._pool.labels(name, 'in_use').set(total['active'])
+            self._pool.labels(name, 'active').set(total['active'])
             self._pool.labels(name, 'idle').set(total['idle'])
             self._queued.labels(name).set(total['queued'])
             self._longest.labels(name).set(total['longest_wait'])
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the updates once a second."""
         self._stop()
 
-    # -- the answer -----------------------------------------------------------------------------------------------
+    # -- scrapes --------------------------------------------------------------------------------------------------
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
-        """Answer with the metrics of the registry, or of all processes where they share theirs; 405 for anything but
-        GET and HEAD. May switch."""
+        """Respond with the metrics of the registry.
+
+        If processes share their metrics, the response has those of all processes. Blocks until it is sent. Other
+        methods than GET and HEAD get 405.
+        """
         if request.method not in ('GET', 'HEAD'):
             response.write_head(405, {'Allow': 'GET, HEAD'})
             response.end()
             return
         self.update()
         registry = self._registry
-        if SHARED:
+        if MULTIPROCESS:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library is typed in part
         encode, content_type = choose_encoder(request.headers.get('accept', ''))
@@ -192,13 +200,13 @@ class Metrics(ExchangeObserver):
         response.end(encode(registry))
 
 
-def _look(metrics: weakref.ref[Metrics]) -> None:
-    """Run by the timer, in the hub."""
+def _update(metrics: weakref.ref[Metrics]) -> None:
+    """Update the gauges; the hub calls this from the timer."""
     found = metrics()
     if found is not None:
         found.update()
 
 
-def _end(timer: Any) -> None:
+def _close_timer(timer: Any) -> None:
     timer.stop()
     timer.close()

@@ -1,4 +1,4 @@
-"""The monitor: a page of live figures about the servers and agents of a process."""
+"""The monitor: a page with live figures of servers and agents."""
 
 from geventnode.monitor.listener import DEFAULT_PATH, MAX_WATCHERS, Monitor, check_path
 

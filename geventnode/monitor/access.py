@@ -1,8 +1,8 @@
-"""Who may look: by default, whoever is at the machine itself, and did come directly.
+"""Decide which clients may use the monitor: by default, only direct ones on the same machine.
 
-An address alone does not show that. A proxy on the same machine has a loopback address whoever it speaks for, and a
-page from elsewhere whose name was made to resolve to 127.0.0.1 (DNS rebinding) has the user's browser ask in its place.
-So a request that names a proxy is refused, and so is one for a host that is not this machine's.
+The address of a client does not prove that. A proxy on the same machine has a loopback address and forwards requests of
+any client. A foreign page can let its own name resolve to 127.0.0.1 (DNS rebinding), so that a local browser sends the
+request. So a request with a field of a proxy is denied, and so is one for another host than the local one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from geventnode.protocol import TrustedProxies
 
 __all__ = ['LOOPBACK', 'AccessPolicy', 'is_cross_site']
 
-#: The addresses of the machine itself.
+#: The addresses of the local machine.
 LOOPBACK = '127.0.0.0/8', '::1'
 
 #: Fields that proxies add.
@@ -23,12 +23,12 @@ _PROXY_FIELDS = 'forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-fo
 
 
 class AccessPolicy:
-    """Decides about requests.
+    """Allow or deny requests.
 
-    :param clients: IP addresses and networks, and ``'unix'``, which are believed without a further question; None: as
-        above.
+    :param clients: allowed IP addresses and networks, and ``'unix'``, without a further check. None: direct requests
+        from loopback addresses for a local host.
 
-    Raises ``TypeError`` and ``InvalidInput`` for what is none of these.
+    Raises ``TypeError`` and ``InvalidInput`` for other values.
     """
 
     def __init__(self, clients: Iterable[Any] | None) -> None:
@@ -36,7 +36,7 @@ class AccessPolicy:
         self._clients = TrustedProxies(LOOPBACK if clients is None else clients, 'clients')
 
     def denial(self, request: IncomingMessage) -> str | None:
-        """Return why ``request`` is not answered; None: it is."""
+        """Return why ``request`` is denied, None if it is allowed."""
         address = request.remote_address
         if not self._clients.trusts(address):
             return f'The monitor is not shown to {address or "clients on Unix sockets"}'
@@ -56,5 +56,6 @@ class AccessPolicy:
 
 
 def is_cross_site(request: IncomingMessage) -> bool:
-    """Return whether a page of another site asks. Source: W3C Fetch Metadata Request Headers."""
+    """Return whether a page of another site sent the request."""
+    # W3C Fetch Metadata Request Headers
     return request.headers.get('sec-fetch-site', 'none') not in ('none', 'same-origin')

@@ -1,11 +1,11 @@
-"""The monitor: what servers and the pools of agents do, as a page that draws it live, and as JSON.
+"""Show the state of servers and agents as a live page or JSON.
 
-It is a request listener, and one path is enough for it: the page is what it answers, ``?stream`` an event stream that
-the page reads, ``?state`` the same once, as JSON. Nothing is gathered while nobody watches; all who watch share what
-is gathered (see :mod:`geventnode.monitor.sampler`).
+The monitor is a request listener, and one path is enough: without a query, the response is the page. With ``?stream``
+it is the event stream that the page reads, and with ``?state`` one snapshot as JSON. The sampler runs only while
+clients watch, once for all of them (see :mod:`geventnode.monitor.sampler`).
 
-A stream sends the latest findings when the ones before have left, so that somebody who does not read costs one of them
-and no more.
+A stream sends the latest snapshot only after the previous one has left the process, so that a client that does not read
+costs the memory of one snapshot.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from geventnode.net.threads import check_thread
 
 __all__ = ['DEFAULT_PATH', 'MAX_WATCHERS', 'Monitor', 'check_path']
 
-#: Where it is mounted unless said otherwise.
+#: The default path of the monitor.
 DEFAULT_PATH = '/monitor'
 
-#: How many may watch at once.
+#: The default limit for concurrent watchers.
 MAX_WATCHERS = 8
 
-#: Seconds after which a client may ask again that was one too many.
+#: Seconds until a client over the limit can try again.
 RETRY_AFTER = 5
 
-#: Sent with everything: it is of this moment, and private.
+#: The header fields of every response: its content is private and must not be cached.
 _COMMON_FIELDS = {'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff'}
 
 
 class Monitor:
-    """A request listener that shows what servers and agents do. It tells private things: paths, addresses, names of
-    hosts. So it answers clients on the same machine only, unless told otherwise, and 403 to everybody else.
+    """Show the state of servers and agents.
 
-    It belongs to the hub of the thread that made it.
+    The monitor is a request listener. It shows private data: paths, addresses, host names. So by default it responds to
+    clients on the same machine only, and with 403 to all others. It belongs to the hub of the thread that created it.
 
-    :param servers: what to look at; none: those that it is mounted on.
-    :param agents: names for agents. Those without a name are shown, too, with a number.
-    :param clients: IP addresses and networks (CIDR), and ``'unix'``, whose requests are answered. None: loopback
-        addresses, when the request is for ``localhost`` or such an address, and names no proxy.
-    :param max_watchers: how many may watch at once; more get 503.
-    :param queries: whether to show the queries of targets, which may hold secrets.
+    :param servers: the servers to show. By default, the servers with :meth:`mount` or a request to the monitor.
+    :param agents: names for agents. All other agents of the thread are shown with a number.
+    :param clients: allowed IP addresses and networks (CIDR), and ``'unix'``. None: loopback addresses, if the request
+        is for ``localhost`` or a loopback address and has no field of a proxy.
+    :param max_watchers: the limit for concurrent watchers. Others get 503.
+    :param queries: whether to show the queries of URLs, which can contain secrets.
 
     Raises ``TypeError`` and ``InvalidInput`` for wrong ``clients``, ``WrongThread`` for servers of another thread.
     """
@@ -78,15 +78,22 @@ class Monitor:
         self._unnamed = 0
         self._access = AccessPolicy(clients)
         self._max_watchers = max_watchers
-        #: The responses to those who watch.
+        #: The responses to the watchers.
         self._watching: set[ServerResponse] = set()
         self._sampler = Sampler(self._watched_servers, self._watched_agents, self._watching, queries)
         self._page = Page(Path(__file__).with_name('page.html'))
 
     def mount(self, server: Server, path: str = DEFAULT_PATH) -> Monitor:
-        """Answer requests for ``path``, and hand all others to the present ``'request'`` listeners of ``server``; those
-        that are added later hear of all requests. Return the monitor. Raises ``InvalidInput`` for what
-        is no path."""
+        """Respond to requests for ``path`` on ``server``, and return the monitor.
+
+        All other requests go to the current ``'request'`` listeners. Listeners that are added later are called for all
+        requests.
+
+        :param server: its ``'request'`` listeners are replaced by one that dispatches.
+        :param path: begins with a slash, without a query.
+
+        Raises ``InvalidInput`` for a wrong path.
+        """
         check_path(path)
         listeners = server.listeners('request') or [_respond_unhandled]
         server.remove_all_listeners('request')
@@ -105,7 +112,7 @@ class Monitor:
 
         def answer(request: Any, response: Any) -> object:
             url = request.url
-            # the first question is the cheaper one, and each request is asked
+            # the cheap check first: this runs for every request
             if path in url and url.partition('?')[0] == path:
                 self(request, response)
                 return None
@@ -113,13 +120,13 @@ class Monitor:
 
         return answer
 
-    # -- what is watched ------------------------------------------------------------------------------------------
+    # -- servers and agents ---------------------------------------------------------------------------------------
 
     def _watched_servers(self) -> Collection[Server]:
         return self._servers or tuple(self._mounted_on)
 
     def _watched_agents(self) -> Mapping[Agent, str]:
-        """Return all agents of this hub, by the names that they were given, or have from now on."""
+        """Return the agents of this hub; number those without a name."""
         found = {}
         for agent in registered(Agent):
             if agent._hub is self._hub:
@@ -130,83 +137,91 @@ class Monitor:
                 found[agent] = name
         return found
 
-    # -- each call runs in the greenlet of its request ------------------------------------------------------------
+    # -- requests: each runs in its own greenlet ------------------------------------------------------------------
 
     def __call__(self, request: IncomingMessage, response: ServerResponse) -> None:
-        """Answer with the page, or what the query asks for; 403 for those who may not look, 405 for anything but GET
-        and HEAD, 503 when too many watch. May switch: a stream lasts until its client or the server want no more."""
+        """Respond with the page, a stream or the state.
+
+        Blocks until the response is sent; a stream ends when its client disconnects or the server drains. Denied
+        clients get 403, other methods than GET and HEAD 405, watchers over the limit 503.
+        """
         denial = self._access.denial(request)
         query = parse_qs((request.url or '').partition('?')[2], keep_blank_values=True)
         if denial is not None:
             _send_error(response, 403, denial)
         elif request.method not in ('GET', 'HEAD'):
-            _send_error(response, 405, 'Methods that work here: GET, HEAD', {'Allow': 'GET, HEAD'})
+            _send_error(response, 405, 'The monitor supports GET and HEAD', {'Allow': 'GET, HEAD'})
         elif 'stream' not in query and 'state' not in query:
             response.write_head(200, {**_COMMON_FIELDS, **self._page.headers})
             response.end(self._page.body)
         elif is_cross_site(request):
             _send_error(response, 403, 'The monitor is not shown to pages of other sites')
         elif len(self._watching) >= self._max_watchers:
-            _send_error(response, 503, f'{self._max_watchers} watch already', {'Retry-After': RETRY_AFTER})
+            _send_error(
+                response,
+                503,
+                f'The monitor has {self._max_watchers} watchers, its limit; try again later',
+                {'Retry-After': RETRY_AFTER},
+            )
         else:
             if not self._servers:
                 self._mounted_on.add(response.server)
             self._watching.add(response)
             try:
-                with contextlib.closing(self._snapshots(request, response)) as findings:
+                with contextlib.closing(self._snapshots(request, response)) as snapshots:
                     if 'stream' in query:
-                        self._stream(request, response, findings)
+                        self._stream(request, response, snapshots)
                     else:
-                        self._send_state(response, findings)
+                        self._send_state(response, snapshots)
             finally:
                 self._watching.discard(response)
 
-    def _send_state(self, response: ServerResponse, findings: Iterator[None]) -> None:
-        for _ in findings:
+    def _send_state(self, response: ServerResponse, snapshots: Iterator[None]) -> None:
+        for _ in snapshots:
             if self._sampler.complete:
                 response.write_head(200, {**_COMMON_FIELDS, 'Content-Type': 'application/json'})
                 response.end(self._sampler.latest + b'\n')
                 return
-        _send_error(response, 503, 'The server closes')
+        _send_error(response, 503, 'The server is shutting down')
 
-    def _stream(self, request: IncomingMessage, response: ServerResponse, findings: Iterator[None]) -> None:
+    def _stream(self, request: IncomingMessage, response: ServerResponse, snapshots: Iterator[None]) -> None:
         response.write_head(
             200,
             {
                 **_COMMON_FIELDS,
                 'Content-Type': 'text/event-stream; charset=utf-8',
-                # nginx would collect what should be seen at once
+                # nginx would buffer the stream
                 'X-Accel-Buffering': 'no',
             },
         )
         if request.method == 'GET':
             response.flush_headers()
-            for _ in findings:
+            for _ in snapshots:
                 if not response.socket._has_queued:
                     response.write(b'data: %b\n\n' % self._sampler.latest)
         response.end()
 
     def _snapshots(self, request: IncomingMessage, response: ServerResponse) -> Generator[None, None, None]:
-        """Yield whenever there are new ones, until client or server want no more."""
-        wake = Event()
-        response.once('close', wake.set)
-        self._sampler.watch(wake, response.server)
-        seen = -1 if self._sampler.complete else self._sampler.number
+        """Yield for each snapshot until client or server end the response."""
+        wakeup = Event()
+        response.once('close', wakeup.set)
+        self._sampler.watch(wakeup, response.server)
+        last = -1 if self._sampler.complete else self._sampler.number
         try:
             while not request.aborted and not response.server.draining:
-                if seen != self._sampler.number:
-                    seen = self._sampler.number
+                if last != self._sampler.number:
+                    last = self._sampler.number
                     yield
-                wake.wait()
-                wake.clear()
+                wakeup.wait()
+                wakeup.clear()
         finally:
-            self._sampler.unwatch(wake)
+            self._sampler.unwatch(wakeup)
 
 
 def check_path(path: str) -> str:
-    """Return ``path`` if a monitor can be mounted there. Raises ``InvalidInput``."""
+    """Return ``path`` if it can be the path of a monitor. Raises ``InvalidInput``."""
     if not path.startswith('/') or not path.isascii() or not path.isprintable() or set(path) & set(' ?#'):
-        raise InvalidInput(f'a monitor is mounted at a path that begins with a slash, without a query, not at {path!r}')
+        raise InvalidInput(f'the path of a monitor must begin with a slash and have no query, not {path!r}')
     return path
 
 

@@ -1,4 +1,4 @@
-"""Pages in one file, and the policy that lets a browser run what stands in them and nothing else."""
+"""Load a page, with a policy that allows only its own scripts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _inline = re.compile(r'<(script|style)>(.*?)</\1>', re.DOTALL)
 
 
 class Page:
-    """A page whose scripts and styles stand within it, and which loads nothing from elsewhere.
+    """A page with inline scripts and styles that loads nothing from elsewhere.
 
-    :param path: the file.
+    :param path: the HTML file.
     """
 
     def __init__(self, path: Path) -> None:
         text = path.read_text('utf-8')
-        #: What is sent.
+        #: The content of the response.
         self.body = text.encode()
-        #: The header fields that it is sent with.
+        #: The header fields of the response.
         self.headers = {
             'Content-Type': 'text/html; charset=utf-8',
             'Content-Security-Policy': _policy(text),
@@ -32,7 +32,7 @@ class Page:
 
 
 def _policy(page: str) -> str:
-    """Return a Content-Security-Policy that allows what stands in ``page`` itself, and nothing else."""
+    """Return a Content-Security-Policy that allows only the inline parts of ``page``."""
     allowed: dict[str, list[str]] = {'script': [], 'style': []}
     for kind, text in _inline.findall(page):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -29,33 +29,33 @@ from geventnode.monitor.snapshot import Exchange, PoolStatistics, Snapshot, TopN
 
 __all__ = ['ROWS', 'Sampler', 'pause_after', 'quantile']
 
-#: Seconds between two surveys, and how many connections there may be for each second between them. A look at one takes
-#: about a microsecond; clocks do not tell, because machines lend their processors to others.
+#: Seconds between two snapshots, and the number of connections for each second of a longer interval. Reading one
+#: connection takes about a microsecond. The count is used because measured time includes that of other processes.
 INTERVAL, CONNECTIONS_PER_SECOND = 1.0, 10000
 
-#: Seconds of a survey that go by before others get their turn, and for how long they then have it at least.
+#: Seconds that a snapshot runs without a pause, and the length of the pause.
 TIME_SLICE, PAUSE = 0.0003, 0.002
 
-#: Seconds between two ticks, and exchanges that are measured after each.
+#: Seconds between two ticks, and the number of exchanges that are sampled after each.
 TICK, SAMPLES_PER_TICK = 0.05, 16
 
-#: Seconds for which an exchange counts, and how many are kept.
+#: Seconds for which a sampled duration is kept, and the largest number of them.
 WINDOW, MAX_SAMPLES = 10.0, 4096
 
-#: Rows of each table.
+#: The number of rows in each table.
 ROWS = 50
 
-#: Characters of a target, and of a name.
+#: The number of characters of a URL or a name.
 MAX_TEXT = 200
 
 
 class Sampler(ExchangeObserver):
-    """Tells what there is, once a second, to everybody who watches.
+    """Render a snapshot once a second for all watchers.
 
-    :param servers: returns the servers to look at.
-    :param agents: returns the agents and their names.
-    :param excluded: responses that do not count: those of the monitor itself.
-    :param queries: whether to show the queries of targets.
+    :param servers: returns the servers to show.
+    :param agents: returns the agents to show, with their names.
+    :param excluded: responses that are not counted: the monitor's own.
+    :param queries: whether to show the queries of URLs.
     """
 
     def __init__(
@@ -69,39 +69,39 @@ class Sampler(ExchangeObserver):
         self._agents = agents
         self._excluded = excluded
         self._queries = queries
-        #: Those to be woken, and who serves them.
+        #: The events of the watchers, with the servers of their connections.
         self._watchers: dict[Event, Server] = {}
         self._greenlet: gevent.Greenlet | None = None
         self._timer: Any = None
         self._last_tick = 0.0
         self._lag = 0.0
         self._samples: dict[Server, ExchangeSampler] = {}
-        #: When exchanges have ended, and how long they took.
+        #: The end and the duration of each sampled exchange.
         self._durations: deque[tuple[float, float]] = deque(maxlen=MAX_SAMPLES)
         self._last_totals: tuple[float, int] | None = None
         self._last_waits: dict[tuple[str, str], tuple[int, float]] = {}
-        #: The last findings as JSON, and how many there were.
+        #: The last snapshot as JSON, and the number of snapshots.
         self.latest = b''
         self.number = 0
-        #: Whether the last findings have rates, for which it takes two surveys.
+        #: Whether the last snapshot has rates, which need a previous one.
         self.complete = False
 
-    # -- who watches ----------------------------------------------------------------------------------------------
+    # -- watchers -------------------------------------------------------------------------------------------------
 
     def watch(self, watcher: Event, server: Server) -> None:
-        """Set ``watcher`` whenever there are new findings, or ``server`` drains, until :meth:`unwatch`."""
+        """Set ``watcher`` for each snapshot and when ``server`` drains, until :meth:`unwatch`."""
         self._watchers[watcher] = server
         if self._greenlet is None:
             self._last_tick = monotonic()
             self._lag = 0.0
-            # it keeps no loop alive
+            # a timer without a reference does not keep the loop running
             self._timer = get_hub().loop.timer(TICK, TICK, ref=False)
             self._timer.start(self._tick)
             self._start_samples()
             self._greenlet = gevent.spawn(self._run)
 
     def unwatch(self, watcher: Event) -> None:
-        """Undo :meth:`watch`; after the last one nothing is gathered any more."""
+        """Undo :meth:`watch`, and stop after the last watcher."""
         self._watchers.pop(watcher, None)
         if self._watchers or self._greenlet is None:
             return
@@ -118,7 +118,7 @@ class Sampler(ExchangeObserver):
         self._last_totals = None
         self.complete = False
 
-    # -- exchanges, and the loop: run by the hub, or wherever an exchange ends ------------------------------------
+    # -- durations and lag: run by the hub, or by the greenlet that ends an exchange ------------------------------
 
     def _tick(self) -> None:
         now = monotonic()
@@ -136,11 +136,12 @@ class Sampler(ExchangeObserver):
             self._samples[server].take(SAMPLES_PER_TICK)
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
+        """Record the duration of a sampled exchange."""
         if response not in self._excluded:
             now = monotonic()
             self._durations.append((now, now - response.began))
 
-    # -- surveys: run by a greenlet of their own ------------------------------------------------------------------
+    # -- snapshots: run by the sampler's greenlet -----------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
@@ -150,14 +151,14 @@ class Sampler(ExchangeObserver):
             gevent.sleep(pause_after(connections, monotonic() - snapshot.began))
 
     def _take_snapshot(self, snapshot: Snapshot) -> int:
-        """Look at everything, a little at a time; return how many looks that took. May switch."""
+        """Read all connections in slices, and return their number. Blocks until all are read."""
         connections = 0
         end = monotonic() + TIME_SLICE
         for steps in (snapshot.read_servers(self._servers()), snapshot.read_agents(self._agents())):
             for _ in steps:
                 connections += 1
                 if monotonic() > end:
-                    # a turn of the loop at least: callbacks would run before anybody's input is looked at
+                    # not sleep(0): its callback would run before the loop polls for input
                     gevent.sleep(PAUSE)
                     end = monotonic() + TIME_SLICE
         return connections
@@ -168,7 +169,7 @@ class Sampler(ExchangeObserver):
         for watcher in self._watchers:
             watcher.set()
 
-    # -- findings -------------------------------------------------------------------------------------------------
+    # -- rendering ------------------------------------------------------------------------------------------------
 
     def _render(self, snapshot: Snapshot) -> dict[str, Any]:
         now = monotonic()
@@ -208,13 +209,13 @@ class Sampler(ExchangeObserver):
         waited, wait_time = before.get(key, (0, 0.0))
         waits = pool.waited - waited
         if waits < 0:
-            # the destination was forgotten, and has begun anew
+            # the agent has removed the origin, and added it again
             waits, wait_time = pool.waited, 0.0
         return {
             'agent': pool.agent[:MAX_TEXT],
             'destination': pool.destination[:MAX_TEXT],
             'limit': None if pool.limit == inf else int(pool.limit),
-            'in_use': pool.in_use,
+            'active': pool.active,
             'idle': pool.idle,
             'queued': pool.queued,
             'longest_wait': _rounded(pool.longest_wait),
@@ -231,14 +232,14 @@ class Sampler(ExchangeObserver):
                 target = f'{target[:MAX_TEXT]}…'
         host, port = exchange.socket.remote_address, exchange.socket.remote_port
         peer = None if host is None else f'[{host}]:{port}' if ':' in host else f'{host}:{port}'
-        found = {
+        row = {
             'peer': peer,
             'method': exchange.method and exchange.method[:MAX_TEXT],
             'target': target,
             'state': exchange.state,
             'age': _rounded(max(now - exchange.began, 0.0)),
         }
-        return {'agent': exchange.agent[:MAX_TEXT], **found} if exchange.agent else found
+        return {'agent': exchange.agent[:MAX_TEXT], **row} if exchange.agent else row
 
 
 def _rendered_table(top: TopN[Any], row: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -246,16 +247,19 @@ def _rendered_table(top: TopN[Any], row: Callable[[Any], dict[str, Any]]) -> dic
 
 
 def pause_after(connections: int, passed: float) -> float:
-    """Return how many seconds to wait after a survey of so many looks, which was over when so many seconds had
-    passed."""
+    """Return the seconds to pause after a snapshot.
+
+    :param connections: the number of connections in it.
+    :param passed: the seconds that it took.
+    """
     return max(INTERVAL - passed, connections / CONNECTIONS_PER_SECOND - passed, PAUSE)
 
 
 def quantile(values: list[float], share: float) -> float | None:
-    """Return the least of the sorted ``values`` that ``share`` of them do not exceed; None for no values."""
+    """Return the quantile ``share`` (0 to 1) of sorted ``values``, or None."""
     return values[ceil(len(values) * share) - 1] if values else None
 
 
 def _rounded(seconds: float | None) -> float | None:
-    """Return so many seconds to the microsecond."""
+    """Return ``seconds`` rounded to microseconds."""
     return None if seconds is None else round(seconds, 6)

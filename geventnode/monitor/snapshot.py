@@ -1,11 +1,10 @@
-"""Surveys: what the connections of servers and agents do, looked at a few at a time.
+"""Take a snapshot of the connections of servers and agents, in steps.
 
-There may be tens of thousands of them, and the loop must not stand still while somebody counts. So a survey is a
-generator that gives its caller a chance to let others run after each connection; only names are listed at once, which
-takes a microsecond for dozens of them. What was looked at first is older than what came last: it is no snapshot.
+A process can have tens of thousands of connections, and a snapshot must not block the loop. So its methods are
+generators that yield after each connection, and the caller can let other greenlets run. The snapshot is therefore not
+atomic: the first connections are read earlier than the last ones.
 
-Tables are bounded. Of requests under way those that have taken longest are kept, of pools those with the longest
-queues.
+Tables are bounded. They keep the oldest active requests, and the pools with the longest queues.
 """
 
 from __future__ import annotations
@@ -26,101 +25,101 @@ Item = TypeVar('Item')
 
 
 class Exchange(NamedTuple):
-    """A request under way."""
+    """An active exchange."""
 
-    #: The socket that it came on, or goes over.
+    #: The socket of its connection.
     socket: Any
-    #: None where that is not known any more.
+    #: None if the request is no longer known.
     method: str | None
     target: str | None
     #: See :class:`Snapshot`.
     state: str
-    #: When its head had come, or it got its connection (monotonic).
+    #: When the server received the head, or the agent assigned a connection (monotonic).
     began: float
-    #: The agent's name; '' on a server.
+    #: The name of the agent; '' for an exchange of a server.
     agent: str = ''
 
 
 class PoolStatistics(NamedTuple):
-    """What an agent has for one destination."""
+    """The statistics of an agent's pool for one origin."""
 
     agent: str
     destination: str
-    #: Connections that there may be.
+    #: The limit for connections.
     limit: float
-    in_use: int
+    active: int
     idle: int
     queued: int
-    #: Seconds that the first of the queued has waited.
+    #: Seconds that the first request in the queue has waited.
     longest_wait: float
-    #: Requests that got a connection after having queued, and how many seconds in all.
+    #: The number of requests that got a connection after a wait, and the sum of their waits in seconds.
     waited: int
     wait_time: float
-    #: How many of those in use do what.
+    #: The number of active connections by state.
     held: Mapping[str, int]
 
 
 class TopN(Generic[Item]):
-    """The ``most`` items with the greatest keys, and how many there were."""
+    """Keep the ``limit`` items with the greatest keys, and count all items."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._heap: list[tuple[Any, int, Item]] = []
         self.seen = 0
 
     def admits(self, key: Any) -> bool:
-        """Count an item; return whether it is to be added."""
+        """Count an item; return whether to call :meth:`add`."""
         self.seen += 1
-        return len(self._heap) < self._most or (bool(self._heap) and key > self._heap[0][0])
+        return len(self._heap) < self._limit or (bool(self._heap) and key > self._heap[0][0])
 
     def add(self, key: Any, item: Item) -> None:
-        """Keep ``item``, in the place of the least one when there are enough."""
+        """Keep ``item``; at the limit, drop the item with the least key."""
         entry = key, self.seen, item
-        if len(self._heap) < self._most:
+        if len(self._heap) < self._limit:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heapreplace(self._heap, entry)
 
     @property
     def items(self) -> list[Item]:
-        """What was kept, the greatest first."""
+        """The kept items, the greatest first."""
         return [item for _, _, item in sorted(self._heap, reverse=True)]
 
     @property
     def left_out(self) -> int:
-        """How many were not kept."""
+        """The number of items that were not kept."""
         return self.seen - len(self._heap)
 
 
 class Snapshot:
-    """The findings of one survey, complete when the generators have ended.
+    """The state of all connections, complete when both generators have ended.
 
-    A server's connections do what :meth:`geventnode.interfaces.IHTTPServer.statistics` says. One of an agent is
-    ``connecting``; it is ``waiting`` for a response, ``receiving`` for a reader, or its response is ``unread``: no
-    reader waits for more of it. It is ``sending`` when the response came before the request was sent, ``delivering``
-    while listeners have a response that is complete, and ``discarding`` the rest of a response that was given up.
+    :meth:`geventnode.interfaces.IHTTPServer.statistics` explains the states of a server's connections. A connection of
+    an agent is ``connecting``, ``waiting`` for a response, or ``receiving`` while a reader waits for more of the body.
+    The response is ``unread`` when no reader waits. The connection is ``sending`` when the response arrived before the
+    request was sent, ``delivering`` while listeners have a complete response, and ``discarding`` the rest of a
+    destroyed response.
 
-    :param most: rows of each table.
-    :param excluded: responses whose connections are left out everywhere: those of whoever asks.
+    :param rows: the number of rows of each table.
+    :param excluded: responses of connections to leave out: the monitor's own.
     """
 
-    def __init__(self, most: int, excluded: Collection[Any] = ()) -> None:
-        self._most = most
+    def __init__(self, rows: int, excluded: Collection[Any] = ()) -> None:
         self._excluded = excluded
         self.began = monotonic()
         self.states: dict[str, int] = dict.fromkeys(
             ('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
         )
-        #: How many requests have come since the servers were made.
+        #: The number of requests since the servers were created.
         self.requests = 0
         #: Bytes of unread input.
         self.buffered = 0
-        self.received: TopN[Exchange] = TopN(most)
-        self.sent: TopN[Exchange] = TopN(most)
-        self.pools: TopN[PoolStatistics] = TopN(most)
+        self.received: TopN[Exchange] = TopN(rows)
+        self.sent: TopN[Exchange] = TopN(rows)
+        self.pools: TopN[PoolStatistics] = TopN(rows)
 
     def read_servers(self, servers: Iterable[Server]) -> Iterator[None]:
-        """Look at one connection after another."""
+        """Read the connections of servers, one per step."""
         for server in servers:
             self.requests += server._past_requests
             self.buffered += server._buffer_limit.used
@@ -132,7 +131,7 @@ class Snapshot:
                 yield
 
     def _read_connection(self, connection: Connection) -> None:
-        # those of one that has gone meanwhile were not among its server's past ones
+        # also for a connection that has closed since: the server's total was read before
         self.requests += connection.served
         request = connection.request
         if connection.state is ConnectionState.CLOSED or (
@@ -147,7 +146,7 @@ class Snapshot:
             )
 
     def read_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
-        """Look at one connection after another of agents that have these names."""
+        """Read the connections of named agents, one per step."""
         for agent, name in agents.items():
             for bucket in agent._buckets():
                 yield from self._read_pool(agent, name, bucket)
@@ -165,8 +164,8 @@ class Snapshot:
         if bucket.connecting:
             held['connecting'] += len(bucket.connecting)
         queued = len(bucket.queue)
-        in_use = len(bucket.busy) + len(bucket.connecting)
-        key = queued, in_use
+        active = len(bucket.busy) + len(bucket.connecting)
+        key = queued, active
         if self.pools.admits(key):
             wait = monotonic() - next(iter(bucket.queue))._queued_at if queued else 0.0
             self.pools.add(
@@ -175,7 +174,7 @@ class Snapshot:
                     name,
                     bucket.name,
                     agent.max_sockets,
-                    in_use,
+                    active,
                     len(bucket.idle),
                     queued,
                     wait,

@@ -666,7 +666,7 @@ def test_bind_of_a_listening_server_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'complaint'),
     [
-        (['--monitor', 'site:app'], '--monitor: a monitor is mounted at a path that begins with a slash'),
+        (['--monitor', 'site:app'], '--monitor: the path of a monitor must begin with a slash'),
         (['--monitor-client', '10.0.0.1'], '--monitor-client has no effect without --monitor; add it'),
         (
             ['--monitor', '--monitor-client', 'localhost'],

@@ -121,7 +121,7 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
         for agent in (first, second):
             metrics.watch_agent(agent, 'upstream')
         requests = [http.get(server.url, agent=agent) for agent in (first, first, second)]
-        assert value('agent_connections', agent='upstream', state='in_use') == 2
+        assert value('agent_connections', agent='upstream', state='active') == 2
         assert value('agent_requests_queued', agent='upstream') == 1
         assert value('agent_longest_wait_seconds', agent='upstream') > 0
         assert value('agent_waits_total', agent='upstream') == 0
@@ -156,7 +156,7 @@ def test_agents_that_are_gone(origin: MakeOrigin, metrics: Metrics, value: Value
     gc.collect()
     assert not metrics._agents
     assert value('agent_connections', agent='brief', state='idle') == 0
-    assert value('agent_connections', agent='brief', state='in_use') == 0
+    assert value('agent_connections', agent='brief', state='active') == 0
     assert value('agent_requests_queued', agent='brief') == 0
     assert value('agent_longest_wait_seconds', agent='brief') == 0
     assert value('agent_requests_total', agent='brief') == 1

@@ -87,7 +87,7 @@ def test_nobody_else_listens(serve: Serve) -> None:
 
 @pytest.mark.parametrize('path', ['', 'monitor', 'site:app', '/a?b', '/a#b', '/a b', '/\xe4', '/a\n'])
 def test_what_is_no_path(path: str) -> None:
-    with pytest.raises(InvalidInput, match='begins with a slash'):
+    with pytest.raises(InvalidInput, match='must begin with a slash'):
         Monitor().mount(http.create_server(), path)
 
 
@@ -257,7 +257,7 @@ def test_a_pool_that_is_stuck(serve: Serve, origin: MakeOrigin) -> None:
             'agent': 'upstream',
             'destination': f'127.0.0.1:{upstream.port}',
             'limit': 2,
-            'in_use': 2,
+            'active': 2,
             'idle': 0,
             'queued': 1,
             'mean_wait': None,

@@ -26,9 +26,9 @@ def go_on() -> Iterator[Event]:
     event.set()
 
 
-def snapshot(*servers: http.Server, agents: dict[http.Agent, str] | None = None, most: int = 10) -> Snapshot:
+def snapshot(*servers: http.Server, agents: dict[http.Agent, str] | None = None, rows: int = 10) -> Snapshot:
     """Return a survey at one go."""
-    found = Snapshot(most)
+    found = Snapshot(rows)
     for _ in found.read_servers(servers):
         pass
     for _ in found.read_agents(agents or {}):
@@ -230,7 +230,7 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
             ('GET', '/body/2', 'unread', 'one'),
         }
         assert [
-            (pool.agent, pool.in_use, pool.idle, pool.queued, pool.limit, dict(pool.held)) for pool in found.pools.items
+            (pool.agent, pool.active, pool.idle, pool.queued, pool.limit, dict(pool.held)) for pool in found.pools.items
         ] == [('one', 3, 0, 0, 5, {'waiting': 1, 'receiving': 1, 'unread': 1}), ('one', 1, 0, 0, 5, {'connecting': 1})]
         reading.kill()
         for each in (opening, waiting):
@@ -265,11 +265,11 @@ def test_queues(origin: MakeOrigin) -> None:
         assert (first.destination, first.queued, first.waited) == (f'127.0.0.1:{long.port}', 2, 0)
         assert (second.destination, second.queued) == (f'127.0.0.1:{short.port}', 1)
         assert first.longest_wait > 0
-        assert snapshot(agents={agent: 'one'}, most=1).pools.left_out == 1
+        assert snapshot(agents={agent: 'one'}, rows=1).pools.left_out == 1
         go_on.set()
         for request in requests:
             request.get_response().read()
         found = {pool.destination: pool for pool in snapshot(agents={agent: 'one'}).pools.items}
         pool = found[f'127.0.0.1:{long.port}']
-        assert (pool.in_use, pool.idle, pool.queued, pool.longest_wait, pool.waited) == (0, 1, 0, 0, 2)
+        assert (pool.active, pool.idle, pool.queued, pool.longest_wait, pool.waited) == (0, 1, 0, 0, 2)
         assert pool.wait_time > 0

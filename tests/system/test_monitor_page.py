@@ -97,7 +97,7 @@ def test_why_a_pool_is_stuck(page: Browser) -> None:
     page.wait_for("document.querySelector('#verdict').classList.contains('stuck')")
     reason = page.evaluate("document.querySelector('#reasons').textContent")
     assert '1 request queued' in reason
-    assert '4 of 4 sockets in use: 4 responses unread: read, resume() or destroy them.' in reason
+    assert '4 of 4 sockets active: 4 responses unread: read, resume() or destroy them.' in reason
     assert page.evaluate("document.querySelectorAll('#sent .unread').length") == 4
     assert page.evaluate("document.querySelector('#sent .path').firstChild.textContent") == 'GET /report/0?…'
 
