@@ -1,4 +1,4 @@
-"""What every readable promises when it is cut short, destroyed, or left by an exception; nothing else switches."""
+"""Checks of every readable that is cut short, destroyed or interrupted, and of methods that do not block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conformance.readable import Maker, fed, listen, promise
 from tests.conftest import _no_switch
 from tests.sockets import settle, until
 
-# -- what is cut short ----------------------------------------------------------------------------------------------
+# -- incomplete streams -----------------------------------------------------------------------------------------------
 
 
 @promise
@@ -35,7 +35,7 @@ def a_stream_cut_short_raises_and_never_ends(make: Maker) -> None:
 
 
 @promise
-def what_came_before_the_cut_can_be_read(make: Maker) -> None:
+def data_before_the_cut_can_be_read(make: Maker) -> None:
     with make(10) as source:
         source.feed(b'01234')
         assert source.stream.read(5) == b'01234'
@@ -78,7 +78,7 @@ def destroy_wakes_the_reader(make: Maker) -> None:
 
 
 @promise
-def destroy_tells_why(make: Maker) -> None:
+def destroy_emits_its_error(make: Maker) -> None:
     with make(10) as source:
         error = KeyError('enough')
         reading = gevent.spawn(source.stream.read)
@@ -87,7 +87,7 @@ def destroy_tells_why(make: Maker) -> None:
         errors: list[BaseException] = []
         source.stream.on('error', errors.append)
         source.stream.destroy(error)
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - what it is, or wraps, is asserted below
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - the exception is checked below
             reading.get()
         assert error in (caught.value, caught.value.__cause__)
         settle()
@@ -96,7 +96,7 @@ def destroy_tells_why(make: Maker) -> None:
 
 
 @promise
-def destroy_before_reading_drops_and_never_ends(make: Maker) -> None:
+def destroy_before_reading_discards_and_never_ends(make: Maker) -> None:
     with fed(make) as stream:
         settle()
         happened = listen(stream, 'end', 'close')
@@ -136,7 +136,7 @@ def a_data_listener_that_raises_stops_the_stream(make: Maker) -> None:
         assert happened == []
 
 
-# -- exceptions from outside ----------------------------------------------------------------------------------------
+# -- interrupted reads ------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -188,11 +188,11 @@ def a_timeout_loses_nothing_of_a_file(make: Maker) -> None:
             assert file.read() == b'9'
 
 
-# -- switching ------------------------------------------------------------------------------------------------------
+# -- blocking ---------------------------------------------------------------------------------------------------------
 
 
 @promise
-def nothing_switches_but_reading(make: Maker) -> None:
+def only_reads_block(make: Maker) -> None:
     with fed(make) as stream, _no_switch():
         stream.makefile()
         stream.set_encoding('utf-8')
@@ -206,7 +206,7 @@ def nothing_switches_but_reading(make: Maker) -> None:
 
 
 @promise
-def what_is_there_is_read_without_switching(make: Maker) -> None:
+def buffered_data_is_read_without_blocking(make: Maker) -> None:
     with make(10) as source:
         source.feed(b'0123456789')
         assert source.stream.read(1) == b'0'

@@ -1,4 +1,4 @@
-"""What every writable promises while nothing is taken at the far end."""
+"""Checks of every writable while the peer reads nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sockets import settle, until
 
 
 def fill(stream: Any) -> int:
-    """Write pieces until some of one is queued, and a ``'drain'`` is to follow; return how many bytes were written."""
+    """Write pieces until some data is queued, so that ``'drain'`` follows; return the number of written bytes."""
     written = 0
     full = False
 
@@ -29,7 +29,7 @@ def fill(stream: Any) -> int:
     settle()
     full = True
     if not writing.ready():
-        # a sink that is a function has its first piece under way, and the writer waits for it
+        # the function of a Writable has the first piece, and the writer waits for it
         assert stream.write(PIECE) is False
         written += len(PIECE)
     return written
@@ -61,7 +61,7 @@ def a_drain_listener_can_write_and_end(make: Maker) -> None:
         rest = MANY * len(PIECE) - written
 
         @stream.once('drain')
-        def go_on() -> None:
+        def write_rest() -> None:
             stream.write(bytes(rest))
             stream.end()
 
@@ -87,7 +87,7 @@ def destroy_wakes_the_writers(make: Maker) -> None:
 
 
 @promise_clogged
-def the_far_end_going_wakes_the_writers(make: Maker) -> None:
+def a_disconnect_wakes_the_writers(make: Maker) -> None:
     with make(MANY * len(PIECE)) as sink:
         fill(sink.stream)
         writers = [gevent.spawn(sink.stream.write, PIECE) for _ in range(3)]
@@ -103,7 +103,7 @@ def the_far_end_going_wakes_the_writers(make: Maker) -> None:
 
 
 @promise_clogged
-def a_killed_writer_hinders_nobody(make: Maker) -> None:
+def a_killed_writer_does_not_affect_others(make: Maker) -> None:
     with make(MANY * len(PIECE)) as sink:
         written = fill(sink.stream)
         first, second = (gevent.spawn(sink.stream.write, bytes([number]) * 100) for number in range(2))
@@ -148,7 +148,7 @@ def a_callback_waits_for_its_chunk(make: Maker) -> None:
 
 
 @promise_clogged
-def the_end_waits_for_what_is_queued(make: Maker) -> None:
+def end_waits_for_the_queue(make: Maker) -> None:
     with make(MANY * len(PIECE)) as sink:
         written = fill(sink.stream)
         happened = listen(sink.stream, 'finish', 'drain')

@@ -1,4 +1,4 @@
-"""What every readable promises to those who consume it by events, pipe it, or put something back."""
+"""Checks of every readable that is consumed by events, piped, or given data back."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from geventnode.stream import Writable
 from tests.conformance.readable import BODY, Maker, fed, listen, promise
 from tests.sockets import settle, until
 
-# -- events ---------------------------------------------------------------------------------------------------------
+# -- events -----------------------------------------------------------------------------------------------------------
 
 
 @promise
-def data_comes_on_the_next_turn_and_then_the_end(make: Maker) -> None:
+def data_and_end_are_emitted_from_the_next_turn_on(make: Maker) -> None:
     with fed(make, pieces=3) as stream:
         assert stream.readable_flowing is None
         happened = listen(stream, 'data', 'end')
@@ -103,14 +103,14 @@ def readable_and_read1_give_everything(make: Maker) -> None:
 
 
 @promise
-def readable_tells_another_greenlet(make: Maker) -> None:
+def readable_wakes_another_greenlet(make: Maker) -> None:
     with make(5) as source:
-        there = Event()
-        source.stream.on('readable', there.set)
+        available = Event()
+        source.stream.on('readable', available.set)
         settle()
-        assert not there.is_set()
+        assert not available.is_set()
         source.feed(b'01234')
-        there.wait()
+        available.wait()
         assert source.stream.readable_length > 0
         first = source.stream.read1()
         source.finish()
@@ -146,11 +146,11 @@ def events_exclude_sequential_reads(make: Maker) -> None:
         assert b''.join(happened[:-1]) == BODY
 
 
-# -- pipe -----------------------------------------------------------------------------------------------------------
+# -- pipe -------------------------------------------------------------------------------------------------------------
 
 
 @promise
-def pipe_moves_everything_and_ends_the_destination(make: Maker) -> None:
+def pipe_writes_all_data_and_ends_the_destination(make: Maker) -> None:
     with fed(make, pieces=5) as stream:
         chunks: list[bytes] = []
         destination = Writable(chunks.append)
@@ -176,7 +176,7 @@ def pipe_can_leave_the_destination_open(make: Maker) -> None:
 
 
 @promise
-def pipe_goes_no_faster_than_the_destination(make: Maker) -> None:
+def pipe_follows_the_pace_of_the_destination(make: Maker) -> None:
     body = BODY * 100
     with fed(make, body, pieces=50) as stream:
         gate = Event()
@@ -233,7 +233,7 @@ def unpipe_stops_and_pauses(make: Maker) -> None:
 
 
 @promise
-def unpipe_of_all_and_of_none(make: Maker) -> None:
+def unpipe_of_all_and_of_an_unknown_destination(make: Maker) -> None:
     with fed(make) as stream:
         assert stream.unpipe() is stream
         destinations = [Writable(print), Writable(print)]
@@ -265,11 +265,11 @@ def an_error_of_the_destination_ends_the_pipe(make: Maker) -> None:
         assert not stream.readable_ended
 
 
-# -- unshift --------------------------------------------------------------------------------------------------------
+# -- unshift ----------------------------------------------------------------------------------------------------------
 
 
 @promise
-def unshift_puts_back(make: Maker) -> None:
+def unshift_prepends_a_chunk(make: Maker) -> None:
     with fed(make) as stream:
         first = stream.read(10)
         stream.unshift(first[5:])
@@ -281,7 +281,7 @@ def unshift_puts_back(make: Maker) -> None:
 
 
 @promise
-def unshift_after_the_end_is_refused(make: Maker) -> None:
+def unshift_after_the_end_is_rejected(make: Maker) -> None:
     with fed(make) as stream:
         stream.read()
         with pytest.raises(StreamError):
@@ -309,7 +309,7 @@ def unshift_is_readable(make: Maker) -> None:
 
 
 def unshift_between(make: Maker, paused: bool) -> None:
-    """Put something back when half of the stream has come."""
+    """Put data back after half of the stream has arrived."""
     with make(10) as source:
         happened = listen(source.stream, 'data', 'end')
         source.feed(b'01234')

@@ -1,6 +1,6 @@
-"""Streams of every kind for the conformance suites, with somebody at the far end who does what he is told.
+"""Streams of every kind for the conformance suites, with a peer that the check controls.
 
-HTTP messages come from a server in this process; the far end is a plain socket, and reads with the standard library's
+HTTP messages belong to a server in this process; the peer is a plain socket, and reads with the standard library's
 ``http.client``.
 """
 
@@ -29,11 +29,11 @@ from tests.sockets import Feeder, Taker, pair, reset, shrink, until
 
 __all__ = ['READABLE_MAKERS', 'WRITABLE_MAKERS']
 
-#: A mark that is passed all the time.
+#: A high-water mark that is reached all the time.
 TINY = 16
 
 
-# -- what is pushed and what is a function --------------------------------------------------------------------------
+# -- streams with a producer or a function ----------------------------------------------------------------------------
 
 
 def _pushed(make: Callable[[], Any]) -> ReadableMaker:
@@ -52,24 +52,24 @@ def _pushed(make: Callable[[], Any]) -> ReadableMaker:
 
 @contextlib.contextmanager
 def _pulled(length: int) -> Iterator[Source]:
-    """A stream whose producer waits to be asked."""
-    said: list[bytes | None] = []
-    asked: list[Readable] = []
+    """Make a stream with a producer that pushes only on demand."""
+    chunks: list[bytes | None] = []
+    waiting: list[Readable] = []
 
-    def answer() -> None:
-        while said and asked:
-            asked.pop().push(said.pop(0))
+    def push() -> None:
+        while chunks and waiting:
+            waiting.pop().push(chunks.pop(0))
 
     def read(stream: Readable, size: int) -> None:
-        asked.append(stream)
-        answer()
+        waiting.append(stream)
+        push()
 
-    def say(data: bytes | None) -> None:
-        said.append(data)
-        answer()
+    def produce(data: bytes | None) -> None:
+        chunks.append(data)
+        push()
 
     stream = Readable(read, high_water_mark=TINY)
-    yield Source(stream, say, lambda: say(None), lambda: stream.destroy(IncompleteBody('cut off')))
+    yield Source(stream, produce, lambda: produce(None), lambda: stream.destroy(IncompleteBody('cut off')))
     stream.destroy()
 
 
@@ -102,13 +102,13 @@ def _function(make: Callable[[Callable[[bytes], Any]], Any], *, clogged: bool) -
     return maker
 
 
-# -- sockets --------------------------------------------------------------------------------------------------------
+# -- sockets ----------------------------------------------------------------------------------------------------------
 
 
 def _cut(family: str, stream: Any, far: Any) -> None:
-    """Break the connection off."""
+    """Abort the connection."""
     if family == 'unix':
-        # a Unix socket that is closed with something unread resets its peer
+        # a Unix socket that is closed with unread data resets its peer
         stream._send(b'unread')
         far.close()
     else:
@@ -143,12 +143,12 @@ def _socket_writable(family: str, *, clogged: bool, **options: Any) -> WritableM
     return maker
 
 
-# -- HTTP messages --------------------------------------------------------------------------------------------------
+# -- HTTP messages ----------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _exchange(head: bytes, *, small: bool = False) -> Iterator[tuple[Any, Any, Any]]:
-    """Send ``head`` to a server; yield the request and the response that come of it, and the client's socket."""
+    """Send ``head`` to a server; yield its request, its response and the socket of the client."""
     arrived: AsyncResult = AsyncResult()
     over = Event()
 
@@ -231,7 +231,7 @@ def _answer_body(*, chunked: bool) -> ReadableMaker:
 
 
 class _Receiving:
-    """What ``receive`` does, in a greenlet: at once, or when it is told to begin."""
+    """A call of ``receive`` in a greenlet, at once or after :meth:`start`."""
 
     def __init__(self, receive: Callable[[], bytes], clogged: bool) -> None:
         self._greenlet = gevent.Greenlet(receive)
@@ -295,7 +295,7 @@ def _uploaded_body(framing: str, *, clogged: bool) -> WritableMaker:
                 create_connection=connect,
                 headers={'Content-Length': length} if framing == 'length' else {'Transfer-Encoding': 'chunked'},
             )
-            # what is cut off is no news to anybody here
+            # the checks cut the connection
             request.on('error', lambda error: None)
             request.flush_headers()
             far, _ = listener.accept()

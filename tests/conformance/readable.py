@@ -1,9 +1,9 @@
-"""What every readable promises, whoever made it: ``geventnode.interfaces.IReadable``, sentence by sentence.
+"""Checks of every readable, for each sentence of the docstrings of ``geventnode.stream.Readable``.
 
-A maker is called with the number of bytes that the whole stream will have, and returns a context manager that yields a
-:class:`Source`. Makers come in two kinds: free ones, whose buffers are never full, and clogged ones, with a mark of
-a few bytes, whose source is stopped and started again all the time. Here are sequential reads and text; what comes by
-events, and how a stream breaks, stand in modules of their own.
+A maker takes the number of bytes of the whole stream, and returns a context manager that yields a :class:`Source`.
+There are two kinds of makers. The buffers of free ones are never full. Clogged ones have a high-water mark of a few
+bytes, so that the source is paused and resumed all the time. This module has the checks of sequential reads and of
+text; events and incomplete streams have modules of their own.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ ENCODED = TEXT.encode()
 
 
 class Source(NamedTuple):
-    """A stream and the power over what it will say."""
+    """A stream and the control over its data."""
 
     stream: Any
-    #: Let bytes arrive, soon; makes nobody wait.
+    #: Make bytes arrive soon, without blocking.
     feed: Callable[[bytes], object]
-    #: Let the stream end well after what was fed.
+    #: End the stream after the fed bytes.
     finish: Callable[[], object]
-    #: Let the stream be cut off after what was fed.
+    #: Cut the stream off after the fed bytes.
     cut: Callable[[], object]
 
 
 Maker = Callable[[int], contextlib.AbstractContextManager[Source]]
 
-#: Each takes a maker and asserts.
+#: The checks; each takes a maker.
 READABLE_CHECKS: list[Callable[[Maker], None]] = []
 
 
-#: The same, for makers whose source stops when it is asked to.
+#: The checks for makers with a source that can be paused.
 HELD_BACK_CHECKS: list[Callable[[Maker], None]] = []
 
 
@@ -66,14 +66,14 @@ def promise(function: Callable[[Maker], None]) -> Callable[[Maker], None]:
 
 
 def promise_held_back(function: Callable[[Maker], None]) -> Callable[[Maker], None]:
-    """Make ``function`` a check of every readable whose source stops when it is asked to."""
+    """Make ``function`` a check of every readable with a source that can be paused."""
     HELD_BACK_CHECKS.append(function)
     return function
 
 
 @contextlib.contextmanager
 def fed(make: Maker, body: bytes = BODY, pieces: int = 1) -> Iterator[Any]:
-    """Yield a stream that says ``body`` and ends."""
+    """Yield a stream with the data ``body``."""
     with make(len(body)) as source:
         size = -(-len(body) // pieces)
         for start in range(0, len(body), size):
@@ -83,18 +83,18 @@ def fed(make: Maker, body: bytes = BODY, pieces: int = 1) -> Iterator[Any]:
 
 
 def listen(stream: Any, *events: str) -> list[Any]:
-    """Return a list of what happens to the stream: names of events, and chunks."""
+    """Return a list to which names of events, and chunks, are appended."""
     found: list[Any] = []
     for event in events:
         stream.on(event, lambda *args, event=event: found.append(args[0] if event == 'data' else event))
     return found
 
 
-# -- sequential -----------------------------------------------------------------------------------------------------
+# -- sequential -------------------------------------------------------------------------------------------------------
 
 
 @promise
-def read_returns_everything(make: Maker) -> None:
+def read_returns_all_data(make: Maker) -> None:
     with fed(make, pieces=7) as stream:
         assert stream.readable
         assert stream.read() == BODY
@@ -102,7 +102,7 @@ def read_returns_everything(make: Maker) -> None:
 
 
 @promise
-def the_end_is_empty_for_ever(make: Maker) -> None:
+def reads_after_the_end_are_empty(make: Maker) -> None:
     with fed(make) as stream:
         stream.read()
         assert stream.readable_ended
@@ -117,7 +117,7 @@ def the_end_is_empty_for_ever(make: Maker) -> None:
 
 
 @promise
-def read_returns_exactly_so_much(make: Maker) -> None:
+def read_returns_exactly_the_given_size(make: Maker) -> None:
     with fed(make, pieces=333) as stream:
         found = [stream.read(size) for size in (1, 2, 0, 100, 5000)]
         assert [len(piece) for piece in found] == [1, 2, 0, 100, 5000]
@@ -157,7 +157,7 @@ def read_returns_less_only_at_the_end(make: Maker) -> None:
 
 
 @promise
-def read1_returns_what_is_there(make: Maker) -> None:
+def read1_returns_the_available_bytes(make: Maker) -> None:
     with make(10) as source:
         reading = gevent.spawn(source.stream.read1)
         settle()
@@ -169,7 +169,7 @@ def read1_returns_what_is_there(make: Maker) -> None:
 
 
 @promise
-def read1_returns_at_most_so_much(make: Maker) -> None:
+def read1_returns_at_most_the_given_size(make: Maker) -> None:
     with fed(make, pieces=5) as stream:
         found = [b'x']
         while found[-1]:
@@ -179,7 +179,7 @@ def read1_returns_at_most_so_much(make: Maker) -> None:
 
 
 @promise
-def read1_of_nothing_is_nothing(make: Maker) -> None:
+def reading_zero_bytes_returns_nothing(make: Maker) -> None:
     with fed(make) as stream:
         assert (stream.read1(0), stream.read(0)) == (b'', b'')
         assert not stream.readable_ended
@@ -237,7 +237,7 @@ def closing_a_file_leaves_the_stream(make: Maker) -> None:
 
 
 @promise
-def two_readers_at_once_are_refused(make: Maker) -> None:
+def two_readers_at_once_are_rejected(make: Maker) -> None:
     with make(5) as source:
         stream = source.stream
         reading = gevent.spawn(stream.read)
@@ -264,7 +264,7 @@ def end_is_emitted_once_after_everything(make: Maker) -> None:
 
 
 @promise
-def readable_length_tells_what_is_buffered(make: Maker) -> None:
+def readable_length_counts_the_buffered_bytes(make: Maker) -> None:
     with make(10) as source:
         source.feed(b'0123456789')
         source.stream.read(3)
@@ -276,7 +276,7 @@ def readable_length_tells_what_is_buffered(make: Maker) -> None:
 
 
 @promise_held_back
-def memory_is_bounded_when_nobody_reads(make: Maker) -> None:
+def memory_is_bounded_without_a_reader(make: Maker) -> None:
     body = BODY * 200
     with fed(make, body, pieces=100) as stream:
         settle()
@@ -284,7 +284,7 @@ def memory_is_bounded_when_nobody_reads(make: Maker) -> None:
         assert stream.read() == body
 
 
-# -- text -----------------------------------------------------------------------------------------------------------
+# -- text -------------------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -327,7 +327,7 @@ def encoding_can_be_set_in_the_middle(make: Maker) -> None:
 
 
 @promise
-def bytes_that_are_no_text_raise(make: Maker) -> None:
+def undecodable_bytes_raise(make: Maker) -> None:
     with fed(make, b'abc\xffdef', pieces=7) as stream:
         stream.set_encoding('utf-8')
         for _ in range(3):
@@ -337,7 +337,7 @@ def bytes_that_are_no_text_raise(make: Maker) -> None:
 
 
 @promise
-def unread_bytes_that_are_no_text_raise(make: Maker) -> None:
+def undecodable_buffered_bytes_raise(make: Maker) -> None:
     with fed(make, b'abc\xffdef') as stream:
         stream.read(1)
         stream.set_encoding('utf-8')
@@ -368,7 +368,7 @@ def text_is_not_binary(make: Maker) -> None:
 
 
 @promise
-def an_unknown_encoding_is_refused(make: Maker) -> None:
+def an_unknown_encoding_is_rejected(make: Maker) -> None:
     with fed(make) as stream:
         with pytest.raises(LookupError):
             stream.set_encoding('klingon')

@@ -1,4 +1,4 @@
-"""The suites as wholes: :func:`check_readable`, :func:`check_writable` and :func:`check_duplex` run every check."""
+"""The complete suites: :func:`check_readable`, :func:`check_writable` and :func:`check_duplex` run every check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRITABLE_CHECKS, CLOGGED_CHECKS = writable.WRITABLE_CHECKS, writable.CLOGGED_CHE
 
 
 def check_readable(make: readable.Maker, *, held_back: bool = True) -> None:
-    """Run every check on the streams of ``make``; ``held_back``: its source stops when it is asked to."""
+    """Run every check on the streams of ``make``; ``held_back`` is whether its source can be paused."""
     for check in READABLE_CHECKS + (HELD_BACK_CHECKS if held_back else []):
         check(make)
 
@@ -37,6 +37,6 @@ def check_writable(free: writable.Maker, clogged: writable.Maker) -> None:
 
 
 def check_duplex(readable_side: readable.Maker, free: writable.Maker, clogged: writable.Maker) -> None:
-    """Run every check on both directions of one kind of stream."""
+    """Run every check on both sides of one kind of stream."""
     check_readable(readable_side)
     check_writable(free, clogged)

@@ -1,8 +1,8 @@
-"""What every writable promises, whoever made it: ``geventnode.interfaces.IWritable``, sentence by sentence.
+"""Checks of every writable, for each sentence of the docstrings of ``geventnode.stream.Writable``.
 
-A maker is called with the number of bytes that will be written in all, and returns a context manager that yields a
-:class:`Sink`. Makers come in two kinds: free ones, where everything leaves at once, and clogged ones, where nothing is
-taken at the far end before somebody says so. The checks for each kind are lists of their own.
+A maker takes the number of bytes that will be written, and returns a context manager that yields a :class:`Sink`. There
+are two kinds of makers. With free ones, all data is sent at once. With clogged ones, the peer reads nothing before
+:attr:`Sink.unclog` is called. Each kind has its own list of checks.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ MANY = 1000
 
 
 class Sink(NamedTuple):
-    """A stream and the power over where it leads."""
+    """A stream and the control over its peer."""
 
     stream: Any
-    #: Let the far end begin to take what comes.
+    #: Make the peer read.
     unclog: Callable[[], object]
-    #: Take everything up to the end, which must be a good one, and return it.
+    #: Read all data up to a complete end and return it.
     collect: Callable[[], bytes]
-    #: Let the far end go away.
+    #: Disconnect the peer.
     cut: Callable[[], object]
 
 
 Maker = Callable[[int], contextlib.AbstractContextManager[Sink]]
 
-#: Each takes a maker of either kind and asserts.
+#: The checks for both kinds; each takes a maker.
 WRITABLE_CHECKS: list[Callable[[Maker], None]] = []
 
-#: Each takes a clogged maker and asserts.
+#: The checks for clogged makers.
 CLOGGED_CHECKS: list[Callable[[Maker], None]] = []
 
 
@@ -71,7 +71,7 @@ def promise_clogged(function: Callable[[Maker], None]) -> Callable[[Maker], None
 
 
 def listen(stream: Any, *events: str) -> list[str]:
-    """Return a list of the events that happen."""
+    """Return a list to which names of events are appended."""
     found: list[str] = []
     for event in events:
         stream.on(event, lambda *args, event=event: found.append(event))
@@ -79,7 +79,7 @@ def listen(stream: Any, *events: str) -> list[str]:
 
 
 def write_all(sink: Sink, pieces: list[Any]) -> bytes:
-    """Write ``pieces``, end, and return what came out at the far end."""
+    """Write ``pieces``, end, and return the data that the peer read."""
 
     def write() -> None:
         for piece in pieces:
@@ -92,7 +92,7 @@ def write_all(sink: Sink, pieces: list[Any]) -> bytes:
     return found
 
 
-# -- writing --------------------------------------------------------------------------------------------------------
+# -- writing ----------------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -118,7 +118,7 @@ def text_is_encoded(make: Maker) -> None:
 
 
 @promise
-def everything_bytes_like_is_taken(make: Maker) -> None:
+def bytes_like_objects_are_accepted(make: Maker) -> None:
     pieces = [
         b'a',
         bytearray(b'b'),
@@ -132,7 +132,7 @@ def everything_bytes_like_is_taken(make: Maker) -> None:
 
 
 @promise
-def nothing_else_is_taken(make: Maker) -> None:
+def other_objects_are_rejected(make: Maker) -> None:
     with make(0) as sink:
         for wrong in (7, None, 1.5, ['x'], object()):
             with pytest.raises(TypeError):
@@ -141,13 +141,13 @@ def nothing_else_is_taken(make: Maker) -> None:
 
 
 @promise
-def empty_writes_are_nothing(make: Maker) -> None:
+def empty_writes_send_nothing(make: Maker) -> None:
     with make(2) as sink:
         assert write_all(sink, [b'', b'a', '', bytearray(), b'b', b'']) == b'ab'
 
 
 @promise
-def what_changes_after_the_write_is_sent_as_it_was(make: Maker) -> None:
+def a_buffer_can_be_changed_after_the_write(make: Maker) -> None:
     with make(MANY * 4096) as sink:
         buffer = bytearray(4096)
 
@@ -179,7 +179,7 @@ def memory_is_bounded(make: Maker) -> None:
         settle()
         assert sink.collect() == PIECE * MANY
         writing.get()
-        # the framing of messages takes some bytes, too
+        # the framing of messages adds some bytes
         assert longest <= sink.stream.writable_high_water_mark + len(PIECE) + 512
 
 
@@ -204,7 +204,7 @@ def several_writers_are_served_in_order(make: Maker) -> None:
 
 
 @promise
-def callbacks_come_in_order_and_before_finish(make: Maker) -> None:
+def callbacks_are_called_in_order_and_before_finish(make: Maker) -> None:
     with make(3 * len(PIECE)) as sink:
         happened = listen(sink.stream, 'finish')
 
@@ -220,7 +220,7 @@ def callbacks_come_in_order_and_before_finish(make: Maker) -> None:
         assert happened == ['written 0', 'written 1', 'written 2', 'finish', 'ended']
 
 
-# -- the end --------------------------------------------------------------------------------------------------------
+# -- the end ----------------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -243,7 +243,7 @@ def end_alone_is_an_empty_stream(make: Maker) -> None:
 
 
 @promise
-def finish_comes_once_after_the_end(make: Maker) -> None:
+def finish_is_emitted_once_after_end(make: Maker) -> None:
     with make(len(PIECE)) as sink:
         stream = sink.stream
         happened = listen(stream, 'finish')
@@ -305,11 +305,11 @@ def a_finish_listener_cannot_write(make: Maker) -> None:
         assert isinstance(errors[0], WriteAfterEnd | ConnectionClosed)
 
 
-# -- corks ----------------------------------------------------------------------------------------------------------
+# -- corks ------------------------------------------------------------------------------------------------------------
 
 
 @promise
-def a_cork_keeps_what_is_written(make: Maker) -> None:
+def a_cork_queues_the_writes(make: Maker) -> None:
     with make(6) as sink:
         stream = sink.stream
         stream.cork()
@@ -331,7 +331,7 @@ def a_cork_keeps_what_is_written(make: Maker) -> None:
 
 
 @promise
-def the_end_draws_the_cork(make: Maker) -> None:
+def end_removes_the_cork(make: Maker) -> None:
     with make(6) as sink:
         sink.stream.cork()
         sink.stream.write(b'abc')
@@ -341,13 +341,13 @@ def the_end_draws_the_cork(make: Maker) -> None:
 
 
 @promise
-def a_cork_does_not_stop_a_writer_for_ever(make: Maker) -> None:
+def a_cork_does_not_block_a_writer_for_ever(make: Maker) -> None:
     with make(MANY * len(PIECE)) as sink:
         sink.stream.cork()
         assert write_all(sink, [PIECE] * MANY) == PIECE * MANY
 
 
-# -- pipe -----------------------------------------------------------------------------------------------------------
+# -- pipe -------------------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -364,7 +364,7 @@ def a_readable_can_be_piped_into_it(make: Maker) -> None:
         assert sorted(happened) == ['finish', 'pipe', 'unpipe']
 
 
-# -- giving up ------------------------------------------------------------------------------------------------------
+# -- destroying -------------------------------------------------------------------------------------------------------
 
 
 @promise
@@ -382,7 +382,7 @@ def destroy_closes_once(make: Maker) -> None:
 
 
 @promise
-def destroy_tells_why(make: Maker) -> None:
+def destroy_emits_its_error(make: Maker) -> None:
     with make(len(PIECE)) as sink:
         happened = listen(sink.stream, 'error', 'close', 'finish')
         errors: list[BaseException] = []
@@ -396,7 +396,7 @@ def destroy_tells_why(make: Maker) -> None:
 
 
 @promise
-def writing_to_what_was_destroyed_raises(make: Maker) -> None:
+def writing_after_destroy_raises(make: Maker) -> None:
     with make(len(PIECE)) as sink:
         sink.stream.destroy()
         with pytest.raises(ConnectionClosed):

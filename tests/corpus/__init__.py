@@ -1,3 +1,3 @@
-"""Cases for the parsers, as data, and what reads them."""
+"""Cases for the parsers, as data, and the code that runs them."""
 
 from __future__ import annotations

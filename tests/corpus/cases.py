@@ -1,4 +1,4 @@
-"""The case files, each case with the verdict that we hold it to; see README.md for where they come from."""
+"""The case files, each case with its expected verdict; README.md describes their sources."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 __all__ = ['OUR_RULINGS', 'Case', 'load']
 
-#: Verdicts that differ from what a case file says, with the reason.
+#: Verdicts that differ from those of the case files, with the reason.
 OUR_RULINGS: dict[str, tuple[str, str]] = {
     'llhttp/response/sample:648': (
         'reject',
         """
-        HTTP/0.9 has no status line (RFC 1945, section 6): a response of that version is nothing that anyone may send,
-        and its framing would be a guess. RFC 9112, section 2.3, gives meaning to 1.x only.""",
+        HTTP/0.9 has no status line (RFC 1945, section 6), so that the framing of such a response would be a guess. RFC
+        9112, section 2.3, defines 1.x only.""",
     ),
     'gunicorn/valid/022': (
         'reject',
         """
-        Its second request is HTTP/1.1 without Host, which RFC 9112, section 3.2, makes a server refuse.""",
+        Its second request is HTTP/1.1 without Host, which a server must reject (RFC 9112, section 3.2).""",
     ),
     'llhttp/request/uri:168': (
         'reject',
@@ -33,25 +33,25 @@ OUR_RULINGS: dict[str, tuple[str, str]] = {
     'llhttp/request/content-length:447': (
         'incomplete',
         """
-        A setting of that parser lets it skip the content of a request; RFC 9112, section 6.3, knows only responses
-        whose Content-Length stands for nothing.""",
+        A setting of that parser makes it skip the content of a request. In RFC 9112, section 6.3, only responses can
+        have a Content-Length without content.""",
     ),
 }
 
-#: Refused by settings of the program that the case is from. All of it is within our limits, and fine by the grammar.
+#: Cases that settings of another program reject; they are within the default limits, and valid by the grammar.
 _OTHER_SETTINGS = 'gunicorn/invalid/'
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: bytes, and what a parser must make of them."""
+    """One case: bytes and the expected result of parsing."""
 
     id: str
     kind: str
     data: bytes
-    #: ``'accept'``, ``'reject'``, or ``'incomplete'``: no error, but not all messages that are expected.
+    #: ``'accept'``, ``'reject'``, or ``'incomplete'``: no error, but not all expected messages.
     verdict: str
-    #: Statuses that an error may have; empty: any.
+    #: The allowed statuses of an error; empty for any.
     statuses: frozenset[int]
     tags: frozenset[str]
     eof: bool
@@ -60,12 +60,12 @@ class Case:
 
     @property
     def has_rest(self) -> bool:
-        """Whether the case is about a connection that goes over to another protocol."""
+        """Whether the connection of the case changes to another protocol."""
         return 'rest_b64' in self.expect
 
     @property
     def asks_upgrade(self) -> bool:
-        """Whether a 101 answers a request for it."""
+        """Whether a 101 is the response to an upgrade request."""
         return any(message.get('upgrade') for message in self.expect['messages'] or ())
 
 
@@ -104,7 +104,7 @@ def _verdict(raw: dict[str, Any], tags: frozenset[str], data: bytes) -> str:
     if 'rtsp-ice' in tags:
         return 'reject'
     if 'proxy-protocol' in tags:
-        # Only some of them begin with the preamble of that protocol, which is not HTTP.
+        # Only some of them begin with the preamble of that protocol.
         return 'reject' if data.startswith((b'PROXY', b'\r\n\r\n\x00')) else 'accept'
     if tags & {'limits', 'policy'} and raw['id'].startswith(_OTHER_SETTINGS):
         return 'accept'

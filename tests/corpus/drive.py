@@ -1,4 +1,4 @@
-"""Feeds a parser in pieces of any size, and writes down what comes out in a form that does not depend on the pieces."""
+"""Feed a parser in pieces of any size, and record its events in a form that does not depend on the pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ['Message', 'Outcome', 'bytewise', 'cut', 'drive', 'random_cuts']
 
 @dataclass
 class Message:
-    """A message as it came out of a parser."""
+    """A message as a parser returned it."""
 
     #: Method and target, or status and reason.
     start: tuple[Any, ...]
@@ -35,7 +35,7 @@ class Message:
 
 @dataclass
 class Outcome:
-    """What came of a stream."""
+    """The result of parsing a stream."""
 
     messages: list[Message] = field(default_factory=list)
     #: Class, code, status, offset and text of the error.
@@ -43,12 +43,12 @@ class Outcome:
     rest: bytes = b''
     at_boundary: bool = False
     bytes_parsed: int = 0
-    #: The most bytes that were held when the parser wanted more; this depends on the pieces.
+    #: The maximum number of buffered bytes when the parser needed more; it depends on the pieces.
     held: int = field(default=0, compare=False)
 
     @property
     def served(self) -> int:
-        """How many messages are complete."""
+        """The number of complete messages."""
         return sum(message.complete for message in self.messages)
 
 
@@ -63,12 +63,13 @@ def drive(
     stop_at_upgrade: bool = False,
     most: int | None = None,
 ) -> Outcome:
-    """Feed ``pieces`` to a new parser and return what came of it.
+    """Feed ``pieces`` to a new parser and return the result.
 
-    :param eof: whether the stream ends behind the pieces.
-    :param method: what responses answer; ``upgrade``, whether the request asked for one.
-    :param stop_at_upgrade: whether to go over to the other protocol where a message says so.
-    :param most: the number of final messages after which nothing is asked for any more.
+    :param eof: whether the stream ends after the pieces.
+    :param method: the method of the request of every response.
+    :param upgrade: whether the request asked for another protocol.
+    :param stop_at_upgrade: whether to stop at a message that changes to another protocol.
+    :param most: the number of final messages after which to stop; None for no limit.
     """
     parser = Parser(role, limits or Limits())
     outcome = Outcome()
@@ -90,7 +91,7 @@ def drive(
 
 
 class _Driver:
-    """Takes the events of a parser and writes them down."""
+    """Records the events of a parser."""
 
     def __init__(
         self, parser: Parser, outcome: Outcome, method: str, upgrade: bool, stop_at_upgrade: bool, most: int | None
@@ -107,7 +108,7 @@ class _Driver:
         parser.expect_response_to(method, upgrade)
 
     def pull(self) -> None:
-        """Take all events that there are; the content as it came so far belongs to the last message."""
+        """Record all available events; the content so far belongs to the last message."""
         try:
             while not self.stopped and (event := self.parser.next_event()) is not None:
                 self.take(event)
@@ -117,13 +118,13 @@ class _Driver:
             self.flush()
 
     def flush(self) -> None:
-        """Add the content that was taken to the last message."""
+        """Add the recorded content to the last message."""
         if self.pieces:
             self.outcome.messages[-1].body += b''.join(self.pieces)
             self.pieces.clear()
 
     def take(self, event: Any) -> None:
-        """Write down one event."""
+        """Record one event."""
         if isinstance(event, bytes):
             assert event
             self.pieces.append(event)
@@ -136,7 +137,7 @@ class _Driver:
                 self.end()
 
     def end(self) -> None:
-        """The last message is complete."""
+        """Complete the last message."""
         self.flush()
         message = self.outcome.messages[-1]
         message.complete = True
@@ -161,7 +162,7 @@ def _message(head: RequestHead | ResponseHead) -> Message:
     return Message((head.status_code, head.status_message), expect=None, host=None, **common)
 
 
-# -- ways of cutting ------------------------------------------------------------------------------------------------
+# -- ways of division -------------------------------------------------------------------------------------------------
 
 
 def bytewise(data: bytes) -> Iterator[bytes]:
@@ -170,11 +171,11 @@ def bytewise(data: bytes) -> Iterator[bytes]:
 
 
 def cut(data: bytes, positions: Iterable[int]) -> list[bytes]:
-    """Return ``data`` cut at ``positions``."""
+    """Return ``data`` divided at ``positions``."""
     edges = [0, *sorted(positions), len(data)]
     return [data[start:stop] for start, stop in itertools.pairwise(edges) if start < stop]
 
 
 def random_cuts(data: bytes, chance: random.Random) -> list[bytes]:
-    """Return ``data`` cut at up to a dozen places."""
+    """Return ``data`` divided at up to twelve positions."""
     return cut(data, (chance.randrange(len(data) + 1) for _ in range(chance.randrange(1, 13))))

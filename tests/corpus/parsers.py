@@ -1,4 +1,4 @@
-"""Parsers that were fed something, and messages to feed them with."""
+"""Parsers with input, and messages as input."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ CHUNKED = b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
 
 
 def requests(data: bytes = b'', **limits: Any) -> Parser:
+    """Return a parser for requests that was fed ``data``."""
     parser = Parser(Role.REQUEST, Limits(**limits))
     parser.feed(data)
     return parser
 
 
 def responses(data: bytes = b'', method: str = 'GET', upgrade: bool = False, **limits) -> Parser:
+    """Return a parser for the responses to ``method`` that was fed ``data``."""
     parser = Parser(Role.RESPONSE, Limits(**limits))
     parser.expect_response_to(method, upgrade)
     parser.feed(data)
@@ -30,18 +32,18 @@ def responses(data: bytes = b'', method: str = 'GET', upgrade: bool = False, **l
 
 
 def exhaust(parser: Parser) -> None:
-    """Take all events that there are."""
+    """Read all available events."""
     while parser.next_event() is not None:
         pass
 
 
 def same(one: ParseError, other: ParseError) -> bool:
-    """Return whether two errors say the same."""
+    """Return whether two errors are equal."""
     return type(one) is type(other) and str(one) == str(other) and vars(one) == vars(other)
 
 
 def error_of(parser: Parser) -> ParseError:
-    """Return the error to which the parser comes, and check that it stays there."""
+    """Return the error of the parser, and check that the parser keeps it."""
     with pytest.raises(ParseError) as caught:
         exhaust(parser)
     with pytest.raises(ParseError) as again:

@@ -1,7 +1,7 @@
-"""Every stream keeps the contract of streams: the conformance suites, run over each of them, check by check.
+"""Every stream keeps the contract of streams: the conformance suites, check by check, for each kind of stream.
 
-Messages belong to a connection, whose end they report as its own: what their ``destroy`` tells listeners, and what can
-be read after it, is held by the tests of the HTTP layer.
+A message reports the end of its connection as its own. The tests of the HTTP layer check the events of its ``destroy``,
+and the data that can be read afterwards.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tests.conformance.suites import CLOGGED_CHECKS, HELD_BACK_CHECKS, READABLE_
 Check = Callable[[Any], None]
 
 MESSAGES = ('chunked', 'length', 'close')
-# a reader of a client's response who is thrown out gives the exchange up
+# an interrupted read of a client's response aborts the exchange
 OF_THE_EXCHANGE = ('a_killed_reader_loses_nothing', 'a_timeout_loses_nothing', 'a_timeout_loses_nothing_of_a_file')
-OF_THE_CONNECTION = ('destroy_tells_why', 'destroy_before_reading_drops_and_never_ends')
+OF_THE_CONNECTION = ('destroy_emits_its_error', 'destroy_before_reading_discards_and_never_ends')
 
 
 def _matrix(checks: Iterable[Check], kinds: Iterable[str]) -> list[Any]:

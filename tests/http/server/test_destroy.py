@@ -10,14 +10,14 @@ from tests.conformance.makers import READABLE_MAKERS, WRITABLE_MAKERS
 
 @pytest.mark.parametrize('kind', ['chunked-free', 'length-free'])
 def test_a_request_destroyed_with_an_error_tells_it(kind: str) -> None:
-    breaking.destroy_tells_why(READABLE_MAKERS[kind])
+    breaking.destroy_emits_its_error(READABLE_MAKERS[kind])
 
 
 @pytest.mark.parametrize('kind', ['chunked-free', 'length-free'])
 def test_a_destroyed_request_is_not_read(kind: str) -> None:
-    breaking.destroy_before_reading_drops_and_never_ends(READABLE_MAKERS[kind])
+    breaking.destroy_before_reading_discards_and_never_ends(READABLE_MAKERS[kind])
 
 
 @pytest.mark.parametrize('kind', ['chunked-free', 'close-free'])
 def test_a_response_destroyed_with_an_error_tells_it(kind: str) -> None:
-    writable.destroy_tells_why(WRITABLE_MAKERS[kind])
+    writable.destroy_emits_its_error(WRITABLE_MAKERS[kind])
