@@ -1,4 +1,4 @@
-"""The case files against the parser: verdict, status and messages, the same for every way of cutting the bytes."""
+"""The parser and the case files: verdict, status and messages, independent of the division of the bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESPONSES = load('responses')
 ATTACKS = load('attacks')
 EVERYTHING = REQUESTS + RESPONSES + ATTACKS
 
-#: Inputs up to this length are cut at each position.
+#: Inputs up to this length are divided at each position.
 SHORT = 300
 RANDOM_RUNS = 4
 NEXT = {
@@ -31,12 +31,12 @@ def by_id(case: Case) -> str:
 
 
 def run(case: Case, pieces=None, data: bytes | None = None, require_host: bool | None = None) -> Outcome:
-    """Return what the parser makes of a case."""
+    """Return the result of parsing a case."""
     if require_host is None:
         require_host = 'no-host' not in case.tags
     if pieces is None:
         pieces = [case.data if data is None else data]
-    # A client that pools its sockets has one request outstanding, and looks at what is left behind the answer.
+    # A pooling client has one outstanding request, and checks for bytes after the response.
     pooled = 'reuse' in case.expect
     return drive(
         pieces,
@@ -51,13 +51,13 @@ def run(case: Case, pieces=None, data: bytes | None = None, require_host: bool |
 
 
 def refused(case: Case, pieces=None) -> Outcome:
-    """Return what the parser makes of a case whose error may show only at the end of the stream."""
+    """Return the result of parsing a case with an error that can depend on the end of the stream."""
     return run(replace(case, eof=True), pieces)
 
 
 @pytest.mark.parametrize('case', EVERYTHING, ids=by_id)
-def test_case(case: Case, seed: int) -> None:
-    """One test for all there is to say of a case, as a test costs more than most of them."""
+def test_a_case_has_its_verdict_and_messages(case: Case, seed: int) -> None:
+    """All checks of a case are in one test, as a test takes longer than most of them."""
     if case.verdict == 'reject':
         check_refused(case)
         check_that_an_error_is_the_last_word(case)
@@ -71,13 +71,13 @@ def test_case(case: Case, seed: int) -> None:
         assert error[1:3] == ('HPE_INVALID_HOST', 400)
 
 
-# -- verdicts -------------------------------------------------------------------------------------------------------
+# -- verdicts ---------------------------------------------------------------------------------------------------------
 
 
 def check_refused(case: Case) -> None:
     outcome = refused(case)
     assert outcome.error is not None, outcome
-    # An input that ends before the line end that would show the error is refused for ending.
+    # An input that ends before the line end with the error is rejected because of its end.
     if outcome.error[1] != 'HPE_INVALID_EOF_STATE':
         assert outcome.error[2] in (case.statuses or {outcome.error[2]}), outcome
     if case.expect.get('served') is not None:
@@ -87,7 +87,7 @@ def check_refused(case: Case) -> None:
 def check_accepted(case: Case) -> None:
     outcome = run(case)
     if outcome.error is not None:
-        # Either is fine, as limits are a matter of configuration.
+        # Both are valid, as limits are configurable.
         assert case.tags & {'limits', 'perf'}, outcome
         assert outcome.error[2] in case.expect['status']
         return
@@ -102,10 +102,10 @@ def check_accepted(case: Case) -> None:
 
 
 def compare(case: Case, outcome: Outcome) -> None:
-    """Check that the messages are the expected ones; of one that is not complete, only what is known of it."""
+    """Check that the messages are the expected ones, an incomplete one only as far as it is known."""
     wanted = [each for each in case.expect['messages'] if each['head_complete']]
     if case.expect['error']:
-        # The source refuses what we accept, after these.
+        # The source rejects further messages that this parser accepts.
         del outcome.messages[len(wanted) :]
     assert len(outcome.messages) == len(wanted)
     for message, want in zip(outcome.messages, wanted, strict=True):
@@ -122,17 +122,17 @@ def compare(case: Case, outcome: Outcome) -> None:
 
 
 def comparable(fields, case: Case) -> list[tuple[str, str]]:
-    """Return what must be equal of ``fields``; one source drops those with an underscore, for what comes behind it."""
+    """Return the comparable part of ``fields``; one source drops names with an underscore."""
     return [(name.lower(), value) for name, value in fields if not case.id.startswith('gunicorn/') or '_' not in name]
 
 
 def compare_handling(case: Case, message: Message, want) -> None:
-    """Check what the message says about the connection, where the source of the case says so, too."""
+    """Check the decisions about the connection that the source of the case has, too."""
     if not case.id.startswith('llhttp/'):
         return
     if message.framing != 'NONE':
         assert want['chunked'] is (message.framing == 'CHUNKED')
-    # That parser reports the Content-Length of a CONNECT, and says keep-alive of what goes over to another protocol.
+    # That parser reports the Content-Length of a CONNECT, and keep-alive for a change to another protocol.
     if message.start[0] == 'CONNECT':
         assert message.content_length is None
         return
@@ -142,7 +142,7 @@ def compare_handling(case: Case, message: Message, want) -> None:
         assert message.upgrade is want['upgrade']
 
 
-# -- the same for every way of cutting -------------------------------------------------------------------------------
+# -- independence of the division -------------------------------------------------------------------------------------
 
 
 def check_every_way_of_cutting(case: Case, chance: random.Random) -> None:
@@ -156,13 +156,13 @@ def check_every_way_of_cutting(case: Case, chance: random.Random) -> None:
         assert refused(case, pieces) == whole, [len(piece) for piece in pieces]
 
 
-# -- what comes behind ------------------------------------------------------------------------------------------------
+# -- bytes after the case ---------------------------------------------------------------------------------------------
 
 
 def check_that_an_error_is_the_last_word(case: Case) -> None:
     alone = run(case)
     if alone.error is None or alone.error[1] == 'HPE_INVALID_EOF_STATE':
-        # The end of the input is the error, or a line end is missing: nothing can follow.
+        # The end of the input is the error, or a line end is missing, so that nothing can follow.
         return
     assert run(case, data=case.data + NEXT[case.kind]) == alone
 
@@ -183,9 +183,9 @@ def check_that_another_message_may_follow(case: Case) -> None:
 # -- the case files themselves ----------------------------------------------------------------------------------------
 
 
-def test_our_rulings_are_about_cases() -> None:
+def test_rulings_refer_to_cases() -> None:
     assert set(OUR_RULINGS) <= {case.id for case in EVERYTHING}
 
 
-def test_all_strict_cases_are_here() -> None:
+def test_all_strict_cases_are_loaded() -> None:
     assert (len(REQUESTS), len(RESPONSES), len(ATTACKS)) == (155, 48, 162)

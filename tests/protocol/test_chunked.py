@@ -1,4 +1,4 @@
-"""The chunked transfer coding: chunks, extensions, trailers, and what is refused among them."""
+"""The chunked transfer coding: chunks, extensions, trailers and their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def content(data: bytes, **limits):
     return parser
 
 
-def test_all_chunks_that_are_there_come_at_once() -> None:
+def test_all_buffered_chunks_are_returned_at_once() -> None:
     parser = content(b'1\r\na\r\n2\r\nbc\r\n3\r\nde')
     assert parser.next_event() == b'abcde'
     assert parser.next_event() is None
@@ -27,7 +27,7 @@ def test_all_chunks_that_are_there_come_at_once() -> None:
     assert parser.next_event().url == '/x'
 
 
-def test_a_piece_of_a_chunk_is_the_very_object() -> None:
+def test_a_piece_of_a_chunk_is_not_copied() -> None:
     parser = content(b'')
     parser.feed(b'ff\r\n')
     assert parser.next_event() is None
@@ -59,7 +59,7 @@ def test_trailers() -> None:
         b"5;!#$%&'*+-.^_`|~=x",
     ],
 )
-def test_a_chunk_line(line: bytes) -> None:
+def test_valid_chunk_line(line: bytes) -> None:
     parser = content(line + b'\r\nhello\r\n0\r\n\r\n')
     assert parser.next_event() == b'hello'
     assert isinstance(parser.next_event(), EndOfMessage)
@@ -98,13 +98,13 @@ def test_a_chunk_line(line: bytes) -> None:
         (b'5\r', 'HPE_LF_EXPECTED'),
     ],
 )
-def test_a_bad_chunk_line(line: bytes, code: str) -> None:
+def test_invalid_chunk_line(line: bytes, code: str) -> None:
     error = error_of(content(line + b'\r\nhello\r\n0\r\n\r\n'))
     assert (error.code, error.status, error.offset) == (code, 400, len(CHUNKED))
 
 
 @pytest.mark.parametrize('data', [b'X', b'XX', b'\n', b'\rX', b'\r\r\n', b'0\r\n'])
-def test_what_follows_chunk_data(data: bytes) -> None:
+def test_invalid_bytes_after_chunk_data(data: bytes) -> None:
     parser = content(b'5\r\nhello' + data)
     assert parser.next_event() == b'hello'
     error = error_of(parser)
@@ -118,17 +118,17 @@ def test_an_incomplete_end(tail: bytes) -> None:
     assert parser.next_event() is None
 
 
-def test_an_error_waits_for_the_data_before_it() -> None:
+def test_an_error_is_raised_after_the_data_before_it() -> None:
     for bad in (b'X\r\n', b'1' * 17, b'0\r\n: x\r\n\r\n', b'5\n'):
         parser = content(b'5\r\nhello\r\n' + bad)
         assert parser.next_event() == b'hello'
         assert error_of(parser).offset >= len(CHUNKED) + 10
 
 
-# -- limits ---------------------------------------------------------------------------------------------------------
+# -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_extensions_are_bounded_in_sum() -> None:
+def test_the_sum_of_extensions_is_limited() -> None:
     data = b'1;aa\r\nx\r\n' * 4
     assert content(data + b'0\r\n\r\n', max_chunk_extensions=12).next_event() == b'xxxx'
     parser = content(data, max_chunk_extensions=11)
@@ -138,7 +138,7 @@ def test_extensions_are_bounded_in_sum() -> None:
     assert 'max_chunk_extensions (11 bytes)' in str(error)
 
 
-def test_an_endless_extension_is_refused_early() -> None:
+def test_an_endless_extension_is_rejected_early() -> None:
     parser = content(b'1;' + b'a' * 98, max_chunk_extensions=100)
     assert parser.next_event() is None
     parser.feed(b'a' * 17)
@@ -147,7 +147,7 @@ def test_an_endless_extension_is_refused_early() -> None:
     assert error_of(parser).code == 'HPE_CHUNK_EXTENSIONS_OVERFLOW'
 
 
-def test_size_of_content() -> None:
+def test_the_size_of_content_is_limited() -> None:
     parser = content(b'3\r\nabc\r\n3\r\ndef\r\n', max_body_size=5)
     assert parser.next_event() == b'abc'
     assert isinstance(error_of(parser), BodyTooLarge)
@@ -170,7 +170,7 @@ def test_size_of_content() -> None:
         (b'A: b\r\nHost: a\r\n\r\n', {}, 400),
     ],
 )
-def test_bad_trailers(trailers: bytes, limits, status: int) -> None:
+def test_invalid_trailers(trailers: bytes, limits, status: int) -> None:
     if trailers.startswith(b'A: b\r\n' * 3):
         trailers += b'\r\n'
     limits = {'max_header_size': 100, **limits}
@@ -178,15 +178,15 @@ def test_bad_trailers(trailers: bytes, limits, status: int) -> None:
     assert (error.status, error.offset) == (status, len(CHUNKED) + 3)
 
 
-def test_as_many_trailers_as_headers() -> None:
+def test_trailers_have_the_limit_of_headers() -> None:
     assert len(content(b'0\r\n' + b'A: b\r\n' * 3 + b'\r\n', max_headers_count=3).next_event().raw_trailers) == 3
     assert len(content(b'0\r\n' + b'A: b\r\n' * 3 + b'\r\n', max_headers_count=0).next_event().raw_trailers) == 3
 
 
-# -- without a parser -----------------------------------------------------------------------------------------------
+# -- without a parser -------------------------------------------------------------------------------------------------
 
 
-def test_it_works_on_any_buffer() -> None:
+def test_bytes_and_bytearray_are_decoded() -> None:
     for kind in (bytes, bytearray):
         body = ChunkedBody()
         buffer = kind(b'--3\r\nabc\r\n0\r\nA: b\r\n\r\n--')
@@ -196,7 +196,7 @@ def test_it_works_on_any_buffer() -> None:
         assert body.trailers == [('A', 'b')]
 
 
-def test_the_same_byte_by_byte() -> None:
+def test_decoding_byte_by_byte() -> None:
     body = ChunkedBody()
     buffer = bytearray()
     pos = 0
@@ -211,7 +211,7 @@ def test_the_same_byte_by_byte() -> None:
     assert pos == len(buffer)
 
 
-def test_an_error_is_at_a_position_of_the_buffer() -> None:
+def test_an_error_has_its_position_in_the_buffer() -> None:
     with pytest.raises(ParseError) as caught:
         ChunkedBody().decode(b'--X\r\n', 2, Limits())
     assert caught.value.offset == 2

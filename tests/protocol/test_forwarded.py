@@ -1,4 +1,4 @@
-"""Who is behind the proxies, by Forwarded and X-Forwarded-*: what is believed, and what a client can do about it."""
+"""The client address behind proxies, from Forwarded and X-Forwarded-*, and attempts of clients to forge it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from geventnode.protocol import (
 from geventnode.protocol.forwarded import ip_address
 
 PROXY = '10.0.0.1'
-#: The connection as it is: from one of the proxies, without TLS, to the name that Host says.
+#: The connection itself: from one of the proxies, without TLS, with the name in Host.
 DIRECT = ClientAddress(PROXY, 40000, 'http', 'inner:8000')
 X_FIELDS = tuple(field for field in FORWARDED_FIELDS if field != FORWARDED)
 
@@ -37,16 +37,16 @@ def resolve(
 
 
 def by_x(*values: str, **options: Any) -> ClientAddress:
-    """Return what lines of X-Forwarded-For say."""
+    """Return the client address from lines of X-Forwarded-For."""
     return resolve(X_FIELDS, *[('X-Forwarded-For', value) for value in values], **options)
 
 
 def by_forwarded(*values: str, **options: Any) -> ClientAddress:
-    """Return what lines of Forwarded say."""
+    """Return the client address from lines of Forwarded."""
     return resolve([FORWARDED], *[('Forwarded', value) for value in values], **options)
 
 
-# -- other fields that tell of the scheme ---------------------------------------------------------------------------
+# -- other fields with the scheme -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def by_forwarded(*values: str, **options: Any) -> ClientAddress:
         ([('B', 'on')], 'https'),
         ([('A', 'tls'), ('B', 'on')], 'https'),
         ([('A', 'tls'), ('B', 'off')], 'http'),
-        # they are said to be the proxy's, as the other one is: whoever knows better names one of them only
+        # both fields are trusted; if a proxy sets only one of them, only that one should be configured
         ([('A', 'no'), ('X-Forwarded-Proto', 'https')], 'https'),
     ],
 )
@@ -70,7 +70,7 @@ def test_scheme_headers(pairs: list[tuple[str, str]], scheme: str) -> None:
 
 
 @pytest.mark.parametrize('value', [{'a b': 'c'}, {'a': 1}, {1: 'a'}])
-def test_bad_scheme_headers(value: Any) -> None:
+def test_invalid_scheme_headers(value: Any) -> None:
     with pytest.raises(InvalidInput, match='scheme_headers must map names of fields to text'):
         scheme_fields('scheme_headers', value)
     with pytest.raises(TypeError, match='scheme_headers must be a mapping, not list'):
@@ -90,18 +90,18 @@ def test_bad_scheme_headers(value: Any) -> None:
         ('[2001:db8::1]', '2001:db8::1', None),
         ('[2001:db8::1]:5678', '2001:db8::1', 5678),
         ('::ffff:1.2.3.4', '1.2.3.4', None),
-        # what the client sent stands in front
+        # the elements of the client are first
         ('6.6.6.6, 1.2.3.4', '1.2.3.4', None),
         ('6.6.6.6,1.2.3.4', '1.2.3.4', None),
         ('127.0.0.1, 10.0.0.9, 1.2.3.4', '1.2.3.4', None),
         ('<script>, "\\, 1.2.3.4', '1.2.3.4', None),
-        # trusted proxies behind each other
+        # a chain of trusted proxies
         ('6.6.6.6, 1.2.3.4, 10.0.0.7', '1.2.3.4', None),
         ('6.6.6.6, 1.2.3.4, 10.0.0.7, 2001:db8:1::7, 10.255.0.1', '1.2.3.4', None),
         # a client of the same network
         ('10.0.0.7', '10.0.0.7', None),
         ('10.0.0.8, 10.0.0.7:99', '10.0.0.8', None),
-        # what a trusted proxy could not say, or nobody can read: the last hop that is known
+        # an unknown or malformed element of a trusted proxy: the last known hop
         ('', PROXY, 40000),
         (',', PROXY, 40000),
         ('1.2.3.4,', PROXY, 40000),
@@ -134,12 +134,12 @@ def test_x_forwarded_for(value: str, address: str, port: int | None) -> None:
     assert by_x(value) == ClientAddress(address, port, 'http', 'inner:8000')
 
 
-def test_several_lines_are_one_list() -> None:
-    """In the order in which they came, whoever wrote them (the trap of looking at the first line alone)."""
+def test_several_lines_form_one_list() -> None:
+    """The lines are joined in order; to read the first line alone is a well-known mistake."""
     assert by_x('1.1.1.1', '6.6.6.6, 1.2.3.4', '10.0.0.7').address == '1.2.3.4'
 
 
-def test_nobody_is_trusted_unless_named() -> None:
+def test_no_proxy_is_trusted_by_default() -> None:
     for trusted in ((), '10.0.0.2', '::/0', 'unix'):
         assert by_x('1.2.3.4', trusted=trusted) == DIRECT
         assert by_forwarded('for=1.2.3.4;proto=https;host=a', trusted=trusted) == DIRECT
@@ -152,8 +152,8 @@ def test_a_proxy_on_a_unix_socket() -> None:
     assert by_x('1.2.3.4', direct=direct, trusted='10.0.0.0/8') == direct
 
 
-def test_a_field_that_was_not_named_is_not_believed() -> None:
-    """A proxy that does not know it passes it on as it came."""
+def test_fields_without_trust_are_ignored() -> None:
+    """A proxy that does not know a field passes it on unchanged."""
     everything = [
         ('X-Forwarded-For', '1.2.3.4'),
         ('X-Forwarded-Proto', 'https'),
@@ -181,7 +181,7 @@ def test_a_field_that_was_not_named_is_not_believed() -> None:
         ('http', 'http'),
         ('wss', 'https'),
         ('ws', 'http'),
-        # the last one is that of the proxy which is next to us
+        # the nearest proxy has set the last one
         ('http, https', 'https'),
         ('http,https', 'https'),
         ('evil, https', 'https'),
@@ -197,7 +197,7 @@ def test_a_field_that_was_not_named_is_not_believed() -> None:
 )
 @pytest.mark.parametrize('direct', ['http', 'https'])
 def test_x_forwarded_proto(value: str, scheme: str | None, direct: str) -> None:
-    """Anything but a scheme leaves that of the connection."""
+    """With an invalid value, the scheme of the connection is used."""
     found = resolve(X_FIELDS, ('X-Forwarded-Proto', value), direct=DIRECT._replace(scheme=direct))
     assert found.scheme == (scheme or direct)
 
@@ -220,7 +220,7 @@ def test_x_forwarded_proto(value: str, scheme: str | None, direct: str) -> None:
     ],
 )
 def test_x_forwarded_host(value: str, host: str | None) -> None:
-    """What is no host leaves that of the request."""
+    """With an invalid value, the host of the request is used."""
     assert resolve(X_FIELDS, ('X-Forwarded-Host', value)).host == (host or 'inner:8000')
 
 
@@ -246,13 +246,13 @@ def test_x_forwarded_host(value: str, host: str | None) -> None:
     ],
 )
 def test_x_forwarded_port(host: str, scheme: str, port: str, expected: str) -> None:
-    """It is the port that the client connected to, which a Host mostly has already."""
+    """It is the port to which the client connected; Host usually has it already."""
     found = resolve(X_FIELDS, ('X-Forwarded-Port', port), direct=DIRECT._replace(host=host, scheme=scheme))
     assert found.host == expected
 
 
 def test_a_request_without_host() -> None:
-    """As in HTTP/1.0: a port alone makes none."""
+    """As in HTTP/1.0: a port alone is not a host."""
     direct = DIRECT._replace(host=None)
     assert resolve(X_FIELDS, ('X-Forwarded-Port', '81'), direct=direct) == direct
     assert resolve(X_FIELDS, ('X-Forwarded-Host', 'a'), direct=direct).host == 'a'
@@ -274,15 +274,15 @@ def test_a_request_without_host() -> None:
         ('for="[2001:db8::1]"', ('2001:db8::1', None, 'http', 'inner:8000')),
         ('for="[2001:db8::1]:5678"', ('2001:db8::1', 5678, 'http', 'inner:8000')),
         (r'for="1.2\.3.4";host="\a"', ('1.2.3.4', None, 'http', 'a')),
-        ('for=1.2.3.4;unheard="of;it"', ('1.2.3.4', None, 'http', 'inner:8000')),
-        # each element tells what one proxy has seen
+        ('for=1.2.3.4;other="of;it"', ('1.2.3.4', None, 'http', 'inner:8000')),
+        # each element is from one proxy
         (
             'for=6.6.6.6;proto=ftp, for=1.2.3.4;proto=https;host=a, for=10.0.0.7;proto=http;host=b',
             ('1.2.3.4', None, 'https', 'a'),
         ),
         ('for=1.2.3.4, for=10.0.0.7;proto=https;host=b', ('1.2.3.4', None, 'https', 'b')),
         ('for=6.6.6.6;proto=https;host=evil, for=1.2.3.4', ('1.2.3.4', None, 'http', 'inner:8000')),
-        # an address that is hidden: what the proxy says besides is still true
+        # an obfuscated address: the other parameters are still valid
         ('for=unknown;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
         ('for=6.6.6.6, for=_hidden;proto=https', (PROXY, 40000, 'https', 'inner:8000')),
         ('for="_hidden:_port";host=a', (PROXY, 40000, 'http', 'a')),
@@ -330,7 +330,7 @@ def test_forwarded(value: str, expected: tuple[Any, ...]) -> None:
     ],
 )
 def test_a_malformed_element_ends_the_walk(element: str) -> None:
-    """Nothing of it is believed, nor what stands in front of it."""
+    """The element and all elements before it are ignored."""
     assert by_forwarded(f'for=6.6.6.6;proto=https, {element}') == DIRECT
     assert by_forwarded(f'for=6.6.6.6, {element}, for=10.0.0.7;proto=https') == ClientAddress(
         '10.0.0.7', None, 'https', 'inner:8000'
@@ -353,8 +353,8 @@ def test_a_malformed_element_ends_the_walk(element: str) -> None:
         '=',
     ],
 )
-def test_a_client_cannot_swallow_what_proxies_add(sent: str) -> None:
-    """Whatever quote it opens, in the same line or in one before."""
+def test_a_client_cannot_hide_the_elements_of_proxies(sent: str) -> None:
+    """An open quote, in the same line or in an earlier one, has no effect."""
     added = 'for=1.2.3.4;proto=https;host="a:1"'
     for found in (
         by_forwarded(f'{sent}, {added}'),
@@ -376,14 +376,14 @@ def test_a_client_cannot_swallow_what_proxies_add(sent: str) -> None:
         ', proto=https',
     ],
 )
-def test_a_client_cannot_smuggle_through_what_a_proxy_quotes(host: str) -> None:
-    """As its Host: a comma in quotes makes the element a malformed one, never two."""
+def test_a_client_cannot_smuggle_an_element_through_a_quoted_host(host: str) -> None:
+    """A comma in quotes makes one malformed element, never two."""
     assert by_forwarded(f'for=1.2.3.4;host="{host}"').address in (PROXY, '1.2.3.4')
     assert by_forwarded(f'host="{host}";for=1.2.3.4').address in (PROXY, '1.2.3.4')
 
 
-def test_whatever_clients_send_what_proxies_add_counts(seed: int) -> None:
-    """Nothing raises, and the answer depends on the trusted part alone."""
+def test_random_client_elements_do_not_change_the_result(seed: int) -> None:
+    """Nothing is raised, and the result depends on the trusted part alone."""
     chance = random.Random(seed)
     pieces = [
         'for=',
@@ -417,8 +417,8 @@ def test_whatever_clients_send_what_proxies_add_counts(seed: int) -> None:
 
 
 @pytest.mark.parametrize('piece', [' ', ';', '\t', '"', '\\', 'a', '=', 'a=', 'a="', 'for=10.0.0.9,', ',', '[', ':'])
-def test_the_work_is_linear(piece: str) -> None:
-    """A header section full of one thing, and one sixteen times as long, which the guard against hangs would find."""
+def test_parsing_takes_linear_time(piece: str) -> None:
+    """A header section full of one piece, and one sixteen times as long, do not trigger the guard against hangs."""
     for size in (16384, 262144):
         value = piece * (size // len(piece))
         for end in ('', 'x y', ' ,for=10.0.0.7', ' , 10.0.0.7'):
@@ -426,7 +426,7 @@ def test_the_work_is_linear(piece: str) -> None:
             assert by_x(value + end).scheme == 'http'
 
 
-# -- trusted proxies ---------------------------------------------------------------------------------------------------
+# -- trusted proxies --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_the_work_is_linear(piece: str) -> None:
         ('0.0.0.0', '0.0.0.0'),
     ],
 )
-def test_an_address(text: str, expected: str) -> None:
+def test_valid_address(text: str, expected: str) -> None:
     assert ip_address(text).text == expected
 
 
@@ -470,7 +470,7 @@ def test_an_address(text: str, expected: str) -> None:
         ':' * 5000,
     ],
 )
-def test_no_address(text: str) -> None:
+def test_invalid_address(text: str) -> None:
     assert ip_address(text) is None
 
 
@@ -495,7 +495,7 @@ def test_no_address(text: str) -> None:
         (['10.0.0.1'], ['10.0.0.1'], ['', 'localhost', '10.0.0.1, 10.0.0.1', '%']),
     ],
 )
-def test_who_is_trusted(items: Any, trusted: list[str | None], others: list[str | None]) -> None:
+def test_trusted_peers(items: Any, trusted: list[str | None], others: list[str | None]) -> None:
     proxies = TrustedProxies(items)
     assert bool(proxies) is bool(items)
     assert [each for each in trusted if not proxies.trusts(each)] == []
@@ -503,25 +503,25 @@ def test_who_is_trusted(items: Any, trusted: list[str | None], others: list[str 
 
 
 @pytest.mark.parametrize('item', ['', 'localhost', '*', '10.0.0.1/8', '10.0.0.0/33', '1.2.3', 'UNIX', '::1/129', 'a/b'])
-def test_what_cannot_be_named(item: str) -> None:
-    """The error names the setting and the item; host bits behind a prefix are a mistake, too."""
+def test_invalid_items_are_rejected(item: str) -> None:
+    """The error names the setting and the item; host bits after a prefix are an error, too."""
     with pytest.raises(InvalidInput, match=r'own_option: .* is neither an IP address') as caught:
         TrustedProxies(['127.0.0.1', item], 'own_option')
     assert repr(item) in str(caught.value)
 
 
 @pytest.mark.parametrize('items', [[1], [None], [b'127.0.0.1'], [['127.0.0.1']], [True], 5, None])
-def test_what_is_no_text(items: Any) -> None:
+def test_items_of_other_types_are_rejected(items: Any) -> None:
     with pytest.raises(TypeError):
         TrustedProxies(items)
 
 
-def test_what_was_named_is_told() -> None:
+def test_items_are_kept_as_text() -> None:
     assert TrustedProxies([ipaddress.ip_network('10.0.0.0/8'), 'unix', '::1']).items == ('10.0.0.0/8', 'unix', '::1')
 
 
-def test_many_networks_cost_a_step_for_each_length() -> None:
-    """A list of thousands, as content networks publish them, is looked through by prefix lengths."""
+def test_a_lookup_takes_one_step_for_each_prefix_length() -> None:
+    """Lists of thousands of networks, as content delivery networks publish them, are practical."""
     networks = [f'10.{a}.{b}.0/24' for a in range(16) for b in range(256)]
     proxies = TrustedProxies(networks)
     assert len(proxies._networks) == 1

@@ -1,4 +1,4 @@
-"""Framing: where a message ends, and what is refused because that is uncertain."""
+"""Framing: the end of a message, and the rejection of ambiguous messages."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from geventnode.protocol import (
         (['9' * 19], (Framing.LENGTH, int('9' * 19))),
     ],
 )
-def test_length(lengths: list[str], expected) -> None:
+def test_valid_length(lengths: list[str], expected) -> None:
     assert request_framing('1.1', [], lengths) == expected
     if lengths:
         assert response_framing([], lengths) == expected
 
 
-def test_until_close() -> None:
+def test_a_response_without_length_ends_with_the_connection() -> None:
     assert response_framing([], []) == (Framing.UNTIL_CLOSE, None)
 
 
 @pytest.mark.parametrize('codings', [['chunked'], ['Chunked'], ['CHUNKED'], [' chunked\t']])
-def test_chunked(codings: list[str]) -> None:
+def test_chunked_is_the_only_coding(codings: list[str]) -> None:
     assert request_framing('1.1', codings, []) == (Framing.CHUNKED, None)
     assert response_framing(codings, []) == (Framing.CHUNKED, None)
 
@@ -67,14 +67,14 @@ def test_chunked(codings: list[str]) -> None:
         '0' * 5000,
     ],
 )
-def test_bad_length(value: str) -> None:
+def test_invalid_length(value: str) -> None:
     with pytest.raises(ParseError) as caught:
         request_framing('1.1', [], [value])
     assert (caught.value.code, caught.value.status) == ('HPE_INVALID_CONTENT_LENGTH', 400)
 
 
 @pytest.mark.parametrize('lengths', [['5', '5'], ['5', '6'], ['0', '35']])
-def test_two_lengths(lengths: list[str]) -> None:
+def test_two_lengths_are_rejected(lengths: list[str]) -> None:
     for framing in (lambda: request_framing('1.1', [], lengths), lambda: response_framing([], lengths)):
         with pytest.raises(ParseError) as caught:
             framing()
@@ -107,7 +107,7 @@ def test_two_lengths(lengths: list[str]) -> None:
         (['a;q=1, b , chunked'], 501),
     ],
 )
-def test_bad_codings(codings: list[str], status: int) -> None:
+def test_invalid_codings(codings: list[str], status: int) -> None:
     for framing in (lambda: request_framing('1.1', codings, []), lambda: response_framing(codings, [])):
         with pytest.raises(ParseError) as caught:
             framing()
@@ -124,13 +124,13 @@ def test_bad_codings(codings: list[str], status: int) -> None:
         ('1.0', ['gzip, chunked'], ['5']),
     ],
 )
-def test_codings_that_contradict(version: str, codings: list[str], lengths: list[str]) -> None:
+def test_contradictory_framing_is_rejected(version: str, codings: list[str], lengths: list[str]) -> None:
     with pytest.raises(ParseError) as caught:
         request_framing(version, codings, lengths)
     assert (caught.value.code, caught.value.status) == ('HPE_INVALID_TRANSFER_ENCODING', 400)
 
 
-def test_a_later_minor_version_is_read_as_1_1() -> None:
+def test_a_later_minor_version_is_parsed_as_1_1() -> None:
     assert request_framing('1.7', ['chunked'], []) == (Framing.CHUNKED, None)
     assert keep_alive('1.7', frozenset())
 
@@ -153,7 +153,7 @@ def test_a_later_minor_version_is_read_as_1_1() -> None:
         (200, '', False),
     ],
 )
-def test_no_content(status: int, method: str, expected: bool) -> None:
+def test_responses_without_content(status: int, method: str, expected: bool) -> None:
     assert has_no_content(status, method) is expected
 
 

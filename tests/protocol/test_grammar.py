@@ -1,4 +1,4 @@
-"""The grammar: what is a token, a host, a target, and what an application may put onto the wire."""
+"""The grammar: tokens, hosts, targets, and the values that an application can send."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ SEPARATORS = '"(),/:;<=>?@[\\]{} \t'
 
 
 @pytest.mark.parametrize('text', ['a', 'GET', 'x-y', TOKEN_MARKS, '0'])
-def test_token(text: str) -> None:
+def test_valid_token(text: str) -> None:
     assert is_token(text)
 
 
 @pytest.mark.parametrize('text', ['', 'a\n', '\u212aey', 'a\x7f', 'caf\xe9', *SEPARATORS])
-def test_no_token(text: str) -> None:
+def test_invalid_token(text: str) -> None:
     assert not is_token(text)
 
 
-# -- hosts ----------------------------------------------------------------------------------------------------------
+# -- hosts ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_no_token(text: str) -> None:
         'a' * 300 + ':80',
     ],
 )
-def test_host(text: str) -> None:
+def test_valid_host(text: str) -> None:
     assert is_host(text)
 
 
@@ -96,16 +96,16 @@ def test_host(text: str) -> None:
         'a' * 300 + '/',
     ],
 )
-def test_no_host(text: str) -> None:
+def test_invalid_host(text: str) -> None:
     assert not is_host(text)
 
 
-def test_a_repeated_question_has_the_same_answer() -> None:
+def test_a_repeated_look_up_has_the_same_result() -> None:
     assert [is_host('again.example:8'), is_host('again.example:8')] == [True, True]
     assert [is_host('again example'), is_host('again example')] == [False, False]
 
 
-# -- targets --------------------------------------------------------------------------------------------------------
+# -- targets ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_repeated_question_has_the_same_answer() -> None:
         ('GET', '/"quoted"|{}'),
     ],
 )
-def test_target(method: str, target: str) -> None:
+def test_valid_target(method: str, target: str) -> None:
     assert has_request_target_form(method, target)
 
 
@@ -161,7 +161,7 @@ def test_target(method: str, target: str) -> None:
         ('GET', 'http://a#x'),
     ],
 )
-def test_no_target(method: str, target: str) -> None:
+def test_invalid_target(method: str, target: str) -> None:
     assert not has_request_target_form(method, target)
 
 
@@ -171,10 +171,10 @@ def test_authority_of_an_absolute_target() -> None:
     assert absolute_authority('http://a b/') is None
 
 
-# -- what applications hand in --------------------------------------------------------------------------------------
+# -- values from applications -----------------------------------------------------------------------------------------
 
 
-def test_names() -> None:
+def test_valid_names() -> None:
     assert check_name('Content-Type') == 'content-type'
     assert check_name('X-Never-Seen') == 'x-never-seen'
     assert check_name('X-Never-Seen') == 'x-never-seen'
@@ -183,7 +183,7 @@ def test_names() -> None:
 
 
 @pytest.mark.parametrize('name', ['', 'a b', 'a:', 'a\r\nb', 'caf\xe9', '\u212a', 7, None, b'a', ['a']])
-def test_bad_name(name) -> None:
+def test_invalid_name(name) -> None:
     with pytest.raises(InvalidHeader) as caught:
         check_name(name)
     assert caught.value.code == 'ERR_INVALID_HTTP_TOKEN'
@@ -201,14 +201,14 @@ def test_common_names_are_tokens() -> None:
 
 
 @pytest.mark.parametrize('value', ['', ' ', ' a\tb ', '\x80\xff', '"', ''.join(map(chr, range(0x20, 0x7F)))])
-def test_value(value: str) -> None:
+def test_valid_value(value: str) -> None:
     assert check_value('x', value) is None
 
 
 @pytest.mark.parametrize(
     'value', ['a\nb', 'a\r', '\x00', '\x7f', '\x1f', '\u0100', '\u010a', '\u2028', 'a\n', 5, None, b'a']
 )
-def test_bad_value(value) -> None:
+def test_invalid_value(value) -> None:
     with pytest.raises(InvalidHeader) as caught:
         check_value('X-Name', value)
     assert caught.value.code == 'ERR_INVALID_CHAR'
@@ -229,7 +229,7 @@ def test_bad_value(value) -> None:
         (check_status, [100, 200, 999], [99, 1000, 0, -200, True, '200', 200.0, None], 'ERR_HTTP_INVALID_STATUS_CODE'),
     ],
 )
-def test_checks(check, good, bad, code: str) -> None:
+def test_checks_return_valid_values_and_reject_others(check, good, bad, code: str) -> None:
     for each in good:
         assert check(each) == each
     for each in bad:

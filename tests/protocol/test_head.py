@@ -1,4 +1,4 @@
-"""Heads: what a request and a response say, and which of them are refused."""
+"""Heads of requests and responses, and their errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, RequestHead
 from tests.corpus.parsers import GET, error_of, requests, responses
 
-# -- heads ----------------------------------------------------------------------------------------------------------
+# -- heads ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_request() -> None:
+def test_request_head() -> None:
     parser = requests(GET)
     head = parser.next_event()
     assert isinstance(head, RequestHead)
@@ -26,8 +26,8 @@ def test_a_request() -> None:
     assert parser.bytes_parsed == len(GET)
 
 
-def test_what_is_handed_out_is_a_copy() -> None:
-    """Heads of equal bytes share what was parsed, and nobody can tell."""
+def test_headers_and_lists_are_copies() -> None:
+    """Heads of equal bytes share parsed objects without visible effects."""
     data = b'GET /copy HTTP/1.1\r\nHost: copy\r\nSet-Cookie: a\r\n\r\n'
     parser = requests(data + data)
     first, second = parser.next_event(), parser.next_event()
@@ -39,7 +39,7 @@ def test_what_is_handed_out_is_a_copy() -> None:
         assert head.raw_headers == [('Host', 'copy'), ('Set-Cookie', 'a')]
 
 
-def test_the_same_head_again_and_again() -> None:
+def test_a_repeated_head_is_shared() -> None:
     parser = requests()
     for _ in range(3):
         parser.feed(GET)
@@ -58,7 +58,7 @@ def test_the_same_head_again_and_again() -> None:
         (b'OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n', '[::1]:80'),
     ],
 )
-def test_host(head: bytes, expected: str | None) -> None:
+def test_host_of_a_request(head: bytes, expected: str | None) -> None:
     assert requests(head).next_event().host == expected
 
 
@@ -72,7 +72,7 @@ def test_host(head: bytes, expected: str | None) -> None:
         (b'1.1', b'100-continue\r\nExpect: x', '100-continue, x'),
     ],
 )
-def test_expect(version: bytes, value: bytes, expected: str | None) -> None:
+def test_expect_of_a_request(version: bytes, value: bytes, expected: str | None) -> None:
     head = requests(b'PUT / HTTP/' + version + b'\r\nHost: a\r\nExpect: ' + value + b'\r\n\r\n').next_event()
     assert head.expect == expected
 
@@ -88,7 +88,7 @@ def test_expect(version: bytes, value: bytes, expected: str | None) -> None:
         (b'Connection: upgrade\r\nUpgrade:', False),
     ],
 )
-def test_upgrade(fields: bytes, expected: bool) -> None:
+def test_upgrade_of_a_request(fields: bytes, expected: bool) -> None:
     assert requests(b'GET / HTTP/1.1\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade is expected
     assert not requests(b'GET / HTTP/1.0\r\nHost: a\r\n' + fields + b'\r\n\r\n').next_event().upgrade
 
@@ -163,7 +163,7 @@ def test_blanks_and_latin_1() -> None:
         ),
     ],
 )
-def test_a_bad_request_head(data: bytes, code: str, status: int) -> None:
+def test_invalid_request_head(data: bytes, code: str, status: int) -> None:
     error = error_of(requests(data))
     assert (error.code, error.status, error.offset) == (code, status, 0)
 
@@ -184,21 +184,21 @@ def test_a_bad_request_head(data: bytes, code: str, status: int) -> None:
         (b'HTTP/1.1 101 Switching Protocols\r\n\r\n', 'HPE_INVALID_STATUS'),
     ],
 )
-def test_a_bad_response_head(data: bytes, code: str) -> None:
+def test_invalid_response_head(data: bytes, code: str) -> None:
     assert error_of(responses(data)).code == code
 
 
-def test_an_error_says_where_and_what() -> None:
+def test_an_error_has_offset_and_data() -> None:
     error = error_of(requests(GET + b'BAD\r\n\r\n'))
     assert error.offset == len(GET)
     assert error.data == b'BAD'
     assert 'BAD' in str(error)
 
 
-# -- responses ------------------------------------------------------------------------------------------------------
+# -- responses --------------------------------------------------------------------------------------------------------
 
 
-def test_a_response() -> None:
+def test_response_head() -> None:
     parser = responses(b'HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\nSet-Cookie: a\r\n\r\nok')
     head = parser.next_event()
     assert (head.status_code, head.status_message, head.http_version) == (404, 'Not Found', '1.1')
@@ -211,13 +211,13 @@ def test_a_response() -> None:
     assert parser.at_boundary
 
 
-def test_head_is_asked_once() -> None:
+def test_the_method_applies_to_one_response() -> None:
     parser = responses(b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n' * 2, 'HEAD')
     assert parser.next_event().framing is Framing.NONE
     assert parser.next_event().framing is Framing.LENGTH
 
 
-def test_an_informational_response_changes_nothing() -> None:
+def test_an_informational_response_keeps_the_method() -> None:
     parser = responses(
         b'HTTP/1.1 100 Continue\r\nContent-Length: 9\r\nConnection: close\r\n\r\n'
         b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n',
@@ -235,7 +235,7 @@ def test_an_informational_response_changes_nothing() -> None:
         (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nRAW', 'CONNECT', False),
     ],
 )
-def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) -> None:
+def test_a_response_can_begin_a_tunnel(data: bytes, method: str, upgrade: bool) -> None:
     parser = responses(data, method, upgrade)
     head = parser.next_event()
     assert head.framing is Framing.NONE
@@ -244,7 +244,7 @@ def test_a_response_that_is_a_tunnel(data: bytes, method: str, upgrade: bool) ->
     assert parser.take_rest() == b'RAW'
 
 
-#: Fields that say two things about one body, or nothing that could be understood.
+#: Fields with contradictory or unknown framing.
 UNCERTAIN = [
     b'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n',
     b'Content-Length: 5\r\nContent-Length: 6\r\n',
@@ -259,15 +259,15 @@ UNCERTAIN = [
     ('status', 'method'),
     [(b'200', 'CONNECT'), (b'200', 'HEAD'), (b'404', 'HEAD'), (b'204', 'GET'), (b'304', 'GET'), (b'103', 'GET')],
 )
-def test_framing_that_is_ignored(status: bytes, method: str, fields: bytes) -> None:
-    """RFC 9112, section 6.3, items 1 and 2; RFC 9110, section 9.3.6: there is no body, whatever the fields say."""
+def test_framing_of_responses_without_content_is_ignored(status: bytes, method: str, fields: bytes) -> None:
+    """RFC 9112, section 6.3, items 1 and 2; RFC 9110, section 9.3.6: such a response has no body."""
     said = b'HTTP/1.1 %b x\r\n%b\r\n' % (status, fields)
     for _ in range(3):
         parser = responses(said, method)
         head = parser.next_event()
         assert (head.framing, head.content_length) == (Framing.NONE, None)
         assert len(head.raw_headers) == fields.count(b'\r\n')
-        # the same fields, where there may be a body
+        # the same fields in a response that can have a body
         with pytest.raises(ParseError):
             responses(said.replace(b'1.1 %b' % status, b'1.1 200')).next_event()
 
@@ -308,13 +308,13 @@ def test_folded_lines_of_a_response(fields: bytes, found: list[tuple[str, str]])
         b'Content-Length: 1\r\n 2\r\n',
     ],
 )
-def test_folds_that_are_none(fields: bytes) -> None:
-    """Before the first field (RFC 9112, section 2.2), within a name, and with what no value may have."""
+def test_invalid_folds_are_rejected(fields: bytes) -> None:
+    """A fold before the first field (RFC 9112, section 2.2), within a name, and with invalid characters."""
     with pytest.raises(ParseError):
         responses(b'HTTP/1.1 200 OK\r\n' + fields + b'\r\n').next_event()
 
 
-def test_a_refused_connect_has_content() -> None:
+def test_an_error_response_to_connect_has_content() -> None:
     parser = responses(b'HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno', 'CONNECT')
     assert parser.next_event().framing is Framing.LENGTH
     assert parser.next_event() == b'no'
@@ -330,12 +330,12 @@ def test_a_refused_connect_has_content() -> None:
         (b'HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n', Framing.NONE, False),
     ],
 )
-def test_whether_a_connection_may_be_used_again(head: bytes, framing: Framing, keep_alive: bool) -> None:
+def test_whether_a_connection_can_be_reused(head: bytes, framing: Framing, keep_alive: bool) -> None:
     head = responses(head).next_event()
     assert (head.framing, head.keep_alive) == (framing, keep_alive)
 
 
-def test_content_until_the_end() -> None:
+def test_content_until_the_end_of_the_connection() -> None:
     parser = responses(b'HTTP/1.1 200 OK\r\n\r\nab')
     parser.next_event()
     assert parser.next_event() == b'ab'

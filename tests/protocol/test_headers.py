@@ -1,4 +1,4 @@
-"""The header map: any spelling finds a field, and repeated fields are merged by the rule."""
+"""The header map: case-insensitive look-ups, and merging of repeated fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RAW = [
 ]
 
 
-def test_duplicates() -> None:
+def test_repeated_fields_are_merged() -> None:
     assert Headers.from_raw(RAW) == {
         'host': 'a',
         'x-one': '1, 2',
@@ -34,11 +34,11 @@ def test_duplicates() -> None:
 
 
 @pytest.mark.parametrize('name', sorted(FIRST_WINS))
-def test_first_wins(name: str) -> None:
+def test_the_first_line_wins(name: str) -> None:
     assert Headers.from_raw([(name, '1'), (name.title(), '2')])[name] == '1'
 
 
-def test_distinct() -> None:
+def test_distinct_keeps_all_values() -> None:
     assert distinct(RAW) == {
         'host': ['a'],
         'x-one': ['1', '2'],
@@ -50,7 +50,7 @@ def test_distinct() -> None:
 
 
 @pytest.mark.parametrize('name', ['x-one', 'X-One', 'X-ONE'])
-def test_any_spelling(name: str) -> None:
+def test_every_spelling_finds_a_field(name: str) -> None:
     headers = Headers.from_raw(RAW)
     assert headers[name] == '1, 2'
     assert headers.get(name) == '1, 2'
@@ -67,7 +67,7 @@ def test_any_spelling(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['missing', 'Missing'])
-def test_missing(name: str) -> None:
+def test_missing_fields(name: str) -> None:
     headers = Headers.from_raw(RAW)
     assert headers.get(name) is None
     assert headers.get(name, 'no') == 'no'
@@ -78,7 +78,7 @@ def test_missing(name: str) -> None:
             wrong()
 
 
-def test_what_is_no_name_is_not_there() -> None:
+def test_other_types_are_not_found() -> None:
     headers = Headers.from_raw(RAW)
     assert 7 not in headers
     assert headers.get(7, 'no') == 'no'
@@ -86,7 +86,7 @@ def test_what_is_no_name_is_not_there() -> None:
         headers[None]
 
 
-def test_made_from_anything_that_makes_a_dict() -> None:
+def test_arguments_are_those_of_dict() -> None:
     assert Headers({'A': 1}) == Headers([('a', 1)]) == Headers(A=1) == {'a': 1}
     assert Headers() == {}
     headers = Headers({'A': 1, 'b': 2})
@@ -101,7 +101,7 @@ def test_made_from_anything_that_makes_a_dict() -> None:
         headers | 7
 
 
-def test_a_copy_is_one() -> None:
+def test_a_copy_is_independent() -> None:
     headers = Headers.from_raw(RAW)
     copy = headers.copy()
     assert type(copy) is Headers
@@ -109,7 +109,7 @@ def test_a_copy_is_one() -> None:
     assert headers['host'] == 'a'
 
 
-def test_a_subclass_makes_its_own() -> None:
+def test_a_subclass_makes_objects_of_its_own_class() -> None:
     class Own(Headers):
         pass
 

@@ -1,4 +1,4 @@
-"""Limits for parts of a head: a request line and single fields, beside that for the whole."""
+"""The separate limits for a request line and for single fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from geventnode.protocol import Limits, Parser, RequestHead, Role
 
 
 def parse(data: bytes, step: int, **limits: int) -> object:
-    """Return what comes of ``data``, fed ``step`` bytes at a time."""
+    """Return the result of parsing ``data``, which is fed ``step`` bytes at a time."""
     parser = Parser(Role.REQUEST, Limits(**limits))
     for start in range(0, len(data), step):
         parser.feed(data[start : start + step])
@@ -40,7 +40,7 @@ def parse(data: bytes, step: int, **limits: int) -> object:
         ),
     ],
 )
-def test_parts(step: int, before: bytes, limits: dict[str, int], verdict: object) -> None:
+def test_parts_have_separate_limits(step: int, before: bytes, limits: dict[str, int], verdict: object) -> None:
     data = b'GET /first HTTP/1.1\r\nHost: a\r\nField: ' + 17 * b'x' + b'\r\n\r\n'
     if before[:1] == b'G' and 'max_request_line' in limits and limits['max_request_line'] < 19:
         before = b''
@@ -58,7 +58,7 @@ def test_parts(step: int, before: bytes, limits: dict[str, int], verdict: object
         assert (str(raised.value), raised.value.status) == verdict
 
 
-def test_a_small_head_needs_no_look_at_its_parts() -> None:
+def test_the_parts_of_a_small_head_are_not_checked() -> None:
     assert Limits().small_head == Limits().max_header_size
     assert Limits(max_request_line=10, max_field_size=20).small_head == 10
     assert Limits(max_header_size=5, max_field_size=20).small_head == 5

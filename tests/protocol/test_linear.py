@@ -1,7 +1,7 @@
-"""Work is linear in what comes, however it is cut: counted, not timed.
+"""The work of a parser is linear in its input, however the input is divided: it is counted, not timed.
 
-The buffers that a parser makes are replaced by ones that count the bytes which are searched and copied, and the calls
-are counted by the interpreter's profiler. Twice the input may cost little more than twice the work.
+The buffers of the parser are replaced by buffers that count searched and copied bytes, and the interpreter's profiler
+counts the calls. Twice the input must not take much more than twice the work.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from geventnode.protocol import Headers, Limits, Parser, Role, block, chunked
 from geventnode.protocol import parser as parser_module
 from tests.corpus.drive import bytewise
 
-#: What twice the input may cost, and what a byte may.
+#: The limits of the work for twice the input, and for one byte.
 TWICE = 2.2
 HEAD = b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
 LIMITS = Limits(max_header_size=1 << 20, max_headers_count=0, max_chunk_extensions=1 << 20)
 
 
 class Work:
-    """Bytes that were looked at or moved."""
+    """The number of bytes that were read or moved."""
 
     done = 0
 
 
 class Buffer(bytearray):
-    """A bytearray that counts."""
+    """A bytearray that counts its work."""
 
     def _looks(self, start: int = 0, stop: int | None = None) -> None:
         size = len(self)
@@ -58,7 +58,7 @@ class Buffer(bytearray):
 
 
 class Pattern:
-    """A compiled expression that counts."""
+    """A compiled expression that counts its work."""
 
     def __init__(self, pattern) -> None:
         self.pattern = pattern
@@ -82,7 +82,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parse(pieces: Iterable[bytes], lazy: bool = False) -> None:
-    """Feed a parser and take its events, after each piece or, if ``lazy``, one for each piece."""
+    """Feed a parser and read its events: all after each piece, or, if ``lazy``, one for each piece."""
     parser = Parser(Role.REQUEST, LIMITS)
     for piece in pieces:
         parser.feed(piece)
@@ -93,7 +93,7 @@ def parse(pieces: Iterable[bytes], lazy: bool = False) -> None:
 
 
 def work_of(function: Callable[[], object]) -> tuple[int, int]:
-    """Return how many bytes ``function`` makes the parser touch, and how many calls it makes."""
+    """Return the number of bytes that the parser reads or moves in ``function``, and the number of its calls."""
     calls = 0
 
     def count(frame, event, argument) -> None:
@@ -148,25 +148,27 @@ def in_pieces_of(size: int) -> Callable[[bytes], Iterator[bytes]]:
 @pytest.mark.parametrize(
     'make', [long_head, many_fields, long_line, long_extension, long_trailers, tiny_chunks, pipelined]
 )
-def test_any_stream(make: Callable[[int], bytes], cut: Callable[[bytes], Iterator[bytes]], size: int) -> None:
+def test_work_is_linear_for_every_division(
+    make: Callable[[int], bytes], cut: Callable[[bytes], Iterator[bytes]], size: int
+) -> None:
     once = work_of(lambda: parse(cut(make(size))))
     twice = work_of(lambda: parse(cut(make(2 * size))))
     assert twice[0] <= TWICE * once[0] + 200
     assert twice[1] <= TWICE * once[1] + 200
-    # Each byte is fed, searched for a few things, copied into an event, and no more.
+    # Each byte is fed, searched a few times, and copied into an event.
     assert once[0] <= 30 * len(make(size))
 
 
 @pytest.mark.parametrize('make', [tiny_chunks, pipelined])
-def test_a_stream_that_is_taken_slowly(make: Callable[[int], bytes]) -> None:
-    """The buffer grows while somebody takes one event for each piece."""
+def test_work_is_linear_for_a_slow_reader(make: Callable[[int], bytes]) -> None:
+    """The buffer grows while the reader takes one event for each piece."""
     once = work_of(lambda: parse(in_pieces_of(40)(make(6000)), lazy=True))
     twice = work_of(lambda: parse(in_pieces_of(40)(make(12000)), lazy=True))
     assert twice[0] <= TWICE * once[0] + 200
 
 
-def test_a_hundred_thousand_chunks() -> None:
-    """They come as one object for each call, and cost a fixed number of calls each."""
+def test_work_is_linear_for_many_chunks() -> None:
+    """Each call returns one object, and each chunk takes a fixed number of calls."""
     data = tiny_chunks(600000)
     parser = Parser(Role.REQUEST, LIMITS)
     parser.feed(data)
@@ -178,15 +180,15 @@ def test_a_hundred_thousand_chunks() -> None:
 
 
 @pytest.mark.parametrize('name', ['x-same', 'cookie', 'set-cookie', 'host'])
-def test_equal_fields(name: str) -> None:
+def test_equal_fields_are_merged_in_linear_time(name: str) -> None:
     _, once = work_of(lambda: Headers.from_raw([(name, 'v')] * 900))
     _, twice = work_of(lambda: Headers.from_raw([(name, 'v')] * 1800))
     assert twice <= TWICE * once
-    # Joined once, at the end: nothing grows field by field.
+    # The values are joined once, at the end.
     assert once < 900 * 6
 
 
-def test_equal_fields_of_a_request() -> None:
+def test_equal_fields_of_a_request_take_linear_time() -> None:
     once = work_of(lambda: parse([many_fields(6 * 900)]))
     twice = work_of(lambda: parse([many_fields(6 * 1800)]))
     assert twice[1] <= TWICE * once[1]

@@ -1,4 +1,4 @@
-"""The memory for what was parsed: bounded, and keeps what is used."""
+"""The cache of parse results: its bounds, and the entries that it keeps."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from geventnode.protocol.head import REQUEST_LINES
 from geventnode.protocol.parse_cache import ParseCache
 
 
-def test_kept_from_the_second_time_on() -> None:
-    made = []
-    memo = ParseCache(lambda data: made.append(data) or len(data))
-    assert (memo[b'abc'], dict(memo), memo.get(b'abc')) == (3, {}, None)
-    assert [memo[b'abc'], memo[b'abc'], memo.get(b'abc')] == [3, 3, 3]
-    assert made == [b'abc', b'abc']
-    assert memo.get(b'other') is None
+def test_results_are_stored_from_the_second_lookup_on() -> None:
+    parsed = []
+    cache = ParseCache(lambda data: parsed.append(data) or len(data))
+    assert (cache[b'abc'], dict(cache), cache.get(b'abc')) == (3, {}, None)
+    assert [cache[b'abc'], cache[b'abc'], cache.get(b'abc')] == [3, 3, 3]
+    assert parsed == [b'abc', b'abc']
+    assert cache.get(b'other') is None
 
 
-def test_what_comes_once_pushes_nothing_out() -> None:
-    memo = ParseCache(len, max_entries=4)
+def test_data_without_repetition_displaces_nothing() -> None:
+    cache = ParseCache(len, max_entries=4)
     for _ in range(2):
-        memo[b'used']
+        cache[b'used']
     for number in range(50):
-        memo[b'%d' % number]
-        assert len(memo.seen) <= 4
-    assert memo.get(b'used') == 4
+        cache[b'%d' % number]
+        assert len(cache.seen) <= 4
+    assert cache.get(b'used') == 4
 
 
-def test_what_is_used_stays() -> None:
-    made = []
-    memo = ParseCache(lambda data: made.append(data) or data, max_entries=4)
+def test_used_entries_stay() -> None:
+    parsed = []
+    cache = ParseCache(lambda data: parsed.append(data) or data, max_entries=4)
     for number in range(50):
-        memo[b'used']
+        cache[b'used']
         for _ in range(2):
-            memo[b'%d' % number]
-    assert made.count(b'used') == 2
-    assert len(memo) <= 4
-    assert len(memo.old) <= 4
-    made.clear()
-    memo[b'0']
-    assert made == [b'0']
+            cache[b'%d' % number]
+    assert parsed.count(b'used') == 2
+    assert len(cache) <= 4
+    assert len(cache.old) <= 4
+    parsed.clear()
+    cache[b'0']
+    assert parsed == [b'0']
 
 
-def test_long_keys_are_not_kept() -> None:
-    memo = ParseCache(len, max_key=3)
+def test_long_keys_are_not_stored() -> None:
+    cache = ParseCache(len, max_key=3)
     for _ in range(2):
-        assert [memo[b'abc'], memo[b'abcd']] == [3, 4]
-    assert list(memo) == [b'abc']
+        assert [cache[b'abc'], cache[b'abcd']] == [3, 4]
+    assert list(cache) == [b'abc']
 
 
-def test_errors_are_not_kept() -> None:
-    def make(data: bytes) -> int:
+def test_errors_are_not_stored() -> None:
+    def parse(data: bytes) -> int:
         raise ParseError('no')
 
-    memo = ParseCache(make)
+    cache = ParseCache(parse)
     for _ in range(2):
         with pytest.raises(ParseError):
-            memo[b'x']
-    assert memo.look_up(b'x') is None
-    assert not memo
-    assert not memo.seen
+            cache[b'x']
+    assert cache.look_up(b'x') is None
+    assert not cache
+    assert not cache.seen
     assert ParseCache(len).look_up(b'x') == 1
 
 
-def test_the_parser_remembers_a_bounded_number_of_lines() -> None:
+def test_the_parser_caches_a_bounded_number_of_lines() -> None:
     parser = Parser(Role.REQUEST, Limits())
     for number in sorted([*range(3 * REQUEST_LINES.max_entries)] * 2):
         parser.feed(b'GET /%d HTTP/1.1\r\nHost: a%d\r\n\r\n' % (number, number))
@@ -75,7 +75,7 @@ def test_the_parser_remembers_a_bounded_number_of_lines() -> None:
         assert len(head.block.pairs) == 1
 
 
-def test_the_same_block_in_another_version_is_another_thing() -> None:
+def test_each_version_has_its_own_blocks() -> None:
     block = b'\r\nHost: same\r\nConnection: upgrade\r\nUpgrade: x\r\nExpect: 100-continue\r\n\r\n'
     for _ in range(2):
         parser = Parser(Role.REQUEST, Limits())
@@ -88,7 +88,7 @@ def test_the_same_block_in_another_version_is_another_thing() -> None:
         assert (old.keep_alive, old.upgrade, old.expect) == (False, False, None)
 
 
-def test_limits_hold_for_what_is_remembered() -> None:
+def test_limits_apply_to_cached_heads() -> None:
     data = b'GET /limits HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n'
     parser = Parser(Role.REQUEST, Limits())
     parser.feed(data)

@@ -1,4 +1,4 @@
-"""The parser's own interface: what it says of itself, content, the end of a stream, limits and errors."""
+"""The interface of the parser: its properties, content, the end of a stream, limits and errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ GOOD = [
 ]
 
 
-# -- what is buffered -----------------------------------------------------------------------------------------------
+# -- the receive buffer -----------------------------------------------------------------------------------------------
 
 
-def test_state_of_an_incomplete_head() -> None:
+def test_properties_within_an_incomplete_head() -> None:
     parser = requests()
     assert parser.at_boundary
     assert not parser.head_started
@@ -45,7 +45,7 @@ def test_state_of_an_incomplete_head() -> None:
     assert (parser.buffered, parser.bytes_parsed) == (4, 4 + len(GET))
 
 
-def test_a_message_is_no_boundary() -> None:
+def test_a_parser_within_a_message_is_not_at_a_boundary() -> None:
     parser = requests(POST)
     parser.next_event()
     assert (parser.at_boundary, parser.head_started, parser.buffered) == (False, False, 0)
@@ -57,7 +57,7 @@ def test_a_message_is_no_boundary() -> None:
     assert parser.at_boundary
 
 
-def test_nothing_is_parsed_before_it_is_asked_for() -> None:
+def test_nothing_is_parsed_before_an_event_is_requested() -> None:
     parser = requests(GET + b'\x00\n')
     assert parser.next_event().method == 'GET'
     assert parser.buffered == 2
@@ -76,7 +76,7 @@ def test_the_end_of_the_stream() -> None:
         assert (error.code, error.status) == ('HPE_INVALID_EOF_STATE', 400)
 
 
-def test_the_rest() -> None:
+def test_take_rest_returns_the_buffered_bytes() -> None:
     parser = requests(GET + b'RAW')
     parser.next_event()
     assert parser.take_rest() == b'RAW'
@@ -100,7 +100,7 @@ def test_connect_is_a_tunnel() -> None:
     assert parser.take_rest() == b'RAW\n'
 
 
-def test_nothing_comes_after_the_last_message() -> None:
+def test_bytes_after_the_last_message_are_discarded() -> None:
     for data in (
         GET.replace(b'1.1', b'1.0'),
         GET[:-2] + b'Connection: close\r\n\r\n',
@@ -116,17 +116,17 @@ def test_nothing_comes_after_the_last_message() -> None:
         assert parser.take_rest() == b''
 
 
-def test_an_upgrade_keeps_what_follows_a_connection_that_closes() -> None:
+def test_bytes_after_an_upgrade_are_kept_despite_close() -> None:
     parser = requests(b'GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, close\r\nUpgrade: x\r\n\r\nRAW')
     assert parser.next_event().upgrade
     assert parser.take_rest() == b'RAW'
 
 
-# -- content --------------------------------------------------------------------------------------------------------
+# -- content ----------------------------------------------------------------------------------------------------------
 
 
-def test_all_of_the_content_at_once() -> None:
-    """When it is there; with the events otherwise."""
+def test_take_content_returns_the_whole_content() -> None:
+    """It works if all content is buffered; otherwise events are needed."""
     parser = requests(POST + b'hel')
     assert parser.take_content() is None
     parser.next_event()
@@ -139,7 +139,7 @@ def test_all_of_the_content_at_once() -> None:
     assert parser.bytes_parsed == len(POST) + 5 + len(GET)
 
 
-def test_the_rest_of_the_content_at_once() -> None:
+def test_take_content_returns_the_rest_of_the_content() -> None:
     parser = requests(POST + b'hel')
     assert [parser.next_event() is not None, parser.next_event(), parser.take_content()] == [True, b'hel', None]
     parser.feed(b'lo')
@@ -147,13 +147,13 @@ def test_the_rest_of_the_content_at_once() -> None:
     assert parser.at_boundary
 
 
-def test_content_of_unknown_length_is_not_taken_at_once() -> None:
+def test_take_content_needs_a_known_length() -> None:
     for parser in (requests(CHUNKED + b'0\r\n\r\n'), responses(b'HTTP/1.1 200 OK\r\n\r\nhello')):
         parser.next_event()
         assert parser.take_content() is None
 
 
-def test_nothing_comes_after_the_content_of_the_last_message() -> None:
+def test_bytes_after_the_content_of_the_last_message_are_discarded() -> None:
     parser = requests(POST[:-2] + b'Connection: close\r\n\r\nhello' + GET)
     parser.next_event()
     assert parser.take_content() == b'hello'
@@ -161,7 +161,7 @@ def test_nothing_comes_after_the_content_of_the_last_message() -> None:
     assert parser.buffered == 0
 
 
-def test_content_is_the_very_object() -> None:
+def test_content_is_not_copied() -> None:
     parser = requests(POST)
     parser.next_event()
     data = b'x' * 4
@@ -174,7 +174,7 @@ def test_content_is_the_very_object() -> None:
     assert parser.buffered == 1
 
 
-def test_content_that_was_not_taken_in_time() -> None:
+def test_content_of_joined_pieces() -> None:
     parser = requests(POST + b'he')
     parser.feed(b'l')
     parser.next_event()
@@ -184,22 +184,22 @@ def test_content_that_was_not_taken_in_time() -> None:
     assert parser.buffered == 3
 
 
-def test_content_that_ends_like_half_a_line_end() -> None:
+def test_content_that_ends_with_cr() -> None:
     parser = requests(POST + b'hell\r\n')
     assert [type(parser.next_event()).__name__ for _ in range(3)] == ['RequestHead', 'bytes', 'EndOfMessage']
     error = error_of(parser)
     assert (error.code, error.offset) == ('HPE_CR_EXPECTED', len(POST) + 5)
 
 
-def test_no_content() -> None:
+def test_content_of_zero_bytes() -> None:
     head = requests(POST.replace(b'5', b'0')).next_event()
     assert (head.framing, head.content_length) == (Framing.NONE, 0)
 
 
-# -- limits ---------------------------------------------------------------------------------------------------------
+# -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_size_of_a_head() -> None:
+def test_the_size_of_a_head_is_limited() -> None:
     size = len(GET)
     assert requests(GET, max_header_size=size).next_event() is not None
     error = error_of(requests(GET, max_header_size=size - 1))
@@ -214,7 +214,7 @@ def test_size_of_a_head() -> None:
     assert error_of(requests(GET[:-4] + b'a' * 99, max_header_size=100)).status == 431
 
 
-def test_number_of_headers() -> None:
+def test_the_number_of_headers_is_limited() -> None:
     data = GET[:-2] + b'A: b\r\n\r\n'
     assert requests(data, max_headers_count=2).next_event() is not None
     assert requests(data, max_headers_count=0).next_event() is not None
@@ -231,11 +231,11 @@ def test_limits_are_read_for_each_message() -> None:
     assert error_of(parser).status == 431
 
 
-def test_host_may_be_missing_where_it_is_not_asked_for() -> None:
+def test_host_is_optional_without_require_host() -> None:
     assert requests(b'GET / HTTP/1.1\r\n\r\n', require_host=False).next_event().host is None
 
 
-def test_size_of_content() -> None:
+def test_the_size_of_content_is_limited() -> None:
     assert requests(POST, max_body_size=5).next_event() is not None
     error = error_of(requests(POST, max_body_size=4))
     assert isinstance(error, BodyTooLarge)
@@ -249,7 +249,7 @@ def test_size_of_content() -> None:
     assert parser.next_event().content_length == 9
 
 
-def test_empty_lines() -> None:
+def test_the_number_of_empty_lines_is_limited() -> None:
     assert requests(b'\r\n\r\n' + GET, max_empty_lines=2).next_event() is not None
     error = error_of(requests(b'\r\n\r\n\r\n' + GET, max_empty_lines=2))
     assert (error.status, error.offset) == (400, 4)
@@ -257,7 +257,7 @@ def test_empty_lines() -> None:
     assert [parser.next_event().url for _ in range(3)] == ['/x'] * 3
 
 
-def test_informational_responses() -> None:
+def test_the_number_of_informational_responses_is_limited() -> None:
     interim = b'HTTP/1.1 103 Early Hints\r\n\r\n'
     final = b'HTTP/1.1 204 No Content\r\n\r\n'
     parser = responses((interim * 2 + final) * 2, max_informational=2)
@@ -265,12 +265,12 @@ def test_informational_responses() -> None:
     assert 'max_informational (2)' in str(error_of(responses(interim * 3, max_informational=2)))
 
 
-def test_limits_do_not_change() -> None:
+def test_limits_are_immutable() -> None:
     with pytest.raises(AttributeError):
         Limits().max_header_size = 1
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------
+# -- memory -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_an_error_needs_no_garbage_collector(data: bytes) -> None:
         gc.enable()
 
 
-def test_size_of_an_idle_parser() -> None:
+def test_an_idle_parser_is_small() -> None:
     parser = requests(GET)
     exhaust(parser)
     assert sys.getsizeof(parser) < 256
@@ -312,11 +312,11 @@ def test_size_of_an_idle_parser() -> None:
     assert all(sys.getsizeof(each) < 100 for each in own), own
 
 
-# -- whole responses ---------------------------------------------------------------------------------------------------
+# -- whole responses --------------------------------------------------------------------------------------------------
 
 
 def whole(parser: Parser) -> tuple[ResponseHead, bytes] | None:
-    """Return the head and the content of a message that ends with what was fed, by events."""
+    """Return the head and the content of a message that ends with the fed bytes, from events."""
     try:
         head = parser.next_event()
         body = parser.next_event()
@@ -334,11 +334,11 @@ def whole(parser: Parser) -> tuple[ResponseHead, bytes] | None:
     [Limits(), Limits(max_header_size=60), Limits(max_headers_count=1), Limits(max_body_size=3)],
     ids=['default', 'size', 'count', 'body'],
 )
-def test_the_ways_agree(method: str, limits: Limits, seed: int) -> None:
+def test_take_response_agrees_with_the_events(method: str, limits: Limits, seed: int) -> None:
     chance = random.Random(seed)
     taken = 0
     for data in CASES + GOOD * 3 + [_changed(chance.choice(GOOD), chance) for _ in range(300)]:
-        # both know the lines and sections that come often
+        # both use the caches of lines and sections
         for _ in range(2):
             slow, fast = Parser(Role.RESPONSE, limits), ResponseParser(limits)
             for parser in (slow, fast):
@@ -372,7 +372,7 @@ def _changed(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def test_the_short_way_is_for_a_fresh_start_only() -> None:
+def test_take_response_needs_a_response_in_one_piece() -> None:
     parser = ResponseParser(Limits())
     assert parser.take_response() is None
     parser.feed(GOOD[0][:10])

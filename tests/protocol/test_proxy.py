@@ -1,4 +1,4 @@
-"""PROXY headers, versions 1 and 2: what they say, at every cut, and what is refused."""
+"""PROXY headers, versions 1 and 2: results at every division, and errors."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ BAD: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(('data', 'expected', 'encrypted'), GOOD)
-def test_a_header(data: bytes, expected: tuple[Any, ...], encrypted: bool) -> None:
-    """Whole, with something behind it, and not before its last byte is there."""
+def test_valid_header(data: bytes, expected: tuple[Any, ...], encrypted: bool) -> None:
+    """A header is parsed alone, with bytes after it, and not before its last byte has arrived."""
     header = ProxyHeader(*expected)
     assert parse_proxy_header(data) == (header, len(data))
     assert parse_proxy_header(data + b'\r\nPROXY GET') == (header, len(data))
@@ -136,8 +136,8 @@ def test_a_header(data: bytes, expected: tuple[Any, ...], encrypted: bool) -> No
 
 
 @pytest.mark.parametrize(('data', 'code'), BAD)
-def test_no_header(data: bytes, code: str) -> None:
-    """Every cut is either incomplete or refused, once refused always, and the message is one printable line."""
+def test_invalid_header(data: bytes, code: str) -> None:
+    """Every prefix is incomplete or rejected, and so are all longer ones; the message is one printable line."""
     cuts = [data[:cut] for cut in range(len(data) + 1)]
     first = next(number for number, cut in enumerate(cuts) if _error(cut) is not None)
     for cut in cuts[first:]:
@@ -150,7 +150,7 @@ def test_no_header(data: bytes, code: str) -> None:
 
 
 def _error(data: bytes) -> ParseError | None:
-    """Return why ``data`` is refused; None: it is incomplete."""
+    """Return the code of the error for ``data``; None if it is incomplete."""
     try:
         assert parse_proxy_header(data) is None
     except ParseError as error:
@@ -158,8 +158,8 @@ def _error(data: bytes) -> ParseError | None:
     return None
 
 
-def test_what_is_no_header_is_seen_at_once() -> None:
-    """By its first byte, not when it is complete, so that nobody waits for the rest of it."""
+def test_other_protocols_are_rejected_by_their_first_byte() -> None:
+    """The first byte is enough, so that the parser does not wait for the rest."""
     for first in range(256):
         data = bytes([first])
         if data in (b'P', b'\r'):
@@ -170,14 +170,14 @@ def test_what_is_no_header_is_seen_at_once() -> None:
     assert parse_proxy_header(b'') is None
 
 
-def test_what_is_held_is_bounded() -> None:
-    """Whatever comes, an incomplete header is shorter than the limits."""
+def test_incomplete_headers_are_bounded() -> None:
+    """An incomplete header is always shorter than the limits."""
     assert parse_proxy_header(b'PROXY '.ljust(MAX_LINE - 1, b'x')) is None
     assert parse_proxy_header(v2(size=MAX_BLOCK).ljust(FIXED + MAX_BLOCK - 1, b'x')) is None
 
 
-def test_anything(seed: int) -> None:
-    """Mutated headers: only ParseError comes out, and a longer input never changes the verdict on a shorter one."""
+def test_random_headers(seed: int) -> None:
+    """Mutated headers raise only ParseError, and a longer input never changes the verdict on a shorter one."""
     chance = random.Random(seed)
     seeds = [data for data, _, _ in GOOD if len(data) < 300] + [data for data, _ in BAD]
     for _ in range(3000):

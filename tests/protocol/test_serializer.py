@@ -1,4 +1,4 @@
-"""What goes out: rendered, and refused where it could break out of its line."""
+"""The serializer: rendering, and the rejection of values that could end their line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geventnode.protocol import (
 from geventnode.protocol.serializer import CHUNK_END, chunk_prefix
 
 
-def test_lines() -> None:
+def test_valid_lines() -> None:
     assert status_line(200, 'OK') == 'HTTP/1.1 200 OK\r\n'
     assert status_line(599, '') == 'HTTP/1.1 599 \r\n'
     assert request_line('GET', '/x?y') == 'GET /x?y HTTP/1.1\r\n'
@@ -35,19 +35,19 @@ def test_lines() -> None:
         lambda: request_line('GET', '/caf\xe9'),
     ],
 )
-def test_bad_lines(call) -> None:
+def test_invalid_lines(call) -> None:
     for _ in range(2):
         with pytest.raises(InvalidInput):
             call()
 
 
-def test_fields() -> None:
+def test_valid_fields() -> None:
     assert render_fields([]) == ''
     assert render_fields([('A', '1'), ('b', 'caf\xe9'), ('A', '')]) == 'A: 1\r\nb: caf\xe9\r\nA: \r\n'
 
 
 @pytest.mark.parametrize('pair', [('a b', '1'), ('a', '1\r\nb: 2'), ('a', '\u010a'), ('', '1'), ('a:', '1'), ('a', 1)])
-def test_bad_fields(pair) -> None:
+def test_invalid_fields(pair) -> None:
     with pytest.raises(InvalidHeader):
         render_fields([pair])
     with pytest.raises(InvalidHeader):
@@ -62,7 +62,7 @@ def test_chunks() -> None:
     assert last_chunk([('X-Sum', '1')]) == b'0\r\nX-Sum: 1\r\n\r\n'
 
 
-def test_what_goes_out_comes_in() -> None:
+def test_the_parser_reads_rendered_messages() -> None:
     parser = Parser(Role.REQUEST, Limits())
     head = request_line('POST', '/in') + render_fields([('Host', 'a'), ('Transfer-Encoding', 'chunked')]) + '\r\n'
     parser.feed(head.encode('latin-1') + chunk(b'one') + chunk(b'two') + last_chunk([('X-Sum', '2')]))

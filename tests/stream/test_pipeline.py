@@ -1,4 +1,4 @@
-"""``pipeline`` and ``finished``: every part lives and dies with the others, and whoever waits is told the truth."""
+"""``pipeline`` and ``finished``: the parts end together, and the caller gets the first error."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def _upper() -> Duplex:
 
 
 def _stuck() -> Writable:
-    """Return a sink that never takes anything."""
+    """Return a writable with a function that never returns."""
     return Writable(lambda data: gevent.sleep(1000))
 
 
-# -- pipeline -------------------------------------------------------------------------------------------------------
+# -- pipeline ---------------------------------------------------------------------------------------------------------
 
 
-def test_everything_goes_through() -> None:
+def test_all_chunks_pass_through() -> None:
     chunks: list[bytes] = []
     last = Writable(chunks.append)
     assert pipeline([b'ab', 'c'], _upper(), last) is last
@@ -101,7 +101,7 @@ def test_the_callback_gets_the_error() -> None:
     assert isinstance(outcome[0], KeyError)
 
 
-def test_the_callback_hears_of_the_timeout() -> None:
+def test_the_callback_gets_the_timeout() -> None:
     outcome: list[Any] = []
     last = _stuck()
     pipeline([b'ab'], last, callback=outcome.append, timeout=0.001)
@@ -138,7 +138,7 @@ def test_a_destroyed_source_is_premature() -> None:
 
 
 @pytest.mark.parametrize('which', [0, 1, 2])
-def test_a_part_that_goes_while_the_source_is_silent(which: int) -> None:
+def test_a_part_that_is_closed_while_the_source_is_silent(which: int) -> None:
     parts = [Readable(), _upper(), Writable(lambda data: None)]
     waiting = gevent.spawn(pipeline, *parts)
     settle()
@@ -148,13 +148,13 @@ def test_a_part_that_goes_while_the_source_is_silent(which: int) -> None:
     assert all(part.destroyed for part in parts)
 
 
-def test_a_source_destroyed_before_is_premature() -> None:
+def test_a_source_that_was_destroyed_before_is_premature() -> None:
     with pytest.raises(PrematureClose):
         pipeline(Readable().destroy(), Writable(lambda data: None))
 
 
 @pytest.mark.parametrize('parts', [(), ([b''],)])
-def test_one_part_is_no_pipeline(parts: tuple[Any, ...]) -> None:
+def test_a_pipeline_has_at_least_two_streams(parts: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match='a source and a destination'):
         pipeline(*parts)
 
@@ -164,7 +164,7 @@ def test_the_source_must_be_readable() -> None:
         pipeline(7, Writable(lambda data: None))
 
 
-def test_through_sockets() -> None:
+def test_pipeline_through_sockets() -> None:
     with pair() as (source, far_source), pair() as (last, far_last):
         feeder, taker = Feeder(far_source), Taker(far_last)
         feeder.send(b'x' * 1000000)
@@ -185,7 +185,7 @@ def test_a_source_that_is_reset() -> None:
         assert last.destroyed
 
 
-# -- finished -------------------------------------------------------------------------------------------------------
+# -- finished ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_readable_is_finished_when_everything_was_consumed() -> None:
@@ -214,7 +214,7 @@ def test_a_writable_is_finished_when_everything_was_written() -> None:
 
 @pytest.mark.parametrize(('error', 'expected'), [(None, PrematureClose), (KeyError('x'), KeyError)])
 @pytest.mark.parametrize('make', [Readable, lambda: Writable(print), Duplex])
-def test_what_is_destroyed_is_not_finished(make: Any, error: Any, expected: type[Exception]) -> None:
+def test_a_destroyed_stream_is_not_finished(make: Any, error: Any, expected: type[Exception]) -> None:
     stream = make()
     waiting = gevent.spawn(finished, stream)
     settle()
@@ -256,7 +256,7 @@ def test_a_killed_waiter_leaves_no_listener() -> None:
     assert stream.event_names() == []
 
 
-def test_one_direction_can_be_enough() -> None:
+def test_one_side_can_be_ignored() -> None:
     with pair(allow_half_open=True) as (socket, far):
         socket.end()
         assert finished(socket, readable=False) is None

@@ -1,4 +1,4 @@
-"""What is particular to the plain streams: producers that push or are asked, iterables, functions as sinks."""
+"""The plain streams: producers that push or are called, iterables, and functions that take chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sockets import settle, until
 TEXT = 'aé€😀'
 
 
-# -- Readable -------------------------------------------------------------------------------------------------------
+# -- Readable ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('cut', range(len(TEXT.encode()) + 1))
@@ -31,7 +31,7 @@ def test_text_cut_anywhere(cut: int, encoding: str) -> None:
     assert stream.read() == text
 
 
-def test_push_tells_whether_more_is_welcome() -> None:
+def test_push_returns_whether_the_buffer_has_room() -> None:
     stream = Readable(high_water_mark=4)
     assert stream.push(b'123') is True
     assert stream.push('é') is False
@@ -40,14 +40,14 @@ def test_push_tells_whether_more_is_welcome() -> None:
     assert stream.push(bytearray(b'x')) is True
 
 
-def test_push_after_the_end_is_refused() -> None:
+def test_push_after_the_end_is_rejected() -> None:
     stream = Readable()
     stream.push(None)
     with pytest.raises(StreamError, match='after the end'):
         stream.push(b'x')
 
 
-def test_push_to_what_was_destroyed_is_dropped() -> None:
+def test_push_to_a_destroyed_stream_is_discarded() -> None:
     stream = Readable().destroy()
     assert stream.push(b'x') is False
     assert stream.readable_length == 0
@@ -55,12 +55,12 @@ def test_push_to_what_was_destroyed_is_dropped() -> None:
         stream.read()
 
 
-def test_what_cannot_be_pushed() -> None:
+def test_push_of_other_types_is_rejected() -> None:
     with pytest.raises(TypeError, match='str or bytes-like, not int'):
         Readable().push(7)
 
 
-def test_a_producer_is_asked_when_more_is_needed() -> None:
+def test_read_is_called_when_more_data_is_needed() -> None:
     asked: list[int] = []
 
     def read(stream: Readable, size: int) -> None:
@@ -73,7 +73,7 @@ def test_a_producer_is_asked_when_more_is_needed() -> None:
     assert asked == [10, 10, 10]
 
 
-def test_a_producer_is_not_asked_again_before_it_pushed() -> None:
+def test_read_is_not_called_again_before_a_push() -> None:
     asked: list[int] = []
     stream = Readable(lambda stream, size: asked.append(size))
     reading = gevent.spawn(stream.read, 2)
@@ -89,7 +89,7 @@ def test_a_producer_is_not_asked_again_before_it_pushed() -> None:
     assert reading.get() == b'12'
 
 
-def test_what_a_producer_raises_the_read_raises_and_no_later_read_hangs() -> None:
+def test_an_exception_of_read_is_raised_by_every_read() -> None:
     def read(stream: Readable, size: int) -> None:
         raise KeyError('x')
 
@@ -101,7 +101,7 @@ def test_what_a_producer_raises_the_read_raises_and_no_later_read_hangs() -> Non
     assert not stream.readable_ended
 
 
-def test_what_a_producer_raises_is_an_error_event() -> None:
+def test_an_exception_of_read_is_an_error_event() -> None:
     def source() -> Iterator[bytes]:
         yield b'x'
         raise KeyError('x')
@@ -128,7 +128,7 @@ def test_a_timeout_in_an_iterable_does_not_make_it_look_complete() -> None:
         stream.read()
 
 
-def test_encoding_set_while_the_pump_waits() -> None:
+def test_encoding_can_be_set_while_the_pump_waits() -> None:
     chunks: list[Any] = []
     stream = Readable().on('data', chunks.append)
     settle()
@@ -147,7 +147,7 @@ def test_encoding_can_be_set_once() -> None:
         stream.set_encoding('latin-1')
 
 
-def test_text_takes_back_text_only() -> None:
+def test_a_text_stream_unshifts_only_text() -> None:
     stream = Readable().set_encoding('utf-8')
     stream.unshift('é')
     with pytest.raises(TypeError, match='takes str, not bytes'):
@@ -170,7 +170,7 @@ def test_reading_byte_by_byte() -> None:
     assert stream.read(2) == b'fe'
 
 
-def test_what_is_put_back_while_paused_comes_before_the_end() -> None:
+def test_unshift_while_paused_is_read_before_the_end() -> None:
     happened: list[Any] = []
     stream = Readable().on('data', happened.append).on('end', lambda: happened.append('end'))
     stream.push(b'x')
@@ -186,7 +186,7 @@ def test_what_is_put_back_while_paused_comes_before_the_end() -> None:
     assert stream.readable_length == 0
 
 
-def test_what_is_put_back_while_a_read_waits_comes_before_the_end() -> None:
+def test_unshift_while_a_read_waits_is_read_before_the_end() -> None:
     stream = Readable()
     reading = gevent.spawn(stream.read1)
     settle()
@@ -198,10 +198,10 @@ def test_what_is_put_back_while_a_read_waits_comes_before_the_end() -> None:
     assert stream.read() == b''
 
 
-# -- Writable -------------------------------------------------------------------------------------------------------
+# -- Writable ---------------------------------------------------------------------------------------------------------
 
 
-def test_chunks_are_bytes_and_come_one_at_a_time() -> None:
+def test_chunks_are_bytes_and_written_one_at_a_time() -> None:
     working = 0
     chunks: list[bytes] = []
 
@@ -228,7 +228,7 @@ def test_final_is_called_once_before_finish() -> None:
     assert happened == ['write', 'final', 'finish']
 
 
-def test_a_drain_listener_may_write_and_end() -> None:
+def test_a_drain_listener_can_write_and_end() -> None:
     gate = Event()
     chunks: list[bytes] = []
 
@@ -247,7 +247,7 @@ def test_a_drain_listener_may_write_and_end() -> None:
     assert stream.writable_finished
 
 
-def test_what_the_function_raises_destroys_the_stream() -> None:
+def test_an_exception_of_the_function_destroys_the_stream() -> None:
     error = KeyError('x')
     errors: list[BaseException] = []
 
@@ -265,15 +265,15 @@ def test_what_the_function_raises_destroys_the_stream() -> None:
     assert caught.value.__cause__ is error
 
 
-def test_an_error_of_a_destination_that_nobody_listens_for_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_a_destination_without_listener_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
     def write(data: bytes) -> None:
-        raise KeyError('nobody listens')
+        raise KeyError('no listener')
 
     stream = Readable.from_iterable([b'x'])
     destination = stream.pipe(Writable(write))
     until(lambda: destination.destroyed)
     settle()
-    assert 'nobody listens' in capfd.readouterr().err
+    assert 'no listener' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('error', [OSError('disk full'), gevent.Timeout(5)])
@@ -306,7 +306,7 @@ def test_a_listener_that_fails_for_a_destination_does_not_stop_the_others(capfd:
     assert 'no such key' in capfd.readouterr().err
 
 
-def test_nothing_is_written_behind_the_end_while_its_data_is_under_way() -> None:
+def test_nothing_is_written_after_end_while_its_data_is_written() -> None:
     gate = Event()
     chunks: list[bytes] = []
 
@@ -326,7 +326,7 @@ def test_nothing_is_written_behind_the_end_while_its_data_is_under_way() -> None
     assert stream.writable_finished
 
 
-def test_a_drain_does_not_come_after_the_close() -> None:
+def test_drain_is_not_emitted_after_close() -> None:
     gate = Event()
     stream = Writable(lambda data: gate.wait())
     happened: list[str] = []
@@ -343,7 +343,7 @@ def test_a_drain_does_not_come_after_the_close() -> None:
     assert happened == ['close']
 
 
-def test_a_killed_writer_destroys_what_it_was_writing() -> None:
+def test_a_killed_writer_destroys_the_stream() -> None:
     stream = Writable(lambda data: gevent.sleep(1000))
     first, second = gevent.spawn(stream.write, b'x'), gevent.spawn(stream.end, b'y')
     settle()
@@ -353,10 +353,10 @@ def test_a_killed_writer_destroys_what_it_was_writing() -> None:
     assert not stream.writable_finished
 
 
-# -- Duplex ---------------------------------------------------------------------------------------------------------
+# -- Duplex -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_directions_of_a_duplex_are_independent() -> None:
+def test_the_sides_of_a_duplex_are_independent() -> None:
     chunks: list[bytes] = []
     stream = Duplex(write=chunks.append)
     stream.push(None)
@@ -366,7 +366,7 @@ def test_the_directions_of_a_duplex_are_independent() -> None:
     assert (chunks, stream.destroyed) == ([b'x'], False)
 
 
-def test_a_duplex_is_destroyed_in_both_directions() -> None:
+def test_both_sides_of_a_duplex_are_destroyed() -> None:
     stream = Duplex(write=lambda data: gevent.sleep(1000), high_water_mark=1)
     waiting = [gevent.spawn(stream.read), gevent.spawn(stream.write, b'x'), gevent.spawn(stream.write, b'y')]
     settle()
@@ -377,6 +377,6 @@ def test_a_duplex_is_destroyed_in_both_directions() -> None:
     waiting[1].kill()
 
 
-def test_a_duplex_without_a_write_function_refuses() -> None:
+def test_a_duplex_without_a_write_function_raises() -> None:
     with pytest.raises(TypeError, match='without a write function'):
         Duplex().write(b'x')
