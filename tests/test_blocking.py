@@ -1,8 +1,8 @@
-"""A method that can block says "Blocks until ..." in its docstring, and every other one returns at once.
+"""A method that can block has "Blocks until ..." in its docstring, and every other one returns at once.
 
 The first check reads the source and follows the calls of functions and methods by name. The second one calls every
-method that does not say so in the states in which a related one would block: on streams without data or without room,
-on servers and agents at work. Its trap notices the first switch to another greenlet, the hub included.
+method without these words, in states in which similar methods block: on streams without data or with a full queue, on
+servers and agents with open exchanges. It fails at the first switch to another greenlet or to the hub.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ PRIMITIVES = {'idle', 'iwait', 'joinall', 'killall', 'sleep', 'wait'}
 #: Methods of gevent's objects that block when they are called without arguments, or with these alone.
 METHODS = {'acquire', 'get', 'join', 'kill', 'wait'}
 LIMITS = {'timeout'}
-#: Functions that call something that can block, and nevertheless never do, with the reason.
+#: Functions that never block although they call one that seems to, with the reason.
 EXEMPT = {
     'geventnode.integrations.gunicorn.settings.uses_sendfile': 'the get() is that of a setting of gunicorn',
 }
 
 
-def says_it(function: Any) -> bool:
-    """Return whether the docstring of ``function`` says that it can block."""
+def is_documented(function: Any) -> bool:
+    """Return whether the docstring of ``function`` has "blocks until"."""
     return 'blocks until' in ' '.join((inspect.getdoc(function) or '').split()).lower()
 
 
-# -- by the source --------------------------------------------------------------------------------------------------
+# -- by the source ----------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -87,7 +87,7 @@ def _is_blocking(call: ast.Call) -> bool:
 
 
 def _callee(call: ast.Call, function: types.FunctionType, owner: type | None) -> tuple[Any, type | None]:
-    """Return the function of this package that ``call`` calls, and the class whose method it is."""
+    """Return the called function of this package, and its class if it is a method."""
     called = call.func
     if isinstance(called, ast.Name):
         found = function.__globals__.get(called.id)
@@ -138,19 +138,21 @@ def _classes(module: str) -> Iterator[tuple[str, Any, type | None]]:
 
 
 def complaints(functions: Iterator[tuple[str, Any, type | None]]) -> list[str]:
-    """Return a line for every function that can block and does not say so."""
+    """Return a line for every function that can block without documentation of it."""
     return sorted(
         {
             f'{name}: {reason}'
             for name, function, owner in functions
-            if name not in EXEMPT and not says_it(function) and (reason := why_it_blocks(function, owner)) is not None
+            if name not in EXEMPT
+            and not is_documented(function)
+            and (reason := why_it_blocks(function, owner)) is not None
         }
     )
 
 
 @pytest.mark.xfail(strict=False)
 @pytest.mark.parametrize('module', ENTRIES)
-def test_functions_that_block_say_so(module: str) -> None:
+def test_blocking_functions_are_documented(module: str) -> None:
     assert complaints(_classes(module)) == []
 
 
@@ -189,13 +191,13 @@ def _wait_for_loop() -> None:
     gevent.get_hub().switch()
 
 
-def test_a_silent_function_that_blocks_is_found() -> None:
+def test_an_undocumented_function_that_blocks_is_found() -> None:
     names = 'wait', 'documented', 'indirect', 'inherited', 'in_the_background', 'reads'
     found = complaints((name, vars(Example)[name], Example) for name in names)
     assert [each.partition(':')[0] for each in found] == ['indirect', 'inherited', 'wait']
 
 
-# -- by calling them ------------------------------------------------------------------------------------------------
+# -- by calling them --------------------------------------------------------------------------------------------------
 
 #: Arguments for the methods that take some, by name; a function makes them anew for each call.
 ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
@@ -246,7 +248,7 @@ def _empty(kind: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _full(kind: str) -> Iterator[Any]:
-    """Yield a writable whose queue is above its mark."""
+    """Yield a writable with a full queue."""
     with WRITABLE_MAKERS[kind](MANY * len(PIECE)) as sink:
         fill(sink.stream)
         yield sink.stream
@@ -254,7 +256,7 @@ def _full(kind: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _corked(make: Callable[..., stream.Writable]) -> Iterator[stream.Writable]:
-    """Yield a corked writable with one chunk in its queue, whose function waits."""
+    """Yield a corked writable with one chunk in its queue and a function that blocks."""
     opened = Event()
     writable = make(write=lambda data: opened.wait())
     writable.cork()
@@ -266,7 +268,7 @@ def _corked(make: Callable[..., stream.Writable]) -> Iterator[stream.Writable]:
 
 @contextlib.contextmanager
 def _busy_server() -> Iterator[http.Server]:
-    """Yield a server with a request whose listener waits."""
+    """Yield a server with a blocked request listener."""
     done = Event()
     started = Event()
 
@@ -289,7 +291,7 @@ def _busy_server() -> Iterator[http.Server]:
 
 @contextlib.contextmanager
 def _busy_agent() -> Iterator[http.Agent]:
-    """Yield an agent whose only connection waits for a response, with one request in the queue."""
+    """Yield an agent with one connection that waits for a response, and one queued request."""
     with net.Server(lambda socket: socket.resume()).listen(0, '127.0.0.1') as server:
         port = server.address()['port']
         with http.Agent(max_total_sockets=1) as agent:
@@ -302,7 +304,7 @@ def _busy_agent() -> Iterator[http.Agent]:
                 request.destroy()
 
 
-#: What brings an object into a state in which some of its methods block, by name.
+#: Context managers of objects in states in which some methods block, by name.
 SITUATIONS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     **{f'empty-{kind}': partial(_empty, kind) for kind in READABLE_MAKERS},
     **{f'full-{kind}': partial(_full, kind) for kind in WRITABLE_MAKERS if kind.endswith('clogged')},
@@ -341,22 +343,22 @@ def _switches(function: Callable[..., object], *args: Any) -> list[str]:
     return targets
 
 
-def _silent_methods(thing: Any) -> list[str]:
-    """Return the methods in the contracts of ``thing`` that do not say that they can block."""
+def _nonblocking_methods(thing: Any) -> list[str]:
+    """Return the methods in the contracts of ``thing`` that are not documented to block."""
     return sorted(
         {
             name
             for contract in providedBy(thing)
             for name, described in contract.namesAndDescriptions(all=True)
-            if isinstance(described, Method) and not name.startswith('_') and not says_it(getattr(thing, name))
+            if isinstance(described, Method) and not name.startswith('_') and not is_documented(getattr(thing, name))
         }
     )
 
 
 def blocking_methods(make: Callable[[], contextlib.AbstractContextManager[Any]]) -> list[str]:
-    """Call each method of an object that does not say that it can block; return those that switch."""
+    """Call each method of an object that is not documented to block; return those that switch."""
     with make() as thing:
-        names = _silent_methods(thing)
+        names = _nonblocking_methods(thing)
     found = []
     for name in names:
         with make() as thing:
@@ -370,7 +372,7 @@ def blocking_methods(make: Callable[[], contextlib.AbstractContextManager[Any]])
 
 @pytest.mark.xfail(strict=False)
 @pytest.mark.parametrize('situation', SITUATIONS)
-def test_methods_that_do_not_say_so_return_at_once(situation: str) -> None:
+def test_other_methods_return_at_once(situation: str) -> None:
     assert blocking_methods(SITUATIONS[situation]) == []
 
 
@@ -403,6 +405,6 @@ class Sleeper:
         gevent.sleep(0)
 
 
-def test_a_silent_method_that_switches_is_found() -> None:
+def test_an_undocumented_method_that_blocks_is_found() -> None:
     (found,) = blocking_methods(lambda: contextlib.nullcontext(Sleeper()))
     assert found.startswith('Sleeper.slow switched to <Hub')

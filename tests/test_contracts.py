@@ -1,7 +1,7 @@
-"""Every public class keeps its contract, and every contract has a class: checked on live objects.
+"""Every public class keeps its contract, and every contract has a class: live objects are checked.
 
 ``zope.interface.verify`` compares no argument names and overlooks keyword-only arguments, so signatures are compared
-here as well: names, kinds and defaults. Behaviour is the business of the conformance suites.
+here as well: names, kinds and defaults. The conformance suites test the behaviour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 from geventnode import events, http, https, interfaces, net, stream, tls
 from tests.certificates import tls_certificates
 
-#: The modules whose classes are the public ones; below them, everything is the package's own business.
+#: The modules with the public classes.
 PUBLIC = [
     'geventnode.events',
     'geventnode.stream',
@@ -35,7 +35,7 @@ PUBLIC = [
 ]
 
 
-#: Keyword-only arguments, which contracts leave to the classes, by class and method.
+#: Keyword-only arguments that only the class has, by class and method.
 KEYWORDS: dict[tuple[type, str], set[str]] = {
     (net.Socket, 'connect'): {'family', 'local_address'},
     (tls.TLSSocket, 'connect'): {'family', 'local_address'},
@@ -50,7 +50,7 @@ def _destroyed(made: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _exchange() -> Iterator[tuple[http.IncomingMessage, http.ServerResponse]]:
-    """Yield a request and its response, in the midst of being served."""
+    """Yield a request and its response while the listener runs."""
     arrived: AsyncResult = AsyncResult()
     done = Event()
 
@@ -131,7 +131,7 @@ def _signature(method: Method) -> list[tuple[str, Any, Any]]:
 
 
 def _signature_of(provider: Any, name: str) -> list[tuple[str, Any, Any]]:
-    """Return names, kinds and defaults of a method, without the keywords that it is known to have of its own."""
+    """Return names, kinds and defaults of a method, without its own keywords."""
     own = KEYWORDS.get((type(provider), name), set())
     return [
         (each.name, each.kind, each.default)
@@ -141,7 +141,7 @@ def _signature_of(provider: Any, name: str) -> list[tuple[str, Any, Any]]:
 
 
 def _mismatches(contract: InterfaceClass, provider: Any) -> list[str]:
-    """Return a line for every method of ``provider`` whose signature is not that of ``contract``."""
+    """Return a line for every method of ``provider`` with another signature than in ``contract``."""
     wrong = []
     for name, described in contract.namesAndDescriptions(all=True):
         if isinstance(described, Method):
@@ -155,19 +155,19 @@ def _mismatches(contract: InterfaceClass, provider: Any) -> list[str]:
 
 
 def _beyond(provider: Any) -> set[str]:
-    """Return the public attributes of ``provider`` that none of its contracts has."""
+    """Return the public attributes of ``provider`` that are not in its contracts."""
     promised = {name for contract in providedBy(provider) for name in contract.names(all=True)}
     return {name for name in dir(provider) if not name.startswith('_') and hasattr(provider, name)} - promised
 
 
 def _public_classes() -> list[type]:
-    """Return the public classes; exceptions have no contract, they are values."""
+    """Return the public classes; exceptions have no contract."""
     found = {}
     for name in PUBLIC:
         module = importlib.import_module(name)
         for each in module.__all__:
             offered = getattr(module, each)
-            # In Python 3.10 a parametrized alias says that it is a class.
+            # In Python 3.10, a parametrized alias is an instance of type.
             if (
                 isinstance(offered, type)
                 and not isinstance(offered, types.GenericAlias)
@@ -178,7 +178,7 @@ def _public_classes() -> list[type]:
 
 
 @pytest.mark.parametrize(('contract', 'make'), PROVIDERS, ids=[contract.__name__ for contract, _ in PROVIDERS])
-def test_provider(contract: InterfaceClass, make: Callable[[], Any]) -> None:
+def test_a_class_keeps_its_contract(contract: InterfaceClass, make: Callable[[], Any]) -> None:
     with make() as provider:
         verifyObject(contract, provider)
         assert _mismatches(contract, provider) == []
@@ -200,8 +200,8 @@ def test_every_public_class_is_listed() -> None:
 
 
 @pytest.mark.parametrize(('contract', 'make'), PROVIDERS, ids=[contract.__name__ for contract, _ in PROVIDERS])
-def test_every_object_says_in_what_state_it_is(contract: InterfaceClass, make: Callable[[], Any]) -> None:
-    """Observers of exchanges have none; an exchange of a client that is over stays what it was."""
+def test_repr_has_the_state(contract: InterfaceClass, make: Callable[[], Any]) -> None:
+    """Observers have no state, and ``destroy()`` does not change a completed exchange of a client."""
     with make() as provider:
         if contract is not interfaces.IExchangeObserver:
             before = repr(provider)
@@ -236,7 +236,7 @@ def test_a_wrong_signature_is_found(other: Callable[..., None]) -> None:
     assert len(_mismatches(IExample, provider)) == 1
 
 
-def test_what_no_contract_has_is_found() -> None:
+def test_a_public_name_without_contract_is_found() -> None:
     @implementer(IExample)
     class Example:
         def method(self, first: int, second: int = 2, *rest: int, **options: int) -> None:
@@ -249,9 +249,9 @@ def test_what_no_contract_has_is_found() -> None:
     assert _beyond(Example()) == {'other'}
 
 
-# -- explanations at the method -------------------------------------------------------------------------------------
+# -- explanations at the method ---------------------------------------------------------------------------------------
 
-#: The modules whose names are for users.
+#: The modules with names for users.
 ENTRIES = [
     *PUBLIC,
     'geventnode.errors',
@@ -272,7 +272,7 @@ VARIADIC = {
     'geventnode.testing.sites.serving_in_memory': 'the options of http.create_server and https.create_server',
 }
 
-#: Modules with names that are still to be explained; ``pytest --runxfail tests/test_contracts.py`` lists them.
+#: Modules with names that are not explained yet; ``pytest --runxfail tests/test_contracts.py`` lists them.
 OPEN = {
     'geventnode.net',
     'geventnode.tls',
@@ -311,7 +311,7 @@ def _members(offered: type) -> Iterator[tuple[str, Any]]:
 
 
 def _undocumented(offers: Iterator[tuple[str, Any]]) -> set[str]:
-    """Return the names whose objects have no docstring, not even an inherited one."""
+    """Return the names of the objects without a docstring, not even an inherited one."""
     return {name for name, offered in offers if not inspect.getdoc(offered)}
 
 

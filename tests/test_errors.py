@@ -1,4 +1,4 @@
-"""Errors: what Python has is their base, what Node calls them is their code, and messages are never endless."""
+"""Errors: built-in base classes, Node's codes, and messages of limited length."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ ERRORS = [each for each in CLASSES if issubclass(each, errors.GeventnodeError)]
         ('UnhandledError', RuntimeError),
     ],
 )
-def test_base(name: str, base: type[BaseException]) -> None:
+def test_errors_have_builtin_bases(name: str, base: type[BaseException]) -> None:
     assert issubclass(getattr(errors, name), base)
 
 
-def test_everything_but_three_is_caught_by_one_class() -> None:
+def test_all_errors_have_one_base_class() -> None:
     others = {each.__name__ for each in CLASSES} - {each.__name__ for each in ERRORS}
     assert others == {'ClientDisconnected', 'MaxListenersExceededWarning', 'RequestRefused'}
 
 
 @pytest.mark.parametrize('error', [errors.ClientDisconnected, errors.RequestRefused])
-def test_what_ends_a_view_is_not_swallowed_by_except_exception(error: type[BaseException]) -> None:
+def test_exceptions_for_views_are_not_swallowed_by_except_exception(error: type[BaseException]) -> None:
     assert not issubclass(error, Exception)
 
 
@@ -69,7 +69,7 @@ def test_excerpt_of_exactly_the_limit_is_whole() -> None:
     assert errors.excerpt(b'x' * 64) == repr(b'x' * 64)
 
 
-def test_parse_error_tells_what_where_and_with_which_bytes() -> None:
+def test_parse_error_has_code_status_offset_and_data() -> None:
     error = errors.ParseError('no colon', code='HPE_INVALID_HEADER_TOKEN', status=431, offset=84, data=b'x' * 100)
     assert (error.code, error.status, error.offset, error.data) == ('HPE_INVALID_HEADER_TOKEN', 431, 84, b'x' * 64)
     assert str(error) == f'no colon: {errors.excerpt(b"x" * 100)}'
@@ -98,11 +98,11 @@ def test_connect_error_with_an_unknown_number_keeps_its_general_code() -> None:
 
 
 def test_a_name_without_address_is_enotfound() -> None:
-    error = errors.NameNotResolved(errno.EHOSTUNREACH, 'nobody knows', 'x.invalid', 80)
+    error = errors.NameNotResolved(errno.EHOSTUNREACH, 'Name or service not known', 'x.invalid', 80)
     assert (error.code, error.phase) == ('ENOTFOUND', 'resolve')
 
 
-def test_invalid_input_takes_a_code_of_its_own() -> None:
+def test_invalid_input_takes_a_code() -> None:
     assert errors.InvalidInput('x').code == 'ERR_INVALID_ARG_VALUE'
     assert errors.InvalidInput('x', 'ERR_X').code == 'ERR_X'
     assert errors.InvalidInput.code == 'ERR_INVALID_ARG_VALUE'

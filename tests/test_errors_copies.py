@@ -17,12 +17,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_class_has_a_failure() -> None:
-    """A new exception gets its place in tests/failures.py."""
+    """tests/failures.py has a failure for each exception."""
     assert failures.exception_classes() == set(failures.FAILURES)
 
 
 @pytest.mark.parametrize('kind', [*failures.FAILURES, *failures.ADAPTED], ids=lambda kind: kind.__name__)
-def test_copies(kind: type[BaseException]) -> None:
+def test_copies_are_equal(kind: type[BaseException]) -> None:
     error = failures.failure(kind)
     error.note = 'an attribute of another library'  # type: ignore[attr-defined]
     expected = failures.described(error)
@@ -31,29 +31,29 @@ def test_copies(kind: type[BaseException]) -> None:
         assert failures.described(copied) == expected
 
 
-def test_through_a_pool_of_processes() -> None:
-    """In a process of its own: the pool's threads would block the loop of one that is patched."""
+def test_errors_pass_through_a_pool_of_processes() -> None:
+    """The test runs in a new process, as the threads of the pool would block the loop of a patched one."""
     ran = subprocess.run(
         [sys.executable, '-m', 'tests.failures'], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert (ran.returncode, ran.stdout) == (0, '0 faults\n'), ran.stdout + ran.stderr
 
 
-def test_no_connection_goes_along() -> None:
+def test_a_pickled_error_does_not_contain_the_connection() -> None:
     error = failures.failure(requests.ConnectTimeout)
     assert len(pickle.dumps(error)) < 3000
 
 
-class OurOwn(errors.ConnectError):
-    """What a user derives from an exception of ours."""
+class ServiceError(errors.ConnectError):
+    """A user's exception that is derived from one of the package."""
 
     def __init__(self, service: str) -> None:
         super().__init__(111, 'no', 'host', 80)
         self.service = service
 
 
-def test_a_class_of_the_users_own() -> None:
-    error = OurOwn('billing')
+def test_copies_of_a_derived_class_are_equal() -> None:
+    error = ServiceError('billing')
     for copied in failures.copies(error):
         assert failures.described(copied) == failures.described(error)
         assert copied.service == 'billing'  # type: ignore[attr-defined]

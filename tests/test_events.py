@@ -1,4 +1,4 @@
-"""Every promise of the emitter's contract, sentence by sentence."""
+"""Adding and removing listeners, for each sentence of the docstrings of ``EventEmitter``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geventnode import http, https, net, stream, tls
 from geventnode.events import EventEmitter
 from tests.emitters import Door, note
 
-# -- adding ---------------------------------------------------------------------------------------------------------
+# -- adding -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
@@ -40,7 +40,7 @@ def test_a_listener_added_twice_is_called_twice(emitter: EventEmitter, calls: li
 
 
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
-def test_what_cannot_be_called_is_refused(emitter: EventEmitter, method: str) -> None:
+def test_a_listener_must_be_callable(emitter: EventEmitter, method: str) -> None:
     with pytest.raises(TypeError, match="'open' must be callable, not int"):
         getattr(emitter, method)('open', 7)
     assert emitter.event_names() == []
@@ -52,7 +52,7 @@ def test_only_on_and_once_are_decorators(emitter: EventEmitter, method: str) -> 
         getattr(emitter, method)('open', None)
 
 
-def test_on_as_a_decorator_leaves_the_function(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_on_as_a_decorator_returns_the_function(emitter: EventEmitter, calls: list[Any]) -> None:
     listener = note(calls, 'a')
     assert emitter.on('open')(listener) is listener
     emitter.emit('open', 1)
@@ -69,7 +69,7 @@ def test_once_as_a_decorator(emitter: EventEmitter, calls: list[Any]) -> None:
 
 
 @pytest.mark.parametrize('method', ['on', 'once'])
-def test_a_decorator_refuses_a_misspelt_event_at_once(method: str) -> None:
+def test_a_decorator_rejects_a_misspelled_event_at_once(method: str) -> None:
     with pytest.raises(ValueError, match='checkContinue'):
         getattr(Door(), method)('check_continue')
 
@@ -79,13 +79,13 @@ def test_a_decorator_refuses_a_misspelt_event_at_once(method: str) -> None:
     ['check_continue', 'checkcontinue', 'CheckContinue', 'check-continue', 'check continue', 'CHECK_CONTINUE'],
 )
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
-def test_a_misspelt_event_names_the_right_one(method: str, spelling: str) -> None:
+def test_a_misspelled_event_names_the_right_one(method: str, spelling: str) -> None:
     with pytest.raises(ValueError, match=r"Door has no event .* it is spelt 'checkContinue'"):
         getattr(Door(), method)(spelling, print)
 
 
 @pytest.mark.parametrize('spelling', ['new_listener', 'remove_listener', 'NewListener'])
-def test_the_emitters_own_events_are_declared_too(emitter: EventEmitter, spelling: str) -> None:
+def test_the_events_of_the_emitter_are_declared_too(emitter: EventEmitter, spelling: str) -> None:
     with pytest.raises(ValueError, match='Listener'):
         emitter.on(spelling, print)
     with pytest.raises(ValueError, match='Listener'):
@@ -107,7 +107,7 @@ def test_the_emitters_own_events_are_declared_too(emitter: EventEmitter, spellin
     ],
 )
 @pytest.mark.parametrize('method', ['on', 'add_listener', 'prepend_listener', 'once'])
-def test_an_event_that_is_close_to_a_declared_one_is_not_the_users_own(method: str, spelling: str, right: str) -> None:
+def test_an_event_similar_to_a_declared_one_is_rejected(method: str, spelling: str, right: str) -> None:
     message = (
         f"Door has no event {spelling!r}: did you mean {right!r}? One of your own can be added to 'events' of a "
         'subclass'
@@ -117,12 +117,12 @@ def test_an_event_that_is_close_to_a_declared_one_is_not_the_users_own(method: s
 
 
 @pytest.mark.parametrize('name', ['reopen', 'opening', 'operator', 'pen', 'continue', 'check', 'listener', 'o', ''])
-def test_an_event_that_is_not_close_is_the_users_own(name: str, calls: list[Any]) -> None:
+def test_an_event_without_similarity_is_allowed(name: str, calls: list[Any]) -> None:
     Door().on(name, note(calls, 'a')).emit(name)
     assert calls == [('a',)]
 
 
-def test_a_close_event_that_is_declared_is_one(calls: list[Any]) -> None:
+def test_a_similar_event_can_be_declared(calls: list[Any]) -> None:
     class Gate(Door):
         events: ClassVar[frozenset[str]] = Door.events | {'opened'}
 
@@ -140,7 +140,7 @@ def test_a_close_event_that_is_declared_is_one(calls: list[Any]) -> None:
         (net.Server, 'connect', 'connection'),
     ],
 )
-def test_usual_mistakes(kind: type[EventEmitter], name: str, right: str) -> None:
+def test_usual_misspellings(kind: type[EventEmitter], name: str, right: str) -> None:
     with pytest.raises(ValueError, match=f'did you mean {right!r}'):
         kind._check_event(kind.__new__(kind), name)
 
@@ -159,12 +159,12 @@ def test_usual_mistakes(kind: type[EventEmitter], name: str, right: str) -> None
         stream.Duplex,
     ],
 )
-def test_declared_events_are_not_taken_for_each_other(kind: type[EventEmitter]) -> None:
+def test_declared_events_are_not_misspellings_of_each_other(kind: type[EventEmitter]) -> None:
     for name in kind.events:
         kind._check_event(kind.__new__(kind), name)
 
 
-def test_any_other_name_is_the_users_own(calls: list[Any]) -> None:
+def test_other_names_are_allowed(calls: list[Any]) -> None:
     Door().on('my_event', note(calls, 'a')).emit('my_event')
     assert calls == [('a',)]
 
@@ -178,7 +178,7 @@ def test_an_event_of_a_parent_class_is_declared_in_the_child() -> None:
             Gate().on(name, print)
 
 
-# -- once -----------------------------------------------------------------------------------------------------------
+# -- once -------------------------------------------------------------------------------------------------------------
 
 
 def test_once_is_called_once(emitter: EventEmitter, calls: list[Any]) -> None:
@@ -193,7 +193,7 @@ def test_once_is_removed_before_it_is_called(emitter: EventEmitter, calls: list[
     assert calls == [0]
 
 
-def test_once_survives_its_own_exception_no_longer_than_others(emitter: EventEmitter) -> None:
+def test_a_once_listener_that_raises_is_removed(emitter: EventEmitter) -> None:
     def fail() -> None:
         raise KeyError
 
@@ -232,7 +232,7 @@ def test_once_twice_with_one_function(emitter: EventEmitter, calls: list[Any]) -
     assert emitter.listener_count('open') == 0
 
 
-# -- removing -------------------------------------------------------------------------------------------------------
+# -- removing ---------------------------------------------------------------------------------------------------------
 
 
 def test_remove_listener_returns_the_emitter(emitter: EventEmitter) -> None:
@@ -265,14 +265,14 @@ def test_bound_methods_are_removed(emitter: EventEmitter) -> None:
     assert emitter.listener_count('open') == 0
 
 
-def test_removing_what_was_never_added_does_nothing(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_removing_an_unknown_listener_does_nothing(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('removeListener', note(calls, 'removed')).on('open', print)
     emitter.remove_listener('open', repr).remove_listener('shut', print)
     assert calls == []
     assert emitter.listeners('open') == [print]
 
 
-def test_an_event_without_listeners_is_forgotten(emitter: EventEmitter) -> None:
+def test_an_event_without_listeners_has_no_entry(emitter: EventEmitter) -> None:
     emitter.on('open', print).remove_listener('open', print)
     assert emitter.event_names() == []
 
@@ -297,7 +297,7 @@ def test_remove_all_listeners(emitter: EventEmitter) -> None:
     assert emitter.event_names() == []
 
 
-def test_remove_all_listeners_tells_of_each_last_added_first(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_remove_all_listeners_emits_remove_listener_in_reverse_order(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('removeListener', note(calls, 'removed'))
     emitter.on('open', print).once('open', repr).on('shut', str)
     emitter.remove_all_listeners()
@@ -305,23 +305,23 @@ def test_remove_all_listeners_tells_of_each_last_added_first(emitter: EventEmitt
     assert emitter.event_names() == []
 
 
-def test_remove_all_listeners_of_one_event_tells_of_each(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_remove_all_listeners_of_one_event_emits_remove_listener(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('removeListener', note(calls, 'removed')).on('open', print).on('open', repr)
     emitter.remove_all_listeners('open')
     assert calls == [('removed', 'open', repr), ('removed', 'open', print)]
     assert emitter.event_names() == ['removeListener']
 
 
-# -- 'newListener' and 'removeListener' -----------------------------------------------------------------------------
+# -- 'newListener' and 'removeListener' -------------------------------------------------------------------------------
 
 
-def test_new_listener_comes_before_the_adding(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_new_listener_is_emitted_before_the_listener_is_added(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('newListener', lambda event, listener: calls.append((event, listener, emitter.listeners(event))))
     emitter.on('open', print)
     assert calls == [('open', print, [])]
 
 
-def test_what_new_listener_adds_stands_before(emitter: EventEmitter) -> None:
+def test_a_listener_added_by_new_listener_is_first(emitter: EventEmitter) -> None:
     def add(event: str, listener: Any) -> None:
         emitter.remove_listener('newListener', add)
         emitter.on(event, repr)
@@ -331,33 +331,31 @@ def test_what_new_listener_adds_stands_before(emitter: EventEmitter) -> None:
 
 
 @pytest.mark.parametrize('method', ['on', 'once', 'prepend_listener'])
-def test_new_listener_gets_the_function_as_it_was_handed_in(
-    emitter: EventEmitter, calls: list[Any], method: str
-) -> None:
+def test_new_listener_gets_the_original_function(emitter: EventEmitter, calls: list[Any], method: str) -> None:
     emitter.on('newListener', note(calls, 'new'))
     getattr(emitter, method)('open', print)
     assert calls == [('new', 'open', print)]
 
 
-def test_new_listener_does_not_hear_of_itself(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_new_listener_is_not_emitted_for_its_first_listener(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('newListener', note(calls, 'new'))
     assert calls == []
 
 
-def test_a_refused_listener_is_not_announced(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_new_listener_is_not_emitted_for_a_rejected_listener(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('newListener', note(calls, 'new'))
     with pytest.raises(TypeError):
         emitter.on('open', 7)  # type: ignore[arg-type] # that is the point
     assert calls == []
 
 
-def test_remove_listener_comes_after_the_removing(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_remove_listener_is_emitted_after_the_removal(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('removeListener', lambda event, listener: calls.append((event, listener, emitter.listeners(event))))
     emitter.on('open', print).remove_listener('open', print)
     assert calls == [('open', print, [])]
 
 
-def test_once_tells_that_it_was_removed(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_once_emits_remove_listener(emitter: EventEmitter, calls: list[Any]) -> None:
     listener = note(calls, 'open')
     emitter.on('removeListener', note(calls, 'removed')).once('open', listener)
     emitter.emit('open')

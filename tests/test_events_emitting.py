@@ -1,4 +1,4 @@
-"""Emitting: who is asked, who is called, and who is warned."""
+"""Emitting, inspecting and the warning about many listeners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geventnode.events import EventEmitter
 from tests.emitters import note
 
 
-def test_listeners_is_a_copy_with_the_functions_handed_in(emitter: EventEmitter) -> None:
+def test_listeners_is_a_copy_with_the_original_functions(emitter: EventEmitter) -> None:
     emitter.on('open', print).once('open', repr)
     found = emitter.listeners('open')
     assert found == [print, repr]
@@ -21,7 +21,7 @@ def test_listeners_is_a_copy_with_the_functions_handed_in(emitter: EventEmitter)
     assert emitter.listener_count('open') == 2
 
 
-def test_a_new_emitter_has_nothing(emitter: EventEmitter) -> None:
+def test_a_new_emitter_has_no_listeners(emitter: EventEmitter) -> None:
     assert (emitter.listeners('open'), emitter.listener_count('open'), emitter.event_names()) == ([], 0, [])
 
 
@@ -37,7 +37,7 @@ def test_two_emitters_share_nothing() -> None:
     assert second.event_names() == []
 
 
-# -- emitting -------------------------------------------------------------------------------------------------------
+# -- emitting ---------------------------------------------------------------------------------------------------------
 
 
 def test_emit_without_a_listener_returns_false(emitter: EventEmitter) -> None:
@@ -45,7 +45,7 @@ def test_emit_without_a_listener_returns_false(emitter: EventEmitter) -> None:
     assert emitter.on('shut', print).emit('open') is False
 
 
-def test_a_listener_added_meanwhile_is_not_called_in_this_round(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_a_listener_added_by_a_listener_is_not_called_in_this_round(emitter: EventEmitter, calls: list[Any]) -> None:
     def add() -> None:
         calls.append('add')
         emitter.on('open', lambda: calls.append('late'))
@@ -57,7 +57,7 @@ def test_a_listener_added_meanwhile_is_not_called_in_this_round(emitter: EventEm
     assert calls == ['add', 'add', 'late']
 
 
-def test_a_listener_removed_meanwhile_is_still_called_in_this_round(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_a_listener_removed_by_a_listener_is_called_in_this_round(emitter: EventEmitter, calls: list[Any]) -> None:
     late = note(calls, 'late')
     emitter.on('open', lambda: emitter.remove_listener('open', late)).on('open', late)
     emitter.emit('open')
@@ -65,7 +65,7 @@ def test_a_listener_removed_meanwhile_is_still_called_in_this_round(emitter: Eve
     assert calls == [('late',)]
 
 
-def test_removing_all_meanwhile_does_not_change_the_round(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_removing_all_listeners_does_not_change_the_round(emitter: EventEmitter, calls: list[Any]) -> None:
     emitter.on('open', lambda: emitter.remove_all_listeners()).on('open', note(calls, 'late'))
     assert emitter.emit('open') is True
     assert calls == [('late',)]
@@ -91,14 +91,14 @@ def test_error_without_a_listener_raises_its_own_exception(emitter: EventEmitter
     assert caught.value is error
 
 
-def test_error_that_is_no_exception_raises_unhandled_error(emitter: EventEmitter) -> None:
+def test_error_without_an_exception_raises_unhandled_error(emitter: EventEmitter) -> None:
     with pytest.raises(UnhandledError, match="'oops'"):
         emitter.emit('error', 'oops')
     with pytest.raises(UnhandledError, match='None'):
         emitter.emit('error')
 
 
-def test_error_with_a_listener_is_handed_over(emitter: EventEmitter, calls: list[Any]) -> None:
+def test_error_with_a_listener_is_not_raised(emitter: EventEmitter, calls: list[Any]) -> None:
     error = KeyError('x')
     assert emitter.on('error', note(calls, 'error')).emit('error', error) is True
     assert calls == [('error', error)]
@@ -110,11 +110,11 @@ def test_error_after_its_listener_was_removed_raises_again(emitter: EventEmitter
         emitter.emit('error', KeyError('x'))
 
 
-# -- many listeners -------------------------------------------------------------------------------------------------
+# -- many listeners ---------------------------------------------------------------------------------------------------
 
 
 def _add(emitter: EventEmitter, count: int, event: str = 'open') -> list[str]:
-    """Add so many listeners and return the warnings."""
+    """Add ``count`` listeners and return the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         for _ in range(count):
@@ -124,11 +124,11 @@ def _add(emitter: EventEmitter, count: int, event: str = 'open') -> list[str]:
     return [str(each.message) for each in caught]
 
 
-def test_ten_listeners_are_no_leak(emitter: EventEmitter) -> None:
+def test_ten_listeners_do_not_warn(emitter: EventEmitter) -> None:
     assert _add(emitter, 10) == []
 
 
-def test_more_than_ten_warn_once_an_event(emitter: EventEmitter) -> None:
+def test_more_than_ten_listeners_warn_once_for_each_event(emitter: EventEmitter) -> None:
     assert len(_add(emitter, 30)) == 1
     assert len(_add(emitter, 11, 'shut')) == 1
     assert _add(emitter, 1) == []
@@ -155,22 +155,22 @@ def test_one_listener_can_be_the_limit(emitter: EventEmitter) -> None:
     assert len(_add(emitter, 2)) == 1
 
 
-def test_a_negative_limit_is_refused(emitter: EventEmitter) -> None:
+def test_a_negative_limit_is_rejected(emitter: EventEmitter) -> None:
     with pytest.raises(ValueError, match='-1'):
         emitter.set_max_listeners(-1)
 
 
-def test_a_warning_that_is_an_error_does_not_lose_the_listener(emitter: EventEmitter) -> None:
+def test_a_warning_as_an_error_keeps_the_listener(emitter: EventEmitter) -> None:
     emitter.set_max_listeners(1).on('open', print)
     with pytest.raises(MaxListenersExceededWarning):
         emitter.on('open', repr)
     assert emitter.listeners('open') == [print, repr]
 
 
-# -- switching ------------------------------------------------------------------------------------------------------
+# -- blocking ---------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_switches_by_itself(emitter: EventEmitter, no_switch: Callable[[], Any]) -> None:
+def test_the_emitter_does_not_block(emitter: EventEmitter, no_switch: Callable[[], Any]) -> None:
     with no_switch():
         emitter.on('open', str).once('open', repr).prepend_listener('open', len)
         emitter.set_max_listeners(3)

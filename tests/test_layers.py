@@ -1,7 +1,7 @@
-"""Arrows between files point down: read from the source.
+"""The layers of the package: imports, private names and rooms, read from the source.
 
 A file imports only from layers with a lower number, or from files named before it in its own row of :data:`LAYERS`;
-what only a type checker sees may also come from further on in its row. A new file must be given its place here.
+an import for type checkers alone can also be from a later file of its row. A new file must be added here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import geventnode
 
 ROOT = Path(__file__).parent.parent
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
-#: The libraries of each integration, which nobody else may import.
+#: The libraries of each integration, which no other module may import.
 LIBRARIES = {
     'geventnode.integrations.gunicorn.worker': {'gunicorn'},
     'geventnode.integrations.prometheus': {'prometheus_client'},
@@ -31,9 +31,9 @@ LIBRARIES = {
     'geventnode.net.hostnames': {'idna'},
     'geventnode.testing.pytest': {'pytest'},
 }
-#: Who may patch the standard library, the beginnings of processes, or ask whether it is.
+#: The modules that may patch the standard library, or check whether it is patched.
 PATCHING = {'geventnode.cli.main', 'geventnode.cli.doctor.facts', 'geventnode.integrations.gunicorn.worker'}
-#: The layers whose code must run without gevent.
+#: The layers that must run without gevent.
 WITHOUT_GEVENT = {'geventnode.interfaces', 'geventnode.errors', 'geventnode.protocol'}
 
 LAYERS = [
@@ -191,7 +191,7 @@ LAYERS = [
 
 
 def _order() -> dict[str, tuple[int, int]]:
-    """Return the place of each module: its layer, and where it stands in its row."""
+    """Return the place of each module: its layer and its position in the row."""
     return {
         name if name == 'geventnode' else f'geventnode.{name}': (layer, place)
         for layer, row in enumerate(LAYERS)
@@ -210,12 +210,12 @@ def _modules() -> dict[str, Path]:
 
 @cache
 def _nodes(source: str) -> list[ast.AST]:
-    """Return all nodes of the tree of ``source``, which every check looks through."""
+    """Return all nodes of the tree of ``source``."""
     return list(ast.walk(ast.parse(source)))
 
 
 def _imports(source: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
-    """Yield the line and the full name of whatever ``source`` imports; ``from a import b`` is ``a.b`` for a module."""
+    """Yield the line and the full name of each import; ``from a import b`` is ``a.b`` for a module."""
     for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -229,7 +229,7 @@ def _imports(source: str, known: dict[str, Path]) -> Iterator[tuple[int, str]]:
 
 
 def _for_types_only(source: str) -> set[int]:
-    """Return the lines under ``if TYPE_CHECKING:``, which never run."""
+    """Return the lines under ``if TYPE_CHECKING:``."""
     return {
         line
         for node in _nodes(source)
@@ -239,7 +239,7 @@ def _for_types_only(source: str) -> set[int]:
 
 
 def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
-    """Return a complaint for every import in ``source``, the file of module ``name``, that does not point down."""
+    """Return a complaint for every import in ``source``, the file of module ``name``, from a higher layer."""
     order = _order()
     types_only = _for_types_only(source)
     wrong = []
@@ -259,7 +259,7 @@ def _upward(name: str, source: str, known: dict[str, Path]) -> list[str]:
 
 
 def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
-    """Return a complaint for every import of what the package must not need."""
+    """Return a complaint for every import of a library that the package must not need."""
     wrong = []
     types_only = _for_types_only(source)
     for line, imported in _imports(source, known):
@@ -278,8 +278,11 @@ def _foreign(name: str, source: str, known: dict[str, Path]) -> list[str]:
 
 
 def _patches(name: str, source: str, known: dict[str, Path]) -> list[str]:
-    """Return a complaint for every import of gevent.monkey: only where a process begins it is patched. To import
-    ``get_original``, which returns a function as it was before patching, is allowed everywhere."""
+    """Return a complaint for every import of gevent.monkey.
+
+    Only modules that start a process patch it. ``get_original``, which returns an unpatched function, is allowed
+    everywhere.
+    """
     harmless = {
         node.lineno
         for node in _nodes(source)
@@ -317,7 +320,7 @@ CHECKS = [_upward, _foreign, _patches, _across]
 
 
 @pytest.mark.parametrize('check', CHECKS)
-def test_every_file(check) -> None:
+def test_imports_of_every_file(check) -> None:
     known = _modules()
     wrong = [
         each for name, path in known.items() if name in _order() for each in check(name, path.read_text('utf-8'), known)
@@ -337,7 +340,7 @@ def test_every_file_has_a_place() -> None:
         (_upward, 'geventnode.stream.readable', 'from geventnode.stream import duplex', 'not below'),
         (_upward, 'geventnode.stream.readable', 'from geventnode.stream import Duplex', 'not below'),
         (_upward, 'geventnode.stream.readable', 'def later():\n    from geventnode import cli', 'not below'),
-        (_upward, 'geventnode.stream.readable', 'from geventnode.unheard import of', 'no place'),
+        (_upward, 'geventnode.stream.readable', 'from geventnode.unknown import name', 'no place'),
         (_upward, 'geventnode.stream.readable', 'from . import chunks', 'relative'),
         (_upward, 'geventnode.stream.pump', 'if TYPE_CHECKING:\n    from geventnode import net', 'not below'),
         (
@@ -396,7 +399,7 @@ def test_a_fault_is_found(check, name: str, source: str, complaint: str) -> None
         (_patches, 'geventnode.net', 'from gevent.monkey import get_original'),
     ],
 )
-def test_what_is_right_is_none(check, name: str, source: str) -> None:
+def test_a_correct_import_is_accepted(check, name: str, source: str) -> None:
     assert check(name, source, _modules()) == []
 
 
@@ -410,8 +413,8 @@ def _public(module: ast.Module) -> set[str]:
 
 
 @pytest.mark.parametrize('name', sorted(_modules()))
-def test_all_is_true(name: str) -> None:
-    """Each module says what it offers: every name exists, and no public function or class is missing."""
+def test_all_lists_the_public_names(name: str) -> None:
+    """Every name in ``__all__`` exists, and no public function or class is missing."""
     source = ast.parse(_modules()[name].read_text('utf-8'))
     assert ast.get_docstring(source), 'no docstring'
     if name == 'geventnode.__main__':
@@ -423,14 +426,14 @@ def test_all_is_true(name: str) -> None:
     assert sorted(_public(source) - set(offered)) == []
 
 
-def test_the_package_imports_nothing_by_itself() -> None:
-    """``import geventnode`` loads no module of ours, so that patching can come first."""
+def test_the_package_imports_nothing() -> None:
+    """``import geventnode`` loads no other module of the package, so that patching can be first."""
     assert [each.name for each in pkgutil.iter_modules(geventnode.__path__)]
     source = _modules()['geventnode'].read_text('utf-8')
     assert [imported for _, imported in _imports(source, {})] == ['__future__']
 
 
-# -- names with an underscore ---------------------------------------------------------------------------------------
+# -- names with an underscore -----------------------------------------------------------------------------------------
 
 
 def _own_names(source: str) -> set[str]:
@@ -470,7 +473,7 @@ def _accesses(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.attr
 
 
-#: Names with an underscore that are documented for everybody: those of named tuples, and of ``sys``.
+#: Documented names with an underscore: those of named tuples, and of ``sys``.
 DOCUMENTED = {'_asdict', '_fields', '_getframe', '_make', '_replace'}
 
 
@@ -493,18 +496,18 @@ def test_an_access_to_a_private_name_is_found() -> None:
 
 
 @pytest.mark.parametrize('definition', ["__slots__ = ('_a',)", 'self._a = 1', '_a: int = 1', 'def _a(): pass'])
-def test_a_name_of_the_same_file_may_be_used(definition: str) -> None:
+def test_a_name_of_the_same_file_is_accepted(definition: str) -> None:
     assert _unlisted({'file': f'{definition}\nx._a\n'}, set()) == []
 
 
-# -- the rooms of http ----------------------------------------------------------------------------------------------
+# -- the rooms of http ------------------------------------------------------------------------------------------------
 
 
 def _one_sided(sources: dict[str, str]) -> list[str]:
     """Return the modules beside ``http.server`` and ``http.client`` that only one of these two imports.
 
-    A module that is imported by another shared one is used by the sides that use that one. A module whose names
-    ``geventnode.http`` offers is for users.
+    A module that is imported by another shared one is used by the sides that use that one. A module that
+    ``geventnode.http`` imports is for users.
     """
     room = 'geventnode.http'
     known = dict.fromkeys(sources, Path())
@@ -531,7 +534,7 @@ def _one_sided(sources: dict[str, str]) -> list[str]:
     return sorted(name for name in shared if len(sides(name)) == 1)
 
 
-def test_what_lies_beside_server_and_client_is_for_both() -> None:
+def test_shared_files_are_used_by_both_sides() -> None:
     found = _one_sided({name: path.read_text('utf-8') for name, path in _modules().items()})
     assert found == []
 

@@ -29,7 +29,7 @@ handlers=
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    """A logger that no other test has, in a logging system that is afterwards as before."""
+    """Provide a new logger, and restore the logging system afterwards."""
     manager, root = logging.Logger.manager, logging.root
     before = (
         root.handlers[:],
@@ -55,7 +55,7 @@ def by_file(directory: Path) -> None:
 
 
 @pytest.mark.parametrize('configure', [by_dictionary, by_file])
-def test_a_configuration_that_does_not_name_it(
+def test_a_configuration_without_the_logger_keeps_it_enabled(
     logger: logging.Logger, tmp_path: Path, configure: Callable[[Path], None]
 ) -> None:
     other = logging.getLogger('geventnode.tests.other')
@@ -68,7 +68,7 @@ def test_a_configuration_that_does_not_name_it(
 
 
 @pytest.mark.parametrize('configure', [by_dictionary, by_file])
-def test_one_that_was_disabled_before(
+def test_a_disabled_logger_is_enabled(
     logger: logging.Logger, tmp_path: Path, configure: Callable[[Path], None]
 ) -> None:
     configure(tmp_path)
@@ -77,8 +77,8 @@ def test_one_that_was_disabled_before(
     assert not logger.disabled
 
 
-def test_what_is_said_about_it(logger: logging.Logger, tmp_path: Path) -> None:
-    """By name, or on the logger itself."""
+def test_settings_of_the_logger_are_effective(logger: logging.Logger, tmp_path: Path) -> None:
+    """They are made by name, or on the logger itself."""
     keep_enabled(NAME)
     by_dictionary(tmp_path, loggers={NAME: {'level': 'ERROR', 'propagate': False}})
     assert not logger.isEnabledFor(logging.WARNING)
@@ -89,8 +89,8 @@ def test_what_is_said_about_it(logger: logging.Logger, tmp_path: Path) -> None:
     assert logger.disabled
 
 
-def test_another_class(logger: logging.Logger, tmp_path: Path) -> None:
-    """That of the application remains, too."""
+def test_the_logger_class_of_the_application_remains(logger: logging.Logger, tmp_path: Path) -> None:
+    """The new class is derived from it."""
 
     class Counting(logging.Logger):
         pass
