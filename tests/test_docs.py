@@ -7,6 +7,7 @@ scene; without a comment, it is a complete program (``tests/documented.py`` has 
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -74,3 +75,29 @@ def run_all(blocks: list[Block], *arguments: str) -> None:
         if status or errors or no_response or 'HTTP/1.1 5' in printed:
             failed.append(f'{block.where}: status {status}\n{printed}\n{errors}')
     assert not failed, '\n\n'.join(failed)
+
+
+DESIGN = (ROOT / 'docs' / 'design.rst').read_text('utf-8')
+FILES_IN_DESIGN = sorted(set(re.findall(r'``(\w+/[\w/]+\.py)``', DESIGN)))
+
+
+@pytest.mark.parametrize('path', FILES_IN_DESIGN)
+def test_file_in_design_exists(path: str) -> None:
+    assert (ROOT / 'geventnode' / path).exists()
+
+
+@pytest.mark.parametrize('name', sorted(set(re.findall(r'``([A-Z]\w+\.\w+)``', DESIGN))))
+def test_method_in_design_exists(name: str) -> None:
+    """It is defined in a class of that name in one of the files that the page names."""
+    owner, _, method = name.partition('.')
+    trees = [ast.parse((ROOT / 'geventnode' / path).read_text('utf-8')) for path in FILES_IN_DESIGN]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner]
+    assert any(getattr(each, 'name', None) == method for node in classes for each in node.body)
+
+
+@pytest.mark.parametrize(('path', 'name'), re.findall(r'``(\w+/[\w/]+\.py)``:\s+``([\w.]+)``', DESIGN))
+def test_name_in_design_is_in_its_file(path: str, name: str) -> None:
+    body: list[ast.stmt] = ast.parse((ROOT / 'geventnode' / path).read_text('utf-8')).body
+    for part in name.split('.'):
+        (found,) = (each for each in body if getattr(each, 'name', None) == part)
+        body = getattr(found, 'body', [])
