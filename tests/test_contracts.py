@@ -37,6 +37,10 @@ PUBLIC = [
 
 #: Keyword-only arguments that only the class has, by class and method.
 KEYWORDS: dict[tuple[type, str], set[str]] = {
+    (net.Server, 'listen'): {'handle', 'path', 'reuse_port'},
+    (tls.Server, 'listen'): {'handle', 'path', 'reuse_port'},
+    (http.Server, 'listen'): {'handle', 'path', 'reuse_port'},
+    (https.Server, 'listen'): {'handle', 'path', 'reuse_port'},
     (net.Socket, 'connect'): {'family', 'local_address'},
     (tls.TLSSocket, 'connect'): {'family', 'local_address'},
 }
@@ -274,7 +278,6 @@ VARIADIC = {
 
 #: Modules with names that are not explained yet; ``pytest --runxfail tests/test_contracts.py`` lists them.
 OPEN = {
-    'geventnode.net',
     'geventnode.tls',
     'geventnode.http',
     'geventnode.https',

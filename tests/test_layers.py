@@ -86,7 +86,6 @@ LAYERS = [
         'net.socket',
         'net.listen',
         'net.rate_limited_log',
-        'net.accept',
         'net.proxy_protocol',
         'net.server',
         'net',

@@ -33,7 +33,7 @@ class MemoryServer(http.Server):
 
     def accept(self, peer: Peer, exchange: ServerExchange) -> Socket:
         """Serve a connection to ``peer``."""
-        self._on_accepted(peer.handle, ADDRESS)
+        self._on_accept(peer.handle, ADDRESS)
         self.exchanges[self._newest] = exchange
         return self._newest
 

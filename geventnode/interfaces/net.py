@@ -110,7 +110,9 @@ class IServer(IEventEmitter):
         'headers_timeout), also one with TLS; those that do not come from trusted_proxies are closed. False.'
     )
 
-    def listen(*args: Any, **options: Any) -> Any:
+    def listen(
+        port: Any = None, hostname: Any = None, backlog: Any = None, callback: Callable[..., object] | None = None
+    ) -> Any:
         """Bind and accept: ``listen(port=0, hostname=None, backlog=511, callback=None)``, ``listen(path)`` for a Unix
         socket, ``listen(handle)`` for a socket, a server, or ``{'fd': n}``, whose descriptor is duplicated. Return the
         server, bound; ``'listening'`` is emitted on the next turn of the loop. Never switches, unless a host name has

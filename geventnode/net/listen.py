@@ -1,4 +1,4 @@
-"""What ``listen`` is told to listen on, and the bound socket that comes of it."""
+"""Parse the arguments of ``listen``, and open the listening socket that they specify."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from geventnode.errors import NameNotResolved
 from geventnode.net.address import check_path, is_path, port_number, resolve, unix_family
 from geventnode.net.hostnames import ascii_name
 
-__all__ = ['DEFAULT_BACKLOG', 'Listening', 'is_in_use', 'listen_fds', 'open_listener', 'parse_listen']
+__all__ = ['DEFAULT_BACKLOG', 'ListenArguments', 'is_in_use', 'listen_fds', 'open_listener', 'parse_listen']
 
 DEFAULT_BACKLOG = 511
 
-#: Linux allows no more unless it is told to (listen(2)): a larger number behind a name is a port.
+#: The default limit of Linux (listen(2)): a larger number after a name must be a port.
 MAX_BACKLOG = 4096
 
-#: The first descriptor that systemd hands over (sd_listen_fds(3)).
+#: The first descriptor that systemd passes (sd_listen_fds(3)).
 LISTEN_FDS_START = 3
 
 
-class Listening(NamedTuple):
-    """The arguments of one ``listen`` call; one of ``port``, ``path`` and ``handle`` is meant."""
+class ListenArguments(NamedTuple):
+    """The arguments of a ``listen`` call, of which ``handle`` and ``path`` have precedence over ``port``."""
 
     port: int = 0
     hostname: str | None = None
@@ -36,9 +36,16 @@ class Listening(NamedTuple):
     reuse_port: bool = False
 
 
-def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
-    """Sort out the arguments of ``listen``: a port (or None: any), a path or a handle, then host name, backlog and
-    callback. Raises ``TypeError`` or ``ValueError`` for what is none of these."""
+def parse_listen(
+    args: tuple[Any, ...], *, path: str | None = None, handle: Any = None, reuse_port: bool = False
+) -> ListenArguments:
+    """Return the arguments of ``listen``.
+
+    :param args: a port (None: any), a path or a handle; then host name, backlog and callback, in any order. None is
+        ignored.
+
+    Raises ``TypeError`` or ``ValueError`` for other arguments.
+    """
     callbacks = [argument for argument in args if callable(argument) and not _is_handle(argument)]
     rest = [argument for argument in args if argument not in callbacks]
     if len(callbacks) > 1:
@@ -57,37 +64,37 @@ def parse_listen(args: tuple[Any, ...], options: dict[str, Any]) -> Listening:
         elif isinstance(argument, int) and 'backlog' not in fields:
             fields['backlog'] = argument
         elif argument is not None:
-            raise TypeError(f'listen() does not know what to do with {argument!r}')
-    path = fields.get('path')
-    if path is not None:
+            raise TypeError(f'listen() takes a port, a host name, a backlog and a callback, not {argument!r}')
+    if 'path' in fields:
         backlog = fields.get('backlog')
-        check_path(path, 'listen', backlog, swapped=backlog is not None and backlog > MAX_BACKLOG)
-    unknown = set(options) - set(Listening._fields)
-    if unknown:
-        raise TypeError(f'listen() has no option {sorted(unknown)[0]!r}: it knows {", ".join(Listening._fields)}')
-    if 'port' in options:
-        options['port'] = port_number(options['port'])
-    return Listening(**{**fields, **options})
+        check_path(fields['path'], 'listen', backlog, swapped=backlog is not None and backlog > MAX_BACKLOG)
+    if path is not None:
+        fields['path'] = path
+    if handle is not None:
+        fields['handle'] = handle
+    return ListenArguments(reuse_port=reuse_port, **fields)
 
 
 def _is_handle(value: Any) -> bool:
     return isinstance(value, dict) or hasattr(value, 'fileno') or hasattr(value, 'listening_socket')
 
 
-def open_listener(what: Listening) -> Any:
-    """Return a listening, non-blocking ``_socket.socket``. May switch: only to resolve a host name.
+def open_listener(arguments: ListenArguments) -> Any:
+    """Return a listening, non-blocking ``_socket.socket``.
 
-    Raises ``OSError`` (``EADDRINUSE`` and the like), ``NameNotResolved``.
+    Blocks only until a host name is resolved.
+
+    Raises ``OSError``, such as EADDRINUSE, and ``NameNotResolved``.
     """
-    if what.handle is not None:
-        listener = _duplicate(what.handle)
-    elif what.path is not None:
-        listener = _bind_path(what.path)
+    if arguments.handle is not None:
+        listener = _duplicate(arguments.handle)
+    elif arguments.path is not None:
+        listener = _bind_path(arguments.path)
     else:
-        listener = _bind_port(what)
+        listener = _bind_port(arguments)
     try:
         listener.setblocking(False)
-        listener.listen(what.backlog)
+        listener.listen(arguments.backlog)
     except BaseException:
         listener.close()
         raise
@@ -127,19 +134,21 @@ def _bind_path(path: str) -> Any:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket file that a dead server left: nobody accepts behind it."""
+    """Remove the socket file of a dead server: no process accepts on it."""
     if is_in_use(path) is False:
         os.unlink(path)
 
 
 def is_in_use(path: str) -> bool | None:
-    """Return whether ``path`` is a file that a server must leave alone: one of another kind, or a socket behind which a
-    server accepts. None: there is no such file."""
+    """Return whether a server must not use ``path``, None if there is no such file.
+
+    It is in use if it is another kind of file, or a socket on which a process accepts.
+    """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return True
     except (OSError, ValueError):
-        # there is none, or the name is one of the abstract namespace (unix(7)), which has no files
+        # there is no such file, or it is a name of the abstract namespace (unix(7))
         return None
     assert unix_family is not None
     probe = _socket.socket(unix_family, stdlib.SOCK_STREAM)
@@ -158,18 +167,18 @@ def _try_connect(probe: Any, path: str) -> OSError | None:
     return None
 
 
-def _bind_port(what: Listening) -> Any:
-    hostname = ascii_name(what.hostname or '0.0.0.0')
+def _bind_port(arguments: ListenArguments) -> Any:
+    hostname = ascii_name(arguments.hostname or '0.0.0.0')
     try:
-        found = resolve(hostname, what.port, 0, stdlib.AI_PASSIVE)
+        found = resolve(hostname, arguments.port, 0, stdlib.AI_PASSIVE)
     except (stdlib.gaierror, UnicodeError) as error:
-        raise NameNotResolved(0, str(error), hostname, what.port) from error
+        raise NameNotResolved(0, str(error), hostname, arguments.port) from error
     family, kind, protocol, _, address = found[0]
     listener = _socket.socket(family, kind, protocol)
     try:
         if os.name == 'posix':
             listener.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR, 1)
-        if what.reuse_port:
+        if arguments.reuse_port:
             listener.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEPORT, 1)
         listener.bind(address)
     except BaseException:
@@ -179,8 +188,10 @@ def _bind_port(what: Listening) -> Any:
 
 
 def listen_fds() -> list[int]:
-    """Return the descriptors that systemd passed to this process for socket activation (sd_listen_fds(3)), each of them
-    for ``listen({'fd': n})``; an empty list when there are none."""
+    """Return the descriptors of systemd's socket activation (sd_listen_fds(3)), each for ``listen({'fd': n})``.
+
+    The list is empty if systemd has passed none to this process.
+    """
     if os.environ.get('LISTEN_PID') != str(os.getpid()):
         return []
     count = os.environ.get('LISTEN_FDS', '0')

@@ -19,13 +19,13 @@ from geventnode.protocol import TrustedProxies, parse_proxy_header
 if TYPE_CHECKING:
     from geventnode.net.socket import Socket
 
-__all__ = ['HEADER_TIME', 'ProxyHeaderReader', 'ProxyPolicy', 'proxies']
+__all__ = ['HEADER_TIME', 'ProxyHeaderReader', 'ProxyPolicy', 'parse_proxies']
 
 #: Seconds that a header may take, where no setting says otherwise.
 HEADER_TIME = 60.0
 
 
-def proxies(name: str, value: Any) -> tuple[str, ...]:
+def parse_proxies(name: str, value: Any) -> tuple[str, ...]:
     """Return ``value`` as addresses and networks of proxies. Raises ``TypeError`` and
     ``InvalidInput``."""
     return TrustedProxies(value, name).items
@@ -61,20 +61,20 @@ class ProxyHeaderReader:
     :param failed: called with the socket and the error; it destroys the socket.
     """
 
-    __slots__ = ('_accepted', '_data', '_deadlines', '_expires', '_failed', '_policy', '_socket')
+    __slots__ = ('_data', '_deadlines', '_expires', '_on_error', '_on_header', '_policy', '_socket')
 
     def __init__(
         self,
         policy: ProxyPolicy,
         hub: Any,
         socket: Socket,
-        accepted: Callable[[Socket], object],
-        failed: Callable[[Socket, Exception], object],
+        on_header: Callable[[Socket], object],
+        on_error: Callable[[Socket, Exception], object],
     ) -> None:
         self._policy = policy
         self._socket = socket
-        self._accepted = accepted
-        self._failed = failed
+        self._on_header = on_header
+        self._on_error = on_error
         self._data = b''
         self._deadlines = deadlines(hub)
         #: See :class:`geventnode.net.deadlines.HasDeadline`.
@@ -89,7 +89,7 @@ class ProxyHeaderReader:
         try:
             found = parse_proxy_header(self._data)
         except ParseError as error:
-            self._failed(self._socket, error)
+            self._on_error(self._socket, error)
             return
         if found is None:
             return
@@ -99,11 +99,11 @@ class ProxyHeaderReader:
         socket._set_protocol(None)
         socket._set_client(header)
         socket._restore_input(self._data[size:])
-        self._accepted(socket)
+        self._on_header(socket)
 
     def eof_received(self) -> None:
         if self._data:
-            self._failed(
+            self._on_error(
                 self._socket,
                 ParseError('the connection ended within a PROXY header', code='PROXY_HEADER_INVALID', data=self._data),
             )
@@ -115,7 +115,7 @@ class ProxyHeaderReader:
         if self._deadlines.grants_grace(self._socket, now):
             return
         policy = self._policy
-        self._failed(
+        self._on_error(
             self._socket, RequestTimeout(f'no complete PROXY header within {policy.setting} ({policy.seconds} seconds)')
         )
 

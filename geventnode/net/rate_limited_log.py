@@ -41,11 +41,11 @@ class RateLimitedLog:
         self._second = 0.0
         self._lines = 0
         #: How many lines were left out since the last one that was written.
-        self.left_out = 0
+        self.suppressed = 0
         #: How many connections and requests were refused, by reason.
         self.refusals: Counter[str] = Counter()
 
-    def refused(self, reason: str, message: str, *args: object) -> None:
+    def log_refusal(self, reason: str, message: str, *args: object) -> None:
         """Count a refusal and log ``message % args`` as :meth:`info` does. Never switches in the hub.
 
         :param reason: a word from a fixed set: it becomes a label of metrics.
@@ -69,10 +69,10 @@ class RateLimitedLog:
             self._second = now
             self._lines = 0
         if self._lines >= LINES:
-            self.left_out += 1
+            self.suppressed += 1
             return
         self._lines += 1
-        if self.left_out:
-            message, args = f'{message} (and %d more lines were left out)', (*args, self.left_out)
-            self.left_out = 0
+        if self.suppressed:
+            message, args = f'{message} (and %d more lines were left out)', (*args, self.suppressed)
+            self.suppressed = 0
         log_from_hub(partial(log.log, level), message, *args)

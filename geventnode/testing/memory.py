@@ -344,7 +344,7 @@ def memory_connection(server: Server, *, peer: Any = CLIENT, capacity: int = CAP
     Raises ``ValueError`` for a capacity below 1.
     """
     handle, end = _handle_and_end(capacity, SERVER, peer)
-    server._on_accepted(handle, peer)
+    server._on_accept(handle, peer)
     return end
 
 
@@ -353,7 +353,7 @@ def memory_client(server: Server) -> Socket:
     requests, responses = Channel(CAPACITY), Channel(CAPACITY)
     socket = Socket()
     socket._attach(MemoryHandle(responses, requests, CLIENT, SERVER), SERVER)
-    server._on_accepted(MemoryHandle(requests, responses, SERVER, CLIENT), CLIENT)
+    server._on_accept(MemoryHandle(requests, responses, SERVER, CLIENT), CLIENT)
     return socket
 
 

@@ -172,7 +172,7 @@ class TLSServerMixin(NetServer):
             choose=self._choose_context,
         )
 
-    def _accepted(self, socket: Socket) -> None:
+    def _on_connection(self, socket: Socket) -> None:
         assert isinstance(socket, TLSSocket)
         handshake = self._handshakes[socket] = _Handshake(socket, self.handshake_timeout)
         deadlines(self._hub).watch(handshake)
@@ -186,12 +186,12 @@ class TLSServerMixin(NetServer):
         if error is None:
             if self.listener_count('secureConnection'):
                 gevent.spawn(self.emit, 'secureConnection', socket)
-            super()._accepted(socket)
+            super()._on_connection(socket)
             return
         if not socket._peer_silent:
             # a connection without a byte is a look whether the port is open
             reason = 'http_on_tls_port' if getattr(error, 'code', None) == PLAIN_HTTP else 'tls_handshake'
-            self._peer_log.refused(reason, '%s: %s', socket.remote_address or 'a Unix socket', error)
+            self._peer_log.log_refusal(reason, '%s: %s', socket.remote_address or 'a Unix socket', error)
         if self.listener_count('tlsClientError'):
             gevent.spawn(self.emit, 'tlsClientError', error, socket)
 

@@ -115,7 +115,7 @@ def test_a_stranger_is_refused(trusted: Any, lines: Callable[[], list[str]]) -> 
             assert Taker(far).all() == b''
         assert sockets == []
         assert server.get_connections() == 0
-    assert lines() == ['INFO 127.0.0.1: refused, because it is none of the trusted proxies']
+    assert lines() == ['INFO 127.0.0.1: refused, because it is not one of the trusted proxies']
 
 
 @pytest.mark.parametrize(('trusted', 'accepted'), [('unix', True), ('127.0.0.1', False)])
@@ -136,7 +136,9 @@ def test_a_unix_socket(trusted: str, accepted: bool, tmp_path: Path, lines: Call
         else:
             assert Taker(far).all() == b''
     assert seen == ([('1.2.3.4', 1000, 'IPv4', None)] if accepted else [])
-    assert lines() == ([] if accepted else ['INFO a Unix socket: refused, because it is none of the trusted proxies'])
+    assert lines() == (
+        [] if accepted else ['INFO a Unix socket: refused, because it is not one of the trusted proxies']
+    )
 
 
 @pytest.mark.parametrize(

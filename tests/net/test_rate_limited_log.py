@@ -11,9 +11,10 @@ import pytest
 
 from geventnode import net
 from geventnode.errors import ParseError
-from geventnode.net import accept, rate_limited_log
-from geventnode.net.accept import Acceptor
+from geventnode.net import rate_limited_log
+from geventnode.net import server as net_server
 from geventnode.net.rate_limited_log import LINES, RateLimitedLog
+from geventnode.net.server import Acceptor
 from tests.servers import Serve, get, ok, post
 from tests.sockets import Taker, dial, settle
 
@@ -71,7 +72,7 @@ def test_lines_that_nobody_wants_are_not_counted(caplog: pytest.LogCaptureFixtur
     log = RateLimitedLog()
     for _ in range(LINES * 2):
         log.info('flood')
-    assert log.left_out == 0
+    assert log.suppressed == 0
     assert caplog.records == []
 
 
@@ -106,7 +107,7 @@ def test_a_flood_of_failing_connections(
         settle()
         assert len(caplog.records) == min(number + 1, LINES)
     assert {record.levelname for record in caplog.records} == {level}
-    assert site.server._peer_log.left_out == 5
+    assert site.server._peer_log.suppressed == 5
 
 
 def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -144,10 +145,10 @@ class _Exhausted:
 
 def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
     """Failures that alternate with successes, as when others free a descriptor now and then: a line a second."""
-    clock = Clock(monkeypatch, accept)
+    clock = Clock(monkeypatch, net_server)
     with net.create_server().listen(0, '127.0.0.1') as server:
         acceptor = Acceptor(gevent.get_hub().loop, _Exhausted(server.listening_socket, -1), lambda raw, peer: None)
-        monkeypatch.setattr(accept._socket, 'socket', lambda *args: None)
+        monkeypatch.setattr(net_server._socket, 'socket', lambda *args: None)
         try:
             for _ in range(30):
                 acceptor._accept_some()
@@ -169,7 +170,7 @@ def test_a_stranger_of_a_plain_server(lines: Callable[[], list[str]]) -> None:
         with dial(server) as far:
             far.sendall(b'\x1b[31m' * 1000)
             assert Taker(far).all() == b''
-    assert lines() == ['127.0.0.1: refused, because it is none of the trusted proxies']
+    assert lines() == ['127.0.0.1: refused, because it is not one of the trusted proxies']
 
 
 def test_ok(serve: Serve, lines: Callable[[], list[str]]) -> None:

@@ -17,9 +17,9 @@ from gevent.event import Event
 
 from geventnode import net
 from geventnode.errors import NameNotResolved
-from geventnode.net import accept
-from geventnode.net.accept import Acceptor
+from geventnode.net import server as net_server
 from geventnode.net.listen import listen_fds
+from geventnode.net.server import Acceptor
 from tests.sockets import answers, dial, settle, until
 
 # -- listening ------------------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_trouble_again_and_again_is_not_logged_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client that goes lets another one come, whereupon there is trouble again."""
-    monkeypatch.setattr(accept, 'monotonic', lambda: 7.0)
+    monkeypatch.setattr(net_server, 'monotonic', lambda: 7.0)
     # 0: a client is accepted
     _accept_after([errno.EMFILE, 0, errno.EMFILE, 0, errno.EMFILE], clients=3)
     assert len(caplog.records) == 1
@@ -363,7 +363,7 @@ def test_lasting_trouble_is_logged_once_a_second(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter([10.0, 10.3, 10.9, 11.0, 11.5, 12.0])
-    monkeypatch.setattr(accept, 'monotonic', lambda: next(clock))
-    monkeypatch.setattr(accept, 'MAX_REST', 0.01)
+    monkeypatch.setattr(net_server, 'monotonic', lambda: next(clock))
+    monkeypatch.setattr(net_server, 'MAX_PAUSE', 0.01)
     _accept_after([errno.EMFILE] * 6)
     assert len(caplog.records) == 3

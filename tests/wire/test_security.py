@@ -262,13 +262,13 @@ def test_many_bad_connections_do_not_flood_the_log(serve: Serve, caplog: pytest.
     site = serve(ok)
     for _ in range(100):
         assert site.send(b'\x00\r\n\r\n').rest().startswith(b'HTTP/1.1 400 ')
-    logged, left_out = len(caplog.records), site.server._peer_log.left_out
+    logged, suppressed = len(caplog.records), site.server._peer_log.suppressed
     told = [
         int(match[1])
         for record in caplog.records
         if (match := re.search(r'\(and (\d+) more lines were left out\)', record.getMessage()))
     ]
-    assert logged + sum(told) + left_out == 100
+    assert logged + sum(told) + suppressed == 100
 
 
 # -- proxies --------------------------------------------------------------------------------------------------------

@@ -394,7 +394,9 @@ class Connection:
     def _reject(self, error: ParseError | RequestTimeout) -> None:
         """Send an error response to input that is not a request, and close."""
         server = self.server
-        server._peer_log.refused(refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error)
+        server._peer_log.log_refusal(
+            refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error
+        )
         if server.listener_count('clientError'):
             try:
                 server.emit('clientError', error, self.socket)
@@ -427,7 +429,7 @@ class Connection:
         if isinstance(error, (ConnectionClosed, IncompleteBody)) and disconnected:
             self.server._peer_log.debug('%s: the client went away', describe_request(request))
         elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is failure:
-            self.server._peer_log.refused(refusal_reason(error), '%s: %s', describe_request(request), error)
+            self.server._peer_log.log_refusal(refusal_reason(error), '%s: %s', describe_request(request), error)
         elif isinstance(error, ListenerReturned):
             log.error('%s: %s', describe_request(request), error)
         else:

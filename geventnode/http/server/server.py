@@ -30,7 +30,7 @@ from geventnode.http.server.trace import TracedConnection
 from geventnode.http.server.workers import MAX_IDLE, pool, trim
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.deadlines import deadlines
-from geventnode.net.proxy_protocol import proxies
+from geventnode.net.proxy_protocol import parse_proxies
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds
@@ -115,7 +115,7 @@ class Server(NetServer):
         scheme_fields, {}, 'Fields of trusted proxies, and their values that mean https.'
     )
     scheme_proxies: Option[tuple[str, ...]] = Option(
-        proxies,
+        parse_proxies,
         (),
         "Connecting addresses with trusted scheme_headers; (): trusted_proxies, by the client's address.",
     )
@@ -262,21 +262,21 @@ class Server(NetServer):
         self.draining = False
         return super()._listen_on(listener, what)
 
-    def _accepted(self, socket: Socket) -> None:
+    def _on_connection(self, socket: Socket) -> None:
         if self.listener_count('connection'):
             # input stays in the kernel until the listeners have returned
             socket._pause_reading()
-            gevent.spawn(self._emit_connection, socket)
+            gevent.spawn(self._emit_and_begin, socket)
         else:
             self._connection_class(self, socket)
 
-    def _unproxied(self, socket: Socket, error: Exception) -> None:
-        super()._unproxied(socket, error)
+    def _on_proxy_header_error(self, socket: Socket, error: Exception) -> None:
+        super()._on_proxy_header_error(socket, error)
         if self.listener_count('clientError'):
             gevent.spawn(self.emit, 'clientError', error, socket)
 
-    def _emit_connection(self, socket: Socket) -> None:
-        self._serve(socket)
+    def _emit_and_begin(self, socket: Socket) -> None:
+        self._emit_connection(socket)
         # in the hub: workers switch back to the hub, and not to this greenlet
         self._hub.loop.run_callback(self._begin, socket)
 

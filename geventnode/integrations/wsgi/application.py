@@ -248,7 +248,7 @@ class Listener:
                 body, size = buffer_body(request, response.server.max_body_size, response.server._buffer_limit)
             except BufferFull as error:
                 if error.status == 413:
-                    response.server._peer_log.refused('body_too_large', '%s: %s', describe_request(request), error)
+                    response.server._peer_log.log_refusal('body_too_large', '%s: %s', describe_request(request), error)
                 else:
                     log.error('%s: %s', describe_request(request), error)
                 response.write_head(error.status, {'Connection': 'close'})
