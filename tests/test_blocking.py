@@ -15,7 +15,7 @@ import io
 import ssl
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -150,8 +150,15 @@ def complaints(functions: Iterator[tuple[str, Any, type | None]]) -> list[str]:
     )
 
 
-@pytest.mark.xfail(strict=False)
-@pytest.mark.parametrize('module', ENTRIES)
+#: Modules and situations with blocking methods that are not documented yet.
+OPEN = {'geventnode.net', 'geventnode.tls', 'geventnode.http', 'geventnode.https', 'busy-server'}
+
+
+def _open(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.xfail(strict=False)] if name in OPEN else []) for name in names]
+
+
+@pytest.mark.parametrize('module', _open(ENTRIES))
 def test_blocking_functions_are_documented(module: str) -> None:
     assert complaints(_classes(module)) == []
 
@@ -227,6 +234,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     'remove_header': lambda: ('X',),
     'remove_listener': lambda: ('custom', print),
     'reserve': lambda: ('http://127.0.0.1:9/',),
+    'send_error': lambda: (net.Socket(), 503),
     'send_file': lambda: (io.BytesIO(PIECE),),
     'set_encoding': lambda: ('utf-8',),
     'set_header': lambda: ('X', 'y'),
@@ -281,12 +289,14 @@ def _busy_server() -> Iterator[http.Server]:
     client = net.connect(server.address()['port'], '127.0.0.1')
     client.write(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
     started.wait()
-    yield server
-    done.set()
-    client.destroy()
-    if server.listening:
-        server.close()
-    server.close_all_connections()
+    try:
+        yield server
+    finally:
+        done.set()
+        client.destroy()
+        if server.listening:
+            server.close()
+        server.close_all_connections()
 
 
 @contextlib.contextmanager
@@ -333,7 +343,8 @@ def _switches(function: Callable[..., object], *args: Any) -> list[str]:
         try:
             with gevent.Timeout(0.01, False):
                 function(*args)
-        except (GeventnodeError, OSError):
+        except (GeventnodeError, OSError, RuntimeError):
+            # the call is not allowed in this state
             pass
         finally:
             greenlet.settrace(before)
@@ -370,8 +381,7 @@ def blocking_methods(make: Callable[[], contextlib.AbstractContextManager[Any]])
     return found
 
 
-@pytest.mark.xfail(strict=False)
-@pytest.mark.parametrize('situation', SITUATIONS)
+@pytest.mark.parametrize('situation', _open(SITUATIONS))
 def test_other_methods_return_at_once(situation: str) -> None:
     assert blocking_methods(SITUATIONS[situation]) == []
 
