@@ -49,7 +49,7 @@ class BodyReader(ABC):
         self._connection = connection
 
     def read(self, message: IncomingMessage) -> bytes:
-        """Return the next piece of the body of ``message``, ``b''`` at its end.
+        """Return the next piece of the body, ``b''`` at its end.
 
         Blocks until a piece has arrived. Raises the error that cut the body short.
         """
@@ -80,7 +80,7 @@ class BodyReader(ABC):
                 self._wait()
 
     def wake(self) -> None:
-        """Let the waiting reader look again, in the next turn of the loop."""
+        """Wake the waiting reader in the next turn of the loop."""
         if self.reader is not None:
             self._connection.hub.loop.run_callback(self._switch_to_reader)
 
@@ -106,7 +106,7 @@ class BodyReader(ABC):
 
     @abstractmethod
     def _check_failure(self, message: IncomingMessage) -> None:
-        """Raise the error for which the rest of the body will not arrive, if there is one."""
+        """Raise the error that cut the body short, if there is one."""
 
     @abstractmethod
     def _raise_parse_error(self, message: IncomingMessage, error: ParseError) -> NoReturn:
@@ -114,7 +114,7 @@ class BodyReader(ABC):
 
 
 def pass_on(parser: Parser, take: Callable[[bytes], bool]) -> EndOfMessage | None:
-    """Pass the received pieces of a body to ``take`` until it returns False.
+    """Pass received pieces to ``take`` until it returns False.
 
     Returns the end of the message if it was reached. Raises ``ParseError``.
     """

@@ -11,7 +11,7 @@ from tests.system.webdriver import browser
 def test_a_post_reaches_a_listener_that_hangs_once(tmp_path: Path) -> None:
     """It was posted on a connection that had been used, which is where Chromium tries again."""
     with (
-        Served('hanging.py:server', errors=r'.*POST /order: the listener has not answered.*\n') as served,
+        Served('hanging.py:server', errors=r'.*POST /order: the listener has not responded.*\n') as served,
         browser(tmp_path) as page,
     ):
         page.open(f'{served.url}/')

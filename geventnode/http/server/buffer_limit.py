@@ -1,4 +1,7 @@
-"""How much unread input all connections of a server hold together: past the limit, those that add to it are paused."""
+"""The receive-buffer limit: how many bytes of unread input all connections of a server hold together.
+
+Above the limit, a connection that adds to the sum is paused.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,29 @@ __all__ = ['BufferHolder', 'ReceiveBufferLimit']
 
 
 class BufferHolder(Protocol):
-    """Something that holds input."""
+    """A connection that holds unread input."""
 
     def pause_for_limit(self) -> None:
-        """Receive no more."""
+        """Stop receiving."""
 
     def resume_for_limit(self) -> None:
         """Receive again."""
 
 
 class ReceiveBufferLimit:
-    """A sum with a limit.
+    """A sum of bytes with a limit.
 
     :param limit: bytes.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        #: Bytes held at present.
+        #: The number of bytes that are held.
         self.used = 0
         self._paused: dict[BufferHolder, None] = {}
 
     def change(self, holder: BufferHolder, change: int) -> None:
-        """``holder`` holds ``change`` bytes more, or less."""
+        """Add ``change`` bytes, which can be negative, for ``holder``."""
         self.used += change
         if change > 0 and self.used > self.limit:
             self._paused[holder] = None
@@ -39,15 +42,15 @@ class ReceiveBufferLimit:
             self._paused.pop(holder, None)
             self._resume()
 
-    def take(self, size: int) -> bool:
-        """Count ``size`` bytes, if there is room for them, and return whether there was."""
+    def reserve(self, size: int) -> bool:
+        """Add ``size`` bytes and return True, if the limit allows it."""
         if self.used + size > self.limit:
             return False
         self.used += size
         return True
 
-    def give_back(self, size: int) -> None:
-        """Count ``size`` bytes no longer, which :meth:`take` has counted."""
+    def release(self, size: int) -> None:
+        """Subtract ``size`` bytes that :meth:`reserve` has added."""
         self.used -= size
         self._resume()
 

@@ -91,7 +91,7 @@ _ACTIVITIES = {_DISCARDING: 'reading', _FLUSHING: 'writing', _LINGERING: 'closin
 
 
 class Connection:
-    """The HTTP side of one accepted socket."""
+    """The protocol of one accepted socket: parses its requests, and has workers serve them."""
 
     __slots__ = (
         '_accounted',
@@ -165,7 +165,7 @@ class Connection:
         if state is _IDLE:
             self.parser.feed(data)
             if self._queued:
-                # its turn is to come
+                # the run queue will resume it
                 self._pause_if_full()
                 return
             work = self._next_work()
@@ -265,7 +265,7 @@ class Connection:
                 self.close()
 
     def _next_work(self) -> Work | None:
-        """Return the next head, or the error received instead of one; None if more input is needed."""
+        """Return the next head or error, None if more input is needed."""
         parser = self.parser
         try:
             # between messages, the next event is a head
@@ -315,7 +315,7 @@ class Connection:
         if self.socket._batching:
             self.socket._batching = False
         while work is not None:
-            # a listener can ask for this; the next one starts with the setting
+            # for this request only: its listener can call cancel_on_disconnect()
             self._worker = worker if server._cancels_listeners else None
             if isinstance(work, RequestHead):
                 self._serve_request(work)
@@ -349,7 +349,7 @@ class Connection:
         2. The server calls its request listeners; a request that is not ordinary (``Expect``, ``CONNECT``, an upgrade)
            goes through ``dispatch_special``.
         3. The listener reads the body: a complete one by :meth:`take_body`, any other in pieces, which a
-           :class:`RequestBody` reads (:meth:`read_body`). It writes the response, whose head depends on
+           :class:`RequestBody` reads (:meth:`read_body`). The head of the response depends on
            :meth:`can_keep_alive`.
         4. When the response has ended, :meth:`response_ended` decides: the exchange is over (:meth:`_end_exchange`), or
            the rest of the body is discarded first. That can be before the listener returns, or long after.
@@ -392,7 +392,7 @@ class Connection:
             raise
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
-        """Send an error response to input that is not a request, and close."""
+        """Send an error response to malformed input, and close."""
         server = self.server
         server._peer_log.log_refusal(
             refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error
@@ -411,9 +411,10 @@ class Connection:
         self.close()
 
     def listener_failed(self, request: IncomingMessage, response: ServerResponse, error: BaseException) -> None:
-        """Handle an exception of a listener: send 500 if the head was not sent, else end the connection.
+        """Handle an exception of a listener: send 500, or end the connection.
 
-        A client recognizes a response that the end of the connection cuts short as incomplete.
+        The connection ends if the head was sent. A client recognizes a response that the end of the connection cuts
+        short as incomplete.
         """
         failure = self._failure
         if response._overridden and (isinstance(error, (ConnectionClosed, StreamError)) or error is failure):
@@ -443,7 +444,7 @@ class Connection:
             self.send_error(getattr(error, 'status', 500) if error is failure else 500)
 
     def cancel(self, response: ServerResponse) -> None:
-        """Throw ``ClientDisconnected`` into the worker whose listener serves ``response``. Run by the hub."""
+        """Throw ``ClientDisconnected`` into the worker that serves ``response``. Run by the hub."""
         worker = self._worker
         if worker is not None and (self.response is response or response._overridden) and not worker.dead:
             self._worker = None
@@ -466,7 +467,7 @@ class Connection:
         response.destroyed = response._overridden = True
         head_only = request.method == 'HEAD'
         text = error_response(status_code, head_only=head_only)
-        # observers see the size of this body, whatever the listener has set
+        # observers see the size of this body, and not the Content-Length that the listener has set
         response._override(0 if head_only else len(text) - text.index(b'\r\n\r\n') - 4)
         try:
             self.socket._send(text)
@@ -477,7 +478,7 @@ class Connection:
         self.close_without_response(None if isinstance(self._failure, IncompleteBody) else status_code)
 
     def close_without_response(self, status_code: int | None = None) -> None:
-        """Close after the bytes sent so far, without the listener's response.
+        """Close after the queued bytes, without the listener's response.
 
         :param status_code: the status of the error response that was sent instead; None if there was none, or the
             client does not wait for it.
@@ -488,7 +489,10 @@ class Connection:
         self.close()
 
     def time_out(self, error: RequestTimeout) -> None:
-        """Send an error response for a late request, or destroy the connection if the response has begun."""
+        """Send an error response for a late request.
+
+        If the response has begun, destroy the connection instead.
+        """
         state = self.state
         if state is _IDLE:
             self._start_worker(error)
@@ -507,7 +511,7 @@ class Connection:
             self.send_error(error.status)
 
     def time_out_listener(self) -> None:
-        """Send 503 instead of the response of a listener that takes too long.
+        """Send 503 instead of the response of a slow listener.
 
         The listener is notified as if the client had disconnected.
         """
@@ -546,7 +550,7 @@ class Connection:
         self.parser.feed(data)
 
     def input_taken(self) -> None:
-        """Account for a piece of the body that was taken, and resume reading if there is room again."""
+        """Account for a taken piece; resume reading if there is room."""
         if self._accounted or self._paused:
             buffered = self.parser.buffered
             self._account(buffered)
@@ -554,7 +558,7 @@ class Connection:
                 self.resume_input()
 
     def input_discarded(self) -> None:
-        """Receive the rest of a body that is discarded, or close if there is no more."""
+        """Receive the rest of a discarded body, or close without one."""
         if self._eof:
             self.close()
         else:
@@ -562,7 +566,10 @@ class Connection:
             self.resume_input()
 
     def body_failed(self, error: ParseError) -> Exception:
-        """Return the error that the reader of a malformed or incomplete body gets; the connection closes then."""
+        """Return the error that the reader of a malformed body gets.
+
+        The connection closes after the response.
+        """
         failure: Exception = error
         if error.code == 'HPE_INVALID_EOF_STATE':
             # the error of a lost connection says more
@@ -588,7 +595,9 @@ class Connection:
     # -- the end of the response: run by the greenlet that ends it ------------------------------------------------
 
     def can_keep_alive(self, response: ServerResponse, whole: bool) -> bool:
-        """Return whether another request can follow that of ``response``: its head says so (RFC 9112, section 9.6).
+        """Return whether another request can follow that of ``response``.
+
+        The head of the response declares it, and the connection keeps to it (RFC 9112, section 9.6).
 
         :param whole: whether all of the response is sent with the head.
         """
@@ -602,7 +611,7 @@ class Connection:
         )
 
     def _can_outlive_body(self, response: ServerResponse, whole: bool) -> bool:
-        """Return whether the connection can stay open although the body was not read to its end."""
+        """Return whether the connection can stay open with an unread body."""
         if response._awaits_continue or self._failure is not None:
             return False
         if response.request._read_started and not whole:
@@ -619,7 +628,10 @@ class Connection:
         return left is not None and left <= self.server.max_unread_body
 
     def response_ended(self, response: ServerResponse) -> None:
-        """End the exchange, or discard the rest of the body first: ``end()`` was called, and the socket has it all."""
+        """End the exchange, or discard the rest of the body first.
+
+        ``end()`` was called, and the socket has the whole response.
+        """
         if response is not self.response or (self.state is not _ACTIVE and self.state is not _CLOSED):
             # called twice: the rest of the body is being discarded, or was too long and the connection closes
             return
@@ -639,7 +651,10 @@ class Connection:
             body.discard()
 
     def _end_exchange(self) -> None:
-        """Go on to the next state: the response has ended, and the request is consumed, or the connection closes."""
+        """Change to the next state after the last byte of the exchange.
+
+        The response has ended. The request was consumed, unless the connection closes.
+        """
         response = self.response
         socket = self.socket
         if response is not None and not response.should_keep_alive and not self._drops_next_request():
@@ -671,7 +686,10 @@ class Connection:
             self.resume_input()
 
     def _drops_next_request(self) -> bool:
-        """Return whether a request is pipelined after the last one that is allowed: it gets a response that says so."""
+        """Return whether a request is pipelined after the last allowed one.
+
+        It gets a response of its own, and ``'dropRequest'`` is emitted.
+        """
         request = self.request
         return (
             self.served == self.server._request_limit
@@ -681,11 +699,14 @@ class Connection:
         )
 
     def _no_more_requests(self) -> bool:
-        """Return whether the client has ended its direction, or has made all the requests that are allowed."""
+        """Return whether the client can make no more requests."""
         return self._eof or 0 < self.server._request_limit <= self.served
 
     def response_fell_short(self, response: ServerResponse, missing: int) -> None:
-        """Destroy the connection: the client would take the next response for the ``missing`` bytes of this one."""
+        """Destroy the connection, because ``missing`` bytes of the body were not sent.
+
+        The client would take the next response for them.
+        """
         log.error(
             '%s: the response ended %d bytes short of its Content-Length', describe_request(response.request), missing
         )
@@ -702,7 +723,8 @@ class Connection:
             self.socket.destroy(error)
 
     def on_reader_paused(self, message: IncomingMessage) -> None:
-        """See :class:`geventnode.http.incoming.MessageConnection`: the response can have ended before."""
+        """See :class:`geventnode.http.incoming.MessageConnection`."""
+        # the response can have ended before
         if message is self.request and self.response is not None and self.response.finished and self.state is _ACTIVE:
             self.response_ended(self.response)
 
@@ -722,8 +744,7 @@ class Connection:
             deadlines(self.server._hub).watch(self)
 
     def _on_disconnect(self) -> None:
-        """Notify the exchange that the client has disconnected, or has ended its direction, before the response was
-        complete."""
+        """Notify the exchange that the client has disconnected or ended its direction."""
         request, response = self.request, self.response
         if request is None or response is None or request.aborted or response.finished:
             return
@@ -736,7 +757,7 @@ class Connection:
     # -- the bytes that the parser holds --------------------------------------------------------------------------
 
     def _pause_if_full(self) -> None:
-        """Keep the input, which has no reader at present, and pause reading at the high-water mark."""
+        """Keep input without a reader, and pause at the high-water mark."""
         buffered = self.parser.buffered
         self._account(buffered)
         if buffered >= self.socket.readable_high_water_mark:
@@ -752,7 +773,7 @@ class Connection:
             self.socket._resume_reading()
 
     def _account(self, buffered: int) -> None:
-        """Report how many bytes are held to the receive-buffer limit, which can pause reading."""
+        """Report the number of buffered bytes; the limit can pause reading."""
         change = buffered - self._accounted
         if change:
             self._accounted = buffered
@@ -771,7 +792,10 @@ class Connection:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Send FIN after the queued bytes, give the client time to read them, and destroy the socket."""
+        """Close after the queued bytes.
+
+        The client gets FIN, and time to read the bytes before the socket is destroyed (RFC 9112, section 9.6).
+        """
         socket = self.socket
         if self.state is _CLOSED or socket.destroyed:
             return
@@ -798,7 +822,7 @@ class Connection:
         self.resume_input()
 
     def upgrade(self) -> bytes:
-        """Leave the socket to another protocol, and return the bytes of it that were received."""
+        """Leave the socket to another protocol; return the bytes received of it."""
         self.state = _CLOSED
         self.request = self.response = None
         self.server._past_requests += self.served
@@ -830,7 +854,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being served, has begun to arrive, or is queued."""
+        """Whether no request is served, queued, or has begun to arrive."""
         return self.state is _IDLE and not self._queued and not self.parser.head_started
 
     @property
@@ -846,7 +870,7 @@ class Connection:
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether a reader waits for input, or queued bytes wait for the client to read."""
+        """Whether the exchange waits for input, or for the client to read."""
         return (self._body is not None and self._body.reader is not None) or self.socket._has_queued
 
     @property
@@ -875,7 +899,7 @@ def _emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None
 
 
 def _lost(error: Exception) -> IncompleteBody:
-    """Return the error that a reader gets when the kernel has reported ``error``."""
+    """Return the error of a reader after the kernel has reported ``error``."""
     failure = IncompleteBody('the connection was lost in the middle of a body')
     failure.__cause__ = error
     return failure

@@ -1,7 +1,7 @@
-"""Which deadline of a connection comes next, and what happens then.
+"""Find the next deadline of a connection, and its effect.
 
-Connections keep one float, a time before which none can have passed; only when that has come are the settings looked
-at.
+A connection keeps one float, a time before which no deadline can have passed. Only after that time are the settings
+read.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = ['DISCARD_TIME', 'LINGER_TIME', 'UPLOAD_RATE', 'due']
 
 log = logging.getLogger('geventnode.error')
 
-#: Seconds after which a reader that does nothing, when its response has ended, is taken to have left the rest; and
-#: seconds for the rest of a body that is discarded when the server closes.
+#: Seconds without a read, after the response has ended, until the rest of the body is discarded; and seconds for the
+#: rest of a discarded body when the server closes.
 DISCARD_TIME = 5.0
 
-#: Seconds that a peer gets to read the last response after our FIN.
+#: Seconds that a client has after FIN to read the last response.
 LINGER_TIME = 5.0
 
-#: Bytes per second, for ``min_body_rate`` where uploads may take as long as they need: less than any network brings.
+#: A ``min_body_rate`` for long uploads, in bytes per second: any network is faster.
 UPLOAD_RATE = 500
 
-#: Seconds between two looks at a connection whose listener may take its time.
-PATIENCE = 0.25
+#: Seconds between two checks of a connection while its listener is allowed to block.
+RECHECK_TIME = 0.25
 
 Deadline = tuple[float, Callable[['Connection'], object]]
 
 
 def due(connection: Connection) -> Deadline:
-    """Return when the next deadline of ``connection`` is, and what to do then."""
+    """Return the time of the next deadline of ``connection``, and its effect."""
     return _DEADLINES[connection.state.value](connection)
 
 
@@ -56,10 +56,10 @@ def _idle(connection: Connection) -> Deadline:
     else:
         limit = connection.began + _idle_time(server), _close_idle
     if server.draining and not connection.head_started:
-        limit = min(limit, (server._draining_since + DRAIN_TIME, _leave), key=_time)
+        limit = min(limit, (server._draining_since + DRAIN_TIME, _close_at_once), key=_time)
     if server._at_capacity and connection.served and not connection.head_started:
-        # a client waits for its place
-        limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _leave), key=_time)
+        # a new connection waits for a free place
+        limit = min(limit, (connection.began + server.keep_alive_timeout_buffer, _close_at_once), key=_time)
     if connection.head_started:
         limit = min(limit, (connection.began + (server.request_timeout or NEVER), _late_request), key=_time)
     if connection.head_started or not connection.served:
@@ -72,17 +72,17 @@ def _active(connection: Connection) -> Deadline:
     request, response = connection.request, connection.response
     if request is not None and response is not None and response.finished and not request._has_reader:
         # it was being read when the response ended, and no longer is
-        return connection.socket._last_activity + DISCARD_TIME, _leave_rest
+        return connection.socket._last_activity + DISCARD_TIME, _discard_rest
     if response is not None and response.handler_may_block and not connection.waits_for_client:
-        # it is the listener who takes this long: look again soon
-        return monotonic() + PATIENCE, _look_again
+        # the listener takes this long, and not the client
+        return monotonic() + RECHECK_TIME, _check_again
     if request is not None and not request.complete:
         limit = min(limit, _body(connection), key=_time)
     return limit
 
 
 def _body(connection: Connection) -> Deadline:
-    """Return the deadline of the body, or, with a minimum rate, the end of the present window."""
+    """Return the deadline of the body, or the end of its window."""
     server = connection.server
     timeout = server.request_timeout or NEVER
     if not server.min_body_rate:
@@ -94,9 +94,10 @@ def _body(connection: Connection) -> Deadline:
 
 
 def _window(connection: Connection) -> tuple[float, int]:
-    """Return a window that begins now: its offset from the beginning of the request, and the bytes received before.
+    """Return a window that begins now.
 
-    The beginning of a request moves on while no reader waits for the client.
+    It is the offset from the beginning of the request, and the number of bytes received before. The beginning of a
+    request is later by the time during which no reader waits for the client.
     """
     return max(monotonic() - connection.began, 0.0), connection.socket.bytes_read
 
@@ -107,7 +108,7 @@ def _inactive(connection: Connection) -> Deadline:
 
 
 def _discarding(connection: Connection) -> Deadline:
-    # the response has said that the connection goes on: it waits for its client, as any other
+    # its head has declared that the connection stays open, so that the idle time applies
     server = connection.server
     limit = min((connection.socket._last_activity + _idle_time(server), _close), _body(connection), key=_time)
     if server.draining:
@@ -116,7 +117,7 @@ def _discarding(connection: Connection) -> Deadline:
 
 
 def _idle_time(server: Server) -> float:
-    """Return how long a connection may be idle: the announced time, and time for a request on its way."""
+    """Return the seconds that a connection can be idle: those announced, and a buffer."""
     limit: float = server.keep_alive_timeout
     return limit + server.keep_alive_timeout_buffer if limit else NEVER
 
@@ -125,8 +126,9 @@ def _lingering(connection: Connection) -> Deadline:
     if connection.socket.writable_length:
         return _inactive(connection)
     if connection.server.draining and connection.has_all_input:
-        # no input is expected: the kernel would answer it with a reset, which can discard the response
-        return connection.began, _leave_at_once
+        # The socket can be destroyed, as there is no input. Otherwise the kernel would reset the connection, and the
+        # client could lose the response.
+        return connection.began, _destroy_without_input
     return connection.began + LINGER_TIME, _destroy
 
 
@@ -148,13 +150,13 @@ def _time(deadline: Deadline) -> float:
     return deadline[0]
 
 
-def _look_again(connection: Connection) -> None:
-    """Nothing is due."""
+def _check_again(connection: Connection) -> None:
+    """Do nothing: no deadline has passed."""
 
 
 def _late_head(connection: Connection) -> None:
     if not connection.parser.head_started:
-        # an answer to nothing would be taken for the one to a request that comes late
+        # the client would take an error response for the response to its next request
         _close_idle(connection)
         return
     limit = connection.server.headers_timeout
@@ -167,7 +169,7 @@ def _late_request(connection: Connection) -> None:
 
 
 def _window_over(connection: Connection) -> None:
-    """Begin another window, unless the client has sent too little and could have sent more."""
+    """Begin another window, or time out a slow client."""
     server = connection.server
     limit, rate = server.request_timeout, server.min_body_rate
     body = connection.body
@@ -188,15 +190,18 @@ def _close(connection: Connection) -> None:
     connection.close()
 
 
-def _leave_rest(connection: Connection) -> None:
+def _discard_rest(connection: Connection) -> None:
     """Assume that the rest of the body stays unread."""
     assert connection.response is not None
     connection.response_ended(connection.response)
 
 
 def _close_idle(connection: Connection) -> bool:
-    """Close a connection that waits for a request, and return True, unless a request has come that the loop has not
-    told of: its client could not know that it would be lost."""
+    """Close a connection without a request, and return whether it was closed.
+
+    A connection with a request that the loop has not reported stays open: its client could not know that the request is
+    lost.
+    """
     if connection.socket._poll_now():
         connection._expires = connection.began
         return False
@@ -204,14 +209,14 @@ def _close_idle(connection: Connection) -> bool:
     return True
 
 
-def _leave(connection: Connection) -> None:
-    """As above, when the place is needed or the server closes: nobody has anything to read in peace."""
+def _close_at_once(connection: Connection) -> None:
+    """Close a connection without a request, and do not linger."""
     if _close_idle(connection) and not connection.socket.writable_length:
         connection.socket.destroy()
 
 
-def _leave_at_once(connection: Connection) -> None:
-    """Close a connection whose client has nothing more to send, unless unread input is in the kernel."""
+def _destroy_without_input(connection: Connection) -> None:
+    """Destroy the socket, unless unread input is in the kernel."""
     if not connection.socket._poll_now():
         connection.socket.destroy()
 
@@ -221,15 +226,15 @@ def _destroy(connection: Connection) -> None:
 
 
 def _timed_out(connection: Connection) -> None:
-    """No traffic for too long: a ``'timeout'`` listener handles it, or else the connection ends."""
+    """Have the ``'timeout'`` listeners handle a connection without traffic, or end it."""
     connection.socket._record_activity()
-    gevent.spawn(_tell_timeout, connection)
+    gevent.spawn(_emit_timeout, connection)
 
 
-def _tell_timeout(connection: Connection) -> None:
+def _emit_timeout(connection: Connection) -> None:
     server, socket, since = connection.server, connection.socket, connection.socket._last_activity
     if socket.destroyed:
-        # a listener was told already, when the loop stood still for another whole timeout
+        # a listener was called already, because the loop stalled for another whole timeout
         return
     request, response = connection.request, connection.response
     handled = False
@@ -241,29 +246,35 @@ def _tell_timeout(connection: Connection) -> None:
     if not handled:
         limit = server.timeout if connection.timeout is None else connection.timeout
         server._hub.loop.run_callback(
-            _give_up, connection, response, since, RequestTimeout(f'no traffic within timeout ({limit} seconds)')
+            _time_out_exchange,
+            connection,
+            response,
+            since,
+            RequestTimeout(f'no traffic within timeout ({limit} seconds)'),
         )
 
 
-def _give_up(connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout) -> None:
-    """Answer instead of the late listener or client, where no answer has begun. Runs in the hub."""
+def _time_out_exchange(
+    connection: Connection, response: ServerResponse | None, since: float, error: RequestTimeout
+) -> None:
+    """Send an error response to a late exchange, or destroy the connection. Run by the hub."""
     socket = connection.socket
     if connection.response is not response or socket._last_activity != since:
-        # something has happened since it was looked at
+        # there was traffic, or another exchange, since the timeout
         return
     if response is None:
-        answerable = connection.parser.head_started
+        can_respond = connection.parser.head_started
     else:
-        answerable = not (response.finished or response._head_sent or socket._has_queued)
-    if not answerable:
+        can_respond = not (response.finished or response._head_sent or socket._has_queued)
+    if not can_respond:
         socket.destroy(error)
     elif response is None or connection.waits_for_client:
         connection.time_out(error)
     else:
-        # the client must not send it again on another connection, as browsers do when one is closed without a word
+        # browsers send a request again if its connection is closed without a response
         log_from_hub(
             log.warning,
-            '%s: the listener has not answered, and the client gets 503: %s',
+            '%s: the listener has not responded, and the client gets 503: %s',
             describe_request(response.request),
             error,
         )

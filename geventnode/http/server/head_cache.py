@@ -1,4 +1,7 @@
-"""Cache the beginnings of heads, checked and rendered, because programs send the same few again and again."""
+"""Cache the beginnings of response heads, checked and rendered.
+
+Programs send the same few heads again and again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _heads: dict[tuple[Any, ...], PreparedHead] = {}
 
 
 def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
-    """Return the beginning of a head with these headers, None for one that is not cached.
+    """Return the prepared head with these headers, None without one.
 
     Raises as :meth:`geventnode.http.ServerResponse.write_head` does.
     """
@@ -33,7 +36,7 @@ def prepare(status: int, headers: dict[str, Any]) -> PreparedHead | None:
 
 
 def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
-    """Return the beginning of a head with these checked fields, None for one that is not cached."""
+    """Return the prepared head with these checked fields, None without one."""
     key = (status, *fields.values())
     try:
         found = _heads.get(key)

@@ -22,7 +22,11 @@ __all__ = ['RequestBody']
 
 
 class RequestBody(BodyReader):
-    """The body of the request that a connection serves. Its methods get the message instead of keeping it."""
+    """The body of the request that a connection serves.
+
+    It gets the message as an argument instead of referring to it: a cycle would keep both until the garbage collector
+    runs.
+    """
 
     _connection: Connection
 
@@ -56,7 +60,10 @@ class RequestBody(BodyReader):
         raise failure from error
 
     def _send_error(self, message: IncomingMessage, failure: Exception) -> None:
-        """Send an error response where the server does that for a failed body, and raise ``RequestRefused`` then."""
+        """Send the error response for a failed body if the server does.
+
+        Raises ``RequestRefused`` then.
+        """
         connection = self._connection
         response = connection.response
         if response is not None and response._rejects_bad_body and not response._head_sent:
@@ -82,8 +89,10 @@ class RequestBody(BodyReader):
     # -- run by the hub, or by the end of the response ------------------------------------------------------------
 
     def discard(self) -> None:
-        """Discard the part that has arrived: the response has ended, and has told the client that the connection
-        stays open."""
+        """Discard the received part of the body.
+
+        The response has ended, and its head has declared that the connection stays open.
+        """
         connection = self._connection
         message = connection.request
         assert message is not None

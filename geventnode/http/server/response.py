@@ -346,7 +346,7 @@ class ServerResponse(OutgoingMessage):
     # -- files, and other protocols -------------------------------------------------------------------------------
 
     def send_file(self, file: Any, size: int | None = None) -> ServerResponse:
-        """Send the rest of a file as the rest of the body, and end.
+        """Send the rest of a file as the body, and end.
 
         The kernel copies a regular file that was opened in binary mode, where the connection and the system allow it
         (``sendfile``). Its length is declared unless the headers frame the body otherwise. Afterwards its position is
@@ -453,7 +453,7 @@ class ServerResponse(OutgoingMessage):
         self._connection.response_destroyed(self, error)
 
     def _end_if_whole(self) -> bool:
-        """End the response of a failed listener if all its bytes were sent.
+        """End a failed listener's response if all its bytes were sent.
 
         Returns whether they were. That is a response to HEAD, or one with all of its declared length. Blocks until the
         queue has room.

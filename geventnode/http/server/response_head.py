@@ -1,4 +1,4 @@
-"""Render the head of a response: the one place that puts its parts in order.
+"""Put the parts of a response's head in order, in one place.
 
 The application decides the beginning of a head, its status line and its fields. The server adds what differs from one
 response to the next: Date, the fields about the connection, and the field that declares how the body ends.
@@ -20,7 +20,9 @@ RESPONSE_FRAMING_FIELDS = frozenset(
 
 
 def final_status_line(status: int, reason: str | None) -> str:
-    """Return the status line of a final response; ``reason`` None means the standard reason phrase.
+    """Return the status line of a final response.
+
+    :param reason: the reason phrase; None: the standard one.
 
     Raises ``TypeError`` for a status that is not an int, ``InvalidInput`` for one outside 200 to 999.
     """
@@ -60,7 +62,7 @@ class PreparedHead:
         self._prefix = b''
 
     def prefix(self, connection: str) -> bytes:
-        """Return the head up to the value of Content-Length, which is its last field.
+        """Return the head up to the value of Content-Length, its last field.
 
         :param connection: the fields about the connection.
         """

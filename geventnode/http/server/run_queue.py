@@ -1,4 +1,4 @@
-"""The line of connections that have another request in their buffer: they are served in turn, a little at a time."""
+"""The run queue: connections with another request in their buffer, resumed in turn."""
 
 from __future__ import annotations
 
@@ -6,39 +6,41 @@ from collections import OrderedDict
 from time import monotonic
 from typing import Any, Protocol
 
-__all__ = ['SLICE', 'Ready', 'RunQueue']
+__all__ = ['SLICE', 'Resumable', 'RunQueue']
 
-#: Seconds after which the rest of the line waits for the next turn of the loop. Whoever has sent one request, and
-#: stands in no line, waits for no more than this, however many flood the server.
+#: Seconds after which the rest of the queue waits for the next turn of the loop. A client with a single request is not
+#: in the queue, and waits no longer than this even if many others flood the server.
 SLICE = 0.001
 
 
-class Ready(Protocol):
-    """Something that has work to do."""
+class Resumable(Protocol):
+    """A connection with buffered requests."""
 
     def resume(self) -> None:
-        """Do some of it. Runs in the hub."""
+        """Serve some of them. Run by the hub."""
 
 
 class RunQueue:
-    """First come, first served; who comes meanwhile waits for the next turn of the loop, so that input is looked at
-    between."""
+    """A queue, first in, first out.
+
+    Connections that join during a turn of the loop wait for the next one, so that new input is read between two turns.
+    """
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._line: OrderedDict[Ready, None] = OrderedDict()
+        self._queue: OrderedDict[Resumable, None] = OrderedDict()
         self._timer: Any = None
 
-    def add(self, one: Ready) -> None:
-        """Let ``one`` stand in line."""
-        self._line[one] = None
-        self._arm()
+    def add(self, connection: Resumable) -> None:
+        """Resume ``connection`` in a later turn of the loop."""
+        self._queue[connection] = None
+        self._start_timer()
 
-    def discard(self, one: Ready) -> None:
-        """``one`` no longer has to wait."""
-        self._line.pop(one, None)
+    def discard(self, connection: Resumable) -> None:
+        """Remove ``connection`` if it is in the queue."""
+        self._queue.pop(connection, None)
 
-    def _arm(self) -> None:
+    def _start_timer(self) -> None:
         if self._timer is None:
             self._timer = self._loop.timer(0)
             self._timer.start(self._turn)
@@ -47,15 +49,15 @@ class RunQueue:
         self._timer.stop()
         self._timer.close()
         self._timer = None
-        line = self._line
-        over = monotonic() + SLICE
+        queue = self._queue
+        end = monotonic() + SLICE
         try:
-            for _ in range(len(line)):
-                if not line:
+            for _ in range(len(queue)):
+                if not queue:
                     break
-                line.popitem(last=False)[0].resume()
-                if monotonic() >= over:
+                queue.popitem(last=False)[0].resume()
+                if monotonic() >= end:
                     break
         finally:
-            if line:
-                self._arm()
+            if queue:
+                self._start_timer()

@@ -1,9 +1,9 @@
 """The greenlets that run request listeners, kept for the next request.
 
-They are entered by ``switch`` from the hub, last in, first out. A worker serves one request at a time and then waits in
-its hub's pool; nothing of one request is seen by the next: the context is reset. What was thrown at a worker, idle or
-not, ends it. Greenlet-local values live as long as the worker does, as they do in a thread pool; a setting of the
-server bounds how many workers that may be.
+The hub switches to them, to the one that became idle last. A worker serves one request at a time, and then waits in the
+pool of its hub. Its context is reset between two requests. An exception that is thrown into a worker ends it, also
+while it is idle. Greenlet-local values live as long as the worker, as in a pool of threads. A setting of the server
+limits the number of idle workers.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ MAX_IDLE = 256
 
 
 class HasIdleLimit(Protocol):
-    """A server."""
+    """A server, as far as workers use it."""
 
-    #: How many idle workers are kept.
+    #: The number of idle workers that are kept.
     _idle_limit: int
 
 
 class Job(Protocol):
-    """What a worker does."""
+    """A connection with a request."""
 
     @property
     @abstractmethod
     def server(self) -> HasIdleLimit:
-        """The server, whose setting bounds the idle workers."""
+        """The server, which limits the idle workers."""
 
     def work(self) -> None:
-        """Do it. May switch. What is raised ends the worker."""
+        """Serve the request. Blocks until that is done. An exception ends the worker."""
 
 
 class Worker(Greenlet):
-    """One greenlet of a pool; without one (None) it ends after its first job."""
+    """A greenlet that serves one request after another.
+
+    :param idle: the pool that it joins between two requests; None: it ends after the first one.
+    """
 
     def __init__(self, hub: Any, idle: list[Worker] | None) -> None:
         Greenlet.__init__(self)
@@ -65,7 +68,7 @@ class Worker(Greenlet):
             try:
                 job = switch()
             except BaseException:
-                # thrown at an idle worker: killed, or a timeout that a request left behind
+                # thrown into an idle worker: a kill, or a timeout that a request has left running
                 if idle is not None and self in idle:
                     idle.remove(self)
                 raise
@@ -83,14 +86,14 @@ def pool(hub: Any) -> list[Worker]:
 
 
 def trim(hub: Any, most: int) -> None:
-    """End the longest idle workers of ``hub`` until ``most`` are left."""
+    """Kill the longest idle workers of ``hub`` until ``most`` are left."""
     idle = pool(hub)
     while len(idle) > most:
         idle.pop(0).kill(block=False)
 
 
 def drain(hub: Any) -> None:
-    """End the idle workers of ``hub``. May switch: returns when they have ended."""
+    """Kill the idle workers of ``hub``. Blocks until they have ended."""
     idle = pool(hub)
     while idle:
         idle.pop().kill()

@@ -42,7 +42,7 @@ class _MemoryBuffer(io.BytesIO):
 
     def reserve(self, size: int) -> bool:
         """Reserve ``size`` bytes; return False if the limit does not allow it."""
-        if self._counted + size > BUFFER_SIZE or not self._limit.take(size):
+        if self._counted + size > BUFFER_SIZE or not self._limit.reserve(size):
             return False
         self._counted += size
         return True
@@ -50,7 +50,7 @@ class _MemoryBuffer(io.BytesIO):
     def close(self) -> None:
         """Free the memory."""
         counted, self._counted = self._counted, 0
-        self._limit.give_back(counted)
+        self._limit.release(counted)
         super().close()
 
 

@@ -367,7 +367,7 @@ def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.Lo
     gevent.idle()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
     reason = f'no traffic within timeout ({SHORT:g} seconds)'
-    assert warnings == [f'GET /path: the listener has not answered, and the client gets 503: {reason}']
+    assert warnings == [f'GET /path: the listener has not responded, and the client gets 503: {reason}']
 
 
 def test_a_timeout_listener_handles_it(serve: Serve) -> None:
