@@ -151,11 +151,11 @@ def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callab
         monkeypatch.setattr(net_server._socket, 'socket', lambda *args: None)
         try:
             for _ in range(30):
-                acceptor._accept_some()
-                acceptor._resume()
+                acceptor._accept_batch()
+                acceptor._on_pause_over()
             assert len(lines()) == 1
             clock.now += 1
-            acceptor._accept_some()
+            acceptor._accept_batch()
             assert len(lines()) == 2
         finally:
             # its listening socket is the server's
