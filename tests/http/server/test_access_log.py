@@ -1,4 +1,4 @@
-"""The access log: what a line looks like, what it makes of hostile input, and that each exchange has exactly one."""
+"""The access log: the format of a line, the escaping of hostile input, and exactly one line for each exchange."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINE = re.compile(
 
 
 class Lines(logging.Handler):
-    """Keeps what is logged; somebody can wait for the next line."""
+    """Keep the logged lines, and wait for the next one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Lines(logging.Handler):
         self.changed.set()
 
     def wait(self) -> str:
-        """Return the only line, when there is one."""
+        """Return the only line, once there is one."""
         self.changed.wait()
         (line,) = self.lines
         return line
@@ -58,7 +58,7 @@ def connect(server: http.Server) -> socket.socket:
 
 
 def exchange(listener: Callable[[Any, Any], object], request: bytes, **options: Any) -> bytes:
-    """Send ``request`` to a logged server and return all that comes back."""
+    """Send ``request`` to a logged server and return all bytes that it sends."""
     with http.create_server(listener, **options) as server:
         http.log_access(server)
         server.listen(0, '127.0.0.1')
@@ -72,7 +72,7 @@ def request(line: str = 'GET / HTTP/1.1', *fields: str, body: bytes = b'') -> by
     return '\r\n'.join([line, 'Host: a', 'Connection: close', *fields, '', '']).encode('latin-1') + body
 
 
-def test_a_line(lines: Lines) -> None:
+def test_line_has_the_combined_format(lines: Lines) -> None:
     exchange(
         lambda request, response: response.end('hello'),
         request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: someone/1.0 (x)'),
@@ -91,7 +91,7 @@ def test_a_line(lines: Lines) -> None:
         ('GET / HTTP/1.0', 404, '5'),
     ],
 )
-def test_bytes_are_those_of_the_body(lines: Lines, line: str, status: int, expected: str) -> None:
+def test_line_counts_the_bytes_of_the_body(lines: Lines, line: str, status: int, expected: str) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write_head(status)
         response.write('he')
@@ -101,8 +101,8 @@ def test_bytes_are_those_of_the_body(lines: Lines, line: str, status: int, expec
     assert LINE.fullmatch(lines.wait()).groups()[2:5] == (line, str(status), expected)
 
 
-def test_what_the_client_says_is_escaped(lines: Lines) -> None:
-    """A line stays a line, and a quoted part a quoted part."""
+def test_characters_of_the_client_are_escaped(lines: Lines) -> None:
+    """An exchange has one line, and quotes delimit its parts."""
     exchange(
         lambda request, response: response.end(),
         request('GET /"a\\b HTTP/1.1', 'Referer: "\\\xe9\t\xff', 'User-Agent: plain ~!#'),
@@ -112,7 +112,7 @@ def test_what_the_client_says_is_escaped(lines: Lines) -> None:
     assert groups[5:] == (r'\x22\x5C\xE9\x09\xFF', 'plain ~!#')
 
 
-def test_each_exchange_has_its_line(lines: Lines) -> None:
+def test_each_exchange_has_one_line(lines: Lines) -> None:
     first = b'GET /1 HTTP/1.1\r\nHost: a\r\n\r\n'
     second = request('POST /2 HTTP/1.1', 'Content-Length: 2', body=b'ab')
     exchange(lambda request, response: response.end(), first + second)
@@ -120,8 +120,8 @@ def test_each_exchange_has_its_line(lines: Lines) -> None:
 
 
 @pytest.mark.parametrize('began', [False, True])
-def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, began: bool) -> None:
-    """The status is the one that the client saw."""
+def test_failed_listener_is_logged_with_its_status(lines: Lines, caplog: pytest.LogCaptureFixture, began: bool) -> None:
+    """The status is the one that the client received."""
 
     def listener(request: Any, response: Any) -> None:
         if began:
@@ -134,7 +134,7 @@ def test_a_listener_that_fails(lines: Lines, caplog: pytest.LogCaptureFixture, b
     assert 'the request listener failed' in caplog.text
 
 
-def test_a_body_that_is_too_large(lines: Lines) -> None:
+def test_body_that_is_too_large_is_logged_as_413(lines: Lines) -> None:
     exchange(
         lambda request, response: response.end(request.read()),
         request('POST / HTTP/1.1', 'Transfer-Encoding: chunked', body=b'5\r\nabcde\r\n'),
@@ -146,8 +146,8 @@ def test_a_body_that_is_too_large(lines: Lines) -> None:
 @pytest.mark.parametrize(('method', 'logged'), [('GET', '26'), ('HEAD', '-')])
 @pytest.mark.parametrize('status', [200, 204])
 @pytest.mark.usefixtures('caplog')
-def test_an_answer_of_the_server(lines: Lines, method: str, logged: str, status: int) -> None:
-    """Its own body counts, not the one that the listener would have sent."""
+def test_error_response_is_logged_with_its_own_size(lines: Lines, method: str, logged: str, status: int) -> None:
+    """The body of the server counts, not the one that the listener would have sent."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 10)
@@ -159,7 +159,7 @@ def test_an_answer_of_the_server(lines: Lines, method: str, logged: str, status:
     assert str(len(body) or '-') == logged
 
 
-def test_a_response_that_falls_short(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
+def test_short_body_is_logged_with_its_bytes(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 10)
         response.end('four')
@@ -169,8 +169,8 @@ def test_a_response_that_falls_short(lines: Lines, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize('began', [False, True])
-def test_a_client_that_leaves(lines: Lines, began: bool) -> None:
-    """What it saw is logged: the status and how much was handed in, or that there was no answer."""
+def test_disconnected_client_is_logged(lines: Lines, began: bool) -> None:
+    """The line has the status and the bytes written, or 499 if there was no response."""
     arrived, left = Event(), Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -194,8 +194,8 @@ def test_a_client_that_leaves(lines: Lines, began: bool) -> None:
     )
 
 
-def test_a_client_that_only_ends_its_side(lines: Lines) -> None:
-    """It still gets its answer, and the line is that of the answer."""
+def test_half_closed_client_is_logged_with_its_response(lines: Lines) -> None:
+    """It still gets its response."""
     left = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -214,7 +214,7 @@ def test_a_client_that_only_ends_its_side(lines: Lines) -> None:
         assert LINE.fullmatch(lines.wait()).groups()[3:5] == ('200', '4')
 
 
-def test_a_response_class_of_the_servers_own_is_kept(lines: Lines) -> None:
+def test_response_class_of_the_server_is_kept(lines: Lines) -> None:
     class Own(http.ServerResponse):
         def _on_complete(self) -> None:
             super()._on_complete()
@@ -226,7 +226,7 @@ def test_a_response_class_of_the_servers_own_is_kept(lines: Lines) -> None:
     lines.wait()
 
 
-def test_it_is_off_unless_asked_for(lines: Lines) -> None:
+def test_access_log_is_off_by_default(lines: Lines) -> None:
     server = http.create_server(lambda request, response: response.end())
     assert server.response_class is http.ServerResponse
     with server:
@@ -238,7 +238,7 @@ def test_it_is_off_unless_asked_for(lines: Lines) -> None:
     assert lines.lines == []
 
 
-def test_asking_twice_logs_once(lines: Lines) -> None:
+def test_second_call_has_no_effect(lines: Lines) -> None:
     server = http.create_server()
     http.log_access(server)
     first = server.response_class
@@ -246,7 +246,7 @@ def test_asking_twice_logs_once(lines: Lines) -> None:
     assert server.response_class is first
 
 
-def test_a_logger_that_is_silent_formats_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabled_logger_formats_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger('geventnode.access').setLevel(logging.WARNING)
     monkeypatch.setattr('geventnode.http.server.access_log.access_line', lambda *arguments: pytest.fail('formatted'))
     exchange(lambda request, response: response.end(), request())
@@ -265,8 +265,8 @@ def _upload(environ: Any, start_response: Any) -> list[bytes]:
 
 @pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
 @pytest.mark.parametrize('framing', [b'Content-Length: 10\r\n\r\nabc', b'Transfer-Encoding: chunked\r\n\r\n5\r\nabc'])
-def test_an_upload_whose_client_leaves(lines: Lines, listener: Any, framing: bytes) -> None:
-    """If it has closed its own direction only, it reads 400; the log counts it among those that have left."""
+def test_disconnect_during_an_upload_is_logged_as_499(lines: Lines, listener: Any, framing: bytes) -> None:
+    """A client that has closed only its own direction reads a 400; the log has 499 all the same."""
     with http.create_server(listener) as server:
         http.log_access(server)
         server.listen(0, '127.0.0.1')
@@ -278,7 +278,7 @@ def test_an_upload_whose_client_leaves(lines: Lines, listener: Any, framing: byt
     assert LINE.fullmatch(lines.wait())[4] == str(CLIENT_CLOSED_REQUEST)
 
 
-def test_a_malformed_upload_whose_client_leaves(lines: Lines) -> None:
-    """That is a bad request, even if its client disconnects after it."""
+def test_malformed_upload_is_logged_as_400(lines: Lines) -> None:
+    """The request is malformed, even if its client disconnects afterwards."""
     exchange(_read, b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n')
     assert LINE.fullmatch(lines.wait())[4] == '400'

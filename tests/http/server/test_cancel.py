@@ -1,4 +1,4 @@
-"""Listeners that are thrown out of when their client has gone: cancel_on_disconnect."""
+"""``cancel_on_disconnect``: an exception ends the listener of a client that has disconnected."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.servers import Log, Serve, get, post
 
 
 @pytest.mark.parametrize('going', ['close', 'abort', 'half_close'])
-def test_cancel_on_disconnect(serve: Serve, going: str) -> None:
-    """``ClientDisconnected`` is thrown into the listener, past ``except Exception``; cleaning up runs."""
+def test_disconnect_raises_in_the_listener(serve: Serve, going: str) -> None:
+    """``ClientDisconnected`` passes ``except Exception``; ``finally`` runs."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -39,7 +39,7 @@ def test_cancel_on_disconnect(serve: Serve, going: str) -> None:
 
 
 def test_cancelling_never_hits_the_next_request(serve: Serve) -> None:
-    """A listener that answered and goes on is left alone, and so is whoever has its worker next."""
+    """A listener that continues after its response is not interrupted, nor is the next request of its worker."""
     log = Log()
     release = Event()
 
@@ -63,8 +63,8 @@ def test_cancelling_never_hits_the_next_request(serve: Serve) -> None:
     assert log == ['answered /1', 'answered /2', 'over /1', 'over /2']
 
 
-def test_cancelling_hits_the_request_in_work_although_an_older_listener_still_runs(serve: Serve) -> None:
-    """Each request of a connection has its own listener's greenlet."""
+def test_cancelling_hits_the_current_request_while_an_older_listener_runs(serve: Serve) -> None:
+    """Each request of a connection has the greenlet of its own listener."""
     log = Log()
     release = Event()
 
@@ -89,8 +89,8 @@ def test_cancelling_hits_the_request_in_work_although_an_older_listener_still_ru
     assert log == ['new waiting', 'old over', 'thrown into /new']
 
 
-def test_cancelling_a_listener_that_reads(serve: Serve) -> None:
-    """Whatever it waits for; it is woken once."""
+def test_cancelling_interrupts_a_read(serve: Serve) -> None:
+    """A listener is woken once, in any wait."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -110,7 +110,7 @@ def test_cancelling_a_listener_that_reads(serve: Serve) -> None:
     assert len(log) == 3
 
 
-def test_a_server_survives_a_thousand_aborted_requests(serve: Serve) -> None:
+def test_server_survives_a_thousand_aborted_requests(serve: Serve) -> None:
     """In every phase of a request."""
 
     def listener(request: Any, response: Any) -> None:
@@ -129,8 +129,8 @@ def test_a_server_survives_a_thousand_aborted_requests(serve: Serve) -> None:
     gevent.idle()
 
 
-def test_one_request_may_be_cancelled(serve: Serve) -> None:
-    """The option for a single request; another one on the same connection is left alone."""
+def test_single_request_can_be_cancelled(serve: Serve) -> None:
+    """The method applies to one request; another one on the same connection is not interrupted."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -161,8 +161,8 @@ def test_one_request_may_be_cancelled(serve: Serve) -> None:
     log.wait_for('left alone')
 
 
-def test_who_asks_too_late_is_told(serve: Serve) -> None:
-    """The client has gone already."""
+def test_cancel_after_the_disconnect_raises_at_once(serve: Serve) -> None:
+    """The client has disconnected already."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:

@@ -1,4 +1,4 @@
-"""Clients that go away: who hears of it, who is thrown out of what, and who still gets an answer."""
+"""Clients that disconnect: the events, the exceptions, and the responses that still arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def watched(log: Log, request: Any, response: Any, *events: str) -> None:
 
 
 @pytest.mark.parametrize('going', GOING)
-def test_client_that_disconnects_while_a_response_is_open(serve: Serve, going: str) -> None:
+def test_disconnect_during_a_response_emits_events_in_order(serve: Serve, going: str) -> None:
     """The request emits 'aborted', then the response 'close', then the request 'close'; ``aborted`` is true."""
     log = Log()
 
@@ -41,8 +41,8 @@ def test_client_that_disconnects_while_a_response_is_open(serve: Serve, going: s
     assert log == ['waiting', 'request aborted', 'response close', 'request close', True]
 
 
-def test_with_an_error_listener(serve: Serve) -> None:
-    """The error comes before the request's 'close', with Node's code, and only when somebody listens."""
+def test_error_is_emitted_before_close(serve: Serve) -> None:
+    """The error has Node's code, and is emitted only to a listener."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -58,8 +58,8 @@ def test_with_an_error_listener(serve: Serve) -> None:
     assert log == ['waiting', 'request aborted', 'response close', 'ECONNRESET', 'request close']
 
 
-def test_no_close_after_a_good_end(serve: Serve) -> None:
-    """On messages 'close' means that the connection went before the message was finished."""
+def test_close_is_not_emitted_after_a_complete_exchange(serve: Serve) -> None:
+    """A message emits 'close' if the connection was lost before the message was complete."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -75,7 +75,7 @@ def test_no_close_after_a_good_end(serve: Serve) -> None:
     assert log == ['request end', 'response finish']
 
 
-def test_a_half_closed_client_gets_its_answer(serve: Serve) -> None:
+def test_half_closed_client_gets_its_response(serve: Serve) -> None:
     """Writing stays possible, and 'finish' follows the 'close'."""
     log = Log()
 
@@ -91,8 +91,8 @@ def test_a_half_closed_client_gets_its_answer(serve: Serve) -> None:
     assert log == ['request aborted', 'response close', 'request close', 'response finish']
 
 
-def test_pipelined_requests_of_a_half_closed_client_are_answered(serve: Serve) -> None:
-    """``printf ... | nc -N`` works, with answers that come later, too."""
+def test_pipelined_requests_of_a_half_closed_client_get_responses(serve: Serve) -> None:
+    """``printf ... | nc -N`` works, with delayed responses, too."""
 
     def listener(request: Any, response: Any) -> None:
         gevent.spawn(lambda: (gevent.sleep(0), response.end(request.url)))
@@ -103,8 +103,8 @@ def test_pipelined_requests_of_a_half_closed_client_are_answered(serve: Serve) -
 
 
 @pytest.mark.parametrize('going', ['close', 'abort'])
-def test_writing_to_a_client_that_has_gone_raises(serve: Serve, going: str) -> None:
-    """Sooner or later; it is no failure of the listener's, and no traceback is logged."""
+def test_writing_to_a_disconnected_client_raises(serve: Serve, going: str) -> None:
+    """This can take several writes. It is not logged as a failure of the listener."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -125,7 +125,7 @@ def test_writing_to_a_client_that_has_gone_raises(serve: Serve, going: str) -> N
     log.wait_for('EPIPE')
 
 
-def test_a_disconnect_is_not_logged_as_a_failure(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnect_is_not_logged_as_a_failure(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """One line, without a traceback, which the access log has, too."""
     caplog.set_level(logging.DEBUG, 'geventnode.error')
     log = Log()
@@ -148,7 +148,7 @@ def test_a_disconnect_is_not_logged_as_a_failure(serve: Serve, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize('going', GOING)
-def test_a_body_that_is_cut_off_raises(serve: Serve, going: str) -> None:
+def test_reading_an_incomplete_body_raises(serve: Serve, going: str) -> None:
     """It never looks complete: ``read`` raises, ``complete`` is false, there is no 'end'."""
     log = Log()
 
@@ -167,7 +167,7 @@ def test_a_body_that_is_cut_off_raises(serve: Serve, going: str) -> None:
     assert log == [b'abc', ('ECONNRESET', False)]
 
 
-def test_a_half_closed_client_with_half_a_body_is_told(serve: Serve) -> None:
+def test_half_closed_client_with_an_incomplete_body_gets_400(serve: Serve) -> None:
     """It can still read that its request was bad (RFC 9112, section 8)."""
     client = serve(lambda request, response: request.read()).send(post(b'abc', length=10)).half_close()
     reply = client.response()
@@ -176,8 +176,8 @@ def test_a_half_closed_client_with_half_a_body_is_told(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_a_cut_off_body_with_events(serve: Serve) -> None:
-    """'aborted' and 'error' in place of 'end'; data that came is delivered."""
+def test_incomplete_body_emits_aborted_and_error(serve: Serve) -> None:
+    """They replace 'end'; data that arrived is delivered before."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -193,8 +193,8 @@ def test_a_cut_off_body_with_events(serve: Serve) -> None:
     assert log == [b'abc', 'aborted', 'error']
 
 
-def test_a_body_that_arrived_whole_never_raises(serve: Serve) -> None:
-    """Whatever happens to the socket afterwards."""
+def test_complete_body_never_raises(serve: Serve) -> None:
+    """Later errors of the socket have no effect on it."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -209,8 +209,8 @@ def test_a_body_that_arrived_whole_never_raises(serve: Serve) -> None:
     log.wait_for(b'abc')
 
 
-def test_a_whole_body_behind_a_reset_never_raises(serve: Serve) -> None:
-    """Bytes that were received before the reset are the body's."""
+def test_complete_body_before_a_reset_never_raises(serve: Serve) -> None:
+    """The body includes all bytes that were received before the reset."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -227,8 +227,8 @@ def test_a_whole_body_behind_a_reset_never_raises(serve: Serve) -> None:
     log.wait_for(b'abc' * 1000)
 
 
-def test_a_response_that_could_not_be_flushed(serve: Serve) -> None:
-    """'close' and no 'finish', although ``end()`` was called; and ``finished()`` does not wait for ever."""
+def test_unsent_response_emits_close_without_finish(serve: Serve) -> None:
+    """This is so although ``end()`` was called, and ``finished()`` does not wait for ever."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -248,8 +248,8 @@ def test_a_response_that_could_not_be_flushed(serve: Serve) -> None:
     assert 'response finish' not in log
 
 
-def test_a_writer_that_waits_for_room_is_woken(serve: Serve) -> None:
-    """By the disconnect, with ``ConnectionClosed``."""
+def test_blocked_write_raises_when_the_client_disconnects(serve: Serve) -> None:
+    """It raises ``ConnectionClosed``."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:

@@ -25,14 +25,14 @@ FIRST = b'a head of its own\n'
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that no socket takes at once."""
+    """Return the path of a file that is too large for the buffer of a socket."""
     path = tmp_path / 'file'
     path.write_bytes(DATA)
     return path
 
 
-def test_a_whole_file(serve: Serve, path: Path) -> None:
-    """Its length is declared, and the connection goes on."""
+def test_whole_file_is_sent_with_its_length(serve: Serve, path: Path) -> None:
+    """The connection is kept."""
 
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
@@ -47,8 +47,8 @@ def test_a_whole_file(serve: Serve, path: Path) -> None:
         assert reply.body == DATA
 
 
-def test_the_kernel_sends_it(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reads it."""
+def test_kernel_sends_the_file(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process does not read it."""
 
     def listener(request: Any, response: Any) -> None:
         with path.open('rb', buffering=0) as file:
@@ -73,8 +73,8 @@ def test_the_kernel_sends_it(serve: Serve, path: Path, monkeypatch: pytest.Monke
         (len(DATA) + 5, 3, b''),
     ],
 )
-def test_a_part(serve: Serve, path: Path, position: int, size: int | None, expected: bytes) -> None:
-    """From the position of the file on, and no more than asked for."""
+def test_part_of_a_file_is_sent(serve: Serve, path: Path, position: int, size: int | None, expected: bytes) -> None:
+    """From its position, and up to the given number of bytes."""
 
     def listener(request: Any, response: Any) -> None:
         with path.open('rb') as file:
@@ -86,8 +86,8 @@ def test_a_part(serve: Serve, path: Path, position: int, size: int | None, expec
     assert reply.body == expected
 
 
-def test_behind_what_was_written(serve: Serve, path: Path) -> None:
-    """In order; then in chunks, or as far as the declared length goes."""
+def test_file_follows_earlier_writes(serve: Serve, path: Path) -> None:
+    """It is sent in chunks, or up to the declared length."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/declared':
@@ -101,8 +101,7 @@ def test_behind_what_was_written(serve: Serve, path: Path) -> None:
     assert client.get('/declared').body == FIRST + DATA
 
 
-def test_what_is_no_file_of_the_system(serve: Serve) -> None:
-    """Is read."""
+def test_file_object_without_a_descriptor_is_read(serve: Serve) -> None:
     reply = serve(lambda request, response: response.send_file(io.BytesIO(DATA), len(DATA) - 1)).get()
     assert reply.body == DATA[:-1]
     assert reply.values('Transfer-Encoding') == ['chunked']
@@ -124,8 +123,8 @@ def test_what_is_no_file_of_the_system(serve: Serve) -> None:
         ),
     ],
 )
-def test_what_is_no_binary_file(serve: Serve, file: Any, message: str) -> None:
-    """Is refused before the head leaves, and not sent itself."""
+def test_path_or_text_file_is_refused(serve: Serve, file: Any, message: str) -> None:
+    """Before the head is sent, and nothing of it is sent."""
 
     def listener(request: Any, response: Any) -> None:
         with pytest.raises(TypeError, match='takes a file opened for reading in binary mode, .*' + message):
@@ -140,8 +139,7 @@ def test_what_is_no_binary_file(serve: Serve, file: Any, message: str) -> None:
     'open_it',
     [partial(open, encoding='utf-8'), partial(gzip.open, mode='rt'), lambda path: tempfile.NamedTemporaryFile('w+')],  # noqa: SIM115
 )
-def test_a_file_that_is_open_for_text(serve: Serve, path: Path, open_it: Any) -> None:
-    """As above."""
+def test_file_opened_for_text_is_refused(serve: Serve, path: Path, open_it: Any) -> None:
 
     def listener(request: Any, response: Any) -> None:
         with open_it(path) as file, pytest.raises(TypeError, match='which returns text'):
@@ -152,8 +150,8 @@ def test_a_file_that_is_open_for_text(serve: Serve, path: Path, open_it: Any) ->
 
 
 @pytest.mark.parametrize('kind', [gzip, bz2, lzma])
-def test_a_compressed_file(serve: Serve, tmp_path: Path, kind: Any) -> None:
-    """Is read, too: its descriptor would give what is compressed."""
+def test_compressed_file_is_read(serve: Serve, tmp_path: Path, kind: Any) -> None:
+    """Its descriptor would return the compressed bytes."""
     path = tmp_path / 'compressed'
     path.write_bytes(kind.compress(DATA[:200_000]))
 
@@ -164,8 +162,8 @@ def test_a_compressed_file(serve: Serve, tmp_path: Path, kind: Any) -> None:
     assert serve(listener).get().body == DATA[:200_000]
 
 
-def test_a_temporary_file(serve: Serve) -> None:
-    """Is one of the system within another object."""
+def test_temporary_file_is_sent_by_the_kernel(serve: Serve) -> None:
+    """It wraps a file with a descriptor."""
 
     def listener(request: Any, response: Any) -> None:
         with tempfile.NamedTemporaryFile() as file:
@@ -179,8 +177,8 @@ def test_a_temporary_file(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('method', ['HEAD', 'GET'])
-def test_without_a_body(serve: Serve, path: Path, method: str) -> None:
-    """HEAD, and statuses that have none: nothing of the file is sent."""
+def test_file_is_not_sent_without_a_body(serve: Serve, path: Path, method: str) -> None:
+    """For HEAD, and for statuses without a body."""
 
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
@@ -193,8 +191,8 @@ def test_without_a_body(serve: Serve, path: Path, method: str) -> None:
         assert client.response(asked).body == b''
 
 
-def test_longer_than_declared(serve: Serve, path: Path) -> None:
-    """The client must not take the rest for the next response."""
+def test_file_longer_than_declared_is_refused(serve: Serve, path: Path) -> None:
+    """The client would parse the rest as the next response."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -209,8 +207,10 @@ def test_longer_than_declared(serve: Serve, path: Path) -> None:
     assert log == ['raised']
 
 
-def test_a_file_that_gets_shorter(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is cut off: what was declared no longer comes."""
+def test_file_that_becomes_shorter_aborts_the_response(
+    serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The declared bytes are missing."""
     original = os.sendfile
 
     def sendfile(out: int, source: int, offset: int, count: int) -> int:
@@ -229,8 +229,8 @@ def test_a_file_that_gets_shorter(serve: Serve, path: Path, monkeypatch: pytest.
     assert body == DATA[:1000]
 
 
-def test_a_client_that_goes(serve: Serve, path: Path) -> None:
-    """Whoever sends is told, and holds nothing any more."""
+def test_disconnect_raises_in_send_file(serve: Serve, path: Path) -> None:
+    """The sender holds no resource afterwards."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -248,8 +248,7 @@ def test_a_client_that_goes(serve: Serve, path: Path) -> None:
     log.wait_for_length(1)
 
 
-def test_others_go_on_meanwhile(serve: Serve, path: Path) -> None:
-    """A client that takes nothing holds up nobody but its own request."""
+def test_slow_reader_blocks_only_its_own_request(serve: Serve, path: Path) -> None:
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/other':
@@ -265,8 +264,7 @@ def test_others_go_on_meanwhile(serve: Serve, path: Path) -> None:
     assert slow.exactly(len(DATA)) == DATA
 
 
-def test_after_the_end(serve: Serve, path: Path) -> None:
-    """There is nothing to send any more."""
+def test_send_file_after_end_raises(serve: Serve, path: Path) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -279,8 +277,7 @@ def test_after_the_end(serve: Serve, path: Path) -> None:
     log.wait_for('raised')
 
 
-def test_a_kind_that_cannot_be_sent_so(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read then."""
+def test_file_that_sendfile_refuses_is_read(serve: Serve, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sendfile(*args: int) -> int:
         raise OSError(22, 'Invalid argument')
@@ -294,8 +291,8 @@ def test_a_kind_that_cannot_be_sent_so(serve: Serve, path: Path, monkeypatch: py
     assert serve(listener).get().body == DATA
 
 
-def test_a_greenlet_that_is_killed(serve: Serve, path: Path) -> None:
-    """Leaves nothing behind, and the message is cut off."""
+def test_killed_greenlet_releases_the_file(serve: Serve, path: Path) -> None:
+    """The response is aborted."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:

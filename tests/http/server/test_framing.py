@@ -1,4 +1,4 @@
-"""How the body of a response ends, and whether the connection lives on after it."""
+"""The framing of responses, and whether the connection is kept after them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from geventnode.errors import ContentLengthMismatch
 from tests.servers import Answer, Log, Serve, get
 
 
-def test_end_with_data_has_a_content_length(answer: Answer) -> None:
+def test_end_with_data_declares_its_length(answer: Answer) -> None:
     """Counted in bytes; also after ``write_head``."""
     for listener in (lambda _, response: response.end('häh'), lambda _, response: response.write_head(200).end('häh')):
         reply = answer(listener)
@@ -18,13 +18,13 @@ def test_end_with_data_has_a_content_length(answer: Answer) -> None:
         assert reply.values('Transfer-Encoding') == []
 
 
-def test_an_empty_response_has_content_length_0(answer: Answer) -> None:
-    """So that the client knows that nothing follows."""
+def test_empty_response_has_content_length_0(answer: Answer) -> None:
+    """So that the client knows that no body follows."""
     assert answer(lambda _, response: response.end()).values('Content-Length') == ['0']
 
 
-def test_a_content_length_of_the_users_own(answer: Answer) -> None:
-    """Is sent as given, and not chunked."""
+def test_content_length_of_the_listener_is_kept(answer: Answer) -> None:
+    """The body is not chunked."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
@@ -36,8 +36,8 @@ def test_a_content_length_of_the_users_own(answer: Answer) -> None:
     assert reply.values('Transfer-Encoding') == []
 
 
-def test_more_than_declared_raises_at_that_write(serve: Serve) -> None:
-    """The client gets what was declared and nothing else; the connection is not kept."""
+def test_write_beyond_content_length_raises(serve: Serve) -> None:
+    """The client gets the declared bytes only; the connection is not kept."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -56,8 +56,8 @@ def test_more_than_declared_raises_at_that_write(serve: Serve) -> None:
     assert client.get().body == b'abc'
 
 
-def test_more_than_declared_in_end_is_a_500(serve: Serve) -> None:
-    """Nothing was sent yet, so the error can be told."""
+def test_end_beyond_content_length_is_a_500(serve: Serve) -> None:
+    """Nothing was sent yet, so an error response is possible."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 3)
@@ -66,8 +66,8 @@ def test_more_than_declared_in_end_is_a_500(serve: Serve) -> None:
     assert serve(listener).send(get()).response().status == 500
 
 
-def test_fewer_bytes_than_declared_destroy_the_connection(serve: Serve) -> None:
-    """The client sees a message cut short, and no next response in its place."""
+def test_short_body_destroys_the_connection(serve: Serve) -> None:
+    """The client sees an incomplete message, and cannot take the next response for its rest."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 10)
@@ -78,8 +78,8 @@ def test_fewer_bytes_than_declared_destroy_the_connection(serve: Serve) -> None:
     assert not data.endswith(b'\r\n')
 
 
-def test_head_has_no_body(serve: Serve) -> None:
-    """Whatever is written; the length that a GET would have is said; the next request is answered in its place."""
+def test_response_to_head_has_no_body(serve: Serve) -> None:
+    """It has the Content-Length of the response to GET; the next response follows the head."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/end':
@@ -96,8 +96,8 @@ def test_head_has_no_body(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('status', [204, 304])
-def test_bodiless_statuses(serve: Serve, status: int) -> None:
-    """No body, no chunks, and the connection lives on."""
+def test_status_without_a_body_sends_none(serve: Serve, status: int) -> None:
+    """There are no chunks, and the connection is kept."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(status if request.url == '/none' else 200)
@@ -111,8 +111,8 @@ def test_bodiless_statuses(serve: Serve, status: int) -> None:
     assert client.get('/some').body == b'xy'
 
 
-def test_204_with_framing_of_the_users_own(answer: Answer) -> None:
-    """Neither Content-Length nor Transfer-Encoding in a 204 (RFC 9110, section 8.6; RFC 9112, section 6.1)."""
+def test_204_has_no_framing_fields(answer: Answer) -> None:
+    """Neither Content-Length (RFC 9110, section 8.6) nor Transfer-Encoding (RFC 9112, section 6.1)."""
     for field in ({'Content-Length': 3}, {'Transfer-Encoding': 'chunked'}):
         reply = answer(lambda _, response, field=field: response.write_head(204, field).end())
         assert reply.values('Content-Length') == reply.values('Transfer-Encoding') == []
@@ -124,7 +124,7 @@ def test_304_keeps_a_content_length(answer: Answer) -> None:
     assert reply.values('Content-Length') == ['1000']
 
 
-def test_205_says_that_it_is_empty(answer: Answer) -> None:
+def test_205_has_content_length_0(answer: Answer) -> None:
     """RFC 9110, section 15.3.6."""
     reply = answer(lambda _, response: response.write_head(205).end('dropped'))
     assert reply.values('Content-Length') == ['0']
@@ -135,7 +135,7 @@ def test_205_says_that_it_is_empty(answer: Answer) -> None:
 
 
 def test_trailers_follow_a_chunked_body(answer: Answer) -> None:
-    """After the last chunk, whatever way the body ends."""
+    """After the last chunk, in every way of ending the body."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Trailer': 'X-Sum'})
@@ -146,8 +146,8 @@ def test_trailers_follow_a_chunked_body(answer: Answer) -> None:
     assert answer(listener).trailers == [('X-Sum', '1')]
 
 
-def test_trailers_with_everything_in_end(answer: Answer) -> None:
-    """Before the final empty line, also when ``end(data)`` is the first write."""
+def test_trailers_follow_a_body_in_end(answer: Answer) -> None:
+    """Before the final empty line, also if ``end(data)`` is the first write."""
 
     def listener(request: Any, response: Any) -> None:
         response.add_trailers([('X-Sum', '2')])
@@ -158,8 +158,7 @@ def test_trailers_with_everything_in_end(answer: Answer) -> None:
     assert reply.trailers == [('X-Sum', '2')]
 
 
-def test_add_trailers_replaces(answer: Answer) -> None:
-    """The later ones count."""
+def test_add_trailers_replaces_earlier_ones(answer: Answer) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.write('abc')
@@ -202,8 +201,8 @@ def test_trailers_are_dropped_without_chunks(answer: Answer, version: str) -> No
         ('1.0', 'Keep-Alive', True),
     ],
 )
-def test_the_verdict_of_the_request(serve: Serve, version: str, asked: str | None, kept: bool) -> None:
-    """Kept alive or closed, and the response says which."""
+def test_connection_field_follows_the_request(serve: Serve, version: str, asked: str | None, kept: bool) -> None:
+    """The connection is kept or closed, and the response has the matching field."""
 
     def listener(request: Any, response: Any) -> None:
         response.end('x')
@@ -219,8 +218,8 @@ def test_the_verdict_of_the_request(serve: Serve, version: str, asked: str | Non
         assert client.rest() == b''
 
 
-def test_http_1_0_without_a_length_closes(serve: Serve) -> None:
-    """A stream to HTTP/1.0 ends with the connection, although keep-alive was asked for."""
+def test_stream_to_http_1_0_ends_with_the_connection(serve: Serve) -> None:
+    """Even if the client requested keep-alive."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('a')
@@ -232,15 +231,15 @@ def test_http_1_0_without_a_length_closes(serve: Serve) -> None:
     assert reply.body == b'ab'
 
 
-def test_connection_close_of_the_users_own(serve: Serve) -> None:
-    """Is sent as given, once, and closes."""
+def test_connection_close_of_the_listener_closes(serve: Serve) -> None:
+    """The field is sent once, as it was set."""
     client = serve(lambda _, response: response.write_head(200, {'Connection': 'Close'}).end('x')).send(get(), get())
     assert client.response().values('Connection') == ['Close']
     assert client.rest() == b''
 
 
-def test_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) -> None:
-    """No lie: the client is told."""
+def test_connection_field_cannot_keep_a_closing_connection(serve: Serve) -> None:
+    """The response has ``Connection: close``, as the request had."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Connection', 'keep-alive')
@@ -251,8 +250,8 @@ def test_a_connection_field_cannot_keep_what_the_client_closes(serve: Serve) -> 
     assert client.rest() == b''
 
 
-def test_removed_framing_makes_the_connection_the_end(serve: Serve) -> None:
-    """Without Content-Length and Transfer-Encoding the body ends with the connection."""
+def test_body_without_framing_fields_ends_with_the_connection(serve: Serve) -> None:
+    """Content-Length and Transfer-Encoding were both removed."""
 
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Content-Length')
@@ -266,8 +265,7 @@ def test_removed_framing_makes_the_connection_the_end(serve: Serve) -> None:
     assert reply.body == b'abc'
 
 
-def test_a_removed_content_length_chunks(answer: Answer) -> None:
-    """The other framing takes its place."""
+def test_removed_content_length_makes_chunks(answer: Answer) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.remove_header('content-length')
@@ -284,8 +282,8 @@ def test_keep_alive_timeout_is_advertised(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('way', ['set_header', 'write_head', 'with a body'])
-def test_the_applications_own_keep_alive(serve: Serve, way: str) -> None:
-    """It is the only one: a client could take either of two."""
+def test_keep_alive_field_of_the_listener_is_kept(serve: Serve, way: str) -> None:
+    """It is the only one: a client could use either of two."""
 
     def listener(request: Any, response: Any) -> None:
         if way == 'write_head':
@@ -303,8 +301,8 @@ def test_the_applications_own_keep_alive(serve: Serve, way: str) -> None:
 # -- informational ----------------------------------------------------------------------------------------------------
 
 
-def test_early_hints_and_processing(serve: Serve) -> None:
-    """Before the final head, as often as wanted, with callbacks."""
+def test_informational_responses_precede_the_final_one(serve: Serve) -> None:
+    """Any number of them, with callbacks."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -320,7 +318,7 @@ def test_early_hints_and_processing(serve: Serve) -> None:
     assert log == ['hints', 'processing']
 
 
-def test_nothing_informational_goes_to_http_1_0(serve: Serve) -> None:
+def test_no_informational_response_to_http_1_0(serve: Serve) -> None:
     """RFC 9110, section 15.2."""
 
     def listener(request: Any, response: Any) -> None:
@@ -332,8 +330,7 @@ def test_nothing_informational_goes_to_http_1_0(serve: Serve) -> None:
     assert serve(listener).send(get(version='1.0')).head().status == 200
 
 
-def test_nothing_informational_follows_the_final_head(serve: Serve) -> None:
-    """It is dropped."""
+def test_informational_response_after_the_final_head_is_dropped(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.write('x')

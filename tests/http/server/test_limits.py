@@ -1,4 +1,4 @@
-"""What a server takes: sizes, counts, connections; and what those get who exceed it."""
+"""The limits of a server: sizes, counts and connections, and the response beyond each one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers import Client, Log, Serve, get, ok, post
 
 
 def refused(client: Client, status: int) -> None:
-    """Check that ``client`` gets ``status``, and the connection is closed."""
+    """Check that ``client`` gets ``status``, and that its connection is closed."""
     reply = client.response()
     assert reply.status == status
     assert reply.reason == http.STATUS_CODES[status]
@@ -22,18 +22,17 @@ def refused(client: Client, status: int) -> None:
     assert client.rest() == b''
 
 
-def test_max_header_size_of_the_request_line(serve: Serve) -> None:
-    """414, as soon as it is exceeded: without waiting for the end of the line."""
+def test_long_request_line_is_a_414(serve: Serve) -> None:
+    """As soon as the limit is exceeded, without waiting for the end of the line."""
     refused(serve(ok, max_header_size=200).send(b'GET /' + b'x' * 300), 414)
 
 
-def test_max_header_size_of_the_section(serve: Serve) -> None:
-    """431."""
+def test_long_header_section_is_a_431(serve: Serve) -> None:
     refused(serve(ok, max_header_size=200).send(get('/', 'X: ' + 'x' * 300)), 431)
 
 
-def test_max_headers_count_is_refused(serve: Serve) -> None:
-    """431, never silently fewer; 0 is no limit but the size."""
+def test_too_many_fields_are_a_431(serve: Serve) -> None:
+    """Fields are never dropped silently; 0 is no limit but the size."""
     many = [f'X-{index}: x' for index in range(11)]
     site = serve(ok, max_headers_count=11)
     refused(site.send(get('/', *many)), 431)
@@ -42,8 +41,7 @@ def test_max_headers_count_is_refused(serve: Serve) -> None:
     assert site.send(get('/', *many)).response().status == 200
 
 
-def test_default_of_max_headers_count(serve: Serve) -> None:
-    """1000."""
+def test_default_of_max_headers_count_is_1000(serve: Serve) -> None:
     site = serve(ok)
     assert site.server.max_headers_count == 1000
     assert site.send(get('/', *['X:'] * 999)).response().status == 200
@@ -51,8 +49,8 @@ def test_default_of_max_headers_count(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('chunked', [False, True])
-def test_max_body_size(serve: Serve, chunked: bool) -> None:
-    """413; the reader is told in the same words. A body of exactly that size is read."""
+def test_long_body_is_a_413(serve: Serve, chunked: bool) -> None:
+    """The reader gets the same error. A body of exactly that size is read."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -74,7 +72,7 @@ def test_max_body_size(serve: Serve, chunked: bool) -> None:
     refused(site.send(request(11)), 413)
 
 
-def test_max_body_size_with_a_length_refuses_at_once(serve: Serve) -> None:
+def test_declared_long_body_is_a_413_at_once(serve: Serve) -> None:
     """Before the listener runs and before 100 Continue invites the body."""
     seen = []
     site = serve(lambda request, response: seen.append(request), max_body_size=10)
@@ -82,15 +80,15 @@ def test_max_body_size_with_a_length_refuses_at_once(serve: Serve) -> None:
     assert seen == []
 
 
-def test_max_requests_per_socket(serve: Serve) -> None:
-    """The last one says ``Connection: close``."""
+def test_last_request_of_a_socket_closes_it(serve: Serve) -> None:
+    """Its response has ``Connection: close``."""
     client = serve(ok, max_requests_per_socket=3).connect()
     assert [client.get().closes for _ in range(3)] == [False, False, True]
     assert client.rest() == b''
 
 
-def test_max_requests_per_socket_and_one_more(serve: Serve) -> None:
-    """A request that is pipelined behind gets 503, and 'dropRequest' is emitted in place of 'request'."""
+def test_request_beyond_max_requests_per_socket_is_a_503(serve: Serve) -> None:
+    """A pipelined request gets 503, and 'dropRequest' is emitted instead of 'request'."""
     log = Log()
     site = serve(ok, max_requests_per_socket=2)
     site.server.on('dropRequest', lambda request, socket: log.append((request.url, socket.remote_address)))
@@ -100,15 +98,14 @@ def test_max_requests_per_socket_and_one_more(serve: Serve) -> None:
     assert log == [('/3', '127.0.0.1')]
 
 
-def test_max_requests_per_socket_and_half_a_request_more(serve: Serve) -> None:
-    """Is not waited for."""
+def test_incomplete_request_beyond_the_limit_is_not_awaited(serve: Serve) -> None:
     client = serve(ok, max_requests_per_socket=1).send(get('/1') + b'GET /2')
     assert client.response().closes
     assert client.rest() == b''
 
 
-def test_max_connections(serve: Serve) -> None:
-    """The one too many is closed at once, and 'drop' tells where it came from."""
+def test_connection_beyond_max_connections_is_closed(serve: Serve) -> None:
+    """At once; 'drop' reports its address."""
     log = Log()
     site = serve(ok, max_connections=2)
     site.server.on('drop', log.append)
@@ -125,7 +122,7 @@ def test_max_connections(serve: Serve) -> None:
 
 
 def test_max_connections_can_be_set_later(serve: Serve) -> None:
-    """And None lifts it."""
+    """None removes the limit."""
     site = serve(ok)
     site.server.max_connections = 0
     assert site.connect().rest() == b''
@@ -133,8 +130,8 @@ def test_max_connections_can_be_set_later(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-def test_unread_bodies_are_bounded(serve: Serve) -> None:
-    """Nobody reads: the client is made to wait."""
+def test_unread_body_is_limited(serve: Serve) -> None:
+    """Without a reader, the client has to wait."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -156,8 +153,8 @@ def test_unread_bodies_are_bounded(serve: Serve) -> None:
     feeder.join()
 
 
-def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
-    """What unread bodies hold together stays near the limit, and all of them are read in the end."""
+def test_max_buffered_limits_all_connections_together(serve: Serve) -> None:
+    """The memory of unread bodies stays near the limit, and all of them are read in the end."""
     log = Log()
     count, size = 8, 300_000
 
@@ -173,7 +170,7 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
     for _ in range(100):
         gevent.sleep(0)
     held = sum(socket._protocol.parser.buffered for socket in log)
-    # each may hold what was received in one call before the limit was noticed
+    # each can hold the bytes of one call that exceeded the limit
     assert held <= 200_000 + count * DEFAULT_HIGH_WATER_MARK
     log.append('go on')
     for client in clients:
@@ -192,8 +189,8 @@ def test_max_buffered_bounds_all_connections_together(serve: Serve) -> None:
         ('maxConnections', 'max_connections'),
     ],
 )
-def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
-    """And is a TypeError."""
+def test_unknown_option_names_the_nearest_one(name: str, near: str) -> None:
+    """The error is a TypeError."""
     with pytest.raises(UnknownOption, match=repr(near)) as caught:
         http.create_server(**{name: 1})
     assert isinstance(caught.value, TypeError)
@@ -212,7 +209,7 @@ def test_an_unknown_option_names_the_nearest(name: str, near: str) -> None:
     ],
 )
 @pytest.mark.parametrize('kind', [http.Server, type('Site', (http.Server,), {})])
-def test_a_misspelt_option_cannot_be_set(kind: type[http.Server], name: str, right: str) -> None:
+def test_misspelled_option_cannot_be_set(kind: type[http.Server], name: str, right: str) -> None:
     """It would have no effect."""
     server = kind()
     with pytest.raises(AttributeError, match=f"{kind.__name__} has no option '{name}': did you mean '{right}'"):
@@ -221,13 +218,13 @@ def test_a_misspelt_option_cannot_be_set(kind: type[http.Server], name: str, rig
 
 
 @pytest.mark.parametrize('name', ['app', 'state', 'max_connection_age', 'keep_alive', '_keepAliveTimeout', 'limits'])
-def test_other_attributes_are_the_users(name: str) -> None:
+def test_other_attributes_can_be_set(name: str) -> None:
     server = http.create_server()
     setattr(server, name, 1)
     assert getattr(server, name) == 1
 
 
-def test_a_subclass_may_have_what_is_close_to_an_option() -> None:
+def test_subclass_can_have_an_attribute_similar_to_an_option() -> None:
     class Site(http.Server):
         timeouts: int = 0
 
@@ -248,14 +245,13 @@ def test_a_subclass_may_have_what_is_close_to_an_option() -> None:
         ('cancel_on_disconnect', 1),
     ],
 )
-def test_bad_values_of_options(name: str, value: Any) -> None:
-    """Raise from the call that received them, and name the option."""
+def test_bad_value_of_an_option_raises(name: str, value: Any) -> None:
+    """The call that sets it raises, and names the option."""
     with pytest.raises((TypeError, ValueError), match=name):
         http.create_server(**{name: value})
 
 
-def test_defaults(serve: Serve) -> None:
-    """Those of the design."""
+def test_default_values_of_options(serve: Serve) -> None:
     server = http.create_server()
     found = {
         name: getattr(server, name)

@@ -1,4 +1,4 @@
-"""Listeners that would never answer, or could not: refused when they are added, or told of when they return."""
+"""Listeners that would never respond: refused when they are added, or reported when they return."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import Log, Serve, get, ok
 
 
 async def _coroutine() -> None:
-    """What is called and never awaited."""
+    """A coroutine function, which is called and never awaited."""
 
 
 ANSWERS = {
@@ -34,10 +34,10 @@ ANSWERS = {
 
 @pytest.mark.parametrize('kind', ANSWERS)
 @pytest.mark.parametrize('fields', [(), ('Expect: 100-continue', 'Content-Length: 1')])
-def test_an_answer_that_is_returned(
+def test_returned_response_is_a_500(
     kind: str, fields: tuple[str, ...], serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody would ever send it: 500 at once, and a line that says why."""
+    """At once; a log line gives the reason."""
 
     def listener(request: Any, response: Any) -> Any:
         return ANSWERS[kind]()
@@ -47,12 +47,12 @@ def test_an_answer_that_is_returned(
     (record,) = caplog.records
     assert (record.name, record.levelname) == ('geventnode.error', 'ERROR')
     message = record.getMessage()
-    assert message.startswith("GET /path: the 'request' listener test_an_answer_that_is_returned.<locals>.listener() ")
+    assert message.startswith("GET /path: the 'request' listener test_returned_response_is_a_500.<locals>.listener() ")
     assert f'returned {kind} without sending a response' in message
 
 
-def test_an_answer_that_is_returned_behind_others(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """By a listener that something else was put in front of."""
+def test_returned_response_of_a_wrapped_listener_is_a_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Another listener was added before it."""
     site = serve(http.readiness(http.create_server(http.readiness(lambda request, response: 'hello'))))
     Monitor().mount(site.server)
     assert site.get().status == 500
@@ -69,8 +69,8 @@ def test_an_answer_that_is_returned_behind_others(serve: Serve, caplog: pytest.L
         lambda response: (None, None),
     ],
 )
-def test_what_is_returned_by_who_answers_later(make: Callable[[Any], Any], serve: Serve) -> None:
-    """Everything that can be meant in another way."""
+def test_other_returned_value_is_ignored(make: Callable[[Any], Any], serve: Serve) -> None:
+    """The listener responds later."""
 
     def listener(request: Any, response: Any) -> Any:
         gevent.spawn(response.end, 'later')
@@ -79,8 +79,8 @@ def test_what_is_returned_by_who_answers_later(make: Callable[[Any], Any], serve
     assert serve(listener).get().body == b'later'
 
 
-def test_what_is_returned_by_who_has_answered(serve: Serve) -> None:
-    """The listener itself, or the next one."""
+def test_returned_value_after_a_response_is_ignored(serve: Serve) -> None:
+    """By the listener itself, or by the next one."""
 
     def listener(request: Any, response: Any) -> str:
         response.end('fine')
@@ -118,8 +118,8 @@ class _Framework:
 
 
 @pytest.mark.parametrize('application', [_application, _Framework()])
-def test_a_wsgi_application(application: Any) -> None:
-    """Refused, with the way to serve it."""
+def test_wsgi_application_is_refused(application: Any) -> None:
+    """The error shows the way to serve it."""
     server = http.Server()
     for add in (http.create_server, http.Server, partial(server.on, 'request'), partial(server.once, 'checkContinue')):
         with pytest.raises(
@@ -131,7 +131,7 @@ def test_a_wsgi_application(application: Any) -> None:
     server.on('own', application)
 
 
-# -- what would never run ---------------------------------------------------------------------------------------------
+# -- functions that would never run ----------------------------------------------------------------------------------
 
 
 async def _async(request: Any, response: Any) -> None:
@@ -143,7 +143,7 @@ async def _asgi(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize('accepting', [http.create_server, wsgi])
-def test_an_asgi_application(accepting: Callable[[Any], object]) -> None:
+def test_asgi_application_is_refused(accepting: Callable[[Any], object]) -> None:
     with pytest.raises(TypeError, match=r'^_asgi\(\) is an ASGI application, .* with an ASGI server, such as uvicorn'):
         accepting(_asgi)
 
@@ -162,8 +162,8 @@ class _AsyncCallable:
 
 
 @pytest.mark.parametrize('listener', [_async, _async_generator, _generator, _AsyncCallable(), partial(_async)])
-def test_listeners_that_would_never_run(listener: Any) -> None:
-    """Refused by every way of adding one, with what to write instead."""
+def test_listener_that_would_never_run_is_refused(listener: Any) -> None:
+    """By every way of adding one; the error describes the remedy."""
     server = http.Server()
     for add in (
         http.create_server,
@@ -175,5 +175,5 @@ def test_listeners_that_would_never_run(listener: Any) -> None:
         with pytest.raises(TypeError, match=r'must be a plain function, and .* would never run; write def'):
             add(listener)
     assert server.event_names() == []
-    # what is none of the server's own events may be awaited by whoever emits it
+    # the emitter of other events can await its listeners
     server.on('own', listener)

@@ -1,4 +1,4 @@
-"""Observers of exchanges: each is told once of the beginning and once of the end, whatever the end is."""
+"""Observers of exchanges: each one is notified once of the beginning, and once of the end of any kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers import Log, Serve, get, ok
 
 
 class Noting(http.ExchangeObserver):
-    """Notes what it is told."""
+    """Note the notifications."""
 
     def __init__(self) -> None:
         self.log = Log()
@@ -36,7 +36,7 @@ def observed(noting: Noting, listener: Any, **options: Any) -> http.Server:
     return server
 
 
-def test_pipelined_requests(serve: Serve, noting: Noting) -> None:
+def test_pipelined_requests_are_observed(serve: Serve, noting: Noting) -> None:
     client = serve(observed(noting, ok)).connect()
     client.send(get('/1') + get('/2'))
     client.response()
@@ -44,7 +44,7 @@ def test_pipelined_requests(serve: Serve, noting: Noting) -> None:
     assert noting.log == [('began', '/1'), ('ended', '/1', 200), ('began', '/2'), ('ended', '/2', 200)]
 
 
-def test_a_listener_that_fails(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_listener_is_observed(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
     def listener(request: Any, response: Any) -> None:
         raise ValueError('on purpose')
 
@@ -52,7 +52,7 @@ def test_a_listener_that_fails(serve: Serve, noting: Noting, caplog: pytest.LogC
     assert noting.log == [('began', '/'), ('ended', '/', 500)]
 
 
-def test_a_client_that_leaves(serve: Serve, noting: Noting) -> None:
+def test_disconnect_is_observed(serve: Serve, noting: Noting) -> None:
     client = serve(observed(noting, lambda request, response: None)).connect()
     client.send(get('/'))
     noting.log.wait_for_length(1)
@@ -60,7 +60,7 @@ def test_a_client_that_leaves(serve: Serve, noting: Noting) -> None:
     noting.log.wait_for(('ended', '/', CLIENT_CLOSED_REQUEST))
 
 
-def test_an_upgrade_by_the_response(serve: Serve, noting: Noting) -> None:
+def test_upgrade_by_the_response_is_observed(serve: Serve, noting: Noting) -> None:
     def listener(request: Any, response: Any) -> None:
         with response.upgrade()[0] as socket:
             socket.write(b'other')
@@ -71,8 +71,8 @@ def test_an_upgrade_by_the_response(serve: Serve, noting: Noting) -> None:
     assert noting.log == [('began', '/'), ('ended', '/', 101)]
 
 
-def test_a_response_that_is_not_kept_alive_from_the_beginning(serve: Serve) -> None:
-    """An observer may decide about the connection before anybody else does."""
+def test_observer_can_close_the_connection(serve: Serve) -> None:
+    """It decides before the listener runs."""
 
     class Closing(http.ExchangeObserver):
         def exchange_began(self, response: Any) -> None:
@@ -83,8 +83,8 @@ def test_a_response_that_is_not_kept_alive_from_the_beginning(serve: Serve) -> N
     assert serve(server).connect().get('/').closes
 
 
-def test_several_observers(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
-    """They are told in the order in which they came; the access log is one of them."""
+def test_observers_are_notified_in_order(serve: Serve, noting: Noting, caplog: pytest.LogCaptureFixture) -> None:
+    """In the order in which they were added; the access log is one of them."""
 
     class Own(http.ServerResponse):
         pass
@@ -98,15 +98,15 @@ def test_several_observers(serve: Serve, noting: Noting, caplog: pytest.LogCaptu
     assert noting.log == second.log == [('began', '/'), ('ended', '/', 200)]
 
 
-def test_nobody_is_told_unless_somebody_asks() -> None:
+def test_server_without_observers_has_no_observed_responses() -> None:
     assert http.create_server().response_class is http.ServerResponse
 
 
 # -- samples ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_sample(serve: Serve, noting: Noting) -> None:
-    """So many are told of, each time that one is taken, and only the ends; afterwards the class is what it was."""
+def test_sample_observes_a_number_of_ends(serve: Serve, noting: Noting) -> None:
+    """Each sample observes the given number; afterwards the class is the original one."""
     server = http.create_server(ok)
     sample = ExchangeSampler(server, noting)
     client = serve(server).connect()
@@ -118,7 +118,7 @@ def test_a_sample(serve: Serve, noting: Noting) -> None:
     assert noting.log == [('ended', f'/{number}', 200) for number in (0, 1, 4, 5)]
 
 
-def test_a_sample_that_is_stopped(serve: Serve, noting: Noting) -> None:
+def test_stopped_sample_observes_no_more(serve: Serve, noting: Noting) -> None:
     server = http.create_server(ok)
     sample = ExchangeSampler(server, noting)
     sample.stop()
@@ -130,8 +130,8 @@ def test_a_sample_that_is_stopped(serve: Serve, noting: Noting) -> None:
     assert noting.log == [('ended', '/1', 200)]
 
 
-def test_observers_that_come_while_a_sample_is_taken(serve: Serve, noting: Noting) -> None:
-    """They are told of everything, and the sample ends with its number."""
+def test_observer_added_during_a_sample_sees_everything(serve: Serve, noting: Noting) -> None:
+    """The sample ends with its number all the same."""
     server = http.create_server(ok)
     sample = ExchangeSampler(server, noting)
     sample.take(1)
@@ -150,8 +150,8 @@ def test_observers_that_come_while_a_sample_is_taken(serve: Serve, noting: Notin
     assert server.response_class is wanted
 
 
-def test_two_samples_at_once(serve: Serve, noting: Noting) -> None:
-    """Whichever ends first, nothing is left of both."""
+def test_two_samples_can_overlap(serve: Serve, noting: Noting) -> None:
+    """They can end in any order; the class is the original one afterwards."""
     server = http.create_server(ok)
     second = Noting()
     samples = ExchangeSampler(server, noting), ExchangeSampler(server, second)

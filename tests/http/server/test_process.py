@@ -1,4 +1,4 @@
-"""The server within its process: other threads, forks, and nothing left behind."""
+"""The server in its process: other threads, forks, and leaks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers import Log, Serve, Site, get, ok, post
 
 
 def test_use_from_another_thread_raises(serve: Serve) -> None:
-    """From the call itself."""
+    """In the call itself."""
     log = Log()
     site = serve(None)
     raised: list[Any] = []
@@ -29,7 +29,7 @@ def test_use_from_another_thread_raises(serve: Serve) -> None:
                 call()
             except Exception as error:
                 raised.append(type(error))
-        # the thread has got a hub of its own by asking for one
+        # get_hub() has made a hub for the thread
         gevent.get_hub().destroy(destroy_loop=True)
 
     @site.server.on('request')
@@ -44,8 +44,8 @@ def test_use_from_another_thread_raises(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this platform')
-def test_a_forked_child_lets_go(serve: Serve) -> None:
-    """Its copies are closed, the parent's connection goes on working, and the child can listen again."""
+def test_forked_child_closes_its_copies(serve: Serve) -> None:
+    """The parent's connection continues to work, and the child can listen again."""
     site = serve(ok)
     client = site.connect()
     assert client.get().status == 200
@@ -64,9 +64,9 @@ def test_a_forked_child_lets_go(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('going', ['good', 'abort', 'error'])
-def test_nothing_is_left_for_the_collector(serve: Serve, going: str, caplog: Any) -> None:
+def test_no_reference_cycles_are_left(serve: Serve, going: str, caplog: Any) -> None:
     """Request, response and socket are freed when the connection is closed, without the cyclic collector."""
-    # a record that is kept holds the frames of its traceback
+    # a stored record refers to the frames of its traceback
     caplog.set_level(logging.CRITICAL, 'geventnode.error')
     references: list[weakref.ref[Any]] = []
 
@@ -97,7 +97,7 @@ def test_nothing_is_left_for_the_collector(serve: Serve, going: str, caplog: Any
 
 
 def test_memory_does_not_grow_with_requests(serve: Serve) -> None:
-    """Neither answered nor aborted ones leave objects behind."""
+    """Neither complete nor aborted requests leave objects behind."""
     site = serve(ok)
 
     def rounds(count: int) -> None:
