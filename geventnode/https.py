@@ -154,7 +154,7 @@ class Agent(http.Agent):
         return {**super()._settings(), **self._tls}
 
     def create_connection(self, options: Mapping[str, Any]) -> TLSSocket:
-        settings = options.get('peer') or self._tls_settings(options)
+        settings = options.get('tls_settings') or self._tls_settings(options)
         name = options.get('name') or self.get_name(options)
         session, chain = self._sessions.get(name, (None, None))
         socket: TLSSocket = settings.make_socket(options.get('host') or 'localhost', session, known_chain=chain)

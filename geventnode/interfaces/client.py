@@ -52,7 +52,7 @@ class IClientRequest(IOutgoingMessage):
 
 
 class IAgent(Interface):
-    """A pool of connections and of the requests that wait for one; see :class:`geventnode.http.Agent`.
+    """A pool of connections; see :class:`geventnode.http.Agent`.
 
     A context manager: it destroys its connections at the end of the block.
     """

@@ -54,7 +54,7 @@ AgentBucket = Bucket[Any, Connection]
 
 
 def _check_max_sockets(name: str, value: Any) -> float:
-    """Return ``value`` as a limit; 0 and None mean the default, as in Node."""
+    """Return ``value`` as a limit; 0 and None mean the default."""
     if value == inf:
         return inf
     return DEFAULT_MAX_SOCKETS if value is None else count(name, value) or DEFAULT_MAX_SOCKETS
@@ -90,7 +90,7 @@ def _check_seconds_or_none(name: str, value: Any) -> float | None:
 
 @implementer(IAgent)
 class Agent:
-    """A pool of connections, and the queues of the requests that wait for one.
+    """A pool of connections, and of the requests that wait for one.
 
     It belongs to the hub of the thread that made it. Each origin has one queue, first come, first served; under
     ``max_total_sockets``, an origin without any connection gets the next one that another origin gives back.
@@ -138,7 +138,7 @@ class Agent:
     debug_connections = Option(flag, False, 'Log the events of each connection.')
 
     _connection_class: type[Connection] = Connection
-    #: The reservation in another agent whose only connection this agent has.
+    #: The reservation in another agent for the only connection of this one.
     _reservation: Reservation | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -156,7 +156,7 @@ class Agent:
         self._wait_time = 0.0
         #: The names of the origins for which a warning was logged.
         self._warned: set[str] = set()
-        #: Connections whose exchange is complete, and that are kept for its listeners.
+        #: Connections that are kept for the listeners of a complete exchange.
         self._delivering: set[Connection] = set()
         self._connection_log = ConnectionLog()
         apply_options(self, options)
@@ -195,7 +195,7 @@ class Agent:
         return self._origin_of(options).name
 
     def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
-        """Return the origin of a request with these options, or to this URL."""
+        """Return the origin of a URL, or of a mapping of options."""
         if isinstance(url_or_options, str):
             return parse_url(url_or_options).origin
         return origin_from_options(url_or_options)
@@ -264,7 +264,7 @@ class Agent:
             self._watch_queued(request)
 
     def _has_queued(self, bucket: AgentBucket) -> bool:
-        """Return whether a request waits for a connection that ``bucket`` can give back."""
+        """Return whether a request waits for a connection of ``bucket``."""
         return bool(bucket.queue or self._pool.starving or self._pool.blocked)
 
     def _watch_queued(self, request: ClientRequest | Reservation) -> None:
@@ -276,7 +276,7 @@ class Agent:
             deadlines(self._hub).watch(self)
 
     def reserve(self, url_or_options: str | Mapping[str, Any], timeout: float | None = None) -> Agent:
-        """Return an agent with one connection of its own, for requests to one origin.
+        """Return an agent that has one connection of its own.
 
         Blocks until this agent has a free place for the connection, in the order of the queue. No other request gets
         the connection, which authentication that is bound to it needs (RFC 4559, section 6). It counts as one of this
@@ -311,7 +311,7 @@ class Agent:
         return QueueFull(f'{self._max_queued} requests wait for {origin} already (max_queued)')
 
     def _make_reserved_agent(self, reservation: Reservation) -> Agent:
-        """Return the agent whose only connection is that of ``reservation``."""
+        """Return the agent for the connection of ``reservation``."""
         agent = type(self)(**{**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True})
         if 'create_connection' in vars(self):
             vars(agent)['create_connection'] = self.create_connection
@@ -403,7 +403,7 @@ class Agent:
         self._process_queue(connection.bucket)
 
     def _process_queue(self, bucket: AgentBucket) -> None:
-        """Apply the pool's decisions for ``bucket``, and for the origins that wait for a place under the total limit.
+        """Apply the pool's decisions for ``bucket``, and those that depend on it.
 
         A nested call leaves the work to the running one.
         """
@@ -545,7 +545,7 @@ class Agent:
 
     @property
     def sockets(self) -> dict[str, list[Any]]:
-        """The connections in use, by the name of their origin (:meth:`get_name`); a copy."""
+        """A copy of the connections in use, by name of origin."""
         return {
             name: [connection.socket for connection in bucket.busy]
             for name, bucket in self._pool.buckets.items()
@@ -554,7 +554,7 @@ class Agent:
 
     @property
     def free_sockets(self) -> dict[str, list[Any]]:
-        """The idle connections, by the name of their origin; a copy."""
+        """A copy of the idle connections, by the name of their origin."""
         return {
             name: [connection.socket for connection in bucket.idle]
             for name, bucket in self._pool.buckets.items()
@@ -563,7 +563,7 @@ class Agent:
 
     @property
     def requests(self) -> dict[str, list[Any]]:
-        """The queued requests, by the name of their origin; a copy."""
+        """A copy of the queued requests, by the name of their origin."""
         return {name: list(bucket.queue) for name, bucket in self._pool.buckets.items() if bucket.queue}
 
     @property
@@ -580,7 +580,7 @@ class Agent:
         return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
 
     def _unsent_requests(self) -> list[ClientRequest]:
-        """Return the requests that were not sent completely, and whose response no greenlet waits for."""
+        """Return the requests that are unsent, and that no greenlet waits for."""
         begun = [
             request
             for bucket in self._buckets()
@@ -674,7 +674,7 @@ class Agent:
 
 
 def _warn_of_unsent() -> None:
-    """Log the requests that the program has made and that end with it, unsent."""
+    """Log the requests that are unsent when the program ends."""
     for agent in registered(Agent):
         for request in agent._unsent_requests():
             log.warning(
@@ -688,7 +688,7 @@ atexit.register(_warn_of_unsent)
 
 
 def global_agent(kind: type[Agent] = Agent) -> Agent:
-    """Return the global agent of this hub and of the class ``kind``; the first call makes it."""
+    """Return the global agent of this hub and class."""
     attributes = get_hub().__dict__
     agent: Agent | None = attributes.get(kind._hub_attribute)
     if agent is None:

@@ -295,7 +295,9 @@ def _time(name: str, value: Any) -> float | None:
 
 
 class Client(EventEmitter):
-    """A client of one server, with one connection at a time; :func:`create_client` returns it.
+    """A client of one server; :func:`create_client` returns it.
+
+    It has one connection at a time.
 
     Events: ``'error'`` (exception), the error of a request.
     """
@@ -310,10 +312,10 @@ class Client(EventEmitter):
     def request(
         self, method: str = 'GET', path: str | HeadersArgument | None = None, headers: HeadersArgument | None = None
     ) -> ClientRequest:
-        """Return a request to the server, to be written and ended by the caller.
+        """Return a request to the server.
 
-        The method can be left out, as in Node: ``request(path)``, ``request(path, headers)``. If this client has a
-        listener for ``'error'``, an error of the request is emitted here, too.
+        The caller writes and ends it. The method can be left out, as in Node: ``request(path)``, ``request(path,
+        headers)``. If this client has a listener for ``'error'``, an error of the request is emitted here, too.
 
         :param method: the method, or a path that begins with ``/``.
         :param path: the request-target, or the headers if ``method`` is a path. ``'/'``.

@@ -156,8 +156,7 @@ class Connection:
         #: Whether both sides allow another exchange, and the seconds that the server waits for it (None: not known).
         self.keep_alive = False
         self.idle_limit: float | None = None
-        #: The response for whose listeners the connection is kept, and whether its ``'response'`` listeners have
-        #: returned.
+        #: The response that the connection is kept for, and whether its ``'response'`` listeners have returned.
         self._kept_response: weakref.ref[ClientResponse] | None = None
         self._listeners_returned = False
         #: Whether the connection will soon be taken from the listeners.
@@ -170,7 +169,7 @@ class Connection:
     # -- one exchange ---------------------------------------------------------------------------------------------
 
     def start(self, request: ClientRequest, reused: bool, now: float) -> None:
-        """Begin the exchange of ``request``; the caller then lets the request write itself to the socket."""
+        """Begin the exchange of ``request``; the caller then sends it."""
         self.state = _WAITING
         self.exchange_number += 1
         self.request = request
@@ -323,7 +322,7 @@ class Connection:
     # -- the head of the response ---------------------------------------------------------------------------------
 
     def _receive_head(self, request: ClientRequest) -> ClientResponse | None:
-        """Return the response as soon as its head has arrived, None before and where there is none."""
+        """Return the response after its head has arrived, otherwise None."""
         while True:
             try:
                 # between messages, the next event is a head
@@ -368,7 +367,7 @@ class Connection:
         return response
 
     def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:
-        """Return a small response that has arrived in one piece, after the whole request was sent."""
+        """Return a small response that has arrived in one piece."""
         response = ClientResponse(head, self)
         response._buffer(body)
         response.complete = True
@@ -428,7 +427,7 @@ class Connection:
             self.socket.destroy(error)
 
     def on_body_complete(self, head: ResponseHead) -> None:
-        """Go on after the body of the response that ``head`` has begun was taken from the parser."""
+        """Go on after the body of the response with ``head`` was taken."""
         self.body = None
         self._on_response_complete(head)
         self._advance()
@@ -443,7 +442,7 @@ class Connection:
     # -- the end of an exchange -----------------------------------------------------------------------------------
 
     def _on_response_complete(self, head: ResponseHead) -> None:
-        """Note what the head says about the connection, and close it if the rest of the request is not wanted."""
+        """Read the Keep-Alive hint, and close if the request is unwanted."""
         self.state = _SENDING
         hint = head.block.fields.get('keep-alive')
         self.idle_limit = None if hint is None else parse_keep_alive_hint(hint)
@@ -467,7 +466,7 @@ class Connection:
         self.release_soon()
 
     def _release(self) -> None:
-        """Give the connection back to the agent, or close it if it cannot be used again."""
+        """Give the connection back to the agent, or close it."""
         if self.state is _DELIVERING:
             self.agent._delivering.discard(self)
         self.request = self._request = self._kept_response = None
@@ -497,14 +496,14 @@ class Connection:
     # -- listeners ------------------------------------------------------------------------------------------------
 
     def _keep_for_listeners(self, request: ClientRequest, response: ClientResponse) -> None:
-        """Keep the connection until the ``'response'`` listeners have returned and ``'end'`` was emitted."""
+        """Keep the connection until the listeners have had the whole response."""
         if request.listener_count('response'):
             self._kept_response = weakref.ref(response, self._on_forgotten)
             self._listeners_returned = False
             response._notify_end = True
 
     def on_response_delivered(self, response: ClientResponse) -> None:
-        """Release the connection after the ``'response'`` listeners, unless one consumes ``response`` by events."""
+        """Release the connection, unless a listener consumes ``response`` by events."""
         if self._kept_response is not None and self._kept_response() is response:
             self._listeners_returned = True
             if self.state is _DELIVERING and not response._is_flowing:
@@ -518,7 +517,7 @@ class Connection:
                 self._release()
 
     def release_soon(self) -> None:
-        """Release the connection within some turns of the loop if a request is waiting for one then.
+        """Release the connection within some turns if a request waits for one.
 
         A listener can block, even on that request.
         """
@@ -544,7 +543,7 @@ class Connection:
             self.hub.loop.run_callback_threadsafe(self._drop_abandoned, reference)
 
     def _is_abandoned(self, reference: weakref.ref[Any]) -> bool:
-        """Return whether the current exchange has lost, with the object of ``reference``, its last user."""
+        """Return whether the current exchange has lost its last user."""
         return (
             (self.state is _RECEIVING and self.body is not None and reference is self.body.reference)
             or (self.state is _DELIVERING and reference is self._kept_response)
@@ -571,14 +570,14 @@ class Connection:
 
     @property
     def current_request(self) -> ClientRequest | None:
-        """The request of the current exchange, None if there is none or its users have forgotten it."""
+        """The request of the current exchange, None if it was forgotten."""
         if self.request is not None:
             return self.request
         return None if self._request is None else self._request()
 
     @property
     def current_response(self) -> ClientResponse | None:
-        """The response whose body is arriving, None if there is none or its users have forgotten it."""
+        """The response that is arriving, None if it was forgotten."""
         return None if self.body is None else self.body.response
 
     def fail(self, error: Exception) -> None:
@@ -619,7 +618,7 @@ class Connection:
         self.watch()
 
     def _on_agent_remove(self) -> None:
-        """Take the connection out of the pool, after a listener has emitted ``'agentRemove'``."""
+        """Take the connection out of the pool, after ``'agentRemove'``."""
         self.keep_alive = False
         request = self.current_request
         if request is not None:
@@ -679,7 +678,7 @@ class Connection:
         return self.state is _RECEIVING and (self.body is None or self.body.reader is None)
 
     def is_unread_since(self, since: float) -> bool:
-        """Return whether the body has had no reader since the monotonic time ``since``."""
+        """Return whether the body has had no reader since ``since`` (monotonic)."""
         return self.is_unread and self.since <= since
 
     @property
@@ -691,7 +690,7 @@ class Connection:
 
     @property
     def current_exchange(self) -> tuple[str | None, str | None, float]:
-        """Method and target of the current exchange, None where they are not known any more, and when it began."""
+        """Method, target and start of the current exchange; None where forgotten."""
         if self.body is not None:
             return self.body.exchange
         request = self.current_request

@@ -1,4 +1,4 @@
-"""The deadlines of an exchange on a client's connection, and what happens when one has passed."""
+"""Find the next deadline of an exchange, and act after it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def exchange_deadline(connection: Connection) -> Deadline:
 
 
 def _waits_for_server(connection: Connection) -> bool:
-    """Return whether the exchange waits for the server, and ``'timeout'`` was not emitted since the last traffic."""
+    """Return whether the server is late if it sends nothing.
+
+    It is not while this side is slow, nor after ``'timeout'`` was emitted, until there is more traffic.
+    """
     socket = connection.socket
     if connection.reported_timeout_at == socket._last_activity:
         return False
@@ -58,7 +61,7 @@ def _waits_for_server(connection: Connection) -> bool:
 
 
 def parse_keep_alive_hint(value: str) -> float | None:
-    """Return the seconds for which a Keep-Alive field allows a connection to be idle, None for no limit."""
+    """Return the seconds of a Keep-Alive field, shortened; None for no limit."""
     found = _hint.search(value)
     return None if found is None else int(found[1]) - HINT_MARGIN
 
@@ -83,7 +86,7 @@ def _fail_connect_timeout(connection: Connection) -> None:
 
 
 def _report_inactivity(connection: Connection) -> None:
-    """Emit ``'timeout'`` on request and response; fail the exchange if neither has a listener."""
+    """Emit ``'timeout'``, and fail the exchange if it has no listener."""
     connection.reported_timeout_at = connection.socket._last_activity
     gevent.spawn(_emit_timeout, connection, connection.current_request, connection.current_response)
 

@@ -1,8 +1,8 @@
-"""A connect in progress through a user's ``create_connection``, which can block and can fail in every way.
+"""Connect through a user's ``create_connection``, which can block.
 
-It has a greenlet of its own, which is killed when the request needs no connection any more, and the ``connect_timeout``
-and ``deadline`` of the request. Its result is reported once, unless the request was given up before; whatever the
-function does afterwards has no effect on the agent.
+The function runs in a greenlet of its own, within the ``connect_timeout`` and ``deadline`` of the request. The greenlet
+is killed when the request needs no connection any more. The result is reported once, unless the request was given up
+before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ['Dial']
 
 
 class Dial:
-    """Call ``create`` in a greenlet, and then ``on_connected`` with the socket or ``on_failed`` with the error.
+    """Call ``create`` in a greenlet, and report the socket or the error.
 
     Neither of the two callbacks can block.
     """

@@ -1,6 +1,6 @@
-"""Where a request goes: what a URL says, and the destination that connections are shared by.
+"""The origin of a request: the key by which connections are shared; and the parts of its URL.
 
-Both are looked up in tables of those seen lately: programs ask the same servers again and again.
+Both are cached, because programs send requests to the same servers again and again.
 """
 
 from __future__ import annotations
@@ -34,23 +34,33 @@ __all__ = [
 
 DEFAULT_PORT = 80
 
-#: An IPv6 literal, with a zone maybe (RFC 6874), and what may follow it.
+#: An IPv6 literal, which can have a zone (RFC 6874), and the colon of a port.
 _LITERAL = re.compile(r'\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%25[^\]]+)?\](?::|$)')
 
-#: What begins with a host and its port, and not with a scheme.
+#: A text that begins with a host and its port, and not with a scheme.
 _HOST_AND_PORT = re.compile(r'[^/?#:]+:[0-9]+(?:[/?#]|$)')
 
-#: Characters that end a host name, or begin an address, when it is not escaped (RFC 3986, section 3.2).
+#: Characters that, unescaped, end a host name or begin an address (RFC 3986, section 3.2).
 _DELIMITERS = frozenset(':/?#[]@\\%')
 
-#: What may stand in a path or a query, RFC 3986, sections 3.3 and 3.4; the rest is escaped, ``%`` is left alone.
+#: Characters of a path or a query (RFC 3986, sections 3.3 and 3.4); others are escaped, ``%`` is kept.
 PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
 
 
 class Origin:
-    """Where connections lead. Shared between requests: never changed."""
+    """The server of a connection, and the way to it. Shared between requests and never changed."""
 
-    __slots__ = ('family', 'host', 'host_field', 'host_pair', 'local_address', 'name', 'peer', 'port', 'socket_path')
+    __slots__ = (
+        'family',
+        'host',
+        'host_field',
+        'host_pair',
+        'local_address',
+        'name',
+        'port',
+        'socket_path',
+        'tls_settings',
+    )
 
     def __init__(
         self,
@@ -60,7 +70,7 @@ class Origin:
         family: int,
         socket_path: str | None,
         default_port: int,
-        peer: TLSSettings | None,
+        tls_settings: TLSSettings | None,
         via: str | None = None,
     ) -> None:
         self.host: str = host
@@ -68,20 +78,20 @@ class Origin:
         self.local_address = local_address
         self.family = family
         self.socket_path = socket_path
-        #: On what terms TLS is spoken; None for plain HTTP.
-        self.peer = peer
-        #: The name in an agent's tables.
-        self.name = _name(host, port, local_address, family, socket_path, peer)
+        #: The TLS settings; None for plain HTTP.
+        self.tls_settings = tls_settings
+        #: The key in the tables of an agent; see :meth:`geventnode.http.Agent.get_name`.
+        self.name = _name(host, port, local_address, family, socket_path, tls_settings)
         if via is not None:
             self.name += f':{via}'
-        #: What the Host field says.
+        #: The value of the Host field.
         self.host_field = _host_field(host, port, default_port)
         #: The field itself, as requests keep it.
         self.host_pair = 'Host', self.host_field
 
     @property
     def options(self) -> dict[str, Any]:
-        """What ``create_connection`` is handed."""
+        """The argument of ``create_connection``."""
         options = {
             'host': self.host,
             'port': self.port,
@@ -89,23 +99,23 @@ class Origin:
             'family': self.family,
             'socket_path': self.socket_path,
         }
-        if self.peer is not None:
-            options |= {'peer': self.peer, 'name': self.name}
+        if self.tls_settings is not None:
+            options |= {'tls_settings': self.tls_settings, 'name': self.name}
         return options
 
-    # -- what goes wrong on the way there ---------------------------------------------------------------------------
+    # -- errors ----------------------------------------------------------------------------------------------------
 
     def locate(self, error: BaseException | None, phase: str) -> None:
-        """Let ``error`` say where it happened, and when, unless it does."""
+        """Set host, port and phase of ``error``, unless it has them."""
         if isinstance(error, GeventnodeError) and error.phase is None:
             error.host, error.port, error.phase = self.host, self.port, phase
 
     def deadline_error(self) -> RequestTimeout:
-        """Return what is raised for an exchange that took too long."""
+        """Return the error for an exchange that missed its deadline."""
         return RequestTimeout(f'{self}: the exchange was not over within its deadline')
 
     def connect_timeout_error(self, seconds: float | None) -> RequestTimeout:
-        """Return what is raised when connecting took more than so many seconds."""
+        """Return the error for a connect that took more than ``seconds``."""
         return RequestTimeout(f'{self}: no connection within connect_timeout ({seconds} seconds)')
 
     def __str__(self) -> str:
@@ -113,7 +123,7 @@ class Origin:
 
 
 class ParsedURL:
-    """What a URL says. Shared between requests: never changed."""
+    """The parts of a URL. Shared between requests and never changed."""
 
     __slots__ = ('auth', 'host', 'origin', 'path', 'port')
 
@@ -122,12 +132,17 @@ class ParsedURL:
         self.port = port
         self.path = path
         self.auth = auth
-        #: Where that is, unless options say otherwise.
+        #: The origin, unless options change it.
         self.origin = make_origin(host, port or default_port, default_port=default_port)
 
 
 def _name(
-    host: str, port: int, local_address: str | None, family: int, socket_path: str | None, peer: TLSSettings | None
+    host: str,
+    port: int,
+    local_address: str | None,
+    family: int,
+    socket_path: str | None,
+    tls_settings: TLSSettings | None,
 ) -> str:
     name = f'{host}:{port}'
     if local_address is not None:
@@ -136,13 +151,13 @@ def _name(
         name += f':{4 if family == socket.AF_INET else 6 if family == socket.AF_INET6 else family}'
     if socket_path is not None:
         name += f':{socket_path}'
-    if peer is not None and (terms := peer.digest(host)):
+    if tls_settings is not None and (terms := tls_settings.digest(host)):
         name += f':{terms}'
     return name
 
 
 def _host_field(host: str, port: int, default_port: int) -> str:
-    """Return what Host says: IPv6 literals in brackets and without a zone, the port unless it is the default."""
+    """Return the value of Host: IPv6 in brackets and without a zone, no default port."""
     shown = f'[{host.partition("%")[0]}]' if ':' in host else host
     if port != default_port:
         shown += f':{port}'
@@ -152,14 +167,16 @@ def _host_field(host: str, port: int, default_port: int) -> str:
 
 
 def host_name(host: Any) -> str:
-    """Return ``host`` as it goes to the resolver: without brackets, in ASCII (RFC 5890). Raises
-    ``TypeError`` and ``InvalidInput``."""
+    """Return ``host`` for the resolver: without brackets, in ASCII (RFC 5890).
+
+    Raises ``TypeError`` and ``InvalidInput``.
+    """
     if not isinstance(host, str):
         raise TypeError(f'host must be str, not {type(host).__name__}')
     return ascii_name(host[1:-1] if host.startswith('[') and host.endswith(']') else host)
 
 
-# typed: 0, 0.0 and False are the same to a table, and not all of them are a family
+# typed: 0, 0.0 and False are the same key, and not all of them are a family
 @lru_cache(maxsize=1024, typed=True)
 def make_origin(
     host: str,
@@ -168,12 +185,12 @@ def make_origin(
     family: int = 0,
     socket_path: str | None = None,
     default_port: int = DEFAULT_PORT,
-    peer: TLSSettings | None = None,
+    tls_settings: TLSSettings | None = None,
     via: str | None = None,
 ) -> Origin:
-    """Return where a request goes. Raises ``TypeError`` and ``InvalidInput`` for what is no address.
+    """Return the origin with these properties. Raises ``TypeError`` and ``InvalidInput`` for bad values.
 
-    :param via: through what connections lead there, which are not to be shared with those that lead there directly.
+    :param via: the proxy; connections through it are not shared with direct ones.
     """
     for name, value in (('local_address', local_address), ('socket_path', socket_path)):
         if value is not None and (not isinstance(value, str) or not value or '\0' in value):
@@ -183,12 +200,16 @@ def make_origin(
     family = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}.get(family, family)
     if family not in (0, socket.AF_INET, socket.AF_INET6):
         raise InvalidInput(f'family must be 0, 4, 6 or one of socket.AF_*, not {family!r}')
-    return Origin(host_name(host), checked_port(port), local_address, int(family), socket_path, default_port, peer, via)
+    return Origin(
+        host_name(host), checked_port(port), local_address, int(family), socket_path, default_port, tls_settings, via
+    )
 
 
 def checked_port(port: Any) -> int:
-    """Return ``port``, an int or a decimal str, from 1 to 65535. Raises ``TypeError`` and
-    ``InvalidInput``."""
+    """Return ``port``, an int or a decimal str, as an int.
+
+    Raises ``TypeError`` and ``InvalidInput``.
+    """
     try:
         number = port_number(port)
     except ValueError as error:
@@ -199,14 +220,13 @@ def checked_port(port: Any) -> int:
 
 
 def origin_from_options(
-    options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, peer: TLSSettings | None = None
+    options: Mapping[str, Any], usual_port: int = DEFAULT_PORT, tls_settings: TLSSettings | None = None
 ) -> Origin:
-    """Return the destination that a mapping of request options names. Raises as :func:`destination`
-    does."""
+    """Return the origin of a request with ``options``. Raises as :func:`make_origin` does."""
     default_port = options.get('default_port')
     default_port = usual_port if default_port is None else checked_port(default_port)
     port, family = options.get('port'), options.get('family')
-    # None and the empty text mean an option that is not given: other values that are false are mistakes
+    # None and the empty text mean that the option is not given; other false values are mistakes
     host = next(
         (host for host in (options.get('hostname'), options.get('host')) if host is not None and host != ''),
         'localhost',
@@ -218,25 +238,26 @@ def origin_from_options(
         0 if family is None else family,
         options.get('socket_path'),
         default_port,
-        peer,
+        tls_settings,
     )
     try:
         return make_origin(*parts)
     except TypeError:
-        # not hashable: the same call without the table names what is wrong
+        # not hashable: the call without the cache raises the error that names the value
         return make_origin.__wrapped__(*parts)
 
 
 @lru_cache(maxsize=1024)
 def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> ParsedURL:
-    """Return what ``url`` says, of which the fragment is never sent (RFC 9110, section 4.2).
+    """Return the parts of ``url``, without its fragment.
 
-    Characters outside ASCII are escaped in the path and the query, as browsers do.
+    The fragment is never sent (RFC 9110, section 4.2).     Characters outside ASCII are escaped in the path and the
+    query, as browsers do.
 
-    Raises ``InvalidInput`` for another scheme than ``scheme``, for blanks and control characters, and for what is no
-    host or port.
+    Raises ``InvalidInput`` for another scheme than ``scheme``, for blanks and control characters, and for a bad host or
+    port.
     """
-    # Such characters are dropped by urlsplit() without a word.
+    # urlsplit() drops such characters without an error
     if any(character <= ' ' or character == '\x7f' for character in url):
         raise InvalidInput(f'URL has blanks or control characters: {url!r}', 'ERR_INVALID_URL')
     try:
@@ -248,12 +269,12 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     if parts.scheme != scheme:
         raise _wrong_scheme(url, parts.scheme, scheme)
     if '\\' in parts.netloc:
-        # browsers end the host there, RFC 3986 does not: two readers would see two hosts
+        # browsers end the host there, RFC 3986 does not: two programs would find different hosts
         raise InvalidInput(f'URL has a backslash in its authority: {url!r}', 'ERR_INVALID_URL')
     host = parts.netloc.rpartition('@')[2]
     if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
         raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
-    # urlsplit() lower-cases the name, but a zone is not to be changed.
+    # urlsplit() makes the name lower-case, but a zone must not be changed
     name = host[1 : host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
     if not host.startswith('['):
         name = unquote(name)
@@ -261,7 +282,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
             raise InvalidInput(f'URL has an escaped delimiter in its host: {url!r}', 'ERR_INVALID_URL')
     auth = None
     if '@' in parts.netloc:
-        # apart, as a user may have an escaped colon, and no password
+        # split before unquoting: a user can have an escaped colon, and no password
         user, _, password = parts.netloc.rpartition('@')[0].partition(':')
         auth = f'{unquote(user)}:{unquote(password)}' if user or password else None
     path = quote(parts.path or '/', safe=PATH_CHARACTERS)
@@ -273,7 +294,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
 
 
 def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:
-    """Return what is raised for a request of ``scheme`` that names another protocol, as in ``'https:'``."""
+    """Return the error for a request of ``scheme`` with another protocol."""
     hint = ''
     if found in ('http:', 'https:'):
         module = f'geventnode.{found[:-1]}'

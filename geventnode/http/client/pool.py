@@ -1,10 +1,10 @@
-"""Who gets which connection: the decisions of an agent, without any I/O.
+"""Decide which request gets which connection, without any I/O.
 
-Requests wait in one queue for each origin, first come, first served. :meth:`Pool.decide` looks at one destination
-and says what is to be done next; whoever asked does it, and asks again until there is nothing. No method ever switches.
+Requests wait in one queue for each origin, first come, first served. :meth:`Pool.decide` returns the next decision for
+one origin; the agent applies it, and calls again until there is none.
 
-Under a limit on all connections together, a destination that has a connection goes on with it. One that has none, and
-would get none as long as the others are busy, stands in line for the next connection that any of them gives back.
+Under a limit on all connections together, an origin that has a connection goes on with it. An origin without one, which
+would get none as long as the others are busy, waits for the next connection that any of them gives back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Connection = TypeVar('Connection')
 
 
 class Action(enum.Enum):
-    """What is to be done."""
+    """The kinds of decisions."""
 
     #: Send the request on the idle connection, which is in use from now on.
     REUSE = 'reuse'
@@ -33,7 +33,7 @@ class Action(enum.Enum):
 
 
 class Decision(NamedTuple):
-    """What is to be done, with what."""
+    """An action, and its connection and request, None where it has none."""
 
     action: Action
     bucket: Any
@@ -42,7 +42,7 @@ class Decision(NamedTuple):
 
 
 class Bucket(Generic[Request, Connection]):
-    """What there is for one destination."""
+    """The connections and the queue of one origin."""
 
     __slots__ = ('busy', 'connecting', 'idle', 'listed', 'name', 'queue', 'used', 'wait_time', 'waited')
 
@@ -50,33 +50,36 @@ class Bucket(Generic[Request, Connection]):
         self.name = name
         #: Connections in use.
         self.busy: dict[Connection, None] = {}
-        #: Requests for which a connection is decided upon and not made yet.
+        #: Requests for which a connection is to be made, and does not exist yet.
         self.connecting: dict[Request, None] = {}
-        #: Connections that nobody uses, the one used last at the end.
+        #: Idle connections, the one used last at the end.
         self.idle: deque[Connection] = deque()
-        #: Requests without a connection, in order; those that must not get one that was used before have True.
+        #: Requests without a connection, in order; True for those that must not get a used one.
         self.queue: OrderedDict[Request, bool] = OrderedDict()
         #: Whether :attr:`Pool.with_idle` has this bucket, and whether one was put back since.
         self.listed = self.used = False
-        #: How many requests got a connection after having waited, and how many seconds that took them in all.
+        #: The number of requests that got a connection after having waited, and the seconds of their waits altogether.
         self.waited = 0
         self.wait_time = 0.0
 
     def requeue(self, request: Request, new: bool) -> None:
-        """Let ``request``, whose connection was dead, wait before all others, for a ``new`` connection or any."""
+        """Put ``request`` first in the queue: its connection was closed.
+
+        :param new: whether it must not get a used connection.
+        """
         self.queue[request] = new
         self.queue.move_to_end(request, last=False)
 
     @property
     def size(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self.busy) + len(self.connecting) + len(self.idle)
 
 
 class Pool(Generic[Request, Connection]):
-    """The connections and queues of all destinations.
+    """The connections and queues of all origins.
 
-    The attributes may be changed at any time: they are looked at for each decision.
+    The limits can be changed at any time: they are read for each decision.
     """
 
     def __init__(self) -> None:
@@ -87,38 +90,39 @@ class Pool(Generic[Request, Connection]):
         self.keep_alive = False
         self.lifo = True
         self.buckets: dict[str, Bucket[Request, Connection]] = {}
-        #: How many connections there are.
+        #: The number of connections.
         self.total = 0
-        #: How many of these are idle, and the destinations that may have some. One that was used again goes to the end
-        #: when its turn to give one up has come: so a plain request costs nothing but a note.
+        #: The number of idle ones, and the origins that can have some, the one that has not been used for longest
+        #: first. An origin that was used since is moved to the end only when its turn to give up a connection has come:
+        #: so a plain request costs no more than a flag.
         self.free = 0
         self.with_idle: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
-        #: Destinations that only the limit on all of them keeps waiting: without any connection, and with some.
+        #: Origins with requests that wait because of the total limit alone: without a connection, and with some.
         self.starving: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
         self.blocked: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
 
-    # -- what has happened --------------------------------------------------------------------------------------------
+    # -- changes --------------------------------------------------------------------------------------------
 
     def bucket(self, name: str) -> Bucket[Request, Connection]:
-        """Return what there is for the destination ``name``."""
+        """Return the bucket of the origin ``name``."""
         found = self.buckets.get(name)
         if found is None:
             found = self.buckets[name] = Bucket(name)
         return found
 
     def connected(self, bucket: Bucket[Request, Connection], connection: Connection, request: Request) -> None:
-        """The connection that was to be made for ``request`` is here, or on its way, in use."""
+        """Add the connection that was made for ``request``, in use."""
         del bucket.connecting[request]
         bucket.busy[connection] = None
 
     def connect_failed(self, bucket: Bucket[Request, Connection], request: Request) -> None:
-        """There will be no connection for ``request``."""
+        """Note that no connection could be made for ``request``."""
         del bucket.connecting[request]
         self.total -= 1
         self._forget_empty(bucket)
 
     def put_idle(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
-        """``connection`` can serve another request."""
+        """Make ``connection`` idle."""
         del bucket.busy[connection]
         bucket.idle.append(connection)
         self.free += 1
@@ -129,7 +133,7 @@ class Pool(Generic[Request, Connection]):
             self.with_idle[bucket] = None
 
     def remove(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
-        """``connection`` is gone, or no longer the pool's."""
+        """Remove ``connection``: it was closed, or has left the pool."""
         if connection in bucket.busy:
             del bucket.busy[connection]
         elif connection in bucket.idle:
@@ -143,7 +147,7 @@ class Pool(Generic[Request, Connection]):
         self._forget_empty(bucket)
 
     def dequeue(self, bucket: Bucket[Request, Connection], request: Request) -> None:
-        """``request`` waits no more."""
+        """Take ``request`` out of the queue."""
         if bucket.queue.pop(request, None) is not None and not bucket.queue:
             self._unblock(bucket)
             self._forget_empty(bucket)
@@ -158,14 +162,17 @@ class Pool(Generic[Request, Connection]):
             self._unlist(bucket)
 
     def affected(self, bucket: Bucket[Request, Connection]) -> Iterable[Bucket[Request, Connection]]:
-        """Return the destinations to decide for when something has changed for ``bucket``, in order."""
+        """Return the buckets that a change of ``bucket`` affects, in order."""
         if not self.starving and not self.blocked:
             return (bucket,)
         return (*self.starving, bucket, *self.blocked)
 
     def take_idle(self, bucket: Bucket[Request, Connection]) -> Connection | None:
-        """Return an idle connection, in use from now on, for a request that need not wait: what :meth:`decide` would
-        say when it is asked for nothing else, at a fraction of the cost. None: let the request wait and decide."""
+        """Return an idle connection; None if the request must be queued.
+
+        The connection is in use from now on. It is the decision that :meth:`decide` would return if there is no other
+        one, at a fraction of the cost.
+        """
         if bucket.queue or not bucket.idle:
             return None
         connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
@@ -174,14 +181,16 @@ class Pool(Generic[Request, Connection]):
         return connection
 
     def must_wait(self, bucket: Bucket[Request, Connection]) -> bool:
-        """Return whether a request that is added to ``bucket``, where nothing is left to be decided, and that cannot
-        :meth:`take_idle` an idle connection, gets none now."""
+        """Return whether a request that is added now gets no connection.
+
+        For a bucket for which everything was decided, and a request that cannot :meth:`take_idle`.
+        """
         if bucket.queue or bucket.size >= self.max_sockets:
             return True
         return self.total >= self.max_total_sockets and not self.free
 
     def should_keep_idle(self, bucket: Bucket[Request, Connection]) -> bool:
-        """Return whether a connection that has become idle stays so, and nothing else is to be decided."""
+        """Return whether to keep an idle connection, without any decision."""
         return (
             self.keep_alive
             and not bucket.queue
@@ -191,10 +200,13 @@ class Pool(Generic[Request, Connection]):
             and self.free <= self.max_total_free_sockets
         )
 
-    # -- what is to be done -------------------------------------------------------------------------------------------
+    # -- decisions -------------------------------------------------------------------------------------------
 
     def decide(self, bucket: Bucket[Request, Connection]) -> Decision | None:
-        """Return what is to be done next for ``bucket``, as if it were done; None for nothing."""
+        """Return the next decision for ``bucket``, None if there is none.
+
+        The pool counts it as applied.
+        """
         if not bucket.queue:
             idle = bucket.idle
             if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
@@ -210,7 +222,7 @@ class Pool(Generic[Request, Connection]):
             bucket.busy[connection] = None
             return Decision(Action.REUSE, bucket, connection, request)
         if bucket.size >= self.max_sockets:
-            # an idle one stands in the way of a request that needs a new one
+            # an idle connection is closed for a request that needs a new one
             return self._close(bucket) if bucket.idle else None
         if self.total >= self.max_total_sockets:
             if self.free:
@@ -224,7 +236,7 @@ class Pool(Generic[Request, Connection]):
         return Decision(Action.OPEN, bucket, None, request)
 
     def close_idle(self) -> Decision | None:
-        """Let go of an idle connection of the destination that has not been used for longest; None: there is none."""
+        """Close an idle connection of the origin that was unused for longest."""
         while self.with_idle:
             bucket = next(iter(self.with_idle))
             if not bucket.idle:
@@ -242,7 +254,7 @@ class Pool(Generic[Request, Connection]):
             del self.with_idle[bucket]
 
     def _close(self, bucket: Bucket[Request, Connection]) -> Decision:
-        """Let go of the connection that was idle longest."""
+        """Close the connection that was idle for longest."""
         connection = bucket.idle.popleft()
         self.free -= 1
         self.total -= 1

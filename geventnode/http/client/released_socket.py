@@ -1,4 +1,4 @@
-"""The socket of an exchange whose connection is back in the pool."""
+"""The socket of an exchange that is over."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def response_limits(max_header_size: int, max_headers_count: int) -> Limits:
 
 
 class _UnretrievedErrorLogger:
-    """Log the error of a request that is freed before the error was retrieved."""
+    """Log the error of a request if it was not retrieved."""
 
     __slots__ = ('description', 'error')
 
@@ -96,7 +96,7 @@ class _UnretrievedErrorLogger:
 
 
 class _UnclaimedSocket:
-    """Close an upgraded connection when the request is freed before its user has taken the socket."""
+    """Close an upgraded connection that is freed before it was taken."""
 
     __slots__ = ('socket',)
 
@@ -146,7 +146,7 @@ class ClientRequest(OutgoingMessage):
 
     send_date: bool = False
 
-    #: The agent whose connections are used.
+    #: The agent that provides the connection.
     agent: Agent
     #: The method, in upper case.
     method: str
@@ -199,7 +199,7 @@ class ClientRequest(OutgoingMessage):
     #: The number of the exchange on the connection.
     _exchange_number: int = 0
     _released: ReleasedSocket | None = None
-    #: Methods of the socket to call as soon as there is one, with their arguments.
+    #: Setters of the socket to call as soon as there is one, with their arguments.
     _socket_options: dict[str, tuple[Any, ...]] | None = None
 
     #: The greenlets that wait for the response or for ``100 Continue``.
@@ -234,7 +234,7 @@ class ClientRequest(OutgoingMessage):
 
     @property
     def max_headers_count(self) -> int:
-        """The number of fields that the head of the response can have; more are an error; 0: no limit. 1000."""
+        """The maximum number of fields in the head of the response; 0: no limit. 1000."""
         return self._limits.max_headers_count
 
     @max_headers_count.setter
@@ -265,7 +265,7 @@ class ClientRequest(OutgoingMessage):
         return ''.join(lines)
 
     def _connection_line(self) -> str:
-        """Return the Connection field to add, after reading the one that was set."""
+        """Return the Connection field to add, or read the given one."""
         given = self._fields.get('connection')
         if given is None:
             if 'connection' in self._removed_fields:
@@ -279,7 +279,7 @@ class ClientRequest(OutgoingMessage):
         return ''
 
     def _frame_body(self, length: int | None) -> str:
-        """Set how the body ends, and return the field line that declares it."""
+        """Set the framing of the body, and return its field line."""
         kind, self._length, line = frame_request(
             self.method, self._fields, self._removed_fields, bool(self._trailers), length, self._flushing
         )
@@ -303,9 +303,9 @@ class ClientRequest(OutgoingMessage):
         return super().write(chunk, encoding, callback)
 
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
-        """End the request, after ``data`` as the last part of its body; return the request.
+        """End the request, after ``data`` as the last part of its body.
 
-        Blocks until there is room if earlier parts fill the buffer.
+        Returns the request.         Blocks until there is room if earlier parts fill the buffer.
 
         :param data: bytes or text; or a binary file or an iterable of chunks, which a greenlet then sends.
         :param encoding: the encoding of text.
@@ -342,7 +342,7 @@ class ClientRequest(OutgoingMessage):
         return self
 
     def _render_message(self, body: bytes | memoryview) -> None:
-        """Render the whole message, so that it can be sent more than once."""
+        """Render the whole message, so that it can be sent again."""
         size = len(body)
         head = self._render_head(size).encode('latin-1')
         length = self._length
@@ -359,7 +359,7 @@ class ClientRequest(OutgoingMessage):
         self._state = _ENDED
 
     def _end_with_source(self, body: Any, callback: Any, size: int | None = None) -> None:
-        """Send a body that is produced in pieces, from a greenlet of its own."""
+        """Send a body from a file or an iterable, in a greenlet."""
         if self._body_writer is not None or self._state is _ENDED:
             raise WriteAfterEnd('end() with data after end() on this ClientRequest')
         self._check_alive()
@@ -411,12 +411,12 @@ class ClientRequest(OutgoingMessage):
 
     @property
     def _body_refused(self) -> bool:
-        """Whether a final response that arrives now replaces ``100 Continue``, so that the body is not sent."""
+        """Whether a final response that arrives now makes the body unwanted."""
         return self._expects_continue and not self._continued and not self.body_size and self._state is not _ENDED
 
     @property
     def _awaits_source(self) -> bool:
-        """Whether the body waits for its source, and not for the server's permission."""
+        """Whether the body waits for its source, and not for the server."""
         return self._body_writer is not None and not self._body_writer.ready() and not self._body_refused
 
     def _on_short_body(self, missing: int) -> None:
@@ -502,9 +502,9 @@ class ClientRequest(OutgoingMessage):
             socket._when_flushed(self._on_finished)
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
-        """Return whether to send the request again, after a reused connection turned out to be closed.
+        """Return whether to send the request again on a new connection.
 
-        Called by the agent.
+        Called by the agent when a reused connection turned out to be closed.
         """
         if (
             self._retried
@@ -570,7 +570,7 @@ class ClientRequest(OutgoingMessage):
             self._events.schedule(self)
 
     def _on_response(self, response: IncomingMessage) -> None:
-        """Deliver the response, whose head has arrived. Runs in the hub, and switches to the waiters."""
+        """Deliver the response after its head. Runs in the hub, and switches to the waiters."""
         self.response = response
         if self._events is not None:
             self._events.schedule(self)
@@ -601,7 +601,7 @@ class ClientRequest(OutgoingMessage):
             self._connection.on_response_delivered(self.response)
 
     def _on_send_aborted(self, error: BaseException | None) -> None:
-        """End the request, whose connection was lost after the response was complete."""
+        """End the request: its connection was lost after the response was complete."""
         self.destroyed = True
         self._error = error
         self._closed = True
@@ -732,7 +732,7 @@ class ClientRequest(OutgoingMessage):
                 timer.close()
 
     def _on_wait_interrupted(self) -> None:
-        """Destroy the request, because an exception has ended the wait for its response."""
+        """Destroy the request after an exception in a waiter."""
         self._abort_with(SocketHangUp('socket hang up: the wait for the response was interrupted'))
         self._mark_error_retrieved()
 
@@ -880,12 +880,12 @@ class ClientRequest(OutgoingMessage):
             if self.response is None
             else str(self.response.status_code)
         )
-        scheme = 'http' if self._origin.peer is None else 'https'
+        scheme = 'http' if self._origin.tls_settings is None else 'https'
         return f'<{type(self).__name__} {self.method} {scheme}://{self._origin}{self.path} {state}>'
 
 
 def _sent_unless_closed(send: Callable[..., object], *args: Any) -> bool:
-    """Return whether ``send`` succeeds; if the connection was closed, the error of the request gives the reason."""
+    """Return whether ``send`` succeeds; False if the connection was closed."""
     try:
         send(*args)
     except ConnectionClosed:

@@ -34,7 +34,7 @@ class _Once(enum.Flag):
 
 
 class RequestEvents:
-    """The events that a request has emitted, and the informational responses that it has still to report.
+    """The events of a request: emitted ones and due ones.
 
     It does not refer to the request, so that a request without users is freed at once.
     """
@@ -79,7 +79,7 @@ class RequestEvents:
             self._running = False
 
     def _next(self, request: ClientRequest) -> tuple[Any, ...] | None:
-        """Return the next event that is due and has a listener, with its arguments."""
+        """Return the next due event that has a listener, with its arguments."""
         listeners = request._listeners or {}
         socket = request.socket
         # after abort() a listener can do nothing with a destroyed socket
@@ -111,7 +111,7 @@ class RequestEvents:
         return None
 
     def _take(self, event: str, once: _Once, listeners: dict[str, Any]) -> bool:
-        """Return whether ``event`` has listeners and was not emitted, and note that it is emitted now."""
+        """Return whether to emit ``event`` now; after that it counts as emitted."""
         if event not in listeners or once in self._emitted:
             return False
         self._emitted |= once

@@ -1,4 +1,4 @@
-"""A place among the connections of an agent, for an exchange that takes several requests on one connection.
+"""Reserve a place among the connections of an agent.
 
 Authentication that is bound to a connection, as NTLM's and Negotiate's (RFC 4559, section 6), takes up to three
 requests without any other in between, and the connection belongs to its user afterwards. So a reservation is not a
@@ -24,7 +24,7 @@ __all__ = ['Reservation']
 
 
 class Reservation:
-    """Wait in the queue of an agent like a request, then keep a place among its connections until it is released."""
+    """Wait in the queue of an agent, then keep a place."""
 
     _queued_at: float = 0.0
     #: The time in the queue is limited by :meth:`wait`.
@@ -33,7 +33,7 @@ class Reservation:
     def __init__(self, parent: Agent, origin: Origin) -> None:
         self._parent = parent
         self._origin = origin
-        #: The agent whose connection has the place, as soon as there is one.
+        #: The agent that has the place, as soon as there is one.
         self.reserved_agent: Agent | None = None
         self._granted: AsyncResult = AsyncResult()
 

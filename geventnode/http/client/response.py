@@ -34,7 +34,7 @@ class ClientResponse(IncomingMessage):
 
     @property
     def socket(self) -> Socket:  # type: ignore[override]  # an attribute that is never set
-        """The connection that the response arrives on; a :class:`ReleasedSocket` after the exchange is over."""
+        """The connection, or a :class:`ReleasedSocket` after the exchange."""
         connection = self._connection
         if connection.is_in_exchange(self._exchange_number):
             return connection.socket

@@ -47,7 +47,7 @@ class ResponseBody(BodyReader):
         return self.reference()
 
     def advance(self) -> None:
-        """Pass the received bytes to the reader, or to the buffer of the response. Runs in the hub."""
+        """Pass the received bytes to the reader or the buffer. Runs in the hub."""
         if self.reader is not None:
             self.reader.switch()
         else:
@@ -56,7 +56,7 @@ class ResponseBody(BodyReader):
     # -- with a reader --------------------------------------------------------------------------------------------
 
     def take(self, message: IncomingMessage) -> bytes | None:
-        """Return the rest of the body, and complete ``message``, if all of it has arrived; None otherwise."""
+        """Return the rest of the body if it has arrived, otherwise None."""
         data = self._connection.parser.take_content()
         if data is not None:
             self._complete(message, [])
@@ -93,7 +93,7 @@ class ResponseBody(BodyReader):
     # -- without a reader -----------------------------------------------------------------------------------------
 
     def buffer(self) -> None:
-        """Buffer the received pieces in the response, and pause the socket at the high-water mark."""
+        """Buffer the received pieces, and pause the socket at the high-water mark."""
         response = self.response
         if response is None:
             return
@@ -121,7 +121,7 @@ class ResponseBody(BodyReader):
         return monotonic()
 
     def discard(self) -> None:
-        """Discard the received pieces; close the connection when there are too many of them."""
+        """Discard the received pieces; after too many, close the connection."""
         connection = self._connection
         try:
             end = pass_on(connection.parser, self._discard_piece)
@@ -140,9 +140,9 @@ class ResponseBody(BodyReader):
     # -- a lost connection ----------------------------------------------------------------------------------------
 
     def abort(self, error: BaseException | None) -> None:
-        """Report that the rest of the body will not arrive, because the connection was lost.
+        """Report that the connection was lost before the end of the body.
 
-        A body that has arrived completely stays readable, whatever happens to the connection.
+        A body that has arrived completely stays readable.
         """
         response = self.response
         if response is None:

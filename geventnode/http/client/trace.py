@@ -1,6 +1,6 @@
 """Log the events of an agent's connections while ``debug_connections`` is on.
 
-An agent then makes its connections of a class whose methods log and call those of the usual class; open connections
+An agent then makes its connections of a class that logs and calls the methods of the usual class; open connections
 change their class. So nothing is checked on a connection that is not traced. The server does the same.
 """
 

@@ -15,10 +15,10 @@ __all__ = ['WriteBuffer']
 
 
 class WriteBuffer(WritableBase):
-    """Take the place of the socket that a request is waiting for; bounded like the queue of a socket."""
+    """Buffer the data of a request, bounded as by a socket."""
 
     def _send(self, data: bytes | memoryview) -> bool:
-        """Queue ``data``, whatever the high-water mark is. Returns False: nothing was sent yet."""
+        """Queue ``data``, also above the high-water mark. Returns False: it is not sent."""
         self._check_writable()
         self._enqueue(data, None)
         return False
@@ -29,11 +29,11 @@ class WriteBuffer(WritableBase):
         return self._send(body)
 
     def _when_flushed(self, callback: Callback) -> None:
-        """Call ``callback`` when the data that is queued now was passed to the kernel."""
+        """Call ``callback`` after the data that is queued now was sent."""
         self._enqueue(b'', callback)
 
     def transfer(self, socket: Socket) -> None:
-        """Move the queued data to ``socket``, and wake the writers that wait for room."""
+        """Move the queued data to ``socket``, and wake waiting writers."""
         queue = self._queue or ()
         self._queue = None
         self.writable_length = 0

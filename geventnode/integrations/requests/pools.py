@@ -271,7 +271,7 @@ class AgentConnectionPool:
             port,
             self._source,
             default_port=DEFAULT_PORTS['https'],
-            peer=settings,
+            tls_settings=settings,
             via=self._proxy.name if self._tunneled and self._proxy is not None else None,
         )
 
@@ -337,8 +337,8 @@ class AgentConnectionPool:
         request._set_time_limits(read if late is None else None, connect, self._limits.queue_timeout, None)
         request._limits = self._limits.parser_limits
         request._keeps_chunks = True
-        if self._tunneled and origin.peer is not None:
-            request._create_connection = partial(self._tunnel, origin.peer)
+        if self._tunneled and origin.tls_settings is not None:
+            request._create_connection = partial(self._tunnel, origin.tls_settings)
         request.end(body)
         if late is not None:
             if request.reused_socket:
