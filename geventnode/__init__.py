@@ -1,4 +1,4 @@
-"""Node's HTTP interface on gevent: HTTP/1.1 servers, clients and streams for plain sequential code.
+"""Node's HTTP interface on gevent: servers, clients and streams.
 
 This module imports nothing, so that ``geventnode serve`` can patch the standard library before gevent is loaded.
 Import :mod:`geventnode.http`, :mod:`geventnode.net` and the others by name.

@@ -81,7 +81,7 @@ class GeventnodeError(Exception):
 
 
 def reduce_exception(error: BaseException) -> Any:
-    """Return the value of ``__reduce__`` for an exception with an ``__init__`` of its own.
+    """Return the result of ``__reduce__`` for an exception with its own ``__init__``.
 
     Copies and unpickled exceptions have the attributes of ``error``. As Python's own, they have no ``__cause__``.
     """
@@ -105,7 +105,7 @@ def without_traceback(error: _Error) -> _Error:
 
 
 def copy_for_raising(error: BaseException) -> BaseException:
-    """Return a copy of ``error`` that an object can raise while it keeps the original.
+    """Return a copy of a stored exception, for raising.
 
     A raised exception refers to the frames of its traceback, and these refer to the object that stores it: only the
     garbage collector could free such a cycle. An exception of another package is returned itself.
@@ -122,7 +122,7 @@ def copy_for_raising(error: BaseException) -> BaseException:
 
 
 class ParseError(GeventnodeError, ValueError):
-    """The peer sent bytes that are not valid HTTP/1.1, or that exceed a limit.
+    """The peer sent invalid HTTP/1.1, or exceeded a limit.
 
     :ivar code: llhttp's code for the error, ``'HPE_...'``.
     :ivar status: the status code of the server's error response (RFC 9110, section 15).
@@ -244,7 +244,10 @@ class SocketHangUp(GeventnodeError, ConnectionResetError):
 
 
 class InheritedConnection(IncompleteBody, SocketHangUp):
-    """The connection belongs to the parent process, which continues the exchange after the fork."""
+    """The connection belongs to the parent process.
+
+    After a fork, only the parent continues its exchanges.
+    """
 
 
 class PrematureClose(GeventnodeError, ConnectionResetError):
@@ -302,7 +305,7 @@ class InvalidInput(GeventnodeError, ValueError):
 
 
 class InvalidHeader(InvalidInput):
-    """A field name is not a token, or a field value has invalid characters (RFC 9110, section 5.5)."""
+    """A field name or value has invalid characters (RFC 9110, sections 5.1 and 5.5)."""
 
     code = 'ERR_INVALID_CHAR'
 
@@ -320,13 +323,19 @@ class QueueFull(GeventnodeError, RuntimeError):
 
 
 class UnknownOption(GeventnodeError, TypeError):
-    """A keyword argument is not an option; the message names the most similar one."""
+    """A keyword argument is not an option.
+
+    The message has the most similar one.
+    """
 
     code = 'ERR_INVALID_ARG_VALUE'
 
 
 class HeadersSent(GeventnodeError, RuntimeError):
-    """The head of the message is fixed or sent, so that status and headers cannot change."""
+    """The status and the headers can no longer change.
+
+    The head of the message is fixed or sent.
+    """
 
     code = 'ERR_HTTP_HEADERS_SENT'
 

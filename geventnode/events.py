@@ -1,8 +1,8 @@
 """Node's ``EventEmitter``.
 
 The listeners of an event are a tuple, which is replaced and never changed. :meth:`EventEmitter.emit` iterates over the
-tuple that it finds first, so a listener can add and remove others without effect on the current round, and no copy is
-made for each event. An emitter without listeners has no table at all.
+tuple that it finds first. A listener can therefore add and remove others without effect on the current round, and no
+event needs a copy. An emitter without listeners has no table at all.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class EventEmitter:
         return self._add(event, listener)
 
     def add_listener(self: Self, event: str, listener: Listener) -> Self:
-        """Add a listener to the end of the list, as :meth:`on` does with a listener."""
+        """Add a listener to the end of the list, as :meth:`on` does."""
         return self._add(event, listener)
 
     def prepend_listener(self: Self, event: str, listener: Listener) -> Self:
@@ -147,7 +147,7 @@ class EventEmitter:
         return register
 
     def _check_thread(self) -> None:
-        """Raise ``WrongThread`` in a thread other than the loop's; for subclasses that use a loop."""
+        """Raise ``WrongThread`` in a thread other than the loop's; for subclasses."""
 
     def _check_event(self, event: str) -> None:
         if event not in self.events:
@@ -243,7 +243,7 @@ class EventEmitter:
     # -- inspecting -----------------------------------------------------------------------------------------------
 
     def listeners(self, event: str) -> list[Listener]:
-        """Return a new list of the listeners of an event, as the functions that were added."""
+        """Return a new list of the functions that were added for an event."""
         table = self._listeners
         return [_unwrap(listener) for listener in table.get(event, ())] if table else []
 
@@ -257,7 +257,7 @@ class EventEmitter:
         return list(self._listeners or ())
 
     def set_max_listeners(self: Self, count: int) -> Self:
-        """Set the number of listeners of one event above which a warning is issued.
+        """Set the limit of listeners for one event before a warning.
 
         More listeners are a sign of a leak; they issue ``MaxListenersExceededWarning`` once for each event.
 
@@ -303,7 +303,10 @@ class EventEmitter:
         return f'<{type(self).__name__} {f"with listeners for {heard}" if heard else "without listeners"}>'
 
     def _emit_error(self, error: BaseException) -> None:
-        """Emit ``'error'`` if it has a listener; one that existed when the error occurred can be removed by now."""
+        """Emit ``'error'`` if it has a listener now.
+
+        A listener that existed when the error occurred can have been removed.
+        """
         if self.listener_count('error'):
             self.emit('error', error)
 

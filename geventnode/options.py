@@ -1,4 +1,4 @@
-"""The options of servers and agents: their defaults, their checks and their error messages."""
+"""The options of servers and agents, with defaults, checks and error messages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ def count(name: str, value: Any) -> int:
 
 
 def bytes_or_none(name: str, value: Any) -> int | None:
-    """Return ``value`` as a number of bytes, or None for no limit; raise as :func:`count` does."""
+    """Return ``value`` as a number of bytes, or None for no limit.
+
+    Exceptions are those of :func:`count`.
+    """
     return None if value is None else count(name, value)
 
 
@@ -81,7 +84,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 class Option(Generic[Value]):
-    """An attribute that checks its values and notifies its owner of a new one.
+    """An attribute that checks its values and notifies its owner.
 
     :param check: a function that takes the name and the value, and returns the value or raises.
     :param default: the value of an owner for which none was set.
@@ -112,7 +115,10 @@ class Option(Generic[Value]):
 
 
 def hint_for(name: object, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown option: the most similar one, or all of them."""
+    """Return the end of a message about an unknown option.
+
+    It has the most similar name, or all known ones.
+    """
     near = get_close_matches(str(name), known, 1)
     return f': did you mean {near[0]!r}?' if near else f'; known are {", ".join(sorted(known))}'
 
@@ -129,7 +135,7 @@ def check_names(thing: Configurable, options: Iterable[str], others: Iterable[st
 
 
 def check_attribute(thing: Configurable, name: str) -> None:
-    """Reject a misspelled attribute that is about to be set, and name the right one.
+    """Reject a misspelled attribute and name the right one.
 
     :raises AttributeError: ``name`` is no attribute of ``thing``, but resembles an option.
     """

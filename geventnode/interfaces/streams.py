@@ -81,9 +81,8 @@ class IPushReadable(IReadable):
 class IWritable(IEventEmitter):
     """A destination of bytes; see :class:`geventnode.stream.Writable`.
 
-    Events: ``'drain'`` () after ``write()`` has returned False, when the queue is empty, ``'finish'`` () after
-    ``end()``, when all data was passed on, ``'pipe'`` (source), ``'unpipe'`` (source), ``'error'`` (exception),
-    ``'close'`` ().
+    Events: ``'drain'`` () for an empty queue after ``write()`` has returned False, ``'finish'`` () after ``end()``,
+    when all data was passed on; ``'pipe'`` (source), ``'unpipe'`` (source), ``'error'`` (exception), ``'close'`` ().
     """
 
     writable: bool = Attribute('Whether ``write()`` is allowed: the stream is neither ended nor destroyed.')

@@ -218,7 +218,7 @@ def _check_single(pairs: list[tuple[str, str]]) -> None:
 
 
 def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
-    """Return whether the connection can be reused, and whether the message requests another protocol."""
+    """Return whether the connection can be reused, and whether an upgrade is requested."""
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False

@@ -65,7 +65,7 @@ class ChunkedBody:
 
     @property
     def content_complete(self) -> bool:
-        """Whether the last chunk was read, so that only the trailer section is missing."""
+        """Whether the last chunk was read and the trailer section is missing."""
         return self._phase is _TRAILERS
 
     def decode(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> tuple[bytes, int]:
@@ -197,7 +197,7 @@ class ChunkedBody:
 
 
 def _check_line_ends(buffer: bytes | bytearray, pos: int, start: int, stop: int) -> None:
-    """Check that a construct that begins at ``pos`` has no bare CR or LF."""
+    """Check a construct that begins at ``pos`` for bare CR or LF."""
     try:
         check_line_ends(buffer, pos, start, stop)
     except ParseError as error:

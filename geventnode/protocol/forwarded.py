@@ -5,12 +5,12 @@ therefore read from their end, one element for each trusted proxy. The elements 
 trusted proxy added could be forged by the client, and are ignored. A malformed element ends the walk without an error;
 the result is the last known hop.
 
-Lists are split at commas first. RFC 7239 requires quoted strings to be parsed first, but a client that opens a quote
-and does not close it could then hide the elements that proxies append. Here, an element with a comma in quotes is
+Lists are split at commas first. RFC 7239 requires quoted strings to be parsed first. A client that opens a quote
+without closing it could then hide the elements that proxies append. Here, an element with a comma in quotes is
 malformed. Proxies do not send such addresses.
 
-An IPv4-mapped IPv6 address, as on a socket that accepts both families, is an IPv4 address here, so that a list of
-proxies names each one once. Networks are stored by their masks: a look-up takes one step for each prefix length,
+An IPv4-mapped IPv6 address, as on a socket that accepts both families, is an IPv4 address here. A list of proxies
+therefore needs each one only once. Networks are stored by their masks: a look-up takes one step for each prefix length,
 regardless of the number of networks.
 """
 
@@ -133,7 +133,10 @@ class TrustedProxies:
         return self._unix or bool(self._networks)
 
     def trusts(self, address: str | None) -> bool:
-        """Return whether the peer at an IP address is a trusted proxy; None is a peer on a Unix socket."""
+        """Return whether the peer at an IP address is a trusted proxy.
+
+        :param address: the IP address; None for a Unix socket.
+        """
         if address is None:
             return self._unix
         # the zone is not a part of the address
@@ -361,7 +364,7 @@ def _node(text: str, bracketed: bool) -> tuple[str, int | None] | None:
 
 
 def _with_port(host: str | None, scheme: str, port: str) -> str | None:
-    """Return ``host`` with the port to which the client connected, unless it is the default port."""
+    """Return ``host`` with the client's port, unless that is the default."""
     if host is None or _PORT.fullmatch(port) is None or not 0 < int(port) <= 65535:
         return host
     name = host if host.endswith(']') or ':' not in host else host.rpartition(':')[0]

@@ -37,7 +37,7 @@ _LENGTH = re.compile('[0-9]{1,19}')
 def request_framing(
     version: str, transfer_encodings: Sequence[str], content_lengths: Sequence[str]
 ) -> tuple[Framing, int | None]:
-    """Return how the content of a request ends, and its declared length or None.
+    """Return the framing of a request, and its declared length or None.
 
     :param version: ``'1.0'``, ``'1.1'`` or a later minor version.
     :param transfer_encodings: the value of each Transfer-Encoding line.
@@ -58,7 +58,7 @@ def request_framing(
 
 
 def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequence[str]) -> tuple[Framing, int | None]:
-    """Return how the content of a response ends, and its declared length or None.
+    """Return the framing of a response, and its declared length or None.
 
     It is for responses that can have content; see :func:`has_no_content`.
 
@@ -111,7 +111,7 @@ def keep_alive(version: str, options: frozenset[str]) -> bool:
 
 
 def _check_chunked(transfer_encodings: Sequence[str], content_lengths: Sequence[str]) -> None:
-    """Check that the only transfer coding is chunked, and that there is no Content-Length."""
+    """Check that chunked is the only coding, without Content-Length."""
     code = 'HPE_INVALID_TRANSFER_ENCODING'
     shown = ', '.join(transfer_encodings).encode('latin-1', 'replace')
     if content_lengths:

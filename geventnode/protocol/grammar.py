@@ -1,4 +1,4 @@
-"""The grammar of HTTP/1.1: regular expressions, predicates for the parser, and checks of values that are sent.
+"""The grammar of HTTP/1.1, as patterns, predicates and checks.
 
 Each rule is defined once, here. The parser matches whole constructs (a line, a header section) with patterns of the
 character classes below. Every value of an application passes one of the ``check_*`` functions before it is sent. It
@@ -218,10 +218,10 @@ def lower_name(name: str) -> str:
 
 
 def is_host(text: str, port_required: bool = False) -> bool:
-    """Return whether ``text`` is ``uri-host [ ":" port ]``, which can be empty (RFC 9110, section 7.2).
+    """Return whether ``text`` is ``uri-host [ ":" port ]`` (RFC 9110, section 7.2).
 
-    An IPv6 literal must be an address, a port at most 65535. With ``port_required``, neither host nor port can be
-    empty, and the port cannot be 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
+    It can be empty. An IPv6 literal must be an address, a port at most 65535. With ``port_required``, neither host nor
+    port can be empty, and the port cannot be 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
     """
     # A name has at most 255 octets; results for longer texts are not cached.
     return _is_host(text, port_required) if len(text) < 256 else _is_host.__wrapped__(text, port_required)
@@ -263,7 +263,7 @@ def has_request_target_form(method: str, target: str) -> bool:
 
 
 def absolute_authority(target: str) -> str | None:
-    """Return the authority of a target in absolute-form, or None without a valid one."""
+    """Return the authority of a target in absolute-form, or None."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         return None
@@ -319,7 +319,9 @@ def check_name(name: str) -> str:
 
 
 def check_value(name: str, value: str) -> None:
-    """Check the value of the field ``name``: HTAB, 0x20-0x7e and 0x80-0xff are allowed (RFC 9110, section 5.5).
+    """Check the value of the field ``name`` (RFC 9110, section 5.5).
+
+    HTAB, 0x20-0x7e and 0x80-0xff are allowed.
 
     :raises InvalidHeader: it is not a str, or has other characters; code ``ERR_INVALID_CHAR``.
     """

@@ -1,4 +1,4 @@
-"""The events of a parser: the heads of requests and responses, and the end of a message.
+"""The events of a parser: heads and the end of a message.
 
 A head consists of a first line and a header block. Both are parsed at once, because they decide whether the message is
 accepted. The maps and lists for an application are made on demand.
@@ -131,12 +131,15 @@ class RequestHead:
 
     @property
     def requested_host(self) -> str | None:
-        """The host and port of the request; CONNECT has them in its target (RFC 9112, section 3.2.3)."""
+        """The host and port of the request, or None.
+
+        CONNECT has them in its target (RFC 9112, section 3.2.3).
+        """
         return self.url if self.method == 'CONNECT' else self.host
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """A new list of the fields as (name, value), decoded as latin-1, without blanks around the values."""
+        """A new list of the fields as (name, value), decoded as latin-1."""
         return self.block.raw_headers()
 
     @property
@@ -188,7 +191,7 @@ class ResponseHead:
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
-        """A new list of the fields as (name, value), decoded as latin-1, without blanks around the values."""
+        """A new list of the fields as (name, value), decoded as latin-1."""
         return self.block.raw_headers()
 
     @property
@@ -315,7 +318,10 @@ def _status_line_error(data: bytes) -> ParseError:
 
 
 def _version_error(version: bytes, line: bytes) -> ParseError:
-    """Return the error for a version that is not 1.x: 505 if it is well-formed (RFC 9110, section 15.6.6)."""
+    """Return the error for a version other than 1.x.
+
+    The status is 505 if the version is well-formed (RFC 9110, section 15.6.6).
+    """
     if (
         version[:5] == b'HTTP/'
         and len(version) == 8

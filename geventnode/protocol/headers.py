@@ -1,4 +1,4 @@
-"""The header map of a message: case-insensitive names, and Node 20's rules for repeated fields.
+"""The header map of a message, with Node 20's rules for repeated fields.
 
 :class:`Headers` is a dict with lower-case keys. A look-up with a lower-case name is as fast as in a dict; only a name
 that is not found is converted and looked up again. Values are collected in lists and joined once, so that a thousand
@@ -115,7 +115,7 @@ class Headers(dict[str, Any]):
         return super().pop(cast(str, _key(name)), *default)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return the value of the header ``name``; set it to ``default`` first if it is missing."""
+        """Return the value of the header ``name``, which is ``default`` if it was missing."""
         return super().setdefault(cast(str, _key(name)), default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The limits of received messages, and their errors, each with the name of its limit.
+"""The limits of received messages, and the errors that name them.
 
 All parsers of a server or an agent share one object. A parser reads its limits for each message, so that a server can
 replace the object at any time.
@@ -47,7 +47,7 @@ class Limits:
         object.__setattr__(self, 'small_head', min(self.max_header_size, *sizes) if sizes else self.max_header_size)
 
     def check_parts(self, line: bytes, block: bytes) -> None:
-        """Raise ``ParseError`` if the request line or a field is longer than its separate limit."""
+        """Check the request line and the fields against their separate limits."""
         if self.max_request_line is not None and len(line) > self.max_request_line:
             raise ParseError(
                 f'request line longer than max_request_line ({self.max_request_line} bytes)',

@@ -1,4 +1,4 @@
-"""A bounded cache of recent parse results, so that repeated bytes are parsed once.
+"""A bounded cache of recent parse results.
 
 A client usually sends the same header section with each of its requests, and many clients send the same one. A
 :class:`ParseCache` maps the bytes to the result of a parsing function. A value is shared by all messages with the same
@@ -64,7 +64,7 @@ class ParseCache(dict[bytes, _Value]):
         return value
 
     def _is_new(self, data: bytes) -> bool:
-        """Return whether a key was not looked up recently, and record that it was."""
+        """Return whether a key was not looked up recently, and record it."""
         seen, number = self.seen, hash(data)
         if number in seen:
             return False

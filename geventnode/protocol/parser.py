@@ -10,7 +10,7 @@ expression each. The work is linear in the number of bytes, however they are div
 division either, except for the pieces of body data. The only exception is :exc:`~geventnode.errors.ParseError`.
 
 Bytes that arrive alone remain the object that was fed, so that body data is passed on without a copy. Bytes that arrive
-while others are buffered are appended to a bytearray, which grows at its end and is cut at its front without moving the
+while others are buffered are appended to a bytearray. It grows at its end, and is cut at its front without moving the
 rest. Each byte is therefore copied a bounded number of times.
 """
 
@@ -157,9 +157,9 @@ class Parser:
         return self._offset + self._pos
 
     def feed(self, data: bytes) -> None:
-        """Add the next bytes of the stream to the buffer; they are parsed by :meth:`next_event`.
+        """Add the next bytes of the stream to the buffer.
 
-        After an error, and after the last message of a connection, they are discarded.
+        :meth:`next_event` parses them. After an error, and after the last message of a connection, they are discarded.
 
         :raises StreamError: :meth:`take_rest` was called.
         """
@@ -186,7 +186,10 @@ class Parser:
         self._eof = True
 
     def take_rest(self) -> bytes:
-        """Return all buffered bytes and detach the rest of the stream; the parser then accepts no more input."""
+        """Return all buffered bytes and detach the rest of the stream.
+
+        The parser then accepts no more input.
+        """
         rest = bytes(self._buffer[self._pos :])
         self._state = _CLOSED
         self._advance(len(self._buffer))
@@ -219,7 +222,7 @@ class Parser:
 
     @property
     def head_started(self) -> bool:
-        """Whether some bytes of the next head are buffered, not counting empty lines before it."""
+        """Whether bytes of the next head are buffered, apart from empty lines."""
         if not self._buffer or (self._state is not _REQUEST_HEAD and self._state is not _RESPONSE_HEAD):
             return False
         pos = self._pos
@@ -227,11 +230,16 @@ class Parser:
 
     @property
     def chunk_sizes(self) -> deque[int] | None:
-        """The sizes of the chunks of the current message so far; None if they are not recorded."""
+        """The chunk sizes of the current message so far, or None.
+
+        They are recorded if :attr:`record_chunk_sizes` is true.
+        """
         return None if self._chunks is None else self._chunks.sizes
 
     def expect_response_to(self, method: str, upgrade: bool = False) -> None:
-        """Set the request of the next response, before its head is parsed: HEAD and CONNECT change how it ends.
+        """Set the request of the next response, before its head is parsed.
+
+        HEAD and CONNECT change the end of the response.
 
         :param method: the method of the request. Without this call, it is a method without such an effect.
         :param upgrade: whether the request asked for another protocol. Otherwise a 101 is an error (RFC 9110,
@@ -243,10 +251,11 @@ class Parser:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def next_event(self) -> Event | None:
-        """Return the next event of the stream, or None if there is none before more bytes arrive.
+        """Return the next event of the stream.
 
-        A message is a :class:`RequestHead` or :class:`ResponseHead`. Unless its framing is NONE, any number of
-        non-empty ``bytes`` of content and one :class:`EndOfMessage` follow.
+        It is None if more bytes are needed, or after the last message. A message is a :class:`RequestHead` or
+        :class:`ResponseHead`. Unless its framing is NONE, any number of non-empty ``bytes`` of content and one
+        :class:`EndOfMessage` follow.
 
         :raises ParseError: the stream is not HTTP, or exceeds a limit; every later call raises the same error.
         """
@@ -273,7 +282,7 @@ class Parser:
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
-        """Return the next event in every state except that of an expected request head."""
+        """Return the next event in all states but that of a request head."""
         state = self._state
         if state is _LENGTH:
             return self._next_of_length()
@@ -325,7 +334,7 @@ class Parser:
         return self._begin_response(status_line, block, end + 4)
 
     def _begin_request(self, line: RequestLine, block: HeaderBlock, end: int) -> RequestHead:
-        """Return the head of a request that ends at ``end`` in the buffer, and prepare for its content."""
+        """Return the head of a request that ends at ``end``, and begin its content."""
         limits = self.limits
         if block.count > limits.max_headers_count > 0:
             self._fail(limits.too_many_fields('headers'))
@@ -352,7 +361,7 @@ class Parser:
         return head
 
     def _begin_response(self, line: StatusLine, block: HeaderBlock, end: int) -> ResponseHead:
-        """Return the head of a response that ends at ``end`` in the buffer, and prepare for its content."""
+        """Return the head of a response that ends at ``end``, and begin its content."""
         status = line.status_code
         if block.count > self.limits.max_headers_count > 0:
             self._fail(self.limits.too_many_fields('headers'))
@@ -385,7 +394,7 @@ class Parser:
         return head
 
     def _wait_for_head(self) -> None:
-        """Check the beginning of an incomplete head; raise if it cannot become a valid one."""
+        """Check that the beginning of a head can become a valid one."""
         buffer = self._buffer
         pos = self._pos
         start = self._scanned
@@ -417,7 +426,7 @@ class Parser:
             del error
 
     def _check_start(self, end: int) -> None:
-        """Raise if the bytes up to ``end`` in the buffer cannot become a valid head."""
+        """Check that the bytes up to ``end`` can become a valid head."""
         pos = self._pos
         stop = min(end, pos + self.limits.max_header_size + 1)
         try:
@@ -485,7 +494,7 @@ class Parser:
 
     @property
     def content_left(self) -> int | None:
-        """The number of bytes of content that were not returned yet, buffered or not.
+        """The number of remaining bytes of content, buffered or not.
 
         It is None if the end of the content is unknown, because it has not arrived or is malformed.
         """
@@ -506,7 +515,7 @@ class Parser:
         return rest
 
     def take_end(self) -> EndOfMessage | None:
-        """Return the end of the message and continue after it, if all content was returned.
+        """Return the end of the message after all content, and continue after it.
 
         It returns None if the end has not arrived, and for an error, which :meth:`next_event` then raises.
         """
@@ -571,7 +580,7 @@ class Parser:
             self._drop()
 
     def _fail(self, error: ParseError, pos: int | None = None) -> NoReturn:
-        """Raise ``error``, which was found at ``pos`` in the buffer, and discard all further bytes."""
+        """Raise ``error`` with its position, and discard all further bytes."""
         if pos is not None:
             self._pos = pos
         error.offset = self._offset + self._pos
@@ -598,10 +607,10 @@ class ResponseParser(Parser):
         super().__init__(Role.RESPONSE, limits)
 
     def take_response(self) -> tuple[ResponseHead, bytes] | None:
-        """Return the head and the content if exactly one response with a Content-Length is buffered.
+        """Return the head and the content of a complete response.
 
-        This is the most frequent case; it replaces three calls of :meth:`next_event`. None means that the caller must
-        use these.
+        The buffer must have exactly one response, with a Content-Length. This frequent case replaces three calls of
+        :meth:`next_event`. None means that the caller must use these.
         """
         buffer = self._buffer
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:

@@ -1,4 +1,6 @@
-"""The PROXY protocol, versions 1 and 2: the header in which a proxy names its client at the start of a connection.
+"""The PROXY protocol, versions 1 and 2.
+
+A proxy sends a header with the address of its client at the start of a connection.
 
 One function parses the bytes that have arrived so far. It returns the header and its size, or None when it needs more
 bytes, or raises. It never guesses: the caller expects a header, and the first byte that cannot belong to one is an

@@ -1,4 +1,4 @@
-"""The serializer: the parts of a message as text or bytes, all of them checked.
+"""The serializer: checked parts of messages as text or bytes.
 
 The http layer builds heads from these parts. Every value of an application is checked against the grammar, here or
 before, so that no value can end a line early (RFC 9112, section 11.1).
@@ -35,7 +35,9 @@ def request_line(method: str, target: str) -> str:
 
 
 def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return field lines with their line ends, without the final empty line, to be encoded as latin-1.
+    """Return field lines with their line ends, to be encoded as latin-1.
+
+    The final empty line is not included.
 
     :raises InvalidHeader: a name is not a token, or a value has invalid characters.
     """
@@ -48,7 +50,10 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def chunk_prefix(size: int) -> bytes:
-    """Return the line before the ``size`` bytes of a chunk; a size of 0 would end the message."""
+    """Return the line before the data of a chunk.
+
+    :param size: the number of bytes, not 0, which would end the message.
+    """
     return b'%x\r\n' % size
 
 

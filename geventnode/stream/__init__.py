@@ -1,4 +1,4 @@
-"""Streams: sources and destinations of bytes that block cooperatively, and functions that connect them."""
+"""Streams of bytes that block cooperatively, and functions that connect them."""
 
 from geventnode.stream.duplex import Duplex
 from geventnode.stream.finished import finished

@@ -1,4 +1,4 @@
-"""Chunks of streams: conversion to bytes, decoding to text, and the buffer of unread chunks.
+"""Chunks of streams: conversion, decoding, and the read buffer.
 
 :class:`ReadBuffer` returns slices of its first chunk by moving an index, so that reading byte by byte is linear.
 """
@@ -14,7 +14,9 @@ __all__ = ['Decoder', 'ReadBuffer', 'as_bytes']
 
 
 def as_bytes(chunk: Any, encoding: str = 'utf-8') -> bytes | memoryview:
-    """Return ``chunk`` as bytes, or as a flat view of a buffer that its owner can still change.
+    """Return ``chunk`` as bytes, or as a flat view of its buffer.
+
+    The owner of a buffer can still change it.
 
     :raises TypeError: the chunk is neither text nor bytes-like.
     """
@@ -85,7 +87,10 @@ class ReadBuffer:
         self.size += len(chunk)
 
     def take(self, size: int) -> Any:
-        """Return the rest of the first chunk, at most ``size`` bytes of it; a negative size is no limit."""
+        """Return the rest of the first chunk, or ``size`` bytes of it.
+
+        :param size: the maximum number of bytes; negative for no limit.
+        """
         first = self._chunks[0]
         position = self._position
         rest = len(first) - position

@@ -52,7 +52,7 @@ class DuplexBase(ReadableBase, WritableBase):
 
 @implementer(IPushReadable)
 class Duplex(DuplexBase, Readable, Writable):
-    """A stream with a readable and a writable side, which are independent of each other.
+    """A stream with independent readable and writable sides.
 
     A transform is a duplex with a ``write`` function that pushes its results. Each side ends on its own; ``destroy()``
     ends both. The parameters are those of :class:`~geventnode.stream.Readable` and

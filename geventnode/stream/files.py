@@ -1,4 +1,4 @@
-"""A binary file over a stream that loses no data when a read is interrupted.
+"""A binary file over a stream, for interruptible reads without data loss.
 
 :class:`io.BufferedReader` reads several times when the first result is too short. When a later read raises (a timeout,
 a kill, the end of the connection), it drops the earlier data. Therefore the raw file below it does not raise but
@@ -80,7 +80,7 @@ class File(io.BufferedReader):
         return super().detach()
 
     def _interrupted(self, data: bytes | None) -> Any:
-        """Put ``data`` back into the stream and raise the error that interrupted the read."""
+        """Put ``data`` back into the stream and raise the stored error."""
         error, self._input.error = self._input.error, None
         assert error is not None
         if data:

@@ -1,8 +1,8 @@
-"""The greenlet that consumes a stream by events: it fetches chunks and passes them to listeners and destinations.
+"""The greenlet that consumes a stream by events.
 
-The greenlet exists only while there is work. It ends when the stream is paused, and after a ``'readable'`` event until
-its data is read; :meth:`Pump.start` starts the next one. An idle stream therefore costs no greenlet, and no greenlet
-must be woken when the stream is destroyed.
+It fetches chunks and passes them to listeners and destinations. The greenlet exists only while there is work. It ends
+when the stream is paused, and after a ``'readable'`` event until its data is read; :meth:`Pump.start` starts the next
+one. An idle stream therefore costs no greenlet, and no greenlet must be woken when the stream is destroyed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Pump:
     # -- called by the stream -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the greenlet on the next turn of the loop if there is work."""
+        """Start the greenlet on the loop's next turn if there is work."""
         if self._greenlet is None and self._has_work():
             self._greenlet = gevent.spawn(self._run)
 
@@ -60,7 +60,7 @@ class Pump:
         self.start()
 
     def add_destination(self, destination: Any, end: bool) -> None:
-        """Write to ``destination`` from now on, and end it with the stream if ``end`` is true."""
+        """Write further chunks to ``destination``, and end it if ``end`` is true."""
 
         def on_close(*args: Any) -> None:
             self.remove_destinations(destination)
@@ -69,7 +69,7 @@ class Pump:
         self._destinations.append(_Destination(destination, end, on_close))
 
     def remove_destinations(self, destination: Any = None) -> None:
-        """Remove one destination, or all; the stream pauses when it has no other consumer."""
+        """Remove one destination, or all; pause without any other consumer."""
         removed = [each for each in self._destinations if destination is None or each.destination is destination]
         self._destinations = [each for each in self._destinations if each not in removed]
         for each in removed:
@@ -147,7 +147,10 @@ class Pump:
             stream._emit_end()
 
     def _fetch(self, emit_end: bool = True) -> Any:
-        """Return the next chunk, an empty one at the end, or None after an error, which is reported here."""
+        """Return the next chunk, empty at the end, or None after an error.
+
+        The error is reported here.
+        """
         stream = self._stream
         stream._reading = True
         try:

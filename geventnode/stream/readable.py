@@ -1,4 +1,4 @@
-"""Readable streams: one method that waits for the next chunk, and all ways of consuming on top of it.
+"""Readable streams, with all ways of consuming them.
 
 A subclass overrides :meth:`ReadableBase._fetch`, which waits for the next chunk and returns it, or raises the error
 that ended the stream. The plain :class:`Readable` returns the chunks that its producer pushed. Sequential reads fetch
@@ -84,7 +84,7 @@ class ReadableBase(EventEmitter):
         """React to the end; called once, after ``'end'`` was emitted."""
 
     def _on_listener_error(self, error: BaseException) -> None:
-        """React to the exception of a ``'data'`` or ``'readable'`` listener, which the hub reports afterwards."""
+        """React to the exception of a listener, which the hub reports afterwards."""
         self.destroy(error if isinstance(error, Exception) else None)
 
     def _on_reader_paused(self) -> None:
@@ -177,7 +177,7 @@ class ReadableBase(EventEmitter):
         return File(self, self.readable_high_water_mark)
 
     def _begin_read(self) -> None:
-        """Begin a sequential read, or raise if the stream is consumed in another way."""
+        """Begin a sequential read; raise if the stream is consumed otherwise."""
         self._check_thread()
         if self._reading:
             raise StreamModeError(f'another greenlet is reading from this {type(self).__name__}')
@@ -194,7 +194,7 @@ class ReadableBase(EventEmitter):
         return b'' if self._decoder is None else ''
 
     def _take(self, size: int) -> Any:
-        """Return at most ``size`` buffered bytes; fetch a chunk if the buffer is empty."""
+        """Return at most ``size`` bytes of the buffer, or of the next chunk."""
         if size == 0:
             return self._empty
         buffer = self._read_buffer
@@ -209,7 +209,7 @@ class ReadableBase(EventEmitter):
         return chunk
 
     def _next_chunk(self, emit_end: bool = True) -> Any:
-        """Fetch and decode one chunk; return an empty one at the end, after ``'end'``."""
+        """Fetch and decode one chunk, which is empty after the end."""
         if self.readable_ended:
             return self._empty
         if self._decoder is not None:

@@ -178,13 +178,16 @@ class WritableBase(EventEmitter):
         self.writable_length += len(data)
 
     def _sent(self, size: int) -> None:
-        """Subtract ``size`` sent bytes from the length, and wake writers below the high-water mark."""
+        """Subtract ``size`` sent bytes from the length, and wake blocked writers."""
         self.writable_length -= size
         if self._drained is not None and self.writable_length < self.writable_high_water_mark:
             self._drained.set()
 
     def _on_queue_empty(self) -> None:
-        """Emit ``'drain'`` and ``'finish'`` if they are due; called in a greenlet, as listeners can block."""
+        """Emit ``'drain'`` and ``'finish'`` if they are due.
+
+        It is called in a greenlet, as listeners can block.
+        """
         if self.writable_need_drain and not self.writable_length:
             self.writable_need_drain = False
             if self.writable:
