@@ -39,7 +39,7 @@ def test_growth_is_reported(gate: Any) -> None:
 
 
 def test_gain_has_to_be_written(gate: Any) -> None:
-    assert gate.compare({'hello': 0.9}, {'hello': 1.0}) == ['hello: -10.0%, which is to be kept (--write)']
+    assert gate.compare({'hello': 0.9}, {'hello': 1.0}) == ['hello: -10.0%; store the new count with --write']
 
 
 def test_new_and_missing_works_are_reported(gate: Any) -> None:
@@ -75,7 +75,7 @@ def test_counts_of_other_versions_are_kept(gate: Any) -> None:
 
 def test_unknown_version_is_an_error(gate: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate.main([]) == 2
-    assert f'knows nothing of Python {VERSION}' in capsys.readouterr().err
+    assert f'has no counts for Python {VERSION}' in capsys.readouterr().err
 
 
 def test_missing_valgrind_is_an_error(
@@ -84,7 +84,7 @@ def test_missing_valgrind_is_an_error(
     monkeypatch.setattr(gate, 'count', importlib.import_module('bench.instructions').count)
     monkeypatch.setenv('PATH', '')
     assert gate.main(['--write']) == 2
-    assert 'valgrind is not here' in capsys.readouterr().err
+    assert 'valgrind is not installed' in capsys.readouterr().err
     assert not gate.KEPT.exists()
 
 

@@ -1,11 +1,11 @@
-"""Fails when work takes more than 5 % more instructions than it did when ``instructions.json`` was written.
+"""Fail if a work takes over 5 % more instructions than in ``instructions.json``.
 
     python contrib/benchmarks/gate.py            compare
-    python contrib/benchmarks/gate.py --write    keep what is counted now as what later runs are compared with
+    python contrib/benchmarks/gate.py --write    store the counts for later comparisons
 
 Counts are compared as multiples of a reference in plain Python, by exact version of Python: other versions, and other
-builds, need other work for the same code. An improvement of more than 5 % fails, too: what is kept would hide the next
-loss. It needs valgrind (``apt-get install valgrind``) and takes a minute or two.
+builds, need other numbers of instructions for the same code. An improvement of more than 5 % fails, too, because the
+stored count would hide the next loss. The gate needs valgrind (``apt-get install valgrind``) and takes a minute or two.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ TOLERANCE = 0.05
 
 
 def compare(now: dict[str, float], before: dict[str, float]) -> list[str]:
-    """Return a line about each work whose count is not near what it was."""
+    """Return a line for each work with a changed count."""
     faults = [f'{name} is not in both' for name in sorted(now.keys() ^ before.keys())]
     for name in now.keys() & before.keys():
         change = now[name] / before[name] - 1
         if abs(change) > TOLERANCE:
-            faults.append(f'{name}: {change:+.1%}' + ('' if change > 0 else ', which is to be kept (--write)'))
+            faults.append(f'{name}: {change:+.1%}' + ('' if change > 0 else '; store the new count with --write'))
     return sorted(faults)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Count and compare; return the exit status: 1 when something has changed, 2 when nothing could be counted."""
-    parser = argparse.ArgumentParser(prog='gate.py', description='Compare counts of instructions with those kept.')
-    parser.add_argument('--write', action='store_true', help='keep what is counted')
+    """Count and compare; return the exit status: 1 for changes, 2 if counting failed."""
+    parser = argparse.ArgumentParser(prog='gate.py', description='Compare counts of instructions with the stored ones.')
+    parser.add_argument('--write', action='store_true', help='store the counts')
     options = parser.parse_args(arguments)
     version = platform.python_version()
     kept: dict[str, dict[str, float]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if version not in kept and not options.write:
-        print(f'{KEPT.name} knows nothing of Python {version}: add it with --write', file=sys.stderr)
+        print(f'{KEPT.name} has no counts for Python {version}; add them with --write', file=sys.stderr)
         return 2
     try:
         counted = count()

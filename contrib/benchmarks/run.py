@@ -2,8 +2,7 @@
 
     python contrib/benchmarks/run.py [--quick] [--only PARTS] [--repeat N] [--seconds S] [--markdown FILE]
 
-Exit status: 0 when every figure to reach was reached, 1 when one was missed or could not be measured, 2 for options
-that make no sense.
+The exit status is 0 if every target was reached, 1 if one was missed or could not be measured, 2 for invalid options.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ __all__ = ['main']
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured.
+    """The numbers of a run.
 
-    :ivar repeat: how often everything is measured, interleaved.
-    :ivar seconds: how long one turn of wrk lasts; it takes whole ones only.
+    :ivar repeat: interleaved repetitions of everything.
+    :ivar seconds: the duration of a turn of wrk, which accepts whole ones only.
     :ivar rounds: short rounds in one turn.
     :ivar transfer: bytes of an upload and a download.
     :ivar connections: idle connections.
@@ -96,9 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Measure geventnode against Node, pywsgi, uvicorn and other clients.')
-    parser.add_argument('--quick', action='store_true', help='a rough run of a minute, with less of everything')
+    parser.add_argument('--quick', action='store_true', help='a rough run of a minute, with smaller numbers')
     parser.add_argument('--repeat', type=positive, metavar='N', help=f'interleaved repetitions ({FULL.repeat})')
-    parser.add_argument('--seconds', type=positive, metavar='S', help=f'length of one turn of wrk ({FULL.seconds})')
+    parser.add_argument('--seconds', type=positive, metavar='S', help=f'duration of a turn of wrk ({FULL.seconds})')
     add_options(parser, PARTS)
     return parser
 
@@ -112,7 +111,7 @@ def positive(text: str) -> int:
 
 
 def settings(scale: Scale) -> str:
-    """Return what a reader needs to know about the run."""
+    """Return the description of the run."""
     return (
         f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
         f'{scale.seconds} s.'

@@ -1,9 +1,8 @@
-"""Bring the server and the proxy into trouble, look what becomes of them and of their other clients, and print tables.
+"""Inject faults into the server and the proxy, measure the effect on them and their other clients, and print tables.
 
     python contrib/faults/run.py [--quick] [--only PARTS] [--markdown FILE]
 
-Exit status: 0 when every figure to reach was reached, 1 when one was missed or could not be measured, 2 for options
-that make no sense.
+The exit status is 0 if every target was reached, 1 if one was missed or could not be measured, 2 for invalid options.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# What measures the benchmarks measures this, too.
+# the benchmarks' modules measure the faults, too
 sys.path.insert(1, str(Path(__file__).parent.parent / 'benchmarks'))
 
 from bench.command import add_options, chosen, measure, today
@@ -45,30 +44,29 @@ def main(arguments: list[str] | None = None) -> int:
     names = chosen(parser, options, PARTS)
     scale: Scale = options.scale
     settings = (
-        f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions of what is compared, '
-        f'turns of {scale.seconds} s.'
+        f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of {scale.seconds} s.'
     )
     return measure(names, PARTS, scale, settings, options.markdown)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Bring geventnode into trouble, and see what becomes of it.')
-    much = parser.add_mutually_exclusive_group()
-    much.add_argument(
+    parser = argparse.ArgumentParser(description='Inject faults into geventnode, and measure the effect.')
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument(
         '--quick',
         dest='scale',
         action='store_const',
         const=QUICK,
         default=FULL,
-        help='a rough run of a minute or two, with less of everything',
+        help='a rough run of a minute or two, with smaller numbers',
     )
-    much.add_argument(
+    scale.add_argument(
         '--tiny',
         dest='scale',
         action='store_const',
         const=TINY,
-        help='what shows that everything works; its figures say little',
+        help='a run to test the program; its figures mean little',
     )
     add_options(parser, PARTS)
     return parser

@@ -1,6 +1,6 @@
-"""``contrib/faults/run.py``: it works, tells what it has measured, and its exit status says what came of it.
+"""``contrib/faults/run.py``: its tables, and its exit status.
 
-Figures that are times or rates are not asserted: the numbers here are too small for them to say anything.
+Times and rates are not asserted, because the numbers here are too small for them to mean anything.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ ROOT = Path(__file__).parent.parent.parent
 
 #: Figures of each part, by the beginnings of their names.
 FIGURES = {
-    'slow': ['rate of normal clients beside 60 slow heads', 'slow clients turned away before their time'],
+    'slow': ['rate of normal clients beside 60 slow heads', 'slow clients closed too early'],
     'resets': ['connections left', 'greenlets left', 'descriptors left', 'lines logged', 'normal requests answered'],
     'descriptors': ['descriptors freed', *['descriptors exhausted'] * 3],
     'memory': ['memory after aborted', 'memory after aborted and normal'],
-    'handshakes': ['rate of normal clients beside 20 stalled', *['stalled handshakes turned away'] * 2],
+    'handshakes': ['rate of normal clients beside 20 stalled', *['stalled handshakes closed'] * 2],
     'upstream': [
-        'cut bodies that were seen as errors',
-        'cut bodies that were taken for complete',
+        'truncated bodies reported as errors',
+        'truncated bodies reported as complete',
         'connections, desc',
         'lines that the proxy has logged',
-        'status that the proxy answers',
+        'status of the proxy afterwards',
     ],
 }
 
 
 def run_tool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the tool to its end."""
+    """Run the program until it ends."""
     return subprocess.run(
         [sys.executable, 'contrib/faults/run.py', *arguments],
         cwd=ROOT,
@@ -58,8 +58,8 @@ def rows(ran: subprocess.CompletedProcess[str], *parts: str) -> list[list[str]]:
     return found
 
 
-def test_nothing_is_lost() -> None:
-    """Neither by resets nor with an upstream: every figure is reached."""
+def test_no_resource_is_leaked() -> None:
+    """Every target is reached, with resets and with a killed upstream."""
     ran = run_tool('--tiny', '--only', 'resets,upstream')
     assert {row[-1] for row in rows(ran, 'resets', 'upstream')} == {'yes'}, ran.stdout + ran.stderr
     assert ran.returncode == 0
@@ -68,7 +68,7 @@ def test_nothing_is_lost() -> None:
 
 
 @pytest.mark.parametrize('parts', [['descriptors', 'memory'], ['handshakes'], ['slow']], ids=','.join)
-def test_the_status_says_whether_all_was_reached(parts: list[str]) -> None:
+def test_status_is_1_if_a_target_is_missed(parts: list[str]) -> None:
     tool('wrk')
     ran = run_tool('--tiny', '--only', ','.join(parts))
     reached = [row[-1] == 'yes' for row in rows(ran, *parts)]
@@ -76,18 +76,18 @@ def test_the_status_says_whether_all_was_reached(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'said'),
+    ('arguments', 'message'),
     [
         (
             ['--only', 'slow,fast'],
-            'no such part: fast; there are slow, resets, descriptors, memory, handshakes, upstream',
+            'no such part: fast; choose from slow, resets, descriptors, memory, handshakes, upstream',
         ),
-        (['--only', 'slow', '--markdown', 'README.md'], 'leave out --only'),
+        (['--only', 'slow', '--markdown', 'README.md'], 'remove --only'),
         (['--markdown', 'README.md'], 'README.md: no <!-- measured: begin -->'),
         (['--tiny', '--quick'], 'not allowed with'),
     ],
 )
-def test_options_that_make_no_sense(arguments: list[str], said: str) -> None:
+def test_invalid_options_are_refused(arguments: list[str], message: str) -> None:
     ran = run_tool(*arguments)
     assert (ran.returncode, ran.stdout) == (2, '')
-    assert said in ran.stderr
+    assert message in ran.stderr

@@ -1,1 +1,1 @@
-"""What ``run.py`` is made of: servers, their load, transfers, idle memory, parsers, and the tables of results."""
+"""The modules of ``run.py``: servers, load, transfers, idle memory, parsers, and the tables of results."""

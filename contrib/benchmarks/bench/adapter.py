@@ -1,4 +1,4 @@
-"""requests over this package's adapter against plain requests: the same program, with another adapter mounted.
+"""Compare requests with this package's adapter and plain requests: the same program with another adapter.
 
 What is measured, and how, is as for the other clients; the two take turns within each repetition. Both keep their core
 busy, so that processor time says the same as time, and says it on a machine that others use as well.
@@ -26,7 +26,7 @@ CASES = {
 
 
 def measure_adapter(repeat: int, seconds: int, size: int) -> Section:
-    """Let both ask for ``seconds`` and download ``size`` bytes, ``repeat`` times; return the report."""
+    """Load with both for ``seconds`` and download ``size`` bytes, ``repeat`` times; return the report."""
     samples = Samples()
     try:
         with nginx(size) as url:

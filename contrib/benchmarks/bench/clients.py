@@ -1,7 +1,7 @@
 """Clients against nginx on the other core: small requests, 32 at a time, and one large download.
 
-The scripts in ``clients/`` do the same with one client each, and measure themselves. What a request takes is quoted for
-the fastest windows, for the reason for which servers are measured in short rounds, and as a plain rate beside it.
+The scripts in ``clients/`` do the same with one client each, and measure themselves. The time of a request is that of
+the fastest windows, for the same reason as the short rounds of servers; the plain rate is reported as well.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ http {{
 
 
 class ClientFailed(Exception):
-    """A client, or nginx, ended without a result."""
+    """A client, or nginx, has ended without a result."""
 
 
 @dataclass(frozen=True)
 class Client:
     """A client that can be measured.
 
-    :ivar key: the name under which it is measured, and of its script.
+    :ivar key: the name in the samples.
     :ivar title: the name in tables.
     :ivar script: its file in ``clients/``.
     """
@@ -73,7 +73,7 @@ class Client:
     script: str
 
     def run(self, *arguments: object) -> dict[str, Any]:
-        """Run the script to its end; return what it printed. Raises :class:`ClientFailed`."""
+        """Run the script, and return its output. Raises :class:`ClientFailed`."""
         program = 'node' if self.script.endswith('.js') else sys.executable
         if shutil.which(program) is None:
             raise ClientFailed(f'{program} is not installed')
@@ -86,7 +86,7 @@ class Client:
             preexec_fn=machine.pin(machine.SERVER_CORE),
         )
         if ran.returncode:
-            raise ClientFailed((ran.stderr.strip().splitlines() or ['without a word'])[-1])
+            raise ClientFailed((ran.stderr.strip().splitlines() or ['ended without a message'])[-1])
         found: dict[str, Any] = json.loads(ran.stdout)
         return found
 
@@ -104,7 +104,7 @@ BARE = Client('bare', 'bare recv loop', 'bare_client.py')
 
 @contextmanager
 def nginx(size: int) -> Iterator[str]:
-    """Yield the URL of an nginx that serves ``/`` and, in ``/large``, so many bytes from memory."""
+    """Yield the URL of an nginx that serves ``/`` and, from memory, ``/large`` with ``size`` bytes."""
     program = shutil.which('nginx', path='/usr/sbin:/usr/local/sbin:/sbin:/usr/bin')
     if program is None:
         raise ClientFailed('nginx is not installed')
@@ -122,12 +122,12 @@ def nginx(size: int) -> Iterator[str]:
             preexec_fn=machine.pin(machine.LOAD_CORE),
         ) as running:
             assert running.stderr is not None
-            said = ''
-            while 'getrlimit(RLIMIT_NOFILE)' not in said and 'start worker' not in said:
+            output = ''
+            while 'getrlimit(RLIMIT_NOFILE)' not in output and 'start worker' not in output:
                 line = running.stderr.readline()
                 if not line:
-                    raise ClientFailed(said or 'nginx ended without a word')
-                said += line
+                    raise ClientFailed(output or 'nginx has ended without a message')
+                output += line
             try:
                 yield f'http://127.0.0.1:{port}'
             finally:
@@ -135,13 +135,13 @@ def nginx(size: int) -> Iterator[str]:
 
 
 def measure_clients(repeat: int, seconds: int, size: int) -> Section:
-    """Let every client ask for ``seconds`` and download ``size`` bytes, ``repeat`` times; return the report."""
+    """Load with every client for ``seconds`` and download ``size`` bytes, ``repeat`` times; return the report."""
     samples = Samples()
     try:
         with nginx(size) as url:
             for repetition in range(repeat):
                 for client in in_turn(CATALOGUE, repetition):
-                    _ask(samples, client, url, seconds)
+                    _request(samples, client, url, seconds)
                 _download(samples, in_turn((*CATALOGUE, BARE), repetition), url, size)
                 say(f'clients {repetition + 1}/{repeat}')
     except ClientFailed as error:
@@ -150,7 +150,7 @@ def measure_clients(repeat: int, seconds: int, size: int) -> Section:
     return _report(samples, size)
 
 
-def _ask(samples: Samples, client: Client, url: str, seconds: int) -> None:
+def _request(samples: Samples, client: Client, url: str, seconds: int) -> None:
     try:
         found = client.run('hello', f'{url}/', len(HELLO), seconds)
     except ClientFailed as error:
@@ -162,7 +162,7 @@ def _ask(samples: Samples, client: Client, url: str, seconds: int) -> None:
 
 
 def _download(samples: Samples, clients: Sequence[Client], url: str, size: int) -> None:
-    """Let each client download some times, in turns; the middle one counts: one takes less than half a second."""
+    """Download with each client in turns; the median counts, because a download takes less than half a second."""
     rates: dict[str, list[float]] = {}
     for _ in range(DOWNLOADS):
         for client in clients:
@@ -178,9 +178,9 @@ def _download(samples: Samples, clients: Sequence[Client], url: str, size: int) 
 
 def _report(samples: Samples, size: int) -> Section:
     """Return tables, notes and figures."""
-    everybody = (*CATALOGUE, BARE)
+    clients = (*CATALOGUE, BARE)
     rows = [
-        [title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in everybody)]
+        [title, *(samples.cell(case, client.key, lambda value: f'{value:,.0f}') for client in clients)]
         for case, title in (
             ('fastest', 'requests per second, fastest windows'),
             ('rate', 'requests per second'),
@@ -190,7 +190,7 @@ def _report(samples: Samples, size: int) -> Section:
     ratios = [
         [
             'geventnode to it, fastest windows',
-            *(samples.ratio_cell('fastest', 'geventnode', client.key) for client in everybody),
+            *(samples.ratio_cell('fastest', 'geventnode', client.key) for client in clients),
         ]
     ]
     figures = [
@@ -202,5 +202,5 @@ def _report(samples: Samples, size: int) -> Section:
         )
     ]
     figures.append(Figure('client, download to a bare recv loop', 0.8, samples.ratio('download', 'geventnode', 'bare')))
-    header = ['clients', *(client.title for client in everybody)]
+    header = ['clients', *(client.title for client in clients)]
     return Section('Clients', [Table(header, rows + ratios)], samples.notes(), figures)

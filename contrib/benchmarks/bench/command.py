@@ -20,19 +20,19 @@ Parts = Mapping[str, Callable[[Scale], Section]]
 
 
 def add_options(parser: argparse.ArgumentParser, parts: Parts[Scale]) -> None:
-    """Add the options that every such tool has."""
+    """Add the options that the programs share."""
     parser.add_argument('--only', metavar='PARTS', help=f"some of {','.join(parts)}")
     parser.add_argument('--markdown', type=Path, metavar='FILE', help='put the report between the markers of FILE')
 
 
 def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace, parts: Parts[Scale]) -> list[str]:
-    """Return the names of the parts to measure; options that make no sense end the process with status 2."""
+    """Return the names of the parts to measure; invalid options end the process with status 2."""
     names = options.only.split(',') if options.only else list(parts)
     if unknown := [name for name in names if name not in parts]:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(parts)}")
+        parser.error(f"no such part: {', '.join(unknown)}; choose from {', '.join(parts)}")
     if options.markdown is not None:
         if options.only:
-            parser.error('--markdown takes the report of a whole run: leave out --only')
+            parser.error('--markdown needs the report of a whole run; remove --only')
         try:
             check_markers(options.markdown)
         except ReportFailed as error:
@@ -41,12 +41,12 @@ def chosen(parser: argparse.ArgumentParser, options: argparse.Namespace, parts: 
 
 
 def measure(names: list[str], parts: Parts[Scale], scale: Scale, settings: str, markdown: Path | None) -> int:
-    """Measure, print the report and put it into its file; return the exit status: 0 when every figure was reached."""
+    """Measure, print the report and write it to its file; return 0 if every target was reached."""
     raise_descriptor_limit()
     sections = []
     for name in names:
         sections.append(parts[name](scale))
-        # nothing that was measured is lost if a later part is interrupted
+        # printed at once, so that an interruption loses no results
         say(sections[-1].markdown())
     report = compose(sections, settings)
     print(report)

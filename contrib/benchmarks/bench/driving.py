@@ -1,4 +1,4 @@
-"""What the clients' scripts share: many workers that ask until the time is over, or one download."""
+"""Shared code of the clients' scripts: many workers that make requests for a time, or one download."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ __all__ = ['WINDOW', 'WORKERS', 'drive', 'fastest', 'report']
 
 WORKERS = 32
 
-#: Requests in one window, and the share of the windows that counts, see the README.
+#: Requests in one window.
 WINDOW = 64
+#: The share of the windows that counts; see the README.
 SHARE = 0.1
 
 
 def drive(
     ask: Callable[[str], int], download: Callable[[str], int], run: Callable[[Callable[[], None], int], object]
 ) -> None:
-    """Do what the command line says, ``hello URL SIZE SECONDS`` or ``download URL SIZE``, and print what it took.
+    """Run the command line, ``hello URL SIZE SECONDS`` or ``download URL SIZE``, and print the times.
 
-    :param ask: makes one request and returns how many bytes the body has.
-    :param download: reads one large body and returns how many bytes it has.
-    :param run: runs a function so many times at once and returns when all have ended.
+    :param ask: makes one request and returns the size of the body.
+    :param download: reads one large body and returns its size.
+    :param run: runs a function the given number of times at once, and returns when all have ended.
     """
-    what, url, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    if what == 'download':
+    command, url, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    if command == 'download':
         began = time.perf_counter()
         found = download(url)
         assert found == size, found
@@ -49,8 +50,7 @@ def drive(
 
 
 def report(moments: list[float], used: list[float], began: float) -> None:
-    """Print how many requests were answered, in what time, and what one took in the fastest windows: in time, and in
-    time of the processor."""
+    """Print the number of responses, the time, and the wall and processor time of one in the fastest windows."""
     print(
         json.dumps(
             {
@@ -64,7 +64,7 @@ def report(moments: list[float], used: list[float], began: float) -> None:
 
 
 def fastest(moments: list[float]) -> float:
-    """Return seconds for a request in the fastest tenth of the windows, 0 when there is no window."""
+    """Return the seconds per request in the fastest tenth of the windows; 0 without windows."""
     windows = sorted(after - before for before, after in zip(moments[::WINDOW], moments[WINDOW::WINDOW], strict=False))
     chosen = windows[: max(1, int(len(windows) * SHARE))] if windows else []
     return sum(chosen) / len(chosen) / WINDOW if chosen else 0.0

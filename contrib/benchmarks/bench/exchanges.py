@@ -1,6 +1,6 @@
-"""Requests per second under wrk where an exchange is more than hello world, and with ever more open connections.
+"""Requests per second under wrk for exchanges other than hello world, and with more and more connections.
 
-This server and Node's, with the same handlers: JSON read, JSON sent, an answer in pieces, sixteen requests at once.
+This server and Node's have the same handlers: JSON read, JSON sent, a response in pieces, sixteen requests at once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ EXCHANGES = (
     Exchange(2, 32, 'POST, JSON of 1 KiB read', '/read', '{"text": "' + 'x' * 1012 + '"}', last=b'}'),
     Exchange(1, 32, 'JSON of 16 KiB sent', '/json', last=b'"}'),
     Exchange(1, 32, 'chunked, 10 writes', '/chunks', last=CHUNKED_END),
-    # here it is a body of known length, and ends in what was written last
+    # here the body has a known length, and ends with the last write
     Exchange(1, 32, '10 corked writes', '/corked', last=(CHUNKED_END, b'x' * 100)),
 )
 CROWDS = (Case(1, 32), Case(1, 1000), Case(1, 10_000))
 
-#: The share of the rate over few connections that is wanted over many.
+#: The target for the rate over many connections, as a share of the rate over few.
 KEPT = {1000: 0.9, 10_000: 0.75}
-#: Seconds of a turn over them, so that those in which ten thousand connections are made are the fewest.
+#: Seconds of a turn over them, long enough that opening ten thousand connections takes the smaller part.
 CROWDED = 3
 
 
@@ -55,7 +55,7 @@ def measure_exchanges(repeat: int, seconds: int) -> Section:
     disturbed, turns = load.disturbed + crowded.disturbed, load.turns + crowded.turns
     notes = [
         'µs each: processor time of the server for a request.',
-        f'{disturbed} of {turns} turns stayed disturbed by something else on the machine.',
+        f'{disturbed} of {turns} turns were disturbed by other load on the machine.',
         *load.rate.notes(),
         *crowded.rate.notes(),
     ]
@@ -63,7 +63,7 @@ def measure_exchanges(repeat: int, seconds: int) -> Section:
 
 
 def rates(found: Samples, case: Case) -> list[str]:
-    """Return the beginning of a row: what both servers reached, and the ratio."""
+    """Return the beginning of a row: the rates of both servers, and the ratio."""
     return [
         case.title,
         *(found.cell(case.title, server.key, lambda value: f'{value:,.0f}') for server in SERVERS),
@@ -72,7 +72,7 @@ def rates(found: Samples, case: Case) -> list[str]:
 
 
 def figures(load: Load, crowded: Load) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     few = crowded.settled.series(CROWDS[0].title, 'geventnode')
     found = [
         Figure(f'rate to Node, {case.title}', 1, load.rate.ratio(case.title, 'geventnode', 'node'))

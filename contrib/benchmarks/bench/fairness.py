@@ -1,7 +1,7 @@
-"""Who asks now and then, while others take all they can get: how long does an answer take?
+"""The latency of a client with few requests, while other clients flood the server.
 
-Each server is alone, then under 32 connections that pipeline requests without waiting for answers, then under 32 that
-upload. The one client that is measured, and what floods, share the load's core, where the flood gives way.
+Each server is measured alone, then with 32 connections that pipeline requests without waiting for responses, then with
+32 uploads. The measured client and the flood share the load's core, where the flood has the lower priority.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ['measure_fairness']
 SERVERS = CATALOGUE[:2]
 FLOODS = {'alone': None, '32 pipeline': 'pipelined', '32 upload': 'upload'}
 CONNECTIONS = 32
-#: Milliseconds.
+#: The target, in milliseconds.
 WANTED = 10
 CUTS = {'median, ms': 'p50', '99th percentile, ms': 'p99'}
 
@@ -46,7 +46,7 @@ def take_turn(found: dict[str, Samples], title: str, flood: str | None, server: 
 
 
 def probe(running: RunningServer, flood: str | None, seconds: int) -> dict[str, float]:
-    """Return what a client found that asks now and then while others flood. Raises ``WorkerFailed``."""
+    """Return the latencies of a client with few requests under a flood. Raises ``WorkerFailed``."""
     if flood is None:
         return workers.run('probe.py', running.port, seconds, core=machine.LOAD_CORE)
     with workers.start('flood.py', running.port, flood, CONNECTIONS, core=machine.LOAD_CORE) as flooding:

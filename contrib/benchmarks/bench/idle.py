@@ -1,8 +1,8 @@
-"""Memory for one idle keep-alive connection: how much a server grows with thousands of them, divided by their number.
+"""Memory for one idle keep-alive connection: the growth of a server with thousands of them, divided by their number.
 
-Every measurement has a server process of its own, warmed up before by a few hundred connections that are closed again.
-Each connection makes one request before it idles and one afterwards, which shows that it was really kept. What the
-kernel holds for a connection is no part of the process and not counted, for any server.
+Every measurement has a fresh server process, warmed up by a few hundred connections that are closed again. Each
+connection makes one request before it idles and one afterwards, which shows that the server has kept it. The kernel's
+memory for a connection is not part of the process, and not counted for any server.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ['hold', 'measure_idle']
 
 WARM_UP = 300
 
-#: Standard streams, the listener, the loop's own descriptors, and then some.
+#: For standard streams, the listener, the loop's own descriptors, and a reserve.
 SPARE_DESCRIPTORS = 100
 
-#: Resident memory counts as settled when it did not change for one interval; seconds.
+#: Seconds without a change after which resident memory is considered stable.
 SETTLE_INTERVAL = 0.5
 SETTLE_ATTEMPTS = 10
 
@@ -38,12 +38,12 @@ def measure_idle(repeat: int, wanted: int) -> Section:
 
 
 def hold(memory: Samples, server: Server, count: int) -> None:
-    """Hold ``count`` connections to a fresh process and keep how much each of them took, in KiB."""
+    """Hold ``count`` connections to a fresh process, and record the memory for each, in KiB."""
     if ('idle', server.key) in memory.faults:
         return
     try:
         with RunningServer(server) as running:
-            # One after the other: what many at once would leave free, those that are counted would reuse.
+            # one after the other: the counted connections would reuse memory that many at once had left
             for _ in range(WARM_UP):
                 running.request('GET', '/')
             before = settled(running)
@@ -73,7 +73,7 @@ def hold_and_release(running: RunningServer, count: int) -> int:
 
 
 def settled(running: RunningServer) -> int:
-    """Return the resident memory, in bytes, when it has stopped changing, or after some attempts."""
+    """Return the resident memory, in bytes, once it is stable, or after several attempts."""
     resident = running.memory.now
     for _ in range(SETTLE_ATTEMPTS):
         time.sleep(SETTLE_INTERVAL)

@@ -1,4 +1,4 @@
-"""How long ``import geventnode.http`` takes, beside ``import gevent``, each in a process of its own."""
+"""The time of ``import geventnode.http``, compared with ``import gevent``, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ['measure_imports']
 
 MODULES = ('gevent', 'geventnode.http')
 TIMES = 5
-#: Of the time of gevent, and milliseconds beside it.
+#: The target: a multiple of the time of gevent, and extra milliseconds.
 SHARE, EXTRA = 1.15, 20
 PROGRAM = 'import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)'
 
@@ -34,8 +34,8 @@ def measure_imports(repeat: int) -> Section:
 
 
 def milliseconds(module: str) -> float:
-    """Return how long it takes to import a module."""
-    # compiled once, as everywhere but on machines that are told not to
+    """Return the milliseconds that importing a module takes."""
+    # with compiled files, even if this process does not write any
     variables = {**environment(), 'PYTHONDONTWRITEBYTECODE': ''}
     done = subprocess.run(
         [sys.executable, '-c', PROGRAM.format(module)],
@@ -55,9 +55,9 @@ def report(found: Samples) -> Section:
         *(found.cell('import', module, lambda value: f'{value:.0f}') for module in MODULES),
         found.ratio_cell('import', 'geventnode.http', 'gevent'),
     ]
-    ours, gevent = found.series('import', 'geventnode.http'), found.series('import', 'gevent')
-    assert ours is not None
+    geventnode, gevent = found.series('import', 'geventnode.http'), found.series('import', 'gevent')
+    assert geventnode is not None
     assert gevent is not None
-    beyond = Series(tuple(mine - SHARE * base for mine, base in zip(ours.values, gevent.values, strict=True)))
+    beyond = Series(tuple(time - SHARE * base for time, base in zip(geventnode.values, gevent.values, strict=True)))
     figure = Figure(f'import beyond {SHARE} of gevent', EXTRA, beyond, at_most=True, unit=' ms')
     return Section('Import', [Table(['import', *MODULES, 'ratio'], [row])], [], [figure])

@@ -1,7 +1,7 @@
-"""How many instructions the works of ``workers/instructions.py`` take, as valgrind's callgrind counts them.
+"""Count the instructions of the works of ``workers/instructions.py`` by valgrind's callgrind.
 
-Unlike times, counts do not depend on what else a machine does. What they depend on is how the interpreter was built, so
-they are compared as multiples of a reference, work in plain Python that was counted in the same run.
+Unlike times, counts do not depend on other load of the machine. They depend on the build of the interpreter, so they
+are compared as multiples of a reference, which is work in plain Python counted in the same run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ REFERENCE = 'reference'
 
 
 class CountFailed(Exception):
-    """Valgrind or the worker did not do what was expected."""
+    """Valgrind or the worker has failed."""
 
 
 def count() -> dict[str, float]:
-    """Return how many instructions a unit of each work takes. Raises :class:`CountFailed`."""
+    """Return the instructions for a unit of each work. Raises :class:`CountFailed`."""
     with tempfile.TemporaryDirectory() as directory:
         command = [
             'valgrind',
@@ -38,14 +38,13 @@ def count() -> dict[str, float]:
             str(WORKER),
         ]
         try:
-            # WSGI hands the variables of the process on, and sets have another order in each process: nothing is left
-            # to either
+            # fixed variables and a fixed hash seed: WSGI passes on the environment, and the order of sets varies
             variables = {'PATH': os.environ['PATH'], 'PYTHONPATH': environment()['PYTHONPATH'], 'PYTHONHASHSEED': '0'}
             ran = subprocess.run(
                 command, env=variables, check=False, text=True, stdin=subprocess.DEVNULL, capture_output=True
             )
         except FileNotFoundError as error:
-            raise CountFailed('valgrind is not here (Debian: apt-get install valgrind)') from error
+            raise CountFailed('valgrind is not installed; on Debian: apt-get install valgrind') from error
         if ran.returncode:
             raise CountFailed(ran.stderr)
         works: list[tuple[str, int]] = json.loads(ran.stdout)

@@ -1,10 +1,10 @@
 """Requests per second under wrk: with 1 and with 12 request headers, over few and over many connections.
 
-All servers run at once, each on the one server core, and take turns of a few seconds; the others sleep meanwhile. The
-order changes with every repetition. wrk's own count is checked: no error of any kind, and as many bytes as its answers
-must have had. A turn in which neither the server nor wrk had its core for itself was starved by something else on the
-machine: it is taken again a few times, and the least disturbed one counts. In the cases with 12 headers the handlers
-look at one of them, which makes servers that build their map of headers on demand build it.
+All servers run at once, on the one server core, and take turns of a few seconds; the others sleep meanwhile. The order
+changes with every repetition. wrk's own count is checked: no errors, and the number of bytes that its responses must
+have. If neither the server nor wrk used its whole core in a turn, other load on the machine disturbed it; it is
+repeated a few times, and the least disturbed turn counts. In the cases with 12 headers the handlers read one of them,
+so that servers with a lazy map of headers have to build it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANSWER_TIMEOUT = 10
 
 CASES = (Case(1, 32), Case(12, 32), Case(1, 1000), Case(12, 1000))
 
-#: What is wanted to each server, and what in particular cases.
+#: The targets for the ratio to each server, and those of particular cases.
 BOUNDS: tuple[tuple[str, str, float, dict[Case, float]], ...] = (
     ('node', 'Node', 0.9, {Case(1, 32): 1.1, Case(12, 32): 1.0}),
     ('pywsgi', 'pywsgi', 4.0, {Case(1, 32): 5.5, Case(12, 32): 6.0}),
@@ -46,11 +46,11 @@ ATTEMPTS = 3
 
 
 class LoadFailed(Exception):
-    """wrk saw errors, or answers that are not the expected ones."""
+    """wrk has counted errors or unexpected responses."""
 
 
 class Report(TypedDict):
-    """What ``workers/report.lua`` prints."""
+    """The output of ``workers/report.lua``."""
 
     requests: int
     microseconds: int
@@ -67,11 +67,11 @@ class Report(TypedDict):
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of wrk found.
+    """The result of one turn of wrk.
 
-    :ivar rate: answers per second, from before the first connection was made.
-    :ivar settled: answers per second in the median tenth of a second.
-    :ivar cost: the server's processor time for an answer, in microseconds.
+    :ivar rate: responses per second, from before the first connection.
+    :ivar settled: responses per second in the median tenth of a second.
+    :ivar cost: the server's processor time for a response, in microseconds.
     :ivar server_busy: the share of its core that the server used.
     :ivar load_busy: the share of its core that wrk used.
     """
@@ -84,13 +84,13 @@ class Turn:
 
     @property
     def quiet(self) -> float:
-        """How little the machine disturbed it: the share of the busier of the two cores."""
+        """The share of the busier of the two cores, which is high in an undisturbed turn."""
         return max(self.server_busy, self.load_busy)
 
 
 @dataclass
 class Load:
-    """The samples of all turns, and how many there were, disturbed or not."""
+    """The samples of all turns, and the numbers of all and of disturbed turns."""
 
     rate: Samples = field(default_factory=Samples)
     settled: Samples = field(default_factory=Samples)
@@ -101,7 +101,7 @@ class Load:
     disturbed: int = 0
 
     def add(self, case: Case, server: str, turn: Turn) -> None:
-        """Add what one turn found."""
+        """Add the result of a turn."""
         self.rate.add(case.title, server, turn.rate)
         self.settled.add(case.title, server, turn.settled)
         self.cost.add(case.title, server, turn.cost)
@@ -142,7 +142,7 @@ def load_servers(load: Load, servers: Sequence[Server], cases: Sequence[Case], r
 
 
 def take_turn(load: Load, case: Case, server: RunningServer, seconds: int) -> None:
-    """Load one server for a while, again if that was disturbed, and keep the best of it."""
+    """Load one server, again if the turn was disturbed, and add the best result."""
     turns: list[Turn] = []
     try:
         while len(turns) < ATTEMPTS and all(turn.quiet < UNDISTURBED for turn in turns):
@@ -154,7 +154,7 @@ def take_turn(load: Load, case: Case, server: RunningServer, seconds: int) -> No
 
 
 def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
-    """Load one server for a while. Raises :class:`LoadFailed` for anything but good answers."""
+    """Load one server for ``seconds``. Raises :class:`LoadFailed` for errors and wrong responses."""
     wanted = answer_length(server, case)
     before = server.processor_seconds
     report, load_seconds = run_wrk(server, case, seconds)
@@ -171,7 +171,7 @@ def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
 
 
 def answer_length(server: RunningServer, case: Case) -> int:
-    """Return how many bytes the answer to one request of ``case`` has. Raises :class:`LoadFailed` if it is no 200."""
+    """Return the size of the response to a request of ``case``. Raises :class:`LoadFailed` if it is no 200."""
     method, framing = ('POST', [f'Content-Length: {len(case.body)}']) if case.body else ('GET', [])
     lines = [f'{method} {case.path} HTTP/1.1', f'Host: 127.0.0.1:{server.port}', *case.fields, *framing, '', case.body]
     answer = b''
@@ -188,7 +188,7 @@ def answer_length(server: RunningServer, case: Case) -> int:
 
 
 def run_wrk(server: RunningServer, case: Case, seconds: int) -> tuple[Report, float]:
-    """Run wrk; return what it counted and how much processor time it used. Raises :class:`LoadFailed`."""
+    """Run wrk; return its counts and its processor time. Raises :class:`LoadFailed`."""
     command = [
         'wrk',
         '-t1',
@@ -213,14 +213,14 @@ def run_wrk(server: RunningServer, case: Case, seconds: int) -> tuple[Report, fl
 
 
 def check(report: Report, wanted: int, case: Case) -> None:
-    """Raise :class:`LoadFailed` unless every answer was the expected one."""
+    """Raise :class:`LoadFailed` unless every response was the expected one."""
     errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
     if errors:
         raise LoadFailed(f'wrk counted errors: {errors}')
-    # Each connection may have received part of what it has asked for when time was up.
+    # each connection can have received a part of its last responses when the time was over
     surplus = report['bytes'] - report['requests'] * wanted
     if not report['requests'] or not 0 <= surplus <= case.connections * case.depth * wanted:
-        raise LoadFailed(f"{report['requests']} answers of {wanted} bytes came to {report['bytes']} bytes")
+        raise LoadFailed(f"{report['requests']} responses of {wanted} bytes have {report['bytes']} bytes")
 
 
 # -- the report ---------------------------------------------------------------------------------------------------
@@ -249,8 +249,8 @@ def report(load: Load) -> Section:
     busy = ', '.join(f"{server.title} {load.server_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
     idle = ', '.join(f"{server.title} {load.load_busy.cell('all', server.key, percent)}" for server in CATALOGUE)
     notes = [
-        f'Share of its core that each server used: {busy}; that wrk used meanwhile: {idle}.',
-        f'{load.disturbed} of {load.turns} turns stayed disturbed by something else on the machine.',
+        f'Share of its core that each server used: {busy}; that wrk used: {idle}.',
+        f'{load.disturbed} of {load.turns} turns were disturbed by other load on the machine.',
         *load.rate.notes(),
     ]
     return Section('Hello world', tables, notes, figures(load.rate))
@@ -262,12 +262,12 @@ def percent(share: float) -> str:
 
 
 def figures(rate: Samples) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     return hello_figures('rate', rate, CASES)
 
 
 def hello_figures(quantity: str, rate: Samples, cases: Sequence[Case]) -> list[Figure]:
-    """Return the figures to reach for hello world, whatever measured it."""
+    """Return the figures for hello world with their targets."""
     return [
         Figure(f'{quantity} to {title}, {case.title}', goals.get(case, goal), rate.ratio(case.title, 'geventnode', key))
         for key, title, goal, goals in BOUNDS

@@ -1,6 +1,6 @@
-"""The machine: which core serves, which one makes the load, how many descriptors there are, and its description.
+"""The machine: the cores of servers and load, the limit of descriptors, and its description.
 
-Two cores are wanted. With one, servers and load share it, rates come out lower, and a note says so.
+Two cores are needed. With one, servers and load share it, rates are lower, and a note is added.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PACKAGES = ('gevent', 'greenlet', 'uvicorn', 'httptools', 'uvloop', 'h11')
 
 
 def pin(core: int) -> Callable[[], None]:
-    """Return what a new process has to call to stay on ``core``."""
+    """Return a function that a new process calls to stay on ``core``."""
     return lambda: os.sched_setaffinity(0, {core})
 
 
 def core_notes() -> list[str]:
-    """Return what must be said about the cores under the tables."""
+    """Return the notes about the cores."""
     if LOAD_CORE == SERVER_CORE:
-        return ['This machine has one core: server and load share it, so no rate here is what a server can reach.']
+        return ['This machine has one core: server and load share it, so a server can reach higher rates.']
     return [f'Servers ran on core {SERVER_CORE}, the load on core {LOAD_CORE}.']
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files as far as it goes, for this process and its children; return it."""
+    """Raise the limit of open files to the hard limit, for this process and its children; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -46,7 +46,7 @@ def raise_descriptor_limit() -> int:
 
 
 def describe() -> list[tuple[str, str]]:
-    """Return what a reader needs to know about the machine and the programs, as names and values."""
+    """Return the description of the machine and the programs, as names and values."""
     meminfo = Path('/proc/meminfo').read_text()
     memory = int(meminfo.split('MemTotal:')[1].split()[0]) / 2**20
     return [
@@ -62,7 +62,7 @@ def describe() -> list[tuple[str, str]]:
 
 
 def processor() -> str:
-    """Return the processor's name, with family and model, which tell what an unspecific name hides."""
+    """Return the processor's name, with family and model, because names can be unspecific."""
     lines = re.findall(r'^([^\t\n]+)\t*: (.+)$', Path('/proc/cpuinfo').read_text(), re.MULTILINE)
     found: dict[str, str] = dict(lines)
     name = found.get('model name', platform.machine())
@@ -72,7 +72,7 @@ def processor() -> str:
 
 
 def python_build() -> str:
-    """Return where the interpreter comes from: builds of the same version differ by a quarter in speed."""
+    """Return the origin of the interpreter: builds of the same version differ by a quarter in speed."""
     if sys.base_prefix == '/usr':
         release = platform.freedesktop_os_release()
         return f"from {release['PRETTY_NAME']}"
@@ -89,12 +89,12 @@ def package_version(package: str) -> str:
 
 
 def wrk_version() -> str:
-    """Return the first line of ``wrk -v``, without the copyright. Its exit status says nothing."""
+    """Return the first line of ``wrk -v``, without the copyright. Its exit status has no meaning."""
     return output('wrk', '-v').partition(' Copyright')[0].removeprefix('wrk ')
 
 
 def revision() -> str:
-    """Return which commit is measured, and whether the package was changed since."""
+    """Return the measured commit, and whether the package has changed since."""
     here = str(Path(__file__).parent)
     commit = output('git', '-C', here, 'rev-parse', '--short', 'HEAD')
     changed = output('git', '-C', here, 'status', '--porcelain', '--', ':/geventnode')
@@ -102,7 +102,7 @@ def revision() -> str:
 
 
 def output(program: str, *arguments: str) -> str:
-    """Return what a program prints, stripped."""
+    """Return the stripped output of a program."""
     if shutil.which(program) is None:
         return 'not installed'
     done = subprocess.run(

@@ -1,8 +1,8 @@
-"""What the monitor costs while somebody watches: the same server process, with the page open or closed.
+"""The cost of the monitor: the same server process, with the monitor's page open or closed.
 
-What it does in a second is bounded (it looks at some of the exchanges, not at all of them), so it is measured beside a
-load that is steady and small: what a saturated server uses differs by more from one second to the next. One client asks
-at a fixed rate; the one who watches reads the event stream that the page draws.
+The monitor's work per second is bounded, because it samples the exchanges. So it is measured beside a steady, small
+load: the processor time of a saturated server varies by more than the monitor takes. One client makes requests at a
+fixed rate, another one reads the event stream of the page.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ WATCH = b'GET /monitor?stream HTTP/1.1\r\nHost: localhost\r\n\r\n'
 TIMEOUT = 10
 RATE, CONNECTIONS = 400, 1
 
-#: Turns of each kind in one repetition, and how many seconds of steady load one lasts for each of wrk's.
-TURNS, LONGER = 2, 2
+#: Turns of each kind in one repetition.
+TURNS = 2
+#: The duration of a turn, as a multiple of one of wrk.
+LONGER = 2
 
 CLOSED, OPEN, COST = 'closed', 'open', 'open beyond closed'
 
 
 class Watcher(threading.Thread):
-    """Reads the event stream until it is told to stop."""
+    """Reads the event stream until :meth:`stop`."""
 
     def __init__(self, server: RunningServer) -> None:
         super().__init__(daemon=True)
@@ -43,12 +45,12 @@ class Watcher(threading.Thread):
         self.received = 0
 
     def run(self) -> None:
-        """Read. A shutdown ends it."""
+        """Read until the connection is shut down."""
         while data := self._connection.recv(65536):
             self.received += len(data)
 
     def stop(self) -> None:
-        """Leave. Raises ``ServerFailed`` when nothing came."""
+        """Disconnect. Raises ``ServerFailed`` if no event has arrived."""
         self._connection.shutdown(socket.SHUT_RDWR)
         self.join()
         self._connection.close()
@@ -58,7 +60,7 @@ class Watcher(threading.Thread):
 
 @contextmanager
 def watching(server: RunningServer) -> Iterator[None]:
-    """Watch as long as the context lasts."""
+    """Read the event stream while the block runs."""
     watcher = Watcher(server)
     watcher.start()
     try:
@@ -75,13 +77,13 @@ def share(server: RunningServer, seconds: float) -> float:
 
 
 def time_on_core(server: RunningServer) -> float:
-    """Return the seconds that the server was running on a core: finer than ``times(2)`` has them."""
+    """Return the seconds that the server has run on a core, finer than ``times(2)``."""
     with open(f'/proc/{server.pid}/schedstat', encoding='ascii') as found:
         return int(found.read().split()[0]) / 1e9
 
 
 def measure_monitor(repeat: int, seconds: int) -> Section:
-    """Take turns with the page open and closed, ``repeat`` times some; return the report."""
+    """Measure in turns with the page open and closed; return the report."""
     shares = Samples()
     try:
         with RunningServer(SERVER) as server:

@@ -1,7 +1,7 @@
-"""Latency at 70 % of what each server can do: the 99th percentile of a thousand requests in a row, against Node's.
+"""Latency at 70 % of each server's peak rate: the 99th percentile of a thousand consecutive requests.
 
-The load comes at even intervals and is not slowed down by a slow answer (``workers/pace.py``). What a server can do is
-found by the same program first, in the same repetition.
+Requests are sent at even intervals, which slow responses do not stretch (``workers/pace.py``). The same program
+measures the peak rate first, in the same repetition. The latency is compared with Node's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PEAK, P50, P99, USUAL_P99 = QUANTITIES
 
 
 def measure_pace(repeat: int, seconds: int) -> Section:
-    """Find the peak of both servers and load them below it, ``repeat`` times ``seconds``; return the report."""
+    """Measure the peak of both servers and load them below it, ``repeat`` times ``seconds``; return the report."""
     found = Samples()
     with ExitStack() as stack:
         running, missing = start_all(stack, SERVERS)
@@ -45,7 +45,7 @@ def measure_pace(repeat: int, seconds: int) -> Section:
 
 
 def take_turn(found: Samples, server: RunningServer, seconds: int) -> None:
-    """Find a server's peak, then load it with a share of that."""
+    """Measure a server's peak, then load it with a share of that."""
     key = server.server.key
     try:
         peak = workers.run('pace.py', server.port, CONNECTIONS, seconds, core=machine.LOAD_CORE)['rate']

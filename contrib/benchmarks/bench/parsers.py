@@ -1,7 +1,7 @@
 """Requests parsed per second, without any I/O, against h11 and httptools (``workers/parse.py`` does the work).
 
-The request has 12 header fields. It is the same each time, or its Cookie differs each time so that no cache of whole
-heads can hit; and either only the head is taken, or a map of the fields is built and looked into.
+The request has 12 header fields. It is the same each time, or its Cookie differs each time so that a cache of whole
+heads cannot hit. Either only the head is parsed, or a map of the fields is built and used as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def measure_parsers(repeat: int, requests: int) -> Section:
     rate = Samples()
     for parser in PARSERS:
         try:
-            # A parser that is not there must not keep the others from being measured.
+            # a parser that is not installed must not prevent the others from being measured
             workers.run('parse.py', 1, 1, parser, core=machine.SERVER_CORE)
         except workers.WorkerFailed as error:
             for title in CASES.values():

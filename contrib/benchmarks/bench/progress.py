@@ -1,4 +1,4 @@
-"""What is said while a run goes on: lines on the standard error stream, so that the report can be redirected."""
+"""Progress of a run: lines on standard error, so that the report can be redirected."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One large upload and one large download through a reverse proxy, against a bare gevent loop that copies bytes.
 
-The origin is the bare gevent server; it shares the load's core with the peer, and the proxy has the other one.
+The origin is the bare gevent server. It shares the load's core with the peer; the proxy has the other core.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def measure_proxies(repeat: int, size: int) -> Section:
 
 
 def figures(transfers: Transfers) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     rates = [
         Figure(f'reverse proxy, {direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
         for direction in DIRECTIONS

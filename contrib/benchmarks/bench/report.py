@@ -1,6 +1,6 @@
-"""The whole report: the machine, the figures to reach, and every section's tables, as Markdown.
+"""The whole report as Markdown: the machine, the figures with their targets, and every section's tables.
 
-A file that the report goes into has two markers; what stands between them is replaced.
+A file with the report has two markers; the text between them is replaced.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ END = '<!-- measured: end -->'
 
 
 class ReportFailed(Exception):
-    """A file cannot take the report."""
+    """The report cannot be written to a file."""
 
 
 def compose(sections: Sequence[Section], settings: str) -> str:
-    """Return the report. ``settings`` says with which options the run was made."""
+    """Return the report; ``settings`` describes the options of the run."""
     figures = [figure for section in sections for figure in section.figures]
     parts = [
         '### Machine',
@@ -46,7 +46,7 @@ def check_markers(path: Path) -> None:
 
 
 def insert(path: Path, report: str) -> None:
-    """Put the report between the markers of a file. Raises :class:`ReportFailed`."""
+    """Write the report between the markers of a file. Raises :class:`ReportFailed`."""
     check_markers(path)
     text = path.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]

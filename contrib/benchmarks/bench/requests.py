@@ -1,4 +1,4 @@
-"""What is asked for under load, and the request with twelve header fields that a browser would send."""
+"""The requests of the load, with one header field or with the twelve of a browser."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ['BROWSER_FIELDS', 'Case', 'Exchange', 'browser_request']
 
-#: Eleven of them: Host comes before, and wrk sends it by itself.
+#: Eleven fields after Host, which wrk itself sends.
 BROWSER_FIELDS = (
     ('User-Agent', 'Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0'),
     ('Accept', 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8'),
@@ -36,27 +36,28 @@ class Case:
 
     @property
     def path(self) -> str:
-        """What is asked for."""
+        """The path of the request."""
         return '/agent' if self.headers > 1 else '/'
 
     @property
     def fields(self) -> list[str]:
-        """The header lines beside Host."""
+        """The header lines other than Host."""
         return [f'{name}: {value}' for name, value in BROWSER_FIELDS[: self.headers - 1]]
 
     @property
     def ending(self) -> bytes | tuple[bytes, ...]:
-        """How the answer ends."""
+        """The end of the response."""
         return b'hello world'
 
-    #: What is sent with each request, and how many requests at once.
+    #: The body of each request.
     body = ''
+    #: The number of requests that are sent at once.
     depth = 1
 
 
 @dataclass(frozen=True)
 class Exchange(Case):
-    """What is more than hello world: a body in the request, a large answer, one in pieces, many requests at once."""
+    """An exchange other than hello world: a request body, a large response, one in pieces, many requests at once."""
 
     name: str = ''
     where: str = '/'
@@ -71,17 +72,17 @@ class Exchange(Case):
 
     @property
     def path(self) -> str:
-        """What is asked for."""
+        """The path of the request."""
         return self.where
 
     @property
     def ending(self) -> bytes | tuple[bytes, ...]:
-        """How the answer ends."""
+        """The end of the response."""
         return self.last
 
 
 def browser_request(number: int = 0) -> bytes:
-    """Return the request as bytes; another ``number`` makes another Cookie of the same length."""
+    """Return the request as bytes; each ``number`` makes another Cookie of the same length."""
     fields = [('Host', '127.0.0.1:8000'), *BROWSER_FIELDS]
     lines = ['GET /agent HTTP/1.1', *(f'{name}: {value}' for name, value in fields), '', '']
     return '\r\n'.join(lines).replace('4f1c2b9a', f'{number:08x}').encode('ascii')

@@ -1,8 +1,8 @@
 """Results: repeated samples by case and server, and ratios between servers.
 
-Repetitions are interleaved, so that the samples of one repetition were taken within seconds of each other and suffered
-the same neighbours: a ratio is formed within each repetition first, and its median is taken then. One failed sample
-makes its whole cell invalid, with the reason.
+Repetitions are interleaved, so that the samples of one repetition are seconds apart, with the same load of the machine.
+A ratio is computed within each repetition, and the median of these ratios is reported. One failed sample makes its
+whole cell invalid, with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Series:
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     def over(self, other: Series) -> Series:
@@ -30,7 +30,7 @@ class Series:
         return Series(tuple(mine / others for mine, others in zip(self.values, other.values, strict=True)))
 
     def text(self, show: Callable[[float], str]) -> str:
-        """Return the median, with the extremes when there are any."""
+        """Return the median, with the extremes if there are several values."""
         if len(self.values) == 1:
             return show(self.median)
         return f'{show(self.median)} ({show(min(self.values))}–{show(max(self.values))})'
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass
 class Samples:
-    """What was measured of one quantity: a series for each case and server."""
+    """The measurements of one quantity: a series for each case and server."""
 
     values: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     faults: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -52,12 +52,12 @@ class Samples:
         self.faults.setdefault((case, server), reason)
 
     def series(self, case: str, server: str) -> Series | None:
-        """Return what was measured, None when nothing was, or nothing valid."""
+        """Return the measurements; None if there are no valid ones."""
         values = self.values.get((case, server))
         return None if not values or (case, server) in self.faults else Series(tuple(values))
 
     def ratio(self, case: str, server: str, other: str) -> Series | None:
-        """Return the ratio of two servers' series, None when one is missing."""
+        """Return the ratio of two servers' series; None if one is missing."""
         mine, others = self.series(case, server), self.series(case, other)
         return None if mine is None or others is None else mine.over(others)
 
@@ -74,19 +74,19 @@ class Samples:
         return '–' if found is None else found.text(lambda value: f'{value:.2f}')
 
     def notes(self) -> list[str]:
-        """Return why cells are invalid."""
+        """Return the reasons for invalid cells."""
         return [f'Invalid: {server}, {case}: {reason}' for (case, server), reason in self.faults.items()]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure to reach.
+    """A figure with a target.
 
-    :ivar what: what is measured.
-    :ivar wanted: the bound.
-    :ivar measured: what came out, None when there is no valid measurement.
-    :ivar at_most: whether the bound is an upper one.
-    :ivar unit: what follows the number.
+    :ivar what: the name of the figure.
+    :ivar wanted: the target.
+    :ivar measured: the measurements; None if there are no valid ones.
+    :ivar at_most: whether the target is an upper bound.
+    :ivar unit: the text after the number.
     """
 
     what: str
@@ -97,7 +97,7 @@ class Figure:
 
     @property
     def reached(self) -> bool:
-        """Whether the median keeps to the bound."""
+        """Whether the median reaches the target."""
         if self.measured is None:
             return False
         return self.measured.median <= self.wanted if self.at_most else self.measured.median >= self.wanted
@@ -117,7 +117,7 @@ class Table:
     rows: list[list[str]]
 
     def markdown(self) -> str:
-        """Return it with columns that line up: text to the left, the rest to the right."""
+        """Return the table with aligned columns: the first one left, the others right."""
         widths = [max(3, *(len(row[index]) for row in [self.header, *self.rows])) for index in range(len(self.header))]
         rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
         lines = [

@@ -1,8 +1,8 @@
-"""Requests per second in short rounds (``workers/rounds.py``), for machines that wrk's rates say little about.
+"""Requests per second in short rounds (``workers/rounds.py``), for machines with much other load.
 
-Where neighbours take most of the time of a core, a rate over seconds measures them. Rounds of less than a millisecond
-are either hit or not, so the fastest tenth of many shows what a server needs when it is left alone. The load is written
-in Python and waits for the whole round, which is why its rates are not wrk's.
+If other machines use most of the time of a core, a rate over seconds measures them. A round of less than a millisecond
+is either disturbed or not, so the fastest tenth of many rounds shows the undisturbed server. The load is written in
+Python and waits for the whole round, so its rates differ from wrk's.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ['measure_rounds']
 
 CASES = (Case(1, 32), Case(12, 32))
 
-#: Rounds that nobody measures: what compiles at run time, as Node does, gets faster for the first tens of thousands of
+#: Rounds that are not measured: Node, which compiles at run time, becomes faster during the first tens of thousands of
 #: requests.
 WARM_UP = 2000
 
 
 def measure_rounds(repeat: int, rounds: int) -> Section:
-    """Play ``rounds`` rounds of every case with every server, ``repeat`` times; return the report."""
+    """Run ``rounds`` rounds of every case with every server, ``repeat`` times; return the report."""
     rate = Samples()
     with ExitStack() as stack:
         running, missing = start_all(stack)
@@ -45,7 +45,7 @@ def measure_rounds(repeat: int, rounds: int) -> Section:
 
 
 def take_turn(rate: Samples, case: Case, server: RunningServer, rounds: int) -> None:
-    """Play some rounds with one server and keep what was found."""
+    """Run rounds with one server, and add the result."""
     key = server.server.key
     try:
         found = workers.run(

@@ -1,8 +1,7 @@
-"""The servers that are compared: how each is started, pinned to its core, checked, watched and ended.
+"""The servers that are compared: starting, pinning to a core, checking, measuring and ending them.
 
-A server is a script that prints its port, chosen by the kernel, when it listens. Before anything is measured, each is
-asked once for everything that it will be asked under load, and the answers are compared byte for byte. Memory and
-processor time come from /proc (proc(5)).
+A server is a script that prints its port, chosen by the kernel, when it listens. Before a measurement, each request of
+the load is made once, and the response compared byte for byte. Memory and processor time are read from /proc (proc(5)).
 """
 
 from __future__ import annotations
@@ -48,19 +47,19 @@ Item = TypeVar('Item')
 
 
 class ServerFailed(Exception):
-    """A server cannot be started, or does not answer as it should."""
+    """A server cannot be started, or its response is wrong."""
 
 
 @dataclass(frozen=True)
 class Server:
     """A server that can be started.
 
-    :ivar key: the name under which it is measured.
+    :ivar key: the name in the samples.
     :ivar title: the name in tables.
     :ivar script: its file in ``servers/``.
-    :ivar modules: what must be importable for it; a server in another language has none.
-    :ivar certificate: the path of a certificate with its key; it serves HTTPS then.
-    :ivar arguments: what it is started with besides, such as the port of the server that it is a proxy for.
+    :ivar modules: the Python modules that it needs; none for another language.
+    :ivar certificate: the path of a certificate with its key, for HTTPS.
+    :ivar arguments: further arguments, such as the port of the origin of a proxy.
     """
 
     key: str
@@ -76,7 +75,7 @@ class Server:
         return 'http' if self.certificate is None else 'https'
 
     def command(self) -> list[str]:
-        """Return the command that starts it. Raises :class:`ServerFailed` when something that it needs is missing."""
+        """Return the command that starts it. Raises :class:`ServerFailed` if a requirement is missing."""
         script = str(SCRIPTS / self.script)
         arguments = [*([] if self.certificate is None else [self.certificate]), *self.arguments]
         if script.endswith('.js'):
@@ -100,14 +99,14 @@ CATALOGUE = (
 
 @dataclass(frozen=True)
 class Memory:
-    """A process's resident memory in bytes: now, and at its peak since it started."""
+    """The resident memory of a process in bytes: now, and at its peak."""
 
     now: int
     peak: int
 
 
 def start_all(stack: ExitStack, servers: Sequence[Server] = CATALOGUE) -> tuple[list[RunningServer], dict[str, str]]:
-    """Start every server that can be started; return them, and why the others cannot, by key."""
+    """Start the servers; return the running ones, and the reasons for the others by key."""
     running: list[RunningServer] = []
     missing: dict[str, str] = {}
     for server in servers:
@@ -119,19 +118,19 @@ def start_all(stack: ExitStack, servers: Sequence[Server] = CATALOGUE) -> tuple[
 
 
 def in_turn(servers: Sequence[Item], repetition: int) -> list[Item]:
-    """Return the servers with another one first in each repetition, so that none always follows the same one."""
+    """Return the servers in another order for each repetition."""
     start = repetition % len(servers) if servers else 0
     return [*servers[start:], *servers[:start]]
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the children, in which this checkout comes before an installed package."""
+    """Return the environment of child processes, which import the package from this checkout."""
     found = [str(ROOT), os.environ.get('PYTHONPATH', '')]
     return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, found))}
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Return a client's context that takes any certificate: it is the benchmark's own."""
+    """Return a client's context that accepts any certificate, such as the benchmark's own."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -139,8 +138,8 @@ def trusting_context() -> ssl.SSLContext:
 
 
 def processor_seconds(pid: str) -> float:
-    """Return how much processor time all threads of a process have used."""
-    # The command may hold spaces and parentheses: fields are counted from the last parenthesis.
+    """Return the processor time of all threads of a process."""
+    # the command can contain spaces and parentheses: fields are counted from the last parenthesis
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
@@ -152,7 +151,7 @@ class RunningServer:
         self.server = server
         self._core = core
         self.port = 0
-        # Lives as long as the process, whose errors go into it: no context could close it.
+        # the standard error of the process, open as long as the process runs
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -180,20 +179,20 @@ class RunningServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f'{self.server.scheme}://127.0.0.1:{self.port}'
 
     @property
     def pid(self) -> int:
-        """The process id. Raises :class:`ServerFailed` when it died."""
+        """The process id. Raises :class:`ServerFailed` if the process has ended."""
         assert self._process is not None
         if self._process.poll() is not None:
-            raise ServerFailed(f'ended with status {self._process.returncode}: {self._last_words()}')
+            raise ServerFailed(f'ended with status {self._process.returncode}: {self._last_output()}')
         return self._process.pid
 
     @property
     def memory(self) -> Memory:
-        """What the process holds, and has held at most."""
+        """The resident memory of the process, and its peak."""
         status = Path(f'/proc/{self.pid}/status').read_text()
         fields = dict(line.split(':', 1) for line in status.splitlines())
         now, peak = (int(fields[name].split()[0]) * 1024 for name in ('VmRSS', 'VmHWM'))
@@ -201,17 +200,17 @@ class RunningServer:
 
     @property
     def processor_seconds(self) -> float:
-        """How much processor time all threads of the process and of its children have used."""
+        """The processor time of all threads of the process and of its children."""
         pids = [str(self.pid), *Path(f'/proc/{self.pid}/task/{self.pid}/children').read_text().split()]
         return sum(map(processor_seconds, pids))
 
     def connect(self, timeout: float) -> socket.socket:
-        """Return a new connection, after a TLS handshake where one is due."""
+        """Return a new connection, after a TLS handshake for HTTPS."""
         plain = socket.create_connection(('127.0.0.1', self.port), timeout)
         return plain if self.server.certificate is None else trusting_context().wrap_socket(plain)
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Send a plain request on a connection of its own; return status and body."""
+        """Send a plain request on a new connection; return status and body."""
         connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=START_TIMEOUT)
         connection.sock = self.connect(START_TIMEOUT)
         try:
@@ -228,7 +227,7 @@ class RunningServer:
         ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT)
         line = process.stdout.readline() if ready else b''
         if not line.strip().isdigit():
-            raise ServerFailed(f'does not start: {self._last_words() or line!r}')
+            raise ServerFailed(f'does not start: {self._last_output() or line!r}')
         return int(line)
 
     def _check(self) -> None:
@@ -242,11 +241,11 @@ class RunningServer:
             try:
                 status, got = self.request(method, path, body)
             except (OSError, http.client.HTTPException) as error:
-                raise ServerFailed(f'{method} {path}: {error!r}: {self._last_words()}') from error
+                raise ServerFailed(f'{method} {path}: {error!r}: {self._last_output()}') from error
             if (status, got) != (200, wanted):
                 raise ServerFailed(f'{method} {path}: answered {status} with {len(got)} bytes: {got[:40]!r}')
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         self._log.seek(0)
         lines = self._log.read().decode(errors='replace').split('\n')
         return next((line.strip() for line in reversed(lines) if line.strip()), '')

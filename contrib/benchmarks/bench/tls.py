@@ -1,6 +1,6 @@
 """HTTPS against Node's: requests per second on kept connections, and memory for an idle one.
 
-The certificate is made for the run, with an elliptic key, as those of most sites are today; both servers use the same.
+The certificate is made for the run, with an elliptic-curve key, as most sites have; both servers use the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.servers import CATALOGUE, Server, in_turn
 
 __all__ = ['make_certificate', 'measure_tls']
 
-#: Few connections: handshakes are no part of what is measured.
+#: Few connections, because handshakes are not measured.
 TLS_CASES = CASES[:2]
 
 
@@ -91,7 +91,7 @@ def report(load: Load, memory: Samples, servers: list[Server], count: int) -> Se
 
 
 def figures(load: Load, memory: Samples) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     return [
         *(
             Figure(f'TLS, rate to Node, {case.title}', 1.3, load.rate.ratio(case.title, 'geventnode', 'node'))

@@ -1,7 +1,7 @@
-"""One large upload and one large download: how fast, against a bare gevent loop, and with how much memory.
+"""One large upload and one large download: the rate, compared with a bare gevent loop, and the memory.
 
-Every transfer has a server process of its own, so that its peak is the transfer's. The peer (``workers/transfer.py``)
-copies nothing; its share of its core is reported, because a peer without spare time would hide how servers differ.
+Every transfer has a fresh server process, so that its peak is that of the transfer. The peer (``workers/transfer.py``)
+copies nothing; its share of its core is reported, because a saturated peer would hide differences between servers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Transfers:
 
     :ivar rate: MiB per second.
     :ivar peak: the most resident memory, MiB.
-    :ivar growth: how much more that is than before the first request with a body, MiB.
+    :ivar growth: the growth since before the first request with a body, MiB.
     :ivar peer_busy: the share of its core that the peer used.
     """
 
@@ -53,14 +53,14 @@ def measure_transfers(repeat: int, size: int) -> Section:
 
 
 def take_turns(transfers: Transfers, servers: Sequence[Server], repetition: int, size: int) -> None:
-    """Do one transfer in each direction with every server."""
+    """Make one transfer in each direction with every server."""
     for direction in DIRECTIONS:
         for server in in_turn(servers, repetition):
             transfer(transfers, direction, server, size)
 
 
 def transfer(transfers: Transfers, direction: str, server: Server, size: int) -> None:
-    """Do one transfer with a fresh process and keep what was found."""
+    """Make one transfer with a fresh process, and add the result."""
     if (direction, server.key) in transfers.rate.faults:
         return
     try:
@@ -82,7 +82,7 @@ def transfer(transfers: Transfers, direction: str, server: Server, size: int) ->
 
 
 def tabulate(transfers: Transfers, servers: Sequence[Server], size: int) -> tuple[Table, list[str]]:
-    """Return the table and the notes under it; the last of the servers is what the others are compared with."""
+    """Return the table and its notes; the others are compared with the last server."""
     *_, bare = servers
     rows = []
     for direction in DIRECTIONS:
@@ -112,7 +112,7 @@ def tabulate(transfers: Transfers, servers: Sequence[Server], size: int) -> tupl
 
 
 def figures(transfers: Transfers) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     rates = [
         Figure(f'{direction} to {title}', goal, transfers.rate.ratio(direction, 'geventnode', key))
         for direction in DIRECTIONS

@@ -1,4 +1,4 @@
-"""Runs the scripts in ``workers/``, each in a process of its own on one core; they print JSON, one object a line."""
+"""Run the scripts in ``workers/``, each in its own process on one core; they print JSON objects, one a line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent.parent / 'workers'
 
 
 class WorkerFailed(Exception):
-    """A worker ended without a result."""
+    """A worker has ended without a result."""
 
 
 def start(script: str, *arguments: object, core: int) -> subprocess.Popen[str]:
@@ -46,6 +46,6 @@ def answer(worker: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def run(script: str, *arguments: object, core: int) -> dict[str, Any]:
-    """Run a worker to its end; return the object that it printed. Raises :class:`WorkerFailed`."""
+    """Run a worker until it ends; return the object that it printed. Raises :class:`WorkerFailed`."""
     with start(script, *arguments, core=core) as worker:
         return answer(worker)

@@ -1,4 +1,4 @@
-"""The same WSGI application on every server that runs such: requests per second under wrk, on one core."""
+"""The same WSGI application on several servers: requests per second under wrk, on one core."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def measure_wsgi(repeat: int, seconds: int) -> Section:
 
 
 def figures(load: Load) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     return [
         Figure(f'WSGI, rate to {other}, {case.title}', goal, load.rate.ratio(case.title, 'geventnode', other))
         for case in WSGI_CASES

@@ -14,7 +14,7 @@ from bench.driving import WORKERS, report
 
 
 async def main(what: str, url: str, size: int, seconds: float) -> None:
-    """Do what the command line says, as ``drive`` does."""
+    """Run the command line, as ``drive`` does."""
     moments: list[float] = []
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
 

@@ -1,4 +1,4 @@
-"""A bare loop that receives a download without looking at it, blocking: what a client's is compared with."""
+"""A bare blocking loop that receives a download and discards it, as the reference for clients."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ client = HTTPClient(parts.hostname, parts.port, concurrency=WORKERS)
 
 
 def ask(url: str) -> int:
-    """Return the size of a body."""
+    """Make a request, and return the size of the body."""
     return len(client.get(parts.path).read())
 
 
 def download(url: str) -> int:
-    """Return the size of a large body, which is read in pieces."""
+    """Read a large body in pieces, and return its size."""
     response = client.get(parts.path)
     size = 0
     while data := response.read(65536):

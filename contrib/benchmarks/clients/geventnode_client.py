@@ -16,12 +16,12 @@ agent = http.Agent(keep_alive=True, max_sockets=32)
 
 
 def ask(url: str) -> int:
-    """Return the size of a body."""
+    """Make a request, and return the size of the body."""
     return len(http.get(url, agent=agent).get_response().read())
 
 
 def download(url: str) -> int:
-    """Return the size of a large body, which is read in pieces."""
+    """Read a large body in pieces, and return its size."""
     with http.get(url, agent=agent) as response:
         return sum(len(chunk) for chunk in response)
 

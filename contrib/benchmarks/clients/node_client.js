@@ -1,4 +1,4 @@
-// Node's own http client with a kept pool, 32 requests at a time. See bench/driving.py for what it prints.
+// Node's own http client with a kept pool, 32 requests at a time. bench/driving.py describes the output.
 'use strict';
 const http = require('http');
 

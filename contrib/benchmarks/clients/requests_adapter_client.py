@@ -1,4 +1,4 @@
-"""requests on this package's agent: 32 greenlets on one session, patched sockets or not makes no difference."""
+"""requests on this package's agent: 32 greenlets on one session, with patched sockets."""
 
 # ruff: noqa: E402 - patching comes before everything else
 from gevent import monkey
@@ -21,12 +21,12 @@ session.mount('http://', AgentAdapter(max_sockets=WORKERS))
 
 
 def ask(url: str) -> int:
-    """Return the size of a body."""
+    """Make a request, and return the size of the body."""
     return len(session.get(url).content)
 
 
 def download(url: str) -> int:
-    """Return the size of a large body, which is read in pieces."""
+    """Read a large body in pieces, and return its size."""
     return sum(map(len, session.get(url, stream=True).iter_content(65536)))
 
 

@@ -19,12 +19,12 @@ session.mount('http://', requests.adapters.HTTPAdapter(pool_maxsize=WORKERS, poo
 
 
 def ask(url: str) -> int:
-    """Return the size of a body."""
+    """Make a request, and return the size of the body."""
     return len(session.get(url).content)
 
 
 def download(url: str) -> int:
-    """Return the size of a large body, which is read in pieces."""
+    """Read a large body in pieces, and return its size."""
     return sum(map(len, session.get(url, stream=True).iter_content(65536)))
 
 

@@ -18,12 +18,12 @@ pool = urllib3.PoolManager(maxsize=WORKERS, block=True)
 
 
 def ask(url: str) -> int:
-    """Return the size of a body."""
+    """Make a request, and return the size of the body."""
     return len(pool.request('GET', url).data)
 
 
 def download(url: str) -> int:
-    """Return the size of a large body, which is read in pieces."""
+    """Read a large body in pieces, and return its size."""
     return sum(map(len, pool.request('GET', url, preload_content=False).stream(65536)))
 
 

@@ -1,6 +1,6 @@
-"""What gevent can do at most: fixed bytes and plain recv and send loops, with one greenlet a connection and no HTTP.
+"""The limit of gevent: fixed bytes and plain recv and send loops, with one greenlet a connection and no HTTP.
 
-It is no server: it looks at nothing but the first bytes of a connection, which must arrive whole, and believes them.
+It is not an HTTP server: it reads only the first bytes of a connection, which must arrive at once, without validation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ HELLO = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\
 
 
 def handle(connection: gevent.socket.socket, address: tuple[str, int]) -> None:
-    """Serve one connection. May switch."""
-    # A peer that is done may reset the connection: that is no error here.
+    """Serve one connection. Blocks until it ends."""
+    # a peer that has finished can reset the connection
     with connection, contextlib.suppress(ConnectionResetError):
         while data := connection.recv(len(CHUNK)):
             if data.startswith(b'POST'):
@@ -32,7 +32,7 @@ def handle(connection: gevent.socket.socket, address: tuple[str, int]) -> None:
 
 
 def upload(connection: gevent.socket.socket, data: bytes) -> None:
-    """Receive what Content-Length announces, answer how much it was. May switch."""
+    """Receive the announced bytes, and respond with their number. Blocks until they arrive."""
     head, _, body = data.partition(b'\r\n\r\n')
     size = int(head.lower().partition(b'content-length:')[2].split()[0])
     received = len(body)
@@ -43,7 +43,7 @@ def upload(connection: gevent.socket.socket, data: bytes) -> None:
 
 
 def download(connection: gevent.socket.socket, data: bytes) -> None:
-    """Send as many bytes as the query asks for. May switch."""
+    """Send the number of bytes in the query. Blocks until they are sent."""
     remaining = int(data.partition(b'=')[2].split()[0])
     connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % remaining)
     while remaining:

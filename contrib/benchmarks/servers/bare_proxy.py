@@ -1,4 +1,4 @@
-"""What a proxy on gevent can do at most: it copies bytes between two plain sockets, whatever they are."""
+"""The limit of a proxy on gevent: copy bytes between two plain sockets, without HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = 65536
 
 
 def handle(connection: gevent.socket.socket, address: tuple[str, int]) -> None:
-    """Serve one connection. May switch."""
+    """Serve one connection. Blocks until it ends."""
     with connection, gevent.socket.create_connection(('127.0.0.1', int(sys.argv[1]))) as upstream:
         there = gevent.spawn(copy, connection, upstream)
         copy(upstream, connection)
@@ -24,8 +24,8 @@ def handle(connection: gevent.socket.socket, address: tuple[str, int]) -> None:
 
 
 def copy(source: gevent.socket.socket, target: gevent.socket.socket) -> None:
-    """Copy until the source ends. May switch."""
-    # a peer that is done may reset the connection: that is no error here
+    """Copy bytes. Blocks until the source ends."""
+    # a peer that has finished can reset the connection
     with contextlib.suppress(OSError):
         while data := source.recv(BLOCK):
             target.sendall(data)

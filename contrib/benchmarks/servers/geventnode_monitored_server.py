@@ -1,4 +1,4 @@
-"""The handlers of ``geventnode_server.py`` with the monitor beside them, at ``/monitor``."""
+"""The handlers of ``geventnode_server.py`` and the monitor at ``/monitor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reverse proxy of ``contrib/examples``, on a port of the kernel's choice, in front of the port it is given."""
+"""The reverse proxy of ``contrib/examples``, on a free port, for the origin at the given port."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The server that is measured, with the handlers that every other script in this directory has, too.
+"""The measured server, with the handlers that every other script in this directory has, too.
 
-Listens on a port of the kernel's choice, prints it, serves until it is killed; HTTPS, if it is given the path of a
-certificate. ``/`` and ``/agent`` answer a few bytes, the latter after looking at a request header; ``/read`` parses
-JSON, ``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` answer in ten pieces; ``/upload`` counts a body;
+It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS.
+``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header. ``/read`` parses JSON,
+``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body;
 ``/download?bytes=N`` streams N bytes.
 """
 
@@ -22,12 +22,12 @@ PIECE = b'x' * 100
 PIECES = 10
 BACKLOG = 2048
 
-#: The default of 65 seconds may close idle connections while they are being counted on a slow machine.
+#: The default of 65 seconds could close idle connections during a measurement on a slow machine.
 KEEP_ALIVE = 120
 
 
 def handle(request: Any, response: Any) -> None:
-    """Answer one request. May switch."""
+    """Respond to one request."""
     if request.url == '/':
         hello(response)
     elif request.url == '/agent':
@@ -50,20 +50,20 @@ def handle(request: Any, response: Any) -> None:
 
 
 def hello(response: Any) -> None:
-    """Answer a few fixed bytes. May switch."""
+    """Respond with a few fixed bytes."""
     response.write_head(200, {'Content-Type': 'text/plain'})
     response.end(b'hello world')
 
 
 def read(request: Any, response: Any) -> None:
-    """Parse a JSON body, answer how long its text is. May switch."""
+    """Parse a JSON body, and respond with the length of its text."""
     text = json.loads(request.read())['text']
     response.write_head(200, {'Content-Type': 'application/json'})
     response.end(b'{"length": %d}' % len(text))
 
 
 def pieces(response: Any) -> None:
-    """Answer in ten writes, as chunks. May switch."""
+    """Respond in ten writes, as chunks."""
     response.write_head(200, {'Content-Type': 'text/plain'})
     for _ in range(PIECES):
         response.write(PIECE)
@@ -71,7 +71,7 @@ def pieces(response: Any) -> None:
 
 
 def upload(request: Any, response: Any) -> None:
-    """Read the whole body, answer how many bytes it had. May switch."""
+    """Read the whole body, and respond with its size."""
     received = 0
     for chunk in request:
         received += len(chunk)
@@ -80,7 +80,7 @@ def upload(request: Any, response: Any) -> None:
 
 
 def download(request: Any, response: Any) -> None:
-    """Stream as many bytes as the query asks for. May switch."""
+    """Stream the number of bytes in the query."""
     remaining = int(request.url.partition('=')[2])
     response.write_head(200, {'Content-Type': 'application/octet-stream', 'Content-Length': str(remaining)})
     while remaining:

@@ -1,4 +1,4 @@
-"""The server that is measured, with a WSGI application."""
+"""The measured server, with a WSGI application."""
 
 from __future__ import annotations
 

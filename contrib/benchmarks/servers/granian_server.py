@@ -1,6 +1,6 @@
 """granian with one worker and the handlers of ``geventnode_server.py``.
 
-It takes no listening socket: the port is one that was free a moment before, and is told when it answers there.
+granian accepts no listening socket: it gets a port that was free a moment before, which is printed once it listens.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from granian import Granian
 __all__: list[str] = []
 
 
-def tell(port: int) -> None:
-    """Print the port as soon as somebody listens there."""
+def announce(port: int) -> None:
+    """Print the port once the server listens."""
     while True:
         with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port)):
             print(port, flush=True)
@@ -27,7 +27,7 @@ def tell(port: int) -> None:
 if __name__ == '__main__':
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    threading.Thread(target=tell, args=(port,), daemon=True).start()
+    threading.Thread(target=announce, args=(port,), daemon=True).start()
     Granian(
         'wsgi_application:application',
         address='127.0.0.1',

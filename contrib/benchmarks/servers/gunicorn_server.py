@@ -1,6 +1,6 @@
-"""gunicorn with one worker, of the class that is named: its own ``gevent`` unless said otherwise.
+"""gunicorn with one worker of the given class, by default its own ``gevent``.
 
-Idle connections are kept, as by the others: gunicorn's default of two seconds would not last a turn.
+Idle connections are kept, as by the other servers: gunicorn's default of two seconds is shorter than a turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Program(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Set what was given."""
+        """Apply the given settings."""
         for name, value in self._settings.items():
             self.cfg.set(name, value)
 

@@ -1,4 +1,4 @@
-// A reverse proxy as one writes it with Node's http, in front of the port that it is given.
+// A usual reverse proxy with Node's http, for the origin at the given port.
 'use strict';
 
 const http = require('http');

@@ -1,6 +1,6 @@
 // Node's own http with the handlers of geventnode_server.py.
 //
-// The head is declared with a Content-Length: that is Node's fastest way, without it `end` would send chunks.
+// The head has a Content-Length, which is fastest in Node: without it, `end` would send chunks.
 'use strict';
 
 const fs = require('fs');
@@ -83,6 +83,6 @@ function handle(request, response) {
 const pem = process.argv[2] && fs.readFileSync(process.argv[2]);
 const server = pem ? https.createServer({ cert: pem, key: pem }, handle) : http.createServer(handle);
 
-// The default of five seconds would close idle connections while they are being counted.
+// The default of five seconds would close idle connections during a measurement.
 server.keepAliveTimeout = 120000;
 server.listen({ port: 0, host: '127.0.0.1', backlog: BACKLOG }, () => console.log(server.address().port));

@@ -1,7 +1,7 @@
 """gevent.pywsgi with the handlers of ``geventnode_server.py``.
 
-TCP_NODELAY is set on the listening socket, from which Linux hands it on to accepted ones: as pywsgi comes, Nagle's
-algorithm makes every answer on a kept connection wait for an acknowledgement, and nothing else would be measured.
+TCP_NODELAY is set on the listening socket, from which accepted sockets inherit it on Linux. By default, Nagle's
+algorithm delays every response on a kept connection until an acknowledgement, which would dominate the measurement.
 """
 
 from __future__ import annotations

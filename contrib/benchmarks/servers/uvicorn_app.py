@@ -12,12 +12,12 @@ __all__ = ['application']
 CHUNK = b'x' * 65536
 BACKLOG = 2048
 
-#: The default of five seconds would close idle connections while they are being counted.
+#: The default of five seconds would close idle connections during a measurement.
 KEEP_ALIVE = 120
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Answer one request."""
+    """Respond to one request."""
     path = scope['path']
     if path == '/agent':
         dict(scope['headers']).get(b'user-agent')
@@ -30,7 +30,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 async def text(send: Any, body: bytes) -> None:
-    """Answer a short text with its length: without it, the server would send chunks."""
+    """Respond with a short text and its length: without it, the server would send chunks."""
     await send(
         {
             'type': 'http.response.start',
@@ -42,7 +42,7 @@ async def text(send: Any, body: bytes) -> None:
 
 
 async def upload(receive: Any, send: Any) -> None:
-    """Read the whole body, answer how many bytes it had."""
+    """Read the whole body, and respond with its size."""
     received = 0
     more = True
     while more:
@@ -53,7 +53,7 @@ async def upload(receive: Any, send: Any) -> None:
 
 
 async def download(remaining: int, send: Any) -> None:
-    """Stream so many bytes."""
+    """Stream the given number of bytes."""
     await send(
         {
             'type': 'http.response.start',

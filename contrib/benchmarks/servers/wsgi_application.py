@@ -1,4 +1,4 @@
-"""The handlers of ``geventnode_server.py`` as a WSGI application, for every server that runs such."""
+"""The handlers of ``geventnode_server.py`` as a WSGI application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKLOG = 2048
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer one request. May switch."""
+    """Respond to one request."""
     path = environ['PATH_INFO']
     if path == '/agent':
         environ.get('HTTP_USER_AGENT')
@@ -29,7 +29,7 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 
 
 def text(start_response: Any, body: bytes) -> Iterable[bytes]:
-    """Answer a short text with its length: not every server finds it by itself."""
+    """Respond with a short text and its length, which not every server adds itself."""
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body)))])
     return [body]
 

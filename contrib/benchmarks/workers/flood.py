@@ -1,10 +1,10 @@
-"""Clients that take all they can get, on 32 connections at once, until this process is killed.
+"""Clients that flood a server on several connections until this process is killed.
 
     python flood.py PORT pipelined|upload CONNECTIONS
 
-``pipelined`` sends requests whenever the socket takes some, never waiting for an answer; ``upload`` sends a body of
-1 GiB on each connection, and then the next. Answers are thrown away in the kernel (MSG_TRUNC, tcp(7)). Prints ``{}``
-when it has begun. It is nicer than others: on a shared core it must not delay whoever measures.
+``pipelined`` sends requests whenever the socket has room, without waiting for responses; ``upload`` sends a body of 1
+GiB on each connection, and then the next. Responses are discarded in the kernel (MSG_TRUNC, tcp(7)). Prints ``{}`` when
+it has begun. Its priority is lower, so that it does not delay the measuring process on a shared core.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ NICE = 10
 
 
 class Flood:
-    """Connections on which the same bytes are sent again and again.
+    """Connections on which the same bytes are sent repeatedly.
 
-    :param once: what is sent first, ``more`` what follows, as often as ``times`` says, and then all over again.
+    :param once: the first bytes; ``more`` follows ``times`` times, and then all of it again.
     """
 
     def __init__(self, port: int, connections: int, once: bytes, more: bytes, times: int) -> None:
@@ -47,7 +47,7 @@ class Flood:
         self._sending[number], self._rest[number] = memoryview(once), repeat(more, times)
 
     def run(self) -> None:
-        """Send and receive. Raises ``ConnectionError`` when the server closes a connection; returns never."""
+        """Send and receive. Never returns; raises ``ConnectionError`` if the server closes a connection."""
         nowhere = bytearray(2**20)
         while True:
             for number, events in self._poll.poll():
@@ -69,7 +69,7 @@ class Flood:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     port, kind, connections = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     os.nice(NICE)
     host = f'Host: 127.0.0.1:{port}\r\n'

@@ -3,7 +3,7 @@
     python idle.py PORT COUNT http|https
 
 Opens them one by one and makes one request on each, prints a line of JSON and waits for a line. Then makes one more
-request on each, which shows that the server has kept them all, and prints how many were answered.
+request on each, which shows that the server has kept them all, and prints the number of responses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ANSWER_TIMEOUT = 30.0
 
 
 def ask(connection: socket.socket) -> bool:
-    """Make one request; return whether it was answered. Raises ``OSError``."""
+    """Make one request; return whether the response is right. Raises ``OSError``."""
     connection.sendall(REQUEST)
     answer = b''
     while not answer.endswith(b'hello world'):
@@ -36,7 +36,7 @@ def ask(connection: socket.socket) -> bool:
 
 
 def main() -> None:
-    """Hold the connections until told to go on."""
+    """Hold the connections until a line arrives."""
     port, count = int(sys.argv[1]), int(sys.argv[2])
     context = trusting_context() if sys.argv[3] == 'https' else None
     connections = []
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def survives(connection: socket.socket) -> bool:
-    """Return whether another request on the connection is answered."""
+    """Return whether another request on the connection has a response."""
     try:
         return ask(connection)
     except OSError:

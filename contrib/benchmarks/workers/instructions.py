@@ -1,11 +1,11 @@
-"""Does fixed work in one process, with marks around it between which valgrind counts instructions.
+"""Do fixed work in one process, with marks between which valgrind counts instructions.
 
     valgrind --tool=callgrind --dump-before=getppid python instructions.py
 
-Prints one line of JSON: the names of the works, and how many units one window of each has. Each window lies between
-two calls of ``os.getppid``, which nothing else calls; the counter is read and set to zero at each. Server and load live
-in this process, so that what is counted does not depend on who runs when: the load is a few plain calls for each
-request, the same for every version of the package.
+Prints one line of JSON: the names of the works, and the units in one window of each. Each window is between two calls
+of ``os.getppid``, which no other code calls; valgrind reads and resets the counter at each. Server and load run in this
+process, so that the counts do not depend on scheduling. The load is a few plain calls for each request, the same for
+every version of the package.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = ['WINDOWS', 'Work', 'works']
 CONNECTIONS = 16
 ROUNDS = 2
 ASKED = 32
-#: Windows of each work: what is done once in a while, such as a new Date, is not in all of them.
+#: Windows of each work; the smallest count excludes occasional work, such as a new Date.
 WINDOWS = 3
-#: Runs before them: tables fill, pools grow, and the interpreter specialises what it runs often.
+#: Runs before the windows: caches fill, pools grow, and the interpreter specialises frequent code.
 WARM_UP = 2
 PIPELINED = 16
 LONG = 3600.0
@@ -54,7 +54,7 @@ ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n
 
 
 class Work(NamedTuple):
-    """Something to count the instructions of."""
+    """A piece of work to count."""
 
     name: str
     units: int
@@ -65,10 +65,10 @@ class Work(NamedTuple):
 
 
 def works(stack: ExitStack) -> Iterator[Work]:
-    """Yield every work, ready to run; ``stack`` ends what was started for it."""
+    """Yield every work, ready to run; ``stack`` closes its servers and connections."""
     yield Work('reference', 1, reference)
     yield Work('parser, same bytes', PARSED, partial(parse, repeat(browser_request())))
-    # made now: it is the parser that is counted
+    # made now, so that only the parser is counted
     fresh = [browser_request(number) for number in range(1, PARSED * (WARM_UP + WINDOWS) + 1)]
     yield Work('parser, other cookie', PARSED, partial(parse, iter(fresh)))
     site = http.create_server(handle)
@@ -83,8 +83,10 @@ def works(stack: ExitStack) -> Iterator[Work]:
 
 
 def reference() -> None:
-    """Calls, dicts, lists and text, as Python code has them: what an interpreter needs for them is what counts are
-    compared by, between one build of it and another."""
+    """Use calls, dicts, lists and text, as usual Python code does.
+
+    Counts are compared as multiples of this one, because builds of an interpreter differ.
+    """
     found: dict[str, list[str]] = {}
     for number in range(4000):
         name, _, value = f'name-{number & 63}: {number}'.partition(': ')
@@ -94,7 +96,7 @@ def reference() -> None:
 
 
 def parse(requests: Iterator[bytes]) -> None:
-    """Parse heads and look one field up in each."""
+    """Parse heads, and look one field up in each."""
     parser = Parser(Role.REQUEST, Limits())
     for data in islice(requests, PARSED):
         parser.feed(data)
@@ -114,7 +116,7 @@ def post(path: str, body: bytes) -> bytes:
 
 
 def served(stack: ExitStack, name: str, server: http.Server, request: bytes, requests: int = 1) -> Work:
-    """Return the work of answering ``request`` on connections that stay; it holds so many requests."""
+    """Return the work of responding to ``request``, which contains ``requests``, on kept connections."""
     if not server.listening:
         stack.enter_context(server)
         server.listen(0, '127.0.0.1')
@@ -128,7 +130,7 @@ def served(stack: ExitStack, name: str, server: http.Server, request: bytes, req
 
 
 def received(client: socket.socket) -> bytes:
-    """Return all that comes on a connection until nothing more does."""
+    """Return the data that arrives on a connection until it is idle."""
     answer, silent = b'', 0
     while silent < 100:
         gevent.idle()
@@ -143,7 +145,7 @@ def received(client: socket.socket) -> bytes:
 
 
 def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
-    """Ask on every connection, then take every answer, some times over. May switch."""
+    """Send on every connection, then receive every response, several times. Blocks until it is done."""
     for _ in range(ROUNDS):
         for client in clients:
             client.send(request)
@@ -165,7 +167,7 @@ def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
 
 
 def asked(stack: ExitStack) -> Work:
-    """Return the work of asking a server that only sends bytes."""
+    """Return the work of requests to a server that only sends bytes."""
     listener = stack.enter_context(gevent_socket())
     listener.bind(('127.0.0.1', 0))
     listener.listen()
@@ -175,7 +177,7 @@ def asked(stack: ExitStack) -> Work:
     url = f'http://127.0.0.1:{listener.getsockname()[1]}/'
 
     def ask() -> None:
-        # one after the other: how many turns of the loop several take together is the kernel's to say
+        # one after the other: for several at once, the number of turns of the loop depends on the kernel
         for _ in range(ASKED):
             http.get(url, agent=agent).get_response().read()
 
@@ -183,21 +185,21 @@ def asked(stack: ExitStack) -> Work:
 
 
 def accept(listener: gevent_socket) -> None:
-    """Serve whoever comes. Switches."""
+    """Accept connections."""
     while True:
-        gevent.spawn(say, listener.accept()[0])
+        gevent.spawn(respond, listener.accept()[0])
 
 
-def say(peer: gevent_socket) -> None:
-    """Answer each request, which comes in one piece. Switches."""
+def respond(peer: gevent_socket) -> None:
+    """Respond to each request, which arrives in one piece."""
     with peer:
         while peer.recv(4096):
             peer.sendall(ANSWER)
 
 
 def main() -> None:
-    """Run each work to warm up, then in its windows."""
-    # who has worked for a millisecond gives way, which would be after each request here: valgrind takes its time
+    """Run each work, first to warm up and then in its windows."""
+    # connections yield after a millisecond, which under valgrind would be after each request
     connection.ROUND_TIME = run_queue.SLICE = LONG
     done = []
     with ExitStack() as stack:

@@ -1,12 +1,12 @@
-"""A load at a fixed rate, whatever the server makes of it: what is late waits, and that is counted.
+"""A load at a fixed rate, where the latency includes the delay of late requests.
 
     python pace.py PORT CONNECTIONS SECONDS [RATE]
 
-Requests are due at even intervals; one for which no connection is free waits for one, and its latency is counted from
-when it was due. Without a rate each connection asks again as soon as it has its answer. Prints one line of JSON: the
-rate, and of the latencies in seconds the median, the 99th percentile, and the median of the 99th percentiles of each
-thousand requests in a row. What stops the machine for a moment is in few thousands; what a server does to itself in
-every second one counts.
+Requests are due at even intervals. One for which no connection is free waits, and its latency is counted from the due
+time. Without a rate, each connection sends the next request as soon as it has its response. Prints one line of JSON:
+the rate, and of the latencies in seconds the median, the 99th percentile, and the median of the 99th percentiles of
+each thousand consecutive requests. A pause of the machine affects few of the thousands; a delay by the server itself
+counts if it is in every second one.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import time
 
 __all__ = ['Pace']
 
-#: Requests of the first part of a second are not counted: nothing is warm.
+#: Seconds at the beginning in which requests are not counted.
 WARM_UP = 0.2
-#: How many requests have a 99th percentile of their own.
+#: The number of consecutive requests with a common 99th percentile.
 IN_A_ROW = 1000
-#: Seconds before a request is due from when on nothing sleeps any more: waking up takes its time.
+#: Seconds before the due time in which the process does not sleep, because waking up takes time.
 NEAR = 0.0005
 
 
 class Pace:
-    """The connections, and what was found.
+    """The connections, and the latencies.
 
-    :param rate: requests per second, None for as many as the server answers.
+    :param rate: requests per second; None for the peak rate.
     """
 
     def __init__(self, port: int, connections: int, rate: float | None) -> None:
@@ -50,7 +50,7 @@ class Pace:
             self._free.append(connection)
 
     def run(self, seconds: float) -> float:
-        """Load the server for so long; return how long it took. Raises ``ValueError`` for another answer than 200."""
+        """Load the server for ``seconds``; return the actual time. Raises ``ValueError`` unless all are 200."""
         clock = time.perf_counter
         began = due = clock()
         over = began + seconds
@@ -79,14 +79,14 @@ class Pace:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     port, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     pace = Pace(port, connections, float(sys.argv[4]) if sys.argv[4:] else None)
     elapsed = pace.run(seconds)
     if len(pace.latencies) < 100:
-        raise ValueError(f'only {len(pace.latencies)} answers')
+        raise ValueError(f'only {len(pace.latencies)} responses')
     rows = [pace.latencies[start : start + IN_A_ROW] for start in range(0, len(pace.latencies), IN_A_ROW)]
-    # the last one is shorter
+    # the last group is shorter
     usual = statistics.median(percentiles(row)[98] for row in rows[:-1] or rows)
     cuts = percentiles(pace.latencies)
     print(
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def percentiles(latencies: list[float]) -> list[float]:
-    """Return the 99 of them."""
+    """Return the 99 percentiles."""
     return statistics.quantiles(latencies, n=100)
 
 

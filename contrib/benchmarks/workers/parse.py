@@ -1,11 +1,11 @@
-"""Parses requests in memory with each of some parsers in turn, and prints requests per second as one line of JSON.
+"""Parse requests in memory with several parsers in turn, and print requests per second as one line of JSON.
 
     python parse.py REPEAT REQUESTS PARSER...
 
-A parser is a function that takes complete requests and a flag. For each it must find method, target, version, fields
-and whether the connection is kept; with the flag it also looks a field up in a map by lower-cased name. Maps keep each
-library's own type of text. One parser serves a connection of some requests, but for h11, whose next cycle
-wants a response first: its connections are made before the clock starts.
+A parser is a function that takes complete requests and a flag. For each request it finds method, target, version,
+fields and persistence; with the flag it also looks a field up in a map by lower-case name. Maps keep each library's own
+type of text. One parser serves a connection of several requests, except for h11, which needs a response before the next
+one: its connections are made before the clock starts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.requests import browser_request
 __all__ = ['PARSERS', 'geventnode_parser', 'h11_parser', 'httptools_parser']
 
 
-#: Short enough for most batches to pass undisturbed on a busy machine.
+#: Requests in a batch, few enough that most batches are undisturbed on a busy machine.
 BATCH = 20
 Prepared = Callable[[], None]
 
@@ -41,7 +41,7 @@ def geventnode_parser(requests: Sequence[bytes], read_map: bool) -> Prepared:
         for data in requests:
             parser.feed(data)
             head = parser.next_event()
-            # Such a head is the whole message.
+            # the head is the whole message
             if not isinstance(head, RequestHead) or head.framing is not Framing.NONE:
                 raise ValueError('a request did not end')
             if read_map:
@@ -69,7 +69,7 @@ def h11_parser(requests: Sequence[bytes], read_map: bool) -> Prepared:
 
 
 class HttptoolsMessages:
-    """Collects what httptools finds, as a server's protocol object does."""
+    """Collects the parts of messages from httptools, as a server's protocol object does."""
 
     def __init__(self) -> None:
         import httptools
@@ -92,7 +92,7 @@ class HttptoolsMessages:
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Take what else a server needs of the head."""
+        """Read the rest of the head that a server needs."""
         self.head = self.parser.get_method(), self.parser.get_http_version(), self.parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
@@ -124,7 +124,7 @@ PARSERS: dict[str, Callable[[Sequence[bytes], bool], Prepared]] = {
 
 
 def rate(name: str, requests: Sequence[bytes], read_map: bool) -> float:
-    """Return how many requests a second were parsed: the median of short batches, most of which nothing disturbs."""
+    """Return the requests parsed per second: the median of short batches, most of them undisturbed."""
     batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
     seconds = []
     gc.collect()
@@ -142,7 +142,7 @@ def main() -> None:
     found: dict[str, dict[str, list[Any]]] = {name: {} for name in names}
     for repetition in range(repeat + 1):
         for kind in ('same', 'other'):
-            # In every round other ones, or the second round would find them all in caches.
+            # other requests in every round, or the second round would find all of them in caches
             first = repetition * count
             requests = [browser_request(first + index if kind == 'other' else 0) for index in range(count)]
             for what in ('head', 'map'):

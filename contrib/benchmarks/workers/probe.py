@@ -1,9 +1,9 @@
-"""One client that asks now and then, and notes how long each answer took.
+"""One client that makes few requests, and records their latencies.
 
     python probe.py PORT SECONDS
 
-Prints one line of JSON: how many answers there were, and the median, the 99th percentile and the longest in seconds. An
-answer that has not come when ten times the time is over counts with what was waited for it until then.
+Prints one line of JSON: the number of responses, and the median, the 99th percentile and the longest in seconds. If a
+response has not arrived after ten times the duration, it counts with the time waited until then.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import time
 
 __all__ = ['ask']
 
-#: For how many times the time an answer is waited for.
-PATIENCE = 10
-#: Seconds between an answer and the next request: more than a turn of a loop that works, so that each begins anew.
+#: The timeout of a response, as a multiple of the duration.
+TIMEOUT_FACTOR = 10
+#: Seconds between a response and the next request, more than a turn of a busy loop.
 PAUSE = 0.002
 
 
 def ask(connection: socket.socket, request: bytes) -> float:
-    """Return how many seconds an answer took. Raises ``ValueError`` for another one than expected."""
+    """Return the latency of a response in seconds. Raises ``ValueError`` for a wrong one."""
     began = time.perf_counter()
     connection.sendall(request)
     answer = b''
-    # none at all: the kernel's timeout
+    # without data, the kernel's timeout has expired
     while not answer.endswith(b'hello world'):
         try:
             more = connection.recv(65536)
@@ -42,12 +42,12 @@ def ask(connection: socket.socket, request: bytes) -> float:
 
 
 def main() -> None:
-    """Ask until the time is over."""
+    """Make requests until the time is over."""
     port, seconds = int(sys.argv[1]), int(sys.argv[2])
     request = f'GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n'.encode()
     latencies: list[float] = []
     with socket.create_connection(('127.0.0.1', port)) as connection:
-        limit = (seconds * PATIENCE).to_bytes(8, sys.byteorder) + bytes(8)
+        limit = (seconds * TIMEOUT_FACTOR).to_bytes(8, sys.byteorder) + bytes(8)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         over = time.perf_counter() + seconds
         while time.perf_counter() < over:

@@ -1,5 +1,5 @@
--- What wrk does more than ask for one path, and what it counted.
--- Arguments, each may be missing: how many requests are sent at once, and a JSON text to post with each.
+-- The requests of wrk, and an exact report of its counts.
+-- Optional arguments: the number of requests that are sent at once, and a JSON text to post with each.
 function init(args)
   local depth, body = tonumber(args[1]) or 1, args[2]
   if body then
@@ -13,7 +13,7 @@ function init(args)
   end
 end
 
--- Exactly, as one line of JSON: wrk's own report rounds. Settled is the median of what was answered per second in each
+-- Prints exact numbers as one line of JSON, because wrk's own report is rounded. Settled is the median of the rates in each
 -- tenth of a second. Runs once, after the load.
 function done(summary, latency, requests)
   local errors = summary.errors

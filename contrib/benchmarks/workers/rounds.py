@@ -1,10 +1,10 @@
-"""A closed load in short rounds: one request on each of some connections, then all answers; then the next round.
+"""A closed load in short rounds: one request on each of several connections, then all responses.
 
     python rounds.py PORT PATH HEADERS CONNECTIONS ROUNDS
 
-Prints one line of JSON: how long the fastest tenth of the rounds took at most, in seconds. A round lasts for less than
-a millisecond, most of which the server works: whatever else runs on the machine cannot disturb all of them, and cannot
-make one faster, so that this figure tells what the server needs even where rates are meaningless.
+Prints one line of JSON: the longest time of the fastest tenth of the rounds, in seconds. A round lasts for less than a
+millisecond, in which mostly the server works. Other load on the machine cannot disturb all rounds, and cannot make one
+faster, so this figure is meaningful even if rates are not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ANSWER_TIMEOUT = 30
 
 
 def play(connections: Sequence[socket.socket], request: bytes, rounds: int) -> list[float]:
-    """Play so many rounds; return how long each took. Raises ``ValueError`` for an unexpected answer."""
+    """Run ``rounds`` rounds; return their times. Raises ``ValueError`` for an unexpected response."""
     connections[0].sendall(request)
     answer = b''
     while not answer.endswith(b'hello world'):
@@ -38,13 +38,13 @@ def play(connections: Sequence[socket.socket], request: bytes, rounds: int) -> l
 
 
 def play_round(connections: Sequence[socket.socket], request: bytes, length: int) -> float:
-    """Play one round; return how long it took. Raises ``ValueError`` for an answer of another length."""
+    """Run one round; return its time. Raises ``ValueError`` for a response of another length."""
     started = time.perf_counter()
     for connection in connections:
         connection.send(request)
     answers = [connection.recv(65536) for connection in connections]
     elapsed = time.perf_counter() - started
-    # Servers send so short an answer in one piece, or in two that come one behind the other.
+    # servers send such a short response in one piece, or in two consecutive ones
     for connection, answer in zip(connections, answers, strict=True):
         while len(answer) < length and (more := connection.recv(65536)):
             answer += more
@@ -54,14 +54,14 @@ def play_round(connections: Sequence[socket.socket], request: bytes, length: int
 
 
 def main() -> None:
-    """Play with blocking sockets: a round needs no loop."""
+    """Run rounds with blocking sockets, which need no event loop."""
     port, path, headers, count, rounds = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
     fields = [('Host', f'127.0.0.1:{port}'), *BROWSER_FIELDS[: headers - 1]]
     lines = [f'GET {path} HTTP/1.1', *(f'{name}: {value}' for name, value in fields), '', '']
     connections = [socket.create_connection(('127.0.0.1', port), ANSWER_TIMEOUT) for _ in range(count)]
     limit = ANSWER_TIMEOUT.to_bytes(8, sys.byteorder) + bytes(8)
     for connection in connections:
-        # A kernel timeout: Python's own would make the socket non-blocking, and each call two.
+        # a kernel timeout: Python's own makes the socket non-blocking, with two system calls for each call
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
     durations = play(connections, '\r\n'.join(lines).encode('ascii'), rounds)

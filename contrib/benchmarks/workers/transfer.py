@@ -1,9 +1,9 @@
-"""The peer of one transfer: a bare blocking socket that costs as little as Linux lets it, so that the server decides.
+"""The peer of one transfer: a bare blocking socket at minimal cost, so that the server limits the rate.
 
     python transfer.py PORT upload|download BYTES
 
-An upload is sent from a memory file with sendfile(2), a download is thrown away in the kernel (MSG_TRUNC, tcp(7)):
-neither copies a byte in this process. Prints one line of JSON: the wall time and the processor time used, in seconds.
+An upload is sent from a memory file with sendfile(2), a download is discarded in the kernel (MSG_TRUNC, tcp(7)):
+neither copies a byte in this process. Prints one line of JSON: the wall time and the processor time, in seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWER_TIMEOUT = 120
 
 
 def upload(connection: socket.socket, size: int) -> None:
-    """Send a body of ``size`` bytes, and check that the answer is this number. Raises ``ValueError``."""
+    """Send a body of ``size`` bytes, and check the number in the response. Raises ``ValueError``."""
     source = os.memfd_create('body')
     os.write(source, b'y' * BLOCK)
     connection.sendall(b'POST /upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n' % size)
@@ -36,7 +36,7 @@ def upload(connection: socket.socket, size: int) -> None:
 
 
 def download(connection: socket.socket, size: int) -> None:
-    """Ask for ``size`` bytes and count them. Raises ``ValueError``."""
+    """Request ``size`` bytes, and count them. Raises ``ValueError``."""
     connection.sendall(b'GET /download?bytes=%d HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n' % size)
     length, body = read_head(connection)
     received = len(body)
@@ -51,7 +51,7 @@ def download(connection: socket.socket, size: int) -> None:
 
 
 def read_head(connection: socket.socket) -> tuple[int, bytes]:
-    """Read a response's head; return its Content-Length and what of the body came with it. Raises ``ValueError``."""
+    """Read a head; return its Content-Length and the part of the body that was read. Raises ``ValueError``."""
     data = b''
     while b'\r\n\r\n' not in data:
         more = connection.recv(65536)
@@ -65,10 +65,10 @@ def read_head(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def main() -> None:
-    """Do one transfer."""
+    """Make one transfer."""
     port, direction, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with socket.create_connection(('127.0.0.1', port)) as connection:
-        # A kernel timeout: Python's own would make the socket non-blocking.
+        # a kernel timeout: Python's own makes the socket non-blocking
         limit = ANSWER_TIMEOUT.to_bytes(8, sys.byteorder) + bytes(8)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -1,1 +1,1 @@
-"""What ``run.py`` is made of: one module for each kind of trouble, and what they share."""
+"""The modules of ``run.py``: one for each kind of fault, and shared ones."""

@@ -1,4 +1,4 @@
-"""Workers that wait for a line before they go on."""
+"""Commands for workers, which wait for a line on standard input."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ['ask', 'finish']
 
 
 def ask(worker: subprocess.Popen[str], command: str) -> dict[str, Any]:
-    """Send a line to a worker and return its answer. Raises ``WorkerFailed``."""
+    """Send a command to a worker, and return its answer. Raises ``WorkerFailed``."""
     assert worker.stdin is not None
     try:
         worker.stdin.write(f'{command}\n')
         worker.stdin.flush()
     except BrokenPipeError:
-        # its last words say why
+        # the worker has printed the reason
         pass
     return workers.answer(worker)
 
 
 def finish(worker: subprocess.Popen[str]) -> dict[str, Any]:
-    """Tell a worker to stop, and return what it has found. Raises ``WorkerFailed``."""
+    """Stop a worker, and return its results. Raises ``WorkerFailed``."""
     return ask(worker, 'stop')

@@ -1,4 +1,4 @@
-"""A server whose descriptors are all taken: how soon it goes on when some are free, and what it does until then."""
+"""A server without free descriptors: its load until some are freed, and the time until it accepts again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ['measure_descriptors']
 
 LIMIT = 200
 
-#: More than fit; those that wait fit as soon as those that were served have gone.
+#: More than the limit; the waiting ones are within it once the served ones have disconnected.
 CLIENTS = 300
 
 ROWS = (
@@ -29,12 +29,12 @@ ROWS = (
     ('idle', 'processor afterwards, %', '.1f'),
     ('beyond', 'the difference, %', '.1f'),
     ('lines', 'log lines a second', '.2f'),
-    ('churned', 'log lines a second while clients come and go', '.2f'),
+    ('churned', 'log lines a second while clients reconnect', '.2f'),
 )
 
 
 def measure_descriptors(scale: Scale) -> Section:
-    """Take all descriptors and free them, again and again; return the report."""
+    """Exhaust and free the descriptors repeatedly; return the report."""
     samples = Samples()
     try:
         with (
@@ -44,7 +44,7 @@ def measure_descriptors(scale: Scale) -> Section:
             try:
                 room = LIMIT - running.descriptors
                 for number in range(scale.repeat):
-                    # the moment of freeing is another one each time
+                    # they are freed at a different fraction of a second each time
                     exhaust(samples, running, worker, room, scale.seconds + number / scale.repeat)
                     say(f'descriptors {number + 1}/{scale.repeat}')
             finally:
@@ -58,19 +58,19 @@ def measure_descriptors(scale: Scale) -> Section:
 
 
 def shown(form: str) -> Callable[[float], str]:
-    """Return what formats a number so."""
+    """Return a function that formats a number by ``form``."""
     return lambda value: format(value, form)
 
 
 def exhaust(samples: Samples, running: RunningTarget, worker: subprocess.Popen[str], room: int, seconds: float) -> None:
-    """Take all descriptors, look at the server for a while, twice, and free them."""
+    """Exhaust the descriptors, watch the server, idle and with reconnecting clients, and free them."""
     served = ask(worker, f'fill {room}')['found']
     if running.descriptors < LIMIT:
-        raise workers.WorkerFailed(f'{running.descriptors} of {LIMIT} descriptors are taken')
+        raise workers.WorkerFailed(f'{running.descriptors} of {LIMIT} descriptors are open')
     exhausted, lines = watch(running, lambda: time.sleep(seconds))
     _, churned = watch(running, lambda: ask(worker, f'churn {seconds}'))
     recovery = ask(worker, 'free')['found']
-    # with connections, too: their deadlines are looked at now and then
+    # with the same connections, because the server checks their deadlines at intervals
     idle, _ = watch(running, lambda: time.sleep(seconds))
     for name, value in (
         ('served', served),
@@ -86,9 +86,10 @@ def exhaust(samples: Samples, running: RunningTarget, worker: subprocess.Popen[s
 
 
 def watch(running: RunningTarget, work: Callable[[], object]) -> tuple[float, float]:
-    """Do ``work``; return the per cent of a core that the server used meanwhile, and how many lines a second it logged.
+    """Do ``work``; return the share of a core, in per cent, that the server used, and the lines that it logged per
+    second.
 
-    One line more is free: in any time there is one more than whole seconds pass.
+    One line is not counted: in n seconds, a log of one line a second can have n + 1.
     """
     logged, used, began = running.logged, running.processor_seconds, time.monotonic()
     work()
@@ -97,12 +98,12 @@ def watch(running: RunningTarget, work: Callable[[], object]) -> tuple[float, fl
 
 
 def figures(samples: Samples) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     bounds = (
-        ('recovery', 'descriptors freed: the last of those that waited served after', 1.0, ' s'),
+        ('recovery', 'descriptors freed: the last waiting client served after', 1.0, ' s'),
         ('beyond', 'descriptors exhausted: processor, beyond that of the same server afterwards', 5.0, ' %'),
         ('lines', 'descriptors exhausted: log lines a second', 1.0, ''),
-        ('churned', 'descriptors exhausted, while clients come and go: log lines a second', 1.0, ''),
+        ('churned', 'descriptors exhausted, while clients reconnect: log lines a second', 1.0, ''),
     )
     return [
         Figure(title, bound, samples.series(name, 'it'), at_most=True, unit=unit) for name, title, bound, unit in bounds

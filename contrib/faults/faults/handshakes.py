@@ -1,4 +1,4 @@
-"""A flood of TLS handshakes that stall in the middle of the ClientHello, beside normal HTTPS clients."""
+"""A flood of TLS handshakes that stall within the ClientHello, beside normal HTTPS clients."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from faults.targets import FAILURES, WORKERS, RunningTarget, Target, reasons
 
 __all__ = ['measure_handshakes']
 
-#: Seconds.
+#: The server's limit, in seconds.
 HANDSHAKE_TIMEOUT = 2.0
+#: Seconds by which the server can be late.
 LATE = 1.0
 
 
@@ -42,7 +43,7 @@ def measure_handshakes(scale: Scale) -> Section:
 
 @contextmanager
 def stalling(lifetimes: Samples, scale: Scale, running: RunningTarget) -> Iterator[None]:
-    """Let handshakes stall; keep after what time they were turned away."""
+    """Stall handshakes while the block runs, and record the times until the server closes them."""
     with workers.start(str(WORKERS / 'stalling.py'), running.port, scale.stalls, core=machine.LOAD_CORE) as worker:
         try:
             workers.answer(worker)
@@ -58,30 +59,30 @@ def report(beside: Beside, lifetimes: Samples, scale: Scale) -> Section:
     rows = [
         [title, lifetimes.cell(name, 'stalled', lambda value: f'{value:,.2f}'.removesuffix('.00'))]
         for name, title in (
-            ('count', 'handshakes turned away'),
+            ('count', 'handshakes closed'),
             ('earliest', 'the earliest after, s'),
             ('median', 'the median after, s'),
             ('latest', 'the latest after, s'),
         )
     ]
-    what = f'{scale.stalls:,} stalled handshakes'
+    fault = f'{scale.stalls:,} stalled handshakes'
     return Section(
         'Stalled TLS handshakes',
         [
-            beside.table(f'HTTPS; {what} at any time'),
+            beside.table(f'HTTPS; {fault} at any time'),
             Table([f'handshake_timeout={HANDSHAKE_TIMEOUT:g}', 'measured'], rows),
         ],
         reasons(beside.samples),
         [
-            beside.figure(what),
+            beside.figure(fault),
             Figure(
-                'stalled handshakes turned away: the earliest',
+                'stalled handshakes closed: the earliest',
                 HANDSHAKE_TIMEOUT,
                 lifetimes.series('earliest', 'stalled'),
                 unit=' s',
             ),
             Figure(
-                'stalled handshakes turned away: the latest',
+                'stalled handshakes closed: the latest',
                 HANDSHAKE_TIMEOUT + LATE,
                 lifetimes.series('latest', 'stalled'),
                 at_most=True,

@@ -1,4 +1,4 @@
-"""Resident memory before and after a great many requests, aborted and normal ones."""
+"""Resident memory before and after many requests, aborted and normal ones."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = ['measure_memory']
 
 CONNECTIONS = 32
 
-#: Aborted requests at the same time, and during the warm-up: a server that is not given its core for a while finds more
-#: of them waiting than there should be, and what it needs then, once, stays with the allocator.
+#: Aborted requests at the same time, and during the warm-up. A server without its core for a while has more of them to
+#: serve at once, and the allocator keeps the memory that this takes.
 AT_ONCE, AT_MOST = 60, 600
 
-#: Requests are made in so many turns, each by another process on connections of its own.
+#: The number of turns; in each, another process makes requests on its own connections.
 TURNS = 10
 
-#: The share of all requests that is made before the first look.
+#: The share of all requests before the first measurement.
 WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look at the server found.
+class Measurement:
+    """A measurement of the server's memory.
 
-    :ivar when: after what.
-    :ivar resident: bytes.
-    :ivar objects: that the collector knows.
+    :ivar when: the requests before it.
+    :ivar resident: the resident memory in bytes.
+    :ivar objects: the number of objects that the garbage collector tracks.
     """
 
     when: str
@@ -41,63 +41,63 @@ class Look:
     objects: int
 
     @classmethod
-    def at(cls, running: RunningTarget, fresh: Status, when: str) -> Look:
-        """Look, when no connection is left, the garbage is collected and the memory no longer changes."""
+    def take(cls, running: RunningTarget, fresh: Status, when: str) -> Measurement:
+        """Measure once no connection is left, garbage is collected and the memory no longer changes."""
         objects = running.settled(fresh).objects
         return cls(when, settled(running), objects)
 
 
 def measure_memory(scale: Scale) -> Section:
-    """Make requests and look at the memory in between; return the report."""
-    looks: list[Look] = []
+    """Make requests, and measure the memory in between; return the report."""
+    measurements: list[Measurement] = []
     notes: list[str] = []
     try:
         with RunningTarget(Target.of('faulted.py')) as running:
             fresh = running.status()
             abort(running, int(scale.aborted * WARM_UP), AT_MOST)
-            ask(running, int(scale.normal * WARM_UP))
-            looks.append(Look.at(running, fresh, 'warming up'))
+            request(running, int(scale.normal * WARM_UP))
+            measurements.append(Measurement.take(running, fresh, 'warming up'))
             for half in range(1, 3):
                 for turn in range(TURNS // 2):
                     abort(running, scale.aborted // TURNS, AT_ONCE)
                     say(f'memory: aborted requests {half}, {turn + 1}/{TURNS // 2}')
-                looks.append(Look.at(running, fresh, f'{half * scale.aborted // 2:,} aborted requests'))
+                measurements.append(Measurement.take(running, fresh, f'{half * scale.aborted // 2:,} aborted requests'))
             for turn in range(TURNS):
-                ask(running, scale.normal // TURNS)
+                request(running, scale.normal // TURNS)
                 say(f'memory: normal requests {turn + 1}/{TURNS}')
-            looks.append(Look.at(running, fresh, f'{scale.normal:,} normal requests'))
+            measurements.append(Measurement.take(running, fresh, f'{scale.normal:,} normal requests'))
     except FAILURES as error:
         notes.append(f'Invalid: {error}')
     rows = [
         [
-            f'after {look.when}',
-            f'{look.resident / 2**20:.2f}',
-            f'{look.resident / looks[0].resident:.3f}',
-            f'{look.objects:,}',
+            f'after {each.when}',
+            f'{each.resident / 2**20:.2f}',
+            f'{each.resident / measurements[0].resident:.3f}',
+            f'{each.objects:,}',
         ]
-        for look in looks
+        for each in measurements
     ]
-    return Section('Memory', [Table(['memory', 'MiB', 'ratio', 'objects'], rows)], notes, figures(looks))
+    return Section('Memory', [Table(['memory', 'MiB', 'ratio', 'objects'], rows)], notes, figures(measurements))
 
 
 def abort(running: RunningTarget, count: int, at_once: int) -> None:
-    """Make so many requests that are aborted at various places, by resets and by FINs."""
+    """Make ``count`` requests that are aborted at various places, by resets and by FINs."""
     workers.run(str(WORKERS / 'aborting.py'), running.port, count, 'mixed', at_once, core=machine.LOAD_CORE)
 
 
-def ask(running: RunningTarget, count: int) -> None:
-    """Make so many requests on kept connections; each answer is checked."""
+def request(running: RunningTarget, count: int) -> None:
+    """Make ``count`` requests on kept connections, and check each response."""
     rounds = max(10, count // CONNECTIONS)
     workers.run('rounds.py', running.port, '/', 1, CONNECTIONS, rounds, core=machine.LOAD_CORE)
 
 
-def figures(looks: list[Look]) -> list[Figure]:
-    """Return the figures to reach."""
+def figures(measurements: list[Measurement]) -> list[Figure]:
+    """Return the figures with their targets."""
     return [
         Figure(
             f'memory after {which} requests to before',
             1.02,
-            Series((looks[index].resident / looks[0].resident,)) if index < len(looks) else None,
+            Series((measurements[index].resident / measurements[0].resident,)) if index < len(measurements) else None,
             at_most=True,
         )
         for index, which in ((2, 'aborted'), (3, 'aborted and normal'))

@@ -1,7 +1,7 @@
-"""The normal clients that go on beside the trouble: wrk on kept connections, alone and with it, in turns.
+"""Normal clients beside a fault: wrk on kept connections, alone and with the fault, in turns.
 
-A ratio is formed between two turns that lie seconds apart. Beside the rate stands what an answer took of the server's
-processor time: with that of the trouble, and whatever else runs on the machine.
+A ratio compares two turns that are seconds apart. The report has the rate, and the server's processor time per
+response, which includes the time for the fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ['Beside']
 
 CASE = Case(headers=1, connections=32)
 
-#: Turns of which the first with an answer counts: on a machine with too much to do, TLS alone may take a whole one.
+#: The most attempts at a turn; the first with a response counts. On a busy machine, TLS alone can take a whole turn.
 ATTEMPTS = 3
 
 ALONE, BESIDE = 'alone', 'beside'
@@ -32,24 +32,24 @@ QUANTITIES: dict[str, Callable[[float], str]] = {
     'processor time per request, µs': lambda value: f'{value:.0f}',
 }
 
-Trouble = Callable[[RunningTarget], AbstractContextManager[object]]
+Fault = Callable[[RunningTarget], AbstractContextManager[object]]
 
 
 class Beside:
-    """What normal clients get, alone and beside ``trouble``, a context in which the server has it."""
+    """The rate of normal clients, alone and within ``fault``, a context manager that injects a fault."""
 
-    def __init__(self, trouble: Trouble) -> None:
-        self._trouble = trouble
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
         self.samples = Samples()
 
     def measure(self, running: RunningTarget, scale: Scale, title: str) -> None:
-        """Take turns with one server."""
+        """Measure in turns with one server."""
         try:
             run_wrk(running, CASE, 1)
             for repetition in range(scale.repeat):
                 self._turn(running, ALONE, scale.seconds)
                 before = running.status()
-                with self._trouble(running):
+                with self._fault(running):
                     self._turn(running, BESIDE, scale.seconds)
                 running.settled(before)
                 say(f'{title} {repetition + 1}/{scale.repeat}')
@@ -57,7 +57,7 @@ class Beside:
             self.fail(str(error))
 
     def fail(self, reason: str) -> None:
-        """Say why there is nothing."""
+        """Record the reason for missing figures."""
         for quantity in QUANTITIES:
             self.samples.fail(quantity, BESIDE, reason)
 
@@ -70,7 +70,7 @@ class Beside:
                 break
         errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
         if errors or not report['requests']:
-            raise LoadFailed(f"{which}: {report['requests']} answers, errors: {errors}")
+            raise LoadFailed(f"{which}: {report['requests']} responses, errors: {errors}")
         values = (
             report['requests'] / report['microseconds'] * 1e6,
             report['p50'] / 1000,
@@ -83,7 +83,7 @@ class Beside:
     # -- the report -----------------------------------------------------------------------------------------------
 
     def table(self, title: str) -> Table:
-        """Return what was measured."""
+        """Return the table of the measurements."""
         samples = self.samples
         return Table(
             [title, 'alone', 'beside', 'ratio'],
@@ -98,8 +98,8 @@ class Beside:
             ],
         )
 
-    def figure(self, what: str) -> Figure:
-        """Return the one to reach."""
+    def figure(self, fault: str) -> Figure:
+        """Return the figure with its target."""
         return Figure(
-            f'rate of normal clients beside {what}', 0.8, self.samples.ratio('requests per second', BESIDE, ALONE)
+            f'rate of normal clients beside {fault}', 0.8, self.samples.ratio('requests per second', BESIDE, ALONE)
         )

@@ -1,4 +1,4 @@
-"""Thousands of connections that are opened and reset: before, within and after a head, and on both ways of a body."""
+"""Thousands of connections that are reset: before, within and after a head, and in bodies of both directions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_ONCE = 60
 
 QUANTITIES = {
     'connections': 'connections',
-    'greenlets': 'greenlets at work',
+    'greenlets': 'active greenlets',
     'descriptors': 'descriptors',
     'objects': 'objects',
     'logged': 'lines in its log',
@@ -24,7 +24,7 @@ QUANTITIES = {
 
 
 def measure_resets(scale: Scale) -> Section:
-    """Reset connections and look what is left; return the report."""
+    """Reset connections, and count the remaining resources; return the report."""
     title = 'Connections opened and reset'
     try:
         with RunningTarget(Target.of('faulted.py')) as running:
@@ -40,19 +40,19 @@ def measure_resets(scale: Scale) -> Section:
         return Section(title, notes=[f'Invalid: {error}'], figures=figures({}, {}, None))
     places = Table(['reset', 'connections'], [[place, f'{count:,}'] for place, count in left.items()])
     held = Table(
-        ['what the server holds', 'before', 'after'],
+        ['resources of the server', 'before', 'after'],
         [[title, f'{before[name]:,}', f'{after[name]:,}'] for name, title in QUANTITIES.items()],
     )
     return Section(title, [places, held], [], figures(before, after, answers))
 
 
 def reset(running: RunningTarget, count: int) -> dict[str, int]:
-    """Open and reset so many connections; return how many at each place."""
+    """Open and reset ``count`` connections; return the number at each place."""
     return workers.run(str(WORKERS / 'aborting.py'), running.port, count, 'reset', AT_ONCE, core=machine.LOAD_CORE)
 
 
 def figures(before: dict[str, int], after: dict[str, int], answers: bool | None) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
     found = [
         Figure(title, 0, Series((after[name] - before[name],)) if name in after else None, at_most=True)
         for name, title in (

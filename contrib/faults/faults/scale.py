@@ -1,4 +1,4 @@
-"""How much trouble is made: in a whole run, in a rough one, and in one that only shows that the tool works."""
+"""The numbers of a full run, of a rough one, and of one that only tests the program."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ['FULL', 'QUICK', 'TINY', 'Scale']
 class Scale:
     """The numbers of one run.
 
-    :ivar repeat: interleaved repetitions of what is compared.
-    :ivar seconds: how long one turn of a load, or one look at an exhausted server, lasts; wrk takes whole ones only.
+    :ivar repeat: interleaved repetitions.
+    :ivar seconds: the duration of a turn of the load, or of watching an exhausted server; wrk accepts whole ones only.
     :ivar heads: clients that send a head slowly.
     :ivar readers: clients that read a download slowly.
     :ivar resets: connections opened and reset.
     :ivar aborted: aborted requests.
     :ivar normal: normal requests.
     :ivar stalls: TLS handshakes that stall at once.
-    :ivar bodies: bodies that are on their way through a proxy.
+    :ivar bodies: bodies that are streamed through a proxy.
     """
 
     repeat: int

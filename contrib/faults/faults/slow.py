@@ -1,4 +1,4 @@
-"""Thousands of clients that send their head, or read their download, as slowly as they may, beside normal ones."""
+"""Thousands of clients that send their head, or read their download, very slowly, beside normal ones."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def measure_slow(scale: Scale) -> Section:
             beside.measure(running, scale, 'slow clients')
     except FAILURES as error:
         beside.fail(str(error))
-    what = f'{scale.heads:,} slow heads and {scale.readers:,} slow readers'
+    fault = f'{scale.heads:,} slow heads and {scale.readers:,} slow readers'
     return Section(
         'Slow clients',
-        [beside.table(what)],
+        [beside.table(fault)],
         reasons(beside.samples),
         [
-            beside.figure(what),
-            Figure('slow clients turned away before their time', 0, lost.series('lost', 'slow'), at_most=True),
+            beside.figure(fault),
+            Figure('slow clients closed too early', 0, lost.series('lost', 'slow'), at_most=True),
         ],
     )
 
 
 @contextmanager
 def slowness(lost: Samples, scale: Scale, running: RunningTarget) -> Iterator[None]:
-    """Let the slow clients of ``scale`` be there; keep how many of them were turned away."""
+    """Run the slow clients while the block runs, and record how many the server has closed."""
     with workers.start(
         str(WORKERS / 'slow.py'), running.port, scale.heads, scale.readers, core=machine.LOAD_CORE
     ) as worker:

@@ -1,7 +1,7 @@
-"""The processes that get into trouble: how they are started, and what they tell about themselves.
+"""The processes with faults: starting them, and reading their status.
 
-They are the benchmarks' processes with scripts, and arguments, of ours. Each prints a second port, behind which another
-server tells what the process holds: what is asked there is not counted among the connections of the first.
+They are processes of the benchmarks with other scripts and arguments. Each prints a second port, at which another
+server reports the resources of the process, without counting its own connections.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ __all__ = ['FAILURES', 'LEFT', 'WORKERS', 'RunningTarget', 'Status', 'Target', '
 
 HERE = Path(__file__).parent.parent
 
-#: Where the scripts are that make the trouble.
+#: The directory of the scripts that inject the faults.
 WORKERS = HERE / 'workers'
 
-#: What makes a part of the report invalid.
+#: Exceptions that make a part of the report invalid.
 FAILURES = (ServerFailed, workers.WorkerFailed, OSError, http.client.HTTPException)
 
-#: Of what a process holds, that of which nothing may be left.
+#: The resources that must all be released.
 LEFT = ('connections', 'greenlets', 'descriptors')
 
 STATUS_TIMEOUT = 60.0
 
 Self = TypeVar('Self', bound='RunningTarget')
 
-#: Seconds in which a server must have got rid of what its clients have left, or have accepted them, and between two
-#: looks.
-SETTLE_TIMEOUT, SETTLE_INTERVAL = 30.0, 0.1
+#: Seconds in which a server must have accepted its clients, or released their resources.
+SETTLE_TIMEOUT = 30.0
+#: Seconds between two checks of that.
+SETTLE_INTERVAL = 0.1
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Target(Server):
 
     @classmethod
     def of(cls, script: str, *arguments: object, certificate: str | None = None) -> Target:
-        """Return the script with these arguments, behind the certificate if there is one."""
+        """Return the script with these arguments, after the certificate if there is one."""
         return cls(
             'geventnode',
             'geventnode',
@@ -60,12 +61,12 @@ class Target(Server):
 
 @dataclass(frozen=True)
 class Status:
-    """What a process holds, after a collection of its garbage.
+    """The resources of a process, after a garbage collection.
 
     :ivar connections: connections of its server.
-    :ivar greenlets: greenlets, without workers that idle in their pool.
+    :ivar greenlets: greenlets, without idle workers.
     :ivar descriptors: open files.
-    :ivar objects: objects that the collector knows.
+    :ivar objects: objects that the garbage collector tracks.
     """
 
     connections: int
@@ -75,7 +76,7 @@ class Status:
 
 
 def reasons(samples: Samples) -> list[str]:
-    """Return why something was not measured, each reason once."""
+    """Return the reasons for missing measurements, each once."""
     return [f'Invalid: {reason}' for reason in dict.fromkeys(samples.faults.values())]
 
 
@@ -97,17 +98,17 @@ class RunningTarget(RunningServer):
 
     @property
     def descriptors(self) -> int:
-        """How many files it has open, seen from outside."""
+        """The number of its open files, according to /proc."""
         return len(os.listdir(f'/proc/{self.pid}/fd'))
 
     @property
     def logged(self) -> int:
-        """How many lines it has written to its standard error so far."""
+        """The number of lines that it has written to standard error."""
         descriptor = self._log.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).count(b'\n')
 
     def status(self) -> Status:
-        """Return what it holds."""
+        """Return its resources."""
         connection = http.client.HTTPConnection('127.0.0.1', self._status_port, timeout=STATUS_TIMEOUT)
         try:
             connection.request('GET', '/', headers={'Connection': 'close'})
@@ -116,7 +117,7 @@ class RunningTarget(RunningServer):
             connection.close()
 
     def wait_for(self, connections: int) -> None:
-        """Return when it has so many connections. Raises ``ServerFailed``."""
+        """Wait until it has that number of connections. Raises ``ServerFailed``."""
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while (found := self.status().connections) < connections:
             if time.monotonic() > deadline:
@@ -124,7 +125,7 @@ class RunningTarget(RunningServer):
             time.sleep(SETTLE_INTERVAL)
 
     def settled(self, before: Status) -> Status:
-        """Return what it holds as soon as that is no more than ``before``, or else after some time."""
+        """Return its resources once they are no more than ``before``, or after a timeout."""
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while True:
             now = self.status()
@@ -134,7 +135,7 @@ class RunningTarget(RunningServer):
             time.sleep(SETTLE_INTERVAL)
 
     def answers(self) -> bool:
-        """Return whether it answers a normal request."""
+        """Return whether it responds to a normal request."""
         try:
             return self.request('GET', '/') == (200, b'hello world')
         except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""An upstream is killed while a thousand bodies are on their way through the proxy of the examples."""
+"""An upstream that is killed while a thousand bodies are streamed through the proxy of the examples."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from faults.targets import FAILURES, LEFT, WORKERS, RunningTarget, Target
 
 __all__ = ['measure_upstream']
 
-#: Outcomes that are counted; the names of errors come beside them.
+#: The outcomes that are counted; the names of errors are counted separately.
 COUNTED = ('error', 'complete')
 
 Outcomes = dict[str, dict[str, int]]
 
 
 class RunningUpstream(RunningTarget):
-    """The upstream, which tells nothing about itself."""
+    """The upstream, which has no status."""
 
     def _check(self) -> None:
-        """There is nothing to check before the proxy asks."""
+        """Do nothing: the proxy makes the first request."""
 
 
 def measure_upstream(scale: Scale) -> Section:
-    """Kill the upstream; return the report of what the clients took that for."""
-    title = 'An upstream killed in the middle of bodies'
+    """Kill the upstream; return the report of the clients' outcomes."""
+    title = 'An upstream killed during bodies'
     try:
         with (
             RunningUpstream(Target.of('upstream.py')) as upstream,
@@ -54,17 +54,17 @@ def measure_upstream(scale: Scale) -> Section:
         for kind, counts in outcomes.items()
     ]
     left = sum(max(0, getattr(after, name) - getattr(before, name)) for name in LEFT)
-    note = f"Clients that saw neither: {found['hanging']}."
+    note = f"Clients without an outcome: {found['hanging']}."
     return Section(
         title,
-        [Table(['body and client', 'error', 'complete', 'which'], rows)],
+        [Table(['body and client', 'error', 'complete', 'errors'], rows)],
         [note],
         figures(outcomes, scale, left, logged, status),
     )
 
 
 def kill(upstream: RunningUpstream, proxy: RunningTarget, count: int) -> dict[str, Any]:
-    """Kill the upstream as soon as every client has got a part of its body; return what they found."""
+    """Kill the upstream once every client has a part of its body; return their outcomes."""
     with workers.start(str(WORKERS / 'bodies.py'), proxy.port, count, core=machine.LOAD_CORE) as worker:
         try:
             if not workers.answer(worker)['begun']:
@@ -76,21 +76,21 @@ def kill(upstream: RunningUpstream, proxy: RunningTarget, count: int) -> dict[st
 
 
 def figures(outcomes: Outcomes | None, scale: Scale, left: int, logged: int, status: int) -> list[Figure]:
-    """Return the figures to reach."""
+    """Return the figures with their targets."""
 
     def total(name: str) -> Series | None:
         return None if outcomes is None else Series((sum(counts[name] for counts in outcomes.values()),))
 
     known = outcomes is not None
     return [
-        Figure('cut bodies that were seen as errors', scale.bodies, total('error')),
-        Figure('cut bodies that were taken for complete', 0, total('complete'), at_most=True),
+        Figure('truncated bodies reported as errors', scale.bodies, total('error')),
+        Figure('truncated bodies reported as complete', 0, total('complete'), at_most=True),
         Figure(
             'connections, descriptors and greenlets left in the proxy',
             0,
             Series((left,)) if known else None,
             at_most=True,
         ),
-        Figure('lines that the proxy has logged about them', 0, Series((logged,)) if known else None, at_most=True),
-        Figure('status that the proxy answers then', 502, Series((status,)) if known else None),
+        Figure('lines that the proxy has logged', 0, Series((logged,)) if known else None, at_most=True),
+        Figure('status of the proxy afterwards', 502, Series((status,)) if known else None),
     ]

@@ -1,4 +1,4 @@
-"""The server that gets into trouble: the handlers of the benchmarks, over TLS when there is a certificate.
+"""The server with faults: the handlers of the benchmarks, over TLS if there is a certificate.
 
 python faulted.py [CERTIFICATE --handshake-timeout SECONDS] [--descriptors LIMIT]
 """

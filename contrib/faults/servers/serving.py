@@ -1,6 +1,6 @@
-"""What the servers of this directory share: two ports are printed, the server's own and that of its status.
+"""Shared code of the servers here, which print two ports: the server's own, and that of its status.
 
-The status is a JSON object: connections, greenlets at work, open descriptors, objects, after a garbage collection.
+The status is a JSON object: connections, active greenlets, open descriptors and objects, after a garbage collection.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ['serve']
 
 BACKLOG = 2048
 
-#: Bytes that the kernel takes from a connection before its writer waits: slow readers are to hold handlers, and not
-#: megabytes each of the kernel's memory, which it may take minutes to provide on a virtual machine.
+#: Bytes that the kernel buffers for a connection before its writer blocks. So a slow reader blocks a handler, and does
+#: not take megabytes of the kernel's memory, which a virtual machine can take minutes to provide.
 SEND_BUFFER = 65536
 
 
 def serve(server: Any) -> None:
-    """Serve until the process is killed. May switch."""
+    """Serve. Blocks until the process is killed."""
 
-    def tell(request: Any, response: Any) -> None:
+    def report(request: Any, response: Any) -> None:
         gc.collect()
         objects = gc.get_objects()
         greenlets = sum(isinstance(each, greenlet.greenlet) and bool(each) for each in objects)
@@ -38,7 +38,7 @@ def serve(server: Any) -> None:
                 {
                     'connections': server.get_connections(),
                     'greenlets': greenlets - len(pool(gevent.get_hub())),
-                    # the listing has one of its own
+                    # without the descriptor of the listing itself
                     'descriptors': len(os.listdir('/proc/self/fd')) - 1,
                     'objects': len(objects),
                 }
@@ -46,9 +46,9 @@ def serve(server: Any) -> None:
         )
 
     server.listen(0, '127.0.0.1', BACKLOG)
-    # accepted connections inherit it
+    # accepted connections inherit the size
     server.listening_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    status = http.create_server(tell).listen(0, '127.0.0.1')
+    status = http.create_server(report).listen(0, '127.0.0.1')
     for each in (server, status):
         print(each.address()['port'], flush=True)
     server.serve_forever()

@@ -1,7 +1,7 @@
-"""An upstream whose bodies never end: ``/length``, ``/chunked``, and ``/close`` for one that ends with its connection.
+"""An upstream with endless bodies: ``/length``, ``/chunked``, and ``/close`` for one that ends with its connection.
 
-Plain gevent without HTTP of ours. The sockets of ``/close`` are set to be reset when the process dies: a FIN would be
-the regular end of such a body, and nobody could tell (RFC 9112, section 8).
+It is plain gevent, without geventnode. The sockets of ``/close`` are reset when the process dies: a FIN would be the
+regular end of such a body, and the truncation could not be detected (RFC 9112, section 8).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ['answer']
 PIECE = b'x' * 1024
 FIRST = 8 * PIECE
 
-#: Seconds between two pieces, at most.
+#: The most seconds between two pieces.
 INTERVAL = 2.0
 
 HEADS = {
@@ -30,7 +30,7 @@ HEADS = {
 
 
 def answer(connection: Any, peer: Any) -> None:
-    """Answer the one request of a connection, for ever."""
+    """Respond to the one request of a connection, endlessly."""
     head = b''
     while not head.endswith(b'\r\n\r\n'):
         data = connection.recv(65536)

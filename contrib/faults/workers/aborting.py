@@ -1,10 +1,10 @@
-"""Clients that leave when they should not.
+"""Clients that disconnect within an exchange.
 
     python aborting.py PORT COUNT WAYS AT_ONCE
 
-Opens ``COUNT`` connections, ``AT_ONCE`` at a time, that are left at each of ``PLACES`` in turn: with a reset, and with
-``mixed`` for ``WAYS`` every other time with a FIN. Where the server has to have got somewhere first, it is waited for.
-Prints how many were left at each place.
+Opens ``COUNT`` connections, ``AT_ONCE`` at a time, and closes them at each of ``PLACES`` in turn: with a reset or, if
+``WAYS`` is ``mixed``, every other time with a FIN. If the server has to make progress first, the client waits for its
+output. Prints the number at each place.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import socket
 import sys
 from collections import Counter
 
-from connecting import connect, reset, tell, until
+from connecting import connect, report, reset, until
 
 __all__ = ['PLACES', 'abort']
 
 DOWNLOAD = b'GET /download?bytes=100000000 HTTP/1.1\r\nHost: x\r\n\r\n'
 UPLOAD = b'POST /upload HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%b\r\n\r\n'
 
-#: What is sent, what is waited for, and what is sent then.
+#: The data to send, the output to wait for, and the data to send then.
 PLACES: dict[str, tuple[bytes, bytes, bytes]] = {
     'before the head': (b'', b'', b''),
     'in the head': (b'GET / HTTP/1.1\r\nHost: x\r\nX-Ha', b'', b''),
@@ -32,7 +32,7 @@ PLACES: dict[str, tuple[bytes, bytes, bytes]] = {
 
 
 def abort(port: int, places: list[str], ways: str, number: int) -> None:
-    """Open one connection for each of ``places``, and leave them."""
+    """Open one connection for each of ``places``, and close it there."""
     connections: list[socket.socket] = []
     for place in places:
         connection = connect(port)
@@ -45,7 +45,7 @@ def abort(port: int, places: list[str], ways: str, number: int) -> None:
             until(connection, awaited)
             connection.sendall(then)
     for index, connection in enumerate(connections, number):
-        # as many of each place leave in one way as in the other
+        # at each place, half of the connections are reset
         if ways == 'mixed' and index // len(PLACES) % 2:
             connection.close()
         else:
@@ -53,15 +53,15 @@ def abort(port: int, places: list[str], ways: str, number: int) -> None:
 
 
 def main() -> None:
-    """Leave as many as the command line says."""
+    """Abort connections, and print the numbers."""
     port, count, ways, at_once = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     names = list(PLACES)
-    left: Counter[str] = Counter()
+    aborted: Counter[str] = Counter()
     for number in range(0, count, at_once):
         places = [names[index % len(names)] for index in range(number, min(number + at_once, count))]
         abort(port, places, ways, number)
-        left.update(places)
-    tell(**left)
+        aborted.update(places)
+    report(**aborted)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
-"""Clients in the middle of bodies that will never end well.
+"""Clients that read endless bodies until they are truncated.
 
     python bodies.py PORT COUNT
 
-Each third of them asks for another kind of body, with another kind of client. Prints a line when all have got a part of
-it, and, when all have come to an end, how many of each kind took the body for complete, saw an error, or neither.
+The kinds of body and the kinds of client are used in turn. Prints a line when all clients have a part of their body,
+and one when all have ended: for each kind, how many took the body for complete and how many reported an error.
 """
 
 # ruff: noqa: E402 - patching comes before everything else
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import gevent
-from connecting import connect, tell, until
+from connecting import connect, report, until
 from gevent.event import Event
 
 from geventnode import http as node
@@ -31,15 +31,15 @@ __all__ = ['BODIES', 'CLIENTS']
 BODIES = ('length', 'chunked', 'close')
 PART = 512
 
-#: Seconds after which a client counts as one that hangs.
-PATIENCE = 60.0
+#: Seconds after which a client is considered to hang.
+TIMEOUT = 60.0
 
-#: Yields at every part; raises when the body is cut short.
+#: Yields at every part; raises if the body is truncated.
 Body = Iterator[object]
 
 
-def read_with_ours(port: int, path: str) -> Body:
-    """Read with the client of this package, as it is meant to be."""
+def read_with_geventnode(port: int, path: str) -> Body:
+    """Read with the client of this package."""
     agent = node.Agent()
     with node.get(f'http://127.0.0.1:{port}{path}', agent=agent) as response:
         yield from response
@@ -53,13 +53,13 @@ def read_with_stdlib(port: int, path: str) -> Body:
     response = connection.getresponse()
     while data := response.read(PART):
         yield data
-    # with a length, reading in parts says nothing
+    # reading a body with a length in parts does not raise at an early end
     if response.length:
         raise http.client.IncompleteRead(b'', response.length)
 
 
 def read_as_1_0(port: int, path: str) -> Body:
-    """Read as a client of HTTP/1.0, which knows no chunks: all that comes until the connection ends."""
+    """Read as a client of HTTP/1.0, which has no chunks: all data until the connection ends."""
     connection = connect(port)
     connection.settimeout(None)
     connection.sendall(b'GET %b HTTP/1.0\r\nHost: x\r\n\r\n' % path.encode())
@@ -70,18 +70,18 @@ def read_as_1_0(port: int, path: str) -> Body:
         yield data
     declared = re.search(rb'Content-Length: (\d+)', head)
     if declared is not None and received < int(declared[1]):
-        raise EOFError('cut short')
+        raise EOFError('truncated')
 
 
 CLIENTS: dict[str, Callable[[int, str], Body]] = {
-    'geventnode': read_with_ours,
+    'geventnode': read_with_geventnode,
     'http.client': read_with_stdlib,
     'HTTP/1.0': read_as_1_0,
 }
 
 
-class Crowd:
-    """All clients."""
+class Clients:
+    """All clients, in greenlets."""
 
     def __init__(self, port: int, count: int) -> None:
         self._missing = count
@@ -111,11 +111,11 @@ class Crowd:
 
 
 def main() -> None:
-    """Read, and tell."""
-    crowd = Crowd(int(sys.argv[1]), int(sys.argv[2]))
-    tell(begun=crowd.all_begun.wait(PATIENCE))
-    ended = gevent.joinall(crowd.greenlets, timeout=PATIENCE)
-    tell(outcomes=crowd.found, hanging=len(crowd.greenlets) - len(ended))
+    """Read, and print the outcomes."""
+    clients = Clients(int(sys.argv[1]), int(sys.argv[2]))
+    report(begun=clients.all_begun.wait(TIMEOUT))
+    ended = gevent.joinall(clients.greenlets, timeout=TIMEOUT)
+    report(outcomes=clients.found, hanging=len(clients.greenlets) - len(ended))
 
 
 if __name__ == '__main__':

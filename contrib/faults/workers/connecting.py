@@ -1,4 +1,4 @@
-"""What the workers share: connections to the port on the command line, ways to leave, and lines of JSON."""
+"""Shared code of the workers: connections, resets, and lines of JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import struct
 import sys
 from collections.abc import Callable
 
-__all__ = ['ANSWER_TIMEOUT', 'connect', 'reset', 'tell', 'told', 'until']
+__all__ = ['ANSWER_TIMEOUT', 'connect', 'report', 'reset', 'until', 'work_until_line']
 
 ANSWER_TIMEOUT = 60.0
 
 
 def connect(port: int, receive_buffer: int | None = None) -> socket.socket:
-    """Return a connection, blocking."""
+    """Return a blocking connection."""
     connection = socket.socket()
     if receive_buffer is not None:
-        # before connecting: the window is announced then
+        # before connecting, because the window is announced then
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(ANSWER_TIMEOUT)
     connection.connect(('127.0.0.1', port))
@@ -32,7 +32,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def until(connection: socket.socket, mark: bytes) -> bytes:
-    """Return what comes, at least up to ``mark``. Raises ``EOFError``."""
+    """Return the data received, up to ``mark`` or beyond. Raises ``EOFError``."""
     received = b''
     while mark not in received:
         data = connection.recv(65536)
@@ -42,13 +42,13 @@ def until(connection: socket.socket, mark: bytes) -> bytes:
     return received
 
 
-def tell(**found: object) -> None:
-    """Print one object."""
+def report(**found: object) -> None:
+    """Print the arguments as a JSON object."""
     print(json.dumps(found), flush=True)
 
 
-def told(work: Callable[[], object], interval: float) -> str:
-    """Do ``work`` every ``interval`` seconds until a line comes on the standard input; return it."""
+def work_until_line(work: Callable[[], object], interval: float) -> str:
+    """Do ``work`` every ``interval`` seconds until a line arrives on standard input; return the line."""
     while not select.select([sys.stdin], [], [], interval)[0]:
         work()
     return sys.stdin.readline().strip()

@@ -1,10 +1,10 @@
-"""Clients that take every descriptor that a server has, and give them back.
+"""Clients that take every descriptor of a server, and release them.
 
     python holding.py PORT COUNT
 
-Reads lines, and answers each with one of JSON: ``fill CAPACITY`` opens connections, each with a request, until there
-are ``COUNT``, and waits until so many are answered; ``churn SECONDS`` lets one of those leave and another one come,
-again and again; ``free`` closes all that were answered, and tells how many seconds it took until the others were.
+Reads commands, and answers each with a line of JSON. ``fill CAPACITY`` opens connections, each with a request, until
+there are ``COUNT``, and waits until ``CAPACITY`` of them have a response. ``churn SECONDS`` repeatedly closes one of
+those and opens another one. ``free`` closes all with a response, and measures the seconds until the others have one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-from connecting import ANSWER_TIMEOUT, connect, reset, tell
+from connecting import ANSWER_TIMEOUT, connect, report, reset
 
 __all__ = ['Holder']
 
@@ -32,34 +32,34 @@ class Holder:
         self._waiting: list[socket.socket] = []
 
     def fill(self, capacity: float) -> int:
-        """Open what is missing; return how many are answered when the server has no room for more."""
+        """Open the missing connections; return the number of responses once the server is full."""
         while len(self._answered) + len(self._waiting) < self._count:
             self._open()
         while len(self._answered) < capacity:
-            self._hear(ANSWER_TIMEOUT)
+            self._receive(ANSWER_TIMEOUT)
         return len(self._answered)
 
     def churn(self, seconds: float) -> int:
-        """Let clients come and go; return how many have come."""
-        came = 0
+        """Close and open connections; return the number of new ones."""
+        opened = 0
         deadline = time.monotonic() + seconds
         while (now := time.monotonic()) < deadline:
             if self._answered:
                 reset(self._answered.pop(0))
                 self._open()
-                came += 1
+                opened += 1
             self._sort(select.select(self._waiting, [], [], 0)[0])
             time.sleep(min(CHURN_INTERVAL, deadline - now))
-        return came
+        return opened
 
     def free(self) -> float:
-        """Close whoever was answered; return the time until everybody else is."""
+        """Close connections with a response; return the time until all others have one."""
         began = time.monotonic()
         for connection in self._answered:
             reset(connection)
         self._answered.clear()
         while self._waiting:
-            self._hear(ANSWER_TIMEOUT)
+            self._receive(ANSWER_TIMEOUT)
         return time.monotonic() - began
 
     def _open(self) -> None:
@@ -67,27 +67,27 @@ class Holder:
         connection.sendall(REQUEST)
         self._waiting.append(connection)
 
-    def _hear(self, seconds: float) -> None:
-        """Sort out who is answered. Raises ``TimeoutError`` when nobody is within so many seconds."""
-        heard, _, _ = select.select(self._waiting, [], [], seconds)
-        if not heard:
-            raise TimeoutError(f'{len(self._waiting)} of {self._count} are not answered')
-        self._sort(heard)
+    def _receive(self, seconds: float) -> None:
+        """Receive responses. Raises ``TimeoutError`` if none arrives within ``seconds``."""
+        readable, _, _ = select.select(self._waiting, [], [], seconds)
+        if not readable:
+            raise TimeoutError(f'{len(self._waiting)} of {self._count} have no response')
+        self._sort(readable)
 
-    def _sort(self, heard: list[socket.socket]) -> None:
-        for connection in heard:
+    def _sort(self, readable: list[socket.socket]) -> None:
+        for connection in readable:
             if not connection.recv(65536).endswith(b'hello world'):
-                raise ValueError('closed, or not answered as it should be')
+                raise ValueError('the connection was closed, or the response is wrong')
             self._waiting.remove(connection)
             self._answered.append(connection)
 
 
 def main() -> None:
-    """Do what is asked for until there is no more."""
+    """Run commands until the input ends."""
     holder = Holder(*map(int, sys.argv[1:]))
     for line in sys.stdin:
         command, *arguments = line.split()
-        tell(found=getattr(holder, command)(*map(float, arguments)))
+        report(found=getattr(holder, command)(*map(float, arguments)))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
-"""Clients that send a head, or read a download, as slowly as they may.
+"""Clients that send a head, or read a download, very slowly.
 
     python slow.py PORT HEADS READERS
 
-Prints how many there are when all have begun, goes on until a line comes, and prints how much they have sent and read,
-and how many of them the server has turned away.
+Prints a line when all have begun, continues until a line arrives, and prints the bytes sent and read, and the number of
+clients that the server has closed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 
-from connecting import connect, tell, told
+from connecting import connect, report, work_until_line
 
 __all__ = ['Slow']
 
-#: Seconds between two bytes of a head, and between two reads.
-BYTE_INTERVAL, READ_INTERVAL = 5.0, 2.0
+#: Seconds between two bytes of a head.
+BYTE_INTERVAL = 5.0
+#: Seconds between two reads.
+READ_INTERVAL = 2.0
 
 #: Seconds between two turns, in each of which some of the clients act.
 TURN = 0.02
@@ -38,20 +40,20 @@ class Slow:
         for connection in self._readers:
             connection.sendall(b'GET /download?bytes=100000000 HTTP/1.1\r\nHost: x\r\n\r\n')
         for connection in (*self._heads, *self._readers):
-            # nobody waits for the others
+            # no client blocks the others
             connection.setblocking(False)
         self._next_heads, self._next_readers = itertools.cycle(self._heads), itertools.cycle(self._readers)
         self.sent = self.received = self.lost = 0
 
     def act(self) -> None:
-        """Let those act whose turn it is."""
+        """Send or read for the clients of this turn."""
         for connection in _some(self._next_heads, len(self._heads), BYTE_INTERVAL):
             self.sent += self._try(lambda connection: connection.send(b'x'), connection)
         for connection in _some(self._next_readers, len(self._readers), READ_INTERVAL):
             self.received += self._try(lambda connection: len(connection.recv(READ)), connection)
 
     def _try(self, act: Callable[[socket.socket], int], connection: socket.socket) -> int:
-        """Return how many bytes were sent or received."""
+        """Return the number of bytes sent or received."""
         try:
             return act(connection)
         except BlockingIOError:
@@ -62,16 +64,16 @@ class Slow:
 
 
 def _some(clients: Iterator[socket.socket], count: int, interval: float) -> Iterator[socket.socket]:
-    """Return those of ``count`` clients whose turn it is when each acts once in ``interval`` seconds."""
+    """Return the clients of this turn, if each of ``count`` acts once in ``interval`` seconds."""
     return itertools.islice(clients, -int(-count * TURN // interval))
 
 
 def main() -> None:
-    """Be slow until told to stop."""
+    """Be slow until a line arrives."""
     slow = Slow(*map(int, sys.argv[1:]))
-    tell(begun=True)
-    told(slow.act, TURN)
-    tell(sent=slow.sent, received=slow.received, lost=slow.lost)
+    report(begun=True)
+    work_until_line(slow.act, TURN)
+    report(sent=slow.sent, received=slow.received, lost=slow.lost)
 
 
 if __name__ == '__main__':

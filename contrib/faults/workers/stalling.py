@@ -1,8 +1,8 @@
-"""TLS clients that send half of a ClientHello and then nothing; whoever is turned away comes again.
+"""TLS clients that send half of a ClientHello and then nothing, and reconnect when they are closed.
 
     python stalling.py PORT COUNT
 
-Prints a line when all have begun, goes on until a line comes, and prints how many were turned away, and after how many
+Prints a line when all have begun, continues until a line arrives, and prints how many were closed, and after how many
 seconds.
 """
 
@@ -16,11 +16,11 @@ import statistics
 import sys
 import time
 
-from connecting import connect, tell, told
+from connecting import connect, report, work_until_line
 
 __all__ = ['Stalls', 'half_hello']
 
-#: Seconds for which news are waited for.
+#: Seconds of waiting for events.
 WAIT = 0.02
 
 
@@ -54,11 +54,11 @@ class Stalls:
         self._open[connection.fileno()] = connection, began
 
     def replace(self) -> None:
-        """Note who was turned away, and begin again."""
+        """Record the closed connections, and replace them."""
         for descriptor, _ in self._poll.poll(WAIT):
             connection, began = self._open.pop(descriptor)
             try:
-                # a server may say why
+                # a server can send an alert first
                 over = not connection.recv(65536)
             except ConnectionResetError:
                 over = True
@@ -72,15 +72,15 @@ class Stalls:
 
 
 def main() -> None:
-    """Stall until told to stop."""
+    """Stall until a line arrives."""
     stalls = Stalls(int(sys.argv[1]), int(sys.argv[2]))
-    tell(begun=True)
-    told(stalls.replace, 0)
+    report(begun=True)
+    work_until_line(stalls.replace, 0)
     while not stalls.lifetimes:
-        # the load was over before the first of them was late
+        # the load has ended before the first timeout
         stalls.replace()
     found = stalls.lifetimes
-    tell(count=len(found), earliest=min(found), median=statistics.median(found), latest=max(found))
+    report(count=len(found), earliest=min(found), median=statistics.median(found), latest=max(found))
 
 
 if __name__ == '__main__':
