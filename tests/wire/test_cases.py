@@ -1,8 +1,8 @@
-"""The case files against a real server over real sockets, in any pieces.
+"""The case files against a real server over real sockets, in all kinds of pieces.
 
-What the parser makes of a case is held by other tests; here its verdict is the oracle for what the server must do:
-a response for each message, with the right length of body, then the answer to the error or an open connection. What the
-attacks say about status, closing, and how many requests are served is checked against the file itself.
+Other tests check the result of the parser for each case. Here this result is the oracle for the server: a response for
+each message, with the right length of body, then the error response or an open connection. The file itself has the
+expected status, closing and number of served requests of each attack.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SHORT = 2048
 
 CASES = [case for name in ('requests', 'attacks') for case in load(name) if case.kind == 'request']
 
-#: What the parser says when the stream ends too soon.
+#: The code of the parser for a stream that ends too soon.
 CUT_SHORT = 'HPE_INVALID_EOF_STATE'
 
 
 def echo_length(request: Any, response: Any) -> None:
-    """A listener whose responses are heads, so that a client reads them without knowing what it asked."""
+    """Respond with heads only, so that a client can parse them without knowing the request."""
     length = len(request.read())
     response.write_head(200, {'X-Length': length, 'Content-Length': 0})
     response.end()
@@ -38,7 +38,7 @@ def echo_length(request: Any, response: Any) -> None:
 
 @pytest.fixture(scope='module')
 def site() -> Iterator[Site]:
-    """One server for all cases."""
+    """Run one server for all cases."""
     found = Site(http.create_server(echo_length).listen(0, '127.0.0.1'))
     yield found
     found.stop()
@@ -50,8 +50,8 @@ def by_id(case: Case) -> str:
 
 
 @pytest.mark.parametrize('case', CASES, ids=by_id)
-def test_case(site: Site, case: Case, seed: int) -> None:
-    """The same answers whole, bytewise, and at random cuts."""
+def test_case_has_the_same_responses_in_any_pieces(site: Site, case: Case, seed: int) -> None:
+    """Whole, byte by byte, and divided at random positions."""
     outcome = drive([case.data], Role.REQUEST, eof=True)
     chance = random.Random(f'{seed} {case.id}')
     ways = [[case.data], random_cuts(case.data, chance), random_cuts(case.data, chance)]
@@ -62,7 +62,7 @@ def test_case(site: Site, case: Case, seed: int) -> None:
 
 
 def talk(site: Site, case: Case, outcome: Outcome, pieces: list[bytes]) -> None:
-    """Send ``pieces`` on a connection of their own and check every answer."""
+    """Send ``pieces`` on a new connection, and check every response."""
     client = site.connect()
     half_closes = outcome.error is not None and outcome.error[1] == CUT_SHORT
     feeder = gevent.spawn(feed, client, pieces, half_closes)
@@ -83,7 +83,7 @@ def talk(site: Site, case: Case, outcome: Outcome, pieces: list[bytes]) -> None:
             assert client.rest() == b''
         else:
             assert not replies[-1].closes
-            # what there was is served, and the connection is in step
+            # the complete messages are served, and the connection is in step
             client.send(get('/after'))
             assert client.head().values('X-Length') == ['0']
     finally:
@@ -100,12 +100,12 @@ def feed(client: Client, pieces: list[bytes], half_close: bool) -> None:
         if half_close:
             client.half_close()
     except OSError:
-        # answered and closed already
+        # the response was sent, and the connection closed
         pass
 
 
 def check_served(client: Client, outcome: Outcome) -> list[Response]:
-    """Return the responses to all messages that are complete."""
+    """Return the responses to all complete messages."""
     replies = []
     for message in outcome.messages:
         if not message.complete or message.start[0] == 'CONNECT':
@@ -123,7 +123,7 @@ def check_served(client: Client, outcome: Outcome) -> list[Response]:
 
 
 def check_attack(case: Case, replies: list[Response], outcome: Outcome) -> None:
-    """Check what the file says about an attack, which is what matters about it."""
+    """Check the expectations that the file has for an attack."""
     expect = case.expect
     if case.verdict == 'reject' and case.statuses:
         assert replies[-1].status in case.statuses

@@ -1,6 +1,6 @@
-"""Classes of attacks on framing that need more than one message, or a server that answers: whose bytes are these?
+"""Attacks on framing that need more than one message, or a server that responds.
 
-What a single message shows is in the case files. RFC 9112, sections 6 to 9.
+A single message is in the case files. See RFC 9112, sections 6 to 9.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import settle, until
 
 
-def test_cl_te_serves_one_answer(serve: Serve) -> None:
+def test_content_length_with_transfer_encoding_gets_one_response(serve: Serve) -> None:
     seen: list[str] = []
     site = serve(lambda request, response: (seen.append(request.url), response.end()))
     client = site.send(
@@ -26,7 +26,7 @@ def test_cl_te_serves_one_answer(serve: Serve) -> None:
     assert seen == []
 
 
-def test_fields_with_an_underscore_are_other_fields(serve: Serve) -> None:
+def test_field_with_an_underscore_is_another_field(serve: Serve) -> None:
     site = serve(lambda request, response: response.end(str(len(request.read()))))
     client = site.send(get('/', 'Transfer_Encoding: chunked', 'Content_Length: 5'))
     assert client.response().body == b'0'
@@ -62,7 +62,7 @@ def test_trailers_are_never_headers(serve: Serve, field: str) -> None:
         get('/', 'Transfer-Encoding: chunked', method='POST') + b'4\r\nhalf\r\n0\r\n',
     ],
 )
-def test_end_of_stream_inside_a_body(serve: Serve, body: bytes) -> None:
+def test_end_of_stream_inside_a_body_is_not_the_end_of_the_body(serve: Serve, body: bytes) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -80,7 +80,7 @@ def test_end_of_stream_inside_a_body(serve: Serve, body: bytes) -> None:
 
 
 @pytest.mark.parametrize('size', [10, 60_000, 200_000])
-def test_a_body_that_nobody_reads_is_no_request(serve: Serve, size: int) -> None:
+def test_unread_body_is_never_a_request(serve: Serve, size: int) -> None:
     seen: list[str] = []
     site = serve(lambda request, response: (seen.append(request.url), response.end('early')))
     smuggled = (get('/smuggled') * (size // len(get('/smuggled')) + 1))[:size]
@@ -93,8 +93,8 @@ def test_a_body_that_nobody_reads_is_no_request(serve: Serve, size: int) -> None
 
 
 @pytest.mark.parametrize('reads', [True, False])
-def test_expect_and_a_final_answer(serve: Serve, reads: bool) -> None:
-    """Whoever was not told to continue may send the body or not: the connection ends."""
+def test_final_response_to_expect_closes_the_connection(serve: Serve, reads: bool) -> None:
+    """Without 100 Continue the client may send the body or not."""
 
     def listener(request: Any, response: Any) -> None:
         if reads:
@@ -121,11 +121,11 @@ def test_expect_in_http_1_0_is_ignored(serve: Serve) -> None:
     assert client.head().status == 200
 
 
-def test_unknown_expectations(serve: Serve) -> None:
+def test_unknown_expectation_is_a_417(serve: Serve) -> None:
     assert serve(ok).send(get('/', 'Expect: the unexpected')).response().status == 417
 
 
-def test_pipelined_answers_come_in_order(serve: Serve) -> None:
+def test_pipelined_responses_keep_their_order(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/0':
             gevent.idle()
@@ -135,7 +135,7 @@ def test_pipelined_answers_come_in_order(serve: Serve) -> None:
     assert [client.response().body for _ in range(20)] == [f'/{number}'.encode() for number in range(20)]
 
 
-def test_an_error_waits_for_the_answers_before_it(serve: Serve) -> None:
+def test_error_response_follows_earlier_responses(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write('half ')
         settle()
@@ -147,8 +147,8 @@ def test_an_error_waits_for_the_answers_before_it(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_reading_stops_while_answers_are_behind(serve: Serve) -> None:
-    """A flood of pipelined requests is not answered into memory."""
+def test_reading_stops_while_responses_are_queued(serve: Serve) -> None:
+    """A flood of pipelined requests does not fill the memory with responses."""
     served: list[str] = []
     body = bytes(1_000_000)
 
@@ -167,7 +167,7 @@ def test_reading_stops_while_answers_are_behind(serve: Serve) -> None:
     sending.kill()
 
 
-def test_nothing_is_served_after_connection_close(serve: Serve) -> None:
+def test_no_request_is_served_after_connection_close(serve: Serve) -> None:
     seen: list[str] = []
     site = serve(lambda request, response: (seen.append(request.url), response.end()))
     client = site.send(get('/last', 'Connection: close') + get('/more') + b'garbage')
@@ -176,7 +176,7 @@ def test_nothing_is_served_after_connection_close(serve: Serve) -> None:
     assert seen == ['/last']
 
 
-def test_nothing_is_parsed_after_an_upgrade(serve: Serve) -> None:
+def test_no_byte_is_parsed_after_an_upgrade(serve: Serve) -> None:
     site = serve(ok)
     taken: list[bytes] = []
 
@@ -191,8 +191,8 @@ def test_nothing_is_parsed_after_an_upgrade(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(('method', 'status'), [('HEAD', 200), ('GET', 204), ('GET', 304), ('HEAD', 404)])
-def test_messages_without_bodies_have_none(serve: Serve, method: str, status: int) -> None:
-    """Whatever the handler writes."""
+def test_response_without_a_body_sends_none(serve: Serve, method: str, status: int) -> None:
+    """The bytes that the listener writes are dropped."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(status)

@@ -1,4 +1,4 @@
-"""Classes of attacks on time and memory: everything has a bound, and what exceeds it gets one clear answer."""
+"""Attacks on time and memory: everything has a limit, and exceeding it has one clear response."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SHORT = 0.05
         (get('/', *['X: y'] * 900), 200),
     ],
 )
-def test_length_and_number_of_fields(serve: Serve, data: bytes, status: int) -> None:
+def test_long_or_many_fields_are_refused(serve: Serve, data: bytes, status: int) -> None:
     client = serve(ok, max_header_size=16384).send(data)
     assert client.response().status == status
 
 
-def test_a_limit_is_noticed_while_reading(serve: Serve) -> None:
-    """And not at the end of a head that never ends."""
+def test_limit_is_checked_while_reading(serve: Serve) -> None:
+    """And not at the end of an endless head."""
     client = serve(ok).connect()
     sending = gevent.spawn(
         lambda: [
@@ -45,7 +45,7 @@ def test_a_limit_is_noticed_while_reading(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('limit', [100, None])
-def test_body_size(serve: Serve, limit: int | None) -> None:
+def test_long_body_is_refused(serve: Serve, limit: int | None) -> None:
     site = serve(lambda request, response: response.end(str(len(request.read()))), max_body_size=limit)
     assert site.send(post(b'x' * 100)).response().body == b'100'
     for data in (
@@ -55,26 +55,26 @@ def test_body_size(serve: Serve, limit: int | None) -> None:
         assert site.send(data).response().status == (200 if limit is None else 413)
 
 
-def test_silent_clients(serve: Serve) -> None:
-    """They are left without a word, which they could take for an answer."""
+def test_silent_client_is_closed_without_a_response(serve: Serve) -> None:
+    """It could take a response for that of its next request."""
     serve(ok, headers_timeout=SHORT).connect().assert_closed()
 
 
 @pytest.mark.parametrize('said', [b'G', b'GET / HTTP/1.1\r\nHo'])
-def test_slow_heads(serve: Serve, said: bytes) -> None:
+def test_slow_head_is_a_408(serve: Serve, said: bytes) -> None:
     client = serve(ok, headers_timeout=SHORT).send(said)
     assert client.response().status == 408
     assert client.rest() == b''
 
 
-def test_slow_bodies(serve: Serve) -> None:
+def test_slow_body_is_a_408(serve: Serve) -> None:
     client = serve(lambda request, response: request.read(), request_timeout=SHORT).send(post(b'x', length=10))
     assert client.response().status == 408
     assert client.rest() == b''
 
 
-def test_slow_readers(serve: Serve) -> None:
-    """They hold a bounded part of the answer in memory, and not for ever."""
+def test_slow_reader_is_limited(serve: Serve) -> None:
+    """It holds a limited part of the response in memory, for a limited time."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -96,17 +96,17 @@ def test_slow_readers(serve: Serve) -> None:
     client.rest()
 
 
-def test_idle_keep_alive(serve: Serve) -> None:
+def test_idle_connection_is_closed(serve: Serve) -> None:
     client = serve(ok, keep_alive_timeout=SHORT).connect()
     assert client.get().status == 200
     assert client.rest() == b''
 
 
-def test_the_time_of_idle_connections_is_advertised(serve: Serve) -> None:
+def test_idle_time_is_advertised(serve: Serve) -> None:
     assert serve(ok, keep_alive_timeout=7).connect().get().values('Keep-Alive') == ['timeout=7']
 
 
-def test_more_connections_than_allowed(serve: Serve) -> None:
+def test_connection_beyond_the_limit_is_closed(serve: Serve) -> None:
     site = serve(ok, max_connections=2)
     kept = [site.connect() for _ in range(2)]
     assert [client.get().status for client in kept] == [200, 200]
@@ -119,11 +119,10 @@ def test_more_connections_than_allowed(serve: Serve) -> None:
 @pytest.mark.parametrize(
     'failure', [ValueError('x'), gevent.GreenletExit(), gevent.Timeout(1), KeyboardInterrupt(), BaseException('x')]
 )
-def test_a_listener_that_raises_anything(
+def test_listener_that_raises_ends_only_its_connection(
     serve: Serve, caplog: pytest.LogCaptureFixture, failure: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs its own connection."""
-    # system errors reach the main greenlet otherwise, as they do in gevent
+    # otherwise system errors reach the main greenlet, as they do in gevent
     monkeypatch.setattr(gevent.get_hub(), 'handle_error', lambda *args: None)
 
     def listener(request: Any, response: Any) -> None:
@@ -142,8 +141,10 @@ def test_a_listener_that_raises_anything(
 
 
 @pytest.mark.parametrize('request_line', ['GET', 'CONNECT'])
-def test_a_listener_that_exits(serve: Serve, caplog: pytest.LogCaptureFixture, request_line: str) -> None:
-    """``sys.exit()`` in a view, or in what it calls, would cut off everybody else."""
+def test_listener_that_exits_ends_only_its_connection(
+    serve: Serve, caplog: pytest.LogCaptureFixture, request_line: str
+) -> None:
+    """``sys.exit()`` in a view, or in a function that it calls, would end all other requests."""
 
     def listener(request: Any, *args: Any) -> None:
         if request.url != '/well':
@@ -158,7 +159,7 @@ def test_a_listener_that_exits(serve: Serve, caplog: pytest.LogCaptureFixture, r
     assert 'listener failed' in caplog.text
 
 
-def test_a_traceback_is_for_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_traceback_is_logged_and_never_sent(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def listener(request: Any, response: Any) -> None:
         raise ValueError('the password is secret')
 

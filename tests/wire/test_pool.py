@@ -1,4 +1,4 @@
-"""Classes of attacks on clients and their pools: what one response leaves behind never becomes part of another."""
+"""Attacks on clients and their pools: a rest of one response never becomes part of another."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MakeAgent = Callable[..., http.Agent]
 
 
 @pytest.mark.parametrize('stray', [b'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil', b'x', b'\r\n'])
-def test_stray_bytes_after_a_response(origin: MakeOrigin, agent: MakeAgent, stray: bytes) -> None:
-    """The response stands, and the connection serves no other."""
+def test_connection_with_stray_bytes_is_not_reused(origin: MakeOrigin, agent: MakeAgent, stray: bytes) -> None:
+    """The response itself is valid."""
     server = origin(HELLO + stray)
     pool = agent(keep_alive=True)
     for _ in range(3):
@@ -34,7 +34,7 @@ def test_stray_bytes_after_a_response(origin: MakeOrigin, agent: MakeAgent, stra
     assert server.accepted == 3
 
 
-def test_stray_bytes_on_an_idle_connection(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_idle_connection_with_stray_bytes_is_closed(origin: MakeOrigin, agent: MakeAgent) -> None:
     peers: list[Peer] = []
 
     def script(peer: Peer) -> None:
@@ -59,7 +59,7 @@ def test_stray_bytes_on_an_idle_connection(origin: MakeOrigin, agent: MakeAgent)
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n',
     ],
 )
-def test_bodies_that_are_cut_short(origin: MakeOrigin, said: bytes) -> None:
+def test_incomplete_body_raises(origin: MakeOrigin, said: bytes) -> None:
     response = http.get(origin(once(said)).url).get_response()
     with pytest.raises(IncompleteBody):
         response.read()
@@ -78,21 +78,23 @@ def test_bodies_that_are_cut_short(origin: MakeOrigin, said: bytes) -> None:
         b'Transfer-Encoding: \x0bchunked',
     ],
 )
-def test_framing_that_is_not_certain(origin: MakeOrigin, agent: MakeAgent, fields: bytes) -> None:
+def test_doubtful_framing_raises(origin: MakeOrigin, agent: MakeAgent, fields: bytes) -> None:
     pool = agent(keep_alive=True)
     with pytest.raises(ParseError):
         read(origin(b'HTTP/1.1 200 OK\r\n' + fields + b'\r\n\r\nhello').url, agent=pool)
     assert not pool.free_sockets
 
 
-def test_a_body_until_the_end_is_never_kept(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_connection_that_ends_a_body_is_not_kept(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool = agent(keep_alive=True)
     assert read(origin(once(b'HTTP/1.1 200 OK\r\n\r\nall of it')).url, agent=pool) == b'all of it'
     assert not pool.free_sockets
 
 
 @pytest.mark.parametrize(('method', 'status'), [('HEAD', 200), ('GET', 204), ('GET', 304)])
-def test_bodies_where_none_may_be(origin: MakeOrigin, agent: MakeAgent, method: str, status: int) -> None:
+def test_body_of_a_bodiless_response_is_not_the_next_response(
+    origin: MakeOrigin, agent: MakeAgent, method: str, status: int
+) -> None:
     server = origin(b'HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\nstray' % status)
     pool = agent(keep_alive=True)
     for _ in range(2):
@@ -100,7 +102,7 @@ def test_bodies_where_none_may_be(origin: MakeOrigin, agent: MakeAgent, method: 
     assert server.accepted == 2
 
 
-def test_switching_protocols_that_nobody_asked_for(origin: MakeOrigin) -> None:
+def test_unexpected_101_fails(origin: MakeOrigin) -> None:
     with pytest.raises(ParseError, match='101'):
         read(origin(b'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n').url)
 
@@ -109,26 +111,26 @@ def test_switching_protocols_that_nobody_asked_for(origin: MakeOrigin) -> None:
     'interim',
     [b'HTTP/1.1 100 Continue\r\n\r\n' * 100, b'HTTP/1.1 103 Early Hints\r\n' + b'Link: x\r\n' * 3000 + b'\r\n'],
 )
-def test_floods_of_informational_responses(origin: MakeOrigin, interim: bytes) -> None:
+def test_flood_of_informational_responses_fails(origin: MakeOrigin, interim: bytes) -> None:
     with pytest.raises(ParseError):
         read(origin(interim + HELLO).url)
 
 
-def test_endless_trailers(origin: MakeOrigin) -> None:
+def test_endless_trailers_fail(origin: MakeOrigin) -> None:
     said = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n' + b'X: y\r\n' * 5000
     with pytest.raises(ParseError):
         read(origin(once(said)).url)
 
 
-def test_a_kept_connection_that_the_server_has_closed(origin: MakeOrigin, agent: MakeAgent) -> None:
-    """The request is sent once more, if that is safe, and only then."""
+def test_request_on_a_closed_connection_is_sent_again(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """Only once, and only if that is safe."""
     server = origin(once(HELLO))
     pool = agent(keep_alive=True)
     for _ in range(3):
         assert read(server.url, agent=pool) == b'hello'
 
 
-def test_a_request_that_is_not_idempotent_is_not_sent_twice(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_request_that_is_not_idempotent_is_not_sent_twice(origin: MakeOrigin, agent: MakeAgent) -> None:
     asked: list[str] = []
 
     def script(peer: Peer) -> None:
@@ -145,14 +147,14 @@ def test_a_request_that_is_not_idempotent_is_not_sent_twice(origin: MakeOrigin, 
 
 
 def test_credentials_stay_with_their_host(origin: MakeOrigin) -> None:
-    """Redirects are not followed: nothing is ever sent on."""
+    """Redirects are not followed, so nothing is sent to another host."""
     said = b'HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n'
     response = http.get(origin(said).url, auth='user:password').get_response()
     assert response.status_code == 302
 
 
 @pytest.mark.parametrize('outcome', ['ok', 'before', 'after', 'timeout', 'parse', 'refused', 'queued'])
-def test_nothing_is_left_after_any_outcome(origin: MakeOrigin, agent: MakeAgent, outcome: str) -> None:
+def test_no_outcome_leaves_resources(origin: MakeOrigin, agent: MakeAgent, outcome: str) -> None:
     pool = agent(max_sockets=1)
     script: Any = {
         'ok': HELLO,
@@ -208,18 +210,18 @@ def test_nothing_is_left_after_any_outcome(origin: MakeOrigin, agent: MakeAgent,
         {'method': 'CONNECT', 'path': 'a:1\r\nX: y'},
     ],
 )
-def test_requests_cannot_be_split(options: dict[str, Any]) -> None:
+def test_request_cannot_be_split(options: dict[str, Any]) -> None:
     with pytest.raises((InvalidInput, InvalidHeader)):
         http.request(**{'host': 'localhost', **options})
 
 
-def test_a_url_cannot_split_a_request() -> None:
+def test_url_cannot_split_a_request() -> None:
     for url in ('http://localhost/\r\nX: y', 'http://localhost/ HTTP/1.1', 'http://local\thost/', 'http://a\x00b/'):
         with pytest.raises(InvalidInput):
             http.get(url)
 
 
-def test_both_framings_are_never_sent() -> None:
+def test_request_never_has_both_framings() -> None:
     with pytest.raises(InvalidHeader):
         http.request(
             'http://localhost',

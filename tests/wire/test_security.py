@@ -1,4 +1,4 @@
-"""Classes of attacks and failures that are no single case: desynchronisation, slowness, output splitting, logs."""
+"""Attacks and failures that are no single case: desynchronisation, slowness, output splitting, logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from geventnode.errors import InvalidHeader, InvalidInput
 from tests.servers import Log, Serve, get, ok, post
 
-#: What ends a line early, or would after a careless conversion (U+010A is LF in its low byte), and other controls.
+#: Characters that end a line, or would after a careless conversion (U+010A has LF as its low byte), and other controls.
 SPLITTERS = [
     'a\r\nSet-Cookie: evil=1',
     'a\nb',
@@ -27,7 +27,7 @@ SPLITTERS = [
     'é\r',
 ]
 
-#: Names that are no tokens.
+#: Names that are not tokens.
 BAD_NAMES = ['', ' ', 'a b', 'a:', 'a\r\nb', 'a\0', 'ä', 'a(b)', 'a\tb', '\u010a', ':a', 'a\n']
 
 Attempt = Callable[[Any, str], object]
@@ -57,7 +57,7 @@ NAME_PATHS: dict[str, Attempt] = {
 
 
 def check_refused(serve: Serve, attempt: Attempt, texts: list[str], kind: type[Exception]) -> None:
-    """Check that every one of ``texts`` raises before anything of it is sent."""
+    """Check that every one of ``texts`` raises before a byte of it is sent."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -82,25 +82,25 @@ def check_refused(serve: Serve, attempt: Attempt, texts: list[str], kind: type[E
 
 
 @pytest.mark.parametrize('path', VALUE_PATHS)
-def test_values_cannot_split_a_response(serve: Serve, path: str) -> None:
-    """On every path that a value can take."""
+def test_value_cannot_split_a_response(serve: Serve, path: str) -> None:
+    """In every method that takes a value."""
     check_refused(serve, VALUE_PATHS[path], SPLITTERS, InvalidHeader)
 
 
 @pytest.mark.parametrize('path', NAME_PATHS)
-def test_names_are_tokens(serve: Serve, path: str) -> None:
-    """On every path that a name can take."""
+def test_name_must_be_a_token(serve: Serve, path: str) -> None:
+    """In every method that takes a name."""
     check_refused(serve, NAME_PATHS[path], BAD_NAMES, InvalidHeader)
 
 
-def test_a_reason_phrase_cannot_split_a_response(serve: Serve) -> None:
+def test_reason_phrase_cannot_split_a_response(serve: Serve) -> None:
     """Through ``write_head``."""
     check_refused(serve, lambda response, text: response.write_head(200, text), SPLITTERS, InvalidInput)
 
 
 @pytest.mark.parametrize('text', SPLITTERS)
-def test_a_status_message_cannot_split_a_response(serve: Serve, text: str) -> None:
-    """As an attribute it is checked when the head is made: a 500, and nothing of it."""
+def test_status_message_cannot_split_a_response(serve: Serve, text: str) -> None:
+    """As an attribute it is checked when the head is rendered: the response is 500 without it."""
 
     def listener(request: Any, response: Any) -> None:
         response.status_message = text
@@ -111,8 +111,8 @@ def test_a_status_message_cannot_split_a_response(serve: Serve, text: str) -> No
     assert b'evil' not in data
 
 
-def test_header_values_may_be_latin_1(serve: Serve) -> None:
-    """What is allowed (obs-text, RFC 9110, section 5.5) goes out as one byte a character."""
+def test_header_value_can_be_latin_1(serve: Serve) -> None:
+    """obs-text (RFC 9110, section 5.5) is sent as one byte per character."""
     data = serve(lambda _, response: response.write_head(200, 'Ça va', {'X-A': 'é\tÿ'}).end()).send(get()).receive()
     assert b'HTTP/1.1 200 \xc7a va\r\n' in data
     assert b'X-A: \xe9\t\xff\r\n' in data
@@ -121,7 +121,7 @@ def test_header_values_may_be_latin_1(serve: Serve) -> None:
 # -- what one message may do to the next ----------------------------------------------------------------------------
 
 
-def test_an_error_before_the_head_tells_nothing(serve: Serve) -> None:
+def test_error_response_reveals_nothing(serve: Serve) -> None:
     """No traceback, no path, no header that was set."""
 
     def listener(request: Any, response: Any) -> None:
@@ -134,15 +134,14 @@ def test_an_error_before_the_head_tells_nothing(serve: Serve) -> None:
     assert b'Traceback' not in data
 
 
-def test_a_bad_request_is_not_repeated_in_the_answer(serve: Serve) -> None:
-    """Nothing that the client sent comes back."""
+def test_error_response_repeats_no_byte_of_the_request(serve: Serve) -> None:
     data = serve(ok).send(b'GET /<script> HTTP/1.1\r\n<script>: x\r\n\r\n').rest()
     assert data.startswith(b'HTTP/1.1 400 ')
     assert b'script' not in data
 
 
-def test_nothing_is_parsed_after_an_error(serve: Serve) -> None:
-    """Whether it came with the error or later."""
+def test_no_byte_is_parsed_after_an_error(serve: Serve) -> None:
+    """Whether it arrived with the error or later."""
     seen = []
     site = serve(lambda request, response: (seen.append(request.url), response.end()))
     client = site.send(b'GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n' + get('/evil'))
@@ -152,8 +151,8 @@ def test_nothing_is_parsed_after_an_error(serve: Serve) -> None:
     assert seen == []
 
 
-def test_an_error_in_a_body_is_answered_once(serve: Serve) -> None:
-    """By the status of the error, and what follows is no request."""
+def test_error_in_a_body_has_one_response(serve: Serve) -> None:
+    """With the status of the error; the rest is no request."""
     seen = []
 
     def listener(request: Any, response: Any) -> None:
@@ -169,8 +168,8 @@ def test_an_error_in_a_body_is_answered_once(serve: Serve) -> None:
     assert seen == ['/']
 
 
-def test_an_error_in_an_unread_body_closes(serve: Serve) -> None:
-    """After the response that was given without reading it."""
+def test_error_in_an_unread_body_closes_the_connection(serve: Serve) -> None:
+    """After the response that the listener sent without reading it."""
     seen = []
     site = serve(lambda request, response: (seen.append(request.url), response.end('early')))
     head = get('/', 'Transfer-Encoding: chunked', method='POST')
@@ -180,8 +179,8 @@ def test_an_error_in_an_unread_body_closes(serve: Serve) -> None:
     assert seen == ['/']
 
 
-def test_a_body_that_claims_to_be_huge_allocates_nothing(serve: Serve) -> None:
-    """Buffers grow with what is received."""
+def test_declared_length_allocates_nothing(serve: Serve) -> None:
+    """Buffers grow with the bytes received."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -196,8 +195,8 @@ def test_a_body_that_claims_to_be_huge_allocates_nothing(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('length', ['9' * 19, '9' * 20, '9' * 5000])
-def test_lengths_of_many_digits(serve: Serve, length: str) -> None:
-    """400 or 413 or a body that never comes, never an exception of another kind."""
+def test_length_of_many_digits_is_handled(serve: Serve, length: str) -> None:
+    """400, 413, or a body that never arrives, but no exception of another kind."""
     client = (
         serve(lambda request, response: request.read())
         .send(get('/', f'Content-Length: {length}', method='POST'))
@@ -207,8 +206,8 @@ def test_lengths_of_many_digits(serve: Serve, length: str) -> None:
     assert client.rest() == b''
 
 
-def test_field_names_are_only_keys(serve: Serve) -> None:
-    """``__proto__``, ``__class__`` and the like."""
+def test_special_field_name_is_only_a_key(serve: Serve) -> None:
+    """``__proto__``, ``__class__`` and similar names."""
     seen = []
     names = ['__proto__', '__class__', 'constructor', 'get', 'items', '_lock']
     site = serve(lambda request, response: (seen.append(dict(request.headers)), response.end()))
@@ -216,8 +215,8 @@ def test_field_names_are_only_keys(serve: Serve) -> None:
     assert set(names) < set(seen[0])
 
 
-def test_many_slow_clients_do_not_hold_others_up(serve: Serve) -> None:
-    """Heads that stop halfway take no worker and no greenlet."""
+def test_slow_clients_do_not_delay_others(serve: Serve) -> None:
+    """Incomplete heads need no worker and no greenlet."""
     site = serve(ok)
     slow = [site.send(get()[:-5]) for _ in range(100)]
     gevent.idle()
@@ -239,8 +238,8 @@ def test_many_slow_clients_do_not_hold_others_up(serve: Serve) -> None:
         b'GET / HTTP/1.1\r\nHost: x\nERROR forged\r\n\r\n',
     ],
 )
-def test_logs_cannot_be_forged(serve: Serve, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """One line a connection, printable ASCII."""
+def test_log_line_cannot_be_forged(serve: Serve, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """One line per connection, in printable ASCII."""
     caplog.set_level(logging.DEBUG)
     assert serve(ok).send(data).rest().startswith(b'HTTP/1.1 400 ')
     lines = [record.getMessage() for record in caplog.records]
@@ -249,15 +248,14 @@ def test_logs_cannot_be_forged(serve: Serve, data: bytes, caplog: pytest.LogCapt
     assert lines[0].isprintable()
 
 
-def test_a_long_request_does_not_flood_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """It is cut."""
+def test_long_request_is_shortened_in_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     serve(ok).send(b'GET /' + b'\x00' * 15000 + b' HTTP/1.1\r\n\r\n').rest()
     assert sum(len(record.getMessage()) for record in caplog.records) < 1000
 
 
-def test_many_bad_connections_do_not_flood_the_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """There are so many lines a second, and every other connection is counted in one of them."""
+def test_log_lines_per_second_are_limited(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """One of them counts the omitted connections."""
     caplog.set_level(logging.DEBUG)
     site = serve(ok)
     for _ in range(100):
@@ -284,8 +282,8 @@ FORGED = (
 )
 
 
-def who(request: Any, response: Any) -> None:
-    """A listener that tells what applications decide by."""
+def report_client(request: Any, response: Any) -> None:
+    """Respond with the facts that applications base decisions on."""
     response.end(f'{request.remote_address} {request.scheme} {request.host}')
 
 
@@ -298,9 +296,9 @@ def who(request: Any, response: Any) -> None:
         {'trusted_proxies': 'unix', 'forwarded_headers': ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']},
     ],
 )
-def test_a_client_cannot_pass_for_another(serve: Serve, options: dict[str, Any]) -> None:
-    """Not by default, and not when somebody else is trusted."""
-    assert serve(who, **options).get('/', *FORGED).body == b'127.0.0.1 http x'
+def test_client_cannot_forge_its_address(serve: Serve, options: dict[str, Any]) -> None:
+    """By default, and if another proxy is trusted."""
+    assert serve(report_client, **options).get('/', *FORGED).body == b'127.0.0.1 http x'
 
 
 @pytest.mark.parametrize(
@@ -321,19 +319,19 @@ def test_a_client_cannot_pass_for_another(serve: Serve, options: dict[str, Any])
         'Forwarded: for=127.0.0.1,for="\\',
     ],
 )
-def test_a_client_behind_a_proxy_cannot_either(serve: Serve, fields: str, added: str, sent: str) -> None:
-    """What the proxy has added counts, whatever stands in front of it, and fields that it does not know do not."""
-    site = serve(who, trusted_proxies='127.0.0.1', forwarded_headers=fields)
+def test_client_behind_a_proxy_cannot_forge_its_address(serve: Serve, fields: str, added: str, sent: str) -> None:
+    """Only the entry that the proxy has added counts; fields that the proxy does not know have no effect."""
+    site = serve(report_client, trusted_proxies='127.0.0.1', forwarded_headers=fields)
     reply = site.get('/', sent, 'X-Forwarded-Proto: https', added)
     assert reply.status == 400 or reply.body == b'1.2.3.4 http x'
 
 
-def test_a_proxy_header_is_no_way_in(serve: Serve) -> None:
-    """Not for a server that expects none, not from a stranger, and not twice."""
+def test_proxy_header_of_a_client_is_refused(serve: Serve) -> None:
+    """By a server that expects none, from an untrusted address, and a second one."""
     header = b'PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n'
-    assert serve(who).send(header + get()).rest().startswith(b'HTTP/1.1 400 ')
-    assert serve(who, proxy_protocol=True, trusted_proxies='10.0.0.1').send(header + get()).rest() == b''
-    site = serve(who, proxy_protocol=True, trusted_proxies='127.0.0.1')
+    assert serve(report_client).send(header + get()).rest().startswith(b'HTTP/1.1 400 ')
+    assert serve(report_client, proxy_protocol=True, trusted_proxies='10.0.0.1').send(header + get()).rest() == b''
+    site = serve(report_client, proxy_protocol=True, trusted_proxies='127.0.0.1')
     assert (
         site.send(header.replace(b'TCP4 127.0.0.1', b'TCP4 1.2.3.4') + header + get())
         .rest()
@@ -341,8 +339,8 @@ def test_a_proxy_header_is_no_way_in(serve: Serve) -> None:
     )
 
 
-def test_a_proxy_header_is_never_guessed(serve: Serve) -> None:
-    """A connection without one is refused where one is expected: a server has one kind of listener, never both."""
-    site = serve(who, proxy_protocol=True, trusted_proxies='127.0.0.1')
+def test_missing_proxy_header_is_refused(serve: Serve) -> None:
+    """A server that expects it accepts no connection without it."""
+    site = serve(report_client, proxy_protocol=True, trusted_proxies='127.0.0.1')
     assert site.send(get()).rest() == b''
     assert site.send(b'\r\n' + get()).rest() == b''

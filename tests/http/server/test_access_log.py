@@ -75,11 +75,11 @@ def request(line: str = 'GET / HTTP/1.1', *fields: str, body: bytes = b'') -> by
 def test_line_has_the_combined_format(lines: Lines) -> None:
     exchange(
         lambda request, response: response.end('hello'),
-        request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: someone/1.0 (x)'),
+        request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: agent/1.0 (x)'),
     )
     host, _, line, status, size, referer, agent = LINE.fullmatch(lines.wait()).groups()
     assert (host, line, status, size) == ('127.0.0.1', 'GET /a?b=c HTTP/1.1', '200', '5')
-    assert (referer, agent) == ('http://from/', 'someone/1.0 (x)')
+    assert (referer, agent) == ('http://from/', 'agent/1.0 (x)')
 
 
 @pytest.mark.parametrize(

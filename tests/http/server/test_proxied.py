@@ -1,4 +1,6 @@
-"""Requests that come through proxies: what they say of their client, on HTTP and HTTPS servers, and what is refused."""
+"""Requests through proxies: the client's address and scheme on HTTP and HTTPS servers, and the connections that are
+refused.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ LOCAL = {'trusted_proxies': '127.0.0.1'}
 X = ['x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host']
 
 
-def tell(request: Any, response: Any) -> None:
-    """A listener that says where the request comes from."""
+def report_client(request: Any, response: Any) -> None:
+    """Respond with the address, scheme and host of the client."""
     port = 'own' if request.remote_port == request.socket.remote_port else request.remote_port
     response.end(f'{request.remote_address} {port} {request.scheme} {request.host}')
 
@@ -31,8 +33,8 @@ def tell(request: Any, response: Any) -> None:
 # -- without proxies --------------------------------------------------------------------------------------------------
 
 
-def test_by_default_nobody_is_believed(serve: Serve) -> None:
-    site = serve(tell)
+def test_forwarding_fields_are_ignored_by_default(serve: Serve) -> None:
+    site = serve(report_client)
     assert (
         site.get(
             '/',
@@ -47,9 +49,9 @@ def test_by_default_nobody_is_believed(serve: Serve) -> None:
     assert (site.server.trusted_proxies, site.server.proxy_protocol, site.server.forwarded_headers) == ((), False, ())
 
 
-def test_trusting_alone_believes_nothing(serve: Serve) -> None:
-    """Which field a proxy sets must be said."""
-    assert serve(tell, **LOCAL).get('/', 'X-Forwarded-For: 1.2.3.4').body == b'127.0.0.1 own http x'
+def test_trusted_proxy_without_fields_has_no_effect(serve: Serve) -> None:
+    """The fields that a proxy sets have to be specified."""
+    assert serve(report_client, **LOCAL).get('/', 'X-Forwarded-For: 1.2.3.4').body == b'127.0.0.1 own http x'
 
 
 @pytest.mark.parametrize(
@@ -61,13 +63,13 @@ def test_trusting_alone_believes_nothing(serve: Serve) -> None:
         (b'GET / HTTP/1.1\r\nHost:\r\n\r\n', b''),
     ],
 )
-def test_the_host_is_the_one_that_was_asked(serve: Serve, head: bytes, host: bytes) -> None:
+def test_host_is_the_requested_one(serve: Serve, head: bytes, host: bytes) -> None:
     """In absolute-form the target wins (RFC 9112, section 3.2.2)."""
-    assert serve(tell).send(head).response().body == b'127.0.0.1 own http ' + host
+    assert serve(report_client).send(head).response().body == b'127.0.0.1 own http ' + host
 
 
-def test_the_host_of_a_tunnel(serve: Serve) -> None:
-    """Is its target (RFC 9112, section 3.2.3)."""
+def test_host_of_a_tunnel_is_its_target(serve: Serve) -> None:
+    """RFC 9112, section 3.2.3."""
     seen = Log()
     site = serve(ok)
     site.server.on('connect', lambda request, socket, head: (seen.append(request.host), socket.destroy()))
@@ -75,15 +77,15 @@ def test_the_host_of_a_tunnel(serve: Serve) -> None:
     assert seen == ['there:443']
 
 
-def test_responses_tell_of_their_server(serve: Serve) -> None:
+def test_response_has_the_address_of_its_server(serve: Serve) -> None:
     site = serve(ok)
     with http.get(port=site.where[1], host='127.0.0.1', agent=False) as response:
         assert (response.remote_address, response.remote_port) == ('127.0.0.1', site.where[1])
         assert (response.scheme, response.host) == ('http', None)
 
 
-def test_a_unix_socket_has_no_address(serve: Serve, tmp_path: Path) -> None:
-    server = http.create_server(tell).listen(str(tmp_path / 'socket'))
+def test_unix_socket_has_no_address(serve: Serve, tmp_path: Path) -> None:
+    server = http.create_server(report_client).listen(str(tmp_path / 'socket'))
     assert serve(server).get('/', 'X-Forwarded-For: 1.2.3.4').body == b'None own http x'
 
 
@@ -108,31 +110,33 @@ def test_a_unix_socket_has_no_address(serve: Serve, tmp_path: Path) -> None:
         ('X-Forwarded-For', ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'], '1.2.3.4 None http x'),
     ],
 )
-def test_a_trusted_proxy_is_believed(serve: Serve, fields: Any, lines: list[str], expected: str) -> None:
-    site = serve(tell, forwarded_headers=fields, **LOCAL)
+def test_fields_of_a_trusted_proxy_are_used(serve: Serve, fields: Any, lines: list[str], expected: str) -> None:
+    site = serve(report_client, forwarded_headers=fields, **LOCAL)
     assert site.get('/', *lines).body == expected.encode()
 
 
-def test_a_stranger_is_not(serve: Serve) -> None:
-    """Whatever it sends, it is who it is."""
-    site = serve(tell, forwarded_headers=X, trusted_proxies=['10.0.0.0/8', 'unix', '::/0'])
+def test_fields_of_an_untrusted_client_are_ignored(serve: Serve) -> None:
+    """Its address is that of its connection."""
+    site = serve(report_client, forwarded_headers=X, trusted_proxies=['10.0.0.0/8', 'unix', '::/0'])
     assert site.get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https').body == b'127.0.0.1 own http x'
 
 
-def test_a_proxy_on_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
-    server = http.create_server(tell, trusted_proxies='unix', forwarded_headers=X).listen(str(tmp_path / 'socket'))
+def test_proxy_on_a_unix_socket_is_trusted(serve: Serve, tmp_path: Path) -> None:
+    server = http.create_server(report_client, trusted_proxies='unix', forwarded_headers=X).listen(
+        str(tmp_path / 'socket')
+    )
     assert serve(server).get('/', 'X-Forwarded-For: 1.2.3.4:5').body == b'1.2.3.4 5 http x'
 
 
-def test_each_request_of_a_connection_is_asked(serve: Serve) -> None:
-    """A proxy sends those of several clients on one."""
-    client = serve(tell, forwarded_headers=X, **LOCAL).connect()
+def test_each_request_of_a_connection_has_its_own_client(serve: Serve) -> None:
+    """A proxy sends the requests of several clients on one connection."""
+    client = serve(report_client, forwarded_headers=X, **LOCAL).connect()
     for address in ('1.2.3.4', '5.6.7.8', '1.2.3.4'):
         assert client.get('/', f'X-Forwarded-For: {address}').body == f'{address} None http x'.encode()
     assert client.get().body == b'127.0.0.1 own http x'
 
 
-def test_the_answer_stays_when_the_connection_goes(serve: Serve) -> None:
+def test_address_remains_after_the_connection(serve: Serve) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -144,8 +148,8 @@ def test_the_answer_stays_when_the_connection_goes(serve: Serve) -> None:
 
 
 def test_settings_can_be_changed(serve: Serve) -> None:
-    """They hold for requests to come, also on connections that are there."""
-    site = serve(tell, **LOCAL)
+    """They apply to later requests, also on open connections."""
+    site = serve(report_client, **LOCAL)
     client = site.connect()
     line = 'X-Forwarded-For: 1.2.3.4'
     assert client.get('/', line).body.startswith(b'127.0.0.1')
@@ -169,7 +173,7 @@ def test_settings_can_be_changed(serve: Serve) -> None:
         ({'trusted_proxy': ['::1']}, UnknownOption, 'trusted_proxies'),
     ],
 )
-def test_bad_settings(options: dict[str, Any], kind: type[Exception], named: str) -> None:
+def test_bad_setting_is_refused(options: dict[str, Any], kind: type[Exception], named: str) -> None:
     with pytest.raises(kind, match=named):
         http.create_server(**options)
 
@@ -183,16 +187,16 @@ def test_bad_settings(options: dict[str, Any], kind: type[Exception], named: str
         {'forwarded_headers': X, 'scheme_proxies': '127.0.0.1'},
     ],
 )
-def test_settings_that_could_do_nothing(options: dict[str, Any]) -> None:
-    """Without proxies that are trusted: an error, and no server that seems to work."""
+def test_setting_without_trusted_proxies_is_refused(options: dict[str, Any]) -> None:
+    """The server does not start instead of ignoring it."""
     server = http.create_server(ok, **options)
     with pytest.raises(InvalidInput, match='without trusted_proxies'):
         server.listen(0, '127.0.0.1')
     assert not server.listening
 
 
-def test_the_access_log_has_the_client(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Never what somebody has made up, and nothing but an address."""
+def test_access_log_has_the_address_of_the_client(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """An invented address never appears there."""
     caplog.set_level(logging.INFO, 'geventnode.access')
     site = serve(ok, forwarded_headers=X, **LOCAL)
     http.log_access(site.server)
@@ -221,10 +225,12 @@ def test_the_access_log_has_the_client(serve: Serve, caplog: pytest.LogCaptureFi
     ],
 )
 @pytest.mark.parametrize('listening', [False, True])
-def test_a_proxied_connection(serve: Serve, header: bytes, expected: bytes, listening: bool) -> None:
-    """All its requests are the client's; also where somebody listens for connections, who hears of the client."""
+def test_proxied_connection_has_the_address_of_the_client(
+    serve: Serve, header: bytes, expected: bytes, listening: bool
+) -> None:
+    """This applies to all its requests, and to listeners for 'connection'."""
     for pieces in ([header + get()], [header, get()], [header[:9], header[9:] + get()[:5], get()[5:]]):
-        site = serve(tell, proxy_protocol=True, **LOCAL)
+        site = serve(report_client, proxy_protocol=True, **LOCAL)
         seen = Log()
         if listening:
             site.server.on('connection', lambda socket, seen=seen: seen.append(socket.remote_address))
@@ -234,9 +240,9 @@ def test_a_proxied_connection(serve: Serve, header: bytes, expected: bytes, list
         assert seen == ([expected.split()[0].decode()] if listening else [])
 
 
-def test_the_client_behind_the_proxy_is_not_trusted(serve: Serve) -> None:
-    """It is the client's word that X-Forwarded-For is then, whoever carried it."""
-    site = serve(tell, proxy_protocol=True, forwarded_headers=X, trusted_proxies=['127.0.0.1', '10.0.0.0/8'])
+def test_client_behind_the_proxy_is_not_trusted(serve: Serve) -> None:
+    """The client can have written X-Forwarded-For itself."""
+    site = serve(report_client, proxy_protocol=True, forwarded_headers=X, trusted_proxies=['127.0.0.1', '10.0.0.0/8'])
     line = 'X-Forwarded-For: 5.6.7.8'
     assert site.send(V1 + get('/', line)).response().body == b'1.2.3.4 own http x'
     assert site.send(V1.replace(b'1.2.3.4', b'10.9.9.9') + get('/', line)).response().body == b'5.6.7.8 None http x'
@@ -251,9 +257,9 @@ def test_the_client_behind_the_proxy_is_not_trusted(serve: Serve) -> None:
         (v2(0x20, 0), True),
     ],
 )
-def test_an_unknown_client_is_not_trusted_either(serve: Serve, header: bytes, believed: bool) -> None:
-    """Though the connection looks like the proxy's own. A LOCAL one is."""
-    site = serve(tell, proxy_protocol=True, forwarded_headers=X, **LOCAL)
+def test_unknown_client_is_not_trusted(serve: Serve, header: bytes, believed: bool) -> None:
+    """The connection has the address of the proxy, but only a LOCAL one is the proxy's own."""
+    site = serve(report_client, proxy_protocol=True, forwarded_headers=X, **LOCAL)
     body = site.send(header + get('/', 'X-Forwarded-For: 5.6.7.8')).response().body
     assert body == (b'5.6.7.8 None http x' if believed else b'127.0.0.1 own http x')
 
@@ -262,10 +268,10 @@ def test_an_unknown_client_is_not_trusted_either(serve: Serve, header: bytes, be
 @pytest.mark.parametrize(
     ('proxies', 'scheme'), [(['127.0.0.1'], b'https'), (['1.2.3.4'], b'http'), (['unix'], b'http')]
 )
-def test_the_proxy_itself_tells_of_the_scheme(serve: Serve, header: bytes, proxies: list[str], scheme: bytes) -> None:
-    """Whoever its client is, where a setting says so; and of nothing else."""
+def test_proxy_forwards_the_scheme(serve: Serve, header: bytes, proxies: list[str], scheme: bytes) -> None:
+    """A setting trusts the proxy itself for the scheme, and for nothing else."""
     site = serve(
-        tell,
+        report_client,
         proxy_protocol=True,
         forwarded_headers=X,
         scheme_headers={'Front': 'tls'},
@@ -279,16 +285,16 @@ def test_the_proxy_itself_tells_of_the_scheme(serve: Serve, header: bytes, proxi
         assert not body.startswith(b'5.6.7.8')
 
 
-def test_who_tells_of_the_scheme_without_a_header(serve: Serve, tmp_path: Path) -> None:
-    """The same list: nobody else is needed, and the other list says nothing."""
+def test_scheme_proxies_apply_without_a_proxy_header(serve: Serve, tmp_path: Path) -> None:
+    """The same list applies; trusted_proxies has no effect on the scheme."""
     options = {'scheme_headers': {'front': 'tls'}, 'scheme_proxies': '127.0.0.1'}
-    assert serve(tell, **options).get('/', 'Front: tls').body == b'127.0.0.1 own https x'
-    server = http.create_server(tell, **options, trusted_proxies=['unix']).listen(str(tmp_path / 'socket'))
+    assert serve(report_client, **options).get('/', 'Front: tls').body == b'127.0.0.1 own https x'
+    server = http.create_server(report_client, **options, trusted_proxies=['unix']).listen(str(tmp_path / 'socket'))
     assert serve(server).get('/', 'Front: tls').body == b'None own http x'
 
 
-def test_a_connection_without_a_header(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Gets no answer, not even to a perfect request; who listens for 'clientError' is told."""
+def test_connection_without_a_proxy_header_is_closed(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """There is no response, not even to a valid request; 'clientError' is emitted."""
     caplog.set_level(logging.INFO)
     errors = Log()
     site = serve(ok, proxy_protocol=True, **LOCAL)
@@ -300,8 +306,8 @@ def test_a_connection_without_a_header(serve: Serve, caplog: pytest.LogCaptureFi
     assert [record.levelname for record in caplog.records] == ['INFO', 'INFO']
 
 
-def test_a_header_that_is_late(serve: Serve) -> None:
-    """By headers_timeout, as a head would be, and without an answer."""
+def test_late_proxy_header_closes_the_connection(serve: Serve) -> None:
+    """After headers_timeout, as for a head, and without a response."""
     errors = Log()
     site = serve(ok, proxy_protocol=True, headers_timeout=0.1, **LOCAL)
     site.server.on('clientError', lambda error, socket: errors.append((type(error), str(error))))
@@ -310,9 +316,9 @@ def test_a_header_that_is_late(serve: Serve) -> None:
     assert errors == [(RequestTimeout, 'no complete PROXY header within headers_timeout (0.1 seconds)')]
 
 
-def test_a_server_that_closes(serve: Serve) -> None:
-    """A connection whose header has come is idle: it gets its half second, and one that says nothing ends."""
-    site = serve(tell, proxy_protocol=True, **LOCAL)
+def test_closing_server_treats_a_connection_after_its_header_as_idle(serve: Serve) -> None:
+    """It gets half a second for a request, and a silent one is closed."""
+    site = serve(report_client, proxy_protocol=True, **LOCAL)
     silent, served = site.connect(), site.connect()
     served.send(V1 + get())
     assert served.response().status == 200
@@ -321,9 +327,9 @@ def test_a_server_that_closes(serve: Serve) -> None:
     assert silent.rest() == b''
 
 
-def test_max_connections_counts_before_the_header(serve: Serve) -> None:
-    """So that waiting for headers cannot be used to hold more connections than there may be."""
-    site = serve(tell, proxy_protocol=True, max_connections=1, **LOCAL)
+def test_max_connections_counts_before_the_proxy_header(serve: Serve) -> None:
+    """Otherwise connections without a header could exceed the limit."""
+    site = serve(report_client, proxy_protocol=True, max_connections=1, **LOCAL)
     first = site.send(V1[:3])
     assert site.connect().rest() == b''
     assert first.send(V1[3:] + get()).response().status == 200
@@ -332,8 +338,8 @@ def test_max_connections_counts_before_the_header(serve: Serve) -> None:
 # -- with TLS ---------------------------------------------------------------------------------------------------------
 
 
-def ask(far: Any, certificates: Certificates, *fields: str) -> bytes:
-    """Shake hands on a plain connection, make a request, and return all that comes back."""
+def request_over_tls(far: Any, certificates: Certificates, *fields: str) -> bytes:
+    """Shake hands on a plain connection, send a request, and return all bytes of the response."""
     end = TLSEnd(far, certificates.client_context(), servername='localhost').handshake()
     end.sendall(get('/', 'Connection: close', *fields))
     received = b''
@@ -343,41 +349,43 @@ def ask(far: Any, certificates: Certificates, *fields: str) -> bytes:
     return received
 
 
-def test_https_is_the_scheme(secure: Secure, certificates: Certificates) -> None:
-    assert ask(dial(secure(tell).server), certificates).endswith(b'127.0.0.1 own https x')
+def test_scheme_of_a_tls_server_is_https(secure: Secure, certificates: Certificates) -> None:
+    assert request_over_tls(dial(secure(report_client).server), certificates).endswith(b'127.0.0.1 own https x')
 
 
-def test_a_proxy_that_speaks_tls_itself(secure: Secure, certificates: Certificates) -> None:
-    """What the client spoke counts, as far as the proxy tells it."""
-    site = secure(tell, forwarded_headers=X, **LOCAL)
-    assert ask(dial(site.server), certificates).endswith(b'127.0.0.1 own https x')
-    assert ask(dial(site.server), certificates, 'X-Forwarded-Proto: http').endswith(b'127.0.0.1 own http x')
+def test_scheme_is_that_of_the_client(secure: Secure, certificates: Certificates) -> None:
+    """As forwarded by the proxy that terminates TLS."""
+    site = secure(report_client, forwarded_headers=X, **LOCAL)
+    assert request_over_tls(dial(site.server), certificates).endswith(b'127.0.0.1 own https x')
+    assert request_over_tls(dial(site.server), certificates, 'X-Forwarded-Proto: http').endswith(
+        b'127.0.0.1 own http x'
+    )
 
 
 @pytest.mark.parametrize('header', [V1, v2(block=ipv4())])
 @pytest.mark.parametrize('together', [True, False])
-def test_a_header_in_front_of_the_handshake(
+def test_proxy_header_precedes_the_handshake(
     secure: Secure, certificates: Certificates, header: bytes, together: bool
 ) -> None:
-    """In clear, whether the client's first flight comes with it or later."""
-    site = secure(tell, proxy_protocol=True, **LOCAL)
+    """It is not encrypted. The first flight of the client arrives with it or later."""
+    site = secure(report_client, proxy_protocol=True, **LOCAL)
     far = dial(site.server)
     if together:
         far = Together(far, header)
     else:
         far.sendall(header)
-    assert ask(far, certificates).endswith(b'1.2.3.4 own https x')
+    assert request_over_tls(far, certificates).endswith(b'1.2.3.4 own https x')
 
 
 class Together:
-    """A socket whose first bytes leave with a header in front of them."""
+    """A socket that sends a header with its first bytes."""
 
     def __init__(self, far: Any, header: bytes) -> None:
         self._far = far
         self._header = header
 
     def sendall(self, data: bytes) -> None:
-        """Send ``data``, the first of it together with the header."""
+        """Send ``data``, the first bytes together with the header."""
         self._far.sendall(self._header + data)
         self._header = b''
 
@@ -385,9 +393,9 @@ class Together:
         return getattr(self._far, name)
 
 
-def test_a_handshake_without_a_header(secure: Secure, certificates: Certificates) -> None:
-    """Is none: the connection ends before TLS begins."""
-    site = secure(tell, proxy_protocol=True, **LOCAL)
+def test_handshake_without_a_proxy_header_fails(secure: Secure, certificates: Certificates) -> None:
+    """The connection is closed before TLS begins."""
+    site = secure(report_client, proxy_protocol=True, **LOCAL)
     far = dial(site.server)
     far.sendall(b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03')
     assert far.recv(1) == b''
@@ -396,8 +404,8 @@ def test_a_handshake_without_a_header(secure: Secure, certificates: Certificates
 
 @pytest.mark.parametrize('sent', [b'', V1[:9]])
 @pytest.mark.parametrize('end', ['end', 'reset'])
-def test_a_connection_that_ends_before_tls(secure: Secure, sent: bytes, end: str) -> None:
-    """In the middle of a header, or before: nothing is left of it, and others are served."""
+def test_connection_that_ends_before_tls_leaves_nothing(secure: Secure, sent: bytes, end: str) -> None:
+    """In the middle of a header, or before it; other connections are served."""
     site = secure(ok, proxy_protocol=True, **LOCAL)
     far = dial(site.server)
     far.sendall(sent)
@@ -411,9 +419,8 @@ def test_a_connection_that_ends_before_tls(secure: Secure, sent: bytes, end: str
     until(lambda: not site.server.get_connections())
 
 
-def test_a_header_inside_tls_is_no_header(secure: Secure, certificates: Certificates) -> None:
-    """There it is a request that is none."""
-    site = secure(tell, **LOCAL)
+def test_proxy_header_inside_tls_is_a_bad_request(secure: Secure, certificates: Certificates) -> None:
+    site = secure(report_client, **LOCAL)
     end = TLSEnd(dial(site.server), certificates.client_context(), servername='localhost').handshake()
     end.sendall(V1 + get())
     assert end.recv(12) == b'HTTP/1.1 400'

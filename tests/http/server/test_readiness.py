@@ -1,4 +1,4 @@
-"""The question of a balancer, whether requests may be sent here."""
+"""Readiness probes of load balancers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers import Serve, get, ok, post
 
 
 @pytest.mark.parametrize('url', ['/healthz', '/healthz?from=balancer'])
-def test_available(serve: Serve, url: str) -> None:
+def test_available_server_is_ready(serve: Serve, url: str) -> None:
     site = serve(http.readiness(ok))
     client = site.connect()
     response = client.get(url)
@@ -24,8 +24,8 @@ def test_available(serve: Serve, url: str) -> None:
     assert client.get(url).status == 200
 
 
-def test_while_draining(serve: Serve) -> None:
-    """A connection that was kept alive gets one more answer: this one."""
+def test_draining_server_is_not_ready(serve: Serve) -> None:
+    """A kept connection gets one more response: this one."""
     release = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -47,19 +47,19 @@ def test_while_draining(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ('check', 'status'), [(lambda: True, 200), (lambda: False, 503), (lambda: 1 / 0, 503), (lambda: None, 503)]
 )
-def test_a_check_of_ones_own(serve: Serve, check: Any, status: int) -> None:
+def test_check_decides_about_readiness(serve: Serve, check: Any, status: int) -> None:
     assert serve(http.readiness(ok, '/ready', check)).connect().get('/ready').status == status
 
 
-def test_what_is_not_the_question(serve: Serve) -> None:
+def test_other_requests_are_passed_to_the_listener(serve: Serve) -> None:
     client = serve(http.readiness(ok)).connect()
     assert client.send(post(b'x', '/healthz')).response().body == b'POST /healthz'
     assert client.get('/healthz/').body == b'GET /healthz/'
     assert client.send(get('/healthz', method='HEAD')).response('HEAD').status == 200
 
 
-def test_a_server_in_the_place_of_a_listener(serve: Serve) -> None:
-    """Requests go through it to its listeners; without one they are answered with 501."""
+def test_server_can_be_a_listener(serve: Serve) -> None:
+    """Requests are passed to its listeners; without one the response is 501."""
     client = serve(http.readiness(http.create_server(ok))).connect()
     assert client.get('/inner').body == b'GET /inner'
     assert serve(http.readiness(http.create_server())).connect().get('/').status == 501

@@ -1,4 +1,4 @@
-"""Requests that a server refuses: a line for each, and a number for each reason."""
+"""Requests that a server refuses: one log line each, and a counter for each reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(('data', 'options', 'reason', 'status', 'line'), CASES.values(), ids=list(CASES))
-def test_what_is_refused(
+def test_refusal_is_logged_and_counted(
     serve: Serve,
     caplog: pytest.LogCaptureFixture,
     data: bytes,
@@ -49,7 +49,7 @@ def test_what_is_refused(
     status: bytes,
     line: str,
 ) -> None:
-    """One line, level INFO, and one more for the reason."""
+    """One line, level INFO, and one more for its reason."""
     caplog.set_level(logging.INFO, 'geventnode.error')
     site = serve(lambda request, response: response.end(request.read()), **options)
     assert site.server.refusals == {}
@@ -63,15 +63,15 @@ def test_what_is_refused(
     assert site.server.refusals == {reason: 1}
 
 
-def test_tls_on_a_plain_port_is_answered_at_once(serve: Serve) -> None:
-    """A client that has sent its ClientHello waits: whether that holds a line end is mere chance."""
+def test_tls_on_a_plain_port_is_refused_at_once(serve: Serve) -> None:
+    """A client waits after its ClientHello, which contains a line end only by chance."""
     site = serve(ok)
     client = site.send(CLIENT_HELLO)
     assert client.response().status == 400
     assert client.rest() == b''
 
 
-def test_a_late_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_late_head_is_refused(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, 'geventnode.error')
     site = serve(ok, headers_timeout=0.01)
     assert site.send(b'GET / HT').response().status == 408
@@ -79,8 +79,8 @@ def test_a_late_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     assert 'headers_timeout' in caplog.text
 
 
-def test_a_server_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
-    """Closed without a word to the client, but not without one in the log."""
+def test_full_server_logs_a_closed_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """The client gets no response."""
     caplog.set_level(logging.INFO, 'geventnode.error')
     with net.create_server(lambda connection: connection.read(), max_connections=1).listen(0, '127.0.0.1') as server:
         with dial(server) as first, dial(server) as second:
@@ -93,7 +93,7 @@ def test_a_server_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(('trusted', 'reason'), [('127.0.0.1', 'proxy_header'), ('10.0.0.1', 'untrusted_peer')])
-def test_a_proxy_that_is_none(serve: Serve, trusted: str, reason: str) -> None:
+def test_connection_without_a_proxy_header_is_refused(serve: Serve, trusted: str, reason: str) -> None:
     site = serve(ok, proxy_protocol=True, trusted_proxies=trusted)
     assert site.send(get()).rest() == b''
     assert site.server.refusals == {reason: 1}
@@ -106,8 +106,10 @@ METHODS = ['GET', 'PUT', 'HEAD', 'POST', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT'
 
 @pytest.mark.parametrize('method', METHODS)
 @pytest.mark.parametrize('cut', [1, 5, 1000])
-def test_plain_http_on_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixture, method: str, cut: int) -> None:
-    """Answered in the client's own language, and nothing else than that; the listener hears nothing."""
+def test_plain_http_on_a_tls_port_gets_a_plain_response(
+    secure: Secure, caplog: pytest.LogCaptureFixture, method: str, cut: int
+) -> None:
+    """It gets nothing else, and the listener is not called."""
     caplog.set_level(logging.INFO, 'geventnode.error')
     heard: list[Any] = []
     site = secure(heard.append)
@@ -119,7 +121,7 @@ def test_plain_http_on_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixtu
     assert response.status == 400
     assert response.closes
     assert response.body == b'400 Bad Request\nPlain HTTP was sent to a port that speaks TLS: use https.\n'
-    # what else is sent is no request
+    # the other bytes are no request
     client.send(get())
     client.half_close()
     assert client.rest() == b''
@@ -131,8 +133,8 @@ def test_plain_http_on_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixtu
     until(lambda: site.server.get_connections() == 0)
 
 
-def test_a_large_upload_to_a_tls_port(secure: Secure) -> None:
-    """A reset would take the answer away from a client that is still sending."""
+def test_large_upload_to_a_tls_port_gets_the_response(secure: Secure) -> None:
+    """A reset would discard the response of a client that is still sending."""
     site = secure()
     client = site.connect().send(post(bytes(3_000_000)))
     assert client.response().status == 400
@@ -140,7 +142,7 @@ def test_a_large_upload_to_a_tls_port(secure: Secure) -> None:
     until(lambda: site.server.get_connections() == 0)
 
 
-def test_plain_http_behind_a_proxy_header(secure: Secure) -> None:
+def test_plain_http_after_a_proxy_header_gets_a_plain_response(secure: Secure) -> None:
     """Bytes that arrive with the header count as those after it."""
     site = secure(proxy_protocol=True, trusted_proxies='127.0.0.1')
     client = site.send(b'PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n' + get())
@@ -148,8 +150,8 @@ def test_plain_http_behind_a_proxy_header(secure: Secure) -> None:
     assert site.server.refusals == {'http_on_tls_port': 1}
 
 
-def test_a_look_at_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixture) -> None:
-    """A balancer that only connects, every few seconds, is neither counted nor logged; junk is."""
+def test_connection_without_bytes_is_not_a_refusal(secure: Secure, caplog: pytest.LogCaptureFixture) -> None:
+    """A load balancer connects every few seconds: it is neither counted nor logged. Garbage is."""
     caplog.set_level(logging.INFO, 'geventnode.error')
     site = secure()
     site.connect().half_close().rest()
@@ -161,8 +163,8 @@ def test_a_look_at_a_tls_port(secure: Secure, caplog: pytest.LogCaptureFixture) 
     assert site.server.refusals == {'tls_handshake': 1}
 
 
-def test_inside_of_tls(secure: Secure, certificates: Certificates) -> None:
-    """What is refused behind the handshake is refused as on a plain port."""
+def test_refusal_inside_tls_is_counted(secure: Secure, certificates: Certificates) -> None:
+    """As on a plain port."""
     site = secure()
     end = TLSEnd(dial(site.server), certificates.client_context(), servername='localhost').handshake()
     with contextlib.closing(end) as far:
@@ -174,8 +176,8 @@ def test_inside_of_tls(secure: Secure, certificates: Certificates) -> None:
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def test_metrics(serve: Serve) -> None:
-    """By reason, for all servers together; a server that has gone takes nothing back."""
+def test_metrics_count_refusals_by_reason(serve: Serve) -> None:
+    """Of all servers together, including closed ones."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
 
@@ -199,8 +201,8 @@ def test_metrics(serve: Serve) -> None:
 # -- the client's side ------------------------------------------------------------------------------------------------
 
 
-def test_a_client_that_speaks_http_to_a_tls_port(serve: Serve) -> None:
-    """An alert instead of a response is named as such."""
+def test_client_names_an_alert_instead_of_a_response(serve: Serve) -> None:
+    """The error of a plain client on a TLS port."""
 
     def alert(connection: Any) -> None:
         connection.end(b'\x15\x03\x01\x00\x02\x02\x46')

@@ -1,4 +1,4 @@
-"""Requests as listeners see them: the head, the body in every way of reading it, trailers."""
+"""Requests in listeners: the head, the body in every way of reading it, and trailers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ See = Callable[..., Any]
 
 @pytest.fixture
 def see(serve: Serve) -> See:
-    """What a listener sees of a request: ``see(function of the request, *pieces)``."""
+    """Call ``see(function, *pieces)`` to get the function's result for the request that the pieces are."""
 
     def look(what: Callable[[Any], Any], *pieces: bytes) -> Any:
         seen: list[Any] = []
@@ -38,8 +38,8 @@ def see(serve: Serve) -> See:
 # -- the head -------------------------------------------------------------------------------------------------------
 
 
-def test_version(see: See) -> None:
-    """As the client said, and its two integers."""
+def test_version_is_the_one_of_the_client(see: See) -> None:
+    """With its two integers."""
 
     def version(request: Any) -> Any:
         return request.http_version, request.http_version_major, request.http_version_minor
@@ -48,8 +48,8 @@ def test_version(see: See) -> None:
     assert see(version, get(version='1.0')) == ('1.0', 1, 0)
 
 
-def test_method_and_url(see: See) -> None:
-    """The url is exactly the request-target."""
+def test_url_is_the_request_target(see: See) -> None:
+    """Exactly as it was sent."""
 
     def start(request: Any) -> Any:
         return request.method, request.url
@@ -59,21 +59,21 @@ def test_method_and_url(see: See) -> None:
     assert see(start, get('*', method='OPTIONS')) == ('OPTIONS', '*')
 
 
-def test_a_request_has_no_status(see: See) -> None:
-    """That is for responses."""
+def test_request_has_no_status(see: See) -> None:
+    """Responses have one."""
     assert see(lambda request: (request.status_code, request.status_message), get()) == (None, None)
 
 
-def test_headers(see: See) -> None:
-    """Names in lower case, values as they are, lookups in any case."""
+def test_headers_ignore_case(see: See) -> None:
+    """Names are in lower case, values unchanged."""
     headers = see(lambda request: request.headers, get('/', 'ACCEPT: */*;  Q=1', 'X-Empty:'))
     assert dict(headers) == {'host': 'x', 'accept': '*/*;  Q=1', 'x-empty': ''}
     assert headers['Accept'] == headers.get('aCCEPT') == '*/*;  Q=1'
     assert 'X-EMPTY' in headers
 
 
-def test_repeated_headers(see: See) -> None:
-    """Joined, first wins, list, or joined with semicolons: Node 20's rule."""
+def test_repeated_headers_follow_the_rules_of_node_20(see: See) -> None:
+    """Joined, first wins, list, or joined with semicolons."""
     headers = see(
         lambda request: request.headers,
         get(
@@ -100,15 +100,14 @@ def test_repeated_headers(see: See) -> None:
     assert headers['cache-control'] == 'k, l'
 
 
-def test_raw_and_distinct_headers(see: See) -> None:
-    """As they came, and never joined."""
+def test_raw_and_distinct_headers_are_not_joined(see: See) -> None:
     raw, distinct = see(lambda request: (request.raw_headers, request.headers_distinct), get('/', 'A: 1', 'a: 2'))
     assert raw == [('Host', 'x'), ('A', '1'), ('a', '2')]
     assert distinct == {'host': ['x'], 'a': ['1', '2']}
 
 
-def test_headers_are_the_requests_own(see: See) -> None:
-    """Changing them changes nothing for the next request with the same head."""
+def test_headers_of_a_request_are_not_shared(see: See) -> None:
+    """Changes have no effect on the next request with the same head."""
 
     def spoil(request: Any) -> Any:
         seen = dict(request.headers), list(request.raw_headers)
@@ -119,8 +118,8 @@ def test_headers_are_the_requests_own(see: See) -> None:
     assert see(spoil, get()) == see(spoil, get()) == ({'host': 'x'}, [('Host', 'x')])
 
 
-def test_socket_and_connection(serve: Serve) -> None:
-    """The same object, which is that of 'connection' (SV2), and the response's."""
+def test_socket_is_shared_by_both_messages(serve: Serve) -> None:
+    """It is the one of 'connection', too."""
     log = Log()
     site = serve(None)
     site.server.on('connection', log.append)
@@ -135,16 +134,15 @@ def test_socket_and_connection(serve: Serve) -> None:
     assert log[1:] == [True, '127.0.0.1']
 
 
-def test_requests_are_described(see: See) -> None:
-    """For whoever debugs."""
+def test_repr_describes_the_request(see: See) -> None:
     assert see(repr, get('/x')) == '<IncomingMessage GET /x complete>'
 
 
 # -- the body, sequentially -----------------------------------------------------------------------------------------
 
 
-def test_read_everything(see: See) -> None:
-    """The whole body, then nothing."""
+def test_read_returns_the_whole_body(see: See) -> None:
+    """And then nothing."""
 
     def twice(request: Any) -> Any:
         return request.read(), request.read(), request.complete
@@ -152,8 +150,8 @@ def test_read_everything(see: See) -> None:
     assert see(twice, post(b'hello')) == (b'hello', b'', True)
 
 
-def test_the_end_is_announced_to_who_listens(serve: Serve) -> None:
-    """Once, and before what was read is returned, whether the body came with the head or not."""
+def test_end_is_emitted_once(serve: Serve) -> None:
+    """Before the last bytes are returned, whether or not the body arrived with the head."""
     seen = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -170,8 +168,8 @@ def test_the_end_is_announced_to_who_listens(serve: Serve) -> None:
     assert list(seen) == ['end', b'at once', b'', 'end', b'in two.\n', b'', 'end', b'', b'']
 
 
-def test_a_body_that_stopped_the_socket(serve: Serve) -> None:
-    """It is all here when the listener asks, and as much as may be held: what follows it is received then."""
+def test_body_that_filled_the_buffer_is_read(serve: Serve) -> None:
+    """The buffered part is complete when the listener reads; the rest is received then."""
 
     def listener(request: Any, response: Any) -> None:
         size = request.socket.readable_high_water_mark
@@ -185,13 +183,13 @@ def test_a_body_that_stopped_the_socket(serve: Serve) -> None:
     assert client.response().body == b'0'
 
 
-def test_read_of_a_request_without_a_body(see: See) -> None:
-    """Is empty at once."""
+def test_read_without_a_body_returns_nothing(see: See) -> None:
+    """At once."""
     assert see(lambda request: (request.complete, request.read()), get()) == (True, b'')
 
 
-def test_read_so_many_bytes(see: See) -> None:
-    """Exactly so many unless the body ends first."""
+def test_read_returns_exactly_the_given_number_of_bytes(see: See) -> None:
+    """Unless the body ends first."""
 
     def sizes(request: Any) -> Any:
         return [request.read(2), request.read1(1), request.read(0), request.read(10), request.read(1)]
@@ -199,14 +197,13 @@ def test_read_so_many_bytes(see: See) -> None:
     assert see(sizes, post(b'hello')[:-3], b'l', b'lo') == [b'he', b'l', b'', b'lo', b'']
 
 
-def test_iteration_and_files(see: See) -> None:
-    """Chunks as they come; lines through ``makefile``."""
+def test_body_can_be_iterated_and_read_as_a_file(see: See) -> None:
+    """Chunks as they arrive; lines through ``makefile``."""
     assert see(lambda request: b''.join(request), post(b'abc' * 50_000)) == b'abc' * 50_000
     assert see(lambda request: list(request.makefile()), post(b'one\ntwo\nthree')) == [b'one\n', b'two\n', b'three']
 
 
-def test_readinto(see: See) -> None:
-    """As much as is there."""
+def test_readinto_returns_available_bytes(see: See) -> None:
 
     def into(request: Any) -> Any:
         buffer = bytearray(8)
@@ -216,7 +213,7 @@ def test_readinto(see: See) -> None:
 
 
 def test_set_encoding_decodes_across_pieces(serve: Serve) -> None:
-    """A character that is cut in two is put together again."""
+    """A character that is divided between two pieces is decoded."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -235,14 +232,14 @@ def test_set_encoding_decodes_across_pieces(serve: Serve) -> None:
     assert log == ['a', 'é€']
 
 
-def test_chunked_bodies(see: See) -> None:
-    """Decoded; extensions ignored."""
+def test_chunked_body_is_decoded(see: See) -> None:
+    """Extensions are ignored."""
     data = get('/', 'Transfer-Encoding: chunked', method='POST') + b'3;a=b\r\nabc\r\n1\r\nd\r\n0\r\n\r\n'
     assert see(lambda request: request.read(), data) == b'abcd'
 
 
-def test_trailers_after_the_end(see: See) -> None:
-    """Empty before; joined, raw and distinct afterwards; never merged into the headers."""
+def test_trailers_are_available_after_the_end(see: See) -> None:
+    """Joined, raw and distinct; they are never merged into the headers."""
 
     def trailers(request: Any) -> Any:
         before = dict(request.trailers), request.raw_trailers
@@ -265,8 +262,8 @@ def test_trailers_after_the_end(see: See) -> None:
     )
 
 
-def test_the_body_is_not_waited_for(serve: Serve) -> None:
-    """The listener has the first bytes before the client has sent the last."""
+def test_listener_runs_before_the_body_has_arrived(serve: Serve) -> None:
+    """It reads the first bytes before the client has sent the last."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -282,8 +279,8 @@ def test_the_body_is_not_waited_for(serve: Serve) -> None:
 # -- the body, by events --------------------------------------------------------------------------------------------
 
 
-def test_data_and_end(serve: Serve) -> None:
-    """Chunks, then one 'end'; the response may be ended from there."""
+def test_data_events_precede_one_end_event(serve: Serve) -> None:
+    """A listener can end the response there."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -297,8 +294,8 @@ def test_data_and_end(serve: Serve) -> None:
     assert log == [b'one', b'two', 'end']
 
 
-def test_resume_discards_and_ends(serve: Serve) -> None:
-    """'end' comes although nobody listens for data, with and without a body."""
+def test_resume_discards_the_body(serve: Serve) -> None:
+    """'end' is emitted without a 'data' listener, with and without a body."""
 
     def listener(request: Any, response: Any) -> None:
         request.on('end', lambda: response.end('end'))
@@ -309,8 +306,7 @@ def test_resume_discards_and_ends(serve: Serve) -> None:
     assert client.get().body == b'end'
 
 
-def test_readable(serve: Serve) -> None:
-    """'readable', then what is there."""
+def test_readable_event_precedes_the_data(serve: Serve) -> None:
     parts = []
 
     def listener(request: Any, response: Any) -> None:
@@ -328,8 +324,8 @@ def test_readable(serve: Serve) -> None:
     assert client.response().body == b'abcdef'
 
 
-def test_pause_and_resume(serve: Serve) -> None:
-    """Nothing comes while it is paused, and nothing is lost."""
+def test_paused_request_emits_no_data(serve: Serve) -> None:
+    """And no data is lost."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -354,8 +350,7 @@ def test_pause_and_resume(serve: Serve) -> None:
     assert log == [b'one', 'resumed', b'two', 'resumed']
 
 
-def test_ways_of_reading_do_not_mix(see: See) -> None:
-    """Events after sequential reads raise."""
+def test_events_after_sequential_reads_raise(see: See) -> None:
 
     def mix(request: Any) -> None:
         request.read(1)
@@ -365,8 +360,8 @@ def test_ways_of_reading_do_not_mix(see: See) -> None:
     see(mix, post(b'abc'))
 
 
-def test_pipe_echoes(serve: Serve) -> None:
-    """``request.pipe(response)``, whatever the size."""
+def test_pipe_echoes_bodies_of_any_size(serve: Serve) -> None:
+    """``request.pipe(response)``."""
     body = bytes(range(256)) * 8000
     client = serve(lambda request, response: request.pipe(response)).connect()
     feeder = gevent.spawn(client.send, post(body))
@@ -376,8 +371,8 @@ def test_pipe_echoes(serve: Serve) -> None:
     assert client.response().body == b'next'
 
 
-def test_a_failing_data_listener_is_a_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """As one of 'request' is."""
+def test_failing_data_listener_is_a_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """As a 'request' listener is."""
 
     def fail(chunk: bytes) -> None:
         raise ZeroDivisionError

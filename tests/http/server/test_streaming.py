@@ -1,4 +1,4 @@
-"""Bodies far larger than what may be in memory, both ways, both ways of reading them."""
+"""Bodies that are far larger than the limits of memory, in both directions and in both ways of reading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.servers import Serve, get
 PIECE = b'x' * 65536
 PIECES = 800
 
-#: What may be held in one direction of one connection at any time.
+#: The largest number of bytes in memory for one direction of one connection.
 BOUND = 4 * DEFAULT_HIGH_WATER_MARK
 
 
@@ -31,7 +31,7 @@ def upload(client: Any) -> gevent.Greenlet:
 
 
 def held(request: Any) -> int:
-    """Return how many bytes of ``request`` are in memory."""
+    """Return the number of bytes of ``request`` in memory."""
     return int(request.socket._protocol.parser.buffered + request.readable_length)
 
 
@@ -47,7 +47,7 @@ def sequentially(request: Any, response: Any, most: list[int]) -> None:
 
 
 def by_events(request: Any, response: Any, most: list[int]) -> None:
-    """Read by 'data', pausing after each chunk."""
+    """Read by 'data' events, and pause after each chunk."""
     total = 0
 
     def on_data(chunk: bytes) -> None:
@@ -63,8 +63,8 @@ def by_events(request: Any, response: Any, most: list[int]) -> None:
 
 @pytest.mark.hangs_after(300)
 @pytest.mark.parametrize('read', [sequentially, by_events])
-def test_a_large_upload_is_never_in_memory(serve: Serve, read: Any) -> None:
-    """However slowly it is read."""
+def test_large_upload_is_never_in_memory(serve: Serve, read: Any) -> None:
+    """With a slow reader."""
     most = [0]
     client = serve(lambda request, response: read(request, response, most)).connect()
     sending = upload(client)
@@ -74,8 +74,8 @@ def test_a_large_upload_is_never_in_memory(serve: Serve, read: Any) -> None:
 
 
 @pytest.mark.hangs_after(300)
-def test_a_large_download_is_never_in_memory(serve: Serve) -> None:
-    """However slowly it is taken, and although the listener ignores what ``write`` says."""
+def test_large_download_is_never_in_memory(serve: Serve) -> None:
+    """With a slow client, and a listener that ignores the result of ``write``."""
     most = 0
 
     def listener(request: Any, response: Any) -> None:
@@ -95,7 +95,7 @@ def test_a_large_download_is_never_in_memory(serve: Serve) -> None:
 
 
 @pytest.mark.hangs_after(300)
-def test_a_large_echo_is_never_in_memory(serve: Serve) -> None:
+def test_large_echo_is_never_in_memory(serve: Serve) -> None:
     """``request.pipe(response)`` reads no faster than it can write."""
     most = 0
 

@@ -1,4 +1,4 @@
-"""``debug_connections``: what is told of a connection, in order, from switching it on to switching it off."""
+"""``debug_connections``: the events of each connection, in order, from switching it on to switching it off."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = '192.0.2.1:49152: '
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was told since the last time, without the address."""
+    """Return the lines since the last call, without the address."""
     caplog.set_level(logging.DEBUG, 'geventnode.connection')
 
     def told() -> list[str]:
@@ -40,7 +40,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return told
 
 
-def test_a_connection(lines: Callable[[], list[str]]) -> None:
+def test_events_of_a_connection_are_logged(lines: Callable[[], list[str]]) -> None:
     with serving_in_memory(ok, debug_connections=True) as site:
         client = site.connect()
         assert lines() == ['accepted']
@@ -65,7 +65,7 @@ def test_a_connection(lines: Callable[[], list[str]]) -> None:
         assert re.fullmatch(r'closed after 3 requests, 111 bytes received, \d+ written', over)
 
 
-def test_what_goes_wrong(lines: Callable[[], list[str]]) -> None:
+def test_failures_of_a_connection_are_logged(lines: Callable[[], list[str]]) -> None:
     def listener(request: Any, response: Any) -> None:
         request.read()
         raise RuntimeError('on purpose')
@@ -83,7 +83,7 @@ def test_what_goes_wrong(lines: Callable[[], list[str]]) -> None:
         assert any(line.startswith('closed after 1 requests, ') and 'ConnectionResetError' in line for line in lines())
 
 
-def test_an_upgrade(lines: Callable[[], list[str]]) -> None:
+def test_upgrade_is_logged(lines: Callable[[], list[str]]) -> None:
     server = http.create_server(debug_connections=True)
     server.on('connect', lambda request, socket, head: socket.end(b'HTTP/1.1 200 OK\r\n\r\n'))
     with serving_in_memory(server) as site:
@@ -91,8 +91,8 @@ def test_an_upgrade(lines: Callable[[], list[str]]) -> None:
         assert 'upgraded after 1 requests' in lines()
 
 
-def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
-    """Also for the connections that are open; and before and after, there is nothing that would ask."""
+def test_trace_can_be_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
+    """Open connections are included; without it there is no code that would check it."""
     with serving_in_memory(ok) as site:
         server = site.server
         client = site.connect()
@@ -111,7 +111,7 @@ def test_it_is_switched_at_run_time(lines: Callable[[], list[str]]) -> None:
         assert lines() == []
 
 
-def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
+def test_trace_without_a_log_handler_stores_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, 'geventnode.connection')
     with serving_in_memory(ok, debug_connections=True) as site:
         assert site.get().status == 200
@@ -119,7 +119,7 @@ def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def test_connections_say_in_what_state_they_are() -> None:
+def test_repr_of_a_connection_has_its_state() -> None:
     with serving_in_memory(ok) as site:
         site.connect().get()
         (connection,) = site.server._connections()
@@ -128,7 +128,7 @@ def test_connections_say_in_what_state_they_are() -> None:
         assert repr(connection).startswith('<Connection closed served=1 on <Socket destroyed')
 
 
-#: How applications configure logging, each so that a line of level DEBUG goes nowhere.
+#: Logging configurations of applications that drop lines of level DEBUG.
 CONFIGURED = {
     'not': '',
     'basicConfig': 'logging.basicConfig(level=logging.WARNING)',
@@ -141,8 +141,8 @@ CONFIGURED = {
 
 
 @pytest.mark.parametrize('configured', CONFIGURED.values(), ids=CONFIGURED.keys())
-def test_a_signal_switches_it(tmp_path: Path, configured: str) -> None:
-    """Under ``geventnode serve``: what it announces is written, however the application has configured logging."""
+def test_signal_switches_the_trace(tmp_path: Path, configured: str) -> None:
+    """Under ``geventnode serve``: the lines are written with any logging configuration of the application."""
     (tmp_path / 'program.py').write_text(
         f'import logging.config\n{configured}\ndef app(request, response):\n    response.end("hello")\n'
     )

@@ -1,4 +1,4 @@
-"""A body that ends with its connection, and is cut short: the client is told by a reset (RFC 9112, section 8)."""
+"""An incomplete body that ends with its connection: the client gets a reset (RFC 9112, section 8)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.servers import Serve, get
 
 
 def unchunked(response: Any) -> Any:
-    """Let the body of ``response`` end with the connection for a client of HTTP/1.1, too."""
+    """Make the body of ``response`` end with the connection, even for a client of HTTP/1.1."""
     response.remove_header('Transfer-Encoding')
     return response
 
 
 def fail(response: Any) -> None:
-    """As listeners do that have not thought of everything."""
+    """Raise an error, as a faulty listener does."""
     raise LookupError('as told')
 
 
@@ -34,7 +34,7 @@ def fail(response: Any) -> None:
     ],
     ids=['destroyed', 'socket destroyed', 'listener failed'],
 )
-def test_cut_short(serve: Serve, cut: Any, version: str) -> None:
+def test_incomplete_body_ends_with_a_reset(serve: Serve, cut: Any, version: str) -> None:
     read = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -49,8 +49,8 @@ def test_cut_short(serve: Serve, cut: Any, version: str) -> None:
     assert (client.rest(), client.reset) == (b'', True)
 
 
-def test_cut_short_by_the_server(serve: Serve) -> None:
-    """Which has no time left."""
+def test_body_aborted_by_the_server_ends_with_a_reset(serve: Serve) -> None:
+    """The server has no time left."""
     never = Event()
     site = serve(lambda request, response: (unchunked(response).write(b'part'), never.wait()))
     client = site.send(get())
@@ -61,7 +61,7 @@ def test_cut_short_by_the_server(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
-def test_complete(serve: Serve, version: str) -> None:
+def test_complete_body_ends_without_a_reset(serve: Serve, version: str) -> None:
     def listener(request: Any, response: Any) -> None:
         unchunked(response).write(b'part')
         response.end(b' and rest')
@@ -71,8 +71,8 @@ def test_complete(serve: Serve, version: str) -> None:
     assert not client.reset
 
 
-def test_complete_for_a_client_that_says_no_more(serve: Serve) -> None:
-    """The connection is closed at once then."""
+def test_complete_body_for_a_half_closed_client_ends_without_a_reset(serve: Serve) -> None:
+    """The connection is closed at once."""
     told = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -86,8 +86,8 @@ def test_complete_for_a_client_that_says_no_more(serve: Serve) -> None:
     assert not client.reset
 
 
-def test_what_is_still_queued_arrives(serve: Serve) -> None:
-    """Although the server has closed long since."""
+def test_queued_bytes_arrive_before_the_end(serve: Serve) -> None:
+    """The server was closed long before."""
     body = bytes(3_000_000)
 
     def listener(request: Any, response: Any) -> None:
@@ -99,8 +99,8 @@ def test_what_is_still_queued_arrives(serve: Serve) -> None:
     assert not client.reset
 
 
-def test_a_pipeline_that_fails_is_told_of_once(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    """By whoever runs it: nobody else listens to the response, and the loop has nothing to complain of."""
+def test_failed_pipeline_is_reported_once(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its caller: the response has no listener, and the loop reports nothing."""
     errors: list[BaseException] = []
 
     def source() -> Iterator[bytes]:

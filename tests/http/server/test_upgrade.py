@@ -1,4 +1,4 @@
-"""Connections that go over to another protocol: 'upgrade' and 'connect'."""
+"""Upgrades to other protocols: 'upgrade' and 'connect'."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def tunnel() -> bytes:
     return b'CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n'
 
 
-def test_upgrade(serve: Serve) -> None:
-    """The listener has the request, the socket, and what came behind the head; from then on the socket is its own."""
+def test_upgrade_listener_gets_the_socket(serve: Serve) -> None:
+    """With the request and the bytes after the head; the socket belongs to it from then on."""
     site = serve(ok)
 
     @site.server.on('upgrade')
@@ -39,8 +39,8 @@ def test_upgrade(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_the_head_may_be_empty(serve: Serve) -> None:
-    """Then ``b''``."""
+def test_upgrade_head_can_be_empty(serve: Serve) -> None:
+    """It is ``b""`` then."""
     log = Log()
     site = serve(ok)
     site.server.on('upgrade', lambda request, socket, head: (log.append(head), socket.end(SWITCHING)))
@@ -49,22 +49,22 @@ def test_the_head_may_be_empty(serve: Serve) -> None:
     assert log == [b'']
 
 
-def test_without_a_listener_upgrade_is_ignored(serve: Serve) -> None:
-    """An ordinary request, and the connection goes on."""
+def test_upgrade_without_a_listener_is_ignored(serve: Serve) -> None:
+    """The request is an ordinary one, and the connection is kept."""
     client = serve(ok).send(get('/', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c'), get('/next'))
     assert client.response().body == b'GET /'
     assert client.response().body == b'GET /next'
 
 
-def test_an_upgrade_field_alone_is_no_upgrade(serve: Serve) -> None:
+def test_upgrade_field_without_connection_is_no_upgrade(serve: Serve) -> None:
     """Connection has to name it (RFC 9110, section 7.8)."""
     site = serve(ok)
     site.server.on('upgrade', lambda request, socket, head: socket.destroy())
     assert site.send(get('/', 'Upgrade: echo')).response().body == b'GET /'
 
 
-def test_an_upgrade_with_a_body_is_an_ordinary_request(serve: Serve) -> None:
-    """What follows must not be taken for the other protocol."""
+def test_upgrade_with_a_body_is_an_ordinary_request(serve: Serve) -> None:
+    """The body must not be taken for the other protocol."""
     site = serve(lambda request, response: response.end(request.read()))
     site.server.on('upgrade', lambda request, socket, head: socket.destroy())
     client = site.send(post(b'body', '/', *UPGRADE), get())
@@ -72,8 +72,8 @@ def test_an_upgrade_with_a_body_is_an_ordinary_request(serve: Serve) -> None:
     assert client.response().status == 200
 
 
-def test_an_upgrade_waits_for_the_responses_before_it(serve: Serve) -> None:
-    """Pipelined behind a request that is answered later."""
+def test_upgrade_waits_for_earlier_responses(serve: Serve) -> None:
+    """It is pipelined after a request with a delayed response."""
     site = serve(lambda request, response: gevent.spawn_later(0, response.end, 'first') and None)
     site.server.on('upgrade', lambda request, socket, head: socket.end(SWITCHING))
     client = site.send(get(), get('/', *UPGRADE))
@@ -81,8 +81,8 @@ def test_an_upgrade_waits_for_the_responses_before_it(serve: Serve) -> None:
     assert client.rest() == SWITCHING
 
 
-def test_connect(serve: Serve) -> None:
-    """A tunnel, with the first bytes of it in ``head``."""
+def test_connect_listener_gets_the_tunnel(serve: Serve) -> None:
+    """The first bytes of it are in ``head``."""
     site = serve(ok)
 
     @site.server.on('connect')
@@ -101,15 +101,17 @@ def test_connect(serve: Serve) -> None:
 
 
 def test_connect_without_a_listener_closes(serve: Serve) -> None:
-    """Without a word."""
+    """Without a response."""
     seen = []
     assert serve(lambda request, response: seen.append(request)).send(tunnel() + get()).rest() == b''
     assert seen == []
 
 
 @pytest.mark.parametrize('event', ['upgrade', 'connect'])
-def test_a_failing_listener_destroys_the_socket(serve: Serve, event: str, caplog: pytest.LogCaptureFixture) -> None:
-    """And is logged; the server goes on."""
+def test_failing_upgrade_listener_destroys_the_socket(
+    serve: Serve, event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is logged; the server continues."""
 
     def fail(*args: Any) -> None:
         raise ZeroDivisionError
@@ -121,9 +123,8 @@ def test_a_failing_listener_destroys_the_socket(serve: Serve, event: str, caplog
     assert site.get().status == 200
 
 
-def test_the_server_no_longer_times_out(serve: Serve) -> None:
-    """Neither inactivity nor any other deadline of the server hits an upgraded socket: a later connection is hit
-    first."""
+def test_upgraded_socket_has_no_deadline_of_the_server(serve: Serve) -> None:
+    """A later connection is timed out first."""
     site = serve(ok, timeout=0.2, headers_timeout=0.2, keep_alive_timeout=0.2)
     site.server.on('upgrade', lambda request, socket, head: (socket.write(SWITCHING), socket.pipe(socket)))
     client = site.send(get('/', *UPGRADE))
@@ -134,7 +135,7 @@ def test_the_server_no_longer_times_out(serve: Serve) -> None:
     client.close()
 
 
-def test_upgraded_sockets_count_when_the_server_stops(serve: Serve) -> None:
+def test_stop_destroys_upgraded_sockets(serve: Serve) -> None:
     """``stop(timeout)`` destroys those that do not end by themselves."""
     site = serve(ok)
     site.server.on('upgrade', lambda request, socket, head: (socket.write(SWITCHING), socket.pipe(socket)))
@@ -149,8 +150,8 @@ def test_upgraded_sockets_count_when_the_server_stops(serve: Serve) -> None:
 # -- from a 'request' listener --------------------------------------------------------------------------------------
 
 
-def test_a_response_that_upgrades(serve: Serve) -> None:
-    """What an 'upgrade' listener has, for who knows only then that it wants it."""
+def test_response_can_upgrade(serve: Serve) -> None:
+    """The caller gets the same as an 'upgrade' listener, after it has seen the request."""
 
     def listener(request: Any, response: Any) -> None:
         socket, head = response.upgrade({'X-Kind': ['a', 'b']})
@@ -169,8 +170,8 @@ def test_a_response_that_upgrades(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_an_upgrade_says_what_to(serve: Serve) -> None:
-    """The protocol, if the request named several."""
+def test_response_upgrades_to_one_of_several_protocols(serve: Serve) -> None:
+    """The caller names it if the request named several."""
 
     def listener(request: Any, response: Any) -> None:
         response.upgrade({'upgrade': 'echo/2'})[0].end()
@@ -187,8 +188,8 @@ def test_an_upgrade_says_what_to(serve: Serve) -> None:
         (get('/late', *UPGRADE), HeadersSent),
     ],
 )
-def test_no_upgrade(serve: Serve, sent: bytes, error: type[Exception]) -> None:
-    """Nobody asked for it, or it is too late: an ordinary response follows."""
+def test_upgrade_of_an_ordinary_request_raises(serve: Serve, sent: bytes, error: type[Exception]) -> None:
+    """Or after the head was fixed; an ordinary response follows."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/late':
@@ -200,8 +201,7 @@ def test_no_upgrade(serve: Serve, sent: bytes, error: type[Exception]) -> None:
     assert serve(listener).send(sent).response().body == b'ordinary'
 
 
-def test_a_listener_that_fails_after_its_upgrade(serve: Serve) -> None:
-    """Nobody else would end the connection."""
+def test_listener_that_fails_after_its_upgrade_closes_the_connection(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.upgrade()
