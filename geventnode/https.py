@@ -26,7 +26,7 @@ from geventnode.net.socket import Socket
 from geventnode.tls.client import TLSSettings, parse_tls_options
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
-from geventnode.tls.server import TLSServerMixin, normalized
+from geventnode.tls.server import TLSServerMixin, normalize_hostname
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Server(TLSServerMixin, http.Server):
     _checks_names: bool = False
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
-        super().__init__(listener, **self._set_up_tls(options))
+        super().__init__(listener, **self._take_tls_options(options))
 
-    def _names_decide(self) -> None:
+    def _enforce_names(self) -> None:
         self._checks_names = self._all_special = True
 
     def _on_option_changed(self) -> None:
@@ -85,9 +85,9 @@ class Server(TLSServerMixin, http.Server):
     def _is_misdirected(self, head: RequestHead, socket: Any) -> bool:
         """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
         verifies clients."""
-        own = None if socket.servername is None else normalized(socket.servername)
+        own = None if socket.servername is None else normalize_hostname(socket.servername)
         for asked in (head.requested_host, head.block.host):
-            host = normalized(_name_in(asked or ''))
+            host = normalize_hostname(_name_in(asked or ''))
             # addresses are never asked for in a handshake (RFC 6066, section 3)
             name = None if is_address(host) else host
             # that a callback may return another context for the same name changes nothing

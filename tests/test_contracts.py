@@ -271,6 +271,7 @@ VARIADIC = {
     'geventnode.events.EventEmitter.emit': 'the arguments depend on the event',
     'geventnode.integrations.requests.adapter.AgentAdapter.init_poolmanager': 'the signature of requests',
     'geventnode.integrations.requests.adapter.AgentAdapter.proxy_manager_for': 'the signature of requests',
+    'geventnode.tls.server.TLSServerMixin.add_context': 'the options of a context, which tls.create_server names',
     'geventnode.stream.pipeline.pipeline': 'any number of streams of any kind',
     'geventnode.testing.sites.serving': 'the options of http.create_server and https.create_server',
     'geventnode.testing.sites.serving_in_memory': 'the options of http.create_server and https.create_server',
@@ -278,7 +279,6 @@ VARIADIC = {
 
 #: Modules with names that are not explained yet; ``pytest --runxfail tests/test_contracts.py`` lists them.
 OPEN = {
-    'geventnode.tls',
     'geventnode.http',
     'geventnode.https',
     'geventnode.integrations.gunicorn',

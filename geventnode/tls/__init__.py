@@ -1,6 +1,6 @@
-"""TLS: sockets and servers that encrypt, on top of those of :mod:`geventnode.net`.
+"""TLS sockets and servers, on top of those of :mod:`geventnode.net`.
 
-This is the only layer that imports ``ssl``, because a program that patches the standard library must do so first.
+This is the lowest layer that imports ``ssl``: a program that patches the standard library must do so before.
 """
 
 from geventnode.tls.client import connect

@@ -1,11 +1,11 @@
-"""The client's end: whom to connect to, what to ask for, and what to find there."""
+"""The client's end: connect with TLS, with the settings for the peer's name and certificate."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from geventnode.errors import InvalidInput
 from geventnode.net.address import check_connect
@@ -13,34 +13,38 @@ from geventnode.net.forks import register_connection
 from geventnode.net.hostnames import ascii_name, without_root
 from geventnode.net.socket import Socket
 from geventnode.tls.contexts import CLIENT_OPTIONS, ContextSettings, checking_context, client_context, client_settings
-from geventnode.tls.identity import is_address
+from geventnode.tls.identity import is_address, verification_error
 from geventnode.tls.socket import TLSSocket
-from geventnode.tls.verification import verification_error
 
-__all__ = ['TLSSettings', 'connect', 'parse_tls_options']
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ['ConnectOptions', 'TLSSettings', 'connect', 'parse_tls_options']
 
 
 class TLSSettings(NamedTuple):
-    """Who the other side shall be."""
+    """The settings of connections: those of the context, and the identity that the server must have."""
 
     settings: ContextSettings
-    #: The name to ask for and to find; ``''``: ask for none, find the host's.
+    #: The name to request and to find in the certificate; ``''``: request none, and find the host's. None: the host's.
     servername: str | None
     #: The name that the certificate must be valid for, if that is not ``servername``. False: any name is accepted.
     checked_name: str | Literal[False] | None = None
-    #: The hash of the certificate, as of :func:`matches_fingerprint`. It replaces the check of the name.
+    #: The hash of the certificate, as of ``matches_fingerprint``; it replaces the check of the name.
     fingerprint: str = ''
 
     def digest(self, host: str) -> str:
-        """Return what tells connections to ``host`` under these terms from others; ``''`` for the usual terms."""
+        """Return a string that differs for different settings of connections to ``host``; ``''`` for the default."""
         name = '' if self.servername in (None, host) else f'{self.servername!r}'
         if self.checked_name is not None or self.fingerprint:
             name += f'{self.checked_name!r}{self.fingerprint}'
         return name + ('' if self.settings == ContextSettings() else self.settings.digest())
 
     def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
-        """Return a socket for a connection to ``host``, not connected yet. Raises ``InvalidInput`` for
-        certificates that cannot be loaded."""
+        """Return a socket for a connection to ``host``, which is not connected yet.
+
+        Raises ``InvalidInput`` for certificates that cannot be loaded.
+        """
         host = ascii_name(host)
         name = without_root(host if self.servername is None else self.servername)
         checks = self.settings.reject_unauthorized and self.settings.context is None
@@ -56,29 +60,32 @@ class TLSSettings(NamedTuple):
             context = client_context(self.settings, check_hostname=bool(name))
         if not name and context.check_hostname:
             raise InvalidInput(
-                "servername='' asks for no name, and the context checks one: set its check_hostname to "
+                "servername='' requests no name, but the context checks one: set its check_hostname to "
                 'false, or pass a servername'
             )
         if not self.settings.reject_unauthorized and self.settings.context is None:
             wanted = None if self.checked_name is False else self.checked_name or name or host
-            options['judge'] = partial(_judge, self.settings, wanted)
+            options['check_chain'] = partial(_chain_fault, self.settings, wanted)
         options.update(checked_host=checked_host, fingerprint=self.fingerprint, session=session)
         if not name:
             return TLSSocket(context, **options)
         if is_address(name):
-            # it is checked, and not sent (RFC 6066, section 3); a zone is our own affair
+            # it is checked, and not sent (RFC 6066, section 3); the zone is of local significance only
             name = name.partition('%')[0]
         return TLSSocket(context, servername=name, **options)
 
     def wrap(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
-        """Return a socket that goes on with the connection of ``socket`` in TLS, as after CONNECT; ``socket`` is used
-        up. Raises as :meth:`make_socket` and ``Socket._detach`` do.
+        """Return a socket that continues the connection of ``socket`` in TLS, as after CONNECT.
 
-        :param received: what was taken from ``socket`` already.
+        ``socket`` is closed without its connection.
+
+        :param received: bytes that were read from ``socket`` already.
+
+        Raises as :meth:`make_socket` and ``Socket._detach`` do.
         """
-        # otherwise the resolver has done so
+        # for a host that is to be resolved, the resolver does this
         _check_name(ascii_name(host))
-        made = self.make_socket(host, at_once=False, **options)
+        made = self.make_socket(host, handshake_on_connect=False, **options)
         made._no_delay = socket._no_delay
         raw, address, rest = socket._detach()
         register_connection(made, made._hub)
@@ -87,7 +94,7 @@ class TLSSettings(NamedTuple):
         return made
 
 
-def _judge(settings: ContextSettings, name: str | None, chain: list[bytes]) -> str | None:
+def _chain_fault(settings: ContextSettings, name: str | None, chain: list[bytes]) -> str | None:
     """Return the fault of ``chain``, the certificates of an unverified server that should be ``name``."""
     if name is not None and is_address(name):
         name = name.partition('%')[0]
@@ -95,26 +102,48 @@ def _judge(settings: ContextSettings, name: str | None, chain: list[bytes]) -> s
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that ``ssl`` would refuse in the middle of connecting. Raises ``InvalidInput``."""
+    """Raise ``InvalidInput`` for a name that ``ssl`` would refuse later, in the middle of connecting."""
     if is_address(name):
         return
     try:
         name.encode('idna')
     except UnicodeError as error:
-        raise InvalidInput(f'this is no host name that TLS can ask for: {name!r} ({error})') from error
+        raise InvalidInput(f'TLS cannot request this host name: {name!r} ({error})') from error
 
 
 def parse_tls_options(options: dict[str, Any]) -> TLSSettings:
-    """Return what the options of TLS among ``options`` ask for. Raises ``InvalidInput``, ``TypeError``,
-    ``UnknownOption``."""
+    """Return the settings for the TLS options of a client.
+
+    Raises ``InvalidInput``, ``TypeError`` and ``UnknownOption``.
+    """
     servername = options.get('servername')
     if servername is not None:
         if not isinstance(servername, str):
             raise TypeError(f'servername must be str, not {type(servername).__name__}')
         if servername.startswith('.') or not servername.isascii() or '\0' in servername:
-            raise InvalidInput(f'servername is no host name: {servername!r}')
+            raise InvalidInput(f'servername must be a host name, not {servername!r}')
         _check_name(servername)
     return TLSSettings(client_settings(options), servername)
+
+
+class ConnectOptions(TypedDict, total=False):
+    """The options of :func:`connect`."""
+
+    allow_half_open: bool
+    alpn_protocols: Any
+    ca: Any
+    certfile: Any
+    ciphers: str | None
+    context: ssl.SSLContext | None
+    family: int
+    high_water_mark: int
+    keyfile: Any
+    local_address: str | None
+    minimum_version: Any
+    password: Any
+    reject_unauthorized: bool
+    servername: str | None
+    session: Any
 
 
 def connect(
@@ -123,34 +152,41 @@ def connect(
     callback: Callable[..., object] | None = None,
     *,
     socket: Socket | None = None,
-    **options: Any,
+    **options: Unpack[ConnectOptions],
 ) -> TLSSocket:
-    """Return a :class:`TLSSocket` that connects to ``port`` on ``host`` ('localhost'), or to the Unix socket at a path.
-    Never switches: reads, writes and ``wait_connected`` wait, ``'secureConnect'`` or ``'error'`` follows.
+    """Return a new :class:`TLSSocket` that connects; ``'secureConnect'`` or ``'error'`` follows.
 
-    :param callback: a one-time ``'secureConnect'`` listener.
-    :param socket: a connected socket to go on with in TLS, as after CONNECT, in place of a port; it is used up.
-    :param servername: the name to ask for (SNI) and to find in the certificate; the host, unless given; ``''``: ask for
-        none, and look for the host's.
-    :param ca: authorities to trust in place of the system's: paths or PEM text, one or several.
-    :param certfile: our own certificate, with ``keyfile`` and ``password``, for servers that ask for one.
-    :param reject_unauthorized: whether a server whose certificate is not valid for the host is refused. True.
+    Reads, writes and ``wait_connected`` wait for the handshake.
+
+    :param port: a port, or the path of a Unix socket.
+    :param host: a host name or an IP address. ``'localhost'``.
+    :param callback: a one-time listener for ``'secureConnect'``.
+    :param socket: a connected socket to continue in TLS, as after CONNECT, instead of a port; it is closed without its
+        connection.
+    :param servername: the name to request (SNI) and to find in the certificate; ``''``: request none, and find the
+        host's. The host, unless given.
+    :param ca: authorities to trust instead of those of the system: paths or PEM text, one or several.
+    :param certfile: the path of the client's own certificate (PEM), for servers that request one.
+    :param keyfile: the path of its key, if that is another file.
+    :param password: the password of the key, if it is encrypted.
+    :param reject_unauthorized: whether a server without a valid certificate for the host is refused. True.
     :param ciphers: OpenSSL's list of cipher suites for TLS 1.2.
     :param minimum_version: ``'TLSv1.2'`` or ``'TLSv1.3'``. TLS 1.2.
     :param alpn_protocols: names of protocols, the preferred first (RFC 7301). ``['http/1.1']``.
-    :param context: an ``ssl.SSLContext`` in place of all these but ``servername``.
-    :param session: a session of an earlier connection to resume.
+    :param context: an ``ssl.SSLContext`` instead of all these but ``servername``.
+    :param session: the :attr:`TLSSocket.session` of an earlier connection to resume.
+    :param local_address: as of :func:`geventnode.net.connect`, and so are the other options.
 
-    Other options are those of :func:`geventnode.net.connect`. Raises ``InvalidInput``, ``TypeError``,
-    ``UnknownOption``.
+    Raises ``InvalidInput``, ``TypeError`` and ``UnknownOption``.
     """
-    peer = parse_tls_options({name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS})
-    where = {name: options.pop(name) for name in ('local_address', 'family') if name in options}
+    rest: dict[str, Any] = {**options}
+    settings = parse_tls_options({name: rest.pop(name) for name in tuple(rest) if name in CLIENT_OPTIONS})
+    where = {name: rest.pop(name) for name in ('local_address', 'family') if name in rest}
     if socket is None:
         check_connect(port, host)
-        made = peer.make_socket(host or 'localhost', **options)
+        made = settings.make_socket(host or 'localhost', **rest)
     else:
-        made = peer.wrap(socket, host or 'localhost', **options)
+        made = settings.wrap(socket, host or 'localhost', **rest)
     if callback is not None:
         made.once('secureConnect', callback)
     if socket is None:

@@ -3,7 +3,7 @@
 OpenSSL can change the certificate of a connection whose handshake has begun, but not its verify mode, its versions or
 its session keys. Therefore the server chooses the context first, and creates the connection with it.
 
-Input that is no ClientHello has no name: OpenSSL then refuses it with its own reason.
+Input that is not a ClientHello has no name: OpenSSL then refuses it for its own reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIXED = 34
 #: Bytes of the longest ClientHello that OpenSSL accepts (``CLIENT_HELLO_MAX_LENGTH``).
 MAX_LENGTH = 131396
 
-#: Bytes that are kept for it. In records of one byte, or of none, it would take more: OpenSSL refuses these, too.
+#: Bytes that are kept for it. In records of one byte, or of no bytes, it would need more: OpenSSL refuses these, too.
 MAX_SIZE = 2 * MAX_LENGTH
 
 
@@ -60,7 +60,7 @@ class ClientHello:
                 == _RECORD_HEADER + _MESSAGE_HEADER + int.from_bytes(data[6:9], 'big')
             )
         ):
-            # the commonest case: all of it in one record
+            # the most common case: all of it in one record
             self.servername = _servername(data, _RECORD_HEADER + _MESSAGE_HEADER)
             self.complete = True
             return
@@ -84,7 +84,7 @@ class ClientHello:
                 return
 
     def _read_message(self) -> bool:
-        """Return whether the message is complete, or none that could become a ClientHello."""
+        """Return whether the message is complete, or cannot become a ClientHello."""
         message = self._message
         if len(message) < _MESSAGE_HEADER:
             return False
@@ -106,10 +106,12 @@ def offered_ciphers(data: bytes) -> list[bytes]:
 
 
 def _servername(data: bytes | bytearray, at: int) -> str | None:
-    """Return the name in the body of a ClientHello that begins at an offset of ``data``. None without one, and where
-    the message is malformed: OpenSSL refuses it then."""
+    """Return the name in the body of a ClientHello that begins at offset ``at`` of ``data``, None without one.
+
+    It is also None for a malformed message, which OpenSSL then refuses.
+    """
     try:
-        # the session id, the cipher suites and the compression methods, each behind its length
+        # the session id, the cipher suites and the compression methods, each after its length
         at += _FIXED
         at += 1 + data[at]
         at += 2 + (data[at] << 8) + data[at + 1]

@@ -1,9 +1,9 @@
 """Keep an ``ssl`` context up to date with the files that it was made from.
 
 Certificates are short-lived and renewed on disk. Each new connection compares times, size and inode of the files with
-those of the last look: one ``stat`` for each file. If they differ, and the content does too, the context is made anew;
-sessions of the old one cannot be resumed then. A file that is half written, or a key whose certificate is still to
-come, is reported once; the old context serves until the content changes again.
+those of the previous check: one ``stat`` for each file. If they differ, and the content does too, a new context is
+made; sessions of the old one cannot be resumed then. A file that is half written, or a key without its new certificate,
+is logged once; the old context stays in use until the content changes again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ['ContextSource', 'is_context', 'own_callback']
+__all__ = ['ContextSource', 'is_context', 'take_sni_callback']
 
 log = logging.getLogger('geventnode.error')
 
@@ -35,11 +35,11 @@ def is_context(value: object) -> bool:
     return isinstance(value, _context_base)
 
 
-def own_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLContext], int | None] | None:
+def take_sni_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLContext], int | None] | None:
     """Return the ``sni_callback`` that the user has set on ``context``, None without one.
 
-    OpenSSL calls it no more from then on: in the middle of a handshake a change of the context comes too late for
-    everything but the certificate, and gevent's contexts call it for sockets only.
+    OpenSSL does not call it from then on. In the middle of a handshake a change of the context has an effect on the
+    certificate only, and gevent's contexts call it for sockets only.
     """
     found = context.sni_callback
     if found is not None:
@@ -49,32 +49,32 @@ def own_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLC
 
 
 class ContextSource:
-    """The current context of a server, or of a client for one set of options.
+    """Provide the current context of a server, or of a client for one set of options.
 
-    :param make: returns a new context, and raises for files that cannot be used.
-    :param files: the paths that ``make`` reads, directories among them.
+    :param make: returns a new context, or raises for files that cannot be used.
+    :param files: the paths of files and directories that ``make`` reads.
 
     Raises as ``make`` does.
     """
 
-    __slots__ = ('_contents', '_files', '_make', '_recent', '_stamps', 'context')
+    __slots__ = ('_contents', '_files', '_make', '_recently_written', '_stamps', 'context')
 
     def __init__(self, make: Callable[[], ssl.SSLContext], files: Iterable[str] = ()) -> None:
         self._make = make
         self._files = tuple(files)
-        # before they are read: a change from now on is found by the next look
-        self._stamps = self._look()
-        self._recent = _recent(self._stamps)
+        # before they are read: the next check finds a change from now on
+        self._stamps = self._stat_files()
+        self._recently_written = _recently_written(self._stamps)
         self._contents = self._read()
         #: The context that was made last.
         self.context = make()
 
     def current(self) -> ssl.SSLContext:
         """Return the context for a new connection, made anew if a file has changed."""
-        stamps = self._look()
-        if stamps != self._stamps or self._recent:
+        stamps = self._stat_files()
+        if stamps != self._stamps or self._recently_written:
             self._stamps = stamps
-            self._recent = _recent(stamps)
+            self._recently_written = _recently_written(stamps)
             contents = self._read()
             if contents != self._contents:
                 self._contents = contents
@@ -87,7 +87,7 @@ class ContextSource:
         except Exception as error:
             log.warning('certificates have changed and cannot be used, the previous ones stay in use: %s', error)
 
-    def _look(self) -> list[_Stamp | None]:
+    def _stat_files(self) -> list[_Stamp | None]:
         return [_stamp(path) for path in self._files]
 
     def _read(self) -> list[bytes | None]:
@@ -99,18 +99,18 @@ def _stamp(path: str) -> _Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    # the second time changes with the permissions, and cannot be set back as ``cp -p`` and ``tar`` do with the first
+    # st_ctime changes with the permissions, and cannot be set back, unlike st_mtime by ``cp -p`` and ``tar``
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
 
-def _recent(stamps: Iterable[_Stamp | None]) -> bool:
-    """Return whether a file was written just now: another write may get the same time."""
+def _recently_written(stamps: Iterable[_Stamp | None]) -> bool:
+    """Return whether a file was written just now: another write can get the same time."""
     now = time.time_ns()
     return any(stamp is not None and abs(now - stamp[0]) < GRANULARITY for stamp in stamps)
 
 
 def _digest(path: str) -> bytes | None:
-    """Return a hash of the content of a file, or of the files that are in a directory; None if it cannot be read."""
+    """Return a hash of a file, or of the files in a directory; None if it cannot be read."""
     try:
         if os.path.isdir(path):
             files = [(name, _stamp(os.path.join(path, name))) for name in sorted(os.listdir(path))]

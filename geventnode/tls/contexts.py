@@ -1,7 +1,7 @@
-"""Settings of TLS, checked and made into ``ssl`` contexts. What is not set is what is safe.
+"""Check the settings of TLS, and make ``ssl`` contexts of them. The defaults are safe.
 
-Contexts are kept in a table by their settings: loading certificates takes milliseconds, and sessions can only be
-resumed within one context. They are made anew when a file has changed (``ContextSource``).
+Contexts are cached by their settings: loading certificates takes milliseconds, and sessions can only be resumed within
+one context. A new one is made when a file has changed (``ContextSource``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     'server_source',
 ]
 
-#: What decides about a context; ``context``, one of the user's own, replaces them all.
+#: The options of a context; ``context``, an ``ssl.SSLContext`` of the user, replaces all others.
 COMMON = frozenset(
     {
         'context',
@@ -54,7 +54,7 @@ DEFAULT_ALPN = ('http/1.1',)
 
 
 class ContextSettings(NamedTuple):
-    """Everything that makes a context what it is; two that are equal are the same to a pool of connections."""
+    """The settings of a context; connections with equal settings belong to the same pool."""
 
     context: ssl.SSLContext | None = None
     certfile: str | None = None
@@ -68,20 +68,24 @@ class ContextSettings(NamedTuple):
     reject_unauthorized: bool = True
 
     def digest(self) -> str:
-        """Return what tells these settings from others, without telling them."""
+        """Return a string that differs for different settings, and does not reveal them."""
         context = self.context and id(self.context)
         return hashlib.sha256(repr((context, *self[1:])).encode()).hexdigest()[:16]
 
 
 def client_settings(options: Mapping[str, Any]) -> ContextSettings:
-    """Return the settings among ``options`` of a client. Raises ``InvalidInput``, ``TypeError``,
-    ``UnknownOption``."""
+    """Return the settings for the options of a client.
+
+    Raises ``InvalidInput``, ``TypeError`` and ``UnknownOption``.
+    """
     return _settings(options, CLIENT_OPTIONS)
 
 
 def server_settings(options: Mapping[str, Any]) -> ContextSettings:
-    """Return the settings among ``options`` of a server. Raises ``InvalidInput``, ``TypeError``,
-    ``UnknownOption``."""
+    """Return the settings for the options of a server.
+
+    Raises ``InvalidInput``, ``TypeError`` and ``UnknownOption``.
+    """
     settings = _settings(options, SERVER_OPTIONS)
     if settings.context is not None:
         check_server_context('context', settings.context)
@@ -91,7 +95,7 @@ def server_settings(options: Mapping[str, Any]) -> ContextSettings:
 
 
 def check_server_context(name: str, value: Any) -> None:
-    """Check that a server can use ``value``. Raises ``TypeError``, ``InvalidInput``."""
+    """Raise ``TypeError`` or ``InvalidInput`` unless a server can use ``value`` as its context."""
     if _context(name, value).protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise InvalidInput(f'{name} is an ssl.SSLContext for clients; a server needs PROTOCOL_TLS_SERVER')
 
@@ -108,9 +112,9 @@ def _settings(options: Mapping[str, Any], known: frozenset[str]) -> ContextSetti
     context = found.get('context')
     if context is not None and len(found) > 1:
         others = ', '.join(sorted(found.keys() - {'context'}))
-        raise InvalidInput(f'context decides about everything: set {others} on it')
+        raise InvalidInput(f'context replaces all other settings: set {others} on it')
     if 'keyfile' in found and 'certfile' not in found:
-        raise InvalidInput('keyfile belongs to a certfile, and there is none')
+        raise InvalidInput('keyfile needs a certfile; set both')
     return ContextSettings(**found)
 
 
@@ -141,7 +145,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _authorities(name: str, value: Any) -> tuple[str, ...]:
-    """Certificates of authorities: paths, or PEM text, one or several."""
+    """Return certificates of authorities: paths, or PEM text, one or several."""
     if isinstance(value, (str, bytes, os.PathLike)):
         value = [value]
     found = []
@@ -190,10 +194,11 @@ _CHECKS: dict[str, Any] = {
 
 
 def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
-    """Return the context of a client: chain and host name are verified unless ``reject_unauthorized`` is false.
-    Raises ``InvalidInput`` for files that are not what they should be.
+    """Return the context of a client, which verifies chain and host name unless ``reject_unauthorized`` is false.
 
-    :param check_hostname: false for those who check it themselves.
+    :param check_hostname: whether the context checks the name; false if the caller does.
+
+    Raises ``InvalidInput`` for files that cannot be used.
     """
     if settings.context is not None:
         return settings.context
@@ -206,9 +211,10 @@ def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSo
 
 
 def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
-    """Return a context that verifies as that of :func:`client_context` does by default, of TLS 1.2.
+    """Return a context of TLS 1.2 that verifies as that of :func:`client_context` does by default.
 
-    Raises as that does."""
+    Raises as that function does.
+    """
     verifying = settings._replace(
         reject_unauthorized=True, certfile=None, keyfile=None, password=None, minimum_version=ssl.TLSVersion.TLSv1_2
     )
@@ -227,7 +233,7 @@ def _checking_source(settings: ContextSettings, check_hostname: bool) -> Context
 
 def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
     context = _trusting_only(settings.ca) if settings.ca else ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
-    # as urllib3 does: a server may ask for the certificate when it knows the request (RFC 8446, section 4.6.2)
+    # as urllib3 does: a server can request the certificate after it has read the request (RFC 8446, section 4.6.2)
     context.post_handshake_auth = True
     context.check_hostname = check_hostname and settings.reject_unauthorized
     if not settings.reject_unauthorized:
@@ -236,8 +242,7 @@ def _make_client_context(settings: ContextSettings, check_hostname: bool) -> ssl
 
 
 def server_source(settings: ContextSettings) -> ContextSource:
-    """Return the source of a server's context. Raises ``InvalidInput`` as :func:`client_context`
-    does."""
+    """Return the source of a server's context. Raises ``InvalidInput`` as :func:`client_context` does."""
     if settings.context is not None:
         context = settings.context
         return ContextSource(lambda: context)
@@ -258,7 +263,7 @@ def _make_server_context(settings: ContextSettings) -> ssl.SSLContext:
 
 
 def _check_exclusive(context: ssl.SSLContext) -> None:
-    """Check that ``context`` trusts only the authorities given to it. Raises ``InvalidInput``."""
+    """Raise ``InvalidInput`` unless ``context`` trusts only the authorities given to it."""
     try:
         context.cert_store_stats()
     except NotImplementedError:
@@ -279,7 +284,7 @@ def _files(settings: ContextSettings, verifies: bool) -> list[str]:
 
 
 def _trusting_only(authorities: Sequence[str]) -> ssl.SSLContext:
-    """Return Python's default context with ``authorities`` in place of those of the system."""
+    """Return Python's default context with ``authorities`` instead of those of the system."""
     first, *others = authorities
     with _about(first):
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, **_locations(first))
@@ -288,8 +293,10 @@ def _trusting_only(authorities: Sequence[str]) -> ssl.SSLContext:
 
 
 def load_authorities(context: ssl.SSLContext, authorities: Iterable[str]) -> None:
-    """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text. Raises
-    ``InvalidInput``."""
+    """Let ``context`` trust ``authorities`` as well: paths of files or directories, or PEM text.
+
+    Raises ``InvalidInput``.
+    """
     for authority in authorities:
         with _about(authority):
             context.load_verify_locations(**_locations(authority))
@@ -315,11 +322,11 @@ def _configured(context: ssl.SSLContext, settings: ContextSettings) -> ssl.SSLCo
         try:
             context.set_ciphers(settings.ciphers)
         except ssl.SSLError as error:
-            raise InvalidInput(f'ciphers: OpenSSL knows none of {settings.ciphers!r}') from error
+            raise InvalidInput(f'ciphers: OpenSSL does not know any of {settings.ciphers!r}') from error
     if settings.alpn_protocols:
         context.set_alpn_protocols(list(settings.alpn_protocols))
     if settings.certfile is not None:
-        # without a function OpenSSL would ask on the terminal
+        # without a function OpenSSL would prompt on the terminal
         password = settings.password or ''
         try:
             context.load_cert_chain(settings.certfile, settings.keyfile, lambda: password)

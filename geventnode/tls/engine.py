@@ -1,9 +1,9 @@
-"""TLS between plain bytes and a raw socket: ``ssl.SSLObject`` over two buffers, without waiting for anything.
+"""The TLS engine between plaintext and a raw socket: an ``ssl.SSLObject`` over two buffers, which never waits.
 
-It has the two functions that drive a socket, :meth:`TLSEngine.receive` and :meth:`TLSEngine.send`. They mean the same
-as the kernel's: ``BlockingIOError`` when nothing can be done now. Ciphertext goes to the kernel after every
-call, failed ones too, because an alert tells the peer why. Plaintext counts as sent when all of its ciphertext is with
-the kernel; until then the caller keeps it and offers the same bytes again, as OpenSSL itself would have it.
+A socket receives and sends with :meth:`TLSEngine.receive` and :meth:`TLSEngine.send`, which raise ``BlockingIOError``
+as the kernel's functions do. Every call passes its ciphertext to the kernel, a failed one too, because an alert informs
+the peer of the reason. Plaintext counts as sent when the kernel has all of its ciphertext; until then the caller keeps
+it and passes the same bytes again, as OpenSSL itself requires.
 """
 
 from __future__ import annotations
@@ -17,53 +17,54 @@ from typing import Any
 from geventnode.errors import TLSError
 from geventnode.tls.client_hello import ClientHello
 
-__all__ = ['CLOSE_NOTIFY', 'Choose', 'TLSEngine']
+__all__ = ['CLOSE_NOTIFY', 'ContextChooser', 'TLSEngine']
 
-#: Plaintext that is encrypted, and ciphertext that is decrypted, at once: a record's worth (RFC 8446, section 5.1). The
-#: buffers of OpenSSL never shrink, so this is what an idle connection keeps of a large transfer.
+#: Bytes that are encrypted or decrypted at once: those of a record (RFC 8446, section 5.1). The buffers of OpenSSL
+#: never shrink: this is the memory that an idle connection keeps after a large transfer.
 SLICE = 16384
 
-#: Slices that leave in one call.
+#: Slices that one system call sends.
 GATHER = 4
 
-#: First bytes of a peer that are kept, to name its protocol if it is not TLS.
-OPENING = 16
+#: First bytes of a peer that are kept, to recognize a protocol other than TLS.
+FIRST_BYTES = 16
 
 _plain_http = re.compile(rb'(?P<request>[A-Z]{3,4} |[A-Z]{5})|(?P<response>HTTP/)')
 
-#: Offered to :meth:`TLSEngine.send` at the very end, told apart by identity: say that no more comes.
+#: Passed to :meth:`TLSEngine.send` at the very end, and compared by identity: send ``close_notify``.
 CLOSE_NOTIFY = bytes((0,))
 
-#: Chooses the context for the name that a client asks for, or returns the alert to send.
-Choose = Callable[[str | None], ssl.SSLContext | int]
+#: Returns the context for the name that a client requests, or the alert to send.
+ContextChooser = Callable[[str | None], ssl.SSLContext | int]
 
 
 class TLSEngine:
-    """One TLS connection over ``raw``, a connected, non-blocking socket.
+    """Encrypt and decrypt one connection.
 
-    :param context: an ``ssl.SSLContext``, or on a server a function that chooses one by the name that the client asks
-        for, or None; it may return an alert to send instead (RFC 8446, section 6).
-    :param established: called once, when the handshake is over, before any plaintext is handed out.
+    :param raw: a connected, non-blocking socket.
+    :param context: an ``ssl.SSLContext``; or on a server a function that returns one for the name that the client
+        requests, or for None. It can return the alert to send instead (RFC 8446, section 6).
+    :param on_handshake: called once, when the handshake is over, before :meth:`receive` returns plaintext.
     :param session: a session to resume; one of another context has no effect.
     """
 
     __slots__ = (
-        '_choose',
-        '_claimed',
         '_closing',
+        '_context_chooser',
         '_encrypt',
-        '_established',
+        '_encrypted_size',
         '_failure',
         '_hello',
         '_incoming',
+        '_on_handshake',
         '_outgoing',
         '_raw_receive',
         '_raw_send',
         '_read',
         'ended',
+        'first_bytes',
         'handshaking',
         'object',
-        'opening',
         'truncated',
         'unsent',
     )
@@ -71,8 +72,8 @@ class TLSEngine:
     def __init__(
         self,
         raw: Any,
-        context: ssl.SSLContext | Choose,
-        established: Callable[[], object],
+        context: ssl.SSLContext | ContextChooser,
+        on_handshake: Callable[[], object],
         *,
         server_side: bool = False,
         servername: str | None = None,
@@ -80,36 +81,36 @@ class TLSEngine:
     ) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        #: OpenSSL's side of the connection; None until there is a context.
+        #: The ``ssl.SSLObject``; None until there is a context.
         self.object: Any = None
-        self._choose: Choose | None = None
+        self._context_chooser: ContextChooser | None = None
         if callable(context):
-            self._choose = context
+            self._context_chooser = context
             self._hello = ClientHello()
         else:
             self._begin(context, server_side, servername, session)
         self._raw_receive: Callable[[int], bytes] = raw.recv
         self._raw_send: Callable[[Any], int] = raw.send
-        self._established: Callable[[], object] | None = established
+        self._on_handshake: Callable[[], object] | None = on_handshake
         self.handshaking = True
         #: The first bytes of the peer.
-        self.opening = b''
+        self.first_bytes = b''
         #: Whether the peer's data ended without close_notify.
         self.truncated = False
         #: Ciphertext that the kernel did not take yet.
         self.unsent: bytes | memoryview = b''
-        #: How much of the plaintext that is offered next has been encrypted already.
-        self._claimed = 0
+        #: How many bytes of the plaintext that is passed next have been encrypted already.
+        self._encrypted_size = 0
         self._closing = False
-        #: Whether the end, or an error, has come behind the plaintext that was handed out: the next :meth:`receive`
-        #: tells it, and needs no input for that.
+        #: Whether the end, or an error, has followed the returned plaintext: the next :meth:`receive` reports it, and
+        #: needs no input for that.
         self.ended = False
         self._failure: OSError | None = None
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, size: int) -> bytes:
-        """Return plaintext, ``b''`` at its end. Raises ``BlockingIOError``, ``OSError``."""
+        """Return plaintext, ``b''`` at its end. Raises ``BlockingIOError`` and ``OSError``."""
         if self.ended:
             return self._end()
         data = self._raw_receive(size)
@@ -121,27 +122,27 @@ class TLSEngine:
         else:
             incoming.write_eof()
         if self.handshaking:
-            self._shake_hands_with(data)
-        # the commonest case: one record, whole, and nothing to say to it
+            self._continue_handshake(data)
+        # the most common case: one complete record that needs no response
         plain = self._read_record()
         if plain is None or incoming.pending or self._outgoing.pending:
             return self._gather(plain)
         return plain
 
     def decrypt(self, received: bytes) -> bytes:
-        """As :meth:`receive`, for bytes that somebody else has received."""
+        """Return the plaintext of bytes that the caller has received, as :meth:`receive` does."""
         view = memoryview(received)
         pieces = []
         for start in range(0, len(view), SLICE):
             self._incoming.write(view[start : start + SLICE])
             try:
                 if self.handshaking:
-                    self._shake_hands_with(received)
+                    self._continue_handshake(received)
                 piece = self._gather(self._read_record())
             except BlockingIOError:
                 continue
             except OSError as error:
-                # told after what came before it
+                # reported after the plaintext before it
                 self._failure = error
                 self.ended = True
                 break
@@ -155,9 +156,9 @@ class TLSEngine:
         raise BlockingIOError
 
     def _gather(self, data: bytes | None) -> bytes:
-        """Return what stands in the first record and in those behind it."""
+        """Return ``data``, the plaintext of a record, and that of the records after it."""
         if self._outgoing.pending:
-            # what the peer asked for; if that cannot be sent, the next one who sends will notice
+            # a response to the peer; if the kernel does not take it, the next call that sends reports that
             self._try_to_flush()
         if data is None:
             if self.ended:
@@ -171,7 +172,7 @@ class TLSEngine:
         return b''.join(records)
 
     def _read_record(self) -> bytes | None:
-        """Return the plaintext of a record; None when there is none, or no more at all."""
+        """Return the plaintext of a record; None if there is no complete record, or at the end."""
         try:
             data: bytes = self._read(SLICE)
             if data:
@@ -206,9 +207,11 @@ class TLSEngine:
         self._encrypt = made.write
         self._read = made.read
 
-    def _choose_context(self, choose: Choose) -> None:
-        """Begin with the context for the name that the client asks for. Raises ``BlockingIOError`` until it is known,
-        ``TLSError`` when there is none."""
+    def _choose_context(self, choose: ContextChooser) -> None:
+        """Begin with the context for the name that the client requests.
+
+        Raises ``BlockingIOError`` until the name is known, and ``TLSError`` if there is no context for it.
+        """
         hello, incoming = self._hello, self._incoming
         hello.feed(incoming.read())
         if not hello.complete and not incoming.eof:
@@ -221,9 +224,9 @@ class TLSEngine:
             raise TLSError(
                 f'sni_callback refused the connection or failed, for {hello.servername!r}', 'ERR_TLS_SNI_CALLBACK'
             )
-        self._choose = None
+        self._context_chooser = None
         if incoming.eof:
-            # that is final, and OpenSSL is to report it
+            # OpenSSL reports the end of the input
             self._incoming = ssl.MemoryBIO()
             self._incoming.write(hello.received)
             self._incoming.write_eof()
@@ -232,10 +235,10 @@ class TLSEngine:
         del self._hello
         self._begin(context, True, None, None)
 
-    def shake_hands(self) -> None:
-        """Go on with the handshake. Raises ``BlockingIOError`` while it is under way, ``OSError``."""
-        if self._choose is not None:
-            self._choose_context(self._choose)
+    def do_handshake(self) -> None:
+        """Continue the handshake. Raises ``BlockingIOError`` while it is under way, and ``OSError``."""
+        if self._context_chooser is not None:
+            self._choose_context(self._context_chooser)
         try:
             self.object.do_handshake()
         except ssl.SSLWantReadError:
@@ -247,32 +250,34 @@ class TLSEngine:
             raise
         self.handshaking = False
         self._try_to_flush()
-        # it belongs to who owns us
-        established, self._established = self._established, None
-        assert established is not None
-        established()
+        # the function refers to the owner of this engine
+        on_handshake, self._on_handshake = self._on_handshake, None
+        assert on_handshake is not None
+        on_handshake()
 
-    def _shake_hands_with(self, received: bytes) -> None:
-        if len(self.opening) < OPENING:
-            self.opening += received[:OPENING]
-        self.shake_hands()
+    def _continue_handshake(self, received: bytes) -> None:
+        if len(self.first_bytes) < FIRST_BYTES:
+            self.first_bytes += received[:FIRST_BYTES]
+        self.do_handshake()
 
     @property
     def plain_http(self) -> str:
-        """Whether the peer has begun with a ``'request'`` or a ``'response'`` of HTTP, as no record of TLS does."""
-        found = _plain_http.match(self.opening)
+        """The kind of HTTP message that the peer has begun with, ``'request'`` or ``'response'``; ``''``: none."""
+        found = _plain_http.match(self.first_bytes)
         return '' if found is None else found.lastgroup or ''
 
     def cancel_handshake(self) -> None:
-        """There will be no handshake any more: refer to the owner no longer."""
-        self._established = None
-        self._choose = None
+        """Drop the references to the owner: the handshake will not be completed."""
+        self._on_handshake = None
+        self._context_chooser = None
 
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send of ``data`` what the kernel takes; return how much that was. Raises
-        ``BlockingIOError``, after which the same bytes are to be offered again, and ``OSError``."""
+        """Encrypt and send ``data``; return the number of bytes of which the kernel has taken the ciphertext.
+
+        Raises ``BlockingIOError``, after which the caller must pass the same bytes again, and ``OSError``.
+        """
         if self.handshaking:
             raise BlockingIOError
         if data is CLOSE_NOTIFY:
@@ -281,33 +286,33 @@ class TLSEngine:
             self.flush()
         if not data:
             return 0
-        done = self._claimed
-        self._claimed = 0
+        done = self._encrypted_size
+        self._encrypted_size = 0
         size = len(data)
         if size <= SLICE and not done:
-            # the commonest case: everything at once, and without a view
-            self._claimed = self._encrypt(data)
+            # the most common case: everything at once, without a view
+            self._encrypted_size = self._encrypt(data)
             record = self.unsent = self._outgoing.read()
             self.unsent = record[self._raw_send(record) :]
             if self.unsent:
                 self.flush()
-            self._claimed = 0
+            self._encrypted_size = 0
             return size
         view = memoryview(data)
         while done < size:
-            self._claimed = self._encrypt_some(view[done:])
+            self._encrypted_size = self._encrypt_some(view[done:])
             try:
                 self.flush()
             except BlockingIOError:
                 if done:
                     return done
                 raise
-            done += self._claimed
-            self._claimed = 0
+            done += self._encrypted_size
+            self._encrypted_size = 0
         return done
 
     def _encrypt_some(self, view: memoryview) -> int:
-        """Encrypt some slices, in front of which nothing is unsent; return how much plaintext that was."""
+        """Encrypt some slices, before which nothing is unsent; return the number of bytes."""
         taken = 0
         pieces: list[bytes] = []
         while taken < len(view) and len(pieces) < GATHER:
@@ -319,15 +324,14 @@ class TLSEngine:
     def _close(self) -> int:
         if not self._closing:
             self._closing = True
-            # the peer's own word is waited for by whoever reads
+            # the close_notify of the peer is received by a reader
             with contextlib.suppress(ssl.SSLError):
                 self.object.unwrap()
         self.flush()
         return len(CLOSE_NOTIFY)
 
     def flush(self) -> None:
-        """Hand ciphertext to the kernel. Raises ``BlockingIOError`` unless it took everything,
-        ``OSError``."""
+        """Pass ciphertext to the kernel. Raises ``BlockingIOError`` unless it took everything, and ``OSError``."""
         data = self.unsent
         while data or self._outgoing.pending:
             if not data:

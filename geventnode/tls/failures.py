@@ -1,4 +1,4 @@
-"""What ``ssl`` reports, in the words of this package: which side is at fault, and why, with Node's codes."""
+"""Translate the errors of ``ssl`` into those of this package, with Node's codes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ssl
 
 from geventnode.errors import CertificateError, TLSError
 
-__all__ = ['PLAIN_HTTP', 'failure_of']
+__all__ = ['PLAIN_HTTP', 'translate_error']
 
-#: The code of an error for a client that speaks HTTP without TLS.
+#: The code of the error for a client that sends HTTP without TLS.
 PLAIN_HTTP = 'ERR_SSL_HTTP_REQUEST'
 
-#: Node's names for the reasons that OpenSSL has (X509_V_ERR_*, x509_vfy.h), by number.
+#: Node's codes for the errors of OpenSSL's verification (X509_V_ERR_*, x509_vfy.h), by number.
 VERIFY_CODES = {
     2: 'UNABLE_TO_GET_ISSUER_CERT',
     7: 'CERT_SIGNATURE_FAILURE',
@@ -33,10 +33,11 @@ VERIFY_CODES = {
 }
 
 
-def failure_of(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
-    """Return the error to report: for those of ``ssl`` one of this package, others as they are.
+def translate_error(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
+    """Return an error of this package for one of ``ssl``; other errors are returned unchanged.
 
-    :param plain_http: the message of HTTP with which the peer began instead of a handshake, as in
+    :param handshaking: whether the handshake was not over.
+    :param plain_http: the kind of HTTP message that the peer has sent instead of a handshake, as in
         :attr:`geventnode.tls.engine.TLSEngine.plain_http`.
     """
     if not isinstance(error, ssl.SSLError):

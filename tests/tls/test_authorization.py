@@ -11,7 +11,7 @@ import trustme
 
 from geventnode import https, tls
 from geventnode.errors import CertificateError
-from geventnode.tls import client, verification
+from geventnode.tls import client, identity
 from geventnode.tls.contexts import checking_context, client_settings
 from tests.certificates import Certificates
 from tests.https_sites import MakePool, Secure, url
@@ -111,8 +111,8 @@ def test_keys_and_long_chains(tmp_path: Path, key: trustme.KeyType, length: int)
     for issuer, code in ((authority, None), (stranger, UNKNOWN)):
         leaf = issuer.issue_cert('localhost', key_type=key)
         chain = [ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())] * length
-        assert verification.verification_error(chain, context, 'localhost') == code
-    assert verification.verification_error([], context, 'localhost') == 'ERR_TLS_NO_CERTIFICATE'
+        assert identity.verification_error(chain, context, 'localhost') == code
+    assert identity.verification_error([], context, 'localhost') == 'ERR_TLS_NO_CERTIFICATE'
 
 
 @pytest.mark.parametrize('position', [0, 1, 5, 30, 100, 200, 300, -1])
@@ -124,6 +124,6 @@ def test_a_damaged_certificate_is_not_valid(certificates: Certificates, position
             pem[pem.index('-----BEGIN CERTIFICATE') :].partition('-----END CERT')[0] + '-----END CERTIFICATE-----\n'
         )
     )
-    assert verification.verification_error([bytes(der)], context, 'localhost') is None
+    assert identity.verification_error([bytes(der)], context, 'localhost') is None
     der[position] ^= 0x55
-    assert verification.verification_error([bytes(der)], context, 'localhost') is not None
+    assert identity.verification_error([bytes(der)], context, 'localhost') is not None

@@ -121,7 +121,7 @@ def test_a_server_that_asks_after_the_request(
 
 
 def test_a_context_that_checks_names_needs_one(certificates: Certificates) -> None:
-    with pytest.raises(InvalidInput, match="servername='' asks for no name, and the context checks one"):
+    with pytest.raises(InvalidInput, match="servername='' requests no name, but the context checks one"):
         tls.connect(1, 'localhost', servername='', context=certificates.client_context())
 
 

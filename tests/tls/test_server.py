@@ -278,7 +278,7 @@ def test_bad_settings(listen: MakeServer, options: dict[str, Any], message: str)
 
 
 def test_settings_beside_a_context(listen: MakeServer, certificates: Certificates) -> None:
-    with pytest.raises(InvalidInput, match='context decides about everything: set certfile on it'):
+    with pytest.raises(InvalidInput, match='context replaces all other settings: set certfile on it'):
         listen(context=certificates.server_context())
 
 

@@ -230,7 +230,7 @@ def test_the_servers_side_with_bytes_received_already(certificates: Certificates
     shaking = gevent.spawn(far.handshake)
     plain = Socket(left)
     until(lambda: plain.bytes_read)
-    near = TLSSocket(certificates.server_context(), server_side=True, at_once=False)
+    near = TLSSocket(certificates.server_context(), server_side=True, handshake_on_connect=False)
     raw, peer, received = plain._detach()
     assert received[:1] == b'\x16'
     near._attach(raw, peer)

@@ -206,7 +206,7 @@ def create_server(**tls: Any) -> DemoServer:
         events = DemoServer.events | TLSServerMixin.events
 
         def __init__(self) -> None:
-            self._set_up_tls(tls)
+            self._take_tls_options(tls)
             super().__init__()
 
     return SecureDemoServer()
