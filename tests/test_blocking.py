@@ -12,10 +12,11 @@ import contextlib
 import gc
 import inspect
 import io
+import re
 import ssl
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -24,14 +25,14 @@ import greenlet
 import pytest
 from gevent.event import Event
 from zope.interface import Interface, implementer, providedBy
-from zope.interface.interface import Method
+from zope.interface.interface import InterfaceClass, Method
 
 from geventnode import http, net, stream
 from geventnode.errors import GeventnodeError
 from tests.conformance.clogged import fill
 from tests.conformance.makers import READABLE_MAKERS, WRITABLE_MAKERS
 from tests.conformance.writable import MANY, PIECE
-from tests.test_contracts import ENTRIES, PROVIDERS, _offers
+from tests.test_contracts import CONTRACTS, ENTRIES, PROVIDERS, _offers
 
 #: Functions of gevent that block, by name.
 PRIMITIVES = {'idle', 'iwait', 'joinall', 'killall', 'sleep', 'wait'}
@@ -42,11 +43,41 @@ LIMITS = {'timeout'}
 EXEMPT = {
     'geventnode.integrations.gunicorn.settings.uses_sendfile': 'the get() is that of a setting of gunicorn',
 }
+#: Mentions of a switch between greenlets.
+SWITCHING = re.compile(
+    r'\b(may|never|can|cannot|not)\s+switch(es)?\b|\bswitches\b(?! (to|the|protocols))', re.IGNORECASE
+)
 
 
 def is_documented(function: Any) -> bool:
     """Return whether the docstring of ``function`` has "blocks until"."""
     return 'blocks until' in ' '.join((inspect.getdoc(function) or '').split()).lower()
+
+
+@pytest.mark.parametrize('module', ENTRIES)
+def test_docstrings_do_not_mention_switches(module: str) -> None:
+    """ "May switch" and "Never switches" are other words for the same thing."""
+    texts = {name: inspect.getdoc(offered) or '' for name, offered in _offers(module)}
+    assert [name for name, text in texts.items() if SWITCHING.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    'contract',
+    [
+        pytest.param(each, marks=[pytest.mark.xfail(strict=False)] if each.__name__ in ('IServer', 'ISocket') else [])
+        for each in CONTRACTS
+    ],
+    ids=[contract.__name__ for contract in CONTRACTS],
+)
+def test_contracts_do_not_mention_switches(contract: InterfaceClass) -> None:
+    described = {'': contract.__doc__, **{name: each.__doc__ for name, each in contract.namesAndDescriptions()}}
+    assert [name for name, text in described.items() if SWITCHING.search(text or '')] == []
+
+
+def test_a_mention_of_switches_is_found() -> None:
+    assert SWITCHING.search('Wait for it. May switch.')
+    assert SWITCHING.search('It never\nswitches.')
+    assert not SWITCHING.search('Send 101 Switching Protocols.')
 
 
 # -- by the source ----------------------------------------------------------------------------------------------------
@@ -150,15 +181,7 @@ def complaints(functions: Iterator[tuple[str, Any, type | None]]) -> list[str]:
     )
 
 
-#: Modules and situations with blocking methods that are not documented yet.
-OPEN = {'geventnode.net', 'geventnode.tls', 'geventnode.http', 'geventnode.https', 'busy-server'}
-
-
-def _open(names: Iterable[str]) -> list[Any]:
-    return [pytest.param(name, marks=[pytest.mark.xfail(strict=False)] if name in OPEN else []) for name in names]
-
-
-@pytest.mark.parametrize('module', _open(ENTRIES))
+@pytest.mark.parametrize('module', ENTRIES)
 def test_blocking_functions_are_documented(module: str) -> None:
     assert complaints(_classes(module)) == []
 
@@ -381,7 +404,7 @@ def blocking_methods(make: Callable[[], contextlib.AbstractContextManager[Any]])
     return found
 
 
-@pytest.mark.parametrize('situation', _open(SITUATIONS))
+@pytest.mark.parametrize('situation', SITUATIONS)
 def test_other_methods_return_at_once(situation: str) -> None:
     assert blocking_methods(SITUATIONS[situation]) == []
 
