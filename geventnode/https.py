@@ -47,16 +47,18 @@ MAX_SESSIONS = 100
 
 
 class Server(TLSServerMixin, http.Server):
-    """An HTTP server whose connections speak TLS: see :class:`geventnode.interfaces.IHTTPServer` and
-    :class:`geventnode.interfaces.ITLSServer`.
+    """An HTTP/1.1 server over TLS.
+
+    It has the events, options and methods of :class:`geventnode.http.Server` and of :class:`geventnode.tls.Server`.
 
     :param listener: a listener for ``'request'``.
-    :param options: those of ``http.Server``, and those of TLS that :func:`geventnode.tls.create_server` names.
+    :param options: those of :class:`geventnode.http.Server`, and the TLS options of
+        :func:`geventnode.tls.create_server`.
     """
 
     events: ClassVar[frozenset[str]] = http.Server.events | TLSServerMixin.events
 
-    #: Whether requests must be for the name that the client asked for in the handshake.
+    #: Whether the Host of a request must match the server name of the handshake.
     _checks_names: bool = False
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
@@ -73,8 +75,11 @@ class Server(TLSServerMixin, http.Server):
     def _dispatch_special(
         self, connection: ServerConnection, head: RequestHead, request: IncomingMessage, response: ServerResponse
     ) -> None:
-        """See ``http.Server``: answer 421 to a request for a name whose client certificates the connection has not
-        been asked for (RFC 9110, section 15.5.20). Switches when listeners do."""
+        """Respond 421 to a misdirected request (RFC 9110, section 15.5.20).
+
+        The host of such a request requires a client certificate, for which the handshake did not ask. Blocks until the
+        listeners of any other request have returned.
+        """
         if self._checks_names and self._is_misdirected(head, connection.socket):
             response.should_keep_alive = False
             response.write_head(421)
@@ -83,14 +88,16 @@ class Server(TLSServerMixin, http.Server):
             super()._dispatch_special(connection, head, request, response)
 
     def _is_misdirected(self, head: RequestHead, socket: Any) -> bool:
-        """Return whether another context than that of ``socket`` decides about the host that ``head`` names, and
-        verifies clients."""
+        """Return whether the host of a request requires a client certificate.
+
+        That is decided by a TLS context that verifies clients, and is not the one of ``socket``.
+        """
         own = None if socket.servername is None else normalize_hostname(socket.servername)
         for asked in (head.requested_host, head.block.host):
             host = normalize_hostname(_name_in(asked or ''))
-            # addresses are never asked for in a handshake (RFC 6066, section 3)
+            # a handshake has no server name for an address (RFC 6066, section 3)
             name = None if is_address(host) else host
-            # that a callback may return another context for the same name changes nothing
+            # even if a callback returns another context for the same name now
             if name in ('', own):
                 continue
             wanted = self._choose_context(name)
@@ -103,11 +110,11 @@ class Server(TLSServerMixin, http.Server):
     def _new_socket(self) -> Socket:
         socket = super()._new_socket()
         assert isinstance(socket, TLSSocket)
-        socket._on_plain_http = self._answer_plain_http
+        socket._on_plain_http = self._reject_plain_http
         return socket
 
-    def _answer_plain_http(self, socket: TLSSocket) -> None:
-        """Answer a client that speaks HTTP without TLS in its own language, and close. Runs in the hub."""
+    def _reject_plain_http(self, socket: TLSSocket) -> None:
+        """Respond 400 to HTTP without TLS, without TLS, and close. Run by the hub."""
         plain = Socket(allow_half_open=True)
         plain._attach(*socket._detach_plain())
         self._sockets.add(plain)

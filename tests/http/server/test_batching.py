@@ -1,4 +1,4 @@
-"""Answers to pipelined requests leave together, which only the kernel notices: none is held back, none is lost."""
+"""Test that pipelined responses are sent together, and that none is delayed for long, or lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.sockets import pair, until
 SWITCHING = b'HTTP/1.1 101 Switching Protocols\r\n\r\n'
 
 
-def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the first, for which nobody shall wait."""
+def test_pipelined_responses_are_sent_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is sent alone, so that it does not wait for another."""
     monkeypatch.setattr(connection, 'ROUND_TIME', float('inf'))
 
     def listener(request: Any, response: Any) -> None:
@@ -35,8 +35,7 @@ def test_they_leave_together(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     assert sends_before == [0, *[1] * (ROUNDS - 1)]
 
 
-def test_who_listens_hears_the_truth(serve: Serve) -> None:
-    """'finish' says that the kernel has it."""
+def test_finish_is_emitted_when_the_kernel_has_the_response(serve: Serve) -> None:
     queued: list[int] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -48,8 +47,8 @@ def test_who_listens_hears_the_truth(serve: Serve) -> None:
     assert queued == [0] * ROUNDS
 
 
-def test_none_waits_for_a_listener(serve: Serve) -> None:
-    """Not even for the one that comes next."""
+def test_no_response_waits_for_a_listener(serve: Serve) -> None:
+    """That includes the listener of the next request."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -63,7 +62,7 @@ def test_none_waits_for_a_listener(serve: Serve) -> None:
     assert bodies(client, 2) == [b'/wait', b'/3']
 
 
-def test_what_is_written_in_pieces_stays_in_order(serve: Serve) -> None:
+def test_a_response_in_pieces_is_sent_in_order(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/pieces':
             response.write('a')
@@ -74,7 +73,7 @@ def test_what_is_written_in_pieces_stays_in_order(serve: Serve) -> None:
     assert bodies(client, 5) == [b'/0', b'/1', b'ab/pieces', b'/2', b'ab/pieces']
 
 
-def test_none_is_lost_when_a_later_one_is_destroyed(serve: Serve) -> None:
+def test_responses_are_sent_when_a_later_one_is_destroyed(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/destroy':
             request.socket.destroy()
@@ -86,7 +85,7 @@ def test_none_is_lost_when_a_later_one_is_destroyed(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_none_is_lost_when_a_later_listener_raises(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_responses_are_sent_when_a_later_listener_raises(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/raise':
             raise ZeroDivisionError
@@ -99,16 +98,16 @@ def test_none_is_lost_when_a_later_listener_raises(serve: Serve, caplog: pytest.
     assert 'the request listener failed' in caplog.text
 
 
-def test_the_connection_ends_behind_them(serve: Serve) -> None:
-    """At once: the client has ended its side, and nothing is left to wait for."""
+def test_the_connection_closes_after_the_last_response(serve: Serve) -> None:
+    """It does not linger, because the client has ended its direction."""
     client = serve(ok).send(get('/0'), get('/1'), get('/2', 'Connection: close'))
     client.half_close()
     assert len(bodies(client, 3)) == 3
     assert client.rest() == b''
 
 
-def test_another_protocol_comes_behind_them(serve: Serve) -> None:
-    """With nothing queued: whoever takes the socket over may want to wrap it."""
+def test_an_upgrade_follows_the_responses(serve: Serve) -> None:
+    """Nothing is queued any more, so that the new owner can wrap the socket."""
     queued: list[int] = []
     site = serve(ok)
 
@@ -123,15 +122,15 @@ def test_another_protocol_comes_behind_them(serve: Serve) -> None:
     assert queued == [0]
 
 
-def test_bodies_come_between(serve: Serve) -> None:
+def test_request_bodies_are_read_between_two_responses(serve: Serve) -> None:
     client = serve(lambda request, response: response.end(request.read())).send(
         b''.join(post(b'%d' % number) for number in range(5))
     )
     assert bodies(client, 5) == [b'0', b'1', b'2', b'3', b'4']
 
 
-def test_more_than_may_be_queued(serve: Serve) -> None:
-    """Answers that are together longer than the queue may be are flushed in between."""
+def test_responses_beyond_the_high_water_mark_are_sent(serve: Serve) -> None:
+    """They are flushed in between."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -143,8 +142,8 @@ def test_more_than_may_be_queued(serve: Serve) -> None:
     assert max(log) <= 65_536 + 16_384
 
 
-def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
-    """However long their listeners took."""
+def test_the_idle_time_begins_after_the_last_response(serve: Serve) -> None:
+    """It does not depend on the time that the listeners took."""
 
     def listener(request: Any, response: Any) -> None:
         request.socket._last_activity = 0.0
@@ -156,8 +155,8 @@ def test_the_connection_is_idle_from_the_last_of_them_on(serve: Serve) -> None:
     assert [sink.began > 0 for sink in site.server._protocols()] == [True]
 
 
-def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> None:
-    """The connection is over, and its requests are counted once."""
+def test_no_upgrade_follows_responses_that_were_not_sent(serve: Serve) -> None:
+    """The connection is closed, and its requests are counted once."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
@@ -165,19 +164,19 @@ def test_no_other_protocol_behind_those_that_were_not_taken(serve: Serve) -> Non
             request.socket._try_send = broken
 
     site = serve(listener)
-    handed_over: list[Any] = []
-    site.server.on('connect', lambda *args: handed_over.append(args))
+    upgraded: list[Any] = []
+    site.server.on('connect', lambda *args: upgraded.append(args))
     client = site.send(get('/0') + get('/1') + b'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n')
     assert bodies(client, 1) == [b'/0']
     assert client.rest() == b''
     assert site.server._past_requests == 3
-    assert handed_over == []
+    assert upgraded == []
 
 
 # -- the socket's part ------------------------------------------------------------------------------------------------
 
 
-def test_put_soon_leaves_with_what_is_put_next() -> None:
+def test_send_later_is_sent_with_the_next_send() -> None:
     with pair() as (near, far):
         near._send_later(b'a')
         near._send_later(b'b')
@@ -187,7 +186,7 @@ def test_put_soon_leaves_with_what_is_put_next() -> None:
         assert far.recv(10) == b'abc'
 
 
-def test_put_soon_leaves_by_itself() -> None:
+def test_send_later_is_sent_in_the_next_turn() -> None:
     with pair() as (near, far):
         near._send_later(b'a')
         until(lambda: not near.writable_length)
@@ -196,7 +195,7 @@ def test_put_soon_leaves_by_itself() -> None:
 
 
 @pytest.mark.parametrize('end', ['end', 'destroy'])
-def test_put_soon_leaves_before_the_end(end: str) -> None:
+def test_send_later_is_sent_before_the_end(end: str) -> None:
     with pair() as (near, far):
         near._send_later(b'a')
         getattr(near, end)()
@@ -204,7 +203,7 @@ def test_put_soon_leaves_before_the_end(end: str) -> None:
         assert far.recv(10) == b''
 
 
-def test_put_soon_behind_what_the_kernel_does_not_take() -> None:
+def test_send_later_is_sent_after_the_queue() -> None:
     with pair(small=True) as (near, far):
         while near._send(bytes(65536)):
             pass
@@ -220,7 +219,7 @@ def test_put_soon_behind_what_the_kernel_does_not_take() -> None:
         assert data.endswith(b'ab')
 
 
-def test_put_soon_when_it_is_too_late() -> None:
+def test_send_later_raises_on_a_closed_socket() -> None:
     with pair() as (near, _):
         near.destroy()
         with pytest.raises(ConnectionClosed):
@@ -228,25 +227,25 @@ def test_put_soon_when_it_is_too_late() -> None:
 
 
 def broken(*args: Any) -> int:
-    """Stand in for a socket's ``send`` when the peer has gone."""
+    """Replace a socket's ``send`` after the peer has disconnected."""
     raise BrokenPipeError
 
 
-def test_why_the_connection_ends_is_said_by_who_ends_it() -> None:
-    """Even if what waited can't be sent any more."""
+def test_the_error_of_destroy_wins_over_one_of_the_flush() -> None:
+    """The delayed bytes cannot be sent any more."""
     with pair() as (near, _):
         near._send_later(b'a')
         near._try_send = broken
-        told: list[BaseException] = []
-        near.on('error', told.append)
+        errors: list[BaseException] = []
+        near.on('error', errors.append)
         reason = ValueError('enough')
         near.destroy(reason)
-        until(lambda: told)
-        assert told == [reason]
+        until(lambda: errors)
+        assert errors == [reason]
 
 
-def test_what_waits_when_the_connection_breaks() -> None:
-    """Is dropped with it, and whoever puts more is told."""
+def test_delayed_bytes_are_dropped_when_the_connection_breaks() -> None:
+    """The next send raises."""
     with pair() as (near, _):
         near._send_later(b'a')
         near._try_send = near._send_some = broken

@@ -1,5 +1,6 @@
-"""Deadlines: what is late, what is done then, and what is not late. Limits are short here; nothing is asserted of how
-late a deadline may be."""
+"""Test the deadlines of connections: which ones apply, and their effect.
+
+The limits are short. No test asserts how late a deadline can be."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SHORT = 0.2
 
 @contextlib.contextmanager
 def dripping(client: Client, pause: float) -> Iterator[None]:
-    """Let ``client`` send a byte each ``pause`` seconds meanwhile."""
+    """Let ``client`` send a byte every ``pause`` seconds while the block runs."""
 
     def drip() -> None:
         while True:
@@ -35,15 +36,15 @@ def dripping(client: Client, pause: float) -> Iterator[None]:
 
 
 def refused(client: Client) -> None:
-    """Check that ``client`` is told of its slowness, and the connection closed."""
+    """Check that ``client`` gets 408, and that its connection closes."""
     reply = client.response()
     assert (reply.status, reply.reason) == (408, 'Request Timeout')
     assert reply.closes
     assert client.rest() == b''
 
 
-def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
-    """408, however many bytes drip in: the deadline is absolute."""
+def test_headers_timeout_of_a_head_that_never_ends(serve: Serve) -> None:
+    """The deadline is absolute: arriving bytes do not extend it."""
     seen = []
     client = serve(lambda request, response: seen.append(request.url), headers_timeout=SHORT).send(b'GET / HT')
     began = monotonic()
@@ -53,17 +54,17 @@ def test_headers_timeout_a_head_that_never_ends(serve: Serve) -> None:
     assert seen == []
 
 
-@pytest.mark.parametrize('said', [b'', b'\r\n'])
-def test_headers_timeout_counts_from_accepting(serve: Serve, said: bytes) -> None:
-    """A client that sends nothing gets no answer: it would take that for the one to a request that it sends late."""
-    client = serve(ok, headers_timeout=SHORT).send(said)
+@pytest.mark.parametrize('received', [b'', b'\r\n'])
+def test_headers_timeout_counts_from_accepting(serve: Serve, received: bytes) -> None:
+    """A client that sends nothing gets no response, which it would take for the response to a later request."""
+    client = serve(ok, headers_timeout=SHORT).send(received)
     began = monotonic()
     client.assert_closed(reset=False)
     assert monotonic() - began >= SHORT / 2
 
 
 def test_headers_timeout_in_a_later_request(serve: Serve) -> None:
-    """Counted from the first byte of that request."""
+    """It counts from the first byte of that request."""
     client = serve(ok, headers_timeout=SHORT).connect()
     assert client.get().status == 200
     client.send(b'GET /')
@@ -71,7 +72,7 @@ def test_headers_timeout_in_a_later_request(serve: Serve) -> None:
 
 
 def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> None:
-    """Between two requests it may be exceeded: the same limit hits a connection that came later first."""
+    """The idle time between two requests can be longer. The limit applies to a connection that was accepted later."""
     site = serve(ok, headers_timeout=SHORT)
     idle = site.connect()
     assert idle.get().status == 200
@@ -79,8 +80,8 @@ def test_headers_timeout_does_not_concern_an_idle_connection(serve: Serve) -> No
     assert idle.get().status == 200
 
 
-def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """The reader gets the error, and the client 408. It is no fault of the listener, and has no traceback."""
+def test_request_timeout_of_a_body_that_never_ends(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The reader gets the error, and the client 408. The log has no traceback, because the listener is not at fault."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -96,7 +97,7 @@ def test_request_timeout_a_body_that_never_ends(serve: Serve, caplog: pytest.Log
 
 
 def test_request_timeout_after_the_head_was_sent(serve: Serve) -> None:
-    """The connection is cut off: the client sees a response cut short."""
+    """The connection ends, so that the client sees an incomplete response."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('begin')
@@ -106,18 +107,18 @@ def test_request_timeout_after_the_head_was_sent(serve: Serve) -> None:
     assert data.endswith(b'5\r\nbegin\r\n')
 
 
-def test_request_timeout_with_nobody_reading(serve: Serve) -> None:
-    """The listener waits for something else: the client is told in its place."""
+def test_request_timeout_without_a_reader(serve: Serve) -> None:
+    """The server responds while the listener waits for something else."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
         log.wait_for('go on')
-        log.append('over')
+        log.append('done')
 
     site = serve(listener, request_timeout=SHORT)
     refused(site.send(post(b'abc', length=10)))
     log.append('go on')
-    log.wait_for('over')
+    log.wait_for('done')
 
 
 # -- uploads at a minimum rate --------------------------------------------------------------------------------------
@@ -134,8 +135,8 @@ def _upload(environ: Any, start_response: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
-def test_an_upload_that_makes_progress_is_not_cut(serve: Serve, listener: Any) -> None:
-    """Neither a listener's nor an application's, for however long it takes."""
+def test_an_upload_above_the_minimum_rate_can_take_long(serve: Serve, listener: Any) -> None:
+    """That is so for a listener and for a WSGI application."""
     client = serve(listener, request_timeout=SHORT, min_body_rate=10).send(post(b'', length=100_000))
     began = monotonic()
     sent = 0
@@ -147,14 +148,14 @@ def test_an_upload_that_makes_progress_is_not_cut(serve: Serve, listener: Any) -
 
 
 @pytest.mark.parametrize('listener', [_read, wsgi(_upload)], ids=['listener', 'wsgi'])
-def test_an_upload_that_is_too_slow(serve: Serve, listener: Any) -> None:
+def test_an_upload_below_the_minimum_rate_gets_408(serve: Serve, listener: Any) -> None:
     client = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000).send(post(b'', length=100_000))
     with dripping(client, SHORT / 10):
         refused(client)
 
 
-def test_an_upload_that_slows_down(serve: Serve) -> None:
-    """What came fast, long ago, is no credit for ever; the error names the limit."""
+def test_an_upload_that_slows_down_gets_408(serve: Serve) -> None:
+    """Earlier windows do not count. The error names the limit."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -170,8 +171,8 @@ def test_an_upload_that_slows_down(serve: Serve) -> None:
     )
 
 
-def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
-    """The server itself has stopped reading: nothing can arrive."""
+def test_a_slow_listener_does_not_time_out_its_client(serve: Serve) -> None:
+    """The server has stopped reading, so that nothing can arrive."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -184,15 +185,15 @@ def test_a_slow_listener_is_not_the_clients_fault(serve: Serve) -> None:
     site = serve(listener, request_timeout=SHORT, min_body_rate=1_000_000)
     client = site.connect()
     uploading = gevent.spawn(upload)
-    # another one that is too slow, and came later, is refused a window later
+    # another slow client gets 408 after a window
     for _ in range(2):
         refused(site.send(post(b'', length=5)))
     log.append('late')
     assert uploading.get() == b'20000000'
 
 
-def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None:
-    """The time in which the server did not receive is in no window, though it receives again at the end of one."""
+def test_a_pause_of_the_listener_belongs_to_no_window(serve: Serve) -> None:
+    """The server received nothing in that time, even if it receives again at the end of a window."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -214,8 +215,7 @@ def test_a_listener_that_was_slow_is_not_the_clients_fault(serve: Serve) -> None
     assert client.send(b'x').response().body == b'1000001'
 
 
-def test_a_body_that_was_slow_does_not_concern_the_next_one(serve: Serve) -> None:
-    """Each request has a window of its own."""
+def test_each_request_has_its_own_window(serve: Serve) -> None:
     client = serve(_read, request_timeout=SHORT, min_body_rate=10).connect()
     for _ in range(2):
         client.send(post(b'x' * 50_000, length=100_000))
@@ -229,26 +229,26 @@ def test_a_body_that_was_slow_does_not_concern_the_next_one(serve: Serve) -> Non
 
 
 def test_request_timeout_does_not_concern_the_response(serve: Serve) -> None:
-    """A request that arrived whole has time."""
+    """The listener of a complete request can take longer."""
     late = Log()
     site = serve(None, request_timeout=SHORT)
 
     @site.server.on('request')
     def listener(request: Any, response: Any) -> None:
-        if request.url == '/patient':
+        if request.url == '/slow':
             late.wait_for('late')
         else:
             request.read()
         response.end()
 
-    patient = site.send(get('/patient'))
+    slow = site.send(get('/slow'))
     refused(site.send(post(b'', length=5)))
     late.append('late')
-    assert patient.response().status == 200
+    assert slow.response().status == 200
 
 
 def test_keep_alive_timeout_closes_an_idle_connection(serve: Serve) -> None:
-    """Without a word, after the time that was advertised."""
+    """It closes without a response, after the announced time."""
     client = serve(ok, keep_alive_timeout=SHORT).connect()
     assert client.get().status == 200
     began = monotonic()
@@ -256,8 +256,8 @@ def test_keep_alive_timeout_closes_an_idle_connection(serve: Serve) -> None:
     assert monotonic() - began >= SHORT / 2
 
 
-def test_an_idle_connection_is_kept_longer_than_is_advertised(serve: Serve) -> None:
-    """A request that is sent in the last moment is answered: the same time without the buffer is over before."""
+def test_an_idle_connection_is_kept_longer_than_announced(serve: Serve) -> None:
+    """A request at the last moment gets a response. Without the buffer, the time is over earlier."""
     kept = serve(ok, keep_alive_timeout=SHORT).connect()
     cut = serve(ok, keep_alive_timeout=SHORT, keep_alive_timeout_buffer=0).connect()
     assert [kept.get().status, cut.get().status] == [200, 200]
@@ -266,8 +266,8 @@ def test_an_idle_connection_is_kept_longer_than_is_advertised(serve: Serve) -> N
     kept.assert_closed()
 
 
-def test_zero_means_never(serve: Serve) -> None:
-    """No deadline at all: others pass meanwhile."""
+def test_a_timeout_of_zero_is_no_limit(serve: Serve) -> None:
+    """The deadlines of other connections pass meanwhile."""
     site = serve(ok, timeout=0, headers_timeout=0, request_timeout=0, keep_alive_timeout=0)
     silent, idle = site.connect(), site.connect()
     assert idle.get().status == 200
@@ -281,11 +281,11 @@ def test_zero_means_never(serve: Serve) -> None:
 
 
 def hang(request: Any, response: Any) -> None:
-    """A listener that never answers."""
+    """Never respond."""
 
 
-def test_inactivity_destroys_the_socket(serve: Serve) -> None:
-    """Once the head of a response was sent; 'clientError' tells why."""
+def test_inactivity_after_the_head_destroys_the_socket(serve: Serve) -> None:
+    """``'clientError'`` reports the reason."""
     log = Log()
     site = serve(lambda request, response: response.write('begun'), timeout=SHORT)
     site.server.on('clientError', lambda error, socket: log.append((type(error), socket.destroyed)))
@@ -293,8 +293,8 @@ def test_inactivity_destroys_the_socket(serve: Serve) -> None:
     log.wait_for((RequestTimeout, True))
 
 
-def test_a_listener_that_does_not_answer(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """503 in its place, once: a client that is left without an answer asks again. What it does later is dropped."""
+def test_a_listener_that_does_not_respond_is_replaced_by_503(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a response, the client would send the request again. A later response of the listener is dropped."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -304,7 +304,7 @@ def test_a_listener_that_does_not_answer(serve: Serve, caplog: pytest.LogCapture
         log.wait_for('go on')
         with pytest.raises(ConnectionClosed):
             response.end('late')
-        log.append('over')
+        log.append('done')
         if request.url == '/write':
             response.write('more')
         request.read()
@@ -316,15 +316,15 @@ def test_a_listener_that_does_not_answer(serve: Serve, caplog: pytest.LogCapture
         assert (reply.status, reply.closes) == (503, True)
         client.assert_closed()
         log.append('go on')
-        log.wait_for('over')
+        log.wait_for('done')
         gevent.idle()
-        assert sorted(log) == ['go on', 'over', 'request aborted', 'request close', 'response close']
+        assert sorted(log) == ['done', 'go on', 'request aborted', 'request close', 'response close']
         log.clear()
     assert [record.levelname for record in caplog.records] == ['WARNING', 'WARNING']
 
 
-def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:
-    """Is, as when its client disconnects; the answer arrives all the same."""
+def test_a_late_listener_is_cancelled(serve: Serve) -> None:
+    """It is cancelled as if its client had disconnected. The client gets the response all the same."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -343,16 +343,16 @@ def test_a_listener_that_can_be_cancelled(serve: Serve) -> None:
     assert log == ['cancelled', 'cancelled']
 
 
-def test_a_client_that_is_waited_for(serve: Serve) -> None:
-    """408, for a head as for a body: the client is late, not the listener."""
+def test_a_late_client_gets_408(serve: Serve) -> None:
+    """That is so for a head and for a body, because the listener is not late."""
     site = serve(lambda request, response: request.read(), timeout=SHORT)
     refused(site.send(b'GET / HT'))
     refused(site.send(post(b'abc', length=10)))
     assert site.connect().rest() == b''
 
 
-def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """In one line. Not so one whose client is waited for, or whose response has begun."""
+def test_a_request_without_a_response_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """It is one line. A late client and an incomplete response have none."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/upload':
@@ -370,8 +370,8 @@ def test_a_request_that_nobody_answers_is_logged(serve: Serve, caplog: pytest.Lo
     assert warnings == [f'GET /path: the listener has not responded, and the client gets 503: {reason}']
 
 
-def test_a_timeout_listener_handles_it(serve: Serve) -> None:
-    """Then nothing is destroyed; the argument is the socket."""
+def test_a_timeout_listener_handles_the_timeout(serve: Serve) -> None:
+    """The socket, its argument, is not destroyed then."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -384,8 +384,8 @@ def test_a_timeout_listener_handles_it(serve: Serve) -> None:
     assert site.get().body == b'after all'
 
 
-def test_all_three_are_told(serve: Serve) -> None:
-    """The request if it is incomplete, then the response, then the server; one of them is enough to handle it."""
+def test_request_response_and_server_emit_timeout(serve: Serve) -> None:
+    """The request emits if it is incomplete. One listener is enough to handle the timeout."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -400,8 +400,8 @@ def test_all_three_are_told(serve: Serve) -> None:
     assert log[:3] == ['request', 'response', 'server']
 
 
-def test_a_complete_request_is_not_told(serve: Serve) -> None:
-    """Only its response is."""
+def test_a_complete_request_emits_no_timeout(serve: Serve) -> None:
+    """Its response does."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -414,8 +414,8 @@ def test_a_complete_request_is_not_told(serve: Serve) -> None:
     assert log[0] == 'response'
 
 
-def test_response_set_timeout(serve: Serve) -> None:
-    """For this exchange; the callback handles it."""
+def test_response_set_timeout_applies_to_its_exchange(serve: Serve) -> None:
+    """The callback handles the timeout."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -426,8 +426,7 @@ def test_response_set_timeout(serve: Serve) -> None:
     assert serve(listener).get().body == b'late'
 
 
-def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
-    """Is nothing to the next one."""
+def test_set_timeout_after_the_exchange_has_no_effect(serve: Serve) -> None:
     kept: list[Any] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -445,14 +444,14 @@ def test_the_timeout_of_an_exchange_that_is_over(serve: Serve) -> None:
 
 
 def test_response_set_timeout_without_a_listener(serve: Serve) -> None:
-    """503, as for the time of the server."""
+    """The client gets 503, as with the timeout of the server."""
     client = serve(lambda _, response: response.set_timeout(SHORT)).send(get())
     assert client.response().status == 503
     client.assert_closed()
 
 
-def test_request_set_timeout(serve: Serve) -> None:
-    """The same through the request, whose listener hears of it while it is incomplete."""
+def test_request_set_timeout_applies_to_its_exchange(serve: Serve) -> None:
+    """The callback is called while the request is incomplete."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -463,8 +462,8 @@ def test_request_set_timeout(serve: Serve) -> None:
     assert serve(listener).send(post(b'', length=3)).response().body == b'late'
 
 
-def test_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> None:
-    """It is reset: the next request takes longer and is answered."""
+def test_the_timeout_of_an_exchange_is_reset(serve: Serve) -> None:
+    """The listener of the next request can take longer."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -484,8 +483,8 @@ def test_a_timeout_of_one_exchange_is_not_the_next_ones(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('value', [-1, float('nan'), float('inf'), '1', True])
-def test_timeouts_that_are_none(serve: Serve, value: Any) -> None:
-    """Raise from the call that received them, on the server and on messages."""
+def test_bad_timeouts_raise(serve: Serve, value: Any) -> None:
+    """They raise in the call with the value, on the server and on messages."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -502,8 +501,8 @@ def test_timeouts_that_are_none(serve: Serve, value: Any) -> None:
         site.server.timeout = value
 
 
-def test_inactivity_of_a_client_that_never_spoke(serve: Serve) -> None:
-    """``timeout`` counts from accepting, too (Node 0.10 emits 'timeout' for such a connection)."""
+def test_inactivity_counts_from_accepting(serve: Serve) -> None:
+    """``timeout`` applies to a silent client (Node 0.10 emits ``'timeout'`` for such a connection)."""
     log = Log()
     site = serve(ok, timeout=SHORT)
     site.server.on('timeout', lambda socket: (log.append('timeout'), socket.destroy()))
@@ -511,8 +510,8 @@ def test_inactivity_of_a_client_that_never_spoke(serve: Serve) -> None:
     assert log == ['timeout']
 
 
-def test_a_reader_that_stands_still_is_given_up(serve: Serve) -> None:
-    """A client that takes nothing of its response for so long loses it, and the writer is told."""
+def test_inactivity_of_a_client_that_does_not_read(serve: Serve) -> None:
+    """The connection is destroyed, and the write raises."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -520,18 +519,18 @@ def test_a_reader_that_stands_still_is_given_up(serve: Serve) -> None:
             while True:
                 response.write(b'x' * 100_000)
         except ConnectionError:
-            log.append('gone')
+            log.append('closed')
 
     client = serve(listener, timeout=SHORT).connect(receive_buffer=4096)
     client.send(get())
-    log.wait_for('gone')
+    log.wait_for('closed')
 
 
-# -- listeners that take their time ---------------------------------------------------------------------------------
+# -- listeners that block ---------------------------------------------------------------------------------
 
 
-def test_a_patient_response_is_not_timed_out(serve: Serve) -> None:
-    """Nobody waits for the client: no limit counts, also not for a body that was not asked for."""
+def test_handler_may_block_lifts_the_limits(serve: Serve) -> None:
+    """The server does not wait for the client, so that no limit counts, even for a body that was not read."""
 
     def listener(request: Any, response: Any) -> None:
         response.handler_may_block = True
@@ -544,8 +543,8 @@ def test_a_patient_response_is_not_timed_out(serve: Serve) -> None:
         assert client.send(b'abc').response().body == b'abc'
 
 
-def test_a_patient_reader_waits_no_longer_than_others(serve: Serve) -> None:
-    """While it reads, the client has to send."""
+def test_handler_may_block_keeps_the_limits_while_reading(serve: Serve) -> None:
+    """The client has to send while the listener reads."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -563,8 +562,8 @@ def test_a_patient_reader_waits_no_longer_than_others(serve: Serve) -> None:
     assert [limit in text for limit, text in zip(('within timeout', 'request_timeout'), log, strict=True)] == [True] * 2
 
 
-def test_what_is_waited_for_adds_up(serve: Serve) -> None:
-    """A client cannot have the limit again for each piece."""
+def test_handler_may_block_adds_the_waits_up(serve: Serve) -> None:
+    """The limit does not begin anew with each piece."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -582,8 +581,8 @@ def test_what_is_waited_for_adds_up(serve: Serve) -> None:
     assert log[-1] == 408
 
 
-def test_a_patient_writer_waits_no_longer_than_others(serve: Serve) -> None:
-    """While something is queued, the client has to take it."""
+def test_handler_may_block_keeps_the_limits_while_writing(serve: Serve) -> None:
+    """The client has to read while bytes are queued."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -592,10 +591,10 @@ def test_a_patient_writer_waits_no_longer_than_others(serve: Serve) -> None:
             while True:
                 response.write(bytes(1_000_000))
         except ConnectionError:
-            log.append('gone')
+            log.append('closed')
             raise
 
     site = serve(listener, timeout=SHORT)
     client = site.connect(receive_buffer=4096).send(get())
-    log.wait_for('gone')
+    log.wait_for('closed')
     assert client.exactly(10)

@@ -1,4 +1,4 @@
-"""Idle connections that are closed: never one on which a request waits in the kernel."""
+"""Test idle connections that are closed: never one with a request in the kernel."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def connections(server: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
-def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None:
-    """Its deadline has passed, and the request is there all the same: it is served."""
+def test_a_request_in_the_kernel_is_served_at_the_deadline(serve: Serve, why: str) -> None:
+    """The loop has not reported it yet."""
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
@@ -40,7 +40,7 @@ def test_a_request_that_the_loop_has_not_told_of(serve: Serve, why: str) -> None
 
 
 @pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
-def test_nothing_has_come(serve: Serve, why: str) -> None:
+def test_an_idle_connection_is_closed_at_the_deadline(serve: Serve, why: str) -> None:
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
@@ -54,12 +54,12 @@ def test_nothing_has_come(serve: Serve, why: str) -> None:
         site.server._at_capacity = True
     connection._on_deadline(monotonic() + 1)
     assert client.rest() == b''
-    # nobody waits for a client that does not look
+    # no drain waits for a client that keeps its end open
     assert connection.socket.destroyed or why == 'keep_alive_timeout'
 
 
-def test_a_client_that_does_not_look_delays_nobody(serve: Serve) -> None:
-    """It keeps its end open, and the server is closed all the same, without lingering."""
+def test_a_client_that_keeps_its_end_open_delays_no_drain(serve: Serve) -> None:
+    """The server closes without lingering."""
     site = serve(ok)
     closed = Event()
     with contextlib.closing(site.connect()) as client:
@@ -77,8 +77,8 @@ CLOSING = get('/', 'Connection: close')
 
 
 @pytest.mark.parametrize('draining_first', [False, True])
-def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, draining_first: bool) -> None:
-    """The exchange is complete, and the client keeps its end open: it loses nothing when the socket is closed."""
+def test_a_client_that_got_close_delays_no_drain(serve: Serve, draining_first: bool) -> None:
+    """The exchange is complete. A client that keeps its end open loses nothing when the socket is closed."""
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
@@ -92,8 +92,8 @@ def test_a_client_whose_response_said_close_delays_nothing(serve: Serve, drainin
         assert client.rest() == b''
 
 
-def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
-    """It could not know that the server closes, and a reset could take the response away that it has not read yet."""
+def test_a_drain_waits_for_a_client_that_sends(serve: Serve) -> None:
+    """The client does not know that the server closes, and a reset could make it lose the response."""
 
     def listener(request: Any, response: Any) -> None:
         response.should_keep_alive = request.url != '/last'
@@ -109,8 +109,8 @@ def test_a_client_that_goes_on_sending_is_waited_for(serve: Serve) -> None:
         assert not connection.socket.destroyed
 
 
-def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> None:
-    """Both while the input is in the kernel, and after the loop has read it."""
+def test_a_drain_waits_for_a_client_that_has_sent(serve: Serve) -> None:
+    """That is so while the input is in the kernel, and after the loop has read it."""
     site = serve(ok)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
@@ -125,8 +125,8 @@ def test_a_client_that_has_sent_more_meanwhile_is_waited_for(serve: Serve) -> No
         assert not connection.socket.destroyed
 
 
-def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
-    """The rest of the body is on its way."""
+def test_a_drain_waits_for_a_rejected_upload(serve: Serve) -> None:
+    """The rest of the body is still arriving."""
     site = serve(ok, max_unread_body=0)
     with contextlib.closing(site.connect()) as client:
         client.get('/')
@@ -138,7 +138,7 @@ def test_an_upload_that_was_refused_is_waited_for(serve: Serve) -> None:
 
 
 def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server closes although the client never closes its end."""
+    """It closes although the client keeps its end open."""
     monkeypatch.setattr('geventnode.http.server.deadlines.LINGER_TIME', 1000.0)
     site = serve(ok)
     closed = Event()
@@ -149,8 +149,8 @@ def test_a_closing_server_does_not_linger(serve: Serve, monkeypatch: pytest.Monk
         assert client.rest() == b''
 
 
-def test_a_body_that_is_discarded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a limit of its own when the server closes, whatever the time of an idle connection is."""
+def test_a_drain_limits_the_time_of_a_discarded_body(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of an idle connection does not matter."""
     monkeypatch.setattr('geventnode.http.server.deadlines.DISCARD_TIME', 0.0)
     monkeypatch.setattr('geventnode.http.server.deadlines.LINGER_TIME', 0.0)
     site = serve(ok, keep_alive_timeout=0, request_timeout=0)

@@ -1,4 +1,4 @@
-"""Bodies that are read to their last byte and no further: the end is known by then, and the connection goes on."""
+"""Test readers that read a body to its last byte and no further: the connection stays open."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _read_file(body: Any, size: int) -> int:
 
 
 def _in_pieces(read: Callable[[int], int], size: int) -> int:
-    """Read to ``size`` bytes and not beyond, as PEP 3333 asks of applications."""
+    """Read ``size`` bytes and no more, as PEP 3333 requires of applications."""
     missing = size
     while missing:
         missing -= read(min(missing, PIECE))
@@ -49,7 +49,7 @@ WAYS = (_read_at_once, _read_in_pieces, _read1, _readinto, _read_file)
 
 
 def _exact(read: Callable[[Any, int], int]) -> Callable[[Any, Any], None]:
-    """Return a listener that reads to the length that the client declares."""
+    """Return a listener that reads up to the declared length."""
 
     def listener(request: Any, response: Any) -> None:
         size = int(request.headers.get('content-length') or request.headers.get('x-length') or 0)
@@ -59,7 +59,7 @@ def _exact(read: Callable[[Any, int], int]) -> Callable[[Any, Any], None]:
 
 
 def _chunked(body: bytes, chunk: int = 50_000) -> bytes:
-    """Return a request whose body is in chunks, and whose length only the application knows."""
+    """Return a request with a chunked body, of which only the application knows the length."""
     chunks = [body[start : start + chunk] for start in range(0, len(body), chunk)]
     return get('/', 'Transfer-Encoding: chunked', f'X-Length: {len(body)}', method='POST') + b''.join(
         b'%x\r\n%b\r\n' % (len(each), each) for each in chunks
@@ -67,14 +67,16 @@ def _chunked(body: bytes, chunk: int = 50_000) -> bytes:
 
 
 def _send_meanwhile(client: Client, *pieces: bytes) -> None:
-    """Send more than the kernel may hold, while the answers are read."""
+    """Send more than the kernel can buffer while the responses are read."""
     gevent.spawn(client.send, *pieces)
 
 
 @pytest.mark.parametrize('read', WAYS)
 @pytest.mark.parametrize('size', SIZES)
-def test_a_body_of_known_length(serve: Serve, read: Callable[[Any, int], int], size: int) -> None:
-    """The successor is answered, whether it comes afterwards or is pipelined."""
+def test_the_next_request_is_served_after_an_exact_read(
+    serve: Serve, read: Callable[[Any, int], int], size: int
+) -> None:
+    """It arrives later, or is pipelined."""
     client = serve(_exact(read)).connect()
     _send_meanwhile(client, post(b'x' * size))
     first = client.response()
@@ -86,14 +88,14 @@ def test_a_body_of_known_length(serve: Serve, read: Callable[[Any, int], int], s
 
 @pytest.mark.parametrize('read', [_read_in_pieces, _read1, _readinto])
 @pytest.mark.parametrize('size', SIZES)
-def test_a_chunked_body_whose_end_is_there(serve: Serve, read: Callable[[Any, int], int], size: int) -> None:
-    """The end is found without a wait when the last data is handed out."""
+def test_an_exact_read_finds_a_received_end_of_chunks(serve: Serve, read: Callable[[Any, int], int], size: int) -> None:
+    """There is no wait after the last data."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
         read(request, size)
         if request.method == 'POST':
-            # the end comes together with the successor, and both before the answer
+            # the end arrives with the next request, and both before the response
             log.append('read')
             log.wait_for('sent')
         response.end(request.url)
@@ -109,8 +111,7 @@ def test_a_chunked_body_whose_end_is_there(serve: Serve, read: Callable[[Any, in
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_a_body_that_is_read_after_100_continue(serve: Serve, size: int) -> None:
-    """The go-ahead changes nothing about the end."""
+def test_an_exact_read_after_100_continue(serve: Serve, size: int) -> None:
     client = serve(_exact(_read_in_pieces)).send(
         get('/', f'Content-Length: {size}', 'Expect: 100-continue', method='POST')
     )
@@ -121,8 +122,8 @@ def test_a_body_that_is_read_after_100_continue(serve: Serve, size: int) -> None
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_a_wsgi_application_reads_to_content_length(serve: Serve, size: int) -> None:
-    """PEP 3333 asks it to."""
+def test_an_exact_read_of_a_wsgi_application(serve: Serve, size: int) -> None:
+    """PEP 3333 requires it."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         length = int(environ.get('CONTENT_LENGTH') or 0)
@@ -138,8 +139,8 @@ def test_a_wsgi_application_reads_to_content_length(serve: Serve, size: int) -> 
     assert client.get('/next').body == b'0'
 
 
-def test_a_response_that_has_ended_before_the_last_byte_is_read(serve: Serve) -> None:
-    """The reader of the last byte frees the connection, and still gets that byte."""
+def test_an_exact_read_after_the_response_has_ended(serve: Serve) -> None:
+    """The reader of the last byte frees the connection, and gets that byte."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -157,8 +158,8 @@ def test_a_response_that_has_ended_before_the_last_byte_is_read(serve: Serve) ->
     log.wait_for(60_000)
 
 
-def test_the_end_is_still_announced(serve: Serve) -> None:
-    """``complete`` is true with the last byte; ``'end'`` and the trailers come to those who read on."""
+def test_the_end_event_follows_an_exact_read(serve: Serve) -> None:
+    """``complete`` is true with the last byte. Only a further read gets ``'end'`` and the trailers."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -174,8 +175,8 @@ def test_the_end_is_still_announced(serve: Serve) -> None:
     assert log == [(b'abc', True, {}, False), 'end', (b'', '1', True)]
 
 
-def test_a_malformed_end_costs_no_data(serve: Serve) -> None:
-    """What is behind the last data is looked at early, and refused only when it is asked for."""
+def test_a_malformed_end_of_chunks_raises_after_the_data(serve: Serve) -> None:
+    """It is parsed early, and raises at the next read."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:

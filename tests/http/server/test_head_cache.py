@@ -1,4 +1,4 @@
-"""Heads that are remembered: what is sent is the same, and what is refused is refused, the first time and later."""
+"""Test the cache of response heads: a cached head is sent and checked like any other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_same_head_is_rendered_once() -> None:
 
 
 @pytest.mark.parametrize('headers', [{'A': 1}, {'A': ['1', '2']}, {'A': True}, {'A': 1.0}, {'A': None}])
-def test_values_that_are_no_text_are_not_remembered(headers: dict[str, Any]) -> None:
+def test_a_head_with_other_types_than_text_is_not_cached(headers: dict[str, Any]) -> None:
     prepare(200, {'A': '1'})
     assert prepare(200, headers) is None
 
@@ -45,25 +45,25 @@ def test_values_that_are_no_text_are_not_remembered(headers: dict[str, Any]) -> 
         (200, {'TRAILER': 'X'}),
     ],
 )
-def test_heads_with_a_say_in_other_things_are_not_remembered(status: int, headers: dict[str, str]) -> None:
+def test_a_head_with_framing_fields_is_not_cached(status: int, headers: dict[str, str]) -> None:
     assert prepare(status, headers) is None
     assert head_cache._heads == {}
 
 
-def test_long_heads_are_not_remembered() -> None:
+def test_a_long_head_is_not_cached() -> None:
     long = prepare(200, {'A': 'x' * 2000})
     assert long is not None
     assert head_cache._heads == {}
     assert prepare(200, {f'X-{number}': '' for number in range(100)}) is None
 
 
-def test_names_that_differ_in_case() -> None:
+def test_names_that_differ_in_case_are_one_field() -> None:
     head = prepare(200, {'A': '1', 'a': '2'})
     assert head is not None
     assert head.start == 'HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n'
 
 
-def test_their_number_is_bounded() -> None:
+def test_the_size_of_the_cache_is_limited() -> None:
     for number in range(3 * MAX_HEADS):
         prepare(200, {'ETag': f'"{number}"'})
     assert 0 < len(head_cache._heads) <= MAX_HEADS
@@ -81,7 +81,7 @@ def test_their_number_is_bounded() -> None:
         (200, {1: 'x'}, InvalidHeader),
     ],
 )
-def test_bad_heads_are_refused_again_and_again(serve: Serve, status: Any, headers: Any, error: type) -> None:
+def test_a_bad_head_raises_each_time(serve: Serve, status: Any, headers: Any, error: type) -> None:
     raised: list[BaseException] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -101,12 +101,10 @@ def test_bad_heads_are_refused_again_and_again(serve: Serve, status: Any, header
 @pytest.mark.parametrize('method', ['GET', 'HEAD'])
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
 @pytest.mark.parametrize('fields', [(), ('Connection: close',), ('Connection: keep-alive',)])
-def test_a_remembered_head_is_sent_like_any_other(
-    serve: Serve, method: str, version: str, fields: tuple[str, ...]
-) -> None:
+def test_a_cached_head_is_sent_like_any_other(serve: Serve, method: str, version: str, fields: tuple[str, ...]) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/slowly':
-            # a reason phrase keeps it from the table
+            # a head with a reason phrase is not cached
             response.status_message = 'OK'
         response.write_head(200, {'Content-Type': 'text/plain', 'X-A': 'b'})
         response.end('hello')
@@ -120,7 +118,7 @@ def test_a_remembered_head_is_sent_like_any_other(
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_a_head_is_not_spoilt_by_the_next_one(answer: Answer) -> None:
+def test_a_cached_head_does_not_change(answer: Answer) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'X-A': 'b'})
         assert response.get_headers() == {'x-a': 'b'}
@@ -132,7 +130,7 @@ def test_a_head_is_not_spoilt_by_the_next_one(answer: Answer) -> None:
         assert answer(listener).values('X-A') == ['b']
 
 
-def test_removed_fields_stay_away(answer: Answer) -> None:
+def test_a_removed_field_is_not_sent_with_a_cached_head(answer: Answer) -> None:
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Date')
         response.write_head(200, {'X-A': 'b'})

@@ -1,4 +1,4 @@
-"""Several requests on one connection: strictly in order, one at a time, and nobody else waits for them."""
+"""Test several requests on one connection: they are served in order, one at a time, and delay no other connection."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ def numbers(client: Client, count: int) -> list[str]:
 
 
 def number(request: Any, response: Any) -> None:
-    """A listener that answers with the url."""
+    """Respond with the URL."""
     response.end(request.url)
 
 
-def test_pipelined_requests_are_answered_in_order(serve: Serve) -> None:
-    """However many came at once."""
+def test_pipelined_requests_get_responses_in_order(serve: Serve) -> None:
     urls = [f'/{index}' for index in range(100)]
     client = serve(number).send(b''.join(map(get, urls)))
     assert numbers(client, 100) == urls
 
 
-def test_in_order_although_the_answers_come_later(serve: Serve) -> None:
-    """Listeners that return at once and answer later are waited for, beyond one worker's rounds, too."""
+def test_responses_that_are_sent_later_are_in_order(serve: Serve) -> None:
+    """The connection waits for them after the listeners have returned, also after the rounds of a worker."""
     active = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -48,8 +47,7 @@ def test_in_order_although_the_answers_come_later(serve: Serve) -> None:
     assert numbers(client, 40) == urls
 
 
-def test_requests_that_arrive_while_others_wait_their_turn(serve: Serve) -> None:
-    """New bytes for a connection that stands in line do not start a second request beside an open one."""
+def test_input_for_a_queued_connection_starts_no_second_request(serve: Serve) -> None:
     active: list[str] = []
     overlaps: list[list[str]] = []
 
@@ -58,7 +56,7 @@ def test_requests_that_arrive_while_others_wait_their_turn(serve: Serve) -> None
         if len(active) > 1:
             overlaps.append(list(active))
         if request.url.endswith('9'):
-            # an answer that comes later, after the listener has returned
+            # a response that is sent after the listener has returned
             gevent.spawn(finish, request, response)
         else:
             finish(request, response)
@@ -85,8 +83,8 @@ def test_requests_that_arrive_while_others_wait_their_turn(serve: Serve) -> None
     assert overlaps == []
 
 
-def test_a_listener_that_goes_on_after_end_does_not_hold_the_next_back(serve: Serve) -> None:
-    """``end()`` frees the connection, although the listener still runs; and it takes nothing from the next one."""
+def test_a_listener_that_runs_after_end_does_not_delay_the_next_request(serve: Serve) -> None:
+    """``end()`` frees the connection. The listener cannot read the body of the next request."""
     release = Event()
     log = Log()
 
@@ -106,7 +104,7 @@ def test_a_listener_that_goes_on_after_end_does_not_hold_the_next_back(serve: Se
 
 
 def test_bodies_between_pipelined_requests_are_not_read_as_requests(serve: Serve) -> None:
-    """Unread ones are thrown away, read ones are read."""
+    """A body without a reader is discarded, any other is read."""
     seen = []
 
     def listener(request: Any, response: Any) -> None:
@@ -124,7 +122,7 @@ def test_bodies_between_pipelined_requests_are_not_read_as_requests(serve: Serve
 
 
 def test_a_partly_read_body_does_not_stall_the_connection(serve: Serve) -> None:
-    """The rest is thrown away when the response has ended (Node 0.10 stalls here)."""
+    """The rest is discarded after the response has ended (Node 0.10 stalls here)."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.read1(3))
@@ -134,8 +132,8 @@ def test_a_partly_read_body_does_not_stall_the_connection(serve: Serve) -> None:
     assert numbers(client, 2) == ['abc', 'abc']
 
 
-def test_an_error_is_answered_after_the_responses_before_it(serve: Serve) -> None:
-    """A 400 does not cut into a running response, and nothing behind it is served."""
+def test_an_error_response_follows_the_earlier_responses(serve: Serve) -> None:
+    """A 400 does not interrupt an open response. No request after it is served."""
     go_on = Event()
     seen = []
 
@@ -156,15 +154,15 @@ def test_an_error_is_answered_after_the_responses_before_it(serve: Serve) -> Non
     assert seen == ['/good']
 
 
-def test_nothing_is_served_after_connection_close(serve: Serve) -> None:
-    """What follows is neither served nor an error (RFC 9112, section 9.6)."""
+def test_no_request_is_served_after_connection_close(serve: Serve) -> None:
+    """Further input is not an error either (RFC 9112, section 9.6)."""
     client = serve(ok).send(get('/0', 'Connection: close') + get('/1') + b'nonsense')
     assert client.response().closes
     assert client.rest() == b''
 
 
 def test_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
-    """A client that sends and sends: its requests do not pile up, and all are answered."""
+    """The requests of a flooding client do not accumulate, and all get a response."""
     held = []
     site = serve()
 
@@ -181,8 +179,8 @@ def test_a_flood_of_requests_is_bounded_in_memory(serve: Serve) -> None:
     assert max(held) < 3 * DEFAULT_HIGH_WATER_MARK
 
 
-def test_a_client_that_reads_nothing_stops_being_served(serve: Serve) -> None:
-    """When responses pile up the next request waits until they have gone, and is then answered."""
+def test_a_client_that_does_not_read_is_not_served(serve: Serve) -> None:
+    """The next request waits until the queued responses were sent, and then gets its own."""
     served = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -202,7 +200,7 @@ def test_a_client_that_reads_nothing_stops_being_served(serve: Serve) -> None:
 
 
 def test_a_flooding_connection_does_not_starve_another(serve: Serve) -> None:
-    """The other is answered after few of the flood's requests, not after all of them."""
+    """The other client gets its response after a few requests of the flood, and not after all of them."""
     order = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -221,8 +219,8 @@ def test_a_flooding_connection_does_not_starve_another(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('cut', [1, 2, 3, 7, 16])
-def test_any_cut_gives_the_same_answers(serve: Serve, cut: int) -> None:
-    """Pieces of any size, each of which is received on its own."""
+def test_pieces_of_any_size_give_the_same_responses(serve: Serve, cut: int) -> None:
+    """Each piece is received on its own."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.url.encode() + request.read())
@@ -241,8 +239,7 @@ def test_any_cut_gives_the_same_answers(serve: Serve, cut: int) -> None:
     assert numbers(client, 4) == ['/1one', '/2', '/3abc', '/4']
 
 
-def test_thousands_of_pipelined_requests(serve: Serve) -> None:
-    """All are answered, in order."""
+def test_thousands_of_pipelined_requests_get_responses_in_order(serve: Serve) -> None:
     client = serve(number).connect()
     feeder = gevent.spawn(client.send, b''.join(get(f'/{index}') for index in range(5000)))
     assert numbers(client, 5000) == [f'/{index}' for index in range(5000)]

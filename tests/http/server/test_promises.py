@@ -1,8 +1,7 @@
-"""A response without ``close`` is never followed by a close that the server decides on, but for its idle timeout and a
-drain (RFC 9112, section 9.6).
+"""Test that a connection stays open after a response without ``close``, until it is idle for too long, or a drain.
 
-The matrix is the general rule: each way of sending a body, of leaving it, and of answering. The rest of the file names
-each way in which the server decides to close.
+See RFC 9112, section 9.6. The matrix is the general rule: each way to send a body, to leave it unread, and to respond.
+The other tests are about each decision of the server to close.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ ANSWERS = (_at_once, _head_first, _in_pieces, _declared, _a_file, _own_keep_aliv
 
 
 def _keeps(client: Client, reply: Any, rest: bytes) -> bool:
-    """Return whether the connection has kept what ``reply`` said of it, and was kept."""
+    """Return whether the connection was kept as declared in ``reply``, and whether it was kept."""
     if reply.closes:
         client.send(rest)
         client.assert_closed()
@@ -117,10 +116,10 @@ def _keeps(client: Client, reply: Any, rest: bytes) -> bool:
 @pytest.mark.parametrize('answer', ANSWERS)
 @pytest.mark.parametrize('leave', LEAVINGS)
 @pytest.mark.parametrize('frame', [_length, _chunks])
-def test_what_a_response_says_holds(
+def test_a_connection_does_what_its_response_declares(
     serve: Serve, frame: Callable[[bytes, int], Framed], leave: Callable[[Any], None], answer: Callable[[Any], None]
 ) -> None:
-    """For bodies of any size, however much of them has come when the head of the response is made."""
+    """The bodies have any size, and any part of them has arrived when the head of the response is made."""
 
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
@@ -141,7 +140,7 @@ def test_what_a_response_says_holds(
         assert reply.body == b'answer'
         if _keeps(client, reply, rest):
             kept.add((size, bool(rest)))
-    # nothing is closed without need
+    # no connection closes without need
     assert {(0, False), (500, False), (DISCARD, False)} <= kept
     if frame is _length and leave is not _whole:
         assert (500, True) in kept
@@ -150,8 +149,8 @@ def test_what_a_response_says_holds(
 @pytest.mark.parametrize('size', [500, 5000])
 @pytest.mark.parametrize('chunked', [False, True])
 @pytest.mark.parametrize('lazy', [False, True])
-def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bool, lazy: bool) -> None:
-    """Whether an application returns its body or yields it. One that is called before the body has ended, that is."""
+def test_a_connection_does_what_its_wsgi_response_declares(serve: Serve, size: int, chunked: bool, lazy: bool) -> None:
+    """The application returns its body or yields it, and is called before the body of the request has ended."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [])
@@ -166,8 +165,8 @@ def test_what_a_response_to_wsgi_says_holds(serve: Serve, size: int, chunked: bo
         assert kept or size > DISCARD or (chunked and rest)
 
 
-def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
-    """The head has left while the body was read, and did not say ``close``: the rest is discarded, however long."""
+def test_a_reader_can_stop_after_the_head_was_sent(serve: Serve) -> None:
+    """The head without ``close`` was sent while the body was read. The rest is discarded, however long it is."""
 
     def listener(request: Any, response: Any) -> None:
         if request.method == 'GET':
@@ -184,8 +183,8 @@ def test_a_reader_that_has_begun_may_stop(serve: Serve) -> None:
     assert _keeps(client, reply, b'x' * 99_980)
 
 
-def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
-    """A whole response says ``close`` when more is to come than is discarded, with any reader."""
+def test_a_whole_response_before_a_long_rest_closes(serve: Serve) -> None:
+    """It has ``close`` if the rest is longer than ``max_unread_body``, even with a reader."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -205,13 +204,13 @@ def test_a_reader_that_goes_on_behind_the_end(serve: Serve) -> None:
     client.assert_closed()
 
 
-def test_the_rest_may_come_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that is discarded has the time of a request and of an idle connection, and none of its own."""
+def test_a_discarded_body_can_arrive_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the limits of a request and of an idle connection apply to it."""
     monkeypatch.setattr('geventnode.http.server.deadlines.DISCARD_TIME', 0.0)
     client = serve(ok, keep_alive_timeout=60).send(post(b'x', length=3))
     reply = client.response()
     for _ in range(2):
-        # so often is looked for what is late
+        # the interval in which deadlines are checked
         gevent.sleep(0.6)
         client.send(b'x')
     assert not reply.closes
@@ -219,14 +218,13 @@ def test_the_rest_may_come_slowly(serve: Serve, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_idle_connection_in_the_middle_of_a_body_is_closed(serve: Serve) -> None:
-    """After ``keep_alive_timeout``, as any other that waits for its client."""
+    """It closes after ``keep_alive_timeout``, as any other idle connection."""
     client = serve(ok, keep_alive_timeout=0.2, keep_alive_timeout_buffer=0).send(post(b'x', length=3))
     assert not client.response().closes
     client.assert_closed()
 
 
-def test_a_discarded_body_is_part_of_the_request(serve: Serve) -> None:
-    """Whose time is limited."""
+def test_request_timeout_applies_to_a_discarded_body(serve: Serve) -> None:
     client = serve(ok, request_timeout=0.3, keep_alive_timeout=60).send(post(b'x', length=3))
     assert not client.response().closes
     client.assert_closed()
@@ -239,8 +237,8 @@ def _upload_part(request: Any, response: Any) -> None:
     response.end()
 
 
-def test_a_late_body_that_was_answered_all_the_same(serve: Serve) -> None:
-    """It came after all, and its lateness is no failure of the next body."""
+def test_a_late_body_is_no_failure_of_the_next_request(serve: Serve) -> None:
+    """It has arrived after all."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -257,8 +255,7 @@ def test_a_late_body_that_was_answered_all_the_same(serve: Serve) -> None:
     assert client.send(b'abc').response().body == b'abc'
 
 
-def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
-    """Is over with that body: it does not shorten the time of the next one."""
+def test_the_wait_for_a_body_does_not_count_for_the_next_one(serve: Serve) -> None:
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response('200 OK', [])
@@ -278,8 +275,8 @@ def test_the_wait_for_a_body_that_was_discarded(serve: Serve) -> None:
     assert client.send(b'y').response().body == b'yy'
 
 
-def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
-    """As long as its client keeps to the minimum rate, as one that is read may."""
+def test_a_discarded_body_above_the_minimum_rate_can_take_long(serve: Serve) -> None:
+    """The same applies to a body that is read."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
@@ -300,10 +297,10 @@ def test_a_body_that_is_discarded_may_take_long(serve: Serve) -> None:
 
 @pytest.mark.parametrize('method', ['HEAD', 'GET'])
 @pytest.mark.parametrize('lazy', [False, True])
-def test_a_listener_that_fails_when_its_response_is_whole(
+def test_a_listener_that_fails_after_all_bytes_were_sent(
     serve: Serve, method: str, lazy: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One to HEAD, or one of the declared length: there is nothing that could be cut short."""
+    """The response is one to HEAD, or one with all of its declared length, so that the connection stays open."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
@@ -324,8 +321,8 @@ def test_a_listener_that_fails_when_its_response_is_whole(
     assert caplog.text.count('RuntimeError: fails late') == 2
 
 
-def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
-    """Is no end of it, whatever its length was to be."""
+def test_a_listener_that_fails_before_all_bytes_were_sent(serve: Serve) -> None:
+    """The connection is destroyed, for any declared length."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Length', 6)
@@ -361,8 +358,8 @@ def test_a_failure_in_the_middle_of_a_response(serve: Serve) -> None:
         pytest.param(get('/close'), {}, id='application'),
     ],
 )
-def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options: dict[str, Any]) -> None:
-    """In the response, and then done."""
+def test_a_decision_to_close_is_declared(serve: Serve, request_bytes: bytes, options: dict[str, Any]) -> None:
+    """The response declares it, and then the connection closes."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/fail':
@@ -385,8 +382,8 @@ def test_a_decision_to_close_is_said(serve: Serve, request_bytes: bytes, options
     client.assert_closed()
 
 
-def test_removing_connection_hides_no_close(serve: Serve) -> None:
-    """The field that was removed is the one for connections that go on."""
+def test_remove_header_does_not_hide_close(serve: Serve) -> None:
+    """It removes the field of connections that stay open."""
 
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Connection')
@@ -398,8 +395,8 @@ def test_removing_connection_hides_no_close(serve: Serve) -> None:
     client.assert_closed()
 
 
-def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
-    """Costs nothing: a timeout that was not reported is no failure of the next body."""
+def test_a_timeout_without_a_report_is_no_failure_of_the_next_body(serve: Serve) -> None:
+    """The late body has arrived after all."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.read())
@@ -408,7 +405,7 @@ def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
     client = site.send(post(b'ab', length=3))
     while not (sinks := site.server._protocols()) or sinks[0].activity != 'reading':
         gevent.idle()
-    # the body and the deadline come in the same turn of the loop, the body first
+    # the body arrives in the same turn of the loop as its deadline passes, and before that
     connection: Any = sinks[0]
     site.server._hub.loop.run_callback(connection.time_out, RequestTimeout('late'))
     site.server._hub.loop.run_callback(connection.data_received, b'c')
@@ -416,8 +413,8 @@ def test_a_late_body_that_comes_after_all(serve: Serve) -> None:
     assert client.send(post(b'abc')).response().body == b'abc'
 
 
-def test_a_listener_that_is_killed_behind_its_end(serve: Serve) -> None:
-    """Takes no connection with it whose response is complete, and has said that it goes on."""
+def test_a_listener_that_is_killed_after_end_keeps_the_connection(serve: Serve) -> None:
+    """The response is complete, and has declared that the connection stays open."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)

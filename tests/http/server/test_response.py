@@ -1,4 +1,4 @@
-"""The heads of responses, named for the rows of the reference."""
+"""Test the heads of responses."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from tests.servers import Answer, Log, Serve, get
 
 
 def test_write_head_with_reason_and_headers(answer: Answer) -> None:
-    """Status, reason and headers are as given."""
     reply = answer(lambda _, response: response.write_head(201, 'Well Done', {'X-A': '1', 'x-b': 2}).end('x'))
     assert (reply.status, reply.reason) == (201, 'Well Done')
     assert reply.values('X-A') == ['1']
     assert reply.values('x-b') == ['2']
 
 
-def test_second_argument_is_a_reason_only_if_text(answer: Answer) -> None:
-    """``write_head(200, {...})`` takes the second argument for headers."""
+def test_the_second_argument_of_write_head_is_a_reason_only_if_it_is_text(answer: Answer) -> None:
+    """``write_head(200, {...})`` has headers as its second argument."""
     reply = answer(lambda _, response: response.write_head(404, {'X-A': '1'}).end())
     assert (reply.status, reply.reason) == (404, 'Not Found')
     assert reply.values('X-A') == ['1']
 
 
-def test_implicit_head(answer: Answer) -> None:
-    """``write`` before ``write_head`` sends what was set."""
+def test_write_sends_an_implicit_head(answer: Answer) -> None:
+    """It has the status and the headers that were set."""
 
     def listener(request: Any, response: Any) -> None:
         response.status_code = 202
@@ -43,8 +42,8 @@ def test_implicit_head(answer: Answer) -> None:
     assert reply.values('X-A') == ['b']
 
 
-def test_status_code_tells_what_was_sent(serve: Serve) -> None:
-    """200 before, and what was sent afterwards."""
+def test_status_code_is_the_one_that_was_sent(serve: Serve) -> None:
+    """It is 200 before."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -58,7 +57,7 @@ def test_status_code_tells_what_was_sent(serve: Serve) -> None:
 
 
 def test_set_header_replaces_in_any_case(answer: Answer) -> None:
-    """The last one wins, with its own spelling; a list makes several lines."""
+    """The last call wins, with its spelling. A list becomes several lines."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Type', 'text/html')
@@ -71,8 +70,8 @@ def test_set_header_replaces_in_any_case(answer: Answer) -> None:
     assert reply.values('Set-Cookie') == ['a=1', 'b=2']
 
 
-def test_headers_sent(serve: Serve) -> None:
-    """True as soon as the head is fixed, and read-only."""
+def test_headers_sent_is_true_after_write_head(serve: Serve) -> None:
+    """It is read-only."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -88,13 +87,13 @@ def test_headers_sent(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('second', [0, 951782399, 951782400, 1709164800, 4102444799, 253402300799])
-def test_date_of_a_second(second: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the standard library writes it: leap days, the turn of centuries, four digits of a year."""
+def test_the_date_of_a_second(second: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It equals that of the standard library: leap days, the turn of a century, four digits of a year."""
     monkeypatch.setattr(status, 'time', lambda: second + 0.999)
     assert status.date_line() == f'Date: {formatdate(second, usegmt=True)}\r\n'
 
 
-def test_date_of_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_date_of_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
     for day in range(366 * 4):
         second = 1700000000 + day * 86400 + day
         monkeypatch.setattr(status, 'time', lambda now=second: now)
@@ -102,15 +101,14 @@ def test_date_of_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_date_is_added_once(answer: Answer) -> None:
-    """By itself, in the format of RFC 9110, section 5.6.7."""
+    """It has the format of RFC 9110, section 5.6.7."""
     dates = answer(lambda _, response: response.end()).values('Date')
     assert len(dates) == 1
     assert re.fullmatch(r'\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT', dates[0])
     assert parsedate_to_datetime(dates[0]) is not None
 
 
-def test_send_date_false(answer: Answer) -> None:
-    """No Date then."""
+def test_send_date_false_adds_no_date(answer: Answer) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.send_date = False
@@ -119,14 +117,13 @@ def test_send_date_false(answer: Answer) -> None:
     assert answer(listener).values('Date') == []
 
 
-def test_a_date_of_the_users_own_stays(answer: Answer) -> None:
-    """It is not added to."""
+def test_a_date_of_the_application_is_kept(answer: Answer) -> None:
     reply = answer(lambda _, response: response.write_head(200, {'date': 'then'}).end())
     assert reply.values('Date') == ['then']
 
 
-def test_get_header_in_any_case_also_later(serve: Serve) -> None:
-    """Before and after the head was sent; a copy of lists."""
+def test_get_header_ignores_case(serve: Serve) -> None:
+    """It works before and after the head was sent, and returns a copy of a list."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -140,8 +137,8 @@ def test_get_header_in_any_case_also_later(serve: Serve) -> None:
     assert log == [['a'], None]
 
 
-def test_remove_header(answer: Answer) -> None:
-    """In any case; what is not there is no error."""
+def test_remove_header_ignores_case(answer: Answer) -> None:
+    """A missing header is no error."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('X-A', '1')
@@ -153,7 +150,7 @@ def test_remove_header(answer: Answer) -> None:
 
 
 def test_header_names_are_matched_whole(answer: Answer) -> None:
-    """Names that contain those of automatic fields suppress nothing."""
+    """A name that contains the name of an automatic field does not suppress that field."""
     odd = {'X-Connection-Id': 'close', 'X-Content-Length': '3', 'Last-Update': 'x', 'X-Transfer-Encoding': 'x'}
     reply = answer(lambda _, response: response.write_head(200, odd).end('hello'))
     assert reply.values('Connection') == ['keep-alive']
@@ -182,7 +179,7 @@ def test_headers_cannot_change_after_the_head_is_fixed(serve: Serve) -> None:
 
 
 def test_write_head_twice_raises(serve: Serve) -> None:
-    """And only the first is sent."""
+    """Only the first head is sent."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(201)
@@ -194,7 +191,7 @@ def test_write_head_twice_raises(serve: Serve) -> None:
 
 
 def test_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None:
-    """And others that were set stay, with a mapping and with pairs."""
+    """Other headers that were set are kept, with a mapping and with pairs."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('content-type', 'a/a')
@@ -208,8 +205,8 @@ def test_write_head_wins_over_set_header_in_any_case(answer: Answer) -> None:
     assert reply.values('X-Two') == ['1', '2']
 
 
-def test_order_on_the_wire(answer: Answer) -> None:
-    """The user's in their order, then Date, then Connection, then the framing; HTTP/1.1 also to older clients."""
+def test_the_order_of_header_fields(answer: Answer) -> None:
+    """The application's fields in their order, then Date, Connection, and framing; the version is always HTTP/1.1."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('B', '1')
@@ -223,13 +220,12 @@ def test_order_on_the_wire(answer: Answer) -> None:
     assert answer(listener, version='1.0').version == 'HTTP/1.1'
 
 
-def test_unknown_status(answer: Answer) -> None:
-    """The reason of a status that nobody knows."""
+def test_an_unknown_status_has_the_reason_unknown(answer: Answer) -> None:
     assert answer(lambda _, response: response.write_head(299).end()).reason == 'unknown'
 
 
-def test_status_message(answer: Answer) -> None:
-    """The reason phrase as an attribute; an empty one is one."""
+def test_status_message_is_the_reason_phrase(answer: Answer) -> None:
+    """It can be empty."""
 
     def listener(request: Any, response: Any) -> None:
         response.status_message = 'As You Like It'
@@ -239,8 +235,8 @@ def test_status_message(answer: Answer) -> None:
     assert answer(lambda _, response: response.write_head(200, '').end()).reason == ''
 
 
-def test_header_names_and_copies(serve: Serve) -> None:
-    """``append_header``, ``get_headers``, ``get_header_names``, ``has_header``; setters return the response."""
+def test_header_methods_return_copies_or_the_response(serve: Serve) -> None:
+    """These are ``append_header``, ``get_headers``, ``get_header_names``, ``has_header`` and the setters."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -257,7 +253,7 @@ def test_header_names_and_copies(serve: Serve) -> None:
 
 
 def test_flush_headers_sends_the_head_alone(serve: Serve) -> None:
-    """The client has the head while the listener still waits for it to say so."""
+    """The client has the head while the listener waits for it to confirm that."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -276,8 +272,8 @@ def test_flush_headers_sends_the_head_alone(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ('name', 'right'), [('status', 'status_code'), ('statusCode', 'status_code'), ('statusMessage', 'status_message')]
 )
-def test_what_others_call_the_status(answer: Answer, name: str, right: str) -> None:
-    """Would have no effect, and is refused."""
+def test_the_names_of_other_libraries_for_the_status_raise(answer: Answer, name: str, right: str) -> None:
+    """An assignment would have no effect."""
 
     def listener(request: Any, response: Any) -> None:
         with pytest.raises(AttributeError, match=f"ServerResponse has no attribute '{name}'; use '{right}'"):
@@ -289,7 +285,7 @@ def test_what_others_call_the_status(answer: Answer, name: str, right: str) -> N
     assert (reply.status, reply.body) == (200, b'refused')
 
 
-def test_a_response_class_may_have_a_status_of_its_own(serve: Serve) -> None:
+def test_a_response_class_can_define_status(serve: Serve) -> None:
     class Response(ServerResponse):
         status = 'mine'
 

@@ -1,4 +1,4 @@
-"""Who has more requests in its buffer stands in line, and the line is served a little at a time."""
+"""Test the run queue, which resumes connections with buffered requests in turn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.servers import Serve, get
 COUNT = 12
 
 
-class One:
-    """Notes when its turn comes, and does something then."""
+class Entry:
+    """An entry that records when it is resumed, and then does something."""
 
     def __init__(self, name: str, log: list[str], act: Callable[[], object] = lambda: None) -> None:
         self.name = name
@@ -28,13 +28,13 @@ class One:
         self._act = act
 
     def resume(self) -> None:
-        """Take the turn."""
+        """Record the turn."""
         self._log.append(self.name)
         self._act()
 
 
 def turns(log: list[str]) -> list[list[str]]:
-    """Let the loop turn until nothing more happens; return what happened in each turn."""
+    """Let the loop turn until nothing more happens; return the names resumed in each turn."""
     found: list[list[str]] = []
 
     def cut() -> None:
@@ -55,7 +55,7 @@ def turns(log: list[str]) -> list[list[str]]:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is done takes a slice of time, by the clock of the line."""
+    """Let each resumption take a slice of time, by the clock of the queue."""
     now = [0.0]
 
     def clock() -> float:
@@ -65,63 +65,63 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_queue, 'monotonic', clock)
 
 
-def test_all_in_one_turn() -> None:
+def test_all_entries_are_resumed_in_one_turn() -> None:
     log: list[str] = []
-    line = RunQueue(get_hub().loop)
+    queue = RunQueue(get_hub().loop)
     for name in 'abc':
-        line.add(One(name, log))
+        queue.add(Entry(name, log))
     assert turns(log) == [['a', 'b', 'c']]
 
 
-def test_who_comes_meanwhile_waits_for_the_next_turn() -> None:
+def test_an_entry_that_is_added_meanwhile_waits_for_the_next_turn() -> None:
     log: list[str] = []
-    line = RunQueue(get_hub().loop)
-    again = One('again', log)
-    line.add(One('a', log, lambda: line.add(again)))
-    line.add(One('b', log))
+    queue = RunQueue(get_hub().loop)
+    again = Entry('again', log)
+    queue.add(Entry('a', log, lambda: queue.add(again)))
+    queue.add(Entry('b', log))
     assert turns(log) == [['a', 'b'], ['again']]
 
 
 @pytest.mark.usefixtures('slow')
-def test_when_the_time_is_over_the_rest_waits_for_the_next_turn() -> None:
+def test_the_rest_waits_for_the_next_turn_after_a_slice() -> None:
     log: list[str] = []
-    line = RunQueue(get_hub().loop)
-    line.add(One('a', log, lambda: line.add(One('d', log))))
-    line.add(One('b', log))
-    line.add(One('c', log))
+    queue = RunQueue(get_hub().loop)
+    queue.add(Entry('a', log, lambda: queue.add(Entry('d', log))))
+    queue.add(Entry('b', log))
+    queue.add(Entry('c', log))
     assert turns(log) == [['a'], ['b'], ['c'], ['d']]
 
 
-def test_who_leaves_is_not_served() -> None:
+def test_a_discarded_entry_is_not_resumed() -> None:
     log: list[str] = []
-    line = RunQueue(get_hub().loop)
-    ones = [One(name, log) for name in 'abc']
-    ones.insert(0, One('first', log, lambda: line.discard(ones[2])))
-    for one in ones:
-        line.add(one)
-    line.discard(ones[1])
+    queue = RunQueue(get_hub().loop)
+    entries = [Entry(name, log) for name in 'abc']
+    entries.insert(0, Entry('first', log, lambda: queue.discard(entries[2])))
+    for entry in entries:
+        queue.add(entry)
+    queue.discard(entries[1])
     assert turns(log) == [['first', 'c']]
 
 
-def test_one_that_fails_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_raises_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
-    line = RunQueue(get_hub().loop)
+    queue = RunQueue(get_hub().loop)
     monkeypatch.setattr(get_hub(), 'handle_error', lambda *args: None)
-    line.add(One('a', log, lambda: 1 / 0))
-    line.add(One('b', log))
+    queue.add(Entry('a', log, lambda: 1 / 0))
+    queue.add(Entry('b', log))
     assert turns(log) == [['a'], ['b']]
 
 
 @pytest.mark.usefixtures('slow')
 def test_a_flood_does_not_hold_up_a_single_request(serve: Serve) -> None:
-    """Others have as much to do as their buffers hold; who asks once is served before they are."""
+    """The buffers of the flooding connections are full. A single request is served before they are."""
     order: list[str] = []
 
     def listener(request: Any, response: Any) -> None:
         order.append(request.url)
         response.end(request.url)
         if len(order) == COUNT * ROUNDS:
-            # everybody has had a turn, and is in line
+            # every connection was resumed, and is in the queue again
             single.send(get('/single'))
 
     server = serve(listener)
@@ -132,5 +132,5 @@ def test_a_flood_does_not_hold_up_a_single_request(serve: Serve) -> None:
     for flood in floods:
         assert len(numbers(flood, 4 * ROUNDS)) == 4 * ROUNDS
     assert numbers(single, 1) == ['/single']
-    # one from the line may have had a turn, where all would have had one
+    # at most one of the queue was resumed before, instead of all
     assert order.index('/single') <= (COUNT + 3) * ROUNDS

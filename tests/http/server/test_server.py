@@ -1,4 +1,4 @@
-"""The server itself: listening, its events, failing listeners, closing, and what it must not keep."""
+"""Test the server: listening, its events, listeners that raise, closing, and memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from geventnode.errors import ParseError, ServerNotRunning
 from tests.servers import Log, Serve, Site, get, ok
 
 
-def test_create_server(serve: Serve) -> None:
-    """The listener hears of 'request'; it may come later; ``http.Server`` is the same."""
+def test_create_server_adds_a_request_listener(serve: Serve) -> None:
+    """A listener can be added later. ``http.Server`` is the same."""
     server = http.create_server(ok)
     assert isinstance(server, http.Server)
     assert server.listeners('request') == [ok]
     assert serve(http.Server(ok)).get().body == b'GET /'
 
 
-def test_types(serve: Serve) -> None:
-    """Of what listeners are given; both classes can be replaced by subclasses."""
+def test_the_types_of_the_arguments_of_listeners(serve: Serve) -> None:
+    """Subclasses can replace both classes."""
 
     class Request(http.IncomingMessage):
         pass
@@ -44,13 +44,12 @@ def test_types(serve: Serve) -> None:
     assert log == [(http.IncomingMessage, http.ServerResponse, True), (Request, Answer, True)]
 
 
-def test_nobody_listens_for_requests(serve: Serve) -> None:
-    """501."""
+def test_a_request_without_a_listener_gets_501(serve: Serve) -> None:
     assert serve(None).get().status == 501
 
 
-def test_connection_comes_first(serve: Serve) -> None:
-    """Before any request, once a connection, with its socket."""
+def test_connection_is_emitted_before_any_request(serve: Serve) -> None:
+    """It is emitted once for a connection, with its socket."""
     log = Log()
     site = serve(lambda request, response: (log.append('request'), response.end()))
     site.server.on('connection', lambda socket: log.append(socket.remote_port is not None))
@@ -60,15 +59,15 @@ def test_connection_comes_first(serve: Serve) -> None:
     assert log == [True, 'request', 'request']
 
 
-def test_a_connection_listener_may_destroy(serve: Serve) -> None:
-    """Then no request is served."""
+def test_a_connection_listener_can_destroy_the_socket(serve: Serve) -> None:
+    """No request is served then."""
     site = serve(ok)
     site.server.on('connection', lambda socket: socket.destroy())
     assert site.send(get()).rest() == b''
 
 
-def test_client_error(serve: Serve) -> None:
-    """A listener answers in the server's place; the connection ends afterwards."""
+def test_a_client_error_listener_sends_the_response(serve: Serve) -> None:
+    """The connection closes afterwards."""
     log = Log()
     site = serve(ok)
 
@@ -82,14 +81,14 @@ def test_client_error(serve: Serve) -> None:
 
 
 def test_a_client_error_listener_that_does_nothing(serve: Serve) -> None:
-    """The connection is closed, without an answer."""
+    """The connection is closed without a response."""
     site = serve(ok)
     site.server.on('clientError', lambda error, socket: None)
     assert site.send(b'NONSENSE\r\n\r\n').rest() == b''
 
 
 def test_a_reset_is_a_client_error(serve: Serve) -> None:
-    """With Python's own exception."""
+    """The error is Python's own exception."""
     log = Log()
     site = serve(ok)
     site.server.on('clientError', lambda error, socket: log.append(type(error)))
@@ -99,8 +98,8 @@ def test_a_reset_is_a_client_error(serve: Serve) -> None:
     log.wait_for(ConnectionResetError)
 
 
-def test_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """500 that closes, without a traceback in it; logged with the request line."""
+def test_an_exception_before_the_head_gives_500(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The response has no traceback, and the connection closes. The log line has the request line."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('X-Secret', 'x')
@@ -117,8 +116,8 @@ def test_an_exception_before_the_head(serve: Serve, caplog: pytest.LogCaptureFix
     assert 'ZeroDivisionError' in caplog.text
 
 
-def test_an_exception_after_the_head(serve: Serve) -> None:
-    """The client sees a message cut short, never a complete-looking one."""
+def test_an_exception_after_the_head_ends_the_connection(serve: Serve) -> None:
+    """The client sees an incomplete response, never a complete one."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('begin')
@@ -127,8 +126,8 @@ def test_an_exception_after_the_head(serve: Serve) -> None:
     assert serve(listener).send(get(), get()).rest().endswith(b'\r\n\r\n5\r\nbegin\r\n')
 
 
-def test_an_exception_after_the_end(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Is logged, and the connection goes on."""
+def test_an_exception_after_the_end_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection stays open."""
 
     def listener(request: Any, response: Any) -> None:
         response.end('fine')
@@ -139,8 +138,7 @@ def test_an_exception_after_the_end(serve: Serve, caplog: pytest.LogCaptureFixtu
     assert caplog.text.count('after its response had ended') == 2
 
 
-def test_an_exception_in_answer_to_head(serve: Serve) -> None:
-    """The 500 has no body then."""
+def test_a_500_in_response_to_head_has_no_body(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         raise ZeroDivisionError
@@ -151,8 +149,8 @@ def test_an_exception_in_answer_to_head(serve: Serve) -> None:
 # -- listening ------------------------------------------------------------------------------------------------------
 
 
-def test_listen_and_address(serve: Serve) -> None:
-    """Bound when it returns; 'listening' on the next turn of the loop; the server is returned."""
+def test_listen_binds_before_it_returns(serve: Serve) -> None:
+    """``'listening'`` is emitted in the next turn of the loop. The server is returned."""
     log = Log()
     server = http.create_server(ok)
     server.on('listening', log.note('event'))
@@ -167,8 +165,8 @@ def test_listen_and_address(serve: Serve) -> None:
     assert server.address() is None
 
 
-def test_unix_socket(serve: Serve, tmp_path: Any) -> None:
-    """A path; the file goes with the server."""
+def test_listen_on_a_unix_socket(serve: Serve, tmp_path: Any) -> None:
+    """The file is removed with the server."""
     path = str(tmp_path / 'socket')
     site = serve(http.create_server(ok).listen(path))
     assert site.server.address() == path
@@ -177,8 +175,8 @@ def test_unix_socket(serve: Serve, tmp_path: Any) -> None:
     assert not os.path.exists(path)
 
 
-def test_handles(serve: Serve) -> None:
-    """Another server, a descriptor: duplicated, so that each closes its own."""
+def test_listen_on_another_handle(serve: Serve) -> None:
+    """It is a server or a descriptor. The descriptor is duplicated, so that each closes its own."""
     first = serve(ok)
     shared = serve(http.create_server(ok).listen(first.server))
     by_number = serve(http.create_server(ok).listen({'fd': first.server.listening_socket.fileno()}))
@@ -189,8 +187,8 @@ def test_handles(serve: Serve) -> None:
     assert by_number.get().status == 200
 
 
-def test_a_port_in_use(serve: Serve) -> None:
-    """Raises in sequential code, and emits where somebody listens."""
+def test_a_port_in_use_raises(serve: Serve) -> None:
+    """With a listener, ``'error'`` is emitted instead."""
     taken = serve(ok).where[1]
     server = http.create_server(ok)
     with pytest.raises(OSError, match='in use'):
@@ -203,8 +201,8 @@ def test_a_port_in_use(serve: Serve) -> None:
     assert not server.listening
 
 
-def test_serve_forever(serve: Serve) -> None:
-    """Waits until the server is closed; raises before ``listen``."""
+def test_serve_forever_returns_when_the_server_is_closed(serve: Serve) -> None:
+    """It raises before ``listen``."""
     with pytest.raises(ServerNotRunning):
         http.create_server(ok).serve_forever()
     site = serve(ok)
@@ -218,8 +216,8 @@ def test_serve_forever(serve: Serve) -> None:
 # -- closing --------------------------------------------------------------------------------------------------------
 
 
-def test_close_waits_for_what_is_in_work(serve: Serve) -> None:
-    """The answer carries ``Connection: close``; then 'close' is emitted, and the callback called."""
+def test_close_waits_for_open_exchanges(serve: Serve) -> None:
+    """Their responses have ``Connection: close``. Then ``'close'`` is emitted, and the callback called."""
     log = Log()
     release = Event()
 
@@ -246,7 +244,7 @@ def test_close_waits_for_what_is_in_work(serve: Serve) -> None:
 
 
 class _At(Site):
-    """Where a server was that no longer listens."""
+    """The address of a server that no longer listens."""
 
     def __init__(self, server: http.Server, client: Any) -> None:
         super().__init__(server)
@@ -254,12 +252,12 @@ class _At(Site):
 
     @property
     def where(self) -> Any:
-        """The address that a client had connected to."""
+        """Return the address that a client had connected to."""
         return self._peer
 
 
-def test_closing_what_does_not_run(serve: Serve) -> None:
-    """Raises; with a callback that is told instead."""
+def test_closing_a_server_that_does_not_listen_raises(serve: Serve) -> None:
+    """A callback gets the error instead."""
     server = http.create_server(ok)
     with pytest.raises(ServerNotRunning):
         server.close()
@@ -271,7 +269,7 @@ def test_closing_what_does_not_run(serve: Serve) -> None:
 
 
 def test_draining_gives_an_idle_connection_one_last_request(serve: Serve) -> None:
-    """It is answered, with ``Connection: close``."""
+    """Its response has ``Connection: close``."""
     site = serve(ok)
     used, fresh = site.connect(), site.connect()
     assert used.get().status == 200
@@ -285,7 +283,7 @@ def test_draining_gives_an_idle_connection_one_last_request(serve: Serve) -> Non
 
 
 def test_draining_closes_idle_connections(serve: Serve) -> None:
-    """After half a second, without the client's doing."""
+    """They close after half a second, without any action of the client."""
     log = Log()
     site = serve(ok)
     client = site.connect()
@@ -296,8 +294,8 @@ def test_draining_closes_idle_connections(serve: Serve) -> None:
     log.wait_for('closed')
 
 
-def test_closing_resets_nobody_who_was_already_connected(serve: Serve) -> None:
-    """What the kernel has queued is accepted and answered, however many they are."""
+def test_closing_serves_the_clients_that_have_connected(serve: Serve) -> None:
+    """All connections in the queue of the kernel are accepted, and their requests are served."""
     site = serve(ok)
     waiting = [_socket.socket() for _ in range(150)]
     for each in waiting:
@@ -323,8 +321,8 @@ def _answers(sockets: list[Any]) -> int:
     return count
 
 
-def test_stop_destroys_what_is_left(serve: Serve) -> None:
-    """After the timeout; it returns when all is over."""
+def test_stop_destroys_connections_after_the_timeout(serve: Serve) -> None:
+    """It returns when all have ended."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -341,8 +339,7 @@ def test_stop_destroys_what_is_left(serve: Serve) -> None:
     log.wait_for('close')
 
 
-def test_close_idle_connections(serve: Serve) -> None:
-    """Those in work go on."""
+def test_close_idle_connections_keeps_active_ones(serve: Serve) -> None:
     release = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -362,8 +359,8 @@ def test_close_idle_connections(serve: Serve) -> None:
     assert busy.get().status == 200
 
 
-def test_close_all_connections(serve: Serve) -> None:
-    """Those in work, too; the server goes on."""
+def test_close_all_connections_closes_active_ones(serve: Serve) -> None:
+    """The server continues."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -381,8 +378,8 @@ def test_close_all_connections(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-def test_a_server_listens_again(serve: Serve) -> None:
-    """And no longer drains."""
+def test_a_closed_server_can_listen_again(serve: Serve) -> None:
+    """It no longer drains."""
     site = serve(ok)
     site.server.stop(0)
     site.server.listen(0, '127.0.0.1')

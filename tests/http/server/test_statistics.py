@@ -1,4 +1,4 @@
-"""What a server says of its connections."""
+"""Test the statistics of a server about its connections."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.servers import Log, Serve, get, ok, post
 from tests.sockets import until
 
 
-def test_what_connections_do(serve: Serve) -> None:
-    """Each of them one thing."""
+def test_statistics_count_connections_by_activity(serve: Serve) -> None:
+    """Each connection has one activity."""
     log = Log()
     go_on = Event()
 
@@ -59,8 +59,7 @@ def test_what_connections_do(serve: Serve) -> None:
     until(lambda: site.server.statistics()['handling'] == 0)
 
 
-def test_what_is_held(serve: Serve) -> None:
-    """Input that nobody has read yet."""
+def test_statistics_have_the_bytes_of_unread_input(serve: Serve) -> None:
     log = Log()
     go_on = Event()
 
@@ -80,8 +79,8 @@ def test_what_is_held(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('going', ['close', 'abort'])
-def test_nothing_is_left_of_clients_that_have_gone(serve: Serve, going: str) -> None:
-    """Neither of idle ones nor of those that were being served."""
+def test_statistics_do_not_count_closed_connections(serve: Serve, going: str) -> None:
+    """They were idle or active."""
     log = Log()
     go_on = Event()
 
@@ -105,8 +104,8 @@ def test_nothing_is_left_of_clients_that_have_gone(serve: Serve, going: str) -> 
     until(lambda: site.server.statistics()['connections'] == 0)
 
 
-def test_idle_connections_keep_nobody_busy(serve: Serve) -> None:
-    """However many there are: no greenlet is theirs, and others are served."""
+def test_idle_connections_have_no_greenlets(serve: Serve) -> None:
+    """Other connections are served."""
     site = serve(ok)
     site.get()
     before = len(live_greenlets())

@@ -1,4 +1,4 @@
-"""Bodies that nobody reads, or not yet: thrown away, waited for with Expect, given up."""
+"""Test bodies without a reader: they are discarded, awaited with Expect, or end the connection."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from tests.servers import Log, Response, Serve, get, ok, post
 
 
 def test_an_unread_body_is_discarded(serve: Serve) -> None:
-    """Within the limit the connection goes on."""
+    """The connection stays open if the body is within the limit."""
     client = serve(ok).send(post(b'x' * 60_000), get('/next'))
     assert client.response().body == b'POST /'
     assert client.response().body == b'GET /next'
 
 
-def test_an_unread_body_that_is_still_to_come(serve: Serve) -> None:
-    """Is discarded as it comes."""
+def test_an_unread_body_is_discarded_as_it_arrives(serve: Serve) -> None:
     client = serve(ok).send(post(b'x' * 10, length=60_000))
     assert client.response().status == 200
     client.send(b'x' * 59_990, get('/next'))
@@ -31,8 +30,8 @@ def test_an_unread_body_that_is_still_to_come(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('chunked', [False, True])
-def test_an_unread_body_beyond_max_discard_closes(serve: Serve, chunked: bool) -> None:
-    """After the response; what follows is not served."""
+def test_an_unread_body_beyond_max_unread_body_closes(serve: Serve, chunked: bool) -> None:
+    """The connection closes after the response, and no further request is served."""
     seen = []
 
     def listener(request: Any, response: Any) -> None:
@@ -54,13 +53,13 @@ def test_an_unread_body_beyond_max_discard_closes(serve: Serve, chunked: bool) -
 
 
 def _send_as_far_as_possible(client: Any, data: bytes) -> None:
-    # the server may close before it has everything, and should
+    # the server can close before it has received everything, and should
     with contextlib.suppress(OSError):
         client.send(data)
 
 
-def test_reading_after_the_body_was_discarded(serve: Serve) -> None:
-    """Raises; it is not an empty body."""
+def test_reading_a_discarded_body_raises(serve: Serve) -> None:
+    """It is not an empty body."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -74,8 +73,8 @@ def test_reading_after_the_body_was_discarded(serve: Serve) -> None:
     log.wait_for('raised')
 
 
-def test_a_reader_that_stops_halfway_does_not_stall_the_connection(serve: Serve) -> None:
-    """It was reading when the response ended, and then left: the rest is discarded, and the connection goes on."""
+def test_a_reader_that_stops_does_not_stall_the_connection(serve: Serve) -> None:
+    """It was reading when the response ended. The rest is discarded, and the connection stays open."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -102,13 +101,13 @@ EXPECT = 'Expect: 100-continue'
 
 
 def expecting(*fields: str, version: str = '1.1') -> bytes:
-    """Return the head of a request that waits before it sends its body of four bytes."""
+    """Return the head of a request with ``Expect`` and a body of four bytes."""
     return get('/', 'Content-Length: 4', *fields, method='POST', version=version)
 
 
 @pytest.mark.parametrize('size', [60_000, 10_000_000])
-def test_a_pipe_that_stops_halfway_does_not_stall_the_connection(serve: Serve, size: int) -> None:
-    """Also when the response has ended before: what is left is discarded, or the connection closed."""
+def test_a_pipe_that_stops_does_not_stall_the_connection(serve: Serve, size: int) -> None:
+    """The response can have ended before. The rest is discarded, or the connection closes."""
 
     def listener(request: Any, response: Any) -> None:
         sink = Writable(lambda chunk: request.unpipe(sink) and None)
@@ -126,7 +125,7 @@ def test_a_pipe_that_stops_halfway_does_not_stall_the_connection(serve: Serve, s
 
 
 def test_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
-    """Once, and not before."""
+    """It is sent once, and not before."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -145,8 +144,7 @@ def test_100_continue_is_sent_when_the_body_is_read(serve: Serve) -> None:
     assert client.get().status == 200
 
 
-def test_100_continue_with_events(serve: Serve) -> None:
-    """Attaching 'data' asks for the body."""
+def test_100_continue_is_sent_for_a_data_listener(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         request.on('data', response.write)
@@ -157,8 +155,8 @@ def test_100_continue_with_events(serve: Serve) -> None:
     assert client.send(b'body').response().body == b'body'
 
 
-def test_100_continue_after_write_head(serve: Serve) -> None:
-    """A head that is fixed and not yet sent keeps nobody from reading."""
+def test_100_continue_is_sent_after_write_head(serve: Serve) -> None:
+    """The head is fixed, but not sent."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(201)
@@ -169,8 +167,8 @@ def test_100_continue_after_write_head(serve: Serve) -> None:
     assert client.send(b'body').response().status == 201
 
 
-def test_a_final_answer_without_100_closes(serve: Serve) -> None:
-    """Nobody knows whether the body follows (RFC 9110, section 10.1.1): what comes is no request."""
+def test_a_final_response_without_100_closes(serve: Serve) -> None:
+    """It is unknown whether the client sends the body (RFC 9110, section 10.1.1)."""
     client = serve(ok).send(expecting(EXPECT))
     reply = client.response()
     assert reply.status == 200
@@ -179,8 +177,8 @@ def test_a_final_answer_without_100_closes(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_check_continue(serve: Serve) -> None:
-    """In place of 'request'; ``write_continue`` is the listener's affair."""
+def test_check_continue_replaces_request(serve: Serve) -> None:
+    """The listener calls ``write_continue``."""
     log = Log()
     site = serve(lambda request, response: log.append('request'))
 
@@ -197,8 +195,8 @@ def test_check_continue(serve: Serve) -> None:
     assert log == ['sent']
 
 
-def test_check_continue_may_refuse(serve: Serve) -> None:
-    """With a final status, after which the connection closes."""
+def test_a_check_continue_listener_can_send_an_error(serve: Serve) -> None:
+    """The connection closes after the final status."""
     site = serve(ok)
     site.server.on('checkContinue', lambda request, response: response.write_head(413).end())
     client = site.send(expecting(EXPECT))
@@ -208,15 +206,15 @@ def test_check_continue_may_refuse(serve: Serve) -> None:
     assert client.rest() == b''
 
 
-def test_a_body_that_did_not_wait_needs_no_100(serve: Serve) -> None:
-    """It is read as it is, and one 100 at most precedes the answer."""
+def test_a_body_that_was_sent_at_once_needs_no_100(serve: Serve) -> None:
+    """It is read all the same. At most one 100 precedes the response."""
     client = serve(lambda request, response: response.end(request.read())).send(expecting(EXPECT) + b'body')
     assert client.response().body == b'body'
     assert client.get().status == 200
 
 
-def test_other_expectations(serve: Serve) -> None:
-    """417 and close, unless 'checkExpectation' says otherwise."""
+def test_an_unknown_expectation_gets_417(serve: Serve) -> None:
+    """The connection closes, unless there is a ``'checkExpectation'`` listener."""
     site = serve(ok)
     client = site.send(expecting('Expect: a-miracle'))
     reply = client.response()
@@ -226,14 +224,13 @@ def test_other_expectations(serve: Serve) -> None:
     assert site.send(get('/', 'Expect: a-miracle')).response().body == b'a-miracle'
 
 
-def test_http_1_0_expects_nothing(serve: Serve) -> None:
-    """It is ignored there."""
+def test_an_expectation_in_http_1_0_is_ignored(serve: Serve) -> None:
     client = serve(lambda request, response: response.end(request.read())).send(expecting(EXPECT, version='1.0'))
     assert client.send(b'body').head().status == 200
 
 
-def test_expect_in_another_case(serve: Serve) -> None:
-    """The expectation is compared without regard to case (RFC 9110, section 10.1.1)."""
+def test_the_case_of_an_expectation_is_ignored(serve: Serve) -> None:
+    """See RFC 9110, section 10.1.1."""
     client = serve(lambda request, response: response.end(request.read())).send(expecting('Expect: 100-Continue'))
     assert client.head().status == 100
     assert client.send(b'body').response().body == b'body'
@@ -242,8 +239,8 @@ def test_expect_in_another_case(serve: Serve) -> None:
 # -- giving up ------------------------------------------------------------------------------------------------------
 
 
-def test_destroying_an_unread_request(serve: Serve) -> None:
-    """Destroys the connection, with 'aborted'."""
+def test_destroying_an_unread_request_destroys_the_connection(serve: Serve) -> None:
+    """The request emits ``'aborted'``."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -256,8 +253,8 @@ def test_destroying_an_unread_request(serve: Serve) -> None:
     assert log == ['aborted', 'response close']
 
 
-def test_destroying_a_request_that_was_read(serve: Serve) -> None:
-    """Leaves the connection: the response can be sent."""
+def test_destroying_a_read_request_keeps_the_connection(serve: Serve) -> None:
+    """The response can be sent."""
 
     def listener(request: Any, response: Any) -> None:
         request.read()
@@ -267,8 +264,9 @@ def test_destroying_a_request_that_was_read(serve: Serve) -> None:
     assert serve(listener).send(post(b'abc')).response().body == b'still here'
 
 
-def test_order_of_a_normal_exchange(serve: Serve) -> None:
-    """'finish', then the request's 'end' when its body was discarded; no 'close', no 'aborted'."""
+def test_the_order_of_events_of_an_exchange(serve: Serve) -> None:
+    """It is ``'finish'``, then ``'end'`` of the request when its body was discarded; no ``'close'``, no
+    ``'aborted'``."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:

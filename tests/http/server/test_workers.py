@@ -1,4 +1,4 @@
-"""The greenlets that run listeners: what one request may leave behind for the next, and what ends a worker."""
+"""Test the greenlets that run listeners: their state between two requests, and their end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.servers import Log, Serve, get, ok
 variable: contextvars.ContextVar[str] = contextvars.ContextVar('variable', default='unset')
 
 
-def test_a_worker_serves_request_after_request(serve: Serve) -> None:
-    """Greenlets are kept, and greenlet-locals with them, as threads are in a pool."""
+def test_a_worker_serves_several_requests(serve: Serve) -> None:
+    """Greenlets and their greenlet-locals are kept, as threads are in a pool."""
     workers = []
 
     def listener(request: Any, response: Any) -> None:
@@ -33,8 +33,7 @@ def test_a_worker_serves_request_after_request(serve: Serve) -> None:
     assert len(set(workers)) == 1
 
 
-def test_a_worker_survives_an_exception(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """And serves the next request."""
+def test_a_worker_serves_the_next_request_after_an_exception(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     workers = []
 
     def listener(request: Any, response: Any) -> None:
@@ -49,8 +48,10 @@ def test_a_worker_survives_an_exception(serve: Serve, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize('error', [gevent.GreenletExit, SystemError])
-def test_what_a_kill_leaves(serve: Serve, error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
-    """A listener that is killed by another greenlet: its connection ends, everybody else goes on."""
+def test_a_killed_listener_ends_its_connection(
+    serve: Serve, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """All others continue."""
     workers = []
 
     def listener(request: Any, response: Any) -> None:
@@ -71,7 +72,7 @@ def test_what_a_kill_leaves(serve: Serve, error: type[BaseException], caplog: py
 
 @pytest.mark.filterwarnings('ignore')
 def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> None:
-    """The worker leaves the pool, the connection is destroyed without an answer, the server goes on."""
+    """The worker leaves the pool, and the client gets no response. The server continues."""
 
     class Fatal(BaseException):
         pass
@@ -96,8 +97,8 @@ def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> No
     assert site.get().status == 200
 
 
-def test_an_idle_worker_that_something_is_thrown_at_leaves_the_pool(serve: Serve) -> None:
-    """Killed, or hit by a timeout that a request forgot: the next request gets another greenlet."""
+def test_an_exception_ends_an_idle_worker(serve: Serve) -> None:
+    """That is a kill, or a timeout that a request has left running. The next request gets another greenlet."""
     workers = []
 
     def listener(request: Any, response: Any) -> None:
@@ -115,7 +116,7 @@ def test_an_idle_worker_that_something_is_thrown_at_leaves_the_pool(serve: Serve
 
 
 def test_drain_ends_the_idle_workers(serve: Serve) -> None:
-    """None is left, and the next request gets a new one."""
+    """The next request gets a new worker."""
     site = serve(ok)
     site.get()
     assert pool(gevent.get_hub())
@@ -124,8 +125,8 @@ def test_drain_ends_the_idle_workers(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-def test_contexts_are_never_seen_in_another_request(serve: Serve) -> None:
-    """Not in the next one of the connection, pipelined or not, nor in that of another."""
+def test_each_request_has_its_own_context(serve: Serve) -> None:
+    """It is not visible in the next request of the connection, pipelined or not, nor in one of another connection."""
     seen = []
 
     def listener(request: Any, response: Any) -> None:
@@ -142,8 +143,8 @@ def test_contexts_are_never_seen_in_another_request(serve: Serve) -> None:
     assert seen == ['unset'] * 5
 
 
-def test_a_context_holds_over_switches(serve: Serve) -> None:
-    """Within one request it is its own, whatever others do meanwhile."""
+def test_a_context_is_kept_over_switches(serve: Serve) -> None:
+    """Other requests do not change it."""
     both = Event()
     seen = {}
 
@@ -164,7 +165,7 @@ def test_a_context_holds_over_switches(serve: Serve) -> None:
 
 
 def test_a_listener_that_returns_without_end_frees_its_worker(serve: Serve) -> None:
-    """Many responses may be open without a greenlet each; ``end()`` dispatches the connection again."""
+    """Many responses can be open without a greenlet each. ``end()`` resumes the connection."""
     open_responses = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -187,8 +188,8 @@ def test_a_listener_that_returns_without_end_frees_its_worker(serve: Serve) -> N
         assert client.response().body == b'next'
 
 
-def test_fresh_greenlets(serve: Serve) -> None:
-    """Every request has a greenlet of its own, pipelined ones too, and none is kept."""
+def test_greenlet_per_request(serve: Serve) -> None:
+    """Pipelined requests have greenlets of their own, too, and the pool stays empty."""
     workers = []
 
     def listener(request: Any, response: Any) -> None:
@@ -206,20 +207,20 @@ def test_fresh_greenlets(serve: Serve) -> None:
     assert all(worker.dead for worker in workers)
 
 
-def test_no_more_than_so_many_idle_workers_are_kept(serve: Serve) -> None:
-    """Those above the number end."""
-    everybody = Event()
+def test_the_number_of_idle_workers_is_limited(serve: Serve) -> None:
+    """The surplus ends."""
+    go = Event()
     waiting = Log()
 
     def listener(request: Any, response: Any) -> None:
         waiting.append(1)
-        everybody.wait()
+        go.wait()
         response.end()
 
     site = serve(listener)
     clients = [site.send(get()) for _ in range(MAX_IDLE + 20)]
     waiting.wait_for_length(MAX_IDLE + 20)
-    everybody.set()
+    go.set()
     for client in clients:
         assert client.response().status == 200
         client.close()
@@ -228,13 +229,13 @@ def test_no_more_than_so_many_idle_workers_are_kept(serve: Serve) -> None:
 
 
 class _Held:
-    """What a greenlet-local holds, as a connection to a database."""
+    """The value of a greenlet-local, such as a connection to a database."""
 
 
-def _burst(site: Any, everybody: Event, waiting: Log, size: int) -> None:
+def _burst(site: Any, go: Event, waiting: Log, size: int) -> None:
     clients = [site.send(get()) for _ in range(size)]
     waiting.wait_for_length(size)
-    everybody.set()
+    go.set()
     for client in clients:
         assert client.response().status == 200
         client.close()
@@ -242,37 +243,37 @@ def _burst(site: Any, everybody: Event, waiting: Log, size: int) -> None:
 
 
 @pytest.mark.parametrize('most', [0, 3])
-def test_a_setting_bounds_idle_workers(serve: Serve, most: int) -> None:
-    """What the greenlet-locals of the others hold is given back."""
-    everybody, waiting, own = Event(), Log(), local()
+def test_max_idle_workers_limits_the_idle_workers(serve: Serve, most: int) -> None:
+    """The greenlet-locals of the surplus are released."""
+    go, waiting, own = Event(), Log(), local()
     held: weakref.WeakSet[_Held] = weakref.WeakSet()
 
     def listener(request: Any, response: Any) -> None:
         own.held = _Held()
         held.add(own.held)
         waiting.append(1)
-        everybody.wait()
+        go.wait()
         response.end()
 
     drain(gevent.get_hub())
-    _burst(serve(listener, max_idle_workers=most), everybody, waiting, 20)
+    _burst(serve(listener, max_idle_workers=most), go, waiting, 20)
     assert (len(pool(gevent.get_hub())), len(held)) == (most, most)
 
 
-def test_a_lower_bound_ends_those_that_are_idle(serve: Serve) -> None:
-    everybody, waiting = Event(), Log()
+def test_a_lower_max_idle_workers_ends_the_surplus(serve: Serve) -> None:
+    go, waiting = Event(), Log()
 
     def listener(request: Any, response: Any) -> None:
         waiting.append(1)
-        everybody.wait()
+        go.wait()
         response.end()
 
     drain(gevent.get_hub())
     site = serve(listener)
-    _burst(site, everybody, waiting, 20)
+    _burst(site, go, waiting, 20)
     idle = list(pool(gevent.get_hub()))
     assert len(idle) == 20
-    # another setting is none of their business
+    # another setting has no effect on them
     site.server.timeout = 5
     assert pool(gevent.get_hub()) == idle
     site.server.max_idle_workers = 4
@@ -281,8 +282,8 @@ def test_a_lower_bound_ends_those_that_are_idle(serve: Serve) -> None:
     assert site.get().status == 200
 
 
-def test_a_greenlet_killed_in_a_write(serve: Serve) -> None:
-    """The client sees a message cut short, never a complete-looking one or a next response."""
+def test_a_kill_in_a_write_ends_the_connection(serve: Serve) -> None:
+    """The client sees an incomplete response, never a complete one or a next response."""
     writing = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -300,8 +301,8 @@ def test_a_greenlet_killed_in_a_write(serve: Serve) -> None:
     assert data.count(b'HTTP/1.1') == 1
 
 
-def test_a_timeout_in_a_write(serve: Serve) -> None:
-    """As a kill: the half-written response is never ended."""
+def test_a_timeout_in_a_write_ends_the_connection(serve: Serve) -> None:
+    """The response is never ended, as after a kill."""
     raised = Log()
 
     def listener(request: Any, response: Any) -> None:

@@ -1,4 +1,4 @@
-"""Writing the body of a response: what leaves when, what is queued, and who is told."""
+"""Test writing the body of a response: when it is sent, when it is queued, and what is notified."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from geventnode.errors import ConnectionClosed, HeadersSent, WriteAfterEnd
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Answer, Log, Serve, get
 
-#: Bytes around the data of one chunk, at most.
+#: The maximum number of bytes around the data of one chunk.
 CHUNK_OVERHEAD = 20
 
 
-def test_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
-    """They fix the head, return True, and are no last chunk."""
+def test_an_empty_write_sends_nothing(serve: Serve) -> None:
+    """It fixes the head, returns True, and is not a last chunk."""
 
     def listener(request: Any, response: Any) -> None:
         assert response.write('') is True
@@ -34,7 +34,7 @@ def test_empty_writes_put_nothing_on_the_wire(serve: Serve) -> None:
 
 
 def test_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
-    """Framing is chosen when the first bytes leave."""
+    """Framing is decided when the first bytes are sent."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('')
@@ -43,8 +43,8 @@ def test_an_empty_write_then_end_has_a_length(answer: Answer) -> None:
     assert answer(listener).values('Content-Length') == ['5']
 
 
-def test_encodings_and_buffers(answer: Answer) -> None:
-    """Text in any encoding, UTF-8 by default; buffers as they are."""
+def test_write_takes_text_and_buffers(answer: Answer) -> None:
+    """Text has any encoding, UTF-8 by default."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('é')
@@ -57,8 +57,8 @@ def test_encodings_and_buffers(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize('body', [{'user': 'bob'}, {'user'}, [{'user': 'bob'}]])
-def test_what_was_not_encoded_is_refused(answer: Answer, body: Any) -> None:
-    """Before the head is fixed."""
+def test_write_rejects_other_types(answer: Answer, body: Any) -> None:
+    """It raises before the head is fixed."""
 
     def listener(request: Any, response: Any) -> None:
         for send in (response.write, response.end):
@@ -70,8 +70,8 @@ def test_what_was_not_encoded_is_refused(answer: Answer, body: Any) -> None:
     assert answer(listener).body == b'refused'
 
 
-def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
-    """What is queued is a copy."""
+def test_a_buffer_can_change_after_the_write(serve: Serve) -> None:
+    """The queue has a copy."""
 
     def listener(request: Any, response: Any) -> None:
         buffer = bytearray(b'a' * 2_000_000)
@@ -83,8 +83,8 @@ def test_a_buffer_may_change_after_the_write(serve: Serve) -> None:
     assert body == b'a' * 2_000_000
 
 
-def test_first_write_carries_the_head(serve: Serve) -> None:
-    """Head and first chunk arrive in one piece, and later ones do not wait for the end."""
+def test_the_first_write_is_sent_with_the_head(serve: Serve) -> None:
+    """Later writes do not wait for the end."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -101,8 +101,7 @@ def test_first_write_carries_the_head(serve: Serve) -> None:
     assert client.until(b'0\r\n\r\n').startswith(b'6\r\nsecond\r\n')
 
 
-def test_end_leaves_in_one_piece(serve: Serve) -> None:
-    """Head and body of a small response are one segment."""
+def test_end_sends_a_small_response_in_one_piece(serve: Serve) -> None:
 
     def listener(request: Any, response: Any) -> None:
         response.end('hello')
@@ -112,8 +111,8 @@ def test_end_leaves_in_one_piece(serve: Serve) -> None:
 
 @pytest.mark.parametrize('size', [1, 16383, 16384, 100_000, 3_000_000])
 @pytest.mark.parametrize('way', ['end', 'write', 'length'])
-def test_bodies_of_any_size_arrive_whole(serve: Serve, size: int, way: str) -> None:
-    """In every framing, whether or not the kernel takes them at once."""
+def test_bodies_of_any_size_arrive_completely(serve: Serve, size: int, way: str) -> None:
+    """They do so in every framing, whether the kernel accepts them at once or not."""
     body = bytes(range(256)) * (size // 256) + b'x' * (size % 256)
 
     def listener(request: Any, response: Any) -> None:
@@ -130,8 +129,8 @@ def test_bodies_of_any_size_arrive_whole(serve: Serve, size: int, way: str) -> N
     assert client.get().body == body
 
 
-def test_end_twice_and_write_after_end(serve: Serve) -> None:
-    """A second ``end`` does nothing; data after the end raises."""
+def test_write_after_end_raises(serve: Serve) -> None:
+    """A second ``end`` without data does nothing."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -149,7 +148,7 @@ def test_end_twice_and_write_after_end(serve: Serve) -> None:
 
 
 def test_write_raises_if_another_greenlet_ended_the_message(serve: Serve) -> None:
-    """When another greenlet ends the message meanwhile, neither its bytes nor a second head follow the end."""
+    """Neither its bytes nor a second head follow the end."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -176,8 +175,7 @@ def test_write_raises_if_another_greenlet_ended_the_message(serve: Serve) -> Non
     assert client.get('/end').body == b'done'
 
 
-def test_callbacks(serve: Serve) -> None:
-    """Of ``write`` and of ``end``, in order, each once."""
+def test_callbacks_of_write_and_end_are_called_once_in_order(serve: Serve) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -189,8 +187,8 @@ def test_callbacks(serve: Serve) -> None:
     assert log == ['write', 'end']
 
 
-def test_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
-    """Not before a client that is slow has made room."""
+def test_finish_is_emitted_when_the_kernel_has_all_bytes(serve: Serve) -> None:
+    """A slow client delays it."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -207,7 +205,7 @@ def test_finish_comes_when_the_kernel_has_everything(serve: Serve) -> None:
 
 
 def test_cork_joins_small_writes(serve: Serve) -> None:
-    """They leave with ``uncork``, as one chunk."""
+    """``uncork`` sends them as one chunk."""
 
     def listener(request: Any, response: Any) -> None:
         response.cork()
@@ -223,8 +221,8 @@ def test_cork_joins_small_writes(serve: Serve) -> None:
     assert client.until(b'0\r\n\r\n') == b'3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n'
 
 
-def test_cork_then_end_is_a_whole_message(answer: Answer) -> None:
-    """Nothing was sent before the end, so the length is known."""
+def test_end_after_cork_has_a_length(answer: Answer) -> None:
+    """Nothing was sent before, so that the length is known."""
 
     def listener(request: Any, response: Any) -> None:
         response.cork()
@@ -234,8 +232,8 @@ def test_cork_then_end_is_a_whole_message(answer: Answer) -> None:
     assert answer(listener).values('Content-Length') == ['3']
 
 
-def test_writing_when_the_connection_is_gone(serve: Serve) -> None:
-    """Raises, with the code that ported code looks for."""
+def test_writing_to_a_closed_connection_raises(serve: Serve) -> None:
+    """The error has the code that ported programs check."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -249,8 +247,8 @@ def test_writing_when_the_connection_is_gone(serve: Serve) -> None:
     assert log == ['EPIPE'] * 3
 
 
-def test_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
-    """True while it does, False when some is queued, and then one 'drain' with an empty queue."""
+def test_write_returns_false_while_bytes_are_queued(serve: Serve) -> None:
+    """Then ``'drain'`` is emitted once, when the queue is empty."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -267,8 +265,8 @@ def test_write_tells_whether_the_kernel_took_it(serve: Serve) -> None:
     assert log == [True, False, ('drain', 0, False), True]
 
 
-def test_drain_comes_once_when_all_is_gone(serve: Serve) -> None:
-    """Several writes that are queued, one 'drain', and none while something is queued."""
+def test_drain_is_emitted_once_after_several_writes(serve: Serve) -> None:
+    """It is not emitted while bytes are queued."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -284,8 +282,8 @@ def test_drain_comes_once_when_all_is_gone(serve: Serve) -> None:
     assert log == [0, 'ended']
 
 
-def test_ignoring_false_makes_the_next_write_wait(serve: Serve) -> None:
-    """Memory is bounded: what is queued never exceeds the mark by more than one chunk."""
+def test_a_write_after_false_blocks(serve: Serve) -> None:
+    """Memory is bounded: the queue exceeds the high-water mark by one chunk at most."""
     queued = []
     chunk = b'x' * 100_000
 
