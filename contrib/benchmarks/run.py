@@ -24,6 +24,7 @@ from bench.monitor import measure_monitor
 from bench.pace import measure_pace
 from bench.parsers import measure_parsers
 from bench.proxies import measure_proxies
+from bench.realistic import measure_realistic
 from bench.results import Section
 from bench.rounds import measure_rounds
 from bench.tls import measure_tls
@@ -57,6 +58,7 @@ FULL = Scale(repeat=7, seconds=3, rounds=200, transfer=2**30, connections=10_000
 QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2**28, connections=2_000, requests=1_000)
 
 PARTS: dict[str, Callable[[Scale], Section]] = {
+    'realistic': lambda scale: measure_realistic(scale.repeat, scale.seconds),
     'hello': lambda scale: measure_load(scale.repeat, scale.seconds),
     'rounds': lambda scale: measure_rounds(scale.repeat, scale.rounds),
     'exchanges': lambda scale: measure_exchanges(scale.repeat, scale.seconds),

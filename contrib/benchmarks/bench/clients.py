@@ -23,7 +23,7 @@ from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import environment, in_turn
 
-__all__ = ['measure_clients']
+__all__ = ['CATALOGUE', 'Client', 'ClientFailed', 'measure_clients', 'nginx']
 
 SCRIPTS = Path(__file__).parent.parent / 'clients'
 HELLO = b'hello world'
@@ -50,6 +50,10 @@ http {{
         listen 127.0.0.1:{port};
         root {files};
         location = / {{ return 200 "hello world"; }}
+        location /item/ {{
+            add_header X-Request-Id $request_id;
+            return 200 '{{"id": "$request_id"}}';
+        }}
     }}
 }}
 """
@@ -66,15 +70,19 @@ class Client:
     :ivar key: the name in the samples.
     :ivar title: the name in tables.
     :ivar script: its file in ``clients/``.
+    :ivar program: what runs a script in JavaScript.
+    :ivar root: the directory of another checkout, whose package the script imports; empty: of this one.
     """
 
     key: str
     title: str
     script: str
+    program: str = 'node'
+    root: str = ''
 
     def run(self, *arguments: object) -> dict[str, Any]:
         """Run the script, and return its output. Raises :class:`ClientFailed`."""
-        program = 'node' if self.script.endswith('.js') else sys.executable
+        program = self.program if self.script.endswith('.js') else sys.executable
         if shutil.which(program) is None:
             raise ClientFailed(f'{program} is not installed')
         ran = subprocess.run(
@@ -82,7 +90,7 @@ class Client:
             check=False,
             text=True,
             capture_output=True,
-            env=environment(),
+            env=environment(self.root),
             preexec_fn=machine.pin(machine.SERVER_CORE),
         )
         if ran.returncode:

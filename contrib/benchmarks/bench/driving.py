@@ -6,8 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 
-__all__ = ['WINDOW', 'WORKERS', 'drive', 'fastest', 'report']
+__all__ = ['WINDOW', 'WORKERS', 'drive', 'fastest', 'item', 'report']
 
 WORKERS = 32
 
@@ -18,13 +19,19 @@ SHARE = 0.1
 
 
 def drive(
-    ask: Callable[[str], int], download: Callable[[str], int], run: Callable[[Callable[[], None], int], object]
+    ask: Callable[[str], int],
+    download: Callable[[str], int],
+    run: Callable[[Callable[[], None], int], object],
+    ask_item: Callable[[str, dict[str, str]], int] | None = None,
 ) -> None:
-    """Run the command line, ``hello URL SIZE SECONDS`` or ``download URL SIZE``, and print the times.
+    """Run the command line, and print the times.
+
+    It is ``hello URL SIZE SECONDS``, ``items URL SIZE SECONDS`` or ``download URL SIZE``.
 
     :param ask: makes one request and returns the size of the body.
     :param download: reads one large body and returns its size.
     :param run: runs a function the given number of times at once, and returns when all have ended.
+    :param ask_item: as ``ask``, with a path and with fields that no other request has.
     """
     command, url, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if command == 'download':
@@ -35,18 +42,34 @@ def drive(
         return
     moments: list[float] = []
     used: list[float] = []
+    numbers = count(1)
+
+    def ask_one() -> int:
+        if what == 'hello' or ask_item is None:
+            return ask(url)
+        return ask_item(*item(url, next(numbers)))
 
     def work() -> None:
         while time.perf_counter() < stop:
-            assert ask(url) == size
+            assert ask_one() == size
             moments.append(time.perf_counter())
             used.append(time.process_time())
 
-    assert ask(url) == size
+    assert ask_one() == size
     began = time.perf_counter()
     stop = began + float(sys.argv[4])
     run(work, WORKERS)
     report(moments, used, began)
+
+
+def item(url: str, number: int) -> tuple[str, dict[str, str]]:
+    """Return the URL and the fields of a request that is like no other."""
+    mixed = f'{number * 2654435761 % 2**32:08x}'
+    fields = {
+        'X-Request-Id': f'{number:08x}-{mixed}',
+        'traceparent': f'00-{mixed}{mixed}{number:016x}-{mixed}{number:08x}-01',
+    }
+    return f'{url}item/{number}?q={mixed}', fields
 
 
 def report(moments: list[float], used: list[float], began: float) -> None:

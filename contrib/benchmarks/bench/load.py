@@ -21,7 +21,7 @@ from typing import TypedDict
 
 from bench import machine
 from bench.progress import say
-from bench.requests import Case
+from bench.requests import FIRST_ITEM, TEXT_LENGTHS, Case, Items
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn, start_all
 
@@ -173,7 +173,9 @@ def measure_turn(case: Case, server: RunningServer, seconds: int) -> Turn:
 def answer_length(server: RunningServer, case: Case) -> int:
     """Return the size of the response to a request of ``case``. Raises :class:`LoadFailed` if it is no 200."""
     method, framing = ('POST', [f'Content-Length: {len(case.body)}']) if case.body else ('GET', [])
-    lines = [f'{method} {case.path} HTTP/1.1', f'Host: 127.0.0.1:{server.port}', *case.fields, *framing, '', case.body]
+    fields = case.lines(FIRST_ITEM) if isinstance(case, Items) else case.fields
+    lines = [f'{method} {case.path} HTTP/1.1', f'Host: 127.0.0.1:{server.port}', *fields, *framing, '', case.body]
+    status = case.status if isinstance(case, Items) else 200
     answer = b''
     with server.connect(ANSWER_TIMEOUT) as connection:
         connection.sendall('\r\n'.join(lines).encode('ascii'))
@@ -182,7 +184,7 @@ def answer_length(server: RunningServer, case: Case) -> int:
             if not data:
                 raise LoadFailed(f'the connection was closed after {answer!r}')
             answer += data
-    if not answer.startswith(b'HTTP/1.1 200 '):
+    if not answer.startswith(b'HTTP/1.1 %d ' % status):
         raise LoadFailed(f'answered {answer!r}')
     return len(answer)
 
@@ -200,7 +202,7 @@ def run_wrk(server: RunningServer, case: Case, seconds: int) -> tuple[Report, fl
     for line in case.fields:
         command += ['-H', line]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command += [f'{server.url}{case.path}', '--', str(case.depth), *filter(None, [case.body])]
+    command += [f'{server.url}{case.path}', '--', str(case.depth), case.body, *filter(None, [case.items])]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=machine.pin(machine.LOAD_CORE)
     )
@@ -217,10 +219,16 @@ def check(report: Report, wanted: int, case: Case) -> None:
     errors = {name: report[name] for name in ('connect', 'read', 'write', 'status', 'timeout') if report[name]}
     if errors:
         raise LoadFailed(f'wrk counted errors: {errors}')
+    expected, most = report['requests'] * wanted, wanted
+    reordered = 0
+    if isinstance(case, Items):
+        expected, most = case.total(report['requests'], wanted), wanted + TEXT_LENGTHS
+        # responses of different lengths can arrive in another order than their requests were sent
+        reordered = case.connections * TEXT_LENGTHS
     # each connection can have received a part of its last responses when the time was over
-    surplus = report['bytes'] - report['requests'] * wanted
-    if not report['requests'] or not 0 <= surplus <= case.connections * case.depth * wanted:
-        raise LoadFailed(f"{report['requests']} responses of {wanted} bytes have {report['bytes']} bytes")
+    surplus = report['bytes'] - expected
+    if not report['requests'] or not -reordered <= surplus <= case.connections * case.depth * most + reordered:
+        raise LoadFailed(f"{report['requests']} responses, the first of {wanted} bytes, have {report['bytes']} bytes")
 
 
 # -- the report ---------------------------------------------------------------------------------------------------

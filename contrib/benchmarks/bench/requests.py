@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ['BROWSER_FIELDS', 'Case', 'Exchange', 'browser_request']
+__all__ = [
+    'BROWSER_FIELDS',
+    'FIRST_ITEM',
+    'ITEMS',
+    'TEXT_LENGTHS',
+    'Case',
+    'Exchange',
+    'Items',
+    'browser_request',
+    'item_request',
+]
+
+#: How many different requests there are, and the number of the first one: all numbers have equally many digits.
+ITEMS, FIRST_ITEM = 20_000, 10_000
+
+#: The length of an item's text is its number modulo this, and a hundred: bodies have lengths of three digits.
+TEXT_LENGTHS = 97
 
 #: Eleven fields after Host, which wrk itself sends.
 BROWSER_FIELDS = (
@@ -53,6 +69,8 @@ class Case:
     body = ''
     #: The number of requests that are sent at once.
     depth = 1
+    #: The path of the items that are asked for, each once; empty: the same request again and again.
+    items = ''
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,91 @@ class Exchange(Case):
     def ending(self) -> bytes | tuple[bytes, ...]:
         """The end of the response."""
         return self.last
+
+
+@dataclass(frozen=True)
+class Items(Case):
+    """No two messages alike: each request has a path, a query, a cookie and an id of its own, each response an id, a
+    body and a length of its own.
+
+    :ivar shape: the first part of the path, which names the way in which the handler responds.
+    """
+
+    name: str = ''
+    shape: str = 'item'
+    status: int = 200
+    has_text: bool = True
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return self.name
+
+    @property
+    def path(self) -> str:
+        """The target of the first request."""
+        return item_target(self.shape, FIRST_ITEM)
+
+    @property
+    def ending(self) -> bytes | tuple[bytes, ...]:
+        """How the response ends."""
+        return b'"}' if self.has_text else b'\r\n\r\n'
+
+    @property
+    def items(self) -> str:  # type: ignore[override]
+        """The path of the items."""
+        return f'/{self.shape}/'
+
+    @property
+    def fields(self) -> list[str]:
+        """The header lines beside Host that all requests have in common."""
+        return [f'{name}: {value}' for name, value in _COMMON]
+
+    def lines(self, number: int) -> list[str]:
+        """Return the header lines of one request beside Host."""
+        return [*self.fields, *(f'{name}: {value}' for name, value in _own(number))]
+
+    def total(self, count: int, length: int) -> int:
+        """Return how many bytes the responses to the first ``count`` requests have.
+
+        :param length: bytes of the response to the first one.
+        """
+        if not self.has_text:
+            return count * length
+        shortest = length - FIRST_ITEM % TEXT_LENGTHS
+        turns, rest = divmod(count, ITEMS)
+        texts = [number % TEXT_LENGTHS for number in range(FIRST_ITEM, FIRST_ITEM + ITEMS)]
+        return count * shortest + turns * sum(texts) + sum(texts[:rest])
+
+
+#: What a browser sends with every request, and what it sends once.
+_COMMON = tuple(field for field in BROWSER_FIELDS if field[0] not in ('Cookie', 'Upgrade-Insecure-Requests'))
+
+
+def _own(number: int) -> tuple[tuple[str, str], ...]:
+    """Return the fields that only one request has; ``workers/report.lua`` has the same."""
+    mixed = number * 2654435761 % 2**32
+    return (
+        ('Cookie', f'session={mixed:08x}{number:08x}; theme=dark; consent=1'),
+        ('X-Request-Id', f'{number:08x}-{mixed:08x}'),
+    )
+
+
+def item_target(shape: str, number: int) -> str:
+    """Return the target of one request."""
+    return f'/{shape}/{number}?q={number * 2654435761 % 2**32:08x}'
+
+
+def item_request(number: int) -> bytes:
+    """Return a request as bytes, which differs from every other one in its target, its cookie and its id."""
+    fields = [('Host', '127.0.0.1:8000'), *_COMMON, *_own(number)]
+    lines = [
+        f'GET {item_target("item", number)} HTTP/1.1',
+        *(f'{name}: {value}' for name, value in fields),
+        '',
+        '',
+    ]
+    return '\r\n'.join(lines).encode('ascii')
 
 
 def browser_request(number: int = 0) -> bytes:

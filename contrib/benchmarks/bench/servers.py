@@ -60,6 +60,8 @@ class Server:
     :ivar modules: the Python modules that it needs; none for another language.
     :ivar certificate: the path of a certificate with its key, for HTTPS.
     :ivar arguments: further arguments, such as the port of the origin of a proxy.
+    :ivar program: the program that runs a script in JavaScript.
+    :ivar root: the directory of another checkout, whose package the script imports; empty: of this one.
     """
 
     key: str
@@ -68,6 +70,8 @@ class Server:
     modules: tuple[str, ...] = ()
     certificate: str | None = None
     arguments: tuple[str, ...] = ()
+    program: str = 'node'
+    root: str = ''
 
     @property
     def scheme(self) -> str:
@@ -79,9 +83,9 @@ class Server:
         script = str(SCRIPTS / self.script)
         arguments = [*([] if self.certificate is None else [self.certificate]), *self.arguments]
         if script.endswith('.js'):
-            if shutil.which('node') is None:
-                raise ServerFailed('node is not installed')
-            return ['node', script, *arguments]
+            if shutil.which(self.program) is None:
+                raise ServerFailed(f'{self.program} is not installed')
+            return [self.program, script, *arguments]
         missing = [name for name in self.modules if importlib.util.find_spec(name) is None]
         if missing:
             raise ServerFailed(f"not installed: {', '.join(missing)}")
@@ -123,9 +127,9 @@ def in_turn(servers: Sequence[Item], repetition: int) -> list[Item]:
     return [*servers[start:], *servers[:start]]
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of child processes, which import the package from this checkout."""
-    found = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+def environment(root: str = '') -> dict[str, str]:
+    """Return the environment of child processes, which import the package from this checkout, or from ``root``."""
+    found = [root or str(ROOT), os.environ.get('PYTHONPATH', '')]
     return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, found))}
 
 
@@ -162,7 +166,7 @@ class RunningServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                env=environment(),
+                env=environment(self.server.root),
                 preexec_fn=machine.pin(self._core),
             )
             self.port = self._read_port(self._process)

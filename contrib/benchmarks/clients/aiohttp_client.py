@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import aiohttp
-from bench.driving import WORKERS, report
+from bench.driving import WORKERS, item, report
 
 
 async def main(what: str, url: str, size: int, seconds: float) -> None:
     """Run the command line, as ``drive`` does."""
     moments: list[float] = []
+    numbers = count(1)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
 
         async def ask() -> None:
-            async with session.get(url) as response:
+            where, fields = (url, None) if what == 'hello' else item(url, next(numbers))
+            async with session.get(where, headers=fields) as response:
                 assert len(await response.read()) == size
 
         async def work() -> None:

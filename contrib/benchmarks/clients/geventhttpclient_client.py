@@ -21,6 +21,11 @@ def ask(url: str) -> int:
     return len(client.get(parts.path).read())
 
 
+def ask_item(url: str, fields: dict[str, str]) -> int:
+    """Return the size of a body."""
+    return len(client.get(url[url.index('/', 8) :], fields).read())
+
+
 def download(url: str) -> int:
     """Read a large body in pieces, and return its size."""
     response = client.get(parts.path)
@@ -31,4 +36,4 @@ def download(url: str) -> int:
 
 
 if __name__ == '__main__':
-    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]))
+    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]), ask_item)

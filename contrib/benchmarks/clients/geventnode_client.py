@@ -20,6 +20,11 @@ def ask(url: str) -> int:
     return len(http.get(url, agent=agent).get_response().read())
 
 
+def ask_item(url: str, fields: dict[str, str]) -> int:
+    """Return the size of a body."""
+    return len(http.get(url, agent=agent, headers=fields).get_response().read())
+
+
 def download(url: str) -> int:
     """Read a large body in pieces, and return its size."""
     with http.get(url, agent=agent) as response:
@@ -27,4 +32,4 @@ def download(url: str) -> int:
 
 
 if __name__ == '__main__':
-    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]))
+    drive(ask, download, lambda work, count: gevent.joinall([gevent.spawn(work) for _ in range(count)]), ask_item)

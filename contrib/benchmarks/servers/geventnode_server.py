@@ -3,23 +3,26 @@
 It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS.
 ``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header. ``/read`` parses JSON,
 ``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body;
-``/download?bytes=N`` streams N bytes.
+``/download?bytes=N`` streams N bytes. ``/item/N`` and the other paths of :data:`SHAPES` respond with an id, a body and a
+length that no other response has.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from geventnode import http
 
-__all__ = ['BACKLOG', 'KEEP_ALIVE', 'handle']
+__all__ = ['BACKLOG', 'KEEP_ALIVE', 'SHAPES', 'handle']
 
 CHUNK = b'x' * 65536
 LARGE = b'{"text": "' + b'x' * 16372 + b'"}'
 PIECE = b'x' * 100
 PIECES = 10
+TEXT = 'x' * 200
 BACKLOG = 2048
 
 #: The default of 65 seconds could close idle connections during a measurement on a slow machine.
@@ -45,6 +48,8 @@ def handle(request: Any, response: Any) -> None:
         pieces(response)
     elif request.url == '/upload':
         upload(request, response)
+    elif respond := SHAPES.get(request.url[: request.url.find('/', 1)]):
+        respond(request, response)
     else:
         download(request, response)
 
@@ -88,6 +93,82 @@ def download(request: Any, response: Any) -> None:
         response.write(chunk)
         remaining -= len(chunk)
     response.end()
+
+
+# -- nothing alike ----------------------------------------------------------------------------------------------------
+
+
+def item_text(url: str) -> str:
+    """Return the JSON of the item that a target names."""
+    slash = url.index('/', 1)
+    number = url[slash + 1 : url.index('?', slash)]
+    return f'{{"id": {number}, "text": "{TEXT[: 100 + int(number) % 97]}"}}'
+
+
+def stated(request: Any, response: Any) -> None:
+    """Respond with a head that states the length of the body."""
+    body = item_text(request.url).encode()
+    response.write_head(
+        200,
+        {
+            'Content-Type': 'application/json',
+            'Content-Length': len(body),
+            'X-Request-Id': request.headers['x-request-id'],
+        },
+    )
+    response.end(body)
+
+
+def unstated(request: Any, response: Any) -> None:
+    """Leave the length to the server."""
+    body = item_text(request.url).encode()
+    response.write_head(200, {'Content-Type': 'application/json', 'X-Request-Id': request.headers['x-request-id']})
+    response.end(body)
+
+
+def set_fields(request: Any, response: Any) -> None:
+    """Set the fields one by one, and send text."""
+    response.set_header('Content-Type', 'application/json')
+    response.set_header('X-Request-Id', request.headers['x-request-id'])
+    response.end(item_text(request.url))
+
+
+def set_cookie(request: Any, response: Any) -> None:
+    """Set a cookie of this client's own."""
+    identifier = request.headers['x-request-id']
+    body = item_text(request.url).encode()
+    response.write_head(
+        200,
+        {
+            'Content-Type': 'application/json',
+            'Set-Cookie': f'session={identifier}; Path=/; HttpOnly',
+            'X-Request-Id': identifier,
+        },
+    )
+    response.end(body)
+
+
+def redirect(request: Any, response: Any) -> None:
+    """Send the client to another path of the item's."""
+    response.write_head(302, {'Location': f'/other{request.url}', 'X-Request-Id': request.headers['x-request-id']})
+    response.end()
+
+
+def not_modified(request: Any, response: Any) -> None:
+    """Report that the client has the item already."""
+    identifier = request.headers['x-request-id']
+    response.write_head(304, {'ETag': f'"{identifier}"', 'X-Request-Id': identifier})
+    response.end()
+
+
+SHAPES: dict[str, Callable[[Any, Any], None]] = {
+    '/item': stated,
+    '/unstated': unstated,
+    '/set': set_fields,
+    '/cookie': set_cookie,
+    '/redirect': redirect,
+    '/not_modified': not_modified,
+}
 
 
 if __name__ == '__main__':

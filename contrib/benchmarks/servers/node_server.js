@@ -11,6 +11,7 @@ const CHUNK = Buffer.alloc(65536, 'x');
 const LARGE = Buffer.from(`{"text": "${'x'.repeat(16372)}"}`);
 const PIECE = Buffer.alloc(100, 'x');
 const PIECES = 10;
+const TEXT = 'x'.repeat(200);
 const BACKLOG = 2048;
 
 function text(response, body) {
@@ -33,6 +34,17 @@ function pieces(response) {
   response.writeHead(200, { 'Content-Type': 'text/plain' });
   for (let count = 0; count < PIECES; count += 1) response.write(PIECE);
   response.end();
+}
+
+function item(request, response) {
+  const number = request.url.slice(6, request.url.indexOf('?'));
+  const body = `{"id": ${number}, "text": "${TEXT.slice(0, 100 + Number(number) % 97)}"}`;
+  response.writeHead(200, {
+    'Content-Type': 'application/json',
+    'Content-Length': body.length,
+    'X-Request-Id': request.headers['x-request-id'],
+  });
+  response.end(body);
 }
 
 function upload(request, response) {
@@ -75,6 +87,8 @@ function handle(request, response) {
     pieces(response);
   } else if (request.url === '/upload') {
     upload(request, response);
+  } else if (request.url.startsWith('/item/')) {
+    item(request, response);
   } else {
     download(request, response);
   }

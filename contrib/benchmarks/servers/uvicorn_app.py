@@ -11,6 +11,7 @@ __all__ = ['application']
 
 CHUNK = b'x' * 65536
 BACKLOG = 2048
+TEXT = 'x' * 200
 
 #: The default of five seconds would close idle connections during a measurement.
 KEEP_ALIVE = 120
@@ -25,6 +26,8 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await text(send, b'hello world')
     elif path == '/upload':
         await upload(receive, send)
+    elif path.startswith('/item/'):
+        await item(scope, send)
     else:
         await download(int(scope['query_string'].partition(b'=')[2]), send)
 
@@ -36,6 +39,24 @@ async def text(send: Any, body: bytes) -> None:
             'type': 'http.response.start',
             'status': 200,
             'headers': [(b'content-type', b'text/plain'), (b'content-length', b'%d' % len(body))],
+        }
+    )
+    await send({'type': 'http.response.body', 'body': body})
+
+
+async def item(scope: dict[str, Any], send: Any) -> None:
+    """Respond with an id, a body and a length that no other response has."""
+    number = scope['path'][6:]
+    body = f'{{"id": {number}, "text": "{TEXT[: 100 + int(number) % 97]}"}}'.encode()
+    await send(
+        {
+            'type': 'http.response.start',
+            'status': 200,
+            'headers': [
+                (b'content-type', b'application/json'),
+                (b'content-length', b'%d' % len(body)),
+                (b'x-request-id', dict(scope['headers'])[b'x-request-id']),
+            ],
         }
     )
     await send({'type': 'http.response.body', 'body': body})

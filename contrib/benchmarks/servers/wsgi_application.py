@@ -9,6 +9,7 @@ __all__ = ['BACKLOG', 'application']
 
 CHUNK = b'x' * 65536
 BACKLOG = 2048
+TEXT = 'x' * 200
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -23,6 +24,8 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
         while chunk := environ['wsgi.input'].read(len(CHUNK)):
             received += len(chunk)
         return text(start_response, b'%d' % received)
+    if path.startswith('/item/'):
+        return item(environ, start_response)
     size = int(environ['QUERY_STRING'].partition('=')[2])
     start_response('200 OK', [('Content-Type', 'application/octet-stream'), ('Content-Length', str(size))])
     return chunks(size)
@@ -31,6 +34,21 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 def text(start_response: Any, body: bytes) -> Iterable[bytes]:
     """Respond with a short text and its length, which not every server adds itself."""
     start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body)))])
+    return [body]
+
+
+def item(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Respond with an id, a body and a length that no other response has."""
+    number = environ['PATH_INFO'][6:]
+    body = f'{{"id": {number}, "text": "{TEXT[: 100 + int(number) % 97]}"}}'.encode()
+    start_response(
+        '200 OK',
+        [
+            ('Content-Type', 'application/json'),
+            ('Content-Length', str(len(body))),
+            ('X-Request-Id', environ['HTTP_X_REQUEST_ID']),
+        ],
+    )
     return [body]
 
 

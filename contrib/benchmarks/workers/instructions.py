@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice, repeat
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(1, str(Path(__file__).parent.parent / 'servers'))
 
 import gevent
-from bench.requests import browser_request
+from bench.driving import item
+from bench.requests import FIRST_ITEM, ITEMS, browser_request, item_request
 from gevent.socket import socket as gevent_socket
 from geventnode_server import handle
 from wsgi_application import application
@@ -51,6 +52,11 @@ PARSED = 300
 SMALL = b'{"text": "' + b'x' * 1012 + b'"}'
 SHORT_REQUEST = b'GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n'
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world'
+#: What nginx sends, with an id of its own.
+OWN_ANSWER = (
+    b'HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n'
+    b'Content-Length: 11\r\nConnection: keep-alive\r\nX-Request-Id: %032x\r\n\r\nhello world'
+)
 
 
 class Work(NamedTuple):
@@ -80,6 +86,12 @@ def works(stack: ExitStack) -> Iterator[Work]:
     yield served(stack, 'chunked, 10 writes', site, SHORT_REQUEST.replace(b' / ', b' /chunks '))
     yield served(stack, 'WSGI, 12 headers', http.create_server(wsgi(application)), browser_request())
     yield asked(stack)
+    # nothing alike: each request is made in advance, and sent once
+    numbers = islice(count(FIRST_ITEM), PARSED * (WARM_UP + WINDOWS))
+    yield Work('parser, nothing alike', PARSED, partial(parse, map(item_request, list(numbers))))
+    yield unlike(stack, 'listener, nothing alike', http.create_server(handle))
+    yield unlike(stack, 'WSGI, nothing alike', http.create_server(wsgi(application)))
+    yield asked_unlike(stack)
 
 
 def reference() -> None:
@@ -144,6 +156,35 @@ def received(client: socket.socket) -> bytes:
     return answer
 
 
+def unlike(stack: ExitStack, name: str, server: http.Server) -> Work:
+    """Return the work of responding to requests of which no two are alike."""
+    stack.enter_context(server)
+    server.listen(0, '127.0.0.1')
+    where = ('127.0.0.1', server.address()['port'])
+    clients = [stack.enter_context(socket.create_connection(where)) for _ in range(CONNECTIONS)]
+    for client in clients:
+        client.setblocking(False)
+    requests = iter([item_request(number) for number in range(FIRST_ITEM, FIRST_ITEM + ITEMS)])
+    clients[0].send(item_request(FIRST_ITEM - 1))
+    received(clients[0])
+    return Work(name, CONNECTIONS * ROUNDS, partial(load_items, clients, requests))
+
+
+def load_items(clients: list[socket.socket], requests: Iterator[bytes]) -> None:
+    """Send another request on every connection, then take every response, some times over."""
+    for _ in range(ROUNDS):
+        for client in clients:
+            client.send(next(requests))
+        gevent.idle()
+        for client in clients:
+            data = b''
+            while not data.endswith(b'"}'):
+                try:
+                    data += client.recv(65536)
+                except BlockingIOError:
+                    gevent.idle()
+
+
 def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
     """Send on every connection, then receive every response, several times. Blocks until it is done."""
     for _ in range(ROUNDS):
@@ -168,13 +209,7 @@ def load(clients: list[socket.socket], request: bytes, expected: int) -> None:
 
 def asked(stack: ExitStack) -> Work:
     """Return the work of requests to a server that only sends bytes."""
-    listener = stack.enter_context(gevent_socket())
-    listener.bind(('127.0.0.1', 0))
-    listener.listen()
-    stack.callback(gevent.spawn(accept, listener).kill)
-    agent = http.Agent(keep_alive=True)
-    stack.callback(agent.destroy)
-    url = f'http://127.0.0.1:{listener.getsockname()[1]}/'
+    url, agent = answering(stack, lambda: ANSWER)
 
     def ask() -> None:
         # one after the other: for several at once, the number of turns of the loop depends on the kernel
@@ -184,17 +219,42 @@ def asked(stack: ExitStack) -> Work:
     return Work('client, GET', ASKED, ask)
 
 
-def accept(listener: gevent_socket) -> None:
+def asked_unlike(stack: ExitStack) -> Work:
+    """Return the work of requests of which no two are alike, with responses of which no two are."""
+    identifiers = count(1)
+    url, agent = answering(stack, lambda: OWN_ANSWER % next(identifiers))
+    numbers = count(1)
+
+    def ask() -> None:
+        for _ in range(ASKED):
+            where, fields = item(url, next(numbers))
+            http.get(where, agent=agent, headers=fields).get_response().read()
+
+    return Work('client, nothing alike', ASKED, ask)
+
+
+def answering(stack: ExitStack, make: Callable[[], bytes]) -> tuple[str, http.Agent]:
+    """Return the URL of a server that sends the result of ``make``, and an agent."""
+    listener = stack.enter_context(gevent_socket())
+    listener.bind(('127.0.0.1', 0))
+    listener.listen()
+    stack.callback(gevent.spawn(accept, listener, make).kill)
+    agent = http.Agent(keep_alive=True)
+    stack.callback(agent.destroy)
+    return f'http://127.0.0.1:{listener.getsockname()[1]}/', agent
+
+
+def accept(listener: gevent_socket, make: Callable[[], bytes]) -> None:
     """Accept connections."""
     while True:
-        gevent.spawn(respond, listener.accept()[0])
+        gevent.spawn(respond, listener.accept()[0], make)
 
 
-def respond(peer: gevent_socket) -> None:
+def respond(peer: gevent_socket, make: Callable[[], bytes]) -> None:
     """Respond to each request, which arrives in one piece."""
     with peer:
         while peer.recv(4096):
-            peer.sendall(ANSWER)
+            peer.sendall(make())
 
 
 def main() -> None:
