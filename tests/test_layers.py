@@ -65,6 +65,7 @@ LAYERS = [
         'protocol.grammar',
         'protocol.headers',
         'protocol.framing',
+        'protocol.field_lines',
         'protocol.block',
         'protocol.parse_cache',
         'protocol.head',

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from geventnode.errors import ParseError, without_traceback
+from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
 from geventnode.protocol.framing import Framing, connection_options, keep_alive, request_framing, response_framing
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
@@ -21,11 +22,10 @@ from geventnode.protocol.grammar import (
     FIELD_LINE,
     FIELDS,
     FOLD,
-    KNOWN_NAMES,
     is_host,
     is_token,
 )
-from geventnode.protocol.headers import Headers, collect, distinct
+from geventnode.protocol.headers import Headers, distinct, merged
 
 __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'response_block']
 
@@ -35,7 +35,7 @@ __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'r
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
 _NONE = Framing.NONE
-_known = KNOWN_NAMES.get
+_field = FIELD_LINES.__getitem__
 
 
 class HeaderBlock:
@@ -53,25 +53,26 @@ class HeaderBlock:
         'framing_error',
         'host',
         'keep_alive',
-        'pairs',
+        'section',
         'upgrade',
     )
 
     def __init__(
         self,
-        pairs: list[tuple[str, str]],
+        section: bytes,
+        count: int,
         fields: dict[str, Any],
         framing: Framing,
         content_length: int | None,
         reusable: bool,
         upgrade: bool,
     ) -> None:
-        #: Name and value of each field as received.
-        self.pairs = pairs
+        #: The bytes of the section. The fields as received are parsed from it again when a program asks for them.
+        self.section = section
         #: The fields by lower-cased name, repeated ones merged.
         self.fields = fields
         #: The number of fields.
-        self.count = len(pairs)
+        self.count = count
         #: How the content ends, and the value of Content-Length.
         self.framing = framing
         self.content_length = content_length
@@ -87,7 +88,7 @@ class HeaderBlock:
 
     def raw_headers(self) -> list[tuple[str, str]]:
         """Return a new list of the fields as received."""
-        return self.pairs.copy()
+        return parse_fields(self.section, unfold=True)
 
     def headers(self) -> Headers:
         """Return a new map of the fields."""
@@ -104,18 +105,17 @@ def request_block(block: bytes, version: str) -> HeaderBlock:
     :param version: the version of the request, ``'1.0'`` or ``'1.1'``.
     :raises ParseError: the section is malformed, its framing is ambiguous, or Host is invalid.
     """
-    pairs = parse_fields(block)
-    fields = _merge(pairs)
+    fields, count, values = _fields(block)
     framing: Framing = _NONE
     length = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
-        framing, length = request_framing(version, *_framing_fields(pairs))
-    if len(pairs) != len(fields):
-        _check_single(pairs)
-    result = HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
+        framing, length = request_framing(version, *_framing_fields(fields, values))
+    if values is not None:
+        _check_single(values)
+    result = HeaderBlock(block, count, fields, framing, length, *_connection(fields, version))
     host = fields.get('host')
     if host is not None:
-        if len(pairs) != len(fields) and len(distinct(pairs)['host']) > 1:
+        if values is not None and len(values['host']) > 1:
             raise ParseError('more than one Host', code='HPE_INVALID_HOST')
         if not is_host(host):
             raise ParseError(
@@ -138,17 +138,16 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
 
     :raises ParseError: the section is malformed.
     """
-    pairs = parse_fields(block, unfold=True)
-    fields = _merge(pairs)
+    fields, count, values = _fields(block, unfold=True)
     framing: Framing = Framing.UNTIL_CLOSE
     length = None
     framing_error = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
         try:
-            framing, length = response_framing(*_framing_fields(pairs))
+            framing, length = response_framing(*_framing_fields(fields, values))
         except ParseError as error:
             framing_error = without_traceback(error)
-    result = HeaderBlock(pairs, fields, framing, length, *_connection(fields, version))
+    result = HeaderBlock(block, count, fields, framing, length, *_connection(fields, version))
     result.framing_error = framing_error
     return result
 
@@ -193,26 +192,36 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
     raise ParseError('CR without LF after it', code='HPE_LF_EXPECTED', data=shown)
 
 
-def _merge(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the fields by lower-case name."""
-    fields: dict[str, Any] = {_known(name) or name.lower(): value for name, value in pairs}
-    if len(fields) != len(pairs):
-        return collect(pairs)
-    if 'set-cookie' in fields:
-        fields['set-cookie'] = [fields['set-cookie']]
-    return fields
-
-
-def _framing_fields(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Return the values of Transfer-Encoding and those of Content-Length."""
+def _fields(block: bytes, unfold: bool = False) -> tuple[dict[str, Any], int, dict[str, list[str]] | None]:
+    """Return the fields by lower-cased name, the number of lines, and all values by name if a name is repeated."""
+    lines = block[2:-2].split(b'\r\n')
+    try:
+        fields: dict[str, Any] = dict(map(_field, lines))
+    except MalformedLine:
+        # no field, a folded line, or an error
+        pass
+    else:
+        if len(fields) == len(lines):
+            if 'set-cookie' in fields:
+                fields['set-cookie'] = [fields['set-cookie']]
+            return fields, len(lines), None
+    pairs = parse_fields(block, unfold)
     values = distinct(pairs)
-    return values.get('transfer-encoding', []), values.get('content-length', [])
+    return merged(values), len(pairs), values
 
 
-def _check_single(pairs: list[tuple[str, str]]) -> None:
+def _framing_fields(fields: dict[str, Any], values: dict[str, list[str]] | None) -> tuple[list[str], list[str]]:
+    """Return the values of Transfer-Encoding and those of Content-Length."""
+    if values is not None:
+        return values.get('transfer-encoding', []), values.get('content-length', [])
+    coding, length = fields.get('transfer-encoding'), fields.get('content-length')
+    return ([] if coding is None else [coding]), ([] if length is None else [length])
+
+
+def _check_single(values: dict[str, list[str]]) -> None:
     """Check that no singleton field is repeated."""
-    for name, values in distinct(pairs).items():
-        if len(values) > 1 and name in _SINGLETON_FIELDS:
+    for name, lines in values.items():
+        if len(lines) > 1 and name in _SINGLETON_FIELDS:
             # without the values, because errors are logged, and values can be credentials
             raise ParseError(f'more than one {name.title()}', code='HPE_INVALID_HEADER_TOKEN')
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from geventnode.protocol.grammar import lower_name
 
-__all__ = ['FIRST_WINS', 'Headers', 'collect', 'distinct']
+__all__ = ['FIRST_WINS', 'Headers', 'collect', 'distinct', 'merged']
 
 #: Fields with only one effective line, the first one, as in Node 20; further lines are mistakes or attacks.
 FIRST_WINS = frozenset(
@@ -141,7 +141,12 @@ class Headers(dict[str, Any]):
 
 def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the merged fields as a plain dict; see :meth:`Headers.from_raw`."""
-    fields: dict[str, Any] = distinct(pairs)
+    return merged(distinct(pairs))
+
+
+def merged(distinct_values: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return the value of each field, made of the values of its lines."""
+    fields: dict[str, Any] = dict(distinct_values)
     for name, values in fields.items():
         if name == 'set-cookie':
             continue

@@ -88,7 +88,7 @@ def works(stack: ExitStack) -> Iterator[Work]:
     yield asked(stack)
     # nothing alike: each request is made in advance, and sent once
     numbers = islice(count(FIRST_ITEM), PARSED * (WARM_UP + WINDOWS))
-    yield Work('parser, nothing alike', PARSED, partial(parse, map(item_request, list(numbers))))
+    yield Work('parser, nothing alike', PARSED, partial(parse, iter([item_request(number) for number in numbers])))
     yield unlike(stack, 'listener, nothing alike', http.create_server(handle))
     yield unlike(stack, 'WSGI, nothing alike', http.create_server(wsgi(application)))
     yield asked_unlike(stack)
