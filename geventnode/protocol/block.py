@@ -231,14 +231,17 @@ def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False
-    options = _options(connection) if len(connection) < 64 else connection_options((connection,))
-    # Upgrade is effective only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
-    return keep_alive(version, options), 'upgrade' in options and version != '1.0' and bool(fields.get('upgrade'))
+    find = _connection_options if len(connection) < 64 else _connection_options.__wrapped__
+    reusable, upgrade = find(connection, version)
+    return reusable, upgrade and bool(fields.get('upgrade'))
 
 
 @lru_cache(maxsize=64)
-def _options(connection: str) -> frozenset[str]:
-    return connection_options((connection,))
+def _connection_options(connection: str, version: str) -> tuple[bool, bool]:
+    """Return whether Connection allows another message, and whether it has the option ``upgrade``."""
+    options = connection_options((connection,))
+    # Upgrade counts only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
+    return keep_alive(version, options), 'upgrade' in options and version != '1.0'
 
 
 def _reject(block: bytes) -> NoReturn:

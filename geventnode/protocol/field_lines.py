@@ -65,25 +65,36 @@ class FieldLines(dict[bytes, tuple[str, str]]):
     Raises :class:`MalformedLine`.
     """
 
-    __slots__ = ('_names', '_old')
+    __slots__ = ('_names', '_names_not_kept', '_old')
 
     def __init__(self) -> None:
         super().__init__()
-        self._names = {name.encode('ascii'): lower for name, lower in KNOWN_NAMES.items()}
+        spellings = {name.encode('ascii'): lower for name, lower in KNOWN_NAMES.items()}
+        for lower in NOT_KEPT:
+            spellings.update({name.encode('ascii'): lower for name in (lower, lower.title())})
+        #: The lower-cased names of fields whose lines are kept, and of those whose lines are not, by their spellings.
+        self._names = {name: lower for name, lower in spellings.items() if lower not in NOT_KEPT}
+        self._names_not_kept = {name: lower for name, lower in spellings.items() if lower in NOT_KEPT}
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
         name, colon, value = line.partition(b':')
-        lower = self._names.get(name) or self._new_name(name)
-        kept = lower not in NOT_KEPT
-        if kept:
+        lower = self._names_not_kept.get(name)
+        if lower is None:
             found = self._old.get(line)
             if found is not None:
                 return self._keep(line, found)
-        if not colon or value.translate(None, FIELD_CHARACTERS):
+        # Every printable character of latin-1 can be in a value; so can some others.
+        text = value.decode('latin-1')
+        if not (colon and (text.isprintable() or not value.translate(None, FIELD_CHARACTERS))):
             raise MalformedLine
-        found = lower, value.strip(b' \t').decode('latin-1')
-        return self._keep(line, found) if kept and len(line) <= MAX_LINE else found
+        text = text.strip(' \t')
+        if lower is not None:
+            return lower, text
+        lower = self._names.get(name) or self._new_name(name)
+        if lower in NOT_KEPT or len(line) > MAX_LINE:
+            return lower, text
+        return self._keep(line, (lower, text))
 
     def _keep(self, line: bytes, found: tuple[str, str]) -> tuple[str, str]:
         if len(self) >= MAX_LINES:

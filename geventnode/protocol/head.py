@@ -35,11 +35,15 @@ __all__ = [
     'ResponseHead',
     'StatusLine',
     'check_incomplete_head',
+    'parse_request_head',
     'parse_request_line',
     'parse_status_line',
 ]
 
 _NONE = Framing.NONE
+
+#: Methods for which a target in origin-form needs no further check (RFC 9112, section 3.2.1).
+_COMMON_METHODS = frozenset(('DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'))
 
 #: How TLS begins: a handshake, or an alert (RFC 8446, section 5.1).
 TLS_RECORDS = b'\x16\x03', b'\x15\x03'
@@ -227,8 +231,20 @@ def parse_request_line(data: bytes) -> RequestLine:
 
     Source: RFC 9112, section 3.
     """
-    text = data.decode('latin-1')
-    match = REQUEST_LINE.fullmatch(text)
+    parts = data.decode('latin-1').split(' ')
+    if len(parts) == 3:
+        method, url, version = parts
+        # The usual line, without a regular expression: printable ASCII has no blank here, which separates the parts.
+        if (
+            method in _COMMON_METHODS
+            and version == 'HTTP/1.1'
+            and url[:1] == '/'
+            and url.isascii()
+            and url.isprintable()
+            and '#' not in url
+        ):
+            return RequestLine(method, url, '1.1')
+    match = REQUEST_LINE.fullmatch(data.decode('latin-1'))
     if match is None:
         raise _request_line_error(data)
     method, url, minor = match.groups()
@@ -342,3 +358,20 @@ _RESPONSE_BLOCKS_1_1 = ParseCache(partial(response_block, version='1.1'))
 #: The caches of first lines.
 REQUEST_LINES = ParseCache(parse_request_line, max_key=256)
 STATUS_LINES = ParseCache(parse_status_line, max_key=256)
+
+
+def parse_request_head(line: bytes, block: bytes) -> tuple[RequestLine, HeaderBlock] | None:
+    """Return the parsed request line and header section, None if one of them is malformed.
+
+    A section is kept only behind a line that was seen before: what follows a new line (a path or a query that no other
+    request has) seldom repeats as a whole, so hashing and keeping it would cost more than it saves.
+
+    :param line: the request line, without its line end.
+    :param block: the section, from the line end before its first field to the one after its last.
+    """
+    try:
+        request_line = REQUEST_LINES[line]
+        blocks = request_line.blocks
+        return request_line, blocks[block] if line in REQUEST_LINES else blocks.parse(block)
+    except ParseError:
+        return None

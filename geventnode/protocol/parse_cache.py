@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from geventnode.errors import ParseError
-
 __all__ = ['ParseCache']
 
 _Value = TypeVar('_Value')
@@ -44,31 +42,19 @@ class ParseCache(dict[bytes, _Value]):
         self.old: dict[bytes, _Value] = {}
         self.seen: set[int] = set()
 
-    def look_up(self, data: bytes) -> _Value | None:
-        """Return ``self[data]``, or None if that raises ``ParseError``."""
-        try:
-            return self[data]
-        except ParseError:
-            return None
-
     def __missing__(self, data: bytes) -> _Value:
         value = self.old.get(data)
         if value is None:
             value = self.parse(data)
-            if len(data) > self.max_key or self._is_new(data):
+            seen, number = self.seen, hash(data)
+            if number not in seen:
+                if len(seen) >= self.max_entries:
+                    seen.clear()
+                if len(data) <= self.max_key:
+                    seen.add(number)
                 return value
         if len(self) >= self.max_entries:
             self.old = dict(self)
             self.clear()
         self[data] = value
         return value
-
-    def _is_new(self, data: bytes) -> bool:
-        """Return whether a key was not looked up recently, and record it."""
-        seen, number = self.seen, hash(data)
-        if number in seen:
-            return False
-        if len(seen) >= self.max_entries:
-            seen.clear()
-        seen.add(number)
-        return True

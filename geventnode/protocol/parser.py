@@ -36,6 +36,7 @@ from geventnode.protocol.head import (
     ResponseHead,
     StatusLine,
     check_incomplete_head,
+    parse_request_head,
 )
 from geventnode.protocol.limits import Limits
 
@@ -271,14 +272,15 @@ class Parser:
         ):
             line_end = buffer.find(b'\r\n')
             line_data = buffer[:line_end]
-            line = _find_request_line(line_data) or REQUEST_LINES.look_up(line_data)
-            if line is not None:
-                block_data = buffer[line_end:-2]
-                block = line.find_block(block_data)
-                if block is None and b'\r\n\r\n' not in block_data:
-                    block = line.blocks.look_up(block_data)
-                if block is not None:
-                    return self._begin_request(line, block, len(buffer))
+            line = _find_request_line(line_data)
+            block_data = buffer[line_end:-2]
+            block = None if line is None else line.find_block(block_data)
+            if block is not None:
+                return self._begin_request(line, block, len(buffer))
+            if b'\r\n\r\n' not in block_data:
+                found = parse_request_head(line_data, block_data)
+                if found is not None:
+                    return self._begin_request(*found, len(buffer))
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
