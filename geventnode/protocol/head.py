@@ -7,7 +7,7 @@ accepted. The maps and lists for an application are made on demand.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import ParseError
 from geventnode.protocol.block import HeaderBlock, check_line_ends, request_block, response_block
@@ -94,6 +94,7 @@ class RequestHead:
     __slots__ = (
         'block',
         'content_length',
+        'derived',
         'expect',
         'framing',
         'host',
@@ -130,6 +131,8 @@ class RequestHead:
         self.host = line.authority or block.host
         #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
         self.ordinary = self.expect is None and not self.upgrade and not tunnel
+        #: What a user of the parser derived from this head, and keeps with it.
+        self.derived: Any = None
         #: Whether the message has no content, and another one can follow.
         self.plain = self.framing is _NONE and block.keep_alive and not tunnel
 

@@ -1,9 +1,10 @@
 """Build the environ of a request (PEP 3333; RFC 3875, section 4.1).
 
-The request line and the header section determine most of it, and clients repeat those: the parser returns the same
-object for the same head. So the variables of recent heads are cached, and each request gets a copy with its own
-variables added. Those that depend on the connection are computed once per connection: a server can have several
-addresses, or all addresses of a machine.
+The request line and the header section determine most of it, and some clients repeat both: the parser returns the
+same object for the same head. From the second request on, the variables are kept with the head, and each request gets
+a copy with its own variables added. A head that no other request has costs one pass over its fields, and is not kept.
+Those that depend on the connection are computed once per connection: a server can have several addresses, or all
+addresses of a machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from geventnode.protocol import RequestHead
 
 __all__ = ['EnvironBuilder', 'OutsideScriptName', 'meta_variables', 'request_environ']
 
-#: The number of heads in the cache, and of header fields in each.
-MAX_HEADS, MAX_FIELDS = 256, 64
+#: The number of header fields of a head that is kept with its variables.
+MAX_FIELDS = 64
+
+#: The number of field names in the cache, and of characters in each.
+MAX_NAMES, MAX_NAME = 1024, 64
 
 #: The number of connections in the cache. Idle connections must not add to the memory without a limit.
 MAX_CONNECTIONS = 1024
@@ -33,6 +37,29 @@ MAX_ADDRESSES = 16
 #: Fields that have no ``HTTP_`` variable. Two have a CGI variable of their own. The server has removed the transfer
 #: coding, and some frameworks would decode the body again. ``HTTP_PROXY`` would configure clients (CVE-2016-5385).
 _NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy', 'transfer-encoding'})
+
+
+#: The key of the fields that have no variable.
+_DROPPED = ''
+
+
+#: Marks a head that one request had.
+_SEEN: tuple[None, dict[str, Any]] = None, {}
+
+
+class _VariableNames(dict[str, str]):
+    """Map lower-cased field names to ``HTTP_`` variables, and those of dropped fields to ``''``."""
+
+    def __missing__(self, name: str) -> str:
+        dropped = '_' in name or name in _NO_VARIABLES
+        variable = _DROPPED if dropped else 'HTTP_' + name.upper().replace('-', '_')
+        # clients choose the names
+        if len(self) < MAX_NAMES and len(name) <= MAX_NAME:
+            self[name] = variable
+        return variable
+
+
+_variable = _VariableNames().__getitem__
 
 
 class OutsideScriptName(Exception):
@@ -69,13 +96,14 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
         'RAW_URI': target,
         'SERVER_PROTOCOL': f'HTTP/{head.http_version}',
     }
-    for name, value in head.block.fields.items():
-        if '_' not in name and name not in _NO_VARIABLES:
-            variables['HTTP_' + name.upper().replace('-', '_')] = value if type(value) is str else ', '.join(value)
+    fields = head.block.fields
+    variables.update(zip(map(_variable, fields), fields.values(), strict=True))
+    variables.pop(_DROPPED, None)
+    if 'set-cookie' in fields:
+        variables['HTTP_SET_COOKIE'] = ', '.join(fields['set-cookie'])
     if head.host is not None:
         # an absolute-form takes precedence over Host (RFC 9112, section 3.2.2)
         variables['HTTP_HOST'] = head.host
-    fields = head.block.fields
     if 'content-type' in fields:
         variables['CONTENT_TYPE'] = fields['content-type']
     if head.content_length is not None:
@@ -84,13 +112,12 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
 
 
 class _LocalAddress:
-    """A local address of a server, with the cached environs."""
+    """A local address of a server, with the variables of all requests to it."""
 
-    __slots__ = ('heads', 'variables')
+    __slots__ = ('variables',)
 
     def __init__(self, variables: dict[str, Any]) -> None:
         self.variables = variables
-        self.heads: dict[RequestHead, dict[str, Any]] = {}
 
 
 class _Connection(NamedTuple):
@@ -131,13 +158,13 @@ class EnvironBuilder:
         local_address, address, port = self._connections.get(request.socket) or self._add_connection(
             request.socket, server
         )
-        head = request._head
-        known = local_address.heads.get(head)  # type: ignore[arg-type]  # a request's is a RequestHead
-        if known is not None:
-            environ = known.copy()
+        head: RequestHead = request._head  # type: ignore[assignment]  # a request's is one
+        kept = head.derived
+        if kept is not None and kept[0] is local_address:
+            environ: dict[str, Any] = kept[1].copy()
         else:
-            environ = self._add_head(head, local_address).copy()  # type: ignore[arg-type]  # as above
-            # cached heads request no upgrade
+            environ = self._add_head(head, local_address)
+            # heads that request an upgrade are not kept
             if head.upgrade and request.complete:
                 environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
         if address is not None and server._forwarding is None:
@@ -174,6 +201,7 @@ class EnvironBuilder:
                 known.clear()
             found = known[name, port] = _LocalAddress(
                 {
+                    **self._common,
                     'SERVER_NAME': name,
                     'SERVER_PORT': port,
                     'wsgi.multiprocess': self._common['wsgi.multiprocess'] or server.multiprocess,
@@ -182,11 +210,10 @@ class EnvironBuilder:
         return found
 
     def _add_head(self, head: RequestHead, local_address: _LocalAddress) -> dict[str, Any]:
-        environ = {**self._common, **local_address.variables, **meta_variables(head, self._script_name)}
+        """Return the environ without the variables of the request itself; keep a copy from the second request on."""
+        environ = {**local_address.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS and not head.upgrade:
-            if len(local_address.heads) >= MAX_HEADS:
-                local_address.heads.clear()
-            local_address.heads[head] = environ
+            head.derived = _SEEN if head.derived is None else (local_address, environ.copy())
         return environ
 
 
