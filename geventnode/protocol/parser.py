@@ -274,9 +274,10 @@ class Parser:
             line_data = buffer[:line_end]
             line = _find_request_line(line_data)
             block_data = buffer[line_end:-2]
-            block = None if line is None else line.find_block(block_data)
-            if block is not None:
-                return self._begin_request(line, block, len(buffer))
+            if line is not None:
+                block = line.find_block(block_data)
+                if block is not None:
+                    return self._begin_request(line, block, len(buffer))
             if b'\r\n\r\n' not in block_data:
                 found = parse_request_head(line_data, block_data)
                 if found is not None:
