@@ -193,7 +193,10 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
 
 
 def _fields(block: bytes, unfold: bool = False) -> tuple[dict[str, Any], int, dict[str, list[str]] | None]:
-    """Return the fields by lower-cased name, the number of lines, and all values by name if a name is repeated."""
+    """Return the fields by lower-cased name, and the number of lines.
+
+    The third item has the values of all lines by name; it is None if no name is repeated.
+    """
     lines = block[2:-2].split(b'\r\n')
     try:
         fields: dict[str, Any] = dict(map(_field, lines))
@@ -238,7 +241,7 @@ def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
 
 @lru_cache(maxsize=64)
 def _connection_options(connection: str, version: str) -> tuple[bool, bool]:
-    """Return whether Connection allows another message, and whether it has the option ``upgrade``."""
+    """Return the meaning of Connection: reuse allowed, ``upgrade`` present."""
     options = connection_options((connection,))
     # Upgrade counts only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
     return keep_alive(version, options), 'upgrade' in options and version != '1.0'

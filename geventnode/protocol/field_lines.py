@@ -2,8 +2,8 @@
 
 Few header sections equal one that was seen before: a cookie, a request id or a length differs. Most of their *lines* do
 not differ: a browser sends the same Accept, Accept-Encoding and User-Agent with each of its requests. A line is
-therefore parsed once and found by its bytes afterwards. The lines of fields whose values rarely repeat, or are secret,
-are parsed each time and not kept.
+therefore parsed once and found by its bytes afterwards. Values that rarely repeat, or are secret, are parsed each time
+and not kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
 
 __all__ = ['FIELD_LINES', 'FieldLines', 'MalformedLine']
 
-#: Fields whose lines are not kept: their values belong to one message or to one client, and can be credentials.
+#: Fields with values of one message or of one client, which can be credentials. Their lines are not kept.
 NOT_KEPT = frozenset(
     (
         'age',
@@ -52,11 +52,13 @@ MAX_NAME = 64
 
 
 class MalformedLine(Exception):
-    """A line is not a field line; the caller finds out which rule of RFC 9112, section 5, it breaks."""
+    """A line breaks a rule of RFC 9112, section 5; the caller finds out which one."""
 
 
 class FieldLines(dict[bytes, tuple[str, str]]):
-    """``lines[line]`` is the lower-cased name and the value of a field line, without blanks around the value.
+    """A dict from field lines to their names and values.
+
+    Names are in lower case, values have no blanks around them.
 
     There are two generations of entries. The dict itself is the young one. When it is full it becomes the old one, and
     an entry that is not looked up before the next change is forgotten. Threads can share it: at worst, one parses a
@@ -72,7 +74,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         spellings = {name.encode('ascii'): lower for name, lower in KNOWN_NAMES.items()}
         for lower in NOT_KEPT:
             spellings.update({name.encode('ascii'): lower for name in (lower, lower.title())})
-        #: The lower-cased names of fields whose lines are kept, and of those whose lines are not, by their spellings.
+        #: The lower-cased names by spelling: of fields with lines that are kept, and of the others.
         self._names = {name: lower for name, lower in spellings.items() if lower not in NOT_KEPT}
         self._names_not_kept = {name: lower for name, lower in spellings.items() if lower in NOT_KEPT}
         self._old: dict[bytes, tuple[str, str]] = {}

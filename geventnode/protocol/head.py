@@ -131,7 +131,7 @@ class RequestHead:
         self.host = line.authority or block.host
         #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
         self.ordinary = self.expect is None and not self.upgrade and not tunnel
-        #: What a user of the parser derived from this head, and keeps with it.
+        #: A value that a user of the parser computed from this head, and keeps with it.
         self.derived: Any = None
         #: Whether the message has no content, and another one can follow.
         self.plain = self.framing is _NONE and block.keep_alive and not tunnel
@@ -364,7 +364,7 @@ STATUS_LINES = ParseCache(parse_status_line, max_key=256)
 
 
 def parse_request_head(line: bytes, block: bytes) -> tuple[RequestLine, HeaderBlock] | None:
-    """Return the parsed request line and header section, None if one of them is malformed.
+    """Return the parsed parts of a head, None if one is malformed.
 
     A section is kept only behind a line that was seen before: what follows a new line (a path or a query that no other
     request has) seldom repeats as a whole, so hashing and keeping it would cost more than it saves.

@@ -145,7 +145,7 @@ def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 
 def merged(distinct_values: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Return the value of each field, made of the values of its lines."""
+    """Return one value for each field, made of its lines."""
     fields: dict[str, Any] = dict(distinct_values)
     for name, values in fields.items():
         if name == 'set-cookie':

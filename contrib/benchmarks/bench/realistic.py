@@ -1,8 +1,8 @@
 """Traffic in which no two messages are alike: what servers and clients do on real sites.
 
-Each request has a path, a query, a cookie and an id of its own beside what a browser always sends; each response has an
-id, a body and a length of its own. Nothing that remembers whole heads can help. wrk sends requests that it has made in
-advance, one after the other; how many bytes all responses had is checked.
+Each request has the usual fields of a browser, and a path, a query, a cookie and an id of its own. Each response has an
+id, a body and a length of its own. A cache of whole heads cannot help. wrk sends requests that it made in advance, each
+once; the number of bytes of all responses is checked.
 
 Two environment variables add columns: ``GEVENTNODE_BASE``, the directory of another checkout of this project, and
 ``NODE26``, the path of a newer Node (``npm install node@26`` brings one).
@@ -38,13 +38,13 @@ SHAPES = (
 )
 COMMON = SHAPES[:1]
 
-#: Bytes of what nginx sends for an item.
+#: The size of an item that nginx sends, in bytes.
 ITEM_SIZE = len('{"id": "0123456789abcdef0123456789abcdef"}')
 
 LISTENER_BOUNDS = (('base', 2.0), ('node', 0.9), ('uvicorn', 1.1), ('pywsgi', 5.0))
 WSGI_BOUNDS = (('base', 2.2), ('pywsgi', 4.0), ('granian', 0.6))
 CLIENT_BOUNDS = (('base', 1.8), ('node', 1.2), ('geventhttpclient', 2.0), ('aiohttp', 2.0))
-#: What the slowest way to respond keeps of the rate of the fastest one, and a stated length of one that is not.
+#: The wanted ratios: of each way to respond to the fastest one, and of a stated length to one that is not.
 SHAPE_BOUND, STATED_BOUND = 0.85, 0.97
 
 

@@ -154,7 +154,7 @@ class Items(Case):
         return count * shortest + turns * sum(texts) + sum(texts[:rest])
 
 
-#: What a browser sends with every request, and what it sends once.
+#: The fields of a browser that are the same in all requests.
 _COMMON = tuple(field for field in BROWSER_FIELDS if field[0] not in ('Cookie', 'Upgrade-Insecure-Requests'))
 
 

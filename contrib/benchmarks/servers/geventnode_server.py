@@ -3,8 +3,8 @@
 It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS.
 ``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header. ``/read`` parses JSON,
 ``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body;
-``/download?bytes=N`` streams N bytes. ``/item/N`` and the other paths of :data:`SHAPES` respond with an id, a body and a
-length that no other response has.
+``/download?bytes=N`` streams N bytes. ``/item/N`` and the other paths of :data:`SHAPES` respond with an id, a body and
+a length that no other response has.
 """
 
 from __future__ import annotations

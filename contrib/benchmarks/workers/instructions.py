@@ -52,7 +52,7 @@ PARSED = 300
 SMALL = b'{"text": "' + b'x' * 1012 + b'"}'
 SHORT_REQUEST = b'GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n'
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world'
-#: What nginx sends, with an id of its own.
+#: A response of nginx, with an id of its own.
 OWN_ANSWER = (
     b'HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Type: text/plain\r\n'
     b'Content-Length: 11\r\nConnection: keep-alive\r\nX-Request-Id: %032x\r\n\r\nhello world'

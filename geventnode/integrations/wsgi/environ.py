@@ -48,7 +48,10 @@ _SEEN: tuple[None, dict[str, Any]] = None, {}
 
 
 class _VariableNames(dict[str, str]):
-    """Map lower-cased field names to ``HTTP_`` variables, and those of dropped fields to ``''``."""
+    """Cache the ``HTTP_`` variables of field names.
+
+    Fields that are dropped have the variable ``''``.
+    """
 
     def __missing__(self, name: str) -> str:
         dropped = '_' in name or name in _NO_VARIABLES
@@ -112,7 +115,7 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
 
 
 class _LocalAddress:
-    """A local address of a server, with the variables of all requests to it."""
+    """The variables of all requests to a local address."""
 
     __slots__ = ('variables',)
 
@@ -210,7 +213,7 @@ class EnvironBuilder:
         return found
 
     def _add_head(self, head: RequestHead, local_address: _LocalAddress) -> dict[str, Any]:
-        """Return the environ without the variables of the request itself; keep a copy from the second request on."""
+        """Return the variables of ``head``, and keep a copy from the second request on."""
         environ = {**local_address.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS and not head.upgrade:
             head.derived = _SEEN if head.derived is None else (local_address, environ.copy())
