@@ -230,7 +230,7 @@ def _check_single(values: dict[str, list[str]]) -> None:
 
 
 def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
-    """Return whether the connection can be reused, and whether an upgrade is requested."""
+    """Return the verdicts of Connection: reuse allowed, an upgrade requested."""
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False
@@ -241,7 +241,7 @@ def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
 
 @lru_cache(maxsize=64)
 def _connection_options(connection: str, version: str) -> tuple[bool, bool]:
-    """Return the meaning of Connection: reuse allowed, ``upgrade`` present."""
+    """Return the same for the value of Connection alone."""
     options = connection_options((connection,))
     # Upgrade counts only together with the option, and never in HTTP/1.0 (RFC 9110, section 7.8).
     return keep_alive(version, options), 'upgrade' in options and version != '1.0'

@@ -52,7 +52,7 @@ MAX_NAME = 64
 
 
 class MalformedLine(Exception):
-    """A line breaks a rule of RFC 9112, section 5; the caller finds out which one."""
+    """A line breaks a rule of RFC 9112, section 5."""
 
 
 class FieldLines(dict[bytes, tuple[str, str]]):

@@ -45,7 +45,7 @@ def drive(
     numbers = count(1)
 
     def ask_one() -> int:
-        if what == 'hello' or ask_item is None:
+        if command == 'hello' or ask_item is None:
             return ask(url)
         return ask_item(*item(url, next(numbers)))
 
