@@ -110,4 +110,4 @@ def _descriptors() -> dict[int, str]:
 def _drain_pools() -> None:
     workers = sys.modules.get('geventnode.http.server.workers')
     if workers is not None:
-        workers.drain(gevent.get_hub())
+        workers.end_idle_workers(gevent.get_hub())

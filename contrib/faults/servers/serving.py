@@ -15,7 +15,7 @@ import gevent
 import greenlet
 
 from geventnode import http
-from geventnode.http.server.workers import pool
+from geventnode.http.server.workers import idle_workers
 
 __all__ = ['serve']
 
@@ -37,7 +37,7 @@ def serve(server: Any) -> None:
             json.dumps(
                 {
                     'connections': server.get_connections(),
-                    'greenlets': greenlets - len(pool(gevent.get_hub())),
+                    'greenlets': greenlets - len(idle_workers(gevent.get_hub())),
                     # without the descriptor of the listing itself
                     'descriptors': len(os.listdir('/proc/self/fd')) - 1,
                     'objects': len(objects),

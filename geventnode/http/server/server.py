@@ -27,7 +27,7 @@ from geventnode.http.server.listener_checks import check_listener, check_returne
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.run_queue import RunQueue
 from geventnode.http.server.trace import TracedConnection
-from geventnode.http.server.workers import MAX_IDLE, pool, trim
+from geventnode.http.server.workers import MAX_IDLE, idle_workers, limit_idle_workers
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.deadlines import deadlines
 from geventnode.net.proxy_protocol import parse_proxies
@@ -183,9 +183,9 @@ class Server(NetServer):
         self._keep_alive_fields = 'Connection: keep-alive\r\n'
         if self.keep_alive_timeout:
             self._keep_alive_fields += f'Keep-Alive: timeout={int(self.keep_alive_timeout)}\r\n'
-        self._idle_workers = None if self.greenlet_per_request else pool(self._hub)
+        self._idle_workers = None if self.greenlet_per_request else idle_workers(self._hub)
         if self.max_idle_workers < self._idle_limit:
-            trim(self._hub, self.max_idle_workers)
+            limit_idle_workers(self._hub, self.max_idle_workers)
         self._idle_limit = self.max_idle_workers
         kind = TracedConnection if self.debug_connections else Connection
         if self._connection_class is not kind:

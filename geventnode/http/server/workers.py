@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gevent import Greenlet
 
-__all__ = ['MAX_IDLE', 'HasIdleLimit', 'Job', 'Worker', 'drain', 'pool', 'trim']
+__all__ = ['MAX_IDLE', 'HasIdleLimit', 'Job', 'Worker', 'end_idle_workers', 'idle_workers', 'limit_idle_workers']
 
 #: The default number of idle workers that are kept on a hub.
 MAX_IDLE = 256
@@ -77,7 +77,7 @@ class Worker(Greenlet):
 _pools: weakref.WeakKeyDictionary[Any, list[Worker]] = weakref.WeakKeyDictionary()
 
 
-def pool(hub: Any) -> list[Worker]:
+def idle_workers(hub: Any) -> list[Worker]:
     """Return the idle workers of ``hub``."""
     found = _pools.get(hub)
     if found is None:
@@ -85,15 +85,15 @@ def pool(hub: Any) -> list[Worker]:
     return found
 
 
-def trim(hub: Any, most: int) -> None:
+def limit_idle_workers(hub: Any, most: int) -> None:
     """Kill the longest idle workers of ``hub`` until ``most`` are left."""
-    idle = pool(hub)
+    idle = idle_workers(hub)
     while len(idle) > most:
         idle.pop(0).kill(block=False)
 
 
-def drain(hub: Any) -> None:
+def end_idle_workers(hub: Any) -> None:
     """Kill the idle workers of ``hub``. Blocks until they have ended."""
-    idle = pool(hub)
+    idle = idle_workers(hub)
     while idle:
         idle.pop().kill()

@@ -71,7 +71,7 @@ def test_a_client_that_keeps_its_end_open_delays_no_drain(serve: Serve) -> None:
         assert client.rest() == b''
 
 
-# -- clients whose response said that the connection closes -----------------------------------------------------------
+# -- clients that have received Connection: close ---------------------------------------------------------------------
 
 CLOSING = get('/', 'Connection: close')
 

@@ -25,7 +25,7 @@ DISCARD = 1000
 Framed = tuple[bytes, bytes, bytes]
 
 
-# -- ways to send a body: the head, what comes with it, and what comes after the answer -----------------------------
+# -- ways to send a body: the head, the bytes sent with it, and the rest after the response --
 
 
 def _length(body: bytes, now: int) -> Framed:
@@ -53,11 +53,11 @@ def _all_that_is_there(request: Any) -> None:
     request.read1()
 
 
-def _whole(request: Any) -> None:
+def _complete(request: Any) -> None:
     request.read()
 
 
-# -- ways to answer -------------------------------------------------------------------------------------------------
+# -- ways to respond ------------------------------------------------------------------------------------------------
 
 
 def _at_once(response: Any) -> None:
@@ -98,7 +98,7 @@ def _without_connection(response: Any) -> None:
     response.end('answer')
 
 
-LEAVINGS = (_none, _part, _all_that_is_there, _whole)
+LEAVINGS = (_none, _part, _all_that_is_there, _complete)
 ANSWERS = (_at_once, _head_first, _in_pieces, _declared, _a_file, _own_keep_alive, _without_connection)
 
 
@@ -132,7 +132,7 @@ def test_a_connection_does_what_its_response_declares(
     kept = set()
     for size, now in itertools.product((0, 1, 500, DISCARD, DISCARD + 1, 5000), (0, 1, 100, 10_000)):
         head, sent, rest = frame(b'x' * size, now)
-        if rest and leave is not _none and (leave is _whole or now < 20):
+        if rest and leave is not _none and (leave is _complete or now < 20):
             # the listener waits for more
             continue
         client = site.send(head + sent)
@@ -142,7 +142,7 @@ def test_a_connection_does_what_its_response_declares(
             kept.add((size, bool(rest)))
     # no connection closes without need
     assert {(0, False), (500, False), (DISCARD, False)} <= kept
-    if frame is _length and leave is not _whole:
+    if frame is _length and leave is not _complete:
         assert (500, True) in kept
 
 

@@ -11,7 +11,7 @@ import pytest
 from gevent.event import Event
 from gevent.local import local
 
-from geventnode.http.server.workers import MAX_IDLE, drain, pool
+from geventnode.http.server.workers import MAX_IDLE, end_idle_workers, idle_workers
 from tests.servers import Log, Serve, get, ok
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar('variable', default='unset')
@@ -93,7 +93,7 @@ def test_a_base_exception_ends_the_worker_and_its_connection(serve: Serve) -> No
     finally:
         hub.NOT_ERROR = hub.NOT_ERROR[:-1]
     assert workers[0].dead
-    assert workers[0] not in pool(hub)
+    assert workers[0] not in idle_workers(hub)
     assert site.get().status == 200
 
 
@@ -107,21 +107,21 @@ def test_an_exception_ends_an_idle_worker(serve: Serve) -> None:
 
     site = serve(listener)
     site.get()
-    assert workers[0] in pool(gevent.get_hub())
+    assert workers[0] in idle_workers(gevent.get_hub())
     gevent.kill(workers[0])
     gevent.idle()
-    assert workers[0] not in pool(gevent.get_hub())
+    assert workers[0] not in idle_workers(gevent.get_hub())
     assert site.get().status == 200
     assert workers[1] is not workers[0]
 
 
-def test_drain_ends_the_idle_workers(serve: Serve) -> None:
+def test_end_idle_workers(serve: Serve) -> None:
     """The next request gets a new worker."""
     site = serve(ok)
     site.get()
-    assert pool(gevent.get_hub())
-    drain(gevent.get_hub())
-    assert pool(gevent.get_hub()) == []
+    assert idle_workers(gevent.get_hub())
+    end_idle_workers(gevent.get_hub())
+    assert idle_workers(gevent.get_hub()) == []
     assert site.get().status == 200
 
 
@@ -179,7 +179,7 @@ def test_a_listener_that_returns_without_end_frees_its_worker(serve: Serve) -> N
     open_responses.wait_for_length(20)
     gevent.idle()
     workers = {worker for _, worker in open_responses}
-    assert workers <= set(pool(gevent.get_hub()))
+    assert workers <= set(idle_workers(gevent.get_hub()))
     assert len(workers) < 20
     for response, _ in open_responses:
         response.end('waited')
@@ -225,7 +225,7 @@ def test_the_number_of_idle_workers_is_limited(serve: Serve) -> None:
         assert client.response().status == 200
         client.close()
     gevent.idle()
-    assert len(pool(gevent.get_hub())) == MAX_IDLE
+    assert len(idle_workers(gevent.get_hub())) == MAX_IDLE
 
 
 class _Held:
@@ -255,9 +255,9 @@ def test_max_idle_workers_limits_the_idle_workers(serve: Serve, most: int) -> No
         go.wait()
         response.end()
 
-    drain(gevent.get_hub())
+    end_idle_workers(gevent.get_hub())
     _burst(serve(listener, max_idle_workers=most), go, waiting, 20)
-    assert (len(pool(gevent.get_hub())), len(held)) == (most, most)
+    assert (len(idle_workers(gevent.get_hub())), len(held)) == (most, most)
 
 
 def test_a_lower_max_idle_workers_ends_the_surplus(serve: Serve) -> None:
@@ -268,17 +268,17 @@ def test_a_lower_max_idle_workers_ends_the_surplus(serve: Serve) -> None:
         go.wait()
         response.end()
 
-    drain(gevent.get_hub())
+    end_idle_workers(gevent.get_hub())
     site = serve(listener)
     _burst(site, go, waiting, 20)
-    idle = list(pool(gevent.get_hub()))
+    idle = list(idle_workers(gevent.get_hub()))
     assert len(idle) == 20
     # another setting has no effect on them
     site.server.timeout = 5
-    assert pool(gevent.get_hub()) == idle
+    assert idle_workers(gevent.get_hub()) == idle
     site.server.max_idle_workers = 4
     gevent.idle()
-    assert [worker for worker in idle if not worker.dead] == pool(gevent.get_hub()) == idle[-4:]
+    assert [worker for worker in idle if not worker.dead] == idle_workers(gevent.get_hub()) == idle[-4:]
     assert site.get().status == 200
 
 

@@ -1,4 +1,4 @@
-"""Test writing the body of a response: when it is sent, when it is queued, and what is notified."""
+"""Test writing the body of a response: sending, queueing, and notifications."""
 
 from __future__ import annotations
 
