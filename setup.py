@@ -1,4 +1,4 @@
-"""The metadata of the distribution; pyproject.toml names the build system and holds the settings of the tools."""
+"""Define the metadata of the distribution; pyproject.toml has the build system and the settings of the tools."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ setup(
     ],
     extras_require={
         'cli': ['tqdm>=4.60'],
-        # The worker looks into its configuration and replaces methods of its base class: another major version may
-        # have changed either.
+        # The worker reads gunicorn's configuration and overrides methods of its base class: another major version can
+        # change both.
         'gunicorn': ['gunicorn>=23.0,<28'],
         'idna': ['idna>=3.7'],
         'prometheus': ['prometheus-client>=0.20'],

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A clean-up at the end of a native thread finds a new hub in place of its own, and leaks it.
+# A clean-up at the end of a native thread finds a new hub instead of its own, and leaks it.
 #
 # Python drops a thread's local values in that thread, in the order in which they were made. gevent keeps the thread's
 # hub in such a value, so the hub is out of reach for the destructor of any value made later, although it exists and

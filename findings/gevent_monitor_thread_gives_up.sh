@@ -1,9 +1,9 @@
 #!/bin/sh
-# gevent's monitor thread, started as its documentation shows, may never report anything, and does not say so.
+# gevent's monitor thread, started as its documentation shows, can stop without a message, and then never reports anything.
 #
 # start_periodic_monitoring_thread() before the hub has run works only if the program waits for something within
-# max_blocking_time. If the first look comes earlier, for example during imports, the thread ends without a message, and
-# whatever blocks the loop afterwards goes unreported. gevent.sleep(0) before the call is enough.
+# max_blocking_time. If its first check is earlier, for example during imports, the thread ends without a message, and
+# does not report later blocking of the loop. gevent.sleep(0) before the call is enough.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -20,7 +20,7 @@ gevent.config.max_blocking_time = 0.25
 if sys.argv[1] == 'hub runs':
     gevent.sleep(0)
 gevent.get_hub().start_periodic_monitoring_thread()
-time.sleep(0.8)         # as long as imports may take
+time.sleep(0.8)         # as long as imports can take
 
 
 def block():

@@ -2,8 +2,8 @@
 # requests repeats requests that have reached the server, which its documentation of max_retries excludes.
 #
 # HTTPAdapter says of max_retries: "applies only to failed DNS lookups, socket connections and connection timeouts,
-# never to requests where data has made it to the server". The number becomes urllib3's Retry(N), whose limit for reads
-# is not set: a PUT that the server has read, and did not answer, is sent N times more, and so is one that was answered
+# never to requests where data has made it to the server". The number becomes urllib3's Retry(N) without a limit for
+# reads: a PUT that the server has read, and did not answer, is sent N times more, and so is one that was answered
 # with 503 and Retry-After (413 and 429, too). A POST is not. Only max_retries=0 is Retry(0, read=False).
 set -eu
 work=$(mktemp -d)
@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 
 
 def count(method, answer):
-    """Return how often the server receives a request that is made once, and what comes of it."""
+    """Return how often the server receives a request that is made once, and its result."""
     received = []
 
     def serve(listener):

@@ -2,7 +2,7 @@
 # Each read of ssl's session attribute leaks its copy of the session, about 6,500 bytes.
 #
 # A client that keeps sessions in order to resume them reads the attribute once for each server, or once for each
-# connection. Memory grows with the number of reads, not of kept sessions: the objects are gone, and gc finds nothing.
+# connection. Memory grows with the number of reads, not of kept sessions: the objects do not exist any more, and gc finds nothing.
 # The same with CPython 3.10.13, 3.11.7, 3.12.1 and 3.13.0, all with this OpenSSL; Linux only, for /proc. Expected: the
 # copy is freed with its object.
 #

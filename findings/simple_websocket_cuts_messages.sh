@@ -1,8 +1,8 @@
 #!/bin/sh
 # simple-websocket 1.1.0 on gevent 26.9.0 (gevent.pywsgi): a large message arrives cut, and the next frame is in its middle.
 #
-# A blocking socket of the operating system sends all of what send() is given. gevent's sends what there is room for and
-# returns the size, for a blocking socket, too; simple-websocket ignores the result. The sender sees no error: the view
+# A blocking socket of the operating system sends all bytes that are passed to send(). gevent's sends as many as there is
+# room for and returns their number, for a blocking socket, too; simple-websocket ignores the result. The sender sees no error: the view
 # returns, the client receives a frame header that declares 20,000,000 bytes, less than that, and then the bytes of the
 # next frame, as a part of the message. Flask-Sock and Flask-SocketIO send in the same way. sendall() would be whole.
 #

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Flask 3.1.3, Werkzeug 3.1.9: what a view answers to an upload whose client disconnects depends on MAX_CONTENT_LENGTH.
+# Flask 3.1.3, Werkzeug 3.1.9: if the client of an upload disconnects, the status depends on MAX_CONTENT_LENGTH.
 #
 # On a server that sets wsgi.input_terminated (gunicorn, gevent.pywsgi and others do), Werkzeug hands wsgi.input on as it
 # is, and the OSError of a lost connection is a 500 with a traceback, and an event for error trackers. With

@@ -13,7 +13,7 @@ import keyword
 import re
 import tokenize
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,11 +95,11 @@ def files() -> Iterator[Path]:
     yield from sorted(path for path in ROOT.glob('*.*') if path.suffix in ('.md', '.py', '.toml', '.ini'))
 
 
-def places(paths: Callable[[], Iterator[Path]] = files) -> Iterator[Place]:
-    """Yield the places in the files of the project."""
-    for path in paths():
+def places(prefixes: tuple[str, ...] = ('',)) -> Iterator[Place]:
+    """Yield the places in the files that begin with one of ``prefixes``, relative to the project."""
+    for path in files():
         name = path.relative_to(ROOT).as_posix()
-        if name not in OWN_FILES:
+        if name.startswith(prefixes) and name not in OWN_FILES:
             yield from check(name, path.read_text('utf-8'))
 
 
@@ -215,17 +215,12 @@ def main() -> None:
     parser.add_argument('--rule')
     parser.add_argument('--update', action='store_true')
     options = parser.parse_args()
-    found = list(places())
     if options.update:
-        rows = sorted((folder, rule, number) for (folder, rule), number in counted(iter(found)).items())
+        rows = sorted((folder, rule, number) for (folder, rule), number in counted(places()).items())
         LEFT.write_text(''.join(f'{folder} {rule} {number}\n' for folder, rule, number in rows))
         return
-    prefixes = tuple(options.paths)
-    shown = [
-        place
-        for place in found
-        if (not prefixes or place.path.startswith(prefixes)) and options.rule in (None, place.rule)
-    ]
+    found = places(tuple(options.paths) or ('',))
+    shown = [place for place in found if options.rule in (None, place.rule)]
     for place in shown:
         print(f'{place.path}:{place.line}: {place.rule}: {place.text}')
     for rule, number in sorted(Counter(place.rule for place in shown).items()):
