@@ -1,4 +1,4 @@
-"""Servers and agents of the package that speak TLS, for tests, and peers that do without the package."""
+"""Servers and agents over TLS for tests, and peers that do not use the package."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read(*args: Any, **options: Any) -> bytes:
 
 
 def connect(site: Site, certificates: Certificates) -> TLSEnd:
-    """Return a plain client's connection."""
+    """Return the connection of a client that does not use the package."""
     return TLSEnd(dial(site.server), certificates.client_context(), servername='localhost').handshake()
 
 

@@ -1,4 +1,4 @@
-"""Servers for the client's tests: they say exactly the bytes that their script says, and read requests naively."""
+"""Servers for the tests of the client: a script sends exact bytes, and reads requests in a simple way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HELLO = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello'
 
 
 class Received(NamedTuple):
-    """A request as it came."""
+    """A request as it was received."""
 
     line: str
     headers: list[tuple[str, str]]
@@ -57,7 +57,7 @@ class Peer(RawConnection):
         super().__init__(accepted, GUARD)
 
     def request(self) -> Received:
-        """Return the next request with its body; ``EOFError`` when there is none."""
+        """Return the next request with its body. Raises ``EOFError`` at the end."""
         line, *lines = self.until(b'\r\n\r\n').decode('latin-1')[:-4].split('\r\n')
         headers = [(name, value.strip(' ')) for name, _, value in (each.partition(':') for each in lines)]
         received = Received(line, headers, b'')
@@ -66,12 +66,12 @@ class Peer(RawConnection):
         return received._replace(body=self.exactly(int(received.value('Content-Length') or 0)))
 
     def closed(self) -> bool:
-        """Wait for the client's end; return whether nothing came before it."""
+        """Wait for the end of the client; return whether no data arrived before it."""
         return not self.rest()
 
 
 class Origin:
-    """Accepts connections and runs the script on each, in a greenlet."""
+    """Accept connections, and run the script on each in a greenlet."""
 
     def __init__(self, script: Callable[[Peer], object], path: str | None = None, host: str = '127.0.0.1') -> None:
         self._listener = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
@@ -83,7 +83,7 @@ class Origin:
         self._peers: list[Peer] = []
         self.port = 0 if path is not None else self._listener.getsockname()[1]
         self.url = f'http://127.0.0.1:{self.port}'
-        #: How many connections were accepted.
+        #: The number of accepted connections.
         self.accepted = 0
         self._acceptor = gevent.spawn(self._accept)
 
@@ -104,7 +104,7 @@ class Origin:
             peer.close()
 
     def stop(self) -> None:
-        """Close everything, and raise what a script has raised."""
+        """Close every connection, and raise the error of a script."""
         self._acceptor.kill()
         self._listener.close()
         for peer in self._peers:
@@ -116,7 +116,7 @@ class Origin:
 
 
 def hello(peer: Peer) -> None:
-    """A script that answers everything."""
+    """Respond to every request."""
     while True:
         peer.request()
         peer.send(HELLO)
@@ -127,7 +127,7 @@ MakeOrigin = Callable[..., Origin]
 
 @pytest.fixture
 def origin() -> Iterator[MakeOrigin]:
-    """Start servers: ``origin(script)``; bytes for a script are sent after each request, on and on."""
+    """Start servers: ``origin(script)``; bytes instead of a script are the response to every request."""
     origins = []
 
     def start(script: Any = hello, path: str | None = None) -> Origin:
@@ -163,7 +163,7 @@ def agent() -> Iterator[Callable[..., http.Agent]]:
 
 
 class Recorder:
-    """An origin that keeps what it was asked, and answers everything."""
+    """An origin that records requests, and responds to each."""
 
     def __init__(self, origin: MakeOrigin) -> None:
         self.requests: list[Received] = []
@@ -176,11 +176,11 @@ class Recorder:
             peer.send(HELLO)
 
     def options(self, **options: Any) -> dict[str, Any]:
-        """Return options for a request to it."""
+        """Return options for a request to the origin."""
         return {'port': self.origin.port, 'host': '127.0.0.1', **options}
 
     def sent(self, **options: Any) -> Received:
-        """Return what a request with ``options``, ended without a body unless they have one, looks like."""
+        """Return the received request for one with ``options``, ended without a body unless they have one."""
         request = http.request(**self.options(**options))
         if 'body' not in options:
             request.end()
@@ -190,18 +190,18 @@ class Recorder:
 
 @pytest.fixture
 def recorder(origin: MakeOrigin) -> Recorder:
-    """An origin that keeps what it was asked."""
+    """Return an origin that records requests."""
     return Recorder(origin)
 
 
 def silent(peer: Peer) -> None:
-    """A script that reads and says nothing."""
+    """Read, and never respond."""
     peer.request()
     peer.closed()
 
 
 def once(said: bytes, then: str = 'close') -> Callable[[Peer], None]:
-    """Return a script that answers one request with ``said``, and then closes, resets or waits."""
+    """Return a script that responds once with ``said``, and then closes, resets or waits."""
 
     def script(peer: Peer) -> None:
         peer.request()

@@ -1,4 +1,4 @@
-"""PROXY headers for tests, made here byte by byte: nothing of the package's own is used."""
+"""PROXY headers for tests, built without the package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ['TLS_NOT_USED', 'TLS_USED', 'UNIX_ADDRESSES', 'V1', 'ipv4', 'ipv6', '
 #: The client 1.2.3.4 with its port 1000, in version 1.
 V1 = b'PROXY TCP4 1.2.3.4 5.6.7.8 1000 443\r\n'
 
-#: What a proxy says when the client spoke TLS to it, and when it did not.
+#: The TLS field of a proxy for a client that uses TLS, and for one that does not.
 TLS_USED = b'\x20\x00\x05\x01\x00\x00\x00\x00'
 TLS_NOT_USED = b'\x20\x00\x05\x00\x00\x00\x00\x01'
 
-#: The addresses of a client that came to the proxy through a Unix socket.
+#: The addresses of a client that is connected to the proxy by a Unix socket.
 UNIX_ADDRESSES = b'/run/client'.ljust(108, b'\0') + b'/run/proxy'.ljust(108, b'\0')
 
 SIGNATURE = b'\r\n\r\n\0\r\nQUIT\n'

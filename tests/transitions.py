@@ -17,7 +17,7 @@ Table = Mapping[Any, frozenset[Any]]
 
 
 def check_transitions(slot: Any, table: Table) -> property:
-    """Return a property in place of ``slot`` that raises ``AssertionError`` at a step that ``table`` lacks."""
+    """Return a property for ``slot`` that raises ``AssertionError`` at a step that ``table`` lacks."""
 
     def change(connection: Any, new: enum.Enum) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The agent over real connections: reuse, what ends a connection, what is retried, the end of all."""
+"""The agent over real connections: reuse, idle connections, retries and destruction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answered(count: int, said: bytes = HELLO) -> Any:
 # -- reuse ------------------------------------------------------------------------------------------------------------
 
 
-def test_without_keep_alive_a_connection_serves_those_that_wait(origin: MakeOrigin, agent: Any) -> None:
+def test_connection_without_keep_alive_serves_waiting_requests(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(max_sockets=2), origin()
     requests = [http.get(server.url, agent=pool) for _ in range(10)]
     assert [len(pool.sockets[f'127.0.0.1:{server.port}']), len(pool.requests[f'127.0.0.1:{server.port}'])] == [2, 8]
@@ -41,7 +41,7 @@ def test_without_keep_alive_a_connection_serves_those_that_wait(origin: MakeOrig
     assert [request.reused_socket for request in requests] == [False] * 2 + [True] * 8
 
 
-def test_with_keep_alive_a_connection_is_kept(origin: MakeOrigin, agent: Any) -> None:
+def test_connection_with_keep_alive_is_kept(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(keep_alive=True), origin()
     for _ in range(3):
         assert read(server.url, agent=pool) == b'hello'
@@ -51,7 +51,7 @@ def test_with_keep_alive_a_connection_is_kept(origin: MakeOrigin, agent: Any) ->
     assert pool.total_socket_count == 0
 
 
-def test_the_socket_is_back_before_the_read_returns(origin: MakeOrigin, agent: Any) -> None:
+def test_connection_is_free_before_read_returns(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     response = http.get(origin().url, agent=pool).get_response()
     assert response.read() == b'hello'
@@ -59,8 +59,8 @@ def test_the_socket_is_back_before_the_read_returns(origin: MakeOrigin, agent: A
     assert pool.free_sockets
 
 
-def test_the_socket_is_back_after_end(origin: MakeOrigin, agent: Any) -> None:
-    """In event style, it is the exchange's until then, as in Node."""
+def test_connection_is_free_after_end_event(origin: MakeOrigin, agent: Any) -> None:
+    """With listeners, the exchange has it until then, as in Node."""
     pool = agent(keep_alive=True)
     seen = []
 
@@ -80,7 +80,7 @@ def test_the_socket_is_back_after_end(origin: MakeOrigin, agent: Any) -> None:
         b'HTTP/1.1 200 OK\r\n\r\nhello',
     ],
 )
-def test_a_connection_that_must_not_be_kept(origin: MakeOrigin, agent: Any, said: bytes) -> None:
+def test_unusable_connection_is_closed(origin: MakeOrigin, agent: Any, said: bytes) -> None:
     pool, server = agent(keep_alive=True), origin(answered(1, said))
     for _ in range(3):
         assert read(server.url, agent=pool) == b'hello'
@@ -95,13 +95,13 @@ def test_http_1_0_with_keep_alive(origin: MakeOrigin, agent: Any) -> None:
     assert server.accepted == 1
 
 
-def test_a_client_that_says_close_closes(origin: MakeOrigin, agent: Any) -> None:
+def test_connection_close_of_the_request_closes(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(keep_alive=True), origin()
     assert read(server.url, agent=pool, headers={'Connection': 'close'}) == b'hello'
     assert pool.total_socket_count == 0
 
 
-def test_connections_closed_by_headers_strand_nobody(origin: MakeOrigin, agent: Any) -> None:
+def test_queued_requests_are_served_after_connection_close(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1)
     server = origin(answered(1, b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello'))
     requests = [http.get(server.url, agent=pool) for _ in range(3)]
@@ -109,7 +109,7 @@ def test_connections_closed_by_headers_strand_nobody(origin: MakeOrigin, agent: 
     assert server.accepted == 3
 
 
-def test_keys_keep_apart(origin: MakeOrigin, agent: Any) -> None:
+def test_origins_do_not_share_connections(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(keep_alive=True), origin()
     for options in ({}, {'local_address': '127.0.0.2'}, {'family': 4}):
         assert read(server.url, agent=pool, **options) == b'hello'
@@ -117,7 +117,7 @@ def test_keys_keep_apart(origin: MakeOrigin, agent: Any) -> None:
     assert server.accepted == 3
 
 
-def test_agent_false(origin: MakeOrigin) -> None:
+def test_agent_false_uses_one_connection(origin: MakeOrigin) -> None:
     server = origin()
     before = http.global_agent.statistics()['requests']
     assert read(server.url, agent=False) + read(server.url, agent=False) == b'hellohello'
@@ -125,7 +125,7 @@ def test_agent_false(origin: MakeOrigin) -> None:
     assert http.global_agent.statistics()['requests'] == before
 
 
-def test_the_global_agent(origin: MakeOrigin) -> None:
+def test_global_agent_is_the_default(origin: MakeOrigin) -> None:
     assert http.global_agent is http.global_agent
     assert (http.global_agent.max_sockets, http.global_agent.keep_alive) == (5, False)
     request = http.get(origin().url)
@@ -136,7 +136,7 @@ def test_the_global_agent(origin: MakeOrigin) -> None:
 # -- idle connections -------------------------------------------------------------------------------------------------
 
 
-def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: MakeOrigin, agent: Any) -> None:
+def test_idle_connection_that_the_server_closed_is_not_used(origin: MakeOrigin, agent: Any) -> None:
     pool, server = agent(keep_alive=True), origin(answered(1))
     for number in range(1, 4):
         assert read(server.url, agent=pool) == b'hello'
@@ -145,8 +145,8 @@ def test_an_idle_connection_that_the_peer_closed_is_never_handed_out(origin: Mak
     assert pool.statistics()['retried'] == 0
 
 
-def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any, monkeypatch: Any) -> None:
-    """The loop has not run since the peer closed: only the kernel knows."""
+def test_dead_connection_is_found_before_reuse(origin: MakeOrigin, agent: Any, monkeypatch: Any) -> None:
+    """The loop has not run since the server closed it: only the kernel knows."""
     pool, server = agent(keep_alive=True), origin(answered(1))
     assert read(server.url, agent=pool) == b'hello'
     connection = next(iter(pool._pool.buckets.values())).idle[0]
@@ -157,7 +157,7 @@ def test_a_dead_connection_is_found_at_check_out(origin: MakeOrigin, agent: Any,
 
 
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agent: Any, then: str) -> None:
+def test_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agent: Any, then: str) -> None:
     served = []
 
     def script(peer: Peer) -> None:
@@ -190,7 +190,9 @@ def test_a_request_on_a_dead_connection_is_retried_once(origin: MakeOrigin, agen
         ({'method': 'PUT', 'body': ['x']}, False),
     ],
 )
-def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool) -> None:
+def test_only_repeatable_requests_are_retried(
+    origin: MakeOrigin, agent: Any, options: dict[str, Any], retried: bool
+) -> None:
     answers = []
 
     def script(peer: Peer) -> None:
@@ -212,14 +214,14 @@ def test_what_is_retried(origin: MakeOrigin, agent: Any, options: dict[str, Any]
     assert pool.statistics()['retried'] == retried
 
 
-def test_a_new_connection_is_never_retried(origin: MakeOrigin, agent: Any) -> None:
+def test_request_on_a_new_connection_is_not_retried(origin: MakeOrigin, agent: Any) -> None:
     server = origin(lambda peer: peer.request())
     with pytest.raises(SocketHangUp):
         read(server.url, agent=agent(keep_alive=True))
     assert server.accepted == 1
 
 
-def test_no_second_retry(origin: MakeOrigin, agent: Any) -> None:
+def test_request_is_not_retried_twice(origin: MakeOrigin, agent: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         if server.accepted == 1:
@@ -234,7 +236,7 @@ def test_no_second_retry(origin: MakeOrigin, agent: Any) -> None:
     assert server.accepted == 2
 
 
-def test_a_response_byte_forbids_a_retry(origin: MakeOrigin, agent: Any) -> None:
+def test_request_is_not_retried_after_a_response_byte(origin: MakeOrigin, agent: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(HELLO)
@@ -261,7 +263,7 @@ def test_a_response_byte_forbids_a_retry(origin: MakeOrigin, agent: Any) -> None
         ('TIMEOUT="1"', False),
     ],
 )
-def test_the_servers_hint(origin: MakeOrigin, agent: Any, hint: str, kept: bool) -> None:
+def test_keep_alive_hint_of_the_server_is_respected(origin: MakeOrigin, agent: Any, hint: str, kept: bool) -> None:
     pool = agent(keep_alive=True)
     said = f'HTTP/1.1 200 OK\r\nKeep-Alive: {hint}\r\nContent-Length: 0\r\n\r\n'
     assert read(origin(said.encode()).url, agent=pool) == b''
@@ -275,7 +277,7 @@ def test_idle_connections_expire(origin: MakeOrigin, agent: Any) -> None:
     until(lambda: not pool.free_sockets)
 
 
-def test_the_shorter_time_counts(origin: MakeOrigin, agent: Any) -> None:
+def test_shorter_idle_time_wins(origin: MakeOrigin, agent: Any) -> None:
     said = b'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=3\r\nContent-Length: 0\r\n\r\n'
     for timeout, limit in ((None, 2), (1, 1), (60, 2)):
         pool = agent(keep_alive=True, timeout=timeout)
@@ -283,7 +285,7 @@ def test_the_shorter_time_counts(origin: MakeOrigin, agent: Any) -> None:
         assert next(iter(pool._pool.buckets.values())).idle[0].idle_limit == limit
 
 
-#: Idle connections whose ends, one within the other, would be too deep for Python.
+#: A number of idle connections that would exceed the recursion limit if each closed the next.
 MANY = 125
 
 
@@ -316,8 +318,8 @@ def test_many_idle_connections_are_closed_together(origin: MakeOrigin, agent: An
     over.set()
 
 
-def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent: Any) -> None:
-    """The loop has not run since the peer closed all of them."""
+def test_many_dead_connections_are_found_before_reuse(origin: MakeOrigin, agent: Any) -> None:
+    """The loop has not run since the server closed all of them."""
     pool, over = agent(keep_alive=True, max_sockets=MANY), Event()
     server = many_idle(origin, pool, over)
     for connection in pool._connections():
@@ -332,7 +334,7 @@ def test_many_dead_connections_are_found_at_check_out(origin: MakeOrigin, agent:
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
-def test_destroy(origin: MakeOrigin, agent: Any) -> None:
+def test_destroy_fails_current_and_queued_requests(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1, keep_alive=True)
     busy, idle = origin(silent), origin()
     read(idle.url, agent=pool)
@@ -346,14 +348,14 @@ def test_destroy(origin: MakeOrigin, agent: Any) -> None:
     assert read(idle.url, agent=pool) == b'hello'
 
 
-def test_the_block_of_an_agent(origin: MakeOrigin) -> None:
+def test_with_block_destroys_the_agent(origin: MakeOrigin) -> None:
     with http.Agent(keep_alive=True) as pool:
         read(origin().url, agent=pool)
         assert repr(pool) == '<Agent active=0 idle=1 queued=0 max_sockets=5>'
     assert pool.total_socket_count == 0
 
 
-def test_another_thread(origin: MakeOrigin, agent: Any) -> None:
+def test_use_in_another_thread_raises(origin: MakeOrigin, agent: Any) -> None:
     pool = agent()
     url = origin().url
 
@@ -363,7 +365,7 @@ def test_another_thread(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
-def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
+def test_forked_child_has_an_empty_pool(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True, max_sockets=1)
     server = origin()
     read(server.url, agent=pool)
@@ -383,8 +385,8 @@ def test_a_child_starts_empty(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this platform has no fork')
-def test_a_child_cannot_read_on(serve: Serve, agent: Any) -> None:
-    """In a response that its parent has begun, nor does it wait for the rest, which its parent gets."""
+def test_forked_child_cannot_read_a_response_of_its_parent(serve: Serve, agent: Any) -> None:
+    """It does not wait for the rest either, which the parent gets."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Content-Length': '3'})

@@ -1,4 +1,4 @@
-"""The limits of an agent, its queues, and what leaves them."""
+"""The limits of an agent, and its queues."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_max_sockets_can_be_changed_at_any_time(origin: MakeOrigin, agent: Any) 
     }
 
 
-def test_waiting_is_counted(origin: MakeOrigin, agent: Any) -> None:
-    """While it lasts, and when it is over; not for those who need not wait."""
+def test_waits_are_counted(origin: MakeOrigin, agent: Any) -> None:
+    """During the wait and after it; a request that does not wait is not counted."""
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -90,11 +90,11 @@ def test_waiting_is_counted(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.parametrize('nothing', [0, None])
-def test_no_max_sockets_means_the_default(nothing: Any) -> None:
+def test_max_sockets_of_none_is_the_default(nothing: Any) -> None:
     assert http.Agent(max_sockets=nothing).max_sockets == 5
 
 
-def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
+def test_max_total_sockets_limits_all_origins(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_total_sockets=2)
     servers = [origin() for _ in range(4)]
     requests = [http.get(server.url, agent=pool) for server in servers for _ in range(3)]
@@ -104,7 +104,7 @@ def test_max_total_sockets(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
-def test_max_queued(origin: MakeOrigin, agent: Any, limit: str) -> None:
+def test_full_queue_raises(origin: MakeOrigin, agent: Any, limit: str) -> None:
     pool, server = agent(**{limit: 1}, max_queued=2), origin(silent)
     requests = [http.get(server.url, agent=pool) for _ in range(3)]
     with pytest.raises(QueueFull, match='max_queued') as raised:
@@ -115,8 +115,8 @@ def test_max_queued(origin: MakeOrigin, agent: Any, limit: str) -> None:
 
 
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
-def test_max_queued_of_none(origin: MakeOrigin, agent: Any, limit: str) -> None:
-    """Whoever need not wait is no matter of it: there is room, or an idle connection to take, or to close."""
+def test_max_queued_of_zero_allows_requests_without_waiting(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    """The limit does not affect a request that gets a connection at once."""
     pool = agent(**{limit: 1}, max_queued=0, keep_alive=True)
     server = origin()
     for url in (server.url, server.url, origin().url):
@@ -137,7 +137,7 @@ def test_max_queued_of_none(origin: MakeOrigin, agent: Any, limit: str) -> None:
         {'max_queued': -1},
     ],
 )
-def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
+def test_invalid_setting_raises(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         http.Agent(**options)
 
@@ -146,18 +146,18 @@ def test_a_setting_that_is_refused(options: dict[str, Any]) -> None:
     'name', ['max_sockets', 'max_total_sockets', 'max_free_sockets', 'max_total_free_sockets', 'max_queued']
 )
 @pytest.mark.parametrize('value', ['', False, 0.0, [], b''])
-def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
-    """It is a mistake, and no way to ask for the default."""
+def test_false_value_of_a_wrong_type_raises(name: str, value: Any) -> None:
+    """It does not mean the default."""
     with pytest.raises(TypeError, match=name):
         http.Agent(**{name: value})
 
 
-def test_a_total_of_none() -> None:
+def test_max_total_sockets_of_none_is_unlimited() -> None:
     with pytest.raises(InvalidInput, match='max_total_sockets must be at least 1, not 0'):
         http.Agent(max_total_sockets=0)
 
 
-def test_an_unknown_setting_names_the_nearest() -> None:
+def test_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(UnknownOption, match="did you mean 'max_sockets'"):
         http.Agent(maxsockets=1)
 
@@ -183,7 +183,7 @@ def test_leaving_the_queue_frees_the_place_at_once(origin: MakeOrigin, agent: An
 
 
 @pytest.mark.parametrize('way', ['abort', 'destroy'])
-def test_giving_up_lets_the_next_one_in(origin: MakeOrigin, agent: Any, way: str) -> None:
+def test_giving_up_a_request_serves_the_next_one(origin: MakeOrigin, agent: Any, way: str) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         if server.accepted > 1:
@@ -198,7 +198,7 @@ def test_giving_up_lets_the_next_one_in(origin: MakeOrigin, agent: Any, way: str
     assert second.get_response().read() == b'hello'
 
 
-def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
+def test_failed_connects_do_not_block_the_queue(agent: Any) -> None:
     pool = agent(max_sockets=1)
     requests = [http.get('http://127.0.0.1:1/', agent=pool) for _ in range(5)]
     for request in requests:
@@ -208,7 +208,7 @@ def test_failed_connects_do_not_strand_the_queue(agent: Any) -> None:
     assert pool.statistics()['failed'] == 5
 
 
-def test_who_waits_behind_unread_responses_is_told(
+def test_requests_behind_unread_responses_cause_a_warning(
     origin: MakeOrigin, agent: Any, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_module, 'WARNING_INTERVAL', 0.05)
@@ -224,14 +224,14 @@ def test_who_waits_behind_unread_responses_is_told(
     assert caplog.text.count(warning) == 1
 
 
-# -- connections of one's own -----------------------------------------------------------------------------------------
+# -- connections of the caller ----------------------------------------------------------------------------------------
 
 
-def test_agent_remove(origin: MakeOrigin, agent: Any) -> None:
+def test_agent_remove_takes_the_connection_out_of_the_pool(origin: MakeOrigin, agent: Any) -> None:
     go_on = Event()
 
     def script(peer: Peer) -> None:
-        # who connects first need not be accepted first
+        # connections can be accepted in another order
         if 'first' in peer.request().line:
             go_on.wait()
         peer.send(HELLO)
@@ -249,8 +249,8 @@ def test_agent_remove(origin: MakeOrigin, agent: Any) -> None:
     until(lambda: first.socket.destroyed)
 
 
-def test_agent_remove_before_a_retry(origin: MakeOrigin, agent: Any) -> None:
-    """The connection turns out to be dead when the agent has forgotten it, and its destination."""
+def test_agent_remove_before_a_retry_opens_a_new_connection(origin: MakeOrigin, agent: Any) -> None:
+    """The connection turns out to be dead when the agent has forgotten it and its origin."""
     left = Event()
 
     def script(peer: Peer) -> None:
@@ -273,7 +273,7 @@ def test_agent_remove_before_a_retry(origin: MakeOrigin, agent: Any) -> None:
     assert (pool.statistics()['retried'], server.accepted) == (1, 2)
 
 
-def test_create_connection_of_a_request(origin: MakeOrigin) -> None:
+def test_create_connection_of_a_request_is_used(origin: MakeOrigin) -> None:
     server = origin()
     seen = []
 
@@ -288,7 +288,7 @@ def test_create_connection_of_a_request(origin: MakeOrigin) -> None:
     assert request.agent is not http.global_agent
 
 
-def test_create_connection_of_an_agent(origin: MakeOrigin) -> None:
+def test_create_connection_of_an_agent_is_used(origin: MakeOrigin) -> None:
     server = origin()
 
     class Redirected(http.Agent):
@@ -303,7 +303,7 @@ def test_create_connection_of_an_agent(origin: MakeOrigin) -> None:
 @pytest.mark.parametrize(
     ('create', 'error'), [(lambda options: 1 / 0, ZeroDivisionError), (lambda options: None, TypeError)]
 )
-def test_create_connection_that_fails(agent: Any, create: Any, error: type[Exception]) -> None:
+def test_failing_create_connection_fails_the_request(agent: Any, create: Any, error: type[Exception]) -> None:
     pool = agent(max_sockets=1)
     for _ in range(2):
         with pytest.raises(error):
@@ -315,8 +315,10 @@ def test_create_connection_that_fails(agent: Any, create: Any, error: type[Excep
     ('thrown', 'error'),
     [(gevent.Timeout(0.2), RequestTimeout), (gevent.GreenletExit(), SocketHangUp), (SystemExit(1), SocketHangUp)],
 )
-def test_create_connection_that_is_left(agent: Any, thrown: BaseException, error: type[Exception]) -> None:
-    """By what is no Exception: the place is free again, and who waits gets an error that does not end them."""
+def test_exit_from_create_connection_fails_the_request(
+    agent: Any, thrown: BaseException, error: type[Exception]
+) -> None:
+    """The place is free again, and the waiter gets an error that does not end its greenlet."""
 
     def create(options: Any) -> Any:
         raise thrown
@@ -330,8 +332,8 @@ def test_create_connection_that_is_left(agent: Any, thrown: BaseException, error
     assert pool.total_socket_count == 0
 
 
-def test_giving_up_when_a_connection_has_been_created(agent: Any) -> None:
-    """The function goes on before it can be killed."""
+def test_connection_created_after_an_abort_is_destroyed(agent: Any) -> None:
+    """The function continues before it can be killed."""
     pool, begun, go_on = agent(max_sockets=1), Event(), Event()
     made = net.Socket()
 
@@ -349,7 +351,7 @@ def test_giving_up_when_a_connection_has_been_created(agent: Any) -> None:
     assert made.destroyed
 
 
-def test_giving_up_while_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:
+def test_abort_kills_create_connection(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1)
     never = Event()
     begun = Event()
@@ -367,7 +369,7 @@ def test_giving_up_while_a_connection_is_created(origin: MakeOrigin, agent: Any)
     assert read(origin().url, agent=pool) == b'hello'
 
 
-def test_settings_of_a_socket_do_not_stay(origin: MakeOrigin, agent: Any) -> None:
+def test_socket_options_of_a_request_are_reset(origin: MakeOrigin, agent: Any) -> None:
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -395,8 +397,8 @@ def test_settings_of_a_socket_do_not_stay(origin: MakeOrigin, agent: Any) -> Non
     assert read(server.url, agent=pool) == b'hello'
 
 
-def test_settings_before_there_is_a_connection(origin: MakeOrigin, agent: Any) -> None:
-    """Also while the request waits in the queue, and while the connection is made."""
+def test_socket_options_are_set_as_soon_as_there_is_a_connection(origin: MakeOrigin, agent: Any) -> None:
+    """Also for a request in the queue, and for a connection that is being made."""
     pool, server = agent(max_sockets=1), origin()
     first = http.get(server.url, agent=pool)
     request = http.request(server.url, agent=pool)
@@ -431,7 +433,7 @@ def probed(socket: Any) -> int | None:
 def test_idle_connections_are_probed(
     origin: MakeOrigin, agent: Any, options: dict[str, Any], seconds: int | None, tuned: bool
 ) -> None:
-    """Those that a request has changed, too, once they are idle."""
+    """Also those that a request has changed, as soon as they are idle."""
     pool = agent(keep_alive=True, **options)
     request = http.request(origin().url, agent=pool)
     if tuned:

@@ -1,4 +1,4 @@
-"""Bodies of requests: from files and iterables, before there is a connection, and over other kinds of them."""
+"""Bodies of requests: from files and iterables, before a connection, and over other sockets."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from geventnode.errors import (
 )
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder
 
-# -- bodies from somewhere -------------------------------------------------------------------------------------------
+# -- bodies from files and iterables ----------------------------------------------------------------------------------
 
 
-def test_an_iterable(recorder: Recorder) -> None:
+def test_iterable_is_chunked(recorder: Recorder) -> None:
     sent = recorder.sent(method='POST', body=(piece for piece in ['a', b'b', bytearray(b'c'), '', 'd' * 100000]))
     assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'abc' + b'd' * 100000)
 
@@ -40,7 +40,7 @@ def test_end_with_an_iterable_after_write(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize('position', [0, 3])
-def test_a_file_has_a_length(recorder: Recorder, tmp_path: Path, position: int) -> None:
+def test_file_has_a_content_length(recorder: Recorder, tmp_path: Path, position: int) -> None:
     path = tmp_path / 'file'
     path.write_bytes(b'0123456789' * 20000)
     with path.open('rb') as file:
@@ -50,8 +50,8 @@ def test_a_file_has_a_length(recorder: Recorder, tmp_path: Path, position: int) 
     assert sent.body == (b'0123456789' * 20000)[position:]
 
 
-def test_a_compressed_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
-    """What it will give is not known before."""
+def test_compressed_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
+    """Its size is not known before."""
     path = tmp_path / 'file'
     path.write_bytes(gzip.compress(b'0123456789' * 20000))
     with gzip.open(path) as file:
@@ -59,7 +59,7 @@ def test_a_compressed_file_is_chunked(recorder: Recorder, tmp_path: Path) -> Non
     assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', b'0123456789' * 20000)
 
 
-def test_a_file_of_text_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
+def test_text_file_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
     path = tmp_path / 'file'
     path.write_text('äöü', 'utf-8')
     with path.open(encoding='utf-8') as file:
@@ -67,12 +67,12 @@ def test_a_file_of_text_is_chunked(recorder: Recorder, tmp_path: Path) -> None:
     assert (sent.value('Transfer-Encoding'), sent.body) == ('chunked', 'äöü'.encode())
 
 
-def test_something_that_reads(recorder: Recorder) -> None:
+def test_object_with_read_is_chunked(recorder: Recorder) -> None:
     sent = recorder.sent(method='PUT', body=io.BytesIO(b'x' * 100000))
     assert (sent.value('Transfer-Encoding'), len(sent.body)) == ('chunked', 100000)
 
 
-def test_a_file_that_shrinks_while_it_is_sent(origin: MakeOrigin, tmp_path: Path) -> None:
+def test_file_that_shrinks_fails_the_request(origin: MakeOrigin, tmp_path: Path) -> None:
     path = tmp_path / 'file'
     path.write_bytes(b'x' * 10_000_000)
     with path.open('rb') as file:
@@ -83,7 +83,7 @@ def test_a_file_that_shrinks_while_it_is_sent(origin: MakeOrigin, tmp_path: Path
 
 
 @pytest.mark.parametrize('error', [ZeroDivisionError, ConnectionClosed('of another connection')])
-def test_what_an_iterable_raises_ends_the_request(origin: MakeOrigin, error: Any) -> None:
+def test_error_of_an_iterable_fails_the_request(origin: MakeOrigin, error: Any) -> None:
     def pieces() -> Iterator[str]:
         yield 'a'
         raise error
@@ -93,14 +93,14 @@ def test_what_an_iterable_raises_ends_the_request(origin: MakeOrigin, error: Any
         request.get_response()
 
 
-def test_an_iterable_of_something_else_ends_the_request(origin: MakeOrigin) -> None:
+def test_iterable_of_a_wrong_type_fails_the_request(origin: MakeOrigin) -> None:
     with pytest.raises(TypeError, match='a chunk must be'):
         http.request(origin().url, method='POST', body=[1]).get_response()
 
 
 @pytest.mark.parametrize('body', [{'user': 'bob'}, {}, {'user'}, frozenset(), {'user': 'bob'}.keys()])
-def test_what_was_not_encoded_is_refused(body: Any) -> None:
-    """Its keys would be sent."""
+def test_mapping_or_set_raises(body: Any) -> None:
+    """Otherwise its keys would be sent."""
     message = rf'not {type(body).__name__}: encode it first, with json.dumps\(\) or urllib.parse.urlencode\(\)'
     with pytest.raises(TypeError, match=message):
         http.request(method='POST', body=body)
@@ -111,12 +111,12 @@ def test_what_was_not_encoded_is_refused(body: Any) -> None:
 
 
 @pytest.mark.parametrize('body', [True, 1, 1.5])
-def test_a_number_is_no_body(body: Any) -> None:
+def test_number_raises(body: Any) -> None:
     with pytest.raises(TypeError, match=f'not {type(body).__name__}$'):
         http.request(method='POST', body=body)
 
 
-def test_a_large_body_is_not_copied_into_the_queue_twice(recorder: Recorder) -> None:
+def test_large_body_is_queued_once(recorder: Recorder) -> None:
     body = bytes(10_000_000)
     assert recorder.sent(method='PUT', body=body).body == body
 
@@ -124,7 +124,7 @@ def test_a_large_body_is_not_copied_into_the_queue_twice(recorder: Recorder) -> 
 # -- writing before there is a connection -----------------------------------------------------------------------------
 
 
-def test_what_is_written_in_the_queue_is_bounded(origin: MakeOrigin, agent: Any) -> None:
+def test_write_buffer_of_a_queued_request_is_bounded(origin: MakeOrigin, agent: Any) -> None:
     release = Event()
     bodies = []
 
@@ -151,7 +151,7 @@ def test_what_is_written_in_the_queue_is_bounded(origin: MakeOrigin, agent: Any)
     assert bodies == [b'', b'x' * 70000 + b'yz']
 
 
-def test_a_writer_in_the_queue_hears_that_the_request_is_gone(origin: MakeOrigin, agent: Any) -> None:
+def test_blocked_writer_of_a_queued_request_gets_its_error(origin: MakeOrigin, agent: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.closed()
@@ -171,7 +171,7 @@ def test_a_writer_in_the_queue_hears_that_the_request_is_gone(origin: MakeOrigin
     assert not pool.requests
 
 
-def test_drain_and_finish(recorder: Recorder) -> None:
+def test_drain_and_finish_are_emitted(recorder: Recorder) -> None:
     log = []
     request = http.request(**recorder.options(method='POST'))
     request.on('drain', lambda: log.append('drain')).on('finish', lambda: log.append('finish'))
@@ -188,7 +188,7 @@ def test_drain_and_finish(recorder: Recorder) -> None:
         request.write('more')
 
 
-def test_cork(recorder: Recorder) -> None:
+def test_corked_writes_are_sent_together(recorder: Recorder) -> None:
     request = http.request(**recorder.options(method='POST'))
     request.cork()
     request.write('a')
@@ -199,14 +199,14 @@ def test_cork(recorder: Recorder) -> None:
     assert recorder.requests[0].value('Content-Length') == '3'
 
 
-def test_unix_socket(origin: MakeOrigin, tmp_path: Path) -> None:
+def test_request_over_a_unix_socket(origin: MakeOrigin, tmp_path: Path) -> None:
     path = str(tmp_path / 'socket')
     origin(path=path)
     response = http.get(socket_path=path).get_response()
     assert response.read() == b'hello'
 
 
-def test_local_address(origin: MakeOrigin) -> None:
+def test_request_from_a_local_address(origin: MakeOrigin) -> None:
     seen = []
 
     def script(peer: Peer) -> None:
@@ -218,7 +218,7 @@ def test_local_address(origin: MakeOrigin) -> None:
     assert seen == ['127.0.0.2']
 
 
-def test_create_client(recorder: Recorder) -> None:
+def test_create_client_returns_a_deprecated_client(recorder: Recorder) -> None:
     with pytest.warns(DeprecationWarning, match=r'use http\.request'):
         client = http.create_client(recorder.origin.port, '127.0.0.1')
     request = client.request('PUT', '/x', {'A': 'b'})
@@ -241,14 +241,14 @@ def test_create_client(recorder: Recorder) -> None:
         (('PUT', '/e'), 'PUT /e HTTP/1.1', None),
     ],
 )
-def test_requests_of_such_a_client(recorder: Recorder, args: Any, line: str, value: str | None) -> None:
+def test_client_request_accepts_each_form(recorder: Recorder, args: Any, line: str, value: str | None) -> None:
     with pytest.deprecated_call():
         client = http.create_client(recorder.origin.port, '127.0.0.1')
     assert client.request(*args).end().get_response().read() == b'hello'
     assert (recorder.requests[0].line, recorder.requests[0].value('X')) == (line, value)
 
 
-def test_too_much_for_such_a_client() -> None:
+def test_client_request_with_too_many_arguments_raises() -> None:
     with pytest.deprecated_call():
         client = http.create_client()
     with pytest.raises(TypeError, match='takes a method, a path and headers'):

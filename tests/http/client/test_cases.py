@@ -16,7 +16,7 @@ from tests.origins import HELLO, MakeOrigin, Peer
 from tests.sockets import settle, until
 
 CASES = [case for name in ('responses', 'attacks') for case in load(name) if case.kind == 'response']
-#: Good beginnings of responses whose rest a server owes when it closes.
+#: Valid beginnings of responses that the server closes before their end.
 UNFINISHED = frozenset({'attack/c-cl-huge'})
 UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'x'}
 
@@ -32,7 +32,7 @@ def exchange(url: str, agent: http.Agent, **options: Any) -> tuple[Any, bytes]:
 
 @pytest.mark.parametrize('case', CASES, ids=[case.id for case in CASES])
 @pytest.mark.parametrize('cut', ['whole', 'random'])
-def test_case(origin: MakeOrigin, agent: Any, case: Case, cut: str, seed: int) -> None:
+def test_response_case_of_the_corpus(origin: MakeOrigin, agent: Any, case: Case, cut: str, seed: int) -> None:
     chance = random.Random(seed)
 
     def script(peer: Peer) -> None:
@@ -66,17 +66,17 @@ def test_case(origin: MakeOrigin, agent: Any, case: Case, cut: str, seed: int) -
         if final.get('body_b64') is not None and not response.upgrade:
             assert body == base64.b64decode(final['body_b64'])
     elif case.verdict == 'reject' and final.get('complete'):
-        # the fault comes after a good response
+        # the fault follows a valid response
         assert exchange(url, pool, **options)[0].complete
     else:
         with pytest.raises(GeventnodeError):
             exchange(url, pool, **options)
-    # whatever it was, the server has ended the connection, and it is in no pool
+    # in any case the server has ended the connection, and no pool has it
     until(lambda: pool.total_socket_count == 0)
 
 
-def test_random_bytes(origin: MakeOrigin, agent: Any, seed: int) -> None:
-    """Whatever a server says: one typed error or one response, and nothing is left behind."""
+def test_random_bytes_end_in_one_error_or_response(origin: MakeOrigin, agent: Any, seed: int) -> None:
+    """Nothing is left afterwards."""
     chance = random.Random(seed)
     pool = agent(keep_alive=True, max_sockets=3)
 

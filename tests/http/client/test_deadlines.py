@@ -19,14 +19,14 @@ from tests.sockets import until
 # -- times ------------------------------------------------------------------------------------------------------------
 
 
-def test_timeout_without_a_listener(origin: MakeOrigin) -> None:
+def test_timeout_without_a_listener_fails_the_request(origin: MakeOrigin) -> None:
     server = origin(silent)
     with pytest.raises(RequestTimeout, match=r'timeout \(0\.02 seconds\)') as raised:
         http.get(server.url, timeout=0.02).get_response()
     assert (raised.value.code, raised.value.port, raised.value.phase) == ('ETIMEDOUT', server.port, 'response')
 
 
-def test_timeout_with_a_listener_only_tells(origin: MakeOrigin) -> None:
+def test_timeout_with_a_listener_is_only_emitted(origin: MakeOrigin) -> None:
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -40,7 +40,7 @@ def test_timeout_with_a_listener_only_tells(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_timeout_in_the_body(origin: MakeOrigin) -> None:
+def test_timeout_in_the_body_fails_the_read(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello')
@@ -54,7 +54,7 @@ def test_timeout_in_the_body(origin: MakeOrigin) -> None:
     assert response.aborted
 
 
-def test_timeout_of_a_response(origin: MakeOrigin, must_call: Any) -> None:
+def test_timeout_of_a_response_is_emitted(origin: MakeOrigin, must_call: Any) -> None:
     done = Event()
 
     def script(peer: Peer) -> None:
@@ -68,8 +68,8 @@ def test_timeout_of_a_response(origin: MakeOrigin, must_call: Any) -> None:
     assert response.read() == b'helloworld'
 
 
-def test_the_timeout_of_a_response_that_is_over(origin: MakeOrigin, agent: Any) -> None:
-    """Is nothing to the next exchange on its connection."""
+def test_timeout_of_a_complete_response_has_no_effect(origin: MakeOrigin, agent: Any) -> None:
+    """The next exchange on its connection has its own timeout."""
     pool, site = agent(keep_alive=True), origin(HELLO)
     over = http.get(site.url, agent=pool).get_response()
     assert over.read() == b'hello'
@@ -79,19 +79,19 @@ def test_the_timeout_of_a_response_that_is_over(origin: MakeOrigin, agent: Any) 
     assert read(site.url, agent=pool) == b'hello'
 
 
-def test_a_slow_reader_is_not_timed_out(origin: MakeOrigin) -> None:
+def test_slow_reader_does_not_time_out(origin: MakeOrigin) -> None:
     size = 1_000_000
     site = origin(b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n' % size + bytes(size))
     response = http.get(site.url).get_response()
     assert response.read(10000) == bytes(10000)
-    # not before: up to here the server is waited for, and this machine may be slow
+    # not earlier: until here the request waits for the server, and the machine can be slow
     response.set_timeout(0.02)
     for _ in range(4):
         assert response.read(10000) == bytes(10000)
-        # longer than the timeout, which must not count meanwhile
+        # longer than the timeout, which must not count now
         gevent.sleep(0.03)
         assert not response.aborted
-    # from here on the server is waited for again
+    # from here on the request waits for the server again
     response.set_timeout(None)
     assert len(response.read()) == size - 50000
 
@@ -116,16 +116,16 @@ def bodies() -> list[Callable[[], Iterator[bytes]]]:
 
 @pytest.mark.parametrize('source', bodies())
 @pytest.mark.parametrize('with_length', [False, True])
-def test_a_slow_source_is_not_timed_out(origin: MakeOrigin, source: Any, with_length: bool) -> None:
-    """The server waits for us meanwhile."""
+def test_slow_source_does_not_time_out(origin: MakeOrigin, source: Any, with_length: bool) -> None:
+    """The server waits for the client."""
     fields = {'Content-Length': str(len(b''.join(source())))} if with_length else {}
     request = http.request(origin().url, method='POST', headers=fields, body=source(), timeout=0.05)
     assert request.get_response().read() == b'hello'
     until(lambda: request.writable_finished)
 
 
-def test_a_slow_source_during_the_response(origin: MakeOrigin) -> None:
-    """The server echoes what it gets: neither the rest of the request nor of the response is late."""
+def test_slow_source_during_the_response_does_not_time_out(origin: MakeOrigin) -> None:
+    """The server echoes: neither the rest of the request nor of the response is late."""
 
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
@@ -143,16 +143,16 @@ def test_a_slow_source_during_the_response(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'xy'
 
 
-def test_the_server_after_a_slow_source(origin: MakeOrigin) -> None:
-    """As soon as the request is sent, the server is waited for."""
+def test_server_times_out_after_a_slow_source(origin: MakeOrigin) -> None:
+    """The wait for the server begins when the request was sent."""
     request = http.request(origin(silent).url, method='POST', body=slow(b'x', behind=0.1), timeout=0.05)
     with pytest.raises(RequestTimeout, match='no traffic within timeout'):
         request.get_response()
     assert request.finished
 
 
-def test_a_server_that_does_not_take_a_body(origin: MakeOrigin) -> None:
-    """It is the server that is slow, and not the source: what has come of that is queued."""
+def test_server_that_does_not_read_the_body_times_out(origin: MakeOrigin) -> None:
+    """The server is slow, and not the source, which is queued."""
     over = Event()
 
     def script(peer: Peer) -> None:
@@ -165,8 +165,8 @@ def test_a_server_that_does_not_take_a_body(origin: MakeOrigin) -> None:
     over.set()
 
 
-def test_a_server_that_does_not_say_continue(origin: MakeOrigin) -> None:
-    """The body is held back, and the source not asked for it, until the server answers."""
+def test_server_without_100_continue_times_out(origin: MakeOrigin) -> None:
+    """The source is not read before the server responds."""
     request = http.request(
         origin(silent).url, method='POST', headers={'Expect': '100-continue'}, timeout=0.05, body=slow(b'x', before=60)
     )
@@ -174,8 +174,8 @@ def test_a_server_that_does_not_say_continue(origin: MakeOrigin) -> None:
         request.get_response()
 
 
-def test_a_timeout_is_told_once(origin: MakeOrigin) -> None:
-    """Until there is activity, as in Node."""
+def test_timeout_is_emitted_once(origin: MakeOrigin) -> None:
+    """It is emitted again after more traffic, as in Node."""
     log, go_on = Log(), Event()
 
     def script(peer: Peer) -> None:
@@ -187,7 +187,7 @@ def test_a_timeout_is_told_once(origin: MakeOrigin) -> None:
     request = http.request(origin(script).url, timeout=0.02).on('timeout', log.note('timeout'))
     request.end()
     log.wait_for_length(1)
-    # long enough for several more
+    # long enough for several of them
     gevent.sleep(0.6)
     assert log == ['timeout']
     go_on.set()
@@ -204,7 +204,7 @@ def test_a_timeout_is_told_once(origin: MakeOrigin) -> None:
         reading.get()
 
 
-def test_deadline(origin: MakeOrigin) -> None:
+def test_deadline_fails_the_exchange(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n')
@@ -226,13 +226,13 @@ def test_deadline_begins_in_the_queue(origin: MakeOrigin, agent: Any) -> None:
     assert connection._expires == connection.deadline == request._deadline
 
 
-def test_deadline_before_a_response(origin: MakeOrigin) -> None:
+def test_deadline_before_a_response_fails_the_request(origin: MakeOrigin) -> None:
     with pytest.raises(RequestTimeout, match='deadline'):
         http.get(origin(silent).url, deadline=0.02).get_response()
 
 
 @pytest.mark.parametrize('limit', ['connect_timeout', 'timeout', 'deadline'])
-def test_connecting_for_too_long(limit: str) -> None:
+def test_slow_connect_fails_the_request(limit: str) -> None:
     def create(options: Any) -> Socket:
         socket = Socket()
         socket.connecting = True
@@ -247,7 +247,7 @@ def test_connecting_for_too_long(limit: str) -> None:
 
 
 @pytest.mark.parametrize('limit', ['connect_timeout', 'deadline'])
-def test_creating_a_connection_for_too_long(agent: Any, limit: str) -> None:
+def test_slow_create_connection_fails_the_request(agent: Any, limit: str) -> None:
     left = Event()
 
     def create(options: Any) -> Any:
@@ -257,7 +257,7 @@ def test_creating_a_connection_for_too_long(agent: Any, limit: str) -> None:
             left.set()
 
     pool = agent(max_sockets=1)
-    # what would be waited for would keep the loop alive
+    # a pending wait would keep the loop alive
     alive = gevent.spawn_later(60, int)
     for _ in range(2):
         left.clear()
@@ -269,7 +269,7 @@ def test_creating_a_connection_for_too_long(agent: Any, limit: str) -> None:
     alive.kill()
 
 
-def test_a_queue_timeout_ends_where_a_connection_is_created(origin: MakeOrigin, agent: Any) -> None:
+def test_queue_timeout_does_not_apply_to_create_connection(origin: MakeOrigin, agent: Any) -> None:
     server = origin()
     go_on = Event()
 
@@ -283,13 +283,13 @@ def test_a_queue_timeout_ends_where_a_connection_is_created(origin: MakeOrigin, 
     request = http.get('http://127.0.0.1/', queue_timeout=0.3, **options)
     before.abort()
     assert request._dial
-    # longer than the limit, which must not count any more
+    # longer than the limit, which no longer counts
     gevent.sleep(0.35)
     go_on.set()
     assert request.get_response().read() == b'hello'
 
 
-def test_timeout_of_get_response(origin: MakeOrigin, agent: Any) -> None:
+def test_get_response_raises_after_its_timeout(origin: MakeOrigin, agent: Any) -> None:
     pool = agent()
     request = http.get(origin(silent).url, agent=pool)
     with pytest.raises(RequestTimeout, match=r'get_response\(\) \(0\.01 seconds\)'):
@@ -300,7 +300,7 @@ def test_timeout_of_get_response(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
-def test_waiting_in_the_queue_for_too_long(origin: MakeOrigin, agent: Any, limit: str) -> None:
+def test_long_wait_in_the_queue_fails_the_request(origin: MakeOrigin, agent: Any, limit: str) -> None:
     pool = agent(max_sockets=1)
     server = origin(silent)
     http.get(server.url, agent=pool)
@@ -312,8 +312,8 @@ def test_waiting_in_the_queue_for_too_long(origin: MakeOrigin, agent: Any, limit
 
 
 @pytest.mark.parametrize('limit', ['queue_timeout', 'deadline'])
-def test_waiting_to_be_sent_again_for_too_long(origin: MakeOrigin, agent: Any, limit: str) -> None:
-    """The connection was dead, and its place is given to another destination."""
+def test_long_wait_for_a_retry_fails_the_request(origin: MakeOrigin, agent: Any, limit: str) -> None:
+    """The connection was dead, and another origin gets its place."""
     taken = Event()
 
     def script(peer: Peer) -> None:
@@ -334,7 +334,7 @@ def test_waiting_to_be_sent_again_for_too_long(origin: MakeOrigin, agent: Any, l
     assert raised.value.phase == 'queue'
 
 
-def test_a_queue_timeout_ends_with_the_queue(origin: MakeOrigin, agent: Any) -> None:
+def test_queue_timeout_does_not_apply_after_the_queue(origin: MakeOrigin, agent: Any) -> None:
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -350,7 +350,7 @@ def test_a_queue_timeout_ends_with_the_queue(origin: MakeOrigin, agent: Any) -> 
     request = http.get(server.url, agent=pool, queue_timeout=0.3)
     first.get_response().read()
     until(lambda: request.socket)
-    # longer than the limit, which must not count any more
+    # longer than the limit, which no longer counts
     gevent.sleep(0.35)
     go_on.set()
     assert request.get_response().read() == b'hello'

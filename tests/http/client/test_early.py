@@ -1,4 +1,4 @@
-"""Informational responses, and answers that come before the request is complete."""
+"""Informational responses, and responses before the end of the request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sockets import settle, until
 # -- informational responses ------------------------------------------------------------------------------------------
 
 
-def test_information(origin: MakeOrigin) -> None:
+def test_informational_responses_are_emitted(origin: MakeOrigin) -> None:
     log: list[Any] = []
     said = (
         b'HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n'
@@ -39,7 +39,7 @@ def test_information(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('count', [32, 33])
-def test_a_flood_of_information(origin: MakeOrigin, count: int) -> None:
+def test_flood_of_informational_responses_fails_the_request(origin: MakeOrigin, count: int) -> None:
     request = http.get(origin(b'HTTP/1.1 102 Processing\r\n\r\n' * count + HELLO).url)
     if count == 32:
         assert request.get_response().read() == b'hello'
@@ -48,7 +48,7 @@ def test_a_flood_of_information(origin: MakeOrigin, count: int) -> None:
             request.get_response()
 
 
-def test_wait_continue(origin: MakeOrigin) -> None:
+def test_wait_continue_returns_true_after_100(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         head = peer.until(b'\r\n\r\n')
         assert b'Expect: 100-continue\r\n' in head
@@ -63,7 +63,7 @@ def test_wait_continue(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_a_final_response_in_place_of_continue(origin: MakeOrigin, agent: Any) -> None:
+def test_wait_continue_returns_false_after_a_final_response(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
 
     def script(peer: Peer) -> None:
@@ -80,7 +80,7 @@ def test_a_final_response_in_place_of_continue(origin: MakeOrigin, agent: Any) -
     assert not pool.free_sockets
 
 
-def test_nobody_answers_the_expectation(origin: MakeOrigin) -> None:
+def test_wait_continue_returns_true_after_its_timeout(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         assert peer.until(b'0\r\n\r\n').endswith(b'4\r\nbody\r\n0\r\n\r\n')
         peer.send(HELLO)
@@ -92,7 +92,7 @@ def test_nobody_answers_the_expectation(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_a_body_option_waits_for_continue(origin: MakeOrigin) -> None:
+def test_body_option_waits_for_100_continue(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         assert peer.until(b'\r\n\r\n')
         settle()
@@ -105,7 +105,7 @@ def test_a_body_option_waits_for_continue(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_an_expectation_that_is_set_later(origin: MakeOrigin) -> None:
+def test_expectation_that_is_set_later_is_respected(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         assert b'Expect: 100-Continue\r\n' in peer.until(b'\r\n\r\n')
         settle()
@@ -120,7 +120,7 @@ def test_an_expectation_that_is_set_later(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_a_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) -> None:
+def test_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         assert peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\n\r\nno')
@@ -130,11 +130,11 @@ def test_a_body_option_is_not_sent_after_a_final_response(origin: MakeOrigin) ->
     assert request.get_response().read() == b'no'
 
 
-# -- early answers ----------------------------------------------------------------------------------------------------
+# -- early responses --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('then', ['close', 'reset', 'wait'])
-def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin, then: str) -> None:
+def test_early_response_is_delivered_although_the_upload_fails(origin: MakeOrigin, then: str) -> None:
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
@@ -149,8 +149,8 @@ def test_an_early_answer_is_delivered_though_the_upload_fails(origin: MakeOrigin
     until(lambda: request.socket is None or request.socket.destroyed)
 
 
-def test_an_early_refusal_ends_the_upload(origin: MakeOrigin, agent: Any) -> None:
-    """RFC 9112, section 9.5. The server goes on reading for ever."""
+def test_early_rejection_ends_the_upload(origin: MakeOrigin, agent: Any) -> None:
+    """RFC 9112, section 9.5. The server never stops reading."""
 
     def script(peer: Peer) -> None:
         if peer.until(b'\r\n\r\n').startswith(b'POST'):
@@ -168,7 +168,7 @@ def test_an_early_refusal_ends_the_upload(origin: MakeOrigin, agent: Any) -> Non
     assert read(server.url, agent=pool) == b'hello'
 
 
-def test_an_early_answer_reaches_who_writes(origin: MakeOrigin) -> None:
+def test_early_response_is_delivered_to_a_writer(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         peer.send(b'HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
@@ -185,7 +185,7 @@ def test_an_early_answer_reaches_who_writes(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'no'
 
 
-def test_the_connection_waits_for_the_request(origin: MakeOrigin, agent: Any) -> None:
+def test_connection_is_reused_after_the_request_was_sent(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
 
     def script(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong with requests: one typed error each, told once, and nothing left behind."""
+"""The errors of requests: each failure is one typed error, is reported once, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.sockets import settle, until
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_refused() -> None:
+def test_refused_connection_is_reported() -> None:
     request = http.get('http://127.0.0.1:1/')
     log = noted(request)
     with pytest.raises(ConnectionRefused) as raised:
@@ -37,28 +37,28 @@ def test_refused() -> None:
     assert log == ['socket', 'error', 'close']
 
 
-def test_a_name_that_is_not_resolved() -> None:
+def test_unknown_name_is_reported() -> None:
     with pytest.raises(NameNotResolved) as raised:
         http.get('http://name.invalid/').get_response()
     assert (raised.value.code, raised.value.host, raised.value.phase) == ('ENOTFOUND', 'name.invalid', 'resolve')
 
 
-def test_an_address_that_cannot_be_used() -> None:
+def test_unusable_address_is_reported() -> None:
     with pytest.raises(ConnectError):
         http.get('http://127.0.0.1:1/', local_address='203.0.113.1').get_response()
 
 
-def test_no_such_socket(tmp_path: Any) -> None:
+def test_missing_unix_socket_is_reported(tmp_path: Any) -> None:
     with pytest.raises(ConnectError) as raised:
         http.get(socket_path=str(tmp_path / 'none')).get_response()
     assert raised.value.code == 'ENOENT'
 
 
 @pytest.mark.parametrize(
-    ('options', 'host', 'port'), [({'port': 81}, '127.0.0.1', 81), ({'socket_path': '/nobody'}, '/nobody', None)]
+    ('options', 'host', 'port'), [({'port': 81}, '127.0.0.1', 81), ({'socket_path': '/missing'}, '/missing', None)]
 )
-def test_a_connection_that_never_was_is_no_hang_up(options: Any, host: str, port: int | None) -> None:
-    """Whoever made the socket, and whoever gave it up."""
+def test_failed_connect_is_no_hang_up(options: Any, host: str, port: int | None) -> None:
+    """For each way to make the socket, and to give it up."""
     reason = OSError(errno.ENETDOWN, 'Network is down')
     with pytest.raises(ConnectError) as raised:
         http.get('http://127.0.0.1/', create_connection=lambda _: Socket().destroy(reason), **options).get_response()
@@ -85,7 +85,7 @@ def test_a_connection_that_never_was_is_no_hang_up(options: Any, host: str, port
         (b'\r\n' * 1000, 'HPE_INVALID_CONSTANT'),
     ],
 )
-def test_garbage(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None:
+def test_malformed_head_is_reported(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None:
     pool = agent(keep_alive=True)
     server = origin(said)
     request = http.get(server.url, agent=pool)
@@ -106,7 +106,7 @@ def test_garbage(origin: MakeOrigin, agent: Any, said: bytes, code: str) -> None
         (b'0\r\n' + b'A: b\r\n' * 3000 + b'\r\n', 'HPE_HEADER_OVERFLOW'),
     ],
 )
-def test_garbage_in_a_body(origin: MakeOrigin, said: bytes, code: str) -> None:
+def test_malformed_body_is_reported(origin: MakeOrigin, said: bytes, code: str) -> None:
     head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
     response = http.get(origin(head + said).url).get_response()
     with pytest.raises(ParseError) as raised:
@@ -117,7 +117,7 @@ def test_garbage_in_a_body(origin: MakeOrigin, said: bytes, code: str) -> None:
 
 
 @pytest.mark.parametrize('said', [b'H', b'HTTP/1.1 200 OK', b'HTTP/1.1 200 OK\r\nA: b\r\n'])
-def test_half_a_head(origin: MakeOrigin, said: bytes) -> None:
+def test_incomplete_head_is_reported(origin: MakeOrigin, said: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(said)
@@ -126,7 +126,7 @@ def test_half_a_head(origin: MakeOrigin, said: bytes) -> None:
         http.get(origin(script).url).get_response()
 
 
-def test_limits_can_be_changed(origin: MakeOrigin) -> None:
+def test_limits_of_the_head_can_be_changed(origin: MakeOrigin) -> None:
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: ' + b'x' * 1000 + b'\r\n\r\n')
     with pytest.raises(ParseError, match='max_header_size'):
         http.get(server.url, max_header_size=500).get_response()
@@ -140,12 +140,12 @@ def test_limits_can_be_changed(origin: MakeOrigin) -> None:
     assert http.get(server.url).get_response().read() == b''
 
 
-def test_an_error_that_nobody_asks_for_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_unretrieved_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     requests = [http.get('http://127.0.0.1:1/')]
     until(lambda: requests[0]._failure)
     with caplog.at_level(logging.ERROR):
         settle()
-        assert not caplog.records, 'somebody may still ask'
+        assert not caplog.records, 'the error can still be retrieved'
         requests.clear()
         until(lambda: gc.collect() is not None and caplog.records)
     assert len(caplog.records) == 1
@@ -153,7 +153,7 @@ def test_an_error_that_nobody_asks_for_is_logged_once(caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize('way', ['get_response', 'error', 'abort', 'destroy'])
-def test_an_error_that_was_asked_for_is_not_logged(caplog: pytest.LogCaptureFixture, way: str) -> None:
+def test_retrieved_error_is_not_logged(caplog: pytest.LogCaptureFixture, way: str) -> None:
     request = http.get('http://127.0.0.1:1/')
     if way == 'get_response':
         with pytest.raises(ConnectionRefused):
@@ -179,7 +179,7 @@ def test_an_error_that_was_asked_for_is_not_logged(caplog: pytest.LogCaptureFixt
         b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx',
     ],
 )
-def test_nothing_is_left_to_the_collector(origin: MakeOrigin, script: Any) -> None:
+def test_exchange_leaves_no_cycles(origin: MakeOrigin, script: Any) -> None:
     server = origin(script)
     gc.collect()
     gc.disable()
@@ -199,11 +199,11 @@ def test_nothing_is_left_to_the_collector(origin: MakeOrigin, script: Any) -> No
 
 
 def _alive() -> int:
-    """Return how many requests, responses and sockets there are."""
+    """Return the number of live requests, responses and sockets."""
     return sum(isinstance(each, (http.ClientRequest, http.IncomingMessage, Socket)) for each in gc.get_objects())
 
 
-def test_every_error_is_one_of_ours(origin: MakeOrigin) -> None:
+def test_every_error_is_a_geventnode_error(origin: MakeOrigin) -> None:
     for script in (silent, b'garbage\r\n\r\n', lambda peer: peer.abort()):
         with pytest.raises(GeventnodeError):
             http.get(origin(script).url, timeout=0.05).get_response()

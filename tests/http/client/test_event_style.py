@@ -1,4 +1,4 @@
-"""Whose a connection is while listeners run, and that an exchange which is over cannot touch the next one."""
+"""Listeners keep their connection, and a past exchange cannot touch the next one."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tests.sockets import settle, until
 
 MakeAgent = Callable[..., http.Agent]
 
-#: A response whose body does not come with its head, and one that ends with the connection.
+#: A response with a separate body, and one that ends with the connection.
 CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n'
 CLOSING = b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello'
 
 
-# -- the connection is the listeners' ---------------------------------------------------------------------------------
+# -- listeners keep the connection ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('said', [HELLO, CHUNKED, b'HTTP/1.1 204 No Content\r\n\r\n'])
-def test_a_listener_destroys_its_own_connection(origin: MakeOrigin, agent: MakeAgent, said: bytes) -> None:
+def test_listener_can_destroy_its_own_connection(origin: MakeOrigin, agent: MakeAgent, said: bytes) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin(said)
 
     def destroy(response: http.IncomingMessage) -> None:
         response.socket.destroy()
 
     for _ in range(2):
-        # the second time, the head is known, and taken with the body in one step
+        # the second time, the head is cached, and is taken with the body in one step
         http.get(server.url, destroy, agent=pool)
         second = http.get(server.url, agent=pool)
         assert pool.statistics()['queued'] == 1
@@ -47,8 +47,8 @@ def test_a_listener_destroys_its_own_connection(origin: MakeOrigin, agent: MakeA
 
 
 @pytest.mark.parametrize('said', [HELLO, CHUNKED])
-def test_the_connection_at_end(origin: MakeOrigin, agent: MakeAgent, said: bytes) -> None:
-    """``request.socket`` is that of the exchange until ``'end'`` was emitted, even if a request waits."""
+def test_connection_is_kept_until_end(origin: MakeOrigin, agent: MakeAgent, said: bytes) -> None:
+    """``request.socket`` is the connection until ``'end'`` was emitted, even if a request waits."""
     pool, server = agent(max_sockets=1, keep_alive=True), origin(said)
     found = Log()
 
@@ -66,8 +66,8 @@ def test_the_connection_at_end(origin: MakeOrigin, agent: MakeAgent, said: bytes
     assert server.accepted == 1
 
 
-def test_the_close_of_a_socket(origin: MakeOrigin, agent: MakeAgent) -> None:
-    """A listener that is added when the response comes is in time, even if the connection is closed after it."""
+def test_close_of_the_socket_reaches_a_late_listener(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """It is added at the response, and the connection is closed after that."""
     server, closed = origin(CLOSING), Log()
 
     def on_response(response: http.IncomingMessage) -> None:
@@ -80,7 +80,7 @@ def test_the_close_of_a_socket(origin: MakeOrigin, agent: MakeAgent) -> None:
     assert closed == [False, False]
 
 
-def test_an_end_of_the_server_is_no_end_for_listeners(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_end_of_the_server_does_not_end_the_listeners(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, seen = agent(keep_alive=True), Log()
 
     def on_response(response: http.IncomingMessage) -> None:
@@ -93,7 +93,7 @@ def test_an_end_of_the_server_is_no_end_for_listeners(origin: MakeOrigin, agent:
     assert seen == [False]
 
 
-def test_bytes_that_nobody_asked_for_end_it(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_unsolicited_bytes_close_the_kept_connection(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, bodies, more = agent(keep_alive=True), Log(), Event()
 
     def script(peer: Any) -> None:
@@ -113,7 +113,7 @@ def test_bytes_that_nobody_asked_for_end_it(origin: MakeOrigin, agent: MakeAgent
     assert bodies == [b'hello']
 
 
-# -- it becomes free --------------------------------------------------------------------------------------------------
+# -- the connection becomes free --------------------------------------------------------------------------------------
 
 
 def ignore(response: http.IncomingMessage) -> None:
@@ -130,7 +130,7 @@ def ignore(response: http.IncomingMessage) -> None:
         lambda response: response.destroy(),
     ],
 )
-def test_the_connection_is_free_afterwards(
+def test_connection_is_free_after_the_listeners(
     origin: MakeOrigin, agent: MakeAgent, listener: Callable[[http.IncomingMessage], object]
 ) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()
@@ -142,7 +142,7 @@ def test_the_connection_is_free_afterwards(
         assert request.response is not None
 
 
-def test_a_read_in_a_listener_frees_it_at_once(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_read_in_a_listener_frees_the_connection(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, seen = agent(keep_alive=True), Log()
 
     def on_response(response: http.IncomingMessage) -> None:
@@ -157,14 +157,14 @@ def test_a_read_in_a_listener_frees_it_at_once(origin: MakeOrigin, agent: MakeAg
         seen.clear()
 
 
-def test_a_paused_response_that_is_forgotten(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_forgotten_paused_response_frees_the_connection(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool = agent(keep_alive=True)
     http.get(origin().url, lambda response: response.pause(), agent=pool)
     until(lambda: gc.collect() is not None and pool.free_sockets)
 
 
-def test_a_response_that_is_forgotten_too_late(origin: MakeOrigin, agent: MakeAgent) -> None:
-    """The collector runs at any time, and in any thread: when the loop hears of it, the next exchange has begun."""
+def test_late_notice_of_a_forgotten_response_has_no_effect(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """The garbage collector runs at any time, in any thread: the next exchange can have begun."""
 
     def script(peer: Any) -> None:
         peer.request()
@@ -180,12 +180,12 @@ def test_a_response_that_is_forgotten_too_late(origin: MakeOrigin, agent: MakeAg
     connection._on_forgotten(connection._kept_response)
     second = http.get(server.url, agent=pool)
     connection._release()
-    # the first part of the response comes before the loop hears of the first exchange
+    # the first part of the response arrives before the loop is notified of the first exchange
     connection.data_received(HELLO[:-3])
     assert second.get_response().read() == b'hello'
 
 
-def test_a_request_that_is_aborted_by_its_listener(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_listener_can_abort_its_request(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool = agent(keep_alive=True)
     request = http.get(origin().url, lambda response: request.abort(), agent=pool)
     until(lambda: not pool.total_socket_count)
@@ -193,7 +193,7 @@ def test_a_request_that_is_aborted_by_its_listener(origin: MakeOrigin, agent: Ma
 
 
 @pytest.mark.parametrize('event', ['data', 'end'])
-def test_a_listener_of_the_response_that_raises(
+def test_raising_response_listener_frees_the_connection(
     origin: MakeOrigin, agent: MakeAgent, event: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*args: object) -> None:
@@ -208,8 +208,10 @@ def test_a_listener_of_the_response_that_raises(
 
 @pytest.mark.parametrize('way', ['response', 'data', 'end', 'another greenlet', 'paused'])
 @pytest.mark.parametrize('limit', ['max_sockets', 'max_total_sockets'])
-def test_a_listener_that_waits_for_another_request(origin: MakeOrigin, agent: MakeAgent, way: str, limit: str) -> None:
-    """It blocks until there is a connection, and there is only its own."""
+def test_listener_that_waits_for_another_request_loses_its_connection(
+    origin: MakeOrigin, agent: MakeAgent, way: str, limit: str
+) -> None:
+    """It blocks until there is a connection, and its own is the only one."""
     pool, server, other = agent(keep_alive=True, **{limit: 1}), origin(), origin()
     where = server if limit == 'max_sockets' else other
     done: AsyncResult[bytes] = AsyncResult()
@@ -233,7 +235,7 @@ def test_a_listener_that_waits_for_another_request(origin: MakeOrigin, agent: Ma
     assert request.response is not None
 
 
-def test_an_agent_that_is_destroyed(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_destroyed_agent_closes_kept_connections(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, destroyed = agent(), Log()
 
     def on_response(response: http.IncomingMessage) -> None:
@@ -250,7 +252,7 @@ def test_an_agent_that_is_destroyed(origin: MakeOrigin, agent: MakeAgent) -> Non
 # -- an exchange that is over -----------------------------------------------------------------------------------------
 
 
-def test_the_socket_of_an_exchange_that_is_over(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_socket_of_a_past_exchange_cannot_touch_the_next(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()
     first = http.get(server.url, agent=pool)
     response = first.get_response()
@@ -274,8 +276,8 @@ def test_the_socket_of_an_exchange_that_is_over(origin: MakeOrigin, agent: MakeA
     assert (server.accepted, len(pool.free_sockets)) == (1, 1)
 
 
-def test_one_that_nobody_has_had_since(origin: MakeOrigin, agent: MakeAgent) -> None:
-    """Who destroys it does not want it to be used again."""
+def test_destroy_closes_a_connection_that_is_unused_since(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """The caller does not want it to be used again."""
     pool, server = agent(keep_alive=True), origin()
     response = http.get(server.url, agent=pool).get_response()
     response.read()
@@ -284,7 +286,7 @@ def test_one_that_nobody_has_had_since(origin: MakeOrigin, agent: MakeAgent) -> 
     response.socket.destroy()
 
 
-def test_tls_is_known_afterwards(secure: Secure, pool: MakePool) -> None:
+def test_released_socket_reports_tls(secure: Secure, pool: MakePool) -> None:
     site, agent = secure(), pool()
     response = https.get(url(site), agent=agent).get_response()
     response.read()
@@ -296,7 +298,7 @@ def test_tls_is_known_afterwards(secure: Secure, pool: MakePool) -> None:
     assert socket.get_protocol().startswith('TLSv1.')
 
 
-def test_a_plain_one_knows_nothing_of_tls(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_released_plain_socket_has_no_tls_attributes(origin: MakeOrigin, agent: MakeAgent) -> None:
     response = http.get(origin().url, agent=agent(keep_alive=True)).get_response()
     response.read()
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""The report at the end of a program about requests that it has begun."""
+"""The log at the end of a program about its unsent requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SILENT = {
 
 
 def run(line: str) -> str:
-    """Return what the program writes to standard error when it ends behind ``line``."""
+    """Return the standard error of the program, which ends after ``line``."""
     ran = subprocess.run(
         [sys.executable, '-c', PROGRAM.format(line)], cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -49,8 +49,8 @@ def run(line: str) -> str:
 
 
 @pytest.mark.parametrize('line', UNSENT.values(), ids=UNSENT.keys())
-def test_what_was_not_sent(line: str) -> None:
-    """One line each names it and the remedy."""
+def test_unsent_requests_are_logged_at_exit(line: str) -> None:
+    """One line each has the request and the remedy."""
     lines = run(line).splitlines()
     assert len(lines) == line.count('http.')
     for each in lines:
@@ -59,5 +59,5 @@ def test_what_was_not_sent(line: str) -> None:
 
 
 @pytest.mark.parametrize('line', SILENT.values(), ids=SILENT.keys())
-def test_ordinary_programs(line: str) -> None:
+def test_ordinary_program_logs_nothing_at_exit(line: str) -> None:
     assert run(line) == ''

@@ -1,4 +1,4 @@
-"""What URLs and options say about where a request goes."""
+"""The origin and the target of a request, from its URL and options."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from geventnode.http.client.origin import make_origin, parse_url
         ('http://a_b.example/', 'a_b.example', None, '/', None),
     ],
 )
-def test_url(url: str, host: str, port: int | None, path: str, auth: str | None) -> None:
+def test_url_is_parsed(url: str, host: str, port: int | None, path: str, auth: str | None) -> None:
     target = parse_url(url)
     assert (target.host, target.port, target.path, target.auth) == (host, port, path, auth)
 
@@ -80,7 +80,7 @@ def test_url(url: str, host: str, port: int | None, path: str, auth: str | None)
         ('http://\xad/', 'ERR_INVALID_ARG_VALUE'),
     ],
 )
-def test_a_url_that_is_refused(url: str, code: str) -> None:
+def test_invalid_url_raises(url: str, code: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         http.request(url)
     assert raised.value.code == code
@@ -100,7 +100,7 @@ def test_a_url_that_is_refused(url: str, code: str) -> None:
     ],
 )
 @pytest.mark.parametrize('module', [http, https])
-def test_a_url_without_a_scheme(module: Any, url: str, meant: str) -> None:
+def test_url_without_a_scheme_gets_a_hint(module: Any, url: str, meant: str) -> None:
     scheme = module.__name__.rpartition('.')[2]
     with pytest.raises(InvalidInput) as raised:
         module.get(url)
@@ -108,8 +108,8 @@ def test_a_url_without_a_scheme(module: Any, url: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize('url', ['', '/path', '?a', '#a', '///a'])
-def test_a_url_without_a_host(url: str) -> None:
-    """Nothing can be proposed."""
+def test_url_without_a_host_gets_no_hint(url: str) -> None:
+    """No correction can be proposed."""
     with pytest.raises(InvalidInput) as raised:
         http.get(url)
     assert str(raised.value) == f'URL has no scheme: {url!r}'
@@ -126,13 +126,13 @@ def test_a_url_without_a_host(url: str) -> None:
     ],
 )
 @pytest.mark.parametrize('call', ['get', 'request'])
-def test_a_url_of_the_other_module(module: Any, url: Any, other: str, call: str) -> None:
+def test_url_of_the_other_module_names_its_functions(module: Any, url: Any, other: str, call: str) -> None:
     with pytest.raises(InvalidInput, match=f'use geventnode.{other}.get or geventnode.{other}.request$'):
         getattr(module, call)(url)
 
 
 @pytest.mark.parametrize('url', ['ftp://example.com/', 'mailto:a@example.com', 'file:///a', 'a:b'])
-def test_a_scheme_that_nobody_serves(url: str) -> None:
+def test_unsupported_scheme_raises(url: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         http.get(url)
     assert str(raised.value) == f"protocol {url.split(':')[0] + ':'!r} is not supported, expected 'http:' in {url!r}"
@@ -140,8 +140,8 @@ def test_a_scheme_that_nobody_serves(url: str) -> None:
 
 @pytest.mark.parametrize('module', [http, https])
 @pytest.mark.parametrize('options', [{}, {'method': 'PUT'}, {'agent': None}, {'host': 'a.example'}])
-def test_an_unset_variable_is_no_url(module: Any, options: dict[str, Any]) -> None:
-    """What has no URL at all is a request to this machine."""
+def test_none_as_url_raises(module: Any, options: dict[str, Any]) -> None:
+    """A call without a URL is a request to this machine."""
     for call in (module.get, module.request):
         with pytest.raises(TypeError, match='a request takes a URL or a mapping of options, not NoneType'):
             call(None, **options)
@@ -159,7 +159,7 @@ def test_an_unset_variable_is_no_url(module: Any, options: dict[str, Any]) -> No
         ('fe80::1%eth0', 80, {}, '[fe80::1]'),
     ],
 )
-def test_host_field(host: str, port: int, options: dict[str, int], field: str) -> None:
+def test_host_field_has_brackets_and_port(host: str, port: int, options: dict[str, int], field: str) -> None:
     assert make_origin(host, port, **options).host_field == field
 
 
@@ -176,7 +176,7 @@ def test_host_field(host: str, port: int, options: dict[str, int], field: str) -
         ({'host': 'a', 'port': '81'}, 'a:81'),
     ],
 )
-def test_name(options: dict[str, Any], name: str) -> None:
+def test_name_has_every_property(options: dict[str, Any], name: str) -> None:
     assert http.Agent().get_name(options) == name
 
 
@@ -218,7 +218,7 @@ def test_name(options: dict[str, Any], name: str) -> None:
         {'headers': {'Content-Length': 'x'}},
     ],
 )
-def test_a_value_that_is_refused(options: dict[str, Any]) -> None:
+def test_invalid_value_raises(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         http.request(**options)
 
@@ -246,18 +246,18 @@ def test_a_value_that_is_refused(options: dict[str, Any]) -> None:
         {'max_header_size': 'x'},
     ],
 )
-def test_a_type_that_is_refused(options: dict[str, Any]) -> None:
+def test_invalid_type_raises(options: dict[str, Any]) -> None:
     with pytest.raises((TypeError, InvalidInput)):
         http.request(**options)
 
 
 @pytest.mark.parametrize('first', [1, b'http://example.com/', object()])
-def test_something_that_is_no_url(first: Any) -> None:
+def test_wrong_type_of_url_raises(first: Any) -> None:
     with pytest.raises(TypeError):
         http.request(first)
 
 
-def test_an_unknown_option_names_the_nearest() -> None:
+def test_unknown_option_names_the_nearest() -> None:
     with pytest.raises(UnknownOption, match="'socketpath': did you mean 'socket_path'"):
         http.request(socketpath='/x')
     with pytest.raises(UnknownOption, match='known are agent, auth'):
@@ -272,21 +272,21 @@ def test_an_unknown_option_names_the_nearest() -> None:
         {'host': 'a.example', 'port': 81, 'path': '/x?y', 'auth': 'u:p'},
     ],
 )
-def test_the_ways_to_say_it(first: Any) -> None:
+def test_url_and_options_are_equivalent(first: Any) -> None:
     request = http.request(first, method='put', headers=[('X', '1')])
     assert (request.host, request.path, request.method) == ('a.example', '/x?y', 'PUT')
     assert request.get_headers() == {'host': 'a.example:81', 'x': '1', 'authorization': 'Basic dTpw'}
 
 
-def test_an_option_wins_over_the_url() -> None:
+def test_option_overrides_the_url() -> None:
     request = http.request('http://a.example:81/x', host='b.example', port=82, path='/y')
     assert (request.host, request.path, request.get_header('Host')) == ('b.example', '/y', 'b.example:82')
 
 
 @pytest.mark.parametrize('value', [0, False, b'', [], 0.0])
 @pytest.mark.parametrize('name', ['method', 'path', 'host', 'hostname', 'auth'])
-def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
-    """It is a mistake, and no way to ask for the default."""
+def test_false_value_of_a_wrong_type_raises(name: str, value: Any) -> None:
+    """It does not mean the default."""
     for module in (http, https):
         with pytest.raises(TypeError, match='must be str'):
             module.request(**{name: value})
@@ -308,8 +308,8 @@ def test_a_false_value_of_a_wrong_type(name: str, value: Any) -> None:
         ('headers', False),
     ],
 )
-def test_false_values_of_other_options(name: str, value: Any) -> None:
-    # what is known of the right value must not stand in for it
+def test_false_value_of_another_option_raises(name: str, value: Any) -> None:
+    # a cached valid value must not be used for it
     http.request(host='localhost', family=0)
     with pytest.raises((TypeError, InvalidInput)):
         http.request(host='localhost', **{name: value})
@@ -330,6 +330,6 @@ def test_false_values_of_other_options(name: str, value: Any) -> None:
         {'auth': None},
     ],
 )
-def test_what_means_the_default(options: dict[str, Any]) -> None:
+def test_none_and_empty_text_are_the_default(options: dict[str, Any]) -> None:
     made = http.request(**options)
     assert (made.method, made.path, made.host, made.get_header('Host')) == ('GET', '/', 'localhost', 'localhost')

@@ -1,4 +1,4 @@
-"""The agent's decisions, without any I/O."""
+"""The decisions of the pool, without any I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from geventnode.http.client.pool import Action, Bucket, Pool
 
 
 class Played:
-    """A pool whose decisions are carried out at once: a connection is a number."""
+    """A pool with its decisions applied at once; a connection is a number."""
 
     def __init__(self, **settings: Any) -> None:
         self.pool: Pool[str, int] = Pool()
@@ -24,33 +24,33 @@ class Played:
         self.log: list[tuple[str, Any]] = []
 
     def ask(self, request: str, name: str = 'a', fresh: bool = False) -> None:
-        """``request`` needs a connection."""
+        """Add ``request``."""
         bucket = self.pool.bucket(name)
         bucket.queue[request] = fresh
         self.settle(bucket)
 
     def done(self, request: str) -> None:
-        """The connection that serves ``request`` can serve another one."""
+        """Make the connection of ``request`` idle."""
         connection = self.serving.pop(request)
         bucket = self.where[connection]
         self.pool.put_idle(bucket, connection)
         self.settle(bucket)
 
     def gone(self, request: str) -> None:
-        """The connection that serves ``request`` is gone."""
+        """Close the connection of ``request``."""
         connection = self.serving.pop(request)
         bucket = self.where.pop(connection)
         self.pool.remove(bucket, connection)
         self.settle(bucket)
 
     def leave(self, request: str, name: str = 'a') -> None:
-        """``request`` waits no more."""
+        """Take ``request`` out of the queue."""
         bucket = self.pool.buckets[name]
         self.pool.dequeue(bucket, request)
         self.settle(bucket)
 
     def settle(self, bucket: Bucket[str, int]) -> None:
-        """Carry out everything, as the agent does."""
+        """Apply every decision, as the agent does."""
         for each in self.pool.affected(bucket):
             while (decision := self.pool.decide(each)) is not None:
                 if decision.action is Action.CLOSE:
@@ -69,7 +69,7 @@ class Played:
                 self.log.append((decision.action.value, request))
 
 
-def test_first_come_first_served() -> None:
+def test_requests_are_served_in_order() -> None:
     played = Played(max_sockets=2)
     for request in 'abcde':
         played.ask(request)
@@ -81,7 +81,7 @@ def test_first_come_first_served() -> None:
     assert played.serving == {'d': 1, 'e': 3}
 
 
-def test_a_connection_that_nobody_waits_for_is_closed() -> None:
+def test_connection_without_waiting_requests_is_closed() -> None:
     played = Played()
     played.ask('a')
     played.done('a')
@@ -90,7 +90,7 @@ def test_a_connection_that_nobody_waits_for_is_closed() -> None:
 
 
 @pytest.mark.parametrize(('lifo', 'taken'), [(True, 2), (False, 1)])
-def test_which_idle_connection_is_taken(lifo: bool, taken: int) -> None:
+def test_scheduling_selects_the_idle_connection(lifo: bool, taken: int) -> None:
     played = Played(keep_alive=True, lifo=lifo)
     played.ask('a')
     played.ask('b')
@@ -110,7 +110,7 @@ def test_idle_connections_are_limited() -> None:
     assert played.pool.total == 2
 
 
-def test_a_request_that_needs_a_new_connection() -> None:
+def test_idle_connection_is_closed_for_a_request_that_needs_a_new_one() -> None:
     played = Played(keep_alive=True, max_sockets=1)
     played.ask('a')
     played.done('a')
@@ -118,7 +118,7 @@ def test_a_request_that_needs_a_new_connection() -> None:
     assert played.log[-2:] == [('close', 1), ('open', 'b')]
 
 
-def test_leaving_the_queue() -> None:
+def test_dequeued_request_gets_no_connection() -> None:
     played = Played(max_sockets=1)
     for request in 'abc':
         played.ask(request)
@@ -127,7 +127,7 @@ def test_leaving_the_queue() -> None:
     assert played.serving == {'c': 1}
 
 
-def test_the_limit_on_all_takes_idle_ones_of_others() -> None:
+def test_total_limit_closes_idle_connections_of_others() -> None:
     played = Played(keep_alive=True, max_total_sockets=1)
     played.ask('a', 'x')
     played.done('a')
@@ -136,7 +136,7 @@ def test_the_limit_on_all_takes_idle_ones_of_others() -> None:
     assert 'x' not in played.pool.buckets
 
 
-def test_nobody_starves_under_the_limit_on_all() -> None:
+def test_no_origin_starves_under_the_total_limit() -> None:
     played = Played(max_total_sockets=1)
     for number in range(5):
         played.ask(f'x{number}', 'x')
@@ -150,7 +150,7 @@ def test_nobody_starves_under_the_limit_on_all() -> None:
     assert list(played.serving) == ['x1']
 
 
-def test_a_destination_that_has_a_connection_goes_on_with_it() -> None:
+def test_origin_with_a_connection_goes_on_with_it() -> None:
     played = Played(max_sockets=1, max_total_sockets=2)
     for name in 'xy':
         for number in range(3):
@@ -159,7 +159,7 @@ def test_a_destination_that_has_a_connection_goes_on_with_it() -> None:
     assert played.log[-1] == ('reuse', 'x1')
 
 
-def test_a_destination_gets_more_when_another_gives_up() -> None:
+def test_origin_gets_the_place_that_another_gives_up() -> None:
     played = Played(max_total_sockets=2)
     played.ask('x0', 'x')
     for number in range(3):
@@ -168,7 +168,7 @@ def test_a_destination_gets_more_when_another_gives_up() -> None:
     assert sorted(played.serving) == ['y0', 'y1']
 
 
-def test_leaving_is_noticed_by_those_in_line() -> None:
+def test_dequeued_origin_leaves_the_line() -> None:
     played = Played(max_total_sockets=1)
     played.ask('a', 'x')
     played.ask('b', 'y')
@@ -177,8 +177,8 @@ def test_leaving_is_noticed_by_those_in_line() -> None:
     assert list(played.pool.buckets) == ['x']
 
 
-def test_idle_connections_of_all_destinations_have_a_limit() -> None:
-    """The destination that has not been used for longest gives one up, not the one that was asked first."""
+def test_idle_connections_of_all_origins_are_limited() -> None:
+    """The origin that was unused for longest gives one up, not the first one."""
     played = Played(keep_alive=True, max_total_free_sockets=2)
     for request, name in (('a', 'x'), ('b', 'y'), ('c', 'x'), ('d', 'z')):
         played.ask(request, name)
@@ -187,8 +187,8 @@ def test_idle_connections_of_all_destinations_have_a_limit() -> None:
     assert list(played.pool.buckets) == ['x', 'z']
 
 
-def test_at_random(seed: int) -> None:
-    """Whatever happens: limits hold, the order is kept, nobody is forgotten."""
+def test_random_steps_keep_limits_and_order(seed: int) -> None:
+    """No request is forgotten."""
     chance = random.Random(seed)
     for _ in range(50):
         limits = {
@@ -236,9 +236,9 @@ def test_at_random(seed: int) -> None:
             for name, requests in waiting.items():
                 assert list(pool.buckets[name].queue if name in pool.buckets else ()) == requests
                 if requests and pool.buckets[name].size < limits['max_sockets']:
-                    assert pool.total == limits['max_total_sockets'], 'somebody waits without a reason'
-                    assert not idle, 'somebody waits although a connection is idle'
+                    assert pool.total == limits['max_total_sockets'], 'a request waits without a reason'
+                    assert not idle, 'a request waits although a connection is idle'
         while played.serving:
             played.done(next(iter(played.serving)))
-        assert not any(bucket.queue for bucket in played.pool.buckets.values()), 'somebody was forgotten'
+        assert not any(bucket.queue for bucket in played.pool.buckets.values()), 'a request was forgotten'
         assert not played.pool.starving

@@ -1,4 +1,4 @@
-"""What a request says on the wire: its head and its framing."""
+"""The head and the framing of a request on the wire."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 # -- the head ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_plain_get(recorder: Recorder) -> None:
+def test_plain_get_has_host_and_connection(recorder: Recorder) -> None:
     sent = recorder.sent()
     host = f'127.0.0.1:{recorder.origin.port}'
     assert sent == ('GET / HTTP/1.1', [('Host', host), ('Connection', 'keep-alive')], b'')
 
 
-def test_get_does_not_force_its_method(recorder: Recorder) -> None:
+def test_get_accepts_another_method(recorder: Recorder) -> None:
     http.get(**recorder.options(method='POST', path='/x?y=z')).get_response()
     assert recorder.requests[0].line == 'POST /x?y=z HTTP/1.1'
 
 
-def test_headers_in_the_order_in_which_they_came(recorder: Recorder) -> None:
+def test_headers_keep_their_order(recorder: Recorder) -> None:
     sent = recorder.sent(headers={'X-B': 'b', 'x-a': ['1', '2'], 'Host': 'other', 'Z': 3})
     assert sent.headers == [
         ('Host', 'other'),
@@ -52,7 +52,7 @@ def test_headers_as_pairs_keep_duplicates(recorder: Recorder) -> None:
     assert sent.value('Host')
 
 
-def test_authorization_wins_over_auth(recorder: Recorder) -> None:
+def test_authorization_header_overrides_auth(recorder: Recorder) -> None:
     assert recorder.sent(auth='u:p', headers={'authorization': 'Bearer x'}).value('Authorization') == 'Bearer x'
 
 
@@ -74,8 +74,8 @@ def test_auth_is_utf_8(recorder: Recorder) -> None:
         (':', None),
     ],
 )
-def test_users_in_urls(recorder: Recorder, user: str, wanted: str | None) -> None:
-    """As Node and curl have them: a colon ends the user (RFC 7617, section 2). Without user and password, no field."""
+def test_user_in_a_url_is_sent(recorder: Recorder, user: str, wanted: str | None) -> None:
+    """As in Node and curl, a colon ends the user (RFC 7617, section 2). Without user and password there is no field."""
     address = recorder.origin.url.replace('//', f'//{user}@')
     read(address)
     field = recorder.requests[-1].value('Authorization')
@@ -85,21 +85,20 @@ def test_users_in_urls(recorder: Recorder, user: str, wanted: str | None) -> Non
 @pytest.mark.parametrize(
     ('auth', 'field'), [('key', 'Basic a2V5Og=='), ('key:', 'Basic a2V5Og=='), ('', None), (':', None)]
 )
-def test_users_without_password(recorder: Recorder, auth: str, field: str | None) -> None:
+def test_user_without_password_is_sent(recorder: Recorder, auth: str, field: str | None) -> None:
     assert recorder.sent(auth=auth).value('Authorization') == field
 
 
-def test_no_host(recorder: Recorder) -> None:
+def test_set_host_false_omits_host(recorder: Recorder) -> None:
     assert recorder.sent(set_host=False).value('Host') is None
 
 
 @pytest.mark.parametrize('agent', [False, None])
-def test_connection(recorder: Recorder, agent: Any) -> None:
+def test_connection_field_depends_on_the_agent(recorder: Recorder, agent: Any) -> None:
     assert recorder.sent(agent=agent).value('Connection') == ('close' if agent is False else 'keep-alive')
 
 
-def test_a_keep_alive_of_the_users(recorder: Recorder) -> None:
-    """It is the only one."""
+def test_given_connection_field_is_the_only_one(recorder: Recorder) -> None:
     sent = recorder.sent(headers={'Keep-Alive': 'timeout=5'})
     assert sent.headers[1:] == [('Keep-Alive', 'timeout=5'), ('Connection', 'keep-alive')]
 
@@ -119,7 +118,7 @@ def test_headers_are_mutable_until_they_are_sent(recorder: Recorder) -> None:
     assert recorder.requests[0].headers[1:3] == [('a', 'one'), ('C', 'x')]
 
 
-def test_nothing_is_sent_before_it_must(origin: MakeOrigin) -> None:
+def test_nothing_is_sent_before_write(origin: MakeOrigin) -> None:
     server = origin()
     request = http.request(server.url)
     request.set_header('A', 'b')
@@ -130,7 +129,7 @@ def test_nothing_is_sent_before_it_must(origin: MakeOrigin) -> None:
     assert server.accepted == 0
 
 
-def test_a_header_is_refused_by_the_call_that_receives_it() -> None:
+def test_invalid_header_raises_at_once() -> None:
     request = http.request()
     with pytest.raises(InvalidHeader):
         request.set_header('A', 'x\r\nB: y')
@@ -138,7 +137,7 @@ def test_a_header_is_refused_by_the_call_that_receives_it() -> None:
         request.add_trailers({'A': 'x\ny'})
 
 
-def test_flush_headers(origin: MakeOrigin) -> None:
+def test_flush_headers_sends_the_head(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         head = peer.until(b'\r\n\r\n')
         assert b'Transfer-Encoding: chunked\r\n' in head
@@ -154,7 +153,7 @@ def test_flush_headers(origin: MakeOrigin) -> None:
     assert request.get_response().read() == b'hello'
 
 
-def test_flush_headers_of_a_get(recorder: Recorder) -> None:
+def test_flush_headers_of_a_get_declares_no_body(recorder: Recorder) -> None:
     request = http.request(recorder.origin.url)
     request.flush_headers()
     assert request.get_response().read() == b'hello'
@@ -168,7 +167,7 @@ def test_flush_headers_of_a_get(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize('method', ['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
-def test_no_body_no_framing(origin: MakeOrigin, method: str) -> None:
+def test_get_without_a_body_has_no_framing(origin: MakeOrigin, method: str) -> None:
     server = origin(b'HTTP/1.1 204 No Content\r\n\r\n')
     request = http.request(server.url, method=method)
     request.end()
@@ -179,7 +178,7 @@ def test_no_body_no_framing(origin: MakeOrigin, method: str) -> None:
 
 
 @pytest.mark.parametrize('method', ['POST', 'PUT', 'PATCH', 'PROPFIND'])
-def test_no_body_has_length_zero(recorder: Recorder, method: str) -> None:
+def test_post_without_a_body_has_length_zero(recorder: Recorder, method: str) -> None:
     assert recorder.sent(method=method).value('Content-Length') == '0'
 
 
@@ -189,13 +188,13 @@ def test_no_body_has_length_zero(recorder: Recorder, method: str) -> None:
     ['héllo', b'h\xc3\xa9llo', bytearray(b'h\xc3\xa9llo'), memoryview(b'h\xc3\xa9llo')],
     ids=['str', 'bytes', 'bytearray', 'memoryview'],
 )
-def test_a_body_at_once_has_a_length(recorder: Recorder, method: str, body: Any) -> None:
+def test_whole_body_has_a_length(recorder: Recorder, method: str, body: Any) -> None:
     sent = recorder.sent(method=method, body=body)
     assert (sent.value('Content-Length'), sent.value('Transfer-Encoding'), sent.body) == ('6', None, 'héllo'.encode())
 
 
 @pytest.mark.parametrize('method', ['GET', 'DELETE', 'POST'])
-def test_a_body_in_pieces_is_chunked(recorder: Recorder, method: str) -> None:
+def test_written_body_is_chunked(recorder: Recorder, method: str) -> None:
     request = http.request(**recorder.options(method=method))
     request.write('a')
     request.write(b'')
@@ -206,7 +205,7 @@ def test_a_body_in_pieces_is_chunked(recorder: Recorder, method: str) -> None:
     assert (sent.value('Transfer-Encoding'), sent.value('Content-Length'), sent.body) == ('chunked', None, b'abcd')
 
 
-def test_a_length_of_the_users(recorder: Recorder) -> None:
+def test_given_content_length_is_kept(recorder: Recorder) -> None:
     request = http.request(**recorder.options(method='POST', headers={'content-length': 3}))
     request.write('ab')
     with pytest.raises(ContentLengthMismatch):
@@ -217,7 +216,7 @@ def test_a_length_of_the_users(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize(('length', 'body'), [(3, 'ab'), (3, 'abcd')])
-def test_a_wrong_length_is_refused_before_anything_is_sent(origin: MakeOrigin, length: int, body: str) -> None:
+def test_wrong_content_length_raises_before_sending(origin: MakeOrigin, length: int, body: str) -> None:
     server = origin()
     request = http.request(server.url, method='POST', headers={'Content-Length': length})
     with pytest.raises(ContentLengthMismatch):
@@ -225,7 +224,7 @@ def test_a_wrong_length_is_refused_before_anything_is_sent(origin: MakeOrigin, l
     assert server.accepted == 0
 
 
-def test_too_little_in_the_end_is_an_error(origin: MakeOrigin) -> None:
+def test_short_body_fails_the_request(origin: MakeOrigin) -> None:
     request = http.request(origin().url, method='POST', headers={'Content-Length': 10})
     request.write('abc')
     request.end()
@@ -233,7 +232,7 @@ def test_too_little_in_the_end_is_an_error(origin: MakeOrigin) -> None:
         request.get_response()
 
 
-def test_trailers(origin: MakeOrigin) -> None:
+def test_trailers_are_sent_after_a_chunked_body(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.until(b'\r\n\r\n')
         assert peer.until(b'\r\n\r\n') == b'1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n'
@@ -246,7 +245,7 @@ def test_trailers(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('method', ['TRACE', 'CONNECT'])
-def test_methods_that_never_have_a_body(method: str) -> None:
+def test_bodiless_method_with_a_body_raises(method: str) -> None:
     with pytest.raises(BodyNotAllowed):
         http.request('http://127.0.0.1:1/', method=method, body='x')
     request = http.request('http://127.0.0.1:1/', method=method)
@@ -255,7 +254,7 @@ def test_methods_that_never_have_a_body(method: str) -> None:
     request.destroy()
 
 
-def test_a_body_needs_framing() -> None:
+def test_body_without_framing_raises() -> None:
     request = http.request('http://127.0.0.1:1/', method='POST')
     request.remove_header('Content-Length')
     request.remove_header('Transfer-Encoding')
@@ -266,14 +265,14 @@ def test_a_body_needs_framing() -> None:
 @pytest.mark.parametrize(
     'headers', [{'Transfer-Encoding': 'gzip'}, {'Transfer-Encoding': 'chunked', 'Content-Length': '1'}]
 )
-def test_a_framing_that_nobody_can_read(headers: dict[str, str]) -> None:
+def test_unknown_framing_raises(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidHeader):
         http.request('http://127.0.0.1:1/', method='POST', headers=headers, body='x')
 
 
 @pytest.mark.parametrize('value', [1, 'text', ['a', 2], ''])
-def test_values_that_are_valid(value: Any) -> None:
-    """What ``set_header()`` takes."""
+def test_valid_header_value_is_sent(value: Any) -> None:
+    """Also by ``set_header()``."""
     http.validate_header_value('x', value)
     http.request().set_header('x', value)
 
@@ -282,14 +281,14 @@ def test_values_that_are_valid(value: Any) -> None:
     ('value', 'error'),
     [('a\r\nb', InvalidHeader), (['a', '\0'], InvalidHeader), (None, TypeError), (True, TypeError), (1.5, TypeError)],
 )
-def test_values_that_are_not(value: Any, error: type[Exception]) -> None:
+def test_invalid_header_value_raises(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         http.validate_header_value('x', value)
     with pytest.raises(error):
         http.request().set_header('x', value)
 
 
-def test_query() -> None:
-    """A method that is safe, and has a body; Node knows it since 22."""
+def test_query_method_has_a_body() -> None:
+    """The method is safe, and has a body; Node has it since 22."""
     assert 'QUERY' in http.METHODS
     assert list(http.METHODS) == sorted(http.METHODS)

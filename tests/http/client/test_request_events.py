@@ -1,4 +1,4 @@
-"""How requests end: events and their order, and giving up."""
+"""The events of a request and their order, and giving up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.sockets import settle, until
 # -- the order of events ----------------------------------------------------------------------------------------------
 
 
-def test_a_good_exchange(origin: MakeOrigin) -> None:
+def test_exchange_emits_its_events_in_order(origin: MakeOrigin) -> None:
     request = http.request(origin().url)
     log = noted(request)
 
@@ -38,7 +38,7 @@ def test_a_good_exchange(origin: MakeOrigin) -> None:
     assert log == ['socket', 'finish', 'response', 'response end']
 
 
-def test_listeners_that_come_late_are_told(origin: MakeOrigin) -> None:
+def test_late_listeners_get_past_events(origin: MakeOrigin) -> None:
     request = http.get(origin().url)
     until(lambda: request.response)
     log = noted(request)
@@ -48,21 +48,21 @@ def test_listeners_that_come_late_are_told(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('status', [b'100 Continue', b'103 Early Hints'])
-def test_information_comes_before_the_response(origin: MakeOrigin, status: bytes) -> None:
+def test_information_is_emitted_before_the_response(origin: MakeOrigin, status: bytes) -> None:
     """Also when both arrive in one segment, and a greenlet waits for the response."""
     server = origin(b'HTTP/1.1 %b\r\nLink: a\r\n\r\n' % status * 2 + HELLO)
     for waits in (True, False):
         request, log = http.get(server.url), Log()
         request.on('continue' if b'100' in status else 'information', log.note('information'))
         if not waits:
-            # it is here before the call
+            # it has arrived before the call
             while not request.response:
                 gevent.idle()
         assert request.get_response().read() == b'hello'
         assert log == ['information', 'information']
 
 
-def test_an_information_listener_that_waits_for_the_response(origin: MakeOrigin) -> None:
+def test_information_listener_can_wait_for_the_response(origin: MakeOrigin) -> None:
     server, log = origin(b'HTTP/1.1 103 Early Hints\r\n\r\n' + HELLO), Log()
     request = http.get(server.url)
     request.on('information', lambda head: log.append(gevent.spawn(request.get_response).get()))
@@ -88,7 +88,7 @@ def test_nothing_is_emitted_in_the_hub(origin: MakeOrigin) -> None:
     assert gevent.get_hub() not in where
 
 
-def test_a_listener_may_block(origin: MakeOrigin) -> None:
+def test_listener_can_block(origin: MakeOrigin) -> None:
     go_on = Event()
     request = http.get(origin().url)
     request.on('socket', lambda socket: go_on.wait())
@@ -102,7 +102,7 @@ def test_a_listener_may_block(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('event', ['socket', 'response'])
-def test_a_listener_that_raises_ends_its_request(
+def test_raising_listener_ends_its_request(
     origin: MakeOrigin, agent: Any, event: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*args: Any) -> None:
@@ -117,7 +117,7 @@ def test_a_listener_that_raises_ends_its_request(
 
 
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_no_reply(origin: MakeOrigin, then: str) -> None:
+def test_connection_closed_without_a_response_is_a_hang_up(origin: MakeOrigin, then: str) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         if then == 'reset':
@@ -138,7 +138,7 @@ def test_no_reply(origin: MakeOrigin, then: str) -> None:
     assert log == ['socket', 'finish', 'error', 'close']
 
 
-def test_the_error_event_has_the_error(origin: MakeOrigin) -> None:
+def test_error_event_has_the_error(origin: MakeOrigin) -> None:
     log = Log()
     request = http.get(origin(lambda peer: peer.request()).url).on('error', log.append)
     log.wait_for_length(1)
@@ -147,8 +147,8 @@ def test_the_error_event_has_the_error(origin: MakeOrigin) -> None:
     assert [(type(error), str(error)) for error in log] == [(type(raised.value), str(raised.value))]
 
 
-def test_no_socket_after_an_abort(origin: MakeOrigin) -> None:
-    """There is nothing that a listener could do with a destroyed one."""
+def test_socket_is_not_emitted_after_an_abort(origin: MakeOrigin) -> None:
+    """A listener can do nothing with a destroyed socket."""
     request = http.get(origin().url)
     log = noted(request)
     request.abort()
@@ -160,7 +160,7 @@ def test_no_socket_after_an_abort(origin: MakeOrigin) -> None:
 # -- giving up --------------------------------------------------------------------------------------------------------
 
 
-def test_abort(origin: MakeOrigin, agent: Any) -> None:
+def test_abort_emits_close_without_error(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     request = http.get(origin(silent).url, agent=pool)
     log = noted(request)
@@ -180,7 +180,7 @@ def test_abort(origin: MakeOrigin, agent: Any) -> None:
 
 
 @pytest.mark.parametrize('error', [None, ZeroDivisionError('mine')])
-def test_destroy(origin: MakeOrigin, error: Any) -> None:
+def test_destroy_fails_the_request(origin: MakeOrigin, error: Any) -> None:
     request = http.get(origin(silent).url)
     log = noted(request)
     waiter = gevent.spawn(request.get_response)
@@ -192,7 +192,7 @@ def test_destroy(origin: MakeOrigin, error: Any) -> None:
     assert log == ['socket', 'finish', 'error', 'close']
 
 
-def test_destroy_before_anything(agent: Any) -> None:
+def test_destroy_before_sending_fails_the_request(agent: Any) -> None:
     request = http.request('http://127.0.0.1:1/', agent=agent())
     log = noted(request)
     request.destroy()
@@ -204,7 +204,7 @@ def test_destroy_before_anything(agent: Any) -> None:
         request.get_response()
 
 
-def test_destroy_during_the_body(origin: MakeOrigin) -> None:
+def test_destroy_during_the_body_closes_the_connection(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello')
@@ -232,7 +232,7 @@ def test_destroy_after_the_end_does_nothing(origin: MakeOrigin, agent: Any) -> N
 
 
 @pytest.mark.parametrize('kill', [gevent.GreenletExit, gevent.Timeout, KeyboardInterrupt])
-def test_who_waits_is_thrown_out(origin: MakeOrigin, agent: Any, kill: Any) -> None:
+def test_killed_waiter_destroys_the_request(origin: MakeOrigin, agent: Any, kill: Any) -> None:
     pool = agent(keep_alive=True)
     left = []
 
@@ -249,7 +249,7 @@ def test_who_waits_is_thrown_out(origin: MakeOrigin, agent: Any, kill: Any) -> N
     assert not pool.total_socket_count
 
 
-def test_several_wait(origin: MakeOrigin) -> None:
+def test_several_greenlets_can_wait(origin: MakeOrigin) -> None:
     request = http.get(origin().url)
     waiters = [gevent.spawn(request.get_response) for _ in range(3)]
     gevent.joinall(waiters)

@@ -1,4 +1,4 @@
-"""Reserved connections, and authentication that is bound to a connection, in three requests as NTLM's is."""
+"""Reserved connections, for authentication in three requests on one connection, like NTLM's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USERS = 300
 
 
 class ThreeLegs:
-    """A site that authenticates connections: it says hello, then a challenge, then takes the answer to that one."""
+    """A site that authenticates connections by a challenge and its answer."""
 
     def __init__(self) -> None:
         self._challenges: dict[Any, str] = {}
@@ -36,7 +36,7 @@ class ThreeLegs:
         self.most = 0
 
     def listener(self, request: http.IncomingMessage, response: http.ServerResponse) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         socket = request.socket
         request.resume()
         said = request.headers.get('authorization', '')
@@ -58,12 +58,11 @@ class ThreeLegs:
 
     def _refuse(self, response: http.ServerResponse, challenge: str) -> None:
         response.write_head(401, {'WWW-Authenticate': challenge})
-        response.end('who are you?')
+        response.end('authenticate first')
 
 
 def ask(url: str, user: str, agent: http.Agent, get: Callable[..., http.ClientRequest] = http.get) -> str:
-    """Authenticate as ``user``, and return who the site takes the caller for, in a request without a word; '401' when
-    it does not work."""
+    """Authenticate as ``user``, and return the user of a further request; '401' if that fails."""
     said: str | None = None
     for _ in range(3):
         response = get(url, agent=agent, headers={} if said is None else {'Authorization': said}).get_response()
@@ -82,8 +81,8 @@ def address(site: Site, scheme: str = 'http') -> str:
     return f'{scheme}://localhost:{site.where[1]}/'
 
 
-def test_three_legs(serve: Serve, agent: MakeAgent) -> None:
-    """No user gets another's connection between two requests, or afterwards, and the limit holds."""
+def test_reserved_connections_belong_to_one_user(serve: Serve, agent: MakeAgent) -> None:
+    """No user gets the connection of another one, and the limit holds."""
     legs, pool = ThreeLegs(), agent(max_sockets=MAX_SOCKETS, keep_alive=True)
     url = address(serve(legs.listener))
 
@@ -99,8 +98,8 @@ def test_three_legs(serve: Serve, agent: MakeAgent) -> None:
     assert pool.statistics()['waited'] == USERS - MAX_SOCKETS
 
 
-def test_without_a_reservation(serve: Serve, agent: MakeAgent) -> None:
-    """What it is for: connections that are shared are no one's."""
+def test_shared_connections_mix_up_users(serve: Serve, agent: MakeAgent) -> None:
+    """This is the reason for reservations."""
     legs, pool = ThreeLegs(), agent(max_sockets=MAX_SOCKETS, keep_alive=True)
     url = address(serve(legs.listener))
     asking = [gevent.spawn(ask, url, f'user{number}', pool) for number in range(MAX_SOCKETS * 2)]
@@ -108,7 +107,7 @@ def test_without_a_reservation(serve: Serve, agent: MakeAgent) -> None:
     assert '401' in [each.value for each in asking]
 
 
-def test_over_tls(secure: Secure, pool: MakePool) -> None:
+def test_reservation_over_tls(secure: Secure, pool: MakePool) -> None:
     legs, shared = ThreeLegs(), pool(max_sockets=1)
     url = address(secure(legs.listener), 'https')
 
@@ -123,7 +122,7 @@ def test_over_tls(secure: Secure, pool: MakePool) -> None:
 
 
 class Legs(AuthBase):
-    """The three requests as libraries for ``requests`` make them: in a hook, on the connection of the response."""
+    """Make the three requests in a hook, like libraries for ``requests``."""
 
     def __init__(self, user: str) -> None:
         self._user = user
@@ -147,7 +146,7 @@ class Legs(AuthBase):
         return response
 
 
-def test_the_adapter(serve: Serve, agent: MakeAgent) -> None:
+def test_reservation_through_the_requests_adapter(serve: Serve, agent: MakeAgent) -> None:
     legs, pool = ThreeLegs(), agent(max_sockets=MAX_SOCKETS, keep_alive=True)
     url = address(serve(legs.listener))
 
@@ -166,7 +165,7 @@ def test_the_adapter(serve: Serve, agent: MakeAgent) -> None:
 # -- the place --------------------------------------------------------------------------------------------------------
 
 
-def test_a_reserved_connection_is_new_and_ends(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_reserved_connection_is_new_and_closed_at_the_end(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1, keep_alive=True), origin()
     assert read(server.url, agent=pool) == b'hello'
     with pool.reserve(server.url) as reserved:
@@ -180,7 +179,7 @@ def test_a_reserved_connection_is_new_and_ends(origin: MakeOrigin, agent: MakeAg
     assert reserved.total_socket_count == 0
 
 
-def test_it_has_the_options_of_its_agent(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_reserved_agent_has_the_options_of_its_parent(origin: MakeOrigin, agent: MakeAgent) -> None:
     made = []
 
     def create(options: Any) -> Any:
@@ -196,8 +195,8 @@ def test_it_has_the_options_of_its_agent(origin: MakeOrigin, agent: MakeAgent) -
     assert made == [server.port]
 
 
-def test_it_outlives_connections(origin: MakeOrigin, agent: MakeAgent) -> None:
-    """The server closes: the next connection takes the same place."""
+def test_reservation_outlives_its_connection(origin: MakeOrigin, agent: MakeAgent) -> None:
+    """After the server closes, the next connection has the same place."""
     pool = agent()
     server = origin(b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
     with pool.reserve(server.url) as reserved:
@@ -207,7 +206,7 @@ def test_it_outlives_connections(origin: MakeOrigin, agent: MakeAgent) -> None:
     assert pool.statistics()['active'] == 0
 
 
-def test_no_place_in_time(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_reserve_raises_after_its_timeout(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1), origin(silent)
     http.get(server.url, agent=pool)
     with pytest.raises(RequestTimeout, match='no connection could be reserved within') as raised:
@@ -215,7 +214,7 @@ def test_no_place_in_time(origin: MakeOrigin, agent: MakeAgent) -> None:
     assert (raised.value.phase, pool.statistics()['queued']) == ('queue', 0)
 
 
-def test_leaving_the_queue(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_interrupted_reserve_leaves_the_queue(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1), origin(silent)
     http.get(server.url, agent=pool)
     with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
@@ -228,7 +227,7 @@ def test_leaving_the_queue(origin: MakeOrigin, agent: MakeAgent) -> None:
     assert pool.statistics()['queued'] == 0
 
 
-def test_a_full_queue(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_reserve_raises_when_the_queue_is_full(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1, max_queued=0), origin()
     with pool.reserve(server.url):
         with pytest.raises(QueueFull, match='0 requests wait for'):
@@ -237,7 +236,7 @@ def test_a_full_queue(origin: MakeOrigin, agent: MakeAgent) -> None:
         assert read(server.url, agent=reserved) == b'hello'
 
 
-def test_the_agent_is_destroyed(origin: MakeOrigin, agent: MakeAgent) -> None:
+def test_destroyed_agent_ends_its_reservations(origin: MakeOrigin, agent: MakeAgent) -> None:
     pool, server = agent(max_sockets=1), origin(silent)
     reserved = pool.reserve(server.url)
     request = http.get(server.url, agent=reserved)
@@ -251,7 +250,7 @@ def test_the_agent_is_destroyed(origin: MakeOrigin, agent: MakeAgent) -> None:
     assert pool.statistics()['active'] == 0
 
 
-def test_what_is_refused(agent: MakeAgent) -> None:
+def test_invalid_reservation_raises(agent: MakeAgent) -> None:
     pool = agent()
     with pytest.raises(InvalidInput):
         pool.reserve('localhost/x')
@@ -260,7 +259,7 @@ def test_what_is_refused(agent: MakeAgent) -> None:
     assert pool.statistics()['queued'] == 0
 
 
-def test_another_thread(agent: MakeAgent) -> None:
+def test_reserve_in_another_thread_raises(agent: MakeAgent) -> None:
     pool = agent()
     with pytest.raises(WrongThread) as raised:
         in_another_thread(pool.reserve, 'http://localhost/')

@@ -1,4 +1,4 @@
-"""What a client makes of responses: framing, early ends, what nobody reads."""
+"""Responses: framing, incomplete bodies, pauses and unread bodies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.sockets import settle, until
     ],
 )
 @pytest.mark.parametrize('cut', [0, 1], ids=['whole', 'bytewise'])
-def test_body(origin: MakeOrigin, said: bytes, body: bytes, cut: int) -> None:
+def test_body_is_read_in_every_framing(origin: MakeOrigin, said: bytes, body: bytes, cut: int) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         for piece in [said] if not cut else [said[i : i + 1] for i in range(len(said))]:
@@ -49,7 +49,7 @@ def test_body(origin: MakeOrigin, said: bytes, body: bytes, cut: int) -> None:
         assert response.read() == b''
 
 
-def test_head(origin: MakeOrigin, agent: Any) -> None:
+def test_head_has_every_attribute(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n')
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_head(origin: MakeOrigin, agent: Any) -> None:
     assert server.accepted == 1
 
 
-def test_what_a_response_says(origin: MakeOrigin) -> None:
+def test_response_attributes(origin: MakeOrigin) -> None:
     said = (
         b'HTTP/1.1 418 I am a teapot\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nX-A: 1\r\nx-a: 2\r\n'
         b'Content-Length: 0\r\n\r\n'
@@ -72,7 +72,7 @@ def test_what_a_response_says(origin: MakeOrigin) -> None:
     assert (response.method, response.url, response.upgrade) == (None, None, False)
 
 
-def test_trailers(origin: MakeOrigin) -> None:
+def test_trailers_are_available_after_the_body(origin: MakeOrigin) -> None:
     said = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n'
     response = http.get(origin(said).url).get_response()
     assert response.trailers == {}
@@ -82,7 +82,7 @@ def test_trailers(origin: MakeOrigin) -> None:
 
 
 @pytest.mark.parametrize('framing', ['length', 'chunked', 'close'])
-def test_a_large_body_is_not_kept_in_memory(origin: MakeOrigin, framing: str) -> None:
+def test_large_body_is_not_buffered(origin: MakeOrigin, framing: str) -> None:
     size = 3_000_000
 
     def script(peer: Peer) -> None:
@@ -107,7 +107,7 @@ def test_a_large_body_is_not_kept_in_memory(origin: MakeOrigin, framing: str) ->
     assert received == size
 
 
-def test_ways_to_read(origin: MakeOrigin) -> None:
+def test_body_can_be_read_in_every_way(origin: MakeOrigin) -> None:
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello\nworld')
     response = http.get(server.url).get_response()
     assert (response.read(2), response.read1(), response.read()) == (b'he', b'llo\nworld', b'')
@@ -129,7 +129,7 @@ TRUNCATED = [
 
 @pytest.mark.parametrize('said', TRUNCATED)
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_a_body_cut_short_raises(origin: MakeOrigin, said: bytes, then: str) -> None:
+def test_incomplete_body_raises(origin: MakeOrigin, said: bytes, then: str) -> None:
     server = origin(once(said, then=then))
     response = http.get(server.url).get_response()
     assert response.read(5) == b'hello'
@@ -148,7 +148,7 @@ def test_a_body_cut_short_raises(origin: MakeOrigin, said: bytes, then: str) -> 
 
 
 @pytest.mark.parametrize('said', TRUNCATED)
-def test_a_body_cut_short_never_ends(origin: MakeOrigin, said: bytes) -> None:
+def test_incomplete_body_never_emits_end(origin: MakeOrigin, said: bytes) -> None:
     log = Log()
 
     def on_response(response: http.IncomingMessage) -> None:
@@ -165,7 +165,7 @@ def test_a_body_cut_short_never_ends(origin: MakeOrigin, said: bytes) -> None:
     assert sorted(map(str, log[1:])) == sorted(map(str, ['aborted', 'request close', IncompleteBody, 'close']))
 
 
-def test_the_rest_of_a_body_can_be_read_after_the_connection(origin: MakeOrigin) -> None:
+def test_buffered_body_can_be_read_after_the_connection(origin: MakeOrigin) -> None:
     said = b'HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n' + bytes(200000)
     response = http.get(origin(once(said, then='close')).url).get_response()
     for _ in range(3):
@@ -212,8 +212,8 @@ def test_bytes_on_an_idle_connection_end_it(origin: MakeOrigin, agent: Any) -> N
 
 @pytest.mark.parametrize('said', TRUNCATED)
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_who_reads_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: str) -> None:
-    """No caller has read until then, and there was no listener for errors."""
+def test_late_reader_of_an_incomplete_body_gets_the_error(origin: MakeOrigin, said: bytes, then: str) -> None:
+    """There was no reader before, and no listener for errors."""
     server = origin(once(said, then=then))
     response = http.get(server.url).get_response()
     until(lambda: response.aborted)
@@ -226,7 +226,7 @@ def test_who_reads_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: st
 
 @pytest.mark.parametrize('said', TRUNCATED)
 @pytest.mark.parametrize('then', ['close', 'reset'])
-def test_who_listens_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: str) -> None:
+def test_late_listener_of_an_incomplete_body_gets_the_error(origin: MakeOrigin, said: bytes, then: str) -> None:
     server = origin(once(said, then=then))
     response = http.get(server.url).get_response()
     until(lambda: response.aborted)
@@ -245,8 +245,8 @@ def test_who_listens_after_a_cut_is_told(origin: MakeOrigin, said: bytes, then: 
 @pytest.mark.parametrize(
     'said', [HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n']
 )
-def test_a_pause_in_the_last_chunk(origin: MakeOrigin, agent: Any, said: bytes) -> None:
-    """Nothing is left that could be held back: 'end' comes, as in Node."""
+def test_pause_in_the_last_chunk_does_not_delay_end(origin: MakeOrigin, agent: Any, said: bytes) -> None:
+    """No data is left, so 'end' is emitted, as in Node."""
     pool, server = agent(keep_alive=True), origin(said)
     for _ in range(2):
         response, log = http.get(server.url, agent=pool).get_response(), Log()
@@ -258,7 +258,7 @@ def test_a_pause_in_the_last_chunk(origin: MakeOrigin, agent: Any, said: bytes) 
     assert server.accepted == 1
 
 
-def test_a_pause_before_the_last_chunk(origin: MakeOrigin) -> None:
+def test_pause_before_the_last_chunk_delays_it(origin: MakeOrigin) -> None:
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -280,10 +280,10 @@ def test_a_pause_before_the_last_chunk(origin: MakeOrigin) -> None:
     log.wait_for('end')
 
 
-# -- what nobody reads ------------------------------------------------------------------------------------------------
+# -- unread bodies ----------------------------------------------------------------------------------------------------
 
 
-def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent: Any) -> None:
+def test_body_that_fits_the_buffer_frees_its_connection(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     request = http.get(origin().url, agent=pool)
     until(lambda: pool.free_sockets)
@@ -292,10 +292,8 @@ def test_a_body_that_fits_frees_its_connection_at_once(origin: MakeOrigin, agent
 
 @pytest.mark.parametrize('framing', ['length', 'chunked'])
 @pytest.mark.parametrize('listens', [False, True])
-def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(
-    serve: Serve, agent: Any, framing: str, listens: bool
-) -> None:
-    """No read finds the end, and the response is still held: the next request does not wait for that."""
+def test_body_read_to_its_last_byte_frees_its_connection(serve: Serve, agent: Any, framing: str, listens: bool) -> None:
+    """The reader has not read the end, and still refers to the response."""
 
     def answer(request: Any, response: Any) -> None:
         body = b'x' * int(request.url[1:])
@@ -317,14 +315,14 @@ def test_a_body_that_is_read_to_its_last_byte_frees_its_connection(
         while left:
             left -= len(response.read1(min(left, 16_384)))
         held.append(response)
-        # the last chunk may come after the data
+        # the last chunk can arrive after the data
         until(lambda: response.complete)  # noqa: B023 - called at once
         assert not response.readable_ended
     assert [each.read() for each in held] == [b''] * len(held)
     assert pool.statistics()['opened'] == 1
 
 
-def test_a_large_body_that_nobody_wants_is_discarded(origin: MakeOrigin, agent: Any) -> None:
+def test_large_forgotten_body_is_discarded(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n' + bytes(100000))
     http.get(server.url, agent=pool).get_response()
@@ -332,7 +330,7 @@ def test_a_large_body_that_nobody_wants_is_discarded(origin: MakeOrigin, agent: 
     assert server.accepted == 1
 
 
-def test_an_endless_body_that_nobody_wants_ends_the_connection(origin: MakeOrigin, agent: Any) -> None:
+def test_endless_forgotten_body_closes_the_connection(origin: MakeOrigin, agent: Any) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b'HTTP/1.1 200 OK\r\n\r\n')
@@ -344,7 +342,7 @@ def test_an_endless_body_that_nobody_wants_ends_the_connection(origin: MakeOrigi
     until(lambda: gc.collect() is not None and not pool.total_socket_count)
 
 
-def test_leaving_the_block_destroys_what_was_not_read(origin: MakeOrigin, agent: Any) -> None:
+def test_with_block_destroys_an_unread_response(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     server = origin(b'HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n' + bytes(1000000))
     with http.get(server.url, agent=pool) as response:
@@ -354,14 +352,14 @@ def test_leaving_the_block_destroys_what_was_not_read(origin: MakeOrigin, agent:
         response.read()
 
 
-def test_leaving_the_block_keeps_what_was_read(origin: MakeOrigin, agent: Any) -> None:
+def test_with_block_keeps_a_complete_response(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     with http.get(origin().url, agent=pool) as response:
         assert response.read() == b'hello'
     assert len(pool.free_sockets) == 1
 
 
-def test_leaving_a_read_destroys_the_exchange(origin: MakeOrigin, agent: Any) -> None:
+def test_interrupted_read_destroys_the_exchange(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     server = origin(once(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello', then='wait'))
     response = http.get(server.url, agent=pool).get_response()

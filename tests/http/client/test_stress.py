@@ -1,4 +1,4 @@
-"""A thousand greenlets, twenty servers, and what can go wrong at random: all requests end, and nothing is left."""
+"""A thousand greenlets, twenty servers and random faults: all requests end, and nothing is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUNDS = 1
 
 
 class Quit(Exception):
-    """What some requests are destroyed with."""
+    """An error to destroy requests with."""
 
 
 def _script(chance: random.Random) -> Any:
@@ -56,7 +56,7 @@ def _script(chance: random.Random) -> Any:
 
 @pytest.fixture
 def port(seed: int) -> Iterator[int]:
-    """The port on which a server with bad manners listens, on every address of this machine."""
+    """The port of an unreliable server, on every address of this machine."""
     everywhere = Origin(_script(random.Random(seed)), host='0.0.0.0')
     yield everywhere.port
     everywhere.stop()
@@ -101,7 +101,7 @@ def _one(chance: random.Random, agent: http.Agent, port: int) -> str:
     return 'complete'
 
 
-def test_stress(seed: int, port: int) -> None:
+def test_random_requests_all_end(seed: int, port: int) -> None:
     chance = random.Random(seed)
     descriptors = len(os.listdir('/proc/self/fd')) if os.path.isdir('/proc/self/fd') else 0
     agent = http.Agent(keep_alive=True, max_sockets=10, max_total_sockets=100)
@@ -127,5 +127,5 @@ def test_stress(seed: int, port: int) -> None:
     assert counted['opened'] == counted['closed']
     assert (agent.free_sockets, agent.sockets, agent.requests) == ({}, {}, {})
     if descriptors:
-        # the server's own side ends on its own
+        # the side of the server ends by itself
         until(lambda: len(os.listdir('/proc/self/fd')) <= descriptors)

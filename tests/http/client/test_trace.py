@@ -1,4 +1,4 @@
-"""``debug_connections`` of an agent: what is told of its connections, in order, while it is switched on."""
+"""``debug_connections`` of an agent: the events of its connections are logged in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Lines = Callable[[], list[str]]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
-    """What was told since the last time: ports are left out."""
+    """Return the lines since the last call, without ports."""
     caplog.set_level(logging.DEBUG, 'geventnode.connection')
 
     def told() -> list[str]:
@@ -33,7 +33,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     return told
 
 
-def test_a_connection(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+def test_events_of_a_connection_are_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(HELLO)
@@ -65,7 +65,7 @@ def test_a_connection(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     )
 
 
-def test_what_goes_wrong(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+def test_errors_are_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     server = origin(lambda peer: (peer.request(), peer.send(b'nonsense\r\n\r\n')))
     pool = agent(debug_connections=True)
     with pytest.raises(ParseError):
@@ -83,8 +83,8 @@ def test_what_goes_wrong(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     )
 
 
-def test_the_ends_of_exchanges(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
-    """Whoever ended them."""
+def test_closing_is_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+    """For each side that can end the connection."""
     server = origin(hello)
     pool = agent(keep_alive=True, debug_connections=True)
     http.get(server.url, agent=pool, headers={'Connection': 'close'}).get_response().read()
@@ -100,7 +100,7 @@ def test_the_ends_of_exchanges(origin: MakeOrigin, agent: Any, lines: Lines) -> 
     assert '127.0.0.1:N #3: failed while idle: SocketHangUp: socket hang up: the agent was destroyed' in lines()
 
 
-def test_a_tunnel(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+def test_upgrade_is_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     server = origin(lambda peer: (peer.request(), peer.send(b'HTTP/1.1 200 OK\r\n\r\n'), peer.closed()))
     request = http.request(server.url, method='CONNECT', path='x:1', agent=agent(debug_connections=True))
     response = request.end().get_response()
@@ -108,7 +108,7 @@ def test_a_tunnel(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     response.socket.destroy()
 
 
-def test_a_socket_that_is_connected_already(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+def test_connected_socket_is_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
     server = origin(hello)
     ready = net.connect(server.port, '127.0.0.1').wait_connected()
     pool = agent(debug_connections=True)
@@ -116,8 +116,8 @@ def test_a_socket_that_is_connected_already(origin: MakeOrigin, agent: Any, line
     assert lines()[0] == '127.0.0.1:N #1: connected to 127.0.0.1:N from port N'
 
 
-def test_it_is_switched_at_run_time(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
-    """Also for the connections that are open; and before and after, there is nothing that would ask."""
+def test_tracing_can_be_switched_at_run_time(origin: MakeOrigin, agent: Any, lines: Lines) -> None:
+    """Also for open connections; without it, no check is made."""
     server = origin(hello)
     pool = agent(keep_alive=True)
     request = http.get(server.url, agent=pool)

@@ -19,7 +19,7 @@ UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'echo'}
 
 
 def switching(peer: Peer) -> None:
-    """A script that grants the upgrade, says something at once, and echoes."""
+    """Grant the upgrade, send data at once, and echo."""
     request = peer.request()
     assert (request.value('Connection'), request.value('Upgrade')) == ('Upgrade', 'echo')
     peer.send(SWITCH + b'first')
@@ -28,11 +28,11 @@ def switching(peer: Peer) -> None:
 
 
 def connecting(peer: Peer) -> None:
-    """A script that grants CONNECT, says something at once, and echoes."""
+    """Grant CONNECT, send data at once, and echo."""
     request = peer.request()
     assert request.line == 'CONNECT example.com:443 HTTP/1.1'
     assert request.value('Host')
-    # fields that say nothing here (RFC 9110, section 9.3.6)
+    # fields without a meaning here (RFC 9110, section 9.3.6)
     peer.send(b'HTTP/1.1 200 Connection Established\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\nfirst')
     while data := peer.receive():
         peer.send(data)
@@ -45,7 +45,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(('script', 'options', 'event', 'status'), CASES, ids=['upgrade', 'connect'])
-def test_by_events(
+def test_upgrade_and_connect_are_emitted(
     origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str, status: int
 ) -> None:
     pool = agent(keep_alive=True)
@@ -66,7 +66,7 @@ def test_by_events(
 
 
 @pytest.mark.parametrize(('script', 'options', 'event', 'status'), CASES, ids=['upgrade', 'connect'])
-def test_sequentially(
+def test_upgrade_and_connect_are_returned(
     origin: MakeOrigin, agent: Any, script: Any, options: dict[str, Any], event: str, status: int
 ) -> None:
     pool = agent(keep_alive=True)
@@ -82,7 +82,7 @@ def test_sequentially(
 
 
 @pytest.mark.parametrize('wait', [True, False])
-def test_the_answer_may_be_there_before_somebody_asks(origin: MakeOrigin, wait: bool) -> None:
+def test_early_upgrade_is_returned(origin: MakeOrigin, wait: bool) -> None:
     request = http.get(origin(switching).url, headers=UPGRADE)
     if wait:
         until(lambda: request.response)
@@ -92,7 +92,7 @@ def test_the_answer_may_be_there_before_somebody_asks(origin: MakeOrigin, wait: 
     response.socket.destroy()
 
 
-def test_an_upgrade_that_nobody_takes_closes_the_connection(origin: MakeOrigin) -> None:
+def test_unclaimed_upgrade_closes_the_connection(origin: MakeOrigin) -> None:
     ended = Log()
 
     def script(peer: Peer) -> None:
@@ -105,7 +105,7 @@ def test_an_upgrade_that_nobody_takes_closes_the_connection(origin: MakeOrigin) 
     assert ended == [True]
 
 
-def test_an_upgrade_without_a_listener_is_an_error(origin: MakeOrigin) -> None:
+def test_upgrade_without_a_listener_fails_the_request(origin: MakeOrigin) -> None:
     log = Log()
     request = http.get(origin(switching).url, log.note('response'), headers=UPGRADE)
     request.on('error', log.append).on('close', log.note('close'))
@@ -113,7 +113,7 @@ def test_an_upgrade_without_a_listener_is_an_error(origin: MakeOrigin) -> None:
     assert [type(each) for each in log] == [SocketHangUp, str]
 
 
-def test_an_upgrade_that_nobody_has_asked_for(origin: MakeOrigin) -> None:
+def test_unsolicited_upgrade_fails_the_request(origin: MakeOrigin) -> None:
     with pytest.raises(ParseError, match='101'):
         http.get(origin(SWITCH).url).get_response()
 
@@ -125,7 +125,7 @@ def test_an_upgrade_that_nobody_has_asked_for(origin: MakeOrigin) -> None:
         b'HTTP/1.1 426 Upgrade Required\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\nhello',
     ],
 )
-def test_an_upgrade_that_is_not_granted_is_a_response(origin: MakeOrigin, said: bytes) -> None:
+def test_rejected_upgrade_is_a_response(origin: MakeOrigin, said: bytes) -> None:
     log = Log()
     request = http.get(origin(said).url, headers=UPGRADE)
     request.on('upgrade', log.note('upgrade'))
@@ -138,7 +138,7 @@ def test_an_upgrade_that_is_not_granted_is_a_response(origin: MakeOrigin, said: 
 REFUSED = b'HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 5\r\n\r\nhello'
 
 
-def test_a_refused_connect_is_a_response(origin: MakeOrigin, agent: Any) -> None:
+def test_rejected_connect_is_a_response(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True)
     server = origin(REFUSED)
     for _ in range(2):
@@ -147,8 +147,8 @@ def test_a_refused_connect_is_a_response(origin: MakeOrigin, agent: Any) -> None
     assert server.accepted == 1
 
 
-def test_a_refused_connect_is_handed_to_the_listener(origin: MakeOrigin) -> None:
-    """Any answer to CONNECT is, says the reference document."""
+def test_rejected_connect_is_emitted_to_the_connect_listener(origin: MakeOrigin) -> None:
+    """Node emits 'connect' for every response to CONNECT (class http.ClientRequest)."""
     log = Log()
     request = http.get(origin(REFUSED).url, method='CONNECT', path='example.com:443')
 
@@ -161,7 +161,7 @@ def test_a_refused_connect_is_handed_to_the_listener(origin: MakeOrigin) -> None
     assert log == [(407, b'hello')]
 
 
-def test_the_path_of_connect(origin: MakeOrigin) -> None:
+def test_path_of_connect_is_an_authority(origin: MakeOrigin) -> None:
     log = Log()
 
     def script(peer: Peer) -> None:
@@ -173,8 +173,8 @@ def test_the_path_of_connect(origin: MakeOrigin) -> None:
     assert log == [f'CONNECT 127.0.0.1:{server.port} HTTP/1.1']
 
 
-def test_both_ends_are_ours(serve: Serve) -> None:
-    """What the peer sends behind its FIN of the tunnel, and half-closing, works end to end."""
+def test_tunnel_between_client_and_server(serve: Serve) -> None:
+    """Data after a FIN of the other side, and half-closing, work end to end."""
 
     def on_connect(request: Any, socket: Any, head: bytes) -> None:
         socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
@@ -189,7 +189,7 @@ def test_both_ends_are_ours(serve: Serve) -> None:
     written.get()
 
 
-def test_a_tunnel_ends_with_the_peer(origin: MakeOrigin) -> None:
+def test_tunnel_ends_with_the_peer(origin: MakeOrigin) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(SWITCH)
@@ -208,8 +208,8 @@ def test_a_tunnel_ends_with_the_peer(origin: MakeOrigin) -> None:
         ({'path': 'example.com:443', 'set_host': False}, None),
     ],
 )
-def test_the_host_of_a_tunnel(origin: MakeOrigin, options: dict[str, Any], host: str | None) -> None:
-    """That of the target, and not the proxy's (RFC 9112, section 3.2)."""
+def test_host_of_connect_is_the_target(origin: MakeOrigin, options: dict[str, Any], host: str | None) -> None:
+    """It is not that of the proxy (RFC 9112, section 3.2)."""
     hosts = Log()
 
     def script(peer: Peer) -> None:

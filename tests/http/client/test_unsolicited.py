@@ -1,4 +1,4 @@
-"""Input that arrives before the request which it pretends to answer, and that the loop has not seen."""
+"""Input that arrives before its request, and that the loop has not received."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EARLY = b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly'
 
 
 class Pretender:
-    """An origin whose first connection can send more than was asked for."""
+    """An origin that can send unsolicited data on its first connection."""
 
     def __init__(self, first: bytes = HELLO) -> None:
         self.peers = Log()
         self._first = first
 
     def script(self, peer: Peer) -> None:
-        """Answer every request; the first response can be another one."""
+        """Respond to every request; the first response can be another one."""
         while True:
             peer.request()
             peer.send(HELLO if self.peers else self._first)
@@ -39,7 +39,7 @@ class Pretender:
 
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
-def test_a_response_that_arrived_before_its_request(
+def test_response_that_arrived_before_its_request_is_not_used(
     origin: MakeOrigin, agent: Callable[..., http.Agent], method: str
 ) -> None:
     pretender = Pretender()
@@ -50,10 +50,10 @@ def test_a_response_that_arrived_before_its_request(
     assert (server.accepted, pool.statistics()['retried']) == (2, 0)
 
 
-def test_a_request_that_was_queued(
+def test_queued_request_does_not_get_an_early_response(
     origin: MakeOrigin, agent: Callable[..., http.Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection goes from one request to the next without the loop, which has received the first response only."""
+    """The connection serves the next request before the loop has received more than the first response."""
     monkeypatch.setattr(net_socket, 'RECEIVE_SIZE', len(HELLO))
 
     def script(peer: Peer) -> None:
@@ -76,7 +76,7 @@ def test_a_request_that_was_queued(
         ('GET', b'HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'),
     ],
 )
-def test_a_body_that_must_not_be(
+def test_body_of_a_bodiless_response_ends_the_connection(
     origin: MakeOrigin, agent: Callable[..., http.Agent], method: str, first: bytes
 ) -> None:
     """RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5: no body follows, but some servers send one."""
@@ -88,7 +88,9 @@ def test_a_body_that_must_not_be(
     assert (server.accepted, pool.statistics()['retried']) == (2, 0)
 
 
-def test_tls(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> None:
+def test_unsolicited_response_over_tls_is_not_used(
+    origin: MakeOrigin, certificates: Certificates, pool: MakePool
+) -> None:
     pretender = Pretender()
     server, agent = origin(tls_script(certificates, lambda peer, end: pretender.script(peer))), pool()
     url = f'https://localhost:{server.port}/'
@@ -99,7 +101,9 @@ def test_tls(origin: MakeOrigin, certificates: Certificates, pool: MakePool) -> 
 
 
 @pytest.mark.parametrize('secure', [False, True])
-def test_the_adapter(origin: MakeOrigin, certificates: Certificates, session: Mounted, secure: bool) -> None:
+def test_unsolicited_response_is_not_used_by_requests(
+    origin: MakeOrigin, certificates: Certificates, session: Mounted, secure: bool
+) -> None:
     pretender = Pretender()
     script: Any = tls_script(certificates, lambda peer, end: pretender.script(peer)) if secure else pretender.script
     server, client = origin(script), session()
