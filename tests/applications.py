@@ -40,7 +40,7 @@ def run(serve: Serve) -> Run:
 
 
 def saying(body: Any, status: str = '200 OK', headers: Any = None) -> Any:
-    """Return an application that answers this."""
+    """Return an application with a fixed response."""
 
     def application(environ: Environ, start_response: Any) -> Any:
         start_response(status, PLAIN if headers is None else headers)
@@ -50,7 +50,7 @@ def saying(body: Any, status: str = '200 OK', headers: Any = None) -> Any:
 
 
 def environ_of(run: Run, request: bytes = get(), **options: Any) -> Environ:
-    """Return the environ that an application gets for ``request``."""
+    """Return the environ of an application for ``request``."""
     seen: list[Environ] = []
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:

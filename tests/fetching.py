@@ -1,4 +1,4 @@
-"""Running ``geventnode get``: in this process, where the server runs too, or in one of its own."""
+"""Run ``geventnode get`` in this process, beside the server, or in its own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Ran(NamedTuple):
-    """What has become of a command."""
+    """The result of a command."""
 
     status: int
     output: bytes
@@ -34,7 +34,7 @@ RawServer = Callable[[bytes], str]
 
 
 def commands(capture: pytest.CaptureFixture[bytes]) -> Iterator[Get]:
-    """For a fixture: yield what runs the command in this process, ``get_command('--include', url)``."""
+    """For a fixture: yield a function that runs the command in this process, ``get_command('--include', url)``."""
     interrupt = signal.getsignal(signal.SIGINT)
 
     def run(*arguments: Any) -> Ran:
@@ -52,7 +52,7 @@ def url(site: Site, path: str = '/') -> str:
 
 
 def popen(*arguments: Any, **options: Any) -> Any:
-    """Start the command in a process of its own, with pipes for what ``options`` do not say."""
+    """Start the command in its own process, with pipes unless ``options`` name others."""
     pipes = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'cwd': ROOT}
     return subprocess.Popen(
         [sys.executable, '-m', 'geventnode', 'get', *map(str, arguments)],
@@ -61,7 +61,7 @@ def popen(*arguments: Any, **options: Any) -> Any:
 
 
 def raw_servers() -> Iterator[RawServer]:
-    """For a fixture: yield what starts servers that answer any request with given bytes, and close; it returns the
+    """For a fixture: yield a function that starts servers with a fixed response, and returns their
     URL."""
     servers = []
 

@@ -1,4 +1,4 @@
-"""What the tests of the monitor share: sites that have one, and ways to look at it."""
+"""Sites with a monitor, and clients for it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ['answer', 'ask', 'event', 'monitored', 'state', 'watch']
 
 
 def ask(client: Client, url: str = '/', *fields: str, host: str = 'localhost', method: str = 'GET') -> Client:
-    """Send a request for that host, and return the client."""
+    """Send a request for ``host``, and return the client."""
     lines = [f'{method} {url} HTTP/1.1', f'Host: {host}', *fields]
     return client.send(('\r\n'.join(lines) + '\r\n\r\n').encode('latin-1'))
 
 
 def answer(site: Site, url: str = '/', *fields: str, host: str = 'localhost', method: str = 'GET') -> Response:
-    """Return the answer to a request on a connection of its own."""
+    """Return the response to a request on a new connection."""
     return ask(site.connect(), url, *fields, host=host, method=method).response(method)
 
 
 def state(site: Site) -> Any:
-    """Return the state as the monitor at its usual path tells it."""
+    """Return the state from the monitor at its default path."""
     reply = answer(site, '/monitor?state')
     assert (reply.status, reply.values('Content-Type')) == (200, ['application/json'])
     return json.loads(reply.body)
 
 
 def watch(site: Site) -> Client:
-    """Return a client that has begun to watch."""
+    """Return a client that reads a stream."""
     client = ask(site.connect(), '/monitor?stream')
     head = client.head()
     assert (head.status, head.values('Content-Type')) == (200, ['text/event-stream; charset=utf-8'])
@@ -52,7 +52,7 @@ def event(client: Client) -> Any:
 
 
 def monitored(listener: Any = ok, path: str = '/monitor', **options: Any) -> http.Server:
-    """Return a server with a monitor in front of ``listener``."""
+    """Return a server with a monitor and ``listener``."""
     server = http.create_server(listener)
     Monitor(**options).mount(server, path)
     return server

@@ -1,4 +1,4 @@
-"""Sessions of ``requests`` that have their connections from agents."""
+"""Sessions of ``requests`` that use agents."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gevent import monkey
 from geventnode import http
 from geventnode.integrations.requests import AgentAdapter
 
-__all__ = ['Mounted', 'agent_of', 'apart', 'on_terms', 'session']
+__all__ = ['Mounted', 'agent_of', 'apart', 'session', 'session_with']
 
 Mounted = Callable[..., requests.Session]
 
 
 @pytest.fixture
 def session() -> Iterator[Mounted]:
-    """Make sessions that are closed at the end of the test: ``session(**options)``."""
+    """Create sessions that are closed at the end of the test: ``session(**options)``."""
     made = []
 
     def make(*args: Any, **options: Any) -> requests.Session:
@@ -44,18 +44,20 @@ def agent_of(session: requests.Session, secure: bool = False) -> http.Agent:
 
 
 def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Return what ``function``, which uses plain sessions, does beside the loop, where its servers are: in a thread,
-    unless the standard library is patched."""
+    """Return the result of ``function``, which uses plain sessions.
+
+    It runs in a thread unless the standard library is patched, since its servers run in this one.
+    """
     if monkey.is_module_patched('socket'):
         return function(*args, **options)
     return gevent.get_hub().threadpool.apply(function, args, options)
 
 
-def on_terms(**terms: Any) -> requests.Session:
-    """Return a session on an adapter that is subclassed as ``requests`` says."""
+def session_with(**terms: Any) -> requests.Session:
+    """Return a session with an adapter that is subclassed as documented by ``requests``."""
 
     class Own(AgentAdapter):
-        """With terms of its own."""
+        """An adapter with its own arguments for TLS."""
 
         def init_poolmanager(self, *args: Any, **options: Any) -> None:
             super().init_poolmanager(*args, **options, **terms)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what is counted, and what the answer looks like."""
+"""Metrics for Prometheus: counters, gauges and the response to a scrape."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Value = Callable[..., Any]
 
 @pytest.fixture
 def metrics() -> Iterator[Metrics]:
-    """Metrics in a registry of their own."""
+    """Metrics in a separate registry."""
     found = Metrics(CollectorRegistry())
     yield found
     found.close()
@@ -44,7 +44,7 @@ def value(metrics: Metrics) -> Value:
 
 
 def test_requests(serve: Serve, metrics: Metrics, value: Value) -> None:
-    """By method and status, with how long they took."""
+    """By method and status, with their durations."""
 
     def listener(request: Any, response: Any) -> None:
         assert value('http_requests_in_progress') == 1
@@ -65,8 +65,8 @@ def test_requests(serve: Serve, metrics: Metrics, value: Value) -> None:
     assert value('http_requests_in_progress') == 0
 
 
-def test_clients_that_leave(serve: Serve, metrics: Metrics, value: Value) -> None:
-    """499, as in the access log; they are over then."""
+def test_disconnected_client_counts_as_499(serve: Serve, metrics: Metrics, value: Value) -> None:
+    """As in the access log; the request is no longer in progress."""
     log = Log()
     left = Event()
 
@@ -85,7 +85,7 @@ def test_clients_that_leave(serve: Serve, metrics: Metrics, value: Value) -> Non
 
 
 def test_connections(serve: Serve, metrics: Metrics, value: Value) -> None:
-    """By what they do, for all servers together."""
+    """By state, for all servers together."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -106,7 +106,7 @@ def test_connections(serve: Serve, metrics: Metrics, value: Value) -> None:
 
 
 def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
-    """In use, idle, queued, and how long is waited; two of one name together."""
+    """Active, idle and queued, with waits; agents of one name are added."""
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -137,8 +137,8 @@ def test_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
         assert value('agent_requests_queued', agent='upstream') == 0
 
 
-def test_agents_that_are_gone(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
-    """They have no connections; what they have done remains counted."""
+def test_collected_agents(origin: MakeOrigin, metrics: Metrics, value: Value) -> None:
+    """Their gauges are 0, and their counters remain."""
 
     def script(peer: Peer) -> None:
         peer.request()
@@ -162,8 +162,8 @@ def test_agents_that_are_gone(origin: MakeOrigin, metrics: Metrics, value: Value
     assert value('agent_requests_total', agent='brief') == 1
 
 
-def test_servers_that_are_gone(metrics: Metrics, value: Value) -> None:
-    """They have no connections."""
+def test_collected_servers(metrics: Metrics, value: Value) -> None:
+    """Their gauges are 0."""
     server = http.create_server()
     metrics.watch_server(server)
     server.statistics = lambda: {'connections': 2, 'idle': 2, 'buffered': 0}
@@ -173,8 +173,8 @@ def test_servers_that_are_gone(metrics: Metrics, value: Value) -> None:
     assert value('connections', state='idle') == 0
 
 
-def test_the_answer(serve: Serve, metrics: Metrics) -> None:
-    """Text that Prometheus reads, the newer format for those who ask for it."""
+def test_formats(serve: Serve, metrics: Metrics) -> None:
+    """Prometheus' text format, or OpenMetrics on request."""
     site = serve(metrics)
     metrics.watch_server(site.server)
     reply = site.get('/metrics')
@@ -187,14 +187,14 @@ def test_the_answer(serve: Serve, metrics: Metrics) -> None:
     assert site.send(get('/metrics', method='HEAD')).response('HEAD').status == 200
 
 
-def test_another_method(serve: Serve, metrics: Metrics) -> None:
-    """405."""
+def test_other_methods_get_405(serve: Serve, metrics: Metrics) -> None:
+    """The field Allow names GET and HEAD."""
     reply = serve(metrics).send(get('/metrics', method='DELETE')).response()
     assert (reply.status, reply.values('Allow')) == (405, ['GET, HEAD'])
 
 
-def test_nothing_is_kept_alive(metrics: Metrics) -> None:
-    """What is watched may go, and so may who watches."""
+def test_references_are_weak(metrics: Metrics) -> None:
+    """Neither servers and agents nor the metrics are kept alive."""
     server, agent = http.create_server(), http.Agent()
     metrics.watch_server(server)
     metrics.watch_agent(agent)
@@ -236,8 +236,8 @@ sys.stdout.write(http.get('http://127.0.0.1:%d/' % port).get_response().read().d
 """
 
 
-def test_processes_that_share(tmp_path: Any) -> None:
-    """One of them answers for all."""
+def test_shared_metrics_of_processes(tmp_path: Any) -> None:
+    """One process responds with the metrics of all."""
     ran = subprocess.run(
         [sys.executable, '-c', SHARING],
         check=True,

@@ -1,4 +1,4 @@
-"""Who may look at the monitor, and who may not."""
+"""The clients that the monitor allows and denies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import Serve
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let surveys follow each other quickly."""
+    """Shorten the interval between snapshots."""
     monkeypatch.setattr(sampler, 'INTERVAL', 0.01)
 
 
@@ -31,7 +31,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state'])
-def test_who_may(serve: Serve, url: str, host: str, field: str) -> None:
+def test_allowed_clients(serve: Serve, url: str, host: str, field: str) -> None:
     assert answer(serve(monitored()), url, field, host=host).status == 200
 
 
@@ -49,8 +49,8 @@ def test_who_may(serve: Serve, url: str, host: str, field: str) -> None:
     ],
 )
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state', '/monitor?stream'])
-def test_who_may_not(serve: Serve, url: str, host: str, field: str) -> None:
-    """A page of another host that resolves to this machine, and whoever comes through a proxy."""
+def test_denied_clients(serve: Serve, url: str, host: str, field: str) -> None:
+    """Also a page of another host that resolves to this machine, and clients of a proxy."""
     reply = answer(serve(monitored()), url, field, host=host)
     assert (reply.status, reply.values('Cache-Control')) == (403, ['no-store'])
     assert b'{' not in reply.body
@@ -58,8 +58,8 @@ def test_who_may_not(serve: Serve, url: str, host: str, field: str) -> None:
 
 @pytest.mark.parametrize('url', ['/monitor?state', '/monitor?stream'])
 @pytest.mark.parametrize('site', ['cross-site', 'same-site'])
-def test_pages_of_other_sites(serve: Serve, url: str, site: str) -> None:
-    """They could not read it, and shall not take places."""
+def test_pages_of_other_sites_are_denied(serve: Serve, url: str, site: str) -> None:
+    """They could not read the response, and must not count as watchers."""
     assert answer(serve(monitored()), url, f'Sec-Fetch-Site: {site}').status == 403
     assert answer(serve(monitored()), '/monitor', f'Sec-Fetch-Site: {site}').status == 200
 
@@ -68,24 +68,24 @@ def test_pages_of_other_sites(serve: Serve, url: str, site: str) -> None:
     ('clients', 'status'),
     [(('127.0.0.1',), 200), (('0.0.0.0/0',), 200), ('127.0.0.0/8', 200), (('192.0.2.0/24', 'unix'), 403), ((), 403)],
 )
-def test_named_clients(serve: Serve, clients: Any, status: int) -> None:
-    """They are believed whatever they ask for."""
+def test_named_clients_are_allowed(serve: Serve, clients: Any, status: int) -> None:
+    """For any host and with fields of proxies."""
     assert answer(serve(monitored(clients=clients)), '/monitor', 'Via: 1.1 x', host='example.com').status == status
 
 
-def test_clients_that_are_none() -> None:
+def test_invalid_clients_are_refused() -> None:
     with pytest.raises(InvalidInput, match='clients'):
         Monitor(clients=['localhost'])
 
 
 @pytest.mark.parametrize(('clients', 'status'), [(None, 403), (['unix'], 200)])
-def test_unix_sockets(serve: Serve, tmp_path: Path, clients: Any, status: int) -> None:
-    """Behind one there is a proxy, most often."""
+def test_unix_sockets_are_denied_by_default(serve: Serve, tmp_path: Path, clients: Any, status: int) -> None:
+    """The client is usually a proxy."""
     server = monitored(clients=clients).listen(path=str(tmp_path / 'socket'))
     assert answer(serve(server), '/monitor').status == status
 
 
-def test_clients_that_a_proxy_tells_of(serve: Serve) -> None:
+def test_clients_that_a_trusted_proxy_reports(serve: Serve) -> None:
     server = monitored(clients=['192.0.2.1'])
     server.trusted_proxies, server.forwarded_headers = ['127.0.0.1'], ['x-forwarded-for']
     site = serve(server)

@@ -1,4 +1,4 @@
-"""The monitor over the wire: what it tells, to whom, to how many at once, and when it ends."""
+"""The monitor over the wire: its content, the limit for watchers, and the end of streams."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ATTACK = '/<script>alert(1)</script>&quot;"\'--'
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let surveys follow each other quickly."""
+    """Shorten the interval between snapshots."""
     monkeypatch.setattr(sampler, 'INTERVAL', 0.01)
 
 
 @pytest.fixture
 def go_on() -> Iterator[Event]:
-    """What listeners wait for until the test is over."""
+    """The event that listeners wait for until the end of the test."""
     event = Event()
     yield event
     event.set()
@@ -39,8 +39,8 @@ def go_on() -> Iterator[Event]:
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page(serve: Serve) -> None:
-    """It is small, and nothing runs or is loaded but what stands in it."""
+def test_page_is_self_contained(serve: Serve) -> None:
+    """It is small, and its policy allows only its inline scripts and styles."""
     reply = answer(serve(monitored()), '/monitor')
     assert (reply.status, reply.values('Content-Type')) == (200, ['text/html; charset=utf-8'])
     assert len(reply.body) < 20 * 1024
@@ -53,14 +53,14 @@ def test_the_page(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize('url', ['/monitor', '/monitor?state', '/monitor?stream'])
-def test_head(serve: Serve, url: str) -> None:
+def test_head_has_no_body(serve: Serve, url: str) -> None:
     client = ask(serve(monitored()).connect(), url, method='HEAD')
     assert client.response('HEAD').status == 200
-    # nothing of a body came
+    # no byte of a body was sent
     assert ask(client, '/other').response().body == b'GET /other'
 
 
-def test_other_methods(serve: Serve) -> None:
+def test_other_methods_get_405(serve: Serve) -> None:
     reply = answer(serve(monitored()), '/monitor?state', method='DELETE')
     assert (reply.status, reply.values('Allow')) == (405, ['GET, HEAD'])
 
@@ -68,7 +68,7 @@ def test_other_methods(serve: Serve) -> None:
 # -- where it is ------------------------------------------------------------------------------------------------------
 
 
-def test_everything_else_goes_to_the_listeners(serve: Serve) -> None:
+def test_other_paths_reach_the_listeners(serve: Serve) -> None:
     log = Log()
     server = http.create_server(log.note('first'))
     server.on('request', ok)
@@ -81,18 +81,18 @@ def test_everything_else_goes_to_the_listeners(serve: Serve) -> None:
     assert log == ['first'] * 5
 
 
-def test_nobody_else_listens(serve: Serve) -> None:
+def test_mount_without_other_listeners(serve: Serve) -> None:
     assert answer(serve(monitored(None)), '/other').status == 501
 
 
 @pytest.mark.parametrize('path', ['', 'monitor', 'site:app', '/a?b', '/a#b', '/a b', '/\xe4', '/a\n'])
-def test_what_is_no_path(path: str) -> None:
+def test_invalid_path_is_refused(path: str) -> None:
     with pytest.raises(InvalidInput, match='must begin with a slash'):
         Monitor().mount(http.create_server(), path)
 
 
-def test_a_listener_of_its_own(serve: Serve, go_on: Event) -> None:
-    """On another port, for another server."""
+def test_monitor_on_its_own_server(serve: Serve, go_on: Event) -> None:
+    """On another port, for the server that it was given."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -107,11 +107,11 @@ def test_a_listener_of_its_own(serve: Serve, go_on: Event) -> None:
     assert found['requests']['total'] == 1
 
 
-# -- what it tells ----------------------------------------------------------------------------------------------------
+# -- its content ------------------------------------------------------------------------------------------------------
 
 
 def test_requests_in_flight(serve: Serve, go_on: Event) -> None:
-    """The oldest first, with what they do; paths of attackers are text, and queries are left out."""
+    """The oldest first, with their states; queries are not shown."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -138,7 +138,7 @@ def test_requests_in_flight(serve: Serve, go_on: Event) -> None:
     assert {name: count for name, count in found['connections'].items() if count} == {'handling': 1, 'reading': 1}
 
 
-def test_queries_for_those_who_want_them(serve: Serve, go_on: Event) -> None:
+def test_queries_are_optional(serve: Serve, go_on: Event) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -151,7 +151,7 @@ def test_queries_for_those_who_want_them(serve: Serve, go_on: Event) -> None:
     assert state(site)['received']['rows'][0]['target'] == '/a?b=c'
 
 
-def test_long_targets_are_cut(serve: Serve, go_on: Event) -> None:
+def test_long_targets_are_shortened(serve: Serve, go_on: Event) -> None:
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -165,7 +165,7 @@ def test_long_targets_are_cut(serve: Serve, go_on: Event) -> None:
     assert (len(target), target[-1]) == (sampler.MAX_TEXT + 1, '…')
 
 
-def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, 'ROWS', 2)
     log = Log()
 
@@ -182,8 +182,8 @@ def test_the_table_is_bounded(serve: Serve, go_on: Event, monkeypatch: pytest.Mo
     assert [row['target'] for row in found['rows']] == ['/0', '/1']
 
 
-def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are there from the second survey on; the monitor's own requests have no durations."""
+def test_rates_need_a_previous_snapshot(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor's own requests have no durations."""
     monkeypatch.setattr(sampler, 'WINDOW', 3600.0)
     site = serve(monitored())
     watching = watch(site)
@@ -193,7 +193,7 @@ def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(10):
         ask(client).response()
     found = state(site)
-    # ten, one for the stream and one for the state, which may tell of a survey from before it
+    # ten, one for the stream and one for the state, which can be from an older snapshot
     while found['requests']['total'] < 12:
         found = event(watching)
     assert found['requests']['total'] == 12
@@ -203,8 +203,8 @@ def test_rates(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found['interval'] > 0
 
 
-def test_some_are_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many after each tick, and no others are observed."""
+def test_some_exchanges_are_sampled(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed number after each tick; others are not observed."""
     monkeypatch.setattr(sampler, 'SAMPLES_PER_TICK', 3)
     monkeypatch.setattr(sampler, 'TICK', 3600.0)
     site = serve(monitored())
@@ -221,8 +221,8 @@ def test_some_are_measured(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found['requests']['measured'] == 3
 
 
-def test_the_loop_is_late(serve: Serve) -> None:
-    """What blocks it is seen."""
+def test_loop_lag(serve: Serve) -> None:
+    """A call that blocks the loop is visible."""
     block = gevent.monkey.get_original('time', 'sleep')
     site = serve(monitored())
     watching = watch(site)
@@ -237,14 +237,14 @@ def test_the_loop_is_late(serve: Serve) -> None:
 
 
 def big(peer: Peer) -> None:
-    """A script that sends more than anybody keeps."""
+    """Send more than the kernel and the agent buffer."""
     peer.request()
     peer.send(b'HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n' + bytes(1000000))
     peer.closed()
 
 
-def test_a_pool_that_is_stuck(serve: Serve, origin: MakeOrigin) -> None:
-    """Behind responses that nobody reads; their requests are told of, although nobody refers to them any more."""
+def test_stuck_pool(serve: Serve, origin: MakeOrigin) -> None:
+    """Unread responses are shown with their requests, even if the program has no reference to them."""
     upstream = origin(big)
     with http.Agent(max_sockets=2) as agent:
         site = serve(monitored(agents={'upstream': agent}))
@@ -271,8 +271,8 @@ def test_a_pool_that_is_stuck(serve: Serve, origin: MakeOrigin) -> None:
         waiting.abort()
 
 
-def test_those_that_have_waited(serve: Serve, origin: MakeOrigin) -> None:
-    """The mean of those that got a connection since the survey before."""
+def test_mean_wait(serve: Serve, origin: MakeOrigin) -> None:
+    """It covers the requests that got a connection since the previous snapshot."""
     upstream = origin()
     with http.Agent(max_sockets=1, keep_alive=True) as agent:
         site = serve(monitored(agents={'upstream': agent}))
@@ -282,14 +282,14 @@ def test_those_that_have_waited(serve: Serve, origin: MakeOrigin) -> None:
         for request in requests:
             request.get_response().read()
         means: list[Any] = []
-        # a survey may come between the two that have waited, and one before them
+        # a snapshot can be taken between the two waits, and one before them
         while not any(means) or means[-1] is not None:
             means += [row['mean_wait'] for row in event(watching)['pools']['rows'] if row['agent'] == 'upstream']
         assert all(mean is None or mean > 0 for mean in means)
 
 
-def test_agents_without_a_name(serve: Serve, origin: MakeOrigin) -> None:
-    """They have a number, and keep it."""
+def test_agents_without_a_name_have_a_number(serve: Serve, origin: MakeOrigin) -> None:
+    """They keep it."""
     upstream = origin(silent)
     with http.Agent() as agent:
         request = http.get(upstream.url, agent=agent)
@@ -305,11 +305,11 @@ def test_agents_without_a_name(serve: Serve, origin: MakeOrigin) -> None:
         request.abort()
 
 
-# -- those who watch --------------------------------------------------------------------------------------------------
+# -- watchers ---------------------------------------------------------------------------------------------------------
 
 
-def test_so_many_may_watch(serve: Serve) -> None:
-    """More are told to come again; whoever leaves makes room."""
+def test_number_of_watchers_is_limited(serve: Serve) -> None:
+    """Further clients get Retry-After; a client that disconnects makes room."""
     site = serve(monitored(max_watchers=2))
     first, second = watch(site), watch(site)
     event(first)
@@ -323,8 +323,8 @@ def test_so_many_may_watch(serve: Serve) -> None:
     assert state(site)['requests']['total'] > 0
 
 
-def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for him is no more than the findings of one survey, however many there are."""
+def test_slow_watcher_buffers_one_snapshot(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server never queues more than one snapshot for a client."""
     monkeypatch.setattr(sampler.Sampler, '_render', lambda self, snapshot: {'much': 'x' * 1000000})
     server = http.create_server(ok)
     monitor = Monitor().mount(server)
@@ -338,7 +338,7 @@ def test_one_who_does_not_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_streams_end_when_the_server_drains(serve: Serve) -> None:
-    """At once, and in good order."""
+    """At once, with a complete message."""
     site = serve(monitored())
     client = watch(site)
     event(client)
@@ -347,7 +347,7 @@ def test_streams_end_when_the_server_drains(serve: Serve) -> None:
     until(lambda: not site.server.get_connections())
 
 
-def test_a_state_that_is_not_known_before_the_server_drains(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_while_the_server_drains_gets_503(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampler, 'INTERVAL', 3600.0)
     site = serve(monitored())
     client = ask(site.connect(), '/monitor?state')
@@ -356,7 +356,7 @@ def test_a_state_that_is_not_known_before_the_server_drains(serve: Serve, monkey
     assert client.response().status == 503
 
 
-def test_nothing_goes_on_when_nobody_watches(serve: Serve) -> None:
+def test_sampler_stops_without_watchers(serve: Serve) -> None:
     server = http.create_server(ok)
     monitor = Monitor().mount(server)
     site = serve(server)
@@ -370,5 +370,5 @@ def test_nothing_goes_on_when_nobody_watches(serve: Serve) -> None:
     for _ in range(3):
         gevent.sleep(0.02)
     assert monitor._sampler.number == number
-    # and on again
+    # and starts again
     assert state(site)['requests']['rate'] is not None

@@ -1,4 +1,4 @@
-"""Surveys: what they find, how much they keep, and that others run in between."""
+"""Snapshots: their content, their bounds, and the pauses between their steps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.sockets import until
 
 @pytest.fixture
 def go_on() -> Iterator[Event]:
-    """What listeners wait for until the test is over."""
+    """The event that listeners wait for until the end of the test."""
     event = Event()
     yield event
     event.set()
 
 
 def snapshot(*servers: http.Server, agents: dict[http.Agent, str] | None = None, rows: int = 10) -> Snapshot:
-    """Return a survey at one go."""
+    """Return a complete snapshot."""
     found = Snapshot(rows)
     for _ in found.read_servers(servers):
         pass
@@ -39,7 +39,7 @@ def snapshot(*servers: http.Server, agents: dict[http.Agent, str] | None = None,
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_greatest_are_kept() -> None:
+def test_top_n_keeps_the_greatest() -> None:
     top: TopN[str] = TopN(3)
     for key in (5, 1, 4, 1, 5, 9, 2, 6):
         if top.admits(key):
@@ -47,7 +47,7 @@ def test_the_greatest_are_kept() -> None:
     assert (top.items, top.seen, top.left_out) == (['9', '6', '5'], 8, 5)
 
 
-def test_a_table_that_is_not_full() -> None:
+def test_top_n_below_its_limit() -> None:
     top: TopN[str] = TopN(3)
     assert (top.items, top.left_out) == ([], 0)
     assert top.admits(1)
@@ -60,7 +60,7 @@ def test_quantiles(share: float, expected: int) -> None:
     assert quantile([float(number) for number in range(1, 101)], share) == expected
 
 
-def test_quantiles_of_few() -> None:
+def test_quantiles_of_few_values() -> None:
     assert quantile([], 0.5) is None
     assert quantile([7.0], 0.99) == 7
 
@@ -68,8 +68,8 @@ def test_quantiles_of_few() -> None:
 # -- servers ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_connections_do(serve: Serve, go_on: Event) -> None:
-    """As the server's own statistics say."""
+def test_states_of_connections(serve: Serve, go_on: Event) -> None:
+    """They agree with the server's own statistics."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -99,8 +99,8 @@ def test_what_connections_do(serve: Serve, go_on: Event) -> None:
     }
 
 
-def test_how_many_requests_there_were(serve: Serve) -> None:
-    """Those of connections that have gone, or are somebody else's now, too; no survey counts fewer than the last."""
+def test_total_of_requests(serve: Serve) -> None:
+    """It includes closed and upgraded connections, and never decreases."""
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/upgraded':
@@ -117,7 +117,7 @@ def test_how_many_requests_there_were(serve: Serve) -> None:
     client.close()
     until(lambda: site.server.get_connections() == 1)
     assert snapshot(site.server).requests == 4
-    # one that goes while a survey is under way
+    # one that closes during a snapshot
     client = site.connect()
     client.get()
     found = Snapshot(10)
@@ -130,8 +130,8 @@ def test_how_many_requests_there_were(serve: Serve) -> None:
     assert found.states['upgraded'] == 1
 
 
-def test_the_age_of_an_upload(serve: Serve, go_on: Event) -> None:
-    """From its head on, wherever its body has got to."""
+def test_age_of_an_upload(serve: Serve, go_on: Event) -> None:
+    """It begins with the head, and does not depend on the body."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -150,8 +150,8 @@ def test_the_age_of_an_upload(serve: Serve, go_on: Event) -> None:
     assert (before.state, after.state, after.began) == ('reading', 'handling', before.began)
 
 
-def test_some_are_left_out(serve: Serve, go_on: Event) -> None:
-    """Those whose responses are the asker's own, from the table and from the counts."""
+def test_excluded_responses(serve: Serve, go_on: Event) -> None:
+    """They are neither in the table nor in the counts."""
     log = Log()
 
     def listener(request: Any, response: Any) -> None:
@@ -169,8 +169,8 @@ def test_some_are_left_out(serve: Serve, go_on: Event) -> None:
     assert (found.states['handling'], found.requests) == (1, 2)
 
 
-def test_one_at_a_time(serve: Serve, no_switch: Any) -> None:
-    """Whoever asks gets a turn for each connection, and nobody else takes one."""
+def test_one_connection_per_step(serve: Serve, no_switch: Any) -> None:
+    """The snapshot itself does not let other greenlets run."""
     site = serve(ok)
     for _ in range(20):
         site.connect().get()
@@ -178,8 +178,8 @@ def test_one_at_a_time(serve: Serve, no_switch: Any) -> None:
         assert len(list(Snapshot(10).read_servers([site.server]))) == 20
 
 
-def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the midst of a survey: others are served before it is over."""
+def test_other_greenlets_run_during_a_snapshot(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server responds before the snapshot is complete."""
     monkeypatch.setattr(sampling, 'TIME_SLICE', -1.0)
     site = serve(ok)
     for _ in range(20):
@@ -199,15 +199,15 @@ def test_the_loop_runs_in_between(serve: Serve, monkeypatch: pytest.MonkeyPatch)
     [(0, 0.0, 1.0), (100, 0.25, 0.75), (50000, 0.5, 4.5), (100, 5.0, sampling.PAUSE)],
 )
 def test_pause_grows_with_the_number_of_connections(connections: int, passed: float, expected: float) -> None:
-    """There is time between them for what they take."""
+    """So snapshots take a bounded share of the time."""
     assert pause_after(connections, passed) == pytest.approx(expected)
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
-    """One of each kind: no connection yet, no response yet, a response that is read, and one that is not."""
+def test_states_of_agent_connections(origin: MakeOrigin) -> None:
+    """One of each: connecting, waiting, receiving and unread."""
     forever = Event()
 
     def slow(peer: Peer) -> None:
@@ -238,8 +238,8 @@ def test_what_holds_the_sockets(origin: MakeOrigin) -> None:
         del unread
 
 
-def test_connecting(origin: MakeOrigin) -> None:
-    """As long as the socket is on its way."""
+def test_connecting_socket(origin: MakeOrigin) -> None:
+    """Until the socket is connected."""
     with http.Agent() as agent:
         request = http.get(origin(silent).url, agent=agent)
         assert [row.state for row in snapshot(agents={agent: ''}).sent.items] == ['connecting']
@@ -249,7 +249,7 @@ def test_connecting(origin: MakeOrigin) -> None:
 
 
 def test_queues(origin: MakeOrigin) -> None:
-    """How many wait, for how long the first has, and how long those took that wait no more; the longest queue first."""
+    """Their lengths, the current and the past waits; the longest queue first."""
     go_on = Event()
 
     def script(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""The worker for gunicorn, without a gunicorn: settings, what hooks and loggers see, and who patches."""
+"""The worker for gunicorn, without gunicorn itself: settings, hooks, loggers and patching."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def config(**settings: Any) -> Config:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_default_settings() -> None:
+def test_default_settings() -> None:
     options = server_options(config())
     assert options == {
         'max_header_size': 4094 + 4 + 100 * 8192,
@@ -57,14 +57,14 @@ def test_the_default_settings() -> None:
         'trusted_proxies': ['unix', '127.0.0.1', '::1'],
         'scheme_headers': {'X-FORWARDED-PROTOCOL': 'ssl', 'X-FORWARDED-PROTO': 'https', 'X-FORWARDED-SSL': 'on'},
     }
-    # the server takes all of it
+    # the server accepts all options
     http.create_server(**options)
 
 
 @pytest.mark.parametrize(
     ('settings', 'expected'),
     [
-        # gunicorn's ways to say: none
+        # gunicorn's values for no limit
         ({'limit_request_line': 0}, {'max_request_line': None, 'max_header_size': MAX_HEAD_SIZE}),
         ({'limit_request_line': 8190}, {'max_request_line': 8190, 'max_header_size': 8190 + 4 + 100 * 8192}),
         ({'limit_request_line': 9000}, {'max_request_line': 8190}),
@@ -87,8 +87,8 @@ def test_settings(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     http.create_server(**options)
 
 
-def test_no_keepalive_is_no_time_for_it() -> None:
-    """0 means never here, and at once there: such a worker says so in each response."""
+def test_keepalive_0_is_not_passed_to_the_server() -> None:
+    """0 is unlimited for the server; such a worker closes each connection after its response."""
     assert 'keep_alive_timeout' not in server_options(config(keepalive=0))
 
 
@@ -102,7 +102,7 @@ def test_sendfile(monkeypatch: pytest.MonkeyPatch, said: bool | None, environmen
     assert uses_sendfile(config() if said is None else config(sendfile=said)) is used
 
 
-def test_changed() -> None:
+def test_is_changed() -> None:
     assert not any(is_changed(config(), name) for name in IGNORED_SETTINGS)
     assert is_changed(config(threads=2), 'threads')
     assert not is_changed(config(), 'a_setting_of_another_version')
@@ -115,16 +115,16 @@ def test_check_config(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_setting_of_gunicorn_is_classified() -> None:
-    """A setting of a new release fails this test until its meaning here is decided."""
+    """A setting of a new release fails this test until a table has it."""
     assert {setting.name for setting in KNOWN_SETTINGS} - CLASSIFIED_SETTINGS == set()
 
 
-def test_a_setting_is_in_one_class() -> None:
+def test_a_setting_is_in_one_table() -> None:
     names = [*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS]
     assert sorted(names) == sorted(CLASSIFIED_SETTINGS)
 
 
-def test_a_setting_of_a_newer_gunicorn(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_setting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class BrandNew:
         def __init__(self, value: str | None = None) -> None:
             self.get = lambda: value
@@ -165,7 +165,7 @@ def test_mount_path(root_path: str, environment: dict[str, str], expected: str) 
     assert mount_path(config(root_path=root_path), environment) == expected
 
 
-def test_kinds() -> None:
+def test_kinds_of_workers() -> None:
     assert [each.kind for each in (Worker, WSGIWorker, ListenerWorker)] == [None, 'wsgi', 'listener']
 
 
@@ -173,8 +173,8 @@ def test_kinds() -> None:
 
 
 @pytest.mark.parametrize('preload', [True, False])
-def test_the_master_is_patched_for_what_it_imports_itself(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
-    """gunicorn looks the class up before it imports a preloaded application."""
+def test_the_master_is_patched_with_preload_app(monkeypatch: pytest.MonkeyPatch, preload: bool) -> None:
+    """gunicorn loads the class before it imports a preloaded application."""
     patched: list[bool] = []
     monkeypatch.setattr(module, '_patch', lambda: patched.append(True) or [])
     found = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=preload).worker_class
@@ -182,9 +182,7 @@ def test_the_master_is_patched_for_what_it_imports_itself(monkeypatch: pytest.Mo
     assert patched == [True] * preload
 
 
-def test_what_gevent_has_against_it_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warnings_of_patching_are_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, '_patch', lambda: ['ssl was imported.'])
     monkeypatch.setattr(Worker, '_patch_warnings', [])
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', preload_app=True)
@@ -197,8 +195,8 @@ def test_what_gevent_has_against_it_is_logged(
 # -- what hooks and loggers see ---------------------------------------------------------------------------------------
 
 
-def test_an_exchange(serve: Serve) -> None:
-    """The two hooks get one object, on which the first may leave something."""
+def test_hooks_and_access_log_of_an_exchange(serve: Serve) -> None:
+    """Both hooks get the same request object, with attributes of the first one."""
     log = Log()
 
     def before(view: Any) -> None:
@@ -244,7 +242,7 @@ def test_an_exchange(serve: Serve) -> None:
     assert not exchanges.pending
 
 
-def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
+def test_hooks_get_the_environ_of_the_application(serve: Serve) -> None:
     from geventnode.integrations.wsgi import wsgi
 
     seen: list[Any] = []
@@ -263,7 +261,7 @@ def test_the_environ_of_an_application_is_handed_on(serve: Serve) -> None:
     assert (seen[0]['mine'], seen[0]['RAW_URI']) == ('too', '/')
 
 
-def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_made_without_hooks_and_log(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('geventnode.integrations.gunicorn.observers.RequestView', lambda request: pytest.fail('made'))
     exchanges = GunicornObserver(lambda response: None)
     server = http.create_server(ok)
@@ -273,8 +271,8 @@ def test_nothing_is_made_that_nobody_wants(serve: Serve, monkeypatch: pytest.Mon
     assert serve(server).get('/').status == 200
 
 
-def test_a_client_that_leaves(serve: Serve) -> None:
-    """The hub tells of it, where no logger may wait."""
+def test_a_client_that_disconnects(serve: Serve) -> None:
+    """The hub reports it, and must not block in a logger."""
     log = Log()
     exchanges = GunicornObserver(
         log.note('began'),
@@ -288,8 +286,8 @@ def test_a_client_that_leaves(serve: Serve) -> None:
     log.wait_for(('499', False))
 
 
-def test_gunicorns_own_logger_takes_it(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """All its atoms are there."""
+def test_atoms_of_gunicorns_own_logger(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """All atoms have values."""
     atoms = [*'hlurmUqHsbBfaTDMLp', '{x-a}i', '{a}o', '{raw_uri}e']
     cfg = config(accesslog='-', access_log_format=' '.join(f'%({atom})s' for atom in atoms))
     logger = Logger(cfg)
@@ -316,7 +314,7 @@ def test_gunicorns_own_logger_takes_it(serve: Serve, caplog: pytest.LogCaptureFi
         ([('Content-Type', 'text/plain')], {'CONTENT_TYPE': 'text/plain'}),
     ],
 )
-def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[str, str]) -> None:
+def test_environ_without_an_application(serve: Serve, fields: list[tuple[str, str]], expected: dict[str, str]) -> None:
     seen: list[dict[str, Any]] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -330,7 +328,7 @@ def test_an_environ(serve: Serve, fields: list[tuple[str, str]], expected: dict[
     assert (seen[0]['PATH_INFO'], seen[0]['QUERY_STRING'], seen[0]['RAW_URI']) == ('/A', '%41', '/%41?%41')
 
 
-def test_where_the_loop_stands_still_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stack_of_a_blocked_loop_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """``handle_abort`` logs the stack before it calls the hook and exits."""
     lines: list[str] = []
     worker = Worker.__new__(Worker)
@@ -338,5 +336,5 @@ def test_where_the_loop_stands_still_is_logged(monkeypatch: pytest.MonkeyPatch) 
     worker.cfg = SimpleNamespace(worker_abort=lambda worker: lines.append('hook'))
     with pytest.raises(SystemExit):
         worker.handle_abort(6, __import__('sys')._getframe())
-    assert 'test_where_the_loop_stands_still_is_logged' in lines[0]
+    assert 'test_the_stack_of_a_blocked_loop_is_logged' in lines[0]
     assert lines[1] == 'hook'

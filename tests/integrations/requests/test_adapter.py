@@ -1,4 +1,4 @@
-"""The adapter for ``requests``: bodies both ways."""
+"""The adapter for ``requests``: bodies in both directions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def url(site: Site, path: str = '/') -> str:
 
 
 def echo(request: Any, response: Any) -> None:
-    """A listener that answers with the body, and says in a header how it was framed."""
+    """Respond with the body, and with its framing in a header."""
     framing = request.headers.get('transfer-encoding') or request.headers.get('content-length')
     body = request.read()
     response.write_head(200, {'Framing': str(framing), 'Type': str(request.headers.get('content-type'))})
@@ -57,8 +57,8 @@ def test_response(serve: Serve, session: Mounted) -> None:
     assert response.raw.read() == b''
 
 
-def test_early_hints_are_no_answer(serve: Serve, session: Mounted) -> None:
-    """The one to the request is, and the next request gets its own, which the default adapter would not."""
+def test_early_hints_are_not_the_response(serve: Serve, session: Mounted) -> None:
+    """The next request gets its own response, unlike with the default adapter."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_early_hints({'Link': '</a.css>; rel=preload'})
@@ -112,8 +112,8 @@ def test_methods(serve: Serve, session: Mounted, method: str) -> None:
     assert response.raw.closed
 
 
-def test_chunks_come_as_they_are_sent(serve: Serve, session: Mounted) -> None:
-    """What is there is handed on, though more was asked for."""
+def test_chunks_arrive_as_they_are_sent(serve: Serve, session: Mounted) -> None:
+    """Available bytes are returned, even if more were requested."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -143,7 +143,7 @@ def test_lines_and_files(serve: Serve, session: Mounted) -> None:
     'said', [HELLO, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n']
 )
 def test_the_last_byte_frees_the_connection(origin: MakeOrigin, session: Mounted, said: bytes) -> None:
-    """Not the read after it, which may never come; of chunks, the last one tells."""
+    """No further read is needed; for a chunked body, the last chunk decides."""
     client = session()
     response = client.get(origin(said).url, stream=True)
     assert response.raw.read(5 if b'Length' in said else 6) == b'hello'
@@ -212,7 +212,7 @@ def test_a_generator_that_raises(serve: Serve, session: Mounted) -> None:
 
 def test_headers_as_bytes_and_subclasses(serve: Serve, session: Mounted) -> None:
     class Text(str):
-        """Somebody's own."""
+        """A subclass of str."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(' '.join(request.headers[name] for name in ('x-bytes', 'x-text', 'host')))
@@ -224,7 +224,7 @@ def test_headers_as_bytes_and_subclasses(serve: Serve, session: Mounted) -> None
 
 
 def test_early_answer_to_an_upload(serve: Serve, session: Mounted) -> None:
-    """Row 30: it is delivered, and what is left of the upload is not made any more."""
+    """It is delivered, and the rest of the upload is not generated."""
     ended = Event()
 
     def body() -> Iterator[bytes]:
@@ -245,14 +245,14 @@ def test_early_answer_to_an_upload(serve: Serve, session: Mounted) -> None:
     assert agent_of(client).statistics()['active'] == 0
 
 
-def test_an_answer_that_is_early_and_welcome(serve: Serve, session: Mounted) -> None:
-    """The upload goes on while the response comes, and the end of the response waits for that of the upload."""
+def test_an_early_response_with_a_success_status(serve: Serve, session: Mounted) -> None:
+    """The upload continues, and the response ends together with it."""
     log = Log()
-    may_go_on = Event()
+    resume = Event()
 
     def body() -> Iterator[bytes]:
         yield b'first'
-        may_go_on.wait()
+        resume.wait()
         yield b'last'
         log.append('sent')
 
@@ -263,14 +263,14 @@ def test_an_answer_that_is_early_and_welcome(serve: Serve, session: Mounted) -> 
 
     with session().post(url(serve(listener)), data=body(), stream=True) as response:
         assert next(response.iter_content(5)) == b'first'
-        may_go_on.set()
+        resume.set()
         assert response.content == b'!'
         assert 'sent' in log
     log.wait_for(b'last')
 
 
 def test_expect_continue(serve: Serve, session: Mounted) -> None:
-    """Row 31."""
+    """The body is sent after 100 Continue only."""
 
     def refuse(request: Any, response: Any) -> None:
         response.status_code = 417

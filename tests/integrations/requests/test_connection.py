@@ -1,4 +1,4 @@
-"""The adapter for ``requests``: what libraries find behind ``response.raw`` in place of http.client's objects.
+"""The adapter for ``requests``: the objects behind ``response.raw`` that replace http.client's.
 
 docker-py, SSE clients, NTLM authentication and caches reach through urllib3's response to ``_fp``, ``_fp.fp`` and the
 socket. ``tests/system/test_requests_libraries.py`` runs those libraries themselves.
@@ -41,15 +41,15 @@ UPGRADE = {'Connection': 'Upgrade', 'Upgrade': 'tcp'}
 
 
 def opened(session: Mounted, address: str, **options: Any) -> Any:
-    """Return a response that was not read."""
+    """Return an unread response."""
     return session().get(address, stream=True, **options)
 
 
 # -- chunks -----------------------------------------------------------------------------------------------------------
 
 
-def test_borders_of_chunks_are_kept(origin: MakeOrigin, session: Mounted) -> None:
-    """Where one segment has them all, too: programs send one line of JSON in each."""
+def test_boundaries_of_chunks_are_kept(origin: MakeOrigin, session: Mounted) -> None:
+    """Also if one segment has several chunks: programs send one line of JSON in each."""
     address = origin(CHUNKS).url
     assert list(opened(session, address).iter_content(None)) == [b'one', b'and two', b'three']
     assert list(opened(session, address).iter_content(5)) == [b'one', b'and t', b'wo', b'three']
@@ -59,7 +59,7 @@ def test_borders_of_chunks_are_kept(origin: MakeOrigin, session: Mounted) -> Non
 
 
 def test_a_chunk_that_arrives_in_pieces(origin: MakeOrigin, session: Mounted) -> None:
-    """It is one piece all the same, as with http.client."""
+    """It is one piece, as with http.client."""
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -73,7 +73,7 @@ def test_a_chunk_that_arrives_in_pieces(origin: MakeOrigin, session: Mounted) ->
     assert list(response.iter_content(None)) == [b'beginning', b'end']
 
 
-def test_how_much_is_left_of_a_chunk(origin: MakeOrigin, session: Mounted) -> None:
+def test_unread_bytes_of_a_chunk(origin: MakeOrigin, session: Mounted) -> None:
     raw = opened(session, origin(CHUNKS).url).raw
     assert raw._fp.chunked is True
     left = []
@@ -83,8 +83,8 @@ def test_how_much_is_left_of_a_chunk(origin: MakeOrigin, session: Mounted) -> No
     assert opened(session, origin(HELLO).url).raw._fp.chunked is False
 
 
-def test_ways_of_reading_can_be_mixed(origin: MakeOrigin, session: Mounted) -> None:
-    """No byte is lost between them, and a generator that is left takes nothing with it."""
+def test_methods_of_reading_can_be_mixed(origin: MakeOrigin, session: Mounted) -> None:
+    """No byte is lost between them, also when a generator is closed early."""
     response = opened(session, origin(CHUNKS).url)
     raw = response.raw
     assert raw.read(2) == b'on'
@@ -98,7 +98,7 @@ def test_ways_of_reading_can_be_mixed(origin: MakeOrigin, session: Mounted) -> N
 
 
 def read_somehow(response: Any, chance: random.Random) -> bytes:
-    """Return the body, read in ways that change all the time."""
+    """Return the body, read with random methods."""
     raw, parts = response.raw, []
     while not raw.closed:
         size = chance.choice([1, 2, 3, 7, 100, 10000])
@@ -120,7 +120,7 @@ def read_somehow(response: Any, chance: random.Random) -> bytes:
 
 
 def test_chunks_at_random(origin: MakeOrigin, session: Mounted, seed: int) -> None:
-    """However they are cut, sent and read."""
+    """With random sizes, segments and reads."""
     chance = random.Random(seed)
     sent: list[bytes] = []
 
@@ -154,8 +154,8 @@ def test_chunks_at_random(origin: MakeOrigin, session: Mounted, seed: int) -> No
 
 
 @pytest.mark.parametrize('cookie', [b'', b'Set-Cookie: a=b\r\n'])
-def test_a_generator_that_is_left(origin: MakeOrigin, session: Mounted, cookie: bytes) -> None:
-    """The rest is still there, and never looks like the end."""
+def test_a_generator_that_is_closed_early(origin: MakeOrigin, session: Mounted, cookie: bytes) -> None:
+    """The rest can still be read, and never looks like the end."""
     response = opened(session, origin(CHUNKS.replace(b'\r\n\r\n', b'\r\n' + cookie + b'\r\n', 1)).url)
     for piece in response.iter_content(100):
         assert piece == b'one'
@@ -164,7 +164,7 @@ def test_a_generator_that_is_left(origin: MakeOrigin, session: Mounted, cookie: 
 
 
 def test_chunks_that_are_encoded(serve: Serve, session: Mounted) -> None:
-    """Their borders go through the text: what a chunk adds to it comes when the chunk comes."""
+    """The decoded text of a chunk arrives with the chunk."""
 
     def listener(request: Any, response: Any) -> None:
         response.set_header('Content-Encoding', 'gzip')
@@ -219,8 +219,8 @@ def test_the_file_as_text(origin: MakeOrigin, session: Mounted) -> None:
     assert io.TextIOWrapper(response.raw._fp.fp, 'utf-8').read() == 'sch\xf6n\nja'
 
 
-def test_files_are_no_owners(origin: MakeOrigin, session: Mounted) -> None:
-    """They are made when asked for; one that is forgotten closes nothing."""
+def test_files_do_not_own_the_connection(origin: MakeOrigin, session: Mounted) -> None:
+    """They are created on access, and a collected one closes nothing."""
     response = opened(session, origin(CHUNKS).url)
     for name in ('raw', 'read1', 'closed'):
         getattr(response.raw._fp.fp, name)
@@ -247,7 +247,7 @@ def test_the_socket(origin: MakeOrigin, session: Mounted) -> None:
         found.setblocking(False)
     assert response.content == b'oneand twothree'
     assert response.raw.connection is None
-    # who it was is known, and nothing else leads to the connection, which is the agent's
+    # the addresses are known, and all else raises, since the connection belongs to the agent
     assert found.getpeername() == ('127.0.0.1', server.port)
     assert found.getsockname()[0] == '127.0.0.1'
     with pytest.raises(OSError, match='in use by another request'):
@@ -264,7 +264,7 @@ def test_options_of_the_socket(origin: MakeOrigin, session: Mounted) -> None:
 
 
 def test_the_certificate_of_the_server(secure: Secure, session: Mounted, certificates: Certificates) -> None:
-    """NTLM authentication binds itself to it."""
+    """NTLM authentication is bound to it."""
     response = opened(session, secure_url(secure()), verify=certificates.ca)
     found = response.raw._fp.fp.raw._sock
     assert found.getpeercert(True).startswith(b'\x30')
@@ -273,7 +273,7 @@ def test_the_certificate_of_the_server(secure: Secure, session: Mounted, certifi
 
 
 def test_the_timeout_of_the_socket(origin: MakeOrigin, session: Mounted) -> None:
-    """docker-py takes it away from streams that last."""
+    """docker-py removes it from long streams."""
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -312,7 +312,7 @@ def test_the_timeout_of_the_socket(origin: MakeOrigin, session: Mounted) -> None
     [CHUNKS[:-15], b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\noneand two', b'HTTP/1.1 200 OK\r\n\r\noneand two'],
 )
 def test_shutdown_wakes_the_reader(origin: MakeOrigin, session: Mounted, said: bytes, way: str) -> None:
-    """It gets an error, never something that looks like the end."""
+    """It gets an error, never the end."""
     client = session()
     response = client.get(origin(once(said, 'wait')).url, stream=True)
     read = Log()
@@ -342,7 +342,7 @@ def test_shutdown_from_another_thread(origin: MakeOrigin, session: Mounted) -> N
         reading.get()
 
 
-def test_shutdown_when_all_was_read(origin: MakeOrigin, session: Mounted) -> None:
+def test_shutdown_after_the_end(origin: MakeOrigin, session: Mounted) -> None:
     client = session()
     response = client.get(origin(HELLO).url)
     with pytest.raises(RuntimeError, match='returned to the pool'):
@@ -354,7 +354,7 @@ def test_shutdown_when_all_was_read(origin: MakeOrigin, session: Mounted) -> Non
 
 
 def echo(peer: Peer) -> None:
-    """A script that switches to a protocol which says everything again, and its first word by itself."""
+    """Switch to a protocol that greets and then echoes."""
     peer.request()
     peer.send(SWITCHED + b'early ')
     while data := peer.socket.recv(100):
@@ -362,7 +362,7 @@ def echo(peer: Peer) -> None:
     peer.send(b'bye')
 
 
-def test_switched(origin: MakeOrigin, session: Mounted) -> None:
+def test_101_with_another_protocol(origin: MakeOrigin, session: Mounted) -> None:
     client = session()
     response = client.get(origin(echo).url, stream=True, headers=UPGRADE)
     assert (response.status_code, response.headers['upgrade']) == (101, 'tcp')
@@ -386,7 +386,7 @@ def test_switched(origin: MakeOrigin, session: Mounted) -> None:
 
 @pytest.mark.parametrize('kind', ['poll', 'select'])
 def test_waiting_for_the_descriptor(origin: MakeOrigin, session: Mounted, kind: str) -> None:
-    """It is readable for what has arrived already, as for what is still to come."""
+    """It is readable for buffered bytes and for new ones."""
     go_on = Event()
 
     def script(peer: Peer) -> None:
@@ -415,8 +415,8 @@ def test_waiting_for_the_descriptor(origin: MakeOrigin, session: Mounted, kind: 
     response.close()
 
 
-def test_switched_and_nobody_asks(origin: MakeOrigin, session: Mounted) -> None:
-    """Nothing is left of the connection when the response was read, or is forgotten."""
+def test_101_without_a_user(origin: MakeOrigin, session: Mounted) -> None:
+    """The connection is closed when the response is read or collected."""
     closed = Log()
 
     def script(peer: Peer) -> None:
@@ -438,7 +438,7 @@ def test_switched_and_nobody_asks(origin: MakeOrigin, session: Mounted) -> None:
 
 
 def test_frames_after_a_switch(origin: MakeOrigin, session: Mounted) -> None:
-    """As docker-py reads the output of a command: the first frame may come with the head."""
+    """As docker-py reads the output of a command: the first frame can arrive with the head."""
 
     def frame(data: bytes) -> bytes:
         return struct.pack('>BxxxL', 1, len(data)) + data
@@ -455,7 +455,7 @@ def test_frames_after_a_switch(origin: MakeOrigin, session: Mounted) -> None:
     assert frames == [b'one', b'two']
 
 
-def test_a_switch_that_nobody_asked_for(origin: MakeOrigin, session: Mounted) -> None:
+def test_101_without_an_upgrade_is_an_error(origin: MakeOrigin, session: Mounted) -> None:
     with pytest.raises(requests.ConnectionError, match='101 Switching Protocols without a request'):
         session().get(origin(once(SWITCHED, 'wait')).url)
 
@@ -464,7 +464,7 @@ def test_a_switch_that_nobody_asked_for(origin: MakeOrigin, session: Mounted) ->
 
 
 class Between(HTTPAdapter):
-    """As requests-toolbelt has them: it makes urllib3's pools itself."""
+    """Create urllib3's pools, like the adapters of requests-toolbelt."""
 
     terms: dict[str, Any] = {}  # noqa: RUF012 - one for each subclass
 
@@ -472,8 +472,8 @@ class Between(HTTPAdapter):
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **self.terms)
 
 
-def test_a_class_between_that_makes_pools(secure: Secure, certificates: Certificates) -> None:
-    """What it has said to them holds."""
+def test_a_base_class_that_creates_urllib3s_pools(secure: Secure, certificates: Certificates) -> None:
+    """Its arguments apply to the agents."""
 
     class Mixed(Between, AgentAdapter):
         terms = {'ca_certs': certificates.ca, 'server_hostname': 'a.example'}  # noqa: RUF012

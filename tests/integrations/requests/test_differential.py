@@ -1,8 +1,8 @@
 """The adapter for ``requests`` against plain ``requests``: the same scripts, the same server, the same results.
 
 A script gets a session and a URL, and returns or raises. It runs twice, with ``HTTPAdapter`` and with ``AgentAdapter``,
-and three things are compared: what it returns, down to attributes of urllib3's response; the class of what it raises;
-and what the server has received. Where the two differ on purpose, :data:`ON_PURPOSE` has what the adapter does, and
+and three things are compared: its result, including attributes of urllib3's response; the class of its exception;
+and the bytes that the server has received. For intended differences, :data:`ON_PURPOSE` has the adapter's result, and
 ``docs/requests.rst`` has the reason.
 """
 
@@ -48,8 +48,10 @@ Script = Callable[[requests.Session, str], Any]
 
 
 def said(body: bytes = b'ok', *fields: bytes, status: bytes = b'200 OK', framing: str = 'length') -> bytes:
-    """Return a response; ``framing`` is ``'length'``, ``'chunked'``, or ``'none'`` for one that ends with its head, or
-    with the connection."""
+    """Return a response; ``framing`` is ``'length'``, ``'chunked'``, or ``'none'``.
+
+    With ``'none'`` it ends with its head, or with the connection.
+    """
     head = b'HTTP/1.1 ' + status + b'\r\n' + b''.join(field + b'\r\n' for field in fields)
     if framing == 'length':
         return head + b'Content-Length: %d\r\n\r\n' % len(body) + body
@@ -69,7 +71,7 @@ LINES = b'one\ntwo\r\nthree\n\nfour'
 ZIPPED = gzip.compress(b'hello world ' * 300, mtime=0)
 RAW_DEFLATE = zlib.compressobj(wbits=-15)
 
-#: What is answered, by path, on a connection that stays.
+#: The responses by path on a connection that is kept.
 KEPT: dict[str, bytes] = {
     'length': said(TEXT),
     'chunked': said(TEXT, framing='chunked'),
@@ -123,7 +125,7 @@ KEPT: dict[str, bytes] = {
     'continue': b'HTTP/1.1 100 Continue\r\n\r\n' + said(TEXT),
     'busy': said(b'busy', b'Retry-After: 0', status=b'503 Busy'),
 }
-#: The same, before the connection closes.
+#: The responses by path before the connection closes.
 CLOSED: dict[str, bytes] = {
     'closing': said(TEXT, b'Connection: close'),
     'until-close': said(TEXT, framing='none'),
@@ -147,7 +149,7 @@ CLOSED: dict[str, bytes] = {
 
 
 class Server:
-    """Answers by path, and keeps what it receives."""
+    """Respond by path, and record the received bytes."""
 
     def __init__(self, origin: MakeOrigin) -> None:
         self.received: list[Received] = []
@@ -170,14 +172,14 @@ class Server:
             body = f'{method} {len(request.body)} {hashlib.sha256(request.body).hexdigest()}'.encode()
             answer = said(body) if name == 'echo' else KEPT.get(name) or CLOSED.get(name, said(status=b'404 No'))
             if method == 'HEAD' and name not in CLOSED:
-                # the last head, as there may be some before it
+                # the last head, after informational ones
                 answer = answer[: answer.index(b'\r\n\r\n', answer.rindex(b'HTTP/1.1')) + 4]
             peer.send(answer)
             if name in CLOSED:
                 return
 
     def take(self) -> list[Any]:
-        """Return what was received since the last call."""
+        """Return the bytes received since the last call."""
         found = [
             (
                 request.line,
@@ -196,7 +198,7 @@ class Server:
 
 
 def described(result: Any) -> Any:
-    """Return what can be compared of a result, or of what was raised."""
+    """Return a comparable description of a result or an exception."""
     if isinstance(result, requests.Response):
         raw = result.raw
         fields = {
@@ -234,7 +236,7 @@ def described(result: Any) -> Any:
 
 
 def attempt(function: Callable[[], Any]) -> Any:
-    """Return what ``function`` returns or raises, described."""
+    """Return the description of the result or the exception of ``function``."""
     try:
         return described(function())
     except Exception as error:
@@ -242,7 +244,7 @@ def attempt(function: Callable[[], Any]) -> Any:
 
 
 def run(adapter: type[HTTPAdapter], script: Script, url: str) -> Any:
-    """Run ``script`` with a session of its own."""
+    """Run ``script`` with a new session."""
     with requests.Session() as session, warnings.catch_warnings():
         warnings.simplefilter('ignore')
         session.trust_env = False
@@ -252,7 +254,7 @@ def run(adapter: type[HTTPAdapter], script: Script, url: str) -> Any:
 
 
 def compare(origin: MakeOrigin, scripts: dict[str, Script], group: str) -> None:
-    """Run ``scripts`` both ways, and compare."""
+    """Run ``scripts`` with both adapters, and compare."""
     server = Server(origin)
     url = server.origin.url
     differences = {}
@@ -265,7 +267,7 @@ def compare(origin: MakeOrigin, scripts: dict[str, Script], group: str) -> None:
                 differences[name] = (ours, sent), 'something else, on purpose'
         elif (plain, plainly) != (ours, sent):
             differences[name] = (ours, sent), (plain, plainly)
-    # what http.client leaves in cycles, and what is closed when the server has closed
+    # collects the cycles of http.client, and connections that the server has closed
     gc.collect()
     settle()
     assert differences == {}
@@ -282,33 +284,33 @@ def sends(*names: str) -> Callable[[Any, Any], bool]:
 
 
 def once(ours: Any, sent: list[Any]) -> bool:
-    """There is one request, and the response to it."""
+    """Check that the server got one request, and the result is its response."""
     return len(sent) == 1 and ours['status'][0] == 503
 
 
 REFUSED = ('ConnectionError', True)
-#: What the adapter does differently on purpose: a result, or a check of the result and of what was sent.
+#: The intended differences of the adapter: a result, or a check of the result and of the sent bytes.
 ON_PURPOSE: dict[str, Any] = {
-    # see "Responses that are refused": http.client takes what it finds, and 103 for the answer
+    # see "Invalid responses": http.client is lenient, and takes 103 for the final response
     **{f'{method} {name}': REFUSED for method in ('GET', 'POST', 'HEAD') for name in ('cut-head', 'line-feeds')},
     **{f'{method} identity': REFUSED for method in ('GET', 'POST')},
     **{f'{method} blank': headers(('X-Blank', 'a'), ('Content-Length', '2')) for method in ('GET', 'POST', 'HEAD')},
-    # as urllib3 has it, too, in newer releases
+    # as newer releases of urllib3
     **{
         f'{method} folded': headers(('X-Folded', 'one two'), ('Content-Length', '0'))
         for method in ('GET', 'POST', 'HEAD')
     },
     **{f'{method} early-hints': headers(('Content-Length', '300')) for method in ('GET', 'POST', 'HEAD')},
-    # see "What is different": headers that are None, and those that must not be sent
+    # see "Differences from plain requests": headers that are None, and invalid ones
     'headers all None': sends('host'),
     'headers User-Agent': sends('accept', 'accept-encoding', 'connection', 'host'),
     **{f'headers {name}': ('InvalidHeader', True) for name in ('beyond latin-1', 'name', 'NUL', 'Host')},
-    # a body that was cut off is no empty one, when it is read again
+    # every read of an incomplete body raises
     **{
         f'reading drained {name}': ('ProtocolError', True)
         for name in ('cut-length', 'cut-chunk', 'cut-last-chunk', 'no-chunk')
     },
-    # a body that was sent cannot be sent again
+    # a generator or pipe cannot be sent a second time
     **{f'again {name}': once for name in ('iterator', 'text iterator', 'no pieces', 'empty pieces', 'unsized file')},
     # TRACE has no body (RFC 9110, section 9.3.8)
     **{
@@ -333,10 +335,10 @@ ON_PURPOSE: dict[str, Any] = {
             'not bytes',
         )
     },
-    # requests leaves exceptions of urllib3 as they are
+    # requests does not translate these exceptions of urllib3
     'urls label': REFUSED,
     'urls long label': REFUSED,
-    # CONNECT is that of HTTP/1.1, and the default port is left out
+    # CONNECT has HTTP/1.1, and no default port in Host
     'proxies tunnel': sends('connection', 'host'),
     'proxies port': lambda ours, sent: ('host', 'some.example') in sent[0][1],
 }
@@ -352,13 +354,13 @@ def test_responses(origin: MakeOrigin, method: str) -> None:
 
     names = [*KEPT, *CLOSED]
     if method == 'HEAD':
-        # urllib3 logs the error with its traceback, by which pytest keeps the connection
+        # urllib3 logs the traceback, through which pytest keeps the connection
         names.remove('cut-head')
     compare(origin, {name: script(name) for name in names}, method)
 
 
 def by_read1(raw: Any) -> bytes:
-    """Read by pieces that are here."""
+    """Read available pieces."""
     return b''.join(iter(lambda: raw.read1(10), b''))
 
 
@@ -369,14 +371,14 @@ def by_readinto(raw: Any) -> list[Any]:
 
 
 def copied(raw: Any) -> bytes:
-    """Read as shutil does."""
+    """Read like shutil."""
     target = io.BytesIO()
     shutil.copyfileobj(raw, target)
     return target.getvalue()
 
 
 def closed(response: Any) -> list[Any]:
-    """Read what was closed."""
+    """Read a closed response."""
     response.close()
     return [response.raw.closed, response.raw.read(), list(response.iter_content(10))]
 
@@ -469,7 +471,7 @@ class Unsized:
         self._file = io.BytesIO(data)
 
     def read(self, size: int = -1) -> bytes:
-        """As of files."""
+        """Read like a file."""
         return self._file.read(size)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -477,7 +479,7 @@ class Unsized:
 
 
 def begun() -> io.BytesIO:
-    """Return a file that was read in part."""
+    """Return a partly read file."""
     file = io.BytesIO(b'012345')
     file.seek(2)
     return file
@@ -519,7 +521,7 @@ def test_bodies(origin: MakeOrigin, method: str) -> None:
 
 
 @pytest.mark.parametrize('path', ['to-307', 'to-302', 'digest', 'busy'])
-def test_bodies_that_are_sent_again(origin: MakeOrigin, path: str) -> None:
+def test_bodies_that_are_sent_twice(origin: MakeOrigin, path: str) -> None:
     policy = Retry(2, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
 
     def script(make: Callable[[], Any]) -> Script:
@@ -535,7 +537,7 @@ def test_bodies_that_are_sent_again(origin: MakeOrigin, path: str) -> None:
     compare(origin, {name: script(make) for name, make in BODIES.items()}, 'again' if path == 'busy' else path)
 
 
-def test_bodies_that_are_waited_for(origin: MakeOrigin) -> None:
+def test_slow_bodies(origin: MakeOrigin) -> None:
     def script(make: Callable[[], Any]) -> Script:
         return lambda session, url: session.post(f'{url}/continue', data=make(), headers={'Expect': '100-continue'})
 
@@ -635,7 +637,7 @@ def test_urls(origin: MakeOrigin) -> None:
                     'http://127.0.0.1:-1/',
                     'http://127.0.0.1:x/',
                     'HTTP://127.0.0.1:1',
-                    'http://nobody.invalid/',
+                    'http://unknown.invalid/',
                     'http://256.1.1.1/',
                 )
             },
@@ -647,19 +649,19 @@ def test_urls(origin: MakeOrigin) -> None:
 
 
 def pause(session: requests.Session) -> Iterator[bytes]:
-    """Yield a body that takes longer than the read timeout."""
+    """Yield a body for longer than the read timeout."""
     yield b'a'
     (gevent.sleep if isinstance(session.get_adapter('http://x'), AgentAdapter) else time.sleep)(0.3)
     yield b'b'
 
 
 def fails(before: int) -> Iterator[bytes]:
-    """Yield some of a body, and raise."""
+    """Yield a part of a body, and raise."""
     yield from itertools.repeat(b'x', before)
     raise LookupError('mine')
 
 
-def test_times_and_failures(origin: MakeOrigin) -> None:
+def test_timeouts_and_failures(origin: MakeOrigin) -> None:
     def get(path: str, **options: Any) -> Script:
         return lambda session, url: session.get(f'{url}/{path}', **options)
 
@@ -719,7 +721,7 @@ def test_proxies(origin: MakeOrigin) -> None:
 
 
 def test_sessions(origin: MakeOrigin) -> None:
-    """What is ``requests``' own, on top of the adapter."""
+    """The features of ``requests`` that use the adapter."""
 
     def with_limit(session: requests.Session, url: str) -> Any:
         session.max_redirects = 2
@@ -813,7 +815,7 @@ def test_sessions(origin: MakeOrigin) -> None:
 
 
 def test_threads(origin: MakeOrigin) -> None:
-    """A session that several threads share gets the same for each of them."""
+    """Several threads share a session, with the same results."""
     server = Server(origin)
     url = server.origin.url
     with requests.Session() as session:
@@ -836,7 +838,7 @@ def test_threads(origin: MakeOrigin) -> None:
 
 
 def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
-    """Whom both trust, and what both raise; proxies that speak TLS, and tunnels, are among them."""
+    """Trusted certificates and errors, including TLS proxies and tunnels."""
 
     def listener(request: Any, response: Any) -> None:
         subject = request.connection.get_peer_certificate().get('subject', {}) if request.connection.encrypted else {}
@@ -902,13 +904,13 @@ def test_tls(secure: Secure, serve: Serve, certificates: Certificates) -> None:
         for name, case in cases.items()
     }
     if tuple(map(int, version('urllib3').split('.')[:2])) < (2, 8):
-        # the certificate is for the destination, which is not the proxy
+        # the client certificate is for the server, not for the proxy
         ours, theirs = found.pop('proxy and certificate')
         assert (ours[1], theirs[1]) == (
             'GET http://some.example/ for some.example by None',
             'GET http://some.example/ for some.example by client',
         )
-    # requests has proxies for http: URLs not verified at all
+    # requests does not verify proxies for http: URLs
     for name in ('proxy, not trusted', 'proxy of another name'):
         assert found.pop(name)[0] == ('ProxyError', True)
     assert {name: both for name, both in found.items() if both[0] != both[1]} == {}

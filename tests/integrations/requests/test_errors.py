@@ -1,4 +1,4 @@
-"""The adapter for ``requests``: every exception that it promises, with what has caused it, and that none leaks."""
+"""The adapter for ``requests``: its documented exceptions with their causes, without leaks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.sockets import settle
 
 
 def causes(error: BaseException | None) -> list[type[BaseException]]:
-    """Return the classes of ``error`` and of everything behind it."""
+    """Return the classes of ``error`` and of its chain."""
     found: list[type[BaseException]] = []
     while error is not None:
         found.append(type(error))
@@ -33,7 +33,7 @@ def causes(error: BaseException | None) -> list[type[BaseException]]:
 
 @pytest.fixture
 def tarpit() -> Iterator[str]:
-    """The URL of a socket that listens and accepts nobody: its queue is full."""
+    """The URL of a socket that never accepts: its queue is full."""
     with stdlib.socket() as listener, stdlib.socket() as queued:
         listener.bind(('127.0.0.1', 0))
         listener.listen(0)
@@ -55,7 +55,7 @@ def test_refused(session: Mounted) -> None:
 
 def test_unknown_host(session: Mounted) -> None:
     with pytest.raises(requests.ConnectionError) as raised:
-        session().get('http://nobody.invalid/')
+        session().get('http://unknown.invalid/')
     assert errors.NameNotResolved in causes(raised.value)
 
 
@@ -84,7 +84,7 @@ def test_no_response(
 
 @pytest.mark.parametrize('fields', [['x' * 60000], ['x' * 1000] * 30, ['x' * 65000] * 3])
 def test_large_head(origin: MakeOrigin, session: Mounted, fields: list[str]) -> None:
-    """What ``http.client`` takes, and within an option."""
+    """The default allows the heads that ``http.client`` does; an option sets the limit."""
     head = ''.join(f'X-{number}: {value}\r\n' for number, value in enumerate(fields)).encode()
     server = origin(HELLO.replace(b'\r\n', b'\r\n' + head, 1))
     answer = session().get(server.url)
@@ -116,15 +116,15 @@ def test_invalid_header(session: Mounted, recorder: Any, headers: dict[str, str]
     assert recorder.requests == []
 
 
-def test_the_callers_own_mistakes(session: Mounted, recorder: Any) -> None:
-    """As with ``requests``, these are no troubles of the network."""
+def test_errors_of_the_caller(session: Mounted, recorder: Any) -> None:
+    """As with ``requests``, these are no network errors."""
     with pytest.raises(ValueError, match='method must be a token'):
         session().request('GE T', recorder.origin.url)
     with pytest.raises(ValueError, match='Invalid timeout'):
         session().get(recorder.origin.url, timeout=(1, 2, 3))
 
 
-def test_queue_that_is_full(serve: Serve, session: Mounted) -> None:
+def test_full_queue(serve: Serve, session: Mounted) -> None:
     seen = Log()
     client = session(max_sockets=1, max_queued=0)
     address = f'http://127.0.0.1:{serve(lambda request, response: seen.append(request)).where[1]}'
@@ -168,8 +168,8 @@ def test_truncated(
 
 
 @pytest.mark.parametrize('cut', [*CUT, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloxyz\r\n'])
-def test_what_was_truncated_stays_so(origin: MakeOrigin, session: Mounted, cut: bytes) -> None:
-    """Who reads again, as for a log, gets the error again, and no empty body."""
+def test_truncated_body_raises_again(origin: MakeOrigin, session: Mounted, cut: bytes) -> None:
+    """A second read, as for a log, raises and returns no empty body."""
     response = session().get(origin(once(cut)).url, stream=True)
     for read in (by_content, by_content, by_pieces):
         with pytest.raises(exceptions.ChunkedEncodingError):
@@ -186,7 +186,7 @@ def test_what_was_truncated_stays_so(origin: MakeOrigin, session: Mounted, cut: 
 
 
 def test_two_readers(serve: Serve, session: Mounted) -> None:
-    """The second one is refused, which changes nothing for the first."""
+    """The second one gets an error, without an effect on the first."""
     go_on, begun = Event(), Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -205,13 +205,13 @@ def test_two_readers(serve: Serve, session: Mounted) -> None:
     assert reading.get() == b'firstsecond'
 
 
-def test_chunks_that_are_none(origin: MakeOrigin, session: Mounted) -> None:
+def test_malformed_chunks(origin: MakeOrigin, session: Mounted) -> None:
     with pytest.raises(exceptions.ChunkedEncodingError) as raised:
         session().get(origin(once(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n')).url)
     assert errors.ParseError in causes(raised.value)
 
 
-def test_what_cannot_be_decoded(origin: MakeOrigin, session: Mounted) -> None:
+def test_undecodable_content(origin: MakeOrigin, session: Mounted) -> None:
     with pytest.raises(exceptions.ContentDecodingError):
         session().get(origin(b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello').url)
 
@@ -237,7 +237,7 @@ def test_connect_timeout(session: Mounted, tarpit: str, timeout: Any) -> None:
 
 
 def test_a_slow_source_is_not_the_server(origin: MakeOrigin, session: Mounted) -> None:
-    """The time for reading measures waits for the server, also on a used connection."""
+    """The read timeout covers waits for the server only, also on a used connection."""
 
     def source() -> Iterator[bytes]:
         for _ in range(2):
@@ -268,7 +268,7 @@ def test_read_timeout(origin: MakeOrigin, session: Mounted, timeout: Any, used: 
     assert agent_of(client).total_socket_count == 0
 
 
-def test_the_time_for_reading_begins_with_the_connection(session: Mounted, tarpit: str) -> None:
+def test_the_read_timeout_begins_with_the_connection(session: Mounted, tarpit: str) -> None:
     client = session()
     with pytest.raises(requests.ConnectTimeout, match='connect_timeout'):
         client.get(tarpit, timeout=(0.4, 0.01))
@@ -280,7 +280,7 @@ def test_no_timeout(serve: Serve, session: Mounted, timeout: Any) -> None:
 
 
 def test_queue_timeout(origin: MakeOrigin, session: Mounted) -> None:
-    """Nothing was sent: it is safe to try again, which is what ``ConnectTimeout`` means."""
+    """``ConnectTimeout`` means that nothing was sent, so a retry is safe."""
     client, server = session(max_sockets=1, queue_timeout=0.1), origin(CUT[0])
     with client.get(server.url, stream=True):
         with pytest.raises(requests.ConnectTimeout, match='queue_timeout'):
@@ -289,14 +289,14 @@ def test_queue_timeout(origin: MakeOrigin, session: Mounted) -> None:
 
 
 def leave(greenlet: gevent.Greenlet, client: requests.Session) -> None:
-    """Kill ``greenlet`` and look whether anything of it is left."""
+    """Kill ``greenlet`` and check for leaks."""
     greenlet.kill()
     now = agent_of(client).statistics()
     assert (now['active'], now['queued']) == (0, 0)
 
 
 def test_killed_while_connecting(session: Mounted, tarpit: str) -> None:
-    """Row 33."""
+    """Its place in the pool is free at once."""
     client = session(max_sockets=1)
     asking = gevent.spawn(client.get, tarpit)
     gevent.idle()
@@ -321,8 +321,8 @@ def test_killed_while_reading(origin: MakeOrigin, session: Mounted) -> None:
 
 
 @pytest.mark.parametrize('then', ['connect', 'queue', 'response', 'body'])
-def test_a_users_own_timeout(origin: MakeOrigin, session: Mounted, tarpit: str, then: str) -> None:
-    """Row 33: it comes out as it is, and the place is free."""
+def test_timeout_of_gevent(origin: MakeOrigin, session: Mounted, tarpit: str, then: str) -> None:
+    """It propagates unchanged, and the place in the pool is free."""
     client = session(max_sockets=1)
     server = origin(once(CUT[0], 'wait') if then != 'response' else silent)
     held = client.get(server.url, stream=True) if then in ('queue', 'body') else None
@@ -343,7 +343,7 @@ def test_a_users_own_timeout(origin: MakeOrigin, session: Mounted, tarpit: str, 
 
 
 def test_wrong_thread(session: Mounted, agent: Callable[..., Any], serve: Serve) -> None:
-    """An agent that was given belongs to its thread."""
+    """A given agent belongs to its thread."""
     client, address = session(agent()), f'http://127.0.0.1:{serve(ok).where[1]}'
 
     def ask() -> None:
@@ -356,8 +356,8 @@ def test_wrong_thread(session: Mounted, agent: Callable[..., Any], serve: Serve)
         gevent.get_hub().threadpool.apply(ask)
 
 
-def test_sockets_are_the_packages_own(serve: Serve, session: Mounted) -> None:
-    """No connection is made by urllib3."""
+def test_urllib3_makes_no_connection(serve: Serve, session: Mounted) -> None:
+    """All connections belong to agents."""
     client = session()
     client.get(f'http://127.0.0.1:{serve(ok).where[1]}')
     (found,) = agent_of(client).free_sockets.values()

@@ -1,4 +1,4 @@
-"""The adapter for ``requests``: reuse, limits, retries, and that nothing is left behind."""
+"""The adapter for ``requests``: reuse, limits, retries, and no leaks."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_connections_are_reused(origin: MakeOrigin, session: Mounted) -> None:
     assert server.accepted == 1
 
 
-def test_at_most_so_many_connections(serve: Serve, session: Mounted) -> None:
-    """Row 35: the others wait their turn, first come, first served."""
+def test_number_of_connections_is_limited(serve: Serve, session: Mounted) -> None:
+    """Further requests wait, first come, first served."""
     served = Log()
     go_on = Event()
 
@@ -61,7 +61,7 @@ def test_at_most_so_many_connections(serve: Serve, session: Mounted) -> None:
     assert agent_of(client).total_socket_count <= 2
 
 
-def test_agents_that_are_shared(serve: Serve, session: Mounted, agent: Callable[..., http.Agent]) -> None:
+def test_shared_agents(serve: Serve, session: Mounted, agent: Callable[..., http.Agent]) -> None:
     shared = agent(keep_alive=True)
     first, second = session(shared), session(shared)
     address = url(serve(ok))
@@ -72,8 +72,8 @@ def test_agents_that_are_shared(serve: Serve, session: Mounted, agent: Callable[
     assert shared.statistics()['idle'] == 1
 
 
-def test_close_closes_what_is_idle(origin: MakeOrigin, session: Mounted) -> None:
-    """What is in use goes on, as with requests.get(stream=True), and the session can be used again."""
+def test_close_closes_idle_connections(origin: MakeOrigin, session: Mounted) -> None:
+    """Active responses continue, as with requests.get(stream=True), and the session can be used again."""
     client, server = session(), origin(hello)
     unread = client.get(server.url, stream=True)
     client.get(server.url)
@@ -85,7 +85,7 @@ def test_close_closes_what_is_idle(origin: MakeOrigin, session: Mounted) -> None
     assert agent_of(client) is not first
 
 
-def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) -> None:
+def test_a_collected_session_closes_its_connections(origin: MakeOrigin) -> None:
     closed = Log()
 
     def script(peer: Peer) -> None:
@@ -100,8 +100,8 @@ def test_a_session_that_is_forgotten_closes_its_connections(origin: MakeOrigin) 
     closed.wait_for_length(1)
 
 
-def test_a_session_that_is_kept_till_the_end() -> None:
-    """In a cycle it is cleared up when greenlets are no more: without a word."""
+def test_a_session_at_interpreter_exit() -> None:
+    """In a cycle it is collected after the greenlets, without a message."""
     code = (
         'import types, requests\n'
         'from geventnode.integrations.requests import AgentAdapter\n'
@@ -113,14 +113,14 @@ def test_a_session_that_is_kept_till_the_end() -> None:
     assert ran.stderr == ''
 
 
-def test_a_response_that_is_forgotten_frees_its_connection(serve: Serve, session: Mounted) -> None:
+def test_a_collected_response_frees_its_connection(serve: Serve, session: Mounted) -> None:
     client, address = session(max_sockets=1), url(serve(lambda request, response: response.end(b'x' * 1000000)))
     for _ in range(3):
         client.get(address, stream=True)
 
 
-def test_every_thread_has_agents_of_its_own(serve: Serve) -> None:
-    """As threads of the system are, in a program that is not patched."""
+def test_every_thread_has_its_own_agents(serve: Serve) -> None:
+    """Threads of the system, in a program without patching."""
     address = url(serve(ok))
     with requests.Session() as client:
         adapter = AgentAdapter()
@@ -139,7 +139,7 @@ def test_every_thread_has_agents_of_its_own(serve: Serve) -> None:
 
 
 def test_pickled(serve: Serve, session: Mounted) -> None:
-    """With its settings, and agents of its own."""
+    """With its settings and its own agents."""
     client = session(max_sockets=3, max_retries=2, queue_timeout=1.5, max_header_size=1000)
     with pickle.loads(pickle.dumps(client)) as copy:
         assert copy.get(url(serve(ok))).text == 'GET /'
@@ -167,7 +167,7 @@ def test_options() -> None:
 
 
 class Fickle:
-    """A script that answers ``answers`` requests of a connection, and closes at the next one, having read it."""
+    """Respond to ``answers`` requests of a connection, and close after reading the next one."""
 
     def __init__(self, answers: int = 1) -> None:
         self.lines: list[str] = []
@@ -180,8 +180,8 @@ class Fickle:
         self.lines.append(peer.request().line)
 
 
-def test_a_used_connection_that_was_closed_is_no_error(origin: MakeOrigin, session: Mounted) -> None:
-    """Rows 37 to 39: once, and only what may be sent again."""
+def test_a_closed_used_connection_is_no_error(origin: MakeOrigin, session: Mounted) -> None:
+    """Repeatable requests are sent again, once."""
     script = Fickle()
     client, server = session(), origin(script)
     client.get(server.url)
@@ -192,8 +192,8 @@ def test_a_used_connection_that_was_closed_is_no_error(origin: MakeOrigin, sessi
     assert sum(line.startswith('POST') for line in script.lines) == 1
 
 
-def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mounted) -> None:
-    """Row 37: also when the loop has not run since, and by a request that had waited for it."""
+def test_a_closed_connection_is_not_used(origin: MakeOrigin, session: Mounted) -> None:
+    """Also without a turn of the loop since, and by a request from the queue."""
     client, server = session(max_sockets=1), origin(once(HELLO))
     for _ in range(3):
         assert client.post(server.url, data=b'once').content == b'hello'
@@ -203,7 +203,7 @@ def test_what_the_server_has_closed_is_not_used(origin: MakeOrigin, session: Mou
     assert agent_of(client).statistics()['retried'] == 0
 
 
-def test_a_new_connection_that_was_closed_is_one(origin: MakeOrigin, session: Mounted) -> None:
+def test_a_closed_new_connection_is_an_error(origin: MakeOrigin, session: Mounted) -> None:
     server = origin(Fickle(answers=0))
     with pytest.raises(requests.ConnectionError):
         session().get(server.url)
@@ -224,13 +224,13 @@ def test_retries_of_responses(serve: Serve, session: Mounted) -> None:
         session(max_retries=policy).post(address, data=io.BytesIO(b'body'))
     assert seen == [b'body'] * 3
     assert session(max_retries=policy.new(raise_on_status=False)).get(address).text == 'busy'
-    # what is gone cannot be sent again
+    # a generator cannot be sent a second time
     assert session(max_retries=policy).post(address, data=iter([b'body'])).status_code == 503
     assert len(seen) == 7
 
 
 def plain(**options: Any) -> Callable[..., requests.Response]:
-    """Return a function that makes requests without agents."""
+    """Return a function that uses plain ``requests``."""
 
     def ask(method: str, address: str, **others: Any) -> requests.Response:
         with requests.Session() as client:
@@ -242,7 +242,7 @@ def plain(**options: Any) -> Callable[..., requests.Response]:
 
 
 def noting(name: str, called: Log) -> Callable[..., Any]:
-    """Return a method of a policy that notes its call, and does what the one that it overrides does."""
+    """Return a method of a policy that records its call and calls the overridden one."""
 
     def method(self: Any, *args: Any) -> Any:
         called.append((name, *[each.status for each in args if each is not None]))
@@ -269,10 +269,10 @@ def noting(name: str, called: Log) -> Callable[..., Any]:
         (b'', [('sleep',), ('_sleep_backoff',)]),
     ],
 )
-def test_policies_that_wait_their_own_way(
+def test_overridden_methods_of_policies_are_called(
     origin: MakeOrigin, session: Mounted, said: bytes, calls: list[Any], overridden: tuple[str, ...]
 ) -> None:
-    """What a subclass overrides is called, with the response if there is one, before each attempt but the first."""
+    """Before each attempt but the first, with the response if there is one."""
     called = Log()
     own = type('Own', (Retry,), {name: noting(name, called) for name in overridden})
     server = origin(once(said))
@@ -284,13 +284,13 @@ def test_policies_that_wait_their_own_way(
 
 @pytest.mark.parametrize('overrides', [False, True])
 @pytest.mark.parametrize('field', [b'Retry-After: 1\r\n', b''])
-def test_others_run_while_a_policy_waits(
+def test_other_greenlets_run_while_a_policy_waits(
     origin: MakeOrigin, session: Mounted, monkeypatch: pytest.MonkeyPatch, overrides: bool, field: bytes
 ) -> None:
-    """``time.sleep`` would stop them in a program that is not patched; also behind ``super().sleep()``."""
+    """``time.sleep`` would block them without patching, also within ``super().sleep()``."""
 
     class Own(Retry):
-        """It waits as it would otherwise, but not for long."""
+        """Wait as usual, but for a short time."""
 
         def parse_retry_after(self, retry_after: str) -> float:
             return super().parse_retry_after(retry_after) / 1000
@@ -312,10 +312,10 @@ def test_others_run_while_a_policy_waits(
 
 @pytest.mark.parametrize('field', [b'Retry-After: 0\r\n', b'Retry-After:\r\n', b''])
 @pytest.mark.parametrize('status', [413, 429, 503, 500])
-def test_a_number_of_retries_repeats_what_it_may(
+def test_a_number_of_retries_applies_to_retry_after(
     origin: MakeOrigin, session: Mounted, status: int, field: bytes
 ) -> None:
-    """As with plain ``requests``: urllib3 makes a policy of the number that respects Retry-After."""
+    """As with plain ``requests``: urllib3's policy for the number respects Retry-After."""
     said = b'HTTP/1.1 %d Later\r\n%sContent-Length: 0\r\n\r\n' % (status, field)
     again = status != 500 and b'0' in field
     for ask in (session(max_retries=2).request, plain(max_retries=2)):
@@ -332,8 +332,8 @@ def test_a_number_of_retries_repeats_what_it_may(
         assert asked == ['GET '] * (3 if again else 1) + ['POST']
 
 
-def test_a_number_of_retries_repeats_what_has_no_answer(origin: MakeOrigin, session: Mounted) -> None:
-    """As with plain ``requests``: if the method is idempotent."""
+def test_a_number_of_retries_applies_to_missing_responses(origin: MakeOrigin, session: Mounted) -> None:
+    """As with plain ``requests``, for idempotent methods."""
     for ask in (session(max_retries=2).request, plain(max_retries=2)):
         server = origin(Fickle(answers=0))
         for method, connections in (('GET', 3), ('POST', 4)):

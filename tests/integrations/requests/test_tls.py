@@ -1,4 +1,4 @@
-"""The adapter for ``requests``: whom it trusts, and the ways through proxies."""
+"""The adapter for ``requests``: trusted certificates and proxies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.https_sites import MakePool, Secure, tls_script
 from tests.https_sites import url as secure_url
 from tests.origins import HELLO, MakeOrigin, Peer, silent
 from tests.servers import Log, Serve, Site, ok
-from tests.sessions import Mounted, agent_of, on_terms
+from tests.sessions import Mounted, agent_of, session_with
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_verify(secure: Secure, session: Mounted, certificates: Certificates) ->
     with pytest.raises(exceptions.SSLError) as raised:
         client.get(address)
     assert isinstance(raised.value.args[0].reason.__cause__, errors.CertificateError)
-    # what one request may do, another may not: connections are not shared between them
+    # requests with different settings do not share connections
     with pytest.warns(InsecureRequestWarning):
         assert client.get(address, verify=False).text == 'GET /'
     with pytest.raises(exceptions.SSLError):
@@ -55,18 +55,16 @@ def test_directory_of_authorities(secure: Secure, session: Mounted, certificates
 
 
 @pytest.mark.parametrize('which', ['other', 'expired', 'self_signed'])
-def test_certificates_that_are_refused(
-    secure: Secure, session: Mounted, certificates: Certificates, which: str
-) -> None:
+def test_refused_certificates(secure: Secure, session: Mounted, certificates: Certificates, which: str) -> None:
     client = session()
     with pytest.raises(exceptions.SSLError):
         client.get(secure_url(secure(certfile=getattr(certificates, which))), verify=certificates.ca)
     assert agent_of(client, True).total_socket_count == 0
 
 
-def test_certificate_of_our_own(secure: Secure, session: Mounted, certificates: Certificates, tmp_path: Path) -> None:
+def test_client_certificate(secure: Secure, session: Mounted, certificates: Certificates, tmp_path: Path) -> None:
     def listener(request: Any, response: Any) -> None:
-        response.end(request.connection.get_peer_certificate().get('subject', {}).get('CN', 'nobody'))
+        response.end(request.connection.get_peer_certificate().get('subject', {}).get('CN', 'no certificate'))
 
     site = secure(listener, ca=certificates.ca, request_cert=True)
     client = session()
@@ -81,7 +79,7 @@ def test_certificate_of_our_own(secure: Secure, session: Mounted, certificates: 
         client.get(secure_url(site))
 
 
-def test_files_that_are_none(secure: Secure, session: Mounted, tmp_path: Path) -> None:
+def test_missing_and_invalid_files(secure: Secure, session: Mounted, tmp_path: Path) -> None:
     address, nonsense = secure_url(secure()), tmp_path / 'nonsense'
     nonsense.write_text('nonsense')
     client = session()
@@ -95,17 +93,17 @@ def test_files_that_are_none(secure: Secure, session: Mounted, tmp_path: Path) -
         client.get(address, cert=str(nonsense))
 
 
-def test_agent_with_settings(secure: Secure, session: Mounted, pool: MakePool) -> None:
-    """What it trusts holds for requests that say nothing."""
+def test_given_agent_with_authorities(secure: Secure, session: Mounted, pool: MakePool) -> None:
+    """Its authorities apply to requests without ``verify``."""
     assert session(https_agent=pool()).get(secure_url(secure())).text == 'GET /'
 
 
-def test_context_by_the_documented_way(secure: Secure, certificates: Certificates) -> None:
-    """An adapter may be subclassed as ``requests`` says."""
+def test_context_of_a_subclass(secure: Secure, certificates: Certificates) -> None:
+    """An adapter can be subclassed as documented by ``requests``."""
     context = ssl.create_default_context(cafile=certificates.ca)
 
     class Own(AgentAdapter):
-        """With a context."""
+        """An adapter with a context."""
 
         def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
             host, terms = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -117,10 +115,10 @@ def test_context_by_the_documented_way(secure: Secure, certificates: Certificate
 
 
 @pytest.mark.parametrize('at_once', [False, True])
-def test_what_the_server_has_closed_is_not_used(
+def test_a_closed_connection_is_not_used(
     origin: MakeOrigin, session: Mounted, certificates: Certificates, at_once: bool
 ) -> None:
-    """Also when its close_notify comes with the response, and nothing is left in the kernel to tell."""
+    """Also if close_notify arrives with the response, and the kernel has no more bytes."""
 
     def script(peer: Peer, end: TLSEnd) -> None:
         peer.request()
@@ -156,7 +154,7 @@ def test_no_tls_at_all(serve: Serve, session: Mounted) -> None:
 
 
 class Proxy:
-    """A proxy for both kinds of URLs, and what was asked of it."""
+    """A proxy for both kinds of URLs that records its requests."""
 
     def __init__(self, serve: Serve, **options: Any) -> None:
         self.asked = Log()
@@ -194,14 +192,14 @@ def test_plain_through_a_proxy(serve: Serve, session: Mounted) -> None:
     assert agent_of(client).statistics()['opened'] == 1
 
 
-def test_plain_through_a_proxy_that_speaks_tls(serve: Serve, session: Mounted, certificates: Certificates) -> None:
+def test_plain_through_a_tls_proxy(serve: Serve, session: Mounted, certificates: Certificates) -> None:
     proxy = Proxy(serve, server=https.create_server(certfile=certificates.server))
     answer = session().get('http://some.example/', proxies={'http': proxy.url('https')}, verify=certificates.ca)
     assert answer.text == 'by proxy for some.example'
 
 
 class TLSProxy(Proxy):
-    """One that speaks TLS, asks for certificates, and notes whose came."""
+    """A TLS proxy that requests client certificates, and records them."""
 
     def __init__(self, serve: Serve, certificates: Certificates, which: str = 'server') -> None:
         self.shown = Log()
@@ -217,7 +215,7 @@ class TLSProxy(Proxy):
         super().answer(request, response)
 
     def ask(self, client: requests.Session, **options: Any) -> str:
-        """Return the answer to a request for a plain URL."""
+        """Return the response to a request for a plain URL."""
         return client.get('http://some.example/', proxies={'http': self.url('https')}, **options).text
 
 
@@ -228,12 +226,12 @@ BY_PROXY = 'by proxy for some.example'
 def test_a_proxy_never_gets_the_client_certificate(
     serve: Serve, session: Mounted, pool: MakePool, certificates: Certificates, said_by: str
 ) -> None:
-    """It identifies the user at the destination; the proxy is another party."""
+    """It identifies the user to the server; the proxy is another party."""
     proxy = TLSProxy(serve, certificates)
     if said_by == 'agent':
         client = session(https_agent=pool(certfile=certificates.client))
     elif said_by == 'terms':
-        client = on_terms(cert_file=certificates.client, ca_certs=certificates.ca)
+        client = session_with(cert_file=certificates.client, ca_certs=certificates.ca)
         client.mount('http://', client.get_adapter('https://x'))
     else:
         client = session()
@@ -250,7 +248,7 @@ def test_a_proxy_never_gets_the_client_certificate(
 def test_a_certificate_for_the_proxy_is_named_as_such(
     serve: Serve, session: Mounted, certificates: Certificates
 ) -> None:
-    """By ``proxy_ssl_context``, which decides about everything between us and the proxy."""
+    """``proxy_ssl_context`` has all settings of the connection to the proxy."""
     proxy, client, context = TLSProxy(serve, certificates), session(), certificates.client_context()
     context.load_cert_chain(certificates.client)
     client.get_adapter('http://x').proxy_manager_for(proxy.url('https'), proxy_ssl_context=context)
@@ -260,10 +258,10 @@ def test_a_certificate_for_the_proxy_is_named_as_such(
 
 
 @pytest.mark.parametrize('of_the_agent', [False, True])
-def test_a_context_of_the_destination_is_not_for_the_proxy(
+def test_a_context_of_the_server_is_not_for_the_proxy(
     serve: Serve, session: Mounted, pool: MakePool, certificates: Certificates, of_the_agent: bool
 ) -> None:
-    """What it would show is not visible, so the request fails, and says what to name."""
+    """It can hold a certificate, so the request fails, and the message names the remedy."""
     proxy, context = TLSProxy(serve, certificates), certificates.client_context()
     context.load_cert_chain(certificates.client)
     if of_the_agent:
@@ -277,7 +275,7 @@ def test_a_context_of_the_destination_is_not_for_the_proxy(
 
 
 def fingerprint(path: str) -> str:
-    """Return that of the first certificate in a file."""
+    """Return the fingerprint of the first certificate in a file."""
     lines = Path(path).read_text()
     text = lines[lines.index('-----BEGIN CERTIFICATE-----') : lines.index('-----END CERTIFICATE-----') + 25]
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(text)).hexdigest()
@@ -297,7 +295,7 @@ def fingerprint(path: str) -> str:
 def test_names_and_fingerprints_of_proxies(
     serve: Serve, session: Mounted, certificates: Certificates, said: dict[str, Any], fits: bool
 ) -> None:
-    """The certificate of the proxy is for another name than its URL says."""
+    """The certificate of the proxy has another name than its URL."""
     proxy, client = TLSProxy(serve, certificates, 'other'), session()
     which = said.get('proxy_assert_fingerprint')
     if which:
@@ -323,20 +321,20 @@ def test_names_and_fingerprints_of_proxies(
         ({'proxy_ssl_contxt': 1}, "did you mean 'proxy_ssl_context'"),
     ],
 )
-def test_terms_of_proxies_are_checked(session: Mounted, said: dict[str, Any], words: str | None) -> None:
+def test_arguments_for_proxies_are_checked(session: Mounted, said: dict[str, Any], words: str | None) -> None:
     adapter = session().get_adapter('http://x')
     with pytest.raises((errors.InvalidInput, TypeError), match=words) if words else contextlib.nullcontext():
         adapter.proxy_manager_for('https://proxy.example', **said)
 
 
-def test_a_proxy_that_is_not_verified_is_warned_of(serve: Serve, session: Mounted, certificates: Certificates) -> None:
+def test_an_unverified_proxy_causes_a_warning(serve: Serve, session: Mounted, certificates: Certificates) -> None:
     proxy = TLSProxy(serve, certificates, 'self_signed')
     with pytest.warns(InsecureRequestWarning, match=r"to host '127\.0\.0\.1'"):
         assert proxy.ask(session(), verify=False) == BY_PROXY
 
 
 def test_tunnel(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
-    """The proxy learns of the name and nothing else, and the server nothing of what the proxy was told."""
+    """The proxy gets only the name, and the server no field for the proxy."""
 
     def listener(request: Any, response: Any) -> None:
         response.end(request.headers.get('proxy-authorization', 'nothing'))
@@ -348,19 +346,19 @@ def test_tunnel(serve: Serve, secure: Secure, session: Mounted, certificates: Ce
         assert client.get(secure_url(site)).text == 'nothing'
     assert proxy.asked == [f'CONNECT localhost:{site.where[1]}']
     assert proxy.secrets == ['Basic bWU6c2VjcmV0']
-    # neither without the proxy nor as somebody else
+    # neither without the proxy nor as another user
     client.get(secure_url(site), proxies={'https': ''})
     client.get(secure_url(site), proxies={'https': proxy.url(user='you:secret@')})
     assert len(proxy.asked) == 2
     assert agent_of(client, True).statistics()['opened'] == 3
 
 
-def test_a_tunnel_from_an_agent_of_ones_own(serve: Serve, secure: Secure, session: Mounted, pool: MakePool) -> None:
-    """Its connections lead to the proxy: what they are made with, such as an address or options of a socket, holds."""
+def test_a_tunnel_from_a_given_agent(serve: Serve, secure: Secure, session: Mounted, pool: MakePool) -> None:
+    """It makes the connections to the proxy, with its addresses and socket options."""
     made = []
 
     class Own(http.Agent):
-        """Makes connections from another address, with an option."""
+        """An agent with another local address and a socket option."""
 
         def create_connection(self, options: Any) -> Any:
             made.append(super().create_connection({**options, 'local_address': '127.0.0.2'}))
@@ -382,16 +380,16 @@ def test_a_tunnel_from_an_agent_of_ones_own(serve: Serve, secure: Secure, sessio
         assert not tunnel._raw.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY)
 
 
-def test_tunnel_to_somebody_else(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
-    """A proxy that leads elsewhere is found out by the certificate."""
+def test_tunnel_to_another_server(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
+    """The certificate reveals a proxy that connects to another server."""
     site, proxy = secure(certfile=certificates.other), Proxy(serve)
     with pytest.raises(exceptions.SSLError):
         session().get(secure_url(site), proxies={'https': proxy.url()}, verify=certificates.ca)
 
 
-def test_terms_hold_behind_a_proxy(serve: Serve, secure: Secure, certificates: Certificates) -> None:
+def test_arguments_apply_through_a_proxy(serve: Serve, secure: Secure, certificates: Certificates) -> None:
     address, proxies = secure_url(secure()), {'https': Proxy(serve).url()}
-    with on_terms(ca_certs=certificates.ca) as client:
+    with session_with(ca_certs=certificates.ca) as client:
         assert client.get(address, proxies=proxies).text == 'GET /'
         proxies['https'] = Proxy(serve).url()
         client.get_adapter(address).proxy_manager_for(proxies['https'], ca_certs=certificates.self_signed)
@@ -399,7 +397,7 @@ def test_terms_hold_behind_a_proxy(serve: Serve, secure: Secure, certificates: C
             client.get(address, proxies=proxies)
 
 
-def test_tunnel_that_is_refused(serve: Serve, session: Mounted) -> None:
+def test_refused_tunnel(serve: Serve, session: Mounted) -> None:
     proxy, client = serve(lambda request, response: None), session()
     proxy.server.on(
         'connect',
@@ -413,7 +411,7 @@ def test_tunnel_that_is_refused(serve: Serve, session: Mounted) -> None:
 
 
 @pytest.mark.parametrize('scheme', ['http', 'https'])
-def test_proxy_that_is_not_there(origin: MakeOrigin, session: Mounted, scheme: str) -> None:
+def test_unreachable_proxy(origin: MakeOrigin, session: Mounted, scheme: str) -> None:
     server = origin()
     server._listener.close()
     server._acceptor.kill()
@@ -423,7 +421,7 @@ def test_proxy_that_is_not_there(origin: MakeOrigin, session: Mounted, scheme: s
     assert agent_of(client, scheme == 'https').total_socket_count == 0
 
 
-def test_proxy_that_says_nothing(origin: MakeOrigin, session: Mounted) -> None:
+def test_silent_proxy(origin: MakeOrigin, session: Mounted) -> None:
     server = origin(silent)
     with pytest.raises(exceptions.ProxyError, match='connect_timeout'):
         session().get('https://some.example/', proxies={'https': server.url}, timeout=(0.1, 30))
@@ -456,9 +454,7 @@ def test_killed_in_a_tunnel(origin: MakeOrigin, session: Mounted) -> None:
         ('http:///path', 'http://some.example/', exceptions.InvalidProxyURL, 'malformed'),
     ],
 )
-def test_proxies_that_are_not_supported(
-    session: Mounted, proxy: str, address: str, kind: type[Exception], words: str
-) -> None:
+def test_unsupported_proxies(session: Mounted, proxy: str, address: str, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         session().get(address, proxies=dict.fromkeys(('http', 'https'), proxy))
 
@@ -466,7 +462,7 @@ def test_proxies_that_are_not_supported(
 def test_redirect_from_plain_to_secure(
     serve: Serve, secure: Secure, session: Mounted, pool: MakePool, agent: Callable[..., http.Agent]
 ) -> None:
-    """One session, both agents."""
+    """One session uses both agents."""
     target = secure_url(secure())
 
     def listener(request: Any, response: Any) -> None:

@@ -34,8 +34,8 @@ def test_the_validator_finds_nothing(run: Run, body: Any) -> None:
     assert reply.body == b'body'
 
 
-def test_many_different_heads(run: Run) -> None:
-    """More than are remembered: of requests, and of responses."""
+def test_more_heads_than_the_caches_hold(run: Run) -> None:
+    """Heads of requests and of responses."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', [*PLAIN, ('X-Path', environ['PATH_INFO'])])
@@ -50,8 +50,8 @@ def test_many_different_heads(run: Run) -> None:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_slow_view_is_not_cut_off(run: Run) -> None:
-    """Limits are for clients."""
+def test_a_slow_view_has_no_timeout(run: Run) -> None:
+    """Limits apply to clients."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         gevent.sleep(0.6)
@@ -64,7 +64,7 @@ def test_a_slow_view_is_not_cut_off(run: Run) -> None:
     assert client.response().body == b'onetwo'
 
 
-def test_a_slow_client_is(run: Run) -> None:
+def test_a_slow_client_has_a_timeout(run: Run) -> None:
     """408, while the view waits for the body."""
     client = run(lambda environ, start_response: [environ['wsgi.input'].read()], request_timeout=0.1).send(
         post(b'', length=10)
@@ -76,7 +76,7 @@ def test_a_slow_client_is(run: Run) -> None:
 
 
 def test_an_upgrade(run: Run) -> None:
-    """The connection is handed over; nothing is added to what is sent there."""
+    """The application gets the connection, and the server adds no byte."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         socket, head = environ['geventnode.response'].upgrade()
@@ -110,7 +110,7 @@ def test_early_hints_as_gunicorn_has_them(run: Run, make: Callable[[Any], Any]) 
         hint([('Link', '</c.css>')])
         hint([])
         yield b'the '
-        # too late, and ignored
+        # ignored after the head
         hint([('Link', '</d.css>')])
         yield b'body'
 
@@ -142,8 +142,8 @@ def test_early_hints_as_gunicorn_has_them(run: Run, make: Callable[[Any], Any]) 
         None,
     ],
 )
-def test_early_hints_that_are_refused(run: Run, hints: Any) -> None:
-    """Nothing of them is sent."""
+def test_invalid_early_hints_are_refused(run: Run, hints: Any) -> None:
+    """No byte of them is sent."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with pytest.raises((InvalidInput, BodyNotAllowed, TypeError)):
@@ -155,7 +155,7 @@ def test_early_hints_that_are_refused(run: Run, hints: Any) -> None:
 
 
 def test_early_hints_and_trailers(run: Run) -> None:
-    """Both through the response."""
+    """Both with methods of the response."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         response = environ['geventnode.response']
@@ -170,8 +170,8 @@ def test_early_hints_and_trailers(run: Run) -> None:
     assert (reply.body, reply.trailers) == (b'body', [('X-Sum', '5')])
 
 
-def test_an_application_that_answers_by_itself(run: Run) -> None:
-    """Through the response, whole; what it returns is nothing then."""
+def test_an_application_that_uses_the_response(run: Run) -> None:
+    """It ends the response itself, and its return value is ignored."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['geventnode.response'].end('by itself')
@@ -185,7 +185,7 @@ def test_an_application_that_answers_by_itself(run: Run) -> None:
 
 
 class Framework:
-    """An application as frameworks have them."""
+    """A callable object, as in frameworks."""
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         return []
@@ -225,10 +225,10 @@ class PerRequest:
     ],
 )
 def test_is_wsgi(target: Any, answer: bool | None) -> None:
-    """By the names of the parameters; None where they say nothing."""
+    """By the names of the parameters; None for other names."""
     assert is_wsgi(target) is answer
 
 
-def test_a_listener_says_what_it_calls() -> None:
+def test_repr_of_a_listener_names_the_application() -> None:
     """For logs and debuggers."""
     assert repr(wsgi(Framework())).startswith('<Listener for <')

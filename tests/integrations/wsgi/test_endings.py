@@ -1,4 +1,4 @@
-"""How the responses of WSGI applications end, and files as responses."""
+"""The ends of WSGI responses, and files as responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.servers import Log, get
 
 
 class Closing:
-    """An iterable that notes its end."""
+    """An iterable that records its end."""
 
     def __init__(self, items: Iterable[Any], log: Log) -> None:
         self._items = items
@@ -31,7 +31,7 @@ class Closing:
         return iter(self._items)
 
     def close(self) -> None:
-        """Note it."""
+        """Record the call."""
         self._log.append('closed')
 
 
@@ -43,15 +43,15 @@ def failing() -> Iterator[bytes]:
 
 @pytest.mark.parametrize('items', [[b'a', b'b'], [], failing(), ['text']])
 def test_close_is_called(run: Run, items: Any) -> None:
-    """Once, however it ends."""
+    """Once, for every kind of end."""
     log = Log()
     run(saying(Closing(items, log))).send(get('/', 'Connection: close')).rest()
     log.wait_for('closed')
     assert log == ['closed']
 
 
-def test_a_generator_is_closed_when_its_client_has_gone(run: Run) -> None:
-    """With the first item that cannot be sent (and not later, whatever is yielded)."""
+def test_a_generator_is_closed_after_its_client_has_disconnected(run: Run) -> None:
+    """At the first item that cannot be sent, also an empty one."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -70,7 +70,7 @@ def test_a_generator_is_closed_when_its_client_has_gone(run: Run) -> None:
     log.wait_for('closed')
 
 
-def test_a_view_learns_that_its_client_has_gone(run: Run) -> None:
+def test_a_view_is_notified_of_a_disconnected_client(run: Run) -> None:
     """Without writing anything."""
     log = Log()
 
@@ -91,7 +91,7 @@ def test_a_view_learns_that_its_client_has_gone(run: Run) -> None:
 
 @pytest.mark.parametrize('where', ['view', 'generator'])
 def test_cancel_on_disconnect(run: Run, where: str) -> None:
-    """Work for nobody is thrown out of; ``finally`` and ``close()`` run."""
+    """The application gets the exception; ``finally`` and ``close()`` run."""
     log = Log()
 
     def wait() -> Iterator[bytes]:
@@ -118,8 +118,8 @@ def test_cancel_on_disconnect(run: Run, where: str) -> None:
     assert log == ['waits', 'cancelled', 'closed']
 
 
-def test_a_client_that_has_gone_is_no_traceback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """One line says it."""
+def test_a_disconnected_client_is_logged_without_traceback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one line."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def file_application(path: Path, headers: Any = PLAIN, log: Any = None) -> Any:
-    """Return an application that answers a file."""
+    """Return an application that responds with a file."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', headers)
@@ -167,7 +167,7 @@ def file_application(path: Path, headers: Any = PLAIN, log: Any = None) -> Any:
 
 @pytest.mark.parametrize('declared', [None, 1_024_000, 1000])
 def test_a_file(run: Run, path: Path, declared: int | None) -> None:
-    """It goes as far as was declared, to its end otherwise, and is closed."""
+    """It is sent up to the declared length, or to its end, and closed."""
     log = Log()
     headers = PLAIN if declared is None else [*PLAIN, ('Content-Length', str(declared))]
     reply = run(file_application(path, headers, log)).get()
@@ -177,7 +177,7 @@ def test_a_file(run: Run, path: Path, declared: int | None) -> None:
 
 
 def test_a_file_that_is_iterated(run: Run, path: Path) -> None:
-    """As middleware does."""
+    """As middleware does it."""
     application = file_application(path)
 
     def middleware(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -187,8 +187,8 @@ def test_a_file_that_is_iterated(run: Run, path: Path) -> None:
     assert run(middleware).get().body == path.read_bytes()
 
 
-def test_a_file_without_the_kernel(run: Run, path: Path) -> None:
-    """It is read in blocks, for file systems that sendfile does not work with, and closed."""
+def test_a_file_without_sendfile(run: Run, path: Path) -> None:
+    """It is read in blocks, for file systems without support for sendfile, and closed."""
     sizes: list[int] = []
 
     class Read(io.FileIO):
@@ -207,8 +207,8 @@ def test_a_file_without_the_kernel(run: Run, path: Path) -> None:
     assert file.closed
 
 
-def test_what_is_no_file_of_the_system(run: Run) -> None:
-    """A file only in that it can be read."""
+def test_a_file_without_a_descriptor(run: Run) -> None:
+    """It only has a ``read`` method."""
 
     class Minimal:
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What WSGI applications are told."""
+"""The environ of WSGI applications."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.servers import Client, Serve, get, post
 
 
 def test_environ(run: Run) -> None:
-    """What PEP 3333 and CGI ask for, and what others have, too."""
+    """The variables of PEP 3333, of CGI, and of other servers."""
     environ = environ_of(run, post(b'body', '/a%20path/%C3%A9?q=%20&r', 'Content-Type: text/plain', 'X-Own: 1'))
     assert type(environ) is dict
     assert (environ['REQUEST_METHOD'], environ['SCRIPT_NAME']) == ('POST', '')
@@ -46,8 +46,8 @@ def test_environ(run: Run) -> None:
     assert not {'HTTP_CONTENT_TYPE', 'HTTP_CONTENT_LENGTH', 'HTTPS'} & environ.keys()
 
 
-def test_every_request_has_its_own(run: Run) -> None:
-    """What an application changes, the next one does not see, although the same bytes come."""
+def test_every_request_has_its_own_environ(run: Run) -> None:
+    """A change has no effect on the next request with the same bytes."""
     seen = []
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -93,25 +93,25 @@ def test_fields(run: Run, fields: list[str], name: str, value: str | None) -> No
         ('/%zz', '/%zz', ''),
     ],
 )
-def test_targets(run: Run, target: str, path: str, query: str) -> None:
+def test_forms_of_targets(run: Run, target: str, path: str, query: str) -> None:
     """Each form of a target (RFC 9112, section 3.2)."""
     environ = environ_of(run, get(target))
     assert (environ['PATH_INFO'], environ['QUERY_STRING'], environ['REQUEST_URI']) == (path, query, target)
 
 
-def test_the_host_of_a_target(run: Run) -> None:
-    """Is the one that counts (RFC 9112, section 3.2.2)."""
+def test_the_host_of_an_absolute_form_takes_precedence(run: Run) -> None:
+    """See RFC 9112, section 3.2.2."""
     assert environ_of(run, get('http://example.org:81/'))['HTTP_HOST'] == 'example.org:81'
 
 
 def test_the_asterisk(run: Run) -> None:
-    """It is no path, and PATH_INFO says so, as in other servers: an empty one would mean the root."""
+    """PATH_INFO is ``*``, as in other servers: an empty one would mean the root."""
     environ = environ_of(run, get('*', method='OPTIONS'))
     assert (environ['PATH_INFO'], environ['REQUEST_URI']) == ('*', '*')
 
 
 def test_http_1_0(run: Run) -> None:
-    """And a request without Host."""
+    """A request without Host."""
     environ = environ_of(run, b'GET / HTTP/1.0\r\n\r\n')
     assert environ['SERVER_PROTOCOL'] == 'HTTP/1.0'
     assert 'HTTP_HOST' not in environ
@@ -129,7 +129,7 @@ def test_http_1_0(run: Run) -> None:
     ],
 )
 def test_script_name(run: Run, path: str, status: int, script: str, rest: str) -> None:
-    """The path below which the application is."""
+    """The path of the application, and other paths."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
@@ -141,19 +141,19 @@ def test_script_name(run: Run, path: str, status: int, script: str, rest: str) -
 
 @pytest.mark.parametrize('name', ['app', '/app/', '/'])
 def test_a_bad_script_name(name: str) -> None:
-    """It is refused where it is said."""
+    """``wsgi()`` raises."""
     with pytest.raises(InvalidInput, match='script_name'):
         wsgi(saying([]), script_name=name)
 
 
-def test_what_cannot_be_called() -> None:
-    """So is what is no application."""
+def test_an_invalid_application() -> None:
+    """``wsgi()`` raises ``TypeError``."""
     with pytest.raises(TypeError, match='must be callable, not int'):
         wsgi(5)  # type: ignore[arg-type]  # on purpose
 
 
 def test_behind_a_proxy(run: Run) -> None:
-    """What a trusted proxy tells is the truth: applications need no middleware for it."""
+    """The variables are those that a trusted proxy reports, without middleware."""
     environ = environ_of(
         run,
         get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: example.org'),
@@ -165,15 +165,15 @@ def test_behind_a_proxy(run: Run) -> None:
     assert environ['HTTP_HOST'] == 'example.org'
 
 
-def test_nobody_is_trusted_unasked(run: Run) -> None:
-    """The same without the settings: the proxy itself is the client."""
+def test_no_proxy_is_trusted_by_default(run: Run) -> None:
+    """Without the options, the client is the proxy itself."""
     environ = environ_of(run, get('/', 'X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https'))
     assert (environ['REMOTE_ADDR'], environ['wsgi.url_scheme']) == ('127.0.0.1', 'http')
     assert 'HTTPS' not in environ
 
 
 def test_a_unix_socket(tmp_path: Path, serve: Serve) -> None:
-    """There are no addresses then, and the variables that must be there are."""
+    """It has no addresses, and the required variables are present."""
     seen = []
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -203,13 +203,13 @@ def test_one_listener_for_two_servers(serve: Serve) -> None:
 
 
 def _address(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """An application that tells where it was reached."""
+    """An application that responds with its address."""
     start_response('200 OK', PLAIN)
     return [f'{environ["SERVER_NAME"]} {environ["SERVER_PORT"]}'.encode()]
 
 
 def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each connection says where it was made, in turn on connections that are kept, and whether remembered or not."""
+    """Each connection has its own address, also on kept connections, and with a full cache."""
     with socket.create_server(('127.0.0.2', 0)) as listening, serve(wsgi(_address)).server as server:
         server.also_listen(listening)
         with ExitStack() as stack:
@@ -225,7 +225,7 @@ def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request was made to one of them, and of many no more than a few are remembered."""
+    """The address is that of the connection, and the cache is bounded."""
     monkeypatch.setattr(wsgi_environ, 'MAX_ADDRESSES', 2)
     site = serve(http.create_server(wsgi(_address)).listen(0, '0.0.0.0'))
     port = site.where[1]
@@ -234,8 +234,8 @@ def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch
             assert client.get().body == f'127.0.0.{number} {port}'.encode()
 
 
-def test_what_is_known_of_a_connection_ends_with_it(serve: Serve) -> None:
-    """All but that of the last one, which the greenlet that has served it may still have."""
+def test_the_cache_does_not_keep_connections(serve: Serve) -> None:
+    """The greenlet of the last one can still refer to it."""
     listener = wsgi(_address)
     site = serve(listener)
     for _ in range(5):
@@ -248,8 +248,8 @@ def test_what_is_known_of_a_connection_ends_with_it(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ('told', 'known', 'expected'), [(False, False, False), (True, False, True), (False, True, True)]
 )
-def test_other_processes(serve: Serve, told: bool, known: bool, expected: bool) -> None:
-    """Who makes the listener may know of them, or who makes the server, wherever the listener is in it."""
+def test_multiprocess(serve: Serve, told: bool, known: bool, expected: bool) -> None:
+    """An option of ``wsgi()``, or an attribute of the server, sets it."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         start_response('200 OK', PLAIN)
@@ -260,8 +260,8 @@ def test_other_processes(serve: Serve, told: bool, known: bool, expected: bool) 
     assert serve(server).get().body == str(expected).encode()
 
 
-def test_errors_go_where_standard_error_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the time of writing."""
+def test_errors_are_written_to_standard_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the current ``sys.stderr``."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['wsgi.errors'].write('one\n')

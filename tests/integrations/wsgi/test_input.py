@@ -1,4 +1,4 @@
-"""What WSGI applications read."""
+"""The input of WSGI applications."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CHUNKED = get('/', 'Transfer-Encoding: chunked', method='POST')
 
 
 def chunked(*pieces: bytes) -> bytes:
-    """Return a request whose body comes in chunks."""
+    """Return a request with a chunked body."""
     return CHUNKED + b''.join(b'%x\r\n%b\r\n' % (len(piece), piece) for piece in pieces) + b'0\r\n\r\n'
 
 
 def read_all(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """Answer with the body."""
+    """Respond with the body of the request."""
     body = environ['wsgi.input'].read()
     start_response('200 OK', PLAIN)
     return [body]
@@ -55,8 +55,8 @@ def read_all(environ: Environ, start_response: Any) -> Iterable[bytes]:
     ],
 )
 @pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
-def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
-    """It is a file that ends with the body, however that is framed; what is behind it is another request."""
+def test_input_ends_with_the_body(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
+    """With every framing; the bytes after it are another request."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
@@ -91,7 +91,7 @@ def test_input(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str
 )
 @pytest.mark.parametrize('body', ['with a length', 'chunked', 'chunked, not buffered'])
 def test_input_is_a_file(run: Run, ask: Callable[[Any], bytes], expected: bytes, body: str) -> None:
-    """It has the methods of a binary file, so that the wrappers of the standard library take it."""
+    """It has the methods of a binary file, so that the standard library can wrap it."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         answer = ask(environ['wsgi.input'])
@@ -104,7 +104,7 @@ def test_input_is_a_file(run: Run, ask: Callable[[Any], bytes], expected: bytes,
 
 
 def into(readinto: Callable[[bytearray], int]) -> bytes:
-    """Return what is read into a buffer until the end."""
+    """Return all bytes, read with ``readinto``."""
     buffer, parts = bytearray(6), b''
     while size := readinto(buffer):
         parts += buffer[:size]
@@ -113,7 +113,7 @@ def into(readinto: Callable[[bytearray], int]) -> bytes:
 
 @pytest.mark.parametrize('request_bytes', [get(), post(LINES), chunked(LINES)])
 def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
-    """As a file; the next request on the connection has its own."""
+    """The next request on the connection has its own input."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
@@ -123,7 +123,7 @@ def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
             assert entered is file
             body = file.read()
         with contextlib.suppress(ValueError):
-            # the one that all requests without a body share stays open
+            # the input that all requests without a body share remains open
             assert file.read() == body == b''
         start_response('200 OK', PLAIN)
         return [body]
@@ -144,8 +144,8 @@ def test_input_can_be_closed(run: Run, request_bytes: bytes) -> None:
         next,
     ],
 )
-def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
-    """Cannot be read any more; the rest of the body is discarded, as if it had not been read."""
+def test_closed_input(run: Run, read: Callable[[Any], object]) -> None:
+    """It raises; the rest of the body is discarded like an unread one."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
@@ -162,7 +162,7 @@ def test_input_that_is_closed(run: Run, read: Callable[[Any], object]) -> None:
 
 @pytest.mark.parametrize('method', ['GET', 'POST'])
 def test_no_input(run: Run, method: str) -> None:
-    """Every call finds the end at once."""
+    """Every call returns the end at once."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         file = environ['wsgi.input']
@@ -186,7 +186,7 @@ def test_no_input(run: Run, method: str) -> None:
 
 
 def test_input_streams(run: Run) -> None:
-    """What has arrived can be read before the rest is sent."""
+    """Received bytes can be read before the rest is sent."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -202,8 +202,8 @@ def test_input_streams(run: Run) -> None:
     assert client.response().body == b'one\ntwo\n'
 
 
-def test_input_that_is_cut_short(run: Run) -> None:
-    """It raises, and never looks complete."""
+def test_incomplete_input(run: Run) -> None:
+    """It raises and never looks complete."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -222,7 +222,7 @@ def test_input_that_is_cut_short(run: Run) -> None:
 
 @pytest.mark.parametrize(('reads', 'continues'), [(True, True), (False, False)])
 def test_100_continue_when_the_body_is_read(run: Run, reads: bool, continues: bool) -> None:
-    """Once, and not when the application answers without reading."""
+    """Once, and not if the application responds without reading."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         data = environ['wsgi.input'].read(2) + environ['wsgi.input'].read() if reads else b''
@@ -236,7 +236,7 @@ def test_100_continue_when_the_body_is_read(run: Run, reads: bool, continues: bo
     assert client.head().status == (200 if reads else 401)
 
 
-def test_an_early_answer_to_a_large_upload(run: Run) -> None:
+def test_an_early_response_to_a_large_upload(run: Run) -> None:
     """The rest of it is not received."""
     site = run(saying([b'no'], '403 Forbidden'))
     client = site.send(post(b'x' * 1000, length=4 << 30))
@@ -246,7 +246,7 @@ def test_an_early_answer_to_a_large_upload(run: Run) -> None:
 
 
 def test_input_terminated(run: Run) -> None:
-    """A framework may read a body of unknown length to its end."""
+    """A framework can read a body of unknown length to its end."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         assert environ['wsgi.input_terminated'] is True
@@ -262,7 +262,7 @@ def test_input_terminated(run: Run) -> None:
 
 @pytest.mark.parametrize('size', [0, 1, BUFFER_SIZE, BUFFER_SIZE + 1, 3_000_000])
 def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
-    """Applications that read up to CONTENT_LENGTH get all of it; a large one is in a file, closed at the end."""
+    """Applications can read up to CONTENT_LENGTH; a large body is in a file, closed at the end."""
     body = bytes(range(250)) * (size // 250) + b'x' * (size % 250)
     seen = []
 
@@ -280,7 +280,7 @@ def test_a_chunked_body_has_a_length(run: Run, size: int) -> None:
 
 
 def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
-    """What is buffered counts for ``max_buffered``; a body that finds no room there goes to a file."""
+    """Buffered bytes count for ``max_buffered``; at the limit, a body is in a file."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -295,7 +295,7 @@ def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
         head, _, rest = chunked(body).partition(b' / ')
         clients.append(site.send(head + f' {url} '.encode() + rest))
         log.wait_for(url)
-        # with a few bytes of the framing
+        # including some bytes of the framing
         assert 6000 <= site.server.statistics()['buffered'] <= 6010
     log.append('answer')
     assert [client.response().body for client in clients] == [body, body]
@@ -306,12 +306,12 @@ def test_buffered_bodies_share_the_memory_of_the_server(run: Run) -> None:
 def test_a_temporary_file_that_cannot_be_written(
     run: Run, monkeypatch: pytest.MonkeyPatch, failing: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk is full, or there are no descriptors left: 503, one line, and nothing is kept."""
+    """The disk is full, or no descriptor is left: 503, one line in the log, no leak."""
 
     def open_file() -> Any:
         if failing == 'open':
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        # a device that is always full; the larger buffer is flushed at the end only
+        # a device that is always full; the larger buffer is flushed only at the end
         return open('/dev/full', 'w+b', buffering=10_000_000 if failing == 'flush' else -1)
 
     monkeypatch.setattr(tempfile, 'TemporaryFile', open_file)
@@ -323,7 +323,7 @@ def test_a_temporary_file_that_cannot_be_written(
     assert site.server.statistics()['buffered'] == 0
 
 
-def test_a_buffered_body_that_fails_takes_no_memory(run: Run) -> None:
+def test_an_incomplete_buffered_body_frees_its_memory(run: Run) -> None:
     site = run(read_all)
     client = site.send(CHUNKED + b'4\r\nbody\r\n')
     while site.server.statistics()['buffered'] != 4:
@@ -333,7 +333,7 @@ def test_a_buffered_body_that_fails_takes_no_memory(run: Run) -> None:
 
 
 def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
-    """The application is called when the body is complete: 100 Continue is sent before that."""
+    """100 Continue is sent before the application is called."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -350,7 +350,7 @@ def test_a_chunked_body_is_buffered_before_the_call(run: Run) -> None:
 
 
 def test_a_chunked_body_that_is_not_buffered(run: Run) -> None:
-    """The application gets what has arrived, and answers before the rest is sent."""
+    """The application reads received bytes, and responds before the rest is sent."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response('200 OK', PLAIN)
@@ -378,7 +378,7 @@ def test_a_chunked_body_that_is_not_buffered(run: Run) -> None:
 )
 @pytest.mark.usefixtures('caplog')
 def test_a_chunked_body_that_cannot_be_buffered(run: Run, sent: bytes, options: Any, status: int) -> None:
-    """Is answered by the server; the application is not called."""
+    """The server responds, and the application is not called."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -394,7 +394,7 @@ def test_a_chunked_body_that_cannot_be_buffered(run: Run, sent: bytes, options: 
 
 
 def test_without_max_body_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is another limit: a client shall not fill the disk."""
+    """Another limit applies: a client must not fill the disk."""
     monkeypatch.setattr(wsgi_input, 'MAX_BUFFERED_BODY', 1000)
     site = run(read_all)
     for size, status in (500, 200), (501, 413):

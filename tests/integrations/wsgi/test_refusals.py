@@ -1,4 +1,4 @@
-"""A request body that breaks a limit, the rules, or off: the server answers in place of the application."""
+"""The server responds instead of the application to a body that is too large, malformed or incomplete."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.servers import Client, Log, get, post
 
 CHUNKED = get('/', 'Transfer-Encoding: chunked', method='POST')
 
-#: What fails, as bytes on the wire; the answer, and the error behind it.
+#: Faulty bodies as bytes on the wire, with the response and the error.
 FAILURES = {
     'too large': (CHUNKED + b'5\r\nhello\r\n64\r\n' + b'x' * 100, 413, BodyTooLarge),
     'malformed': (CHUNKED + b'5\r\nhello\r\nno size\r\n', 400, ParseError),
     'late': (post(b'hello', length=6), 408, RequestTimeout),
     'cut short': (post(b'hello', length=6), 400, IncompleteBody),
 }
-#: The application is called before the body has failed.
+#: The application is called before the body fails.
 OPTIONS = {'max_body_size': 50, 'request_timeout': 0.2, 'buffer_chunked': False}
 
 
@@ -95,7 +95,7 @@ def _begin(client: Client, failure: str) -> None:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRecord]]:
-    """What was logged."""
+    """Return the logged lines."""
     caplog.set_level(logging.INFO)
     return lambda: caplog.records
 
@@ -103,7 +103,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogReco
 @pytest.mark.parametrize('failure', FAILURES)
 @pytest.mark.parametrize('application', APPLICATIONS)
 def test_the_server_answers(run: Run, application: Any, failure: str, lines: Callable[[], list[Any]]) -> None:
-    """Whatever the application makes of the error; and logs one line, or none of a client that has gone."""
+    """For every way to handle the error. It logs one line, or none for a disconnected client."""
     log = Log()
 
     def watched(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -126,8 +126,8 @@ def test_the_server_answers(run: Run, application: Any, failure: str, lines: Cal
 
 
 @pytest.mark.parametrize('failure', FAILURES)
-def test_flask(run: Run, failure: str, lines: Callable[[], list[Any]]) -> None:
-    """It logs nothing, and makes no page of its own; what belongs to the request is torn down."""
+def test_flask_does_not_handle_the_error(run: Run, failure: str, lines: Callable[[], list[Any]]) -> None:
+    """Flask logs nothing, sends no page, and tears its request down."""
     flask = pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
     app = flask.Flask('refusing')
     log = Log()
@@ -150,7 +150,7 @@ def test_flask(run: Run, failure: str, lines: Callable[[], list[Any]]) -> None:
 
 @pytest.mark.parametrize('failure', FAILURES)
 def test_the_error_of_a_reader(run: Run, failure: str) -> None:
-    """It is no Exception, and has the reason as its cause; with an option, it is the reason itself."""
+    """It is no Exception, and its cause is the reason; with an option, it is the reason itself."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -173,7 +173,7 @@ def test_the_error_of_a_reader(run: Run, failure: str) -> None:
 
 @pytest.mark.parametrize('failure', FAILURES)
 def test_a_response_that_has_begun(run: Run, failure: str) -> None:
-    """Is cut off: it never looks complete, and the application hears of the reason."""
+    """It is aborted and never looks complete, and the application gets the reason."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -194,8 +194,8 @@ def test_a_response_that_has_begun(run: Run, failure: str) -> None:
     log.wait_for(FAILURES[failure][2])
 
 
-def test_a_client_that_has_gone(run: Run, lines: Callable[[], list[Any]]) -> None:
-    """The view ends, and there is no client to answer."""
+def test_a_disconnected_client(run: Run, lines: Callable[[], list[Any]]) -> None:
+    """The view ends, without a response."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -215,7 +215,7 @@ def test_a_client_that_has_gone(run: Run, lines: Callable[[], list[Any]]) -> Non
 
 
 def test_an_error_while_a_view_ends_is_not_hidden(run: Run, lines: Callable[[], list[Any]]) -> None:
-    """It is a fault of the application."""
+    """The log has it as an error of the application."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         try:

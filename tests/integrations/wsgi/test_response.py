@@ -1,4 +1,4 @@
-"""What WSGI applications send."""
+"""The responses of WSGI applications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import Log, get
 
 @pytest.mark.parametrize('body', [[b'hello'], (b'hello',)])
 def test_a_whole_body(run: Run, body: Any) -> None:
-    """Its length is declared, in one message with the head, and the connection goes on."""
+    """Its length is declared, it is sent together with the head, and the connection is kept."""
     client = run(saying(body)).connect()
     for _ in range(2):
         reply = client.get()
@@ -35,7 +35,7 @@ def test_an_empty_body(run: Run, body: Any) -> None:
 
 
 def test_items_are_sent_one_by_one(run: Run) -> None:
-    """Before the next one is asked for; empty ones are nothing."""
+    """Before the next one is requested; empty items are skipped."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -53,7 +53,7 @@ def test_items_are_sent_one_by_one(run: Run) -> None:
 
 
 def test_write(run: Run) -> None:
-    """What is written goes before what is returned."""
+    """Written bytes precede the returned ones."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         write = start_response('200 OK', PLAIN)
@@ -65,7 +65,7 @@ def test_write(run: Run) -> None:
 
 
 def test_back_pressure(run: Run) -> None:
-    """A client that takes nothing stops the generator; memory is bounded by the mark."""
+    """A client that does not read pauses the generator at the high-water mark."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
@@ -97,7 +97,7 @@ def test_back_pressure(run: Run) -> None:
     ],
 )
 def test_status(run: Run, status: str, reason: str) -> None:
-    """The phrase is the application's own."""
+    """The reason phrase is the application's."""
     reply = run(saying([b'x'], status)).get()
     assert (reply.status, reply.reason) == (int(status[:3]), reason)
 
@@ -127,8 +127,8 @@ def test_status(run: Run, status: str, reason: str) -> None:
         ('200 OK', [('Content-Length', '1'), ('content-length', '2')], InvalidHeader),
     ],
 )
-def test_what_start_response_refuses(run: Run, status: Any, headers: Any, error: type[Exception]) -> None:
-    """Nothing of it goes onto the wire; the call that was handed it raises."""
+def test_invalid_arguments_of_start_response(run: Run, status: Any, headers: Any, error: type[Exception]) -> None:
+    """The call raises, and no byte is sent."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with pytest.raises(error):
@@ -151,8 +151,8 @@ def test_what_start_response_refuses(run: Run, status: Any, headers: Any, error:
         deque,
     ],
 )
-def test_headers_of_another_kind(run: Run, make: Callable[[Any], Any]) -> None:
-    """Pairs are pairs, whatever they are in."""
+def test_headers_in_other_iterables(run: Run, make: Callable[[Any], Any]) -> None:
+    """Every iterable of pairs is accepted."""
     pairs = [*PLAIN, ('X-Mark', 'a')]
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -166,7 +166,7 @@ def test_headers_of_another_kind(run: Run, make: Callable[[Any], Any]) -> None:
 
 
 class Named(bytes):
-    """As HexBytes, and BSON's Binary."""
+    """A subclass of bytes, as HexBytes and BSON's Binary."""
 
     def __str__(self) -> str:
         return 'a name'
@@ -175,8 +175,8 @@ class Named(bytes):
 @pytest.mark.parametrize('declared', [[], [('Content-Length', '8')]])
 @pytest.mark.parametrize('kind', [Named, bytearray, memoryview, lambda data: memoryview(data).cast('I')])
 @pytest.mark.parametrize('form', [list, tuple, iter, 'several', 'write'])
-def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any], declared: Any) -> None:
-    """They are bytes."""
+def test_bytes_like_items(run: Run, form: Any, kind: Callable[[bytes], Any], declared: Any) -> None:
+    """Subclasses of bytes, bytearray and memoryview."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         write = start_response('200 OK', [*PLAIN, *declared])
@@ -192,8 +192,8 @@ def test_bytes_of_another_kind(run: Run, form: Any, kind: Callable[[bytes], Any]
         assert client.get().body == b'the body'
 
 
-def test_fields_of_the_connection(run: Run) -> None:
-    """They are the server's affair, and applications for other servers set them all the same."""
+def test_hop_by_hop_fields_are_dropped(run: Run) -> None:
+    """Only the server sets them; applications for other servers set some."""
     headers = [
         ('Connection', 'keep-alive'),
         ('Keep-Alive', 'timeout=1'),
@@ -210,7 +210,7 @@ def test_fields_of_the_connection(run: Run) -> None:
 
 
 def test_connection_close(run: Run) -> None:
-    """It ends the connection."""
+    """It closes the connection."""
     client = run(saying([b'body'], headers=[*PLAIN, ('Connection', 'close')])).connect()
     reply = client.get()
     assert (reply.body, reply.closes) == (b'body', True)
@@ -218,19 +218,19 @@ def test_connection_close(run: Run) -> None:
 
 
 def test_repeated_fields(run: Run) -> None:
-    """They stay several lines."""
+    """They remain several lines."""
     reply = run(saying([b''], headers=[('Set-Cookie', 'a=1'), ('X', 'y'), ('set-cookie', 'b=2')])).get()
     assert reply.values('Set-Cookie') == ['a=1', 'b=2']
 
 
-def test_an_own_date(run: Run) -> None:
-    """There is one."""
+def test_date_of_the_application(run: Run) -> None:
+    """The server adds no second one."""
     assert run(saying([b'x'], headers=[('Date', 'today')])).get().values('Date') == ['today']
 
 
 @pytest.mark.parametrize('status', ['204 No Content', '304 Not Modified'])
 def test_statuses_without_a_body(run: Run, status: str) -> None:
-    """Nothing is sent, whatever is returned."""
+    """No body is sent for any returned items."""
     client = run(saying([b'body'], status, [('ETag', '"x"')])).connect()
     for _ in range(2):
         assert (client.get().body, client.get().values('ETag')) == (b'', ['"x"'])
@@ -238,7 +238,7 @@ def test_statuses_without_a_body(run: Run, status: str) -> None:
 
 @pytest.mark.parametrize('body', [[], [b'body'], iter([b'bo', b'dy'])])
 def test_head(run: Run, body: Any) -> None:
-    """What the application says about the body that GET would get is what the client is told."""
+    """The head has the length that the application declares for GET."""
     client = run(saying(body, headers=[('Content-Length', '4')])).send(get(method='HEAD'))
     assert client.response('HEAD').values('Content-Length') == ['4']
     client.half_close()
@@ -255,14 +255,14 @@ def test_a_declared_length(run: Run, body: Any) -> None:
 
 @pytest.mark.parametrize('body', [[b'bod'], iter([b'bo', b'd']), []])
 def test_less_than_declared(run: Run, body: Any) -> None:
-    """The client sees a message cut short."""
+    """The client gets an incomplete message."""
     client = run(saying(body, headers=[('Content-Length', '4')])).send(get())
     assert len(client.rest().partition(b'\r\n\r\n')[2]) < 4
 
 
 @pytest.mark.parametrize('body', [[b'bodyb'], iter([b'body', b'b']), iter([b'bo', b'dyb'])])
 def test_more_than_declared(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Never more is sent, and it is logged."""
+    """The excess is not sent, and the log has a line."""
     client = run(saying(body, headers=[('Content-Length', '4')])).send(get())
     client.half_close()
     sent = client.rest()
@@ -271,14 +271,14 @@ def test_more_than_declared(run: Run, body: Any, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize('body', [['text'], iter(['text']), [None], 'text', b'bytes', [5], [[b'x']]])
-def test_what_is_not_bytes(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """500, and the log says what was wrong."""
+def test_items_that_are_not_bytes(run: Run, body: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """500, and the log explains the error."""
     assert run(saying(body)).get().status == 500
     assert 'must return an iterable of bytes, and an item of this one is' in caplog.text
 
 
-def test_none_is_no_body(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither: the log says that a return may be missing."""
+def test_none_is_not_a_body(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """500, and the log suggests a missing return statement."""
     assert run(saying(None)).get().status == 500
     assert 'this one returned None: check that every path ends with a return' in caplog.text
 
@@ -319,7 +319,7 @@ def test_exc_info_before_the_head(run: Run) -> None:
 
 
 def test_exc_info_after_the_head(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """The error itself comes out, and the client sees a message cut short."""
+    """``start_response`` raises the error itself, and the client gets an incomplete message."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         start_response('200 OK', PLAIN)

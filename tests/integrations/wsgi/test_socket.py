@@ -1,4 +1,4 @@
-"""``environ['werkzeug.socket']``: applications that speak WebSocket, or anything else, on the connection themselves."""
+"""``environ['werkzeug.socket']``: applications that speak WebSocket or another protocol on the connection."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def frame(opcode: int, payload: bytes, mask: bytes = b'') -> bytes:
 
 
 def said(payload: bytes) -> bytes:
-    """Return a client's frame with text."""
+    """Return a client's frame with ``text``."""
     return frame(1, payload, b'mask')
 
 
 def read_frame(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
-    """Return opcode and payload of a client's frame; nothing when the client has gone."""
+    """Return opcode and payload of a client's frame; None after it has disconnected."""
 
     def exactly(size: int) -> bytes:
         data = b''
@@ -62,7 +62,7 @@ def read_frame(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
 
 
 def handshake(environ: Environ) -> Any:
-    """Take the socket and accept, as simple-websocket does."""
+    """Use the socket and accept, as simple-websocket does."""
     assert 'werkzeug.socket' in environ
     taken = environ['werkzeug.socket']
     accept = base64.b64encode(
@@ -76,7 +76,7 @@ def handshake(environ: Environ) -> Any:
 
 
 def echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
-    """Echo messages until the client closes; then answer, as Flask-Sock does, what nobody shall see."""
+    """Echo messages until the client closes; then return a body that must not be sent, as Flask-Sock does."""
     taken = handshake(environ)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -86,7 +86,7 @@ def echo(environ: Environ, start_response: Any) -> Iterable[bytes]:
                 break
     taken.close()
     start_response('200 OK', PLAIN)
-    return [b'nobody sees this']
+    return [b'never sent']
 
 
 def accepted(client: RawConnection) -> None:
@@ -105,8 +105,8 @@ def talk(client: RawConnection) -> None:
 # -- the conversation -------------------------------------------------------------------------------------------------
 
 
-def test_an_echo(run: Run) -> None:
-    """Nothing is added to what the application sends, and the connection ends with it."""
+def test_echo(run: Run) -> None:
+    """The server adds no byte, and closes the connection after the application returns."""
     site = run(echo)
     client = site.send(WEBSOCKET)
     talk(client)
@@ -115,15 +115,15 @@ def test_an_echo(run: Run) -> None:
     assert client.rest() == frame(8, b'')
 
 
-def test_what_came_behind_the_head(run: Run) -> None:
-    """Is what the application receives first."""
+def test_bytes_after_the_head(run: Run) -> None:
+    """The application receives them first."""
     client = run(echo).send(WEBSOCKET + said(b'early') + frame(8, b'', b'mask'))
     accepted(client)
     assert client.rest() == frame(1, b'early') + frame(8, b'')
 
 
-def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
-    """simple-websocket asks a selector before it receives, when it is to send pings."""
+def test_bytes_after_the_head_make_the_socket_readable(run: Run) -> None:
+    """simple-websocket uses a selector before it receives, if it sends pings."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = handshake(environ)
@@ -140,7 +140,7 @@ def test_what_came_behind_the_head_can_be_selected(run: Run) -> None:
 
 
 def test_after_another_request(run: Run) -> None:
-    """Which is answered first, pipelined as it may be."""
+    """The pipelined request before it is answered first."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         if 'werkzeug.socket' in environ:
@@ -154,7 +154,7 @@ def test_after_another_request(run: Run) -> None:
 
 
 def test_with_tls(secure: Secure, certificates: Certificates) -> None:
-    """The application reads and writes what was encrypted."""
+    """The application reads and writes decrypted bytes."""
     client = connect(secure(wsgi(echo)), certificates)
     raw = RawConnection(client)
     raw.send(WEBSOCKET)
@@ -165,7 +165,7 @@ def test_with_tls(secure: Secure, certificates: Certificates) -> None:
 
 
 def test_in_memory() -> None:
-    """Where there is no descriptor."""
+    """A connection in memory has no descriptor."""
     with serving_in_memory(wsgi(echo)) as site:
         client = site.connect().send(WEBSOCKET)
         talk(client)
@@ -174,8 +174,8 @@ def test_in_memory() -> None:
 
 
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
-def test_a_client_that_leaves(run: Run, request_bytes: bytes) -> None:
-    """The application finds the end."""
+def test_a_client_that_disconnects(run: Run, request_bytes: bytes) -> None:
+    """The application reads the end."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -195,7 +195,7 @@ def test_a_client_that_leaves(run: Run, request_bytes: bytes) -> None:
 
 # -- sending everything -----------------------------------------------------------------------------------------------
 
-#: Bytes of a message: more than the kernel, and all that lies between it and the application, hold.
+#: The size of a message in bytes: more than the kernel, the pipes and the socket pair hold.
 LARGE = 12_000_000
 
 Taken = Callable[[Any], object]
@@ -203,8 +203,8 @@ Connect = Callable[[Taken], RawConnection]
 
 
 @pytest.fixture(params=['plain', 'TLS', 'early data'])
-def taken_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certificates: Certificates) -> Connect:
-    """Return a function that calls another one with the socket of a request, and returns the client's connection."""
+def hijacked_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certificates: Certificates) -> Connect:
+    """Return a function that runs another one with a hijacked socket, and returns the client."""
 
     def connect_to(function: Taken) -> RawConnection:
         def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -225,8 +225,8 @@ def taken_by(request: pytest.FixtureRequest, run: Run, secure: Secure, certifica
 
 @pytest.mark.parametrize('make', [bytes, bytearray, lambda data: memoryview(data).cast('I')])
 @pytest.mark.parametrize('send', ['send', 'sendall', 'sendmsg', 'write'])
-def test_a_blocking_socket_sends_everything(taken_by: Connect, send: str, make: Any) -> None:
-    """``send()`` returns the size of what it was given, never less: simple-websocket looks at no result."""
+def test_a_blocking_socket_sends_everything(hijacked_by: Connect, send: str, make: Any) -> None:
+    """``send()`` returns the size of its argument: simple-websocket ignores the result."""
     log = Log()
     message = bytes(range(250)) * (LARGE // 250)
 
@@ -238,28 +238,28 @@ def test_a_blocking_socket_sends_everything(taken_by: Connect, send: str, make: 
         else:
             log.append(getattr(taken, send)([data] if send == 'sendmsg' else data))
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     assert client.rest() == message
     assert log == [None if send == 'sendall' else LARGE]
 
 
-def test_a_slow_reader_gets_every_message(taken_by: Connect) -> None:
-    """None is cut, however slowly the client takes them."""
+def test_a_slow_reader_gets_every_message(hijacked_by: Connect) -> None:
+    """Every message is complete, even for a slow client."""
     messages = [bytes([number % 251]) * 10_000 for number in range(500)]
 
     def application(taken: Any) -> None:
         for message in messages:
             taken.send(message)
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     for message in messages:
         gevent.idle()
         assert client.exactly(len(message)) == message
 
 
 @pytest.mark.parametrize('send', ['send', 'sendall', 'sendmsg', 'sendfile'])
-def test_messages_of_several_greenlets_do_not_mix(taken_by: Connect, send: str) -> None:
-    """Each leaves as a whole, also when another greenlet, or a duplicate of the socket, sends meanwhile."""
+def test_messages_of_several_greenlets_do_not_mix(hijacked_by: Connect, send: str) -> None:
+    """Each is sent as a whole, also while another greenlet or a duplicate of the socket sends."""
     size, count = LARGE // 4, 4
 
     def application(taken: Any) -> None:
@@ -274,14 +274,14 @@ def test_messages_of_several_greenlets_do_not_mix(taken_by: Connect, send: str) 
                 raise_error=True,
             )
 
-    received = taken_by(application).rest()
+    received = hijacked_by(application).rest()
     found = [received[place : place + size] for place in range(0, len(received), size)]
     assert sorted(found) == [bytes([number]) * size for number in range(count)]
 
 
 @pytest.mark.parametrize('first', [0, 1])
-def test_a_duplicate_outlives_its_original(taken_by: Connect, first: int) -> None:
-    """As with any socket: the connection ends when the last one is closed, whichever that is."""
+def test_a_duplicate_outlives_its_original(hijacked_by: Connect, first: int) -> None:
+    """The connection is closed with the last of its sockets, as usual."""
 
     def application(taken: Any) -> None:
         sockets = [taken, taken.dup()]
@@ -293,14 +293,14 @@ def test_a_duplicate_outlives_its_original(taken_by: Connect, first: int) -> Non
             received += last.recv(100)
         last.close()
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     assert client.exactly(10) == b'still here'
     client.send(b'reply')
     assert client.rest() == b''
 
 
-def test_a_timeout_while_sending(taken_by: Connect) -> None:
-    """Ends the wait, and nothing can be sent behind a part of a message."""
+def test_a_timeout_while_sending(hijacked_by: Connect) -> None:
+    """The wait ends, and no message can follow a partial one."""
     log = Log()
 
     def application(taken: Any) -> None:
@@ -313,15 +313,15 @@ def test_a_timeout_while_sending(taken_by: Connect) -> None:
                 send(b'more')
         log.append('refused')
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('refused')
     received = client.rest()
     assert received == bytes(len(received))
     assert len(received) < LARGE
 
 
-def test_a_timeout_within_a_file(taken_by: Connect) -> None:
-    """The blocks that were sent are a part of a message, too; a file that is refused is none."""
+def test_a_timeout_within_a_file(hijacked_by: Connect) -> None:
+    """The sent blocks are a partial message; a refused file is not."""
     log = Log()
 
     def application(taken: Any) -> None:
@@ -335,15 +335,15 @@ def test_a_timeout_within_a_file(taken_by: Connect) -> None:
             taken.send(b'more')
         log.append('refused')
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('refused')
     received = client.rest()
     assert received.startswith(b'whole\0')
     assert len(received) < LARGE
 
 
-def test_a_timeout_while_another_one_sends(taken_by: Connect) -> None:
-    """Is nothing but that: no byte of the message was sent."""
+def test_a_timeout_while_another_greenlet_sends(hijacked_by: Connect) -> None:
+    """No byte of the message was sent, so later messages are allowed."""
     log = Log()
 
     def application(taken: Any) -> None:
@@ -358,13 +358,13 @@ def test_a_timeout_while_another_one_sends(taken_by: Connect) -> None:
         first.join()
         taken.send(b'last')
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('refused')
     assert client.rest() == bytes(LARGE) + b'last'
 
 
-def test_a_sender_that_is_killed(taken_by: Connect) -> None:
-    """Leaves a part of a message, which nothing can follow."""
+def test_a_sender_that_is_killed(hijacked_by: Connect) -> None:
+    """It leaves a partial message, and no message can follow."""
     log = Log()
 
     def application(taken: Any) -> None:
@@ -375,13 +375,13 @@ def test_a_sender_that_is_killed(taken_by: Connect) -> None:
             taken.send(b'more')
         log.append('refused')
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('refused')
     assert len(client.rest()) < LARGE
 
 
-def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
-    """Sends what there is room for, and returns how much; while another greenlet sends, there is no room."""
+def test_a_non_blocking_socket(hijacked_by: Connect) -> None:
+    """It sends as much as there is room for, and returns the size; no room while another greenlet sends."""
     log = Log()
     message = b'x' * LARGE
 
@@ -402,17 +402,17 @@ def test_a_socket_that_does_not_block(taken_by: Connect) -> None:
         sender.join()
         second.close()
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('refused')
     assert client.rest() == bytes(log[0]) + message
 
 
 @pytest.mark.parametrize('sends', [False, True])
 @pytest.mark.parametrize('resets', [False, True])
-def test_a_client_that_leaves_without_a_word(
-    taken_by: Connect, sends: bool, resets: bool, caplog: pytest.LogCaptureFixture
+def test_a_client_that_disconnects_without_close(
+    hijacked_by: Connect, sends: bool, resets: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A FIN without close_notify, or a reset: an error of the application's own call, and of nothing else."""
+    """A FIN without close_notify, or a reset, is an error of the application's own call only."""
     log = Log()
     failed: list[Any] = []
 
@@ -430,7 +430,7 @@ def test_a_client_that_leaves_without_a_word(
         finally:
             log.append('end')
 
-    client = taken_by(application)
+    client = hijacked_by(application)
     log.wait_for('begun')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gevent.get_hub(), 'handle_error', lambda *args: failed.append(args))
@@ -451,7 +451,7 @@ def test_a_client_that_leaves_without_a_word(
 @pytest.mark.parametrize('result', [[], [b''], [b'two', b'items'], (), iter([b'']), [b'one']])
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
 def test_an_application_that_returns(run: Run, request_bytes: bytes, result: Any) -> None:
-    """The connection ends, whatever was returned."""
+    """The connection is closed for every returned value."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         handshake(environ).sendall(b'bye')
@@ -468,8 +468,8 @@ def test_an_application_that_returns(run: Run, request_bytes: bytes, result: Any
 
 
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
-def test_nothing_is_reset(run: Run, request_bytes: bytes) -> None:
-    """What nobody has read does not cost the client what was said last."""
+def test_unread_input_causes_no_reset(run: Run, request_bytes: bytes) -> None:
+    """The client can still read the last bytes of the application."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         with contextlib.closing(handshake(environ)) as taken:
@@ -483,8 +483,8 @@ def test_nothing_is_reset(run: Run, request_bytes: bytes) -> None:
     assert client.rest() == bytes(100_000)
 
 
-def test_a_client_that_never_leaves(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is left."""
+def test_a_client_that_never_closes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server closes the connection."""
     monkeypatch.setattr(wsgi_socket, 'LINGER_TIME', 0.02)
     site = run(lambda environ, start_response: [handshake(environ).sendall(b'bye') or b''])
     client = site.send(WEBSOCKET)
@@ -493,7 +493,7 @@ def test_a_client_that_never_leaves(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_generator(run: Run) -> None:
-    """Takes the socket when it is asked for its first item."""
+    """It uses the socket at its first item."""
 
     def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
         handshake(environ).sendall(b'bye')
@@ -505,7 +505,7 @@ def test_a_generator(run: Run) -> None:
 
 
 def test_a_reader_that_is_left_behind(run: Run) -> None:
-    """simple-websocket reads in a thread of its own, which the application does not wait for."""
+    """simple-websocket reads in its own thread, and the application does not wait for that."""
     log = Log()
 
     def read(taken: Any) -> None:
@@ -522,7 +522,7 @@ def test_a_reader_that_is_left_behind(run: Run) -> None:
 
     client = run(application).send(WEBSOCKET)
     accepted(client)
-    # the end of our side comes with the close frame, and what the client still says does no harm
+    # the server's end arrives with the close frame, and later bytes of the client do no harm
     assert client.rest() == frame(8, b'')
     client.send(frame(8, b'', b'mask'))
     client.close()
@@ -530,7 +530,7 @@ def test_a_reader_that_is_left_behind(run: Run) -> None:
 
 
 def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    """No 500 on a connection that speaks something else."""
+    """No 500 on a connection with another protocol."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         handshake(environ)
@@ -544,7 +544,7 @@ def test_an_application_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize('request_bytes', [WEBSOCKET, WEBSOCKET + said(b'early')])
 def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
-    """Waits for as long as it was told; then the application finds the end."""
+    """It waits for the given time; then the application reads the end."""
     log = Log()
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -564,8 +564,8 @@ def test_a_server_that_stops(run: Run, request_bytes: bytes) -> None:
 
 
 @pytest.mark.parametrize(('key', 'raised'), [('gunicorn.socket', StopIteration), ('werkzeug.socket', ConnectionError)])
-def test_an_error_in_place_of_a_response(run: Run, caplog: pytest.LogCaptureFixture, key: str, raised: Any) -> None:
-    """python-engineio raises one or the other, after the server that it believes to run under; nothing is logged."""
+def test_an_error_instead_of_a_response(run: Run, caplog: pytest.LogCaptureFixture, key: str, raised: Any) -> None:
+    """python-engineio raises one of them, depending on the server that it detects; no line is logged."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ[key].sendall(b'bye')
@@ -577,7 +577,7 @@ def test_an_error_in_place_of_a_response(run: Run, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize('error', [ConnectionError('of a database'), ConnectionRefusedError(), OSError()])
 def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
-    """They are not about this connection."""
+    """They belong to other connections."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         environ['werkzeug.socket'].sendall(b'bye')
@@ -589,7 +589,7 @@ def test_other_errors_of_connections_are_logged(run: Run, caplog: pytest.LogCapt
 
 @pytest.mark.parametrize('duplicate', [False, True])
 def test_a_timeout_that_is_not_handled_is_logged(run: Run, caplog: pytest.LogCaptureFixture, duplicate: bool) -> None:
-    """The client is still there: it is the application that has not expected this."""
+    """The client is still connected: it is an error of the application."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = environ['werkzeug.socket']
@@ -603,7 +603,7 @@ def test_a_timeout_that_is_not_handled_is_logged(run: Run, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize('error', [ConnectionError(), StopIteration()])
-def test_without_the_socket_they_are_errors(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+def test_such_errors_without_the_socket(run: Run, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """The request is answered with 500."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -616,16 +616,16 @@ def test_without_the_socket_they_are_errors(run: Run, caplog: pytest.LogCaptureF
 # -- what is offered --------------------------------------------------------------------------------------------------
 
 
-def test_only_upgrades_have_it(run: Run) -> None:
-    """No request that cannot be taken."""
+def test_only_upgrade_requests_have_the_socket(run: Run) -> None:
+    """Requests with a body do not have it."""
     assert 'werkzeug.socket' not in environ_of(run)
     assert 'werkzeug.socket' not in environ_of(run, get('/', 'Upgrade: websocket'))
     with_body = get('/', 'Connection: Upgrade', 'Upgrade: websocket', 'Content-Length: 4', method='POST')
     assert 'werkzeug.socket' not in environ_of(run, with_body + b'body')
 
 
-def test_looking_takes_nothing(run: Run) -> None:
-    """The request is an ordinary one until the socket is used; the same head twice has two sockets."""
+def test_inspection_does_not_hijack(run: Run) -> None:
+    """The request is an ordinary one until the socket is used; a repeated head has its own socket."""
     offered = []
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -642,8 +642,8 @@ def test_looking_takes_nothing(run: Run) -> None:
     assert len(set(offered)) == 2
 
 
-def test_too_late(run: Run) -> None:
-    """What was said cannot be taken back, and who has gone cannot be spoken to."""
+def test_use_after_the_head_or_the_disconnection(run: Run) -> None:
+    """Both raise an error."""
     log = Log()
     left = Event()
 
@@ -671,7 +671,7 @@ def test_too_late(run: Run) -> None:
 
 
 def test_it_is_a_socket_of_gevent(run: Run) -> None:
-    """With all that libraries ask of one: addresses, time limits, duplicates, files."""
+    """It has the methods that libraries use: addresses, timeouts, duplicates, files."""
 
     def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
         taken = environ['werkzeug.socket']
@@ -690,8 +690,8 @@ def test_it_is_a_socket_of_gevent(run: Run) -> None:
     assert run(application).send(WEBSOCKET).rest() == b'second file'
 
 
-def test_observers_hear_of_an_upgrade(run: Run) -> None:
-    """With the status that the application has most likely sent."""
+def test_observers_are_notified_of_an_upgrade(run: Run) -> None:
+    """With status 101."""
     log = Log()
 
     class Observer(http.ExchangeObserver):
