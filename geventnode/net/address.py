@@ -1,4 +1,4 @@
-"""Addresses: what ``listen`` and ``connect`` take, and what sockets report."""
+"""Addresses: parse the arguments of ``listen`` and ``connect``, resolve names, and describe the ends of sockets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from gevent.socket import getaddrinfo
 
-from geventnode.net.descriptors import make_room
+from geventnode.net.descriptors import reserve_descriptors
 
 __all__ = ['check_connect', 'check_path', 'describe', 'family_name', 'is_path', 'port_number', 'resolve', 'unix_family']
 
-#: Descriptors that a lookup may need: the resolver's files and sockets, and the loop of a thread that gevent starts for
-#: it. One that has none says that there is no such name, or never returns.
+#: Descriptors that a lookup can need: the resolver's files and sockets, and the loop of a thread that gevent starts for
+#: it. Without them, a lookup reports that there is no such name, or never returns.
 FOR_A_LOOKUP = 10
 
 #: None where the platform has no Unix sockets.
@@ -22,17 +22,16 @@ unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
 
 
 def is_path(value: Any) -> bool:
-    """Return whether ``value`` is the path of a Unix socket: text that is no number (as in Node)."""
+    """Return whether ``value`` is the path of a Unix socket: text that is not a number, as in Node."""
     return isinstance(value, str) and not value.isdecimal()
 
 
 def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False) -> None:
-    """Raise ``TypeError`` for a ``path`` that must be meant as a host: an address or ``'localhost'``, with or without a
-    port behind it.
+    """Raise ``TypeError`` for a ``path`` that must be a host: an address or ``'localhost'``, with or without a port.
 
-    :param call: the name of what was called, for the message.
-    :param port: what was given next, if anything.
-    :param swapped: whether that can only be a port, and so ``path`` a host unless it looks like a path.
+    :param call: the name of the called function, for the message.
+    :param port: the next argument, if there is one.
+    :param swapped: whether ``port`` can only be a port, so that ``path`` is a host unless it looks like a path.
     """
     host = _host_in(path)
     if host is None:
@@ -50,14 +49,14 @@ def check_path(path: str, call: str, port: Any = None, *, swapped: bool = False)
 
 
 def check_connect(port: Any, host: Any) -> None:
-    """Raise ``TypeError`` where ``connect`` was given a host before its port."""
+    """Raise ``TypeError`` if ``connect`` got a host before its port."""
     if is_path(port):
         swapped = isinstance(host, int) or (isinstance(host, str) and host.isdecimal())
         check_path(port, 'connect', host if swapped else None, swapped=swapped)
 
 
 def _host_in(text: str) -> str | None:
-    """Return the host that ``text`` can only be, without a port behind it, or None."""
+    """Return the host in ``text`` without its port, None if it can be something else than a host."""
     if _is_host(text):
         return text
     host, _, port = text.rpartition(':')
@@ -75,8 +74,10 @@ def _is_host(text: str) -> bool:
 
 
 def port_number(value: Any) -> int:
-    """Return ``value`` as a port. Raises ``TypeError`` for what is no number, ``ValueError`` for a
-    number outside 0-65535."""
+    """Return ``value`` as a port.
+
+    Raises ``TypeError`` unless it is a number, as int or text, and ``ValueError`` for one outside 0 to 65535.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise TypeError(f'a port must be an int, not {type(value).__name__}')
     number = int(value)
@@ -86,15 +87,19 @@ def port_number(value: Any) -> int:
 
 
 def resolve(host: str | None, port: int, family: int = 0, flags: int = 0) -> list[Any]:
-    """Return what ``getaddrinfo`` says of streams to ``host``. May switch, for a name: an address needs nobody to be
-    asked, and neither a thread nor a turn of the loop. Raises ``socket.gaierror``, ``UnicodeError``, ``OSError``."""
+    """Return the results of ``getaddrinfo`` for streams to ``host``.
+
+    Blocks until a name is resolved. An address needs no lookup, and so no thread and no turn of the loop.
+
+    Raises ``socket.gaierror``, ``UnicodeError`` and ``OSError``.
+    """
     try:
         return _socket.getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags | stdlib.AI_NUMERICHOST)
     except stdlib.gaierror:
-        make_room(FOR_A_LOOKUP)
+        reserve_descriptors(FOR_A_LOOKUP)
         found = list(getaddrinfo(host, port, family, stdlib.SOCK_STREAM, 0, flags))
     if not found:
-        # a resolver may be a program's own
+        # the program can have replaced the resolver
         raise stdlib.gaierror(stdlib.EAI_NONAME, 'the resolver has returned no address')
     return found
 
@@ -107,7 +112,7 @@ def family_name(family: int) -> str:
 
 
 def describe(family: int, name: Any) -> dict[str, Any] | str:
-    """Return what ``address()`` returns for a name that the kernel gave."""
+    """Return the result of ``address()`` for a socket name of the kernel."""
     if family == unix_family:
         return name.decode(errors='surrogateescape') if isinstance(name, bytes) else str(name)
     return {'address': name[0], 'family': family_name(family), 'port': name[1]}

@@ -1,7 +1,7 @@
-"""Making a connection: resolve the name, then try every address, in a greenlet that can be given up at any time.
+"""Make a connection: resolve the name, then try every address, in a greenlet that can be cancelled at any time.
 
-The attempts overlap (RFC 8305, section 5): an address that never answers costs a moment, and one that answers late can
-still win. Nothing here knows how long anybody will wait; whoever does, gives the whole up.
+The attempts overlap (RFC 8305, section 5): an address that does not respond costs a quarter of a second, and one that
+responds late can still be used. There is no time limit here; the caller cancels the connection attempt.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ __all__ = ['ConnectOwner', 'Connecting', 'connect_error']
 
 WRITE = 2
 
-#: Family, kind, protocol and address, as the resolver says them.
-Where = tuple[int, int, int, Any]
+#: Family, kind, protocol and address, as the resolver returns them.
+Address = tuple[int, int, int, Any]
 
-#: What ``connect_ex`` says of an attempt that goes on. Windows says EWOULDBLOCK; where that is EAGAIN, none goes on.
-GOES_ON = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK}) - {errno.EAGAIN}
+#: Results of ``connect_ex`` for an attempt in progress. Windows returns EWOULDBLOCK; where that number is EAGAIN, no
+#: attempt is in progress.
+IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK}) - {errno.EAGAIN}
 
 #: Seconds after which the next address is tried, too ("Connection Attempt Delay", RFC 8305, section 5).
 NEXT_AFTER = 0.25
 
 #: Seconds for which a Unix socket with a full queue is tried: as long as Linux tries for TCP (tcp(7), tcp_syn_retries).
-PATIENCE = 127.0
+UNIX_CONNECT_TIME = 127.0
 
 #: Seconds between two of these attempts: the first pause, and the longest.
-PAUSE, LONGEST_PAUSE = 0.005, 0.25
+MIN_PAUSE, MAX_PAUSE = 0.005, 0.25
 
 
 def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError:
-    """Return what is raised when there is no connection because of ``failure``, its cause."""
+    """Return the error for a connection that ``failure`` prevented; it becomes the cause of the error."""
     number = failure.errno or errno.ECONNABORTED
     error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
         number, os.strerror(number), host, port
@@ -52,17 +53,17 @@ def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError
 
 
 class ConnectOwner(Protocol):
-    """What wants to be connected."""
+    """The object that gets the connection, or the error."""
 
     def _on_connected(self, raw: Any, peer: Any) -> None:
-        """There is a connection."""
+        """Take the new connection."""
 
     def destroy(self, error: BaseException | None = None) -> Any:
-        """There is none, and why."""
+        """Take the error: there is no connection."""
 
 
 class Connecting:
-    """One attempt, over all addresses."""
+    """Try all addresses of a host, or the path of a Unix socket, in a greenlet."""
 
     def __init__(
         self, owner: ConnectOwner, port: Any, host: str | None, local_address: str | None, family: int
@@ -76,17 +77,20 @@ class Connecting:
         self._greenlet: Any = gevent.spawn(self._run)
 
     def wait(self, timeout: float | None) -> None:
-        """Wait until the attempt is over, at most ``timeout`` seconds; then ``TimeoutError``. May switch."""
+        """Return when there is a connection, or none can be made.
+
+        Blocks until then. Raises ``TimeoutError`` after ``timeout`` seconds.
+        """
         greenlet = self._greenlet
         greenlet.join(timeout)
         if not greenlet.ready():
             raise TimeoutError(f'no connection to {self._host} after {timeout} seconds')
 
     def cancel(self) -> None:
-        """Give up."""
+        """Stop trying."""
         greenlet, self._greenlet = self._greenlet, None
         if greenlet is not None and greenlet is not gevent.getcurrent():
-            # one that has not begun would keep us, and we it
+            # a greenlet that has not started and this object would keep each other alive
             greenlet.kill(block=False)
 
     def _run(self) -> None:
@@ -99,20 +103,20 @@ class Connecting:
         try:
             self._owner._on_connected(raw, peer)
         except BaseException as error:
-            # a listener failed, and nobody would go on with what it left
+            # a listener of the owner has failed: the connection cannot be used
             self._owner.destroy(error if isinstance(error, Exception) else None)
             raise
 
     def _connect(self) -> tuple[Any, Any]:
         try:
-            where = self._resolve()
-            return self._race(where) if self._path is None else self._queue_up(where)
+            addresses = self._resolve()
+            return self._race(addresses) if self._path is None else self._connect_to_path(addresses)
         except ConnectError:
             raise
         except OSError as error:
             raise connect_error(error, self._host, self._port) from error
 
-    def _resolve(self) -> list[Where]:
+    def _resolve(self) -> list[Address]:
         if self._path is not None:
             if unix_family is None:
                 raise ConnectError(errno.EAFNOSUPPORT, 'no Unix sockets on this platform', self._path)
@@ -123,18 +127,18 @@ class Connecting:
             raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
-    def _race(self, where: list[Where]) -> tuple[Any, Any]:
-        """Return the first connection that is made, and its address; raise the last failure."""
-        left = deque(where)
-        over: Queue[_Attempt] = Queue()
+    def _race(self, addresses: list[Address]) -> tuple[Any, Any]:
+        """Return the first connection that is made, and its address; or raise the last failure."""
+        left = deque(addresses)
+        done: Queue[_Attempt] = Queue()
         running: set[_Attempt] = set()
         failure: OSError | None = None
         try:
             while left or running:
                 try:
                     if left:
-                        running.add(_Attempt(left.popleft(), self._local_address, over))
-                    attempt = over.get(timeout=NEXT_AFTER if left else None)
+                        running.add(_Attempt(left.popleft(), self._local_address, done))
+                    attempt = done.get(timeout=NEXT_AFTER if left else None)
                     running.remove(attempt)
                     return attempt.result(), attempt.address
                 except Empty:
@@ -147,50 +151,50 @@ class Connecting:
         assert failure is not None
         raise failure
 
-    def _queue_up(self, where: list[Where]) -> tuple[Any, Any]:
-        """Connect to a Unix socket, as soon as there is room in its listener's queue."""
-        given_up, pause = monotonic() + PATIENCE, PAUSE
+    def _connect_to_path(self, addresses: list[Address]) -> tuple[Any, Any]:
+        """Return a connection to a Unix socket as soon as its listener's queue has room, and its address."""
+        expires, pause = monotonic() + UNIX_CONNECT_TIME, MIN_PAUSE
         while True:
             try:
-                return self._race(where)
+                return self._race(addresses)
             except BlockingIOError:
-                # EAGAIN: the queue is full, and nothing goes on that the loop could watch (connect(2)). For TCP the
-                # kernel tries again by itself, and a server that is busy for a moment is no error there
-                if monotonic() >= given_up:
+                # EAGAIN: the queue is full, and there is no attempt in progress that the loop could watch (connect(2)).
+                # For TCP the kernel tries again by itself: a server that is busy for a moment is no error there
+                if monotonic() >= expires:
                     raise
             gevent.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
 
 class _Attempt:
-    """A connection to one address, on its way: put into ``over`` when it is made or has failed."""
+    """Connect to one address. The attempt is put into ``done`` when it has succeeded or failed."""
 
-    def __init__(self, where: Where, local_address: str | None, over: Queue[_Attempt]) -> None:
-        family, kind, protocol, self.address = where
-        self._over = over
+    def __init__(self, address: Address, local_address: str | None, done: Queue[_Attempt]) -> None:
+        family, kind, protocol, self.address = address
+        self._done = done
         self._watcher: Any = None
-        # the kernel may refuse this already: a family that it was started without, one descriptor too many
+        # the kernel can refuse this already: a disabled address family, or no descriptor left
         self._raw = new_socket(family, kind, protocol)
         try:
             self._raw.setblocking(False)
             if local_address is not None:
                 self._raw.bind((local_address, 0))
             result = self._raw.connect_ex(self.address)
-            if result and result not in GOES_ON:
+            if result and result not in IN_PROGRESS:
                 raise OSError(result, os.strerror(result))
             self._watcher = gevent.get_hub().loop.io(self._raw.fileno(), WRITE)
-            self._watcher.start(self._decided)
+            self._watcher.start(self._on_decided)
         except BaseException:
             self.close()
             raise
 
-    def _decided(self) -> None:
-        """Runs in the hub."""
+    def _on_decided(self) -> None:
+        """Report the end of the attempt. Runs in the hub."""
         self._watcher.stop()
-        self._over.put(self)
+        self._done.put(self)
 
     def result(self) -> Any:
-        """Return the raw socket, which is the caller's then; raise why there is none."""
+        """Return the raw socket, which belongs to the caller then; or raise the failure."""
         number = self._raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_ERROR)
         if number:
             self.close()
@@ -199,7 +203,7 @@ class _Attempt:
         return self._raw
 
     def close(self) -> None:
-        """Give up."""
+        """Close the raw socket."""
         if self._watcher is not None:
             self._watcher.stop()
             self._watcher.close()

@@ -1,6 +1,7 @@
-"""Running out of descriptors: idle connections of pools are closed before a connection cannot be made.
+"""Close idle connections of pools when descriptors run out, so that new connections can be made.
 
-The limit is the process's (``ulimit -n``), and so are the pools; but a pool can be reached from its own thread only.
+The limit is that of the process (``ulimit -n``). A pool can only be used in its own thread, so only the pools of the
+calling thread are considered.
 """
 
 from __future__ import annotations
@@ -14,41 +15,39 @@ from typing import Any, Protocol
 
 from gevent import get_hub
 
-__all__ = ['Spare', 'make_room', 'new_socket', 'register_spare']
+__all__ = ['ConnectionPool', 'new_socket', 'register_pool', 'reserve_descriptors']
 
-#: No descriptor is left for the process (``RLIMIT_NOFILE``), or for the system.
+#: Errors when the process (``RLIMIT_NOFILE``), or the system, has no descriptor left.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 
-#: Idle connections of each pool that are closed at once: a caller that needs one descriptor will need another.
+#: Idle connections of each pool that are closed together: a caller that needs one descriptor will need another.
 CLOSED_AT_ONCE = 16
 
 
-class Spare(Protocol):
-    """A pool that has connections to spare."""
+class ConnectionPool(Protocol):
+    """A pool that can close idle connections."""
 
     @abstractmethod
     def _close_longest_idle(self, count: int) -> int:
-        """Close ``count`` idle connections, of the destinations that have not been used for longest; return how many
-        there were."""
+        """Close ``count`` idle connections of the least recently used origins; return their number."""
 
 
-_spares: weakref.WeakKeyDictionary[Spare, Any] = weakref.WeakKeyDictionary()
+_pools: weakref.WeakKeyDictionary[ConnectionPool, Any] = weakref.WeakKeyDictionary()
 
 
-def register_spare(spare: Spare, hub: Any) -> None:
-    """Close idle connections of ``spare``, which belongs to ``hub``, when descriptors run out."""
-    _spares[spare] = hub
+def register_pool(pool: ConnectionPool, hub: Any) -> None:
+    """Close idle connections of ``pool``, which belongs to ``hub``, when descriptors run out."""
+    _pools[pool] = hub
 
 
 def _close_some() -> bool:
     """Close idle connections of the calling thread's pools; return whether there were any."""
     here = get_hub()
-    return sum(spare._close_longest_idle(CLOSED_AT_ONCE) for spare, hub in tuple(_spares.items()) if hub is here) > 0
+    return sum(pool._close_longest_idle(CLOSED_AT_ONCE) for pool, hub in tuple(_pools.items()) if hub is here) > 0
 
 
 def new_socket(family: int, kind: int, protocol: int) -> Any:
-    """Return a new ``_socket.socket``, for which idle connections are closed if need be. Raises
-    ``OSError``."""
+    """Return a new ``_socket.socket``, after closing idle connections if necessary. Raises ``OSError``."""
     while True:
         try:
             return _socket.socket(family, kind, protocol)
@@ -57,10 +56,10 @@ def new_socket(family: int, kind: int, protocol: int) -> Any:
                 raise
 
 
-def make_room(count: int) -> None:
-    """Keep ``count`` descriptors free, for calls that report no lack of them.
+def reserve_descriptors(count: int) -> None:
+    """Make sure that ``count`` descriptors are free, for calls that do not report a lack of them.
 
-    Raises ``OSError`` where there is no connection left to close.
+    Raises ``OSError`` if there is no connection left to close.
     """
     opened: list[int] = []
     try:

@@ -1,12 +1,12 @@
-"""After a fork: the child lets go of the connections that it inherited, and its servers can listen again.
+"""After a fork: the child closes the connections that it has inherited, and its servers can listen again.
 
-Without this the child's loop goes on watching the parent's sockets and steals the data that arrives on them.
-Descriptors are closed in the child only, which the peer does not notice.
+Otherwise the child's loop would watch the parent's sockets, and receive their data. Closing a descriptor in the child
+is not visible to the peer.
 
-A forked child shares the kernel's poll set with its parent, and libuv removes a watcher from that set at once. Before
-anything is closed, the child's loop therefore gets a poll set of its own. The loop of another thread, which did not
-survive the fork, keeps the shared one; its descriptors are closed before its watchers stop, so that there is nothing
-left to remove.
+A forked child shares the kernel's poll set with its parent, and libuv removes a watcher from that set at once.
+Therefore the child's loop gets its own poll set before anything is closed. The loop of another thread, which has not
+survived the fork, keeps the shared set. Its descriptors are closed before its watchers stop, so that the set has no
+entry to remove.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Forkable(ThreadBound, Protocol):
     """An object that must not be shared with a child process, and does not outlive its thread."""
 
     def _after_fork_in_child(self) -> None:
-        """Let go of everything inherited. Runs in the child, before its loop does."""
+        """Close everything inherited. Runs in the child, before its loop does."""
 
 
 _all: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictionary()
@@ -39,25 +39,24 @@ _connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictiona
 
 
 def register(thing: Forkable, hub: Any) -> None:
-    """Call ``thing._after_fork_in_child()`` in every child process, and ``thing._on_thread_exit()`` when the calling
-    thread, whose ``hub`` drives it, ends."""
+    """Call ``thing`` after a fork, in the child, and when the calling thread, to which ``hub`` belongs, ends."""
     _all[thing] = hub
     close_on_thread_exit(thing, hub)
 
 
 def register_connection(socket: Forkable, hub: Any) -> None:
-    """As :func:`register`, for a connection: its turn comes after that of the pool it may belong to."""
+    """Register a connection, which is called after the pool that it can belong to."""
     _connections[socket] = hub
     close_on_thread_exit(socket, hub)
 
 
 def registered(kind: type[Thing]) -> list[Thing]:
-    """Return the registered objects of this kind that are still referred to."""
+    """Return the registered objects of this class that are still referred to."""
     return [thing for thing in tuple(_all) if isinstance(thing, kind)]
 
 
 def inherited_error() -> InheritedConnection:
-    """Return the error of an exchange, or a connection, that the process had before it was forked."""
+    """Return the error of an exchange or a connection from before the fork."""
     return InheritedConnection(
         'the connection belongs to the process from which this one was forked: make another request'
     )
@@ -72,12 +71,12 @@ def _after_fork_in_child() -> None:
         _attempt(thing._after_fork_in_child, thing)
 
 
-def _attempt(let_go: Callable[[], object], thing: object) -> None:
-    """One that fails is logged, and keeps the others from nothing: the parent's connections are at stake."""
+def _attempt(release: Callable[[], object], thing: object) -> None:
+    """Call ``release``, and log its failure, so that the parent's other connections are still closed in the child."""
     try:
-        let_go()
+        release()
     except Exception:
-        log.exception('after a fork, the child could not let go of %s at %#x', type(thing).__name__, id(thing))
+        log.exception('after a fork, the child could not close %s at %#x', type(thing).__name__, id(thing))
 
 
 if hasattr(os, 'register_at_fork'):

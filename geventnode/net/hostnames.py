@@ -1,8 +1,8 @@
-"""Write host names in ASCII, as the resolver, TLS and HTTP need them.
+"""Encode host names in ASCII, as the resolver, TLS and HTTP need them.
 
-Python's own codec is IDNA 2003: it makes ``strasse`` of ``straße``, which is another host with another owner. The
-``idna`` package encodes as browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name that the two may
-encode differently is refused.
+Python's own codec is IDNA 2003: it encodes ``straße`` as ``strasse``, which is another host with another owner. The
+``idna`` package encodes as browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name is refused if
+the two encodings can differ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_LENGTH = 254
 
 
 def ascii_name(host: str) -> str:
-    """Return ``host`` in ASCII (RFC 5890). Raises ``InvalidInput`` if it is no host name."""
+    """Return ``host`` in ASCII (RFC 5890). Raises ``InvalidInput`` if it is not a host name."""
     if host.isascii():
         return host
     if len(host) > MAX_LENGTH:
@@ -35,7 +35,7 @@ def ascii_name(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode('ascii')
     except UnicodeError as error:
-        raise InvalidInput(f'host is no internationalized host name: {host!r} ({error})') from error
+        raise InvalidInput(f'host is not an internationalized host name: {host!r} ({error})') from error
 
 
 def _without_idna(host: str) -> str:
@@ -49,12 +49,12 @@ def _without_idna(host: str) -> str:
     try:
         return host.encode('idna').decode('ascii')
     except UnicodeError as error:
-        raise InvalidInput(f'host is no internationalized host name: {host!r} ({error})') from error
+        raise InvalidInput(f'host is not an internationalized host name: {host!r} ({error})') from error
 
 
 def without_root(name: str) -> str:
-    """Return a host name without the dot of the root zone at its end.
+    """Return ``name`` without the dot of the root zone at its end.
 
-    The dot matters to the resolver only. Certificates and SNI have none (RFC 6066, section 3).
+    The dot is for the resolver only: certificates and SNI have none (RFC 6066, section 3).
     """
     return name.removesuffix('.')

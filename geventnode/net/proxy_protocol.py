@@ -1,8 +1,8 @@
-"""Connections that begin with the word of a proxy on whose behalf they are made (the PROXY protocol).
+"""The PROXY protocol: connections of a proxy begin with a header that names its client.
 
-Whether a header comes is never guessed from the bytes, because then a client could speak for others: a server that
-expects one hears of no connection without it. Until the header is complete this takes the input; then whoever comes
-next, HTTP or TLS, finds the socket as if the client had connected itself.
+The server never guesses from the bytes whether there is a header, because a client could then pretend to be another. A
+server that expects headers accepts no connection without one. Until the header is complete, :class:`ProxyHeaderReader`
+receives the input. HTTP or TLS then gets the socket as if the client had connected directly.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ['HEADER_TIME', 'ProxyHeaderReader', 'ProxyPolicy', 'parse_proxies']
 
-#: Seconds that a header may take, where no setting says otherwise.
+#: Seconds for a header, unless a setting specifies others.
 HEADER_TIME = 60.0
 
 
 def parse_proxies(name: str, value: Any) -> tuple[str, ...]:
-    """Return ``value`` as addresses and networks of proxies. Raises ``TypeError`` and
-    ``InvalidInput``."""
+    """Return ``value`` as addresses and networks of proxies. Raises ``TypeError`` and ``InvalidInput``."""
     return TrustedProxies(value, name).items
 
 
 class ProxyPolicy:
-    """Who may speak for others, and how long that may take.
+    """Decide which peers can send a PROXY header, and in which time.
 
     :param trusted: the proxies.
-    :param seconds: the time in which a header must be complete; 0: any time.
-    :param setting: what decides that, for errors.
+    :param seconds: the time limit for a complete header; 0: no limit.
+    :param setting: the name of the setting with the limit, for errors.
     """
 
     def __init__(self, trusted: TrustedProxies, seconds: float = HEADER_TIME, setting: str = 'the time limit') -> None:
@@ -45,18 +44,20 @@ class ProxyPolicy:
         self.setting = setting
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether there are any proxies."""
         return bool(self._trusted)
 
     def admits(self, family: int, peer: Any) -> bool:
-        """Return whether a peer with the address ``peer`` is one of the proxies."""
+        """Return whether the peer with the address ``peer`` is one of the proxies."""
         return self._trusted.trusts(None if family == unix_family else peer[0])
 
 
 class ProxyHeaderReader:
-    """Takes the input of a new connection until its header is there: see :class:`geventnode.net.socket.Protocol`.
+    """Receive the input of a new connection until its header is complete.
 
-    :param hub: the one that drives ``socket``.
+    See :class:`geventnode.net.socket.Protocol`.
+
+    :param hub: the hub of ``socket``.
     :param accepted: called with the socket, which knows its client then.
     :param failed: called with the socket and the error; it destroys the socket.
     """
@@ -108,7 +109,7 @@ class ProxyHeaderReader:
                 ParseError('the connection ended within a PROXY header', code='PROXY_HEADER_INVALID', data=self._data),
             )
         else:
-            # somebody looked whether anybody listens
+            # a health check, which only connects
             self._socket.destroy()
 
     def _on_deadline(self, now: float) -> None:
@@ -130,4 +131,4 @@ class ProxyHeaderReader:
         return False
 
     def queue_drained(self) -> None:
-        """Nothing was sent."""
+        """Nothing is sent."""

@@ -1,10 +1,10 @@
-"""The log lines and counters that peers cause: few lines, however many peers there are.
+"""Log lines and counters of events that peers cause, with a limited number of lines per second.
 
-A peer can make connections fail as fast as it can open them, and a log that holds a line for each hides what matters,
-and fills the disk. So there are so many lines a second; the others are counted, and the next line tells how many. They
-have level INFO at most: that a stranger sends nonsense is nothing that an operator has to act on.
+A peer can make connections fail as fast as it can open them. A line for each would hide other lines and fill the disk.
+Therefore only LINES lines are written in a second; the others are counted, and the next line has their number. Their
+level is INFO at most, because an operator need not act on nonsense from strangers.
 
-Handlers of logs may wait, which the hub must not do: what it has to say is said by a greenlet.
+Handlers of logs can block, which the hub must not do: its lines are written by a greenlet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LINES = 10
 
 
 def log_from_hub(write: Callable[..., object], message: str, *args: object) -> None:
-    """Call ``write``, a method of a logger: at once in a greenlet, soon in the hub. Never switches in the hub."""
+    """Call ``write``, a method of a logger: directly in a greenlet, or in a new greenlet from the hub."""
     if getcurrent() is get_hub():
         gevent.spawn(write, message, *args)
     else:
@@ -35,18 +35,18 @@ def log_from_hub(write: Callable[..., object], message: str, *args: object) -> N
 
 
 class RateLimitedLog:
-    """The lines of one server, and the numbers of its refusals. Callers escape and cut the bytes of the peer."""
+    """Write the log lines of one server, and count its refusals. Callers escape and shorten the bytes of peers."""
 
     def __init__(self) -> None:
         self._second = 0.0
         self._lines = 0
-        #: How many lines were left out since the last one that was written.
+        #: The number of lines that were left out since the last written one.
         self.suppressed = 0
-        #: How many connections and requests were refused, by reason.
+        #: The numbers of refused connections and requests, by reason.
         self.refusals: Counter[str] = Counter()
 
     def log_refusal(self, reason: str, message: str, *args: object) -> None:
-        """Count a refusal and log ``message % args`` as :meth:`info` does. Never switches in the hub.
+        """Count a refusal, and log ``message % args`` as :meth:`info` does.
 
         :param reason: a word from a fixed set: it becomes a label of metrics.
         """
@@ -54,11 +54,11 @@ class RateLimitedLog:
         self.info(message, *args)
 
     def info(self, message: str, *args: object) -> None:
-        """Log ``message % args``, unless there were too many in this second. Never switches in the hub."""
+        """Log ``message % args``, unless this second has had LINES lines."""
         self._write(logging.INFO, message, args)
 
     def debug(self, message: str, *args: object) -> None:
-        """As :meth:`info`, for lines that the access log has, too. Never switches in the hub."""
+        """Log ``message % args`` as :meth:`info` does, at level DEBUG: the access log has the line, too."""
         self._write(logging.DEBUG, message, args)
 
     def _write(self, level: int, message: str, args: tuple[object, ...]) -> None:

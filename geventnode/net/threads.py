@@ -1,9 +1,9 @@
-"""The end of a native thread: its connections, servers and hub close with it.
+"""Native threads and their hubs: check that a method is called in its own thread, and close everything at its end.
 
-gevent makes a hub, with descriptors of its own, in each native thread that waits for something, and leaves it to the
-program to destroy that. A program whose threads are short-lived, as those of ``http.server.ThreadingHTTPServer``, knows
-nothing of hubs. Python drops a thread's local values in that thread, as the last thing that happens there: a guard
-among them closes the rest. The main thread ends with the process and needs no guard.
+gevent makes a hub, with its own descriptors, in each native thread that waits for something, and leaves it to the
+program to destroy the hub. A program with short-lived threads, such as those of ``http.server.ThreadingHTTPServer``, is
+not aware of hubs. Python drops the local values of a thread in that thread, when it ends: a guard among them closes
+connections, servers and hub. The main thread ends with the process and needs no guard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geventnode.errors import WrongThread
 
 __all__ = ['ThreadBound', 'check_thread', 'close_on_thread_exit', 'is_alive', 'runs_here', 'wrong_thread_error']
 
-#: The thread's own, patched or not, as hubs have it.
+#: The native thread's identifier, which hubs use, too; patching replaces it by that of the greenlet.
 get_ident = get_original('_thread', 'get_ident')
 
 
@@ -31,7 +31,7 @@ def runs_here(hub: Any) -> bool:
 
 
 def is_alive(hub: Any) -> bool:
-    """Return whether ``hub`` can run callbacks of the calling thread."""
+    """Return whether ``hub`` belongs to the calling thread and can still run callbacks."""
     return hub.loop is not None and runs_here(hub)
 
 
@@ -42,28 +42,28 @@ def check_thread(hub: Any, thing: object) -> None:
 
 
 def wrong_thread_error(thing: object) -> WrongThread:
-    """Return the error of a method of ``thing`` in another thread, before it changes anything."""
+    """Return the error for a call of a method of ``thing`` in another thread."""
     return WrongThread(
         f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods there'
     )
 
 
 class ThreadBound(Protocol):
-    """An object that a thread made, and that nothing can use when the thread has ended."""
+    """An object that can only be used in the thread that made it."""
 
     def _on_thread_exit(self) -> None:
-        """Close."""
+        """Close the object, because its thread ends."""
 
     def _close_descriptors(self) -> None:
-        """Close the descriptors, without the loop, which is gone."""
+        """Close the descriptors without the loop, which was destroyed."""
 
 
-#: The native thread's own, patched or not: a patched thread is a greenlet, and shares the hub of others.
+#: Local values of the native thread: with patching, a thread is a greenlet, and shares its hub with others.
 _here: Any = get_original('_thread', '_local')()
 
 
 class _Guard:
-    """Closes the things of a thread, and destroys its hub, when the thread ends."""
+    """Close the objects of a thread, and destroy its hub, when the thread ends."""
 
     __slots__ = ('hub', 'things')
 
@@ -72,18 +72,18 @@ class _Guard:
         self.things: weakref.WeakSet[ThreadBound] = weakref.WeakSet()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # the interpreter, and the child of a fork, drop the values of threads that are not theirs
+        # the interpreter at its end, and the child of a fork, also drop the values of other threads
         if not is_finalizing() and runs_here(self.hub):
             self._close()
 
     def _close(self) -> None:
         hub, things = self.hub, tuple(self.things)
         if hub.loop is None:
-            # its user has destroyed it, and left this open
+            # the program has destroyed the hub, and left these open
             for thing in things:
                 thing._close_descriptors()
             return
-        # gevent's own local value, by which it finds the hub, went first
+        # gevent's own local value, by which it finds the hub, was dropped before
         set_hub(hub)
         for thing in things:
             thing._on_thread_exit()

@@ -55,7 +55,7 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(full: Any) -> None:
 
 
 def test_a_full_queue_is_not_waited_for_for_ever(full: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('geventnode.net.connecting.PATIENCE', 0)
+    monkeypatch.setattr('geventnode.net.connecting.UNIX_CONNECT_TIME', 0)
     with pytest.raises(ConnectError) as caught:
         net.connect(full.getsockname()).wait_connected()
     assert (caught.value.code, caught.value.host) == ('EAGAIN', full.getsockname())

@@ -80,7 +80,7 @@ def test_one_that_fails_keeps_the_others_from_nothing() -> None:
 
     with pytest.raises(pytest.fail.Exception) as failed, check_in_child(check):
         pass
-    assert 'could not let go of Stubborn' in str(failed.value)
+    assert 'could not close Stubborn' in str(failed.value)
     assert "KeyError: 'stubborn'" in str(failed.value)
     assert 'ZeroDivisionError: seen' in str(failed.value)
     assert all(server.listening for server in servers)

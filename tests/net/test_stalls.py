@@ -29,18 +29,18 @@ LIMIT, STALL = 60, 100
 def stand_still() -> None:
     """Let it seem as if nothing had run for a while, and look who is late."""
     looking = deadlines(gevent.get_hub())
-    looking._next_look -= STALL
+    looking._next_sweep -= STALL
     for owner in looking._owners:
         for thing in (owner, getattr(owner, 'socket', owner)):
             for name in ('_expires', 'began', 'since', '_last_activity', 'opened_at'):
                 if hasattr(thing, name):
                     setattr(thing, name, getattr(thing, name) - STALL)
-    _look()
+    _sweep()
 
 
-def _look() -> None:
+def _sweep() -> None:
     # in the hub, and before it asks the kernel
-    gevent.get_hub().loop.run_callback(deadlines(gevent.get_hub())._look)
+    gevent.get_hub().loop.run_callback(deadlines(gevent.get_hub())._sweep)
     gevent.sleep(0)
 
 
@@ -165,7 +165,7 @@ def test_an_excuse_does_not_last(serve: Serve) -> None:
     stand_still()
     assert site.server.get_connections() == 1
     looking._stalled_until = 0
-    _look()
+    _sweep()
     assert client.response().status == 408
 
 

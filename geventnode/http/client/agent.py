@@ -29,7 +29,7 @@ from geventnode.http.connection_log import ConnectionLog
 from geventnode.interfaces import IAgent
 from geventnode.net.connecting import connect_error
 from geventnode.net.deadlines import NEVER, deadlines
-from geventnode.net.descriptors import register_spare
+from geventnode.net.descriptors import register_pool
 from geventnode.net.forks import inherited_error, register, registered
 from geventnode.net.socket import Socket
 from geventnode.net.threads import check_thread, is_alive
@@ -162,7 +162,7 @@ class Agent:
         apply_options(self, options)
         self._on_option_changed()
         register(self, self._hub)
-        register_spare(self, self._hub)
+        register_pool(self, self._hub)
 
     def _on_option_changed(self) -> None:
         """See :class:`geventnode.options.Configurable`."""
@@ -390,7 +390,7 @@ class Agent:
             connection.set_idle_deadline(own if limit is None else limit if own is None else min(own, limit))
 
     def _close_longest_idle(self, count: int) -> int:
-        """See :class:`geventnode.net.descriptors.Spare`."""
+        """See :class:`geventnode.net.descriptors.ConnectionPool`."""
         closed = 0
         while closed < count and (decision := self._pool.close_idle()) is not None:
             self._apply(decision)
