@@ -1,4 +1,4 @@
-"""Packages of fixed versions, installed into directories of their own: they may contradict those that run the tests."""
+"""Packages of fixed versions in separate directories, because they can conflict with those of the tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ['install', 'installed']
 
 
 def install(directory: Path, *arguments: str) -> None:
-    """Run ``pip`` in ``directory``; skip the test where it fails, as without network."""
+    """Run ``pip`` in ``directory``; skip the test if it fails, for example without network."""
     if importlib.util.find_spec('pip') is None:
-        pytest.skip('no pip here, which fetches packages')
+        pytest.skip('pip is not installed')
     ran = subprocess.run(
         [sys.executable, '-m', 'pip', '--disable-pip-version-check', *arguments],
         check=False,
@@ -29,7 +29,7 @@ def install(directory: Path, *arguments: str) -> None:
 
 
 def installed(config: pytest.Config, name: str, *requirements: str) -> Path:
-    """Return a directory that has ``requirements``, without their dependencies. It is kept between runs of pytest.
+    """Return a directory with ``requirements``, without their dependencies; it is kept between runs of pytest.
 
     :param name: the directory's name, one for each set of requirements.
     """

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: an ordinary process on a Unix socket in a directory that goes with it."""
+"""A PostgreSQL for the tests: a process on a Unix socket in a temporary directory."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.system.running import PATIENCE
 
 __all__ = ['postgres']
 
-#: Where Debian keeps the programs of each version.
+#: The directories of Debian with the programs of each version.
 PROGRAMS = '/usr/lib/postgresql/*/bin'
 
-#: It refuses to run as root.
+#: The user of the server, which refuses to run as root.
 UNPRIVILEGED = 'nobody'
 
 SETTINGS = {
-    # no TCP: nobody else can be in the way
+    # no TCP, so that ports cannot conflict
     'listen_addresses': '',
     'max_connections': 100,
     'shared_buffers': '16MB',
     'fsync': 'off',
-    # errors of clients are the tests' affair
+    # the tests check the errors of clients
     'log_min_messages': 'log',
     'log_checkpoints': 'off',
 }
@@ -46,9 +46,9 @@ def _program(name: str) -> str:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """Yield the URL of a database server that is empty."""
+    """Yield the URL of an empty database server."""
     programs = _program('initdb'), _program('postgres')
-    # the path of a socket must be short, and others than us must get there
+    # the path of a socket must be short, and accessible for other users
     with tempfile.TemporaryDirectory(prefix='postgres-') as name:
         directory = Path(name)
         user = None
@@ -71,13 +71,13 @@ def postgres() -> Iterator[str]:
         )
         settings = [f'--{key}={value}' for key, value in {**SETTINGS, 'unix_socket_directories': name}.items()]
         with subprocess.Popen([programs[1], '-D', 'data', *settings], stderr=subprocess.PIPE, **options) as process:
-            said = []
+            lines = []
             for line in process.stderr:
-                said.append(line)
+                lines.append(line)
                 if 'ready to accept connections' in line:
                     break
             else:
-                pytest.fail(''.join(said))
+                pytest.fail(''.join(lines))
             try:
                 yield f'postgresql://tests@/postgres?host={name}'
             finally:

@@ -1,4 +1,4 @@
-"""Finding what blocks the loop, as the documentation says: gevent's monitor thread, switched on from outside."""
+"""Finding code that blocks the loop, as documented: gevent's monitor thread, enabled by the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.system.running import PATIENCE, ROOT
 
 APPLICATION = """
 def application(environ, start_response):
-    # nothing of this is cooperative
+    # reading a file blocks
     with open('fifo', 'rb') as file:
         body = file.read()
     start_response('200 OK', [])
@@ -24,12 +24,12 @@ def application(environ, start_response):
 
 
 def _program() -> str:
-    """Return the program in the guide that switches the monitor thread on, with a port that is free."""
+    """Return the guide's program that starts the monitor thread, with a free port."""
     text = (ROOT / 'docs' / 'blocking.rst').read_text('utf-8')
     (found,) = (
         each for each in re.findall(r'\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)', text) if 'listen(' in each
     )
-    # as if more were imported than there is time for before the first look
+    # as if imports took longer than the time until the first check
     started = 'start_periodic_monitoring_thread()'
     return (
         textwrap.dedent(found)
@@ -38,8 +38,8 @@ def _program() -> str:
     )
 
 
-def test_the_guide(tmp_path: Path) -> None:
-    """Its program blocks where it says, and says where: the file is one that waits for its writer."""
+def test_program_of_the_guide_reports_the_line(tmp_path: Path) -> None:
+    """The guide's program blocks on a named pipe, and the monitor reports the line."""
     (tmp_path / 'program.py').write_text(_program())
     os.mkfifo(tmp_path / 'report.txt')
     with subprocess.Popen(
@@ -54,13 +54,13 @@ def test_the_guide(tmp_path: Path) -> None:
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
             assert client.get().body == b'hello\n'
             client.send(get('/report'))
-            said = []
+            lines = []
             for line in process.stderr:
-                said.append(line)
+                lines.append(line)
                 if 'in listener' in line:
                     break
-            assert any('appears to be blocked' in line for line in said), said
-            assert 'program.py", line 17, in listener' in said[-1], said
+            assert any('appears to be blocked' in line for line in lines), lines
+            assert 'program.py", line 17, in listener' in lines[-1], lines
             with (tmp_path / 'report.txt').open('wb') as file:
                 file.write(b'at last')
             assert client.response().body == b'at last'
@@ -68,8 +68,8 @@ def test_the_guide(tmp_path: Path) -> None:
         process.communicate(timeout=PATIENCE)
 
 
-def test_what_blocks_is_named(tmp_path: Path) -> None:
-    """With the file and the line, while it does so."""
+def test_blocking_line_is_reported(tmp_path: Path) -> None:
+    """The monitor reports the file and the line while the code blocks."""
     (tmp_path / 'blocking.py').write_text(APPLICATION)
     os.mkfifo(tmp_path / 'fifo')
     with subprocess.Popen(
@@ -88,13 +88,13 @@ def test_what_blocks_is_named(tmp_path: Path) -> None:
         port = int(re.search(r':(\d+)/$', process.stdout.readline())[1])
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
             client.send(get())
-            said = []
+            lines = []
             for line in process.stderr:
-                said.append(line)
+                lines.append(line)
                 if 'in application' in line:
                     break
-            assert any('appears to be blocked' in line for line in said), said
-            assert 'blocking.py", line 4, in application' in said[-1], said
+            assert any('appears to be blocked' in line for line in lines), lines
+            assert 'blocking.py", line 4, in application' in lines[-1], lines
             with (tmp_path / 'fifo').open('wb') as file:
                 file.write(b'at last')
             assert client.response().body == b'at last'

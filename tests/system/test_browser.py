@@ -1,4 +1,4 @@
-"""The demo page in headless Chromium: it loads, the event stream ticks, uploads report what has arrived."""
+"""The demo page in headless Chromium: loading, the event stream, and the progress of uploads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-def test_it_loads(page: Browser) -> None:
-    """The page and its request are there, and neither the policy nor the script gave rise to a complaint."""
+def test_page_loads(page: Browser) -> None:
+    """The page shows its request, and the console has no message of policy or script."""
     assert page.evaluate('document.title') == 'geventnode: streams at work'
     page.wait_for("document.querySelectorAll('#fields tr').length > 1")
     assert page.evaluate("document.querySelector('#line').textContent") == 'GET /request HTTP/1.1'
     assert page.evaluate("document.querySelector('#fields').textContent.includes('HeadlessChrome')")
-    assert page.complaints() == []
+    assert page.console() == []
 
 
-def test_the_event_stream_ticks(page: Browser) -> None:
+def test_event_stream_ticks(page: Browser) -> None:
     seen = []
     for _ in range(3):
         page.wait_for(f"Number(document.querySelector('#ticks').textContent) > {seen[-1] if seen else 0}")
@@ -37,8 +37,8 @@ def test_the_event_stream_ticks(page: Browser) -> None:
     assert page.evaluate("document.querySelector('#listeners').textContent") == '1'
 
 
-def test_an_upload_reports_progress(page: Browser) -> None:
-    """The bar is somewhere between its ends while the upload is on its way, and the server counts every byte."""
+def test_upload_reports_progress(page: Browser) -> None:
+    """The bar moves during the upload, and the server counts every byte."""
     page.evaluate(
         "window.positions = [], new MutationObserver(() => window.positions.push("
         "document.querySelector('#bar').value)).observe(document.querySelector('#count'), "
@@ -54,9 +54,9 @@ def test_an_upload_reports_progress(page: Browser) -> None:
     assert [position for position in positions if 0 < position < size]
 
 
-def test_a_file_is_uploaded(page: Browser, tmp_path: Path) -> None:
+def test_file_is_uploaded(page: Browser, tmp_path: Path) -> None:
     file = tmp_path / 'file'
     file.write_bytes(b'x' * 12_345)
     page.type('#file', str(file))
     page.wait_for("document.querySelector('#result').textContent.includes('12,345 bytes')")
-    assert page.complaints() == []
+    assert page.console() == []

@@ -1,4 +1,4 @@
-"""The client against servers that nobody here wrote: nginx, Node, and Python's own."""
+"""The client with independent servers: nginx, Node, and Python's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.sockets import until
 from tests.system.running import APPS, Served, nginx_with, peak_memory, tool
 
 SERVER = """
-    # old ones close after a hundred
+    # old versions close after a hundred
     keepalive_requests 1000;
     server {{
         listen unix:{directory}/socket;
@@ -36,7 +36,7 @@ SIZE = 3_000_000
 
 
 class Nginx(NamedTuple):
-    """A running nginx with some files: its process, and how to reach it."""
+    """A running nginx with files: its process, and the options of requests to it."""
 
     process: subprocess.Popen[str]
     options: dict[str, str]
@@ -83,14 +83,14 @@ def test_nginx_closes_idle_connections(nginx: Nginx, agent: http.Agent) -> None:
 
 
 @pytest.mark.parametrize('path', ['/file', '/chunked/file'])
-def test_nginx_bodies(nginx: Nginx, agent: http.Agent, path: str) -> None:
+def test_nginx_bodies_are_read(nginx: Nginx, agent: http.Agent, path: str) -> None:
     with http.get(path=path, agent=agent, **nginx.options) as response:
         assert ('content-length' in response.headers) is (path == '/file')
         assert response.read() == bytes(range(250)) * (SIZE // 250)
     assert agent.statistics()['idle'] == 1
 
 
-def test_nginx_conditional(nginx: Nginx, agent: http.Agent) -> None:
+def test_nginx_answers_conditional_requests(nginx: Nginx, agent: http.Agent) -> None:
     first = http.get(path='/file', method='HEAD', agent=agent, **nginx.options).get_response()
     assert (first.status_code, first.headers['content-length'], first.read()) == (200, str(SIZE), b'')
     for name, field in (('If-None-Match', 'etag'), ('If-Modified-Since', 'last-modified')):
@@ -100,19 +100,19 @@ def test_nginx_conditional(nginx: Nginx, agent: http.Agent) -> None:
     assert agent.statistics()['opened'] == 1
 
 
-def test_nginx_ranges(nginx: Nginx, agent: http.Agent) -> None:
+def test_nginx_answers_ranges(nginx: Nginx, agent: http.Agent) -> None:
     response = http.get(path='/file', headers={'Range': 'bytes=10-19'}, agent=agent, **nginx.options).get_response()
     assert (response.status_code, response.read()) == (206, bytes(range(10, 20)))
     response = http.get(path='/file', headers={'Range': f'bytes={SIZE}-'}, agent=agent, **nginx.options).get_response()
     assert response.status_code == 416
 
 
-def test_nginx_large_head(nginx: Nginx, agent: http.Agent) -> None:
+def test_nginx_large_head_is_read(nginx: Nginx, agent: http.Agent) -> None:
     response = http.get(path='/large-head', agent=agent, **nginx.options).get_response()
     assert (response.headers['x-large'], response.read()) == ('x' * 3000, b'large')
 
 
-def test_nginx_killed_in_the_middle(nginx: Nginx, agent: http.Agent) -> None:
+def test_nginx_killed_in_a_body_raises(nginx: Nginx, agent: http.Agent) -> None:
     response = http.get(path='/slow/file', agent=agent, **nginx.options).get_response()
     assert response.read(1000) == (bytes(range(250)) * 4)
     nginx.process.send_signal(signal.SIGKILL)
@@ -129,12 +129,12 @@ def test_nginx_killed_in_the_middle(nginx: Nginx, agent: http.Agent) -> None:
 def test_node_keeps_alive(node: str, agent: http.Agent) -> None:
     requests = [http.get(f'{node}/?{number}', agent=agent) for number in range(200)]
     for number, request in enumerate(requests):
-        said = json.loads(request.get_response().read())
-        assert (said['method'], said['url']) == ('GET', f'/?{number}')
+        seen = json.loads(request.get_response().read())
+        assert (seen['method'], seen['url']) == ('GET', f'/?{number}')
     assert agent.statistics()['opened'] == 5
 
 
-def test_node_bodies_and_trailers(node: str, agent: http.Agent) -> None:
+def test_node_echoes_bodies_and_trailers(node: str, agent: http.Agent) -> None:
     body = bytes(range(256)) * 4000
     request = http.request(f'{node}/trailers', method='POST', agent=agent, body=[body, body])
     response = request.get_response()
@@ -143,12 +143,12 @@ def test_node_bodies_and_trailers(node: str, agent: http.Agent) -> None:
     assert http.get(f'{node}/count', method='PUT', body='hello', agent=agent).get_response().read() == b'5'
 
 
-def test_node_hints_and_expectations(node: str, agent: http.Agent) -> None:
+def test_node_sends_hints_and_continue(node: str, agent: http.Agent) -> None:
     hints = []
     request = http.get(f'{node}/hints', agent=agent)
     request.on('information', lambda head: hints.append((head.status_code, head.headers)))
     assert request.get_response().read() == b'hinted'
-    # listeners are called from a greenlet
+    # listeners run in another greenlet
     until(lambda: hints)
     assert hints == [(103, {'link': '</style.css>; rel=preload'})]
     request = http.request(f'{node}/count', method='PUT', headers={'Expect': '100-continue'}, agent=agent)
@@ -157,20 +157,20 @@ def test_node_hints_and_expectations(node: str, agent: http.Agent) -> None:
     assert request.get_response().read() == b'5'
 
 
-def test_node_breaks_off(node: str, agent: http.Agent) -> None:
+def test_node_truncates_a_body(node: str, agent: http.Agent) -> None:
     response = http.get(f'{node}/broken', agent=agent).get_response()
     assert response.read(100000) == b'x' * 100000
     with pytest.raises(IncompleteBody):
         response.read()
 
 
-def test_node_answers_early(node: str, agent: http.Agent) -> None:
+def test_node_responds_early(node: str, agent: http.Agent) -> None:
     request = http.request(f'{node}/early', method='POST', agent=agent, body=(bytes(65536) for _ in range(200)))
     response = request.get_response()
     assert (response.status_code, response.read()) == (413, b'too large')
 
 
-def test_node_upgrade(node: str) -> None:
+def test_node_upgrades(node: str) -> None:
     request = http.get(f'{node}/', headers={'Connection': 'Upgrade', 'Upgrade': 'echo'})
     with request.get_response().socket as socket:
         socket.write('ping')
@@ -182,8 +182,8 @@ def test_node_upgrade(node: str) -> None:
 # -- Python's own -----------------------------------------------------------------------------------------------------
 
 
-def test_http_server(tmp_path: Path, agent: http.Agent) -> None:
-    """It speaks HTTP/1.0, and closes after every response."""
+def test_http_server_of_python_is_read(tmp_path: Path, agent: http.Agent) -> None:
+    """The server uses HTTP/1.0, and closes after every response."""
     (tmp_path / 'file').write_bytes(b'x' * 100000)
     command = [sys.executable, '-u', '-m', 'http.server', '0', '--bind', '127.0.0.1', '--directory', tmp_path]
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -209,7 +209,7 @@ sys.stdin.read()
 """
 
 
-def test_a_gibibyte_is_never_in_memory(tmp_path: Path) -> None:
+def test_upload_of_a_gibibyte_takes_constant_memory(tmp_path: Path) -> None:
     size = 2**30
     path = tmp_path / 'large'
     with path.open('wb') as file:

@@ -1,4 +1,4 @@
-"""``geventnode serve`` as curl sees it: methods, bodies of every kind, keep-alive, a Unix socket, live streams."""
+"""``geventnode serve`` with curl: methods, bodies of every kind, keep-alive, a Unix socket, live streams."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def curl(*arguments: object, **options: object) -> str:
 
 
 def sized(path: Path, size: int) -> Path:
-    """Make a file of ``size`` bytes that takes no room."""
+    """Make a sparse file of ``size`` bytes."""
     with path.open('wb') as file:
         file.truncate(size)
     return path
 
 
-def test_get(served: Served) -> None:
+def test_get_has_a_body(served: Served) -> None:
     answer = curl('--include', f'{served.url}/some?thing=1')
     head, _, body = answer.partition('\n\n')
     assert head.startswith('HTTP/1.1 200 OK\n')
@@ -45,39 +45,39 @@ def test_get(served: Served) -> None:
     assert f'Content-Length: {len(body)}' in head.splitlines()
 
 
-def test_head(served: Served) -> None:
+def test_head_has_no_body(served: Served) -> None:
     answer = curl('--head', f'{served.url}/some')
     assert answer.startswith('HTTP/1.1 200 OK\n')
     assert f'Content-Length: {len("HEAD /some HTTP/1.1")}' in answer.splitlines()
 
 
-def test_http_1_0(served: Served) -> None:
+def test_http_1_0_connection_closes(served: Served) -> None:
     head, _, body = curl('--http1.0', '--include', f'{served.url}/').partition('\n\n')
     assert body == 'GET / HTTP/1.0'
     assert 'Connection: close' in head.splitlines()
 
 
-def test_http_1_0_of_unknown_length(served: Served) -> None:
-    """The end of the connection is the end of the body."""
+def test_http_1_0_body_ends_with_the_connection(served: Served) -> None:
+    """The body ends with the connection."""
     head, _, body = curl('--http1.0', '--include', '--data', 'abc', f'{served.url}/echo').partition('\n\n')
     assert body == 'abc'
     assert 'chunked' not in head
 
 
-def test_keep_alive(served: Served) -> None:
+def test_connection_is_kept(served: Served) -> None:
     urls = [f'{served.url}/port'] * 5
     ports = curl('--write-out', '%{num_connects} ', *urls).split()
     assert len(set(ports[::2])) == 1
     assert ports[1::2] == ['1', '0', '0', '0', '0']
 
 
-def test_large_post(served: Served, tmp_path: Path) -> None:
+def test_large_post_is_counted(served: Served, tmp_path: Path) -> None:
     file = sized(tmp_path / 'large', 100 * MEGABYTE)
     assert curl('--data-binary', f'@{file}', f'{served.url}/count') == str(100 * MEGABYTE)
 
 
-def test_expect_100_continue(served: Served, tmp_path: Path) -> None:
-    """curl asks first for bodies of this size, and is told to go on."""
+def test_expect_gets_a_100(served: Served, tmp_path: Path) -> None:
+    """curl waits for the 100 before it sends a body of this size."""
     file = sized(tmp_path / 'large', 5 * MEGABYTE)
     ran = subprocess.run(
         [
@@ -101,13 +101,13 @@ def test_expect_100_continue(served: Served, tmp_path: Path) -> None:
     assert '< HTTP/1.1 100 Continue' in ran.stderr
 
 
-def test_chunked_upload(served: Served, tmp_path: Path) -> None:
-    """What curl reads from a pipe has no length that it could announce."""
+def test_chunked_upload_is_counted(served: Served, tmp_path: Path) -> None:
+    """curl sends chunks, because a pipe has no length."""
     with sized(tmp_path / 'large', 20 * MEGABYTE).open('rb') as file:
         assert curl('-T', '-', '-X', 'POST', f'{served.url}/count', stdin=file) == str(20 * MEGABYTE)
 
 
-def test_echo_comes_back_unchanged(served: Served, tmp_path: Path) -> None:
+def test_echo_is_unchanged(served: Served, tmp_path: Path) -> None:
     sent = tmp_path / 'sent'
     sent.write_bytes(bytes(range(256)) * 40_000)
     received = tmp_path / 'received'
@@ -115,8 +115,8 @@ def test_echo_comes_back_unchanged(served: Served, tmp_path: Path) -> None:
     assert received.read_bytes() == sent.read_bytes()
 
 
-def test_failing_listener(tmp_path: Path) -> None:
-    """The client gets 500 and no more, standard error the traceback."""
+def test_failing_listener_is_a_500(tmp_path: Path) -> None:
+    """The client gets only a 500, and the traceback is on standard error."""
     with Served('handlers:listener') as served:
         assert curl('--write-out', '%{http_code}', f'{served.url}/fail') == '500 Internal Server Error\n500'
         served.process.terminate()
@@ -125,7 +125,7 @@ def test_failing_listener(tmp_path: Path) -> None:
     assert 'Failing: on purpose' in errors
 
 
-def test_unix_socket(tmp_path: Path) -> None:
+def test_unix_socket_is_served(tmp_path: Path) -> None:
     path = tmp_path / 'socket'
     with Served('handlers:listener', bind=f'unix:{path}', access_log=True) as served:
         assert served.url == f'unix:{path}'
@@ -134,7 +134,7 @@ def test_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_demo_paths(demo: Served) -> None:
+def test_demo_answers_its_paths(demo: Served) -> None:
     seen = json.loads(curl('-H', 'X-Case: Kept', f'{demo.url}/request?a=1'))
     assert (seen['method'], seen['url'], seen['http_version']) == ('GET', '/request?a=1', '1.1')
     assert ['X-Case', 'Kept'] in seen['raw_headers']
@@ -155,8 +155,8 @@ def test_demo_paths(demo: Served) -> None:
         assert ('\nAllow: ' in answer) == (status == 405), (path, method)
 
 
-def test_event_stream() -> None:
-    """Ticks come one by one, and the handler ends when their reader has gone."""
+def test_event_stream_ends_with_its_reader() -> None:
+    """Ticks arrive one by one, and the handler ends when the reader disconnects."""
     with Served(access_log=True) as demo:
         reader = subprocess.Popen(
             [tool('curl'), '--silent', '--no-buffer', f'{demo.url}/events'], text=True, stdout=subprocess.PIPE
@@ -171,8 +171,8 @@ def test_event_stream() -> None:
         assert '"GET /events HTTP/1.1" 200 ' in demo.next_line()
 
 
-def test_progress_of_an_upload(demo: Served, tmp_path: Path) -> None:
-    """While the body is on its way, another connection hears how much of it has arrived."""
+def test_progress_of_an_upload_is_streamed(demo: Served, tmp_path: Path) -> None:
+    """Another connection receives the progress of the upload."""
     identifier = 'ab' * 16
     watcher = subprocess.Popen(
         [tool('curl'), '--silent', '--no-buffer', f'{demo.url}/progress?id={identifier}'],

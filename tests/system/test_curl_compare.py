@@ -1,4 +1,4 @@
-"""``geventnode get`` beside curl: the same command line, the same request, the same output."""
+"""``geventnode get`` compared with curl: the same command line, request and output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def both(*arguments: object, **options: object) -> list[subprocess.CompletedProc
 
 
 def comparable(output: bytes) -> list[bytes]:
-    """Return the lines of a mirrored request in any order, without what each client says of itself."""
+    """Return the sorted lines of a mirrored request, without fields that name the client."""
     own = re.compile(rb'user-agent: (curl|geventnode)|connection: close|date: |keep-alive: |connection: keep-alive')
     return sorted(line for line in output.splitlines() if not own.match(line.lower()))
 
@@ -54,43 +54,43 @@ def comparable(output: bytes) -> list[bytes]:
         ['-H', 'Host: other'],
     ],
 )
-def test_the_same_request(served: Served, arguments: list[str]) -> None:
-    theirs, ours = both(*arguments, f'{served.url}/a/b?c=d#e')
-    assert (theirs.returncode, ours.returncode, ours.stderr) == (0, 0, b'')
-    assert comparable(ours.stdout) == comparable(theirs.stdout)
+def test_request_is_the_same(served: Served, arguments: list[str]) -> None:
+    curl, get = both(*arguments, f'{served.url}/a/b?c=d#e')
+    assert (curl.returncode, get.returncode, get.stderr) == (0, 0, b'')
+    assert comparable(get.stdout) == comparable(curl.stdout)
 
 
-def test_user_and_password(served: Served) -> None:
-    theirs, ours = both(served.url.replace('://', '://us%40er:pass:word@'))
-    assert b'Authorization: Basic ' in ours.stdout
-    assert comparable(ours.stdout) == comparable(theirs.stdout)
+def test_user_and_password_are_sent(served: Served) -> None:
+    curl, get = both(served.url.replace('://', '://us%40er:pass:word@'))
+    assert b'Authorization: Basic ' in get.stdout
+    assert comparable(get.stdout) == comparable(curl.stdout)
 
 
-def test_a_file_is_sent(served: Served, tmp_path: Path) -> None:
+def test_file_is_sent(served: Served, tmp_path: Path) -> None:
     (tmp_path / 'data').write_text('one line')
-    theirs, ours = both('-d', f'@{tmp_path}/data', f'{served.url}/')
-    assert comparable(ours.stdout) == comparable(theirs.stdout)
+    curl, get = both('-d', f'@{tmp_path}/data', f'{served.url}/')
+    assert comparable(get.stdout) == comparable(curl.stdout)
 
 
 @pytest.mark.parametrize('arguments', [['--include'], ['--fail', '--include'], ['--fail']])
 @pytest.mark.parametrize('status', [200, 302, 404, 500])
-def test_the_same_output(served: Served, arguments: list[str], status: int) -> None:
-    # so that the mirrored requests have one length
-    theirs, ours = both(*arguments, '-H', 'User-Agent: any', '-H', 'Connection: close', f'{served.url}/status?{status}')
-    assert ours.returncode == theirs.returncode
-    assert comparable(ours.stdout) == comparable(theirs.stdout)
-    assert ours.stderr.count(b'\n') == theirs.stderr.count(b'\n')
+def test_output_is_the_same(served: Served, arguments: list[str], status: int) -> None:
+    # so that the mirrored requests have the same length
+    curl, get = both(*arguments, '-H', 'User-Agent: any', '-H', 'Connection: close', f'{served.url}/status?{status}')
+    assert get.returncode == curl.returncode
+    assert comparable(get.stdout) == comparable(curl.stdout)
+    assert get.stderr.count(b'\n') == curl.stderr.count(b'\n')
 
 
-def test_the_same_trailers(served: Served) -> None:
-    """And to standard output only."""
-    theirs, ours = both('--include', '-H', 'Connection: close', f'{served.url}/trailers')
-    assert ours.stdout.endswith(b'\r\n\r\nbodyX-Sum: 4\r\nX-Last: yes\r\n')
-    assert comparable(ours.stdout) == comparable(theirs.stdout)
+def test_trailers_are_the_same(served: Served) -> None:
+    """Trailers are written only with --include."""
+    curl, get = both('--include', '-H', 'Connection: close', f'{served.url}/trailers')
+    assert get.stdout.endswith(b'\r\n\r\nbodyX-Sum: 4\r\nX-Last: yes\r\n')
+    assert comparable(get.stdout) == comparable(curl.stdout)
     assert [ran.stdout for ran in both(f'{served.url}/trailers')] == [b'body', b'body']
 
 
-def test_a_file_is_written(served: Served, tmp_path: Path) -> None:
-    theirs, ours = both('-o', tmp_path / 'file', f'{served.url}/')
-    assert (theirs.stdout, ours.stdout, ours.stderr) == (b'', b'', b'')
+def test_file_is_written(served: Served, tmp_path: Path) -> None:
+    curl, get = both('-o', tmp_path / 'file', f'{served.url}/')
+    assert (curl.stdout, get.stdout, get.stderr) == (b'', b'', b'')
     assert (tmp_path / 'file').read_bytes().startswith(b'GET / HTTP/1.1')

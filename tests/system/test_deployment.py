@@ -1,4 +1,4 @@
-"""``contrib/deploy``: the configurations are good, and what they promise about restarts and kills is kept."""
+"""``contrib/deploy``: the configurations are valid and consistent, and survive restarts and kills."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEPLOY = ROOT / 'contrib' / 'deploy'
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
 def test_restarts_and_kills_under_load(proxy: str) -> None:
-    """Restarts lose nothing, kills only what is in work in the killed worker."""
+    """Restarts lose no request, kills only the active requests of the killed worker."""
     tool(proxy)
     ran = subprocess.run(
         [
@@ -54,21 +54,21 @@ def test_restarts_and_kills_under_load(proxy: str) -> None:
 
 
 def setting(file: str, pattern: str) -> str:
-    """Return what the first group of ``pattern`` is in a file of the directory."""
+    """Return the first group of ``pattern`` in a file of the directory."""
     found = re.search(pattern, (DEPLOY / file).read_text(), re.MULTILINE)
     assert found is not None, f'{file} has no {pattern}'
     return found[1]
 
 
-#: Where systemd listens.
+#: The address of systemd's socket.
 ADDRESS = setting('site.socket', r'^ListenStream=(.+)')
 
-#: How the proxies are told of a Unix socket: README.md.
+#: The prefixes of Unix sockets in the configurations of the proxies; see README.md.
 UNIX = {'nginx': 'unix:', 'haproxy': 'unix@'}
 
 
 def site(directory: Path, **options: Any) -> Gunicorn:
-    """Return a gunicorn with the configuration and the application, as they are."""
+    """Return a gunicorn with the unchanged configuration and application."""
     configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
     return Gunicorn(
         directory, 'web:listener', configuration, cwd=DEPLOY, env={'PYTHONPATH': f'{DEPLOY}:{ROOT}'}, **options
@@ -77,16 +77,18 @@ def site(directory: Path, **options: Any) -> Gunicorn:
 
 @contextlib.contextmanager
 def behind(proxy: str, directory: Path, address: str, interval: str = '2s') -> Iterator[Path]:
-    """Run a proxy with its configuration here, in front of ``address``; yield the path of the socket it listens on.
+    """Run a proxy with its configuration and the upstream ``address``; yield the path of its socket.
 
-    What it is told to send requests to is where systemd listens: otherwise there is nothing to replace.
+    The configuration must have the address of systemd's socket, which is replaced.
 
-    :param interval: between two health checks.
+    :param interval: the time between two health checks.
     """
     tool(proxy)
     front = directory / 'front'
     text = (DEPLOY / f'{proxy}.{"cfg" if proxy == "haproxy" else "conf"}').read_text()
-    assert re.search(rf'^ *server (\w+ )?{re.escape(ADDRESS)} ', text, re.MULTILINE), f'nothing listens for {proxy}'
+    assert re.search(rf'^ *server (\w+ )?{re.escape(ADDRESS)} ', text, re.MULTILINE), (
+        f'{proxy} has another address than systemd'
+    )
     text = text.replace(ADDRESS, address).replace('inter 2s', f'inter {interval}')
     with (
         haproxy_with(directory, text.replace('bind :80', 'bind {front}'))
@@ -107,8 +109,8 @@ def client_of(front: Path) -> RawClient:
     return RawClient(connect)
 
 
-def test_the_site(tmp_path: Path) -> None:
-    """gunicorn's configuration and the application, as they are."""
+def test_site_is_served(tmp_path: Path) -> None:
+    """The unchanged configuration and application work."""
     with site(tmp_path) as gunicorn:
         assert gunicorn.ask('/page') == (200, 'You asked for /page\n')
         assert gunicorn.ask('/healthz') == (200, 'ready\n')
@@ -117,10 +119,10 @@ def test_the_site(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
-def test_the_site_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
-    """What listens where systemd does is what the proxies find."""
+def test_site_is_served_through_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """The proxies reach the address of systemd's socket."""
     with site(tmp_path) as gunicorn:
-        # a worker may take longer to start than HAProxy's checks are patient
+        # a worker can take longer to start than HAProxy's checks allow
         assert gunicorn.ask('/healthz') == (200, 'ready\n')
         with behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client:
             response = client.get('/page').response()
@@ -128,8 +130,8 @@ def test_the_site_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
-def test_the_site_at_a_unix_socket(tmp_path: Path, proxy: str) -> None:
-    """With the lines that the README has for it."""
+def test_site_is_served_at_a_unix_socket(tmp_path: Path, proxy: str) -> None:
+    """The README's lines for a Unix socket work."""
     assert f'{UNIX[proxy]}/run/site/site.sock`' in (DEPLOY / 'README.md').read_text()
     path = tmp_path / 'site.sock'
     with site(tmp_path, bind=f'unix:{path}') as gunicorn:
@@ -140,8 +142,8 @@ def test_the_site_at_a_unix_socket(tmp_path: Path, proxy: str) -> None:
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
-def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
-    """How long a body may be is not for the proxy to say."""
+def test_uploads_pass_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """The proxy does not limit bodies."""
     body = bytes(3_000_000)
     with Served('handlers:listener') as served, behind(proxy, tmp_path, f'127.0.0.1:{served.port}') as front:
         with client_of(front) as client:
@@ -158,9 +160,11 @@ def test_uploads_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
-def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
-    """A view of Django's reads to Content-Length, and the connection to the worker goes on: no POST is lost to one that
-    closes, which would be a 502."""
+def test_posts_after_uploads_are_not_lost(tmp_path: Path, proxy: str) -> None:
+    """The connection to the worker is kept after a Django view has read an upload.
+
+    Otherwise a POST could be lost on a closing connection, which would be a 502.
+    """
     pytest.importorskip('django', reason='Django is not installed; it is in the extra "test"')
     configuration = (DEPLOY / 'gunicorn.conf.py').read_text().replace('from __future__ import annotations', '')
     requests = [
@@ -169,7 +173,7 @@ def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
     with contextlib.closing(Gate()) as gate:
         env = {'PYTHONPATH': f'{APPS}:{ROOT}', 'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'WORKERS': '1'}
         with Gunicorn(tmp_path, 'deployed:listener', configuration, cwd=APPS, env=env) as gunicorn:
-            # Django may take longer to import than HAProxy's checks are patient
+            # Django can take longer to import than HAProxy's checks allow
             assert gunicorn.ask('/healthz') == (200, 'ready\n')
             with behind(proxy, tmp_path, f'127.0.0.1:{gunicorn.port}') as front, client_of(front) as client:
                 for _ in range(200):
@@ -181,10 +185,10 @@ def test_uploads_and_posts_in_turn(tmp_path: Path, proxy: str) -> None:
 
 
 @pytest.mark.parametrize('proxy', ['haproxy', 'nginx'])
-def test_upgrades_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
-    """Another protocol passes, as WebSockets have it; ordinary requests share connections before and after.
+def test_upgrades_pass_a_proxy(tmp_path: Path, proxy: str) -> None:
+    """An upgrade passes, as for WebSockets; ordinary requests share connections before and after.
 
-    HAProxy may begin a client's on a new one (http-reuse safe).
+    HAProxy can use a new connection for the first request of a client (http-reuse safe).
     """
 
     def ports() -> set[bytes]:
@@ -209,7 +213,7 @@ def test_upgrades_behind_a_proxy(tmp_path: Path, proxy: str) -> None:
             assert client.closed()
 
 
-#: Says no to balancers from when it was asked to leave, and serves as before.
+#: An application that becomes unavailable for load balancers on request, and still serves.
 LEAVING = """
 from geventnode.http import readiness
 
@@ -222,8 +226,8 @@ listener = readiness(answer)
 """
 
 
-def test_haproxy_sends_nobody_to_who_is_about_to_go(tmp_path: Path) -> None:
-    """A server that says so while it still listens; in less time than in earnest."""
+def test_haproxy_avoids_an_unavailable_server(tmp_path: Path) -> None:
+    """An unavailable server still listens; the interval of checks is shorter than in the file."""
     (tmp_path / 'leaving.py').write_text(LEAVING)
     with Served('leaving:listener', cwd=tmp_path) as served:
         with behind('haproxy', tmp_path, f'127.0.0.1:{served.port}', '10ms') as front:
@@ -242,7 +246,7 @@ def test_haproxy_sends_nobody_to_who_is_about_to_go(tmp_path: Path) -> None:
 
 # -- the files ---------------------------------------------------------------------------------------------------------
 
-#: Where a command line of gunicorn stands.
+#: The places of command lines of gunicorn.
 COMMANDS = {
     'site.service': r'^ExecStart=/srv/site/\.venv/bin/(.+)',
     'Dockerfile': r'^CMD (\[.+\])',
@@ -260,7 +264,7 @@ def command(file: str) -> list[str]:
 
 
 def settings_of(directory: Path, arguments: list[str], env: dict[str, str]) -> dict[str, str]:
-    """Return the settings that gunicorn tells of for a command line, whose application it has loaded."""
+    """Return the settings that gunicorn prints for a command line, after it has loaded the application."""
     clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     ran = subprocess.run(
         [sys.executable, '-m', 'gunicorn', *arguments, '--print-config'],
@@ -275,19 +279,19 @@ def settings_of(directory: Path, arguments: list[str], env: dict[str, str]) -> d
     return dict(re.findall(r'^(\w+) += (.*)$', ran.stdout, re.MULTILINE))
 
 
-#: The variables that gunicorn's configuration asks for.
+#: The variables that gunicorn's configuration reads.
 ENVIRONMENT = set(re.findall(r"os\.environ\.get\('(\w+)'", (DEPLOY / 'gunicorn.conf.py').read_text()))
 
 
 @pytest.mark.parametrize('file', COMMANDS)
-def test_commands(file: str) -> None:
-    """gunicorn takes them, and they are the same everywhere."""
+def test_command_lines_agree(file: str) -> None:
+    """gunicorn accepts the command lines, which are all the same."""
     assert settings_of(DEPLOY, command(file), {})['bind'] == repr([ADDRESS])
     assert command(file) == command('Dockerfile')
 
 
-def test_units(tmp_path: Path) -> None:
-    """systemd understands all of them. A program that is here stands for the one that is only on the machine."""
+def test_units_are_valid(tmp_path: Path) -> None:
+    """systemd accepts the units; the program is replaced by one of this machine."""
     systemd_analyze = tool('systemd-analyze')
     for name in ('site.service', 'site.socket'):
         text = (DEPLOY / name).read_text()
@@ -300,11 +304,11 @@ def test_units(tmp_path: Path) -> None:
         timeout=PATIENCE,
     )
     assert ran.returncode == 0, ran.stderr
-    # of what it does not know it tells, and goes on; other units of this machine are not our affair
+    # unknown settings are only reported; reports about other units of this machine do not matter
     assert not re.findall(r'.*\bsite\.(?:service|socket)\b.*', ran.stderr)
 
 
-def test_the_units_belong_together() -> None:
+def test_units_refer_to_each_other() -> None:
     assert setting('site.service', r'^Requires=(.+)') == 'site.socket'
     assert setting('site.service', r'^WorkingDirectory=(.+)') == '/srv/site'
     assert int(setting('site.service', r'^LimitNOFILE=(\d+)')) > int(
@@ -313,7 +317,7 @@ def test_the_units_belong_together() -> None:
 
 
 def copied(directory: Path) -> None:
-    """Put into ``directory`` what the Dockerfile puts into the image, and where."""
+    """Copy the files into ``directory`` as the Dockerfile copies them into the image."""
     text = (DEPLOY / 'Dockerfile').read_text()
     home = directory / setting('Dockerfile', r'^WORKDIR /(.+)')
     for line in re.findall(r'^COPY (.+)', text, re.MULTILINE):
@@ -327,8 +331,8 @@ def copied(directory: Path) -> None:
                 shutil.copy(ROOT / source, into)
 
 
-def test_the_image(tmp_path: Path) -> None:
-    """What is copied is there, is enough for pip, and gunicorn starts with it as Kubernetes says."""
+def test_image_has_its_files(tmp_path: Path) -> None:
+    """The copied files exist and suffice for pip, and gunicorn starts with the environment of Kubernetes."""
     copied(tmp_path)
     run(sys.executable, 'setup.py', '-q', 'egg_info', cwd=tmp_path / 'src')
     extra = setting('Dockerfile', r"pip install '/src\[(\w+)\]'")
@@ -343,8 +347,8 @@ def test_the_image(tmp_path: Path) -> None:
     assert setting('Dockerfile', r'^STOPSIGNAL (\w+)') == 'SIGTERM'
 
 
-def test_addresses_that_fit() -> None:
-    """Whether systemd opens the socket or gunicorn does, it is at the same place; in containers it is the same port."""
+def test_addresses_agree() -> None:
+    """systemd and gunicorn listen at the same address; containers and manifests have the same port."""
     assert setting('gunicorn.conf.py', r"^bind = os\.environ\.get\('BIND', '(.+)'\)") == ADDRESS
     assert setting('site.socket', r'^Backlog=(\d+)') == setting('gunicorn.conf.py', r'^backlog = (\d+)')
     port = setting('Dockerfile', r'^EXPOSE (\d+)')
@@ -364,12 +368,12 @@ def test_addresses_that_fit() -> None:
 @pytest.mark.parametrize(
     ('file', 'pattern'), [('haproxy.cfg', r'option httpchk GET (\S+)'), ('kubernetes.yaml', r'httpGet: \{path: (\S+),')]
 )
-def test_balancers_ask_where_there_is_an_answer(file: str, pattern: str) -> None:
+def test_health_checks_use_the_default_path(file: str, pattern: str) -> None:
     assert setting(file, pattern) == DEFAULT_PATH
 
 
-def test_times_that_fit() -> None:
-    """Whoever is in front closes first, and whoever may kill waits longest; as the page says."""
+def test_timeouts_agree() -> None:
+    """The proxy closes connections first, and the supervisor waits longest before it kills, as documented."""
 
     def number(file: str, pattern: str) -> int:
         return int(setting(file, pattern))

@@ -1,4 +1,4 @@
-"""The Flask application of the examples, started as its ``Procfile.after`` says."""
+"""The Flask application of the examples, started by its ``Procfile.after``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ READERS = 200
 
 
 def commands() -> list[list[str]]:
-    """Return what starts it before, and after."""
+    """Return the command lines before and after."""
     return [shlex.split((EXAMPLE / f'Procfile.{name}').read_text())[1:] for name in ('before', 'after')]
 
 
-def test_one_line_is_the_difference() -> None:
-    """Both start the same application, which does not know of either, and the text says what the files do."""
+def test_only_the_command_line_differs() -> None:
+    """Both start the same application, which depends on neither, and the README quotes the files."""
     before, after = commands()
     assert (before[0], after[:2], before[-1]) == ('gunicorn', ['geventnode', 'serve'], after[-1])
     assert 'geventnode' not in (EXAMPLE / 'app.py').read_text().partition('"""\nfrom')[2]
@@ -33,8 +33,8 @@ def test_one_line_is_the_difference() -> None:
         assert f'{sign}{(EXAMPLE / f"Procfile.{name}").read_text()}' in text
 
 
-def test_after() -> None:
-    """More readers of a stream than there are threads before, and nobody waits for them."""
+def test_readers_do_not_delay_other_requests() -> None:
+    """More readers of a stream than gunicorn has threads do not delay other requests."""
     _, (_, command, *_, target) = commands()
     assert command == 'serve'
     with Served(target, cwd=EXAMPLE) as served, contextlib.ExitStack() as stack:

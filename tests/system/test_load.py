@@ -1,4 +1,4 @@
-"""``geventnode serve`` under load: nothing fails, and what passes through does not stay in memory."""
+"""``geventnode serve`` under load: no request fails, and transfers take constant memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def served() -> Iterator[Served]:
         yield served
 
 
-@pytest.mark.parametrize('options', [['-k'], []], ids=['keep-alive', 'a connection each'])
-def test_ab(served: Served, options: list[str]) -> None:
+@pytest.mark.parametrize('options', [['-k'], []], ids=['keep-alive', 'one each'])
+def test_ab_counts_no_failures(served: Served, options: list[str]) -> None:
     report = run('ab', '-q', '-n', 2000, '-c', 16, *options, f'{served.url}/ab')
     figures = dict(re.findall(r'^([A-Z][\w -]+):\s+(\d+)', report, re.MULTILINE))
     assert (figures['Complete requests'], figures['Failed requests']) == ('2000', '0'), report
@@ -31,7 +31,7 @@ def test_ab(served: Served, options: list[str]) -> None:
     assert 'Non-2xx' not in report
 
 
-def test_wrk(served: Served) -> None:
+def test_wrk_counts_no_errors(served: Served) -> None:
     report = run('wrk', '-t', 1, '-c', 32, '-d', '1s', f'{served.url}/wrk')
     assert int(re.search(r'(\d+) requests in', report)[1]) > 0
     assert 'Socket errors' not in report
@@ -39,7 +39,7 @@ def test_wrk(served: Served) -> None:
 
 
 def test_memory_stays_constant(tmp_path: Path) -> None:
-    """300 MB up and 300 MB down leave no trace in the largest size that the process ever had."""
+    """300 MB in each direction do not raise the peak memory of the process."""
     large = tmp_path / 'large'
     with large.open('wb') as file:
         file.truncate(TRANSFER)

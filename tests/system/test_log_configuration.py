@@ -16,13 +16,13 @@ from tests.system.running import APPS, PATIENCE, ROOT, Served
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
-#: How logging is configured, and whether that is in a request.
+#: The way in which logging is configured, and whether a request does it.
 CONFIGURATIONS = [('dictionary', ''), ('dictionary', 'late'), ('file', ''), ('file', 'late')]
 
 
-def asked(port: int) -> None:
-    """Make three requests, one of which fails, and one that is none."""
-    for path, status in (('/configure', 200), ('/told', 200), ('/fail', 500)):
+def make_requests(port: int) -> None:
+    """Make three requests, one of which fails, and send one invalid request."""
+    for path, status in (('/configure', 200), ('/logged', 200), ('/fail', 500)):
         client = Client(('127.0.0.1', port))
         assert client.get(path).status == status
         client.close()
@@ -31,23 +31,23 @@ def asked(port: int) -> None:
     client.close()
 
 
-def assert_written(said: str) -> None:
-    """Check that everything was written, and nothing twice."""
+def assert_written(output: str) -> None:
+    """Check that every line was written once."""
     for line in (
         '"GET /configure HTTP/1.1" 200',
-        '"GET /told HTTP/1.1" 200',
+        '"GET /logged HTTP/1.1" 200',
         '"GET /fail HTTP/1.1" 500',
-        'own INFO: told about told',
+        'own INFO: path logged',
         'LookupError: on purpose',
         'request line is not a method',
     ):
-        assert said.count(line) == 1, said
+        assert output.count(line) == 1, output
 
 
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
-def test_serve(by: str, late: str) -> None:
+def test_serve_writes_its_logs(by: str, late: str) -> None:
     with Served('configuring:app', access_log=True, env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late}) as served:
-        asked(served.port)
+        make_requests(served.port)
         served.process.terminate()
         printed, errors = served.finish()
     assert_written(printed + errors)
@@ -56,8 +56,8 @@ def test_serve(by: str, late: str) -> None:
 
 @pytest.mark.parametrize('preload', [(), ('--preload',)], ids=['', 'preload'])
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
-def test_gunicorn(tmp_path: Path, by: str, late: str, preload: tuple[str, ...]) -> None:
-    """Its own loggers are silenced in the same way."""
+def test_gunicorn_writes_its_logs(tmp_path: Path, by: str, late: str, preload: tuple[str, ...]) -> None:
+    """The configuration disables gunicorn's own loggers in the same way."""
     with Gunicorn(
         tmp_path,
         'configuring:app',
@@ -68,13 +68,13 @@ def test_gunicorn(tmp_path: Path, by: str, late: str, preload: tuple[str, ...]) 
         env={'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
     ) as gunicorn:
         gunicorn.booted()
-        asked(gunicorn.port)
+        make_requests(gunicorn.port)
         gunicorn.process.terminate()
         assert_written(gunicorn.finish())
 
 
 @pytest.mark.parametrize(('by', 'late'), CONFIGURATIONS)
-def test_serve_with_workers(by: str, late: str) -> None:
+def test_workers_write_their_logs(by: str, late: str) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listening:
         process = subprocess.Popen(
             [
@@ -97,8 +97,8 @@ def test_serve_with_workers(by: str, late: str) -> None:
         )
         port = listening.getsockname()[1]
     with process:
-        asked(port)
+        make_requests(port)
         process.terminate()
-        said, _ = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert_written(said)
+    assert_written(output)

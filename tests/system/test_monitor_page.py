@@ -1,4 +1,4 @@
-"""The monitor in headless Chromium: what it draws, on a phone, in the dark, with a keyboard, without being fooled."""
+"""The monitor in headless Chromium: its figures, layouts, dark mode, keyboard, and hostile paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.system.webdriver import Browser, browser
 
 ATTACK = '/slow/<img/src=x/onerror=alert(1)>'
 
-#: The lowest contrast between a text and what is behind it (WCAG 2.2, 1.4.3 asks for 4.5), and whose it is.
+#: The lowest contrast between a text and its background (WCAG 2.2, 1.4.3 requires 4.5), and its element.
 CONTRAST = """(() => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   const parse = (color) => {
@@ -52,7 +52,7 @@ CONTRAST = """(() => {
 
 @contextlib.contextmanager
 def begun(port: int, path: str) -> Iterator[None]:
-    """A request that is not answered in the meantime."""
+    """Make a request that stays active while the block runs."""
     with socket.create_connection(('127.0.0.1', port), PATIENCE) as client:
         client.sendall(f'GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
         yield
@@ -66,12 +66,12 @@ def fetch(port: int, path: str) -> bytes:
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The monitor of a site whose pool is stuck, and which somebody tries to deceive."""
+    """The monitor of a site with a stuck pool, and with a path that contains HTML."""
     with contextlib.ExitStack() as stack:
-        # first, because without one there is nothing to start
+        # first, because the tests are skipped without a browser
         opened = stack.enter_context(browser(tmp_path_factory.mktemp('browser')))
         served = stack.enter_context(Served('stuck:listener', '--monitor'))
-        # its requests would not end by themselves, and it warns of its pool
+        # its requests never end, and the server warns about its pool
         stack.callback(served.finish)
         stack.callback(served.process.kill)
         for _ in range(4):
@@ -83,17 +83,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-def test_it_is_alive(page: Browser) -> None:
-    """Figures come again and again, and neither the policy nor the script gave rise to a complaint."""
+def test_figures_are_updated(page: Browser) -> None:
+    """Figures keep arriving, and the console has no message of policy or script."""
     assert page.evaluate('document.title') == 'Monitor'
     assert page.evaluate("document.querySelector('#live').textContent") == 'Live'
     points = "document.querySelector('polyline').getAttribute('points').split(' ').length"
     seen = page.evaluate(points)
     page.wait_for(f'{points} > {seen}')
-    assert page.complaints() == []
+    assert page.console() == []
 
 
-def test_why_a_pool_is_stuck(page: Browser) -> None:
+def test_reason_of_a_stuck_pool_is_shown(page: Browser) -> None:
     page.wait_for("document.querySelector('#verdict').classList.contains('stuck')")
     reason = page.evaluate("document.querySelector('#reasons').textContent")
     assert '1 request queued' in reason
@@ -102,16 +102,16 @@ def test_why_a_pool_is_stuck(page: Browser) -> None:
     assert page.evaluate("document.querySelector('#sent .path').firstChild.textContent") == 'GET /report/0?…'
 
 
-def test_paths_are_text(page: Browser) -> None:
-    """Whatever stands in them, and their queries are not shown."""
+def test_paths_are_shown_as_text(page: Browser) -> None:
+    """HTML in a path is shown as text, and queries are not shown."""
     shown = page.evaluate("[...document.querySelectorAll('#received .path')].map((each) => each.firstChild.data)")
     assert sorted(shown) == ['GET /page', f'GET {ATTACK}?…']
     assert page.evaluate("document.querySelectorAll('img').length") == 0
     assert 'secret' not in page.evaluate('document.body.innerHTML')
 
 
-def test_a_keyboard_is_enough(page: Browser) -> None:
-    """The button and the tables can be reached, and the button works and says what it has done."""
+def test_page_works_with_a_keyboard(page: Browser) -> None:
+    """Tab reaches the button and the tables, and the button shows its state."""
     page.evaluate('document.activeElement.blur()')
     reached = []
     for _ in range(4):
@@ -122,14 +122,14 @@ def test_a_keyboard_is_enough(page: Browser) -> None:
         )
         assert page.evaluate('getComputedStyle(document.activeElement).outlineStyle') == 'solid'
     assert reached == [['pause', None], *([None, f'{table}-title'] for table in ('pools', 'received', 'sent'))]
-    for pressed, told in (('true', 'Paused'), ('false', 'Live')):
+    for pressed, state in (('true', 'Paused'), ('false', 'Live')):
         page.type('#pause', ' ')
-        page.wait_for(f"document.querySelector('#live').textContent === '{told}'")
+        page.wait_for(f"document.querySelector('#live').textContent === '{state}'")
         assert page.evaluate("document.querySelector('#pause').getAttribute('aria-pressed')") == pressed
 
 
-def test_names_for_what_is_there(page: Browser) -> None:
-    """Every section and every region has a heading as its name; columns and rows of tables have headers."""
+def test_sections_and_tables_have_names(page: Browser) -> None:
+    """Every section and region is named by a heading; columns and rows of tables have headers."""
     unnamed = (
         "[...document.querySelectorAll('section, [role=region]')].filter((each) => "
         "!document.getElementById(each.getAttribute('aria-labelledby'))?.textContent).length"
@@ -141,18 +141,18 @@ def test_names_for_what_is_there(page: Browser) -> None:
 
 
 @pytest.fixture
-def shown_as_before(page: Browser) -> Iterator[None]:
-    """For tests that change how the page is shown."""
+def emulation_reset(page: Browser) -> Iterator[None]:
+    """Reset the emulation after the test."""
     yield
     page.command('Emulation.setEmulatedMedia', features=[])
     page.command('Emulation.clearDeviceMetricsOverride')
 
 
-@pytest.mark.usefixtures('shown_as_before')
+@pytest.mark.usefixtures('emulation_reset')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [360, 1200])
-def test_it_is_readable(page: Browser, width: int, scheme: str) -> None:
-    """On a phone without scrolling sideways; in the dark it is dark; texts stand out."""
+def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
+    """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
     page.command('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': scheme}])
     page.command('Emulation.setDeviceMetricsOverride', width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
     page.wait_for(f'innerWidth === {width}')
@@ -165,8 +165,8 @@ def test_it_is_readable(page: Browser, width: int, scheme: str) -> None:
     assert ratio >= 4.5, where
 
 
-def test_curl_sees_the_state() -> None:
-    """And gets a page where there is a monitor only; what serves it says where that is."""
+def test_state_is_available_as_json() -> None:
+    """The monitor is at its path only, which the command prints."""
     with Served('handlers:listener', '--monitor', '/look') as served:
         assert served.next_line() == 'The monitor is at /look, for clients on this machine'
         found = json.loads(run('curl', '-sS', '--fail', f'{served.url}/look?state'))

@@ -1,11 +1,11 @@
-"""``geventnode serve`` as Node's client sees it: the two should understand each other to the last trailer."""
+"""``geventnode serve`` with Node's client."""
 
 from __future__ import annotations
 
 from tests.system.running import APPS, Served, run
 
 
-def test_node_client() -> None:
+def test_node_client_passes_its_checks() -> None:
     with Served('handlers:listener') as served:
         passed = run('node', APPS / 'client.js', served.url).splitlines()
     assert passed == [

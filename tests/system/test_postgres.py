@@ -1,6 +1,6 @@
-"""The example with a database: a real PostgreSQL behind psycopg and its pool, in the one process of the server.
+"""The example with a database: a real PostgreSQL, psycopg and its pool, in the one process of the server.
 
-The test holds a lock on the table whenever something shall be in work: no time passes that is not meant to.
+The test holds a lock on the table while queries have to be active, so no test depends on time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def url() -> Iterator[str]:
 
 
 class Notes:
-    """The server, and what is in its database."""
+    """The server, and its database."""
 
     def __init__(self, served: Served, connection: Any) -> None:
         self.served = served
@@ -42,17 +42,17 @@ class Notes:
         self._clients = contextlib.ExitStack()
 
     def connect(self, *pieces: bytes) -> Client:
-        """Return a connection on which ``pieces`` were sent."""
+        """Open a connection, and send ``pieces``."""
         client = Client(('127.0.0.1', self.served.port))
         self._clients.callback(client.close)
         return client.send(*pieces)
 
     def add(self, count: int) -> list[Client]:
-        """Ask for so many notes, each on a connection of its own: they are numbered."""
+        """Send ``count`` numbered notes, each on its own connection."""
         return [self.connect(post(str(number).encode(), '/notes')) for number in range(count)]
 
     def alive(self) -> bool:
-        """Whether what needs no database is answered."""
+        """Return whether a request without the database has a response."""
         return self.connect().get('/alive').body == b'yes\n'
 
     def close(self) -> None:
@@ -62,23 +62,23 @@ class Notes:
     # -- in the database ----------------------------------------------------------------------------------------------
 
     def fill(self, count: int) -> None:
-        """Put notes of a thousand characters there."""
+        """Insert ``count`` notes of a thousand characters."""
         self._connection.execute(
             "INSERT INTO notes (text) SELECT repeat('x', 1000) FROM generate_series(1, %s)", [count]
         )
 
     def lock(self) -> None:
-        """Let every query wait."""
+        """Lock the table, so that every query waits."""
         self._connection.execute('BEGIN')
         self._connection.execute('LOCK TABLE notes IN ACCESS EXCLUSIVE MODE')
 
     def unlock(self) -> None:
-        """Let them go on."""
+        """Unlock the table."""
         self._connection.execute('COMMIT')
 
     def count(self, condition: str) -> int:
-        """Return how many connections of the server are in such a state."""
-        # within a transaction it would be shown as it was at first
+        """Return the number of the server's connections that match ``condition``."""
+        # within a transaction, the first snapshot would be repeated
         self._connection.execute('SELECT pg_stat_clear_snapshot()')
         query = (
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
@@ -87,17 +87,17 @@ class Notes:
         return int(self._connection.execute(query).fetchone()[0])
 
     def wait_for(self, condition: str, count: int) -> None:
-        """Ask the database until so many connections of the server are in such a state."""
+        """Query the database until ``count`` of the server's connections match ``condition``."""
         while self.count(condition) != count:
-            # a guard against hangs could not interrupt what never switches
+            # the guard against hangs needs a switch
             gevent.idle()
 
     def texts(self) -> list[str]:
-        """Return what is there, sorted."""
+        """Return the sorted notes."""
         return sorted(row[0] for row in self._connection.execute('SELECT text FROM notes'))
 
 
-#: States of a connection: in a query that the lock holds up, and in any transaction at all.
+#: States of a connection: in a query that waits for the lock, and in any transaction.
 WAITING = "wait_event_type = 'Lock'"
 BUSY = "state <> 'idle'"
 
@@ -112,12 +112,12 @@ def notes(url: str) -> Iterator[Notes]:
 
 
 def numbers(count: int) -> list[str]:
-    """Return the texts of so many notes, sorted."""
+    """Return the sorted texts of ``count`` notes."""
     return sorted(str(number) for number in range(count))
 
 
 def test_many_requests_share_few_connections(notes: Notes) -> None:
-    """All that the pool has are waiting in the database, and all other requests for those; nobody else has to."""
+    """Requests wait for a connection of the pool, which waits in the database; the server is responsive."""
     notes.lock()
     clients = notes.add(MANY)
     notes.wait_for(WAITING, POOL)
@@ -128,33 +128,32 @@ def test_many_requests_share_few_connections(notes: Notes) -> None:
     assert notes.texts() == numbers(MANY)
 
 
-def test_a_client_that_leaves(notes: Notes) -> None:
-    """In the midst of a transaction, which ends as if nothing had happened."""
+def test_disconnect_completes_the_transaction(notes: Notes) -> None:
+    """The transaction of a disconnected client is completed."""
     notes.lock()
     clients = notes.add(2 * POOL)
     notes.wait_for(WAITING, POOL)
-    # connections are accepted in order: so all of them were
+    # connections are accepted in order, so all of them have been
     assert notes.alive()
     for client in clients:
         client.abort()
     assert notes.alive()
     notes.unlock()
-    # the pool has all of its connections again, and they come behind those who waited before
+    # the pool has all its connections again, after the requests that waited before
     assert [client.response().status for client in notes.add(MANY)] == [201] * MANY
     notes.wait_for(BUSY, 0)
     assert notes.texts() == sorted(numbers(2 * POOL) + numbers(MANY))
 
 
-def test_a_client_that_leaves_cancels_its_query(notes: Notes) -> None:
-    """The database works for nobody any more; those who waited for a connection give theirs back; and the pool is
-    whole."""
+def test_disconnect_cancels_the_query(notes: Notes) -> None:
+    """The queries end, requests without a connection end, and the pool is complete."""
     notes.lock()
     clients = [notes.connect(get('/notes')) for _ in range(2 * POOL)]
     notes.wait_for(WAITING, POOL)
     assert notes.alive()
     for client in clients:
         client.abort()
-    # while the lock is still there
+    # while the table is still locked
     notes.wait_for(WAITING, 0)
     notes.unlock()
     notes.wait_for(BUSY, 0)
@@ -162,9 +161,11 @@ def test_a_client_that_leaves_cancels_its_query(notes: Notes) -> None:
     assert notes.texts() == numbers(MANY)
 
 
-def test_a_client_that_leaves_a_stream_from_the_database(notes: Notes) -> None:
-    """The cursor is closed, the transaction rolled back, and the connection goes back to the pool: more clients leave
-    than there are connections."""
+def test_disconnect_closes_a_stream_from_the_database(notes: Notes) -> None:
+    """The cursor is closed, the transaction rolled back, and the connection returned to the pool.
+
+    More clients disconnect than the pool has connections.
+    """
     notes.fill(20_000)
     for _ in range(2):
         clients = [notes.connect(get('/notes')) for _ in range(POOL)]
@@ -179,13 +180,12 @@ def test_a_client_that_leaves_a_stream_from_the_database(notes: Notes) -> None:
     assert (len(whole), whole[-1]) == (20_001, b'last')
 
 
-def test_draining(notes: Notes) -> None:
-    """Every request that was accepted is answered, those that wait for a connection included, and is in the database
-    once."""
+def test_drain_completes_every_request(notes: Notes) -> None:
+    """Every accepted request has a response, even without a connection yet, and is in the database once."""
     notes.lock()
     clients = notes.add(2 * POOL)
     notes.wait_for(WAITING, POOL)
-    # connections are accepted in order: so all of them were
+    # connections are accepted in order, so all of them have been
     assert notes.alive()
     notes.served.signal(signal.SIGTERM)
     assert re.fullmatch(r'Stopping: \d+ open connection\(s\)', notes.served.next_line())

@@ -1,4 +1,4 @@
-"""A browser sends a request again when its connection is closed without an answer: a listener must not run twice."""
+"""A browser repeats a request if its connection is closed without a response: a listener must not run twice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tests.system.running import Served, run
 from tests.system.webdriver import browser
 
 
-def test_a_post_reaches_a_listener_that_hangs_once(tmp_path: Path) -> None:
-    """It was posted on a connection that had been used, which is where Chromium tries again."""
+def test_post_reaches_a_hanging_listener_once(tmp_path: Path) -> None:
+    """The POST is sent on a reused connection, where Chromium would repeat it."""
     with (
         Served('hanging.py:server', errors=r'.*POST /order: the listener has not responded.*\n') as served,
         browser(tmp_path) as page,

@@ -1,4 +1,4 @@
-"""TLS with peers that nobody here wrote: curl, Node and OpenSSL as clients, nginx as a server."""
+"""TLS with independent peers: curl, Node and OpenSSL as clients, nginx as a server."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def curl(certificates: Certificates, *arguments: object) -> str:
     return run('curl', '--silent', '--show-error', '--max-time', PATIENCE, '--cacert', certificates.ca, *arguments)
 
 
-def test_the_greeting(served: Served) -> None:
+def test_printed_url_is_https(served: Served) -> None:
     assert re.fullmatch(r'https://127\.0\.0\.1:\d+', served.url)
 
 
 @pytest.mark.parametrize('version', ['1.2', '1.3'])
-def test_curl(served: Served, certificates: Certificates, version: str) -> None:
+def test_curl_verifies_the_server(served: Served, certificates: Certificates, version: str) -> None:
     answer = curl(certificates, f'--tlsv{version}', '--tls-max', version, '--include', f'{served.url}/some?thing=1')
     head, _, body = answer.partition('\n\n')
     assert head.startswith('HTTP/1.1 200 OK\n')
     assert body == 'GET /some?thing=1 HTTP/1.1'
 
 
-def test_curl_keeps_a_connection(served: Served, certificates: Certificates) -> None:
-    said = curl(certificates, '--write-out', '%{num_connects} ', f'{served.url}/1', f'{served.url}/2')
-    assert said == 'GET /1 HTTP/1.11 GET /2 HTTP/1.10 '
+def test_curl_reuses_the_connection(served: Served, certificates: Certificates) -> None:
+    output = curl(certificates, '--write-out', '%{num_connects} ', f'{served.url}/1', f'{served.url}/2')
+    assert output == 'GET /1 HTTP/1.11 GET /2 HTTP/1.10 '
 
 
-def test_curl_and_an_end_without_a_length(served: Served, certificates: Certificates) -> None:
-    # curl complains about an end without close_notify
+def test_curl_gets_a_close_notify(served: Served, certificates: Certificates) -> None:
+    # curl fails if the end has no close_notify
     assert curl(certificates, '--http1.0', f'{served.url}/') == 'GET / HTTP/1.0'
 
 
-def test_curl_does_not_trust_everybody(served: Served) -> None:
+def test_curl_refuses_an_unknown_authority(served: Served) -> None:
     ran = subprocess.run([tool('curl'), '--silent', served.url], check=False, timeout=PATIENCE)
     assert ran.returncode == 60, 'curl: peer certificate cannot be authenticated'
 
@@ -73,7 +73,7 @@ let reused = 0
 function next(left) {
   const request = https.get(url + '/' + left, {agent}, response => {
     let body = ''
-    const socket = response.socket  // no longer the response's own once the agent has it back
+    const socket = response.socket  // response.socket is null once the agent has it back
     response.on('data', chunk => body += chunk).on('end', () => {
       if (request.reusedSocket) reused += 1
       if (body !== `GET /${left} HTTP/1.1`) throw new Error(body)
@@ -86,7 +86,7 @@ next(9)
 """
 
 
-def test_node(served: Served, certificates: Certificates) -> None:
+def test_node_reuses_the_connection(served: Served, certificates: Certificates) -> None:
     assert run('node', '-e', NODE, served.url, certificates.ca) == 'TLSv1.3 true 9\n'
 
 
@@ -114,7 +114,7 @@ const socket = tls.connect(options, () => {
         ('self_signed', False),
     ],
 )
-def test_node_finds_the_same_fault(secure: Secure, certificates: Certificates, which: str, trusting: bool) -> None:
+def test_node_reports_the_same_error(secure: Secure, certificates: Certificates, which: str, trusting: bool) -> None:
     site = secure(certfile=getattr(certificates, which))
     ca = certificates.ca if trusting else ''
     ran = gevent.subprocess.run(
@@ -127,13 +127,15 @@ def test_node_finds_the_same_fault(secure: Secure, certificates: Certificates, w
         site.where[1], '127.0.0.1', servername='localhost', ca=ca or None, reject_unauthorized=False
     ) as socket:
         socket.wait_connected()
-        ours = f'{str(socket.authorized).lower()} {"null" if socket.authorized else socket.authorization_error}'
+        found = f'{str(socket.authorized).lower()} {"null" if socket.authorized else socket.authorization_error}'
     # Node names the last error of several, Python the first one
-    found = ran.stdout.decode().strip().replace('UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY')
-    assert ours == found
+    expected = (
+        ran.stdout.decode().strip().replace('UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY')
+    )
+    assert found == expected
 
 
-def s_client(served: Served, certificates: Certificates, *arguments: str, said: str = '') -> str:
+def s_client(served: Served, certificates: Certificates, *arguments: str, request: str = '') -> str:
     ran = subprocess.run(
         [
             tool('openssl'),
@@ -148,7 +150,7 @@ def s_client(served: Served, certificates: Certificates, *arguments: str, said: 
             *arguments,
         ],
         check=False,
-        input=said,
+        input=request,
         text=True,
         timeout=PATIENCE,
         capture_output=True,
@@ -156,21 +158,21 @@ def s_client(served: Served, certificates: Certificates, *arguments: str, said: 
     return ran.stdout + ran.stderr
 
 
-def test_openssl(served: Served, certificates: Certificates) -> None:
-    said = s_client(
+def test_openssl_makes_a_request(served: Served, certificates: Certificates) -> None:
+    output = s_client(
         served,
         certificates,
         '-quiet',
         '-no_ign_eof',
         '-ign_eof',
-        said='GET /openssl HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+        request='GET /openssl HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
     )
-    assert 'HTTP/1.1 200 OK' in said
-    assert 'GET /openssl HTTP/1.1' in said
+    assert 'HTTP/1.1 200 OK' in output
+    assert 'GET /openssl HTTP/1.1' in output
 
 
 @pytest.mark.parametrize('version', ['-tls1', '-tls1_1'])
-def test_openssl_with_an_old_version(served: Served, certificates: Certificates, version: str) -> None:
+def test_openssl_with_an_old_version_is_refused(served: Served, certificates: Certificates, version: str) -> None:
     assert re.search(
         'alert protocol version|no protocols available',
         s_client(served, certificates, version, '-cipher', 'ALL@SECLEVEL=0'),
@@ -178,14 +180,14 @@ def test_openssl_with_an_old_version(served: Served, certificates: Certificates,
 
 
 def test_openssl_resumes(served: Served, certificates: Certificates, tmp_path: Path) -> None:
-    asked = 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    request = 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
     session = str(tmp_path / 'session')
-    assert 'New, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_out', session, said=asked)
-    assert 'Reused, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_in', session, said=asked)
+    assert 'New, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_out', session, request=request)
+    assert 'Reused, TLSv1.3' in s_client(served, certificates, '-ign_eof', '-sess_in', session, request=request)
 
 
 @pytest.mark.parametrize('version', ['-tls1_2', '-tls1_3'])
-def test_openssl_and_client_certificates_by_name(
+def test_openssl_client_certificates_depend_on_the_name(
     secure: Secure, certificates: Certificates, tmp_path: Path, version: str
 ) -> None:
     site = secure(
@@ -228,12 +230,12 @@ def test_openssl_and_client_certificates_by_name(
     assert re.search(refused, ask('a.example', version))
     assert re.search(refused, ask('a.example', version, '-sess_in', session))
     assert 'HTTP/1.1 421 Misdirected Request' in ask('localhost', version, host='a.example')
-    # the name decides about the version
+    # the minimum version depends on the name
     assert 'HTTP/1.1 200 OK' in ask('localhost', '-tls1_2')
     assert ('HTTP/1.1 200 OK' in ask('a.example', '-tls1_2', *shown)) is (version == '-tls1_2')
 
 
-def test_a_renewed_certificate(certificates: Certificates, tmp_path: Path) -> None:
+def test_renewed_certificate_is_used(certificates: Certificates, tmp_path: Path) -> None:
     path = tmp_path / 'site.pem'
     shutil.copy(certificates.expired, path)
     with Served('handlers:listener', '--certfile', path) as served:
@@ -246,7 +248,7 @@ def test_a_renewed_certificate(certificates: Certificates, tmp_path: Path) -> No
 # -- the command's own client -----------------------------------------------------------------------------------------
 
 
-def test_get(served: Served, certificates: Certificates) -> None:
+def test_get_verifies_the_server(served: Served, certificates: Certificates) -> None:
     assert (
         run(sys.executable, '-m', 'geventnode', 'get', '--cacert', certificates.ca, f'{served.url}/get')
         == 'GET /get HTTP/1.1'
@@ -254,7 +256,7 @@ def test_get(served: Served, certificates: Certificates) -> None:
     assert run(sys.executable, '-m', 'geventnode', 'get', '--insecure', f'{served.url}/get') == 'GET /get HTTP/1.1'
 
 
-def test_get_says_why_not(served: Served) -> None:
+def test_get_reports_a_refused_certificate(served: Served) -> None:
     ran = subprocess.run(
         [sys.executable, '-m', 'geventnode', 'get', served.url],
         check=False,
@@ -281,7 +283,7 @@ SERVER = """
 """
 
 
-def test_nginx(certificates: Certificates, tmp_path: Path) -> None:
+def test_nginx_is_read(certificates: Certificates, tmp_path: Path) -> None:
     data = bytes(range(250)) * (SIZE // 250)
     (tmp_path / 'file').write_bytes(data)
     rest = SERVER.format(certificate=certificates.server, directory=tmp_path)
@@ -311,8 +313,8 @@ VERIFYING = """
 """
 
 
-def test_nginx_verifies_us(tmp_path: Path) -> None:
-    """It sees the names without the dot of the root, and a renewed certificate at the next connection."""
+def test_nginx_verifies_the_client(tmp_path: Path) -> None:
+    """nginx sees the name without the root's dot, and a renewed certificate on the next connection."""
     authority = trustme.CA()
     (tmp_path / 'ca.pem').write_bytes(authority.cert_pem.bytes())
     server, client = tmp_path / 'server.pem', tmp_path / 'client.pem'
@@ -333,7 +335,7 @@ def test_nginx_verifies_us(tmp_path: Path) -> None:
         assert '400 No required SSL certificate was sent' in ask()
         assert re.fullmatch('localhost localhost. CN=first,.*', ask(certfile=client))
         renew('second')
-        # the session of the first one does not bring it back
+        # the session of the first certificate is not resumed
         assert [re.search('CN=(.*?),', ask(certfile=client))[1] for _ in range(2)] == ['second'] * 2
 
 
@@ -345,9 +347,7 @@ def test_nginx_verifies_us(tmp_path: Path) -> None:
         ('other', "not valid for 'localhost'"),
     ],
 )
-def test_nginx_with_a_certificate_that_is_refused(
-    certificates: Certificates, tmp_path: Path, which: str, message: str
-) -> None:
+def test_certificate_of_nginx_is_refused(certificates: Certificates, tmp_path: Path, which: str, message: str) -> None:
     rest = SERVER.format(certificate=getattr(certificates, which), directory=tmp_path)
     with nginx_with(tmp_path, rest), pytest.raises(CertificateError, match=message):
         https.get(socket_path=str(tmp_path / 'socket'), ca=certificates.ca).get_response()

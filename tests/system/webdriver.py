@@ -1,6 +1,6 @@
 """A browser, driven through chromedriver's own protocol (W3C WebDriver): JSON over HTTP, which needs no library.
 
-Waiting is left to the browser: a script that is told to wait for a condition looks at it whenever the page has changed.
+The browser itself waits for conditions: a script checks them whenever the page has changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARGUMENTS = [
     '--disable-dev-shm-usage',
 ]
 
-#: Calls back when the condition, a JavaScript expression, is true; looks when the document has changed.
+#: Call back when the condition, a JavaScript expression, is true; it is checked after each change of the document.
 WAIT = """
 const done = arguments[0];
 const condition = () => (%s);
@@ -46,7 +46,7 @@ if (!look()) {
 
 
 class BrowserError(Exception):
-    """The browser could not do what it was told."""
+    """A command of the browser has failed."""
 
 
 class Browser:
@@ -69,10 +69,10 @@ class Browser:
             'timeouts': {'script': PATIENCE * 1000 - 5000},
         }
         self._path = ''
-        session = self._ask('POST', '/session', {'capabilities': {'alwaysMatch': capabilities}})
+        session = self._send('POST', '/session', {'capabilities': {'alwaysMatch': capabilities}})
         self._path = f'/session/{session["sessionId"]}'
 
-    def _ask(self, method: str, path: str, value: Any = None) -> Any:
+    def _send(self, method: str, path: str, value: Any = None) -> Any:
         self._connection.request(
             method,
             self._path + path,
@@ -86,36 +86,36 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Load a page."""
-        self._ask('POST', '/url', {'url': url})
+        self._send('POST', '/url', {'url': url})
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
-        return self._ask('POST', '/execute/sync', {'script': f'return {expression}', 'args': []})
+        return self._send('POST', '/execute/sync', {'script': f'return {expression}', 'args': []})
 
     def wait_for(self, condition: str) -> None:
         """Wait until a JavaScript expression is true."""
-        self._ask('POST', '/execute/async', {'script': WAIT % condition, 'args': []})
+        self._send('POST', '/execute/async', {'script': WAIT % condition, 'args': []})
 
     def find(self, selector: str) -> str:
-        """Return a handle for the element that a CSS selector finds first."""
-        found: dict[str, str] = self._ask('POST', '/element', {'using': 'css selector', 'value': selector})
+        """Return a handle for the first element of a CSS selector."""
+        found: dict[str, str] = self._send('POST', '/element', {'using': 'css selector', 'value': selector})
         return next(iter(found.values()))
 
     def click(self, selector: str) -> None:
-        """Click on an element, as a user does: it must be in sight."""
-        self._ask('POST', f'/element/{self.find(selector)}/click', {})
+        """Click on an element, which must be visible."""
+        self._send('POST', f'/element/{self.find(selector)}/click', {})
 
     def type(self, selector: str, text: str) -> None:
-        """Type into an element; a file's path into one that asks for a file."""
-        self._ask('POST', f'/element/{self.find(selector)}/value', {'text': text})
+        """Type into an element; a path, if it is a file input."""
+        self._send('POST', f'/element/{self.find(selector)}/value', {'text': text})
 
     def command(self, name: str, **parameters: Any) -> Any:
         """Run a command of the DevTools protocol."""
-        return self._ask('POST', '/goog/cdp/execute', {'cmd': name, 'params': parameters})
+        return self._send('POST', '/goog/cdp/execute', {'cmd': name, 'params': parameters})
 
-    def complaints(self) -> list[str]:
-        """Return what the browser wrote to its console since the last call."""
-        return [entry['message'] for entry in self._ask('POST', '/se/log', {'type': 'browser'})]
+    def console(self) -> list[str]:
+        """Return the messages of the console since the last call."""
+        return [entry['message'] for entry in self._send('POST', '/se/log', {'type': 'browser'})]
 
     def screenshot(self, path: Path) -> None:
         """Save a picture of the whole page."""
@@ -126,12 +126,12 @@ class Browser:
         """End the browser."""
         with contextlib.closing(self._connection):
             if self._path:
-                self._ask('DELETE', '')
+                self._send('DELETE', '')
 
 
 @contextlib.contextmanager
 def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Browser]:
-    """A fresh browser with a profile of its own below ``directory``, gone afterwards."""
+    """Yield a fresh browser with a profile below ``directory``."""
     with contextlib.ExitStack() as stack:
         port = None
         while port is None:
@@ -147,13 +147,13 @@ def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Br
 
 
 def port_of(driver: subprocess.Popen[str]) -> int | None:
-    """Wait until ``driver`` listens; return where. None: it has chosen a port for IPv6 that somebody has for IPv4."""
-    said = []
+    """Return the port of ``driver`` once it listens; None if its IPv6 port is in use for IPv4."""
+    lines = []
     for line in driver.stdout:
-        said.append(line)
+        lines.append(line)
         found = re.search(r'started successfully on port (\d+)', line)
         if found is not None:
             return int(found[1])
-    if 'IPv4 port not available' not in ''.join(said):
-        pytest.fail(''.join(said))
+    if 'IPv4 port not available' not in ''.join(lines):
+        pytest.fail(''.join(lines))
     return None

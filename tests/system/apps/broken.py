@@ -1,3 +1,3 @@
-"""A target that needs what is not there."""
+"""A target that imports a missing module."""
 
-import not_installed  # noqa: F401 - that is the point
+import not_installed  # noqa: F401 - the import has to fail

@@ -1,5 +1,7 @@
-"""Configures logging as Flask's documentation shows it, or by a file, at import or in a request, and names no logger of
-the server."""
+"""Configure logging as in Flask's documentation, or by a file, at import or in a request.
+
+The configuration does not name the loggers of the server.
+"""
 
 from __future__ import annotations
 
@@ -66,5 +68,5 @@ flask = Flask(__name__)
 
 @flask.route('/<path:path>')
 def hello(path):
-    flask.logger.info('told about %s', path)
+    flask.logger.info('path %s', path)
     return 'hello'

@@ -1,4 +1,4 @@
-"""The Django project, with the answer to balancers in front of it, as ``contrib/deploy`` has it."""
+"""The Django project with ``/healthz`` for load balancers, as in ``contrib/deploy``."""
 
 from __future__ import annotations
 

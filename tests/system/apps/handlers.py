@@ -1,4 +1,4 @@
-"""The targets of the system tests: one listener with an answer for each path, and what must not be served."""
+"""The targets of the system tests: a listener with a response for each path, and an invalid target."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PIECE = bytes(65536)
 
 
 def listener(request, response) -> None:
-    """Answer by path."""
+    """Respond by path."""
     target = urlsplit(request.url)
     if target.path == '/count':
         response.end(f'{sum(map(len, request))}')
     elif target.path == '/echo':
-        # trailers are announced, so that they are sent in chunks
+        # announcing trailers makes the body chunked
         response.write_head(200, {'Trailer': 'X-Seen'})
         for chunk in request:
             response.write(chunk)

@@ -1,4 +1,4 @@
-"""A page that posts, and a listener that never answers that."""
+"""A page that posts, and a listener that never responds to that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from geventnode import http
 
 __all__ = ['server']
 
-#: Posts on the connection that the page came on, and shows what became of it.
+#: Post on the connection of the page, and show the result.
 PAGE = """<!DOCTYPE html><title>waiting</title><script>
 fetch('/order', {method: 'POST', body: 'one'}).then(
   response => response.text().then(text => document.title = text), error => document.title = 'failed');

@@ -1,4 +1,4 @@
-"""The WSGI application that ``SITE`` names, behind limits that a test reaches in no time."""
+"""The WSGI application that ``SITE`` names, with limits that a test reaches quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A target that answers with the request that it got, so that two clients can be compared."""
+"""A target that responds with the request, so that clients can be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ['listener']
 
 
 def listener(request, response) -> None:
-    """Answer with the request, line by line; ``/status?N`` with that status, ``/trailers`` with trailers."""
+    """Respond with the request, line by line; for ``/status?N`` with that status, for ``/trailers`` with trailers."""
     target = urlsplit(request.url)
     if target.path == '/status':
         response.status_code = int(target.query)

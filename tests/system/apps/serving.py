@@ -1,4 +1,4 @@
-"""Files that start a server themselves while they are imported, each in its own way."""
+"""A file that starts a server while it is imported; ``SERVES`` selects the server."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def run():
     elif how == 'flask-debug':
         from flask import Flask
 
-        # its reloader starts this program again, and serves in a thread there
+        # the reloader starts this program again, and serves in a thread of that process
         Flask(__name__).run(port=0, debug=True)
     elif how == 'wsgiref':
         from wsgiref.simple_server import make_server
@@ -43,13 +43,13 @@ def run():
     elif how == 'waiting':
         import gevent
 
-        # which imports the loop
+        # imports the event loop
         gevent.get_hub()
         sys.stdout.write('waiting\n')
         sys.stdout.flush()
         gevent.sleep(300)
     elif how == 'finding':
-        # Ctrl+C while the file imports something, in what finds modules
+        # Ctrl+C within the import system, while the file imports a module
         sys.meta_path.insert(0, Interrupted)
         __import__('interrupted')
     elif how == 'thread':

@@ -1,6 +1,6 @@
-"""A site whose pool can be made stuck: each request for ``/forgotten`` leaves a response unread, and others need one.
+"""A site with a pool that can become stuck: each request for ``/forgotten`` leaves a response unread.
 
-The upstream is a server of the same process.
+The upstream is a server in the same process.
 """
 
 from __future__ import annotations

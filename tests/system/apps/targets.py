@@ -1,4 +1,4 @@
-"""Targets of every kind: WSGI applications, request listeners, and what may be either."""
+"""Targets of every kind: WSGI applications, request listeners, and ambiguous ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def renamed(env, start):
 
 
 class Class:
-    """An application whose instances are its results (PEP 3333, "The Application/Framework Side")."""
+    """An application: its instances are the results (PEP 3333, "The Application/Framework Side")."""
 
     def __init__(self, environ, start_response):
         self._answer = app(environ, start_response)
@@ -54,12 +54,12 @@ wrapped = wsgi(app)
 
 
 def short(e, sr):
-    """An application whose names say nothing."""
+    """An application with unspecific parameter names."""
     return app(e, sr)
 
 
 def unclear(*arguments):
-    """An application, or a request listener: whoever calls it must know."""
+    """An application and a request listener in one."""
     first, second = arguments
     if isinstance(first, dict):
         return app(first, second)
@@ -67,4 +67,4 @@ def unclear(*arguments):
 
 
 async def asgi(scope, receive, send):
-    """An application of the kind that is not served."""
+    """An ASGI application, which is refused."""

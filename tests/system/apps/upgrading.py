@@ -1,4 +1,4 @@
-"""A server that answers by path, and goes over to another protocol for those who ask for it."""
+"""A server that responds by path, and upgrades to another protocol on request."""
 
 from __future__ import annotations
 
