@@ -21,8 +21,8 @@ __all__ = ['postgres']
 #: The directories of Debian with the programs of each version.
 PROGRAMS = '/usr/lib/postgresql/*/bin'
 
-#: The user of the server, which refuses to run as root.
-UNPRIVILEGED = 'nobody'
+#: The id of the unprivileged user that runs the server, which refuses to run as root.
+UNPRIVILEGED = 65534
 
 SETTINGS = {
     # no TCP, so that ports cannot conflict

@@ -394,11 +394,11 @@ def test_timeouts_agree() -> None:
     stop = number('site.service', r'^TimeoutStopSec=(\d+)')
     assert grace < stop == number(page, r'^systemd +(\d+) s')
     waits = number('kubernetes.yaml', r'"sleep", "(\d+)"')
-    assert waits == number(page, r'the (\d+) s of ``preStop`` included')
+    assert waits == number(page, r'including the (\d+) s of ``preStop``')
     killed = number('kubernetes.yaml', r'terminationGracePeriodSeconds: (\d+)')
     assert grace + waits < killed == number(page, r'^Kubernetes +(\d+) s')
     assert number('haproxy.cfg', r'inter (\d+)s') * number('haproxy.cfg', r'fall (\d+)') == number(
-        page, r'HAProxy takes (\d+) s'
+        page, r'HAProxy needs (\d+) s'
     )
     assert number('haproxy.cfg', r'server one .* maxconn (\d+)') == number(
         'gunicorn.conf.py', r'^worker_connections = (\d+)'

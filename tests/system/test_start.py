@@ -23,7 +23,7 @@ PAGE = ROOT / 'docs' / 'start.rst'
 
 
 class Newcomer:
-    """A user who follows the page and compares the output with it."""
+    """Follows the page as a user does, and compares the output."""
 
     def __init__(self, directory: Path, tree: Path) -> None:
         self._directory = directory

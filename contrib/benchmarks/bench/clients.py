@@ -70,8 +70,8 @@ class Client:
     :ivar key: the name in the samples.
     :ivar title: the name in tables.
     :ivar script: its file in ``clients/``.
-    :ivar program: what runs a script in JavaScript.
-    :ivar root: the directory of another checkout, whose package the script imports; empty: of this one.
+    :ivar program: the program that runs a script in JavaScript.
+    :ivar root: the checkout from which the script imports the package; empty: this one.
     """
 
     key: str

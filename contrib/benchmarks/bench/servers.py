@@ -61,7 +61,7 @@ class Server:
     :ivar certificate: the path of a certificate with its key, for HTTPS.
     :ivar arguments: further arguments, such as the port of the origin of a proxy.
     :ivar program: the program that runs a script in JavaScript.
-    :ivar root: the directory of another checkout, whose package the script imports; empty: of this one.
+    :ivar root: the checkout from which the script imports the package; empty: this one.
     """
 
     key: str
