@@ -124,6 +124,7 @@ class IncomingMessage(ReadableBase):
     def __init__(self, head: RequestHead | ResponseHead, socket: Socket, connection: MessageConnection) -> None:
         self._head = head
         self._connection = connection
+        #: The connection of the message. In a client, see :attr:`geventnode.interfaces.IIncomingMessage.socket`.
         self.socket = socket
         self.complete = head.framing is _NONE
         if isinstance(head, RequestHead):

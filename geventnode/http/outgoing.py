@@ -112,6 +112,7 @@ class OutgoingMessage(EventEmitter):
         self._fields = {}
         #: The hub of the thread that can call the methods.
         self._hub: Any = socket._hub
+        #: The connection of the message; in a client, None before there is one.
         self.socket: Any = socket
         self._out = socket
 

@@ -221,7 +221,7 @@ class IHTTPServer(IServer):
     )
 
     def __call__(request: IIncomingMessage, response: IServerResponse) -> None:
-        """Call the ``'request'`` listeners; see :meth:`geventnode.http.Server.__call__`. Blocks until they return."""
+        """Call the ``'request'`` listeners, so that a server can be a listener. Blocks until they return."""
 
     def set_timeout(seconds: float, callback: Callable[[ISocket], object] | None = None) -> Any:
         """Set ``timeout`` and add a listener; see :meth:`geventnode.http.Server.set_timeout`."""

@@ -245,7 +245,7 @@ class ServerResponse(OutgoingMessage):
         kind, self._length, line = frame_response(
             self.status_code, method, request.http_version, fields, self._removed_fields, bool(self._trailers), length
         )
-        self._has_body = has_body = method != 'HEAD' and self.status_code not in BODILESS_STATUSES
+        self._has_body = has_body = kind is not _NONE and method != 'HEAD'
         if kind is _CHUNKED:
             self._chunked = has_body
         elif kind is _UNTIL_CLOSE:
