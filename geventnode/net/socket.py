@@ -588,7 +588,7 @@ class Socket(DuplexBase):
     def write(self, chunk: Any, encoding: str = 'utf-8', callback: Callback | None = None) -> bool:
         """Send ``chunk``; return False if a part of it is queued.
 
-        Blocks until there is room if :attr:`writable_high_water_mark` bytes are queued already.
+        Blocks until there is room if ``writable_high_water_mark`` bytes are queued already.
 
         :param chunk: bytes-like, or text.
         :param encoding: the encoding of text.
