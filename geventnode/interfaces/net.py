@@ -1,4 +1,4 @@
-"""The contracts of sockets and of the servers that accept them (Node's ``net``)."""
+"""Contracts of sockets and servers (Node's ``net``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ISocket(IDuplex):
     remote_port: int | None = Attribute("The peer's port.")
     remote_family: str | None = Attribute("'IPv4', 'IPv6' or 'Unix'.")
     proxy_address: str | None = Attribute(
-        'The IP address of the proxy whose PROXY header has named the client; None without one.'
+        'The IP address of the proxy that has named the client in a PROXY header; None without one.'
     )
     proxy_header: Any = Attribute('The PROXY header (:class:`geventnode.protocol.ProxyHeader`); None without one.')
     local_address: str | None = Attribute('The local IP address.')
@@ -76,7 +76,7 @@ class IServer(IEventEmitter):
     wait_when_full: bool = Attribute(
         'Whether connections beyond max_connections wait in the queue of the kernel instead of being closed. False.'
     )
-    trusted_proxies: tuple[str, ...] = Attribute('The proxies whose statements about clients are believed. ().')
+    trusted_proxies: tuple[str, ...] = Attribute('The proxies that the server believes about their clients. ().')
     proxy_protocol: bool = Attribute(
         'Whether every connection must begin with a PROXY header of one of the trusted_proxies. False.'
     )

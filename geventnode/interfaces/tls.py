@@ -12,7 +12,7 @@ __all__ = ['ITLSServer', 'ITLSSocket']
 
 
 class ITLSSocket(ISocket):
-    """A socket whose bytes are encrypted on their way; see :class:`geventnode.tls.TLSSocket`."""
+    """A socket with encryption; see :class:`geventnode.tls.TLSSocket`."""
 
     encrypted: bool = Attribute('True.')
     authorized: bool = Attribute('Whether the peer has shown a certificate that is valid, and valid for its name.')
@@ -38,7 +38,7 @@ class ITLSSocket(ISocket):
 
 
 class ITLSServer(IServer):
-    """A server whose connections speak TLS; see :class:`geventnode.tls.Server`."""
+    """A server with encrypted connections; see :class:`geventnode.tls.Server`."""
 
     handshake_timeout: float = Attribute('Seconds for the handshake, from accepting; 0: no limit. 60.')
 

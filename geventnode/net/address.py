@@ -56,7 +56,10 @@ def check_connect(port: Any, host: Any) -> None:
 
 
 def _host_in(text: str) -> str | None:
-    """Return the host in ``text`` without its port, None if it can be something else than a host."""
+    """Return the host in ``text`` without its port.
+
+    It is None if ``text`` can be something else than a host.
+    """
     if _is_host(text):
         return text
     host, _, port = text.rpartition(':')

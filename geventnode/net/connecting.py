@@ -43,7 +43,7 @@ MIN_PAUSE, MAX_PAUSE = 0.005, 0.25
 
 
 def connect_error(failure: OSError, host: str, port: int | None) -> ConnectError:
-    """Return the error for a connection that ``failure`` prevented; it becomes the cause of the error."""
+    """Return the error for a failed connection, with ``failure`` as its cause."""
     number = failure.errno or errno.ECONNABORTED
     error = (ConnectionRefused if number == errno.ECONNREFUSED else ConnectError)(
         number, os.strerror(number), host, port
@@ -63,7 +63,7 @@ class ConnectOwner(Protocol):
 
 
 class Connecting:
-    """Try all addresses of a host, or the path of a Unix socket, in a greenlet."""
+    """Try all addresses of a host, or a path, in a greenlet."""
 
     def __init__(
         self, owner: ConnectOwner, port: Any, host: str | None, local_address: str | None, family: int
@@ -128,7 +128,10 @@ class Connecting:
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
     def _race(self, addresses: list[Address]) -> tuple[Any, Any]:
-        """Return the first connection that is made, and its address; or raise the last failure."""
+        """Return the first connection that is made, and its address.
+
+        Raises the last failure.
+        """
         left = deque(addresses)
         done: Queue[_Attempt] = Queue()
         running: set[_Attempt] = set()
@@ -152,7 +155,10 @@ class Connecting:
         raise failure
 
     def _connect_to_path(self, addresses: list[Address]) -> tuple[Any, Any]:
-        """Return a connection to a Unix socket as soon as its listener's queue has room, and its address."""
+        """Return a connection to a Unix socket, and its address.
+
+        Blocks until the queue of its listener has room.
+        """
         expires, pause = monotonic() + UNIX_CONNECT_TIME, MIN_PAUSE
         while True:
             try:
@@ -194,7 +200,10 @@ class _Attempt:
         self._done.put(self)
 
     def result(self) -> Any:
-        """Return the raw socket, which belongs to the caller then; or raise the failure."""
+        """Return the raw socket, or raise the failure.
+
+        The raw socket belongs to the caller then.
+        """
         number = self._raw.getsockopt(stdlib.SOL_SOCKET, stdlib.SO_ERROR)
         if number:
             self.close()

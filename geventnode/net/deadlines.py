@@ -44,11 +44,14 @@ class HasDeadline(Protocol):
 
 
 class Pollable(Protocol):
-    """A socket whose input and progress can be polled without the loop."""
+    """A socket that can be polled without the loop."""
 
     @abstractmethod
     def _poll_now(self) -> bool:
-        """Return whether there is input or progress that the loop has not reported yet. Runs in the hub."""
+        """Return whether there is unreported input or progress.
+
+        Runs in the hub.
+        """
 
 
 class Deadlines:
@@ -96,7 +99,10 @@ class Deadlines:
             self._timer = None
 
     def grants_grace(self, socket: Pollable, now: float) -> bool:
-        """Return whether the loop has stalled, and ``socket`` has news that may have arrived in time."""
+        """Return whether an expired socket gets more time.
+
+        It does if the loop has stalled, and ``socket`` has input or progress that can have been in time.
+        """
         return now < self._stalled_until and socket._poll_now()
 
     def _check_for_stall(self, now: float, expected: float) -> None:

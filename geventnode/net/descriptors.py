@@ -1,4 +1,4 @@
-"""Close idle connections of pools when descriptors run out, so that new connections can be made.
+"""Close idle connections of pools when descriptors run out.
 
 The limit is that of the process (``ulimit -n``). A pool can only be used in its own thread, so only the pools of the
 calling thread are considered.
@@ -29,19 +29,28 @@ class ConnectionPool(Protocol):
 
     @abstractmethod
     def _close_longest_idle(self, count: int) -> int:
-        """Close ``count`` idle connections of the least recently used origins; return their number."""
+        """Close ``count`` idle connections, and return their number.
+
+        The least recently used origins are first.
+        """
 
 
 _pools: weakref.WeakKeyDictionary[ConnectionPool, Any] = weakref.WeakKeyDictionary()
 
 
 def register_pool(pool: ConnectionPool, hub: Any) -> None:
-    """Close idle connections of ``pool``, which belongs to ``hub``, when descriptors run out."""
+    """Close idle connections of ``pool`` when descriptors run out.
+
+    :param hub: the hub of the pool.
+    """
     _pools[pool] = hub
 
 
 def _close_some() -> bool:
-    """Close idle connections of the calling thread's pools; return whether there were any."""
+    """Close idle connections of this thread's pools.
+
+    Return whether there were any.
+    """
     here = get_hub()
     return sum(pool._close_longest_idle(CLOSED_AT_ONCE) for pool, hub in tuple(_pools.items()) if hub is here) > 0
 
@@ -57,7 +66,9 @@ def new_socket(family: int, kind: int, protocol: int) -> Any:
 
 
 def reserve_descriptors(count: int) -> None:
-    """Make sure that ``count`` descriptors are free, for calls that do not report a lack of them.
+    """Make sure that ``count`` descriptors are free.
+
+    For calls that do not report a lack of them.
 
     Raises ``OSError`` if there is no connection left to close.
     """

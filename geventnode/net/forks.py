@@ -28,7 +28,7 @@ Thing = TypeVar('Thing')
 
 
 class Forkable(ThreadBound, Protocol):
-    """An object that must not be shared with a child process, and does not outlive its thread."""
+    """An object of one process and one thread."""
 
     def _after_fork_in_child(self) -> None:
         """Close everything inherited. Runs in the child, before its loop does."""
@@ -39,13 +39,20 @@ _connections: weakref.WeakKeyDictionary[Forkable, Any] = weakref.WeakKeyDictiona
 
 
 def register(thing: Forkable, hub: Any) -> None:
-    """Call ``thing`` after a fork, in the child, and when the calling thread, to which ``hub`` belongs, ends."""
+    """Notify ``thing`` after a fork and at the end of its thread.
+
+    Its ``_after_fork_in_child()`` is called in every child process, and its ``_on_thread_exit()`` when the calling
+    thread ends, which ``hub`` belongs to.
+    """
     _all[thing] = hub
     close_on_thread_exit(thing, hub)
 
 
 def register_connection(socket: Forkable, hub: Any) -> None:
-    """Register a connection, which is called after the pool that it can belong to."""
+    """Notify a connection as :func:`register` does.
+
+    After a fork, connections follow the pools that they can belong to.
+    """
     _connections[socket] = hub
     close_on_thread_exit(socket, hub)
 
@@ -56,7 +63,7 @@ def registered(kind: type[Thing]) -> list[Thing]:
 
 
 def inherited_error() -> InheritedConnection:
-    """Return the error of an exchange or a connection from before the fork."""
+    """Return the error of connections from before the fork."""
     return InheritedConnection(
         'the connection belongs to the process from which this one was forked: make another request'
     )
@@ -72,7 +79,10 @@ def _after_fork_in_child() -> None:
 
 
 def _attempt(release: Callable[[], object], thing: object) -> None:
-    """Call ``release``, and log its failure, so that the parent's other connections are still closed in the child."""
+    """Call ``release``, and log its failure.
+
+    The other connections of the parent are then still closed in the child.
+    """
     try:
         release()
     except Exception:

@@ -1,4 +1,4 @@
-"""Encode host names in ASCII, as the resolver, TLS and HTTP need them.
+"""Encode host names in ASCII for the resolver, TLS and HTTP.
 
 Python's own codec is IDNA 2003: it encodes ``straße`` as ``strasse``, which is another host with another owner. The
 ``idna`` package encodes as browsers and ``requests`` do (UTS 46, non-transitional). Without it, a name is refused if

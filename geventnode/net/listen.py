@@ -1,4 +1,4 @@
-"""Parse the arguments of ``listen``, and open the listening socket that they specify."""
+"""Parse the arguments of ``listen``, and open the listening socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ LISTEN_FDS_START = 3
 
 
 class ListenArguments(NamedTuple):
-    """The arguments of a ``listen`` call, of which ``handle`` and ``path`` have precedence over ``port``."""
+    """The arguments of a ``listen`` call.
+
+    ``handle`` and ``path`` have precedence over ``port``.
+    """
 
     port: int = 0
     hostname: str | None = None
@@ -140,7 +143,9 @@ def _remove_stale(path: str) -> None:
 
 
 def is_in_use(path: str) -> bool | None:
-    """Return whether a server must not use ``path``, None if there is no such file.
+    """Return whether a server must not use ``path``.
+
+    It is None if there is no such file.
 
     It is in use if it is another kind of file, or a socket on which a process accepts.
     """

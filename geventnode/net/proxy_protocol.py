@@ -48,7 +48,10 @@ class ProxyPolicy:
         return bool(self._trusted)
 
     def admits(self, family: int, peer: Any) -> bool:
-        """Return whether the peer with the address ``peer`` is one of the proxies."""
+        """Return whether a peer is one of the proxies.
+
+        :param peer: its address.
+        """
         return self._trusted.trusts(None if family == unix_family else peer[0])
 
 

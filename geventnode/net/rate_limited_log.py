@@ -1,4 +1,4 @@
-"""Log lines and counters of events that peers cause, with a limited number of lines per second.
+"""Limit the log lines that peers cause, and count their events.
 
 A peer can make connections fail as fast as it can open them. A line for each would hide other lines and fill the disk.
 Therefore only LINES lines are written in a second; the others are counted, and the next line has their number. Their

@@ -189,7 +189,9 @@ class ServerOptions(TypedDict, total=False):
 
 @implementer(IServer)
 class Server(EventEmitter):
-    """A server for TCP or Unix connections, as Node's ``net.Server``; :func:`create_server` makes one.
+    """A server for TCP or Unix connections, as Node's ``net.Server``.
+
+    :func:`create_server` makes one.
 
     It belongs to the thread that made it; a method that is called in another thread raises ``WrongThread``. As a
     context manager it is stopped at once at the end of the block.
@@ -212,8 +214,8 @@ class Server(EventEmitter):
     trusted_proxies: Option[tuple[str, ...]] = Option(
         parse_proxies,
         (),
-        'The proxies whose statements about clients are believed: IP addresses and networks (CIDR), as text or objects '
-        "of :mod:`!ipaddress`, and ``'unix'`` for Unix sockets. ().",
+        'The proxies that the server believes about their clients: IP addresses and networks (CIDR), as text or '
+        "objects of :mod:`!ipaddress`, and ``'unix'`` for Unix sockets. ().",
     )
     proxy_protocol = Option(
         flag,
@@ -283,7 +285,7 @@ class Server(EventEmitter):
             self._proxy_policy = ProxyPolicy(TrustedProxies(self.trusted_proxies), *self._header_limit())
 
     def _header_limit(self) -> tuple[float, str]:
-        """Return the seconds for a PROXY header, and the name of the setting that decides it."""
+        """Return the seconds for a PROXY header, and their setting."""
         return HEADER_TIME, 'its time limit'
 
     def _check_thread(self) -> None:
@@ -302,7 +304,9 @@ class Server(EventEmitter):
         handle: Any = None,
         reuse_port: bool = False,
     ) -> Any:
-        """Listen, accept connections, and return the server; ``'listening'`` follows in the next turn of the loop.
+        """Listen, accept connections, and return the server.
+
+        ``'listening'`` follows in the next turn of the loop.
 
         As in Node, the first argument can also be a path or a handle, and a callable argument is the callback. Blocks
         only until a host name is resolved.
@@ -353,7 +357,9 @@ class Server(EventEmitter):
         return Acceptor(self._hub.loop, listener, self._on_accept, ref=not self._unref, can_accept=self._can_accept)
 
     def also_listen(self, handle: Any, backlog: int = DEFAULT_BACKLOG) -> Any:
-        """Accept on a further socket until the server closes, and return the server.
+        """Accept on a further socket, too, and return the server.
+
+        It is closed together with the server.
 
         :param handle: a listening or bound socket, a server, or ``{'fd': number}``; its descriptor is duplicated.
         :param backlog: the length of the kernel's queue of connections.
@@ -385,12 +391,18 @@ class Server(EventEmitter):
         return None if self._acceptor is None else self._acceptor.listener
 
     def address(self) -> dict[str, Any] | str | None:
-        """Return ``{'address', 'family', 'port'}``, or the path of a Unix socket; None unless listening."""
+        """Return the listening address; None unless listening.
+
+        It is ``{'address', 'family', 'port'}``, or the path of a Unix socket.
+        """
         listener = self.listening_socket
         return None if listener is None else describe(listener.family, listener.getsockname())
 
     def ref(self) -> Any:
-        """Let the listening server keep the loop alive (the default), and return the server."""
+        """Let the server keep the loop alive, and return the server.
+
+        This is the default.
+        """
         return self._set_ref(True)
 
     def unref(self) -> Any:
@@ -422,7 +434,10 @@ class Server(EventEmitter):
         return waiting and not self._at_capacity
 
     def _make_room(self) -> bool:
-        """Close a connection in favour of a waiting client; return whether there was one to close."""
+        """Close a connection in favour of a waiting client.
+
+        Return whether there was one to close.
+        """
         return False
 
     def _on_accept(self, raw: Any, peer: Any) -> None:
@@ -469,11 +484,14 @@ class Server(EventEmitter):
             gevent.spawn(self.emit, 'drop', details)
 
     def _on_connection(self, socket: Socket) -> None:
-        """Handle a new connection, whose PROXY header was read if there is one. For subclasses to override."""
+        """Handle a new connection; for subclasses to override.
+
+        Its PROXY header was read, if there is one.
+        """
         gevent.spawn(self._emit_connection, socket)
 
     def _on_proxy_header_error(self, socket: Socket, error: Exception) -> None:
-        """Destroy a connection of a trusted proxy that has not sent a valid PROXY header."""
+        """Destroy a proxy's connection without a valid PROXY header."""
         self._peer_log.log_refusal('proxy_header', '%s: %s', socket.remote_address or 'a Unix socket', error)
         socket.destroy(error)
 
@@ -495,7 +513,9 @@ class Server(EventEmitter):
 
     @property
     def refusals(self) -> dict[str, int]:
-        """The numbers of connections and requests that were refused since the server was made, by reason.
+        """The numbers of refused connections and requests, by reason.
+
+        They are counted from the creation of the server on.
 
         The reasons are ``untrusted_peer``, ``proxy_header`` (missing or malformed) and ``max_connections``; with TLS
         ``tls_handshake`` and ``http_on_tls_port``; of an HTTP server ``tls_on_plain_port``, ``malformed``, ``host``
@@ -517,7 +537,9 @@ class Server(EventEmitter):
     # -- closing ------------------------------------------------------------------------------------------------------
 
     def close(self, callback: Callable[..., object] | None = None) -> Any:
-        """Stop accepting, and return the server; ``'close'`` follows when the last connection has ended.
+        """Stop accepting, and return the server.
+
+        ``'close'`` follows when the last connection has ended.
 
         :param callback: a one-time listener for ``'close'``. If the server is not listening, it is called with
             ``ServerNotRunning``.
@@ -548,7 +570,7 @@ class Server(EventEmitter):
             self._acceptor = None
             self._further_acceptors.clear()
             if self._path is not None:
-                # another process may have removed it before, or it is an abstract name (unix(7)) without a file
+                # another process can have removed it before, or it is an abstract name (unix(7)) without a file
                 with contextlib.suppress(OSError, ValueError):
                     os.unlink(self._path)
 
@@ -566,7 +588,7 @@ class Server(EventEmitter):
             gevent.spawn(self.emit, 'close')
 
     def stop(self, timeout: float | None = None) -> None:
-        """Close the server, and destroy the connections that have not ended in time.
+        """Close the server and, after a time, its connections.
 
         Blocks until every connection has ended. It returns at once if the server is not running.
 
@@ -597,7 +619,10 @@ class Server(EventEmitter):
     # -- forks and threads --------------------------------------------------------------------------------------------
 
     def _after_fork_in_child(self) -> None:
-        """Close the child's descriptors, so that the server can listen again; see :mod:`geventnode.net.forks`."""
+        """Close the child's descriptors, so that the server can listen again.
+
+        See :mod:`geventnode.net.forks`.
+        """
         self._path = None
         for acceptor in self._acceptors():
             # before its watcher is stopped: see geventnode.net.forks
@@ -631,7 +656,7 @@ def create_server(listener: Callable[[Socket], object] | None = None, **options:
     :param allow_half_open: whether accepted sockets can still be written to after the peer has ended its side. False.
     :param max_connections: connections open at the same time. None: no limit.
     :param wait_when_full: whether further connections wait in the kernel's queue instead of being closed. False.
-    :param trusted_proxies: the proxies whose statements about clients are believed. ().
+    :param trusted_proxies: the proxies that the server believes about their clients. ().
     :param proxy_protocol: whether every connection must begin with a PROXY header of a trusted proxy. False.
 
     Raises ``UnknownOption``, and ``TypeError`` or ``InvalidInput`` for a bad value.

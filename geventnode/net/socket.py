@@ -5,8 +5,8 @@ duplex stream for users. A protocol, such as an HTTP connection, can take the in
 never wait. Callbacks of the loop run in the hub; events are emitted from a greenlet, so listeners never run in the hub.
 
 Receiving: the callback of the read watcher receives once. It hands the bytes to the protocol, or buffers them and wakes
-the greenlet that waits for them. At the high-water mark the watcher stops; reading starts it again. A connection that
-nobody reads costs no greenlet.
+the greenlet that waits for them. At the high-water mark the watcher stops; reading starts it again. A connection
+without a reader costs no greenlet.
 
 Sending: data goes to the kernel at once. The rest that it does not take is queued, and the write watcher, made when it
 is first needed, sends it later.
@@ -90,23 +90,29 @@ Self = TypeVar('Self', bound='Socket')
 
 
 class Protocol(typing.Protocol):
-    """Receive a socket's input instead of its readable side; all methods run in the hub (asyncio's ``Protocol``)."""
+    """Receive a socket's input instead of its readable side.
+
+    All methods run in the hub. asyncio has the name, too.
+    """
 
     def data_received(self, data: bytes) -> None:
         """Take ``data``, the next bytes of the peer."""
 
     def eof_received(self) -> None:
-        """The peer has ended its side."""
+        """Take note that the peer has ended its side."""
 
     @abstractmethod
     def send_failed(self, error: BaseException) -> bool:
-        """Return whether the socket goes on receiving after it failed to send; otherwise it is destroyed."""
+        """Return whether to go on receiving after sending has failed.
+
+        Otherwise the socket is destroyed.
+        """
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """The socket was destroyed."""
+        """Take note that the socket was destroyed."""
 
     def queue_drained(self) -> None:
-        """The kernel has taken all queued bytes."""
+        """Take note that the kernel has all queued bytes."""
 
 
 def _not_connected(data: Any) -> NoReturn:
@@ -153,7 +159,7 @@ class Socket(DuplexBase):
     bytes_written: int = 0
     #: Seconds of inactivity after which ``'timeout'`` is emitted; None: never. See :meth:`set_timeout`.
     timeout: float | None = None
-    #: The IP address of the proxy whose PROXY header has named the client; None without one.
+    #: The IP address of the proxy that has named the client in a PROXY header; None without one.
     proxy_address: str | None = None
     #: The PROXY header that the connection began with; None without one.
     proxy_header: ProxyHeader | None = None
@@ -269,8 +275,8 @@ class Socket(DuplexBase):
 
         Reads and writes wait for the connection. Every resolved address is tried in the order of the resolver: the next
         one as soon as one has failed, and after 0.25 seconds while the earlier attempts go on. The first connection
-        that is made is kept (RFC 8305, section 5). A Unix socket whose listener has a full queue is tried again for at
-        most 127 seconds, which is as long as the kernel does it for TCP.
+        that is made is kept (RFC 8305, section 5). If the queue of a Unix socket's listener is full, it is tried again
+        for at most 127 seconds, which is as long as the kernel does it for TCP.
 
         :param port: a port, or the path of a Unix socket.
         :param host: a host name or an IP address. ``'localhost'``.
@@ -368,7 +374,10 @@ class Socket(DuplexBase):
             protocol.eof_received()
 
     def _restore_input(self, data: bytes) -> None:
-        """Buffer ``data``, which a protocol has received and does not need, for the next reader or protocol."""
+        """Buffer ``data`` for the next reader or protocol.
+
+        A protocol returns bytes with it that it has received and does not need.
+        """
         if data:
             self._received = [data]
             self._received_size = len(data)
@@ -390,7 +399,7 @@ class Socket(DuplexBase):
         self._last_activity = monotonic()
 
     def _poll_now(self) -> bool:
-        """Return whether there is input or progress that the loop has not reported yet.
+        """Return whether there is unreported input or progress.
 
         See :class:`geventnode.net.deadlines.Pollable`.
         """
@@ -411,7 +420,10 @@ class Socket(DuplexBase):
         self._read_watcher.start(self._on_readable_once if rearms else self._on_readable)
 
     def _on_readable_once(self) -> None:
-        """Receive, and watch again, because libuv stops to watch a descriptor that has an error."""
+        """Receive, and watch again, for libuv.
+
+        libuv stops to watch a descriptor that has an error.
+        """
         self._on_readable()
         watcher = self._read_watcher
         if not self.destroyed and watcher.active:
@@ -442,7 +454,7 @@ class Socket(DuplexBase):
         self._on_eof()
 
     def _receive_more(self) -> bytes:
-        """Return input that has arrived since the last turn of the loop; ``b''`` when the loop must run first.
+        """Return new input; ``b''`` when the loop must run first.
 
         For a reader that has consumed all other input.
         """
@@ -452,7 +464,10 @@ class Socket(DuplexBase):
         return self._receive_now()
 
     def _receive_now(self) -> bytes:
-        """Return the bytes that the kernel holds, without the loop; ``b''`` if there are none."""
+        """Return the bytes in the kernel, without the loop.
+
+        It is ``b''`` if there are none.
+        """
         if self._eof or self.destroyed:
             return b''
         try:
@@ -505,7 +520,10 @@ class Socket(DuplexBase):
             self._reader.switch()
 
     def _pause_reading(self) -> None:
-        """Receive no more for now; the end of the connection is not noticed meanwhile."""
+        """Receive no more for now.
+
+        The end of the connection is not noticed meanwhile.
+        """
         if self._read_watcher is not None:
             self._read_watcher.stop()
 
@@ -520,7 +538,9 @@ class Socket(DuplexBase):
         return bool((self._poll or self._make_poll())(0))
 
     def _make_poll(self) -> Callable[[int], object]:
-        """Return a function whose result is true if there is input, and keep it for :meth:`_has_input`.
+        """Make and keep the function that :meth:`_has_input` calls.
+
+        It returns a true value if there is input.
 
         ``poll`` returns that there is none; ``recv`` with MSG_PEEK raises, which takes three times as long.
         """
@@ -579,7 +599,7 @@ class Socket(DuplexBase):
         return super().readable_length + self._received_size
 
     def _wake_reader(self) -> None:
-        # the reader may have left meanwhile
+        # the reader can have left meanwhile
         if self._reader is not None:
             self._reader.switch()
 
@@ -665,7 +685,10 @@ class Socket(DuplexBase):
         return False
 
     def _send_vectored(self, head: bytes, body: bytes | memoryview) -> bool:
-        """Send two pieces as :meth:`_send` does, in one system call and without a copy."""
+        """Send two pieces in one system call, without a copy.
+
+        Otherwise as :meth:`_send`.
+        """
         if self._queue or not hasattr(self._raw, 'sendmsg') or self._send_broken or self.destroyed:
             self._send(head)
             return self._send(body)
@@ -685,7 +708,9 @@ class Socket(DuplexBase):
         return not rest or self._send(rest)
 
     def _send_later(self, data: bytes) -> None:
-        """Send ``data`` together with the next data, or at the end of this turn of the loop.
+        """Send ``data`` at the end of this turn of the loop.
+
+        It is sent earlier together with other data.
 
         Raises ``ConnectionClosed``.
         """
@@ -707,7 +732,7 @@ class Socket(DuplexBase):
                 self._on_writable()
 
     def _when_flushed(self, callback: Callback) -> None:
-        """Call ``callback`` in a greenlet when the kernel has taken all data that is queued now."""
+        """Call ``callback`` in a greenlet when the queued data is sent."""
         self._enqueue(b'', callback)
         self._watch_writable()
 
@@ -717,7 +742,9 @@ class Socket(DuplexBase):
         return bool(self._queue)
 
     def _sendfile(self, fileno: int, offset: int, count: int) -> int:
-        """Let the kernel send ``count`` bytes of a file from ``offset`` on; return how many it has sent.
+        """Let the kernel send a part of a file.
+
+        Return the number of bytes that it has sent of ``count``, from ``offset`` on.
 
         It sends fewer if the file ends before, or is of a kind that sendfile(2) cannot send. Blocks until the kernel
         has taken them. Raises ``ConnectionClosed``.
@@ -792,7 +819,10 @@ class Socket(DuplexBase):
             self._protocol.queue_drained()
 
     def _send_queued(self) -> list[Callback] | None:
-        """Send queued data; return the callbacks of the chunks that were sent, None if the connection broke."""
+        """Send queued data; return the callbacks of the sent chunks.
+
+        It is None if the connection broke.
+        """
         queue = self._queue
         callbacks: list[Callback] = []
         while queue and not self.writable_corked:
@@ -813,7 +843,10 @@ class Socket(DuplexBase):
         return callbacks
 
     def _dequeue(self, queue: Any, sent: int, callbacks: list[Callback]) -> None:
-        """Remove ``sent`` bytes from the queue, and add the callbacks of complete chunks to ``callbacks``."""
+        """Remove ``sent`` bytes from the queue.
+
+        The callbacks of complete chunks are added to ``callbacks``.
+        """
         self._sent(sent)
         while queue and sent >= len(queue[0][0]):
             data, callback = queue.popleft()
@@ -825,7 +858,7 @@ class Socket(DuplexBase):
             queue[0] = memoryview(data)[sent:], callback
 
     def _send_some(self, queue: Any) -> int:
-        """Send the first chunks of the queue in one system call; return the number of bytes."""
+        """Send the first queued chunks; return the number of bytes."""
         if len(queue) == 1 or self._raw is None:
             return self._try_send(queue[0][0])
         if not hasattr(self._raw, 'sendmsg'):
@@ -834,7 +867,10 @@ class Socket(DuplexBase):
         return sent
 
     def _run_callbacks(self, callbacks: list[Callback]) -> None:
-        """Call ``callbacks`` in a greenlet, and emit the events of an empty queue."""
+        """Call ``callbacks``, and emit the events of an empty queue.
+
+        Runs in a greenlet.
+        """
         for callback in callbacks:
             callback()
         if not self._queue:
@@ -843,7 +879,7 @@ class Socket(DuplexBase):
     def _shut_down(self) -> None:
         """Send the FIN of this side."""
         if self._raw is not None and not self.destroyed:
-            # the peer may have closed the connection before: receiving reports that
+            # the peer can have closed the connection before: receiving reports that
             with contextlib.suppress(OSError):
                 self._raw.shutdown(stdlib.SHUT_WR)
                 if self._resetting:
@@ -924,11 +960,14 @@ class Socket(DuplexBase):
         return self
 
     def ref(self: Self) -> Self:
-        """Let the open socket keep the loop alive (the default), and return the socket."""
+        """Let the socket keep the loop alive, and return the socket.
+
+        This is the default.
+        """
         return self._set_ref(True)
 
     def unref(self: Self) -> Self:
-        """Let the loop end although the socket is open, and return the socket."""
+        """Let the loop end before the socket, and return the socket."""
         return self._set_ref(False)
 
     def _set_ref(self: Self, ref: bool) -> Self:
@@ -957,7 +996,9 @@ class Socket(DuplexBase):
         return self.writable_length
 
     def address(self) -> dict[str, Any] | str | None:
-        """Return the local address, ``{'address', 'family', 'port'}``, or the path of a Unix socket.
+        """Return the local address; None unless connected.
+
+        It is ``{'address', 'family', 'port'}``, or the path of a Unix socket.
 
         It is None unless the socket is connected.
         """
@@ -967,7 +1008,9 @@ class Socket(DuplexBase):
 
     @property
     def remote_address(self) -> str | None:
-        """The peer's IP address, or that of the client that a PROXY header names.
+        """The IP address of the peer, or of a proxy's client.
+
+        A PROXY header names the client.
 
         It is None for Unix sockets, and before there is a connection.
         """
@@ -988,7 +1031,7 @@ class Socket(DuplexBase):
 
     @property
     def local_address(self) -> str | None:
-        """The local IP address; None for Unix sockets, and unless the socket is connected."""
+        """The local IP address."""
         address = self.address()
         return address['address'] if isinstance(address, dict) else None
 
@@ -1018,12 +1061,15 @@ class Socket(DuplexBase):
         return super().destroy(error)
 
     def _on_socket_error(self, error: BaseException) -> None:
-        """Destroy the socket because the kernel reported ``error``; buffered input can still be read."""
+        """Destroy the socket after an error of the kernel.
+
+        Buffered input can still be read.
+        """
         # with its traceback it would keep the frame that caught it, and that frame this socket
         self.destroy(error.with_traceback(None))
 
     def _on_send_error(self, error: BaseException) -> None:
-        """Stop sending, or destroy the socket, because the kernel takes no more data."""
+        """Stop sending, or destroy the socket, after an error."""
         if self._protocol is not None and self._protocol.send_failed(error):
             self._stop_sending()
         else:
@@ -1038,18 +1084,23 @@ class Socket(DuplexBase):
         self._wake_writers()
 
     def _reset_unless_ended(self) -> None:
-        """Make the connection end with a reset, unless this side is ended first, even if the process dies.
+        """Reset the connection at its end, unless this side is ended first.
+
+        The kernel does so even if the process dies.
 
         For data that the end of the connection delimits, which the FIN of ``destroy()`` would declare complete.
         """
         if self._raw is not None and not self.destroyed:
             self._resetting = True
-            # the peer may have closed the connection before: receiving reports that
+            # the peer can have closed the connection before: receiving reports that
             with contextlib.suppress(OSError):
                 self._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, LINGER_RESET)
 
     def _on_end(self) -> None:
-        """The stream's end was emitted: end this side too, unless half-open connections are allowed."""
+        """End this side, too, unless half-open connections are allowed.
+
+        Called after ``'end'``.
+        """
         if self.writable_finished:
             self.destroy()
         elif not self.allow_half_open:
@@ -1099,7 +1150,9 @@ class Socket(DuplexBase):
     # -- giving the connection away -----------------------------------------------------------------------------------
 
     def _detach(self) -> tuple[Any, Any, bytes]:
-        """Return the raw socket, the peer's address and the unread input, and close this object without them.
+        """Give the connection away, and close this object.
+
+        Return the raw socket, the peer's address and the unread input.
 
         Raises ``ConnectionClosed``, and ``RuntimeError`` while data is queued.
         """

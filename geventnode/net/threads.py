@@ -31,7 +31,7 @@ def runs_here(hub: Any) -> bool:
 
 
 def is_alive(hub: Any) -> bool:
-    """Return whether ``hub`` belongs to the calling thread and can still run callbacks."""
+    """Return whether ``hub`` can run callbacks in this thread."""
     return hub.loop is not None and runs_here(hub)
 
 
@@ -42,14 +42,12 @@ def check_thread(hub: Any, thing: object) -> None:
 
 
 def wrong_thread_error(thing: object) -> WrongThread:
-    """Return the error for a call of a method of ``thing`` in another thread."""
-    return WrongThread(
-        f'this {type(thing).__name__} belongs to another thread, whose loop drives it: call its methods there'
-    )
+    """Return the error for a call in the wrong thread."""
+    return WrongThread(f'this {type(thing).__name__} belongs to another thread and its loop: call its methods there')
 
 
 class ThreadBound(Protocol):
-    """An object that can only be used in the thread that made it."""
+    """An object for use in one thread only."""
 
     def _on_thread_exit(self) -> None:
         """Close the object, because its thread ends."""
@@ -63,7 +61,7 @@ _here: Any = get_original('_thread', '_local')()
 
 
 class _Guard:
-    """Close the objects of a thread, and destroy its hub, when the thread ends."""
+    """Close the objects of a thread, and its hub, at its end."""
 
     __slots__ = ('hub', 'things')
 

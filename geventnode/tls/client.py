@@ -34,14 +34,17 @@ class TLSSettings(NamedTuple):
     fingerprint: str = ''
 
     def digest(self, host: str) -> str:
-        """Return a string that differs for different settings of connections to ``host``; ``''`` for the default."""
+        """Return a string that identifies these settings for ``host``.
+
+        It is ``''`` for the default settings.
+        """
         name = '' if self.servername in (None, host) else f'{self.servername!r}'
         if self.checked_name is not None or self.fingerprint:
             name += f'{self.checked_name!r}{self.fingerprint}'
         return name + ('' if self.settings == ContextSettings() else self.settings.digest())
 
     def make_socket(self, host: str, session: Any = None, **options: Any) -> TLSSocket:
-        """Return a socket for a connection to ``host``, which is not connected yet.
+        """Return an unconnected socket for a connection to ``host``.
 
         Raises ``InvalidInput`` for certificates that cannot be loaded.
         """
@@ -75,7 +78,9 @@ class TLSSettings(NamedTuple):
         return TLSSocket(context, servername=name, **options)
 
     def wrap(self, socket: Socket, host: str, received: bytes = b'', **options: Any) -> TLSSocket:
-        """Return a socket that continues the connection of ``socket`` in TLS, as after CONNECT.
+        """Continue the connection of ``socket`` in TLS.
+
+        Return the new socket, for example after CONNECT.
 
         ``socket`` is closed without its connection.
 
@@ -95,14 +100,21 @@ class TLSSettings(NamedTuple):
 
 
 def _chain_fault(settings: ContextSettings, name: str | None, chain: list[bytes]) -> str | None:
-    """Return the fault of ``chain``, the certificates of an unverified server that should be ``name``."""
+    """Return the fault of a server's certificates.
+
+    :param name: the name that they must be valid for; None: any.
+    :param chain: the certificates, unverified.
+    """
     if name is not None and is_address(name):
         name = name.partition('%')[0]
     return verification_error(chain, checking_context(settings, check_hostname=name is not None), name)
 
 
 def _check_name(name: str) -> None:
-    """Raise ``InvalidInput`` for a name that ``ssl`` would refuse later, in the middle of connecting."""
+    """Raise ``InvalidInput`` for a name that ``ssl`` would refuse.
+
+    It would do so later, in the middle of connecting.
+    """
     if is_address(name):
         return
     try:

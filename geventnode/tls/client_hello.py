@@ -1,7 +1,9 @@
-"""Find the server name in a ClientHello before OpenSSL reads it (RFC 8446, section 4.1.2; RFC 6066, section 3).
+"""Find the server name in a ClientHello before OpenSSL reads it.
 
-OpenSSL can change the certificate of a connection whose handshake has begun, but not its verify mode, its versions or
-its session keys. Therefore the server chooses the context first, and creates the connection with it.
+See RFC 8446, section 4.1.2, and RFC 6066, section 3.
+
+After the beginning of a handshake, OpenSSL can change the certificate of the connection, but not its verify mode, its
+versions or its session keys. Therefore the server chooses the context first, and creates the connection with it.
 
 Input that is not a ClientHello has no name: OpenSSL then refuses it for its own reason.
 """
@@ -98,7 +100,10 @@ class ClientHello:
 
 
 def offered_ciphers(data: bytes) -> list[bytes]:
-    """Return the cipher suites in ``data``, a ClientHello in one record, two bytes for each."""
+    """Return the cipher suites in ``data``, two bytes for each.
+
+    :param data: a ClientHello in one record.
+    """
     start = _RECORD_HEADER + _MESSAGE_HEADER + _FIXED
     start += 1 + data[start]
     end = start + 2 + int.from_bytes(data[start : start + 2], 'big')
@@ -106,7 +111,9 @@ def offered_ciphers(data: bytes) -> list[bytes]:
 
 
 def _servername(data: bytes | bytearray, at: int) -> str | None:
-    """Return the name in the body of a ClientHello that begins at offset ``at`` of ``data``, None without one.
+    """Return the name in a ClientHello, None without one.
+
+    :param at: the offset of its body in ``data``.
 
     It is also None for a malformed message, which OpenSSL then refuses.
     """

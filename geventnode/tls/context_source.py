@@ -1,4 +1,4 @@
-"""Keep an ``ssl`` context up to date with the files that it was made from.
+"""Keep an ``ssl`` context up to date with its files.
 
 Certificates are short-lived and renewed on disk. Each new connection compares times, size and inode of the files with
 those of the previous check: one ``stat`` for each file. If they differ, and the content does too, a new context is
@@ -31,12 +31,12 @@ _Stamp = tuple[int, int, int, int, int]
 
 
 def is_context(value: object) -> bool:
-    """Return whether ``value`` is an ``ssl.SSLContext``, of whatever kind."""
+    """Return whether ``value`` is any kind of ``ssl.SSLContext``."""
     return isinstance(value, _context_base)
 
 
 def take_sni_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl.SSLContext], int | None] | None:
-    """Return the ``sni_callback`` that the user has set on ``context``, None without one.
+    """Return the user's ``sni_callback``, None without one.
 
     OpenSSL does not call it from then on. In the middle of a handshake a change of the context has an effect on the
     certificate only, and gevent's contexts call it for sockets only.
@@ -49,7 +49,7 @@ def take_sni_callback(context: ssl.SSLContext) -> Callable[[Any, str | None, ssl
 
 
 class ContextSource:
-    """Provide the current context of a server, or of a client for one set of options.
+    """Provide the current context for a server or a client.
 
     :param make: returns a new context, or raises for files that cannot be used.
     :param files: the paths of files and directories that ``make`` reads.
@@ -70,7 +70,7 @@ class ContextSource:
         self.context = make()
 
     def current(self) -> ssl.SSLContext:
-        """Return the context for a new connection, made anew if a file has changed."""
+        """Return the current context, a new one after a change."""
         stamps = self._stat_files()
         if stamps != self._stamps or self._recently_written:
             self._stamps = stamps
@@ -110,7 +110,10 @@ def _recently_written(stamps: Iterable[_Stamp | None]) -> bool:
 
 
 def _digest(path: str) -> bytes | None:
-    """Return a hash of a file, or of the files in a directory; None if it cannot be read."""
+    """Return a hash of a file, or of a directory's files.
+
+    It is None if the path cannot be read.
+    """
     try:
         if os.path.isdir(path):
             files = [(name, _stamp(os.path.join(path, name))) for name in sorted(os.listdir(path))]

@@ -54,7 +54,10 @@ DEFAULT_ALPN = ('http/1.1',)
 
 
 class ContextSettings(NamedTuple):
-    """The settings of a context; connections with equal settings belong to the same pool."""
+    """The settings of a context.
+
+    Connections with equal settings belong to the same pool.
+    """
 
     context: ssl.SSLContext | None = None
     certfile: str | None = None
@@ -68,7 +71,7 @@ class ContextSettings(NamedTuple):
     reject_unauthorized: bool = True
 
     def digest(self) -> str:
-        """Return a string that differs for different settings, and does not reveal them."""
+        """Return a string that identifies the settings without revealing them."""
         context = self.context and id(self.context)
         return hashlib.sha256(repr((context, *self[1:])).encode()).hexdigest()[:16]
 
@@ -95,7 +98,10 @@ def server_settings(options: Mapping[str, Any]) -> ContextSettings:
 
 
 def check_server_context(name: str, value: Any) -> None:
-    """Raise ``TypeError`` or ``InvalidInput`` unless a server can use ``value`` as its context."""
+    """Raise unless a server can use ``value`` as its context.
+
+    The error is a ``TypeError`` or ``InvalidInput``.
+    """
     if _context(name, value).protocol is ssl.PROTOCOL_TLS_CLIENT:
         raise InvalidInput(f'{name} is an ssl.SSLContext for clients; a server needs PROTOCOL_TLS_SERVER')
 
@@ -194,7 +200,9 @@ _CHECKS: dict[str, Any] = {
 
 
 def client_context(settings: ContextSettings, check_hostname: bool = True) -> ssl.SSLContext:
-    """Return the context of a client, which verifies chain and host name unless ``reject_unauthorized`` is false.
+    """Return the context of a client.
+
+    It verifies chain and host name unless ``reject_unauthorized`` is false.
 
     :param check_hostname: whether the context checks the name; false if the caller does.
 
@@ -211,7 +219,9 @@ def _client_source(settings: ContextSettings, check_hostname: bool) -> ContextSo
 
 
 def checking_context(settings: ContextSettings, check_hostname: bool) -> ssl.SSLContext:
-    """Return a context of TLS 1.2 that verifies as that of :func:`client_context` does by default.
+    """Return a verifying context of TLS 1.2.
+
+    It verifies as that of :func:`client_context` does by default.
 
     Raises as that function does.
     """

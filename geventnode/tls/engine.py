@@ -130,7 +130,10 @@ class TLSEngine:
         return plain
 
     def decrypt(self, received: bytes) -> bytes:
-        """Return the plaintext of bytes that the caller has received, as :meth:`receive` does."""
+        """Return the plaintext of bytes that the caller has received.
+
+        Otherwise as :meth:`receive`.
+        """
         view = memoryview(received)
         pieces = []
         for start in range(0, len(view), SLICE):
@@ -156,7 +159,7 @@ class TLSEngine:
         raise BlockingIOError
 
     def _gather(self, data: bytes | None) -> bytes:
-        """Return ``data``, the plaintext of a record, and that of the records after it."""
+        """Return the plaintext ``data``, and that of the following records."""
         if self._outgoing.pending:
             # a response to the peer; if the kernel does not take it, the next call that sends reports that
             self._try_to_flush()
@@ -172,7 +175,10 @@ class TLSEngine:
         return b''.join(records)
 
     def _read_record(self) -> bytes | None:
-        """Return the plaintext of a record; None if there is no complete record, or at the end."""
+        """Return the plaintext of a record.
+
+        It is None if there is no complete record, or at the end.
+        """
         try:
             data: bytes = self._read(SLICE)
             if data:
@@ -200,7 +206,7 @@ class TLSEngine:
     def _begin(self, context: ssl.SSLContext, server_side: bool, servername: str | None, session: Any) -> None:
         made = context.wrap_bio(self._incoming, self._outgoing, server_side, servername)
         if session is not None:
-            # its context may have been replaced since, because a file has changed
+            # its context can have been replaced since, because a file has changed
             with contextlib.suppress(ValueError):
                 made.session = session
         self.object = made
@@ -262,7 +268,10 @@ class TLSEngine:
 
     @property
     def plain_http(self) -> str:
-        """The kind of HTTP message that the peer has begun with, ``'request'`` or ``'response'``; ``''``: none."""
+        """The kind of HTTP message from the peer instead of TLS.
+
+        It is ``'request'``, ``'response'``, or ``''`` for none.
+        """
         found = _plain_http.match(self.first_bytes)
         return '' if found is None else found.lastgroup or ''
 
@@ -274,7 +283,9 @@ class TLSEngine:
     # -- sending --------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> int:
-        """Encrypt and send ``data``; return the number of bytes of which the kernel has taken the ciphertext.
+        """Encrypt and send ``data``; return the number of sent bytes.
+
+        These are the bytes with all of their ciphertext in the kernel.
 
         Raises ``BlockingIOError``, after which the caller must pass the same bytes again, and ``OSError``.
         """
@@ -312,7 +323,10 @@ class TLSEngine:
         return done
 
     def _encrypt_some(self, view: memoryview) -> int:
-        """Encrypt some slices, before which nothing is unsent; return the number of bytes."""
+        """Encrypt some slices; return their number of bytes.
+
+        There must be no unsent ciphertext.
+        """
         taken = 0
         pieces: list[bytes] = []
         while taken < len(view) and len(pieces) < GATHER:

@@ -1,4 +1,7 @@
-"""Translate the errors of ``ssl`` into those of this package, with Node's codes."""
+"""Translate errors of ``ssl`` into those of this package.
+
+The codes are Node's.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ VERIFY_CODES = {
 
 
 def translate_error(error: BaseException, handshaking: bool, plain_http: str = '') -> BaseException:
-    """Return an error of this package for one of ``ssl``; other errors are returned unchanged.
+    """Translate an error of ``ssl``, and return other errors unchanged.
 
     :param handshaking: whether the handshake was not over.
     :param plain_http: the kind of HTTP message that the peer has sent instead of a handshake, as in

@@ -135,7 +135,7 @@ _EXTENSIONS = bytes.fromhex('0005ff01000100')
 #: The error for a server without a certificate.
 NO_CERTIFICATE = 'ERR_TLS_NO_CERTIFICATE'
 
-#: OpenSSL's errors for a verified certificate whose key is for other cipher suites.
+#: OpenSSL's errors for a verified certificate with a key for other cipher suites.
 AFTER_VERIFICATION = frozenset({'WRONG_CERTIFICATE_TYPE', 'UNKNOWN_CERTIFICATE_TYPE'})
 
 #: Bytes in a record.
@@ -143,7 +143,10 @@ _RECORD_SIZE = 16384
 
 
 def peer_chain(connection: Any) -> list[bytes]:
-    """Return the certificates (DER) that the peer of an ``ssl.SSLObject`` has sent, its own first."""
+    """Return the certificates (DER) of a peer, its own first.
+
+    :param connection: an ``ssl.SSLObject``.
+    """
     if not hasattr(connection, 'get_unverified_chain'):
         # public since Python 3.13
         connection = getattr(connection, '_sslobj', connection)
@@ -152,7 +155,9 @@ def peer_chain(connection: Any) -> list[bytes]:
 
 
 def verification_error(chain: Sequence[bytes], context: ssl.SSLContext, name: str | None) -> str | None:
-    """Return Node's code for the fault of ``chain``, None if it is valid.
+    """Return Node's code for the fault of ``chain``.
+
+    It is None for a valid chain.
 
     :param context: a context for clients that verifies certificates, of TLS 1.2 at most.
     :param name: the host name or address to find in the first certificate; None: any.

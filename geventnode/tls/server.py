@@ -1,6 +1,6 @@
 """TLS servers: complete the handshake of each accepted connection before the server handles it.
 
-A handshake runs in the hub and has a deadline. One that stalls, or whose SNI callback raises, affects no other
+A handshake runs in the hub and has a deadline. One that stalls, or has a failing SNI callback, affects no other
 connection. The context is chosen by the name in the ClientHello, before OpenSSL sees it. Therefore all of its settings
 apply to that name, also client certificates, versions and session keys.
 """
@@ -82,7 +82,7 @@ def normalize_hostname(hostname: str) -> str:
 
 
 class PendingConnection:
-    """Represent a connection that has not begun to the ``sni_callback`` of an ``ssl.SSLContext``.
+    """Represent a pending connection to an ``sni_callback``.
 
     :ivar context: the context to begin with; the callback can set another one.
     """
@@ -169,11 +169,14 @@ class TLSServerMixin(NetServer):
     def _enforce_names(self) -> None:
         """Note that the requested name decides whether clients must show a certificate.
 
-        For servers to override whose requests repeat the name.
+        Overridden by servers of protocols with a name in each request.
         """
 
     def _choose_context(self, servername: str | None) -> ssl.SSLContext | int:
-        """Return the context for a client that requests ``servername``, or the alert to send. Runs in the hub."""
+        """Return the context for ``servername``, or the alert to send.
+
+        Runs in the hub.
+        """
         try:
             found = self._find_context(servername)
             context = found.current() if isinstance(found, ContextSource) else found
@@ -257,7 +260,9 @@ class TLSServerMixin(NetServer):
 
 
 class Server(TLSServerMixin):
-    """A server whose connections speak TLS, as Node's ``tls.Server``; :func:`create_server` makes one.
+    """A server for TLS connections, as Node's ``tls.Server``.
+
+    :func:`create_server` makes one.
 
     A connection is emitted when its handshake is over; one that stalls or fails in it affects no other connection.
 

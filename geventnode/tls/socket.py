@@ -36,7 +36,7 @@ JOIN_UP_TO = 16384
 
 @implementer(ITLSSocket)
 class TLSSocket(Socket):
-    """A socket whose bytes are encrypted on their way (RFC 8446), as Node's ``tls.TLSSocket``.
+    """A socket with TLS (RFC 8446), as Node's ``tls.TLSSocket``.
 
     Data that is written before the handshake is over waits for it. The stream ends with the peer's ``close_notify``;
     without one the connection ends in ``TLSError``, because a third party can have cut it. Clients get a socket from
@@ -190,7 +190,7 @@ class TLSSocket(Socket):
             self._on_handshake(self, None)
 
     def wait_connected(self, timeout: float | None = None) -> Socket:
-        """Return the socket when the handshake is over and the peer's certificate was accepted.
+        """Return the socket when the handshake is over.
 
         Blocks until then, or until the connection or the handshake has failed.
 
@@ -264,7 +264,9 @@ class TLSSocket(Socket):
         super()._on_socket_error(translated)
 
     def _detach_plain(self) -> tuple[Any, Any]:
-        """Return the raw socket and the peer's address of a failing handshake, without closing the connection.
+        """Give away the raw connection of a failing handshake.
+
+        Return the raw socket and the peer's address.
 
         For servers that respond to plain HTTP.
         """
@@ -326,7 +328,7 @@ class TLSSocket(Socket):
 
     @property
     def authorized(self) -> bool:
-        """Whether the peer has shown a certificate that is valid, and valid for its name."""
+        """Whether the peer's certificate is valid, also for its name."""
         return not self.handshaking and self.authorization_error is None
 
     @property
@@ -343,7 +345,10 @@ class TLSSocket(Socket):
 
     @property
     def _unverified_chain(self) -> list[bytes] | None:
-        """The certificates (DER) of an unverified server, its own first; None if they were verified."""
+        """The certificates (DER) of an unverified server, its own first.
+
+        It is None if they were verified.
+        """
         if self._check_chain is None or self._engine is None or self.handshaking:
             return None
         # the sessions of ssl keep the first one only
@@ -368,19 +373,28 @@ class TLSSocket(Socket):
         return describe_certificate(self._certificate(), self._certificate(der=True))
 
     def get_protocol(self) -> str | None:
-        """Return the version of TLS, such as ``'TLSv1.3'``; None before the handshake is over."""
+        """Return the version of TLS, such as ``'TLSv1.3'``.
+
+        It is None before the handshake is over.
+        """
         established = self._established()
         return None if established is None else established.version()
 
     def get_cipher(self) -> dict[str, Any] | None:
-        """Return ``{'name', 'version', 'bits'}`` of the cipher suite; None before the handshake is over."""
+        """Return ``{'name', 'version', 'bits'}`` of the cipher suite.
+
+        It is None before the handshake is over.
+        """
         established = self._established()
         found = None if established is None else established.cipher()
         return None if found is None else {'name': found[0], 'version': found[1], 'bits': found[2]}
 
     @property
     def servername(self) -> str | None:
-        """The name that the client requested (SNI, RFC 6066, section 3), None without one."""
+        """The name that the client requested, None without one.
+
+        See SNI, RFC 6066, section 3.
+        """
         return self._servername
 
     @property
@@ -397,6 +411,9 @@ class TLSSocket(Socket):
 
     @property
     def session(self) -> Any:
-        """The current ``ssl.SSLSession``, for the ``session`` option of a later connection; None without one."""
+        """The current ``ssl.SSLSession``, None without one.
+
+        A later connection can resume it with its ``session`` option.
+        """
         established = self._established()
         return None if established is None else established.session
