@@ -33,6 +33,7 @@ class WritableBase(EventEmitter):
 
     events: ClassVar[frozenset[str]] = EventEmitter.events | {'drain', 'finish', 'pipe', 'unpipe', 'error', 'close'}
 
+    #: The number of queued bytes at which writers block.
     writable_high_water_mark: int = DEFAULT_HIGH_WATER_MARK
     writable_ended: bool = False
     writable_finished: bool = False
