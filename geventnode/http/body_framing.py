@@ -7,7 +7,7 @@ arguments.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from geventnode.errors import BodyNotAllowed
 from geventnode.http.header_fields import Fields, check_transfer_encoding
@@ -35,7 +35,7 @@ def frame_response(
     http_version: str,
     fields: Fields,
     removed: Collection[str],
-    has_trailers: bool,
+    trailers: Sequence[tuple[str, str]] | None,
     length: int | None,
 ) -> tuple[Framing, int | None, str]:
     """Return the framing that the head of a response declares.
@@ -48,6 +48,7 @@ def frame_response(
     :param http_version: the version of the request, ``'1.0'`` or later.
     :param fields: the fields of the head.
     :param removed: lower-cased names of the fields that may not be added.
+    :param trailers: the lines of the trailer section, which needs chunks.
     :param length: the number of bytes in the body; None: not known yet.
     :raises InvalidHeader: the head contains a Transfer-Encoding that cannot be sent.
     """
@@ -59,7 +60,7 @@ def frame_response(
         return (_UNTIL_CLOSE if http_version == '1.0' else _CHUNKED), None, ''
     if 'content-length' in fields:
         return _LENGTH, int(fields['content-length'][1]), ''
-    if length is not None and not has_trailers and 'content-length' not in removed and 'trailer' not in fields:
+    if length is not None and not trailers and 'content-length' not in removed and 'trailer' not in fields:
         if not length and method == 'HEAD':
             # the length that GET would get is not known
             return _NONE, None, ''
@@ -73,7 +74,7 @@ def frame_request(
     method: str,
     fields: Fields,
     removed: Collection[str],
-    has_trailers: bool,
+    trailers: Sequence[tuple[str, str]] | None,
     length: int | None,
     flushing: bool,
 ) -> tuple[Framing, int | None, str]:
@@ -83,6 +84,7 @@ def frame_request(
 
     :param fields: the fields of the head.
     :param removed: lower-cased names of the fields that may not be added.
+    :param trailers: the lines of the trailer section, which needs chunks.
     :param length: the number of bytes in the body; None: not known yet.
     :param flushing: whether the head is sent before the first piece of the body is known; a request with a method in
         :data:`NO_BODY_BY_DEFAULT` then has no body.
@@ -100,7 +102,7 @@ def frame_request(
         return _LENGTH, declared, ''
     if length is None and flushing and method in NO_BODY_BY_DEFAULT:
         return _NONE, 0, ''
-    if length is not None and not has_trailers and 'trailer' not in fields:
+    if length is not None and not trailers and 'trailer' not in fields:
         if not length and (method in NO_BODY_BY_DEFAULT or 'content-length' in removed):
             return _NONE, 0, ''
         if 'content-length' not in removed:

@@ -25,7 +25,7 @@ def response(**given: Any) -> tuple[Framing, int | None, str]:
         given.get('version', '1.1'),
         merge_headers({}, given.get('headers', {})),
         given.get('removed', ()),
-        given.get('trailers', False),
+        given.get('trailers'),
         given.get('length'),
     )
 
@@ -36,7 +36,7 @@ def request(**given: Any) -> tuple[Framing, int | None, str]:
         given.get('method', 'POST'),
         merge_headers({}, given.get('headers', {})),
         given.get('removed', ()),
-        given.get('trailers', False),
+        given.get('trailers'),
         given.get('length'),
         given.get('flushing', False),
     )
@@ -53,7 +53,7 @@ def request(**given: Any) -> tuple[Framing, int | None, str]:
         ({'version': '1.0', 'headers': EXTENDED}, (UNTIL_CLOSE, None, '')),
         ({'headers': EXTENDED, 'length': 5}, (CHUNKED, None, '')),
         ({'headers': {'Content-Length': 7}}, (LENGTH, 7, '')),
-        ({'trailers': True, 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
+        ({'trailers': [('Digest', 'x')], 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
         ({'headers': {'Trailer': 'Digest'}, 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
         ({'removed': ('content-length',), 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
         ({'removed': ('content-length', 'transfer-encoding'), 'length': 5}, (UNTIL_CLOSE, None, '')),
@@ -84,7 +84,7 @@ def test_response_framing(given: dict[str, Any], expected: tuple[Framing, int | 
         ({'flushing': True}, (CHUNKED, None, CHUNKED_LINE)),
         ({'headers': EXTENDED, 'length': 5}, (CHUNKED, None, '')),
         ({'headers': {'Content-Length': 7}}, (LENGTH, 7, '')),
-        ({'trailers': True, 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
+        ({'trailers': [('Digest', 'x')], 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
         ({'removed': ('content-length',), 'length': 5}, (CHUNKED, None, CHUNKED_LINE)),
     ],
 )

@@ -281,7 +281,7 @@ class ClientRequest(OutgoingMessage):
     def _frame_body(self, length: int | None) -> str:
         """Set the framing of the body, and return its field line."""
         kind, self._length, line = frame_request(
-            self.method, self._fields, self._removed_fields, bool(self._trailers), length, self._flushing
+            self.method, self._fields, self._removed_fields, self._trailers, length, self._flushing
         )
         self._chunked = kind is _CHUNKED
         return line

@@ -243,7 +243,7 @@ class ServerResponse(OutgoingMessage):
         request = self.request
         method = request.method
         kind, self._length, line = frame_response(
-            self.status_code, method, request.http_version, fields, self._removed_fields, bool(self._trailers), length
+            self.status_code, method, request._head.http_version, fields, self._removed_fields, self._trailers, length
         )
         self._has_body = has_body = kind is not _NONE and method != 'HEAD'
         if kind is _CHUNKED:
