@@ -55,8 +55,11 @@ class ReadableBase(EventEmitter):
         'resume',
     }
 
+    #: The number of buffered bytes at which the source is paused.
     readable_high_water_mark: int = DEFAULT_HIGH_WATER_MARK
+    #: Whether all data was consumed, and ``'end'`` was emitted.
     readable_ended: bool = False
+    #: Whether the stream was destroyed, by its owner or by an error.
     destroyed: bool = False
 
     _mode: Mode = Mode.UNUSED

@@ -35,11 +35,17 @@ class WritableBase(EventEmitter):
 
     #: The number of queued bytes at which writers block.
     writable_high_water_mark: int = DEFAULT_HIGH_WATER_MARK
+    #: Whether :meth:`end` was called.
     writable_ended: bool = False
+    #: Whether all data was passed on after :meth:`end`, and ``'finish'`` was emitted.
     writable_finished: bool = False
+    #: The number of bytes in the queue.
     writable_length: int = 0
+    #: Whether ``'drain'`` will be emitted.
     writable_need_drain: bool = False
+    #: How many times :meth:`cork` was called without :meth:`uncork`.
     writable_corked: int = 0
+    #: Whether the stream was destroyed, by its owner or by an error.
     destroyed: bool = False
 
     _queue: deque[tuple[bytes | memoryview, Callback | None]] | None = None

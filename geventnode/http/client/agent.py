@@ -115,6 +115,7 @@ class Agent:
     :raises InvalidInput: the value of an option is out of range; ``TypeError`` if its type is wrong.
     """
 
+    #: ``'http:'`` or ``'https:'``, the protocol of its requests.
     protocol: ClassVar[str] = 'http:'
     #: The attribute of a hub that holds its global agent.
     _hub_attribute: ClassVar[str] = '_geventnode_global_agent'

@@ -77,7 +77,9 @@ class ServerResponse(OutgoingMessage):
     process dies. A response with listeners is never delayed.
     """
 
+    #: The status to be sent; afterwards, the status that was sent.
     status_code: int = 200
+    #: The reason phrase; None: the standard one.
     status_message: str | None = None
 
     #: The names in other libraries.
@@ -91,6 +93,7 @@ class ServerResponse(OutgoingMessage):
 
     #: Whether the client waits for 100 Continue.
     _awaits_continue: bool = False
+    #: Whether ``timeout`` and ``request_timeout`` exclude the time in which the listener blocks.
     handler_may_block: bool = False
     #: Whether the connection was upgraded or hijacked instead of a response.
     _upgraded: bool = False
@@ -103,9 +106,11 @@ class ServerResponse(OutgoingMessage):
     def __init__(self, request: IncomingMessage, exchange: Connection) -> None:
         self._fields = {}
         self.socket = self._out = request.socket
+        #: The request that this is the response to.
         self.request = request
         self._connection = exchange
         self._hub = exchange.hub
+        #: Whether the connection can serve another request afterwards.
         self.should_keep_alive = request._head.keep_alive
 
     @property

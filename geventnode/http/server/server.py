@@ -123,6 +123,7 @@ class Server(NetServer):
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
     _connection_class: type[Connection] = Connection
+    #: Whether other processes run the same application: ``wsgi.multiprocess``.
     multiprocess: bool = False
     #: ``max_idle_workers``, without the checks of an option.
     _idle_limit: int = MAX_IDLE
