@@ -99,7 +99,7 @@ def _rebuild(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
 
 
 def without_traceback(error: _Error) -> _Error:
-    """Return ``error`` itself without traceback and context, so that it can be stored."""
+    """Remove traceback and context from ``error``, so that it can be stored."""
     error.__context__ = None
     return error.with_traceback(None)
 
@@ -148,7 +148,9 @@ class BodyTooLarge(ParseError):
 
 
 class IncompleteBody(GeventnodeError, ConnectionResetError):
-    """The connection ended before the message body was complete (RFC 9112, section 8).
+    """The connection ended before the end of a message body.
+
+    Source: RFC 9112, section 8.
 
     :cvar status: the status code of the server's error response, if the connection can still carry one.
     """
@@ -305,7 +307,10 @@ class InvalidInput(GeventnodeError, ValueError):
 
 
 class InvalidHeader(InvalidInput):
-    """A field name or value has invalid characters (RFC 9110, sections 5.1 and 5.5)."""
+    """A field name or value has invalid characters.
+
+    Source: RFC 9110, sections 5.1 and 5.5.
+    """
 
     code = 'ERR_INVALID_CHAR'
 
@@ -356,7 +361,7 @@ class BodyNotAllowed(GeventnodeError, ValueError):
 
 
 class StreamError(GeventnodeError, RuntimeError):
-    """A stream was used in a way that its contract does not allow."""
+    """A stream was used against its contract."""
 
     code = 'ERR_STREAM_INVALID_USE'
 

@@ -243,7 +243,7 @@ class EventEmitter:
     # -- inspecting -----------------------------------------------------------------------------------------------
 
     def listeners(self, event: str) -> list[Listener]:
-        """Return a new list of the functions that were added for an event."""
+        """Return a new list of the listeners of an event."""
         table = self._listeners
         return [_unwrap(listener) for listener in table.get(event, ())] if table else []
 
@@ -253,7 +253,7 @@ class EventEmitter:
         return len(table.get(event, ())) if table else 0
 
     def event_names(self) -> list[str]:
-        """Return the events that have listeners, in the order of their first listener."""
+        """Return the events with listeners, in order of their first listener."""
         return list(self._listeners or ())
 
     def set_max_listeners(self: Self, count: int) -> Self:

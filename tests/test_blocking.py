@@ -56,7 +56,7 @@ def is_documented(function: Any) -> bool:
 
 @pytest.mark.parametrize('module', ENTRIES)
 def test_docstrings_do_not_mention_switches(module: str) -> None:
-    """ "May switch" and "Never switches" are other words for the same thing."""
+    """Other words than "Blocks until" for the same thing are not used."""
     texts = {name: inspect.getdoc(offered) or '' for name, offered in _offers(module)}
     assert [name for name, text in texts.items() if SWITCHING.search(text)] == []
 
@@ -75,7 +75,7 @@ def test_contracts_do_not_mention_switches(contract: InterfaceClass) -> None:
 
 
 def test_a_mention_of_switches_is_found() -> None:
-    assert SWITCHING.search('Wait for it. May switch.')
+    assert SWITCHING.search('Wait for it. It can switch.')
     assert SWITCHING.search('It never\nswitches.')
     assert not SWITCHING.search('Send 101 Switching Protocols.')
 

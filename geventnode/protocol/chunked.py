@@ -170,7 +170,7 @@ class ChunkedBody:
             raise _at(limits.extensions_too_long(), pos)
 
     def _take_trailers(self, buffer: bytes | bytearray, pos: int, limits: Limits) -> int:
-        """Parse the trailer section if it is complete; return the position after it."""
+        """Parse a complete trailer section; return the position after it."""
         if buffer[pos : pos + 2] == b'\r\n':
             self.trailers = []
             return pos + 2

@@ -311,9 +311,10 @@ def _is_authority(text: str) -> bool:
 
 
 def _pairs(element: str) -> dict[str, str] | None:
-    """Return the parameters of a forwarded-element by lower-case name (RFC 7239, section 4).
+    """Return the parameters of a forwarded-element by lower-case name.
 
-    Blanks around semicolons are accepted, since many proxies send them. The result is None for a malformed element.
+    Source: RFC 7239, section 4. Blanks around semicolons are accepted, since many proxies send them. The result is None
+    for a malformed element.
     """
     found: dict[str, str] = {}
     element = element.strip(' \t')
@@ -334,9 +335,10 @@ def _pairs(element: str) -> dict[str, str] | None:
 
 
 def _node(text: str, bracketed: bool) -> tuple[str, int | None] | None:
-    """Return the IP address and the port of a node (RFC 7239, section 6).
+    """Return the IP address and the port of a node.
 
-    The result is None for any other text, also for ``unknown`` and for obfuscated identifiers.
+    Source: RFC 7239, section 6. The result is None for any other text, also for ``unknown`` and for obfuscated
+    identifiers.
 
     :param bracketed: whether an IPv6 address must be in brackets, as in Forwarded; in other fields it usually is not.
     """

@@ -79,7 +79,10 @@ def response_framing(transfer_encodings: Sequence[str], content_lengths: Sequenc
 
 
 def has_no_content(status_code: int, method: str) -> bool:
-    """Return whether a response with ``status_code`` to ``method`` always ends with its head.
+    """Return whether a response always ends with its head.
+
+    :param status_code: the status of the response.
+    :param method: the method of the request.
 
     Source: RFC 9112, section 6.3, items 1 and 2.
     """

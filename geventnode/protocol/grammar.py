@@ -218,10 +218,11 @@ def lower_name(name: str) -> str:
 
 
 def is_host(text: str, port_required: bool = False) -> bool:
-    """Return whether ``text`` is ``uri-host [ ":" port ]`` (RFC 9110, section 7.2).
+    """Return whether ``text`` is a host with an optional port.
 
-    It can be empty. An IPv6 literal must be an address, a port at most 65535. With ``port_required``, neither host nor
-    port can be empty, and the port cannot be 0, as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
+    The rule is ``uri-host [ ":" port ]`` (RFC 9110, section 7.2), which can be empty. An IPv6 literal must be an
+    address, a port at most 65535. With ``port_required``, neither host nor port can be empty, and the port cannot be 0,
+    as in the authority-form of CONNECT (RFC 9110, section 9.3.6).
     """
     # A name has at most 255 octets; results for longer texts are not cached.
     return _is_host(text, port_required) if len(text) < 256 else _is_host.__wrapped__(text, port_required)
@@ -244,12 +245,12 @@ def _is_host(text: str, port_required: bool) -> bool:
 
 
 def has_request_target_form(method: str, target: str) -> bool:
-    """Return whether the form of ``target`` is allowed with ``method`` (RFC 9112, section 3.2).
+    """Return whether the form of ``target`` is allowed with ``method``.
 
-    ``target`` consists of visible ASCII characters. ``*`` is also accepted for M-SEARCH, as SSDP uses it. A fragment is
-    not allowed in a target. Some servers remove it and others take it as a part of the path, so that a proxy and an
-    application could disagree about the resource. An absolute-form needs an authority without user information (RFC
-    9110, sections 4.2.1 and 4.2.4).
+    Source: RFC 9112, section 3.2. ``target`` consists of visible ASCII characters. ``*`` is also accepted for M-SEARCH,
+    as SSDP uses it. A fragment is not allowed in a target. Some servers remove it and others take it as a part of the
+    path, so that a proxy and an application could disagree about the resource. An absolute-form needs an authority
+    without user information (RFC 9110, sections 4.2.1 and 4.2.4).
     """
     if '#' in target:
         return False
@@ -277,7 +278,7 @@ def absolute_authority(target: str) -> str | None:
 
 
 def check_method(method: str) -> str:
-    """Return ``method``, which must be a token in any case (RFC 9110, section 9.1).
+    """Return ``method``, which must be a token (RFC 9110, section 9.1).
 
     :raises InvalidInput: it is not a token; code ``ERR_INVALID_HTTP_TOKEN``.
     """
@@ -287,7 +288,7 @@ def check_method(method: str) -> str:
 
 
 def check_target(target: str) -> str:
-    """Return ``target``, the target of a client's request line (RFC 9112, section 3.2).
+    """Return ``target``, for a request line (RFC 9112, section 3.2).
 
     It must have one or more visible ASCII characters, without ``#``.
 
@@ -330,7 +331,9 @@ def check_value(name: str, value: str) -> None:
 
 
 def check_reason(reason: str) -> str:
-    """Return ``reason``, a reason phrase with the characters of a field value (RFC 9112, section 4).
+    """Return ``reason``, a reason phrase (RFC 9112, section 4).
+
+    It has the characters of a field value.
 
     :raises InvalidInput: it is not a str, or has other characters; code ``ERR_INVALID_CHAR``.
     """

@@ -271,7 +271,7 @@ def parse_status_line(data: bytes) -> StatusLine:
 
 
 def check_incomplete_head(data: bytes, limits: Limits, request: bool) -> None:
-    """Check the beginning of a head that is incomplete, too long or invalid.
+    """Check the beginning of an incomplete, too long or invalid head.
 
     The checks are in the order in which the errors would be found if the bytes arrived one by one. The result therefore
     does not depend on how the network divides them.
@@ -298,7 +298,7 @@ def check_incomplete_head(data: bytes, limits: Limits, request: bool) -> None:
 
 
 def _tls_error(data: bytes, request: bool) -> ParseError:
-    """Return the error for a peer that uses TLS on a plain connection."""
+    """Return the error for TLS on a plain connection."""
     if request:
         return ParseError(
             'TLS on a plain HTTP port (its URL begins with http, not https)', code='HPE_INVALID_METHOD', data=data

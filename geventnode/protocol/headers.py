@@ -1,4 +1,4 @@
-"""The header map of a message, with Node 20's rules for repeated fields.
+"""The header map of a message, with Node 20's merge rules.
 
 :class:`Headers` is a dict with lower-case keys. A look-up with a lower-case name is as fast as in a dict; only a name
 that is not found is converted and looked up again. Values are collected in lists and joined once, so that a thousand
@@ -115,11 +115,14 @@ class Headers(dict[str, Any]):
         return super().pop(cast(str, _key(name)), *default)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return the value of the header ``name``, which is ``default`` if it was missing."""
+        """Return the header ``name``; set it to ``default`` if it is missing."""
         return super().setdefault(cast(str, _key(name)), default)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
-        """Update as ``dict.update`` does, with lower-case names; the last of several spellings wins."""
+        """Update as ``dict.update`` does, with lower-case names.
+
+        The last of several spellings wins.
+        """
         for name, value in dict(*args, **kwargs).items():
             self[name] = value
 

@@ -70,7 +70,10 @@ class Limits:
         )
 
     def too_long(self, part: str) -> ParseError:
-        """Return the error for a status line or a section longer than ``max_header_size``."""
+        """Return the error for a part longer than ``max_header_size``.
+
+        :param part: a status line or a section.
+        """
         return ParseError(
             f'{part} longer than max_header_size ({self.max_header_size} bytes)', code='HPE_HEADER_OVERFLOW', status=431
         )

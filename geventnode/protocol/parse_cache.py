@@ -16,10 +16,11 @@ _Value = TypeVar('_Value')
 
 
 class ParseCache(dict[bytes, _Value]):
-    """A dict in which ``cache[data]`` is ``parse(data)``, stored from the second look-up on.
+    """A dict in which ``cache[data]`` is ``parse(data)``.
 
-    Data that never repeats would displace data that does, and storing a result takes half the time of parsing. After
-    the first look-up, only the hash of the data is stored. Exceptions of ``parse`` are not stored.
+    Results are stored from the second look-up on. Data that never repeats would displace data that does, and storing a
+    result takes half the time of parsing. After the first look-up, only the hash of the data is stored. Exceptions of
+    ``parse`` are not stored.
 
     There are two generations of entries. The dict itself is the young one. When it is full, it becomes the old one, and
     the previous old one is dropped. A look-up moves an old entry to the young generation. ``get`` finds only young

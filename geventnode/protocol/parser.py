@@ -285,7 +285,7 @@ class Parser:
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
-        """Return the next event in all states but that of a request head."""
+        """Return the next event in other states than _REQUEST_HEAD."""
         state = self._state
         if state is _LENGTH:
             return self._next_of_length()
@@ -337,7 +337,7 @@ class Parser:
         return self._begin_response(status_line, block, end + 4)
 
     def _begin_request(self, line: RequestLine, block: HeaderBlock, end: int) -> RequestHead:
-        """Return the head of a request that ends at ``end``, and begin its content."""
+        """Return a request's head, which ends at ``end``; begin its content."""
         limits = self.limits
         if block.count > limits.max_headers_count > 0:
             self._fail(limits.too_many_fields('headers'))
@@ -364,7 +364,7 @@ class Parser:
         return head
 
     def _begin_response(self, line: StatusLine, block: HeaderBlock, end: int) -> ResponseHead:
-        """Return the head of a response that ends at ``end``, and begin its content."""
+        """Return a response's head, which ends at ``end``; begin its content."""
         status = line.status_code
         if block.count > self.limits.max_headers_count > 0:
             self._fail(self.limits.too_many_fields('headers'))
@@ -438,7 +438,7 @@ class Parser:
             self._fail(error)
 
     def _skip_empty_lines(self) -> Event | None:
-        """Skip the empty lines before a head, and return the next event (RFC 9112, section 2.2)."""
+        """Skip empty lines (RFC 9112, section 2.2); return the next event."""
         pos = self._pos
         while self._buffer.startswith(b'\r\n', pos):
             self._empty_lines += 1
@@ -518,7 +518,7 @@ class Parser:
         return rest
 
     def take_end(self) -> EndOfMessage | None:
-        """Return the end of the message after all content, and continue after it.
+        """Return the end of the message, and continue after it.
 
         It returns None if the end has not arrived, and for an error, which :meth:`next_event` then raises.
         """
@@ -534,7 +534,7 @@ class Parser:
         return None
 
     def _next_of_chunks(self) -> bytes | EndOfMessage | None:
-        """Return the data of all buffered chunks, or the end of the message."""
+        """Return the data of buffered chunks, or the message's end."""
         chunks = self._chunks
         assert chunks is not None
         try:

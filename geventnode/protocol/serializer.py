@@ -58,12 +58,17 @@ def chunk_prefix(size: int) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """Return ``data`` as a chunk, or ``b''`` without data (RFC 9112, section 7.1)."""
+    """Return ``data`` as a chunk (RFC 9112, section 7.1).
+
+    Without data, the result is empty, as an empty chunk would end the message.
+    """
     return b'%x\r\n%b\r\n' % (len(data), data) if data else b''
 
 
 def last_chunk(trailers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """Return the end of a chunked message, with the trailer fields (RFC 9112, section 7.1.2).
+    """Return the end of a chunked message, with its trailer section.
+
+    Source: RFC 9112, section 7.1.2.
 
     :raises InvalidHeader: a name or a value is invalid, as for :func:`render_fields`.
     """

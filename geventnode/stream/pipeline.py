@@ -108,7 +108,7 @@ def _wait(outcome: AsyncResult, copiers: list[gevent.Greenlet]) -> None:
 
 
 def _copy(source: Any, destination: Any) -> BaseException | None:
-    """Copy all chunks and end ``destination``; return the error, if there was one."""
+    """Copy all chunks and end ``destination``; return the error or None."""
     try:
         for chunk in source:
             destination.write(chunk)

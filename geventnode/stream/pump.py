@@ -55,7 +55,7 @@ class Pump:
             self._greenlet = gevent.spawn(self._run)
 
     def on_readable_listener(self) -> None:
-        """Emit ``'readable'`` for a new listener, also for data that is already buffered."""
+        """Emit ``'readable'`` for a new listener, also for buffered data."""
         self._announced = False
         self.start()
 
@@ -147,9 +147,9 @@ class Pump:
             stream._emit_end()
 
     def _fetch(self, emit_end: bool = True) -> Any:
-        """Return the next chunk, empty at the end, or None after an error.
+        """Return the next chunk, or None after an error.
 
-        The error is reported here.
+        The chunk is empty at the end. An error is reported here.
         """
         stream = self._stream
         stream._reading = True

@@ -91,7 +91,7 @@ class ReadableBase(EventEmitter):
         self.destroy(error if isinstance(error, Exception) else None)
 
     def _on_reader_paused(self) -> None:
-        """React to the end of the pump's greenlet, which can be started again."""
+        """React to the end of the pump's greenlet."""
 
     def _report_error(self, error: BaseException) -> None:
         """Emit ``'error'`` once; without a listener, the error is raised here."""
@@ -197,7 +197,7 @@ class ReadableBase(EventEmitter):
         return b'' if self._decoder is None else ''
 
     def _take(self, size: int) -> Any:
-        """Return at most ``size`` bytes of the buffer, or of the next chunk."""
+        """Return at most ``size`` bytes of buffered or fetched data."""
         if size == 0:
             return self._empty
         buffer = self._read_buffer
@@ -313,10 +313,10 @@ class ReadableBase(EventEmitter):
         return self._pump
 
     def resume(self: Self) -> Self:
-        """Emit ``'data'`` for each chunk from the next turn of the loop on.
+        """Emit ``'data'`` for each chunk.
 
-        Without a listener for ``'data'``, the chunks are discarded. ``'resume'`` is emitted at once if the stream was
-        not flowing.
+        The events begin with the next turn of the loop. Without a listener for ``'data'``, the chunks are discarded.
+        ``'resume'`` is emitted at once if the stream was not flowing.
 
         :returns: the stream.
         :raises StreamModeError: the stream is consumed by sequential reads.

@@ -328,12 +328,12 @@ def unshift_between(make: Maker, paused: bool) -> None:
 
 
 @promise
-def unshift_while_the_stream_waits_comes_before_what_follows(make: Maker) -> None:
+def unshift_while_the_stream_waits_is_read_first(make: Maker) -> None:
     unshift_between(make, paused=False)
 
 
 @promise
-def unshift_while_paused_comes_before_what_follows(make: Maker) -> None:
+def unshift_while_paused_is_read_first(make: Maker) -> None:
     unshift_between(make, paused=True)
 
 
@@ -354,7 +354,7 @@ def unshift_while_a_readable_event_is_awaited(make: Maker) -> None:
 
 
 @promise
-def unshift_while_a_read_waits_comes_before_what_follows(make: Maker) -> None:
+def unshift_while_a_read_waits_is_read_first(make: Maker) -> None:
     with make(5) as source:
         reading = gevent.spawn(source.stream.read)
         settle()

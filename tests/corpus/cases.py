@@ -27,7 +27,7 @@ OUR_RULINGS: dict[str, tuple[str, str]] = {
     'llhttp/request/uri:168': (
         'reject',
         """
-        RFC 9112, section 3.2, has no fragment in a request target, and servers disagree about what one means.""",
+        RFC 9112, section 3.2, has no fragment in a request target, and servers disagree about its meaning.""",
     ),
     'gunicorn/valid/005': ('reject', 'As above.'),
     'llhttp/request/content-length:447': (

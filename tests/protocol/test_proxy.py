@@ -26,7 +26,7 @@ GOOD: list[tuple[bytes, tuple[Any, ...], bool]] = [
     (b'PROXY TCP6 ::ffff:1.2.3.4 ::ffff:5.6.7.8 1000 443\r\n', (1, False, *PEER_V4), False),
     (b'PROXY TCP4 255.255.255.255 0.0.0.0 65535 0\r\n', (1, False, ('255.255.255.255', 65535), ('0.0.0.0', 0)), False),
     (b'PROXY UNKNOWN\r\n', (1, False), False),
-    (b'PROXY UNKNOWN 1.2.3.4 whatever \x00\xff\r\n', (1, False), False),
+    (b'PROXY UNKNOWN 1.2.3.4 anything \x00\xff\r\n', (1, False), False),
     (b'PROXY UNKNOWN ' + b'f' * (MAX_LINE - 16) + b'\r\n', (1, False), False),
     (v2(block=ipv4()), (2, False, *PEER_V4), False),
     (v2(family=0x12, block=ipv4()), (2, False, *PEER_V4), False),
