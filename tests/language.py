@@ -54,6 +54,8 @@ WHAT = (
     r'(about|after|and|as|at|before|behind|beside|by|for|from|in|into|is|of|on|or|than|that|to|with|without|beyond'
     r'|until|over|all|was|are|were|but|not|like|under) what(?! extent| happens| kind| type)'
 )
+#: Here any *what* is a place.
+STRICT = ('changes/', 'docs/', 'geventnode/')
 SUMMARY_WORDS = 12
 #: A summary that begins with one of these is not an imperative.
 NOT_IMPERATIVE = {
@@ -81,6 +83,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 _words = {rule: _compiled(pattern) for rule, pattern in WORDS.items()}
 _what = _compiled(WHAT)
+_any_what = re.compile(r'\bwhat\b(?!\?)', re.IGNORECASE)
 #: At the beginning of a block of comments, a docstring or a paragraph.
 _head = re.compile(r'(What|Who|Whatever|Whoever|Whichever)\b')
 _code_span = re.compile(r'``.+?``|`[^`\n]+`', re.DOTALL)
@@ -109,7 +112,10 @@ def check(name: str, text: str) -> Iterator[Place]:
     tokens = list(_tokens(text)) if python else []
     prose = _prose_of_python(text, tokens) if python else _prose(text)
     found = [(match.start(), rule, match[0]) for rule, word in _words.items() for match in word.finditer(prose)]
-    found += [(match.start(), 'what', match[0]) for match in _what.finditer(prose)]
+    if python:
+        prose = _without_names(prose, tokens)
+    heads = _any_what if name.startswith(STRICT) or '/' not in name else _what
+    found += [(match.start(), 'what', match[0]) for match in heads.finditer(prose)]
     if python:
         found += _in_python(name, text, tokens)
     for start, rule, words in sorted(found):
@@ -136,6 +142,15 @@ def _prose_of_python(text: str, tokens: list[Token]) -> str:
         elif tokenize.tok_name[token.type] in ('FSTRING_START', 'FSTRING_END'):
             pieces[start:end] = ' ' * (end - start)
         elif token.type == tokenize.OP or keyword.iskeyword(token.string):
+            pieces[start:end] = '\0' * (end - start)
+    return ''.join(pieces)
+
+
+def _without_names(prose: str, tokens: list[Token]) -> str:
+    """Return the prose of a Python file without its names."""
+    pieces = list(prose)
+    for start, end, token in tokens:
+        if token.type == tokenize.NAME:
             pieces[start:end] = '\0' * (end - start)
     return ''.join(pieces)
 

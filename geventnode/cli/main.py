@@ -1,7 +1,7 @@
 """The command ``geventnode``: one function for each of ``serve``, ``get`` and ``doctor``.
 
 ``serve`` patches the standard library before it loads anything else, because modules imported earlier would keep the
-blocking functions. This file therefore imports, at the top, only what reading the command line takes.
+blocking functions. The imports at the top of this file are therefore only those that parse the command line.
 
 A user's mistake (an address, a name, a port in use) is one line on standard error and exit status 2. An exception of
 the target's own code is shown with its traceback, exit status 1. Standard output is for the server's address and the

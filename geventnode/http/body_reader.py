@@ -40,7 +40,7 @@ class ReceivingConnection(Protocol):
 
 
 class BodyReader(ABC):
-    """The body of one message while it arrives. The subclass of each side decides what an end and a failure mean."""
+    """The body of one message while it arrives. The subclass of each side handles its end and its failures."""
 
     #: The greenlet that waits for more of the body.
     reader: Any = None

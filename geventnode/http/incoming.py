@@ -60,7 +60,7 @@ class MessageConnection(Protocol):
         """End the exchange: ``message`` was destroyed before its end was read."""
 
     def on_reader_paused(self, message: IncomingMessage) -> None:
-        """Buffer what arrives: the reader of ``message`` has paused."""
+        """Buffer the input: the reader of ``message`` has paused."""
 
     def set_exchange_timeout(self, message: object, seconds: float | None) -> None:
         """Set the inactivity timeout of the exchange, unless it is over."""
@@ -427,9 +427,11 @@ class IncomingMessage(ReadableBase):
         return self
 
     def __repr__(self) -> str:
-        what = f'{self.method} {self.url}' if self.method is not None else f'{self.status_code} {self.status_message}'
+        subject = (
+            f'{self.method} {self.url}' if self.method is not None else f'{self.status_code} {self.status_message}'
+        )
         state = 'aborted' if self.aborted else 'complete' if self.complete else 'receiving'
-        return f'<{type(self).__name__} {what} {state}>'
+        return f'<{type(self).__name__} {subject} {state}>'
 
 
 def describe_request(request: IncomingMessage) -> str:

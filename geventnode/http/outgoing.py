@@ -361,7 +361,7 @@ class OutgoingMessage(EventEmitter):
         """Send the last piece of the body; return the message.
 
         If nothing was sent before, Content-Length is the size of ``data``. A second call has no effect. Blocks until
-        the queue of the socket is below ``writable_high_water_mark``; what is queued afterwards is sent in the
+        the queue of the socket is below ``writable_high_water_mark``; the bytes queued afterwards are sent in the
         background.
 
         :param data: as for :meth:`write`; None: nothing.
@@ -461,7 +461,7 @@ class OutgoingMessage(EventEmitter):
         self.writable_corked += 1
 
     def uncork(self) -> None:
-        """Undo one :meth:`cork`; the last one sends what was collected. Blocks as :meth:`write` does."""
+        """Undo one :meth:`cork`; the last one sends the collected pieces. Blocks as :meth:`write` does."""
         self._check_thread()
         if self.writable_corked:
             self.writable_corked -= 1

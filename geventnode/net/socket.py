@@ -164,7 +164,7 @@ class Socket(DuplexBase):
     #: The PROXY header that the connection began with; None without one.
     proxy_header: ProxyHeader | None = None
 
-    # -- what a protocol uses; see ``_set_protocol`` --
+    # -- for protocols; see ``_set_protocol`` --
 
     #: The monotonic time of the last traffic, set in ``__init__``.
     _last_activity: float

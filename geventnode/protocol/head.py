@@ -366,8 +366,8 @@ STATUS_LINES = ParseCache(parse_status_line, max_key=256)
 def parse_request_head(line: bytes, block: bytes) -> tuple[RequestLine, HeaderBlock] | None:
     """Return the parsed parts of a head, None if one is malformed.
 
-    A section is kept only behind a line that was seen before: what follows a new line (a path or a query that no other
-    request has) seldom repeats as a whole, so hashing and keeping it would cost more than it saves.
+    A section is kept only after a line that was seen before: the section after a new line (a path or a query that no
+    other request has) seldom repeats as a whole, so hashing and keeping it would cost more than it saves.
 
     :param line: the request line, without its line end.
     :param block: the section, from the line end before its first field to the one after its last.

@@ -60,8 +60,8 @@ def translate_error(error: BaseException, handshaking: bool, plain_http: str = '
         )
     else:
         reason = error.reason or 'PROTOCOL_ERROR'
-        what = 'the TLS handshake failed' if handshaking else 'the TLS connection broke'
+        failure = 'the TLS handshake failed' if handshaking else 'the TLS connection broke'
         hint = ' (the server speaks HTTP without TLS: the URL of that port begins with http)' if plain_http else ''
-        made = TLSError(f'{what}: {reason.replace("_", " ").lower()}{hint}', f'ERR_SSL_{reason}')
+        made = TLSError(f'{failure}: {reason.replace("_", " ").lower()}{hint}', f'ERR_SSL_{reason}')
     made.__cause__ = error.with_traceback(None)
     return made

@@ -1,4 +1,4 @@
-"""The client's side of HTTP/1.1; :mod:`geventnode.http` has what applications import."""
+"""The client's side of HTTP/1.1; applications import its names from :mod:`geventnode.http`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Put the parts of a response's head in order, in one place.
 
-The application decides the beginning of a head, its status line and its fields. The server adds what differs from one
-response to the next: Date, the fields about the connection, and the field that declares how the body ends.
+The application decides the beginning of a head, its status line and its fields. The server adds the parts that differ
+from response to response: Date, the fields about the connection, and the field that declares how the body ends.
 """
 
 from __future__ import annotations

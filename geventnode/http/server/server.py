@@ -259,9 +259,9 @@ class Server(NetServer):
             if getattr(self, name) and not trusted:
                 raise InvalidInput(f'{name} has no effect without trusted_proxies; set both')
 
-    def _listen_on(self, listener: Any, what: Any) -> Any:
+    def _listen_on(self, listener: Any, arguments: Any) -> Any:
         self.draining = False
-        return super()._listen_on(listener, what)
+        return super()._listen_on(listener, arguments)
 
     def _on_connection(self, socket: Socket) -> None:
         if self.listener_count('connection'):

@@ -1,7 +1,7 @@
 """Substitutes for urllib3's pools that send requests through agents.
 
-An :class:`AgentConnectionPool` does for one host what ``HTTPConnectionPool.urlopen`` does: it makes one request, or
-several as its ``Retry`` specifies, and returns urllib3's response. Connections, queues and limits belong to the agents.
+An :class:`AgentConnectionPool` replaces ``HTTPConnectionPool.urlopen`` for one host: it makes one request, or several
+as its ``Retry`` specifies, and returns urllib3's response. Connections, queues and limits belong to the agents.
 """
 
 from __future__ import annotations
