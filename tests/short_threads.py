@@ -1,9 +1,9 @@
-"""A program whose threads are short-lived, under a limit of descriptors.
+"""A program with short-lived threads, under a limit of descriptors.
 
     python -m tests.short_threads WHAT LIMIT COUNT
 
-It is a ``ThreadingHTTPServer``, as it is in Python: a thread for each connection, which asks another server for what it
-answers. ``WHAT`` names how, or what else a thread leaves open. The program exits with 0 when ``COUNT`` requests were
+It is Python's ``ThreadingHTTPServer``: a thread for each connection, which gets its response from another server.
+``WHAT`` names the way, or the object that a thread leaves open. The program exits with 0 when ``COUNT`` requests were
 answered, and as many descriptors are open as before.
 """
 

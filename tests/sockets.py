@@ -1,7 +1,7 @@
-"""Connections for tests: one of our sockets at the near end, a plain cooperative one at the far end.
+"""Connections for tests: a socket of geventnode at the near end, a plain cooperative one at the far end.
 
-The far end is gevent's own socket, so that it does what it is told and nothing else. :func:`until` and :func:`settle`
-count turns of the loop: a condition that never comes true is found by the guard against hangs.
+The far end is gevent's own socket, which the test controls completely. :func:`until` and :func:`settle` count turns of
+the loop: the guard against hangs finds a condition that never becomes true.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.certificates import TLSEnd, tls_certificates
 
 __all__ = ['Feeder', 'Taker', 'answers', 'connected', 'dial', 'pair', 'reset', 'secured', 'settle', 'shrink', 'until']
 
-#: Turns of the loop after which what has not happened is taken not to happen.
+#: Turns of the loop after which a missing event counts as absent.
 SETTLING_TURNS = 20
 
-#: What the kernel queues for sending, when that is to be full soon. Receive buffers stay as they are: in small ones the
-#: kernel drops what is in flight, and the transfer waits for its timers.
+#: A small size for send buffers. Receive buffers keep their size: with small ones, the kernel drops bytes
+#: in flight, and the transfer waits for its timers.
 SMALL = 131072
 
 
@@ -106,7 +106,7 @@ def secured(left: Any, right: Any, **options: Any) -> tuple[TLSSocket, TLSEnd]:
 
 
 class Feeder:
-    """Sends to a plain socket without making anybody wait; what the peer does not take waits here."""
+    """Sends to a plain socket without blocking; bytes that the peer does not read are queued here."""
 
     def __init__(self, far: Any) -> None:
         self._far = far
@@ -128,17 +128,17 @@ class Feeder:
             self._far.shutdown(stdlib.SHUT_WR)
 
     def stop(self) -> None:
-        """Give up what was not sent."""
+        """Discard the queue."""
         self._greenlet.kill()
 
 
 class Taker:
-    """Receives everything from a plain socket, in a greenlet, once it was started."""
+    """Receives all data from a plain socket, in a greenlet, after :meth:`start`."""
 
     def __init__(self, far: Any) -> None:
         self._far = far
         self._greenlet: gevent.Greenlet | None = None
-        #: What has come so far.
+        #: The received data.
         self.data = bytearray()
 
     def start(self) -> None:

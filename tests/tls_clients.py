@@ -1,4 +1,4 @@
-"""Clients of ours in the middle of a connection, with a server of the tests at the far end."""
+"""Clients of geventnode within a connection, with a server of the tests at the far end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ['client_of', 'shaken']
 
 @contextlib.contextmanager
 def client_of(context: ssl.SSLContext, **options: Any) -> Iterator[tuple[TLSSocket, TLSEnd]]:
-    """Yield a client of ours, not connected yet in terms of TLS, and the server that it talks to."""
+    """Yield a client before its TLS handshake, and its server."""
     left, right = connected()
     far = TLSEnd(right, context, server_side=True)
     host = options.pop('host', 'localhost')
