@@ -261,12 +261,12 @@ def test_log_lines_per_second_are_limited(serve: Serve, caplog: pytest.LogCaptur
     for _ in range(100):
         assert site.send(b'\x00\r\n\r\n').rest().startswith(b'HTTP/1.1 400 ')
     logged, suppressed = len(caplog.records), site.server._peer_log.suppressed
-    told = [
+    omitted = [
         int(match[1])
         for record in caplog.records
         if (match := re.search(r'\(and (\d+) more lines were left out\)', record.getMessage()))
     ]
-    assert logged + sum(told) + suppressed == 100
+    assert logged + sum(omitted) + suppressed == 100
 
 
 # -- proxies --------------------------------------------------------------------------------------------------------

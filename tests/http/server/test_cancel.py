@@ -172,10 +172,10 @@ def test_cancel_after_the_disconnect_raises_at_once(serve: Serve) -> None:
         try:
             response.cancel_on_disconnect()
         except ClientDisconnected:
-            log.append('told')
+            log.append('raised')
             raise
 
     client = serve(listener).send(get())
     log.wait_for('waits')
     client.close()
-    log.wait_for('told')
+    log.wait_for('raised')

@@ -96,12 +96,12 @@ def test_emit_of_a_subclass_sees_requests(serve: Serve) -> None:
     """As all other events."""
     log = Log()
 
-    class Told(http.Server):
+    class Server(http.Server):
         def emit(self, event: str, *args: Any) -> bool:
             log.append(event)
             return super().emit(event, *args)
 
-    assert serve(Told(ok)).get().status == 200
+    assert serve(Server(ok)).get().status == 200
     assert 'request' in log
 
 

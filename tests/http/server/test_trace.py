@@ -30,14 +30,14 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """Return the lines since the last call, without the address."""
     caplog.set_level(logging.DEBUG, 'geventnode.connection')
 
-    def told() -> list[str]:
+    def new_lines() -> list[str]:
         settle()
         found = [record.getMessage() for record in caplog.records if record.name == 'geventnode.connection']
         assert all(line.startswith(NAME) for line in found)
         caplog.clear()
         return [line.removeprefix(NAME) for line in found]
 
-    return told
+    return new_lines
 
 
 def test_events_of_a_connection_are_logged(lines: Callable[[], list[str]]) -> None:
@@ -76,9 +76,9 @@ def test_failures_of_a_connection_are_logged(lines: Callable[[], list[str]]) -> 
         site.send(raw_request()).half_close().rest()
         assert 'sent 500 instead of the response of the listener' in lines()
         site.send(b'GET /').response()
-        told = lines()
-        assert any('headers_timeout' in line for line in told)
-        assert any(line.startswith('rejected with 408') for line in told)
+        logged = lines()
+        assert any('headers_timeout' in line for line in logged)
+        assert any(line.startswith('rejected with 408') for line in logged)
         site.send(raw_request(method='POST', body=b'body')[:-1]).abort()
         assert any(line.startswith('closed after 1 requests, ') and 'ConnectionResetError' in line for line in lines())
 
@@ -101,8 +101,8 @@ def test_trace_can_be_switched_at_run_time(lines: Callable[[], list[str]]) -> No
         assert type(connection) is Connection
         server.debug_connections = True
         assert type(connection) is TracedConnection
-        client.get('/told')
-        assert "request 2: GET b'/told'" in lines()
+        client.get('/traced')
+        assert "request 2: GET b'/traced'" in lines()
         site.connect()
         assert lines() == ['accepted']
         server.debug_connections = False

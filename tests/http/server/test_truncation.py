@@ -21,7 +21,7 @@ def unchunked(response: Any) -> Any:
 
 def fail(response: Any) -> None:
     """Raise an error, as a faulty listener does."""
-    raise LookupError('as told')
+    raise LookupError('a fault of the test')
 
 
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
@@ -73,12 +73,12 @@ def test_complete_body_ends_without_a_reset(serve: Serve, version: str) -> None:
 
 def test_complete_body_for_a_half_closed_client_ends_without_a_reset(serve: Serve) -> None:
     """The connection is closed at once."""
-    told = Event()
+    aborted = Event()
 
     def listener(request: Any, response: Any) -> None:
-        request.on('aborted', told.set)
+        request.on('aborted', aborted.set)
         unchunked(response).write(b'part')
-        told.wait()
+        aborted.wait()
         response.end()
 
     client = serve(listener).send(get(version='1.0')).half_close()
@@ -105,7 +105,7 @@ def test_failed_pipeline_is_reported_once(serve: Serve, capsys: pytest.CaptureFi
 
     def source() -> Iterator[bytes]:
         yield b'part'
-        raise LookupError('as told')
+        raise LookupError('a fault of the test')
 
     def listener(request: Any, response: Any) -> None:
         try:
