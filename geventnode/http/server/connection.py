@@ -485,8 +485,12 @@ class Connection:
         """
         assert self.response is not None
         self.response._on_aborted(status_code)
+        body = self._body
         self.request = self.response = self._body = None
         self.close()
+        if body is not None:
+            # a reader in another greenlet than the listener's
+            body.wake()
 
     def time_out(self, error: RequestTimeout) -> None:
         """Send an error response for a late request.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import gevent
 
-from geventnode.errors import IncompleteBody, ParseError, RequestRefused
+from geventnode.errors import IncompleteBody, ParseError, RequestRefused, StreamError
 from geventnode.http.body_reader import BodyReader, pass_on
 
 if TYPE_CHECKING:
@@ -45,9 +45,15 @@ class RequestBody(BodyReader):
         self._connection.body_complete(message, raw_trailers)
 
     def _check_failure(self, message: IncomingMessage) -> None:
-        failure = self._connection.failure
-        if failure is None and self._connection.closed:
-            failure = IncompleteBody('the connection was closed in the middle of a body')
+        connection = self._connection
+        failure = connection.failure
+        if failure is None:
+            if connection.closed:
+                failure = IncompleteBody('the connection was closed in the middle of a body')
+            elif connection.request is not message:
+                failure = StreamError(
+                    'the body was discarded: the server has sent an error response before it was read'
+                )
         if failure is not None:
             self._send_error(message, failure)
             raise failure

@@ -100,6 +100,26 @@ def test_a_reader_that_stops_does_not_stall_the_connection(serve: Serve) -> None
 EXPECT = 'Expect: 100-continue'
 
 
+def test_a_reader_in_another_greenlet_gets_an_error_after_a_500(serve: Serve) -> None:
+    """The rest of the body will not be received."""
+    log = Log()
+
+    def read(request: Any) -> None:
+        with pytest.raises(StreamError, match='error response'):
+            request.read()
+        log.append('raised')
+
+    def listener(request: Any, response: Any) -> None:
+        gevent.spawn(read, request)
+        while not request.socket._protocol.waits_for_client:
+            gevent.idle()
+        raise ValueError('on purpose')
+
+    client = serve(listener).send(post(b'a', length=2))
+    assert client.response().status == 500
+    log.wait_for('raised')
+
+
 def expecting(*fields: str, version: str = '1.1') -> bytes:
     """Return the head of a request with ``Expect`` and a body of four bytes."""
     return get('/', 'Content-Length: 4', *fields, method='POST', version=version)
