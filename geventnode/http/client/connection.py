@@ -196,29 +196,21 @@ class Connection:
         :meth:`start` has begun it. Each step sets the state in which the next one takes over, or leaves it as it is
         until more bytes have arrived, the request was sent, the body was read, or the listeners have returned.
         """
-        request, response = self.request, None
+        request: Any = self.request
+        response = None
         if self.state is _WAITING:
-            assert request is not None
-            # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
-            whole = self.parser.take_response() if self.sent and not self.is_connect else None
-            if whole is not None:
-                # head and body at once, as for most small responses
-                response = self._receive_whole_response(request, *whole)
-            else:
-                response = self._receive_head(request)
-        if self.state is _RECEIVING:
+            # the head, and the bytes of the body that have arrived with it
+            response = self._receive_head(request)
+        elif self.state is _RECEIVING:
             # the body: to its reader, or into the buffer of the response
-            assert self.body is not None
-            self.body.advance()
+            self.body.advance()  # type: ignore[union-attr]  # each body has these two states
         elif self.state is _DISCARDING:
-            assert self.body is not None
-            self.body.discard()
+            self.body.discard()  # type: ignore[union-attr]
         if self.state is _SENDING and self.sent and not self.socket.writable_length:
             # request and response are complete: to the listeners, then into the pool
             self._on_exchange_complete()
         if response is not None:
             # last, because it can switch to a greenlet that waits for the response
-            assert request is not None
             request._on_response(response)
 
     def on_request_sent(self) -> None:
@@ -323,6 +315,9 @@ class Connection:
 
     def _receive_head(self, request: ClientRequest) -> ClientResponse | None:
         """Return the response after its head has arrived, otherwise None."""
+        # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
+        if self.sent and not self.is_connect and (whole := self.parser.take_response()) is not None:
+            return self._receive_whole_response(request, *whole)
         while True:
             try:
                 # between messages, the next event is a head
@@ -364,6 +359,7 @@ class Connection:
             self.body = ResponseBody(self, response, (request.method, request.path, self.since))
             if request._keeps_chunks:
                 response._chunk_sizes = self.parser.chunk_sizes
+            self.body.buffer()
         return response
 
     def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:

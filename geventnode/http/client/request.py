@@ -658,7 +658,7 @@ class ClientRequest(OutgoingMessage):
             raise wrong_thread_error(self)
         response = self.response
         if response is None:
-            if not self.writable_ended and not self._head_sent and self._failure is None:
+            if self._state is not _ENDED and not (self.writable_ended or self._head_sent or self._failure is not None):
                 raise RuntimeError('get_response() before end(): nothing was sent yet')
             if timeout is None and self._waiters is None and self._failure is None:
                 # the most common case, without the cost of the others
@@ -683,7 +683,8 @@ class ClientRequest(OutgoingMessage):
         if self._events is not None and self._events.has_informational:
             # the greenlet that calls the listeners for them is about to start
             gevent.sleep(0)
-        self._claim_socket()
+        if self._unclaimed is not None:
+            self._claim_socket()
         return response
 
     def wait_continue(self, timeout: float | None = None) -> bool:
