@@ -1,4 +1,4 @@
-"""Ports, hosts and paths: what ``listen`` and ``connect`` refuse because its order must be wrong."""
+"""Check ports, hosts and paths: ``listen`` and ``connect`` refuse arguments in the wrong order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a server comes to an end, and what a fork leaves of it."""
+"""Test the end of a server, and a server after a fork."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_close_when_not_listening_raises() -> None:
         net.create_server().close()
 
 
-def test_close_when_not_listening_tells_the_callback() -> None:
+def test_close_when_not_listening_calls_back_with_the_error() -> None:
     errors: list[BaseException] = []
     server = net.create_server()
     assert server.close(errors.append) is server
@@ -68,7 +68,7 @@ def test_stop_waits_for_the_last_connection() -> None:
     stopping.get()
 
 
-def test_stop_destroys_what_is_left() -> None:
+def test_stop_destroys_open_connections_after_the_timeout() -> None:
     server = net.create_server().listen(0, '127.0.0.1')
     with dial(server) as far:
         until(lambda: server.get_connections())
@@ -93,7 +93,7 @@ def test_serve_forever_ends_with_the_server() -> None:
 # -- forks ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_child_lets_go_and_the_parent_goes_on() -> None:
+def test_a_child_closes_its_copies_and_the_parent_continues() -> None:
     sockets: list[Any] = []
     with net.create_server(sockets.append).listen(0, '127.0.0.1') as server, dial(server) as far:
         until(lambda: sockets)
@@ -108,7 +108,7 @@ def test_a_child_lets_go_and_the_parent_goes_on() -> None:
         assert server.get_connections() == 1
 
 
-def test_what_was_listening_can_listen_again_in_the_child() -> None:
+def test_a_server_can_listen_again_in_the_child() -> None:
     closed: list[Any] = []
     server = net.create_server(lambda socket: socket.on('close', closed.append)).listen(0, '127.0.0.1')
     with dial(server):

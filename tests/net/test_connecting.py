@@ -1,4 +1,4 @@
-"""Connections that are not made at the first try: full queues, what the kernel refuses, several addresses."""
+"""Test connections that fail at first: full queues, errors of the kernel, several addresses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def full(tmp_path: Path) -> Iterator[Any]:
         yield listener
 
 
-def test_a_full_queue_of_a_unix_socket_is_waited_for(full: Any) -> None:
+def test_connecting_waits_for_a_full_queue_of_a_unix_socket(full: Any) -> None:
     with net.connect(full.getsockname()) as socket:
         settle()
         assert socket.connecting
@@ -54,7 +54,7 @@ def test_a_full_queue_of_a_unix_socket_is_waited_for(full: Any) -> None:
             assert accepted.recv(9) == b'x'
 
 
-def test_a_full_queue_is_not_waited_for_for_ever(full: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_to_a_full_queue_ends_after_a_time(full: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('geventnode.net.connecting.UNIX_CONNECT_TIME', 0)
     with pytest.raises(ConnectError) as caught:
         net.connect(full.getsockname()).wait_connected()
@@ -79,7 +79,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[Any, ...]) -> No
     monkeypatch.setattr('geventnode.net.connecting.resolve', lambda *args: found)
 
 
-def test_a_family_that_the_kernel_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_family_without_kernel_support_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a start with ipv6.disable=1."""
 
     class Kernel:
@@ -98,7 +98,7 @@ def test_a_family_that_the_kernel_does_not_have(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
-    """The process may open no further file."""
+    """Leave no descriptor to the process."""
     # what the loop needs for the first greenlet that waits
     settle()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -112,7 +112,7 @@ def no_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures('no_descriptors')
-def test_no_descriptor_for_a_connection() -> None:
+def test_connecting_without_a_free_descriptor_fails() -> None:
     with pytest.raises(ConnectError) as caught:
         net.connect(9, '127.0.0.1').wait_connected()
     assert (caught.value.code, caught.value.host, caught.value.port) == ('EMFILE', '127.0.0.1', 9)
@@ -120,7 +120,7 @@ def test_no_descriptor_for_a_connection() -> None:
 
 
 @pytest.mark.usefixtures('no_descriptors')
-def test_no_descriptor_for_a_request() -> None:
+def test_a_request_without_a_free_descriptor_fails() -> None:
     with pytest.raises(ConnectError) as caught:
         http.get('http://127.0.0.1:9/').get_response()
     assert (caught.value.code, caught.value.phase) == ('EMFILE', 'connect')
@@ -131,14 +131,14 @@ def test_no_descriptor_for_a_request() -> None:
 
 
 class Slow(_socket.socket):
-    """A connection that is made when the test says so."""
+    """Make a connection when the test releases it."""
 
     def connect_ex(self, address: Any) -> int:
         return errno.EINPROGRESS
 
 
 class Slowly:
-    """A kernel whose first connection is a slow one."""
+    """Imitate a kernel that makes the first connection slowly."""
 
     def __init__(self) -> None:
         near, self.far = gevent.socket.socketpair()
@@ -149,7 +149,7 @@ class Slowly:
                 near._sock.send(bytes(65536))
         self._near: Any = Slow(near.family, near.type, near.proto, near.detach())
         self.fileno = self._near.fileno()
-        #: What makes the others.
+        #: The function that makes the other connections.
         self.others: Callable[..., Any] = _socket.socket
 
     def socket(self, *kind: Any) -> Any:
@@ -166,7 +166,7 @@ class Slowly:
 
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slowly]:
-    """Let the first address answer late, and the second be tried at once."""
+    """Let the first address respond late, and the second be tried at once."""
     kernel = Slowly()
     monkeypatch.setattr('geventnode.net.descriptors._socket', kernel)
     monkeypatch.setattr('geventnode.net.connecting.NEXT_AFTER', 0.001)
@@ -174,7 +174,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slowly]:
         yield kernel
 
 
-def test_an_address_that_is_silent_does_not_hold_up_the_next(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_address_does_not_delay_the_next(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
     with net.create_server().listen(0, '127.0.0.1') as server:
         port = server.address()['port']
         resolved(monkeypatch, ('127.0.0.2', port), ('127.0.0.1', port))
@@ -184,8 +184,8 @@ def test_an_address_that_is_silent_does_not_hold_up_the_next(slowly: Slowly, mon
                 os.fstat(slowly.fileno)
 
 
-def test_an_address_that_is_late_can_still_win(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the next one was tried meanwhile, and has failed."""
+def test_a_late_address_can_still_be_used(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one was tried meanwhile, and has failed."""
     tried: list[Any] = []
 
     class Refused(_socket.socket):
@@ -203,7 +203,7 @@ def test_an_address_that_is_late_can_still_win(slowly: Slowly, monkeypatch: pyte
         assert socket.wait_connected(GUARD).remote_address == '127.0.0.2'
 
 
-def test_giving_up_ends_every_attempt(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destroying_a_socket_ends_every_attempt(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
     resolved(monkeypatch, ('127.0.0.2', 1))
     socket = net.connect(1, 'localhost')
     settle()
@@ -212,8 +212,8 @@ def test_giving_up_ends_every_attempt(slowly: Slowly, monkeypatch: pytest.Monkey
     until(lambda: slowly.far.recv(65536) == b'')
 
 
-def test_a_failure_is_not_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next address is tried at once, and the last failure is told."""
+def test_the_next_address_is_tried_at_once_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last failure is raised."""
     monkeypatch.setattr('geventnode.net.connecting.NEXT_AFTER', 10 * GUARD)
     resolved(monkeypatch, ('::1', 1, 0, 0), ('127.0.0.1', 1))
     with pytest.raises(ConnectionRefused) as caught:
@@ -222,7 +222,7 @@ def test_a_failure_is_not_waited_after(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere, a full queue refuses')
-def test_an_address_that_drops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresponsive_address_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(stdlib.socket())
         silent.bind(('127.0.0.2', 0))
@@ -238,8 +238,8 @@ def test_an_address_that_drops_everything(monkeypatch: pytest.MonkeyPatch) -> No
         assert response.read() == b'hello'
 
 
-def test_a_resolver_that_returns_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program may have replaced the system's by its own. The same for the name to listen on."""
+def test_a_resolver_without_results_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program can have replaced the system's resolver. The same applies to the name to listen on."""
     monkeypatch.setattr('geventnode.net.address.getaddrinfo', lambda *args: [])
     with pytest.raises(NameNotResolved, match='the resolver has returned no address') as caught:
         http.get('http://example.invalid/', agent=False).get_response()

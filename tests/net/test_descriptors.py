@@ -1,4 +1,4 @@
-"""Clients that ask more hosts than the process may have descriptors for."""
+"""Test clients with more hosts than the process can have descriptors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS = {'by-default': ('400', '350'), 'adapter': ('400', '350'), 'unlimited':
 @pytest.mark.skipif(sys.platform != 'linux', reason='every address in 127/8 is a host on Linux only')
 @pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
 @pytest.mark.parametrize('way', WAYS)
-def test_many_hosts(loop: str, way: str) -> None:
+def test_idle_connections_are_closed_when_descriptors_run_out(loop: str, way: str) -> None:
     ran = subprocess.run(
         [sys.executable, '-m', 'tests.many_hosts', way, *NUMBERS.get(way, ('64', '30'))],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What a child process does to its parent: nothing, whichever loop drives both and however the child is started."""
+"""Test that a child process does not affect its parent, with every loop and every way to start the child."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def run(loop: str, *arguments: str) -> None:
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', WAYS)
-def test_the_parent_goes_on(loop: str, way: str) -> None:
+def test_the_parent_of_a_fork_continues(loop: str, way: str) -> None:
     """Its kept connections, a waiting exchange, its agent and its acceptor, with and without TLS."""
     run(loop, way, 'plain', 'tls')
 
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', [way for way in WAYS if way.startswith('unpatched')])
-def test_another_thread_of_the_parent_goes_on(loop: str, way: str) -> None:
-    """A server on a loop that the child has a copy of, and no thread for."""
+def test_another_thread_of_the_parent_continues(loop: str, way: str) -> None:
+    """The child has a copy of its loop, but not its thread."""
     run(loop, way, 'thread')
 
 
 @pytest.mark.parametrize('loop', LOOPS)
 @pytest.mark.parametrize('way', ['fork', 'unpatched-fork'])
-def test_what_waits_fails_in_the_child_only(loop: str, way: str) -> None:
-    """For a response, a connection, a handshake, room, the rest of a body; the parent gets all of it."""
+def test_waiting_greenlets_fail_in_the_child_only(loop: str, way: str) -> None:
+    """They wait for a response, a connection, a handshake, room, or the rest of a body; those of the parent succeed."""
     run(loop, way, 'waiting')
 
 
 class Stubborn:
-    """Does not let go."""
+    """Fail to close after a fork."""
 
     def _after_fork_in_child(self) -> None:
         raise KeyError('stubborn')
@@ -66,8 +66,8 @@ class Stubborn:
     _on_thread_exit = _close_descriptors = _after_fork_in_child
 
 
-def test_one_that_fails_keeps_the_others_from_nothing() -> None:
-    """It is logged, in the child, and what was registered before and after lets go."""
+def test_a_failing_object_does_not_keep_others_open() -> None:
+    """The failure is logged in the child, and all other objects close."""
     hub = gevent.get_hub()
     servers = [net.create_server().listen(0, '127.0.0.1')]
     stubborn = Stubborn()
@@ -88,8 +88,8 @@ def test_one_that_fails_keeps_the_others_from_nothing() -> None:
         server.close()
 
 
-def test_the_error_is_caught_as_either() -> None:
-    """By programs that expect a hang-up or a cut body, and it survives pickling."""
+def test_the_error_is_a_reset_and_an_incomplete_body() -> None:
+    """Programs can catch either, also after pickling."""
     error = pickle.loads(pickle.dumps(InheritedConnection('made up')))
     assert isinstance(error, SocketHangUp)
     assert isinstance(error, IncompleteBody)

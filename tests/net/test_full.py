@@ -1,4 +1,4 @@
-"""Servers with as many connections as they may have, and servers that listen on several sockets."""
+"""Test servers at capacity, and servers that listen on several sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.sockets import answers, dial, settle
 
 
 def held(request: Any, response: Any) -> None:
-    """A listener that answers when the server's Event is set."""
+    """Respond when the server's Event is set."""
     response.server.release.wait()
     response.end('late')
 
@@ -31,7 +31,7 @@ def full(listener: Any, limit: int, **options: Any) -> http.Server:
     return server
 
 
-def test_whoever_waits_is_served_when_there_is_room(serve: Serve) -> None:
+def test_a_waiting_client_is_served_when_there_is_room(serve: Serve) -> None:
     site = serve(full(held, 2))
     clients = [site.connect().send(get('/', 'Connection: close')) for _ in range(5)]
     while site.server.get_connections() < 2:
@@ -43,7 +43,7 @@ def test_whoever_waits_is_served_when_there_is_room(serve: Serve) -> None:
 
 
 def test_idle_connections_make_room(serve: Serve) -> None:
-    """The one that is idle for longest goes first, and none goes unless somebody waits."""
+    """The one that is idle for longest is closed first, and only if a client waits."""
     site = serve(full(ok, 2, keep_alive_timeout_buffer=0))
     first, second = site.connect(), site.connect()
     assert first.get('/1').status == second.get('/2').status == 200
@@ -54,9 +54,8 @@ def test_idle_connections_make_room(serve: Serve) -> None:
     assert second.get('/4').status == 200
 
 
-def test_a_connection_that_was_just_used_is_kept(serve: Serve) -> None:
-    """Its client may have sent a request already, which nothing told it not to: the next response announces the
-    close."""
+def test_a_recently_used_connection_is_kept(serve: Serve) -> None:
+    """Its client can have sent another request already: the next response announces the close."""
     site = serve(full(ok, 1, keep_alive_timeout_buffer=1000))
     busy = site.connect()
     assert not busy.get('/1').closes
@@ -68,8 +67,8 @@ def test_a_connection_that_was_just_used_is_kept(serve: Serve) -> None:
     assert waiting.response().body == b'GET /waiting'
 
 
-def test_a_connection_that_is_idle_for_a_while_makes_room(serve: Serve) -> None:
-    """By itself: its client does not ask again."""
+def test_a_connection_that_was_idle_for_a_while_makes_room(serve: Serve) -> None:
+    """Its client sends no further request."""
     site = serve(full(ok, 1, keep_alive_timeout_buffer=0.1))
     idle = site.connect()
     assert not idle.get('/1').closes
@@ -77,7 +76,7 @@ def test_a_connection_that_is_idle_for_a_while_makes_room(serve: Serve) -> None:
     assert idle.rest() == b''
 
 
-def test_who_has_asked_nothing_yet_is_not_sent_away(serve: Serve) -> None:
+def test_a_connection_without_a_request_is_kept(serve: Serve) -> None:
     site = serve(full(ok, 1))
     silent = site.connect()
     while not site.server.get_connections():
@@ -88,12 +87,12 @@ def test_who_has_asked_nothing_yet_is_not_sent_away(serve: Serve) -> None:
     assert (response.body, response.closes) == (b'GET /silent', True)
     silent.close()
     assert waiting.response().body == b'GET /waiting'
-    # nobody waits any more
+    # no client waits any more
     assert not waiting.get('/again').closes
 
 
-def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
-    """It could not say that the connection closes, which does so all the same."""
+def test_a_response_that_began_before_a_client_waited_closes_too(serve: Serve) -> None:
+    """It has not announced the close."""
 
     def listener(request: Any, response: Any) -> None:
         response.write('begun')
@@ -111,8 +110,8 @@ def test_a_response_that_had_begun_before_somebody_waited(serve: Serve) -> None:
     assert waiting.response().body == b'begun'
 
 
-def test_whoever_waits_when_the_server_closes_is_served(serve: Serve) -> None:
-    """What the kernel has queued is accepted, however full the server is."""
+def test_a_client_that_waits_when_the_server_closes_is_served(serve: Serve) -> None:
+    """The server accepts the connections in the kernel's queue, even at capacity."""
     site = serve(full(held, 1))
     clients = [site.connect().send(get()) for _ in range(3)]
     while not site.server.get_connections():
@@ -123,7 +122,7 @@ def test_whoever_waits_when_the_server_closes_is_served(serve: Serve) -> None:
     assert all(response.closes for response in responses)
 
 
-def test_a_server_of_sockets_waits_too() -> None:
+def test_a_net_server_lets_clients_wait_too() -> None:
     with net.create_server(lambda socket: socket.read(), max_connections=1, wait_when_full=True) as server:
         server.listen(0, '127.0.0.1')
         with contextlib.closing(dial(server)), contextlib.closing(dial(server)):
@@ -144,7 +143,7 @@ def further(tmp_path: Path) -> Any:
         yield listener
 
 
-def test_a_further_socket(serve: Serve, further: Any) -> None:
+def test_also_listen_accepts_on_a_further_socket(serve: Serve, further: Any) -> None:
     site = serve(ok)
     assert site.server.also_listen(further) is site.server
     assert site.connect().get('/port').body == b'GET /port'
@@ -153,13 +152,13 @@ def test_a_further_socket(serve: Serve, further: Any) -> None:
         assert client.get('/path').body == b'GET /path'
         site.server.close()
         assert client.get('/last').closes
-    # nobody accepts behind either; the socket itself is its owner's
+    # no process accepts on either; the socket itself belongs to its owner
     waiting = Client(path)
     settle()
     waiting.close()
 
 
-def test_it_counts_connections_of_all(serve: Serve, further: Any) -> None:
+def test_also_listen_counts_the_connections_of_all_sockets(serve: Serve, further: Any) -> None:
     site = serve(full(ok, 1, keep_alive_timeout_buffer=0))
     site.server.also_listen({'fd': further.fileno()})
     with contextlib.closing(Client(further.getsockname())) as client:
@@ -168,7 +167,7 @@ def test_it_counts_connections_of_all(serve: Serve, further: Any) -> None:
         assert client.rest() == b''
 
 
-def test_it_belongs_to_a_server_that_listens(further: Any) -> None:
+def test_also_listen_needs_a_listening_server(further: Any) -> None:
     server = net.create_server()
     with pytest.raises(ServerNotRunning, match='also_listen'):
         server.also_listen(further)

@@ -1,4 +1,4 @@
-"""Host names in other scripts, and with the dot of the root: what they become, and what is refused."""
+"""Test host names in other scripts, and with the dot of the root."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def without_idna(monkeypatch: pytest.MonkeyPatch) -> None:
         ('plain.Example.', 'plain.Example.'),
     ],
 )
-def test_encoding(name: str, expected: str) -> None:
+def test_host_names_are_encoded(name: str, expected: str) -> None:
     assert ascii_name(name) == expected
 
 
@@ -46,7 +46,7 @@ REFUSED = ['\xa0.example', 'a\u2028b.example', 'ü' * 64, 'a\u3000b.example', '�
 
 
 @pytest.mark.parametrize('name', [*REFUSED, 'a\u200db.example', 'I\u2764.example', '\u2100.example', 'ü/.example'])
-def test_names_that_are_none(name: str) -> None:
+def test_malformed_host_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         http.request(hostname=name)
 
@@ -54,11 +54,11 @@ def test_names_that_are_none(name: str) -> None:
 @pytest.mark.parametrize(
     ('name', 'expected'), [('bücher.example', 'xn--bcher-kva.example'), ('Bücher.example.', 'xn--bcher-kva.example.')]
 )
-def test_encoding_without_the_package(without_idna: None, name: str, expected: str) -> None:
+def test_host_names_are_encoded_without_the_package(without_idna: None, name: str, expected: str) -> None:
     assert ascii_name(name) == expected
 
 
-def test_a_name_that_is_too_long(without_idna: None) -> None:
+def test_too_long_host_names_are_refused(without_idna: None) -> None:
     with pytest.raises(InvalidInput, match='more than 254 characters') as raised:
         http.request(f'http://{"ü." * 100_000}/')
     assert len(str(raised.value)) < 400
@@ -75,19 +75,19 @@ def test_a_name_that_is_too_long(without_idna: None) -> None:
         '\u1c90.example',
     ],
 )
-def test_what_needs_the_package(without_idna: None, name: str) -> None:
+def test_ambiguous_host_names_need_the_package(without_idna: None, name: str) -> None:
     with pytest.raises(InvalidInput, match='without the idna package: pip install') as raised:
         http.request(hostname=name)
     assert repr(name) in str(raised.value)
 
 
 @pytest.mark.parametrize('name', REFUSED)
-def test_names_that_are_none_without_the_package(without_idna: None, name: str) -> None:
+def test_malformed_host_names_are_refused_without_the_package(without_idna: None, name: str) -> None:
     with pytest.raises(InvalidInput):
         http.request(hostname=name)
 
 
-def test_every_call_that_takes_a_name(certificates: Certificates) -> None:
+def test_every_call_with_a_host_name_encodes_it(certificates: Certificates) -> None:
     name = 'a\u2028.example'
     agent = http.Agent()
     calls: list[Any] = [
@@ -104,7 +104,7 @@ def test_every_call_that_takes_a_name(certificates: Certificates) -> None:
             call()
 
 
-def test_what_is_sent(serve: Serve, certificates: Certificates) -> None:
+def test_the_encoded_name_is_sent(serve: Serve, certificates: Certificates) -> None:
     site = serve(lambda request, response: response.end(request.headers['host']))
     connect = lambda options: net.connect(site.where[1], '127.0.0.1')  # noqa: E731
     request = http.get('http://Straße.example/', create_connection=connect)
@@ -189,7 +189,7 @@ def test_an_authority_that_two_readers_would_read_differently(module: Any, rest:
         ('user:a%5Cb@good/', 'good', 'user:a\\b'),
     ],
 )
-def test_who_is_meant(rest: str, host: str | None, auth: str | None) -> None:
+def test_the_authority_of_a_url_decides_the_host(rest: str, host: str | None, auth: str | None) -> None:
     if host is None:
         with pytest.raises(InvalidInput, match='URL has a backslash in its authority'):
             http.request(f'http://{rest}')
@@ -222,7 +222,7 @@ def test_a_name_with_the_dot_of_the_root(secure: Secure, pool: MakePool, monkeyp
 
 
 @pytest.mark.parametrize('name', ['a..b', 'a' * 64])
-def test_names_that_tls_cannot_ask_for(name: str) -> None:
+def test_names_that_tls_cannot_request_are_refused(name: str) -> None:
     left, right = connected()
     with (
         contextlib.closing(left),
@@ -234,7 +234,7 @@ def test_names_that_tls_cannot_ask_for(name: str) -> None:
         https.Agent(servername=name)
 
 
-def test_names_that_no_resolver_takes(capfd: pytest.CaptureFixture[str]) -> None:
+def test_names_that_the_resolver_refuses(capfd: pytest.CaptureFixture[str]) -> None:
     for name in ('a..b', 'a' * 64):
         for module in (http, https):
             with pytest.raises(NameNotResolved):

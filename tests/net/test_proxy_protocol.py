@@ -1,4 +1,4 @@
-"""Connections that begin with a PROXY header: who is heard, what sockets say then, and how the others end."""
+"""Test the PROXY protocol: accepted headers, the addresses of sockets, and refused connections."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.sockets import Taker, dial, pair, reset, settle, until
 
 
 def serve(listener: Any, **options: Any) -> Any:
-    """Return a server that expects headers, from this machine unless said otherwise."""
+    """Return a server that expects headers, by default from this machine."""
     options.setdefault('trusted_proxies', '127.0.0.1')
     return net.create_server(listener, proxy_protocol=True, **options).listen(0, '127.0.0.1')
 
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged so far."""
+    """Return the lines that were logged so far."""
     caplog.set_level(logging.DEBUG, 'geventnode.error')
 
     def found() -> list[str]:
@@ -51,8 +51,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         (v2(family=0x31, block=UNIX_ADDRESSES), ('127.0.0.1', 'own', 'IPv4', None)),
     ],
 )
-def test_who_the_client_is(header: bytes, expected: tuple[Any, ...]) -> None:
-    """Header and data in one piece, in two, and byte by byte: the same socket for whoever reads it."""
+def test_the_header_names_the_client(header: bytes, expected: tuple[Any, ...]) -> None:
+    """Header and data in one piece, in two, and byte by byte: the socket is the same."""
     for pieces in ([header + b'data'], [header, b'data'], [bytes([each]) for each in header + b'data']):
         seen: list[Any] = []
         with (
@@ -82,8 +82,8 @@ def test_who_the_client_is(header: bytes, expected: tuple[Any, ...]) -> None:
         ]
 
 
-def test_nobody_is_heard_before_the_header_is_complete() -> None:
-    """Not even of the connection, and a server that speaks first waits as well."""
+def test_no_connection_is_emitted_before_the_header_is_complete() -> None:
+    """A server that sends first waits as well."""
     sockets: list[Any] = []
     with serve(lambda socket: (sockets.append(socket), socket.write(b'welcome'))) as server, dial(server) as far:
         far.sendall(V1[:-1])
@@ -95,8 +95,8 @@ def test_nobody_is_heard_before_the_header_is_complete() -> None:
         assert sockets[0].remote_address == '1.2.3.4'
 
 
-def test_a_header_with_much_behind_it() -> None:
-    """What came with it is read first, and the socket holds no more than it should."""
+def test_data_after_the_header_is_received() -> None:
+    """The bytes after the header are read first, and the socket buffers no more than its limit."""
     much = bytes(range(256)) * 2048
     received: list[bytes] = []
     with serve(lambda socket: received.append(socket.read(len(much)))) as server, dial(server) as far:
@@ -106,8 +106,8 @@ def test_a_header_with_much_behind_it() -> None:
 
 
 @pytest.mark.parametrize('trusted', ['10.0.0.0/8', '::1', 'unix', ['127.0.0.2', '128.0.0.0/1']])
-def test_a_stranger_is_refused(trusted: Any, lines: Callable[[], list[str]]) -> None:
-    """Whether it sends a header or not; nobody hears of it, and there is one line."""
+def test_an_untrusted_peer_is_refused(trusted: Any, lines: Callable[[], list[str]]) -> None:
+    """With or without a header; no event is emitted, and one line is logged."""
     sockets: list[Any] = []
     with serve(sockets.append, trusted_proxies=trusted) as server:
         with dial(server) as far:
@@ -119,8 +119,10 @@ def test_a_stranger_is_refused(trusted: Any, lines: Callable[[], list[str]]) -> 
 
 
 @pytest.mark.parametrize(('trusted', 'accepted'), [('unix', True), ('127.0.0.1', False)])
-def test_a_unix_socket(trusted: str, accepted: bool, tmp_path: Path, lines: Callable[[], list[str]]) -> None:
-    """The client whom the header names has an address, though the proxy has none."""
+def test_a_proxy_can_connect_through_a_unix_socket(
+    trusted: str, accepted: bool, tmp_path: Path, lines: Callable[[], list[str]]
+) -> None:
+    """The client in the header has an address, although the proxy has none."""
     seen: list[Any] = []
     server = net.create_server(
         lambda socket: seen.append(
@@ -154,8 +156,8 @@ def test_a_unix_socket(trusted: str, accepted: bool, tmp_path: Path, lines: Call
         b'\xff' * 5000,
     ],
 )
-def test_what_is_no_header_ends_the_connection(data: bytes, lines: Callable[[], list[str]]) -> None:
-    """Without an answer, with one line of printable ASCII, and before anybody heard of it."""
+def test_data_without_a_header_ends_the_connection(data: bytes, lines: Callable[[], list[str]]) -> None:
+    """There is no response and no event, and one line of printable ASCII is logged."""
     sockets: list[Any] = []
     with serve(sockets.append) as server, dial(server) as far:
         far.sendall(data)
@@ -169,7 +171,7 @@ def test_what_is_no_header_ends_the_connection(data: bytes, lines: Callable[[], 
     assert len(line) < 400
 
 
-def test_half_a_header(lines: Callable[[], list[str]]) -> None:
+def test_an_incomplete_header_ends_the_connection(lines: Callable[[], list[str]]) -> None:
     with serve(lambda socket: None) as server, dial(server) as far:
         far.sendall(V1[:20])
         far.shutdown(stdlib.SHUT_WR)
@@ -178,8 +180,8 @@ def test_half_a_header(lines: Callable[[], list[str]]) -> None:
 
 
 @pytest.mark.parametrize('end', [lambda far: far.close(), reset], ids=['close', 'reset'])
-def test_who_only_looks_whether_anybody_listens(end: Any, lines: Callable[[], list[str]]) -> None:
-    """As balancers do every second: no line."""
+def test_a_health_check_without_data_is_not_logged(end: Any, lines: Callable[[], list[str]]) -> None:
+    """Load balancers connect so every second."""
     with serve(lambda socket: None) as server:
         far = dial(server)
         until(server.get_connections)
@@ -188,8 +190,8 @@ def test_who_only_looks_whether_anybody_listens(end: Any, lines: Callable[[], li
     assert lines() == []
 
 
-def test_a_header_that_is_late() -> None:
-    """It is not waited for any longer; 0 means any time."""
+def test_a_late_header_ends_the_connection() -> None:
+    """With 0 there is no limit."""
     hub = gevent.get_hub()
     failed: list[Any] = []
     with pair() as (socket, far):
@@ -209,8 +211,8 @@ def test_a_header_that_is_late() -> None:
     assert ProxyPolicy(TrustedProxies(())).seconds == HEADER_TIME
 
 
-def test_a_header_that_came_while_the_loop_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is not late: it waits in the kernel when the deadline is looked at."""
+def test_a_header_that_arrives_while_the_loop_stalls_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the kernel when the deadline is checked."""
     accepted: list[Any] = []
     hub = gevent.get_hub()
     with pair() as (socket, far):
@@ -239,8 +241,8 @@ def test_a_server_that_closes_does_not_wait_for_headers() -> None:
         server.stop()
 
 
-def test_a_header_that_comes_while_the_server_closes() -> None:
-    """In time, the connection is served as any other."""
+def test_a_header_that_arrives_while_the_server_closes_is_accepted() -> None:
+    """The connection is served as any other."""
     with serve(lambda socket: socket.end(b'served')) as server, dial(server) as far:
         until(server.get_connections)
         server.close()
@@ -250,15 +252,15 @@ def test_a_header_that_comes_while_the_server_closes() -> None:
         server.stop()
 
 
-def test_a_socket_that_is_destroyed_meanwhile() -> None:
-    """Nothing is left of it: the leak check would find a deadline."""
+def test_destroying_a_socket_before_its_header_leaves_no_deadline() -> None:
+    """The leak check would find a deadline."""
     with serve(lambda socket: None) as server, dial(server) as far:
         until(server.get_connections)
         server.stop(0)
         assert Taker(far).all() == b''
 
 
-def test_without_proxies_nobody_could_connect() -> None:
+def test_proxy_protocol_needs_trusted_proxies() -> None:
     with pytest.raises(InvalidInput, match='trusted_proxies'):
         net.create_server(proxy_protocol=True).listen(0, '127.0.0.1')
     with pytest.raises(InvalidInput, match='trusted_proxies'):
@@ -267,8 +269,8 @@ def test_without_proxies_nobody_could_connect() -> None:
         net.create_server(proxy_protocols=True)
 
 
-def test_it_is_off_unless_asked_for() -> None:
-    """A header is data then, and the sockets know of no proxy."""
+def test_proxy_protocol_is_off_by_default() -> None:
+    """A header is data then, and the sockets have no proxy."""
     received: list[Any] = []
 
     def listener(socket: Any) -> None:
@@ -280,8 +282,8 @@ def test_it_is_off_unless_asked_for() -> None:
     assert received == [(V1, '127.0.0.1', None, None)]
 
 
-def test_what_a_client_sends_behind_the_header_is_no_header() -> None:
-    """A second one is the client's own data."""
+def test_a_second_header_is_data() -> None:
+    """The client has sent it."""
     received: list[Any] = []
     forged = V1.replace(b'1.2.3.4', b'6.6.6.6')
     with serve(lambda socket: received.append((socket.read(len(forged)), socket.remote_address))) as server:
@@ -291,8 +293,8 @@ def test_what_a_client_sends_behind_the_header_is_no_header() -> None:
     assert received == [(forged, '1.2.3.4')]
 
 
-def test_writing_to_a_client_that_has_gone() -> None:
-    """The socket is one like all others once the header is there."""
+def test_writing_to_a_disconnected_client_after_the_header() -> None:
+    """After the header, the socket is an ordinary one."""
     failures: list[Any] = []
 
     def listener(socket: Any) -> None:

@@ -1,4 +1,4 @@
-"""What peers cause to be logged is little: the limit of lines a second, and who keeps to it."""
+"""Test the limit of log lines that peers can cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.sockets import Taker, dial, settle
 
 
 class Clock:
-    """The time as the test has it."""
+    """Provide the time of the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
         self.now = 1000.0
@@ -30,7 +30,7 @@ class Clock:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged so far."""
+    """Return the lines that were logged so far."""
     caplog.set_level(logging.INFO, 'geventnode.error')
 
     def found() -> list[str]:
@@ -40,8 +40,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return found
 
 
-def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
-    """The others are counted, and the next line tells how many they were."""
+def test_lines_per_second_are_limited(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
+    """The other lines are counted, and the next line has their number."""
     clock = Clock(monkeypatch, rate_limited_log)
     log = RateLimitedLog()
     for number in range(LINES + 5):
@@ -57,7 +57,7 @@ def test_so_many_lines_a_second(monkeypatch: pytest.MonkeyPatch, lines: Callable
 
 
 def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
-    """A flood on one hides nothing of another."""
+    """A flood on one server does not hide the lines of another."""
     Clock(monkeypatch, rate_limited_log)
     one, other = net.create_server()._peer_log, net.create_server()._peer_log
     for _ in range(LINES * 2):
@@ -66,8 +66,8 @@ def test_each_server_has_its_own_limit(monkeypatch: pytest.MonkeyPatch, lines: C
     assert lines() == ['flood'] * LINES + ['alone']
 
 
-def test_lines_that_nobody_wants_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing was left out of a log that is at WARNING."""
+def test_lines_below_the_log_level_are_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """A log at level WARNING leaves no line out."""
     caplog.set_level(logging.WARNING, 'geventnode.error')
     log = RateLimitedLog()
     for _ in range(LINES * 2):
@@ -98,7 +98,7 @@ def test_a_flood_of_failing_connections(
     options: dict[str, Any],
     level: str,
 ) -> None:
-    """One line each while they are few; then the limit, whatever they fail of."""
+    """There is one line for each connection up to the limit, for every kind of failure."""
     Clock(monkeypatch, rate_limited_log)
     caplog.set_level(logging.DEBUG, 'geventnode.error')
     site = serve(lambda request, response: response.end(request.read()), **options)
@@ -110,8 +110,8 @@ def test_a_flood_of_failing_connections(
     assert site.server._peer_log.suppressed == 5
 
 
-def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Also in the lines that tell of our own mistakes."""
+def test_a_long_request_line_is_shortened(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Also in the lines about exceptions in listeners."""
     caplog.set_level(logging.INFO)
 
     def listener(request: Any, response: Any) -> None:
@@ -124,8 +124,8 @@ def test_a_request_line_is_cut(serve: Serve, caplog: pytest.LogCaptureFixture) -
     assert len(line) < 400
 
 
-class _Exhausted:
-    """A listening socket that hardly ever gets a descriptor."""
+class _ExhaustedListener:
+    """A listening socket that rarely gets a descriptor."""
 
     family, type, proto = 2, 1, 0
 
@@ -144,10 +144,12 @@ class _Exhausted:
 
 
 def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callable[[], list[str]]) -> None:
-    """Failures that alternate with successes, as when others free a descriptor now and then: a line a second."""
+    """Failures alternate with successes, as when descriptors are freed now and then: one line per second."""
     clock = Clock(monkeypatch, net_server)
     with net.create_server().listen(0, '127.0.0.1') as server:
-        acceptor = Acceptor(gevent.get_hub().loop, _Exhausted(server.listening_socket, -1), lambda raw, peer: None)
+        acceptor = Acceptor(
+            gevent.get_hub().loop, _ExhaustedListener(server.listening_socket, -1), lambda raw, peer: None
+        )
         monkeypatch.setattr(net_server._socket, 'socket', lambda *args: None)
         try:
             for _ in range(30):
@@ -164,8 +166,8 @@ def test_accepting_under_pressure(monkeypatch: pytest.MonkeyPatch, lines: Callab
             acceptor._watcher.close()
 
 
-def test_a_stranger_of_a_plain_server(lines: Callable[[], list[str]]) -> None:
-    """No line is longer for what it has sent."""
+def test_an_untrusted_peer_of_a_net_server_is_logged(lines: Callable[[], list[str]]) -> None:
+    """The line does not contain its data."""
     with net.create_server(proxy_protocol=True, trusted_proxies='10.0.0.1').listen(0, '127.0.0.1') as server:
         with dial(server) as far:
             far.sendall(b'\x1b[31m' * 1000)
@@ -173,7 +175,7 @@ def test_a_stranger_of_a_plain_server(lines: Callable[[], list[str]]) -> None:
     assert lines() == ['127.0.0.1: refused, because it is not one of the trusted proxies']
 
 
-def test_ok(serve: Serve, lines: Callable[[], list[str]]) -> None:
-    """What succeeds has no line."""
+def test_a_successful_connection_is_not_logged(serve: Serve, lines: Callable[[], list[str]]) -> None:
+    """There is no line at all."""
     assert serve(ok).get().status == 200
     assert lines() == []

@@ -1,4 +1,4 @@
-"""Large bodies are received several times in a row before the loop is asked again, and no more often than that."""
+"""Test that a large body is received several times in a turn of the loop, up to a limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Told = Callable[[], list[int]]
 
 
 class Script:
-    """Stands in for a socket's ``recv``: returns, or raises, what it was made with; then there is nothing."""
+    """Replace a socket's ``recv``: return or raise the given results, then report no input."""
 
     def __init__(self, *results: int | BaseException) -> None:
         self._results: Iterator[int | BaseException] = iter(results)
@@ -39,7 +39,7 @@ ENDLESS = [RECEIVE_SIZE, *[EXTRA_RECEIVE_SIZE] * MAX_EXTRA_RECEIVES]
 
 
 def read_rows(stream: Any, no_switch: NoSwitch) -> None:
-    """Read what ``ENDLESS`` makes of two turns of the loop."""
+    """Read the input of ``ENDLESS`` in two turns of the loop."""
     for _ in range(2):
         turned: list[int] = []
         gevent.spawn(turned.append, 1)
@@ -51,7 +51,7 @@ def read_rows(stream: Any, no_switch: NoSwitch) -> None:
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Told:
-    """What ``debug_connections`` says of how much was received at once, heads left out."""
+    """Return the sizes that ``debug_connections`` logs for received input, without heads."""
     caplog.set_level(logging.DEBUG, 'geventnode.connection')
 
     def sizes() -> list[int]:
@@ -63,7 +63,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 
 def begun(serve: Serve, sent: list[Any], agent: http.Agent | None = None) -> http.ClientRequest:
-    """Return a request to which only a head is answered; the response, as the server has it, is put into ``sent``."""
+    """Return a request with a response of which only the head is sent; the server's response is put into ``sent``."""
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'Content-Length': '10000000'})
@@ -76,7 +76,7 @@ def begun(serve: Serve, sent: list[Any], agent: http.Agent | None = None) -> htt
 def test_a_socket(no_switch: NoSwitch) -> None:
     with pair() as (near, far):
         near._try_recv = script = Script(*ENDLESS * 2)
-        # nobody takes it: the kernel goes on telling that there is something
+        # the input is not taken: the kernel continues to report it
         far.sendall(b'!')
         read_rows(near, no_switch)
         assert script.asked == ENDLESS * 2
@@ -105,7 +105,7 @@ def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
 
 
 @pytest.mark.parametrize('size', [LARGE_INPUT - 1, LARGE_INPUT])
-def test_little_says_that_there_is_no_more(size: int) -> None:
+def test_a_small_input_ends_the_reads_before_they_begin(size: int) -> None:
     with pair() as (near, far):
         near._try_recv = script = Script(size, size, 1)
         far.sendall(b'!')
@@ -113,7 +113,7 @@ def test_little_says_that_there_is_no_more(size: int) -> None:
         assert script.asked[:2] == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE if size == LARGE_INPUT else RECEIVE_SIZE]
 
 
-def test_a_little_ends_the_row() -> None:
+def test_a_small_input_ends_repeated_reads() -> None:
     with pair() as (near, far):
         near._try_recv = script = Script(RECEIVE_SIZE, 1, RECEIVE_SIZE)
         far.sendall(b'!')
@@ -121,7 +121,7 @@ def test_a_little_ends_the_row() -> None:
         assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
 
 
-def test_nothing_ends_the_row() -> None:
+def test_no_input_ends_repeated_reads() -> None:
     with pair() as (near, far):
         near._try_recv = script = Script(RECEIVE_SIZE, BlockingIOError(), RECEIVE_SIZE)
         far.sendall(b'!')
@@ -129,7 +129,7 @@ def test_nothing_ends_the_row() -> None:
         assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
 
 
-def test_the_end_of_the_input_in_a_row() -> None:
+def test_the_end_of_the_input_during_repeated_reads() -> None:
     with pair() as (near, far):
         near._try_recv = Script(RECEIVE_SIZE, 0, 0)
         far.sendall(b'!')
@@ -137,7 +137,7 @@ def test_the_end_of_the_input_in_a_row() -> None:
 
 
 @pytest.mark.parametrize('failure', [0, ConnectionResetError()])
-def test_a_request_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> None:
+def test_a_request_is_aborted_during_repeated_reads(serve: Serve, failure: Any) -> None:
     caught: list[BaseException] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_request_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> Non
 
 
 @pytest.mark.parametrize('failure', [0, ConnectionResetError()])
-def test_a_response_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> None:
+def test_a_response_is_aborted_during_repeated_reads(serve: Serve, failure: Any) -> None:
     sent: list[Any] = []
     with begun(serve, sent) as response:
         response.socket._try_recv = Script(RECEIVE_SIZE, failure, failure)
@@ -163,8 +163,8 @@ def test_a_response_that_is_cut_short_in_a_row(serve: Serve, failure: Any) -> No
             response.read()
 
 
-def test_who_is_to_be_cancelled_hears_nothing_else(serve: Serve) -> None:
-    """The connection breaks for its reader as it does for everybody: the hub tells, once."""
+def test_a_cancelled_listener_gets_no_other_error(serve: Serve) -> None:
+    """The hub reports the broken connection once, to the reader and to all others."""
     caught: list[type[BaseException]] = []
 
     def listener(request: Any, response: Any) -> None:
@@ -184,8 +184,8 @@ def test_who_is_to_be_cancelled_hears_nothing_else(serve: Serve) -> None:
     assert caught == [ClientDisconnected, Exception]
 
 
-def test_an_error_is_no_clean_end(serve: Serve) -> None:
-    """Which the kernel tells of when it is asked again, and which would complete a body that ends with it."""
+def test_an_error_is_not_a_clean_end(serve: Serve) -> None:
+    """The kernel reports a clean end after the error, which would complete a body that ends with the connection."""
 
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Transfer-Encoding')
@@ -200,7 +200,7 @@ def test_an_error_is_no_clean_end(serve: Serve) -> None:
             response.read()
 
 
-def test_what_a_server_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
+def test_a_server_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
     def listener(request: Any, response: Any) -> None:
         request.socket._try_recv = Script(*ENDLESS * 2)
         response.write(b'go on')
@@ -214,7 +214,7 @@ def test_what_a_server_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwit
     assert told() == ENDLESS * 2
 
 
-def test_what_an_agent_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
+def test_an_agent_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
     sent: list[Any] = []
     with begun(serve, sent, http.Agent(debug_connections=True)) as response:
         response.socket._try_recv = Script(*ENDLESS * 2)
@@ -223,7 +223,7 @@ def test_what_an_agent_receives_in_a_row_is_told(serve: Serve, no_switch: NoSwit
     assert told() == ENDLESS * 2
 
 
-def test_a_socket_that_breaks_in_a_row() -> None:
+def test_a_socket_breaks_during_repeated_reads() -> None:
     with pair() as (near, far):
         near._try_recv = Script(RECEIVE_SIZE, ConnectionResetError())
         far.sendall(b'!')

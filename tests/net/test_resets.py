@@ -1,4 +1,4 @@
-"""A reset right behind data, on every loop: it is noticed once the data was received."""
+"""Test on every loop that a reset directly after data is noticed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for _ in range(3):
 
 
 @pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
-def test_a_reset_behind_data(loop: str) -> None:
+def test_a_reset_after_data_is_noticed(loop: str) -> None:
     ran = subprocess.run(
         [sys.executable, '-c', PROGRAM],
         check=False,

@@ -1,4 +1,4 @@
-"""Servers: what they listen on, whom they accept, how they come to an end, and what is left of them after a fork."""
+"""Test servers: listening, accepting, and unref."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_stale_path_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('make', [lambda path: path.write_text('precious'), lambda path: path.mkdir()])
-def test_what_is_no_socket_stays(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+def test_a_file_that_is_not_a_socket_is_kept(tmp_path: Path, make: Callable[[Path], Any]) -> None:
     path = tmp_path / 'socket'
     make(path)
     with pytest.raises(OSError, match='in use'):
@@ -148,14 +148,14 @@ def test_a_server_can_be_shared() -> None:
         (True, TypeError),
     ],
 )
-def test_what_nobody_can_listen_on(handle: Any, error: type[Exception]) -> None:
+def test_a_handle_that_cannot_listen_is_refused(handle: Any, error: type[Exception]) -> None:
     server = net.create_server()
     with pytest.raises(error):
         server.listen(handle)
     assert not server.listening
 
 
-def test_a_descriptor_that_is_no_socket() -> None:
+def test_a_descriptor_that_is_not_a_socket_is_refused() -> None:
     with open(os.devnull) as file, pytest.raises(OSError, match='socket'):
         net.create_server().listen(file)
 
@@ -164,7 +164,7 @@ def test_a_descriptor_that_is_no_socket() -> None:
     ('args', 'options'),
     [((0, 'a', 'b'), {}), ((0, 1, 2), {}), ((0, print, repr), {}), ((0,), {'host': 'x'}), ((0, 1.5), {})],
 )
-def test_arguments_that_make_no_sense(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def test_wrong_arguments_of_listen_are_refused(args: tuple[Any, ...], options: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match='listen'):
         net.create_server().listen(*args, **options)
 
@@ -175,7 +175,7 @@ def test_a_port_in_use_raises() -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_a_port_in_use_is_emitted_where_somebody_listens() -> None:
+def test_a_port_in_use_is_emitted_to_a_listener() -> None:
     errors: list[OSError] = []
     with net.create_server().listen(0, '127.0.0.1') as server:
         other = net.create_server().on('error', errors.append)
@@ -188,7 +188,7 @@ def test_a_port_in_use_is_emitted_where_somebody_listens() -> None:
 
 def test_a_host_name_without_address() -> None:
     with pytest.raises(NameNotResolved):
-        net.create_server().listen(0, 'nobody.invalid')
+        net.create_server().listen(0, 'unknown.invalid')
 
 
 def test_listening_twice_is_refused() -> None:
@@ -282,7 +282,7 @@ def test_a_listener_that_raises_destroys_its_connection_and_nothing_else() -> No
             assert server.get_connections() == 1
 
 
-def test_a_listener_that_waits_hinders_nobody() -> None:
+def test_a_blocking_listener_does_not_delay_other_connections() -> None:
     gate = Event()
     arrived: list[Any] = []
 
@@ -295,7 +295,7 @@ def test_a_listener_that_waits_hinders_nobody() -> None:
         gate.set()
 
 
-def test_half_open_is_handed_on_to_the_sockets() -> None:
+def test_allow_half_open_applies_to_accepted_sockets() -> None:
     sockets: list[Any] = []
     with net.create_server(sockets.append, allow_half_open=True).listen(0, '127.0.0.1') as server, dial(server):
         until(lambda: sockets)
@@ -303,7 +303,7 @@ def test_half_open_is_handed_on_to_the_sockets() -> None:
 
 
 class _Listener:
-    """A listening socket whose kernel is short of something, a few times."""
+    """Imitate a listening socket that fails a few times."""
 
     family, type, proto = stdlib.AF_INET, stdlib.SOCK_STREAM, 0
 
@@ -320,7 +320,7 @@ class _Listener:
 
 
 def _accept_after(errors: list[int], clients: int = 1) -> None:
-    """Accept so many clients with a kernel that is short of something in between."""
+    """Accept the given number of clients, with failures in between."""
     accepted: list[Any] = []
     listener = stdlib.socket()
     listener.bind(('127.0.0.1', 0))
@@ -344,22 +344,22 @@ def _accept_after(errors: list[int], clients: int = 1) -> None:
 
 
 @pytest.mark.parametrize('errors', [[errno.EMFILE], [errno.ENFILE, errno.ENOMEM], [errno.ECONNABORTED], [errno.EPROTO]])
-def test_accepting_rests_and_recovers(errors: list[int]) -> None:
+def test_accepting_pauses_and_recovers(errors: list[int]) -> None:
     _accept_after(errors)
     assert errors == []
 
 
-def test_trouble_again_and_again_is_not_logged_each_time(
+def test_repeated_pauses_are_not_logged_each_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that goes lets another one come, whereupon there is trouble again."""
+    """Each client that disconnects frees a descriptor for another one, and accepting fails again."""
     monkeypatch.setattr(net_server, 'monotonic', lambda: 7.0)
     # 0: a client is accepted
     _accept_after([errno.EMFILE, 0, errno.EMFILE, 0, errno.EMFILE], clients=3)
     assert len(caplog.records) == 1
 
 
-def test_lasting_trouble_is_logged_once_a_second(
+def test_a_lasting_pause_is_logged_once_a_second(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter([10.0, 10.3, 10.9, 11.0, 11.5, 12.0])

@@ -1,4 +1,4 @@
-"""What a native thread has made closes when the thread ends, with its hub."""
+"""Test that the objects of a native thread close at its end, with its hub."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not Path('/proc/self/fd').exists(), reason='this system does not list the descriptors of a process')
 @pytest.mark.parametrize('loop', ['libev-cext', 'libuv'])
 @pytest.mark.parametrize('way', WAYS)
-def test_threads_that_end(loop: str, way: str) -> None:
-    """A hundred of them, under a limit of 64 descriptors."""
+def test_threads_close_their_descriptors_at_their_end(loop: str, way: str) -> None:
+    """A hundred threads run under a limit of 64 descriptors."""
     ran = subprocess.run(
         [sys.executable, '-m', 'tests.short_threads', way, '64', '100'],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Sockets beyond the contract of streams: connecting, addresses, settings, timeouts, half-close, resets, threads."""
+"""Test sockets beyond the contract of streams: connecting, addresses, settings, and the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MUCH = bytes(range(256)) * 16384
 
 
 def _free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port without a listener."""
     with stdlib.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return int(probe.getsockname()[1])
@@ -82,21 +82,21 @@ def test_reading_from_a_refused_connection_raises() -> None:
 
 
 def test_a_name_without_address() -> None:
-    socket = net.connect(80, 'nobody.invalid')
+    socket = net.connect(80, 'unknown.invalid')
     with pytest.raises(NameNotResolved) as caught:
         socket.wait_connected()
     assert (caught.value.code, caught.value.phase) == ('ENOTFOUND', 'resolve')
 
 
 @pytest.mark.parametrize('host', ['a\0b', 'x' * 300, '..'])
-def test_a_name_that_is_none(host: str) -> None:
+def test_a_malformed_name_is_refused(host: str) -> None:
     socket = net.connect(80, host)
     with pytest.raises((OSError, ValueError)):
         socket.wait_connected()
     assert socket.destroyed
 
 
-def test_a_local_address_that_is_none() -> None:
+def test_a_malformed_local_address_is_an_error() -> None:
     socket = net.connect(80, '127.0.0.1', local_address=7)
     with pytest.raises(TypeError):
         socket.wait_connected()
@@ -125,7 +125,7 @@ def test_every_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize('host', ['127.0.0.1', '::1'])
 def test_an_address_needs_no_resolver(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor another thread, whose turn may be late."""
+    """Nor another thread, which can be late."""
     monkeypatch.setattr('geventnode.net.address.getaddrinfo', None)
     with net.create_server().listen(0, host) as server, net.connect(server.address()['port'], host) as socket:
         assert socket.wait_connected().remote_address == host
@@ -158,8 +158,8 @@ def test_a_killed_waiter_leaves_the_connection() -> None:
             assert socket.wait_connected() is socket
 
 
-def test_waiting_for_a_connection_no_longer_than_said() -> None:
-    with net.connect(80, 'nobody.invalid') as socket, pytest.raises(TimeoutError):
+def test_wait_connected_ends_after_its_timeout() -> None:
+    with net.connect(80, 'unknown.invalid') as socket, pytest.raises(TimeoutError):
         socket.wait_connected(0)
 
 
@@ -168,7 +168,7 @@ def test_connecting_twice_is_refused() -> None:
         socket.connect(80)
 
 
-def test_connecting_what_was_destroyed_is_refused() -> None:
+def test_connecting_a_destroyed_socket_is_refused() -> None:
     socket = net.Socket().destroy()
     with pytest.raises(ConnectionClosed):
         socket.connect(_free_port(), '127.0.0.1')
@@ -199,7 +199,7 @@ def test_a_unix_connection(tmp_path: Path) -> None:
         assert socket.read() == b'x'
 
 
-def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+def test_a_unix_socket_without_a_listener_refuses(tmp_path: Path) -> None:
     path = str(tmp_path / 'socket')
     with pytest.raises(OSError, match='connect') as caught:
         net.connect(path).wait_connected()
@@ -422,7 +422,7 @@ def test_destroy_with_three_writers_and_a_reader_waiting() -> None:
                 each.get()
 
 
-def test_close_tells_whether_there_was_an_error(must_call: Callable[..., Any]) -> None:
+def test_close_is_emitted_with_had_error(must_call: Callable[..., Any]) -> None:
     with pair() as (socket, far):
         happened: list[bool] = []
         socket.on('close', happened.append)

@@ -1,8 +1,7 @@
-"""When the loop stood still: who was in time is not told to be late, and who was late is.
+"""Test deadlines after a stall of the loop: a peer that was in time is not late.
 
-Time is not waited for: everything that has a deadline is made older, and the look for who is late happens while what
-the peers have sent is still with the kernel. That is what a loop finds after a stall, which the kernel tells of a part
-of its descriptors only.
+The tests do not wait: they make all owners of deadlines older, and sweep while the data of the peers is still in the
+kernel. A loop is in that state after a stall, because the kernel reports only some of the descriptors at a time.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from tests.origins import HELLO, MakeOrigin, Peer
 from tests.servers import Serve, get, ok, post
 from tests.sockets import dial, pair, settle, until
 
-#: A limit in seconds that nothing comes near, and for how long nothing seems to have run.
+#: A limit in seconds that no test reaches, and the length of the imitated stall.
 LIMIT, STALL = 60, 100
 
 
-def stand_still() -> None:
-    """Let it seem as if nothing had run for a while, and look who is late."""
+def stall() -> None:
+    """Imitate a stall of the loop, and sweep the deadlines."""
     looking = deadlines(gevent.get_hub())
     looking._next_sweep -= STALL
     for owner in looking._owners:
@@ -39,7 +38,7 @@ def stand_still() -> None:
 
 
 def _sweep() -> None:
-    # in the hub, and before it asks the kernel
+    # in the hub, before it polls the kernel
     gevent.get_hub().loop.run_callback(deadlines(gevent.get_hub())._sweep)
     gevent.sleep(0)
 
@@ -66,7 +65,7 @@ def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, l
         assert client.response().body == b'in time'
     if in_time:
         client.send(meanwhile)
-    stand_still()
+    stall()
     if in_time:
         assert client.response().body == b'in time'
     elif late:
@@ -75,7 +74,7 @@ def test_a_server(serve: Serve, setting: str, before: bytes, meanwhile: bytes, l
         assert client.rest() == b''
 
 
-def test_a_reader_that_has_made_room(serve: Serve) -> None:
+def test_a_stalled_peer_that_has_read_is_in_time(serve: Serve) -> None:
     body = bytes(30_000_000)
     site = serve(lambda request, response: response.end(body), timeout=LIMIT)
     client = site.connect().send(get())
@@ -83,22 +82,22 @@ def test_a_reader_that_has_made_room(serve: Serve) -> None:
     (socket,) = site.server._sockets
     until(lambda: socket.writable_length)
     settle()
-    # as much as the kernel has, without letting the loop know
+    # all bytes in the kernel, without a turn of the loop
     with contextlib.suppress(BlockingIOError):
         while True:
             client._buffer += client.socket._sock.recv(1_000_000)
-    stand_still()
+    stall()
     assert client.response().body == body
 
 
-def test_a_reader_that_has_not(serve: Serve) -> None:
+def test_a_stalled_peer_that_has_not_read_is_late(serve: Serve) -> None:
     site = serve(lambda request, response: response.end(bytes(30_000_000)), timeout=LIMIT)
     client = site.connect().send(get())
     until(lambda: site.server._sockets)
     (socket,) = site.server._sockets
     until(lambda: socket.writable_length)
     settle()
-    stand_still()
+    stall()
     until(lambda: socket.destroyed)
     client.rest()
 
@@ -116,7 +115,7 @@ def test_a_client(origin: MakeOrigin, in_time: bool) -> None:
     until(lambda: asked)
     if in_time:
         asked[0].send(HELLO)
-    stand_still()
+    stall()
     if in_time:
         assert request.get_response().read() == b'hello'
     else:
@@ -133,7 +132,7 @@ def test_a_handshake(serve: Serve, certificates: Certificates, in_time: bool) ->
         with contextlib.suppress(ssl.SSLWantReadError):
             end.object.do_handshake()
         end._flush()
-    stand_still()
+    stall()
     with contextlib.closing(end):
         if in_time:
             end.handshake()
@@ -150,19 +149,19 @@ def test_a_socket(in_time: bool) -> None:
         settle()
         if in_time:
             far.sendall(b'x')
-        stand_still()
+        stall()
         settle()
         assert told == ([] if in_time else [near])
 
 
-def test_an_excuse_does_not_last(serve: Serve) -> None:
-    """Who sends all the time is not excused for ever."""
+def test_grace_after_a_stall_is_limited(serve: Serve) -> None:
+    """A peer that keeps sending is late in the end."""
     site = serve(ok, headers_timeout=LIMIT)
     client = site.connect().send(b'GET / HT')
     settle()
     client.send(b'x')
     looking = deadlines(gevent.get_hub())
-    stand_still()
+    stall()
     assert site.server.get_connections() == 1
     looking._stalled_until = 0
     _sweep()
@@ -177,7 +176,7 @@ def test_no_timer_is_shorter_than_a_millisecond(near: float) -> None:
         _expires = 1000.0 + near
 
         def _on_deadline(self, now: float) -> None:
-            """Nothing is late."""
+            """Do nothing."""
 
     timers = mock.Mock()
     with mock.patch('geventnode.net.deadlines.monotonic', return_value=1000.0):

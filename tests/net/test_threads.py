@@ -1,4 +1,4 @@
-"""A call from another thread raises ``WrongThread`` and changes nothing; the right thread then goes on."""
+"""Test that a call from another thread raises ``WrongThread`` and has no effect."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.servers import Log, Serve, post
 from tests.sockets import dial, pair, until
 from tests.tls_clients import client_of
 
-#: Methods that only answer a question, and what makes something of its own for the thread that calls it.
+#: Methods that only return a value, or make an object for the calling thread.
 QUESTIONS = {
     'address',
     'create_connection',
@@ -53,7 +53,7 @@ QUESTIONS = {
     'verify_peer',
 }
 
-#: What the others are called with.
+#: The arguments of the other methods.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     '__call__': (None, None),
     'add_context': ('a.example',),
@@ -85,7 +85,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 def methods(contract: Any) -> list[str]:
-    """Return the names of the methods of ``contract`` that do something."""
+    """Return the names of the methods of ``contract`` that have an effect."""
     return sorted(
         name
         for name, what in contract.namesAndDescriptions(all=True)
@@ -94,14 +94,14 @@ def methods(contract: Any) -> list[str]:
 
 
 def state(thing: Any) -> dict[str, Any]:
-    """Return the attributes of ``thing`` as they are now, and what containers among them have in them."""
+    """Return the current attributes of ``thing``, with copies of containers."""
     return {
         name: (value.copy() if isinstance(value, dict | list | set) else value) for name, value in vars(thing).items()
     }
 
 
 def call(thing: Any, name: str, *arguments: Any) -> object:
-    """Call the method, or draw from the iterator that it returns, and return what it raised."""
+    """Call the method, iterate over its result, and return the exception."""
     try:
         result = getattr(thing, name)(*(arguments or ARGUMENTS.get(name, ())))
         if inspect.isgenerator(result):
@@ -152,7 +152,7 @@ def test_an_exchange(serve: Serve, stage: str) -> None:
 
 
 def test_the_write_callable_of_wsgi(serve: Serve) -> None:
-    """It is refused before the head is fixed: the application can still choose another."""
+    """It is refused before the head is fixed: the application can still choose another one."""
     raised = []
 
     def application(environ: Any, start_response: Any) -> list[bytes]:

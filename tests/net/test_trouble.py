@@ -1,4 +1,4 @@
-"""Sockets in trouble: resets, silence, other threads, writers that come too late."""
+"""Test failing sockets: resets, timeouts, calls from other threads, late writers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_reset_while_writing() -> None:
             writing.get()
 
 
-def test_reset_while_idle_is_told() -> None:
+def test_reset_while_idle_is_emitted() -> None:
     with pair() as (socket, far):
         errors: list[BaseException] = []
         socket.on('error', errors.append)
@@ -50,7 +50,7 @@ def test_reset_while_idle_is_told() -> None:
             socket.write(b'x')
 
 
-def test_what_came_before_a_reset_can_be_read() -> None:
+def test_data_before_a_reset_can_be_read() -> None:
     with pair() as (socket, far):
         far.sendall(b'abc')
         until(lambda: socket.readable_length == 3)
@@ -122,7 +122,7 @@ def test_what_arrived_while_the_loop_was_blocked_counts_before_the_timeout() -> 
     with pair() as (socket, far):
         happened: list[str] = []
         socket.set_timeout(0.05).on('timeout', lambda: happened.append('timeout'))
-        # a slow machine may let another 0.05 s pass before the test ends
+        # on a slow machine another 0.05 s can pass before the test ends
         socket.on('data', lambda data: (happened.append('data'), socket.set_timeout(None)))
         settle()
         far.setblocking(False)
@@ -156,7 +156,7 @@ def test_use_from_another_thread(use: Callable[[Any], Any]) -> None:
         assert raised.type is WrongThread
 
 
-def test_nothing_is_written_behind_what_end_was_given() -> None:
+def test_no_data_is_written_after_that_of_end() -> None:
     with pair(small=True) as (near, far):
         written = 0
         while near.writable_length < near.writable_high_water_mark:
