@@ -64,7 +64,7 @@ class BodyReader(ABC):
                 self._piece_taken()
                 if type(event) is bytes:
                     # A reader that knows the length does not read on to the end. On the server that is the rule
-                    # (PEP 3333); on the client the next request may be waiting for this connection.
+                    # (PEP 3333); on the client, the next request can be waiting for this connection.
                     end = parser.take_end()
                     if end is not None:
                         self._complete(message, end.raw_trailers)

@@ -158,7 +158,7 @@ class Connection:
         socket._set_protocol(self)
         deadlines(server._hub).watch(self)
 
-    # -- input: run by the hub ------------------------------------------------------------------------------------
+    # -- input, as a SocketProtocol: run by the hub ---------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -347,7 +347,7 @@ class Connection:
 
         1. The messages are made.
         2. The server calls its request listeners; a request that is not ordinary (``Expect``, ``CONNECT``, an upgrade)
-           goes through ``dispatch_special``.
+           goes through ``Server._dispatch_special``.
         3. The listener reads the body: a complete one by :meth:`take_body`, any other in pieces, which a
            :class:`RequestBody` reads (:meth:`read_body`). The head of the response depends on
            :meth:`can_keep_alive`.
@@ -392,7 +392,7 @@ class Connection:
             raise
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
-        """Send an error response to malformed input, and close."""
+        """Send an error response to input that is malformed or late, and close."""
         server = self.server
         server._peer_log.log_refusal(
             refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error

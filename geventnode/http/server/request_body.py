@@ -33,7 +33,7 @@ class RequestBody(BodyReader):
     #: The present window of a body with a minimum rate: when it began, in seconds of the request, and how many bytes
     #: had arrived then. See :mod:`geventnode.http.server.deadlines`.
     window: tuple[float, int] | None = None
-    #: How many seconds a listener that may block has waited for the body.
+    #: How many seconds a listener with ``handler_may_block`` has waited for the body.
     awaited: float = 0.0
 
     # -- run by the reader ----------------------------------------------------------------------------------------

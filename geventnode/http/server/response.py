@@ -205,10 +205,10 @@ class ServerResponse(OutgoingMessage):
             framing = f'Content-Length: {length}\r\n'
         else:
             framing = self._frame_body(length)
-        has_date = not self.send_date or 'date' in fields or 'date' in self._removed_fields
-        date = '' if has_date else date_line()
-        start = start + field_lines(fields)
-        return render_head(start, date, self._connection_line(length is not None), framing) + '\r\n'
+        adds_date = self.send_date and 'date' not in fields and 'date' not in self._removed_fields
+        date = date_line() if adds_date else ''
+        connection = self._connection_line(length is not None)
+        return render_head(start + field_lines(fields), date, connection, framing) + '\r\n'
 
     def _send_message(self, body: bytes | memoryview) -> bool:
         size = len(body)
@@ -268,8 +268,8 @@ class ServerResponse(OutgoingMessage):
 
     def _connection_line(self, whole: bool) -> str:
         """Decide whether the connection stays open, and return its field."""
-        exchange = self._connection
-        if self.should_keep_alive and not exchange.can_keep_alive(self, whole):
+        connection = self._connection
+        if self.should_keep_alive and not connection.can_keep_alive(self, whole):
             self.should_keep_alive = False
         given = self._fields.get('connection')
         if given is None:
@@ -277,7 +277,9 @@ class ServerResponse(OutgoingMessage):
                 return 'Connection: close\r\n'
             if 'connection' in self._removed_fields:
                 return ''
-            return 'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else exchange.server._keep_alive_fields
+            return (
+                'Connection: keep-alive\r\n' if 'keep-alive' in self._fields else connection.server._keep_alive_fields
+            )
         value = given[1]
         if 'close' in connection_options(value if isinstance(value, list) else [value]):
             self.should_keep_alive = False
