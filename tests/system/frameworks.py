@@ -1,7 +1,7 @@
-"""Applications of web frameworks as processes of their own: the ways to run them, and a gate at which they wait.
+"""Applications of web frameworks in their own processes: the ways to run them, and a gate at which they wait.
 
-Every test runs once for each of :data:`WAYS`. There may be several processes behind one port, so nothing is asked of an
-application's memory: it tells the test what has happened, through a :class:`Gate`.
+Every test runs once for each of :data:`WAYS`. Several processes can share one port, so tests do not use the memory
+of an application: it reports to the test through a :class:`Gate`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tests.system.running import PATIENCE, Served, run
 
 __all__ = ['LARGE', 'TRUST', 'WAYS', 'Framework', 'Gate', 'framework', 'large_file', 'sha256']
 
-#: Bytes of what is large: more than the kernel holds for a connection.
+#: The size in bytes of large bodies: more than the kernel buffers for a connection.
 LARGE = 10_000_000
 
-#: All that a proxy in front of the application sets.
+#: All fields that a proxy before the application sets.
 TRUST = [
     '--trusted-proxy',
     '127.0.0.1',
@@ -42,12 +42,12 @@ TRUST = [
 
 
 def _by_command(target: str, directory: Path, env: dict[str, str]) -> Any:
-    """Run an application with ``geventnode serve``, which finds out by itself what it is."""
+    """Run an application with ``geventnode serve``, which detects its kind."""
     return Served(target, *TRUST, env=env)
 
 
-#: The ways to run an application: each is called with the target, a directory to write into and additional variables of
-#: the environment, and returns a context manager that knows its ``port``.
+#: The ways to run an application: each is called with the target, a writable directory and additional variables of
+#: the environment, and returns a context manager with a ``port``.
 WAYS: dict[str, Callable[[str, Path, dict[str, str]], Any]] = {
     'serve': _by_command,
     'gunicorn': lambda target, directory, env: Gunicorn(directory, target, workers=2, env=env),
@@ -55,7 +55,7 @@ WAYS: dict[str, Callable[[str, Path, dict[str, str]], Any]] = {
 
 
 class Gate:
-    """Where applications say what happens, and wait until the test lets them go on."""
+    """Let applications report events, and wait until the test lets them continue."""
 
     def __init__(self) -> None:
         self._said: Counter[str] = Counter()
@@ -66,7 +66,7 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """The port to talk to."""
+        """The port for applications."""
         return int(self._server.server_port)
 
     def _hear(self, connection: socket.socket, address: object) -> None:
@@ -78,31 +78,31 @@ class Gate:
                 self._opened.setdefault(word, Event()).wait()
 
     def wait_for(self, word: str, count: int = 1) -> None:
-        """Wait until ``word`` was said ``count`` times. May switch."""
+        """Block until ``word`` was reported ``count`` times."""
         while self._said[word] < count:
             self._changed.clear()
             self._changed.wait()
 
     def said(self, word: str) -> int:
-        """Return how often ``word`` was said."""
+        """Return how often ``word`` was reported."""
         return self._said[word]
 
     def open(self, word: str) -> None:
-        """Let those pass who wait at ``word``, now and later."""
+        """Let applications pass that wait at ``word``, now and later."""
         self._opened.setdefault(word, Event()).set()
 
     def close(self) -> None:
-        """Let everybody go."""
+        """Let all applications pass."""
         for opened in self._opened.values():
             opened.set()
         self._server.stop()
 
 
 class Framework:
-    """An application that is served.
+    """A served application.
 
-    :param port: where.
-    :param directory: what it and the tests may write into; it writes to ``errors.txt`` what it logs.
+    :param port: its port.
+    :param directory: writable for it and the tests; it logs to ``errors.txt``.
     """
 
     def __init__(self, port: int, gate: Gate, directory: Path) -> None:
@@ -117,7 +117,7 @@ class Framework:
 
     @contextlib.contextmanager
     def connect(self, *pieces: bytes) -> Iterator[Client]:
-        """A connection on which ``pieces`` were sent."""
+        """Return a connection on which ``pieces`` were sent."""
         with contextlib.closing(Client(('127.0.0.1', self.port))) as client:
             yield client.send(*pieces)
 
@@ -127,11 +127,11 @@ class Framework:
             return client.response(method)
 
     def curl(self, path: str, *arguments: Any) -> str:
-        """Return what curl prints of the response to a request."""
+        """Return the output of curl for a request."""
         return run('curl', '--silent', '--show-error', '--max-time', PATIENCE, *arguments, f'{self.url}{path}')
 
     def logged(self) -> str:
-        """Return what the application has logged."""
+        """Return the log of the application."""
         return (self.directory / 'errors.txt').read_text()
 
 
@@ -150,12 +150,12 @@ def framework(target: str) -> Any:
 
 
 def large_file(directory: Path) -> Path:
-    """Return a file of :data:`LARGE` bytes of which no two parts are the same."""
+    """Return a file of :data:`LARGE` bytes without repeated parts."""
     path = directory / 'large'
     path.write_bytes(random.Random(1).randbytes(LARGE))
     return path
 
 
 def sha256(path: Path) -> str:
-    """Return the digest of what is in a file."""
+    """Return the digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

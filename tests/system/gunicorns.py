@@ -1,7 +1,7 @@
-"""A real gunicorn as a process of its own, with the worker that is to be tested.
+"""A real gunicorn in its own process, with the worker under test.
 
-It gets a listening socket of ours, so that nobody has to guess a port, and its log is read line by line: a worker has
-begun, or ended, when gunicorn says so.
+It gets a listening socket of the test, so that no port has to be guessed. Its log is read line by line: a worker has
+started or exited when gunicorn logs it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def folder_of(version: str) -> str:
     folder = Path(tempfile.gettempdir()) / f'geventnode-gunicorn-{version}-{os.getuid()}'
     folder.mkdir(mode=0o700, exist_ok=True)
     with open(folder / 'lock', 'w') as lock:
-        # several test processes want it at the same time
+        # several test processes need it at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / 'installed').exists():
             ran = subprocess.run(
@@ -71,17 +71,17 @@ def folder_of(version: str) -> str:
 
 
 class _Received(io.BufferedReader):
-    """What has come on a connection. A response closes it at its end, when the next one may be there already."""
+    """The received bytes of a connection. A response closes it at its end, when the next one can have arrived."""
 
     def close(self) -> None:
         """Do nothing."""
 
     def flush(self) -> None:
-        """Do nothing, after the end, too, when a response that is collected calls this."""
+        """Do nothing, also when a collected response calls this after the end."""
 
 
 class RawClient:
-    """One connection, and the responses that come on it."""
+    """A connection and its responses."""
 
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
         self.socket = connect()
@@ -98,7 +98,7 @@ class RawClient:
         return self.send('\r\n'.join((f'GET {path} HTTP/1.1', 'Host: a', *fields, '', '')).encode())
 
     def response(self) -> HTTPResponse:
-        """Return the head of the next response; its body is to be read before the next one."""
+        """Return the head of the next response; read its body before the next one."""
         response = HTTPResponse(self.socket)
         response.fp.close()
         response.fp = self._received
@@ -106,7 +106,7 @@ class RawClient:
         return response
 
     def closed(self) -> bool:
-        """Return whether the server has closed, and has nothing more to say."""
+        """Return whether the server has closed, without further bytes."""
         return self._received.read(1) == b''
 
     def __enter__(self) -> RawClient:
@@ -118,12 +118,12 @@ class RawClient:
 
 
 class Gunicorn:
-    """A gunicorn that serves ``target`` of the directory of applications; leaving the context stops it.
+    """A gunicorn that serves ``target`` of the directory of applications; the end of the context stops it.
 
-    :param directory: where it may write.
-    :param configuration: what stands in its configuration file.
+    :param directory: a writable directory.
+    :param configuration: the content of its configuration file.
     :param arguments: of its command line.
-    :param bind: the setting, in place of a socket of ours.
+    :param bind: the setting, instead of a socket of the test.
     :param version: the version of gunicorn, None for the installed one.
     """
 
@@ -144,7 +144,7 @@ class Gunicorn:
         self._directory = directory
         self._status = status
         self.said: list[str] = []
-        # there is one for each user, and several tests run at once
+        # there is one for each user, and several tests run concurrently
         (directory / 'gunicorn.conf.py').write_text(f'control_socket_disable = True\n{configuration}')
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=512)
         self.port = self._listening.getsockname()[1]
@@ -206,11 +206,11 @@ class Gunicorn:
         return [found[pattern] for pattern in patterns]
 
     def booted(self, count: int = 1) -> int:
-        """Wait until so many more workers have begun; return the process id of the last."""
+        """Wait until ``count`` more workers have started; return the process id of the last."""
         return int(self.wait_for(r'Booting worker with pid: (\d+)', count)[1])
 
     def exited(self, count: int = 1) -> None:
-        """Wait until so many more workers have ended."""
+        """Wait until ``count`` more workers have exited."""
         self.wait_for('Worker exiting', count)
 
     # -- talking to it ------------------------------------------------------------------------------------------------
@@ -220,14 +220,14 @@ class Gunicorn:
         return RawClient(lambda: socket.create_connection(('127.0.0.1', self.port), PATIENCE))
 
     def ask(self, path: str = '/', method: str = 'GET', **headers: str) -> tuple[int, str]:
-        """Return status and body of a response on a connection of its own."""
+        """Return status and body of a response on a new connection."""
         with contextlib.closing(HTTPConnection('127.0.0.1', self.port, timeout=PATIENCE)) as client:
             client.request(method, path, headers={name.replace('_', '-'): value for name, value in headers.items()})
             response = client.getresponse()
             return response.status, response.read().decode()
 
     def wait_until_refused(self) -> None:
-        """Wait until nobody listens any more."""
+        """Wait until connections are refused."""
         with contextlib.suppress(ConnectionRefusedError):
             while True:
                 with self.connect() as client:
@@ -235,7 +235,7 @@ class Gunicorn:
 
     @contextlib.contextmanager
     def slow_request(self) -> Iterator[tuple[RawClient, HTTPResponse]]:
-        """A request whose response has begun, and which ends when five more bytes were sent."""
+        """A request with a response that has begun, and that ends after five more bytes."""
         with self.connect() as client:
             client.send(b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345')
             response = client.response()
@@ -249,7 +249,7 @@ class Gunicorn:
         self.process.send_signal(number)
 
     def finish(self) -> str:
-        """Wait until it has ended, and return everything that it said."""
+        """Wait until it has exited, and return its output."""
         if not self.process.stdout.closed:
             rest, _ = self.process.communicate(timeout=PATIENCE)
             self.said.append(rest)
@@ -260,7 +260,7 @@ class Gunicorn:
 
     def __exit__(self, kind: Any, *args: object) -> None:
         if self.process.poll() is None:
-            # a test that has failed may have left requests in work
+            # a failed test can leave active requests
             self.process.send_signal(signal.SIGTERM if kind is None else signal.SIGQUIT)
         said = self.finish()
         if kind is None:

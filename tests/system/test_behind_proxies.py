@@ -1,6 +1,6 @@
-"""``geventnode serve`` behind HAProxy and nginx, which tell of a client that is somewhere else.
+"""``geventnode serve`` behind HAProxy and nginx, which report a client at another address.
 
-The proxies listen on a Unix socket, where they expect a PROXY header: so the client is whoever the test says.
+The proxies listen on a Unix socket and expect a PROXY header, in which the test names the client.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ backend back
     server one 127.0.0.1:{port} {sends}
 """
 
-#: What a proxy sets, on top of X-Forwarded-For.
+#: The fields that a proxy sets, in addition to X-Forwarded-For.
 RULES = """
     option forwardfor
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
@@ -50,7 +50,7 @@ NGINX = """
     }}
 """
 
-#: What the client sends to pass for somebody else.
+#: Forged fields of the client.
 FORGED = (
     b'X-Forwarded-For: 6.6.6.6, 127.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n'
     b'Forwarded: for=6.6.6.6;proto=https;host=evil\r\nForwarded: for="\r\n'
@@ -60,12 +60,12 @@ FORGED = (
 def haproxy(
     directory: Path, port: int, mode: str = 'http', rules: str = '', sends: str = ''
 ) -> contextlib.AbstractContextManager[object]:
-    """Run an HAProxy in front of the server at ``port``."""
+    """Run an HAProxy before the server at ``port``."""
     return haproxy_with(directory, HAPROXY.format(port=port, mode=mode, rules=rules, sends=sends))
 
 
 def ask(directory: Path, *fields: bytes, client: bytes = V1) -> str:
-    """Return what the server behind the proxy says to ``client``, a PROXY header."""
+    """Return the response of the server behind the proxy to ``client``, a PROXY header."""
     request = b''.join((b'GET / HTTP/1.1\r\nHost: www.example:81\r\nConnection: close\r\n', *fields, b'\r\n'))
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
@@ -74,7 +74,7 @@ def ask(directory: Path, *fields: bytes, client: bytes = V1) -> str:
         received = b''.join(iter(lambda: connection.recv(65536), b''))
     head, _, body = received.partition(b'\r\n\r\n')
     assert head.startswith(b'HTTP/1.1 200 OK'), received
-    # a proxy of long ago might chunk it
+    # an old proxy could chunk it
     assert b'transfer-encoding' not in head.lower()
     return body.decode().strip()
 
@@ -89,18 +89,18 @@ def ask(directory: Path, *fields: bytes, client: bytes = V1) -> str:
         ('http', 'send-proxy-v2 proxy-v2-options crc32c,unique-id,authority'),
     ],
 )
-def test_haproxy_passes_on_connections(tmp_path: Path, mode: str, sends: str) -> None:
-    """Both versions, with all that version 2 can tell; a client's own fields mean nothing."""
+def test_haproxy_forwards_connections(tmp_path: Path, mode: str, sends: str) -> None:
+    """Both versions of the header; the client's own fields have no effect."""
     with Served('proxied:by_connection') as served, haproxy(tmp_path, served.port, mode, sends=sends):
         assert ask(tmp_path) == '1.2.3.4 http www.example:81 127.0.0.1'
         assert ask(tmp_path, FORGED) == '1.2.3.4 http www.example:81 127.0.0.1'
         six = b'PROXY TCP6 2001:db8::1 ::2 1000 443\r\n'
         assert ask(tmp_path, client=six) == '2001:db8::1 http www.example:81 127.0.0.1'
-        # to HAProxy this is a connection of its own, from a Unix socket
+        # for HAProxy this is its own connection, from a Unix socket
         assert ask(tmp_path, client=b'PROXY UNKNOWN\r\n') == '127.0.0.1 http www.example:81 None'
 
 
-def test_haproxy_passes_on_requests(tmp_path: Path) -> None:
+def test_haproxy_forwards_requests(tmp_path: Path) -> None:
     with Served('proxied:by_fields', access_log=True) as served:
         with haproxy(tmp_path, served.port, rules=RULES):
             assert ask(tmp_path) == '1.2.3.4 http www.example:81 None'
@@ -108,8 +108,8 @@ def test_haproxy_passes_on_requests(tmp_path: Path) -> None:
         assert [served.next_line().partition(' - - [')[0] for _ in range(2)] == ['1.2.3.4', '1.2.3.4']
 
 
-def test_haproxy_checks_whether_the_server_is_there(tmp_path: Path) -> None:
-    """Its own connections have a header without a client (LOCAL), and are served as its own."""
+def test_health_checks_of_haproxy(tmp_path: Path) -> None:
+    """They have a header without a client (LOCAL), and HAProxy is the client."""
     with Served('proxied:by_connection', access_log=True) as served:
         with haproxy(
             tmp_path,
@@ -121,7 +121,7 @@ def test_haproxy_checks_whether_the_server_is_there(tmp_path: Path) -> None:
             assert ask(tmp_path) == '1.2.3.4 http www.example:81 127.0.0.1'
 
 
-def test_nginx_passes_on_requests(tmp_path: Path) -> None:
+def test_nginx_forwards_requests(tmp_path: Path) -> None:
     tool('nginx')
     with (
         Served('proxied:by_fields') as served,
@@ -131,8 +131,8 @@ def test_nginx_passes_on_requests(tmp_path: Path) -> None:
         assert ask(tmp_path, FORGED) == '1.2.3.4 http www.example:81 None'
 
 
-def test_by_the_command_line(tmp_path: Path) -> None:
-    """What servers of one's own have as settings, a function gets from the options of the command."""
+def test_options_of_the_command(tmp_path: Path) -> None:
+    """The command has the options of a server for a function."""
     with Served(
         'proxied:tell',
         '--trusted-proxy',
@@ -151,8 +151,8 @@ def test_by_the_command_line(tmp_path: Path) -> None:
             )
 
 
-def test_without_a_proxy(tmp_path: Path) -> None:
-    """From an address that is trusted, but without its header: nothing comes back."""
+def test_connection_without_a_header(tmp_path: Path) -> None:
+    """A connection from a trusted address without a header gets no response."""
     refused = r'.+ INFO 127\.0\.0\.1: the connection does not begin with a PROXY header: .+\n'
     with Served('proxied:by_connection', errors=refused) as served:
         with socket.create_connection(('127.0.0.1', served.port)) as connection:

@@ -1,7 +1,7 @@
-"""Bodies of requests: five frameworks, each way to send one, and each way to leave it, in front of the next request.
+"""Bodies of requests: five frameworks, every way to send one, and every way to read it, before the next request.
 
-Whatever a view does with a body, it gets what was sent, and the next request on the connection is answered, unless the
-response said ``Connection: close``.
+A view gets the sent bytes, however it reads them. The next request on the connection gets a response, unless the
+previous response had ``Connection: close``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ KINDS = ['form', 'raw', 'chunked']
 SIZES = [1_000, 100_000, 10_000_000]
 LEFT = ['whole', 'length', 'part', 'none']
 
-#: Bytes that a view reads which reads a part (apps/bodies.py).
+#: Bytes that a view reads of a partly read body (apps/bodies.py).
 PART = 100
 
-#: Bytes of an unread body that a server throws away to keep a connection (``max_unread_body``).
+#: Bytes of an unread body that a server discards to keep a connection (``max_unread_body``).
 DISCARDED = 65_536
 
-#: More bytes than sockets and proxies hold while no peer reads.
+#: More bytes than sockets and proxies buffer.
 UNREAD = 1_000_000
 
 CONTENT = random.Random(1).randbytes(max(SIZES))
@@ -48,7 +48,7 @@ FORM = (
     b'Content-Type: application/octet-stream\r\n\r\n%b\r\n--boundary--\r\n'
 )
 
-#: Pyramid imports what setuptools warns of.
+#: Pyramid imports a deprecated module of setuptools.
 QUIET = {'PYTHONWARNINGS': 'ignore:pkg_resources:UserWarning'}
 
 
@@ -91,9 +91,9 @@ def by_worker(directory: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def behind_proxy(proxy: str, directory: Path) -> Iterator[Any]:
-    """Yield the address of a proxy with the configuration of ``contrib/deploy``, in front of gunicorn."""
+    """Yield the address of a proxy before gunicorn, with the configuration of ``contrib/deploy``."""
     with Gunicorn(directory, 'bodies:application', 'keepalive = 75', env=QUIET) as gunicorn:
-        # the frameworks take longer to import than HAProxy's checks are patient
+        # importing the frameworks takes longer than HAProxy's checks wait
         assert gunicorn.ask() == (200, 'next\n')
         with behind(proxy, directory, f'127.0.0.1:{gunicorn.port}') as path:
             yield str(path)
@@ -109,13 +109,13 @@ FRONTS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.fixture(scope='module', params=FRONTS)
 def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Return the server in front of the applications."""
+    """Return the server that clients connect to."""
     with FRONTS[request.param](tmp_path_factory.mktemp(request.param)) as address:
         yield Front(request.param, address)
 
 
 def message(framework: str, kind: str, size: int, left: str) -> tuple[bytes, bytes]:
-    """Return a request, and what its view reads."""
+    """Return a request, and the bytes that its view reads."""
     content = CONTENT[:size]
     fields = [f'POST /{framework}/{left} HTTP/1.1', 'Host: a']
     body = content
@@ -139,18 +139,18 @@ def message(framework: str, kind: str, size: int, left: str) -> tuple[bytes, byt
     return '\r\n'.join((*fields, '', '')).encode() + body, read
 
 
-def send_what_is_taken(client: Client, data: bytes) -> None:
-    """Send ``data``, or as much as the server takes before it closes."""
+def send_accepted(client: Client, data: bytes) -> None:
+    """Send ``data``, or as much as the server accepts before it closes."""
     with contextlib.suppress(ConnectionError):
         client.send(data)
 
 
 def exchange(front: Front, framework: str, kind: str, size: int, left: str) -> str:
-    """Send a request and, unless the response says that the connection closes, the next one; return what is wrong."""
+    """Send a request and, unless the response closes the connection, the next one; return the failures."""
     data, read = message(framework, kind, size, left)
     with contextlib.closing(front.connect()) as client:
-        # a response may come before the whole request has been sent
-        sender = gevent.spawn(send_what_is_taken, client, data)
+        # a response can arrive before the whole request is sent
+        sender = gevent.spawn(send_accepted, client, data)
         try:
             response = client.response()
             if response.status != 200:
@@ -170,7 +170,7 @@ def exchange(front: Front, framework: str, kind: str, size: int, left: str) -> s
 
 
 @pytest.mark.parametrize('framework', FRAMEWORKS)
-def test_the_next_request_is_answered(front: Front, framework: str) -> None:
+def test_the_next_request_gets_a_response(front: Front, framework: str) -> None:
     wrong = []
     for case in itertools.product(KINDS, SIZES, LEFT):
         try:

@@ -1,4 +1,4 @@
-"""Chunked request bodies in real frameworks, which read nothing without a length, or would decode it once more."""
+"""Chunked request bodies in frameworks that read nothing without a length, or would decode it again."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ for _library in ('bottle', 'cherrypy', 'django', 'dulwich', 'falcon', 'flask', '
 
 @pytest.fixture(scope='module', params=list(WAYS))
 def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Serve the application, in each way, with an empty repository."""
+    """Serve the application in each way, with an empty repository."""
     directory = tmp_path_factory.mktemp(request.param)
     repository = directory / 'repository'
     run('git', 'init', '--quiet', '--bare', repository)
-    # Pyramid imports a part of setuptools that warns of its own end
+    # Pyramid imports a deprecated part of setuptools
     env = {'REPOSITORY': str(repository), 'PYTHONWARNINGS': 'ignore'}
     with WAYS[request.param]('many_frameworks:application', directory, env) as served:
         yield served.port
@@ -33,7 +33,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize('kind', ['raw', 'form'])
 @pytest.mark.parametrize('name', ['bottle', 'cherrypy', 'django', 'falcon', 'flask', 'pyramid'])
 def test_a_chunked_body(port: int, name: str, kind: str, size: int) -> None:
-    """Arrives whole, and the connection lives on."""
+    """It arrives complete, and the connection is kept."""
     value = b'0123456789' * (size // 10)
     body = b'value=' + value if kind == 'form' else value
     media_type = 'application/x-www-form-urlencoded' if kind == 'form' else 'application/octet-stream'
@@ -48,7 +48,7 @@ def test_a_chunked_body(port: int, name: str, kind: str, size: int) -> None:
 
 
 def test_git_push(port: int, tmp_path: Path) -> None:
-    """git sends what is larger than its buffer in chunks; dulwich receives it."""
+    """git sends bodies over its buffer size in chunks; dulwich receives them."""
     work, clone = tmp_path / 'work', tmp_path / 'clone'
     url, branch = f'http://127.0.0.1:{port}/dulwich/', f'branch-{port}'
     content = hashlib.shake_256(b'seed').digest(3_000_000)

@@ -1,4 +1,4 @@
-"""A Django project, unchanged: uploads, streams, sessions, errors and files, and many requests at a time."""
+"""An unchanged Django project: uploads, streams, sessions, errors, files and concurrent requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip('django', reason='Django is not installed; it is in the extr
 
 site = framework('django_site:application')
 
-#: As many as a browser's user would not have, and more than there are threads anywhere.
+#: More requests than a thread pool would run.
 MANY = 200
 
 LANGUAGES = {'en': 'No', 'de': 'Nein', 'fr': 'Non'}
@@ -30,7 +30,7 @@ def test_a_form(site: Framework) -> None:
 
 
 def test_an_upload_of_a_form(site: Framework, tmp_path: Path) -> None:
-    """A large file among other fields: Django puts it into a file of its own."""
+    """A large file among other fields: Django writes it to a temporary file."""
     path = large_file(tmp_path)
     answer = json.loads(site.curl('/upload', '-F', f'file=@{path};filename=ä.bin', '-F', 'note=first'))
     assert answer == {'size': LARGE, 'sha256': sha256(path), 'name': 'ä.bin', 'note': 'first'}
@@ -44,7 +44,7 @@ def test_an_upload(site: Framework, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('path', 'status'), [('/refused', 401), ('/form', 400), ('/nowhere', 404)])
 def test_an_early_error(site: Framework, path: str, status: int) -> None:
-    """Comes in the midst of an upload, and before its end; 400 is what Django says of a form that is too long."""
+    """The response arrives during the upload; Django responds with 400 to a form that is too long."""
     form = 'Content-Type: application/x-www-form-urlencoded'
     with site.connect(post(bytes(100_000), path, form, length=4 * 2**30)) as client:
         assert client.response().status == status
@@ -54,7 +54,7 @@ def test_an_early_error(site: Framework, path: str, status: int) -> None:
 
 
 def test_head(site: Framework) -> None:
-    """The headers of a GET, on a connection that goes on."""
+    """The headers of a GET, on a connection that is kept."""
     with site.connect(get(method='HEAD')) as client:
         answer = client.response('HEAD')
         assert (answer.status, answer.values('Content-Length')) == (200, ['6'])
@@ -64,11 +64,11 @@ def test_head(site: Framework) -> None:
 def test_a_redirect(site: Framework) -> None:
     with site.connect(b'GET /moved HTTP/1.1\r\nHost: www.example:81\r\n\r\n') as client:
         answer = client.response()
-    assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/who'])
+    assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/user'])
 
 
 def test_a_stream(site: Framework) -> None:
-    """What is yielded is sent before the next piece is made."""
+    """Each item is sent before the next one is made."""
     with site.connect(get('/stream?name=x')) as client:
         assert client.head().values('Transfer-Encoding') == ['chunked']
         assert client.until(b'one x\n')
@@ -78,9 +78,8 @@ def test_a_stream(site: Framework) -> None:
         assert client.until(b'\r\n0\r\n\r\n')
 
 
-def test_a_client_that_leaves_a_stream(site: Framework) -> None:
-    """Its generator is closed, and the request is finished as far as Django is concerned: that is when it lets go of
-    its connection to the database."""
+def test_a_client_that_disconnects_during_a_stream(site: Framework) -> None:
+    """The generator is closed, and Django finishes the request and releases its connection to the database."""
     before = site.gate.said('finished')
     with site.connect(get('/endless')) as client:
         client.until(b'more\n')
@@ -103,14 +102,14 @@ def test_a_file_in_memory(site: Framework) -> None:
 
 
 def test_a_session(site: Framework, tmp_path: Path) -> None:
-    """Begins with a cookie, and ends with it."""
+    """It begins and ends with a cookie."""
     jar = ['-b', tmp_path / 'jar', '-c', tmp_path / 'jar']
-    assert site.curl('/who', *jar) == 'nobody'
+    assert site.curl('/user', *jar) == 'no name'
     assert site.curl('/login', '-d', 'name=Ä', '--location', *jar) == 'Ä'
-    assert site.curl('/who', *jar) == 'Ä'
-    assert site.curl('/who') == 'nobody'
+    assert site.curl('/user', *jar) == 'Ä'
+    assert site.curl('/user') == 'no name'
     assert site.curl('/logout', *jar) == 'gone'
-    assert site.curl('/who', *jar) == 'nobody'
+    assert site.curl('/user', *jar) == 'no name'
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -122,7 +121,7 @@ def test_not_found(site: Framework) -> None:
 
 
 def test_an_exception(site: Framework) -> None:
-    """Django's page, and Django's log; the connection goes on."""
+    """Django's page and log; the connection is kept."""
     with site.connect() as client:
         answer = client.get('/fail')
         assert (answer.status, b'a part of the test' in answer.body) == (500, False)
@@ -131,7 +130,7 @@ def test_an_exception(site: Framework) -> None:
 
 
 def test_with_debugging(tmp_path: Path) -> None:
-    """Django's pages say what was wrong, and everything that they know of the request."""
+    """Django's pages have the error and the details of the request."""
     with contextlib.closing(Gate()) as gate, contextlib.ExitStack() as stack:
         env = {'GATE': str(gate.port), 'DIRECTORY': str(tmp_path), 'DEBUG': '1'}
         served = stack.enter_context(Served('django_site:application', env=env))
@@ -150,24 +149,23 @@ def test_with_debugging(tmp_path: Path) -> None:
 
 
 def test_behind_a_trusted_proxy(site: Framework) -> None:
-    """Django knows what its client has asked for, without ``SECURE_PROXY_SSL_HEADER``."""
+    """Django knows the client's URL without ``SECURE_PROXY_SSL_HEADER``."""
     told = site.get('/where', 'X-Forwarded-Proto: https')
-    assert json.loads(told.body) == {'secure': True, 'client': '127.0.0.1', 'url': 'https://x/who'}
+    assert json.loads(told.body) == {'secure': True, 'client': '127.0.0.1', 'url': 'https://x/user'}
     plain = site.get('/where')
-    assert json.loads(plain.body) == {'secure': False, 'client': '127.0.0.1', 'url': 'http://x/who'}
+    assert json.loads(plain.body) == {'secure': False, 'client': '127.0.0.1', 'url': 'http://x/user'}
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
 
 
-def test_many_requests_at_a_time(site: Framework) -> None:
-    """All of them wait within their views at once; each has its own language and its own connection to the
-    database."""
+def test_concurrent_requests(site: Framework) -> None:
+    """All of them wait in their views; each has its own language and connection to the database."""
     wanted = [list(LANGUAGES)[number % len(LANGUAGES)] for number in range(MANY)]
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(site.connect(get(f'/together?language={each}'))) for each in wanted]
         site.gate.wait_for('together', MANY)
-        # what waits in views is nobody's obstacle
+        # waiting views do not delay other requests
         assert site.get().body == b'hello\n'
         site.gate.open('together')
         answers = [json.loads(client.response().body) for client in clients]

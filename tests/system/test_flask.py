@@ -1,4 +1,4 @@
-"""A Flask application, unchanged: uploads, streams, sessions, errors and files, and many requests at a time."""
+"""An unchanged Flask application: uploads, streams, sessions, errors, files and concurrent requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip('flask', reason='Flask is not installed; it is in the extra 
 
 site = framework('flask_site:app')
 
-#: As many as a browser's user would not have, and more than there are threads anywhere.
+#: More requests than a thread pool would run.
 MANY = 200
 
 
@@ -29,14 +29,14 @@ def test_a_form(site: Framework) -> None:
 
 @pytest.mark.parametrize('options', [[], ['-H', 'Transfer-Encoding: chunked'], ['-H', 'Expect:']])
 def test_an_upload_of_a_form(site: Framework, tmp_path: Path, options: list[str]) -> None:
-    """A large file among other fields, with 100-continue and without."""
+    """A large file among other fields, with and without 100-continue."""
     path = large_file(tmp_path)
     answer = json.loads(site.curl('/upload', '-F', f'file=@{path};filename=ä.bin', '-F', 'note=first', *options))
     assert answer == {'size': LARGE, 'sha256': sha256(path), 'name': 'ä.bin', 'note': 'first'}
 
 
 def test_a_chunked_body(site: Framework, tmp_path: Path) -> None:
-    """Its end is known, and so a framework reads it."""
+    """It has a length, and so a framework reads it."""
     path = large_file(tmp_path)
     answer = site.curl('/raw', '-X', 'POST', '-T', path, '-H', 'Transfer-Encoding: chunked')
     assert json.loads(answer) == {'size': LARGE, 'sha256': sha256(path)}
@@ -44,10 +44,10 @@ def test_a_chunked_body(site: Framework, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('path', 'status'), [('/refused', '401'), ('/limited', '413'), ('/nowhere', '404')])
 def test_an_early_error(site: Framework, tmp_path: Path, path: str, status: str) -> None:
-    """Comes in the midst of an upload, and before its end."""
+    """The response arrives during the upload."""
     with site.connect(post(bytes(100_000), path, length=4 * 2**30)) as client:
         assert str(client.response().status) == status
-    # a chunked body that is too long is cut by Werkzeug
+    # Werkzeug truncates a chunked body that is too long
     chunked = [] if path == '/limited' else [['-H', 'Transfer-Encoding: chunked']]
     for options in ([], ['-H', 'Expect:'], *chunked):
         assert (
@@ -67,8 +67,8 @@ def test_an_early_error(site: Framework, tmp_path: Path, path: str, status: str)
         )
 
 
-def test_an_upload_that_is_cut_off(site: Framework) -> None:
-    """Is no reason for anything else to fail, and never looks complete."""
+def test_an_incomplete_upload(site: Framework) -> None:
+    """It never looks complete, and other requests succeed."""
     with site.connect(post(b'half', '/raw', length=8)) as client:
         client.half_close()
         assert b'"size"' not in client.rest()
@@ -79,7 +79,7 @@ def test_an_upload_that_is_cut_off(site: Framework) -> None:
 
 
 def test_head(site: Framework) -> None:
-    """The headers of a GET, on a connection that goes on."""
+    """The headers of a GET, on a connection that is kept."""
     with site.connect(get(method='HEAD')) as client:
         answer = client.response('HEAD')
         assert (answer.status, answer.values('Content-Length')) == (200, ['6'])
@@ -94,11 +94,11 @@ def test_options(site: Framework) -> None:
 def test_a_redirect(site: Framework) -> None:
     with site.connect(b'GET /moved HTTP/1.1\r\nHost: www.example:81\r\n\r\n') as client:
         answer = client.response()
-    assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/who'])
+    assert (answer.status, answer.values('Location')) == (302, ['http://www.example:81/user'])
 
 
 def test_a_stream(site: Framework) -> None:
-    """What is yielded is sent before the next piece is made, with the request at hand until the end."""
+    """Each item is sent before the next one is made, and the request context lasts until the end."""
     with site.connect(get('/stream?name=x')) as client:
         assert client.head().values('Transfer-Encoding') == ['chunked']
         assert client.until(b'one x\n')
@@ -108,15 +108,15 @@ def test_a_stream(site: Framework) -> None:
         assert client.until(b'\r\n0\r\n\r\n')
 
 
-def test_a_client_that_leaves_a_stream(site: Framework) -> None:
-    """Its generator is closed, and that is what closes files and connections to databases."""
+def test_a_client_that_disconnects_during_a_stream(site: Framework) -> None:
+    """The generator is closed, and so are its files and connections to databases."""
     with site.connect(get('/endless')) as client:
         client.until(b'more\n')
     site.gate.wait_for('closed')
 
 
-def test_a_client_that_leaves_while_nothing_is_sent(site: Framework) -> None:
-    """A generator that waits for something else is closed with the next piece that it yields."""
+def test_a_client_that_disconnects_between_items(site: Framework) -> None:
+    """A waiting generator is closed at its next item."""
     with site.connect(get('/stuck')) as client:
         client.until(b'begun\n')
         site.gate.wait_for('stuck')
@@ -126,7 +126,7 @@ def test_a_client_that_leaves_while_nothing_is_sent(site: Framework) -> None:
 
 
 def test_a_file(site: Framework) -> None:
-    """``send_file`` is ``sendfile``; without a change, from a position on, and when the client has it already."""
+    """``send_file`` uses ``sendfile``; whole, with a range, and with a validator."""
     path = large_file(site.directory)
     before = site.gate.said('sendfile')
     answer = site.get('/file')
@@ -142,7 +142,7 @@ def test_a_file(site: Framework) -> None:
 
 
 def test_a_static_file(site: Framework) -> None:
-    """Of the directory that Flask serves by itself."""
+    """A file of Flask's static folder."""
     assert site.get('/static/note.txt').body == b'A static file.\n'
     assert site.get('/static/../flask_site.py').status == 404
 
@@ -156,14 +156,14 @@ def test_a_file_in_memory(site: Framework) -> None:
 
 
 def test_a_session(site: Framework, tmp_path: Path) -> None:
-    """Begins with a cookie, and ends with it."""
+    """It begins and ends with a cookie."""
     jar = ['-b', tmp_path / 'jar', '-c', tmp_path / 'jar']
-    assert site.curl('/who', *jar) == 'nobody'
+    assert site.curl('/user', *jar) == 'no name'
     assert site.curl('/login', '-d', 'name=Ä', '--location', *jar) == 'Ä'
-    assert site.curl('/who', *jar) == 'Ä'
-    assert site.curl('/who') == 'nobody'
+    assert site.curl('/user', *jar) == 'Ä'
+    assert site.curl('/user') == 'no name'
     assert site.curl('/logout', *jar) == 'gone'
-    assert site.curl('/who', *jar) == 'nobody'
+    assert site.curl('/user', *jar) == 'no name'
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_not_found(site: Framework) -> None:
 
 
 def test_an_exception(site: Framework) -> None:
-    """Flask's page, and Flask's log; the connection goes on."""
+    """Flask's page and log; the connection is kept."""
     with site.connect() as client:
         answer = client.get('/fail')
         assert (answer.status, b'Internal Server Error' in answer.body) == (500, True)
@@ -184,7 +184,7 @@ def test_an_exception(site: Framework) -> None:
 
 
 def test_an_exception_with_debugging(tmp_path: Path) -> None:
-    """Werkzeug's page shows the traceback, and so does standard error."""
+    """Werkzeug's page and standard error have the traceback."""
     with Served('flask_site:debugged', env={'DIRECTORY': str(tmp_path), 'FLASK_DEBUG': '1'}) as served:
         with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
             answer = client.get('/fail')
@@ -195,7 +195,7 @@ def test_an_exception_with_debugging(tmp_path: Path) -> None:
     assert errors.splitlines()[-1] == 'ValueError: a part of the test'
 
 
-def test_an_exception_in_the_midst_of_a_stream(tmp_path: Path) -> None:
+def test_an_exception_during_a_stream(tmp_path: Path) -> None:
     """The response does not look complete, and the reason is in the log."""
     with Served('flask_site:app', env={'DIRECTORY': str(tmp_path)}) as served:
         with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
@@ -211,31 +211,31 @@ def test_an_exception_in_the_midst_of_a_stream(tmp_path: Path) -> None:
 
 
 def test_behind_a_trusted_proxy(site: Framework) -> None:
-    """Flask knows what its client has asked for, without ``ProxyFix``."""
+    """Flask knows the client's URL without ``ProxyFix``."""
     told = site.get('/where', 'X-Forwarded-Proto: https')
-    assert json.loads(told.body) == {'secure': True, 'client': '127.0.0.1', 'url': 'https://x/who'}
+    assert json.loads(told.body) == {'secure': True, 'client': '127.0.0.1', 'url': 'https://x/user'}
     plain = site.get('/where')
-    assert json.loads(plain.body) == {'secure': False, 'client': '127.0.0.1', 'url': 'http://x/who'}
+    assert json.loads(plain.body) == {'secure': False, 'client': '127.0.0.1', 'url': 'http://x/user'}
 
 
-def test_behind_a_proxy_that_tells_everything(tmp_path: Path) -> None:
-    """As much as the command line says is to be believed; gunicorn has no settings for more than the scheme."""
+def test_behind_a_proxy_with_all_fields(tmp_path: Path) -> None:
+    """The command line names the trusted fields; gunicorn has settings for the scheme only."""
     fields = ['X-Forwarded-For: 1.2.3.4', 'X-Forwarded-Proto: https', 'X-Forwarded-Host: www.example']
     with Served('flask_site:app', *TRUST, env={'DIRECTORY': str(tmp_path)}) as served:
         with contextlib.closing(Client(('127.0.0.1', served.port))) as client:
             told = client.get('/where', *fields)
-    assert json.loads(told.body) == {'secure': True, 'client': '1.2.3.4', 'url': 'https://www.example/who'}
+    assert json.loads(told.body) == {'secure': True, 'client': '1.2.3.4', 'url': 'https://www.example/user'}
 
 
 # -- many at a time ---------------------------------------------------------------------------------------------------
 
 
-def test_many_requests_at_a_time(site: Framework) -> None:
-    """All of them wait within their views at once; none sees anything of another's ``g``, request or session."""
+def test_concurrent_requests(site: Framework) -> None:
+    """All of them wait in their views; each has its own ``g``, request and session."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(site.connect(get(f'/together?name={number}'))) for number in range(MANY)]
         site.gate.wait_for('together', MANY)
-        # what waits in views is nobody's obstacle
+        # waiting views do not delay other requests
         assert site.get().body == b'hello\n'
         site.gate.open('together')
         for number, client in enumerate(clients):

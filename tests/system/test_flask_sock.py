@@ -1,4 +1,4 @@
-"""Flask-Sock and simple-websocket, unchanged, and a client of WebSocket that is somebody else's."""
+"""Unchanged Flask-Sock and simple-websocket, with the WebSocket client of another library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from websocket import ABNF, WebSocket  # noqa: E402 - it may be missing
 
 @pytest.fixture(params=list(WAYS))
 def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
-    """Serve the application, in each way."""
+    """Serve the application in each way."""
     with WAYS[request.param]('flask_sockets:app', tmp_path, {}) as served:
         yield served.port
 
@@ -46,7 +46,7 @@ def opened(port: int, path: str = '/echo', authority: str | None = None) -> Iter
 
 
 def test_an_echo(port: int) -> None:
-    """Text, bytes and a message of some size; several at a time; and plain requests beside them."""
+    """Text, bytes and a larger message, on concurrent connections, with ordinary requests in between."""
     with opened(port) as client, opened(port) as other:
         for message in ('ä', b'\0\xff', 'x' * 100_000):
             client.send(message, ABNF.OPCODE_BINARY if isinstance(message, bytes) else ABNF.OPCODE_TEXT)
@@ -59,7 +59,7 @@ def test_an_echo(port: int) -> None:
 
 
 def test_large_messages(port: int) -> None:
-    """Come back whole, and so do the small ones between them."""
+    """They arrive complete, and so do small ones between them."""
     with opened(port) as client:
         for message in (bytes(range(250)) * 16_000, b'small', b'x' * 4_000_000, b'last'):
             client.send_binary(message)
@@ -67,7 +67,7 @@ def test_large_messages(port: int) -> None:
 
 
 def test_large_messages_with_tls(certificates: Certificates) -> None:
-    """The same on a connection that is encrypted."""
+    """They also arrive complete with TLS."""
     with (
         Served('flask_sockets:app', '--certfile', certificates.server) as served,
         opened(served.port, authority=certificates.ca) as client,
@@ -78,19 +78,19 @@ def test_large_messages_with_tls(certificates: Certificates) -> None:
 
 
 def test_a_slow_reader(port: int) -> None:
-    """Gets each of 500 messages, although the server has long been stopped by its pace."""
+    """It gets each of 500 messages, although the server has to wait for it."""
     with opened(port, '/many') as client:
         plain = Client(('127.0.0.1', port))
         with contextlib.closing(plain):
-            # the server had time to send what it can
+            # the server has sent as much as it can
             for _ in range(20):
                 assert plain.get('/').status == 200
         for number in range(500):
             assert client.recv() == bytes([number % 251]) * 10_000
 
 
-def test_a_client_that_leaves() -> None:
-    """Without a close frame, with a FIN or a reset: nothing is logged, which leaving the context checks."""
+def test_a_client_that_disconnects() -> None:
+    """Without a close frame, by a FIN or a reset: the log is empty, as the end of the context checks."""
     with Served('flask_sockets:app') as served:
         for resets in False, True:
             with opened(served.port) as client:
@@ -101,7 +101,7 @@ def test_a_client_that_leaves() -> None:
 
 
 def test_a_client_that_closes(port: int) -> None:
-    """Is told so, and nothing but that comes behind."""
+    """It gets a close frame, and no further byte."""
     with opened(port) as client:
         client.send_close(1001)
         opcode, frame = client.recv_data_frame(control_frame=True)
@@ -110,7 +110,7 @@ def test_a_client_that_closes(port: int) -> None:
 
 
 def test_a_view_that_returns(port: int) -> None:
-    """Closes: no response follows, and the connection ends."""
+    """It closes the WebSocket: no response follows, and the connection is closed."""
     with opened(port, '/bye') as client:
         assert client.recv() == 'bye'
         opcode, frame = client.recv_data_frame(control_frame=True)
@@ -119,10 +119,10 @@ def test_a_view_that_returns(port: int) -> None:
 
 
 def test_pings() -> None:
-    """Come while nothing else does."""
+    """They arrive on an idle connection."""
     with Served('flask_sockets:app', env={'PING_INTERVAL': '0.05'}) as served, opened(served.port) as client:
         for _ in range(3):
-            # which answers it, so that the server goes on
+            # the client library responds, so that the server continues
             assert client.recv_data_frame(control_frame=True)[0] == ABNF.OPCODE_PING
         client.send('x')
         while (message := client.recv_data_frame(control_frame=True))[0] == ABNF.OPCODE_PING:
@@ -130,8 +130,8 @@ def test_pings() -> None:
         assert message[1].data == b'x'
 
 
-def test_a_server_that_is_stopped() -> None:
-    """Ends when its time is over, and with it the connection; nothing fails."""
+def test_a_server_that_stops() -> None:
+    """It closes the connection at the end of its grace period, without an error."""
     with Served('flask_sockets:app', '--grace', '0.2') as served, opened(served.port) as client:
         client.send('x')
         assert client.recv() == 'x'

@@ -1,4 +1,4 @@
-"""Flask-SocketIO with python-engineio and simple-websocket, unchanged; the client speaks Socket.IO by hand."""
+"""Unchanged Flask-SocketIO with python-engineio and simple-websocket; the test implements the client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGET = 'flask_socketio_site:app'
 
 @contextlib.contextmanager
 def opened(port: int) -> Iterator[Any]:
-    """Yield a connection on which a session of Socket.IO has begun."""
+    """Yield a connection with a session of Socket.IO."""
     client = WebSocket(enable_multithread=False)
     client.connect(f'ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket', timeout=PATIENCE)
     try:
@@ -39,7 +39,7 @@ def opened(port: int) -> Iterator[Any]:
 
 
 def echoed(client: WebSocket, message: str) -> None:
-    """Send an event and check that it comes back."""
+    """Send an event and check its echo."""
     client.send('42' + json.dumps(['echo', message]))
     assert json.loads(client.recv()[2:]) == ['echoed', message]
 
@@ -47,7 +47,7 @@ def echoed(client: WebSocket, message: str) -> None:
 @pytest.mark.parametrize('mode', ['threading', 'gevent'])
 @pytest.mark.parametrize('way', list(WAYS))
 def test_events(way: str, mode: str, tmp_path: Path) -> None:
-    """Small and large ones come back whole, however the client leaves; no error is logged."""
+    """Small and large ones return complete, for every kind of disconnection; no error is logged."""
     with WAYS[way](TARGET, tmp_path, {'ASYNC_MODE': mode}) as served:
         for leaves in 'close frame', 'FIN', 'reset':
             with opened(served.port) as client:
@@ -64,7 +64,7 @@ def test_events(way: str, mode: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('mode', ['threading', 'gevent'])
 def test_its_own_client(mode: str) -> None:
-    """Begins with polling, goes over to WebSocket, and leaves; nothing is logged, which leaving the context checks."""
+    """It polls, upgrades to WebSocket, and disconnects; the log is empty, as the end of the context checks."""
     with Served(TARGET, env={'ASYNC_MODE': mode}) as served:
         for _ in range(2):
             client = SimpleClient()
@@ -75,8 +75,8 @@ def test_its_own_client(mode: str) -> None:
             client.disconnect()
 
 
-def test_where_gevent_websocket_is_installed(tmp_path: Path) -> None:
-    """The mode that the documentation names works; python-engineio only looks whether the package can be imported."""
+def test_with_gevent_websocket_installed(tmp_path: Path) -> None:
+    """The documented mode works; python-engineio only checks whether the package can be imported."""
     (tmp_path / 'geventwebsocket.py').write_text('')
     path = f'{ROOT}:{tmp_path}'
     with Served(TARGET, env={'PYTHONPATH': path}) as served, opened(served.port) as client:

@@ -1,4 +1,4 @@
-"""A real gunicorn with our worker: what it serves, and that gunicorn's settings mean what they say."""
+"""A real gunicorn with geventnode's worker: its applications, and the effects of gunicorn's settings."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.system.running import PATIENCE, ROOT
         ('gunicorned:application', 'WSGIWorker', 'wsgi', 2),
     ],
 )
-def test_what_it_serves(tmp_path: Path, target: str, worker: str, mark: str, kept: int) -> None:
-    """A server has its own settings, the others get gunicorn's, whose ``keepalive`` is 2 unless set."""
+def test_kinds_of_applications(tmp_path: Path, target: str, worker: str, mark: str, kept: int) -> None:
+    """A server has its own options; the others get gunicorn's settings, with a ``keepalive`` of 2."""
     with Gunicorn(tmp_path, target, worker=f'geventnode.integrations.gunicorn.{worker}') as gunicorn:
         with gunicorn.connect() as client:
             response = client.get().response()
@@ -42,16 +42,16 @@ def test_what_it_serves(tmp_path: Path, target: str, worker: str, mark: str, kep
             assert response.getheader('Keep-Alive') == f'timeout={kept}'
 
 
-def test_a_server_with_settings_of_its_own(tmp_path: Path) -> None:
-    """gunicorn's are not for it, and it is told so."""
+def test_a_server_with_its_own_options(tmp_path: Path) -> None:
+    """A warning names gunicorn's settings that have no effect."""
     with Gunicorn(tmp_path, 'gunicorned:server', 'keepalive = 9\n') as gunicorn:
         gunicorn.wait_for('the application is an http.Server with its own options, which replace keepalive')
 
 
-def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
-    """It is told that this setting is not for it, and so it is."""
+def test_a_server_ignores_keepalive(tmp_path: Path) -> None:
+    """Its connections are kept alive despite the setting."""
     with Gunicorn(tmp_path, 'gunicorned:server', 'keepalive = 0\n') as gunicorn, gunicorn.connect() as client:
-        gunicorn.wait_for('in place of keepalive')
+        gunicorn.wait_for('which replace keepalive')
         response = client.get().response()
         assert response.getheader('Keep-Alive') == 'timeout=7'
         response.read()
@@ -66,14 +66,14 @@ def test_a_server_keeps_connections_as_it_likes(tmp_path: Path) -> None:
         ('server = 1 / 0', 'ZeroDivisionError', 3),
     ],
 )
-def test_what_it_cannot_serve(tmp_path: Path, source: str, complaint: str, status: int) -> None:
+def test_unservable_applications(tmp_path: Path, source: str, complaint: str, status: int) -> None:
     (tmp_path / 'broken.py').write_text(source)
     with Gunicorn(tmp_path, 'broken:server', cwd=tmp_path, status=status) as gunicorn:
         gunicorn.wait_for(complaint)
         gunicorn.finish()
 
 
-def test_settings_without_a_meaning(tmp_path: Path) -> None:
+def test_settings_without_effect(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', 'threads = 4\n') as gunicorn:
         gunicorn.wait_for('threads has no effect in this worker: requests run in greenlets')
 
@@ -82,8 +82,8 @@ SPOKEN = [('protocol', 'uwsgi'), ('http2_cleartext', 'prior-knowledge')]
 
 
 @pytest.mark.parametrize(('name', 'value'), SPOKEN)
-def test_another_protocol_stops_the_start(tmp_path: Path, name: str, value: str) -> None:
-    """One line says why, and nothing is left behind."""
+def test_another_protocol_prevents_the_start(tmp_path: Path, name: str, value: str) -> None:
+    """One line has the reason, and no process or file remains."""
     pid_file = tmp_path / 'pid'
     with Gunicorn(
         tmp_path, 'gunicorned:application', f'{name} = {value!r}\npidfile = {str(pid_file)!r}\n', status=1
@@ -97,7 +97,7 @@ def test_another_protocol_stops_the_start(tmp_path: Path, name: str, value: str)
 
 @pytest.mark.parametrize(('name', 'value'), SPOKEN)
 def test_another_protocol_at_a_reload(tmp_path: Path, name: str, value: str) -> None:
-    """It is an error in the log, and the workers go on with HTTP/1.1: no request is lost."""
+    """The log has an error, and the workers continue with HTTP/1.1, without a lost request."""
     with Gunicorn(tmp_path) as gunicorn:
         gunicorn.booted()
         configuration = tmp_path / 'gunicorn.conf.py'
@@ -109,7 +109,7 @@ def test_another_protocol_at_a_reload(tmp_path: Path, name: str, value: str) -> 
 
 
 def test_the_settings_of_the_oldest_gunicorn() -> None:
-    """All of them are classified, and each that is classified is one of this or of the installed release."""
+    """The tables have all of them, and no setting that neither this nor the installed release has."""
     asked = 'from gunicorn.config import KNOWN_SETTINGS as known; print(*(each.name for each in known))'
     ran = subprocess.run(
         [sys.executable, '-c', asked],
@@ -125,7 +125,7 @@ def test_the_settings_of_the_oldest_gunicorn() -> None:
 
 
 def test_root_path(tmp_path: Path) -> None:
-    """It is SCRIPT_NAME of a WSGI application, in place of the environment's."""
+    """It is SCRIPT_NAME of a WSGI application, instead of the environment's."""
     with Gunicorn(
         tmp_path, 'gunicorned:application', 'root_path = "/app/"\n', env={'SCRIPT_NAME': '/other'}
     ) as gunicorn:
@@ -145,16 +145,16 @@ def test_a_bad_root_path(tmp_path: Path) -> None:
         gunicorn.finish()
 
 
-def test_an_application_whose_names_say_nothing(tmp_path: Path) -> None:
-    """That is what people run gunicorn for."""
+def test_an_application_with_other_parameter_names(tmp_path: Path) -> None:
+    """It is a WSGI application."""
     with Gunicorn(tmp_path, 'targets:short') as gunicorn:
         assert gunicorn.ask() == (200, 'application')
 
 
 @pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:ready'])
 @pytest.mark.parametrize('workers', [1, 2])
-def test_other_processes(tmp_path: Path, target: str, workers: int) -> None:
-    """An application behind a listener is told of them, too."""
+def test_multiprocess(tmp_path: Path, target: str, workers: int) -> None:
+    """Also for an application that a listener calls."""
     with Gunicorn(tmp_path, target, workers=workers) as gunicorn:
         assert gunicorn.ask('/multiprocess') == (200, str(workers > 1))
 
@@ -177,7 +177,7 @@ def test_patched_in_the_worker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('target', ['early:application', 'early:server'])
 def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, target: str) -> None:
-    """Nothing was imported before, so nothing is warned of; workers come and go as ever."""
+    """There is no warning, because no module was imported earlier; workers start and stop as usual."""
     (tmp_path / 'early.py').write_text(
         'from ssl import SSLContext\nimport gevent.monkey\nPATCHED = gevent.monkey.is_module_patched("ssl")\n'
         'import os\nMASTER = os.getpid()\nfrom geventnode import http\n'
@@ -195,8 +195,8 @@ def test_patched_in_the_master_before_a_preloaded_application(tmp_path: Path, ta
         assert 'imported' not in ''.join(gunicorn.said)
 
 
-def test_what_was_imported_too_early(tmp_path: Path) -> None:
-    """The configuration file has imported what cannot be patched any more: that is said."""
+def test_modules_that_were_imported_too_early(tmp_path: Path) -> None:
+    """The log has a warning about the imports of the configuration file."""
     (tmp_path / 'http_library.py').write_text('from ssl import SSLContext\nclass Own(SSLContext):\n    pass\n')
     with Gunicorn(
         tmp_path, 'gunicorned:application', f'import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport http_library\n'
@@ -208,7 +208,7 @@ def test_what_was_imported_too_early(tmp_path: Path) -> None:
 
 
 def test_keepalive(tmp_path: Path) -> None:
-    """An idle connection lives for as long as the setting says, so longer than a balancer keeps its own."""
+    """An idle connection is kept for the given time, longer than by a balancer."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 75\n') as gunicorn, gunicorn.connect() as client:
         response = client.get().response()
         assert response.getheader('Keep-Alive') == 'timeout=75'
@@ -222,8 +222,8 @@ def test_no_keepalive(tmp_path: Path) -> None:
         assert client.closed()
 
 
-def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
-    """Clients that send half a head do not keep another client from its response."""
+def test_silent_connections_do_not_delay_others(tmp_path: Path) -> None:
+    """Another client gets its response while some have sent half a head."""
     with Gunicorn(tmp_path) as gunicorn, ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(gunicorn.connect()).send(b'GET / HT')
@@ -231,22 +231,22 @@ def test_silent_connections_cost_nobody_anything(tmp_path: Path) -> None:
 
 
 def test_idle_connections_make_room(tmp_path: Path) -> None:
-    """They do not count when there are as many as ``worker_connections`` allows."""
+    """At ``worker_connections``, idle connections are closed for new ones."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 2\nkeepalive = 1000\n') as gunicorn:
         with gunicorn.connect() as first, gunicorn.connect() as second:
             for client in (first, second):
                 response = client.get().response()
-                # no client waits yet: the connection is announced to stay
+                # no client waits yet: the response keeps the connection alive
                 assert (response.read(), response.getheader('Connection')) == (b'hello', 'keep-alive')
             with gunicorn.connect() as third:
                 assert third.get().response().read() == b'hello'
-                # the one that was idle for longest
+                # the longest idle one
                 assert first.closed()
                 assert second.get().response().read() == b'hello'
 
 
 def test_more_connections_wait(tmp_path: Path) -> None:
-    """They are not closed: they are served as soon as there is room."""
+    """They are not closed, and served as soon as there is room."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'worker_connections = 1\n') as gunicorn:
         with gunicorn.slow_request() as (client, response), gunicorn.connect() as waiting:
             waiting.get()
@@ -268,18 +268,18 @@ def test_limits(tmp_path: Path) -> None:
 
         assert (status('/' + 99 * 'a'), status('/' + 100 * 'a')) == (200, 414)
         assert (status('/', 80 * 'b'), status('/', 81 * 'b')) == (200, 431)
-        # and Host
+        # including Host
         assert (status('/', *'bcd'), status('/', *'bcde')) == (200, 431)
 
 
 def test_no_limit_for_a_line(tmp_path: Path) -> None:
-    """But that of a head."""
+    """Only the limit for a head."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'limit_request_line = 0\n') as gunicorn:
         assert gunicorn.ask('/' + 20_000 * 'a') == (200, 'hello')
 
 
-def test_an_upload_that_takes_long(tmp_path: Path) -> None:
-    """It is not cut for as long as its client makes progress."""
+def test_slow_upload(tmp_path: Path) -> None:
+    """It continues while its client makes progress."""
     with Gunicorn(tmp_path, 'gunicorned:application', UPLOADS) as gunicorn, gunicorn.connect() as client:
         client.send(b'POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n')
         began = monotonic()
@@ -292,7 +292,7 @@ def test_an_upload_that_takes_long(tmp_path: Path) -> None:
         assert (response.status, len(response.read())) == (200, 100_000)
 
 
-#: The limit is five minutes, unless a hook says otherwise, as users do.
+#: The limit is five minutes; a hook changes it, as users do.
 UPLOADS = """
 def post_worker_init(worker):
     assert (worker.server.request_timeout, worker.server.min_body_rate) == (300, 500)
@@ -301,7 +301,7 @@ def post_worker_init(worker):
 
 
 def test_idle_greenlets_are_bounded(tmp_path: Path) -> None:
-    """After a burst, greenlet-locals of as many greenlets are left as the setting says; a hook sets it."""
+    """After a burst, the given number of greenlets remains with their locals; a hook sets it."""
     (tmp_path / 'bursting.py').write_text(BURSTING)
     with Gunicorn(tmp_path, 'bursting:application', IDLE_WORKERS, cwd=tmp_path) as gunicorn, ExitStack() as stack:
         clients = [stack.enter_context(gunicorn.connect()).get('/hold') for _ in range(20)]
@@ -314,7 +314,7 @@ def post_worker_init(worker):
     worker.server.max_idle_workers = 3
 """
 
-#: Twenty requests at a time, each of which leaves something in its greenlet.
+#: Twenty concurrent requests, each of which sets a greenlet-local.
 BURSTING = """
 import weakref
 from gevent.event import Event
@@ -323,7 +323,7 @@ from gevent.local import local
 class Connection:
     pass
 
-everybody, own, connections = Event(), local(), weakref.WeakSet()
+all_connected, own, connections = Event(), local(), weakref.WeakSet()
 
 def application(environ, start_response):
     start_response('200 OK', [])
@@ -332,8 +332,8 @@ def application(environ, start_response):
     own.connection = Connection()
     connections.add(own.connection)
     if len(connections) == 20:
-        everybody.set()
-    everybody.wait()
+        all_connected.set()
+    all_connected.wait()
     return [b'held']
 """
 
@@ -363,7 +363,7 @@ def test_other_scheme_headers(tmp_path: Path) -> None:
 
 
 def test_below_a_path(tmp_path: Path) -> None:
-    """The environment of the process says which; a field of a request does not, not even a trusted proxy's."""
+    """The environment of the process names it, and no field of a request, not even from a trusted proxy."""
     with Gunicorn(tmp_path, env={'SCRIPT_NAME': '/app'}) as gunicorn, gunicorn.connect() as client:
         for path, status in [('/app/scheme', 200), ('/other/scheme', 404)]:
             response = client.get(path, 'SCRIPT_NAME: /other').response()
@@ -386,8 +386,8 @@ def test_the_proxy_protocol(tmp_path: Path, allowed: str, answered: bool) -> Non
 
 
 @pytest.mark.parametrize(('allowed', 'scheme'), [('127.0.0.1', b'https'), ('1.2.3.4', b'http')])
-def test_both_of_one_proxy(tmp_path: Path, allowed: str, scheme: bytes) -> None:
-    """The proxy that names its client says https, too, if it is the one that is allowed to, and not the client."""
+def test_proxy_protocol_and_scheme_of_one_proxy(tmp_path: Path, allowed: str, scheme: bytes) -> None:
+    """The address of the proxy must be allowed for the scheme, not that of the client."""
     with (
         Gunicorn(
             tmp_path, 'gunicorned:application', f'proxy_protocol = True\nforwarded_allow_ips = {allowed!r}\n'
@@ -445,7 +445,7 @@ def test_a_client_certificate_is_required(tmp_path: Path) -> None:
         with socket.create_connection(('127.0.0.1', gunicorn.port), PATIENCE) as plain:
             with certificates.client_context().wrap_socket(plain, server_hostname='localhost') as connection:
                 with pytest.raises(ssl.SSLError):
-                    # TLS 1.3: the server's refusal comes behind the handshake
+                    # TLS 1.3: the server's refusal arrives after the handshake
                     connection.recv(1)
 
 
@@ -470,7 +470,7 @@ certfile = {server!r}
 
 
 def test_a_certificate_by_name(tmp_path: Path) -> None:
-    """As gunicorn's documentation has it for ``ssl_context``."""
+    """As documented by gunicorn for ``ssl_context``."""
     certificates = tls_certificates()
     hook = SNI_HOOK.format(other=certificates.other, ca=certificates.ca, server=certificates.server)
     with Gunicorn(tmp_path, 'gunicorned:application', hook) as gunicorn:
@@ -525,7 +525,7 @@ def test_several_addresses(tmp_path: Path) -> None:
 
 
 def test_reuse_port(tmp_path: Path) -> None:
-    """Each worker has a socket of its own."""
+    """Each worker has its own socket."""
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(('127.0.0.1', 0))
@@ -544,7 +544,7 @@ def test_reuse_port(tmp_path: Path) -> None:
                     pass
 
 
-#: Makes the descriptor that it is given number 3, as systemd does, and of itself gunicorn.
+#: Duplicates the given descriptor as number 3, as systemd does, and executes gunicorn.
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -576,7 +576,7 @@ def test_socket_activation(tmp_path: Path) -> None:
 
 
 def test_reload(tmp_path: Path) -> None:
-    """A changed file ends the worker, and the next one has the new application."""
+    """A changed file stops the worker, and the next one has the new application."""
     source = 'def application(environ, start_response):\n    start_response("200 OK", [])\n    return [b"%s"]\n'
     module = tmp_path / 'changing.py'
     module.write_text(source % 'old')
@@ -589,7 +589,7 @@ def test_reload(tmp_path: Path) -> None:
         env={'PYTHONDONTWRITEBYTECODE': '1'},
     ) as gunicorn:
         assert gunicorn.ask() == (200, 'old')
-        # it has noted the times of files before it came to the request
+        # the worker has read the times of the files before the request
         module.write_text(source % 'new')
         gunicorn.wait_for('Worker reloading')
         gunicorn.booted()

@@ -1,4 +1,4 @@
-"""How workers of gunicorn come to an end: told to, worn out, or stuck. Nobody's request is lost by it."""
+"""The ends of gunicorn's workers, by a signal, at ``max_requests`` or blocked, without lost requests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from tests.system.gunicorns import Gunicorn
 
-#: Idle connections that would live for ever, if workers let them.
+#: Idle connections without a timeout.
 FOREVER = 'keepalive = 1000\ngraceful_timeout = 200\n'
 
-#: The first worker gets a signal at the worst moment.
+#: The first worker gets a signal while gunicorn resets its handlers.
 TOLD_AT_ONCE = """
 import os
 import signal
@@ -33,7 +33,7 @@ def post_fork(server, worker):
 @pytest.mark.parametrize('target', ['gunicorned:application', 'gunicorned:listener'])
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
 def test_requests_in_flight_finish(tmp_path: Path, target: str, number: int) -> None:
-    """Their responses were begun before: they end whole, and the connection with them."""
+    """Responses that had begun are complete, and close their connections."""
     with Gunicorn(tmp_path, target, FOREVER) as gunicorn, gunicorn.slow_request() as (client, response):
         gunicorn.signal(number)
         gunicorn.wait_for('Handling signal')
@@ -46,7 +46,7 @@ def test_requests_in_flight_finish(tmp_path: Path, target: str, number: int) -> 
 
 
 def test_requests_in_flight_say_that_the_connection_closes(tmp_path: Path) -> None:
-    """The head was not sent yet when the worker was told to stop."""
+    """A head that is sent after the signal has ``Connection: close``."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
         client.send(b'POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345')
         gunicorn.ask()
@@ -59,17 +59,17 @@ def test_requests_in_flight_say_that_the_connection_closes(tmp_path: Path) -> No
 
 
 def test_pipelined_requests_in_flight(tmp_path: Path) -> None:
-    """What was sent behind a request in work is not served: its response says that the connection closes."""
+    """A request after an active one is not served: the response before it closes the connection."""
     with Gunicorn(tmp_path, 'gunicorned:listener', FOREVER) as gunicorn, gunicorn.slow_request() as (client, response):
         client.get('/behind')
         gunicorn.signal(signal.SIGTERM)
         gunicorn.wait_for('Handling signal: term')
-        # the body that is missing comes behind the other request, and is its first five bytes
+        # the missing body follows the other request: it is the first five bytes of that
         assert response.read() == b'12345GET /'
 
 
 def test_a_client_that_keeps_sending(tmp_path: Path) -> None:
-    """It is told to go after the next request."""
+    """The next response closes the connection."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, gunicorn.connect() as client:
         client.get('/pid')
         response = client.response()
@@ -84,8 +84,8 @@ def test_a_client_that_keeps_sending(tmp_path: Path) -> None:
         gunicorn.exited()
 
 
-def test_idle_connections_do_not_hold_a_worker(tmp_path: Path) -> None:
-    """``keepalive`` is longer than ``graceful_timeout``, and the worker does not wait for either."""
+def test_idle_connections_do_not_delay_a_worker(tmp_path: Path) -> None:
+    """The worker waits neither for ``keepalive`` nor for ``graceful_timeout``."""
     with Gunicorn(tmp_path, 'gunicorned:application', 'keepalive = 1000\ngraceful_timeout = 300\n') as gunicorn:
         with gunicorn.connect() as client, gunicorn.connect() as silent:
             client.get('/pid')
@@ -97,8 +97,8 @@ def test_idle_connections_do_not_hold_a_worker(tmp_path: Path) -> None:
         assert 'graceful timeout' not in ''.join(gunicorn.said)
 
 
-def test_a_worker_that_just_begins(tmp_path: Path) -> None:
-    """It is told to stop while gunicorn resets what signals do: its hooks are called all the same."""
+def test_a_starting_worker(tmp_path: Path) -> None:
+    """The signal arrives while gunicorn resets the handlers, and the hooks are called nevertheless."""
     with Gunicorn(tmp_path, 'gunicorned:application', TOLD_AT_ONCE.format('signal.SIGTERM')) as gunicorn:
         first = gunicorn.booted()
         ended = gunicorn.wait_for(rf'Worker exiting \(pid: {first}\)|Worker \(pid:{first}\) was sent')
@@ -107,25 +107,25 @@ def test_a_worker_that_just_begins(tmp_path: Path) -> None:
         assert gunicorn.ask('/')[0] == 200
 
 
-def test_logs_are_rotated_as_a_worker_begins(tmp_path: Path) -> None:
-    """It is told to open its logs again while gunicorn resets what signals do, and lives."""
+def test_log_rotation_while_a_worker_starts(tmp_path: Path) -> None:
+    """SIGUSR1 arrives while gunicorn resets the handlers, and the worker survives."""
     with Gunicorn(tmp_path, 'gunicorned:application', TOLD_AT_ONCE.format('signal.SIGUSR1')) as gunicorn:
         first = gunicorn.booted()
         assert int(gunicorn.ask('/pid')[1]) == first
 
 
 def test_the_backlog_is_served(tmp_path: Path) -> None:
-    """Who is in the queue of the kernel when the worker is told to stop gets an answer."""
+    """Clients in the queue of the kernel at the signal get a response."""
     os.mkfifo(tmp_path / 'pipe')
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER) as gunicorn, ExitStack() as stack:
         worker = gunicorn.booted()
         blocking = stack.enter_context(gunicorn.connect()).get(f'/block?{tmp_path / "pipe"}')
-        # opening a pipe waits for the other side: the loop stands still from here on
+        # opening a pipe waits for its other end: the loop is blocked from here on
         with open(tmp_path / 'pipe', 'wb'):
             waiting = [stack.enter_context(gunicorn.connect()).get('/pid') for _ in range(20)]
             gunicorn.signal(signal.SIGTERM)
             gunicorn.wait_for('Handling signal: term')
-            # the master says so before it tells the worker, which shall have heard when the pipe is closed
+            # the master logs this before it signals the worker, which must have the signal when the pipe is closed
             os.kill(worker, signal.SIGTERM)
         assert blocking.response().status == 200
         for client in waiting:
@@ -148,14 +148,14 @@ def test_a_quick_stop(tmp_path: Path, number: int) -> None:
 
 def test_no_longer_than_graceful_timeout(tmp_path: Path) -> None:
     with Gunicorn(tmp_path, 'gunicorned:application', 'graceful_timeout = 1\n') as gunicorn, gunicorn.slow_request():
-        # gunicorn itself kills nobody then
+        # gunicorn itself kills no worker then
         gunicorn.signal(signal.SIGHUP)
         gunicorn.wait_for(r'Worker graceful timeout \(pid:\d+\): 1 connection')
         gunicorn.exited()
 
 
 def test_the_master_dies(tmp_path: Path) -> None:
-    """The worker notices, and goes in good order."""
+    """The worker notices, and stops gracefully."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER, status=-signal.SIGKILL) as gunicorn:
         with gunicorn.slow_request() as (client, response):
             gunicorn.process.kill()
@@ -169,7 +169,7 @@ def test_the_master_dies(tmp_path: Path) -> None:
 
 
 def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
-    """The last request says so; idle connections of others neither hold the worker nor lose anything."""
+    """The last response closes the connection; idle connections neither delay the worker nor lose a request."""
     with Gunicorn(tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 3\n') as gunicorn:
         with gunicorn.connect() as idle, gunicorn.connect() as client:
             idle.get('/pid')
@@ -187,7 +187,7 @@ def test_max_requests_under_keep_alive(tmp_path: Path) -> None:
 
 
 def test_max_requests_and_a_client_that_keeps_its_side_open(tmp_path: Path) -> None:
-    """It was told that the connection closes: the next worker need not wait for it."""
+    """The response closed the connection, so the next worker need not wait for the client."""
     with Gunicorn(tmp_path, 'gunicorned:application', LINGERING) as gunicorn, gunicorn.connect() as client:
         response = client.get('/pid').response()
         assert response.getheader('Connection') == 'close'
@@ -198,7 +198,7 @@ def test_max_requests_and_a_client_that_keeps_its_side_open(tmp_path: Path) -> N
         assert 'graceful timeout' not in ''.join(gunicorn.said)
 
 
-#: Nothing ends because time passes, but what is cut off.
+#: No timeout closes a connection, only the end of ``graceful_timeout``.
 LINGERING = """
 max_requests = 1
 graceful_timeout = 5
@@ -210,7 +210,7 @@ def post_worker_init(worker):
 
 
 def test_jitter(tmp_path: Path) -> None:
-    """It is gunicorn's own: at least ``max_requests``, at most so many more."""
+    """It is gunicorn's own: between ``max_requests`` and ``max_requests_jitter`` more."""
     with (
         Gunicorn(
             tmp_path, 'gunicorned:application', FOREVER + 'max_requests = 2\nmax_requests_jitter = 2\n'
@@ -230,9 +230,9 @@ def test_jitter(tmp_path: Path) -> None:
 
 
 def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
-    """Two requests take equally long; the one that waits cooperatively lives on."""
+    """Of two equally slow requests, the worker survives the one that waits cooperatively."""
     os.mkfifo(tmp_path / 'pipe')
-    # long enough for a worker to begin, and for the other one to be heard, on a machine that is busy with other tests
+    # long enough for a worker to start, and for the other one to notify the master, on a busy machine
     configuration = FOREVER + 'timeout = 20\n' + HOOK.format('worker_abort', 'worker')
     with Gunicorn(tmp_path, 'gunicorned:application', configuration, workers=2) as gunicorn, ExitStack() as stack:
         client, response = stack.enter_context(gunicorn.slow_request())
@@ -245,7 +245,7 @@ def test_only_a_blocked_loop_is_killed(tmp_path: Path) -> None:
         other.get(f'/block?{tmp_path / "pipe"}')
         with open(tmp_path / 'pipe', 'wb'):
             assert gunicorn.wait_for(r'WORKER TIMEOUT \(pid:(\d+)\)')[1] == blocked
-            # where it stood
+            # the stack of the blocked loop
             gunicorn.wait_for('The event loop is blocked in')
             gunicorn.wait_for(r'pipe\.read\(\)')
             gunicorn.wait_for('worker_abort was called')

@@ -1,4 +1,4 @@
-"""``geventnode serve`` behind nginx, which keeps its connections to it."""
+"""``geventnode serve`` behind nginx with kept connections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BACKEND = """
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Path]:
-    """The socket of an nginx in front of a server."""
+    """The socket of an nginx before a server."""
     tool('nginx')
     with (
         Served('handlers:listener') as served,
@@ -40,7 +40,7 @@ def front(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_behind_nginx(front: Path, tmp_path: Path) -> None:
-    """Two hundred requests share the connections, and a large body passes through without being collected."""
+    """Two hundred requests share the connections, and a large body is forwarded without buffering."""
     ports = run('curl', '--silent', '--fail', '--unix-socket', front, 'http://localhost/port?[1-200]').split()
     assert len(ports) == 200
     assert len(set(ports)) <= 4

@@ -1,6 +1,6 @@
-"""NTLM as its libraries speak it: ``requests-ntlm`` on reserved connections, and an acceptor that verifies each answer.
+"""NTLM with ``requests-ntlm`` on reserved connections, and an acceptor that verifies each message.
 
-NTLM binds authentication to a connection: three requests that nothing may come between on it.
+NTLM binds authentication to a connection: no other request can come between its three requests.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ USERS = 40
 
 
 class Acceptor:
-    """A site that knows its users by NTLM, one for each connection."""
+    """A site that authenticates one user per connection with NTLM."""
 
     def __init__(self) -> None:
         self._contexts: dict[Any, Any] = {}
 
     def listener(self, request: http.IncomingMessage, response: http.ServerResponse) -> None:
-        """Answer with the name of the user."""
+        """Respond with the name of the user."""
         request.read()
         said = request.headers.get('authorization', '')
         socket = request.socket
@@ -59,7 +59,7 @@ class Acceptor:
 
 @pytest.fixture
 def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of those whom the acceptor knows."""
+    """The names of the acceptor's users."""
     names = [f'user{number}' for number in range(USERS)]
     file = tmp_path / 'users'
     file.write_text(''.join(f'DOMAIN:{name}:secret of {name}\n' for name in names))

@@ -1,4 +1,4 @@
-"""A body that fails while a framework reads it: the server answers, and the framework says nothing."""
+"""A body that fails while a framework reads it: the server responds, and the framework logs nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.running import Served
 
 CHUNKED = get('/raw', 'Transfer-Encoding: chunked', method='POST')
 
-#: What is sent, and the answer.
+#: The sent bytes and the response.
 BODIES = {
     'late': (post(b'x', '/raw', length=2), 408),
     'late form': (post(b'a=', '/form', 'Content-Type: application/x-www-form-urlencoded', length=5), 408),
@@ -25,7 +25,7 @@ BODIES = {
 
 @pytest.mark.parametrize(('package', 'target'), [('flask', 'flask_site:app'), ('django', 'django_site:application')])
 def test_the_server_answers(tmp_path: Path, package: str, target: str) -> None:
-    """Not one traceback, wherever it could be logged; a line for each but for the client that has left."""
+    """No log has a traceback; there is a line for each, except for the disconnected client."""
     pytest.importorskip(package, reason=f'{package} is not installed; it is in the extra "test"')
     lines = ''.join(r'.*POST /(raw|form): .*\n' for each in BODIES if each != 'cut short')
     with contextlib.closing(Gate()) as gate:

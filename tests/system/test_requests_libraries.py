@@ -1,6 +1,6 @@
-"""Libraries over ``requests``, with plain sessions and with ``AgentAdapter``: both must get the same.
+"""Libraries on top of ``requests``, with plain sessions and with ``AgentAdapter``, have the same results.
 
-Each runs in a process of its own, three times: as it is, on agents, and on agents with the standard library patched.
+Each runs in its own process, three times: plain, on agents, and on agents with the standard library patched.
 The scripts are those in ``libraries/``; they reach through ``response.raw`` to http.client's objects, subclass
 adapters, or replace methods.
 """
@@ -44,7 +44,7 @@ NEEDED = [
     'typing_extensions==4.16.0',
     'url-normalize==3.1.0',
 ]
-#: Another library of the same name as sseclient-py.
+#: Another library with the import name of sseclient-py.
 OTHER_SSE = ['sseclient==0.0.27', 'six==1.17.0']
 
 WAYS = ['PLAIN', 'AGENTS', 'PATCHED']
@@ -52,7 +52,7 @@ WAYS = ['PLAIN', 'AGENTS', 'PATCHED']
 
 @pytest.fixture
 def results(request: pytest.FixtureRequest) -> Callable[..., dict[str, Any]]:
-    """Return a function that runs a script of ``libraries/`` in all ways, and returns what each of them got."""
+    """Return a function that runs a script of ``libraries/`` in all ways, and returns their results."""
 
     def run(script: str, url: str, name: str = 'requests-libraries', needed: list[str] = NEEDED) -> dict[str, Any]:
         packages = installed(request.config, name, *needed)
@@ -96,7 +96,7 @@ def framed(kind: str, *chunks: bytes) -> bytes:
 
 
 def sized(what: Any, status: str = '200 OK') -> bytes:
-    """Return a response with ``what`` as JSON."""
+    """Return a response with a value as JSON."""
     body = json.dumps(what).encode()
     return b'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' % (
         status.encode(),
@@ -112,7 +112,7 @@ ANSWERS = {
     'GET /containers/abc/json': sized({'Id': 'abc', 'Config': {'Tty': False}, 'State': {'Status': 'running'}}),
     'GET /containers/none/json': sized({'message': 'no such container'}, '404 Not Found'),
     'GET /events': framed('application/json', *EVENTS) + LAST_CHUNK,
-    # all in one segment, and a frame that is divided between two chunks
+    # all in one segment, with a frame in two chunks
     'GET /containers/abc/logs': framed(
         'application/vnd.docker.multiplexed-stream', frame(1, b'out\n')[:5], frame(1, b'out\n')[5:], frame(2, b'err\n')
     )
@@ -130,7 +130,7 @@ ANSWERS = {
 
 
 def daemon(peer: Peer) -> None:
-    """A script that answers as a Docker daemon does."""
+    """Respond like a Docker daemon."""
     while True:
         asked = peer.request()
         method, target, _ = asked.line.split()
@@ -159,7 +159,7 @@ def test_docker_py(origin: MakeOrigin, results: Callable[..., dict[str, Any]]) -
         assert found[way]['stream'] == ['out\n', 'err\n']
         assert found[way]['attached'] == ['ONE', 'TWO', 'BYE']
         assert found[way]['cancelled'] == [{'number': 1}]
-    # http.client keeps bytes that arrive with the head, and docker-py reads past them: nothing can be compared there
+    # http.client buffers bytes that arrive with the head, and docker-py bypasses that buffer: not comparable
     output = {'run': 'outerr', 'apart': ['out', 'err'], 'bit by bit': ['out', 'err']}
     assert found['AGENTS'] == found['PATCHED'] == {**found['PLAIN'], **output}
 
@@ -169,7 +169,7 @@ def test_docker_py(origin: MakeOrigin, results: Callable[..., dict[str, Any]]) -
 
 @pytest.mark.parametrize(('name', 'needed'), [('requests-libraries', NEEDED), ('requests-other-sse', OTHER_SSE)])
 def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name: str, needed: list[str]) -> None:
-    """Each event is received before the next one is sent."""
+    """Each event arrives before the next one is sent."""
     sent = [b'data: one\n\n', b'event: kind\ndata: two\n\n', b'data: last\n\n']
     received = Event()
 
@@ -198,7 +198,7 @@ def test_sse_clients(serve: Serve, results: Callable[..., dict[str, Any]], name:
 
 
 def shop(request: Any, response: Any) -> None:
-    """A listener whose responses may be kept."""
+    """Respond with cacheable responses."""
     body = request.read()
     if request.url == '/echo':
         response.set_header('Framing', request.headers.get('content-length', 'chunked'))

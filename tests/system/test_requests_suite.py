@@ -1,8 +1,8 @@
-"""``requests``' own tests, of one release, with its sessions on this package's agents.
+"""``requests``' own tests, of one release, with sessions that use agents.
 
-The source distribution is unpacked, what its tests need is installed beside it, and ``test_requests.py`` and
-``test_lowlevel.py`` run whole in a process of their own, in which a plugin (``oracle/mount_agents.py``) lets every new
-session have the adapter. What does not run, and why, is :data:`LEFT_OUT`: nothing else may fail, be skipped or be
+The source distribution is unpacked, the dependencies of its tests are installed beside it, and ``test_requests.py`` and
+``test_lowlevel.py`` run in their own process, in which a plugin (``oracle/mount_agents.py``) lets every new
+session use the adapter. :data:`EXCLUDED` has the excluded tests with reasons: no other one can fail, be skipped or be
 missing.
 """
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 ORACLE = Path(__file__).parent / 'oracle'
 
 RELEASE = '2.34.2'
-#: What the tests need. Dependencies are named one by one: those of httpbin want a greenlet that no present gevent runs
+#: The dependencies of the tests, one by one: those of httpbin require a greenlet that no current gevent runs
 #: with.
 NEEDED = [
     'PySocks==1.7.1',
@@ -49,23 +49,23 @@ NEEDED = [
 ]
 
 #: Tests that do not run, with the reason.
-LEFT_OUT = {
+EXCLUDED = {
     'tests/test_lowlevel.py::test_use_proxy_from_environment': (
         'asks for a SOCKS proxy; the adapter goes through HTTP proxies, and says what to mount for SOCKS'
     ),
     'tests/test_lowlevel.py::test_chunked_encoding_error': (
-        'the server ends the connection within the head, of which http.client takes what there is; a head that is '
-        'cut off is no response here, whatever it may have said (RFC 9112, section 8): ConnectionError'
+        'the server closes the connection within the head, and http.client accepts the incomplete head; here an '
+        'incomplete head is never a response (RFC 9112, section 8): ConnectionError'
     ),
 }
 
-#: What the release itself skips with this urllib3, or expects to fail.
+#: Tests that the release itself skips with this urllib3, or expects to fail.
 NOT_OURS = {'test_https_warnings', 'test_response_iter_lines_reentrant'}
 
 
 @pytest.fixture
 def release(request: pytest.FixtureRequest) -> Path:
-    """The unpacked source distribution, with everything installed in its directory ``needed``; pytest keeps it."""
+    """The unpacked source distribution, with its dependencies in ``needed``; pytest keeps it."""
     directory = request.config.cache.mkdir(f'requests-{RELEASE}')
     unpacked = directory / f'requests-{RELEASE}'
     ready = directory / 'ready'
@@ -93,7 +93,7 @@ def release(request: pytest.FixtureRequest) -> Path:
 def test_requests_own_tests(release: Path, tmp_path: Path) -> None:
     report = tmp_path / 'report.xml'
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (release / 'needed', ROOT, ORACLE)))}
-    deselected = [argument for name in LEFT_OUT for argument in ('--deselect', name)]
+    deselected = [argument for name in EXCLUDED for argument in ('--deselect', name)]
     with (tmp_path / 'output').open('w+') as output:
         ran = subprocess.run(
             [

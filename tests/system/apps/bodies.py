@@ -1,8 +1,8 @@
-"""One view in five frameworks, each under its own first segment of the path: it reads a body as the query says.
+"""One view in five frameworks, each under its own first segment of the path. The query selects how it reads a body.
 
-``/django/whole`` is Django's view, which reads everything by the framework's own means: the file of a form, or the
-body. ``length`` reads ``wsgi.input`` to CONTENT_LENGTH and no further, as PEP 3333 tells applications to; ``part``
-reads a hundred bytes and ``none`` not one. The response is the number of the bytes that were read, and their digest.
+``/django/whole`` is Django's view, which reads everything with methods of the framework: the file of a form, or the
+body. ``length`` reads ``wsgi.input`` to CONTENT_LENGTH and no further, as PEP 3333 requires; ``part``
+reads a hundred bytes, and ``none`` not one. The response has the number of read bytes, and their digest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST = 1 << 30
 
 
 def summary(pieces: Iterable[bytes]) -> str:
-    """Return what the test compares."""
+    """Return the result that the test compares."""
     size, known = 0, hashlib.sha256()
     for piece in pieces:
         size += len(piece)
@@ -39,7 +39,7 @@ def summary(pieces: Iterable[bytes]) -> str:
 
 
 def by_input(environ: dict[str, Any], leave: str) -> str:
-    """Read without the framework's help."""
+    """Read ``wsgi.input``."""
     source = environ['wsgi.input']
     if leave == 'length':
         size = environ.get('CONTENT_LENGTH')
@@ -48,7 +48,7 @@ def by_input(environ: dict[str, Any], leave: str) -> str:
 
 
 def pieces_of(file: Any) -> Iterable[bytes]:
-    """Yield what is in a file."""
+    """Yield the content of a file."""
     return iter(lambda: file.read(65536), b'')
 
 
@@ -146,8 +146,7 @@ SITES: dict[str, Any] = {
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-    """Pass a request on to the framework that its path begins with; any other path is the request that follows one, or
-    a proxy's health check."""
+    """Call the framework that the path names; other paths are following requests or health checks."""
     _, name, *rest = environ['PATH_INFO'].split('/', 2)
     if name not in SITES:
         start_response('200 OK', [('Content-Length', '5')])

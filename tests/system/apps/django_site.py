@@ -1,5 +1,7 @@
-"""A Django project in one file, with a view for everything that a server can spoil. Nothing in it knows what it is
-served by. ``DEBUG`` in the environment is the setting."""
+"""A Django project in one file, with a view for each feature that a server can break.
+
+It does not depend on the server. ``DEBUG`` in the environment is Django's setting.
+"""
 
 from __future__ import annotations
 
@@ -107,11 +109,11 @@ request_finished.connect(finished)
 
 def login(request):
     request.session['name'] = request.POST['name']
-    return HttpResponseRedirect(reverse('who'), status=303)
+    return HttpResponseRedirect(reverse('user'), status=303)
 
 
-def who(request):
-    return HttpResponse(request.session.get('name', 'nobody'))
+def user(request):
+    return HttpResponse(request.session.get('name', 'no name'))
 
 
 def logout(request):
@@ -124,7 +126,7 @@ def fail(request):
 
 
 def moved(request):
-    return HttpResponseRedirect(request.build_absolute_uri(reverse('who')))
+    return HttpResponseRedirect(request.build_absolute_uri(reverse('user')))
 
 
 def file(request):
@@ -140,14 +142,13 @@ def where(request):
         {
             'secure': request.is_secure(),
             'client': request.META['REMOTE_ADDR'],
-            'url': request.build_absolute_uri(reverse('who')),
+            'url': request.build_absolute_uri(reverse('user')),
         }
     )
 
 
 def together(request):
-    """Wait with everybody else, and say which language and which connection to the database were this request's own
-    before and are afterwards."""
+    """Wait together with other requests; return language and database connection before and after."""
     language = request.GET['language']
     translation.activate(language)
     connection.ensure_connection()
@@ -176,7 +177,7 @@ urlpatterns = [
             stream,
             endless,
             login,
-            who,
+            user,
             logout,
             fail,
             moved,

@@ -1,4 +1,4 @@
-"""A Flask application with a view for everything that a server can spoil. Nothing in it knows what it is served by."""
+"""A Flask application with a view for each feature that a server can break. It does not depend on the server."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ DIRECTORY = Path(os.environ['DIRECTORY'])
 
 app = flask.Flask(__name__)
 app.secret_key = 'not a secret'
-# there before Flask would add one of its own
+# set before Flask adds its own
 logging.getLogger(app.name).addHandler(logging.FileHandler(DIRECTORY / 'errors.txt'))
 
 _sendfile = os.sendfile
 
 
 def sendfile(*arguments):
-    """Let the kernel send, and tell it."""
+    """Let the kernel send, and report it."""
     tell('sendfile')
     return _sendfile(*arguments)
 
 
 os.sendfile = sendfile
 
-#: The same with pages that show what went wrong.
+#: The same application with debugging pages.
 debugged = DebuggedApplication(app)
 
 
 def digest(file):
-    """Return the size and the digest of what comes, read in pieces."""
+    """Return the size and the digest of the body, read in pieces."""
     known, size = hashlib.sha256(), 0
     while piece := file.read(65536):
         known.update(piece)
@@ -116,12 +116,12 @@ def stuck():
 @app.post('/login')
 def login():
     flask.session['name'] = flask.request.form['name']
-    return flask.redirect(flask.url_for('who'), 303)
+    return flask.redirect(flask.url_for('user'), 303)
 
 
-@app.get('/who')
-def who():
-    return flask.session.get('name', 'nobody')
+@app.get('/user')
+def user():
+    return flask.session.get('name', 'no name')
 
 
 @app.get('/logout')
@@ -151,7 +151,7 @@ def missing(error):
 
 @app.get('/moved')
 def moved():
-    return flask.redirect(flask.url_for('who', _external=True))
+    return flask.redirect(flask.url_for('user', _external=True))
 
 
 @app.get('/file')
@@ -167,12 +167,12 @@ def memory():
 @app.get('/where')
 def where():
     request = flask.request
-    return {'secure': request.is_secure, 'client': request.remote_addr, 'url': flask.url_for('who', _external=True)}
+    return {'secure': request.is_secure, 'client': request.remote_addr, 'url': flask.url_for('user', _external=True)}
 
 
 @app.get('/together')
 def together():
-    """Wait with everybody else, and say whose request this was before and is afterwards."""
+    """Wait together with other requests; return the request's name before and after."""
     flask.g.name = flask.request.args['name']
     flask.session['name'] = flask.g.name
     wait('together')

@@ -1,4 +1,4 @@
-"""What the gunicorn of the tests runs: one WSGI application, one request listener, one server."""
+"""The applications of the tests with gunicorn: a WSGI application, a request listener and a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def application(environ, start_response):
     if path == '/fail':
         raise ValueError('on purpose')
     if path == '/block':
-        # a named pipe, opened by a call that nobody has patched: the loop stands still until somebody writes
+        # a named pipe, opened by a call that is not patched: the loop is blocked until another process writes
         with open(query, 'rb') as pipe:
             pipe.read()
     if path == '/late':

@@ -1,6 +1,6 @@
-"""One application for each of several frameworks, below a path with its name; each answers with what it has received.
+"""One application for each of several frameworks, below a path with its name; each responds with the received data.
 
-``/NAME/raw`` reads the body, ``/NAME/form`` the field ``value`` of a form. The answer is its length and its digest.
+``/NAME/raw`` reads the body, ``/NAME/form`` the field ``value`` of a form. The response is its length and its digest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIMIT = 100_000_000
 
 
 def report(data):
-    """Return the answer for what was received, text or bytes."""
+    """Return the response for the received text or bytes."""
     data = data if isinstance(data, bytes) else data.encode()
     return f'{len(data)} {hashlib.sha256(data).hexdigest()}'
 
@@ -150,10 +150,10 @@ if 'REPOSITORY' in os.environ:
 
 
 def application(environ, start_response):
-    """Hand the request to the application that the path names."""
+    """Call the application that the path names."""
     name, _, rest = environ['PATH_INFO'][1:].partition('/')
     if name == 'cherrypy':
-        # which takes the name off by itself
+        # it removes the name itself
         return in_cherrypy(environ, start_response)
     environ['SCRIPT_NAME'] = f'/{name}'
     environ['PATH_INFO'] = f'/{rest}'

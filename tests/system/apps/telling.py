@@ -1,6 +1,6 @@
-"""What applications under test tell of themselves to the test, and where they wait for it.
+"""Let applications under test report to the test, and wait for it.
 
-Plain blocking sockets: in a server they wait cooperatively, and they reach the test from whichever process it is.
+They use plain blocking sockets, which wait cooperatively in a server, and work from every process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def _say(verb: str, word: str) -> None:
 
 
 def tell(word: str) -> None:
-    """Tell the test ``word``."""
+    """Report ``word`` to the test."""
     _say('tell', word)
 
 
 def wait(word: str) -> None:
-    """Tell the test ``word``, and wait until it opens the gate of that name."""
+    """Report ``word`` to the test, and wait until it opens the gate of that name."""
     _say('wait', word)

@@ -1,4 +1,4 @@
-"""Caches, in the middle of adapters and of sessions: what was kept is what was sent, however it was read."""
+"""Caches in adapters and in sessions store the sent bytes, with every method of reading."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cachecontrol import CacheControlAdapter
 
 
 class Cached(CacheControlAdapter, Adapter):  # type: ignore[misc,valid-type]
-    """A cache over whatever is mounted."""
+    """A cache on top of the mounted adapter."""
 
 
 def kept(client: requests.Session, path: str, stream: bool) -> list[Any]:
-    """Return what a resource is at the first and at the second time."""
+    """Return the first and the second response of a resource."""
     found: list[Any] = []
     for _ in range(2):
         response: Any = client.get(f'{URL}/cached/{path}', stream=stream)

@@ -1,4 +1,4 @@
-"""docker-py against a daemon: lists, streams, commands and their output, copies, and a stream that is cancelled."""
+"""docker-py with a daemon: lists, streams, commands and their output, copies, and a cancelled stream."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def attached() -> list[bytes]:
 
 
 def cancelled() -> list[Any]:
-    """Leave a stream that has no end, from another thread."""
+    """Cancel an endless stream from another thread."""
     stream = api.events(decode=True, filters={'type': 'endless'})
     heard = [next(stream)]
     gevent.get_hub().threadpool.spawn(stream.close)
@@ -38,7 +38,7 @@ def cancelled() -> list[Any]:
 
 
 def missing() -> str:
-    """Ask for what is not there."""
+    """Request a missing container."""
     try:
         client.containers.get('none')
     except docker.errors.NotFound as error:

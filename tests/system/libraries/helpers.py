@@ -1,4 +1,4 @@
-"""requests-toolbelt, and the libraries that answer requests in tests."""
+"""requests-toolbelt, and libraries that mock responses in tests."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from requests_toolbelt.utils import dump
 
 
 class HostNamed(HostHeaderSSLAdapter, Adapter):  # type: ignore[misc,valid-type]
-    """It says by a Host field which certificate it wants."""
+    """The Host field names the certificate."""
 
 
 class Printed(FingerprintAdapter, Adapter):  # type: ignore[misc,valid-type]
-    """It knows the fingerprint of a certificate."""
+    """The fingerprint of a certificate is given."""
 
 
 class From(SourceAddressAdapter, Adapter):  # type: ignore[misc,valid-type]
-    """It has an address of its own."""
+    """The local address is given."""
 
 
 def uploaded() -> list[Any]:
-    """Send a form that tells how far it is."""
+    """Send a form that reports its progress."""
     progress: list[int] = []
     form = MultipartEncoder({'name': 'value', 'file': ('name', io.BytesIO(b'x' * 100000))}, boundary='border')
     sent = MultipartEncoderMonitor(form, lambda monitor: progress.append(monitor.bytes_read))
@@ -41,13 +41,13 @@ def uploaded() -> list[Any]:
 
 
 def streamed() -> list[Any]:
-    """Send a generator whose length is known."""
+    """Send a generator with a known length."""
     answer = session().post(f'{URL}/echo', data=StreamingIterator(300, iter([b'x' * 100] * 3)))
     return [answer.content, answer.headers['framing']]
 
 
 def mocked() -> list[str]:
-    """Get answers that no server has sent."""
+    """Get mocked responses."""
     with responses.RequestsMock() as mock:
         mock.add('GET', f'{URL}/mocked', body='by responses')
         answers = [session().get(f'{URL}/mocked').text]

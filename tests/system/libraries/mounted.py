@@ -1,6 +1,6 @@
-"""Sessions for the scripts beside this file: with agents of geventnode, or as ``requests`` makes them.
+"""Sessions for the scripts in this folder: with agents of geventnode, or plain ones.
 
-A script is started as ``script.py PLAIN|AGENTS|PATCHED URL``, imports this first, and prints what it got as JSON.
+A script is started as ``script.py PLAIN|AGENTS|PATCHED URL``, imports this first, and prints its results as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Adapter: type[HTTPAdapter] = HTTPAdapter if WAY == 'PLAIN' else AgentAdapter
 
 
 def mount(made: Any, adapter: HTTPAdapter | None = None) -> Any:
-    """Let a session use ``adapter``, and return the session."""
+    """Mount ``adapter`` on a session, and return the session."""
     made.trust_env = False
     made.mount('http://', adapter or Adapter())
     return made
@@ -39,5 +39,5 @@ def session() -> requests.Session:
 
 
 def say(what: object) -> None:
-    """Print ``what``, in which bytes are allowed."""
+    """Print a value as JSON, with bytes."""
     sys.stdout.write(json.dumps(what, default=lambda value: value.decode('latin-1')))

@@ -1,4 +1,4 @@
-"""Both libraries called sseclient: the next event is sent when the one before it was received."""
+"""Both libraries named sseclient: an event is sent after the previous one was received."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ for way in ('chunked', 'length'):
     asking = session()
     address = f'{URL}/events/{way}'
     if hasattr(sseclient.SSEClient, 'events'):
-        # its file is read by blocks, of which only chunks are handed on before they are full
+        # it reads in blocks, and gets an incomplete block only at the end of a chunk
         if way == 'length':
             continue
         events = sseclient.SSEClient(asking.get(address, stream=True)).events()

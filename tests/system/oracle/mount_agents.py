@@ -1,7 +1,7 @@
-"""A plugin of pytest that lets every new ``requests.Session`` have its connections from agents.
+"""A plugin of pytest that lets every new ``requests.Session`` use agents.
 
-It also gives the tests an address that never answers, as theirs leads out of the machine; and their servers more time
-to wait, as half a second is not enough on a busy machine, and the test then waits for ever.
+It also gives the tests an address on this machine that never responds. And it gives their servers more time
+to wait, as half a second is too short on a busy machine, and the test then never ends.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = [
     'tarpit',
 ]
 
-#: Seconds that the tests' servers wait for what does come on a machine that is not busy.
+#: Seconds that the tests' servers wait for input, enough for a busy machine.
 PATIENCE = 60
 
 make_session = requests.Session.__init__
 
 
 def make_with_agents(self: Any) -> None:
-    """As of ``requests.Session``, with other adapters."""
+    """Replace ``requests.Session.__init__``, with other adapters."""
     make_session(self)
     self.mount('https://', AgentAdapter())
     self.mount('http://', AgentAdapter())
 
 
 def consume_socket_content(sock: socket.socket, timeout: float = 0.5) -> bytes:
-    """Return what comes from a client until it is silent for ``timeout`` seconds, or does not begin for ten times as
+    """Return the input of a client until it is silent for ``timeout`` seconds, or does not begin for ten times as
     long."""
     content = b''
     while select.select([sock], [], [], timeout if content else 10 * timeout)[0]:
@@ -51,7 +51,7 @@ def consume_socket_content(sock: socket.socket, timeout: float = 0.5) -> bytes:
 
 
 def accept_connection(self: Any) -> Any:
-    """As of the tests' ``Server``: return the next client, None when there will be none."""
+    """Replace the method of the tests' ``Server``: return the next client, None without one."""
     for _ in range(PATIENCE):
         try:
             if select.select([self.server_sock], [], [], 1)[0]:
@@ -64,7 +64,7 @@ def accept_connection(self: Any) -> Any:
 
 
 def pytest_configure() -> None:
-    """Called by pytest, before the tests are imported."""
+    """Prepare the tests before pytest imports them."""
     requests.Session.__init__ = make_with_agents
     from tests.testserver import server
 
@@ -82,7 +82,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope='session')
 def tarpit() -> Iterator[str]:
-    """The URL of a listening socket that accepts nobody: its queue is full."""
+    """The URL of a listening socket that never accepts: its queue is full."""
     with socket.socket() as listener, socket.socket() as queued:
         listener.bind(('127.0.0.1', 0))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""What our worker tells gunicorn's loggers and hooks."""
+"""Gunicorn's loggers and hooks with geventnode's worker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_times_in_the_access_log(tmp_path: Path) -> None:
         gunicorn.wait_for(r'^\[\d\d/\w\w\w/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]\|\d+\|\d+\|\d+\|\d+\.\d{6}$')
 
 
-def test_exchanges_that_end_badly_are_logged(tmp_path: Path) -> None:
+def test_failed_exchanges_are_logged(tmp_path: Path) -> None:
     configuration = 'accesslog = "-"\naccess_log_format = "%(r)s %(s)s %(b)s"\n'
     with Gunicorn(tmp_path, 'gunicorned:application', configuration) as gunicorn:
         assert gunicorn.ask('/fail')[0] == 500
@@ -58,7 +58,7 @@ def test_errors_are_in_the_error_log(tmp_path: Path) -> None:
     assert 'ValueError: on purpose' in text
 
 
-def test_log_files_are_opened_anew(tmp_path: Path) -> None:
+def test_log_files_are_reopened(tmp_path: Path) -> None:
     """SIGUSR1, for programs that rotate logs."""
     log = tmp_path / 'access'
     with Gunicorn(tmp_path, 'gunicorned:application', f'accesslog = {str(log)!r}\n', status=0) as gunicorn:

@@ -1,7 +1,7 @@
-"""The lives of gunicorn's workers and masters, preloaded and not, with the oldest and the installed gunicorn.
+"""Starts and stops of gunicorn's workers and masters, with and without preloading, for two releases of gunicorn.
 
-Since gunicorn 24 the master waits in a queue that it makes before the worker class can patch anything, and since 25.1
-it has a thread of its own for the control socket. Whatever the master waits in has to let its hub run.
+Since gunicorn 24 the master waits in a queue that it creates before the worker class can patch, and since 25.1
+it has a thread for the control socket. The hub must run while the master waits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.system.gunicorns import OLDEST, Gunicorn
 
 SETTINGS = 'keepalive = 1000\ngraceful_timeout = 200\n'
 
-#: What gunicorn logs.
+#: Log lines of gunicorn.
 BOOTED = r'Booting worker with pid: (\d+)'
 CONTROLLED = 'Control socket listening'
 LISTENING = r'Listening at: http://127\.0\.0\.1:(\d+) \((\d+)\)'
 
-#: An application with a greenlet, which says when it has waited for a while in the process that has imported it.
+#: An application with a greenlet that prints a line after some time in the importing process.
 TICKING = """
 import os
 import gevent
@@ -45,7 +45,7 @@ every_version = pytest.mark.parametrize('version', [OLDEST, None], ids=['oldest'
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    """Return a function that returns a running gunicorn."""
+    """Return a function that starts gunicorn."""
 
     def started(version: str | None, preload: bool, settings: str = '', **options: Any) -> Gunicorn:
         configuration = f'{SETTINGS}preload_app = {preload}\n{settings}'
@@ -55,21 +55,21 @@ def start(tmp_path: Path) -> Start:
 
 
 def exiting(pid: int) -> str:
-    """Return the pattern of what the worker ``pid`` logs when it ends."""
+    """Return the pattern of the line that the worker ``pid`` logs when it exits."""
     return rf'Worker exiting \(pid: {pid}\)'
 
 
 def answering(gunicorn: Gunicorn) -> int:
-    """Return the process id of the worker that answers."""
+    """Return the process id of the worker that responds."""
     status, text = gunicorn.ask('/pid')
     assert status == 200
     return int(text)
 
 
 def ready(gunicorn: Gunicorn, *patterns: str) -> int:
-    """Wait until one more worker answers, because only then it has handlers for signals; return its process id.
+    """Wait until one more worker responds, and so has signal handlers; return its process id.
 
-    :param patterns: of lines that are logged meanwhile, before or behind that of the worker.
+    :param patterns: of lines that are logged meanwhile, before or after that of the worker.
     """
     pid = int(gunicorn.wait_for_each(BOOTED, *patterns)[0][1])
     while answering(gunicorn) != pid:
@@ -89,7 +89,7 @@ def test_a_worker_that_was_killed_is_replaced(start: Start, version: str | None,
 
 @every_version
 @preloaded_or_not
-def test_workers_that_wear_out_are_replaced(start: Start, version: str | None, preload: bool) -> None:
+def test_workers_at_max_requests_are_replaced(start: Start, version: str | None, preload: bool) -> None:
     with start(version, preload, 'max_requests = 2\n') as gunicorn:
         seen: set[int] = set()
         while len(seen) < 3:
@@ -99,7 +99,7 @@ def test_workers_that_wear_out_are_replaced(start: Start, version: str | None, p
 @every_version
 @preloaded_or_not
 def test_more_and_fewer_workers(start: Start, version: str | None, preload: bool) -> None:
-    """SIGTTIN, SIGTTOU, and again: the master obeys more than the first signal."""
+    """SIGTTIN, SIGTTOU, twice: the master handles more than the first signal."""
     with start(version, preload) as gunicorn:
         first = ready(gunicorn)
         gunicorn.signal(signal.SIGTTIN)
@@ -116,7 +116,7 @@ def test_more_and_fewer_workers(start: Start, version: str | None, preload: bool
 @every_version
 @preloaded_or_not
 def test_reloading(start: Start, version: str | None, preload: bool) -> None:
-    """SIGHUP replaces all workers, twice, and whatever ends behind that is replaced, too."""
+    """SIGHUP replaces all workers, twice; workers that exit afterwards are replaced, too."""
     with start(version, preload) as gunicorn:
         pid = ready(gunicorn)
         for _ in range(2):
@@ -128,7 +128,7 @@ def test_reloading(start: Start, version: str | None, preload: bool) -> None:
 
 @every_version
 def test_reloading_changes_preload_app(tmp_path: Path, version: str | None) -> None:
-    """The master is patched when it has workers already: they are noticed when they end, and replaced."""
+    """The master is patched when it already has workers; their exits are noticed, and they are replaced."""
     with Gunicorn(tmp_path, 'gunicorned:application', SETTINGS, version=version) as gunicorn:
         pid = ready(gunicorn)
         configuration = tmp_path / 'gunicorn.conf.py'
@@ -142,8 +142,8 @@ def test_reloading_changes_preload_app(tmp_path: Path, version: str | None) -> N
 @every_version
 @preloaded_or_not
 def test_a_new_master(start: Start, version: str | None, preload: bool, tmp_path: Path) -> None:
-    """SIGUSR2 starts one beside the old one, which is then stopped; the new one looks after its workers."""
-    # gunicorn cannot hand over a socket that it was given as a descriptor
+    """SIGUSR2 starts a second master, the old one is stopped, and the new one supervises its workers."""
+    # gunicorn cannot pass on a socket that it got as a descriptor
     with start(version, preload, bind='127.0.0.1:0') as gunicorn:
         gunicorn.port = int(gunicorn.wait_for(LISTENING)[1])
         old = ready(gunicorn)
@@ -160,8 +160,8 @@ def test_a_new_master(start: Start, version: str | None, preload: bool, tmp_path
 
 @every_version
 @preloaded_or_not
-def test_a_new_master_that_is_given_up(start: Start, version: str | None, preload: bool) -> None:
-    """The old one lives on, and its workers are looked after."""
+def test_a_new_master_that_is_stopped(start: Start, version: str | None, preload: bool) -> None:
+    """The old one continues, and supervises its workers."""
     with start(version, preload, bind='127.0.0.1:0') as gunicorn:
         gunicorn.port = int(gunicorn.wait_for(LISTENING)[1])
         old = ready(gunicorn)
@@ -177,7 +177,7 @@ def test_a_new_master_that_is_given_up(start: Start, version: str | None, preloa
 
 @every_version
 def test_the_hub_of_the_master_runs(tmp_path: Path, version: str | None) -> None:
-    """Greenlets of a preloaded application run in the master, and its monitor thread reports nothing."""
+    """Greenlets of a preloaded application run in the master, and its monitor thread reports no blocked loop."""
     (tmp_path / 'ticking.py').write_text(TICKING)
     with Gunicorn(
         tmp_path,
@@ -193,7 +193,7 @@ def test_the_hub_of_the_master_runs(tmp_path: Path, version: str | None) -> None
 
 @preloaded_or_not
 def test_the_control_socket(start: Start, preload: bool, tmp_path: Path) -> None:
-    """It is there when the log says so, obeys, and is there again after workers were forked."""
+    """It exists after its line in the log, responds, and still does after workers were forked."""
     control = pytest.importorskip('gunicorn.ctl.client', reason='gunicorn has a control socket from 25.1 on')
     path = str(tmp_path / 'control')
     settings = f'control_socket_disable = False\ncontrol_socket = {path!r}\n'
