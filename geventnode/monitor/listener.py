@@ -1,4 +1,4 @@
-"""Show the state of servers and agents as a page or as JSON.
+"""Show the state of servers and agents, as a page or JSON.
 
 The monitor is a request listener, and one path is enough: without a query, the response is the page. With ``?stream``
 it is the event stream that the page reads, and with ``?state`` one snapshot as JSON. The sampler runs only while
