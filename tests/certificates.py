@@ -1,8 +1,8 @@
 """Certificates for tests, made anew for each run, and a TLS peer that shares no code with the package.
 
 Each certificate is a file with its key and its chain. The peer is ``ssl.SSLObject`` over a plain cooperative socket,
-and does what a blocking TLS socket would: one that ``ssl`` makes itself can neither say ``close_notify`` without
-waiting for the answer, nor run with and without patching.
+and works as a blocking TLS socket. A socket of ``ssl`` itself can neither send ``close_notify`` without waiting for the
+response, nor run both with and without patching.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Certificates(NamedTuple):
     client: str
 
     def server_context(self, which: str = 'server') -> ssl.SSLContext:
-        """Return a plain context for a server with one of these."""
+        """Return a plain context for a server with one of these certificates."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(getattr(self, which))
         return context
@@ -55,7 +55,7 @@ _made: list[Certificates] = []
 
 
 def tls_certificates() -> Certificates:
-    """Return the certificates of this run, which are made at the first call."""
+    """Return the certificates of this run; the first call makes them."""
     if not _made:
         directory = Path(tempfile.mkdtemp(prefix='geventnode-tests-'))
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
@@ -87,12 +87,12 @@ def tls_certificates() -> Certificates:
 
 @pytest.fixture(scope='session')
 def certificates() -> Certificates:
-    """The certificates of this run."""
+    """Return the certificates of this run."""
     return tls_certificates()
 
 
 def note_names(context: ssl.SSLContext, names: list[str | None]) -> None:
-    """Let the names that clients ask for be added to ``names``; gevent's contexts would do so for sockets only."""
+    """Add the names that clients request to ``names``; gevent's contexts would do so for sockets only."""
     plain = next(kind for kind in type(context).__mro__ if kind.__module__ == '_ssl')
     vars(plain)['sni_callback'].__set__(context, lambda connection, name, _: names.append(name))
 
@@ -114,7 +114,7 @@ class TLSEnd:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_side, servername, session)
 
     def _do(self, function: Any, *args: Any) -> Any:
-        """Call ``function`` until it need not wait for input any more."""
+        """Call ``function`` until it needs no further input."""
         while True:
             try:
                 return function(*args)
@@ -144,7 +144,7 @@ class TLSEnd:
             view = view[self._do(self.object.write, view[:16384]) :]
 
     def recv(self, size: int) -> bytes:
-        """Return what comes next, empty after close_notify; ``ssl.SSLEOFError`` without it."""
+        """Return the next data, empty after close_notify; without it raise ``ssl.SSLEOFError``."""
         try:
             data: bytes = self._do(self.object.read, size)
         except ssl.SSLZeroReturnError:
@@ -152,22 +152,22 @@ class TLSEnd:
         return data
 
     def shutdown(self, how: int) -> None:
-        """Say that no more comes (``close_notify``), and send a FIN."""
+        """Send ``close_notify`` and a FIN."""
         with contextlib.suppress(ssl.SSLError):
             self.object.unwrap()
         self._flush()
         self.raw.shutdown(how)
 
     def close(self) -> None:
-        """Close without a word."""
+        """Close without ``close_notify``."""
         self.raw.close()
 
     def setsockopt(self, *args: Any) -> None:
-        """As of sockets."""
+        """Set it as on a socket."""
         self.raw.setsockopt(*args)
 
     def settimeout(self, seconds: float | None) -> None:
-        """As of sockets."""
+        """Set it as on a socket."""
         self.raw.settimeout(seconds)
 
     def fileno(self) -> int:

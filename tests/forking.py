@@ -1,8 +1,8 @@
 """A program that starts child processes while connections are open: ``python -m tests.forking WAY WHAT...``.
 
 ``GEVENT_LOOP`` selects the loop, which one process cannot change for itself, and :data:`WAYS` names how the child is
-started. ``WHAT`` is ``plain``, ``tls``, ``thread`` (the server runs in a thread of its own) or ``waiting`` (exchanges
-that wait while the process forks). The program exits with 0 when the parent goes on as if there had been no child.
+started. ``WHAT`` is ``plain``, ``tls``, ``thread`` (the server runs in its own thread) or ``waiting`` (exchanges that
+wait while the process forks). The program exits with 0 if the child has not affected the parent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.certificates import tls_certificates
 
 __all__ = ['WAYS', 'main']
 
-#: Seconds after which the program gives up.
+#: Seconds after which the program fails.
 GUARD = 30
 
 
@@ -65,7 +65,7 @@ def _multiprocessing() -> int:
 
 
 def _serve_itself() -> None:
-    """Serve, and ask, in the child."""
+    """Serve and request in the child."""
     with http.create_server(lambda request, response: response.end('child')).listen(0, '127.0.0.1') as server:
         assert http.get(f'http://127.0.0.1:{server.address()["port"]}/').get_response().read() == b'child'
 
@@ -94,7 +94,7 @@ WAYS: dict[str, Callable[[], int]] = {
 
 
 class Client:
-    """A client that knows nothing but bytes, on one connection."""
+    """Send and receive bytes on one connection."""
 
     def __init__(self, port: int, context: Any) -> None:
         self._socket: Any = socket.create_connection(('127.0.0.1', port))
@@ -114,7 +114,7 @@ class Client:
 
 
 def _check_parent(start_child: Callable[[], int], tls: bool) -> None:
-    """Everything that was open before the fork goes on afterwards, and new connections are accepted."""
+    """Check that the connections from before the fork continue, and that new ones are accepted."""
     go_on = Event()
 
     def listener(request: Any, response: Any) -> None:
@@ -159,7 +159,7 @@ def _check_parent(start_child: Callable[[], int], tls: bool) -> None:
 
 
 def _check_thread(start_child: Callable[[], int], tls: bool) -> None:
-    """As above, for a server that runs in a thread, on a loop of its own."""
+    """Check a server that runs in a thread, on its own loop."""
     found: list[Any] = []
     listening, stop = threading.Event(), threading.Event()
 
@@ -184,11 +184,11 @@ def _check_thread(start_child: Callable[[], int], tls: bool) -> None:
     thread.join()
 
 
-# -- what waits -----------------------------------------------------------------------------------------------------
+# -- waiting exchanges ----------------------------------------------------------------------------------------------
 
 
 class Waiting:
-    """Exchanges of every kind that wait for something, each in a greenlet."""
+    """Run exchanges of every kind that wait, each in a greenlet."""
 
     def __init__(self) -> None:
         self.go_on = Event()
@@ -196,7 +196,7 @@ class Waiting:
         self.told: list[BaseException] = []
         self.server = http.create_server(self._listener).listen(0, '127.0.0.1')
         self.url = f'http://127.0.0.1:{self.server.address()["port"]}'
-        #: Accepts, and answers no handshake.
+        #: Accepts, and responds to no handshake.
         self.deaf = socket.socket()
         self.deaf.bind(('127.0.0.1', 0))
         self.deaf.listen()
@@ -276,7 +276,7 @@ class Waiting:
         return b'hello'
 
     def connect(self) -> Any:
-        """Wait for a connection that the user's function makes."""
+        """Wait for a connection of the user's function."""
 
         def create(options: Any) -> Any:
             self.go_on.wait()
@@ -285,7 +285,7 @@ class Waiting:
         return self._ask('/connect', self.many, create_connection=create)
 
     def upload(self) -> Any:
-        """Send a body for which there is no room."""
+        """Send a body that blocks."""
 
         def pieces() -> Any:
             while not self.go_on.is_set():
@@ -295,7 +295,7 @@ class Waiting:
         return self.upload_request.end(pieces()).get_response().read()
 
     def socket(self) -> Any:
-        """Read from a socket that belongs to no agent."""
+        """Read from a socket without an agent."""
         with net.connect(self.server.address()['port'], '127.0.0.1') as made:
             made.end('GET /socket HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
             return made.read()[-5:]
@@ -305,7 +305,7 @@ class Waiting:
         return https.get(f'https://127.0.0.1:{self.deaf.getsockname()[1]}/', agent=self.secure).get_response()
 
     def session(self) -> Any:
-        """Ask with ``requests``."""
+        """Send a request with ``requests``."""
         with requests.Session() as session:
             session.mount('http://', AgentAdapter())
             return session.get(f'{self.url}/session').content
@@ -323,7 +323,7 @@ class Waiting:
     # -- afterwards ---------------------------------------------------------------------------------------------------
 
     def check_child(self) -> None:
-        """Each has ended in one error, which says why."""
+        """Check that each has ended in the error of a fork."""
         gevent.joinall(list(self.greenlets.values()))
         for name, greenlet in self.greenlets.items():
             assert isinstance(greenlet.exception, OSError), (name, greenlet.value)
@@ -331,7 +331,7 @@ class Waiting:
         assert len(self.told) == 1, self.told
 
     def check_parent(self) -> None:
-        """Each gets what it has waited for."""
+        """Check that each gets its result."""
         assert not [name for name, greenlet in self.greenlets.items() if greenlet.ready()]
         self.greenlets.pop('handshake').kill()
         self.deaf.close()

@@ -1,8 +1,8 @@
-"""A program that asks many hosts once, under a limit of descriptors.
+"""A program that sends one request to each of many hosts, under a limit of descriptors.
 
     python -m tests.many_hosts WAY LIMIT HOSTS
 
-Every address in 127/8 is a host. ``WAY`` names what asks. The program exits with 0 when all have answered.
+Every address in 127/8 is a host. ``WAY`` names the client. The program exits with 0 if all hosts have responded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _ask_all(port: int, hosts: int, agent: http.Agent) -> None:
 
 
 def _by_default(port: int, hosts: int) -> None:
-    """The agent's own limit is enough."""
+    """Use an agent with its default limit, which is sufficient."""
     agent = http.Agent(keep_alive=True)
     _ask_all(port, hosts, agent)
     assert agent.statistics()['idle'] == 256
@@ -48,7 +48,7 @@ def _adapter(port: int, hosts: int) -> None:
 
 
 def _unlimited(port: int, hosts: int) -> None:
-    """Descriptors run out, and idle connections make room; those that are used last stay."""
+    """Run out of descriptors: idle connections are closed, the most recently used last."""
     agent = http.Agent(keep_alive=True, max_total_free_sockets=None)
     _ask_all(port, hosts, agent)
     assert agent.statistics()['idle'] > 0
@@ -57,7 +57,7 @@ def _unlimited(port: int, hosts: int) -> None:
 
 
 def _named(port: int, hosts: int) -> None:
-    """The resolver runs out of descriptors."""
+    """Let the resolver run out of descriptors."""
     agent = http.Agent(keep_alive=True, max_total_free_sockets=None)
     _ask_all(port, hosts, agent)
     kept = _fill()
@@ -69,7 +69,7 @@ def _named(port: int, hosts: int) -> None:
 
 
 def _another_agent(port: int, hosts: int) -> None:
-    """Idle connections of one agent make room for a request of another."""
+    """Close idle connections of one agent for a request of another."""
     _ask_all(port, hosts, http.Agent(keep_alive=True, max_total_free_sockets=None))
     kept = _fill()
     _ask_all(port, 1, http.Agent())
@@ -78,7 +78,7 @@ def _another_agent(port: int, hosts: int) -> None:
 
 
 def _nothing_idle(port: int, hosts: int) -> None:
-    """Where there is nothing to close, the error says what is missing, for a name as for an address."""
+    """Check the error when no connection can be closed, for a name and for an address."""
     agent = http.Agent()
     for host in '127.0.0.1', 'localhost':
         kept = _fill()
@@ -102,7 +102,7 @@ WAYS: dict[str, Callable[[int, int], None]] = {
 
 
 def _fill() -> list[int]:
-    """Open files until there are no descriptors left."""
+    """Open files until no descriptor is left."""
     opened = []
     while True:
         try:
@@ -112,7 +112,7 @@ def _fill() -> list[int]:
 
 
 def main(way: str, limit: int, hosts: int) -> None:
-    """Ask ``hosts`` hosts, with at most ``limit`` descriptors in this process; the server is another process."""
+    """Send requests to ``hosts`` hosts with ``limit`` descriptors; the server is another process."""
     receiving, sending = os.pipe()
     child = os.fork()
     if not child:
@@ -121,7 +121,7 @@ def main(way: str, limit: int, hosts: int) -> None:
         server.serve_forever()
     try:
         port = int(os.read(receiving, 10))
-        # what a loop and a resolver need for themselves
+        # the descriptors of a loop and a resolver
         gevent.get_hub().resolver.gethostbyname('localhost')
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         WAYS[way](port, hosts)

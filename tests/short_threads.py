@@ -26,7 +26,7 @@ from geventnode.integrations.requests import AgentAdapter
 
 __all__ = ['WAYS', 'main']
 
-#: The requests after which as many descriptors are open as ever will be.
+#: The requests after which the number of open descriptors no longer grows.
 WARM_UP = 5
 
 session = requests.Session()
@@ -64,7 +64,7 @@ def _server(url: str) -> bytes:
 
 
 def _hub_destroyed(url: str) -> bytes:
-    """Destroy the hub, as gevent wants it, and leave the rest."""
+    """Destroy the hub, as gevent requires it, and leave the other objects."""
     found = _session(url)
     gevent.get_hub().destroy(destroy_loop=True)
     return found
@@ -112,7 +112,7 @@ def _serve(handler: type[_Handler]) -> _Server:
 
 
 def _descriptors() -> int:
-    """Return how many are open."""
+    """Return the number of open descriptors."""
     return len(os.listdir('/proc/self/fd'))
 
 

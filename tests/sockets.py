@@ -38,7 +38,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def settle() -> None:
-    """Let the loop run for as long as anything can be expected to happen."""
+    """Let the loop run until no further event is expected."""
     for _ in range(SETTLING_TURNS):
         gevent.idle()
 
@@ -62,7 +62,7 @@ def connected(family: str = 'tcp') -> tuple[Any, Any]:
 
 
 def shrink(*sockets: Any) -> None:
-    """Let the kernel queue little for sending."""
+    """Let the kernel queue few bytes for sending."""
     for each in sockets:
         each.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, SMALL)
 
@@ -75,8 +75,9 @@ def reset(far: Any) -> None:
 
 @contextlib.contextmanager
 def pair(family: str = 'tcp', *, small: bool = False, **options: Any) -> Iterator[tuple[Socket, Any]]:
-    """Yield one of our sockets, made with ``options``, and the plain one that it is connected with; ``family`` may be
-    ``'tls'`` or ``'memory'``, too."""
+    """Yield a socket of the package, made with ``options``, and the connected plain one.
+
+    ``family`` can also be ``'tls'`` or ``'memory'``."""
     near, right = _pair(family, small, options)
     try:
         yield near, right
@@ -95,7 +96,7 @@ def _pair(family: str, small: bool, options: dict[str, Any]) -> tuple[Socket, An
 
 
 def secured(left: Any, right: Any, **options: Any) -> tuple[TLSSocket, TLSEnd]:
-    """Return the same connection after a TLS handshake: one of our sockets and a peer of the tests."""
+    """Return the connection after a TLS handshake: a socket of the package and a peer of the tests."""
     certificates = tls_certificates()
     near = TLSSocket(certificates.server_context(), server_side=True, handle=left, **options)
     far = TLSEnd(right, certificates.client_context(), servername='localhost')
@@ -114,11 +115,11 @@ class Feeder:
         self._greenlet = gevent.spawn(self._run)
 
     def send(self, data: bytes) -> None:
-        """Send ``data`` after everything else."""
+        """Send ``data`` after all other data."""
         self._queue.put(data)
 
     def end(self) -> None:
-        """Send a FIN after everything else."""
+        """Send a FIN after all data."""
         self._queue.put(None)
 
     def _run(self) -> None:
@@ -177,7 +178,7 @@ def dial(server: Any) -> Any:
 
 
 def answers(server: Any) -> bool:
-    """Return whether ``server`` accepts."""
+    """Return whether ``server`` accepts a connection."""
     with dial(server):
         until(lambda: server.get_connections())
     until(lambda: not server.get_connections())

@@ -34,7 +34,7 @@ def client_of(context: ssl.SSLContext, **options: Any) -> Iterator[tuple[TLSSock
 
 @contextlib.contextmanager
 def shaken(near: TLSSocket, far: TLSEnd) -> Iterator[None]:
-    """Let the far end shake hands meanwhile."""
+    """Let the far end complete the handshake meanwhile."""
     shaking = gevent.spawn(far.handshake)
     yield
     shaking.get()

@@ -1,4 +1,4 @@
-"""What is wrong with a certificate that is accepted anyway."""
+"""Test the fault of a certificate that is accepted unverified."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKNOWN = 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 )
 @pytest.mark.parametrize('version', ['TLSv1.2', 'TLSv1.3'])
 @pytest.mark.parametrize('options', [{}, {'servername': 'localhost'}, {'servername': ''}, {'servername': 'localhost.'}])
-def test_reasons(
+def test_authorization_error_names_the_fault(
     secure: Secure,
     certificates: Certificates,
     which: str,
@@ -66,7 +66,7 @@ def test_reasons(
         assert raised.value.code == code
 
 
-def test_responses(secure: Secure, certificates: Certificates, pool: MakePool) -> None:
+def test_authorization_error_of_a_response(secure: Secure, certificates: Certificates, pool: MakePool) -> None:
     agent = pool(reject_unauthorized=False, keep_alive=False)
     for which, code in (('server', None), ('expired', 'CERT_HAS_EXPIRED')):
         address = url(secure(certfile=getattr(certificates, which)))
@@ -78,7 +78,7 @@ def test_responses(secure: Secure, certificates: Certificates, pool: MakePool) -
                 assert response.socket.authorized is (code is None), 'also when the connection is over'
 
 
-def test_nobody_pays_who_does_not_ask(
+def test_the_fault_is_computed_at_the_first_access_only(
     secure: Secure, certificates: Certificates, pool: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
@@ -91,7 +91,7 @@ def test_nobody_pays_who_does_not_ask(
     assert len(calls) == 1
 
 
-def test_contexts_of_the_users_own(secure: Secure) -> None:
+def test_a_context_of_the_user_has_no_computed_fault(secure: Secure) -> None:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -102,8 +102,8 @@ def test_contexts_of_the_users_own(secure: Secure) -> None:
 
 @pytest.mark.parametrize('key', list(trustme.KeyType))
 @pytest.mark.parametrize('length', [1, 60])
-def test_keys_and_long_chains(tmp_path: Path, key: trustme.KeyType, length: int) -> None:
-    """For other keys OpenSSL would not go on, and many certificates fill several records."""
+def test_the_fault_for_other_keys_and_long_chains(tmp_path: Path, key: trustme.KeyType, length: int) -> None:
+    """OpenSSL would not continue for other keys, and many certificates fill several records."""
     authority = trustme.CA(key_type=key)
     stranger = trustme.CA(key_type=key)
     (tmp_path / 'ca.pem').write_bytes(authority.cert_pem.bytes())

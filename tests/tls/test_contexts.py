@@ -1,4 +1,4 @@
-"""Contexts that the package makes have what those of urllib3 have, and contexts of other packages work."""
+"""Test that contexts are like those of urllib3, and that contexts of other packages work."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from tests.sessions import Mounted, on_terms
 ROOT = Path(__file__).parents[2]
 
 
-# -- what urllib3's contexts have -------------------------------------------------------------------------------------
+# -- like the contexts of urllib3 -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('how', ['system', 'file', 'directory', 'text'])
 @pytest.mark.parametrize('rejects', [True, False])
-def test_defaults(certificates: Certificates, tmp_path: Path, how: str, rejects: bool) -> None:
+def test_default_contexts_are_like_those_of_urllib3(
+    certificates: Certificates, tmp_path: Path, how: str, rejects: bool
+) -> None:
     authorities = {
         'system': None,
         'file': certificates.ca,
@@ -48,7 +50,7 @@ def test_defaults(certificates: Certificates, tmp_path: Path, how: str, rejects:
         assert context.cert_store_stats()['x509_ca'] == 1, 'and not those of the system'
 
 
-def test_authorities_that_are_none(tmp_path: Path) -> None:
+def test_files_without_authorities_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'empty').touch()
     for authorities in (tmp_path / 'empty', [tmp_path, tmp_path / 'empty'], '-----BEGIN nonsense'):
         with pytest.raises(InvalidInput, match='ca: no certificates can be loaded from'):
@@ -57,7 +59,7 @@ def test_authorities_that_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.leaks('a context keeps the file open')
 @pytest.mark.parametrize('how', ['agent', 'requests'])
-def test_key_log(
+def test_keys_are_logged_for_wireshark(
     secure: Secure,
     certificates: Certificates,
     session: Mounted,
@@ -87,7 +89,7 @@ def test_key_log(
 
 
 @pytest.mark.parametrize('shows', ['client', None])
-def test_a_server_that_asks_after_the_request(
+def test_a_certificate_can_be_sent_after_the_request(
     origin: MakeOrigin, certificates: Certificates, session: Mounted, shows: str | None
 ) -> None:
     """As Apache does, for one path of many (RFC 8446, section 4.6.2)."""
@@ -97,7 +99,7 @@ def test_a_server_that_asks_after_the_request(
         end.object.verify_client_post_handshake()
         end.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n')
         with contextlib.suppress(ssl.SSLError):
-            # until the client has answered, which is no data
+            # until the client has responded, which is not data
             while not end.object.getpeercert():
                 end._incoming.write(end.raw.recv(65536))
                 with contextlib.suppress(ssl.SSLWantReadError):
@@ -128,7 +130,9 @@ def test_a_context_that_checks_names_needs_one(certificates: Certificates) -> No
 # -- contexts of other packages ---------------------------------------------------------------------------------------
 
 
-def test_truststore(secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contexts_of_truststore_are_accepted(
+    secure: Secure, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = secure()
     trusting = [truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2)]
     with on_terms(ssl_context=trusting[0]) as client:
@@ -178,7 +182,7 @@ else:
 
 
 @pytest.mark.parametrize('order', ['early', 'late'])
-def test_truststore_in_the_place_of_ssl(order: str) -> None:
+def test_truststore_instead_of_ssl(order: str) -> None:
     ran = subprocess.run(
         [sys.executable, '-c', INJECTED, order],
         cwd=ROOT,
@@ -192,7 +196,7 @@ def test_truststore_in_the_place_of_ssl(order: str) -> None:
 
 
 class Foreign:
-    """What another TLS library has for a context."""
+    """Imitate the context of another TLS library."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Contexts by name: all of a context holds for its name, and neither a session nor a Host field gets around it."""
+"""Test contexts by name: they apply to their name only, also with resumed sessions and other Host fields."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 def greet(connection: tls.TLSSocket) -> None:
     """Send the name of the client."""
-    connection.end(connection.get_peer_certificate().get('subject', {'CN': 'nobody'})['CN'])
+    connection.end(connection.get_peer_certificate().get('subject', {'CN': 'anonymous'})['CN'])
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def listen(certificates: Certificates) -> Iterator[MakeServer]:
 def client(
     certificates: Certificates, version: ssl.TLSVersion | None = None, certificate: str | None = None
 ) -> ssl.SSLContext:
-    """Return a client's context, maybe for one version only, maybe with a certificate."""
+    """Return a client's context, with the given version and certificate."""
     context = certificates.client_context()
     context.check_hostname = False
     if version is not None:
@@ -57,7 +57,7 @@ def client(
 
 
 def said(server: tls.Server, context: ssl.SSLContext, servername: str | None, session: Any = None) -> str:
-    """Return what ``server`` sends to a client."""
+    """Return the data that ``server`` sends to a client."""
     with contextlib.closing(TLSEnd(dial(server), context, servername=servername, session=session)) as far:
         return far.handshake().recv(100).decode()
 
@@ -73,7 +73,7 @@ WAYS = pytest.mark.parametrize('how', ['options', 'context', 'callback', "the co
 
 
 def verifying_context(certificates: Certificates) -> ssl.SSLContext:
-    """Return a new context of a server that asks clients for certificates."""
+    """Return a new context of a server that requests client certificates."""
     context = certificates.server_context('other')
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificates.ca)
@@ -81,7 +81,7 @@ def verifying_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
-    """Return options by which a.example asks clients for certificates, in each of the ways to set that."""
+    """Return options for client certificates on a.example, in each of the ways to set them."""
     options = {'certfile': certificates.other, 'request_cert': True, 'ca': certificates.ca}
     context = verifying_context(certificates)
     usual = certificates.server_context()
@@ -102,7 +102,9 @@ def verifying(certificates: Certificates, how: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize('version', VERSIONS)
 @WAYS
-def test_client_certificates(listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion) -> None:
+def test_a_name_can_require_client_certificates(
+    listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion
+) -> None:
     server = listen(**verifying(certificates, how))
     failures = Log()
     server.on('tlsClientError', lambda error, connection: failures.append(error.code))
@@ -114,17 +116,17 @@ def test_client_certificates(listen: MakeServer, certificates: Certificates, how
         assert said(server, known, name) == 'client'
     failures.wait_for_length(4)
     for name in ('localhost', None):
-        assert said(server, anonymous, name) == 'nobody'
-        assert said(server, known, name) == 'nobody', 'nobody else is asked for one'
+        assert said(server, anonymous, name) == 'anonymous'
+        assert said(server, known, name) == 'anonymous'
 
 
-def test_a_name_without_client_certificates(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_name_can_require_no_client_certificate(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(request_cert=True, ca=certificates.ca, sni_contexts={'a.example': {'certfile': certificates.other}})
-    assert said(server, client(certificates), 'a.example') == 'nobody'
+    assert said(server, client(certificates), 'a.example') == 'anonymous'
     refused(server, client(certificates), 'localhost')
 
 
-def test_client_certificates_that_are_not_required(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_name_can_request_client_certificates(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(
         sni_contexts={
             'a.example': {
@@ -135,13 +137,15 @@ def test_client_certificates_that_are_not_required(listen: MakeServer, certifica
             }
         }
     )
-    assert said(server, client(certificates), 'a.example') == 'nobody'
+    assert said(server, client(certificates), 'a.example') == 'anonymous'
     assert said(server, client(certificates, certificate='client'), 'a.example') == 'client'
 
 
 @pytest.mark.parametrize('version', VERSIONS)
 @pytest.mark.parametrize('where', ['a.example', 'localhost'])
-def test_versions(listen: MakeServer, certificates: Certificates, where: str, version: ssl.TLSVersion) -> None:
+def test_a_name_can_have_its_own_versions(
+    listen: MakeServer, certificates: Certificates, where: str, version: ssl.TLSVersion
+) -> None:
     other: dict[str, Any] = {'certfile': certificates.other}
     ours: dict[str, Any] = {}
     (other if where == 'a.example' else ours)['minimum_version'] = 'TLSv1.3'
@@ -150,7 +154,7 @@ def test_versions(listen: MakeServer, certificates: Certificates, where: str, ve
         if name == where and version is ssl.TLSVersion.TLSv1_2:
             refused(server, client(certificates, version), name)
         else:
-            assert said(server, client(certificates, version), name) == 'nobody'
+            assert said(server, client(certificates, version), name) == 'anonymous'
 
 
 @pytest.mark.parametrize('version', VERSIONS)
@@ -170,7 +174,7 @@ def test_sessions_belong_to_a_name(
     refused(server, context, 'a.example', session)
 
 
-def test_what_the_socket_says(listen: MakeServer, certificates: Certificates) -> None:
+def test_the_socket_reports_name_and_authorization(listen: MakeServer, certificates: Certificates) -> None:
     def tell(connection: tls.TLSSocket) -> None:
         connection.end(f'{connection.servername} {connection.authorized} {connection.authorization_error}')
 
@@ -179,7 +183,7 @@ def test_what_the_socket_says(listen: MakeServer, certificates: Certificates) ->
     assert said(server, client(certificates), None).startswith('None False certificates are not verified')
 
 
-def test_contexts_that_no_server_can_use(
+def test_contexts_for_clients_are_refused(
     listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = certificates.client_context()
@@ -191,7 +195,7 @@ def test_contexts_that_no_server_can_use(
     assert 'for clients; a server needs' in caplog.text
 
 
-def test_a_callback_that_raises_is_told(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_failing_callback_is_emitted_and_logged(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(sni_callback=lambda name: 1 / 0)
     failures = Log()
     server.on('tlsClientError', lambda error, connection: failures.append(error))
@@ -202,7 +206,7 @@ def test_a_callback_that_raises_is_told(listen: MakeServer, certificates: Certif
     assert str(failures[0]) == "sni_callback refused the connection or failed, for 'localhost'"
 
 
-def test_a_callback_that_refuses(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_callback_can_refuse_with_an_alert(listen: MakeServer, certificates: Certificates) -> None:
     context = certificates.server_context()
     context.sni_callback = lambda connection, name, current: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     server = listen(certfile=None, context=context)
@@ -211,19 +215,19 @@ def test_a_callback_that_refuses(listen: MakeServer, certificates: Certificates)
             said(server, client(certificates), 'localhost')
 
 
-def test_a_callback_that_is_set_later(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_callback_can_be_set_later(listen: MakeServer, certificates: Certificates) -> None:
     context = certificates.server_context()
     server = listen(certfile=None, context=context)
-    assert said(server, client(certificates), 'localhost') == 'nobody'
+    assert said(server, client(certificates), 'localhost') == 'anonymous'
     names: list[str | None] = []
     context.sni_callback = lambda connection, name, current: names.append(name)
     for name in ('localhost', None):
-        assert said(server, client(certificates), name) == 'nobody'
+        assert said(server, client(certificates), name) == 'anonymous'
     assert names == ['localhost', None]
 
 
 @pytest.mark.parametrize('chosen', ['client', None, 1])
-def test_a_callback_that_sets_nonsense(
+def test_a_callback_that_sets_a_bad_context_refuses(
     listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, chosen: Any
 ) -> None:
     context = certificates.server_context()
@@ -238,7 +242,7 @@ def test_a_callback_that_sets_nonsense(
 
 
 def status(site: Any, context: ssl.SSLContext, servername: str | None, *request: str) -> str:
-    """Return the status that a client gets which asks for one name in the handshake, and for another in the request."""
+    """Return the status of a request for another name than that of the handshake."""
     with contextlib.closing(TLSEnd(dial(site.server), context, servername=servername)) as far:
         far.handshake().sendall('\r\n'.join((*request, 'Connection: close', '', '')).encode())
         return far.recv(1000).decode().split()[1]
@@ -257,7 +261,7 @@ def status(site: Any, context: ssl.SSLContext, servername: str | None, *request:
         ('CONNECT a.example:443 HTTP/1.1', 'Host: a.example:443'),
     ],
 )
-def test_a_request_for_another_name(
+def test_a_request_for_another_name_can_be_misdirected(
     secure: Secure, certificates: Certificates, how: str, request_lines: tuple[str, ...]
 ) -> None:
     def fail(request: Any, response: Any) -> None:
@@ -270,7 +274,7 @@ def test_a_request_for_another_name(
         assert status(site, client(certificates), name, *request_lines) == '421'
 
 
-def test_requests_for_the_names_of_their_connections(secure: Secure, certificates: Certificates) -> None:
+def test_requests_for_the_name_of_the_connection_are_served(secure: Secure, certificates: Certificates) -> None:
     site = secure(**verifying(certificates, 'options'))
     known = client(certificates, certificate='client')
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: a.example:8443') == '200'
@@ -281,15 +285,15 @@ def test_requests_for_the_names_of_their_connections(secure: Secure, certificate
 
 
 @pytest.mark.parametrize('host', ['a.example', 'A.Example', 'a.example.', 'A.EXAMPLE.:443'])
-def test_a_callback_that_makes_a_context_each_time(secure: Secure, certificates: Certificates, host: str) -> None:
-    """One name is one name, however it is written: a client with the dot of the root sends it in Host only."""
+def test_a_callback_can_make_a_context_each_time(secure: Secure, certificates: Certificates, host: str) -> None:
+    """Spellings of a name are equal: a client sends the dot of the root in Host only."""
     site = secure(sni_callback=lambda name: verifying_context(certificates))
     known = client(certificates, certificate='client')
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', f'Host: {host}') == '200'
     assert status(site, known, 'a.example', 'GET / HTTP/1.1', 'Host: b.example') == '421'
 
 
-def test_an_address_of_a_client_that_names_none(secure: Secure, certificates: Certificates) -> None:
+def test_a_client_without_a_name_can_request_an_address(secure: Secure, certificates: Certificates) -> None:
     context = certificates.server_context()
     context.sni_callback = lambda connection, name, current: setattr(
         connection, 'context', verifying_context(certificates)
@@ -300,14 +304,14 @@ def test_an_address_of_a_client_that_names_none(secure: Secure, certificates: Ce
         assert status(site, known, None, 'GET / HTTP/1.1', f'Host: {host}') == '200'
 
 
-def test_a_request_for_the_servers_own_name(secure: Secure, certificates: Certificates) -> None:
+def test_a_request_for_the_default_context_is_served(secure: Secure, certificates: Certificates) -> None:
     site = secure(request_cert=True, ca=certificates.ca, sni_contexts={'a.example': {'certfile': certificates.other}})
     assert status(site, client(certificates), 'a.example', 'GET / HTTP/1.1', 'Host: a.example') == '200'
     for name in ('localhost', '127.0.0.1'):
         assert status(site, client(certificates), 'a.example', 'GET / HTTP/1.1', f'Host: {name}') == '421'
 
 
-def test_a_context_that_is_added_later_is_heeded(secure: Secure, certificates: Certificates) -> None:
+def test_a_context_can_be_added_later(secure: Secure, certificates: Certificates) -> None:
     site = secure()
     assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', 'Host: a.example') == '200'
     site.server.add_context('a.example', certfile=certificates.other, request_cert=True, ca=certificates.ca)
@@ -315,7 +319,7 @@ def test_a_context_that_is_added_later_is_heeded(secure: Secure, certificates: C
     assert status(site, client(certificates), 'localhost', 'GET / HTTP/1.1', 'Host: a.example') == '421'
 
 
-def test_servers_with_one_context_do_not_look_at_names(certificates: Certificates) -> None:
+def test_servers_with_one_context_ignore_names(certificates: Certificates) -> None:
     server = https.create_server(certfile=certificates.server, request_cert=True, ca=certificates.ca)
     assert not server._all_special
 
@@ -324,7 +328,7 @@ def test_servers_with_one_context_do_not_look_at_names(certificates: Certificate
 
 
 def client_hello(context: ssl.SSLContext, servername: str | None) -> bytes:
-    """Return what a client sends first."""
+    """Return the first message of a client."""
     outgoing = ssl.MemoryBIO()
     made = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=servername)
     with pytest.raises(ssl.SSLWantReadError):
@@ -343,7 +347,9 @@ def in_records(data: bytes, size: int) -> bytes:
 @pytest.mark.parametrize('record_size', [16384, 100, 7, 1])
 @pytest.mark.parametrize('chunk_size', [100000, 50, 1])
 @pytest.mark.parametrize('version', VERSIONS)
-def test_a_hello_in_pieces(servername: str | None, record_size: int, chunk_size: int, version: ssl.TLSVersion) -> None:
+def test_a_client_hello_in_pieces(
+    servername: str | None, record_size: int, chunk_size: int, version: ssl.TLSVersion
+) -> None:
     context = ssl.create_default_context()
     context.maximum_version = version
     data = in_records(client_hello(context, servername), record_size)
@@ -367,13 +373,13 @@ def test_a_hello_in_pieces(servername: str | None, record_size: int, chunk_size:
         b'\x16\x03\x01\x00\x04\x01\x00\x00\x00',
     ],
 )
-def test_what_is_no_hello(data: bytes) -> None:
+def test_input_without_a_client_hello_is_refused(data: bytes) -> None:
     hello = ClientHello()
     hello.feed(data)
     assert (hello.complete, hello.servername) == (True, None)
 
 
-def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) -> None:
+def test_truncated_and_damaged_client_hellos_are_refused(certificates: Certificates) -> None:
     data = client_hello(ssl.create_default_context(), 'a.example')
     for position in range(5, len(data)):
         damaged = bytearray(data)
@@ -387,7 +393,7 @@ def test_every_hello_that_is_cut_short_or_damaged(certificates: Certificates) ->
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Return a ClientHello with some damage, mostly around its name, mostly with the right lengths in front."""
+    """Return a damaged ClientHello, mostly around its name, mostly with the right lengths."""
     made = bytearray(data)
     for _ in range(chance.choice((0, 1, 1, 2, 3))):
         position = chance.randrange(len(made))
@@ -395,7 +401,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
             position = max(0, made.index(b'example') + chance.randrange(-25, 9))
         match chance.randrange(4):
             case 0:
-                # other characters than those of ASCII are refused by Python
+                # Python refuses characters outside ASCII
                 made[position] = chance.randrange(128)
             case 1:
                 del made[position]
@@ -410,10 +416,10 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(made)
 
 
-# a name that is not ASCII is refused by the callback of the test, which no caller can catch
+# the callback of the test refuses a name outside ASCII, and no caller can catch that
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_openssl_reads_the_same_name(certificates: Certificates, seed: int) -> None:
-    """Whatever a client sends: where OpenSSL goes on, it has seen the name that the context was chosen by."""
+    """If OpenSSL continues the handshake, it has read the name that the context was chosen by."""
     chance = random.Random(seed)
     names: list[str | None] = []
     server = certificates.server_context()
@@ -437,7 +443,7 @@ def test_openssl_reads_the_same_name(certificates: Certificates, seed: int) -> N
     assert accepted > 400
 
 
-def test_a_hello_that_never_ends() -> None:
+def test_an_endless_client_hello_is_refused() -> None:
     hello = ClientHello()
     empty = b'\x16\x03\x01\x00\x00' * 1000
     fed = 0
@@ -448,7 +454,7 @@ def test_a_hello_that_never_ends() -> None:
     assert (hello.servername, len(hello.received)) == (None, fed)
 
 
-def test_a_hello_byte_by_byte(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_client_hello_byte_by_byte(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(**verifying(certificates, 'options'))
     for context, expected in ((client(certificates, certificate='client'), 'client'), (client(certificates), None)):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

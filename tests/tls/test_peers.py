@@ -1,4 +1,4 @@
-"""Who the other side of a TLS connection is: what is refused, what is asked for, what is told."""
+"""Test the peer's identity: refused certificates, requested names, and descriptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_refused_certificates(certificates: Certificates, which: str, host: str,
             shaking.get()
 
 
-def test_an_authority_that_nobody_knows(certificates: Certificates) -> None:
+def test_an_unknown_authority_is_refused(certificates: Certificates) -> None:
     with client_of(certificates.server_context()) as (near, far):
         shaking = gevent.spawn(far.handshake)
         with pytest.raises(CertificateError, match='issuer'):
@@ -55,7 +55,7 @@ def test_names_are_sent_and_addresses_are_not(certificates: Certificates, host: 
     assert names == [asked]
 
 
-def test_another_servername(certificates: Certificates) -> None:
+def test_servername_replaces_the_host(certificates: Certificates) -> None:
     names: list[str | None] = []
     context = certificates.server_context('other')
     note_names(context, names)
@@ -92,7 +92,7 @@ def test_no_servername_disables_sni_and_not_the_check(
     assert names == [None]
 
 
-def test_reject_unauthorized_off(certificates: Certificates) -> None:
+def test_reject_unauthorized_off_accepts_every_certificate(certificates: Certificates) -> None:
     with client_of(certificates.server_context('expired'), reject_unauthorized=False) as (near, far):
         with shaken(near, far):
             near.wait_connected()
@@ -117,7 +117,7 @@ def test_get_peer_certificate(certificates: Certificates) -> None:
         assert near.get_peer_certificate() == told
 
 
-def test_our_own_certificate(certificates: Certificates) -> None:
+def test_a_client_sends_its_certificate(certificates: Certificates) -> None:
     context = certificates.server_context()
     context.load_verify_locations(certificates.ca)
     context.verify_mode = ssl.CERT_REQUIRED

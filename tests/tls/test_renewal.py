@@ -1,4 +1,4 @@
-"""Certificates, keys and authorities that are renewed on disk are used by the next connection, without a restart."""
+"""Test that the next connection uses renewed certificates, keys and authorities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_rename(path: Path, data: bytes) -> None:
 
 
 def by_link(path: Path, data: bytes) -> None:
-    """Let the path lead somewhere else, as Kubernetes does."""
+    """Change the target of the symbolic link, as Kubernetes does."""
     new = path.with_name(f'{path.name}-{len(list(path.parent.iterdir()))}')
     new.write_bytes(data)
     link = path.with_suffix('.link')
@@ -47,7 +47,7 @@ WAYS = pytest.mark.parametrize('replace', [in_place, by_rename, by_link])
 
 
 class Issuer:
-    """An authority, and files of certificates that it renews."""
+    """Issue certificates, and write them to files."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,7 +77,7 @@ def issuer(tmp_path: Path) -> Issuer:
 
 
 def shown(site: Any, issuer: Issuer, **options: Any) -> str:
-    """Return the subject of the certificate that a new connection is shown."""
+    """Return the subject of the certificate that a new connection receives."""
     socket = tls.connect(site.where[1], 'localhost', ca=issuer.ca, **options)
     with socket:
         return socket.wait_connected().get_peer_certificate()['subject']['CN']
@@ -87,7 +87,7 @@ def shown(site: Any, issuer: Issuer, **options: Any) -> str:
 
 
 @WAYS
-def test_a_server(secure: Secure, issuer: Issuer, replace: Replace) -> None:
+def test_a_server_uses_renewed_certificates(secure: Secure, issuer: Issuer, replace: Replace) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
     site = secure(certfile=path)
     with https.Agent(ca=issuer.ca, keep_alive=True) as agent:
@@ -101,7 +101,7 @@ def test_a_server(secure: Secure, issuer: Issuer, replace: Replace) -> None:
 
 @WAYS
 @pytest.mark.parametrize('order', ['key first', 'certificate first'])
-def test_half_a_pair(
+def test_the_previous_pair_is_used_until_both_files_match(
     secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture, replace: Replace, order: str
 ) -> None:
     certificate, key = issuer.pair('first')
@@ -130,7 +130,7 @@ def test_half_a_pair(
         lambda path: path.write_bytes(path.read_bytes()[:500]),
     ],
 )
-def test_a_file_that_is_missing_or_cut_short(
+def test_a_missing_or_truncated_file_keeps_the_previous_context(
     secure: Secure, issuer: Issuer, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
 ) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
@@ -146,7 +146,9 @@ def test_a_file_that_is_missing_or_cut_short(
 
 
 @WAYS
-def test_a_context_by_name(secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace) -> None:
+def test_a_context_by_name_is_renewed(
+    secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace
+) -> None:
     one, two = (issuer.write(f'{name}.pem', issuer.whole(f'first {name}')) for name in ('one', 'two'))
     site = secure(sni_contexts={'one.example': {'certfile': one}})
     site.server.add_context('*.two.example', certfile=two)
@@ -157,23 +159,23 @@ def test_a_context_by_name(secure: Secure, issuer: Issuer, certificates: Certifi
 
 
 @WAYS
-def test_the_authorities_of_clients(
+def test_the_authorities_of_clients_are_renewed(
     secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace, pool: MakePool
 ) -> None:
     site = secure(request_cert=True, ca=issuer.ca)
-    client = issuer.write('client.pem', issuer.whole('somebody'))
+    client = issuer.write('client.pem', issuer.whole('user'))
     with pool(certfile=client) as agent:
         agent.keep_alive = False
         assert [read(url(site), agent=agent) for _ in range(2)] == [b'GET /'] * 2
         replace(issuer.ca, Path(certificates.ca).read_bytes())
-        # neither the certificate nor a session that began with it
+        # the server accepts neither the certificate nor a session that began with it
         with pytest.raises((TLSError, OSError)):
             read(url(site), agent=agent)
     with pool(certfile=certificates.client) as agent:
         assert read(url(site), agent=agent) == b'GET /'
 
 
-def test_a_context_of_the_users_own_is_left_alone(secure: Secure, issuer: Issuer) -> None:
+def test_a_context_of_the_user_is_not_renewed(secure: Secure, issuer: Issuer) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
     context = Certificates(*map(str, [path] * 6)).server_context()
     site = secure(certfile=None, context=context)
@@ -186,7 +188,9 @@ def test_a_context_of_the_users_own_is_left_alone(secure: Secure, issuer: Issuer
 
 @WAYS
 @pytest.mark.parametrize('how', ['agent', 'request', 'socket'])
-def test_authorities(secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace, how: str) -> None:
+def test_the_authorities_of_a_client_are_renewed(
+    secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace, how: str
+) -> None:
     site = secure()
     with https.Agent(ca=issuer.ca) as agent:
 
@@ -205,7 +209,7 @@ def test_authorities(secure: Secure, issuer: Issuer, certificates: Certificates,
             ask()
 
 
-def test_the_systems_authorities(
+def test_the_authorities_of_the_system_are_renewed(
     secure: Secure, issuer: Issuer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = issuer.directory / 'bundle.pem'
@@ -220,7 +224,7 @@ def test_the_systems_authorities(
 
 
 @WAYS
-def test_a_certificate_of_our_own(
+def test_the_certificate_of_a_client_is_renewed(
     secure: Secure, issuer: Issuer, pool: MakePool, caplog: pytest.LogCaptureFixture, replace: Replace
 ) -> None:
     def tell(request: Any, response: Any) -> None:
@@ -237,13 +241,15 @@ def test_a_certificate_of_our_own(
     assert [read(url(site), agent=agent) for _ in range(3)] == [b'first'] * 3
     assert len(caplog.records) == 1
     replace(files[0], certificate)
-    # the session of the first certificate must not show it once more
+    # the session of the first certificate must not be resumed
     assert [read(url(site), agent=agent) for _ in range(3)] == [b'second'] * 3
     assert read(url(site), agent=False, ca=agent._tls['ca'], certfile=files[0], keyfile=files[1]) == b'second'
 
 
 @pytest.mark.parametrize('replace', [in_place, by_rename])
-def test_requests(secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace) -> None:
+def test_files_of_requests_are_renewed(
+    secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace
+) -> None:
     def tell(request: Any, response: Any) -> None:
         response.end(request.socket.get_peer_certificate()['subject']['CN'])
 
@@ -267,10 +273,10 @@ def test_requests(secure: Secure, issuer: Issuer, certificates: Certificates, re
         assert ask() == 'second'
 
 
-# -- what it costs ----------------------------------------------------------------------------------------------------
+# -- the cost of a check ----------------------------------------------------------------------------------------------
 
 
-def test_one_look_at_each_file_for_a_connection(
+def test_a_connection_checks_each_file_once(
     secure: Secure, issuer: Issuer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
@@ -299,8 +305,8 @@ def test_one_look_at_each_file_for_a_connection(
         assert sorted(looked) == expected
 
 
-def test_two_changes_at_the_same_time(secure: Secure, issuer: Issuer) -> None:
-    """What is written within a tick of the kernel's clock has the same time, and certificates often one size."""
+def test_two_changes_with_the_same_time_are_noticed(secure: Secure, issuer: Issuer) -> None:
+    """Two writes within a tick of the kernel's clock have the same time, and certificates often the same size."""
     path = issuer.write('site.pem', b'')
     contents = [issuer.whole(f'name {number}') for number in range(20)]
     size = max(map(len, contents))
@@ -311,8 +317,8 @@ def test_two_changes_at_the_same_time(secure: Secure, issuer: Issuer) -> None:
         assert shown(site, issuer) == f'name {number}'
 
 
-def test_a_file_whose_time_is_set_back(secure: Secure, issuer: Issuer) -> None:
-    """``cp -p`` and ``tar`` keep the time of what they copy."""
+def test_a_file_with_an_older_time_is_noticed(secure: Secure, issuer: Issuer) -> None:
+    """``cp -p`` and ``tar`` keep the time of the copied file."""
     contents = [issuer.whole(name) for name in ('first', 'other')]
     size = max(map(len, contents))
     path = issuer.write('site.pem', contents[0].ljust(size, b'\n'))
@@ -324,7 +330,7 @@ def test_a_file_whose_time_is_set_back(secure: Secure, issuer: Issuer) -> None:
     assert shown(site, issuer) == 'other'
 
 
-def test_an_authority_that_is_replaced_in_a_directory(issuer: Issuer) -> None:
+def test_a_replaced_authority_in_a_directory_is_noticed(issuer: Issuer) -> None:
     """The name of the file is a hash of the subject, which a renewed one keeps."""
     directory = issuer.directory / 'authorities'
     directory.mkdir()
@@ -337,7 +343,7 @@ def test_an_authority_that_is_replaced_in_a_directory(issuer: Issuer) -> None:
     assert os.listdir(directory) == ['0123abcd.0']
 
 
-def test_a_file_that_is_written_anew_and_stays_the_same(issuer: Issuer) -> None:
+def test_an_unchanged_file_keeps_the_context(issuer: Issuer) -> None:
     path = issuer.write('site.pem', issuer.whole('first'))
     source = server_source(server_settings({'certfile': path}))
     before = source.current()
@@ -345,7 +351,7 @@ def test_a_file_that_is_written_anew_and_stays_the_same(issuer: Issuer) -> None:
     assert source.current() is before, 'sessions can still be resumed'
 
 
-def test_files_that_are_wrong_from_the_start(issuer: Issuer) -> None:
+def test_invalid_files_are_refused_at_the_start(issuer: Issuer) -> None:
     path = issuer.write('site.pem', b'nothing')
     with pytest.raises(InvalidInput):
         tls.create_server(certfile=path)

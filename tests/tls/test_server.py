@@ -1,4 +1,4 @@
-"""TLS servers: handshakes that fail or stall cost one connection, names choose certificates, settings are checked."""
+"""Test TLS servers: handshakes, certificates by name, client certificates and settings."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def listen(certificates: Certificates) -> Iterator[MakeServer]:
 
 
 def said(server: tls.Server, certificates: Certificates, servername: str = 'localhost') -> bytes:
-    """Return what ``server`` says to a client that asks for ``servername``."""
+    """Return the data that ``server`` sends to a client that requests ``servername``."""
     with contextlib.closing(TLSEnd(dial(server), certificates.client_context(), servername=servername)) as far:
         return far.recv(100)
 
 
-def test_serving(listen: MakeServer, certificates: Certificates) -> None:
+def test_connections_are_emitted_after_the_handshake(listen: MakeServer, certificates: Certificates) -> None:
     log = Log()
     server = listen(lambda connection: (log.append('connection'), connection.end(b'hello')))
     server.on('secureConnection', log.note('secureConnection'))
@@ -63,7 +63,7 @@ def test_serving(listen: MakeServer, certificates: Certificates) -> None:
         (b'', 'ECONNRESET'),
     ],
 )
-def test_a_handshake_that_fails(
+def test_a_failing_handshake_is_emitted_and_logged(
     listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, said_by_client: bytes, code: str
 ) -> None:
     server = listen()
@@ -79,12 +79,12 @@ def test_a_handshake_that_fails(
     assert isinstance(error, TLSError)
     assert error.code.startswith(code)
     assert connection.destroyed
-    # a connection without a byte is a look whether the port is open
+    # a connection without a byte is a health check
     assert [record.levelname for record in caplog.records] == ['INFO'] * bool(said_by_client)
     assert said(server, certificates) == b'hello'
 
 
-def test_a_handshake_that_stalls(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_stalled_handshake_times_out(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(handshake_timeout=0.02)
     failures = Log()
     server.on('tlsClientError', lambda error, connection: failures.append(error))
@@ -99,7 +99,7 @@ def test_a_handshake_that_stalls(listen: MakeServer, certificates: Certificates)
 def test_stalled_handshakes_cost_no_greenlet(listen: MakeServer, certificates: Certificates) -> None:
     server = listen()
     settle()
-    # those of earlier tests may be waiting for the collector
+    # those of earlier tests can wait for the garbage collector
     gc.collect()
     before = len(live_greenlets())
     with contextlib.ExitStack() as stack:
@@ -112,7 +112,7 @@ def test_stalled_handshakes_cost_no_greenlet(listen: MakeServer, certificates: C
     until(lambda: not server.get_connections())
 
 
-def test_closing_does_not_wait_for_who_stalls(listen: MakeServer) -> None:
+def test_closing_does_not_wait_for_a_stalled_handshake(listen: MakeServer) -> None:
     server = listen()
     with contextlib.closing(dial(server)) as far:
         until(lambda: server.get_connections() == 1)
@@ -122,9 +122,7 @@ def test_closing_does_not_wait_for_who_stalls(listen: MakeServer) -> None:
         assert far.recv(100) == b''
 
 
-def test_a_handshake_under_way_ends_well_while_the_server_drains(
-    listen: MakeServer, certificates: Certificates
-) -> None:
+def test_a_handshake_is_completed_while_the_server_drains(listen: MakeServer, certificates: Certificates) -> None:
     server = listen()
     far = TLSEnd(dial(server), certificates.client_context(), servername='localhost')
     until(lambda: server.get_connections() == 1)
@@ -137,7 +135,7 @@ def test_a_handshake_under_way_ends_well_while_the_server_drains(
 
 
 def certificate_for(server: tls.Server, certificates: Certificates, servername: str | None) -> str:
-    """Return the first name in the certificate that ``server`` shows to who asks for ``servername``."""
+    """Return the first name in the certificate of ``server`` for ``servername``."""
     context = certificates.client_context()
     context.check_hostname = False
     with contextlib.closing(TLSEnd(dial(server), context, servername=servername)) as far:
@@ -159,7 +157,9 @@ def certificate_for(server: tls.Server, certificates: Certificates, servername: 
         (None, 'localhost'),
     ],
 )
-def test_contexts_by_name(listen: MakeServer, certificates: Certificates, servername: str | None, shown: str) -> None:
+def test_the_name_decides_the_certificate(
+    listen: MakeServer, certificates: Certificates, servername: str | None, shown: str
+) -> None:
     server = listen(sni_contexts={'a.example': {'certfile': certificates.other}})
     server.add_context('*.b.example', certificates.server_context('other'))
     assert certificate_for(server, certificates, servername) == shown
@@ -175,7 +175,7 @@ def test_a_callback_chooses(listen: MakeServer, certificates: Certificates) -> N
 
 
 @pytest.mark.parametrize('failure', [RuntimeError('no'), KeyboardInterrupt(), gevent.GreenletExit(), gevent.Timeout(1)])
-def test_a_callback_that_raises_costs_one_connection(
+def test_a_failing_callback_ends_one_connection(
     listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture, failure: BaseException
 ) -> None:
     def choose(name: str) -> None:
@@ -189,7 +189,7 @@ def test_a_callback_that_raises_costs_one_connection(
     assert said(server, certificates) == b'hello'
 
 
-def test_a_callback_that_returns_nonsense(
+def test_a_callback_must_return_a_context_or_none(
     listen: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = listen(sni_callback=lambda name: 'certificate.pem')
@@ -199,7 +199,7 @@ def test_a_callback_that_returns_nonsense(
 
 
 @pytest.mark.parametrize('hostname', ['', '*', '*.', 'a.*.example', 7])
-def test_names_that_are_none(listen: MakeServer, hostname: Any) -> None:
+def test_malformed_names_are_refused(listen: MakeServer, hostname: Any) -> None:
     with pytest.raises(InvalidInput, match='hostname'):
         listen().add_context(hostname, certfile=__file__)
 
@@ -213,16 +213,16 @@ def test_names_that_are_none(listen: MakeServer, hostname: Any) -> None:
         ('client', True, 'client'),
         ('client', False, 'client'),
         (None, True, 'refused'),
-        (None, False, 'nobody'),
+        (None, False, 'anonymous'),
         ('self_signed', True, 'refused'),
         ('self_signed', False, 'refused'),
     ],
 )
-def test_clients_are_asked_for_certificates(
+def test_request_cert_requests_client_certificates(
     listen: MakeServer, certificates: Certificates, shows: str | None, rejects: bool, outcome: str
 ) -> None:
     def tell(connection: tls.TLSSocket) -> None:
-        subject = connection.get_peer_certificate().get('subject', {'CN': 'nobody'})
+        subject = connection.get_peer_certificate().get('subject', {'CN': 'anonymous'})
         assert connection.verify_peer() is (subject['CN'] == 'client')
         assert (connection.authorization_error is None) is connection.authorized
         connection.end(subject['CN'])
@@ -256,7 +256,7 @@ def test_old_versions_are_refused(listen: MakeServer, certificates: Certificates
         far.recv(1)
 
 
-def test_a_context_of_the_users_own(listen: MakeServer, certificates: Certificates) -> None:
+def test_a_context_of_the_user_is_used(listen: MakeServer, certificates: Certificates) -> None:
     server = listen(certfile=None, context=certificates.server_context('other'))
     assert certificate_for(server, certificates, 'localhost') == 'a.example'
 
@@ -272,22 +272,22 @@ def test_a_context_of_the_users_own(listen: MakeServer, certificates: Certificat
         ({'request_cert': True, 'ca': __file__}, 'ca: no certificates'),
     ],
 )
-def test_bad_settings(listen: MakeServer, options: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(listen: MakeServer, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         listen(**options)
 
 
-def test_settings_beside_a_context(listen: MakeServer, certificates: Certificates) -> None:
+def test_settings_beside_a_context_are_refused(listen: MakeServer, certificates: Certificates) -> None:
     with pytest.raises(InvalidInput, match='context replaces all other settings: set certfile on it'):
         listen(context=certificates.server_context())
 
 
-def test_settings_that_nobody_knows(certificates: Certificates) -> None:
+def test_unknown_settings_are_refused(certificates: Certificates) -> None:
     with pytest.raises(UnknownOption, match="'certfile'"):
         tls.create_server(cert_file=certificates.server)
 
 
-def test_an_encrypted_key(listen: MakeServer, certificates: Certificates, tmp_path: Any) -> None:
+def test_an_encrypted_key_needs_its_password(listen: MakeServer, certificates: Certificates, tmp_path: Any) -> None:
     serialization = pytest.importorskip('cryptography.hazmat.primitives.serialization')
     with open(certificates.server, 'rb') as file:
         pem = file.read()

@@ -1,4 +1,4 @@
-"""TLS sockets: the handshake, what is written around it, and how data ends."""
+"""Test TLS sockets: the handshake, data before and after it, and the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BIG = bytes(range(256)) * 20000
 
 
 @pytest.mark.parametrize('version', ['TLSv1_2', 'TLSv1_3'])
-def test_both_ways(certificates: Certificates, version: str) -> None:
+def test_data_is_sent_in_both_directions(certificates: Certificates, version: str) -> None:
     context = certificates.server_context()
     context.maximum_version = ssl.TLSVersion[version]
     with client_of(context, ca=certificates.ca, allow_half_open=True) as (near, far):
@@ -44,7 +44,7 @@ def test_both_ways(certificates: Certificates, version: str) -> None:
         assert not near.truncated
 
 
-def test_what_is_written_before_the_handshake_waits_for_it(certificates: Certificates) -> None:
+def test_data_written_before_the_handshake_waits_for_it(certificates: Certificates) -> None:
     with client_of(certificates.server_context(), ca=certificates.ca) as (near, far):
         assert near.write(b'early') is False
         assert near.get_protocol() is None
@@ -72,7 +72,7 @@ def test_a_handshake_takes_no_greenlet(certificates: Certificates) -> None:
     far.close()
 
 
-def test_close_notify_leaves_after_everything_else(certificates: Certificates) -> None:
+def test_close_notify_is_sent_last(certificates: Certificates) -> None:
     with pair('tls', small=True, allow_half_open=True) as (near, far):
         shrink(far.raw)
         writing = gevent.spawn(lambda: near.end(BIG))
@@ -86,7 +86,7 @@ def test_close_notify_leaves_after_everything_else(certificates: Certificates) -
         until(lambda: near.writable_finished)
 
 
-def test_finish_means_that_the_kernel_has_all_of_it(certificates: Certificates) -> None:
+def test_finish_is_emitted_when_the_kernel_has_everything(certificates: Certificates) -> None:
     with pair('tls', small=True) as (near, far):
         told: list[int] = []
         near.write(bytes(10_000_000), callback=lambda: told.append(near.writable_length))
@@ -100,7 +100,7 @@ def test_finish_means_that_the_kernel_has_all_of_it(certificates: Certificates) 
         taker.stop()
 
 
-def test_many_small_pieces_leave_together(certificates: Certificates) -> None:
+def test_small_pieces_are_sent_together(certificates: Certificates) -> None:
     with pair('tls', small=True) as (near, far):
         pieces = [bytes([number % 256]) * (number % 700) for number in range(3000)]
 
@@ -118,7 +118,7 @@ def test_many_small_pieces_leave_together(certificates: Certificates) -> None:
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 
-def test_destroy_does_not_say_that_all_was_sent(certificates: Certificates) -> None:
+def test_destroy_sends_no_close_notify(certificates: Certificates) -> None:
     with pair('tls') as (near, far):
         near.write(b'half of it')
         near.destroy()
@@ -127,7 +127,7 @@ def test_destroy_does_not_say_that_all_was_sent(certificates: Certificates) -> N
             far.recv(100)
 
 
-def test_an_end_without_close_notify_is_none(certificates: Certificates) -> None:
+def test_an_end_without_close_notify_is_an_error(certificates: Certificates) -> None:
     with pair('tls') as (near, far):
         errors: list[TLSError] = []
         near.on('error', errors.append)
@@ -180,7 +180,7 @@ def test_data_before_garbage_is_delivered(certificates: Certificates) -> None:
         assert b''.join(chunks) == b'good'
 
 
-def test_nothing_is_left_to_the_collector(certificates: Certificates) -> None:
+def test_a_destroyed_socket_leaves_no_reference_cycle(certificates: Certificates) -> None:
     def alive() -> int:
         return sum(isinstance(each, TLSSocket) for each in gc.get_objects())
 
@@ -206,7 +206,7 @@ def test_nothing_is_left_to_the_collector(certificates: Certificates) -> None:
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def test_tls_begins_where_plain_text_ended(certificates: Certificates) -> None:
+def test_a_plain_connection_continues_in_tls(certificates: Certificates) -> None:
     left, right = connected()
     plain = Socket(left)
     plain.write(b'shall we?')
@@ -224,7 +224,7 @@ def test_tls_begins_where_plain_text_ended(certificates: Certificates) -> None:
     far.close()
 
 
-def test_the_servers_side_with_bytes_received_already(certificates: Certificates) -> None:
+def test_the_server_side_can_begin_with_received_bytes(certificates: Certificates) -> None:
     left, right = connected()
     far = TLSEnd(right, certificates.client_context(), servername='localhost')
     shaking = gevent.spawn(far.handshake)
@@ -243,7 +243,7 @@ def test_the_servers_side_with_bytes_received_already(certificates: Certificates
     far.close()
 
 
-def test_surrender_wants_everything_sent() -> None:
+def test_detaching_needs_an_empty_queue() -> None:
     with pair(small=True) as (near, _):
         near._send(bytes(10_000_000))
         with pytest.raises(RuntimeError, match='not sent everything'):
@@ -266,9 +266,9 @@ def test_sessions_are_resumed(certificates: Certificates) -> None:
     assert session.has_ticket
 
 
-def test_a_ticket_is_no_input(certificates: Certificates) -> None:
+def test_a_session_ticket_is_not_input(certificates: Certificates) -> None:
     with client_of(certificates.server_context(), ca=certificates.ca) as (near, far):
-        # both tickets of the server are in the kernel, and nobody has looked at them
+        # both tickets of the server are in the kernel, and have not been read
         near._pause_reading()
         with contextlib.suppress(ssl.SSLWantReadError):
             far.object.do_handshake()
@@ -288,7 +288,7 @@ def test_a_ticket_is_no_input(certificates: Certificates) -> None:
 
 
 @pytest.mark.parametrize(('protocols', 'agreed'), [(['http/1.1'], 'http/1.1'), (['x', 'http/1.1'], 'x'), ([], None)])
-def test_alpn(certificates: Certificates, protocols: list[str], agreed: str | None) -> None:
+def test_a_protocol_is_negotiated(certificates: Certificates, protocols: list[str], agreed: str | None) -> None:
     context = certificates.server_context()
     context.set_alpn_protocols(['x', 'http/1.1'])
     with client_of(context, ca=certificates.ca, alpn_protocols=protocols) as (near, far):
@@ -297,7 +297,7 @@ def test_alpn(certificates: Certificates, protocols: list[str], agreed: str | No
         assert near.alpn_protocol == agreed
 
 
-def test_a_peer_that_speaks_something_else(certificates: Certificates) -> None:
+def test_a_peer_with_another_protocol_is_an_error(certificates: Certificates) -> None:
     left, right = connected()
     near = tls.connect(host='localhost', socket=Socket(left))
     right.sendall(b'HTTP/1.1 400 Bad Request\r\n\r\n')
@@ -307,7 +307,7 @@ def test_a_peer_that_speaks_something_else(certificates: Certificates) -> None:
     right.close()
 
 
-def test_a_peer_that_leaves_in_the_handshake(certificates: Certificates) -> None:
+def test_a_peer_that_disconnects_in_the_handshake_is_an_error(certificates: Certificates) -> None:
     left, right = connected()
     near = tls.connect(host='localhost', socket=Socket(left))
     assert right.recv(65536)
@@ -317,7 +317,7 @@ def test_a_peer_that_leaves_in_the_handshake(certificates: Certificates) -> None
     right.close()
 
 
-def test_waiting_for_a_handshake_has_a_limit(certificates: Certificates) -> None:
+def test_wait_connected_limits_the_handshake(certificates: Certificates) -> None:
     left, right = connected()
     near = tls.connect(host='localhost', socket=Socket(left))
     with pytest.raises(TimeoutError, match=r'no TLS connection after 0\.01 seconds'):
@@ -326,7 +326,7 @@ def test_waiting_for_a_handshake_has_a_limit(certificates: Certificates) -> None
     right.close()
 
 
-def test_secure_connect_is_told(certificates: Certificates, must_call: Callable[..., Any]) -> None:
+def test_secure_connect_is_emitted(certificates: Certificates, must_call: Callable[..., Any]) -> None:
     left, right = connected()
     far = TLSEnd(right, certificates.server_context(), server_side=True)
     near = tls.connect(None, 'localhost', must_call(), socket=Socket(left), ca=certificates.ca)
@@ -353,7 +353,7 @@ def test_secure_connect_is_told(certificates: Certificates, must_call: Callable[
         {'certfile': '/nowhere'},
     ],
 )
-def test_bad_values(options: dict[str, Any]) -> None:
+def test_bad_option_values_are_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(InvalidInput, match=name):
         tls.connect(1, **options)
@@ -370,7 +370,7 @@ def test_bad_values(options: dict[str, Any]) -> None:
         {'context': 'x'},
     ],
 )
-def test_values_of_the_wrong_type(options: dict[str, Any]) -> None:
+def test_option_values_of_the_wrong_type_are_refused(options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(TypeError, match=name):
         tls.connect(1, **options)
