@@ -43,18 +43,18 @@ class Disagreement:
     reason: str
 
 
-def compare(peer: str, ours: Verdict, theirs: Verdict) -> Disagreement | None:
+def compare(peer: str, own: Verdict, other: Verdict) -> Disagreement | None:
     """Return the first difference between two verdicts; None if both serve the same messages.
 
     The bytes after these messages can be refused, ignored or incomplete: neither implementation serves them.
     """
-    for one, other in zip(ours.messages, theirs.messages, strict=False):
-        if one != other:
-            return Disagreement(peer, 'neither', _difference(one, other))
-    if len(ours.messages) > len(theirs.messages):
-        return Disagreement(peer, peer, theirs.error or _silence(theirs))
-    if len(ours.messages) < len(theirs.messages):
-        return Disagreement(peer, 'geventnode', ours.error or _silence(ours))
+    for one, another in zip(own.messages, other.messages, strict=False):
+        if one != another:
+            return Disagreement(peer, 'neither', _difference(one, another))
+    if len(own.messages) > len(other.messages):
+        return Disagreement(peer, peer, other.error or _silence(other))
+    if len(own.messages) < len(other.messages):
+        return Disagreement(peer, 'geventnode', own.error or _silence(own))
     return None
 
 
@@ -121,9 +121,9 @@ def differences(
     """Yield every disagreement, with the name and the bytes of its input."""
     geventnode = Geventnode()
     for name, data, context in inputs:
-        ours = geventnode.judge(data, context)
+        own = geventnode.judge(data, context)
         for other in others:
-            found = compare(other.name, ours, other.judge(data, context))
+            found = compare(other.name, own, other.judge(data, context))
             if found is not None:
                 yield found, name, data
 

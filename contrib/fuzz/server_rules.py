@@ -13,7 +13,7 @@ from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, Limits, Parser, Role
 from tests.corpus.drive import Message, Outcome
 
-__all__ = ['Response', 'check_expected', 'may_be_cancelled', 'parse_responses']
+__all__ = ['Response', 'check_expected', 'can_be_cancelled', 'parse_responses']
 
 LIMITS = Limits()
 
@@ -71,7 +71,7 @@ def check_expected(responses: list[Response], parsed: Outcome, scenario: dict[st
     wanted = list(_expected(parsed, scenario, server, responses))
     expected = [status for status, _ in wanted]
     found = [response.status for response in responses]
-    lost = scenario['ending'] == 'reset' or scenario['room'] is not None or may_be_cancelled(parsed, server)
+    lost = scenario['ending'] == 'reset' or scenario['room'] is not None or can_be_cancelled(parsed, server)
     # responses that were not sent when the peer disconnected are lost
     if found != (expected[: len(found)] if lost else expected):
         raise Finding('responses', f'{found} instead of {expected} for {parsed}')
@@ -158,8 +158,8 @@ def _summary(message: Message, body: bytes) -> bytes:
     return b'' if method == 'HEAD' else summary(method, url, body)
 
 
-def may_be_cancelled(parsed: Outcome, server: MemoryServer) -> bool:
-    """Return whether a listener may wait for the rest of an incomplete body.
+def can_be_cancelled(parsed: Outcome, server: MemoryServer) -> bool:
+    """Return whether a listener can be waiting for the rest of an incomplete body.
 
     It is cancelled without a response if it has begun before the end of the input.
     """

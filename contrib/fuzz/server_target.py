@@ -18,7 +18,7 @@ from contrib.fuzz.mutation import Mutator
 from contrib.fuzz.sample import BOTH, Sample, random_cuts, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS, UNREAD
-from contrib.fuzz.server_rules import check_expected, may_be_cancelled, parse_responses
+from contrib.fuzz.server_rules import check_expected, can_be_cancelled, parse_responses
 from contrib.fuzz.turns import run_all
 from contrib.fuzz.unhandled import errors_recorded
 from geventnode.protocol import Role
@@ -105,7 +105,7 @@ class ServerTarget:
             return
         if one.served != other.served:
             raise Finding('cut', f'whole: {one.served} served, in pieces: {other.served}')
-        if scenario['listener'] == 'stream' or may_be_cancelled(parsed, server):
+        if scenario['listener'] == 'stream' or can_be_cancelled(parsed, server):
             return
         if _DATE.sub(b'', one.output) != _DATE.sub(b'', other.output):
             raise Finding('cut', f'whole: {one.output!r}, in pieces: {other.output!r}')

@@ -323,7 +323,7 @@ def _add_serve(commands: Any, run: Command) -> None:
         metavar='ADDRESS',
         action='append',
         dest='monitor_clients',
-        help="an IP address or network (CIDR), or 'unix': the clients that can see the monitor, "
+        help="an IP address or network (CIDR), or 'unix': the clients that may see the monitor, "
         'instead of those on the same machine; can be repeated',
     )
     serve.set_defaults(run=run, parser=serve)

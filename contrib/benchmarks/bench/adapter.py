@@ -1,7 +1,7 @@
 """Compare requests with this package's adapter and plain requests: the same program with another adapter.
 
-What is measured, and how, is as for the other clients; the two take turns within each repetition. Both keep their core
-busy, so that processor time says the same as time, and says it on a machine that others use as well.
+The measurements are those of the other clients; the two take turns within each repetition. Both keep their core busy, so
+processor time means the same as wall time, and is also meaningful on a machine with other load.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line of a tool that measures in parts: which ones, where the report goes, and the exit status."""
+"""The command line of programs that measure in parts: the parts, the file of the report, and the exit status."""
 
 from __future__ import annotations
 
