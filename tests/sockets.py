@@ -1,7 +1,8 @@
 """Connections for tests: a socket of geventnode at the near end, a plain cooperative one at the far end.
 
-The far end is gevent's own socket, which the test controls completely. :func:`until` and :func:`settle` count turns of
-the loop: the guard against hangs finds a condition that never becomes true.
+The far end is gevent's own socket, or the plain one of the testing kit. Neither shares code with the tested sockets, so
+that a fault cannot hide itself at both ends. :func:`until` and :func:`settle` count turns of the loop: the guard
+against hangs finds a condition that never becomes true.
 """
 
 from __future__ import annotations

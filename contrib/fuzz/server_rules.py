@@ -13,7 +13,7 @@ from geventnode.errors import ParseError
 from geventnode.protocol import EndOfMessage, Framing, Limits, Parser, Role
 from tests.corpus.drive import Message, Outcome
 
-__all__ = ['Response', 'check_expected', 'can_be_cancelled', 'parse_responses']
+__all__ = ['Response', 'can_be_cancelled', 'check_expected', 'parse_responses']
 
 LIMITS = Limits()
 

@@ -18,7 +18,7 @@ from contrib.fuzz.mutation import Mutator
 from contrib.fuzz.sample import BOTH, Sample, random_cuts, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS, UNREAD
-from contrib.fuzz.server_rules import check_expected, can_be_cancelled, parse_responses
+from contrib.fuzz.server_rules import can_be_cancelled, check_expected, parse_responses
 from contrib.fuzz.turns import run_all
 from contrib.fuzz.unhandled import errors_recorded
 from geventnode.protocol import Role

@@ -1,7 +1,7 @@
 """Compare requests with this package's adapter and plain requests: the same program with another adapter.
 
-The measurements are those of the other clients; the two take turns within each repetition. Both keep their core busy, so
-processor time means the same as wall time, and is also meaningful on a machine with other load.
+The measurements are those of the other clients; the two take turns within each repetition. Both keep their core busy,
+so processor time means the same as wall time, and is also meaningful on a machine with other load.
 """
 
 from __future__ import annotations
