@@ -21,7 +21,7 @@ from geventnode.tls.contexts import client_context, client_settings
 from tests.certificates import Certificates, TLSEnd
 from tests.https_sites import Secure, read, tls_script, url
 from tests.origins import MakeOrigin, Peer
-from tests.sessions import Mounted, on_terms
+from tests.sessions import Mounted, session_with
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,14 +135,14 @@ def test_contexts_of_truststore_are_accepted(
 ) -> None:
     site = secure()
     trusting = [truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2)]
-    with on_terms(ssl_context=trusting[0]) as client:
+    with session_with(ssl_context=trusting[0]) as client:
         with pytest.raises(requests.exceptions.SSLError, match='unable to get local issuer certificate'):
             client.get(url(site))
     with pytest.raises(CertificateError):
         read(url(site), context=trusting[0])
     # now the system trusts the authority of the tests
     monkeypatch.setenv('SSL_CERT_FILE', certificates.ca)
-    with on_terms(ssl_context=trusting[1]) as client:
+    with session_with(ssl_context=trusting[1]) as client:
         assert client.get(url(site)).text == 'GET /'
         with pytest.raises(requests.exceptions.SSLError, match=r'(?i)mismatch'):
             client.get(url(secure(certfile=certificates.other)))
@@ -204,7 +204,7 @@ class Foreign:
     [
         lambda context: https.Agent(context=context),
         lambda context: tls.create_server(context=context),
-        lambda context: on_terms(ssl_context=context).__enter__(),
+        lambda context: session_with(ssl_context=context).__enter__(),
     ],
 )
 def test_contexts_of_other_libraries_are_refused(make: Any) -> None:
