@@ -42,12 +42,12 @@ def frame_response(
 
     Source: RFC 9112, section 6. A response to HEAD declares the framing that GET would get, and has no body all the
     same. ``Framing.NONE`` means that nothing is declared; ``Framing.UNTIL_CLOSE`` that the end of the connection ends
-    the body, and that the head may not contain Transfer-Encoding.
+    the body, and that the head must not contain Transfer-Encoding.
 
     :param method: the method of the request.
     :param http_version: the version of the request, ``'1.0'`` or later.
     :param fields: the fields of the head.
-    :param removed: lower-cased names of the fields that may not be added.
+    :param removed: lower-cased names of the fields that must not be added.
     :param trailers: the lines of the trailer section, which needs chunks.
     :param length: the number of bytes in the body; None: not known yet.
     :raises InvalidHeader: the head contains a Transfer-Encoding that cannot be sent.
@@ -83,7 +83,7 @@ def frame_request(
     Source: RFC 9112, section 6.3.
 
     :param fields: the fields of the head.
-    :param removed: lower-cased names of the fields that may not be added.
+    :param removed: lower-cased names of the fields that must not be added.
     :param trailers: the lines of the trailer section, which needs chunks.
     :param length: the number of bytes in the body; None: not known yet.
     :param flushing: whether the head is sent before the first piece of the body is known; a request with a method in

@@ -417,7 +417,7 @@ class IncomingMessage(ReadableBase):
 
         ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
 
-        :param seconds: how long nothing may be received or sent; None or 0: no limit.
+        :param seconds: seconds without received or sent bytes; None or 0: no limit.
         :param callback: a listener for ``'timeout'``.
         """
         self._check_thread()

@@ -163,9 +163,9 @@ class OutgoingMessage(EventEmitter):
 
         :param value: a str, an int, or a list of them; each item of a list makes a line of its own.
 
-        Raises :exc:`~geventnode.errors.InvalidHeader` if the name is no token or the value has control characters or
-        characters outside latin-1 (RFC 9110, section 5), ``TypeError`` for a value of another type, and
-        :exc:`~geventnode.errors.HeadersSent` if the head is fixed.
+        Raises :exc:`~geventnode.errors.HeadersSent` if the head is fixed, ``TypeError`` for a value of another type,
+        and :exc:`~geventnode.errors.InvalidHeader` if the name is not a token (RFC 9110, section 5.6.2). It raises
+        that, too, if the value has control characters or characters outside latin-1.
         """
         self._check_headers_open('set')
         lower, checked = check_field(name, value)
@@ -534,7 +534,7 @@ class OutgoingMessage(EventEmitter):
 
         ``'timeout'`` is emitted with the socket. The exchange ends if there is no listener for it.
 
-        :param seconds: how long nothing may be received or sent; None or 0: no limit.
+        :param seconds: seconds without received or sent bytes; None or 0: no limit.
         :param callback: a listener for ``'timeout'``.
         """
         self._check_thread()

@@ -19,7 +19,8 @@ class IIncomingMessage(IReadable):
     """A received request or response; see :class:`geventnode.http.IncomingMessage`.
 
     Emits, besides the events of a readable stream, ``'aborted'`` () when the peer disconnects before the exchange is
-    complete, ``'close'`` () when the connection is lost before the message is complete, and ``'timeout'`` (socket).
+    complete, and ``'timeout'`` (socket). ``'close'`` () is emitted when the connection is lost before the message is
+    complete.
     """
 
     http_version: str = Attribute("The version in the start line, ``'1.1'`` or ``'1.0'``.")
@@ -162,7 +163,7 @@ class IHTTPServer(IServer):
     misspelled one raises ``UnknownOption`` there, and ``AttributeError`` here.
     """
 
-    timeout: float = Attribute('Inactivity after which a request fails with 503, or 408; 0: no limit. 120.')
+    timeout: float = Attribute('Inactivity in seconds after which a request fails with 503, or 408; 0: no limit. 120.')
     headers_timeout: float = Attribute('For a whole head, from its first byte, or from accepting. 408. 60.')
     request_timeout: float = Attribute('For a whole request, body included. 408. 300.')
     min_body_rate: int = Attribute(
@@ -172,8 +173,8 @@ class IHTTPServer(IServer):
     keep_alive_timeout: float = Attribute('How long an idle connection is kept after a response; advertised. 65.')
     keep_alive_timeout_buffer: float = Attribute('How much longer it is kept than advertised. 1.')
     max_header_size: int = Attribute('Bytes of a request line and its header section. 431 or 414. 16384.')
-    max_request_line: int | None = Attribute('Bytes of a request line; None: as many as the head may have. 414.')
-    max_field_size: int | None = Attribute('Bytes of a header field; None: as many as the head may have. 431.')
+    max_request_line: int | None = Attribute('Bytes of a request line; None: no limit but ``max_header_size``. 414.')
+    max_field_size: int | None = Attribute('Bytes of a header field; None: no limit but ``max_header_size``. 431.')
     max_headers_count: int = Attribute('Fields in a header section; 0: no limit but the size. 431. 1000.')
     max_body_size: int | None = Attribute('Bytes of a request body; None: no limit. 413.')
     max_requests_per_socket: int = Attribute('Requests on one connection; 0: no limit. More get 503. 0.')

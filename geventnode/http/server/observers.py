@@ -55,8 +55,8 @@ class ObservedResponse(ServerResponse):
 
     _notified: bool = False
 
-    def __init__(self, request: Any, exchange: Any) -> None:
-        super().__init__(request, exchange)
+    def __init__(self, request: Any, connection: Any) -> None:
+        super().__init__(request, connection)
         #: When the exchange began (monotonic).
         self.began = monotonic()
         for observer in self.observers:

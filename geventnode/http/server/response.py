@@ -103,13 +103,13 @@ class ServerResponse(OutgoingMessage):
     #: Whether the server has sent an error response instead of this response.
     _overridden: bool = False
 
-    def __init__(self, request: IncomingMessage, exchange: Connection) -> None:
+    def __init__(self, request: IncomingMessage, connection: Connection) -> None:
         self._fields = {}
         self.socket = self._out = request.socket
         #: The request that this is the response to.
         self.request = request
-        self._connection = exchange
-        self._hub = exchange.hub
+        self._connection = connection
+        self._hub = connection.hub
         #: Whether the connection can serve another request afterwards.
         self.should_keep_alive = request._head.keep_alive
 
