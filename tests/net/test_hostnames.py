@@ -206,11 +206,11 @@ def test_a_name_with_the_dot_of_the_root(secure: Secure, pool: MakePool, monkeyp
     monkeypatch.setattr(connecting, 'resolve', lambda host, *args: resolve(host.removesuffix('.'), *args))
     seen: list[str | None] = []
 
-    def tell(request: Any, response: Any) -> None:
+    def report(request: Any, response: Any) -> None:
         seen.append(request.socket.servername)
         response.end(request.headers['host'])
 
-    site = secure(tell)
+    site = secure(report)
     port = site.where[1]
     with pool() as agent:
         assert read(url(site, host='localhost.'), agent=agent) == f'localhost.:{port}'.encode()

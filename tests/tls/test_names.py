@@ -162,10 +162,10 @@ def test_a_name_can_have_its_own_versions(
 def test_sessions_belong_to_a_name(
     listen: MakeServer, certificates: Certificates, how: str, version: ssl.TLSVersion
 ) -> None:
-    def tell(connection: tls.TLSSocket) -> None:
+    def report(connection: tls.TLSSocket) -> None:
         connection.end('resumed' if connection.session_reused else 'new')
 
-    server = listen(tell, **verifying(certificates, how))
+    server = listen(report, **verifying(certificates, how))
     context = client(certificates, version)
     with contextlib.closing(TLSEnd(dial(server), context, servername='localhost')) as far:
         assert far.handshake().recv(100) == b'new'
@@ -175,10 +175,10 @@ def test_sessions_belong_to_a_name(
 
 
 def test_the_socket_reports_name_and_authorization(listen: MakeServer, certificates: Certificates) -> None:
-    def tell(connection: tls.TLSSocket) -> None:
+    def report(connection: tls.TLSSocket) -> None:
         connection.end(f'{connection.servername} {connection.authorized} {connection.authorization_error}')
 
-    server = listen(tell, **verifying(certificates, 'options'))
+    server = listen(report, **verifying(certificates, 'options'))
     assert said(server, client(certificates, certificate='client'), 'A.example') == 'A.example True None'
     assert said(server, client(certificates), None).startswith('None False certificates are not verified')
 

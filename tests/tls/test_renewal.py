@@ -227,10 +227,10 @@ def test_the_authorities_of_the_system_are_renewed(
 def test_the_certificate_of_a_client_is_renewed(
     secure: Secure, issuer: Issuer, pool: MakePool, caplog: pytest.LogCaptureFixture, replace: Replace
 ) -> None:
-    def tell(request: Any, response: Any) -> None:
+    def report(request: Any, response: Any) -> None:
         response.end(request.socket.get_peer_certificate()['subject']['CN'])
 
-    site = secure(tell, request_cert=True, ca=issuer.ca)
+    site = secure(report, request_cert=True, ca=issuer.ca)
     certificate, key = issuer.pair('first')
     files = issuer.write('client.pem', certificate), issuer.write('client.key', key)
     agent = pool(certfile=files[0], keyfile=files[1])
@@ -250,10 +250,10 @@ def test_the_certificate_of_a_client_is_renewed(
 def test_files_of_requests_are_renewed(
     secure: Secure, issuer: Issuer, certificates: Certificates, replace: Replace
 ) -> None:
-    def tell(request: Any, response: Any) -> None:
+    def report(request: Any, response: Any) -> None:
         response.end(request.socket.get_peer_certificate()['subject']['CN'])
 
-    site = secure(tell, request_cert=True, ca=issuer.ca)
+    site = secure(report, request_cert=True, ca=issuer.ca)
     client = issuer.write('client.pem', issuer.whole('first'))
     bundle = issuer.write('bundle.pem', Path(certificates.ca).read_bytes())
     with requests.Session() as session:

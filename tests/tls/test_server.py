@@ -221,13 +221,13 @@ def test_malformed_names_are_refused(listen: MakeServer, hostname: Any) -> None:
 def test_request_cert_requests_client_certificates(
     listen: MakeServer, certificates: Certificates, shows: str | None, rejects: bool, outcome: str
 ) -> None:
-    def tell(connection: tls.TLSSocket) -> None:
+    def report(connection: tls.TLSSocket) -> None:
         subject = connection.get_peer_certificate().get('subject', {'CN': 'anonymous'})
         assert connection.verify_peer() is (subject['CN'] == 'client')
         assert (connection.authorization_error is None) is connection.authorized
         connection.end(subject['CN'])
 
-    server = listen(tell, request_cert=True, reject_unauthorized=rejects, ca=certificates.ca)
+    server = listen(report, request_cert=True, reject_unauthorized=rejects, ca=certificates.ca)
     failures = Log()
     server.on('tlsClientError', lambda error, connection: failures.append(error.code))
     context = certificates.client_context()

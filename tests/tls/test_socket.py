@@ -209,8 +209,8 @@ def test_a_destroyed_socket_leaves_no_reference_cycle(certificates: Certificates
 def test_a_plain_connection_continues_in_tls(certificates: Certificates) -> None:
     left, right = connected()
     plain = Socket(left)
-    plain.write(b'shall we?')
-    assert right.recv(100) == b'shall we?'
+    plain.write(b'may we?')
+    assert right.recv(100) == b'may we?'
     right.sendall(b'yes')
     assert plain.read(3) == b'yes'
     far = TLSEnd(right, certificates.server_context(), server_side=True)
