@@ -44,7 +44,9 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
     """
     lower = check_name(name)
     if type(value) is str:
-        check_value(name, value)
+        # printable ASCII, the usual value, needs no regular expression
+        if not (value.isascii() and value.isprintable()):
+            check_value(name, value)
     else:
         value = check_field_value(name, value)
         if isinstance(value, list):

@@ -222,6 +222,7 @@ class ServerResponse(OutgoingMessage):
             prepared = prepare_fields(self.status_code, self._fields)
         if (
             prepared is not None
+            and (prepared.length is None or prepared.length == size)
             and self.should_keep_alive
             and not self._removed_fields
             and self._trailers is None

@@ -7,7 +7,7 @@ from response to response: Date, the fields about the connection, and the field 
 from __future__ import annotations
 
 from geventnode.errors import InvalidInput
-from geventnode.http.header_fields import Fields, field_lines
+from geventnode.http.header_fields import Fields
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.protocol import status_line
 
@@ -17,6 +17,9 @@ __all__ = ['RESPONSE_FRAMING_FIELDS', 'PreparedHead', 'final_status_line', 'rend
 RESPONSE_FRAMING_FIELDS = frozenset(
     {'connection', 'content-length', 'date', 'keep-alive', 'trailer', 'transfer-encoding'}
 )
+
+
+_STANDARD_LINES = {status: status_line(status, reason) for status, reason in STATUS_CODES.items()}
 
 
 def final_status_line(status: int, reason: str | None) -> str:
@@ -30,7 +33,9 @@ def final_status_line(status: int, reason: str | None) -> str:
         raise TypeError(f'a status code must be int, not {type(status).__name__}')
     if not 200 <= status <= 999:
         raise InvalidInput(f'a final status must be from 200 to 999, not {status!r}', 'ERR_HTTP_INVALID_STATUS_CODE')
-    return status_line(status, STATUS_CODES.get(status, 'unknown') if reason is None else reason)
+    if reason is not None:
+        return status_line(status, reason)
+    return _STANDARD_LINES.get(status) or status_line(status, 'unknown')
 
 
 def render_head(start: str, date: str, connection: str, framing: str) -> str:
@@ -45,19 +50,36 @@ def render_head(start: str, date: str, connection: str, framing: str) -> str:
 
 
 class PreparedHead:
-    """The beginning of a head, checked and rendered once for many responses: immutable.
+    """The beginning of a head, checked and rendered: immutable.
 
-    None of its fields is one of :data:`RESPONSE_FRAMING_FIELDS`, so that the server can add those.
+    The only one of :data:`RESPONSE_FRAMING_FIELDS` that it can have is Content-Length, which is not rendered: the
+    server adds these fields.
+
+    :param lines: the rendered fields without Content-Length.
+    :param length: the value of Content-Length, None without one.
     """
 
-    __slots__ = ('_connection', '_date', '_prefix', 'fields', 'line', 'start', 'status_code', 'status_message')
+    __slots__ = (
+        '_connection',
+        '_date',
+        '_prefix',
+        'fields',
+        'length',
+        'line',
+        'start',
+        'status_code',
+        'status_message',
+    )
 
-    def __init__(self, status: int, fields: Fields, reason: str | None = None) -> None:
+    def __init__(
+        self, status: int, fields: Fields, lines: str, reason: str | None = None, length: int | None = None
+    ) -> None:
         self.status_code = status
         self.status_message = reason
         self.fields = fields
+        self.length = length
         self.line = final_status_line(status, reason)
-        self.start = self.line + field_lines(fields)
+        self.start = self.line + lines
         self._date = self._connection = ''
         self._prefix = b''
 

@@ -1,4 +1,4 @@
-"""Check and prepare the arguments of ``start_response``, and cache the frequent ones."""
+"""Check and prepare the arguments of ``start_response``, and cache those that repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
 from geventnode.http.body_framing import BODILESS_STATUSES
-from geventnode.http.header_fields import Fields, merge_headers
+from geventnode.http.header_fields import Fields, field_lines, merge_headers
+from geventnode.http.server.head_cache import render_plain_fields
 from geventnode.http.server.response_head import PreparedHead
 from geventnode.protocol import connection_options
 
@@ -33,36 +34,62 @@ class Head:
 
     __slots__ = ('closes', 'fields', 'length', 'prepared', 'reason', 'status_code')
 
-    def __init__(self, status: Any, headers: list[Any]) -> None:
-        if not isinstance(status, str):
-            raise TypeError(f'the status must be str, not {type(status).__name__}')
-        found = _status.fullmatch(status)
-        if found is None:
-            raise InvalidInput(
-                f"the status must be as in '200 OK', from 200 to 999, not {status!r}", 'ERR_HTTP_INVALID_STATUS_CODE'
-            )
-        self.status_code = int(found[1])
+    def __init__(
+        self,
+        status_code: int,
+        reason: str | None,
+        fields: Fields,
+        lines: str | None,
+        length: int | None,
+        closes: bool = False,
+    ) -> None:
+        self.status_code = status_code
         #: The reason phrase; None: that of ``STATUS_CODES``.
-        self.reason: str | None = found[2] or ''
-        if self.reason == STATUS_CODES.get(self.status_code):
-            self.reason = None
+        self.reason = reason
         #: Whether the application closes the connection.
-        self.closes = False
-        kept = []
-        for name, value in _checked_pairs(headers):
-            lower = name.lower()
-            if lower not in _HOP_BY_HOP:
-                kept.append((name, value))
-            elif lower == 'connection' and 'close' in connection_options((value,)):
-                self.closes = True
-        self.fields: Fields = merge_headers({}, kept)
-        length = self.fields.pop('content-length', None)
+        self.closes = closes
+        self.fields = fields
         #: The value of Content-Length, None without the field.
-        self.length = None if length is None else int(length[1])
+        self.length = length
         #: The rendered head without the length; None if it cannot be prepared.
-        self.prepared: PreparedHead | None = None
-        if not self.closes and self.status_code not in BODILESS_STATUSES and self.fields.keys().isdisjoint(_OWN):
-            self.prepared = PreparedHead(self.status_code, self.fields, self.reason)
+        self.prepared = None if lines is None else PreparedHead(status_code, fields, lines, reason)
+
+
+def _check_status(status: Any) -> tuple[int, str | None]:
+    """Return the status code and the reason phrase, None for the one in ``STATUS_CODES``."""
+    if not isinstance(status, str):
+        raise TypeError(f'the status must be str, not {type(status).__name__}')
+    found = _status.fullmatch(status)
+    if found is None:
+        raise InvalidInput(
+            f"the status must be as in '200 OK', from 200 to 999, not {status!r}", 'ERR_HTTP_INVALID_STATUS_CODE'
+        )
+    status_code, reason = int(found[1]), found[2] or ''
+    return status_code, None if reason == STATUS_CODES.get(status_code) else reason
+
+
+def _check_head(status: Any, headers: list[Any]) -> Head:
+    """Check a head with any status and any headers."""
+    status_code, reason = _check_status(status)
+    closes = False
+    kept = []
+    for name, value in _checked_pairs(headers):
+        lower = name.lower()
+        if lower not in _HOP_BY_HOP:
+            kept.append((name, value))
+        elif lower == 'connection' and 'close' in connection_options((value,)):
+            closes = True
+    fields = merge_headers({}, kept)
+    length = fields.pop('content-length', None)
+    can_prepare = not closes and status_code not in BODILESS_STATUSES and fields.keys().isdisjoint(_OWN)
+    return Head(
+        status_code,
+        reason,
+        fields,
+        field_lines(fields) if can_prepare else None,
+        None if length is None else int(length[1]),
+        closes,
+    )
 
 
 def _listed(headers: Any) -> list[Any]:
@@ -97,7 +124,16 @@ def _checked_pairs(headers: list[Any]) -> list[Any]:
     return headers
 
 
+#: Heads that an application used at least twice, by its arguments, and the hashes of the arguments of recent heads.
 _heads: dict[Any, Head] = {}
+_seen: set[int] = set()
+
+#: The usual statuses with their reason phrases.
+_USUAL_STATUSES = {
+    f'{status_code} {reason}': status_code
+    for status_code, reason in STATUS_CODES.items()
+    if status_code >= 200 and status_code not in BODILESS_STATUSES
+}
 
 
 def find_head(status: Any, headers: Any) -> Head:
@@ -110,14 +146,27 @@ def find_head(status: Any, headers: Any) -> Head:
     try:
         key = (status, *headers)
         found = _heads.get(key)
+        if found is not None:
+            return found
+        status_code = _USUAL_STATUSES.get(status)
+        rendered = None if status_code is None else render_plain_fields(headers, False)
     except TypeError:
-        # unhashable items: the checks raise a precise error
-        return Head(status, headers)
-    if found is None:
-        found = Head(status, headers)
-        text = found.prepared.start if found.prepared is not None else ''
-        if found.prepared is not None and len(headers) <= MAX_FIELDS and len(text) <= MAX_TEXT:
+        # an unhashable item: the checks raise a precise error
+        return _check_head(status, headers)
+    if rendered is None or status_code is None or not _HOP_BY_HOP.isdisjoint(rendered[0]):
+        return _check_head(status, headers)
+    fields, lines, length = rendered
+    if length is not None:
+        del fields['content-length']
+    found = Head(status_code, None, fields, lines, length)
+    number = hash(key)
+    if number in _seen:
+        if len(headers) <= MAX_FIELDS and len(lines) <= MAX_TEXT:
             if len(_heads) >= MAX_HEADS:
                 _heads.clear()
             _heads[key] = found
+    else:
+        if len(_seen) >= MAX_HEADS:
+            _seen.clear()
+        _seen.add(number)
     return found

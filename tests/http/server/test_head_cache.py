@@ -37,7 +37,10 @@ def test_a_head_with_other_types_than_text_is_not_cached(headers: dict[str, Any]
     [
         (204, {}),
         (304, {'ETag': '"x"'}),
-        (200, {'Content-Length': '5'}),
+        (200, {'Content-Length': '5', 'Connection': 'close'}),
+        (200, {'Content-Length': '0x5'}),
+        (200, {'Content-Length': '9' * 19}),
+        (204, {'Content-Length': '5'}),
         (200, {'Connection': 'close'}),
         (200, {'Transfer-Encoding': 'chunked'}),
         (200, {'Date': 'today'}),
@@ -65,8 +68,71 @@ def test_names_that_differ_in_case_are_one_field() -> None:
 
 def test_the_size_of_the_cache_is_limited() -> None:
     for number in range(3 * MAX_HEADS):
-        prepare(200, {'ETag': f'"{number}"'})
+        prepare(200, {'X-Number': f'{number}'})
     assert 0 < len(head_cache._heads) <= MAX_HEADS
+
+
+@pytest.mark.parametrize(
+    'headers', [{'ETag': '"1"'}, {'Location': '/1'}, {'Set-Cookie': 'a=b'}, {'Content-Length': '5'}]
+)
+def test_a_head_of_one_response_is_prepared_and_not_cached(headers: dict[str, str]) -> None:
+    fields = {name.lower(): (name, value) for name, value in headers.items()}
+    by_name, by_field = prepare(200, headers), prepare_fields(200, fields)
+    assert by_name is not None
+    assert by_field is not None
+    assert head_cache._heads == {}
+    assert (by_name.start, by_name.fields, by_name.length) == (by_field.start, by_field.fields, by_field.length)
+
+
+@pytest.mark.parametrize(
+    ('headers', 'lines', 'length'),
+    [
+        ({'Content-Length': '5'}, '', 5),
+        ({'Content-Length': 5, 'ETag': 'x'}, 'ETag: x\r\n', 5),
+        ({'content-length': '0'}, '', 0),
+        ({'Set-Cookie': 'a=b', 'A': ''}, None, None),
+        ({'Set-Cookie': ['a=b', 'c=d']}, None, None),
+        ({'ETag': '"\xe4"'}, None, None),
+        ({'ETag': 'a\tb'}, None, None),
+        ({'ETag': 'a\r\nb'}, None, None),
+        ({'ETag': 'a', 'etag': 'b'}, None, None),
+        ({'Content-Length': '-1'}, None, None),
+        ({'Content-Length': True}, None, None),
+        ({'Content-Length': '\u0665'}, None, None),
+    ],
+)
+def test_unusual_fields_are_left_to_the_checks(headers: dict[str, Any], lines: str | None, length: int | None) -> None:
+    head_cache.KNOWN_NAMES.pop('A', None)
+    found = prepare(200, headers)
+    assert (None if found is None else found.start) == (None if lines is None else f'HTTP/1.1 200 OK\r\n{lines}')
+    assert (None if found is None else found.length) == length
+
+
+@pytest.mark.parametrize('length', ['5', 5])
+@pytest.mark.parametrize('ending', ['whole', 'pieces', 'short', 'long'])
+def test_a_declared_length_holds_however_the_body_is_sent(serve: Serve, length: Any, ending: str) -> None:
+    errors: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Type': 'text/plain', 'Content-Length': length})
+        assert response.get_header('content-length') == '5'
+        try:
+            if ending == 'pieces':
+                response.write('he')
+                response.end('llo')
+            else:
+                response.end({'whole': 'hello', 'short': 'hell', 'long': 'hello!'}[ending])
+        except Exception as error:
+            errors.append(type(error).__name__)
+            response.end('hello')
+
+    site = serve(listener)
+    if ending == 'short':
+        assert site.send(get('/')).rest().endswith(b'\r\n\r\nhell')
+    else:
+        answer = site.get()
+        assert (answer.values('Content-Length'), answer.body) == (['5'], b'hello')
+    assert errors == (['ContentLengthMismatch'] if ending == 'long' else [])
 
 
 @pytest.mark.parametrize(
