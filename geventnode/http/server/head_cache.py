@@ -98,7 +98,7 @@ def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
 
 
 def render_plain_fields(pairs: Iterable[Any], takes_int: bool) -> tuple[Fields, str, int | None] | None:
-    """Return usual fields by lower-cased name, their lines, and the value of Content-Length.
+    """Return usual fields by name, their lines, and the declared length.
 
     Content-Length has no line. Returns None for fields that need more than the checks of this function: an unknown or
     repeated name, a value that is not printable ASCII text, or a field about the connection.

@@ -56,7 +56,7 @@ class Head:
 
 
 def _check_status(status: Any) -> tuple[int, str | None]:
-    """Return the status code and the reason phrase, None for the one in ``STATUS_CODES``."""
+    """Return the code and the phrase, None for the standard one."""
     if not isinstance(status, str):
         raise TypeError(f'the status must be str, not {type(status).__name__}')
     found = _status.fullmatch(status)
