@@ -11,14 +11,14 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 from urllib.parse import SplitResult
 
 from geventnode import http
 from geventnode.errors import ConnectionClosed
-from geventnode.http.client import api as http_api
+from geventnode.http.client.agent import AgentOptions
 from geventnode.http.client.agent import global_agent as _global_agent
-from geventnode.http.client.api import NO_OPTIONS, OPTIONS, Scheme, make_request
+from geventnode.http.client.api import NO_OPTIONS, OPTIONS, RequestOptions, Scheme, make_request
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
@@ -125,6 +125,29 @@ class Server(TLSServerMixin, http.Server):
         connection.close()
 
 
+class _TLSOptions(TypedDict, total=False):
+    """The options of :func:`geventnode.tls.connect` that requests and agents have, too."""
+
+    alpn_protocols: Any
+    ca: Any
+    certfile: Any
+    ciphers: str | None
+    context: ssl.SSLContext | None
+    keyfile: Any
+    minimum_version: str | None
+    password: Any
+    reject_unauthorized: bool
+    servername: str | None
+
+
+class _AgentOptions(AgentOptions, _TLSOptions, total=False):
+    """The options of :class:`Agent`."""
+
+
+class _RequestOptions(RequestOptions, _TLSOptions, total=False):
+    """The options of :func:`request`."""
+
+
 class Agent(http.Agent):
     """A pool of TLS connections; see :class:`geventnode.http.Agent`.
 
@@ -136,12 +159,13 @@ class Agent(http.Agent):
     protocol: ClassVar[str] = 'https:'
     _hub_attribute: ClassVar[str] = '_geventnode_global_https_agent'
 
-    def __init__(self, **options: Any) -> None:
-        self._tls = {name: options.pop(name) for name in tuple(options) if name in CLIENT_OPTIONS}
+    def __init__(self, **options: Unpack[_AgentOptions]) -> None:
+        given: dict[str, Any] = {**options}
+        self._tls = {name: given.pop(name) for name in options if name in CLIENT_OPTIONS}
         self._default_tls_settings = parse_tls_options(self._tls)
         #: For each origin, the session to resume, and the certificates of the connection that it was unverified on.
         self._sessions: OrderedDict[str, tuple[Any, list[bytes] | None]] = OrderedDict()
-        super().__init__(**options)
+        super().__init__(**given)
 
     def _tls_settings(self, options: Mapping[str, Any]) -> TLSSettings:
         """Return the TLS settings for a request with ``options``."""
@@ -203,21 +227,6 @@ class Agent(http.Agent):
     def _after_fork_in_child(self) -> None:
         self._sessions.clear()
         super()._after_fork_in_child()
-
-
-class _RequestOptions(http_api.RequestOptions, total=False):
-    """The options of :func:`request`."""
-
-    alpn_protocols: Any
-    ca: Any
-    certfile: Any
-    ciphers: str | None
-    context: ssl.SSLContext | None
-    keyfile: Any
-    minimum_version: str | None
-    password: Any
-    reject_unauthorized: bool
-    servername: str | None
 
 
 def _name_in(asked: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from math import isfinite
@@ -161,7 +161,7 @@ def _nearest(kind: type[Configurable], name: str) -> str | None:
     return spellings[near[0]] if near else None
 
 
-def apply_options(thing: Configurable, options: dict[str, Any]) -> None:
+def apply_options(thing: Configurable, options: Mapping[str, object]) -> None:
     """Set ``options`` on ``thing``.
 
     :raises UnknownOption: ``thing`` has no such option; the message has the most similar name.

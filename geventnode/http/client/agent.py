@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from gevent import get_hub
 from zope.interface import implementer
@@ -37,9 +37,11 @@ from geventnode.options import Option, apply_options, count, flag
 from geventnode.options import seconds as checked_seconds
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from geventnode.http.client.request import ClientRequest
 
-__all__ = ['Agent', 'global_agent']
+__all__ = ['Agent', 'AgentOptions', 'global_agent']
 
 log = logging.getLogger('geventnode.error')
 
@@ -86,6 +88,21 @@ def _check_scheduling(name: str, value: Any) -> str:
 
 def _check_seconds_or_none(name: str, value: Any) -> float | None:
     return None if value is None else checked_seconds(name, value) or None
+
+
+class AgentOptions(TypedDict, total=False):
+    """The options of :class:`Agent`."""
+
+    max_sockets: float | None
+    max_total_sockets: float | None
+    max_free_sockets: int
+    max_total_free_sockets: float | None
+    max_queued: int | None
+    keep_alive: bool
+    scheduling: str
+    timeout: float | None
+    keep_alive_initial_delay: float | None
+    debug_connections: bool
 
 
 @implementer(IAgent)
@@ -142,7 +159,7 @@ class Agent:
     #: The reservation in another agent for the only connection of this one.
     _reservation: Reservation | None = None
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[AgentOptions]) -> None:
         self._hub = get_hub()
         #: See :class:`geventnode.net.deadlines.HasDeadline`; set while requests are queued.
         self._expires = NEVER
