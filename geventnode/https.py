@@ -22,11 +22,12 @@ from geventnode.http.client.api import NO_OPTIONS, OPTIONS, RequestOptions, Sche
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
+from geventnode.http.server.server import ServerOptions as HTTPServerOptions
 from geventnode.net.socket import Socket
 from geventnode.tls.client import TLSSettings, parse_tls_options
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
-from geventnode.tls.server import TLSServerMixin, normalize_hostname
+from geventnode.tls.server import ContextOptions, TLSServerMixin, normalize_hostname
 from geventnode.tls.socket import TLSSocket
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.connection import Connection as ServerConnection
     from geventnode.http.server.response import ServerResponse
     from geventnode.protocol import RequestHead
+    from geventnode.tls.server import SNICallback
 
 __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']
 
@@ -234,13 +236,24 @@ def _name_in(asked: str) -> str:
     return asked.partition(']')[0][1:] if asked.startswith('[') else asked.partition(':')[0]
 
 
-def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
-    """Return a :class:`Server`; ``listener`` hears of ``'request'``.
+class _ServerOptions(HTTPServerOptions, ContextOptions, total=False):
+    """The options of :func:`create_server`."""
 
-    :param options: ``certfile``, ``keyfile`` and the others of :func:`geventnode.tls.create_server`, and all of
-        :func:`geventnode.http.create_server`.
+    context: ssl.SSLContext | None
+    handshake_timeout: float
+    sni_callback: SNICallback | None
+    sni_contexts: Mapping[str, Any] | None
 
-    Raises ``InvalidInput``, ``TypeError``, ``UnknownOption``.
+
+def create_server(listener: RequestListener | None = None, **options: Unpack[_ServerOptions]) -> Server:
+    """Return a new :class:`Server`.
+
+    :param listener: a listener for ``'request'``, a function of the request and the response.
+    :param options: those of :func:`geventnode.http.create_server`, and the TLS options of
+        :func:`geventnode.tls.create_server`.
+    :raises UnknownOption: an option does not exist; the error names the nearest one.
+    :raises TypeError: an option or the listener has the wrong type.
+    :raises InvalidInput: an option has a value that is not allowed, or a certificate file cannot be used.
     """
     return Server(listener, **options)
 

@@ -61,14 +61,7 @@ def test_docstrings_do_not_mention_switches(module: str) -> None:
     assert [name for name, text in texts.items() if SWITCHING.search(text)] == []
 
 
-@pytest.mark.parametrize(
-    'contract',
-    [
-        pytest.param(each, marks=[pytest.mark.xfail(strict=False)] if each.__name__ in ('IServer', 'ISocket') else [])
-        for each in CONTRACTS
-    ],
-    ids=[contract.__name__ for contract in CONTRACTS],
-)
+@pytest.mark.parametrize('contract', CONTRACTS, ids=[contract.__name__ for contract in CONTRACTS])
 def test_contracts_do_not_mention_switches(contract: InterfaceClass) -> None:
     described = {'': contract.__doc__, **{name: each.__doc__ for name, each in contract.namesAndDescriptions()}}
     assert [name for name, text in described.items() if SWITCHING.search(text or '')] == []

@@ -22,6 +22,9 @@ from zope.interface.interface import InterfaceClass, Method
 from zope.interface.verify import verifyObject
 
 from geventnode import events, http, https, interfaces, net, stream, tls
+from geventnode.http.server import server as http_server
+from geventnode.options import Option
+from geventnode.tls.contexts import SERVER_OPTIONS
 from tests.certificates import tls_certificates
 
 #: The modules with the public classes.
@@ -266,9 +269,12 @@ ENTRIES = [
     'geventnode.monitor',
     'geventnode.testing',
 ]
+#: The options of a TLS server that are not attributes.
+TLS_OPTIONS = {*SERVER_OPTIONS, 'sni_callback', 'sni_contexts'}
 #: Methods and functions that take ``*args: Any`` or ``**options: Any``, with the reason.
 VARIADIC = {
     'geventnode.events.EventEmitter.emit': 'the arguments depend on the event',
+    'geventnode.integrations.gunicorn.worker.run': 'the settings of gunicorn',
     'geventnode.integrations.requests.adapter.AgentAdapter.init_poolmanager': 'the signature of requests',
     'geventnode.integrations.requests.adapter.AgentAdapter.proxy_manager_for': 'the signature of requests',
     'geventnode.tls.server.TLSServerMixin.add_context': 'the options of a context, which tls.create_server names',
@@ -276,12 +282,6 @@ VARIADIC = {
     'geventnode.testing.sites.serving': 'the options of http.create_server and https.create_server',
     'geventnode.testing.sites.serving_in_memory': 'the options of http.create_server and https.create_server',
 }
-
-#: Modules with functions that do not spell out their arguments yet.
-OPEN = {'geventnode.http', 'geventnode.https', 'geventnode.integrations.gunicorn'}
-EXPLAINED = [
-    pytest.param(module, marks=[pytest.mark.xfail(strict=False)] if module in OPEN else []) for module in ENTRIES
-]
 
 
 def _offers(module: str) -> Iterator[tuple[str, Any]]:
@@ -329,9 +329,24 @@ def test_public_names_have_docstrings(module: str) -> None:
     assert sorted(_undocumented(_offers(module))) == []
 
 
-@pytest.mark.parametrize('module', EXPLAINED)
+@pytest.mark.parametrize('module', ENTRIES)
 def test_public_functions_spell_out_their_arguments(module: str) -> None:
     assert sorted(_unspecific(_offers(module)) - set(VARIADIC)) == []
+
+
+@pytest.mark.parametrize(
+    ('kind', 'typed', 'others'),
+    [
+        (net.Server, net.server.ServerOptions, {'allow_half_open'}),
+        (http.Server, http_server.ServerOptions, set()),
+        (tls.Server, tls.server.ServerOptions, {'allow_half_open', *TLS_OPTIONS}),
+        (https.Server, https._ServerOptions, TLS_OPTIONS),
+    ],
+    ids=['net', 'http', 'tls', 'https'],
+)
+def test_typed_options_are_those_of_the_server(kind: type, typed: Any, others: set[str]) -> None:
+    options = {name for each in kind.__mro__ for name, value in vars(each).items() if isinstance(value, Option)}
+    assert set(typed.__annotations__) == options | set(kind._plain_options) | others  # type: ignore[attr-defined]
 
 
 def test_every_variadic_function_exists() -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partialmethod
 from time import monotonic
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import gevent
 from zope.interface import implementer
@@ -36,7 +36,10 @@ from geventnode.net.socket import Socket
 from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds
 from geventnode.protocol import ForwardedPolicy, Limits, RequestHead, TrustedProxies, forwarded_fields, scheme_fields
 
-__all__ = ['RequestListener', 'Server', 'create_server']
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ['RequestListener', 'Server', 'ServerOptions', 'create_server']
 
 log = logging.getLogger('geventnode.error')
 
@@ -44,6 +47,38 @@ log = logging.getLogger('geventnode.error')
 ROOM_FRACTION = 20
 
 RequestListener = Callable[[Any, Any], object]
+
+
+class ServerOptions(TypedDict, total=False):
+    """The options of :func:`create_server`; each is an attribute of :class:`Server`."""
+
+    cancel_on_disconnect: bool
+    debug_connections: bool
+    forwarded_headers: Any
+    greenlet_per_request: bool
+    headers_timeout: float
+    keep_alive_timeout: float
+    keep_alive_timeout_buffer: float
+    max_body_size: int | None
+    max_buffered: int
+    max_connections: int | None
+    max_field_size: int | None
+    max_header_size: int
+    max_headers_count: int
+    max_idle_workers: int
+    max_request_line: int | None
+    max_requests_per_socket: int
+    max_unread_body: int
+    min_body_rate: int
+    proxy_protocol: bool
+    request_class: type
+    request_timeout: float
+    response_class: type
+    scheme_headers: Any
+    scheme_proxies: Any
+    timeout: float
+    trusted_proxies: Any
+    wait_when_full: bool
 
 
 @implementer(IHTTPServer)
@@ -444,7 +479,7 @@ def _began(connection: Connection) -> float:
     return connection.began
 
 
-def create_server(listener: RequestListener | None = None, **options: Any) -> Server:
+def create_server(listener: RequestListener | None = None, **options: Unpack[ServerOptions]) -> Server:
     """Return a :class:`Server` with ``listener`` as its ``'request'`` listener.
 
     :param listener: a function of the request and the response.
