@@ -40,6 +40,7 @@ from geventnode.integrations.wsgi import wsgi
 from geventnode.integrations.wsgi.environ import OutsideScriptName, meta_variables
 from geventnode.net.forks import inherited_error
 from geventnode.protocol import Limits, Parser, Role
+from geventnode.protocol.field_lines import FieldLines, MalformedLine
 from tests.certificates import tls_certificates
 
 __all__ = ['FAILURES', 'described', 'exception_classes', 'failure', 'main']
@@ -328,6 +329,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     OutsideScriptName: outside_script_name,
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
+    MalformedLine: lambda: FieldLines()[b'no colon'],
     get._Failure: given_up,
     OutputError: unwritable,
 }

@@ -6,7 +6,6 @@ every wait guards against hangs; it is not an assertion.
 
 from __future__ import annotations
 
-import contextlib
 import socket as stdlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from gevent import socket
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.testing import RawConnection
+from geventnode.testing import ListeningSite, RawConnection
 from geventnode.testing import RawResponse as Response
 from geventnode.testing import raw_request as get
 
@@ -42,46 +41,18 @@ class Client(RawConnection):
         super().__init__(endpoint, GUARD)
 
 
-class Site:
-    """A server that listens, and its clients."""
-
-    def __init__(self, server: http.Server) -> None:
-        self.server = server
-        self._clients: list[Client] = []
-
-    @property
-    def where(self) -> Any:
-        """Return the address for clients."""
-        address = self.server.address()
-        return address if isinstance(address, str) else ('127.0.0.1', address['port'])
+class Site(ListeningSite):
+    """A listening server of a test, which can connect clients with small receive buffers."""
 
     def connect(self, receive_buffer: int | None = None) -> Client:
         """Open a connection."""
         client = Client(self.where, receive_buffer)
-        self._clients.append(client)
+        self._track(client)
         return client
-
-    def get(self, url: str = '/', *fields: str) -> Response:
-        """Make one request on a new connection."""
-        with contextlib.closing(self.connect()) as client:
-            return client.get(url, *fields)
-
-    def send(self, *pieces: bytes) -> Client:
-        """Send ``pieces`` on a new connection, and return it."""
-        return self.connect().send(*pieces)
 
     def alive(self) -> bool:
         """Return whether the server listens."""
         return self.server.listening
-
-    def stop(self) -> None:
-        """Close the server and its clients."""
-        for client in self._clients:
-            client.close()
-        if self.server.listening:
-            self.server.stop(0)
-        else:
-            self.server.close_all_connections()
 
 
 Serve = Callable[..., Site]
@@ -95,14 +66,12 @@ def serve() -> Iterator[Serve]:
 
     def start(listener: Any = None, **options: Any) -> Site:
         server = listener if isinstance(listener, http.Server) else http.create_server(listener, **options)
-        if not server.listening:
-            server.listen(0, '127.0.0.1')
         sites.append(Site(server))
         return sites[-1]
 
     yield start
     for site in sites:
-        site.stop()
+        site.close()
 
 
 @pytest.fixture

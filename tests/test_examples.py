@@ -222,7 +222,7 @@ def test_websocket_client_disconnects(websocket_echo: Any, serve: Serve, caplog:
     client = site.send(get('/', *HANDSHAKE))
     client.until(b'\r\n\r\n')
     client.abort()
-    for each in site._clients:
+    for each in site._connections:
         each.close()
     while site.server.get_connections():
         gevent.idle()

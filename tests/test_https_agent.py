@@ -128,7 +128,7 @@ def test_session_that_the_server_rejects_is_forgotten(
     first = secure()
     read(url(first), agent=agent)
     port = first.where[1]
-    first.stop()
+    first.close()
     until(lambda: not agent.free_sockets)
     second = https.create_server(ok, certfile=certificates.server)
     with second.listen(port, '127.0.0.1'):

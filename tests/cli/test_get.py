@@ -305,7 +305,7 @@ def test_bad_option_is_refused(site: Site, seen: Seen, get_command: Get, argumen
 def test_refused_connection_is_reported(serve: Serve, get_command: Get) -> None:
     site = serve()
     where = url(site)
-    site.stop()
+    site.close()
     assert get_command(where) == (
         1,
         b'',

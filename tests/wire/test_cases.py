@@ -41,7 +41,7 @@ def site() -> Iterator[Site]:
     """Run one server for all cases."""
     found = Site(http.create_server(echo_length).listen(0, '127.0.0.1'))
     yield found
-    found.stop()
+    found.close()
 
 
 def by_id(case: Case) -> str:

@@ -111,7 +111,7 @@ def test_memory_does_not_grow_with_requests(serve: Serve) -> None:
             site.send(get('/a')[:-2]).abort()
         while site.server.get_connections():
             gevent.idle()
-        site._clients.clear()
+        site._connections.clear()
         gc.collect()
 
     rounds(200)

@@ -232,7 +232,7 @@ def test_close_waits_for_open_exchanges(serve: Serve) -> None:
     assert site.server.close(log.note('callback')) is site.server
     assert not site.server.listening
     with pytest.raises(ConnectionRefusedError):
-        Site.connect(_At(site.server, client))
+        site.connect()
     assert log == ['working']
     release.set()
     reply = client.response()
@@ -241,19 +241,6 @@ def test_close_waits_for_open_exchanges(serve: Serve) -> None:
     assert client.rest() == b''
     client.close()
     log.wait_for('callback')
-
-
-class _At(Site):
-    """The address of a server that no longer listens."""
-
-    def __init__(self, server: http.Server, client: Any) -> None:
-        super().__init__(server)
-        self._peer = client.socket.getpeername()
-
-    @property
-    def where(self) -> Any:
-        """Return the address that a client had connected to."""
-        return self._peer
 
 
 def test_closing_a_server_that_does_not_listen_raises(serve: Serve) -> None:
@@ -382,7 +369,6 @@ def test_a_closed_server_can_listen_again(serve: Serve) -> None:
     """It no longer drains."""
     site = serve(ok)
     site.server.stop(0)
-    site.server.listen(0, '127.0.0.1')
-    client = site.connect()
+    client = serve(site.server).connect()
     assert not client.get().closes
     assert client.get().status == 200
