@@ -205,8 +205,8 @@ class Agent:
     def get_name(self, options: Mapping[str, Any]) -> str:
         """Return the name of an origin: the key of ``sockets``, ``free_sockets`` and ``requests``.
 
-        It is ``'host:port'``, with ``:local_address``, the family and the socket path where they are given, and a
-        digest of the TLS settings where they are not the default ones. Requests of one name share connections.
+        It is ``'host:port'``, followed by the local address, the family and the socket path if they are given. TLS
+        settings other than the default ones add a digest. Requests of one name share connections.
 
         :param options: request options, such as ``host`` and ``port``.
         """
@@ -457,8 +457,8 @@ class Agent:
         """Send ``request`` on an idle connection, unless the server has closed it."""
         now = monotonic()
         socket = connection.socket
-        # The loop may not have run since the peer has closed the connection, or has sent bytes that would be taken for
-        # the response (RFC 9112, section 9.2): only the kernel knows.
+        # The loop may not have run since the server closed the connection, so only the kernel knows. Early bytes would
+        # be taken for the response (RFC 9112, section 9.2).
         if socket.destroyed or socket._has_input():
             # the check itself can have closed a TLS connection, and its empty bucket was removed then
             bucket = self._pool.bucket(request._origin.name)

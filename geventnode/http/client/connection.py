@@ -193,8 +193,8 @@ class Connection:
     def _advance(self) -> None:
         """Take the exchange as far as it can go now. This is one exchange from top to bottom.
 
-        :meth:`start` has begun it. Each step sets the state in which the next one takes over, or leaves it as it is
-        until more bytes have arrived, the request was sent, the body was read, or the listeners have returned.
+        :meth:`start` has begun it. Each step sets the state of the next one when it is complete. This method is called
+        again after more bytes have arrived, the request was sent, or the body was read.
         """
         request: Any = self.request
         response = None

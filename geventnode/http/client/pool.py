@@ -3,8 +3,8 @@
 Requests wait in one queue for each origin, first come, first served. :meth:`Pool.decide` returns the next decision for
 one origin; the agent applies it, and calls again until there is none.
 
-Under a limit on all connections together, an origin that has a connection goes on with it. An origin without one, which
-would get none as long as the others are busy, waits for the next connection that any of them gives back.
+Under a limit on all connections together, an origin that has a connection goes on with it. An origin without one
+waits for the next connection that another origin gives back.
 """
 
 from __future__ import annotations

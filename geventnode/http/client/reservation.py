@@ -1,7 +1,7 @@
 """Reserve a place among the connections of an agent.
 
 Authentication that is bound to a connection, as NTLM's and Negotiate's (RFC 4559, section 6), takes up to three
-requests without any other in between, and the connection belongs to its user afterwards. So a reservation is not a
+requests without any other in between. The connection belongs to its user afterwards. So a reservation is not a
 connection of the pool. It counts as one, and the connection belongs to another agent, which has only this one and
 closes it at the end.
 """

@@ -49,7 +49,7 @@ class TracedConnection(Connection):
             'request: %s %s%s',
             request.method,
             excerpt(request.path.encode('latin-1')),
-            ', on a connection that has served before' if reused else '',
+            ', on a reused connection' if reused else '',
         )
         super().start(request, reused, now)
 
@@ -87,7 +87,7 @@ class TracedConnection(Connection):
         socket = self.socket
         socket.remove_listener('connect', self._trace_connected)
         self._trace(
-            'over while %s, %d bytes written, %d received%s',
+            'closed while %s, %d bytes written, %d received%s',
             self.activity,
             socket.bytes_written,
             socket.bytes_read,
@@ -107,5 +107,5 @@ class TracedConnection(Connection):
         super().close()
 
     def _on_agent_remove(self) -> None:
-        self._trace("no longer the agent's")
+        self._trace('removed from the agent')
         super()._on_agent_remove()

@@ -55,13 +55,13 @@ def test_events_of_a_connection_are_logged(origin: MakeOrigin, agent: Any, lines
         http.get(f'{server.url}/two', agent=pool).get_response().read()
     told = lines()
     assert told[:4] == [
-        "127.0.0.1:N #1: request: GET b'/two', on a connection that has served before",
+        "127.0.0.1:N #1: request: GET b'/two', on a reused connection",
         f'127.0.0.1:N #1: received {len(HELLO) - 1} bytes while waiting',
         '127.0.0.1:N #1: response: 200',
         '127.0.0.1:N #1: the server has ended its side',
     ]
     assert re.fullmatch(
-        r'127\.0\.0\.1:N #1: over while unread, \d+ bytes written, 85 received: IncompleteBody: .*', told[-1]
+        r'127\.0\.0\.1:N #1: closed while unread, \d+ bytes written, 85 received: IncompleteBody: .*', told[-1]
     )
 
 
@@ -73,13 +73,13 @@ def test_errors_are_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None
     told = lines()
     assert any(': failed while waiting: ParseError: ' in line for line in told)
     assert re.fullmatch(
-        r'127\.0\.0\.1:N #1: over while waiting, \d+ bytes written, 12 received: ParseError: .*', told[-1]
+        r'127\.0\.0\.1:N #1: closed while waiting, \d+ bytes written, 12 received: ParseError: .*', told[-1]
     )
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         http.get(server.url, agent=pool).get_response()
     assert re.fullmatch(
-        r'127\.0\.0\.1:N #2: over while connecting, \d+ bytes written, 0 received: ConnectionRefused.*', lines()[-1]
+        r'127\.0\.0\.1:N #2: closed while connecting, \d+ bytes written, 0 received: ConnectionRefused.*', lines()[-1]
     )
 
 
@@ -92,7 +92,7 @@ def test_closing_is_logged(origin: MakeOrigin, agent: Any, lines: Lines) -> None
     http.get(server.url, agent=pool).get_response().read()
     ((idle,),) = pool.free_sockets.values()
     idle.emit('agentRemove')
-    assert "127.0.0.1:N #2: no longer the agent's" in lines()
+    assert '127.0.0.1:N #2: removed from the agent' in lines()
     idle.destroy()
     http.get(server.url, agent=pool).get_response().read()
     lines()
