@@ -37,7 +37,7 @@ class MessageConnection(Protocol):
     hub: Any
 
     @property
-    def forwarding(self) -> ForwardedPolicy | None:
+    def forwarded_policy(self) -> ForwardedPolicy | None:
         """The policy that finds the client's address in forwarding headers; None: they are ignored."""
 
     @abstractmethod
@@ -194,7 +194,7 @@ class IncomingMessage(ReadableBase):
         Behind trusted proxies it is the address that they forwarded: see ``forwarded_headers`` of the server. In a
         response, it is the address of the server.
         """
-        return self.socket.remote_address if self._connection.forwarding is None else self._client_address.address
+        return self.socket.remote_address if self._connection.forwarded_policy is None else self._client_address.address
 
     @property
     def remote_port(self) -> int | None:
@@ -222,7 +222,7 @@ class IncomingMessage(ReadableBase):
     def _client_address(self) -> ClientAddress:
         address = self._known_client_address
         if address is None:
-            socket, policy = self.socket, self._connection.forwarding
+            socket, policy = self.socket, self._connection.forwarded_policy
             head, header = self._head, socket.proxy_header
             encrypted = socket.encrypted or (header is not None and header.encrypted)
             address = ClientAddress(

@@ -627,7 +627,7 @@ class Connection:
             request._on_send_aborted(error)
 
     @property
-    def forwarding(self) -> None:
+    def forwarded_policy(self) -> None:
         """See :class:`geventnode.http.incoming.MessageConnection`: responses are never forwarded."""
         return None
 

@@ -525,9 +525,9 @@ class Connection:
     # -- the body of the request: run by its reader ---------------------------------------------------------------
 
     @property
-    def forwarding(self) -> ForwardedPolicy | None:
+    def forwarded_policy(self) -> ForwardedPolicy | None:
         """See :class:`geventnode.http.incoming.MessageConnection`."""
-        return self.server._forwarding
+        return self.server._forwarded_policy
 
     def read_body(self, message: IncomingMessage) -> bytes:
         """See :class:`geventnode.http.incoming.MessageConnection`."""

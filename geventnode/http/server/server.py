@@ -229,7 +229,7 @@ class Server(NetServer):
             self._connection_class = kind
             for connection in self._connections():
                 connection.__class__ = kind
-        self._forwarding = (
+        self._forwarded_policy = (
             None
             if not (self.forwarded_headers or self.scheme_headers)
             else ForwardedPolicy(

@@ -170,7 +170,7 @@ class EnvironBuilder:
             # heads that request an upgrade are not kept
             if head.upgrade and request.complete:
                 environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
-        if address is not None and server._forwarding is None:
+        if address is not None and server._forwarded_policy is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
         else:
