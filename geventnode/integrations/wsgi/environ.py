@@ -213,7 +213,7 @@ class EnvironBuilder:
         return found
 
     def _add_head(self, head: RequestHead, local_address: _LocalAddress) -> dict[str, Any]:
-        """Return the variables of ``head``; keep a copy from its second request on."""
+        """Return the variables of ``head``, and cache them from its second request."""
         environ = {**local_address.variables, **meta_variables(head, self._script_name)}
         if head.block.count <= MAX_FIELDS and not head.upgrade:
             head.derived = _SEEN if head.derived is None else (local_address, environ.copy())
