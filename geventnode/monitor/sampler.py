@@ -204,7 +204,7 @@ class Sampler(ExchangeObserver):
         }
 
     def _pool(self, pool: PoolStatistics, before: Mapping[tuple[str, str], tuple[int, float]]) -> dict[str, Any]:
-        key = pool.agent, pool.destination
+        key = pool.agent, pool.origin
         self._last_waits[key] = pool.waited, pool.wait_time
         waited, wait_time = before.get(key, (0, 0.0))
         waits = pool.waited - waited
@@ -213,7 +213,7 @@ class Sampler(ExchangeObserver):
             waits, wait_time = pool.waited, 0.0
         return {
             'agent': pool.agent[:MAX_TEXT],
-            'destination': pool.destination[:MAX_TEXT],
+            'origin': pool.origin[:MAX_TEXT],
             'limit': None if pool.limit == inf else int(pool.limit),
             'active': pool.active,
             'idle': pool.idle,

@@ -44,7 +44,7 @@ class PoolStatistics(NamedTuple):
     """The statistics of an agent's pool for one origin."""
 
     agent: str
-    destination: str
+    origin: str
     #: The limit for connections.
     limit: float
     active: int

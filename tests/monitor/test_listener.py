@@ -255,7 +255,7 @@ def test_stuck_pool(serve: Serve, origin: MakeOrigin) -> None:
         assert pool.pop('longest_wait') > 0
         assert pool == {
             'agent': 'upstream',
-            'destination': f'127.0.0.1:{upstream.port}',
+            'origin': f'127.0.0.1:{upstream.port}',
             'limit': 2,
             'active': 2,
             'idle': 0,

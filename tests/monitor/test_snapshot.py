@@ -262,14 +262,14 @@ def test_queues(origin: MakeOrigin) -> None:
     with http.Agent(max_sockets=1, keep_alive=True) as agent:
         requests = [http.get(upstream.url, agent=agent) for upstream in (short, long, long, long, short)]
         first, second = snapshot(agents={agent: 'one'}).pools.items
-        assert (first.destination, first.queued, first.waited) == (f'127.0.0.1:{long.port}', 2, 0)
-        assert (second.destination, second.queued) == (f'127.0.0.1:{short.port}', 1)
+        assert (first.origin, first.queued, first.waited) == (f'127.0.0.1:{long.port}', 2, 0)
+        assert (second.origin, second.queued) == (f'127.0.0.1:{short.port}', 1)
         assert first.longest_wait > 0
         assert snapshot(agents={agent: 'one'}, rows=1).pools.left_out == 1
         go_on.set()
         for request in requests:
             request.get_response().read()
-        found = {pool.destination: pool for pool in snapshot(agents={agent: 'one'}).pools.items}
+        found = {pool.origin: pool for pool in snapshot(agents={agent: 'one'}).pools.items}
         pool = found[f'127.0.0.1:{long.port}']
         assert (pool.active, pool.idle, pool.queued, pool.longest_wait, pool.waited) == (0, 1, 0, 0, 2)
         assert pool.wait_time > 0

@@ -229,7 +229,7 @@ class Listener:
         after the head, aborts the response.
         """
         try:
-            environ = self._environs.make(request, response)
+            environ = self._environs.build(request, response)
         except OutsideScriptName:
             response.write_head(404)
             response.end()

@@ -155,7 +155,7 @@ class EnvironBuilder:
         self._connections: weakref.WeakKeyDictionary[Socket, _Connection] = weakref.WeakKeyDictionary()
         self._addresses: weakref.WeakKeyDictionary[Server, dict[Any, _LocalAddress]] = weakref.WeakKeyDictionary()
 
-    def make(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
+    def build(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
         """Return the environ for ``request``. Raises :class:`OutsideScriptName`."""
         server = response.server
         local_address, address, port = self._connections.get(request.socket) or self._add_connection(
