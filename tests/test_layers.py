@@ -472,6 +472,123 @@ def _accesses(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.attr
 
 
+#: Private names that other files of the package use, by class: one part of the package offers them to another one, with
+#: the reason. All other private names are for the objects and the files that define them.
+OFFERED: dict[str, tuple[str, str]] = {
+    'geventnode.events.EventEmitter': (
+        'a check for listeners on the path of every request',
+        '_listeners',
+    ),
+    'geventnode.stream.readable.ReadableBase': (
+        'the pump, the file and the connections consume or end a stream',
+        (
+            '_at_end _emit_end _error _next_chunk _on_listener_error _on_reader_paused _read_buffer _reading'
+            ' _report_error _unshift'
+        ),
+    ),
+    'geventnode.stream.writable.WritableBase': (
+        'a message waits for the queue of its connection',
+        '_error',
+    ),
+    'geventnode.net.socket.Socket': (
+        'connections receive and send without events, and control deadlines, timeouts and the end',
+        (
+            '_attach _batching _can_sendfile _detach _did_read _discard_after_fork _duplicate _end_nowait _eof'
+            ' _expires _flush_now _has_input _has_queued _hub _last_activity _no_delay _on_destroyed _pause_reading'
+            ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
+            ' _restore_input _resume_reading _send _send_broken _send_later _send_vectored _sendfile _set_client'
+            ' _set_protocol _take_input _when_flushed'
+        ),
+    ),
+    'geventnode.net.server.Server': (
+        'connections use the hub and the log of their server, and the testing kit accepts on its own',
+        '_at_capacity _hub _on_accept _peer_log',
+    ),
+    'geventnode.net.deadlines.HasDeadline': (
+        'deadlines of many objects share one timer',
+        '_expires',
+    ),
+    'geventnode.net.deadlines.Pollable': (
+        'sockets are polled before they time out',
+        '_poll_now',
+    ),
+    'geventnode.tls.socket.TLSSocket': (
+        'servers and clients begin the handshake, and read its state',
+        '_certificate _detach_plain _on_plain_http _peer_silent _start_handshake',
+    ),
+    'geventnode.tls.server.TLSServerMixin': (
+        'the gunicorn worker brings its own source of contexts',
+        '_use_source',
+    ),
+    'geventnode.http.incoming.IncomingMessage': (
+        'a connection delivers the body and the end of the exchange',
+        (
+            '_abort _buffer _buffered_size _chunk_sizes _failure _finish_abort _has_reader _head _mark_discarded'
+            ' _notify_end _on_discarded _read_started _set_complete _set_upgraded _upgraded'
+        ),
+    ),
+    'geventnode.http.outgoing.OutgoingMessage': (
+        'a connection checks what was sent, and ends the message',
+        '_error _has_body _head_sent _hub _removed_fields',
+    ),
+    'geventnode.http.server.response.ServerResponse': (
+        'the connection, the observers and WSGI drive a response',
+        (
+            '_awaits_continue _end_if_whole _hijack _on_aborted _overridden _override _rejects_bad_body _upgraded'
+            ' _write_prepared'
+        ),
+    ),
+    'geventnode.http.server.server.Server': (
+        'connections use the settings and the pools of their server',
+        (
+            '_all_special _buffer_limit _cancels_listeners _connection_log _dispatch _dispatch_special'
+            ' _draining_since _forwarded_policy _keep_alive_fields _limits _past_requests _protocols _request_limit'
+            ' _respond_unhandled _run_queue _shortest_timeout'
+        ),
+    ),
+    'geventnode.http.client.request.ClientRequest': (
+        'the agent and the connection drive a request',
+        (
+            '_abort_with _assign _awaits_source _body_refused _claim_socket _closed _connect_timeout'
+            ' _create_connection _deadline _dial _enter_queue _events _fail _failure _has_waiters _keeps_chunks'
+            ' _limits _mark_error_retrieved _needs_precise_timer _on_informational _on_response _on_response_delivered'
+            ' _on_send_aborted _on_upgrade _origin _prepare_retry _queued_at _set_time_limits _shortest_timeout'
+            ' _timeout _upgrade_event _wants_upgrade'
+        ),
+    ),
+    'geventnode.http.client.response.ClientResponse': (
+        'the connection delivers a response',
+        '_is_flowing',
+    ),
+    'geventnode.http.client.agent.Agent': (
+        'requests and connections report to the agent, and tools read its pools',
+        (
+            '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _on_connection_closed'
+            ' _on_connection_lost _on_request_failed _put_idle _remove _set_keep_alive_probes'
+        ),
+    ),
+    'geventnode.http.client.reservation.Reservation': (
+        'the agent grants a reservation as it assigns a request',
+        '_enter_queue _fail _on_granted _origin _queued_at',
+    ),
+    'geventnode.http.client.connection.Connection': (
+        'the body of a response ends the exchange',
+        '_discard_after_fork _eof _on_forgotten',
+    ),
+    'geventnode.https.Agent': (
+        'the requests adapter builds its settings from those of the agent',
+        '_tls_settings',
+    ),
+    'gevent.socket.socket': (
+        'the plain socket below the cooperative one',
+        '_sock',
+    ),
+    'socket.socket': (
+        'the method of the standard library that returns a descriptor instead of a socket',
+        '_accept',
+    ),
+}
+
 #: Documented names with an underscore: those of named tuples, and of ``sys``.
 DOCUMENTED = {'_asdict', '_fields', '_getframe', '_make', '_replace'}
 
@@ -484,6 +601,45 @@ def _unlisted(sources: dict[str, str], offered: set[str]) -> list[str]:
         for line, attribute in _accesses(source)
         if attribute not in offered | DOCUMENTED
     ]
+
+
+def _class(path: str) -> type:
+    """Return the class with the dotted name ``path``."""
+    module, _, name = path.rpartition('.')
+    found = getattr(importlib.import_module(module), name)
+    assert isinstance(found, type)
+    return found
+
+
+def _defines(owner: type, name: str) -> bool:
+    """Return whether ``owner``, or one of its bases, has the attribute ``name``, if only in its instances."""
+    return any(
+        name in vars(each)
+        or name in getattr(each, '__annotations__', ())
+        or (each.__module__ in _modules() and f'self.{name} = ' in _source(each.__module__))
+        or (each.__module__ in _modules() and f'self.{name}: ' in _source(each.__module__))
+        for each in owner.__mro__
+    )
+
+
+@cache
+def _source(module: str) -> str:
+    return _modules()[module].read_text('utf-8')
+
+
+def test_private_names_are_used_only_where_they_are_offered() -> None:
+    sources = {name: _source(name) for name in _modules()}
+    assert _unlisted(sources, {name for _, names in OFFERED.values() for name in names.split()}) == []
+
+
+@pytest.mark.parametrize('path', OFFERED)
+def test_offered_names_exist_and_are_used(path: str) -> None:
+    reason, listed = OFFERED[path]
+    names = set(listed.split())
+    used = {attribute for module in _modules() for _, attribute in _accesses(_source(module))}
+    assert reason
+    assert sorted(name for name in names if not _defines(_class(path), name)) == []
+    assert sorted(names - used) == []
 
 
 def test_an_access_to_a_private_name_is_found() -> None:
