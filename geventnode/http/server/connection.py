@@ -392,7 +392,7 @@ class Connection:
             raise
 
     def _reject(self, error: ParseError | RequestTimeout) -> None:
-        """Send an error response to input that is malformed or late, and close."""
+        """Send an error response to malformed or late input, and close."""
         server = self.server
         server._peer_log.log_refusal(
             refusal_reason(error), '%s: %s', self.socket.remote_address or 'a Unix socket', error

@@ -480,10 +480,36 @@ def _began(connection: Connection) -> float:
 
 
 def create_server(listener: RequestListener | None = None, **options: Unpack[ServerOptions]) -> Server:
-    """Return a :class:`Server` with ``listener`` as its ``'request'`` listener.
+    """Return a new :class:`Server`. Times are seconds, sizes bytes.
 
-    :param listener: a function of the request and the response.
-    :param options: the settings of :class:`Server`.
+    :param listener: a listener for ``'request'``, a function of the request and the response.
+    :param timeout: the time without traffic after which a connection is closed; 0: no limit. 120.
+    :param headers_timeout: the time for a whole head, from its first byte or from accepting; 0: no limit. 60.
+    :param request_timeout: the time for a whole request with its body; 0: no limit. 300.
+    :param min_body_rate: bytes per second of a body, over each ``request_timeout``, instead of a limit for the whole;
+        0: none. 0.
+    :param keep_alive_timeout: the time that an idle connection is kept after a response; 0: no limit. 65.
+    :param keep_alive_timeout_buffer: the time that it is kept beyond that, for requests that were sent before. 1.
+    :param max_header_size: the size of a request line and its header section. 16384.
+    :param max_headers_count: the number of fields in a header section; 0: as many as fit. 1000.
+    :param max_request_line: the size of a request line. None: as for the head.
+    :param max_field_size: the size of a header field. None: as for the head.
+    :param max_body_size: the size of a request body. None: no limit.
+    :param max_requests_per_socket: requests on one connection; 0: no limit. 0.
+    :param max_unread_body: the size of an unread body that is discarded to keep a connection. 65536.
+    :param max_buffered: the size of the unread input that all connections hold together. 268435456.
+    :param cancel_on_disconnect: whether ``ClientDisconnected`` is thrown into a listener when its client disconnects.
+        False.
+    :param max_idle_workers: greenlets that are kept for the next request, on this thread. 256.
+    :param greenlet_per_request: whether every request runs in a new greenlet. False.
+    :param debug_connections: whether the events of each connection are logged. False.
+    :param forwarded_headers: fields that every trusted proxy sets or removes. ().
+    :param scheme_headers: fields of trusted proxies, and their values that mean https. {}.
+    :param scheme_proxies: connecting addresses with trusted ``scheme_headers``. (): ``trusted_proxies``.
+    :param request_class: the class of requests, a subclass of :class:`geventnode.http.IncomingMessage`.
+    :param response_class: the class of responses, a subclass of :class:`geventnode.http.ServerResponse`.
+    :param max_connections: as of :func:`geventnode.net.create_server`, and so are ``wait_when_full``,
+        ``trusted_proxies`` and ``proxy_protocol``.
 
     Raises ``UnknownOption`` for an unknown option, ``TypeError`` and ``InvalidInput`` for a bad value, and
     ``TypeError`` for a coroutine function, a generator function, or a WSGI application without ``wsgi()``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import re
 from typing import Any
 
 import gevent
@@ -13,6 +14,8 @@ from gevent.event import Event
 
 from geventnode import http
 from geventnode.errors import ParseError, ServerNotRunning
+from geventnode.http.server.server import ServerOptions
+from geventnode.options import Option
 from tests.servers import Log, Serve, Site, get, ok
 
 
@@ -22,6 +25,14 @@ def test_create_server_adds_a_request_listener(serve: Serve) -> None:
     assert isinstance(server, http.Server)
     assert server.listeners('request') == [ok]
     assert serve(http.Server(ok)).get().body == b'GET /'
+
+
+def test_create_server_names_every_option() -> None:
+    named = set(ServerOptions.__annotations__)
+    options = {name for kind in http.Server.__mro__ for name, value in vars(kind).items() if isinstance(value, Option)}
+    assert named == options | {'max_connections', 'request_class', 'response_class'}
+    explained = set(re.findall(r':param (\w+):', http.create_server.__doc__ or ''))
+    assert explained == named - {'wait_when_full', 'trusted_proxies', 'proxy_protocol'} | {'listener'}
 
 
 def test_the_types_of_the_arguments_of_listeners(serve: Serve) -> None:
