@@ -28,8 +28,8 @@ def frame(data):
     return struct.pack('>BxxxL', 1, len(data)) + data
 
 
-def sized(status, what):
-    body = json.dumps(what).encode()
+def sized(status, value):
+    body = json.dumps(value).encode()
     return b'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' % (status, len(body), body)
 
 

@@ -45,7 +45,7 @@ class Lost(io.RawIOBase):
 
 
 class Lines(logging.Handler):
-    """Counts what is logged."""
+    """Counts the logged messages."""
 
     count = 0
 

@@ -1,7 +1,6 @@
 """Find words and phrases that the section "Language" of CONTRIBUTING.md rules out.
 
-``python -m tests.language [PATH ...]`` lists the places, with ``--rule NAME`` those of one rule. ``--update`` writes
-``tests/language_left.txt``, the numbers of places that are left in each folder.
+``python -m tests.language [PATH ...]`` lists the places, with ``--rule NAME`` those of one rule.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-LEFT = ROOT / 'tests' / 'language_left.txt'
 FOLDERS = ('.ci', 'changes', 'contrib', 'docs', 'findings', 'geventnode', 'tests')
 #: These files name the words.
-OWN_FILES = ('tests/language.py', 'tests/test_language.py', 'tests/language_left.txt')
+OWN_FILES = ('tests/language.py', 'tests/test_language.py')
 SUFFIXES = ('.gz', '.png', '.pyc')
 
-#: Words that have another meaning as a Python name are in ``NAMES`` instead.
+#: Regular expressions by rule. They match words in names, too.
 WORDS = {
     'pronoun': r'who(ever|m|se)?|(some|no|any|every)body|(some|any)one|whatever|whichever',
     'tell': r'(is|are|was|were|be|been|being|get|gets|got) (not )?told|tells',
@@ -49,13 +47,6 @@ NAMES = re.compile(
     r'|hand_out|hand_over|hurry|introduce|may_go_on|patient|put_both|put_gathered|put_soon|set_sink'
     r'|special_request|surrender|turn_away|unheard'
 )
-#: A clause that *what* heads, where it cannot be a question.
-WHAT = (
-    r'(about|after|and|as|at|before|behind|beside|by|for|from|in|into|is|of|on|or|than|that|to|with|without|beyond'
-    r'|until|over|all|was|are|were|but|not|like|under) what(?! extent| happens| kind| type)'
-)
-#: Here any *what* is a place.
-STRICT = ('changes/', 'docs/', 'geventnode/')
 SUMMARY_WORDS = 12
 #: A summary that begins with one of these is not an imperative.
 NOT_IMPERATIVE = {
@@ -63,12 +54,13 @@ NOT_IMPERATIVE = {
     'what', 'when', 'where', 'whether', 'which', 'with',
 }  # fmt: skip
 
-
 #: Its beginning, its end, and the token.
 Token = tuple[int, int, tokenize.TokenInfo]
 
 
 class Place(NamedTuple):
+    """A place that breaks a rule."""
+
     path: str
     line: int
     rule: str
@@ -76,21 +68,21 @@ class Place(NamedTuple):
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Match whole words, those in names too, and phrases that a line break divides."""
+    """Return an expression for whole words, also within names, and for phrases over several lines."""
     spaced = pattern.replace(' ', r'[ _\n]+')
     return re.compile(rf'(?<![A-Za-z])(?:{spaced})(?![A-Za-z])', re.IGNORECASE)
 
 
 _words = {rule: _compiled(pattern) for rule, pattern in WORDS.items()}
-_what = _compiled(WHAT)
-_any_what = re.compile(r'\bwhat\b(?!\?)', re.IGNORECASE)
-#: At the beginning of a block of comments, a docstring or a paragraph.
+#: ``WHAT`` can be the placeholder of an argument.
+_what = re.compile(r'\b[Ww]hat\b')
+#: The beginning of a comment or a docstring.
 _head = re.compile(r'(What|Who|Whatever|Whoever|Whichever)\b')
 _code_span = re.compile(r'``.+?``|`[^`\n]+`', re.DOTALL)
 
 
 def files() -> Iterator[Path]:
-    """Yield the files that people read."""
+    """Yield the text files of the project."""
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob('*')):
             if path.is_file() and path.suffix not in SUFFIXES and 'node_modules' not in path.parts:
@@ -114,8 +106,7 @@ def check(name: str, text: str) -> Iterator[Place]:
     found = [(match.start(), rule, match[0]) for rule, word in _words.items() for match in word.finditer(prose)]
     if python:
         prose = _without_names(prose, tokens)
-    heads = _any_what if name.startswith(STRICT) or '/' not in name else _what
-    found += [(match.start(), 'what', match[0]) for match in heads.finditer(prose)]
+    found += [(match.start(), 'what', match[0]) for match in _what.finditer(prose)]
     if python:
         found += _in_python(name, text, tokens)
     for start, rule, words in sorted(found):
@@ -123,12 +114,12 @@ def check(name: str, text: str) -> Iterator[Place]:
 
 
 def _prose(text: str) -> str:
-    """Return ``text`` with blanks instead of spans of code, which can quote what they like."""
+    """Return ``text`` without spans of code, which can quote any word."""
     return _code_span.sub(lambda span: re.sub(r'\S', '\0', span[0]), text)
 
 
 def _prose_of_python(text: str, tokens: list[Token]) -> str:
-    """Return ``text`` without what would keep the parts of a sentence apart: quotes, and the signs of comments."""
+    """Return ``text`` without quotes and comment signs, so that a sentence can continue over them."""
     pieces = list(text)
     for start, end, token in tokens:
         if token.type == tokenize.COMMENT:
@@ -165,7 +156,7 @@ def _tokens(text: str) -> Iterator[Token]:
 
 
 def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str, str]]:
-    """Return the places that only Python has: names, comments and docstrings."""
+    """Return the places in names, comments and docstrings of a Python file."""
     found = []
     previous = -1
     for start, _, token in tokens:
@@ -173,8 +164,8 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
             found.append((start, 'glossary', token.string))
         elif token.type == tokenize.COMMENT:
             comment = token.string.lstrip('#: ')
-            goes_on = previous == token.start[0] - 1 and token.line.lstrip().startswith('#')
-            if not goes_on and _head.match(comment):
+            continues = previous == token.start[0] - 1 and token.line.lstrip().startswith('#')
+            if not continues and _head.match(comment):
                 found.append((start, 'head', comment[:40]))
             previous = token.start[0]
     lines = [0]
@@ -191,7 +182,7 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
 
 
 def _rule_of_docstring(node: ast.AST, docstring: str, inside: bool) -> str | None:
-    """Return the rule that a docstring breaks, or ``None``. Summaries are checked ``inside`` the package only."""
+    """Return the rule that a docstring breaks, or None. Summaries are checked only ``inside`` the package."""
     if _head.match(docstring):
         return 'head'
     if not inside:
@@ -206,34 +197,12 @@ def _rule_of_docstring(node: ast.AST, docstring: str, inside: bool) -> str | Non
     return None
 
 
-def folder_of(path: str) -> str:
-    """Return the folder in which a place is counted: files can move inside it."""
-    return str(Path(path).parent)
-
-
-def counted(found: Iterator[Place]) -> Counter[tuple[str, str]]:
-    """Return the number of places by folder and rule."""
-    return Counter((folder_of(place.path), place.rule) for place in found)
-
-
-def left() -> Counter[tuple[str, str]]:
-    """Return the numbers in ``tests/language_left.txt``."""
-    if not LEFT.exists():
-        return Counter()
-    rows = (line.split() for line in LEFT.read_text('utf-8').splitlines())
-    return Counter({(folder, rule): int(number) for folder, rule, number in rows})
-
-
 def main() -> None:
+    """List the places on standard output."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('paths', nargs='*', metavar='PATH')
     parser.add_argument('--rule')
-    parser.add_argument('--update', action='store_true')
     options = parser.parse_args()
-    if options.update:
-        rows = sorted((folder, rule, number) for (folder, rule), number in counted(places()).items())
-        LEFT.write_text(''.join(f'{folder} {rule} {number}\n' for folder, rule, number in rows))
-        return
     found = places(tuple(options.paths) or ('',))
     shown = [place for place in found if options.rule in (None, place.rule)]
     for place in shown:

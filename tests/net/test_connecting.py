@@ -68,7 +68,7 @@ def test_a_request_waits_for_a_full_queue_until_its_connect_timeout(full: Any) -
     assert caught.value.phase == 'connect'
 
 
-# -- what the kernel refuses ----------------------------------------------------------------------------------------
+# -- errors of the kernel -------------------------------------------------------------------------------------------
 
 
 def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[Any, ...]) -> None:
@@ -99,7 +99,7 @@ def test_an_address_family_without_kernel_support_is_skipped(monkeypatch: pytest
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
     """Leave no descriptor to the process."""
-    # what the loop needs for the first greenlet that waits
+    # the loop opens descriptors when the first greenlet waits
     settle()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
@@ -143,7 +143,7 @@ class Slowly:
     def __init__(self) -> None:
         near, self.far = gevent.socket.socketpair()
         near.setblocking(False)
-        # what waits to be sent keeps it from being writable, as while it is being connected
+        # a full queue keeps the socket from being writable, as a connect does
         with contextlib.suppress(BlockingIOError):
             while True:
                 near._sock.send(bytes(65536))

@@ -181,7 +181,7 @@ class Gunicorn:
         )
         self._listening.close()
 
-    # -- what it says -------------------------------------------------------------------------------------------------
+    # -- its log ------------------------------------------------------------------------------------------------------
 
     def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
         """Read its output until ``count`` more lines match; return the match of the last."""

@@ -1,5 +1,4 @@
-"""The examples that stand between others: a reverse proxy with more to carry than it may remember, a tunnel for curl,
-and a server that upgrades for Node's client."""
+"""Test the examples of intermediaries: a reverse proxy, a tunnel for curl, and an upgrade for Node's client."""
 
 from __future__ import annotations
 
@@ -120,7 +119,7 @@ def run_beside(name: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize('path', ['/some?thing', f'/download?{3_000_000}'])
 def test_curl_through_the_tunnel(origin: Served, serve: Serve, path: str) -> None:
-    """curl -p: CONNECT whatever the scheme is."""
+    """curl -p uses CONNECT for http:, too."""
     proxy = serve(connect_proxy.create_proxy())
     through = run_beside(
         'curl', '--silent', '--show-error', '-p', '-x', f'http://127.0.0.1:{proxy.where[1]}', f'{origin.url}{path}'
@@ -133,7 +132,7 @@ UPGRADE_JS = """
 const request = require('node:http').request({
   port: process.argv[1], host: '127.0.0.1', headers: {Connection: 'Upgrade', Upgrade: 'echo'}});
 request.on('upgrade', (response, socket, head) => {
-  socket.end('Is anybody there?');
+  socket.end('Is it an echo?');
   let text = head.toString();
   socket.on('data', (data) => text += data);
   socket.on('end', () => console.log(response.statusCode, response.headers.upgrade, text));
@@ -144,4 +143,4 @@ request.end();
 
 def test_node_upgrades(serve: Serve) -> None:
     site = serve(upgrade.create_server())
-    assert run_beside('node', '-e', UPGRADE_JS, str(site.where[1])) == '101 echo Is anybody there?\n'
+    assert run_beside('node', '-e', UPGRADE_JS, str(site.where[1])) == '101 echo Is it an echo?\n'

@@ -51,7 +51,7 @@ NEEDED = [
 #: Tests that do not run, with the reason.
 EXCLUDED = {
     'tests/test_lowlevel.py::test_use_proxy_from_environment': (
-        'asks for a SOCKS proxy; the adapter goes through HTTP proxies, and says what to mount for SOCKS'
+        'uses a SOCKS proxy; the adapter supports HTTP proxies, and its error names the adapter to mount for SOCKS'
     ),
     'tests/test_lowlevel.py::test_chunked_encoding_error': (
         'the server closes the connection within the head, and http.client accepts the incomplete head; here an '

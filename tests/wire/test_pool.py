@@ -185,7 +185,7 @@ def test_no_outcome_leaves_resources(origin: MakeOrigin, agent: MakeAgent, outco
     assert (pool.sockets, pool.free_sockets, pool.requests) == ({}, {}, {})
 
 
-# -- what is sent -----------------------------------------------------------------------------------------------------
+# -- sent bytes -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

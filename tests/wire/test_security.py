@@ -118,7 +118,7 @@ def test_header_value_can_be_latin_1(serve: Serve) -> None:
     assert b'X-A: \xe9\t\xff\r\n' in data
 
 
-# -- what one message may do to the next ----------------------------------------------------------------------------
+# -- separation of messages ---------------------------------------------------------------------------------------
 
 
 def test_error_response_reveals_nothing(serve: Serve) -> None:

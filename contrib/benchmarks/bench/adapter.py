@@ -58,7 +58,7 @@ def _report(samples: Samples) -> Section:
     ]
     table = Table(['requests', *(client.title for client in PAIR), 'ratio'], rows)
     figures = [
-        Figure(f'requests on an agent to plain ones, {what}', 1.3, samples.ratio(case, 'adapter', 'requests'))
-        for case, what in (('processor', 'by processor time'), ('fastest', 'by time'))
+        Figure(f'requests on an agent to plain ones, {measure}', 1.3, samples.ratio(case, 'adapter', 'requests'))
+        for case, measure in (('processor', 'by processor time'), ('fastest', 'by time'))
     ]
     return Section('requests', [table], samples.notes(), figures)

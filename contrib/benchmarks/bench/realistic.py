@@ -1,4 +1,4 @@
-"""Traffic in which no two messages are alike: what servers and clients do on real sites.
+"""Traffic in which no two messages are alike, as on real sites.
 
 Each request has the usual fields of a browser, and a path, a query, a cookie and an id of its own. Each response has an
 id, a body and a length of its own. A cache of whole heads cannot help. wrk sends requests that it made in advance, each
@@ -128,8 +128,8 @@ def shape_cells(rate: Samples, case: str) -> list[str]:
 def figures(listener: Samples, wsgi: Samples, client: Samples, shapes: Samples) -> list[Figure]:
     """Return the figures to reach."""
     found = [
-        Figure(f'{what}, nothing alike, to {key}', bound, rate.ratio(case, 'geventnode', key))
-        for what, rate, case, bounds in (
+        Figure(f'{kind}, nothing alike, to {key}', bound, rate.ratio(case, 'geventnode', key))
+        for kind, rate, case, bounds in (
             ('listener', listener, COMMON[0].title, LISTENER_BOUNDS),
             ('WSGI', wsgi, COMMON[0].title, WSGI_BOUNDS),
             ('client', client, 'fastest', CLIENT_BOUNDS),

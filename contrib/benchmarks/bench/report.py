@@ -26,7 +26,7 @@ def compose(sections: Sequence[Section], settings: str) -> str:
     figures = [figure for section in sections for figure in section.figures]
     parts = [
         '### Machine',
-        Table(['what', 'which'], [list(row) for row in machine.describe()]).markdown(),
+        Table(['component', 'version'], [list(row) for row in machine.describe()]).markdown(),
         '\n'.join(f'- {note}' for note in [settings, *machine.core_notes()]),
         '### Figures to reach',
         Table(['figure', 'wanted', 'measured', 'reached'], [figure.row() for figure in figures]).markdown(),

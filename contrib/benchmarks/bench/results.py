@@ -82,14 +82,14 @@ class Samples:
 class Figure:
     """A figure with a target.
 
-    :ivar what: the name of the figure.
+    :ivar name: the name of the figure.
     :ivar wanted: the target.
     :ivar measured: the measurements; None if there are no valid ones.
     :ivar at_most: whether the target is an upper bound.
     :ivar unit: the text after the number.
     """
 
-    what: str
+    name: str
     wanted: float
     measured: Series | None
     at_most: bool = False
@@ -106,7 +106,7 @@ class Figure:
         """Return the row of the table of figures."""
         bound = f"at {'most' if self.at_most else 'least'} {self.wanted:g}{self.unit}"
         text = '–' if self.measured is None else self.measured.text(lambda value: f'{value:.2f}') + self.unit
-        return [self.what, bound, text, 'yes' if self.reached else '**no**']
+        return [self.name, bound, text, 'yes' if self.reached else '**no**']
 
 
 @dataclass(frozen=True)

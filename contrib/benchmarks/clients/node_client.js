@@ -5,7 +5,7 @@ const http = require('http');
 const WORKERS = 32;
 const WINDOW = 64;
 const SHARE = 0.1;
-const [what, url, size, seconds] = process.argv.slice(2);
+const [task, url, size, seconds] = process.argv.slice(2);
 const agent = new http.Agent({keepAlive: true, maxSockets: WORKERS});
 const {hostname, port, pathname} = new URL(url);
 const options = {hostname, port, path: pathname, agent};
@@ -29,7 +29,7 @@ function item() {
 }
 
 function ask(done) {
-  http.get(what === 'items' ? item() : options, (response) => {
+  http.get(task === 'items' ? item() : options, (response) => {
     let found = 0;
     response.on('data', (chunk) => { found += chunk.length; });
     response.on('end', () => {
@@ -54,7 +54,7 @@ function report(moments, began) {
   process.exit(0);
 }
 
-if (what === 'download') {
+if (task === 'download') {
   const began = now();
   ask(() => report([], began));
 } else {

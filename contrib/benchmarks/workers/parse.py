@@ -145,11 +145,11 @@ def main() -> None:
             # other requests in every round, or the second round would find all of them in caches
             first = repetition * count
             requests = [browser_request(first + index if kind == 'other' else 0) for index in range(count)]
-            for what in ('head', 'map'):
+            for part in ('head', 'map'):
                 for name in names:
-                    measured = rate(name, requests, what == 'map')
+                    measured = rate(name, requests, part == 'map')
                     if repetition:
-                        found[name].setdefault(f'{kind}-{what}', []).append(measured)
+                        found[name].setdefault(f'{kind}-{part}', []).append(measured)
     print(json.dumps(found))
 
 

@@ -14,7 +14,7 @@ from geventnode.integrations.wsgi import wsgi
 from geventnode.monitor import Monitor
 from tests.servers import Log, Serve, get, ok
 
-# -- what listeners return --------------------------------------------------------------------------------------------
+# -- results of listeners --------------------------------------------------------------------------------------------
 
 
 async def _coroutine() -> None:
@@ -105,7 +105,7 @@ def test_emit_of_a_subclass_sees_requests(serve: Serve) -> None:
     assert 'request' in log
 
 
-# -- what is called with something else -------------------------------------------------------------------------------
+# -- other arguments of listeners ------------------------------------------------------------------------------------
 
 
 def _application(environ: Any, start_response: Any) -> Any:

@@ -192,7 +192,7 @@ def test_warnings_of_patching_are_logged(monkeypatch: pytest.MonkeyPatch, caplog
     assert Worker._patch_warnings == []
 
 
-# -- what hooks and loggers see ---------------------------------------------------------------------------------------
+# -- hooks and loggers ------------------------------------------------------------------------------------------------
 
 
 def test_hooks_and_access_log_of_an_exchange(serve: Serve) -> None:

@@ -72,7 +72,7 @@ def test_a_slow_client_has_a_timeout(run: Run) -> None:
     assert client.response().status == 408
 
 
-# -- what WSGI has no word for ----------------------------------------------------------------------------------------
+# -- beyond WSGI -----------------------------------------------------------------------------------------------------
 
 
 def test_an_upgrade(run: Run) -> None:

@@ -613,7 +613,7 @@ def test_such_errors_without_the_socket(run: Run, caplog: pytest.LogCaptureFixtu
     assert 'the request listener failed' in caplog.text
 
 
-# -- what is offered --------------------------------------------------------------------------------------------------
+# -- availability -----------------------------------------------------------------------------------------------------
 
 
 def test_only_upgrade_requests_have_the_socket(run: Run) -> None:

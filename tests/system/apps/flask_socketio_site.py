@@ -1,4 +1,4 @@
-"""A Flask application that speaks Socket.IO. Nothing in it knows what it is served by.
+"""A Flask application that speaks Socket.IO. It does not depend on a server.
 
 The mode is named, because Flask-SocketIO prefers gevent-websocket where that is installed, which needs its own server.
 """

@@ -1,4 +1,4 @@
-"""A Flask application that speaks WebSocket through Flask-Sock. Nothing in it knows what it is served by."""
+"""A Flask application that speaks WebSocket through Flask-Sock. It does not depend on a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hello():
 
 @sock.route('/echo')
 def echo(ws):
-    """Send back what comes, until the client closes."""
+    """Send each message back until the client closes."""
     while True:
         ws.send(ws.receive())
 
