@@ -733,6 +733,10 @@ class Socket(DuplexBase):
 
     def _when_flushed(self, callback: Callback) -> None:
         """Call ``callback`` in a greenlet when the queued data is sent."""
+        if self.writable_ended and not self._queue and not self.destroyed:
+            # all of it was sent, and after the FIN even an empty chunk would fail
+            gevent.spawn(callback)
+            return
         self._enqueue(b'', callback)
         self._watch_writable()
 
