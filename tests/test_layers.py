@@ -528,7 +528,7 @@ OFFERED: dict[str, tuple[str, str]] = {
         ),
     ),
     'geventnode.http.outgoing.OutgoingMessage': (
-        'a connection checks what was sent, and ends the message',
+        'a connection checks the sent bytes, and ends the message',
         '_error _has_body _head_sent _hub _removed_fields',
     ),
     'geventnode.http.server.response.ServerResponse': (
