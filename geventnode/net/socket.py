@@ -92,7 +92,7 @@ Self = TypeVar('Self', bound='Socket')
 class Protocol(typing.Protocol):
     """Receive a socket's input instead of its readable side.
 
-    All methods run in the hub. asyncio has the name, too.
+    All methods run in the hub. The names are those of ``asyncio.Protocol``, except for the two that asyncio lacks.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -119,7 +119,7 @@ def _not_connected(data: Any) -> NoReturn:
     raise BlockingIOError('not connected yet')
 
 
-def _send_after_end(data: Any) -> NoReturn:
+def _send_after_destroy(data: Any) -> NoReturn:
     raise ConnectionClosed('this Socket was destroyed')
 
 
@@ -376,7 +376,7 @@ class Socket(DuplexBase):
     def _restore_input(self, data: bytes) -> None:
         """Buffer ``data`` for the next reader or protocol.
 
-        A protocol returns bytes with it that it has received and does not need.
+        A protocol calls this for bytes that it has received and does not need.
         """
         if data:
             self._received = [data]
@@ -1082,7 +1082,7 @@ class Socket(DuplexBase):
     def _stop_sending(self) -> None:
         """Drop queued data, and refuse data from now on; go on receiving."""
         self._send_broken = True
-        self._try_send = _send_after_end
+        self._try_send = _send_after_destroy
         self._queue = None
         self.writable_length = 0
         self._wake_writers()
@@ -1133,7 +1133,7 @@ class Socket(DuplexBase):
 
     def _close_raw(self) -> None:
         """Close the raw socket and the watchers."""
-        self._try_send = _send_after_end
+        self._try_send = _send_after_destroy
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:
                 watcher.stop()
