@@ -29,6 +29,7 @@ SAME_EITHER_WAY = [
     'test_errors.py',
     'net/test_forks.py',
     'test_fuzz.py',
+    'test_language.py',
     'test_layers.py',
     'test_leaks.py',
     'test_packaging.py',
