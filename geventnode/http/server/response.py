@@ -192,7 +192,7 @@ class ServerResponse(OutgoingMessage):
         fields = self._fields
         status = self.status_code
         request = self.request
-        start = self._status_line or final_status_line(status, self.status_message)
+        prepared = self._prepared_head
         if (
             length is not None
             and status not in BODILESS_STATUSES
@@ -208,7 +208,12 @@ class ServerResponse(OutgoingMessage):
         adds_date = self.send_date and 'date' not in fields and 'date' not in self._removed_fields
         date = date_line() if adds_date else ''
         connection = self._connection_line(length is not None)
-        return render_head(start + field_lines(fields), date, connection, framing) + '\r\n'
+        if prepared is not None and prepared.length is None:
+            start = prepared.start
+        else:
+            start = self._status_line or final_status_line(status, self.status_message)
+            start += field_lines(fields)
+        return render_head(start, date, connection, framing) + '\r\n'
 
     def _send_message(self, body: bytes | memoryview) -> bool:
         size = len(body)
