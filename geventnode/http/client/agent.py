@@ -45,6 +45,9 @@ __all__ = ['Agent', 'AgentOptions', 'global_agent']
 
 log = logging.getLogger('geventnode.error')
 
+# a look-up in the class costs more than the comparison
+_IDLE = ConnectionState.IDLE
+
 #: Seconds for which a queue waits behind unread responses before a warning is logged.
 WARNING_INTERVAL = 5.0
 
@@ -404,7 +407,7 @@ class Agent:
         if not pool.should_keep_idle(bucket):
             self._process_queue(bucket)
         own = self._idle_limit
-        if (own is not None or limit is not None) and connection.state is ConnectionState.IDLE:
+        if (own is not None or limit is not None) and connection.state is _IDLE:
             connection.set_idle_deadline(own if limit is None else limit if own is None else min(own, limit))
 
     def _close_longest_idle(self, count: int) -> int:
