@@ -402,9 +402,7 @@ class Agent:
         if connection not in bucket.busy or (limit is not None and limit <= 0):
             connection.close()
             return
-        pool = self._pool
-        pool.put_idle(bucket, connection)
-        if not pool.should_keep_idle(bucket):
+        if not self._pool.put_idle(bucket, connection):
             self._process_queue(bucket)
         own = self._idle_limit
         if (own is not None or limit is not None) and connection.state is _IDLE:

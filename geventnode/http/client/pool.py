@@ -121,8 +121,8 @@ class Pool(Generic[Request, Connection]):
         self.total -= 1
         self._forget_empty(bucket)
 
-    def put_idle(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
-        """Make ``connection`` idle."""
+    def put_idle(self, bucket: Bucket[Request, Connection], connection: Connection) -> bool:
+        """Make ``connection`` idle; return whether it can stay idle without a decision."""
         del bucket.busy[connection]
         bucket.idle.append(connection)
         self.free += 1
@@ -131,6 +131,14 @@ class Pool(Generic[Request, Connection]):
         else:
             bucket.listed = True
             self.with_idle[bucket] = None
+        return (
+            self.keep_alive
+            and not bucket.queue
+            and not self.starving
+            and not self.blocked
+            and len(bucket.idle) <= self.max_free_sockets
+            and self.free <= self.max_total_free_sockets
+        )
 
     def remove(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
         """Remove ``connection``: it was closed, or has left the pool."""
@@ -188,17 +196,6 @@ class Pool(Generic[Request, Connection]):
         if bucket.queue or bucket.size >= self.max_sockets:
             return True
         return self.total >= self.max_total_sockets and not self.free
-
-    def should_keep_idle(self, bucket: Bucket[Request, Connection]) -> bool:
-        """Return whether to keep an idle connection, without any decision."""
-        return (
-            self.keep_alive
-            and not bucket.queue
-            and not self.starving
-            and not self.blocked
-            and len(bucket.idle) <= self.max_free_sockets
-            and self.free <= self.max_total_free_sockets
-        )
 
     # -- decisions -------------------------------------------------------------------------------------------
 
