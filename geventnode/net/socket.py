@@ -54,7 +54,7 @@ __all__ = ['MAX_VECTORS', 'Protocol', 'Socket', 'connect']
 #: Events of the loop's watchers.
 READ, WRITE = 1, 2
 
-#: The module of libuv's loop. It stops to watch a descriptor that has an error, even if input comes before the error.
+#: The module of libuv's loop. It stops watching a descriptor that has an error, even if input precedes the error.
 LIBUV = 'gevent.libuv.loop'
 
 #: ``struct linger`` (socket(7)): the switch and the seconds. On with 0 seconds, closing resets the connection.
@@ -273,10 +273,13 @@ class Socket(DuplexBase):
     ) -> Socket:
         """Begin to connect, and return the socket; ``'connect'`` or ``'error'`` follows.
 
-        Reads and writes wait for the connection. Every resolved address is tried in the order of the resolver: the next
-        one as soon as one has failed, and after 0.25 seconds while the earlier attempts go on. The first connection
-        that is made is kept (RFC 8305, section 5). If the queue of a Unix socket's listener is full, it is tried again
-        for at most 127 seconds, which is as long as the kernel does it for TCP.
+        Reads and writes wait for the connection, and so does :meth:`wait_connected`. The only time limit is that of
+        the kernel.
+
+        The resolved addresses are tried in their order (RFC 8305, section 5). The next attempt begins when one has
+        failed, or after 0.25 seconds while the earlier attempts go on. The first connection that is made is kept. If
+        the queue of a Unix socket's listener is full, the attempt is repeated for at most 127 seconds, as the kernel
+        does for TCP.
 
         :param port: a port, or the path of a Unix socket.
         :param host: a host name or an IP address. ``'localhost'``.
@@ -284,8 +287,8 @@ class Socket(DuplexBase):
         :param local_address: the IP address to connect from; the kernel's choice, unless given.
         :param family: ``socket.AF_INET`` or ``socket.AF_INET6`` for one kind of address; 0: both.
 
-        Raises ``TypeError`` if host and port were swapped, ``RuntimeError`` if the socket is connected or connecting,
-        and ``ConnectionClosed`` if it was destroyed.
+        Raises ``TypeError`` if host and port were swapped, ``ValueError`` for a port outside 0 to 65535,
+        ``RuntimeError`` if the socket is connected or connecting, and ``ConnectionClosed`` if it was destroyed.
         """
         self._check_thread()
         if self.destroyed:
@@ -422,7 +425,7 @@ class Socket(DuplexBase):
     def _on_readable_once(self) -> None:
         """Receive, and watch again, for libuv.
 
-        libuv stops to watch a descriptor that has an error.
+        libuv stops watching a descriptor that has an error.
         """
         self._on_readable()
         watcher = self._read_watcher
@@ -520,7 +523,7 @@ class Socket(DuplexBase):
             self._reader.switch()
 
     def _pause_reading(self) -> None:
-        """Receive no more for now.
+        """Stop receiving until :meth:`_resume_reading`.
 
         The end of the connection is not noticed meanwhile.
         """
@@ -528,7 +531,7 @@ class Socket(DuplexBase):
             self._read_watcher.stop()
 
     def _resume_reading(self) -> None:
-        """Receive again."""
+        """Receive again after :meth:`_pause_reading`."""
         watcher = self._read_watcher
         if watcher is not None and not watcher.active and not self._eof and not self.destroyed:
             self._start_reading()
@@ -540,9 +543,8 @@ class Socket(DuplexBase):
     def _make_poll(self) -> Callable[[int], object]:
         """Make and keep the function that :meth:`_has_input` calls.
 
-        It returns a true value if there is input.
-
-        ``poll`` returns that there is none; ``recv`` with MSG_PEEK raises, which takes three times as long.
+        The function returns a true value if there is input. It is ``poll`` where the platform has it: without input,
+        ``recv`` with MSG_PEEK raises, which takes three times as long.
         """
         function: Callable[[int], object] = self._peek
         descriptor = self._raw.fileno()
@@ -654,10 +656,10 @@ class Socket(DuplexBase):
     # -- sending: without waiting, for protocols ----------------------------------------------------------------------
 
     def _send(self, data: bytes | memoryview) -> bool:
-        """Send ``data``, and queue the rest; return whether the kernel took everything. Raises ``ConnectionClosed``.
+        """Send ``data``, and queue the rest; return whether the kernel took everything.
 
         The length of the queue is not limited here. Neither this method nor the following ones check the thread: the
-        public method that calls them has done so.
+        public method that calls them has done so. Raises ``ConnectionClosed``.
         """
         size = len(data)
         self.bytes_written += size
@@ -710,9 +712,7 @@ class Socket(DuplexBase):
     def _send_later(self, data: bytes) -> None:
         """Send ``data`` at the end of this turn of the loop.
 
-        It is sent earlier together with other data.
-
-        Raises ``ConnectionClosed``.
+        If other data is sent before that, both are sent together. Raises ``ConnectionClosed``.
         """
         if self.destroyed:
             raise self._closed_error()
@@ -746,12 +746,10 @@ class Socket(DuplexBase):
         return bool(self._queue)
 
     def _sendfile(self, fileno: int, offset: int, count: int) -> int:
-        """Let the kernel send a part of a file.
+        """Let the kernel send ``count`` bytes of a file, from ``offset`` on.
 
-        Return the number of bytes that it has sent of ``count``, from ``offset`` on.
-
-        It sends fewer if the file ends before, or is of a kind that sendfile(2) cannot send. Blocks until the kernel
-        has taken them. Raises ``ConnectionClosed``.
+        Returns the number of bytes that it has sent. They are fewer if the file ends before, or if sendfile(2) cannot
+        send a file of its kind. Blocks until the kernel has taken them. Raises ``ConnectionClosed``.
         """
         sent = 0
         while sent < count:
@@ -896,8 +894,8 @@ class Socket(DuplexBase):
     def set_timeout(self: Self, seconds: float | None, callback: Callable[..., object] | None = None) -> Self:
         """Emit ``'timeout'`` after ``seconds`` without traffic, and return the socket.
 
-        The event comes at most half a second late and never early, once until there is traffic again. The socket is not
-        closed: a listener can destroy it.
+        The event is emitted at most half a second late and never early, once until there is traffic again. The socket
+        is not closed: a listener can destroy it.
 
         :param seconds: 0 or None: never.
         :param callback: a one-time listener for ``'timeout'``.
@@ -964,7 +962,7 @@ class Socket(DuplexBase):
         return self
 
     def ref(self: Self) -> Self:
-        """Let the socket keep the loop alive, and return the socket.
+        """Let the socket keep the loop alive; return the socket.
 
         This is the default.
         """
@@ -1002,9 +1000,7 @@ class Socket(DuplexBase):
     def address(self) -> dict[str, Any] | str | None:
         """Return the local address; None unless connected.
 
-        It is ``{'address', 'family', 'port'}``, or the path of a Unix socket.
-
-        It is None unless the socket is connected.
+        It is a dict with ``'address'``, ``'family'`` and ``'port'``, or the path of a Unix socket.
         """
         if self._raw is None or self.destroyed:
             return None
@@ -1012,11 +1008,10 @@ class Socket(DuplexBase):
 
     @property
     def remote_address(self) -> str | None:
-        """The IP address of the peer, or of a proxy's client.
+        """The IP address of the peer.
 
-        A PROXY header names the client.
-
-        It is None for Unix sockets, and before there is a connection.
+        If a trusted proxy has sent a PROXY header, it is the address of the client that the header names. It is None
+        for Unix sockets, and before there is a connection.
         """
         return self._peer[0] if isinstance(self._peer, tuple) else None
 
@@ -1090,9 +1085,8 @@ class Socket(DuplexBase):
     def _reset_unless_ended(self) -> None:
         """Reset the connection at its end, unless this side is ended first.
 
-        The kernel does so even if the process dies.
-
-        For data that the end of the connection delimits, which the FIN of ``destroy()`` would declare complete.
+        The kernel does so even if the process dies. It is for a body that ends with the connection: the FIN of
+        ``destroy()`` would declare it complete.
         """
         if self._raw is not None and not self.destroyed:
             self._resetting = True
@@ -1156,9 +1150,8 @@ class Socket(DuplexBase):
     def _detach(self) -> tuple[Any, Any, bytes]:
         """Give the connection away, and close this object.
 
-        Return the raw socket, the peer's address and the unread input.
-
-        Raises ``ConnectionClosed``, and ``RuntimeError`` while data is queued.
+        Returns the raw socket, the peer's address and the unread input. Raises ``ConnectionClosed``, and
+        ``RuntimeError`` while data is queued.
         """
         if self._raw is None or self.destroyed:
             raise self._closed_error()
@@ -1244,7 +1237,7 @@ def connect(
     :param allow_half_open: as of :class:`Socket`.
     :param high_water_mark: bytes, as of :class:`Socket`.
 
-    Raises ``TypeError`` if host and port were swapped.
+    Raises ``TypeError`` if host and port were swapped, and ``ValueError`` for a port outside 0 to 65535.
     """
     socket = Socket(allow_half_open=allow_half_open, high_water_mark=high_water_mark)
     return socket.connect(port, host, callback, local_address=local_address, family=family)
