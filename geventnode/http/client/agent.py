@@ -115,18 +115,19 @@ class Agent:
     It belongs to the hub of the thread that made it. Each origin has one queue, first come, first served; under
     ``max_total_sockets``, an origin without any connection gets the next one that another origin gives back.
 
-    Every option can be set as an attribute at any time. A misspelled option raises ``UnknownOption`` here. ``with
-    Agent() as agent:`` destroys the connections at the end of the block.
+    Give it to :func:`geventnode.http.request` and :func:`geventnode.http.get` as ``agent``. Every option can be set as
+    an attribute at any time. ``with Agent() as agent:`` destroys the connections at the end of the block.
 
     :param max_sockets: connections to one origin; ``math.inf`` for no limit; 0 and None for the default. 5.
     :param max_total_sockets: connections to all origins together; None for no limit. None.
     :param max_free_sockets: idle connections to one origin that are kept. 256.
-    :param max_total_free_sockets: idle connections to all origins together that are kept; above it, one of the origin
-        that has not been used for longest is closed. None for no limit. 256.
+    :param max_total_free_sockets: idle connections to all origins together that are kept; None for no limit. Above it,
+        a connection of the origin that has been unused for longest is closed. 256.
     :param max_queued: requests that can wait for one origin; more raise ``QueueFull``. None for no limit. None.
     :param keep_alive: whether a connection is kept that no request waits for. False.
     :param scheduling: the idle connection that is used first: ``'lifo'``, the last one used, or ``'fifo'``. ``'lifo'``.
     :param timeout: seconds for which an idle connection is kept; a shorter hint of the server wins. None for no limit.
+        None.
     :param keep_alive_initial_delay: seconds without traffic before the system probes a connection (SO_KEEPALIVE), with
         ``keep_alive`` only; None for no probes. 60.
     :param debug_connections: whether the events of each connection are logged at level DEBUG by the logger
@@ -222,11 +223,11 @@ class Agent:
         return origin_from_options(url_or_options)
 
     def create_connection(self, options: Mapping[str, Any]) -> Any:
-        """Return a socket for a new connection. It is connecting, or connected already.
+        """Return a :class:`geventnode.net.Socket` for a new connection.
 
-        Replace this method, by a subclass or an attribute, to make connections in another way. The replacement can
-        block, within the ``connect_timeout`` and ``deadline`` of the request. After these, and when the request is
-        given up, ``GreenletExit`` is raised in it.
+        It is connecting, or connected already. Replace this method, by a subclass or an attribute, to make connections
+        in another way. The replacement can block, within the ``connect_timeout`` and ``deadline`` of the request. After
+        these, and when the request is given up, ``GreenletExit`` is raised in it.
 
         :param options: ``host``, ``port``, ``local_address``, ``family`` and ``socket_path``; None where not given.
         """
@@ -653,8 +654,10 @@ class Agent:
             reservation.release()
 
     def _after_fork_in_child(self) -> None:
-        """See :class:`geventnode.net.forks.Forkable`: the connections are the parent's, the pool starts empty, and
-        requests that wait for something fail."""
+        """See :class:`geventnode.net.forks.Forkable`.
+
+        The connections are the parent's: the pool starts empty, and waiting requests fail.
+        """
         connections, buckets = self._connections(), self._buckets()
         self._pool = Pool()
         self._delivering.clear()

@@ -203,7 +203,7 @@ class Connection:
             response = self._receive_head(request)
         elif self.state is _RECEIVING:
             # the body: to its reader, or into the buffer of the response
-            self.body.advance()  # type: ignore[union-attr]  # each body has these two states
+            self.body.advance()  # type: ignore[union-attr]  # in these two states there is a body
         elif self.state is _DISCARDING:
             self.body.discard()  # type: ignore[union-attr]
         if self.state is _SENDING and self.sent and not self.socket.writable_length:
@@ -224,7 +224,7 @@ class Connection:
     # -- run by the socket, in the hub ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """See :class:`geventnode.net.socket.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
         state = self.state
         if state is _WAITING or state is _RECEIVING or state is _DISCARDING:
             self.received_any = True
@@ -235,7 +235,7 @@ class Connection:
             self.close()
 
     def eof_received(self) -> None:
-        """See :class:`geventnode.net.socket.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
         self._eof = True
         response = self.current_response
         if self.socket.truncated and response is not None and response._head.framing is Framing.UNTIL_CLOSE:
@@ -252,16 +252,16 @@ class Connection:
             self.close()
 
     def queue_drained(self) -> None:
-        """See :class:`geventnode.net.socket.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
         if self.state is _SENDING:
             self._advance()
 
     def send_failed(self, error: BaseException) -> bool:
-        """See :class:`geventnode.net.socket.SocketProtocol`: the server can have responded already."""
+        """See :class:`geventnode.net.socket.Protocol`: the server can have responded already."""
         return self.state is _WAITING or self.state is _RECEIVING
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """See :class:`geventnode.net.socket.SocketProtocol`."""
+        """See :class:`geventnode.net.socket.Protocol`."""
         state, self.state = self.state, _CLOSED
         agent = self.agent
         deadlines(self.hub).forget(self)

@@ -1,4 +1,4 @@
-"""Requests that are made: sent as they are written, and answered by one response or one error.
+"""The request of a client: sent while it is written, and ended by one response or one error.
 
 A greenlet that waits in :meth:`ClientRequest.get_response` is switched to as soon as the head of the response has
 arrived. Listeners are called by :class:`~geventnode.http.client.request_events.RequestEvents`.
@@ -305,7 +305,7 @@ class ClientRequest(OutgoingMessage):
     def end(self, data: Any = None, encoding: str = 'utf-8', callback: Any = None) -> Any:
         """End the request, after ``data`` as the last part of its body.
 
-        Returns the request.         Blocks until there is room if earlier parts fill the buffer.
+        Returns the request. If earlier parts fill the buffer, blocks until there is room.
 
         :param data: bytes or text; or a binary file or an iterable of chunks, which a greenlet then sends.
         :param encoding: the encoding of text.
@@ -538,7 +538,7 @@ class ClientRequest(OutgoingMessage):
         """Start the timer of the queue. Called by the agent, which has no connection yet."""
         now = self._queued_at = monotonic()
         expires = min(self._deadline, now + (self._queue_timeout or NEVER))
-        if expires is not NEVER and expires != NEVER:
+        if expires != NEVER:
             self._expires = expires
             deadlines(self._hub).watch(self)
 
@@ -641,8 +641,8 @@ class ClientRequest(OutgoingMessage):
     def get_response(self, timeout: float | None = None) -> IncomingMessage:
         """Return the response. Blocks until its head has arrived.
 
-        For an upgrade, and for CONNECT with a 2xx status, ``upgrade`` of the response is true and the connection
-        belongs to the caller: as ``socket``, with the bytes that came after the head in ``head``.
+        For an upgrade, and for CONNECT with a 2xx status, ``upgrade`` of the response is true. Its ``socket`` then
+        belongs to the caller, and its ``head`` has the bytes that were received after the head.
 
         Leaving this call by any exception, also by a ``gevent.Timeout`` or a kill, destroys the request.
 
@@ -688,10 +688,10 @@ class ClientRequest(OutgoingMessage):
         return response
 
     def wait_continue(self, timeout: float | None = None) -> bool:
-        """Send the head, and return whether to send the body: False if the final response has arrived.
+        """Send the head, and return whether to send the body.
 
-        Blocks until ``100 Continue`` or the final response has arrived. After ``timeout`` seconds without either, the
-        body is to be sent (RFC 9110, section 10.1.1).
+        Blocks until ``100 Continue`` or the final response has arrived; returns False for the latter. After
+        ``timeout`` seconds without either, it returns True (RFC 9110, section 10.1.1).
 
         :param timeout: in seconds; None for no limit but those of the request.
 
