@@ -132,7 +132,7 @@ class Connection:
         self._failure: Exception | None = None
         #: How many requests were taken.
         self.served = 0
-        #: Whether a head has begun to arrive.
+        #: Whether a head has begun to arrive; ``began`` is then the time of its first bytes.
         self.head_started = False
         #: When the present state, or request, began (monotonic).
         self.began = socket._last_activity
@@ -158,7 +158,7 @@ class Connection:
         socket._set_protocol(self)
         deadlines(server._hub).watch(self)
 
-    # -- input, as a SocketProtocol: run by the hub ---------------------------------------------------------------
+    # -- input, as a geventnode.net.socket.Protocol: run by the hub -----------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         state = self.state
@@ -315,7 +315,7 @@ class Connection:
         if self.socket._batching:
             self.socket._batching = False
         while work is not None:
-            # for this request only: its listener can call cancel_on_disconnect()
+            # set again for each request, because a listener can call cancel_on_disconnect()
             self._worker = worker if server._cancels_listeners else None
             if isinstance(work, RequestHead):
                 self._serve_request(work)
@@ -384,8 +384,8 @@ class Connection:
             if self.request is request and not (response.finished or self.socket.destroyed):
                 self.listener_failed(request, response, error)
         except BaseException:
-            # after its own end(), the connection can serve the next request already, which is not this listener's, or
-            # it continues when the rest of the body has arrived
+            # after the listener has called end(), the connection stays open: it can serve the next request already, or
+            # wait for the rest of the body
             if self.request is request and not response.finished:
                 self._queued = False
                 self.socket.destroy()
@@ -413,8 +413,8 @@ class Connection:
     def listener_failed(self, request: IncomingMessage, response: ServerResponse, error: BaseException) -> None:
         """Handle an exception of a listener: send 500, or end the connection.
 
-        The connection ends if the head was sent. A client recognizes a response that the end of the connection cuts
-        short as incomplete.
+        If the head was sent, the connection ends, so that the client recognizes the response as incomplete. If all
+        bytes of the body were sent, too, the response is complete, and the connection can stay open.
         """
         failure = self._failure
         if response._overridden and (isinstance(error, (ConnectionClosed, StreamError)) or error is failure):
@@ -591,7 +591,7 @@ class Connection:
         """Complete ``message``, and end the exchange if the response has ended before."""
         message._set_complete(raw_trailers)
         self._body = None
-        # the body arrived after all: a timeout that was not reported to a reader is over
+        # the body has arrived after all: drop a timeout that no reader has seen
         self._failure = None
         if self.response is not None and self.response.finished:
             self._end_exchange()
@@ -818,7 +818,7 @@ class Connection:
             # the rest of the queue was sent just now, and no more input will arrive
             socket.destroy()
             return
-        # after the last sending: a socket that is active later has received something
+        # set after the last sending: later activity of the socket means received input (see has_all_input)
         self.began = self._expires = monotonic()
         if self.server.draining:
             deadlines(self.server._hub).watch(self)

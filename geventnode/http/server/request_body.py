@@ -66,9 +66,9 @@ class RequestBody(BodyReader):
         raise failure from error
 
     def _send_error(self, message: IncomingMessage, failure: Exception) -> None:
-        """Send the error response for a failed body if the server does.
+        """Send an error response if the response has ``_rejects_bad_body`` set.
 
-        Raises ``RequestRefused`` then.
+        Raises ``RequestRefused`` after that. Otherwise, or if the head was sent, it does nothing.
         """
         connection = self._connection
         response = connection.response

@@ -125,14 +125,16 @@ class ServerResponse(OutgoingMessage):
     ) -> ServerResponse:
         """Fix the status and the headers.
 
-        They are sent with the first bytes of the body, or by ``end()``. ``write_head(200, {...})`` works, too.
+        They are sent with the first bytes of the body, or by ``end()``. The reason phrase can be omitted, as in
+        ``write_head(200, {'content-type': 'text/plain'})``.
 
         :param status_code: from 200 to 999.
         :param reason_phrase: None: the standard one (RFC 9110, section 15).
         :param headers: a mapping or an iterable of pairs. They replace headers of the same name that were set before.
 
         Returns the response. Raises ``HeadersSent`` the second time, ``InvalidInput`` (a ``ValueError``) for a bad
-        status or a reason phrase with control characters, and ``InvalidHeader`` as ``set_header()`` does.
+        status or a reason phrase with control characters, ``TypeError`` for a status that is not an int, and
+        ``InvalidHeader`` as ``set_header()`` does.
         """
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
@@ -189,6 +191,7 @@ class ServerResponse(OutgoingMessage):
         self._state = _FIXED
 
     def _build_head(self, length: int | None) -> str:
+        # _send_message() adds the same fields in fewer steps
         fields = self._fields
         status = self.status_code
         request = self.request
@@ -235,7 +238,7 @@ class ServerResponse(OutgoingMessage):
             and self.request.method != 'HEAD'
             and self._connection.can_keep_alive(self, True)
         ):
-            # as below, in fewer steps: the most frequent case
+            # the most frequent case: as _build_head() and the method of the base class, in fewer steps
             self._length = self.body_size = size
             self._state = _BODY
             out: Socket = self._out
