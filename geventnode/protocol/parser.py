@@ -599,7 +599,7 @@ class Parser:
 
 
 class ResponseParser(Parser):
-    """A :class:`Parser` for responses that recognises a small complete one at once.
+    """A :class:`Parser` for responses that recognizes a small complete one at once.
 
     :param limits: the limits.
     """

@@ -11,10 +11,7 @@ from functools import lru_cache
 
 from geventnode.protocol.grammar import check_method, check_name, check_reason, check_status, check_target, check_value
 
-__all__ = ['CHUNK_END', 'chunk', 'chunk_prefix', 'last_chunk', 'render_fields', 'request_line', 'status_line']
-
-#: The line end after the data of a chunk.
-CHUNK_END = b'\r\n'
+__all__ = ['chunk', 'last_chunk', 'render_fields', 'request_line', 'status_line']
 
 
 @lru_cache(maxsize=256)
@@ -47,14 +44,6 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
         check_value(name, value)
         lines.append(f'{name}: {value}\r\n')
     return ''.join(lines)
-
-
-def chunk_prefix(size: int) -> bytes:
-    """Return the line before the data of a chunk.
-
-    :param size: the number of bytes, not 0, which would end the message.
-    """
-    return b'%x\r\n' % size
 
 
 def chunk(data: bytes) -> bytes:

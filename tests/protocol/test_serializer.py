@@ -15,7 +15,6 @@ from geventnode.protocol import (
     request_line,
     status_line,
 )
-from geventnode.protocol.serializer import CHUNK_END, chunk_prefix
 
 
 def test_valid_lines() -> None:
@@ -57,7 +56,6 @@ def test_invalid_fields(pair) -> None:
 def test_chunks() -> None:
     assert chunk(b'x' * 26) == b'1a\r\n' + b'x' * 26 + b'\r\n'
     assert chunk(b'') == b''
-    assert chunk_prefix(255) + b'x' * 255 + CHUNK_END == chunk(b'x' * 255)
     assert last_chunk() == b'0\r\n\r\n'
     assert last_chunk([('X-Sum', '1')]) == b'0\r\nX-Sum: 1\r\n\r\n'
 
