@@ -69,9 +69,10 @@ def _check_max_total_sockets(name: str, value: Any) -> float:
     """Return ``value`` as a limit; None means no limit."""
     if value is None or value == inf:
         return inf
-    if not count(name, value):
+    number = count(name, value)
+    if not number:
         raise InvalidInput(f'{name} must be at least 1, not 0: with None there is no limit')
-    return count(name, value)
+    return number
 
 
 def _check_max_total_free_sockets(name: str, value: Any) -> float:
@@ -286,7 +287,7 @@ class Agent:
             self._watch_queued(request)
 
     def _has_queued(self, bucket: AgentBucket) -> bool:
-        """Return whether a request waits for a connection of ``bucket``."""
+        """Return whether a request waits for a place that ``bucket`` has."""
         return bool(bucket.queue or self._pool.starving or self._pool.blocked)
 
     def _watch_queued(self, request: ClientRequest | Reservation) -> None:
@@ -565,7 +566,7 @@ class Agent:
 
     @property
     def sockets(self) -> dict[str, list[Any]]:
-        """A copy of the connections in use, by name of origin."""
+        """A copy of the active connections, by the name of their origin."""
         return {
             name: [connection.socket for connection in bucket.busy]
             for name, bucket in self._pool.buckets.items()

@@ -62,7 +62,7 @@ class ConnectionState(enum.Enum):
 
 _IDLE, _WAITING, _RECEIVING, _SENDING, _DELIVERING, _DISCARDING, _CLOSED = ConnectionState
 
-#: The states that can follow each state. The documentation draws them; the tests of the client raise at any other step.
+#: The states that can follow each state. The documentation draws them; in tests, any other change raises.
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     _IDLE: frozenset({_WAITING, _CLOSED}),
     _WAITING: frozenset({_RECEIVING, _SENDING, _CLOSED}),
