@@ -2,8 +2,8 @@
 
 The socket passes on input in the hub. While the connection is idle, the head of a request is parsed right there, and
 only a complete one takes a worker, which runs the request listener. The bytes after the head stay in the parser until
-the listener reads the body, or until the response has ended and the next request can be served. Several requests in
-one buffer are served by the same worker, but not for long: then the connection joins the run queue.
+the listener reads the body, or until the response has ended and the next request can be served. A worker serves the
+requests of one buffer one after the other; after some of them, the connection joins the run queue.
 
 :meth:`Connection._serve_request` shows an exchange from its head to the next state of the connection.
 """

@@ -72,9 +72,9 @@ class _WrongName:
 class ServerResponse(OutgoingMessage):
     """The response to one request. The server makes it, never a user.
 
-    The complete response to a pipelined request can be sent together with the next one, at the end of this turn of the
-    loop at the latest. It counts as sent before that. A listener that blocks the loop delays it, and it is lost if the
-    process dies. A response with listeners is never delayed.
+    The complete response to a pipelined request can be delayed until the end of this turn of the loop, and sent
+    together with the next one. It counts as sent at once. A listener that blocks the loop delays it, and it is lost if
+    the process dies. A response with listeners is never delayed.
     """
 
     #: The status to be sent; afterwards, the status that was sent.
@@ -82,7 +82,7 @@ class ServerResponse(OutgoingMessage):
     #: The reason phrase; None: the standard one.
     status_message: str | None = None
 
-    #: The names in other libraries.
+    #: Names from other libraries, which are rejected.
     status = _WrongName('status_code')
     statusCode = _WrongName('status_code')  # noqa: N815
     statusMessage = _WrongName('status_message')  # noqa: N815

@@ -102,9 +102,10 @@ class Server(NetServer):
     functions. So does a WSGI application as a listener for ``'request'``; its parameters are recognized by their names,
     as :func:`geventnode.integrations.wsgi.is_wsgi` does.
 
-    An exception of a listener ends only its own exchange. It is logged, and the client gets 500; if the head was sent,
-    the connection ends before the response does. That includes ``SystemExit``: ``sys.exit()`` in a listener would end
-    all other exchanges. gevent handles ``KeyboardInterrupt`` and ``GreenletExit``.
+    An exception of a listener ends only its own exchange. It is logged, and the client gets 500. If the head was sent,
+    the connection ends instead, unless the response has all of its declared length. That includes ``SystemExit``:
+    ``sys.exit()`` in a listener would end all other exchanges. gevent handles ``KeyboardInterrupt`` and
+    ``GreenletExit``.
     """
 
     events: ClassVar[frozenset[str]] = NetServer.events | {
@@ -124,11 +125,11 @@ class Server(NetServer):
     headers_timeout = Option(seconds, 60.0, 'Seconds for a whole head, from its first byte or from accepting.')
     request_timeout = Option(seconds, 300.0, 'Seconds for a whole request, body included.')
     min_body_rate = Option(
-        count, 0, 'Bytes per second of a body, over each request_timeout, instead of a limit for the whole; 0: none.'
+        count, 0, 'Minimum bytes per second of a body, over each request_timeout; 0: that limits the whole request.'
     )
     keep_alive_timeout = Option(seconds, 65.0, 'Seconds that an idle connection is kept after a response.')
     keep_alive_timeout_buffer = Option(
-        seconds, 1.0, 'Seconds that it is kept beyond that, for requests that were sent before.'
+        seconds, 1.0, 'Seconds that it is kept beyond keep_alive_timeout, for requests that are on their way.'
     )
     max_header_size = Option(count, 16384, 'Bytes of a request line and its header section.')
     max_headers_count = Option(count, 1000, 'Fields in a header section; 0: as many as fit.')
@@ -464,7 +465,9 @@ class Server(NetServer):
             socket.destroy()
 
     def send_error(self, socket: Socket, status_code: int) -> None:
-        """Send an error response, and close: for ``'clientError'`` listeners.
+        """Send an error response, for ``'clientError'`` listeners.
+
+        The server closes the connection after the listeners have returned.
 
         :param socket: the socket that the listener was called with.
         :param status_code: a status from 400 to 599; the body repeats it with its reason phrase.
@@ -486,10 +489,11 @@ def create_server(listener: RequestListener | None = None, **options: Unpack[Ser
     :param timeout: the time without traffic after which a connection is closed; 0: no limit. 120.
     :param headers_timeout: the time for a whole head, from its first byte or from accepting; 0: no limit. 60.
     :param request_timeout: the time for a whole request with its body; 0: no limit. 300.
-    :param min_body_rate: bytes per second of a body, over each ``request_timeout``, instead of a limit for the whole;
-        0: none. 0.
+    :param min_body_rate: the minimum rate of a body in bytes per second, over each period of ``request_timeout``. 0:
+        ``request_timeout`` limits the whole request. 0.
     :param keep_alive_timeout: the time that an idle connection is kept after a response; 0: no limit. 65.
-    :param keep_alive_timeout_buffer: the time that it is kept beyond that, for requests that were sent before. 1.
+    :param keep_alive_timeout_buffer: the time that it is kept beyond ``keep_alive_timeout``, for requests that are on
+        their way. 1.
     :param max_header_size: the size of a request line and its header section. 16384.
     :param max_headers_count: the number of fields in a header section; 0: as many as fit. 1000.
     :param max_request_line: the size of a request line. None: as for the head.
