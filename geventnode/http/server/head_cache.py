@@ -83,7 +83,7 @@ def prepare_fields(status: int, fields: Fields) -> PreparedHead | None:
         declared = fields.get('content-length')
         if declared is None:
             return PreparedHead(status, fields, field_lines(fields))
-        if len(declared[1]) > MAX_DIGITS:
+        if not _is_plain_length(declared[1]):
             return None
         others = {name: field for name, field in fields.items() if name != 'content-length'}
         return PreparedHead(status, fields, field_lines(others), None, int(declared[1]))
@@ -119,7 +119,7 @@ def render_plain_fields(pairs: Iterable[Any], takes_int: bool) -> tuple[Fields, 
         if lower == 'content-length':
             if takes_int and type(value) is int:
                 value = str(value)
-            if type(value) is not str or not (value.isascii() and value.isdecimal()) or len(value) > MAX_DIGITS:
+            if type(value) is not str or not _is_plain_length(value):
                 return None
             length = int(value)
             fields[lower] = name, value
@@ -129,6 +129,11 @@ def render_plain_fields(pairs: Iterable[Any], takes_int: bool) -> tuple[Fields, 
         else:
             return None
     return fields, lines, length
+
+
+def _is_plain_length(value: str) -> bool:
+    """Return whether ``value`` is a length as the server writes it: without leading zeros, and not too long."""
+    return value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS and (value[0] != '0' or value == '0')
 
 
 def _is_plain(status: int, headers: dict[str, Any]) -> bool:

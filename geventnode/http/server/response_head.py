@@ -53,7 +53,7 @@ class PreparedHead:
     """The beginning of a head, checked and rendered: immutable.
 
     The only one of :data:`RESPONSE_FRAMING_FIELDS` that it can have is Content-Length, which is not rendered: the
-    server adds these fields.
+    server adds these fields. It spells the name of a declared length as ``fields`` does.
 
     :param lines: the rendered fields without Content-Length.
     :param length: the value of Content-Length, None without one.
@@ -62,6 +62,7 @@ class PreparedHead:
     __slots__ = (
         '_connection',
         '_date',
+        '_framing',
         '_prefix',
         'fields',
         'length',
@@ -80,6 +81,7 @@ class PreparedHead:
         self.length = length
         self.line = final_status_line(status, reason)
         self.start = self.line + lines
+        self._framing = 'Content-Length: ' if length is None else f"{fields['content-length'][0]}: "
         self._date = self._connection = ''
         self._prefix = b''
 
@@ -91,7 +93,7 @@ class PreparedHead:
         date = date_line()
         # rendered again only when one of them has changed
         if self._date is not date or self._connection is not connection:
-            self._prefix = render_head(self.start, date, connection, 'Content-Length: ').encode('latin-1')
+            self._prefix = render_head(self.start, date, connection, self._framing).encode('latin-1')
             self._date = date
             self._connection = connection
         return self._prefix

@@ -108,6 +108,22 @@ def test_unusual_fields_are_left_to_the_checks(headers: dict[str, Any], lines: s
     assert (None if found is None else found.length) == length
 
 
+@pytest.mark.parametrize('name', ['Content-Length', 'content-length', 'CONTENT-LENGTH'])
+@pytest.mark.parametrize('value', ['5', '005'])
+@pytest.mark.parametrize('fixed', [True, False])
+def test_a_declared_length_is_sent_as_it_was_set(answer: Answer, name: str, value: str, fixed: bool) -> None:
+    def listener(request: Any, response: Any) -> None:
+        if fixed:
+            response.write_head(200, {name: value})
+        else:
+            response.set_header(name, value)
+        response.end('hello')
+
+    found = answer(listener)
+    assert [field for field in found.headers if field[0].lower() == 'content-length'] == [(name, value)]
+    assert found.body == b'hello'
+
+
 @pytest.mark.parametrize('length', ['5', 5])
 @pytest.mark.parametrize('ending', ['whole', 'pieces', 'short', 'long'])
 def test_a_declared_length_holds_however_the_body_is_sent(serve: Serve, length: Any, ending: str) -> None:
