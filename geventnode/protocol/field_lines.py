@@ -8,18 +8,18 @@ and not kept.
 
 from __future__ import annotations
 
+import re
+
 from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
 
 __all__ = ['FIELD_LINES', 'FieldLines', 'MalformedLine']
 
-#: Fields with values of one message or of one client, which can be credentials. Their lines are not kept.
+#: Fields with values of one message or of one client. Their lines are not kept.
 NOT_KEPT = frozenset(
     (
         'age',
-        'authorization',
         'content-length',
         'content-range',
-        'cookie',
         'date',
         'etag',
         'expires',
@@ -27,9 +27,7 @@ NOT_KEPT = frozenset(
         'if-none-match',
         'last-modified',
         'location',
-        'proxy-authorization',
         'range',
-        'set-cookie',
         'traceparent',
         'tracestate',
         'x-amzn-trace-id',
@@ -41,10 +39,13 @@ NOT_KEPT = frozenset(
     )
 )
 
+#: Parts of the names of fields that can have credentials. Their lines are not kept either.
+_SECRET = re.compile('auth|cookie|credential|csrf|jwt|key|passw|secret|session|signature|token|xsrf')
+
 #: Bytes of the longest line that is kept.
 MAX_LINE = 512
 
-#: Entries of a generation of lines, and the names that are known beside the common ones.
+#: Entries of a generation of lines; names of fields with lines that are kept, and names of the others.
 MAX_LINES, MAX_NAMES = 512, 1024
 
 #: Bytes of the longest name that is kept.
@@ -75,8 +76,8 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         for lower in NOT_KEPT:
             spellings.update({name.encode('ascii'): lower for name in (lower, lower.title())})
         #: The lower-cased names by spelling: of fields with lines that are kept, and of the others.
-        self._names = {name: lower for name, lower in spellings.items() if lower not in NOT_KEPT}
-        self._names_not_kept = {name: lower for name, lower in spellings.items() if lower in NOT_KEPT}
+        self._names = {name: lower for name, lower in spellings.items() if _is_kept(lower)}
+        self._names_not_kept = {name: lower for name, lower in spellings.items() if not _is_kept(lower)}
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
@@ -93,8 +94,12 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         text = text.strip(' \t')
         if lower is not None:
             return lower, text
-        lower = self._names.get(name) or self._new_name(name)
-        if lower in NOT_KEPT or len(line) > MAX_LINE:
+        lower = self._names.get(name)
+        if lower is None:
+            lower = self._new_name(name)
+            if not _is_kept(lower):
+                return lower, text
+        if len(line) > MAX_LINE:
             return lower, text
         return self._keep(line, (lower, text))
 
@@ -111,9 +116,15 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         if not is_token(text):
             raise MalformedLine
         lower = text.lower()
-        if len(name) <= MAX_NAME and len(self._names) < MAX_NAMES:
-            self._names[name] = lower
+        names = self._names if _is_kept(lower) else self._names_not_kept
+        if len(name) <= MAX_NAME and len(names) < MAX_NAMES:
+            names[name] = lower
         return lower
+
+
+def _is_kept(lower: str) -> bool:
+    """Return whether lines of the field ``lower`` are kept."""
+    return lower not in NOT_KEPT and _SECRET.search(lower) is None
 
 
 #: The lines of all messages of this process.
