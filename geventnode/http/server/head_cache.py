@@ -153,7 +153,8 @@ def _is_plain(status: int, headers: dict[str, Any]) -> bool:
 
 
 def _remember(key: tuple[Any, ...], head: PreparedHead) -> PreparedHead:
-    if len(head.start) <= MAX_TEXT:
+    # the names of varying fields can have unusual spellings
+    if len(head.start) <= MAX_TEXT and _VARYING.isdisjoint(head.fields):
         if len(_heads) >= MAX_HEADS:
             _heads.clear()
         _heads[key] = head

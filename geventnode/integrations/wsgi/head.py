@@ -161,7 +161,8 @@ def find_head(status: Any, headers: Any) -> Head:
     found = Head(status_code, None, fields, lines, length)
     number = hash(key)
     if number in _seen:
-        if len(headers) <= MAX_FIELDS and len(lines) <= MAX_TEXT:
+        # a cookie can be a credential
+        if len(headers) <= MAX_FIELDS and len(lines) <= MAX_TEXT and 'set-cookie' not in fields:
             if len(_heads) >= MAX_HEADS:
                 _heads.clear()
             _heads[key] = found

@@ -73,7 +73,15 @@ def test_the_size_of_the_cache_is_limited() -> None:
 
 
 @pytest.mark.parametrize(
-    'headers', [{'ETag': '"1"'}, {'Location': '/1'}, {'Set-Cookie': 'a=b'}, {'Content-Length': '5'}]
+    'headers',
+    [
+        {'ETag': '"1"'},
+        {'Location': '/1'},
+        {'Set-Cookie': 'a=b'},
+        {'SET-COOKIE': 'a=b'},
+        {'Set-cookie': 'a=b'},
+        {'Content-Length': '5'},
+    ],
 )
 def test_a_head_of_one_response_is_prepared_and_not_cached(headers: dict[str, str]) -> None:
     fields = {name.lower(): (name, value) for name, value in headers.items()}

@@ -79,6 +79,13 @@ def test_heads_that_do_not_repeat_are_not_cached() -> None:
     assert head._heads == {}
 
 
+@pytest.mark.parametrize('name', ['Set-Cookie', 'set-cookie'])
+def test_a_head_with_a_cookie_is_not_cached(name: str) -> None:
+    for _ in range(3):
+        assert find_head('200 OK', [(name, 'session=secret')]).prepared is not None
+    assert head._heads == {}
+
+
 def test_the_size_of_the_cache_is_limited() -> None:
     for number in range(3 * MAX_HEADS):
         for _ in range(2):
