@@ -68,7 +68,8 @@ def check_field_value(name: str, value: Any) -> Any:
 
 def _converted(name: str, value: Any) -> Any:
     if isinstance(value, str):
-        return str(value)
+        # the text, not the result of a __str__ such as that of an enum
+        return str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, (list, tuple)):
@@ -123,12 +124,14 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
 
 def field_lines(fields: Fields) -> str:
     """Return the header lines of ``fields``, one for each value."""
-    lines = []
+    # a format could replace the checked text of a subclass of str, as that of an enum does
+    lines: list[str] = []
     for name, value in fields.values():
         if type(value) is str:
-            lines.append(f'{name}: {value}\r\n')
+            lines += name, ': ', value, '\r\n'
         else:
-            lines += [f'{name}: {item}\r\n' for item in value]
+            for item in value:
+                lines += name, ': ', item, '\r\n'
     return ''.join(lines)
 
 

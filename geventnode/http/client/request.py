@@ -248,9 +248,10 @@ class ClientRequest(OutgoingMessage):
         lines = [f'{self.method} {self.path} HTTP/1.1\r\n']
         for name, value in fields.values():
             if type(value) is str:
-                lines.append(f'{name}: {value}\r\n')
+                lines += name, ': ', value, '\r\n'
             else:
-                lines += [f'{name}: {item}\r\n' for item in value]
+                for item in value:
+                    lines += name, ': ', item, '\r\n'
         if (
             not length
             and length is not None

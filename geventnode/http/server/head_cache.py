@@ -114,7 +114,7 @@ def render_plain_fields(pairs: Iterable[Any], takes_int: bool) -> tuple[Fields, 
             return None
         name, value = pair
         lower = _known(name)
-        if lower is None or lower in fields or lower in _NOT_PREPARED:
+        if lower is None or lower in fields or lower in _NOT_PREPARED or type(name) is not str:
             return None
         if lower == 'content-length':
             if takes_int and type(value) is int:

@@ -81,7 +81,7 @@ class PreparedHead:
         self.length = length
         self.line = final_status_line(status, reason)
         self.start = self.line + lines
-        self._framing = 'Content-Length: ' if length is None else f"{fields['content-length'][0]}: "
+        self._framing = 'Content-Length: ' if length is None else ''.join((fields['content-length'][0], ': '))
         self._date = self._connection = ''
         self._prefix = b''
 

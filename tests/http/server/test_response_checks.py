@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from geventnode.errors import BodyNotAllowed, InvalidHeader, InvalidInput
-from tests.servers import Serve
+from geventnode.integrations.wsgi import wsgi
+from tests.servers import Answer, Serve
 
 
 @pytest.fixture
@@ -84,3 +86,47 @@ def test_chunk_of_another_type_is_refused(refused: Callable[..., BaseException])
     assert isinstance(refused(lambda response: response.write(3)), TypeError)
     assert isinstance(refused(lambda response: response.write(None)), TypeError)
     assert isinstance(refused(lambda response: response.end(['a'])), TypeError)
+
+
+class Text(str, enum.Enum):
+    """Strings with another format, as in many applications."""
+
+    NAME = 'X-Own'
+    LENGTH = 'Content-Length'
+    VALUE = 'text'
+    FIVE = '5'
+
+
+@pytest.mark.parametrize('way', ['write_head', 'prepared', 'set_header', 'list', 'wsgi'])
+def test_the_text_of_a_str_subclass_is_sent(serve: Serve, way: str) -> None:
+    def listener(request: Any, response: Any) -> None:
+        fields: dict[Any, Any] = {Text.NAME: Text.VALUE, Text.LENGTH: Text.FIVE}
+        if way == 'write_head':
+            response.write_head(200, fields)
+        elif way == 'prepared':
+            response.write_head(200, {Text.NAME: 'text', Text.LENGTH: '5'})
+        elif way == 'list':
+            response.write_head(200, {Text.NAME: [Text.VALUE], Text.LENGTH: 5})
+        else:
+            for name, value in fields.items():
+                response.set_header(name, value)
+        response.end('hello')
+
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response('200 OK', [(Text.NAME, Text.VALUE), (Text.LENGTH, Text.FIVE)])
+        return [b'hello']
+
+    site = serve(wsgi(application) if way == 'wsgi' else listener)
+    for _ in range(3):
+        found = site.get()
+        fields = [field for field in found.headers if field[0] not in ('Date', 'Connection', 'Keep-Alive')]
+        assert sorted(fields) == [('Content-Length', '5'), ('X-Own', 'text')]
+        assert found.body == b'hello'
+
+
+def test_the_text_of_a_str_subclass_is_sent_in_trailers(answer: Answer) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.add_trailers({Text.NAME: Text.VALUE})
+        response.end('hello')
+
+    assert answer(listener).trailers == [('X-Own', 'text')]
