@@ -302,8 +302,8 @@ class Agent:
         """Return an agent that has one connection of its own.
 
         Blocks until this agent has a free place for the connection, in the order of the queue. No other request gets
-        the connection, which authentication that is bound to it needs (RFC 4559, section 6). It counts as one of this
-        agent's connections.
+        the connection, so that it can be authenticated itself (RFC 4559, section 6). It counts as one of this agent's
+        connections.
 
         The returned agent has the class and the options of this one, except that ``max_sockets`` and
         ``max_total_sockets`` are 1 and ``keep_alive`` is true. Use it in a ``with`` block: ``destroy()`` closes the

@@ -56,7 +56,8 @@ class Bucket(Generic[Request, Connection]):
         self.idle: deque[Connection] = deque()
         #: Requests without a connection, in order; True for those that must not get a used one.
         self.queue: OrderedDict[Request, bool] = OrderedDict()
-        #: Whether :attr:`Pool.with_idle` has this bucket, and whether one was put back since.
+        #: Whether :attr:`Pool.with_idle` has this bucket, and whether a connection was put back since the bucket was
+        #: added or moved there.
         self.listed = self.used = False
         #: The number of requests that got a connection after having waited, and the seconds of their waits altogether.
         self.waited = 0
@@ -92,13 +93,14 @@ class Pool(Generic[Request, Connection]):
         self.buckets: dict[str, Bucket[Request, Connection]] = {}
         #: The number of connections.
         self.total = 0
-        #: The number of idle ones, and the origins that can have some, the one that has not been used for longest
-        #: first. An origin that was used since is moved to the end only when its turn to give up a connection has come:
-        #: so a plain request costs no more than a flag.
+        #: The number of idle connections.
         self.free = 0
+        #: The origins that can have idle connections, the one that has been unused for longest first. A request only
+        #: sets a flag of its origin; :meth:`close_idle` moves an origin with that flag to the end.
         self.with_idle: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
-        #: Origins with requests that wait because of the total limit alone: without a connection, and with some.
+        #: Origins without a connection, with requests that wait because of the total limit alone.
         self.starving: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
+        #: The same for origins that have connections.
         self.blocked: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
 
     # -- changes --------------------------------------------------------------------------------------------
