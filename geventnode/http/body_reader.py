@@ -29,6 +29,7 @@ class ReceivingConnection(Protocol):
     socket: Socket
 
     @property
+    @abstractmethod
     def parser(self) -> Parser:
         """The parser, which holds the received bytes."""
 
@@ -111,6 +112,7 @@ class BodyReader(ABC):
     @abstractmethod
     def _raise_parse_error(self, message: IncomingMessage, error: ParseError) -> NoReturn:
         """Raise the error that the reader of a malformed body gets."""
+        raise NotImplementedError
 
 
 def pass_on(parser: Parser, take: Callable[[bytes], bool]) -> EndOfMessage | None:

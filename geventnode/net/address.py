@@ -5,7 +5,7 @@ from __future__ import annotations
 import _socket
 import socket as stdlib
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeGuard
 
 from gevent.socket import getaddrinfo
 
@@ -21,7 +21,7 @@ FOR_A_LOOKUP = 10
 unix_family: int | None = getattr(stdlib, 'AF_UNIX', None)
 
 
-def is_path(value: Any) -> bool:
+def is_path(value: Any) -> TypeGuard[str]:
     """Return whether ``value`` is the path of a Unix socket: text that is not a number, as in Node."""
     return isinstance(value, str) and not value.isdecimal()
 

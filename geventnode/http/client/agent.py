@@ -335,7 +335,8 @@ class Agent:
 
     def _make_reserved_agent(self, reservation: Reservation) -> Agent:
         """Return the agent for the connection of ``reservation``."""
-        agent = type(self)(**{**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True})
+        settings: dict[str, Any] = {**self._settings(), 'max_sockets': 1, 'max_total_sockets': 1, 'keep_alive': True}
+        agent = type(self)(**settings)
         if 'create_connection' in vars(self):
             vars(agent)['create_connection'] = self.create_connection
         agent._reservation = reservation
