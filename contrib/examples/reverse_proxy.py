@@ -6,6 +6,7 @@ python contrib/examples/reverse_proxy.py HOST:PORT [PORT to listen on]
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from geventnode import errors, http, stream
 
@@ -31,7 +32,7 @@ def end_to_end(message: http.IncomingMessage) -> list[tuple[str, str]]:
     return [*kept, ('Via', f'{message.http_version} geventnode')]
 
 
-def create_proxy(host: str, port: int, timeout: float = 60, **options: object) -> http.Server:
+def create_proxy(host: str, port: int, timeout: float = 60, **options: Any) -> http.Server:
     """Return a proxy, not yet listening, for the server at ``host`` and ``port``; ``timeout`` limits its silence."""
     agent = http.Agent(keep_alive=True, max_sockets=float('inf'))
 

@@ -296,11 +296,12 @@ class Socket(DuplexBase):
         if self._raw is not None or self.connecting:
             raise RuntimeError('this Socket is connected or connecting already')
         check_connect(port, host)
+        # first, because it raises for a wrong port or name; it begins after this greenlet has switched
+        self._connecting = Connecting(self, port, host, local_address, family)
         if callback is not None:
             self.once('connect', callback)
         self.connecting = True
         register_connection(self, self._hub)
-        self._connecting = Connecting(self, port, host, local_address, family)
         return self
 
     def _on_connected(self, raw: Any, peer: Any) -> None:

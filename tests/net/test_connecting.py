@@ -246,3 +246,16 @@ def test_a_resolver_without_results_is_an_error(monkeypatch: pytest.MonkeyPatch)
     assert (caught.value.code, caught.value.host, caught.value.phase) == ('ENOTFOUND', 'example.invalid', 'resolve')
     with pytest.raises(NameNotResolved, match='the resolver has returned no address'):
         net.create_server().listen(0, 'example.invalid')
+
+
+@pytest.mark.parametrize(('port', 'host'), [(70000, '127.0.0.1'), (80, 'a..b')])
+def test_refused_arguments_leave_the_socket_as_it_was(port: int, host: str) -> None:
+    sock = net.Socket()
+    with pytest.raises((ValueError, OSError)):
+        sock.connect(port, host, callback=lambda: pytest.fail('called'))
+    assert not sock.connecting
+    assert sock.listener_count('connect') == 0
+    with net.create_server(lambda accepted: accepted.end()).listen(0, '127.0.0.1') as server:
+        sock.connect(server.address()['port'], '127.0.0.1').wait_connected()
+        assert sock.read() == b''
+    sock.destroy()
