@@ -196,6 +196,8 @@ class ServerResponse(OutgoingMessage):
         status = self.status_code
         request = self.request
         prepared = self._prepared_head
+        # first: a bad status must change nothing
+        line = self._status_line or final_status_line(status, self.status_message)
         if (
             length is not None
             and status not in BODILESS_STATUSES
@@ -211,11 +213,7 @@ class ServerResponse(OutgoingMessage):
         adds_date = self.send_date and 'date' not in fields and 'date' not in self._removed_fields
         date = date_line() if adds_date else ''
         connection = self._connection_line(length is not None)
-        if prepared is not None and prepared.length is None:
-            start = prepared.start
-        else:
-            start = self._status_line or final_status_line(status, self.status_message)
-            start += field_lines(fields)
+        start = prepared.start if prepared is not None and prepared.length is None else line + field_lines(fields)
         return render_head(start, date, connection, framing) + '\r\n'
 
     def _send_message(self, body: bytes | memoryview) -> bool:

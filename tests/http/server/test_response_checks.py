@@ -88,6 +88,23 @@ def test_chunk_of_another_type_is_refused(refused: Callable[..., BaseException])
     assert isinstance(refused(lambda response: response.end(['a'])), TypeError)
 
 
+def test_a_bad_reason_phrase_changes_nothing(serve: Serve) -> None:
+    raised: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('Content-Length', '5')
+        response.status_code, response.status_message = 205, 'a\n'
+        try:
+            response.end()
+        except InvalidInput:
+            raised.append((response.get_headers(), response.should_keep_alive))
+        response.status_code, response.status_message = 200, None
+        response.end('hello')
+
+    assert serve(listener).get().body == b'hello'
+    assert raised == [({'content-length': '5'}, True)]
+
+
 class Text(str, enum.Enum):
     """Strings with another format, as in many applications."""
 
