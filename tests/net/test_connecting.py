@@ -248,11 +248,10 @@ def test_a_resolver_without_results_is_an_error(monkeypatch: pytest.MonkeyPatch)
         net.create_server().listen(0, 'example.invalid')
 
 
-@pytest.mark.parametrize(('port', 'host'), [(70000, '127.0.0.1'), (80, 'a..b')])
-def test_refused_arguments_leave_the_socket_as_it_was(port: int, host: str) -> None:
+def test_a_refused_port_leaves_the_socket_as_it_was() -> None:
     sock = net.Socket()
-    with pytest.raises((ValueError, OSError)):
-        sock.connect(port, host, callback=lambda: pytest.fail('called'))
+    with pytest.raises(ValueError, match='70000'):
+        sock.connect(70000, '127.0.0.1', callback=lambda: pytest.fail('called'))
     assert not sock.connecting
     assert sock.listener_count('connect') == 0
     with net.create_server(lambda accepted: accepted.end()).listen(0, '127.0.0.1') as server:
