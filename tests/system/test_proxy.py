@@ -40,7 +40,7 @@ class Proxy:
             env={**os.environ, 'PYTHONPATH': str(ROOT)},
         )
         greeting = self.process.stdout.readline()
-        self.port = int(re.search(r'^http://127\.0\.0\.1:(\d+)/ goes to', greeting)[1])
+        self.port = int(re.search(r'^http://127\.0\.0\.1:(\d+)/ forwards to', greeting)[1])
         self.url = f'http://127.0.0.1:{self.port}'
 
     def stop(self) -> None:
