@@ -127,8 +127,8 @@ def post(path: str, body: bytes) -> bytes:
 # -- a server under load ----------------------------------------------------------------------------------------------
 
 
-def served(stack: ExitStack, name: str, server: http.Server, request: bytes, requests: int = 1) -> Work:
-    """Return the work of responding to ``request``, which contains ``requests``, on kept connections."""
+def connected(stack: ExitStack, server: http.Server) -> list[socket.socket]:
+    """Return non-blocking connections to ``server``, which listens afterwards."""
     if not server.listening:
         stack.enter_context(server)
         server.listen(0, '127.0.0.1')
@@ -136,6 +136,12 @@ def served(stack: ExitStack, name: str, server: http.Server, request: bytes, req
     clients = [stack.enter_context(socket.create_connection(where)) for _ in range(CONNECTIONS)]
     for client in clients:
         client.setblocking(False)
+    return clients
+
+
+def served(stack: ExitStack, name: str, server: http.Server, request: bytes, requests: int = 1) -> Work:
+    """Return the work of responding to ``request``, which contains ``requests``, on kept connections."""
+    clients = connected(stack, server)
     clients[0].send(request)
     expected = len(received(clients[0]))
     return Work(name, CONNECTIONS * ROUNDS * requests, partial(load, clients, request, expected))
@@ -158,12 +164,7 @@ def received(client: socket.socket) -> bytes:
 
 def unlike(stack: ExitStack, name: str, server: http.Server) -> Work:
     """Return the work of responding to requests of which no two are alike."""
-    stack.enter_context(server)
-    server.listen(0, '127.0.0.1')
-    where = ('127.0.0.1', server.address()['port'])
-    clients = [stack.enter_context(socket.create_connection(where)) for _ in range(CONNECTIONS)]
-    for client in clients:
-        client.setblocking(False)
+    clients = connected(stack, server)
     requests = iter([item_request(number) for number in range(FIRST_ITEM, FIRST_ITEM + ITEMS)])
     clients[0].send(item_request(FIRST_ITEM - 1))
     received(clients[0])

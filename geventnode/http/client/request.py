@@ -246,6 +246,7 @@ class ClientRequest(OutgoingMessage):
     def _build_head(self, length: int | None) -> str:
         fields = self._fields
         lines = [f'{self.method} {self.path} HTTP/1.1\r\n']
+        # as field_lines() does; every request saves a call and a join
         for name, value in fields.values():
             if type(value) is str:
                 lines += name, ': ', value, '\r\n'
