@@ -69,8 +69,11 @@ class Case:
     body = ''
     #: The number of requests that are sent at once.
     depth = 1
-    #: The path of the items that are asked for, each once; empty: the same request again and again.
-    items = ''
+
+    @property
+    def items(self) -> str:
+        """The path of the items that are requested, each once; empty: the same request again and again."""
+        return ''
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Items(Case):
         return b'"}' if self.has_text else b'\r\n\r\n'
 
     @property
-    def items(self) -> str:  # type: ignore[override]
+    def items(self) -> str:
         """The path of the items."""
         return f'/{self.shape}/'
 

@@ -205,7 +205,7 @@ class Connection:
             # the body: to its reader, or into the buffer of the response
             self.body.advance()  # type: ignore[union-attr]  # in these two states there is a body
         elif self.state is _DISCARDING:
-            self.body.discard()  # type: ignore[union-attr]
+            self.body.discard()  # type: ignore[union-attr]  # as above
         if self.state is _SENDING and self.sent and not self.socket.writable_length:
             # request and response are complete: to the listeners, then into the pool
             self._on_exchange_complete()

@@ -25,18 +25,6 @@ from geventnode.http.client import agent as agent_module
 from tests.origins import HELLO, MakeOrigin, Peer, read, silent
 from tests.sockets import settle, until
 
-
-def answered(count: int, said: bytes = HELLO) -> Any:
-    """Return a script that answers ``count`` requests and closes."""
-
-    def script(peer: Peer) -> None:
-        for _ in range(count):
-            peer.request()
-            peer.send(said)
-
-    return script
-
-
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 

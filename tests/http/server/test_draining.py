@@ -10,16 +10,15 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from tests.servers import Serve, get, ok, post
+from tests.servers import Client, Serve, Site, get, ok, post
 
 
 def connections(server: Any) -> list[Any]:
     return server._connections()
 
 
-@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
-def test_a_request_in_the_kernel_is_served_at_the_deadline(serve: Serve, why: str) -> None:
-    """The loop has not reported it yet."""
+def idle_past_deadline(serve: Serve, why: str) -> tuple[Site, Client, Any]:
+    """Return a site, a client, and the site's idle connection to it, which is to be closed for the reason ``why``."""
     site = serve(ok)
     client = site.connect()
     assert not client.get('/first').closes
@@ -31,6 +30,13 @@ def test_a_request_in_the_kernel_is_served_at_the_deadline(serve: Serve, why: st
         site.server._draining_since -= 1000
     else:
         site.server._at_capacity = True
+    return site, client, connection
+
+
+@pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
+def test_a_request_in_the_kernel_is_served_at_the_deadline(serve: Serve, why: str) -> None:
+    """The loop has not reported it yet."""
+    site, client, connection = idle_past_deadline(serve, why)
     # the loop does not turn between these two
     client.send(get('/second'))
     connection._on_deadline(monotonic() + 1)
@@ -41,17 +47,7 @@ def test_a_request_in_the_kernel_is_served_at_the_deadline(serve: Serve, why: st
 
 @pytest.mark.parametrize('why', ['keep_alive_timeout', 'draining', 'at capacity'])
 def test_an_idle_connection_is_closed_at_the_deadline(serve: Serve, why: str) -> None:
-    site = serve(ok)
-    client = site.connect()
-    assert not client.get('/first').closes
-    (connection,) = connections(site.server)
-    if why == 'keep_alive_timeout':
-        connection.began -= 1000
-    elif why == 'draining':
-        site.server.draining = True
-        site.server._draining_since -= 1000
-    else:
-        site.server._at_capacity = True
+    _, client, connection = idle_past_deadline(serve, why)
     connection._on_deadline(monotonic() + 1)
     assert client.rest() == b''
     # no drain waits for a client that keeps its end open
