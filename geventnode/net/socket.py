@@ -181,6 +181,8 @@ class Socket(DuplexBase):
     _send_broken: bool = False
     #: Whether destroying the socket resets the connection.
     _resetting: bool = False
+    #: A value that a user of the socket has computed from its addresses, and keeps with it.
+    _derived: Any = None
     #: Called with the socket when it was destroyed, in the hub or a greenlet.
     _on_destroyed: Callable[[Socket], object] | None = None
 

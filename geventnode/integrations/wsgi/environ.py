@@ -1,10 +1,11 @@
 """Build the environ of a request (PEP 3333; RFC 3875, section 4.1).
 
-The request line and the header section determine most of it, and some clients repeat both: the parser returns the
-same object for the same head. From the second request on, the variables are kept with the head, and each request gets
-a copy with its own variables added. A head that no other request has costs one pass over its fields, and is not kept.
-Those that depend on the connection are computed once per connection: a server can have several addresses, or all
-addresses of a machine.
+A server address has a template with every variable that all requests have. An environ is a copy of it: the variables of
+the request replace the template's values, and one pass over the header fields adds theirs. A copy of a dict is as large
+as the original, so that it is not enlarged step by step.
+
+Some clients repeat the whole head, and the parser then returns the same object. From the second such request on, the
+variables are kept with the head. Those of a connection are kept with its socket.
 """
 
 from __future__ import annotations
@@ -28,41 +29,49 @@ MAX_FIELDS = 64
 #: The number of field names in the cache, and of characters in each.
 MAX_NAMES, MAX_NAME = 1024, 64
 
-#: The number of connections in the cache. Idle connections must not add to the memory without a limit.
-MAX_CONNECTIONS = 1024
-
 #: The number of local addresses of one server in the cache: a whole network can be routed to it.
 MAX_ADDRESSES = 16
 
-#: Fields that have no ``HTTP_`` variable. Two have a CGI variable of their own. The server has removed the transfer
-#: coding, and some frameworks would decode the body again. ``HTTP_PROXY`` would configure clients (CVE-2016-5385).
-_NO_VARIABLES = frozenset({'content-type', 'content-length', 'proxy', 'transfer-encoding'})
+#: Fields without an ``HTTP_`` variable of the same value. Two have a CGI variable of their own. The server has removed
+#: the transfer coding, and some frameworks would decode the body again. ``HTTP_PROXY`` would configure clients
+#: (CVE-2016-5385). The values of Set-Cookie are a list.
+_SPECIAL = frozenset({'content-type', 'content-length', 'proxy', 'set-cookie', 'transfer-encoding'})
 
-
-#: The key of the fields that have no variable.
-_DROPPED = ''
-
+#: The key of the special fields, and of those with ``_`` in their name.
+_OTHER = ''
 
 #: Marks a head that one request had.
 _SEEN: tuple[None, dict[str, Any]] = None, {}
 
+#: The ``HTTP_`` variables of field names that arrived lately, and the key of the other names.
+_variables: dict[str, str] = {}
 
-class _VariableNames(dict[str, str]):
-    """Cache the ``HTTP_`` variables of field names.
+#: The values of SERVER_PROTOCOL by the version of the request.
+_PROTOCOLS = {version: f'HTTP/{version}' for version in ('1.0', '1.1')}
 
-    Fields that are dropped have the variable ``''``.
-    """
+#: Variables that every environ has and that each request sets.
+_OF_REQUEST = (
+    'REQUEST_METHOD',
+    'PATH_INFO',
+    'QUERY_STRING',
+    'REQUEST_URI',
+    'RAW_URI',
+    'SERVER_PROTOCOL',
+    'REMOTE_ADDR',
+    'REMOTE_PORT',
+    'wsgi.early_hints',
+    'geventnode.request',
+    'geventnode.response',
+)
 
-    def __missing__(self, name: str) -> str:
-        dropped = '_' in name or name in _NO_VARIABLES
-        variable = _DROPPED if dropped else 'HTTP_' + name.upper().replace('-', '_')
-        # clients choose the names
-        if len(self) < MAX_NAMES and len(name) <= MAX_NAME:
-            self[name] = variable
-        return variable
 
-
-_variable = _VariableNames().__getitem__
+def _add_variable(name: str) -> str:
+    """Add a field name to the table, and return its variable."""
+    variable = _OTHER if '_' in name or name in _SPECIAL else 'HTTP_' + name.upper().replace('-', '_')
+    # clients choose the names
+    if len(_variables) < MAX_NAMES and len(name) <= MAX_NAME:
+        _variables[name] = variable
+    return variable
 
 
 class OutsideScriptName(Exception):
@@ -79,6 +88,13 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
 
     Raises :class:`OutsideScriptName`.
     """
+    variables: dict[str, Any] = {'SCRIPT_NAME': script_name}
+    _set_head(variables, head, script_name)
+    return variables
+
+
+def _set_head(environ: dict[str, Any], head: RequestHead, script_name: str) -> None:
+    """Set the variables of ``head``. Raises :class:`OutsideScriptName`."""
     target = head.url
     path, _, query = target.partition('?')
     if path[:1] != '/':
@@ -90,42 +106,45 @@ def meta_variables(head: RequestHead, script_name: str) -> dict[str, Any]:
         if not (path + '/').startswith(script_name + '/'):
             raise OutsideScriptName
         path = path[len(script_name) :]
-    variables: dict[str, Any] = {
-        'REQUEST_METHOD': head.method,
-        'SCRIPT_NAME': script_name,
-        'PATH_INFO': path,
-        'QUERY_STRING': query,
-        'REQUEST_URI': target,
-        'RAW_URI': target,
-        'SERVER_PROTOCOL': f'HTTP/{head.http_version}',
-    }
+    environ['REQUEST_METHOD'] = head.method
+    environ['PATH_INFO'] = path
+    environ['QUERY_STRING'] = query
+    environ['REQUEST_URI'] = environ['RAW_URI'] = target
+    environ['SERVER_PROTOCOL'] = _PROTOCOLS.get(head.http_version) or f'HTTP/{head.http_version}'
     fields = head.block.fields
-    variables.update(zip(map(_variable, fields), fields.values(), strict=True))
-    variables.pop(_DROPPED, None)
-    if 'set-cookie' in fields:
-        variables['HTTP_SET_COOKIE'] = ', '.join(fields['set-cookie'])
-    if head.host is not None:
+    known = _variables
+    try:
+        for name, value in fields.items():
+            environ[known[name]] = value
+    except KeyError:
+        for name, value in fields.items():
+            environ[known.get(name) or _add_variable(name)] = value
+    if _OTHER in environ:
+        del environ[_OTHER]
+        if 'set-cookie' in fields:
+            environ['HTTP_SET_COOKIE'] = ', '.join(fields['set-cookie'])
+        if 'content-type' in fields:
+            environ['CONTENT_TYPE'] = fields['content-type']
+        if head.content_length is not None:
+            environ['CONTENT_LENGTH'] = str(head.content_length)
+    if target[0] != '/' and head.host is not None:
         # an absolute-form takes precedence over Host (RFC 9112, section 3.2.2)
-        variables['HTTP_HOST'] = head.host
-    if 'content-type' in fields:
-        variables['CONTENT_TYPE'] = fields['content-type']
-    if head.content_length is not None:
-        variables['CONTENT_LENGTH'] = str(head.content_length)
-    return variables
+        environ['HTTP_HOST'] = head.host
 
 
 class _LocalAddress:
-    """The variables of all requests to a local address."""
+    """The template for all requests to a local address."""
 
-    __slots__ = ('variables',)
+    __slots__ = ('template',)
 
-    def __init__(self, variables: dict[str, Any]) -> None:
-        self.variables = variables
+    def __init__(self, template: dict[str, Any]) -> None:
+        self.template = template
 
 
 class _Connection(NamedTuple):
-    """Variables that all requests of a connection share."""
+    """The variables that one builder gives to all requests of a connection."""
 
+    builder: EnvironBuilder
     local_address: _LocalAddress
     #: REMOTE_ADDR, None if TLS or a PROXY header decides about the client's address or scheme.
     remote_address: str | None
@@ -149,49 +168,57 @@ class EnvironBuilder:
             'wsgi.run_once': False,
             'wsgi.input_terminated': True,
             'SERVER_SOFTWARE': f'geventnode/{__version__}',
+            'SCRIPT_NAME': script_name,
+            'wsgi.input': EMPTY_INPUT,
+            # replaced for each request
+            **dict.fromkeys(_OF_REQUEST),
             **common,
         }
         self._script_name = script_name
-        self._connections: weakref.WeakKeyDictionary[Socket, _Connection] = weakref.WeakKeyDictionary()
         self._addresses: weakref.WeakKeyDictionary[Server, dict[Any, _LocalAddress]] = weakref.WeakKeyDictionary()
 
     def build(self, request: IncomingMessage, response: ServerResponse) -> dict[str, Any]:
         """Return the environ for ``request``. Raises :class:`OutsideScriptName`."""
-        server = response.server
-        local_address, address, port = self._connections.get(request.socket) or self._add_connection(
-            request.socket, server
-        )
+        socket = request.socket
+        connection: _Connection | None = socket._derived
+        if connection is None or connection.builder is not self:
+            connection = socket._derived = self._describe_connection(socket, response.server)
+        _, local_address, address, port = connection
         head: RequestHead = request._head  # type: ignore[assignment]  # a request's is one
         kept = head.derived
         if kept is not None and kept[0] is local_address:
             environ: dict[str, Any] = kept[1].copy()
         else:
-            environ = self._add_head(head, local_address)
-            # heads that request an upgrade are not kept
-            if head.upgrade and request.complete:
-                environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
-        if address is not None and server._forwarded_policy is None:
+            environ = local_address.template.copy()
+            _set_head(environ, head, self._script_name)
+            if head.upgrade:
+                # not kept, because of the lazy socket
+                if request.complete:
+                    environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
+            elif kept is None:
+                head.derived = _SEEN
+            elif head.block.count <= MAX_FIELDS:
+                head.derived = local_address, environ.copy()
+        if address is not None and response.server._forwarded_policy is None:
             environ['REMOTE_ADDR'] = address
             environ['REMOTE_PORT'] = port
         else:
             _set_client(environ, request)
-        environ['wsgi.input'] = EMPTY_INPUT if request.complete else Input(request)
+        if not request.complete:
+            environ['wsgi.input'] = Input(request)
         environ['geventnode.request'] = request
         environ['geventnode.response'] = response
         return environ
 
-    def _add_connection(self, socket: Socket, server: Server) -> _Connection:
-        """Return the variables of a connection, and add them to the cache."""
+    def _describe_connection(self, socket: Socket, server: Server) -> _Connection:
+        """Return the variables of a connection."""
         direct = not socket.encrypted and socket.proxy_header is None
-        known = _Connection(
+        return _Connection(
+            self,
             self._find_local_address(socket, server),
             (socket.remote_address or '') if direct else None,
             str(socket.remote_port or ''),
         )
-        if len(self._connections) >= MAX_CONNECTIONS:
-            self._connections.clear()
-        self._connections[socket] = known
-        return known
 
     def _find_local_address(self, socket: Socket, server: Server) -> _LocalAddress:
         # a closed connection has no address
@@ -211,13 +238,6 @@ class EnvironBuilder:
                 }
             )
         return found
-
-    def _add_head(self, head: RequestHead, local_address: _LocalAddress) -> dict[str, Any]:
-        """Return the variables of ``head``, and cache them from its second request."""
-        environ = {**local_address.variables, **meta_variables(head, self._script_name)}
-        if head.block.count <= MAX_FIELDS and not head.upgrade:
-            head.derived = _SEEN if head.derived is None else (local_address, environ.copy())
-        return environ
 
 
 def request_environ(request: IncomingMessage) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import sys
+import weakref
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -202,14 +203,18 @@ def test_one_listener_for_two_servers(serve: Serve) -> None:
             assert site.get().body == str(site.where[1]).encode()
 
 
+#: Variables that only some requests have.
+_OPTIONAL = 'CONTENT_TYPE', 'CONTENT_LENGTH', 'HTTP_SET_COOKIE'
+
+
 def _address(environ: Environ, start_response: Any) -> Iterable[bytes]:
     """An application that responds with its address."""
     start_response('200 OK', PLAIN)
     return [f'{environ["SERVER_NAME"]} {environ["SERVER_PORT"]}'.encode()]
 
 
-def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each connection has its own address, also on kept connections, and with a full cache."""
+def test_a_server_on_several_sockets(serve: Serve) -> None:
+    """Each connection has its own address, also on kept connections."""
     with socket.create_server(('127.0.0.2', 0)) as listening, serve(wsgi(_address)).server as server:
         server.also_listen(listening)
         with ExitStack() as stack:
@@ -218,10 +223,58 @@ def test_a_server_on_several_sockets(serve: Serve, monkeypatch: pytest.MonkeyPat
                 (stack.enter_context(closing(Client(where))), f'{where[0]} {where[1]}'.encode())
                 for where in 2 * addresses
             ]
-            for limit in (wsgi_environ.MAX_CONNECTIONS, 1):
-                monkeypatch.setattr(wsgi_environ, 'MAX_CONNECTIONS', limit)
-                for client, place in 2 * clients:
-                    assert client.get().body == place
+            for client, place in 4 * clients:
+                assert client.get().body == place
+
+
+def test_two_applications_on_one_connection(serve: Serve) -> None:
+    """Each has its own variables on the same connection."""
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response('200 OK', PLAIN)
+        return [f'{environ["SCRIPT_NAME"]} {environ["PATH_INFO"]} {environ["wsgi.multiprocess"]}'.encode()]
+
+    mounted = wsgi(application, script_name='/a', multiprocess=True)
+    whole = wsgi(application)
+    with closing(
+        Client(serve(lambda request, response: (mounted if request.url == '/a/b' else whole)(request, response)).where)
+    ) as client:
+        for _ in range(3):
+            assert client.get('/a/b').body == b'/a /b True'
+            assert client.get('/a/c').body == b' /a/c False'
+
+
+def test_environs_share_nothing_that_changes(serve: Serve) -> None:
+    """An application that changes its environ changes no later one, whether the request repeats or not."""
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        seen.append((sorted(environ), environ['SERVER_NAME']))
+        environ.clear()
+        environ['SERVER_NAME'] = environ['HTTP_X'] = 'mine'
+        start_response('200 OK', PLAIN)
+        return [b'']
+
+    seen: list[tuple[list[str], str]] = []
+    with closing(Client(serve(wsgi(application)).where)) as client:
+        for _ in range(4):
+            client.get('/')
+    assert seen == 4 * seen[:1]
+    assert seen[0][1] == '127.0.0.1'
+
+
+def test_no_variable_of_an_earlier_request_remains(serve: Serve) -> None:
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        seen.append({name: environ.get(name) for name in (*_OPTIONAL, *wsgi_environ._OF_REQUEST)})
+        start_response('200 OK', PLAIN)
+        return [b'']
+
+    seen: list[dict[str, Any]] = []
+    with closing(Client(serve(wsgi(application)).where)) as client:
+        client.get('/a?b', 'Content-Type: text/plain', 'Content-Length: 0', 'Set-Cookie: a', 'Set-Cookie: b', 'X_Y: z')
+        client.get('/')
+    assert [seen[0][name] for name in _OPTIONAL] == ['text/plain', '0', 'a, b']
+    assert [seen[1][name] for name in _OPTIONAL] == [None, None, None]
+    assert None not in [found[name] for found in seen for name in wsgi_environ._OF_REQUEST]
 
 
 def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,15 +287,20 @@ def test_a_server_on_all_addresses(serve: Serve, monkeypatch: pytest.MonkeyPatch
             assert client.get().body == f'127.0.0.{number} {port}'.encode()
 
 
-def test_the_cache_does_not_keep_connections(serve: Serve) -> None:
+def test_connections_are_not_kept(serve: Serve) -> None:
     """The greenlet of the last one can still refer to it."""
-    listener = wsgi(_address)
-    site = serve(listener)
+    sockets: list[weakref.ref[Any]] = []
+
+    def application(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        sockets.append(weakref.ref(environ['geventnode.request'].socket))
+        return _address(environ, start_response)
+
+    site = serve(wsgi(application))
     for _ in range(5):
         site.get()
     site.server.stop()
     gc.collect()
-    assert len(listener._environs._connections) <= 1
+    assert sum(found() is not None for found in sockets) <= 1
 
 
 @pytest.mark.parametrize(
