@@ -256,9 +256,9 @@ def test_environs_share_nothing_that_changes(serve: Serve) -> None:
 
     seen: list[tuple[list[str], str]] = []
     with closing(Client(serve(wsgi(application)).where)) as client:
-        for _ in range(4):
-            client.get('/')
-    assert seen == 4 * seen[:1]
+        for target in ('/', '/', '/', '/1', '/2'):
+            client.get(target)
+    assert seen == 5 * seen[:1]
     assert seen[0][1] == '127.0.0.1'
 
 
