@@ -19,7 +19,7 @@ from geventnode.errors import ConnectionClosed
 from geventnode.http.client.agent import AgentOptions
 from geventnode.http.client.agent import global_agent as _global_agent
 from geventnode.http.client.api import NO_OPTIONS, OPTIONS, RequestOptions, Scheme, make_request
-from geventnode.http.client.origin import Origin, origin_from_options, parse_url
+from geventnode.http.client.origin import Origin, URLs, origin_from_options, parse_url
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
 from geventnode.http.server.server import ServerOptions as HTTPServerOptions
@@ -287,7 +287,7 @@ def get(
 
     The parameters and errors are those of :func:`request`.
     """
-    made = request(url_or_options, callback, **options)
+    made = make_request(HTTPS, url_or_options, callback, options)
     if 'body' not in options or options['body'] is None:
         made.end()
     return made
@@ -299,6 +299,7 @@ HTTPS = Scheme(
     OPTIONS | CLIENT_OPTIONS,
     Agent,
     partial(_global_agent, Agent),
+    URLs('https', DEFAULT_PORT),
     lambda options, agent: agent._tls_settings(options) if isinstance(agent, Agent) else parse_tls_options({}),
 )
 

@@ -32,6 +32,9 @@ FORBIDDEN_TRAILERS = frozenset(
     {'connection', 'content-encoding', 'content-length', 'content-type', 'host', 'trailer', 'transfer-encoding'}
 )
 
+#: Join a name and a value. It sends their text, also that of a subclass of str which formats as another one.
+_line = ': '.join
+
 #: A name as it was given, and its value or values.
 Fields = dict[str, tuple[str, Any]]
 
@@ -110,9 +113,18 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
 
     Several pairs of one name become several lines. Raises as :func:`check_field` does.
     """
+    if type(headers) is dict:
+        # the usual headers: text of printable ASCII, and no name twice
+        merged = fields.copy()
+        for name, value in headers.items():
+            if type(value) is not str or not (value.isascii() and value.isprintable()):
+                break
+            merged[check_name(name)] = name, value
+        else:
+            if len(merged) == len(fields) + len(headers) and 'content-length' not in merged:
+                return merged
     result: Fields = {}
-    # most callers pass a dict, for which the check of the abstract class is slow
-    for name, value in headers.items() if type(headers) is dict else header_pairs(headers):
+    for name, value in header_pairs(headers):
         lower, checked = check_field(name, value)
         if lower in result:
             result[lower] = add_values(result[lower], name, checked)
@@ -124,14 +136,16 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
 
 def field_lines(fields: Fields) -> str:
     """Return the header lines of ``fields``, one for each value."""
+    try:
+        return '\r\n'.join([*map(_line, fields.values()), ''])
+    except TypeError:
+        # a list of values
+        pass
     # a format could replace the checked text of a subclass of str, as that of an enum does
     lines: list[str] = []
     for name, value in fields.values():
-        if type(value) is str:
-            lines += name, ': ', value, '\r\n'
-        else:
-            for item in value:
-                lines += name, ': ', item, '\r\n'
+        for item in [value] if isinstance(value, str) else value:
+            lines += name, ': ', item, '\r\n'
     return ''.join(lines)
 
 

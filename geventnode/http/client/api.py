@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 from urllib.parse import SplitResult
@@ -13,7 +13,14 @@ from urllib.parse import SplitResult
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
 from geventnode.events import EventEmitter
 from geventnode.http.client.agent import Agent, global_agent
-from geventnode.http.client.origin import DEFAULT_PORT, Origin, origin_from_options, parse_url, wrong_protocol
+from geventnode.http.client.origin import (
+    DEFAULT_PORT,
+    Origin,
+    URLs,
+    make_origin,
+    origin_from_options,
+    wrong_protocol,
+)
 from geventnode.http.client.request import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_TIMEOUT,
@@ -77,6 +84,11 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 TIMES = ('timeout', 'connect_timeout', 'queue_timeout', 'deadline')
 
+#: Options of a request to a URL that change neither its origin nor its target.
+_BESIDE_URL = frozenset(('agent', 'body', 'headers', 'max_header_size', 'max_headers_count', 'method', *TIMES))
+#: Those of them that have no effect after the request was made.
+_OF_HEAD = frozenset(('agent', 'headers', 'method'))
+
 
 class Scheme(NamedTuple):
     """The properties of requests of one URL scheme."""
@@ -85,14 +97,15 @@ class Scheme(NamedTuple):
     default_port: int
     #: The names of the options of such a request.
     options: frozenset[str]
-    #: Make an agent.
-    agent: Callable[[], Agent]
+    agent: type[Agent]
     global_agent: Callable[[], Agent]
-    #: Return the TLS settings for the options of a request and its agent.
-    tls_settings: Callable[[dict[str, Any], Agent], Any]
+    #: Parse its URLs.
+    urls: URLs
+    #: Return the TLS settings for the options of a request and its agent; None for plain HTTP.
+    tls_settings: Callable[[Mapping[str, Any], Agent], Any] | None = None
 
 
-HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, lambda options, agent: None)
+HTTP = Scheme('http', DEFAULT_PORT, OPTIONS, Agent, global_agent, URLs('http', DEFAULT_PORT))
 
 
 def request(
@@ -135,19 +148,6 @@ def request(
     :raises UnknownOption: an option does not exist; the error names the nearest one.
     :raises QueueFull: a ``body`` was given, and ``max_queued`` requests wait for the server already.
     """
-    if type(url_or_options) is str and (not options or (len(options) == 1 and 'agent' in options)):
-        # the most common calls, at a third of the cost
-        agent = options.get('agent')
-        if agent is None or type(agent) is Agent:
-            url = parse_url(url_or_options)
-            origin = url.origin
-            fields: Fields = {'host': origin.host_pair}
-            if url.auth is not None:
-                _authorize(fields, url.auth)
-            made = ClientRequest(agent or global_agent(), origin, 'GET', url.path, fields, True)
-            if callback is not None:
-                made.once('response', callback)
-            return made
     return make_request(HTTP, url_or_options, callback, options)
 
 
@@ -161,7 +161,7 @@ def get(
     It is sent while the program waits, for instance in ``get_response()``. The parameters and errors are those of
     :func:`request`.
     """
-    made = request(url_or_options, callback, **options)
+    made = make_request(HTTP, url_or_options, callback, options)
     if 'body' not in options or options['body'] is None:
         made.end()
     return made
@@ -171,6 +171,33 @@ def make_request(
     scheme: Scheme, url_or_options: Any, callback: Callback | None, options: Mapping[str, Any]
 ) -> ClientRequest:
     """Return a request of ``scheme``; see :func:`request`."""
+    if type(url_or_options) is str and _BESIDE_URL.issuperset(options):
+        agent = options.get('agent')
+        if agent is None:
+            agent = scheme.global_agent()
+        if type(agent) is scheme.agent:
+            # the most common calls: no option competes with a part of the URL
+            url, path = scheme.urls.split(url_or_options)
+            origin = url.origin
+            if scheme.tls_settings is not None:
+                origin = make_origin(
+                    url.host,
+                    origin.port,
+                    default_port=scheme.default_port,
+                    tls_settings=scheme.tls_settings(options, agent),
+                )
+            fields: Fields = {'host': origin.host_pair}
+            headers = options.get('headers')
+            if headers is not None:
+                fields = _merge(fields, headers)
+            if url.auth is not None and 'authorization' not in fields:
+                _authorize(fields, url.auth)
+            method = 'GET' if options.get('method') is None else _method(options)
+            if method != 'CONNECT':
+                made = ClientRequest(agent, origin, method, path, fields, True)
+                if callback is not None or not _OF_HEAD.issuperset(options) or 'expect' in fields:
+                    _begin(made, options, callback)
+                return made
     return _make(scheme, _combined(scheme, url_or_options, options), callback)
 
 
@@ -179,8 +206,8 @@ def _combined(scheme: Scheme, url_or_options: Any, options: Mapping[str, Any]) -
     if isinstance(url_or_options, SplitResult):
         url_or_options = url_or_options.geturl()
     if isinstance(url_or_options, str):
-        url = parse_url(url_or_options, scheme.name, scheme.default_port)
-        combined = {'hostname': url.host, 'port': url.port, 'path': url.path, 'auth': url.auth}
+        url, path = scheme.urls.split(url_or_options)
+        combined = {'hostname': url.host, 'port': url.port, 'path': path, 'auth': url.auth}
     elif isinstance(url_or_options, Mapping):
         combined = dict(url_or_options)
     else:
@@ -204,14 +231,24 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         raise InvalidInput(
             f'agent is one for {agent.protocol!r}, expected one for {protocol!r}', 'ERR_INVALID_PROTOCOL'
         )
-    origin = origin_from_options(options, scheme.default_port, scheme.tls_settings(options, agent))
-    method = check_method(_text('method', options) or 'GET').upper()
+    tls_settings = None if scheme.tls_settings is None else scheme.tls_settings(options, agent)
+    origin = origin_from_options(options, scheme.default_port, tls_settings)
+    method = _method(options)
     path = _text('path', options) or (origin.host_field if method == 'CONNECT' else '/')
     # Host is the authority of the target, also on a connection to a proxy (RFC 9112, section 3.2)
     host = path if method == 'CONNECT' and is_host(path, port_required=True) else None
-    made = ClientRequest(agent, origin, method, check_target(path), _fields(options, origin, host), keep_alive)
+    # the text itself: a subclass of str can format as another one
+    target = str.__str__(check_target(path))
+    made = ClientRequest(agent, origin, method, target, _fields(options, origin, host), keep_alive)
     if get_option('create_connection') is not None:
         made._create_connection = options['create_connection']
+    _begin(made, options, callback)
+    return made
+
+
+def _begin(made: ClientRequest, options: Mapping[str, Any], callback: Callback | None) -> None:
+    """Apply the options beside the head, and send a given body."""
+    get_option = options.get
     if not options.keys().isdisjoint(TIMES):
         made._set_time_limits(
             *(
@@ -232,7 +269,12 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
         # the failure of a reused connection is reported by get_response()
         with contextlib.suppress(ConnectionClosed):
             made.flush_headers()
-    return made
+
+
+def _method(options: Mapping[str, Any]) -> str:
+    """Return the method, in upper case. Raises ``TypeError`` and ``InvalidInput``."""
+    # not the result of an upper() that a subclass of str overrides
+    return str.upper(check_method(_text('method', options) or 'GET'))
 
 
 def _text(name: str, options: Mapping[str, Any]) -> str | None:
@@ -266,13 +308,7 @@ def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields
         fields['host'] = origin.host_pair if host is None else ('Host', host)
     headers: Any = options.get('headers')
     if headers is not None:
-        if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
-            raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
-        fields = merge_headers(fields, headers)
-        if not is_host(fields.get('host', ('', ''))[1]):
-            raise InvalidHeader(
-                f'Host is not a host with an optional port: {fields["host"][1]!r}', 'ERR_HTTP_INVALID_HEADER_VALUE'
-            )
+        fields = _merge(fields, headers)
     auth = _text('auth', options)
     if auth is not None and 'authorization' not in fields:
         # the colon is always there, also without a password (RFC 7617, section 2)
@@ -280,6 +316,17 @@ def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields
         if credentials != ':':
             _authorize(fields, credentials)
     return fields
+
+
+def _merge(fields: Fields, headers: Any) -> Fields:
+    """Return ``fields`` with the headers of the caller. Raises as :func:`merge_headers` does."""
+    if isinstance(headers, (str, bytes)):
+        raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
+    merged = merge_headers(fields, headers)
+    host = merged.get('host')
+    if host is not None and host is not fields.get('host') and not is_host(host[1]):
+        raise InvalidHeader(f'Host is not a host with an optional port: {host[1]!r}', 'ERR_HTTP_INVALID_HEADER_VALUE')
+    return merged
 
 
 def _authorize(fields: Fields, auth: str) -> None:

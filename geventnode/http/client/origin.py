@@ -24,6 +24,7 @@ __all__ = [
     'DEFAULT_PORT',
     'Origin',
     'ParsedURL',
+    'URLs',
     'checked_port',
     'host_name',
     'make_origin',
@@ -42,6 +43,12 @@ _HOST_AND_PORT = re.compile(r'[^/?#:]+:[0-9]+(?:[/?#]|$)')
 
 #: Characters that, unescaped, end a host name or begin an address (RFC 3986, section 3.2).
 _DELIMITERS = frozenset(':/?#[]@\\%')
+
+#: Blanks and control characters, which ``urlsplit`` drops without an error.
+_DROPPED = re.compile('[\x00-\x20\x7f]')
+
+#: Entries, and characters of the longest key, of a table of authorities.
+MAX_AUTHORITIES, MAX_AUTHORITY = 1024, 280
 
 #: Characters of a path or a query (RFC 3986, sections 3.3 and 3.4); others are escaped, ``%`` is kept.
 PATH_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]|^`{}\\\"<>#"
@@ -251,14 +258,13 @@ def origin_from_options(
 def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) -> ParsedURL:
     """Return the parts of ``url``, without its fragment.
 
-    The fragment is never sent (RFC 9110, section 4.2).     Characters outside ASCII are escaped in the path and the
+    The fragment is never sent (RFC 9110, section 4.2). Characters outside ASCII are escaped in the path and the
     query, as browsers do.
 
     Raises ``InvalidInput`` for another scheme than ``scheme``, for blanks and control characters, and for a bad host or
     port.
     """
-    # urlsplit() drops such characters without an error
-    if any(character <= ' ' or character == '\x7f' for character in url):
+    if _DROPPED.search(url):
         raise InvalidInput(f'URL has blanks or control characters: {url!r}', 'ERR_INVALID_URL')
     try:
         url.encode()
@@ -291,6 +297,52 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     if port == 0:
         raise InvalidInput(f'URL has port 0: {url!r}', 'ERR_INVALID_URL')
     return ParsedURL(host_name(name), port, path, auth, default_port)
+
+
+class URLs:
+    """Parse the URLs of one scheme.
+
+    Programs request other paths of the same servers again and again. So the part before the path is parsed once and
+    kept, unless it has credentials, and a usual path is only checked.
+
+    :param scheme: ``'http'`` or ``'https'``.
+    :param default_port: the port of URLs without one.
+    """
+
+    def __init__(self, scheme: str, default_port: int) -> None:
+        self._scheme = scheme
+        self._default_port = default_port
+        #: The position after the colon and the slashes.
+        self._begin = len(scheme) + 3
+        self._authorities: dict[str, ParsedURL] = {}
+
+    def split(self, url: str) -> tuple[ParsedURL, str]:
+        """Return the parts of ``url``, and its path with the query.
+
+        The ``path`` of the parts can be that of another URL.
+
+        Raises as :func:`parse_url` does.
+        """
+        end = url.find('/', self._begin)
+        known = self._authorities.get(url[:end]) if end > 0 else None
+        if known is not None:
+            path = url[end:]
+            # nothing to escape, no fragment to remove, no empty query
+            if path.isascii() and path.isprintable() and ' ' not in path and '#' not in path and path[-1] != '?':
+                return known, path
+        parsed = parse_url(url, self._scheme, self._default_port)
+        if known is None and end > 0:
+            self._keep(url[:end])
+        return parsed, parsed.path
+
+    def _keep(self, begin: str) -> None:
+        """Keep the parts of a URL that has a path after ``begin``."""
+        # with ? or #, it does not end where the authority ends
+        if len(begin) > MAX_AUTHORITY or '@' in begin or '?' in begin or '#' in begin:
+            return
+        if len(self._authorities) >= MAX_AUTHORITIES:
+            self._authorities.clear()
+        self._authorities[begin] = parse_url.__wrapped__(begin, self._scheme, self._default_port)
 
 
 def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:

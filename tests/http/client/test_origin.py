@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +12,8 @@ import pytest
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput, UnknownOption
-from geventnode.http.client.origin import make_origin, parse_url
+from geventnode.http.client import origin
+from geventnode.http.client.origin import URLs, make_origin, parse_url
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,57 @@ from geventnode.http.client.origin import make_origin, parse_url
 def test_url_is_parsed(url: str, host: str, port: int | None, path: str, auth: str | None) -> None:
     target = parse_url(url)
     assert (target.host, target.port, target.path, target.auth) == (host, port, path, auth)
+    urls = URLs('http', 80)
+    for _ in range(3):
+        parts, split = urls.split(url)
+        assert (parts.host, parts.port, split, parts.auth) == (host, port, path, auth)
+
+
+def test_a_known_authority_does_not_change_the_result(seed: int) -> None:
+    """A path that follows a known authority is not parsed, only checked."""
+    chance = random.Random(seed)
+    pieces = [
+        'http://',
+        'HTTP://',
+        'https://',
+        'a.example',
+        'b',
+        '[::1]',
+        ':81',
+        ':0',
+        'u:p@',
+        '/',
+        '//',
+        '?',
+        '#',
+        '@',
+    ]
+    pieces += ['x', '%41', '\\', ' ', '\t', '\x7f', '\x85', 'é', '\u2028', '\ud800', '&=', ':']
+    urls = URLs('http', 80)
+
+    def parts(parse: Callable[[str], Any], url: str) -> Any:
+        try:
+            found = parse(url)
+        except InvalidInput as error:
+            return type(error), str(error), error.code
+        known, path = found if isinstance(found, tuple) else (found, found.path)
+        return known.host, known.port, known.auth, known.origin.name, path
+
+    for _ in range(20000):
+        url = 'http://' * chance.choice((0, 1, 1, 1)) + ''.join(chance.choices(pieces, k=chance.randrange(7)))
+        expected = parts(parse_url.__wrapped__, url)
+        assert parts(urls.split, url) == expected, url
+        assert parts(urls.split, url) == expected, url
+
+
+def test_the_table_of_authorities_is_bounded_and_has_no_credentials() -> None:
+    urls = URLs('http', 80)
+    for number in range(origin.MAX_AUTHORITIES + 10):
+        urls.split(f'http://h{number}.example/')
+    for url in ('http://user:password@a.example/', f'http://{"a." * 200}example/', 'http://a.example?x/'):
+        urls.split(url)
+    assert len(urls._authorities) == 10
+    assert not [known for known in urls._authorities if 'password' in known or 'a.a' in known or '?' in known]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 from typing import Any
 
 import gevent
@@ -43,6 +44,66 @@ def test_headers_keep_their_order(recorder: Recorder) -> None:
         ('Z', '3'),
         ('Connection', 'keep-alive'),
     ]
+
+
+class Text(str, enum.Enum):
+    """Strings with another format and another upper-case form, as in some applications."""
+
+    METHOD = 'put'
+    PATH = '/path'
+    NAME = 'X-Own'
+    VALUE = 'text'
+
+    def __format__(self, form: str) -> str:
+        return 'formatted'
+
+    def upper(self) -> str:
+        return 'UPPER'
+
+
+@pytest.mark.parametrize('values', [Text.VALUE, [Text.VALUE]])
+def test_the_text_of_a_str_subclass_is_sent(recorder: Recorder, values: Any) -> None:
+    sent = recorder.sent(method=Text.METHOD, path=Text.PATH, headers={Text.NAME: values})
+    assert sent.line == 'PUT /path HTTP/1.1'
+    assert sent.value('X-Own') == 'text'
+    assert '/path' in repr(http.request(path=Text.PATH))
+
+
+@pytest.mark.parametrize('way', ['one', 'mixed', 'list'])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('X', 'a\r\nB: c'), ('X', 'a\0'), ('X', '\x7f'), ('X', '€'), ('X Y', 'a'), ('', 'a'), ('X:', 'a'), ('é', 'a')],
+)
+def test_a_bad_field_raises_before_anything_is_sent(recorder: Recorder, way: str, name: str, value: str) -> None:
+    headers = {'A': 'b', name: [value] if way == 'list' else value}
+    if way == 'mixed':
+        headers['N'] = 5  # type: ignore[assignment]
+    with pytest.raises(InvalidHeader, match=r'name must be a token|invalid character'):
+        http.get(f'http://127.0.0.1:{recorder.origin.port}/', headers=headers)
+    assert not recorder.requests
+
+
+@pytest.mark.parametrize(
+    ('headers', 'expected'),
+    [
+        ({'a': '1', 'A': '2'}, [('a', '1'), ('a', '2')]),
+        ({'HOST': 'other', 'a': 'x\t b'}, [('HOST', 'other'), ('a', 'x\t b')]),
+        ({'a': 'é'}, [('a', 'é')]),
+        ({'a': ''}, [('a', '')]),
+    ],
+)
+def test_unusual_headers_are_sent_as_given(
+    recorder: Recorder, headers: dict[str, str], expected: list[tuple[str, str]]
+) -> None:
+    http.get(f'http://127.0.0.1:{recorder.origin.port}/', headers=headers).get_response()
+    names = {name for name, _ in expected}
+    assert [field for field in recorder.requests[0].headers if field[0] in names] == expected
+
+
+@pytest.mark.parametrize('length', ['x', '-1', '１', ['1', '2']])
+def test_bad_content_length_raises(length: Any) -> None:
+    with pytest.raises(InvalidHeader, match='Content-Length'):
+        http.request('http://127.0.0.1/', headers={'A': 'b', 'Content-Length': length})
 
 
 def test_headers_as_pairs_keep_duplicates(recorder: Recorder) -> None:
