@@ -119,8 +119,10 @@ class TLSEngine:
         incoming = self._incoming
         if data:
             incoming.write(data)
-        else:
+        elif self.handshaking:
             incoming.write_eof()
+        else:
+            return self._end_without_notice()
         if self.handshaking:
             self._continue_handshake(data)
         # the most common case: one complete record that needs no response
@@ -188,12 +190,20 @@ class TLSEngine:
             pass
         except ssl.SSLZeroReturnError:
             self.ended = True
-        except ssl.SSLEOFError:
-            self.ended = self.truncated = True
         except ssl.SSLError as error:
             self._failure = error
             self.ended = True
         return None
+
+    def _end_without_notice(self) -> bytes:
+        """Note that the peer's data has ended without close_notify; return ``b''``.
+
+        OpenSSL is not informed. It would take the end for a fatal error, and the session could not be resumed, although
+        only a fatal alert forbids that (RFC 5246, section 7.2.1). Since Python 3.14 such an error also affects a session
+        that was read before.
+        """
+        self.ended = self.truncated = True
+        return self._end()
 
     def _end(self) -> bytes:
         if self._failure is not None:
