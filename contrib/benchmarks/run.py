@@ -25,6 +25,7 @@ from bench.pace import measure_pace
 from bench.parsers import measure_parsers
 from bench.proxies import measure_proxies
 from bench.realistic import measure_realistic
+from bench.repeated import measure_repeated
 from bench.results import Section
 from bench.rounds import measure_rounds
 from bench.tls import measure_tls
@@ -54,11 +55,15 @@ class Scale:
     requests: int
 
 
-FULL = Scale(repeat=7, seconds=3, rounds=200, transfer=2**30, connections=10_000, requests=5_000)
+FULL = Scale(repeat=5, seconds=1, rounds=200, transfer=2**30, connections=10_000, requests=5_000)
 QUICK = Scale(repeat=1, seconds=1, rounds=50, transfer=2**28, connections=2_000, requests=1_000)
 
+#: The parts with the main figures have turns of this many times the duration of the others.
+LONGER = 2
+
 PARTS: dict[str, Callable[[Scale], Section]] = {
-    'realistic': lambda scale: measure_realistic(scale.repeat, scale.seconds),
+    'realistic': lambda scale: measure_realistic(scale.repeat, LONGER * scale.seconds),
+    'repeated': lambda scale: measure_repeated(scale.repeat, LONGER * scale.seconds),
     'hello': lambda scale: measure_load(scale.repeat, scale.seconds),
     'rounds': lambda scale: measure_rounds(scale.repeat, scale.rounds),
     'exchanges': lambda scale: measure_exchanges(scale.repeat, scale.seconds),
@@ -116,7 +121,7 @@ def settings(scale: Scale) -> str:
     """Return the description of the run."""
     return (
         f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
-        f'{scale.seconds} s.'
+        f'{scale.seconds} s, in the first two parts of {LONGER * scale.seconds} s.'
     )
 
 

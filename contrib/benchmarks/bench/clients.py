@@ -23,7 +23,7 @@ from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import environment, in_turn
 
-__all__ = ['CATALOGUE', 'Client', 'ClientFailed', 'measure_clients', 'nginx']
+__all__ = ['BARE', 'CATALOGUE', 'HELLO', 'Client', 'ClientFailed', 'measure_clients', 'nginx']
 
 SCRIPTS = Path(__file__).parent.parent / 'clients'
 HELLO = b'hello world'

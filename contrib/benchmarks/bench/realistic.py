@@ -4,8 +4,9 @@ Each request has the usual fields of a browser, and a path, a query, a cookie an
 id, a body and a length of its own. A cache of whole heads cannot help. wrk sends requests that it made in advance, each
 once; the number of bytes of all responses is checked.
 
-Two environment variables add columns: ``GEVENTNODE_BASE``, the directory of another checkout of this project, and
-``NODE26``, the path of a newer Node (``npm install node@26`` brings one).
+The bare loops show how much of the ratios is the interpreter and the kernel: they receive, split the bytes, and send,
+without any checks. Two environment variables add columns: ``GEVENTNODE_BASE``, the directory of another checkout of
+this project, and ``NODE26``, the path of a newer Node (``npm install node@26`` brings one).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bench.load import Load, load_servers
 from bench.progress import say
 from bench.requests import Items
 from bench.results import Figure, Samples, Section, Table
-from bench.servers import CATALOGUE, Server, in_turn
+from bench.servers import CATALOGUE, Server, base_checkout, in_turn
 from bench.wsgi import WSGI_SERVERS
 
 __all__ = ['SHAPES', 'measure_realistic']
@@ -52,11 +53,13 @@ def measure_realistic(repeat: int, seconds: int) -> Section:
     """Measure servers, WSGI servers, ways to respond and clients, ``repeat`` times ``seconds``; return the report."""
     if shutil.which('wrk') is None:
         return Section('Nothing alike', notes=['wrk is not installed'], figures=[Figure('nothing alike', 1, None)])
-    base, node = os.environ.get('GEVENTNODE_BASE', ''), os.environ.get('NODE26', '')
-    listeners = [each for each in CATALOGUE if each.key != 'bare']
-    wsgi = list(WSGI_SERVERS)
+    node = os.environ.get('NODE26', '')
+    listeners = [replace(each, title='bare loop') if each.key == 'bare' else each for each in CATALOGUE]
+    wsgi = [each for each in WSGI_SERVERS if each.key in ('geventnode', 'pywsgi', 'granian')]
+    wsgi += [each for each in listeners if each.key == 'bare']
     asking = [each for each in clients.CATALOGUE if each.key in ('geventnode', 'node', 'geventhttpclient', 'aiohttp')]
-    if base:
+    asking.append(replace(clients.BARE, title='bare loop'))
+    for base in base_checkout():
         for servers in (listeners, wsgi):
             servers.append(replace(servers[0], key='base', title='base', root=base))
         asking.append(replace(asking[0], key='base', title='base', root=base))

@@ -31,6 +31,7 @@ __all__ = [
     'RunningServer',
     'Server',
     'ServerFailed',
+    'base_checkout',
     'environment',
     'in_turn',
     'start_all',
@@ -125,6 +126,12 @@ def in_turn(servers: Sequence[Item], repetition: int) -> list[Item]:
     """Return the servers in another order for each repetition."""
     start = repetition % len(servers) if servers else 0
     return [*servers[start:], *servers[:start]]
+
+
+def base_checkout() -> list[str]:
+    """Return the directory of the checkout to compare with, from ``GEVENTNODE_BASE``; an empty list without one."""
+    root = os.environ.get('GEVENTNODE_BASE')
+    return [root] if root else []
 
 
 def environment(root: str = '') -> dict[str, str]:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from bench import machine
-from bench.idle import hold
+from bench.idle import REPETITIONS, hold
 from bench.load import CASES, Load, load_servers
 from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
@@ -36,10 +36,10 @@ def measure_tls(repeat: int, seconds: int, connections: int) -> Section:
         servers = [dataclasses.replace(server, certificate=path) for server in CATALOGUE[:2]]
         load_servers(load, servers, TLS_CASES, repeat, seconds)
         count = min(connections, machine.raise_descriptor_limit() - 100)
-        for repetition in range(repeat):
+        for repetition in range(min(repeat, REPETITIONS)):
             for server in in_turn(servers, repetition):
                 hold(memory, server, count)
-            say(f'idle TLS connections {repetition + 1}/{repeat}')
+            say(f'idle TLS connections {repetition + 1}/{min(repeat, REPETITIONS)}')
     return report(load, memory, servers, count)
 
 

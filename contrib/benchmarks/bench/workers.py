@@ -20,15 +20,15 @@ class WorkerFailed(Exception):
     """A worker has ended without a result."""
 
 
-def start(script: str, *arguments: object, core: int) -> subprocess.Popen[str]:
-    """Start a worker on a core."""
+def start(script: str, *arguments: object, core: int, root: str = '') -> subprocess.Popen[str]:
+    """Start a worker on a core; it imports the package from this checkout, or from ``root``."""
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(root),
         preexec_fn=machine.pin(core),
     )
 
@@ -45,7 +45,7 @@ def answer(worker: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def run(script: str, *arguments: object, core: int) -> dict[str, Any]:
+def run(script: str, *arguments: object, core: int, root: str = '') -> dict[str, Any]:
     """Run a worker until it ends; return the object that it printed. Raises :class:`WorkerFailed`."""
-    with start(script, *arguments, core=core) as worker:
+    with start(script, *arguments, core=core, root=root) as worker:
         return answer(worker)

@@ -1,6 +1,8 @@
 """The limit of gevent: fixed bytes and plain recv and send loops, with one greenlet a connection and no HTTP.
 
-It is not an HTTP server: it reads only the first bytes of a connection, which must arrive at once, without validation.
+It is not an HTTP server: it takes the bytes that arrive at once for one request, and validates nothing. For ``/item/``
+it splits them into fields, and sends a head and a body with an id and a length of their own, which every server in
+Python must do. ``/chunks`` sends as often as ten writes and the end of a response do.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ __all__ = ['handle']
 
 CHUNK = b'x' * 65536
 BACKLOG = 2048
+TEXT = b'x' * 200
+PIECES = 10
+PIECE = b'64\r\n' + b'x' * 100 + b'\r\n'
+LAST_CHUNK = b'0\r\n\r\n'
+CHUNKED = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n'
 HELLO = b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nhello world'
 
 
@@ -23,12 +30,41 @@ def handle(connection: gevent.socket.socket, address: tuple[str, int]) -> None:
     # a peer that has finished can reset the connection
     with connection, contextlib.suppress(ConnectionResetError):
         while data := connection.recv(len(CHUNK)):
-            if data.startswith(b'POST'):
+            if data.startswith(b'GET /item/'):
+                connection.sendall(item(data))
+            elif data.startswith(b'GET /chunks'):
+                chunks(connection)
+            elif data.startswith(b'POST'):
                 upload(connection, data)
             elif data.startswith(b'GET /download'):
                 download(connection, data)
             else:
                 connection.sendall(HELLO)
+
+
+def item(data: bytes) -> bytes:
+    """Return the response to the request for an item."""
+    first, *lines = data[:-4].split(b'\r\n')
+    target = first.split(b' ')[1]
+    fields = {}
+    for line in lines:
+        name, _, value = line.partition(b': ')
+        fields[name.lower()] = value
+    number = target[6 : target.index(b'?')]
+    body = b'{"id": %b, "text": "%b"}' % (number, TEXT[: 100 + int(number) % 97])
+    return b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n\r\n%b' % (
+        len(body),
+        fields[b'x-request-id'],
+        body,
+    )
+
+
+def chunks(connection: gevent.socket.socket) -> None:
+    """Send a body in ten pieces, the first one with the head. Blocks until they are sent."""
+    connection.sendall(CHUNKED + PIECE)
+    for _ in range(PIECES - 1):
+        connection.sendall(PIECE)
+    connection.sendall(LAST_CHUNK)
 
 
 def upload(connection: gevent.socket.socket, data: bytes) -> None:

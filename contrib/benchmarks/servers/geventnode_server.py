@@ -1,10 +1,10 @@
 """The measured server, with the handlers that every other script in this directory has, too.
 
 It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS.
-``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header. ``/read`` parses JSON,
-``/json`` sends 16 KiB of it, ``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body;
-``/download?bytes=N`` streams N bytes. ``/item/N`` and the other paths of :data:`SHAPES` respond with an id, a body and
-a length that no other response has.
+``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header; ``/stated`` states the length
+of the same bytes, which the server would add otherwise. ``/read`` parses JSON, ``/json`` sends 16 KiB of it,
+``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body; ``/download?bytes=N`` streams N bytes.
+``/item/N`` and the other paths of :data:`SHAPES` respond with an id, a body and a length that no other response has.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def handle(request: Any, response: Any) -> None:
     elif request.url == '/corked':
         response.cork()
         pieces(response)
+    elif request.url == '/stated':
+        response.write_head(200, {'Content-Type': 'text/plain', 'Content-Length': 11})
+        response.end(b'hello world')
     elif request.url == '/upload':
         upload(request, response)
     elif respond := SHAPES.get(request.url[: request.url.find('/', 1)]):

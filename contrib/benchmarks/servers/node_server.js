@@ -71,7 +71,7 @@ function download(request, response) {
 }
 
 function handle(request, response) {
-  if (request.url === '/') {
+  if (request.url === '/' || request.url === '/stated') {
     text(response, 'hello world');
   } else if (request.url === '/agent') {
     void request.headers['user-agent'];

@@ -1,6 +1,9 @@
 """Parse requests in memory with several parsers in turn, and print requests per second as one line of JSON.
 
-    python parse.py REPEAT REQUESTS PARSER...
+    python parse.py KIND REPEAT REQUESTS PARSER...
+
+``KIND`` is ``same`` for the same bytes each time, ``other`` for another cookie each time, and ``unseen`` for a request
+with a path, a query, a cookie and an id of its own.
 
 A parser is a function that takes complete requests and a flag. For each request it finds method, target, version,
 fields and persistence; with the flag it also looks a field up in a map by lower-case name. Maps keep each library's own
@@ -21,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.requests import browser_request
+from bench.requests import FIRST_ITEM, browser_request, item_request
 
 __all__ = ['PARSERS', 'geventnode_parser', 'h11_parser', 'httptools_parser']
 
@@ -123,6 +126,15 @@ PARSERS: dict[str, Callable[[Sequence[bytes], bool], Prepared]] = {
 }
 
 
+KINDS: dict[str, Callable[[int], bytes]] = {
+    'same': lambda number: browser_request(),
+    'other': browser_request,
+    'unseen': lambda number: item_request(FIRST_ITEM + number),
+}
+#: Whether only the head is parsed, or a field looked up as well.
+PARTS = {'same': ('head', 'map'), 'other': ('head', 'map'), 'unseen': ('map',)}
+
+
 def rate(name: str, requests: Sequence[bytes], read_map: bool) -> float:
     """Return the requests parsed per second: the median of short batches, most of them undisturbed."""
     batches = [requests[start : start + BATCH] for start in range(0, len(requests), BATCH)]
@@ -138,18 +150,16 @@ def rate(name: str, requests: Sequence[bytes], read_map: bool) -> float:
 
 def main() -> None:
     """Measure; the first round only warms up."""
-    repeat, count, names = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    kind, repeat, count, names = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
     found: dict[str, dict[str, list[Any]]] = {name: {} for name in names}
     for repetition in range(repeat + 1):
-        for kind in ('same', 'other'):
-            # other requests in every round, or the second round would find all of them in caches
-            first = repetition * count
-            requests = [browser_request(first + index if kind == 'other' else 0) for index in range(count)]
-            for part in ('head', 'map'):
-                for name in names:
-                    measured = rate(name, requests, part == 'map')
-                    if repetition:
-                        found[name].setdefault(f'{kind}-{part}', []).append(measured)
+        # other requests in every round, or the second round would find all of them in caches
+        requests = [KINDS[kind](repetition * count + index) for index in range(count)]
+        for part in PARTS[kind]:
+            for name in names:
+                measured = rate(name, requests, part == 'map')
+                if repetition:
+                    found[name].setdefault(part, []).append(measured)
     print(json.dumps(found))
 
 
