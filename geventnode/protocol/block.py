@@ -34,7 +34,7 @@ __all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'r
 #: are singleton fields, too, and have errors of their own.
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
-_NONE = Framing.NONE
+_NONE, _UNTIL_CLOSE = Framing.NONE, Framing.UNTIL_CLOSE
 _field = FIELD_LINES.__getitem__
 
 
@@ -139,7 +139,7 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
     :raises ParseError: the section is malformed.
     """
     fields, count, values = _fields(block, unfold=True)
-    framing: Framing = Framing.UNTIL_CLOSE
+    framing: Framing = _UNTIL_CLOSE
     length = None
     framing_error = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
@@ -148,7 +148,8 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
         except ParseError as error:
             framing_error = without_traceback(error)
     result = HeaderBlock(block, count, fields, framing, length, *_connection(fields, version))
-    result.framing_error = framing_error
+    if framing_error is not None:
+        result.framing_error = framing_error
     return result
 
 

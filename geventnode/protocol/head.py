@@ -40,7 +40,7 @@ __all__ = [
     'parse_status_line',
 ]
 
-_NONE = Framing.NONE
+_NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 #: Methods for which a target in origin-form needs no further check (RFC 9112, section 3.2.1).
 _COMMON_METHODS = frozenset(('DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'))
@@ -72,7 +72,7 @@ class RequestLine:
 class StatusLine:
     """A parsed status line, shared by the messages that begin with it."""
 
-    __slots__ = ('blocks', 'http_version', 'last', 'last_method', 'status_code', 'status_message')
+    __slots__ = ('blocks', 'can_have_content', 'http_version', 'last', 'last_method', 'status_code', 'status_message')
 
     def __init__(self, status_code: int, status_message: str, http_version: str) -> None:
         #: The last head that began with this line, and the method of its request.
@@ -81,6 +81,8 @@ class StatusLine:
         self.status_code = status_code
         self.status_message = status_message
         self.http_version = http_version
+        #: Whether the response to a GET can have content.
+        self.can_have_content = not has_no_content(status_code, 'GET')
         #: The cache of parsed header sections for this version.
         self.blocks = _RESPONSE_BLOCKS_1_0 if http_version == '1.0' else _RESPONSE_BLOCKS_1_1
 
@@ -183,15 +185,19 @@ class ResponseHead:
         #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
         self.http_version = line.http_version
         #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
-        self.framing = _NONE if has_no_content(line.status_code, method) else block.framing
+        framing = self.framing = (
+            block.framing
+            if line.can_have_content and (method == 'GET' or not has_no_content(line.status_code, method))
+            else _NONE
+        )
         #: The value of Content-Length, or None; a response without content can have one.
         self.content_length = block.content_length
         #: Whether the connection can be reused: not after content that ends with it, and not after chunks in HTTP/1.0,
         #: which has no such framing (RFC 9112, section 6.1).
         self.keep_alive = (
             block.keep_alive
-            and self.framing is not Framing.UNTIL_CLOSE
-            and not (self.framing is Framing.CHUNKED and line.http_version == '1.0')
+            and framing is not _UNTIL_CLOSE
+            and not (framing is _CHUNKED and line.http_version == '1.0')
         )
         #: Whether the status is 101, so that another protocol follows.
         self.upgrade = line.status_code == 101

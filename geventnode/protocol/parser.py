@@ -599,7 +599,7 @@ class Parser:
 
 
 class ResponseParser(Parser):
-    """A :class:`Parser` for responses that recognizes a small complete one at once.
+    """A :class:`Parser` for responses that takes a complete one at once.
 
     :param limits: the limits.
     """
@@ -612,8 +612,8 @@ class ResponseParser(Parser):
     def take_response(self) -> tuple[ResponseHead, bytes] | None:
         """Return the head and the content of a complete response.
 
-        The buffer must have exactly one response, with a Content-Length. This frequent case replaces three calls of
-        :meth:`next_event`. None means that the caller must use these.
+        The buffer must have exactly one response, received in one piece, with a Content-Length and content. This
+        frequent case replaces three calls of :meth:`next_event`. None means that the caller must use these.
         """
         buffer = self._buffer
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
@@ -621,27 +621,35 @@ class ResponseParser(Parser):
         limits = self.limits
         line_end = buffer.find(b'\r\n')
         end = buffer.find(b'\r\n\r\n', line_end)
-        if not 0 < line_end <= end < limits.max_header_size - 4:
+        size = len(buffer) - end - 4
+        if not (size and 0 < line_end <= end < limits.max_header_size - 4):
             return None
         line = STATUS_LINES.get(buffer[:line_end])
-        if line is None or line.status_code < 200:
+        if line is None:
             return None
-        block = line.blocks.get(buffer[line_end : end + 2])
-        size = len(buffer) - end - 4
+        section = buffer[line_end : end + 2]
+        block = line.blocks.get(section)
+        method = self._method
+        if block is not None:
+            head = line.last
+            if head is None or head.block is not block or line.last_method != method:
+                head = line.last = ResponseHead(line, block, method)
+                line.last_method = method
+        elif b': %d\r\n' % size in section:
+            # with the usual spelling of Content-Length; other sections would be parsed twice, here and for the events
+            try:
+                block = line.blocks[section]
+            except ParseError:
+                return None
+            head = ResponseHead(line, block, method)
+        else:
+            return None
         if (
-            block is None
-            or block.framing is not _LENGTH_FRAMING
+            head.framing is not _LENGTH_FRAMING
             or block.content_length != size
             or block.count > limits.max_headers_count > 0
             or (limits.max_body_size is not None and size > limits.max_body_size)
         ):
-            return None
-        method = self._method
-        head = line.last
-        if head is None or head.block is not block or line.last_method != method:
-            head = line.last = ResponseHead(line, block, method)
-            line.last_method = method
-        if head.framing is not _LENGTH_FRAMING:
             return None
         self._line_seen = self._may_upgrade = False
         self._empty_lines = self._informational = 0
@@ -649,6 +657,9 @@ class ResponseParser(Parser):
         self._offset += len(buffer)
         self._buffer = b''
         self._scanned = 0
-        self._after = _RESPONSE_HEAD if head.keep_alive else _CLOSED
-        self._finish()
+        if head.keep_alive:
+            self._after = _RESPONSE_HEAD
+        else:
+            self._after = _CLOSED
+            self._finish()
         return head, buffer[end + 4 :]
