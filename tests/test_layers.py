@@ -523,8 +523,8 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.incoming.IncomingMessage': (
         'a connection delivers the body and the end of the exchange',
         (
-            '_abort _buffer _buffered_size _chunk_sizes _failure _finish_abort _has_reader _head _mark_discarded'
-            ' _notify_end _on_discarded _read_started _set_complete _set_upgraded _upgraded'
+            '_abort _buffer _buffer_whole _buffered_size _chunk_sizes _failure _finish_abort _has_reader _head'
+            ' _mark_discarded _notify_end _on_discarded _read_started _set_complete _set_upgraded _upgraded'
         ),
     ),
     'geventnode.http.outgoing.OutgoingMessage': (

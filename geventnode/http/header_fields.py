@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from geventnode.errors import InvalidHeader
-from geventnode.protocol import check_name, check_value
+from geventnode.protocol import KNOWN_NAMES, check_name, check_value
 
 __all__ = [
     'Fields',
@@ -34,6 +34,7 @@ FORBIDDEN_TRAILERS = frozenset(
 
 #: Join a name and a value. It sends their text, also that of a subclass of str which formats as another one.
 _line = ': '.join
+_known = KNOWN_NAMES.get
 
 #: A name as it was given, and its value or values.
 Fields = dict[str, tuple[str, Any]]
@@ -119,7 +120,7 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
         for name, value in headers.items():
             if type(value) is not str or not (value.isascii() and value.isprintable()):
                 break
-            merged[check_name(name)] = name, value
+            merged[_known(name) or check_name(name)] = name, value
         else:
             if len(merged) == len(fields) + len(headers) and 'content-length' not in merged:
                 return merged

@@ -67,6 +67,7 @@ class MessageConnection(Protocol):
 
 
 _NONE = Framing.NONE
+_UNUSED, _SEQUENTIAL = Mode.UNUSED, Mode.SEQUENTIAL
 #: The status of a request, and the URL of a response. A listener knows which of the two it has; None in the types would
 #: make every listener exclude it for the type checker.
 _ABSENT: Any = None
@@ -111,8 +112,9 @@ class IncomingMessage(ReadableBase):
     _discarded: bool = False
     #: Sizes of the chunks, recorded when a size line is parsed; the reader removes them. None: they are not recorded.
     _chunk_sizes: deque[int] | None = None
-    #: Pieces of the body that arrived before a reader asked for them, and their size together.
-    _buffered: deque[bytes] | None = None
+    #: Pieces of the body that arrived before a reader asked for them, and their size together. It is a tuple of one if
+    #: the whole body arrived with the head.
+    _buffered: deque[bytes] | tuple[bytes] | None = None
     _buffered_size: int = 0
     #: The error that cut the body short; it is raised after the buffered pieces were read.
     _failure: BaseException | None = None
@@ -280,10 +282,18 @@ class IncomingMessage(ReadableBase):
 
     def _buffer(self, chunk: bytes) -> None:
         """Keep ``chunk`` for the reader."""
-        if self._buffered is None:
-            self._buffered = deque()
-        self._buffered.append(chunk)
+        buffered = self._buffered
+        if type(buffered) is not deque:
+            # a message that was complete with its head gets no further pieces
+            buffered = self._buffered = deque()
+        buffered.append(chunk)
         self._buffered_size += len(chunk)
+
+    def _buffer_whole(self, body: bytes) -> None:
+        """Keep the whole ``body``, which arrived with the head."""
+        self._buffered = (body,)
+        self._buffered_size = len(body)
+        self.complete = True
 
     def _set_upgraded(self, rest: bytes) -> None:
         """Note that this message upgrades the connection; ``rest`` followed it."""
@@ -331,8 +341,12 @@ class IncomingMessage(ReadableBase):
             raise self._error or PrematureClose('the message was destroyed before it was read')
         if self._discarded:
             raise StreamError('the body was discarded: the response has ended before it was read')
-        if self._buffered:
-            chunk = self._buffered.popleft()
+        buffered = self._buffered
+        if buffered:
+            if type(buffered) is deque:
+                chunk = buffered.popleft()
+            else:
+                chunk, self._buffered = buffered[0], None
             self._buffered_size -= len(chunk)
             return chunk
         if self.complete:
@@ -357,11 +371,11 @@ class IncomingMessage(ReadableBase):
             and not self._reading
             and not self.destroyed
             and self._decoder is None
-            and (self._mode is Mode.UNUSED or self._mode is Mode.SEQUENTIAL)
+            and ((mode := self._mode) is _UNUSED or mode is _SEQUENTIAL)
         ):
             data = self._take_rest()
             if data is not None:
-                self._mode = Mode.SEQUENTIAL
+                self._mode = _SEQUENTIAL
                 if self._listeners is None and not self._notify_end:
                     self.readable_ended = True
                 else:
@@ -379,7 +393,7 @@ class IncomingMessage(ReadableBase):
         if not buffered:
             return b''
         data = buffered[0] if len(buffered) == 1 else b''.join(buffered)
-        buffered.clear()
+        self._buffered = None
         self._buffered_size = 0
         return data
 

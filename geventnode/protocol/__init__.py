@@ -25,6 +25,7 @@ from geventnode.protocol.framing import (
     response_framing,
 )
 from geventnode.protocol.grammar import (
+    KNOWN_NAMES,
     check_method,
     check_name,
     check_reason,
@@ -44,6 +45,7 @@ from geventnode.protocol.serializer import chunk, last_chunk, render_fields, req
 __all__ = [
     'FORWARDED',
     'FORWARDED_FIELDS',
+    'KNOWN_NAMES',
     'ChunkedBody',
     'ClientAddress',
     'EndOfMessage',

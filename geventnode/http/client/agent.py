@@ -265,25 +265,24 @@ class Agent:
         self._counts['requests'] += 1
         pool = self._pool
         bucket = pool.buckets.get(request._origin.name)
+        if bucket is not None and (connection := pool.take_idle(bucket)) is not None:
+            self._reuse(bucket, connection, request)
+            return
         if bucket is None:
             bucket = pool.bucket(request._origin.name)
-        connection = pool.take_idle(bucket)
-        if connection is not None:
-            self._reuse(bucket, connection, request)
-        else:
-            limit = self._max_queued
-            if limit is not None and len(bucket.queue) >= limit and pool.must_wait(bucket):
-                self._counts['failed'] += 1
-                raise self._queue_full(request._origin)
-            bucket.queue[request] = False
-            self._adding = request
-            self._process_queue(bucket)
-            self._adding = None
-            if self._adding_error is not None:
-                error, self._adding_error = self._adding_error, None
-                self._counts['failed'] += 1
-                raise error
-        if bucket.queue and request in bucket.queue:
+        limit = self._max_queued
+        if limit is not None and len(bucket.queue) >= limit and pool.must_wait(bucket):
+            self._counts['failed'] += 1
+            raise self._queue_full(request._origin)
+        bucket.queue[request] = False
+        self._adding = request
+        self._process_queue(bucket)
+        self._adding = None
+        if self._adding_error is not None:
+            error, self._adding_error = self._adding_error, None
+            self._counts['failed'] += 1
+            raise error
+        if request in bucket.queue:
             self._watch_queued(request)
 
     def _has_queued(self, bucket: AgentBucket) -> bool:
@@ -469,6 +468,8 @@ class Agent:
             bucket.requeue(request, False)
             connection.close()
             self._process_queue(bucket)
+            if request in bucket.queue and not request._queued_at:
+                self._watch_queued(request)
             return
         self._counts['reused'] += 1
         if request._queued_at:

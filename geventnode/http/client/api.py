@@ -6,8 +6,9 @@ import base64
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 from urllib.parse import SplitResult
 
 from geventnode.errors import ConnectionClosed, InvalidHeader, InvalidInput, UnknownOption
@@ -90,7 +91,8 @@ _BESIDE_URL = frozenset(('agent', 'body', 'headers', 'max_header_size', 'max_hea
 _OF_HEAD = frozenset(('agent', 'headers', 'method'))
 
 
-class Scheme(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Scheme:
     """The properties of requests of one URL scheme."""
 
     name: str
@@ -320,7 +322,7 @@ def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields
 
 def _merge(fields: Fields, headers: Any) -> Fields:
     """Return ``fields`` with the headers of the caller. Raises as :func:`merge_headers` does."""
-    if isinstance(headers, (str, bytes)):
+    if type(headers) is not dict and isinstance(headers, (str, bytes)):
         raise TypeError(f'headers must be a mapping or an iterable of pairs, not {type(headers).__name__}')
     merged = merge_headers(fields, headers)
     host = merged.get('host')

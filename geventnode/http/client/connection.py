@@ -179,14 +179,16 @@ class Connection:
         parser = self.parser
         parser.limits = request._limits
         parser.record_chunk_sizes = request._keeps_chunks
-        parser.expect_response_to(request.method, request._wants_upgrade)
-        self.is_connect = request.method == 'CONNECT'
-        self.deadline = request._deadline
+        method = request.method
+        if method != 'GET' or request._wants_upgrade:
+            parser.expect_response_to(method, request._wants_upgrade)
+        self.is_connect = method == 'CONNECT'
+        deadline = self.deadline = request._deadline
         self.timeout = request._timeout
         self.since = now
         expires = now + request._shortest_timeout
         # The deadline began when the request was made; the request can have waited in the queue since.
-        self._expires = expires if expires < self.deadline else self.deadline
+        self._expires = expires if expires < deadline else deadline
         if request._needs_precise_timer:
             self.watch()
 
@@ -226,8 +228,16 @@ class Connection:
     def data_received(self, data: bytes) -> None:
         """See :class:`geventnode.net.socket.Protocol`."""
         state = self.state
-        if state is _WAITING or state is _RECEIVING or state is _DISCARDING:
+        if state is _WAITING:
             self.received_any = True
+            parser = self.parser
+            parser.feed(data)
+            # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
+            if self.sent and not self.is_connect and (whole := parser.take_response()) is not None:
+                self._receive_whole_response(*whole)
+            else:
+                self._advance()
+        elif state is _RECEIVING or state is _DISCARDING:
             self.parser.feed(data)
             self._advance()
         elif state is not _CLOSED:
@@ -315,9 +325,6 @@ class Connection:
 
     def _receive_head(self, request: ClientRequest) -> ClientResponse | None:
         """Return the response after its head has arrived, otherwise None."""
-        # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
-        if self.sent and not self.is_connect and (whole := self.parser.take_response()) is not None:
-            return self._receive_whole_response(request, *whole)
         while True:
             try:
                 # between messages, the next event is a head
@@ -362,17 +369,23 @@ class Connection:
             self.body.buffer()
         return response
 
-    def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:
-        """Return a small response that has arrived in one piece."""
+    def _receive_whole_response(self, head: ResponseHead, body: bytes) -> None:
+        """Deliver a response that has arrived in one piece. These are the last steps of an exchange in one.
+
+        The exchange is complete before the request is notified, because that can switch to a greenlet that waits for
+        the response.
+        """
+        request: Any = self.request
         response = ClientResponse(head, self)
-        response._buffer(body)
-        response.complete = True
+        response._buffer_whole(body)
+        self.keep_alive = head.keep_alive and request.should_keep_alive
         if request._events is not None:
             self._request = weakref.ref(request)
             self._keep_for_listeners(request, response)
-        self.keep_alive = head.keep_alive and request.should_keep_alive
         self._on_response_complete(head)
-        return response
+        if self.state is _SENDING and not self.socket.writable_length:
+            self._on_exchange_complete()
+        request._on_response(response)
 
     def _upgrade(self, request: ClientRequest, head: ResponseHead) -> None:
         """Leave the socket to another protocol."""
@@ -451,7 +464,10 @@ class Connection:
 
     def _on_exchange_complete(self) -> None:
         """Keep the connection for listeners that use the response, or release it."""
-        response = None if self._kept_response is None else self._kept_response()
+        if self._kept_response is None:
+            self._release()
+            return
+        response = self._kept_response()
         if response is None or response.readable_ended or (self._listeners_returned and not response._is_flowing):
             self._release()
             return

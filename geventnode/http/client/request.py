@@ -316,11 +316,7 @@ class ClientRequest(OutgoingMessage):
             raise wrong_thread_error(self)
         if data is not None and type(data) is not bytes and is_body_source(data):
             self._end_with_source(data, callback)
-        elif (
-            self._body_writer is not None
-            or self.writable_corked
-            or (self._state is not _OPEN and self._state is not _FIXED)
-        ):
+        elif self.writable_corked or (self._state is not _OPEN and self._state is not _FIXED):
             if self._body_writer is None:
                 super().end(data, encoding, callback)
             elif data:
@@ -345,14 +341,17 @@ class ClientRequest(OutgoingMessage):
         length = self._length
         if length is not None and length != size:
             raise ContentLengthMismatch(f'Content-Length is {length}, and the body has {size} bytes')
-        self.body_size = size
         if self._chunked:
             end = last_chunk(self._trailers or ())
             self._rendered = b''.join((head, b'%x\r\n' % size, body, b'\r\n', end)) if size else head + end, b''
+        elif not size:
+            self._rendered = head, b''
         elif size < JOIN_BELOW:
-            self._rendered = head + body if size else head, b''
+            self._rendered = head + body, b''
         else:
             self._rendered = head, body if isinstance(body, bytes) or isinstance(body.obj, bytes) else bytes(body)
+        if size:
+            self.body_size = size
         self._state = _ENDED
 
     def _end_with_source(self, body: Any, callback: Any, size: int | None = None) -> None:

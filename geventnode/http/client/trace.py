@@ -57,9 +57,9 @@ class TracedConnection(Connection):
         self._trace('response: %d', head.status_code)
         return super()._begin_response(request, head)
 
-    def _receive_whole_response(self, request: ClientRequest, head: ResponseHead, body: bytes) -> ClientResponse:
+    def _receive_whole_response(self, head: ResponseHead, body: bytes) -> None:
         self._trace('response: %d', head.status_code)
-        return super()._receive_whole_response(request, head, body)
+        super()._receive_whole_response(head, body)
 
     def _upgrade(self, request: ClientRequest, head: ResponseHead) -> None:
         self._trace('response: %d; upgraded', head.status_code)
