@@ -32,6 +32,7 @@ __all__ = [
     'NameNotResolved',
     'ParseError',
     'PrematureClose',
+    'ProxyError',
     'QueueFull',
     'RequestAborted',
     'RequestRefused',
@@ -68,12 +69,13 @@ class GeventnodeError(Exception):
 
     #: Node's code for the error, such as ``'ECONNRESET'``.
     code: str = 'ERR_GEVENTNODE'
-    #: On the client: the host of the origin, or the path of a Unix socket; otherwise None.
+    #: On the client: the host of the origin or of its proxy, or the path of a Unix socket; otherwise None.
     host: str | None = None
-    #: On the client: the port of the origin; otherwise None.
+    #: On the client: the port of the origin or of its proxy; otherwise None.
     port: int | None = None
-    #: On the client: the step that failed: ``'queue'``, ``'resolve'``, ``'connect'``, ``'handshake'``, ``'send'``,
-    #: ``'response'`` (the wait for the head of the response) or ``'body'``. Otherwise None.
+    #: On the client: the step that failed: ``'queue'``, ``'resolve'``, ``'connect'``, ``'tunnel'`` (through a proxy),
+    #: ``'handshake'``, ``'send'``, ``'response'`` (the wait for the head of the response) or ``'body'``. Otherwise
+    #: None.
     phase: str | None = None
 
     def __reduce__(self) -> Any:
@@ -198,6 +200,41 @@ class NameNotResolved(ConnectError):
     def __init__(self, number: int, message: str, host: str, port: int | None = None) -> None:
         super().__init__(number, message, host, port)
         self.code = 'ENOTFOUND'
+
+
+class ProxyError(ConnectError):
+    """A proxy could not be used for a request.
+
+    It cannot be reached, its certificate was rejected, it refused a tunnel, or its response was no HTTP. The message
+    names the proxy, without its credentials. ``__cause__`` is the underlying error, if there is one.
+
+    :ivar code: the code of the underlying error, such as ``'ECONNREFUSED'``; otherwise ``'ERR_PROXY_TUNNEL'``.
+    :ivar phase: ``'resolve'``, ``'connect'``, ``'handshake'`` (TLS to the proxy) or ``'tunnel'`` (CONNECT).
+    :ivar proxy: the URL of the proxy, without credentials.
+    :ivar status_code: the status of the response to CONNECT; None if there was none.
+    :ivar headers: the fields of that response, by lower-cased name; empty if there was none.
+    """
+
+    code = 'ERR_PROXY_TUNNEL'
+
+    def __init__(
+        self,
+        proxy: str,
+        problem: str,
+        *,
+        code: str | None = None,
+        phase: str = 'tunnel',
+        status_code: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        # not ConnectError's, which needs an errno
+        OSError.__init__(self, f'proxy {proxy}: {problem}')
+        self.proxy = proxy
+        self.phase = phase
+        self.status_code = status_code
+        self.headers = headers or {}
+        if code is not None:
+            self.code = code
 
 
 class TLSError(GeventnodeError, OSError):

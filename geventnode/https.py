@@ -191,8 +191,7 @@ class Agent(http.Agent):
         name = options.get('name') or self.get_name(options)
         session, chain = self._sessions.get(name, (None, None))
         socket: TLSSocket = settings.make_socket(options.get('host') or 'localhost', session, known_chain=chain)
-        if session is not None:
-            socket._on_handshake = partial(self._on_handshake, name)
+        self._watch_session(socket, name, session)
         self._set_keep_alive_probes(socket)
         path = options.get('socket_path')
         if path is not None:
@@ -208,6 +207,17 @@ class Agent(http.Agent):
 
     #: Never blocks.
     _nonblocking_factories: ClassVar[tuple[Any, ...]] = (create_connection,)
+
+    def _start_tls(self, socket: Socket, origin: Origin) -> TLSSocket:
+        assert origin.tls_settings is not None
+        session, chain = self._sessions.get(origin.name, (None, None))
+        made = origin.tls_settings.wrap(socket, origin.host, session=session, known_chain=chain)
+        self._watch_session(made, origin.name, session)
+        return made
+
+    def _watch_session(self, socket: TLSSocket, name: str, session: Any) -> None:
+        if session is not None:
+            socket._on_handshake = partial(self._on_handshake, name)
 
     def _on_handshake(self, name: str, socket: TLSSocket, error: BaseException | None) -> None:
         """Forget a session that the server has not resumed."""

@@ -291,6 +291,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.ConnectError: lambda: http.get('http://x/', socket_path='/nowhere/socket').get_response(),
     errors.ConnectionRefused: refused,
     errors.NameNotResolved: lambda: http.get('http://a..b/').get_response(),
+    errors.ProxyError: lambda: http.get('http://x/', agent=http.Agent(proxy='http://a..b')).get_response(),
     errors.TLSError: lambda: get_from(b'HTTP/1.1 400 Bad Request\r\n\r\n', https),
     errors.CertificateError: certificate,
     errors.RequestTimeout: lambda: get_from(None, timeout=0.01),

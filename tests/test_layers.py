@@ -94,6 +94,7 @@ LAYERS = [
         'tls.engine',
         'tls.failures',
         'tls.identity',
+        'tls.nested',
         'tls.socket',
         'tls.context_source',
         'tls.contexts',
@@ -131,12 +132,16 @@ LAYERS = [
         'http.server.access_log',
         'http.server.readiness',
         'http.client.origin',
+        'http.client.no_proxy',
+        'http.client.proxy',
         'http.client.write_buffer',
         'http.client.pool',
         'http.client.released_socket',
         'http.client.response',
         'http.client.request_events',
         'http.client.request',
+        'http.client.tunnel',
+        'http.client.proxied_request',
         'http.client.response_body',
         'http.client.deadlines',
         'http.client.connection',
@@ -497,7 +502,7 @@ OFFERED: dict[str, tuple[str, str]] = {
             ' _expires _flush_now _has_input _has_queued _hub _last_activity _no_delay _on_destroyed _pause_reading'
             ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
             ' _restore_input _resume_reading _send _send_broken _send_later _send_vectored _sendfile _set_client'
-            ' _set_protocol _take_input _when_flushed'
+            ' _set_protocol _take_input _when_flushed _fetch'
         ),
     ),
     'geventnode.net.server.Server': (
@@ -563,8 +568,9 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.client.agent.Agent': (
         'requests and connections report to the agent, and tools read its pools',
         (
-            '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _on_connection_closed'
-            ' _on_connection_lost _on_request_failed _put_idle _remove _set_keep_alive_probes'
+            '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _new_request'
+            ' _nonblocking_factories _on_connection_closed _on_connection_lost _on_request_failed _put_idle _remove'
+            ' _set_keep_alive_probes _start_tls'
         ),
     ),
     'geventnode.http.client.reservation.Reservation': (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from geventnode.http.client import agent as _agent
-from geventnode.http.client.agent import Agent
+from geventnode.http.client.agent import Agent, set_global_proxy_from_env
 from geventnode.http.client.api import create_client, get, request
 from geventnode.http.client.request import ClientRequest
 from geventnode.http.header_fields import check_field_value
@@ -40,6 +40,7 @@ __all__ = [
     'observe_exchanges',
     'readiness',
     'request',
+    'set_global_proxy_from_env',
     'validate_header_name',
     'validate_header_value',
 ]

@@ -79,6 +79,10 @@ class IAgent(Interface):
         'Whether the events of each connection, open ones included, are logged by the logger '
         '``geventnode.connection`` at level DEBUG. False.'
     )
+    proxy: Any = Attribute('The HTTP proxy of all requests; its text is the URL without credentials. None.')
+    no_proxy: Any = Attribute('The origins that are reached without the proxy. None: those of ``proxy_env``.')
+    proxy_env: Any = Attribute('The proxies of an environment, for requests if there is no ``proxy``. None.')
+    proxy_tls: dict[str, Any] | None = Attribute('TLS options for the connection to an ``https:`` proxy. None.')
     sockets: dict[str, list[ISocket]] = Attribute('The connections in use, by the name of their origin; a copy.')
     free_sockets: dict[str, list[ISocket]] = Attribute('The idle connections, by the name of their origin; a copy.')
     requests: dict[str, list[IClientRequest]] = Attribute('The queued requests, by the name of their origin; a copy.')

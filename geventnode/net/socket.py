@@ -1164,9 +1164,14 @@ class Socket(DuplexBase):
         while self._read_buffer:
             received += self._read_buffer.take(-1)
         received += self._take_input()
-        raw = _socket.socket(self._raw.family, self._raw.type, self._raw.proto, self._raw.detach())
+        raw = self._take_raw()
         self.destroy()
         return raw, self._peer, received
+
+    def _take_raw(self) -> Any:
+        """Move the descriptor to another raw socket, and return that."""
+        raw = self._raw
+        return _socket.socket(raw.family, raw.type, raw.proto, raw.detach())
 
     def _duplicate(self) -> Any:
         """Return another ``_socket.socket`` of the same connection, None for one in memory."""

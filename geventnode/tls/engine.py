@@ -107,6 +107,11 @@ class TLSEngine:
         self.ended = False
         self._failure: OSError | None = None
 
+    def use_raw(self, raw: Any) -> None:
+        """Receive and send through another object for the same connection."""
+        self._raw_receive = raw.recv
+        self._raw_send = raw.send
+
     # -- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, size: int) -> bytes:

@@ -25,6 +25,7 @@ from geventnode.stream.writable import Callback
 from geventnode.tls.engine import CLOSE_NOTIFY, ContextChooser, TLSEngine
 from geventnode.tls.failures import translate_error
 from geventnode.tls.identity import describe_certificate, matches_fingerprint, matches_host, peer_chain
+from geventnode.tls.nested import EncryptedRaw
 
 __all__ = ['TLSSocket']
 
@@ -272,6 +273,12 @@ class TLSSocket(Socket):
         """
         raw = self._raw
         return _socket.socket(raw.family, raw.type, raw.proto, raw.detach()), self._peer
+
+    def _take_raw(self) -> EncryptedRaw:
+        if self._engine is None or self.handshaking:
+            raise RuntimeError('the TLS handshake of this TLSSocket is not over yet')
+        raw = self._raw.take() if isinstance(self._raw, EncryptedRaw) else super()._take_raw()
+        return EncryptedRaw(raw, self._engine)
 
     @property
     def _peer_silent(self) -> bool:

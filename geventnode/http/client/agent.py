@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from math import inf
 from time import monotonic
@@ -23,6 +23,18 @@ from geventnode.http.client.connection import Connection, ConnectionState
 from geventnode.http.client.dial import Dial
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.client.pool import Action, Bucket, Decision, Pool
+from geventnode.http.client.proxied_request import ProxiedRequest
+from geventnode.http.client.proxy import (
+    Proxies,
+    Proxy,
+    ProxyEnvironment,
+    check_no_proxy,
+    check_proxy,
+    check_proxy_env,
+    check_proxy_tls,
+    find_proxies,
+)
+from geventnode.http.client.request import ClientRequest
 from geventnode.http.client.reservation import Reservation
 from geventnode.http.client.trace import TracedConnection
 from geventnode.http.connection_log import ConnectionLog
@@ -39,9 +51,9 @@ from geventnode.options import seconds as checked_seconds
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from geventnode.http.client.request import ClientRequest
+    from geventnode.http.client.no_proxy import NoProxy
 
-__all__ = ['Agent', 'AgentOptions', 'global_agent']
+__all__ = ['Agent', 'AgentOptions', 'global_agent', 'set_global_proxy_from_env']
 
 log = logging.getLogger('geventnode.error')
 
@@ -107,6 +119,10 @@ class AgentOptions(TypedDict, total=False):
     timeout: float | None
     keep_alive_initial_delay: float | None
     debug_connections: bool
+    proxy: str | Proxy | None
+    no_proxy: str | Iterable[str] | NoProxy | None
+    proxy_env: bool | Mapping[str, str] | ProxyEnvironment | None
+    proxy_tls: Mapping[str, Any] | None
 
 
 @implementer(IAgent)
@@ -133,6 +149,13 @@ class Agent:
         ``keep_alive`` only; None for no probes. 60.
     :param debug_connections: whether the events of each connection are logged at level DEBUG by the logger
         ``geventnode.connection``. False.
+    :param proxy: the URL of an HTTP proxy for all requests, ``http://user:password@host:port`` or ``https://...``. Text
+        of the value has no credentials. None.
+    :param no_proxy: the origins that are reached without the proxy, as the text of ``NO_PROXY`` or its entries; None
+        for those of ``proxy_env``. None.
+    :param proxy_env: True to take the proxy from the variables of the process (``http_proxy``, ``https_proxy``,
+        ``all_proxy``, ``no_proxy``), or a mapping that has them. ``proxy`` has precedence. False.
+    :param proxy_tls: TLS options of :func:`geventnode.tls.connect` for the connection to an ``https:`` proxy. None.
     :raises UnknownOption: an option does not exist; the error names the nearest one.
     :raises InvalidInput: the value of an option is out of range; ``TypeError`` if its type is wrong.
     """
@@ -159,7 +182,20 @@ class Agent:
         _check_seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.'
     )
     debug_connections = Option(flag, False, 'Log the events of each connection.')
+    proxy: Option[str | Proxy | None] = Option(check_proxy, None, 'The proxy of all requests; None: none.')
+    no_proxy: Option[str | Iterable[str] | NoProxy | None] = Option(
+        check_no_proxy, None, 'The origins that are reached without the proxy.'
+    )
+    proxy_env: Option[bool | Mapping[str, str] | ProxyEnvironment | None] = Option(
+        check_proxy_env, None, 'The environment that names the proxy.'
+    )
+    proxy_tls: Option[Mapping[str, Any] | None] = Option(
+        check_proxy_tls, None, 'TLS options for the connection to the proxy.'
+    )
 
+    #: Makes a request of this agent: the class of requests, or with a proxy a function.
+    _new_request: Callable[..., ClientRequest] = ClientRequest
+    _proxies: Proxies | None = None
     _connection_class: type[Connection] = Connection
     #: The reservation in another agent for the only connection of this one.
     _reservation: Reservation | None = None
@@ -198,6 +234,7 @@ class Agent:
         pool.lifo = self.scheduling == 'lifo'
         self._idle_limit = self.timeout
         self._max_queued = self.max_queued
+        self._set_proxies()
         connection_class = TracedConnection if self.debug_connections else Connection
         if self._connection_class is not connection_class:
             self._connection_class = connection_class
@@ -207,15 +244,30 @@ class Agent:
         for bucket in self._buckets():
             self._process_queue(bucket)
 
+    def _set_proxies(self) -> None:
+        """Apply the options for proxies to new requests."""
+        settings: Any = self.proxy, self.proxy_env, self.no_proxy, self.proxy_tls
+        proxies = find_proxies(self.protocol, *settings)
+        if proxies is not None:
+            self._proxies = proxies
+            self._new_request = partial(ProxiedRequest, proxies)
+        elif self._proxies is not None:
+            del self._proxies, self._new_request
+
     def get_name(self, options: Mapping[str, Any]) -> str:
         """Return the name of an origin: the key of ``sockets``, ``free_sockets`` and ``requests``.
 
         It is ``'host:port'``, followed by the local address, the family and the socket path if they are given. TLS
-        settings other than the default ones add a digest. Requests of one name share connections.
+        settings other than the default ones add a digest, and a proxy its URL without credentials. Requests of one name
+        share connections.
 
         :param options: request options, such as ``host`` and ``port``.
         """
-        return self._origin_of(options).name
+        return self._way_to(self._origin_of(options)).name
+
+    def _way_to(self, origin: Origin) -> Origin:
+        """Return the origin of connections for requests to ``origin``."""
+        return origin if self._proxies is None else self._proxies.way_to(origin)
 
     def _origin_of(self, url_or_options: str | Mapping[str, Any]) -> Origin:
         """Return the origin of a URL, or of a mapping of options."""
@@ -246,6 +298,11 @@ class Agent:
 
     #: Implementations of :meth:`create_connection` that never block; any other one gets a greenlet.
     _nonblocking_factories: ClassVar[tuple[Any, ...]] = (create_connection,)
+
+    def _start_tls(self, socket: Socket, origin: Origin) -> Socket:
+        """Return the TLS connection to ``origin`` that continues ``socket``, a tunnel."""
+        assert origin.tls_settings is not None
+        return origin.tls_settings.wrap(socket, origin.host)
 
     def _set_keep_alive_probes(self, socket: Socket) -> None:
         """Enable SO_KEEPALIVE on ``socket`` if this agent keeps idle connections."""
@@ -314,7 +371,7 @@ class Agent:
         :raises QueueFull: ``max_queued`` requests wait for the origin already.
         """
         check_thread(self._hub, self)
-        reservation = Reservation(self, self._origin_of(url_or_options))
+        reservation = Reservation(self, self._way_to(self._origin_of(url_or_options)))
         bucket = self._pool.bucket(reservation._origin.name)
         # a used connection can be authenticated for another user
         bucket.queue[reservation] = True
@@ -717,5 +774,37 @@ def global_agent(kind: type[Agent] = Agent) -> Agent:
     attributes = get_hub().__dict__
     agent: Agent | None = attributes.get(kind._hub_attribute)
     if agent is None:
-        agent = attributes[kind._hub_attribute] = kind()
+        agent = attributes[kind._hub_attribute] = kind(proxy_env=_global_environment[0])
     return agent
+
+
+#: The value of ``proxy_env`` of global agents, present and future ones.
+_global_environment: list[ProxyEnvironment | None] = [None]
+
+
+def set_global_proxy_from_env(
+    proxy_env: bool | Mapping[str, str] | ProxyEnvironment | None = True,
+) -> Callable[[], None]:
+    """Let the global agents use the proxies of an environment.
+
+    All hubs are affected: new requests without an ``agent``, for ``http:`` and ``https:`` URLs, use the proxies. Returns
+    a function that restores the earlier proxies.
+
+    :param proxy_env: as of :class:`Agent`: True for the variables of the process, or a mapping.
+    :raises InvalidInput: a variable has no URL of a proxy; the error names the variable.
+    """
+    before = _global_environment[0]
+    _set_global_environment(check_proxy_env('proxy_env', proxy_env))
+    return partial(_set_global_environment, before)
+
+
+def _set_global_environment(environment: ProxyEnvironment | None) -> None:
+    _global_environment[0] = environment
+    for agent in registered(Agent):
+        hub = agent._hub
+        if hub.__dict__.get(agent._hub_attribute) is agent:
+            if hub is get_hub():
+                agent.proxy_env = environment
+            elif is_alive(hub):
+                # the agent belongs to another thread, which also processes its queue
+                hub.loop.run_callback_threadsafe(setattr, agent, 'proxy_env', environment)

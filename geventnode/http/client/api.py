@@ -196,7 +196,7 @@ def make_request(
                 _authorize(fields, url.auth)
             method = 'GET' if options.get('method') is None else _method(options)
             if method != 'CONNECT':
-                made = ClientRequest(agent, origin, method, path, fields, True)
+                made = agent._new_request(agent, origin, method, path, fields, True)
                 if callback is not None or not _OF_HEAD.issuperset(options) or 'expect' in fields:
                     _begin(made, options, callback)
                 return made
@@ -241,7 +241,7 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     host = path if method == 'CONNECT' and is_host(path, port_required=True) else None
     # the text itself: a subclass of str can format as another one
     target = str.__str__(check_target(path))
-    made = ClientRequest(agent, origin, method, target, _fields(options, origin, host), keep_alive)
+    made = agent._new_request(agent, origin, method, target, _fields(options, origin, host), keep_alive)
     if get_option('create_connection') is not None:
         made._create_connection = options['create_connection']
     _begin(made, options, callback)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from geventnode.errors import GeventnodeError, RequestTimeout, SocketHangUp
+from geventnode.errors import GeventnodeError, RequestTimeout, SocketHangUp, without_traceback
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.socket import Socket
 from geventnode.net.threads import check_thread
@@ -77,6 +77,9 @@ class Dial:
 
     def _explain(self, error: BaseException) -> BaseException:
         """Return the error for the request: never one that would end a waiting greenlet, or the process."""
+        if isinstance(error, GeventnodeError):
+            # its frames refer to the request, which keeps the error
+            return without_traceback(error)
         if isinstance(error, Exception):
             return error
         found: GeventnodeError

@@ -225,8 +225,13 @@ class ClientRequest(OutgoingMessage):
 
     @property
     def host(self) -> str:
-        """The host to which the request connects."""
-        return self._origin.host
+        """The host of the request."""
+        return self._requested_origin.host
+
+    @property
+    def _requested_origin(self) -> Origin:
+        """The origin of the URL."""
+        return self._origin
 
     @property
     def protocol(self) -> str:
@@ -877,8 +882,9 @@ class ClientRequest(OutgoingMessage):
             if self.response is None
             else str(self.response.status_code)
         )
-        scheme = 'http' if self._origin.tls_settings is None else 'https'
-        return f'<{type(self).__name__} {self.method} {scheme}://{self._origin}{self.path} {state}>'
+        origin = self._requested_origin
+        scheme = 'http' if origin.tls_settings is None else 'https'
+        return f'<{type(self).__name__} {self.method} {scheme}://{origin}{self.path} {state}>'
 
 
 def _sent_unless_closed(send: Callable[..., object], *args: Any) -> bool:
