@@ -41,8 +41,8 @@ class EncryptedRaw:
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Return plaintext, ``b''`` at its end.
 
-        With flags (MSG_PEEK) it returns bytes of the raw socket. Raises ``BlockingIOError`` and ``OSError``. There is never plaintext that waits for another call, and the end
-        without a FIN of the peer is reported with the next input.
+        With flags (MSG_PEEK) it returns bytes of the raw socket. Raises ``BlockingIOError`` and ``OSError``. There is
+        never plaintext that waits for another call. The end without a FIN of the peer is reported with the next input.
         """
         received: bytes = self._raw.recv(size, flags) if flags else self._engine.receive(size)
         return received

@@ -787,8 +787,8 @@ def set_global_proxy_from_env(
 ) -> Callable[[], None]:
     """Let the global agents use the proxies of an environment.
 
-    All hubs are affected: new requests without an ``agent``, for ``http:`` and ``https:`` URLs, use the proxies. Returns
-    a function that restores the earlier proxies.
+    All hubs are affected: new requests without an ``agent``, for ``http:`` and ``https:`` URLs, use the proxies.
+    Returns a function that restores the earlier proxies.
 
     :param proxy_env: as of :class:`Agent`: True for the variables of the process, or a mapping.
     :raises InvalidInput: a variable has no URL of a proxy; the error names the variable.
