@@ -33,6 +33,8 @@ setup(
         # The worker reads gunicorn's configuration and overrides methods of its base class: another major version can
         # change both.
         'gunicorn': ['gunicorn>=23.0,<28'],
+        # Its packages hpack and hyperframe do the framing and the compression of HTTP/2.
+        'http2': ['h2>=4.1', 'hpack>=4.0', 'hyperframe>=6.0'],
         'idna': ['idna>=3.7'],
         'prometheus': ['prometheus-client>=0.20'],
         'requests': ['requests>=2.32.5', 'urllib3>=2.2.2'],
@@ -50,6 +52,7 @@ setup(
             'flask-socketio>=5.5',
             'gunicorn>=23.0,<28',
             'h11>=0.14',
+            'h2>=4.1',
             'idna>=3.7',
             'prometheus-client>=0.20',
             'psycopg[binary]>=3.2.2',

@@ -44,6 +44,9 @@ __all__ = ['Agent', 'Server', 'create_server', 'get', 'request']
 
 DEFAULT_PORT = 443
 
+#: The protocols of a server with HTTP/2, the preferred one first (RFC 7301).
+HTTP2_ALPN = ('h2', 'http/1.1')
+
 #: Origins for which an agent keeps a TLS session.
 MAX_SESSIONS = 100
 
@@ -62,9 +65,19 @@ class Server(TLSServerMixin, http.Server):
 
     #: Whether the Host of a request must match the server name of the handshake.
     _checks_names: bool = False
+    #: The protocols of contexts that do not name any; None: those of every TLS server.
+    _alpn_protocols: tuple[str, ...] | None = None
 
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
+        if options.get('http2'):
+            self._alpn_protocols = HTTP2_ALPN
+            options.setdefault('alpn_protocols', HTTP2_ALPN)
         super().__init__(listener, **self._take_tls_options(options))
+
+    def _add_context(self, hostname: str, options: Mapping[str, Any]) -> None:
+        if self._alpn_protocols is not None and 'context' not in options:
+            options = {'alpn_protocols': self._alpn_protocols, **options}
+        super()._add_context(hostname, options)
 
     def _enforce_names(self) -> None:
         self._checks_names = self._all_special = True

@@ -14,6 +14,7 @@ __all__ = [
     'Configurable',
     'Option',
     'apply_options',
+    'between',
     'bytes_or_none',
     'check_attribute',
     'check_names',
@@ -63,6 +64,21 @@ def count(name: str, value: Any) -> int:
     if value < 0:
         raise InvalidInput(f'{name} must be at least 0, not {value}')
     return value
+
+
+def between(low: int, high: int) -> Callable[[str, Any], int]:
+    """Return a check for an integer from ``low`` to ``high``.
+
+    Exceptions are those of :func:`count`.
+    """
+
+    def check(name: str, value: Any) -> int:
+        number = count(name, value)
+        if not low <= number <= high:
+            raise InvalidInput(f'{name} must be from {low} to {high}, not {number}')
+        return number
+
+    return check
 
 
 def bytes_or_none(name: str, value: Any) -> int | None:

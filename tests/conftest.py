@@ -30,6 +30,7 @@ pytest_plugins = [
     'tests.servers',
     'tests.origins',
     'tests.certificates',
+    'tests.http2.client',
     'tests.https_sites',
     'tests.applications',
     'tests.sessions',

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 #: The libraries of each integration, which no other module may import.
 LIBRARIES = {
+    'geventnode.http2.engine': {'hpack', 'hyperframe'},
     'geventnode.integrations.gunicorn.worker': {'gunicorn'},
     'geventnode.integrations.prometheus': {'prometheus_client'},
     'geventnode.integrations.requests.adapter': {'requests', 'urllib3'},
@@ -125,8 +126,20 @@ LAYERS = [
         'http.server.request_body',
         'http.server.refusals',
         'http.server.listener_checks',
+        'http.server.served',
         'http.server.connection',
         'http.server.trace',
+        'http2.codes',
+        'http2.fields',
+        'http2.limits',
+        'http2.engine',
+        'http2.response',
+        'http2.stream_socket',
+        'http2.stream',
+        'http2.deadlines',
+        'http2.connection',
+        'http2.preface',
+        'http2',
         'http.server.server',
         'http.server.observers',
         'http.server.access_log',
@@ -546,8 +559,9 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.server.server.Server': (
         'connections use the settings and the pools of their server',
         (
-            '_all_special _buffer_limit _cancels_listeners _connection_log _dispatch _dispatch_special'
-            ' _draining_since _forwarded_policy _keep_alive_fields _limits _past_requests _protocols _request_limit'
+            '_all_special _buffer_limit _cancels_listeners _connection_class _connection_log _dispatch'
+            ' _dispatch_special _draining_since _forwarded_policy _http2_limits _idle_workers _keep_alive_fields'
+            ' _limits _past_requests _protocols _request_limit'
             ' _respond_unhandled _run_queue _shortest_timeout'
         ),
     ),

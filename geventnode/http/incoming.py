@@ -102,6 +102,8 @@ class IncomingMessage(ReadableBase):
     aborted: bool = False
     #: Responses that accept an upgrade: the bytes of the other protocol that followed the head.
     head: bytes = b''
+    #: Requests by HTTP/2: the identifier of the stream. None in HTTP/1.1.
+    stream_id: int | None = None
 
     _headers: Headers | None = None
     _raw_headers: list[tuple[str, str]] | None = None
@@ -140,7 +142,10 @@ class IncomingMessage(ReadableBase):
 
     @property
     def http_version(self) -> str:
-        """The version in the start line: ``'1.1'``, ``'1.0'`` or a later minor version (RFC 9110, section 2.5)."""
+        """The version in the start line, or ``'2.0'`` by HTTP/2.
+
+        In a start line it is ``'1.1'``, ``'1.0'`` or a later minor version (RFC 9110, section 2.5).
+        """
         return self._head.http_version
 
     @property

@@ -23,7 +23,7 @@ class IIncomingMessage(IReadable):
     complete.
     """
 
-    http_version: str = Attribute("The version in the start line, ``'1.1'`` or ``'1.0'``.")
+    http_version: str = Attribute("The version of the message: ``'1.1'``, ``'1.0'``, or ``'2.0'`` by HTTP/2.")
     http_version_major: int = Attribute('The first number of the version.')
     http_version_minor: int = Attribute('The second number of the version.')
     headers: dict[str, Any] = Attribute(
@@ -59,6 +59,8 @@ class IIncomingMessage(IReadable):
     aborted: bool = Attribute('Whether the peer disconnected before the exchange was complete.')
     upgrade: bool = Attribute('Whether the message requests another protocol, or accepts one.')
     head: bytes = Attribute('Responses that accept an upgrade: the bytes of the other protocol that followed the head.')
+
+    stream_id: int | None = Attribute('Requests by HTTP/2: the identifier of the stream. None in HTTP/1.1.')
 
     def set_timeout(seconds: float | None, callback: Callable[..., object] | None = None) -> Any:
         """Set the inactivity timeout of this exchange; see :meth:`geventnode.http.IncomingMessage.set_timeout`."""
@@ -190,6 +192,34 @@ class IHTTPServer(IServer):
         'Log the events of each connection to ``geventnode.connection`` (DEBUG), also of those that are open; can be '
         'switched on and off at any time. False.'
     )
+    http2: bool = Attribute(
+        'Serve HTTP/2, too: to TLS clients that choose it, and to clients that begin with its preface. Set it when the '
+        'server is created. It needs the extra ``http2``. False.'
+    )
+    http2_max_concurrent_streams: int = Attribute(
+        'Requests of one HTTP/2 connection at the same time. More are refused with REFUSED_STREAM. 100.'
+    )
+    http2_initial_window_size: int = Attribute(
+        'Bytes of the body of an HTTP/2 request that a client can send before the application has read any. 65535.'
+    )
+    http2_max_frame_size: int = Attribute('Bytes of the largest HTTP/2 frame that is accepted. 16384.')
+    http2_max_header_list_size: int | None = Attribute(
+        'Bytes of the names and values of an HTTP/2 request, and 32 for each field. 431; GOAWAY above four times the '
+        'size. None: ``max_header_size``.'
+    )
+    http2_max_continuations: int = Attribute('CONTINUATION frames of one HTTP/2 head. GOAWAY. 16.')
+    http2_flood_window: float = Attribute('Seconds in which the next limits count. 10.')
+    http2_max_resets: int = Attribute('Streams that a client resets, or makes the server reset. GOAWAY. 500.')
+    http2_max_control_frames: int = Attribute(
+        'PING, SETTINGS and PRIORITY frames of a client, and frames of unknown types. GOAWAY. 1000.'
+    )
+    http2_max_empty_frames: int = Attribute(
+        'DATA frames without data that do not end a stream, and empty parts of heads. GOAWAY. 100.'
+    )
+    http2_max_window_updates: int = Attribute(
+        'WINDOW_UPDATE frames beyond ten for each DATA frame that the server sends. GOAWAY. 1000.'
+    )
+
     forwarded_headers: tuple[str, ...] = Attribute(
         "The fields of trusted_proxies that are trusted: ``'forwarded'`` (RFC 7239), or any of ``'x-forwarded-for'``, "
         "``'x-forwarded-proto'``, ``'x-forwarded-host'`` and ``'x-forwarded-port'``. Name only fields that each of the "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from geventnode.http.server.listener_checks import ListenerReturned
 from geventnode.http.server.refusals import refusal_reason
 from geventnode.http.server.request_body import RequestBody
 from geventnode.http.server.response import ServerResponse
+from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http.server.workers import Worker
 from geventnode.net.deadlines import deadlines
 from geventnode.options import seconds as checked_seconds
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
-__all__ = ['TRANSITIONS', 'Connection', 'ConnectionState']
+__all__ = ['TRANSITIONS', 'Connection', 'ConnectionState', 'emit_disconnect']
 
 log = logging.getLogger('geventnode.error')
 
@@ -90,29 +92,25 @@ TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
 _ACTIVITIES = {_DISCARDING: 'reading', _FLUSHING: 'writing', _LINGERING: 'closing'}
 
 
-class Connection:
+class Connection(ServedConnection):
     """The protocol of one accepted socket: parses its requests, and has workers serve them."""
 
     __slots__ = (
         '_accounted',
         '_body',
         '_eof',
-        '_expires',
         '_failure',
         '_idle_workers',
         '_paused',
         '_queued',
         '_work',
         '_worker',
-        'began',
         'head_started',
         'hub',
         'parser',
         'request',
         'response',
-        'served',
         'server',
-        'socket',
         'state',
         'timeout',
         'unflushed',
@@ -754,7 +752,7 @@ class Connection:
             return
         request.aborted = True
         if request._listeners is not None or response._listeners is not None:
-            gevent.spawn(_emit_disconnect, request, response)
+            gevent.spawn(emit_disconnect, request, response)
         if self._worker is not None:
             self.server._hub.loop.run_callback(self.cancel, response)
 
@@ -825,6 +823,13 @@ class Connection:
         self._paused = True
         self.resume_input()
 
+    def begin_draining(self) -> None:
+        """See :class:`geventnode.http.server.served.ServedConnection`."""
+        self._expires = min(self._expires, self.server._draining_since)
+        if self.state is _LINGERING:
+            # the closing server waits for it
+            deadlines(self.server._hub).watch(self)
+
     def upgrade(self) -> bytes:
         """Leave the socket to another protocol; return the bytes received of it."""
         self.state = _CLOSED
@@ -889,12 +894,18 @@ class Connection:
             return 'writing' if self.socket._has_queued else 'handling'
         return _ACTIVITIES.get(state, 'upgraded')
 
+    def exchanges(self) -> Iterator[Exchange]:
+        """See :class:`geventnode.http.server.served.ServedConnection`."""
+        if self.request is not None:
+            yield self.request, self.response, self.began, self.activity
+
     def __repr__(self) -> str:
         activity = 'closed' if self.state is _CLOSED else self.activity
         return f'<{type(self).__name__} {activity} served={self.served} on {self.socket!r}>'
 
 
-def _emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None:
+def emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None:
+    """Emit the events of a client that has disconnected. Run by a greenlet."""
     request.emit('aborted')
     response.emit('close')
     if request.listener_count('error'):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.response import ServerResponse
     from geventnode.http.server.server import Server
 
-__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'UPLOAD_RATE', 'due']
+__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'RECHECK_TIME', 'UPLOAD_RATE', 'due']
 
 log = logging.getLogger('geventnode.error')
 

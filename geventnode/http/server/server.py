@@ -20,20 +20,20 @@ from geventnode.events import EventEmitter, Listener
 from geventnode.http.connection_log import ConnectionLog
 from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.buffer_limit import ReceiveBufferLimit
-from geventnode.http.server.connection import Connection, ConnectionState
+from geventnode.http.server.connection import Connection
 from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.listener_checks import check_listener, check_returned
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.run_queue import RunQueue
+from geventnode.http.server.served import ServedConnection
 from geventnode.http.server.trace import TracedConnection
 from geventnode.http.server.workers import MAX_IDLE, idle_workers, limit_idle_workers
 from geventnode.interfaces import IHTTPServer
-from geventnode.net.deadlines import deadlines
 from geventnode.net.proxy_protocol import parse_proxies
 from geventnode.net.server import Server as NetServer
 from geventnode.net.socket import Socket
-from geventnode.options import Option, apply_options, bytes_or_none, count, flag, seconds
+from geventnode.options import Option, apply_options, between, bytes_or_none, count, flag, seconds
 from geventnode.protocol import ForwardedPolicy, Limits, RequestHead, TrustedProxies, forwarded_fields, scheme_fields
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ class ServerOptions(TypedDict, total=False):
     forwarded_headers: Any
     greenlet_per_request: bool
     headers_timeout: float
+    http2: bool
+    http2_flood_window: float
+    http2_initial_window_size: int
+    http2_max_concurrent_streams: int
+    http2_max_continuations: int
+    http2_max_control_frames: int
+    http2_max_empty_frames: int
+    http2_max_frame_size: int
+    http2_max_header_list_size: int | None
+    http2_max_resets: int
+    http2_max_window_updates: int
     keep_alive_timeout: float
     keep_alive_timeout_buffer: float
     max_body_size: int | None
@@ -144,6 +155,24 @@ class Server(NetServer):
     greenlet_per_request = Option(flag, False, 'Run every request in a new greenlet.')
     debug_connections = Option(flag, False, 'Log the events of each connection.')
 
+    http2 = Option(flag, False, 'Serve HTTP/2, too; needs the extra http2.')
+    http2_max_concurrent_streams = Option(
+        between(1, 2**31 - 1), 100, 'Requests of one HTTP/2 connection at the same time; more are refused.'
+    )
+    http2_initial_window_size = Option(
+        between(1, 2**31 - 1), 65535, 'Bytes of an HTTP/2 request body that are accepted before any was read.'
+    )
+    http2_max_frame_size = Option(between(16384, 2**24 - 1), 16384, 'Bytes of the largest frame that is accepted.')
+    http2_max_header_list_size = Option(
+        bytes_or_none, None, 'Bytes of the fields of an HTTP/2 request, and 32 for each; None: max_header_size.'
+    )
+    http2_max_continuations = Option(count, 16, 'CONTINUATION frames of one head.')
+    http2_flood_window = Option(seconds, 10.0, 'Seconds in which the next limits count.')
+    http2_max_resets = Option(count, 500, 'Streams that a client resets, or makes the server reset.')
+    http2_max_control_frames = Option(count, 1000, 'PING, SETTINGS and PRIORITY frames, and frames of unknown types.')
+    http2_max_empty_frames = Option(count, 100, 'DATA frames without data, and empty parts of a head.')
+    http2_max_window_updates = Option(count, 1000, 'WINDOW_UPDATE frames, beyond ten for each DATA frame sent.')
+
     forwarded_headers: Option[tuple[str, ...]] = Option(
         forwarded_fields, (), 'Fields that every trusted proxy sets or removes.'
     )
@@ -159,6 +188,10 @@ class Server(NetServer):
     request_class: type[IncomingMessage] = IncomingMessage
     response_class: type[ServerResponse] = ServerResponse
     _connection_class: type[Connection] = Connection
+    #: Begins to serve a new connection: the class of connections or, with HTTP/2, a function that chooses one.
+    _accept_connection: Callable[[Any, Socket], object] = Connection
+    #: The limits of HTTP/2 connections; None without HTTP/2.
+    _http2_limits: Any = None
     #: Whether other processes run the same application: ``wsgi.multiprocess``.
     multiprocess: bool = False
     #: ``max_idle_workers``, without the checks of an option.
@@ -229,7 +262,9 @@ class Server(NetServer):
             # open connections change their class, too: both have the same slots
             self._connection_class = kind
             for connection in self._connections():
-                connection.__class__ = kind
+                if isinstance(connection, Connection):
+                    connection.__class__ = kind
+        self._accept_connection = self._accept_http2() if self.http2 else kind
         self._forwarded_policy = (
             None
             if not (self.forwarded_headers or self.scheme_headers)
@@ -240,6 +275,33 @@ class Server(NetServer):
                 TrustedProxies(self.scheme_proxies) if self.scheme_proxies else None,
             )
         )
+
+    def _accept_http2(self) -> Callable[[Any, Socket], object]:
+        """Set the limits of HTTP/2; return the function for new connections.
+
+        Raises ``ImportError`` without the extra ``http2``.
+        """
+        try:
+            from geventnode.http2.limits import ConnectionLimits
+            from geventnode.http2.preface import accept
+        except ImportError as error:
+            raise ImportError(
+                f'http2 needs a package that is not installed ({error.name}); run: pip install geventnode[http2]'
+            ) from error
+        self._http2_limits = ConnectionLimits(
+            self._limits,
+            max_concurrent_streams=self.http2_max_concurrent_streams,
+            initial_window_size=self.http2_initial_window_size,
+            max_frame_size=self.http2_max_frame_size,
+            max_header_list_size=self.http2_max_header_list_size,
+            max_continuations=self.http2_max_continuations,
+            flood_window=self.http2_flood_window,
+            max_resets=self.http2_max_resets,
+            max_control_frames=self.http2_max_control_frames,
+            max_empty_frames=self.http2_max_empty_frames,
+            max_window_updates=self.http2_max_window_updates,
+        )
+        return accept
 
     @property
     def available(self) -> bool:
@@ -305,7 +367,7 @@ class Server(NetServer):
             socket._pause_reading()
             gevent.spawn(self._emit_and_begin, socket)
         else:
-            self._connection_class(self, socket)
+            self._accept_connection(self, socket)
 
     def _on_proxy_header_error(self, socket: Socket, error: Exception) -> None:
         super()._on_proxy_header_error(socket, error)
@@ -319,7 +381,7 @@ class Server(NetServer):
 
     def _begin(self, socket: Socket) -> None:
         if not socket.destroyed and not socket._did_read:
-            self._connection_class(self, socket)
+            self._accept_connection(self, socket)
             socket._resume_reading()
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
@@ -407,13 +469,10 @@ class Server(NetServer):
         self.draining = True
         self._draining_since = monotonic()
         for connection in self._connections():
-            connection._expires = min(connection._expires, self._draining_since)
-            if connection.state is ConnectionState.LINGERING:
-                # the closing server waits for it
-                deadlines(self._hub).watch(connection)
+            connection.begin_draining()
 
-    def _connections(self) -> list[Connection]:
-        return [socket._protocol for socket in self._sockets if isinstance(socket._protocol, Connection)]
+    def _connections(self) -> list[ServedConnection]:
+        return [protocol for protocol in self._protocols() if isinstance(protocol, ServedConnection)]
 
     def _protocols(self) -> list[Any]:
         """Return the protocol of each socket: an HTTP connection, another protocol, or None."""
@@ -429,7 +488,7 @@ class Server(NetServer):
         """
         found: dict[str, int] = dict.fromkeys(('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
         for socket in self._sockets:
-            found[socket._protocol.activity if isinstance(socket._protocol, Connection) else 'upgraded'] += 1
+            found[socket._protocol.activity if isinstance(socket._protocol, ServedConnection) else 'upgraded'] += 1
         return {
             **found,
             'connections': len(self._sockets),
@@ -478,7 +537,7 @@ class Server(NetServer):
         socket._send(error_response(status_code))
 
 
-def _began(connection: Connection) -> float:
+def _began(connection: ServedConnection) -> float:
     return connection.began
 
 
@@ -507,6 +566,18 @@ def create_server(listener: RequestListener | None = None, **options: Unpack[Ser
     :param max_idle_workers: greenlets that are kept for the next request, on this thread. 256.
     :param greenlet_per_request: whether every request runs in a new greenlet. False.
     :param debug_connections: whether the events of each connection are logged. False.
+    :param http2: whether HTTP/2 is served, too; it needs the extra ``http2``. False.
+    :param http2_max_concurrent_streams: requests of one HTTP/2 connection at the same time. 100.
+    :param http2_initial_window_size: the size of an unread body that is accepted of an HTTP/2 request. 65535.
+    :param http2_max_frame_size: the size of the largest HTTP/2 frame. 16384.
+    :param http2_max_header_list_size: the size of the fields of an HTTP/2 request, and 32 for each. None:
+        ``max_header_size``.
+    :param http2_max_continuations: CONTINUATION frames of one HTTP/2 head. 16.
+    :param http2_flood_window: the time in which the next limits count. 10.
+    :param http2_max_resets: HTTP/2 streams that a client resets, or makes the server reset. 500.
+    :param http2_max_control_frames: PING, SETTINGS and PRIORITY frames, and frames of unknown types. 1000.
+    :param http2_max_empty_frames: DATA frames without data that do not end a stream, and empty parts of heads. 100.
+    :param http2_max_window_updates: WINDOW_UPDATE frames beyond ten for each DATA frame of the server. 1000.
     :param forwarded_headers: fields that every trusted proxy sets or removes. ().
     :param scheme_headers: fields of trusted proxies, and their values that mean https. {}.
     :param scheme_proxies: connecting addresses with trusted ``scheme_headers``. (): ``trusted_proxies``.

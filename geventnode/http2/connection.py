@@ -1,0 +1,557 @@
+"""One client's connection by HTTP/2: many requests at a time, and no greenlet of its own.
+
+The socket passes on input in the hub. The engine turns it into events, and each event goes to a
+:class:`~geventnode.http2.stream.Stream`, one for each request; a new stream takes a worker, as a request of HTTP/1.1
+does. While no request is served, the connection has neither greenlet nor buffers, only the engine with its HPACK
+tables.
+
+The output of the streams is sent in turn, a frame of each, while the socket has room (:meth:`Connection.pump`): memory
+is bounded by the high-water marks of the streams and that of the socket. During one input, output is collected and sent
+by one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from geventnode.errors import ConnectionClosed, GeventnodeError, IncompleteBody
+from geventnode.http.server.refusals import refusal_reason
+from geventnode.http.server.served import Exchange, ServedConnection
+from geventnode.http.server.workers import Worker
+from geventnode.http2.codes import ErrorCode, code_name
+from geventnode.http2.deadlines import due
+from geventnode.http2.engine import (
+    ConnectionFailed,
+    DataReceived,
+    Engine,
+    GoAwayAcknowledged,
+    HeadReceived,
+    RequestRejected,
+    StreamFailed,
+    StreamReset,
+    TrailersReceived,
+    WindowOpened,
+)
+from geventnode.http2.stream import Stream, error_fields
+from geventnode.http2.stream_socket import SharedSocket
+from geventnode.net.deadlines import deadlines
+
+if TYPE_CHECKING:
+    from geventnode.http.server.server import Server
+    from geventnode.net.socket import Socket
+
+__all__ = ['TRANSITIONS', 'Connection', 'ConnectionState']
+
+#: How many requests of one input, and for how many seconds, are begun before other connections have their turn.
+ROUNDS, ROUND_TIME = 16, 0.001
+
+#: Bytes of output that are collected before they are passed to the socket.
+OUTPUT_SIZE = 65536
+
+
+class ConnectionState(enum.Enum):
+    """The states of a connection."""
+
+    #: Serves requests, or waits for them.
+    OPEN = 'open'
+    #: GOAWAY has announced the end; requests that are on their way are served.
+    DRAINING = 'draining'
+    #: GOAWAY has the last request; those that have begun are served.
+    CLOSING = 'closing'
+    #: Everything was sent; the client has some time to read it.
+    LINGERING = 'lingering'
+    #: The socket is closed.
+    CLOSED = 'closed'
+
+
+_OPEN, _DRAINING, _CLOSING, _LINGERING, _CLOSED = ConnectionState
+
+#: The states that can follow each state. In tests, any other change raises.
+TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
+    _OPEN: frozenset({_DRAINING, _CLOSING, _LINGERING, _CLOSED}),
+    _DRAINING: frozenset({_CLOSING, _LINGERING, _CLOSED}),
+    _CLOSING: frozenset({_LINGERING, _CLOSED}),
+    _LINGERING: frozenset({_CLOSED}),
+    _CLOSED: frozenset(),
+}
+
+
+class Connection(ServedConnection):
+    """The protocol of one accepted socket.
+
+    :param server: the server, with its settings.
+    :param socket: the socket; its first bytes are the preface of HTTP/2.
+    """
+
+    __slots__ = (
+        '_accounted',
+        '_corked',
+        '_eof',
+        '_paused',
+        '_ready',
+        '_waiting',
+        'block_began',
+        'engine',
+        'hub',
+        'server',
+        'shared_socket',
+        'state',
+        'streams',
+    )
+
+    def __init__(self, server: Server, socket: Socket) -> None:
+        self.server = server
+        self.hub = server._hub
+        self.socket = socket
+        #: The socket that all requests have.
+        self.shared_socket = SharedSocket(socket)
+        self.engine = Engine(server._http2_limits)
+        self.state = _OPEN
+        self.streams: dict[int, Stream] = {}
+        self.served = 0
+        #: When the present state began, or the last request ended (monotonic).
+        self.began = socket._last_activity
+        #: When the header block began that is incomplete; None without one.
+        self.block_began: float | None = None
+        self._expires = socket._last_activity + server._shortest_timeout
+        #: Streams with output that can be sent, in their turn.
+        self._ready: deque[Stream] = deque()
+        #: Requests that have arrived and wait for their turn.
+        self._waiting: deque[Stream] = deque()
+        #: Whether output is collected.
+        self._corked = False
+        self._eof = False
+        self._paused = False
+        self._accounted = 0
+        deadlines(self.hub).watch(self)
+        self._corked = True
+        try:
+            socket._set_protocol(self)
+        finally:
+            self._corked = False
+        self.flush()
+        if server.draining:
+            self.begin_draining()
+
+    # -- input, as a geventnode.net.socket.Protocol: run by the hub -----------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        engine = self.engine
+        if self.state is _LINGERING:
+            return
+        self._corked = True
+        try:
+            rounds, started = 0, 0.0
+            for event in engine.receive(data, self.socket._last_activity):
+                if self.state is _CLOSED:
+                    return
+                if type(event) is HeadReceived:
+                    stream = self._open(event)
+                    rounds += 1
+                    if rounds == 1:
+                        started = monotonic()
+                    elif self._waiting or rounds > ROUNDS or monotonic() - started > ROUND_TIME:
+                        self._waiting.append(stream)
+                        continue
+                    self._start_worker(stream)
+                else:
+                    _HANDLERS[type(event)](self, event)
+            if self._waiting:
+                self.server._run_queue.add(self)
+            if not engine.in_block:
+                self.block_began = None
+            elif self.block_began is None:
+                self.block_began = self.socket._last_activity
+        finally:
+            self._corked = False
+        self.pump()
+        if not self.streams and self.state is not _OPEN:
+            self._close_if_done()
+
+    def eof_received(self) -> None:
+        self._eof = True
+        if self.state is _LINGERING:
+            if not self.socket.writable_length:
+                self.socket.destroy()
+            return
+        for stream in tuple(self.streams.values()):
+            stream.client_ended()
+        if not self.streams:
+            self.close()
+
+    def queue_drained(self) -> None:
+        if self.state is _LINGERING:
+            self.began = monotonic()
+            if self._eof:
+                self.socket.destroy()
+        else:
+            self.pump()
+
+    def send_failed(self, error: BaseException) -> bool:
+        return False
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.state = _CLOSED
+        self._eof = True
+        self.server._past_requests += self.served
+        deadlines(self.hub).forget(self)
+        self.server._run_queue.discard(self)
+        self._waiting.clear()
+        self._ready.clear()
+        failure: Exception | None = None
+        if isinstance(error, GeventnodeError):
+            failure = error
+        elif isinstance(error, Exception):
+            failure = IncompleteBody('the connection was lost in the middle of a body')
+            failure.__cause__ = error
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.lost(failure)
+        self.account(-self._accounted)
+        if error is not None and self.server.listener_count('clientError') and isinstance(error, OSError):
+            gevent.spawn(self.server.emit, 'clientError', error, self.socket)
+
+    def _on_deadline(self, now: float) -> None:
+        """See :class:`geventnode.net.deadlines.HasDeadline`."""
+        when, act = due(self, now)
+        shortest = now + self.server._shortest_timeout
+        if when > now:
+            self._expires = min(when, shortest)
+        elif self.state is not _LINGERING and deadlines(self.hub).grants_grace(self.socket, now):
+            # look again next time: it can have read until then
+            self._expires = now
+        else:
+            self._expires = shortest
+            act()
+            self.pump()
+
+    # -- events of the engine: run by the hub ---------------------------------------------------------------------
+
+    def _open(self, event: HeadReceived) -> Stream:
+        stream = self.streams[event.stream.id] = Stream(self, event.stream, event.head)
+        self.served += 1
+        limit = self.server._request_limit
+        if 0 < limit <= self.served and self.state is not _CLOSING:
+            self._go_away()
+        return stream
+
+    def _start_worker(self, stream: Stream) -> None:
+        """Give ``stream`` to a worker: an idle one, or a new one."""
+        idle = self.server._idle_workers
+        if idle:
+            idle.pop().switch(stream)
+        else:
+            worker = Worker(self.hub, idle)
+            worker.job = stream
+            worker.switch()
+
+    def resume(self) -> None:
+        """Begin requests that wait: the run queue has reached this connection."""
+        waiting = self._waiting
+        self._corked = True
+        started = monotonic()
+        try:
+            for _ in range(ROUNDS):
+                if not waiting or self.state is _CLOSED:
+                    break
+                self._start_worker(waiting.popleft())
+                if monotonic() - started > ROUND_TIME:
+                    break
+        finally:
+            self._corked = False
+        if waiting:
+            self.server._run_queue.add(self)
+        self.pump()
+
+    def _on_data(self, event: DataReceived) -> None:
+        owner: Stream | None = event.stream.owner
+        if owner is None:
+            self.engine.consumed(event.stream, len(event.data))
+        else:
+            owner.data_received(event.data)
+            self._forget_if_done(owner)
+
+    def _on_trailers(self, event: TrailersReceived) -> None:
+        owner: Stream | None = event.stream.owner
+        if owner is not None:
+            owner.trailers_received(event.trailers)
+            self._forget_if_done(owner)
+
+    def _on_rejected(self, event: RequestRejected) -> None:
+        """Send an error response to a request that exceeds a limit."""
+        error = event.error
+        self.server._peer_log.log_refusal(refusal_reason(error), '%s: %s', self._client, error)
+        fields, body = error_fields(error.status)
+        self.engine.send_head(event.stream, fields, False)
+        if self.engine.sendable(event.stream) >= len(body):
+            self.engine.send_data(event.stream, body, True)
+        self.engine.reset(event.stream, ErrorCode.NO_ERROR)
+
+    def _on_reset(self, event: StreamReset) -> None:
+        owner: Stream | None = event.stream.owner
+        if owner is not None:
+            self._remove(owner)
+            owner.reset_received(event.code)
+
+    def _on_stream_failed(self, event: StreamFailed) -> None:
+        reason = 'http2_max_concurrent_streams' if event.code is ErrorCode.REFUSED_STREAM else 'malformed'
+        self.server._peer_log.log_refusal(reason, '%s: %s', self._client, event.message)
+        owner: Stream | None = None if event.stream is None else event.stream.owner
+        if owner is not None:
+            self._remove(owner)
+            owner.failed(event.message)
+
+    def _on_window(self, event: WindowOpened) -> None:
+        if event.stream is None:
+            for stream in self.streams.values():
+                self.schedule(stream)
+        elif event.stream.owner is not None:
+            self.schedule(event.stream.owner)
+
+    def _on_goaway_acknowledged(self, event: GoAwayAcknowledged) -> None:
+        if self.state is _DRAINING:
+            self._go_away()
+
+    def _on_failed(self, event: ConnectionFailed) -> None:
+        """Close after the GOAWAY that the engine has sent."""
+        self.server._peer_log.log_refusal(
+            event.limit or 'http2_protocol', '%s: %s (%s)', self._client, event.message, code_name(event.code)
+        )
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.lost(IncompleteBody(f'the client has broken a rule of HTTP/2: {event.message}'))
+        self._waiting.clear()
+        self._ready.clear()
+        self._corked = False
+        self.flush()
+        self.close()
+
+    def fail(self, code: ErrorCode, message: str, limit: str) -> None:
+        """End the connection of a client that has exceeded a time limit."""
+        self.engine.failed = True
+        self.engine.go_away(code)
+        self._on_failed(ConnectionFailed(code, message, limit))
+
+    @property
+    def _client(self) -> str:
+        """The client in a log line."""
+        return self.socket.remote_address or 'a Unix socket'
+
+    # -- output: run by the hub, or by the greenlet that writes ---------------------------------------------------
+
+    def schedule(self, stream: Stream) -> None:
+        """Let ``stream`` send in its turn, if it has output."""
+        if not stream.scheduled and stream._has_queued:
+            stream.scheduled = True
+            self._ready.append(stream)
+
+    def pump(self) -> None:
+        """Send the output of the streams while the socket has room.
+
+        Each stream sends a frame in its turn.
+        """
+        ready, engine, socket = self._ready, self.engine, self.socket
+        while ready:
+            if engine.output_size >= OUTPUT_SIZE and not self._send_output():
+                return
+            if socket.writable_length >= socket.writable_high_water_mark:
+                break
+            stream = ready.popleft()
+            if stream.destroyed:
+                stream.scheduled = False
+            elif stream.transmit():
+                ready.append(stream)
+            else:
+                stream.scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Pass the collected output to the socket, unless more is being collected."""
+        if not self._corked and self.engine.output_size:
+            self._send_output()
+
+    def _send_output(self) -> bool:
+        """Pass the output to the socket; return whether it is open."""
+        if self.socket.destroyed or self.socket.writable_ended:
+            self.engine.take_output()
+            return False
+        try:
+            self.socket._send(self.engine.take_output())
+        except ConnectionClosed:
+            # the socket has reported it to this connection
+            return False
+        return True
+
+    def when_flushed(self, callbacks: list[Callable[[], object]]) -> None:
+        """Call ``callbacks`` in a greenlet when the present output was sent."""
+        if self._corked:
+            self._corked = False
+            self.flush()
+            self._corked = True
+        if self.socket._has_queued and not self.socket.destroyed:
+            for callback in callbacks:
+                self.socket._when_flushed(callback)
+        elif not self.socket.destroyed:
+            gevent.spawn(_call, callbacks)
+
+    # -- the end of a stream --------------------------------------------------------------------------------------
+
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
+        """Reset ``stream``, from this side."""
+        self.engine.reset(stream.state, code)
+        self._remove(stream)
+        self.flush()
+
+    def forget(self, stream: Stream) -> None:
+        """Remove ``stream``, which both sides have ended."""
+        self._remove(stream)
+
+    def _forget_if_done(self, stream: Stream) -> None:
+        if stream.state.ended and stream.state.local_ended:
+            self._remove(stream)
+
+    def _remove(self, stream: Stream) -> None:
+        if self.streams.pop(stream.state.id, None) is None:
+            return
+        with contextlib.suppress(ValueError):
+            if self._waiting:
+                self._waiting.remove(stream)
+        if not self.streams:
+            self.began = monotonic()
+            if self.state is not _OPEN or self._eof:
+                self.hub.loop.run_callback(self._close_if_done)
+
+    # -- buffered input -------------------------------------------------------------------------------------------
+
+    def account(self, change: int) -> None:
+        """Report a change of the number of buffered bytes.
+
+        The limit can pause reading.
+        """
+        if change:
+            self._accounted += change
+            self.server._buffer_limit.change(self, change)
+
+    def pause_for_limit(self) -> None:
+        """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
+        self._paused = True
+        self.socket._pause_reading()
+
+    def resume_for_limit(self) -> None:
+        """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
+        if self._paused:
+            self._paused = False
+            self.socket._resume_reading()
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def begin_draining(self) -> None:
+        """See :class:`geventnode.http.server.served.ServedConnection`."""
+        if self.state is _OPEN:
+            self.state = _DRAINING
+            self.began = monotonic()
+            self._expires = self.began
+            self.engine.go_away(announce=True)
+            self.flush()
+        if self.state is not _CLOSED:
+            deadlines(self.hub).watch(self)
+
+    def _go_away(self) -> None:
+        """Send GOAWAY with the last request.
+
+        The connection closes after those that have begun.
+        """
+        if self.state is _OPEN or self.state is _DRAINING:
+            self.state = _CLOSING
+            self.engine.go_away()
+            self.flush()
+            self._close_if_done()
+
+    def end_draining(self) -> None:
+        """Serve no further request: the client has had the time for its last ones. Run by the hub."""
+        self._go_away()
+
+    def _close_if_done(self) -> None:
+        if not self.streams and (self.state is _CLOSING or (self._eof and self.state is not _LINGERING)):
+            self.close()
+
+    def close(self) -> None:
+        """Send GOAWAY, and close after the queued bytes."""
+        socket = self.socket
+        if self.state is _CLOSED or self.state is _LINGERING or socket.destroyed:
+            return
+        if not self.engine.failed and self.state is not _CLOSING:
+            self.engine.go_away()
+        self.flush()
+        if not socket.destroyed:
+            self.state = _LINGERING
+            socket._end_nowait()
+            self._linger()
+
+    def _linger(self) -> None:
+        """Give the client the time to read the last bytes."""
+        socket = self.socket
+        if self._eof and not socket.writable_length:
+            socket.destroy()
+            return
+        self.began = self._expires = monotonic()
+        deadlines(self.hub).watch(self)
+
+    # -- state, for deadlines, statistics and the monitor ---------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket is closed."""
+        return self.state is _CLOSED
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is served, or has begun to arrive."""
+        return not self.streams and not self.engine.in_block and self.state is _OPEN
+
+    @property
+    def activity(self) -> str:
+        """The name of the present activity in the statistics of the server."""
+        if self.state is _LINGERING:
+            return 'closing'
+        found = {stream.activity for stream in self.streams.values()}
+        for name in ('handling', 'writing', 'reading'):
+            if name in found:
+                return name
+        return 'reading' if self.engine.in_block else 'idle'
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """See :class:`geventnode.http.server.served.ServedConnection`."""
+        for stream in tuple(self.streams.values()):
+            if stream.request is not None:
+                yield stream.request, stream.response, stream.began, stream.activity
+
+    def __repr__(self) -> str:
+        return (
+            f'<{type(self).__name__} {self.state.value} streams={len(self.streams)} served={self.served} on '
+            f'{self.socket!r}>'
+        )
+
+
+_HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
+    ConnectionFailed: Connection._on_failed,
+    DataReceived: Connection._on_data,
+    GoAwayAcknowledged: Connection._on_goaway_acknowledged,
+    RequestRejected: Connection._on_rejected,
+    StreamFailed: Connection._on_stream_failed,
+    StreamReset: Connection._on_reset,
+    TrailersReceived: Connection._on_trailers,
+    WindowOpened: Connection._on_window,
+}
+
+
+def _call(callbacks: list[Callable[[], object]]) -> None:
+    for callback in callbacks:
+        callback()

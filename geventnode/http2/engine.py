@@ -1,0 +1,875 @@
+"""The server's side of one HTTP/2 connection, without I/O: bytes in, events out; sends in, bytes out.
+
+Framing and HPACK are those of the h2 project, its packages ``hyperframe`` and ``hpack``. The rules in between are here,
+and not those of ``h2.connection``, for two reasons. A malformed request is an error of its stream (RFC 9113,
+section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` take 300 microseconds for each request.
+The frames that every request has are read and written by one ``struct``, because the objects of ``hyperframe`` cost as
+much as all the rest; frames with padding, and all other types, are parsed by it.
+
+:class:`Engine` keeps the windows, the states of the streams, and the counters of :mod:`geventnode.http2.limits`. An
+error of a stream is answered with RST_STREAM, one of the connection with GOAWAY; both are events for the connection.
+Window credit is given only for bytes that the connection reports as consumed (:meth:`Engine.consumed`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import Any
+
+from hpack import Decoder, Encoder
+from hpack.exceptions import OversizedHeaderListError
+from hyperframe.exceptions import HyperframeError
+from hyperframe.frame import (
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+from geventnode.errors import ParseError
+from geventnode.http2.codes import ErrorCode
+from geventnode.http2.fields import Malformed, StreamHead, request_head, trailer_fields
+from geventnode.http2.limits import DEFAULT_WINDOW, MAX_WINDOW, ConnectionLimits, FrameCounter
+
+__all__ = [
+    'PREFACE',
+    'ConnectionFailed',
+    'DataReceived',
+    'Engine',
+    'Event',
+    'GoAwayAcknowledged',
+    'HeadReceived',
+    'RequestRejected',
+    'StreamFailed',
+    'StreamReset',
+    'StreamState',
+    'TrailersReceived',
+    'WindowOpened',
+]
+
+#: The first bytes of a client (RFC 9113, section 3.4).
+PREFACE = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+
+#: The payload of the PING after the first GOAWAY: its acknowledgement shows that the client knows of the end.
+DRAIN_PING = b'geventgo'
+
+#: Streams that were reset lately by this side: their frames can be on the way.
+MAX_RESET_STREAMS = 256
+
+#: The largest stream identifier.
+MAX_STREAM_ID = 2**31 - 1
+
+#: WINDOW_UPDATE frames that a client may send for each DATA frame (as Envoy's default).
+UPDATES_PER_FRAME = 10
+
+#: The bytes of HPACK's dynamic table that responses use at most.
+MAX_TABLE_SIZE = 4096
+
+_HEADER = Struct('>HBBBL')
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
+_PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 5, 6, 7, 8, 9
+_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY_FLAG = 0x1, 0x1, 0x4, 0x8, 0x20
+
+#: The lengths of frames that have a fixed one.
+_LENGTHS = {_PRIORITY: 5, _RST_STREAM: 4, _PING: 8, _WINDOW_UPDATE: 4}
+#: Frames of streams, and frames of the connection.
+_OF_STREAMS = frozenset({_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _CONTINUATION, _PUSH_PROMISE})
+_OF_CONNECTION = frozenset({_SETTINGS, _PING, _GOAWAY})
+
+
+class StreamState:
+    """One open stream."""
+
+    __slots__ = (
+        'ended',
+        'expected',
+        'id',
+        'local_ended',
+        'owner',
+        'receive_window',
+        'received',
+        'send_window',
+        'unconsumed',
+        'uncredited',
+    )
+
+    def __init__(self, number: int, receive_window: int, send_window: int) -> None:
+        self.id = number
+        #: The object that the connection keeps for the stream.
+        self.owner: Any = None
+        #: Whether the client has ended the stream.
+        self.ended = False
+        #: Whether this side has ended the stream.
+        self.local_ended = False
+        #: The declared size of the body, and the received bytes of it.
+        self.expected: int | None = None
+        self.received = 0
+        #: Bytes that the client can send, and bytes that this side can send.
+        self.receive_window = receive_window
+        self.send_window = send_window
+        #: Bytes that were received and not consumed; bytes that were consumed and not credited.
+        self.unconsumed = 0
+        self.uncredited = 0
+
+
+class Event:
+    """An event of a connection."""
+
+    __slots__ = ()
+
+
+class HeadReceived(Event):
+    """A request has arrived, with or without its body."""
+
+    __slots__ = ('head', 'stream')
+
+    def __init__(self, stream: StreamState, head: StreamHead) -> None:
+        self.stream = stream
+        self.head = head
+
+
+class RequestRejected(Event):
+    """A request exceeds a limit: it gets an error response."""
+
+    __slots__ = ('error', 'stream')
+
+    def __init__(self, stream: StreamState, error: ParseError) -> None:
+        self.stream = stream
+        self.error = error
+
+
+class DataReceived(Event):
+    """A piece of a body has arrived.
+
+    It can be empty at the end of the stream.
+    """
+
+    __slots__ = ('data', 'ended', 'stream')
+
+    def __init__(self, stream: StreamState, data: bytes, ended: bool) -> None:
+        self.stream = stream
+        self.data = data
+        self.ended = ended
+
+
+class TrailersReceived(Event):
+    """The trailer section has arrived, and ends the stream."""
+
+    __slots__ = ('stream', 'trailers')
+
+    def __init__(self, stream: StreamState, trailers: list[tuple[str, str]]) -> None:
+        self.stream = stream
+        self.trailers = trailers
+
+
+class StreamReset(Event):
+    """The client has reset a stream."""
+
+    __slots__ = ('code', 'stream')
+
+    def __init__(self, stream: StreamState, code: int) -> None:
+        self.stream = stream
+        self.code = code
+
+
+class StreamFailed(Event):
+    """The client has broken a rule, and the stream was reset.
+
+    The stream is None if no request had begun.
+    """
+
+    __slots__ = ('code', 'message', 'stream')
+
+    def __init__(self, stream: StreamState | None, code: ErrorCode, message: str) -> None:
+        self.stream = stream
+        self.code = code
+        self.message = message
+
+
+class WindowOpened(Event):
+    """More can be sent: on one stream, or on all of them if it is None."""
+
+    __slots__ = ('stream',)
+
+    def __init__(self, stream: StreamState | None) -> None:
+        self.stream = stream
+
+
+class GoAwayAcknowledged(Event):
+    """The client knows that the connection ends."""
+
+    __slots__ = ()
+
+
+class ConnectionFailed(Event):
+    """The client has broken a rule or exceeded a limit.
+
+    GOAWAY is in the output, and input is ignored from now on.
+
+    :param limit: the option with the exceeded limit, or None.
+    """
+
+    __slots__ = ('code', 'limit', 'message')
+
+    def __init__(self, code: ErrorCode, message: str, limit: str | None) -> None:
+        self.code = code
+        self.message = message
+        self.limit = limit
+
+
+class _Failure(Exception):
+    """An error of the connection."""
+
+    def __init__(self, code: ErrorCode, message: str, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.limit = limit
+
+
+class Engine:
+    """The protocol of one connection, on the side of the server.
+
+    The output begins with the server's preface (RFC 9113, section 3.4).
+
+    :param limits: the limits of the client.
+    """
+
+    __slots__ = (
+        '_block',
+        '_buffer',
+        '_continuations',
+        '_counter',
+        '_decoder',
+        '_encoder',
+        '_events',
+        '_goaway_id',
+        '_initial_receive_window',
+        '_initial_send_window',
+        '_max_frame_size',
+        '_open_block',
+        '_output',
+        '_preface_left',
+        '_receive_window',
+        '_reset_streams',
+        '_settings_seen',
+        '_uncredited',
+        'failed',
+        'last_stream_id',
+        'limits',
+        'send_window',
+        'streams',
+    )
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.limits = limits
+        self._decoder = Decoder()
+        # of a block that is larger, not even the beginning is decoded
+        self._decoder.max_header_list_size = limits.hard_header_list
+        self._encoder = Encoder()
+        self._buffer = bytearray()
+        self._preface_left = PREFACE
+        self._output: list[bytes] = []
+        self._events: list[Event] = []
+        self._counter = FrameCounter()
+        self._settings_seen = False
+        #: The open streams.
+        self.streams: dict[int, StreamState] = {}
+        #: The identifier of the last request.
+        self.last_stream_id = 0
+        #: The last identifier that is served, after GOAWAY.
+        self._goaway_id = MAX_STREAM_ID
+        #: Streams that this side has reset.
+        self._reset_streams: OrderedDict[int, None] = OrderedDict()
+        #: Whether the connection has failed.
+        self.failed = False
+        #: Bytes that can be sent on all streams together.
+        self.send_window = DEFAULT_WINDOW
+        self._initial_send_window = DEFAULT_WINDOW
+        self._max_frame_size = 16384
+        self._initial_receive_window = DEFAULT_WINDOW
+        self._receive_window = limits.connection_window
+        self._uncredited = 0
+        #: The parts of an incomplete header block; its stream, whether it ends the stream, and its frames.
+        self._block: bytearray | None = None
+        self._open_block = (0, False)
+        self._continuations = 0
+        settings = {
+            SettingsFrame.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+            SettingsFrame.MAX_HEADER_LIST_SIZE: limits.header_list,
+        }
+        if limits.initial_window_size != DEFAULT_WINDOW:
+            settings[SettingsFrame.INITIAL_WINDOW_SIZE] = limits.initial_window_size
+        if limits.max_frame_size != 16384:
+            settings[SettingsFrame.MAX_FRAME_SIZE] = limits.max_frame_size
+        self._send_frame(SettingsFrame(0, settings=settings))
+        if self._receive_window > DEFAULT_WINDOW:
+            self._send_frame(WindowUpdateFrame(0, window_increment=self._receive_window - DEFAULT_WINDOW))
+
+    # -- input ----------------------------------------------------------------------------------------------------
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a header block has begun and not ended."""
+        return self._block is not None
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether a frame, or the preface, has begun and not ended."""
+        return bool(self._buffer) or len(self._preface_left) not in (0, len(PREFACE))
+
+    def receive(self, data: bytes, now: float) -> Iterator[Event]:
+        """Yield the events of ``data``, the next bytes of the client.
+
+        Each frame is read when the events of those before it were handled, so that the state of a stream is that of its
+        last event. No exception is raised for any input.
+
+        :param now: the monotonic time.
+        """
+        if self.failed:
+            return
+        self._counter.advance(now, self.limits.flood_window)
+        events = self._events
+        try:
+            if self._preface_left:
+                data = self._skip_preface(data)
+            for _ in self._read_frames(data):
+                if events:
+                    yield from events
+                    events.clear()
+        except _Failure as error:
+            self._fail(error.code, error.message, error.limit)
+            yield from events
+            events.clear()
+
+    def _fail(self, code: ErrorCode, message: str, limit: str | None) -> None:
+        self.failed = True
+        self._buffer.clear()
+        self._block = None
+        self._send_frame(GoAwayFrame(0, last_stream_id=self.last_stream_id, error_code=code))
+        self._events.append(ConnectionFailed(code, message, limit))
+
+    def _skip_preface(self, data: bytes) -> bytes:
+        wanted = self._preface_left[: len(data)]
+        if data[: len(wanted)] != wanted:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'the connection does not begin with the preface of HTTP/2')
+        self._preface_left = self._preface_left[len(wanted) :]
+        return data[len(wanted) :]
+
+    def _read_frames(self, data: bytes) -> Iterator[None]:
+        """Yield after each frame."""
+        buffer: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            buffer = self._buffer
+        position, end = 0, len(buffer)
+        limit = self.limits.max_frame_size
+        while end - position >= 9:
+            high, low, kind, flags, number = _HEADER.unpack_from(buffer, position)
+            length = high << 8 | low
+            if length > limit:
+                raise _Failure(
+                    ErrorCode.FRAME_SIZE_ERROR, f'a frame is longer than http2_max_frame_size ({limit} bytes)'
+                )
+            start = position + 9
+            position_after = start + length
+            if position_after > end:
+                break
+            self._read_frame(kind, flags, number & MAX_STREAM_ID, bytes(buffer[start:position_after]))
+            position = position_after
+            yield
+            if self.failed:
+                return
+        if buffer is self._buffer:
+            del self._buffer[:position]
+        elif position < end:
+            self._buffer += data[position:]
+
+    def _read_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if self._block is not None and (kind != _CONTINUATION or number != self._open_block[0]):
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'another frame is between the parts of a header block')
+        if kind == _DATA:
+            self._read_data(flags, number, payload)
+        elif kind == _HEADERS:
+            self._read_headers(flags, number, payload)
+        elif not self._settings_seen and kind != _SETTINGS:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'the first frame is not SETTINGS')
+        elif kind == _WINDOW_UPDATE:
+            self._read_window_update(number, payload)
+        else:
+            self._read_other(kind, flags, number, payload)
+
+    def _read_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if (kind in _OF_STREAMS and not number) or (kind in _OF_CONNECTION and number):
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a frame is on the wrong stream')
+        if len(payload) != _LENGTHS.get(kind, len(payload)):
+            raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'a frame of a fixed length has another one')
+        if kind == _RST_STREAM:
+            self._read_reset(number, payload)
+        elif kind == _CONTINUATION:
+            self._read_continuation(flags, payload)
+        elif kind == _PUSH_PROMISE:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a client has sent PUSH_PROMISE')
+        elif kind != _GOAWAY:
+            # PING, SETTINGS, PRIORITY, and frames of unknown types, which are ignored (RFC 9113, section 5.5)
+            self._count_control_frame()
+            if kind == _SETTINGS:
+                self._read_settings(flags, payload)
+            elif kind == _PING:
+                self._read_ping(flags, payload)
+        elif len(payload) < 8:
+            raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'GOAWAY is too short')
+
+    # -- heads ----------------------------------------------------------------------------------------------------
+
+    def _read_headers(self, flags: int, number: int, payload: bytes) -> None:
+        if not self._settings_seen:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'the first frame is not SETTINGS')
+        if not number & 1:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a client has opened a stream with an even number')
+        if flags & (_PADDED | _PRIORITY_FLAG):
+            frame = _parsed(HeadersFrame(number), flags, payload)
+            payload = frame.data
+        ended = bool(flags & _END_STREAM)
+        if flags & _END_HEADERS:
+            self._read_block(number, payload, ended)
+            return
+        if not payload:
+            self._count_empty_frame()
+        self._block = bytearray(payload)
+        self._open_block = number, ended
+        self._continuations = 0
+
+    def _read_continuation(self, flags: int, payload: bytes) -> None:
+        block = self._block
+        if block is None:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'CONTINUATION without a header block')
+        limits = self.limits
+        self._continuations += 1
+        if self._continuations > limits.max_continuations:
+            raise _too_many('CONTINUATION frames', 'max_continuations', limits.max_continuations)
+        if not payload:
+            self._count_empty_frame()
+        block += payload
+        if len(block) > limits.hard_header_list:
+            raise _Failure(
+                ErrorCode.ENHANCE_YOUR_CALM,
+                f'a header block is longer than {limits.hard_header_list} bytes',
+                'http2_max_header_list_size',
+            )
+        if flags & _END_HEADERS:
+            self._block = None
+            self._read_block(self._open_block[0], bytes(block), self._open_block[1])
+
+    def _read_block(self, number: int, block: bytes, ended: bool) -> None:
+        """Read a complete header block: a request, or trailers."""
+        try:
+            fields: Sequence[tuple[bytes, bytes]] = self._decoder.decode(block, raw=True)  # type: ignore[assignment]
+        except OversizedHeaderListError:
+            raise _Failure(
+                ErrorCode.ENHANCE_YOUR_CALM,
+                f'a header list is larger than {self.limits.hard_header_list} bytes',
+                'http2_max_header_list_size',
+            ) from None
+        except Exception as error:
+            # besides its own errors, some input makes hpack raise IndexError and others
+            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded: {error}') from None
+        if number <= self.last_stream_id:
+            self._read_trailers(number, fields, ended)
+            return
+        self.last_stream_id = number
+        if number > self._goaway_id:
+            # the client knows from GOAWAY that this request is not served
+            return
+        limits = self.limits
+        if len(self.streams) >= limits.max_concurrent_streams:
+            self._count_reset()
+            self._send_reset(number, ErrorCode.REFUSED_STREAM)
+            self._events.append(
+                StreamFailed(
+                    None,
+                    ErrorCode.REFUSED_STREAM,
+                    f'more requests at a time than http2_max_concurrent_streams ({limits.max_concurrent_streams})',
+                )
+            )
+            return
+        try:
+            size = 32 * len(fields)
+            for name, value in fields:
+                size += len(name) + len(value)
+            if size > limits.header_list:
+                raise ParseError(
+                    f'header list larger than http2_max_header_list_size ({limits.header_list} bytes)',
+                    code='HPE_HEADER_OVERFLOW',
+                    status=431,
+                )
+            head = request_head(fields, limits.message, ended)
+        except Malformed as error:
+            self._count_reset()
+            self._send_reset(number, ErrorCode.PROTOCOL_ERROR)
+            self._events.append(StreamFailed(None, ErrorCode.PROTOCOL_ERROR, str(error)))
+        except ParseError as error:
+            stream = self._open_stream(number, ended)
+            self._events.append(RequestRejected(stream, error.with_traceback(None)))
+        else:
+            stream = self._open_stream(number, ended)
+            stream.expected = head.content_length
+            self._events.append(HeadReceived(stream, head))
+
+    def _open_stream(self, number: int, ended: bool) -> StreamState:
+        stream = StreamState(number, self._initial_receive_window, self._initial_send_window)
+        stream.ended = ended
+        self.streams[number] = stream
+        return stream
+
+    def _read_trailers(self, number: int, fields: Sequence[tuple[bytes, bytes]], ended: bool) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            if number in self._reset_streams:
+                return
+            raise _Failure(ErrorCode.STREAM_CLOSED, 'HEADERS on a stream that has ended')
+        if stream.ended:
+            self._fail_stream(stream, ErrorCode.STREAM_CLOSED, 'HEADERS after the end of a request')
+        elif not ended:
+            self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'a trailer section does not end its stream')
+        else:
+            try:
+                trailers = trailer_fields(fields, self.limits.message)
+            except Malformed as error:
+                self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, str(error))
+                return
+            if self._check_end(stream):
+                stream.ended = True
+                self._events.append(TrailersReceived(stream, trailers))
+                self._close_if_done(stream)
+
+    # -- bodies ---------------------------------------------------------------------------------------------------
+
+    def _read_data(self, flags: int, number: int, payload: bytes) -> None:
+        size = len(payload)
+        if not number or number > self.last_stream_id:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'DATA on a stream that has not begun')
+        if size > self._receive_window:
+            raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'more bytes than the window of the connection allows')
+        self._receive_window -= size
+        stream = self.streams.get(number)
+        if stream is None:
+            self._credit_connection(size)
+            if number not in self._reset_streams and number <= self._goaway_id:
+                self._count_reset()
+                self._send_reset(number, ErrorCode.STREAM_CLOSED)
+            return
+        if size > stream.receive_window:
+            self._credit_connection(size)
+            self._fail_stream(stream, ErrorCode.FLOW_CONTROL_ERROR, 'more bytes than the window of the stream allows')
+            return
+        stream.receive_window -= size
+        stream.unconsumed += size
+        if stream.ended:
+            self._fail_stream(stream, ErrorCode.STREAM_CLOSED, 'DATA after the end of a request')
+            return
+        data = payload
+        if flags & _PADDED:
+            data = _parsed(DataFrame(number), flags, payload).data
+        ended = bool(flags & _END_STREAM)
+        if not data and not ended:
+            self._count_empty_frame()
+        stream.received += len(data)
+        if stream.expected is not None and stream.received > stream.expected:
+            self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'a body is longer than its Content-Length')
+            return
+        if ended:
+            if not self._check_end(stream):
+                return
+            stream.ended = True
+        if size > len(data):
+            # padding is consumed as it arrives
+            self.consumed(stream, size - len(data))
+        if data or ended:
+            self._events.append(DataReceived(stream, data, ended))
+            if ended:
+                self._close_if_done(stream)
+
+    def _check_end(self, stream: StreamState) -> bool:
+        """Return whether a body that ends has its declared size.
+
+        The stream is reset if not.
+        """
+        if stream.expected is None or stream.received == stream.expected:
+            return True
+        self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'a body is shorter than its Content-Length')
+        return False
+
+    def consumed(self, stream: StreamState, size: int) -> None:
+        """Give credit for ``size`` bytes that the application has consumed.
+
+        WINDOW_UPDATE is sent for half a window at a time.
+        """
+        # the rest was credited when the stream ended
+        size = min(size, stream.unconsumed)
+        stream.unconsumed -= size
+        self._credit_connection(size)
+        if stream.ended or stream.id not in self.streams:
+            return
+        stream.uncredited += size
+        if stream.uncredited * 2 >= self.limits.initial_window_size:
+            stream.receive_window += stream.uncredited
+            self._send_frame(WindowUpdateFrame(stream.id, window_increment=stream.uncredited))
+            stream.uncredited = 0
+
+    def _credit_connection(self, size: int) -> None:
+        self._uncredited += size
+        if self._uncredited * 2 >= min(self.limits.connection_window, self.limits.initial_window_size * 4):
+            self._receive_window += self._uncredited
+            self._send_frame(WindowUpdateFrame(0, window_increment=self._uncredited))
+            self._uncredited = 0
+
+    # -- control frames -------------------------------------------------------------------------------------------
+
+    def _read_reset(self, number: int, payload: bytes) -> None:
+        if number > self.last_stream_id:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'RST_STREAM on a stream that has not begun')
+        stream = self.streams.get(number)
+        self._count_reset()
+        if stream is not None:
+            self._close(stream)
+            self._events.append(StreamReset(stream, int.from_bytes(payload, 'big')))
+
+    def _read_window_update(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'a frame of a fixed length has another one')
+        counter, limits = self._counter, self.limits
+        counter.window_updates += 1
+        if counter.window_updates > limits.max_window_updates + UPDATES_PER_FRAME * counter.data_sent:
+            raise _too_many(
+                'WINDOW_UPDATE frames', 'max_window_updates', limits.max_window_updates, limits.flood_window
+            )
+        increment = int.from_bytes(payload, 'big') & MAX_WINDOW
+        if not number:
+            if not increment:
+                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE without an increment')
+            if self.send_window + increment > MAX_WINDOW:
+                raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'the window of the connection is too large')
+            self.send_window += increment
+            self._events.append(WindowOpened(None))
+            return
+        if number > self.last_stream_id:
+            raise _Failure(ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE on a stream that has not begun')
+        stream = self.streams.get(number)
+        if stream is None:
+            return
+        if not increment:
+            self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE without an increment')
+        elif stream.send_window + increment > MAX_WINDOW:
+            self._fail_stream(stream, ErrorCode.FLOW_CONTROL_ERROR, 'the window of a stream is too large')
+        else:
+            stream.send_window += increment
+            self._events.append(WindowOpened(stream))
+
+    def _read_ping(self, flags: int, payload: bytes) -> None:
+        if not flags & _ACK:
+            self._send_frame(PingFrame(0, payload, flags=['ACK']))
+        elif payload == DRAIN_PING:
+            self._events.append(GoAwayAcknowledged())
+
+    def _read_settings(self, flags: int, payload: bytes) -> None:
+        if flags & _ACK:
+            if payload:
+                raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'SETTINGS with ACK has values')
+            if not self._settings_seen:
+                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'the first frame is not SETTINGS')
+            self._on_settings_acknowledged()
+            return
+        if len(payload) % 6:
+            raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'SETTINGS has a part of a value')
+        self._settings_seen = True
+        for name, value in _parsed(SettingsFrame(0), 0, payload).settings.items():
+            self._apply_setting(name, value)
+        self._send_frame(SettingsFrame(0, flags=['ACK']))
+
+    def _apply_setting(self, name: int, value: int) -> None:
+        if name == SettingsFrame.HEADER_TABLE_SIZE:
+            self._encoder.header_table_size = min(value, MAX_TABLE_SIZE)
+        elif name == SettingsFrame.ENABLE_PUSH:
+            if value > 1:
+                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_ENABLE_PUSH is neither 0 nor 1')
+        elif name == SettingsFrame.INITIAL_WINDOW_SIZE:
+            if value > MAX_WINDOW:
+                raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'SETTINGS_INITIAL_WINDOW_SIZE is too large')
+            change = value - self._initial_send_window
+            self._initial_send_window = value
+            for stream in self.streams.values():
+                # it can become negative (RFC 9113, section 6.9.2)
+                stream.send_window += change
+                if stream.send_window > MAX_WINDOW:
+                    raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'the window of a stream is too large')
+            if change > 0:
+                self._events.append(WindowOpened(None))
+        elif name == SettingsFrame.MAX_FRAME_SIZE:
+            if not 16384 <= value < 2**24:
+                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_MAX_FRAME_SIZE is out of its range')
+            # larger frames would let one stream delay the others
+            self._max_frame_size = 16384
+
+    def _on_settings_acknowledged(self) -> None:
+        change = self.limits.initial_window_size - self._initial_receive_window
+        if change:
+            self._initial_receive_window = self.limits.initial_window_size
+            for stream in self.streams.values():
+                stream.receive_window += change
+
+    # -- counters -------------------------------------------------------------------------------------------------
+
+    def _count_reset(self) -> None:
+        self._counter.resets += 1
+        if self._counter.resets > self.limits.max_resets:
+            raise _too_many('reset streams', 'max_resets', self.limits.max_resets, self.limits.flood_window)
+
+    def _count_control_frame(self) -> None:
+        self._counter.control_frames += 1
+        limits = self.limits
+        if self._counter.control_frames > limits.max_control_frames:
+            raise _too_many('control frames', 'max_control_frames', limits.max_control_frames, limits.flood_window)
+
+    def _count_empty_frame(self) -> None:
+        self._counter.empty_frames += 1
+        limits = self.limits
+        if self._counter.empty_frames > limits.max_empty_frames:
+            raise _too_many('empty frames', 'max_empty_frames', limits.max_empty_frames, limits.flood_window)
+
+    # -- the end of a stream --------------------------------------------------------------------------------------
+
+    def _fail_stream(self, stream: StreamState, code: ErrorCode, message: str) -> None:
+        self._count_reset()
+        self.reset(stream, code)
+        self._events.append(StreamFailed(stream, code, message))
+
+    def reset(self, stream: StreamState, code: ErrorCode) -> None:
+        """Reset a stream. Has no effect on one that has ended."""
+        if stream.id in self.streams:
+            self._close(stream)
+            self._send_reset(stream.id, code)
+
+    def _send_reset(self, number: int, code: ErrorCode) -> None:
+        reset = self._reset_streams
+        reset[number] = None
+        if len(reset) > MAX_RESET_STREAMS:
+            reset.popitem(last=False)
+        self._send_frame(RstStreamFrame(number, error_code=code))
+
+    def _close_if_done(self, stream: StreamState) -> None:
+        if stream.ended and stream.local_ended:
+            self._close(stream)
+
+    def _close(self, stream: StreamState) -> None:
+        self.streams.pop(stream.id, None)
+        if stream.unconsumed:
+            # no application will read these bytes
+            self._credit_connection(stream.unconsumed)
+            stream.unconsumed = 0
+
+    # -- output ---------------------------------------------------------------------------------------------------
+
+    def _send_frame(self, frame: Frame) -> None:
+        self._output.append(frame.serialize())
+
+    @property
+    def output_size(self) -> int:
+        """The number of bytes that :meth:`take_output` would return."""
+        return sum(map(len, self._output))
+
+    def take_output(self) -> bytes:
+        """Return the bytes to be sent, and forget them."""
+        output = self._output
+        data = output[0] if len(output) == 1 else b''.join(output)
+        output.clear()
+        return data
+
+    def send_head(self, stream: StreamState, fields: Sequence[tuple[bytes, bytes]], end: bool) -> None:
+        """Send a head, or trailers.
+
+        :param fields: names in lower case and values, pseudo-header fields first; checked by the caller.
+        :param end: whether the stream ends with it.
+        """
+        block = self._encoder.encode(fields)
+        size = len(block)
+        limit = self._max_frame_size
+        flags = _END_STREAM if end else 0
+        if size <= limit:
+            self._output.append(_HEADER.pack(size >> 8, size & 0xFF, _HEADERS, flags | _END_HEADERS, stream.id) + block)
+        else:
+            self._send_frame_of(_HEADERS, flags, stream.id, block[:limit])
+            for start in range(limit, size, limit):
+                part = block[start : start + limit]
+                last = start + limit >= size
+                self._send_frame_of(_CONTINUATION, _END_HEADERS if last else 0, stream.id, part)
+        if end:
+            self._end(stream)
+
+    def _send_frame_of(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        size = len(payload)
+        self._output.append(_HEADER.pack(size >> 8, size & 0xFF, kind, flags, number) + payload)
+
+    def sendable(self, stream: StreamState) -> int:
+        """Return the size of the largest DATA frame that can be sent.
+
+        It can be below 0.
+        """
+        return min(stream.send_window, self.send_window, self._max_frame_size)
+
+    def send_data(self, stream: StreamState, data: bytes | memoryview, end: bool) -> None:
+        """Send a DATA frame.
+
+        :param data: at most :meth:`sendable` bytes.
+        :param end: whether the stream ends with it.
+        """
+        size = len(data)
+        stream.send_window -= size
+        self.send_window -= size
+        self._counter.data_sent += 1
+        header = _HEADER.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
+        self._output.append(b''.join((header, data)))
+        if end:
+            self._end(stream)
+
+    def _end(self, stream: StreamState) -> None:
+        stream.local_ended = True
+        self._close_if_done(stream)
+
+    def go_away(self, code: ErrorCode = ErrorCode.NO_ERROR, announce: bool = False) -> None:
+        """Send GOAWAY: requests after the last one received are not served.
+
+        :param announce: only announce the end: requests that are on their way are served. A PING follows, and its
+            acknowledgement is an event.
+        """
+        if announce:
+            self._send_frame(GoAwayFrame(0, last_stream_id=MAX_STREAM_ID, error_code=ErrorCode.NO_ERROR))
+            self._send_frame(PingFrame(0, DRAIN_PING))
+            return
+        self._goaway_id = min(self._goaway_id, self.last_stream_id)
+        self._send_frame(GoAwayFrame(0, last_stream_id=self._goaway_id, error_code=code))
+
+
+def _parsed(frame: Any, flags: int, payload: bytes) -> Any:
+    """Return ``frame`` with its payload parsed."""
+    frame.parse_flags(flags)
+    try:
+        frame.parse_body(memoryview(payload))
+    except (HyperframeError, ValueError) as error:
+        short = len(payload) < (flags & _PADDED and 1) + (5 if flags & _PRIORITY_FLAG else 0)
+        code = ErrorCode.FRAME_SIZE_ERROR if short else ErrorCode.PROTOCOL_ERROR
+        raise _Failure(code, f'a frame cannot be parsed: {error}') from None
+    return frame
+
+
+def _too_many(subject: str, option: str, limit: int, period: float | None = None) -> _Failure:
+    """Return the error for an exceeded limit."""
+    within = '' if period is None else f' within http2_flood_window ({period:g} seconds)'
+    name = f'http2_{option}'
+    return _Failure(ErrorCode.ENHANCE_YOUR_CALM, f'more {subject} than {name} ({limit}){within}', name)

@@ -1,0 +1,235 @@
+"""The head of a request as HTTP/2 has it: a list of fields, checked and turned into a head as HTTP/1.1 has it.
+
+The rules are those of RFC 9113, sections 8.2 and 8.3, and the stricter ones of this package for HTTP/1.1: a value that
+a parser of HTTP/1.1 would refuse is refused here, too, because applications and proxies copy values into HTTP/1.1
+messages. The application finds ``:authority`` as Host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from geventnode.protocol import Framing, Limits, RequestHead, distinct, is_host, is_token
+from geventnode.protocol.block import HeaderBlock
+from geventnode.protocol.headers import merged
+
+__all__ = ['CONNECTION_FIELDS', 'FieldList', 'Malformed', 'StreamHead', 'request_head', 'trailer_fields']
+
+#: Fields about the connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
+CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade'})
+
+#: Fields of which a request has one at most.
+SINGLE = frozenset({'authorization', 'content-length', 'content-range', 'content-type', 'host', 'proxy-authorization'})
+
+_PSEUDO_FIELDS = frozenset({b':method', b':scheme', b':authority', b':path'})
+_NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
+
+# 19 digits hold every length below 2**63, and int() never sees a number that it refuses to convert.
+_DIGITS = re.compile('[0-9]{1,19}')
+_SCHEME = re.compile(rb'[A-Za-z][A-Za-z0-9+.\-]*')
+_TARGET = re.compile(rb'[\x21-\x22\x24-\x7e]+')
+_VALUE = re.compile(rb'(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?')
+
+#: Names that were checked lately, and the largest number of them: a client must not be able to fill the table.
+_names: dict[bytes, str] = {}
+MAX_NAMES, MAX_NAME = 1024, 64
+
+
+class Malformed(Exception):
+    """A request breaks a rule of RFC 9113, section 8.1.1: a stream error of type PROTOCOL_ERROR."""
+
+
+class FieldList(HeaderBlock):
+    """The fields of a request, as they arrived.
+
+    :param pairs: names, in lower case, and values.
+    :param fields: the same by name, repeated ones merged.
+    """
+
+    __slots__ = ('_pairs',)
+
+    def __init__(
+        self, pairs: list[tuple[str, str]], fields: dict[str, Any], framing: Framing, content_length: int | None
+    ) -> None:
+        super().__init__(b'', len(pairs), fields, framing, content_length, True, False)
+        self._pairs = pairs
+
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """Return a new list of the fields as received."""
+        return self._pairs.copy()
+
+
+class StreamHead(RequestHead):
+    """The head of a request that arrived by HTTP/2.
+
+    :param host: the value of ``:authority``, otherwise that of Host.
+    """
+
+    __slots__ = ('scheme',)
+
+    def __init__(self, method: str, url: str, scheme: str, host: str | None, block: FieldList) -> None:
+        tunnel = method == 'CONNECT'
+        self.block = block
+        self.method = method
+        self.url = url
+        #: The value of ``:scheme``; empty for CONNECT.
+        self.scheme = scheme
+        self.http_version = '2.0'
+        self.framing = block.framing
+        self.content_length = block.content_length
+        self.keep_alive = True
+        self.upgrade = False
+        self.expect = block.expect
+        self.host = host
+        self.ordinary = block.expect is None and not tunnel
+        self.derived = None
+        self.plain = False
+
+
+def request_head(fields: Sequence[tuple[bytes, bytes]], limits: Limits, ended: bool) -> StreamHead:
+    """Return the head for the fields of a request.
+
+    :param fields: names and values, pseudo-header fields first.
+    :param ended: whether the stream ends with the head.
+    :raises Malformed: a rule of HTTP/2 is broken, or one of the grammar.
+    :raises ParseError: a limit is exceeded; ``status`` is that of the error response.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    pairs: list[tuple[str, str]] = []
+    for name, value in fields:
+        if name[:1] == b':':
+            if pairs:
+                raise Malformed('a pseudo-header field follows an ordinary field')
+            if name not in _PSEUDO_FIELDS:
+                raise Malformed('a request has an unknown pseudo-header field')
+            if name in pseudo:
+                raise Malformed(f'the pseudo-header field {name.decode()} is repeated')
+            pseudo[name] = value
+        else:
+            pairs.append(_checked(name, value))
+    method, url, scheme, authority = _target(pseudo)
+    values = distinct(pairs)
+    for name_, lines in values.items():
+        if len(lines) > 1 and name_ in SINGLE:
+            raise Malformed(f'more than one {name_}')
+    host = _host(authority, values.get('host'))
+    if host is not None and 'host' not in values:
+        pairs.insert(0, ('host', host))
+        values = {'host': [host], **values}
+    elif host is None and limits.require_host:
+        raise Malformed('a request has neither :authority nor Host')
+    _check_limits(pairs, limits, method, url)
+    framing, length = _framing(values, method, limits, ended)
+    block = FieldList(pairs, merged(values), framing, length)
+    block.host = host
+    expect = block.fields.get('expect')
+    if expect is not None:
+        block.expect = '100-continue' if expect.lower() == '100-continue' else expect
+    return StreamHead(method, url, scheme, host, block)
+
+
+def trailer_fields(fields: Iterable[tuple[bytes, bytes]], limits: Limits) -> list[tuple[str, str]]:
+    """Return the trailer fields of a request as text.
+
+    :raises Malformed: one is a pseudo-header field, or breaks a rule of HTTP/2 or of the grammar.
+    """
+    pairs = [_checked(name, value) for name, value in fields]
+    if 0 < limits.max_headers_count < len(pairs):
+        raise Malformed(f'more trailers than max_headers_count ({limits.max_headers_count})')
+    return pairs
+
+
+def _checked(name: bytes, value: bytes) -> tuple[str, str]:
+    """Return a field as text. Raises :class:`Malformed`."""
+    text = _names.get(name)
+    if text is None:
+        text = name.decode('latin-1')
+        if name[:1] == b':':
+            raise Malformed('a trailer section has a pseudo-header field')
+        if not is_token(text):
+            raise Malformed('a field name is not a token')
+        if text != text.lower():
+            raise Malformed('a field name has upper-case characters')
+        if text in CONNECTION_FIELDS:
+            raise Malformed(f'a request has {text}, a field about the connection')
+        if len(name) <= MAX_NAME and len(_names) < MAX_NAMES:
+            _names[name] = text
+    if _VALUE.fullmatch(value) is None:
+        raise Malformed(f'the value of {text} has control characters, or blanks around it')
+    if text == 'te' and value.lower() != b'trailers':
+        raise Malformed('the value of te is not trailers')
+    return text, value.decode('latin-1')
+
+
+def _target(pseudo: dict[bytes, bytes]) -> tuple[str, str, str, str | None]:
+    """Return method, target, scheme and authority (RFC 9113, section 8.3.1)."""
+    method = pseudo.get(b':method', b'').decode('latin-1')
+    if not is_token(method):
+        raise Malformed('the method is missing, or not a token')
+    authority = None
+    if b':authority' in pseudo:
+        authority = pseudo[b':authority'].decode('latin-1')
+        if not authority or not is_host(authority, port_required=method == 'CONNECT'):
+            raise Malformed(':authority is not a host with an optional port')
+    if method == 'CONNECT':
+        if authority is None or b':scheme' in pseudo or b':path' in pseudo:
+            raise Malformed('CONNECT has :authority, and neither :scheme nor :path')
+        return method, authority, '', authority
+    scheme, path = pseudo.get(b':scheme', b''), pseudo.get(b':path', b'')
+    if _SCHEME.fullmatch(scheme) is None:
+        raise Malformed(':scheme is missing, or not a scheme')
+    if _TARGET.fullmatch(path) is None:
+        raise Malformed(':path is missing, or has characters that must be escaped')
+    if path[:1] != b'/' and not (path == b'*' and method == 'OPTIONS'):
+        raise Malformed(':path does not begin with a slash')
+    return method, path.decode('latin-1'), scheme.decode('latin-1').lower(), authority
+
+
+def _host(authority: str | None, lines: list[str] | None) -> str | None:
+    """Return the host of the request.
+
+    A Host field that differs from ``:authority`` is refused: proxies and applications would disagree.
+    """
+    if lines is None:
+        return authority
+    host = lines[0]
+    if not is_host(host):
+        raise Malformed('Host is not a host with an optional port')
+    if authority is not None and host.lower() != authority.lower():
+        raise Malformed('Host differs from :authority')
+    return host
+
+
+def _check_limits(pairs: list[tuple[str, str]], limits: Limits, method: str, url: str) -> None:
+    """Raise ``ParseError`` if the head exceeds a limit that HTTP/1.1 has, too."""
+    if 0 < limits.max_headers_count < len(pairs):
+        raise limits.too_many_fields('headers')
+    if limits.max_request_line is not None or limits.max_field_size is not None:
+        # as the parts would be in HTTP/1.1
+        line = f'{method} {url} HTTP/1.1'.encode('latin-1')
+        limits.check_parts(line, '\r\n'.join(f'{name}: {value}' for name, value in pairs).encode('latin-1'))
+
+
+def _framing(values: dict[str, list[str]], method: str, limits: Limits, ended: bool) -> tuple[Framing, int | None]:
+    """Return the framing as of HTTP/1.1, and the declared length."""
+    length = None
+    lines = values.get('content-length')
+    if lines is not None:
+        if _DIGITS.fullmatch(lines[0]) is None:
+            raise Malformed('Content-Length is not a decimal number of at most 19 digits')
+        length = int(lines[0])
+    if method == 'CONNECT':
+        if length is not None:
+            raise Malformed('CONNECT has Content-Length')
+        return _NONE, None
+    if ended:
+        if length:
+            raise Malformed(f'Content-Length is {length}, and there is no body')
+        return _NONE, length
+    if length is None:
+        return _CHUNKED, None
+    if limits.max_body_size is not None and length > limits.max_body_size:
+        raise limits.body_too_large()
+    return _LENGTH, length

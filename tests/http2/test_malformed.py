@@ -1,0 +1,153 @@
+"""Test malformed requests: an error of the stream each, and the connection goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.http2.client import Connect
+from tests.servers import ok
+
+GOOD = [(':method', 'GET'), (':scheme', 'http'), (':authority', 'localhost'), (':path', '/')]
+
+
+def encoded(pairs: list[tuple[str, str]]) -> Any:
+    return [(name.encode('latin-1'), value.encode('latin-1')) for name, value in pairs]
+
+
+def without(name: str) -> list[tuple[str, str]]:
+    return [pair for pair in GOOD if pair[0] != name]
+
+
+MALFORMED = {
+    'connection': [*GOOD, ('connection', 'close')],
+    'keep-alive': [*GOOD, ('keep-alive', 'timeout=5')],
+    'proxy-connection': [*GOOD, ('proxy-connection', 'close')],
+    'transfer-encoding': [*GOOD, ('transfer-encoding', 'chunked')],
+    'upgrade': [*GOOD, ('upgrade', 'websocket')],
+    'te': [*GOOD, ('te', 'gzip')],
+    'upper-case name': [*GOOD, ('X-One', '1')],
+    'name with a blank': [*GOOD, ('x one', '1')],
+    'name with a colon': [*GOOD, ('x:one', '1')],
+    'empty name': [*GOOD, ('', '1')],
+    'value with CR': [*GOOD, ('x-one', '1\r2')],
+    'value with LF': [*GOOD, ('x-one', '1\n2')],
+    'value with NUL': [*GOOD, ('x-one', '1\x002')],
+    'value with DEL': [*GOOD, ('x-one', '1\x7f2')],
+    'value with a blank at its end': [*GOOD, ('x-one', '1 ')],
+    'no method': without(':method'),
+    'no scheme': without(':scheme'),
+    'no path': without(':path'),
+    'no authority': without(':authority'),
+    'empty path': [*without(':path'), (':path', '')],
+    'empty method': [*without(':method'), (':method', '')],
+    'empty authority': [*without(':authority'), (':authority', '')],
+    'path without a slash': [*without(':path'), (':path', 'x')],
+    'path with a blank': [*without(':path'), (':path', '/a b')],
+    'path with a fragment': [*without(':path'), (':path', '/a#b')],
+    'path with CR and LF': [*without(':path'), (':path', '/ HTTP/1.1\r\nHost: x\r\n\r\n')],
+    'path outside ASCII': [*without(':path'), (':path', '/\xe9')],
+    'asterisk with GET': [*without(':path'), (':path', '*')],
+    'method with a blank': [*without(':method'), (':method', 'GET /')],
+    'scheme with a colon': [*without(':scheme'), (':scheme', 'http://')],
+    'authority with a user': [*without(':authority'), (':authority', 'user@localhost')],
+    'authority with a path': [*without(':authority'), (':authority', 'localhost/x')],
+    'two methods': [*GOOD, (':method', 'GET')],
+    'two paths': [*GOOD, (':path', '/')],
+    'unknown pseudo-header field': [*GOOD, (':protocol', 'websocket')],
+    'field of responses': [*GOOD, (':status', '200')],
+    'pseudo-header field after others': [*without(':path'), ('x-one', '1'), (':path', '/')],
+    'another Host': [*GOOD, ('host', 'example.org')],
+    'two Hosts': [*GOOD, ('host', 'localhost'), ('host', 'localhost')],
+    'bad Host': [*without(':authority'), ('host', 'a b')],
+    'content-length without a body': [*GOOD, ('content-length', '5')],
+    'negative content-length': [*GOOD, ('content-length', '-1')],
+    'two content-lengths': [*GOOD, ('content-length', '0'), ('content-length', '0')],
+    'list of content-lengths': [*GOOD, ('content-length', '0, 0')],
+    'long content-length': [*GOOD, ('content-length', '0' * 5000)],
+    'two content-types': [*GOOD, ('content-type', 'a/b'), ('content-type', 'a/c')],
+    'CONNECT with a path': [('x', 'y'), *without(':method'), (':method', 'CONNECT')][1:],
+    'CONNECT without a port': [(':method', 'CONNECT'), (':authority', 'localhost')],
+}
+
+
+@pytest.mark.parametrize('fields', MALFORMED.values(), ids=MALFORMED)
+def test_malformed_request_is_reset(connect_h2: Connect, fields: list[tuple[str, str]]) -> None:
+    client = connect_h2(ok)
+    response = client.response(client.start_fields(encoded(fields)))
+    assert (response.status, response.reset) == (None, 1)
+    assert client.response(client.get('/next')).body == b'GET /next'
+    assert client.site.server.refusals == {'malformed': 1}  # type: ignore[attr-defined]
+
+
+GOOD_ONES = {
+    'te': [*GOOD, ('te', 'trailers')],
+    'the same Host': [*GOOD, ('host', 'LOCALHOST')],
+    'Host alone': [*without(':authority'), ('host', 'localhost')],
+    'asterisk': [(':method', 'OPTIONS'), *without(':method')[:2], (':path', '*')],
+    'unknown method': [*without(':method'), (':method', 'BREW')],
+    'latin-1': [*GOOD, ('x-one', '\xe9')],
+    'empty value': [*GOOD, ('x-one', '')],
+    'another scheme': [*without(':scheme'), (':scheme', 'https')],
+}
+
+
+@pytest.mark.parametrize('fields', GOOD_ONES.values(), ids=GOOD_ONES)
+def test_unusual_request_is_served(connect_h2: Connect, fields: list[tuple[str, str]]) -> None:
+    client = connect_h2(ok)
+    assert client.response(client.start_fields(encoded(fields))).status == 200
+
+
+@pytest.mark.parametrize(('declared', 'sent'), [('5', b'123'), ('2', b'123'), ('1000000', b'')])
+def test_body_of_another_size_is_reset(connect_h2: Connect, declared: str, sent: bytes) -> None:
+    failures: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            request.read()
+        except Exception as error:
+            failures.append(error)
+            raise
+        response.end(b'complete')
+
+    client = connect_h2(listener)
+    response = client.response(client.post(sent, '/', ('content-length', declared)))
+    assert (response.status, response.reset) == (None, 1)
+    assert 'Content-Length' in str(failures[0])
+    assert client.response(client.get()).body == b'complete'
+
+
+@pytest.mark.parametrize('fields', [[(b':path', b'/')], [(b'X-One', b'1')], [(b'connection', b'x')]])
+def test_malformed_trailers_are_reset(connect_h2: Connect, fields: Any) -> None:
+    client = connect_h2(lambda request, response: response.end(request.read()))
+    number = client.start('POST', '/')
+    client.send_data(number, b'abc')
+    client.h2.send_headers(number, fields, end_stream=True)
+    client.flush()
+    assert client.response(number).reset == 1
+    assert client.response(client.get()).status == 200
+
+
+@pytest.mark.parametrize(
+    ('options', 'fields', 'status'),
+    [
+        ({}, [('x-long', 'x' * 17000)], 431),
+        ({'max_headers_count': 3}, [('a', '1'), ('b', '2'), ('c', '3')], 431),
+        ({'max_field_size': 50}, [('x-long', 'x' * 100)], 431),
+        ({'max_body_size': 5}, [('content-length', '6')], 413),
+    ],
+)
+def test_limits_of_a_head(connect_h2: Connect, options: Any, fields: Any, status: int) -> None:
+    client = connect_h2(ok, **options)
+    number = client.start('POST', '/', *fields)
+    client.until(lambda: client.responses[number].over)
+    assert client.responses[number].status == status
+    assert client.response(client.get('/next')).body == b'GET /next'
+
+
+def test_long_body_without_a_length_gets_413(connect_h2: Connect) -> None:
+    client = connect_h2(lambda request, response: response.end(request.read()), max_body_size=1000)
+    number = client.post(bytes(1001))
+    assert client.response(number).status == 413
+    assert client.response(client.get()).status == 200
