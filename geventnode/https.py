@@ -108,7 +108,7 @@ class Server(TLSServerMixin, http.Server):
         That is decided by a TLS context that verifies clients, and is not the one of ``socket``.
         """
         own = None if socket.servername is None else normalize_hostname(socket.servername)
-        for asked in (head.requested_host, head.block.host):
+        for asked in (head.requested_host, head.fields.get('host')):
             host = normalize_hostname(_name_in(asked or ''))
             # a handshake has no server name for an address (RFC 6066, section 3)
             name = None if is_address(host) else host

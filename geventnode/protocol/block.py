@@ -15,26 +15,33 @@ from typing import Any, NoReturn
 
 from geventnode.errors import ParseError, without_traceback
 from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
-from geventnode.protocol.framing import Framing, connection_options, keep_alive, request_framing, response_framing
+from geventnode.protocol.framing import Framing, connection_options, keep_alive, response_framing
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
     FIELD_CHARACTERS,
     FIELD_LINE,
     FIELDS,
     FOLD,
-    is_host,
     is_token,
 )
-from geventnode.protocol.headers import Headers, distinct, merged
+from geventnode.protocol.headers import Headers, copy_fields, distinct, merged
 
-__all__ = ['HeaderBlock', 'check_line_ends', 'parse_fields', 'request_block', 'response_block']
+__all__ = [
+    'HeaderBlock',
+    'check_line_ends',
+    'check_single',
+    'connection_verdicts',
+    'framing_fields',
+    'parse_fields',
+    'response_block',
+]
 
 #: Singleton fields of a request that define how its body is read, or its sender (RFC 9110, section 5.5). If a proxy and
 #: an application chose different ones of two, they would check and serve different requests. Host and Content-Length
 #: are singleton fields, too, and have errors of their own.
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
-_NONE, _UNTIL_CLOSE = Framing.NONE, Framing.UNTIL_CLOSE
+_UNTIL_CLOSE = Framing.UNTIL_CLOSE
 _field = FIELD_LINES.__getitem__
 
 
@@ -47,11 +54,9 @@ class HeaderBlock:
     __slots__ = (
         'content_length',
         'count',
-        'expect',
         'fields',
         'framing',
         'framing_error',
-        'host',
         'keep_alive',
         'section',
         'upgrade',
@@ -82,9 +87,6 @@ class HeaderBlock:
         self.upgrade = upgrade
         #: Responses: the error of a response that can have content if its end is ambiguous; otherwise None.
         self.framing_error: ParseError | None = None
-        #: Requests: the values of Expect (``'100-continue'`` in lower case) and of Host; None without such a field.
-        self.expect: str | None = None
-        self.host: str | None = None
 
     def raw_headers(self) -> list[tuple[str, str]]:
         """Return a new list of the fields as received."""
@@ -92,41 +94,7 @@ class HeaderBlock:
 
     def headers(self) -> Headers:
         """Return a new map of the fields."""
-        headers = Headers.from_map(self.fields)
-        if 'set-cookie' in self.fields:
-            headers['set-cookie'] = self.fields['set-cookie'].copy()
-        return headers
-
-
-def request_block(block: bytes, version: str) -> HeaderBlock:
-    """Parse the header section of a request.
-
-    :param block: the section, from the line end before its first field to the line end after its last one.
-    :param version: the version of the request, ``'1.0'`` or ``'1.1'``.
-    :raises ParseError: the section is malformed, its framing is ambiguous, or Host is invalid.
-    """
-    fields, count, values = _fields(block)
-    framing: Framing = _NONE
-    length = None
-    if 'content-length' in fields or 'transfer-encoding' in fields:
-        framing, length = request_framing(version, *_framing_fields(fields, values))
-    if values is not None:
-        _check_single(values)
-    result = HeaderBlock(block, count, fields, framing, length, *_connection(fields, version))
-    host = fields.get('host')
-    if host is not None:
-        if values is not None and len(values['host']) > 1:
-            raise ParseError('more than one Host', code='HPE_INVALID_HOST')
-        if not is_host(host):
-            raise ParseError(
-                'Host is not a host with an optional port', code='HPE_INVALID_HOST', data=host.encode('latin-1')
-            )
-        result.host = host
-    expect = fields.get('expect')
-    if expect is not None and version != '1.0':
-        # A server ignores the expectation in HTTP/1.0 (RFC 9110, section 10.1.1).
-        result.expect = '100-continue' if expect.lower() == '100-continue' else expect
-    return result
+        return copy_fields(self.fields)
 
 
 def response_block(block: bytes, version: str) -> HeaderBlock:
@@ -144,10 +112,10 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
     framing_error = None
     if 'content-length' in fields or 'transfer-encoding' in fields:
         try:
-            framing, length = response_framing(*_framing_fields(fields, values))
+            framing, length = response_framing(*framing_fields(fields, values))
         except ParseError as error:
             framing_error = without_traceback(error)
-    result = HeaderBlock(block, count, fields, framing, length, *_connection(fields, version))
+    result = HeaderBlock(block, count, fields, framing, length, *connection_verdicts(fields, version))
     if framing_error is not None:
         result.framing_error = framing_error
     return result
@@ -214,7 +182,7 @@ def _fields(block: bytes, unfold: bool = False) -> tuple[dict[str, Any], int, di
     return merged(values), len(pairs), values
 
 
-def _framing_fields(fields: dict[str, Any], values: dict[str, list[str]] | None) -> tuple[list[str], list[str]]:
+def framing_fields(fields: dict[str, Any], values: dict[str, list[str]] | None) -> tuple[list[str], list[str]]:
     """Return the values of Transfer-Encoding and those of Content-Length."""
     if values is not None:
         return values.get('transfer-encoding', []), values.get('content-length', [])
@@ -222,15 +190,17 @@ def _framing_fields(fields: dict[str, Any], values: dict[str, list[str]] | None)
     return ([] if coding is None else [coding]), ([] if length is None else [length])
 
 
-def _check_single(values: dict[str, list[str]]) -> None:
-    """Check that no singleton field is repeated."""
+def check_single(values: dict[str, list[str]]) -> None:
+    """Check that no singleton field is repeated. Raises :exc:`~geventnode.errors.ParseError`."""
     for name, lines in values.items():
         if len(lines) > 1 and name in _SINGLETON_FIELDS:
             # without the values, because errors are logged, and values can be credentials
             raise ParseError(f'more than one {name.title()}', code='HPE_INVALID_HEADER_TOKEN')
+    if len(values.get('host', ())) > 1:
+        raise ParseError('more than one Host', code='HPE_INVALID_HOST')
 
 
-def _connection(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
+def connection_verdicts(fields: dict[str, Any], version: str) -> tuple[bool, bool]:
     """Return the verdicts of Connection: reuse allowed, an upgrade requested."""
     connection = fields.get('connection')
     if connection is None:

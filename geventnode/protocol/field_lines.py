@@ -52,6 +52,10 @@ MAX_LINES, MAX_NAMES = 512, 1024
 MAX_NAME = 64
 
 
+#: Changes each byte that is not printable ASCII.
+_PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x80 ^ byte for byte in range(256))
+
+
 class MalformedLine(Exception):
     """A line breaks a rule of RFC 9112, section 5."""
 
@@ -81,14 +85,23 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
+        name, _, value = line.partition(b': ')
+        lower = self._names_not_kept.get(name)
+        # The usual line that is not kept: the translation changes any other value than printable ASCII.
+        if lower is not None and value.translate(_PRINTABLE) == value:
+            return lower, value.decode().strip(' ')
+        return self._parse(line)
+
+    def _parse(self, line: bytes) -> tuple[str, str]:
+        """Parse a line, and keep it if that is allowed."""
         name, colon, value = line.partition(b':')
         lower = self._names_not_kept.get(name)
         if lower is None:
             found = self._old.get(line)
             if found is not None:
                 return self._keep(line, found)
-        # Every printable character of latin-1 can be in a value; so can some others.
         text = value.decode('latin-1')
+        # Every printable character of latin-1 can be in a value; so can some others.
         if not (colon and (text.isprintable() or not value.translate(None, FIELD_CHARACTERS))):
             raise MalformedLine
         text = text.strip(' \t')

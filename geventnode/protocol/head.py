@@ -10,15 +10,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import ParseError
-from geventnode.protocol.block import HeaderBlock, check_line_ends, request_block, response_block
-from geventnode.protocol.framing import Framing, has_no_content
+from geventnode.protocol.block import (
+    HeaderBlock,
+    check_line_ends,
+    check_single,
+    connection_verdicts,
+    framing_fields,
+    parse_fields,
+    response_block,
+)
+from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
+from geventnode.protocol.framing import Framing, has_no_content, request_framing
 from geventnode.protocol.grammar import (
     REQUEST_LINE,
     STATUS_LINE,
     absolute_authority,
     has_request_target_form,
+    is_host,
     is_token,
 )
+from geventnode.protocol.headers import copy_fields, distinct, merged
 from geventnode.protocol.limits import Limits
 from geventnode.protocol.parse_cache import ParseCache
 
@@ -26,12 +37,11 @@ if TYPE_CHECKING:
     from geventnode.protocol.headers import Headers
 
 __all__ = [
-    'REQUEST_LINES',
+    'REQUEST_HEADS',
     'STATUS_LINES',
     'TLS_RECORDS',
     'EndOfMessage',
     'RequestHead',
-    'RequestLine',
     'ResponseHead',
     'StatusLine',
     'check_incomplete_head',
@@ -43,30 +53,19 @@ __all__ = [
 _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 #: Methods for which a target in origin-form needs no further check (RFC 9112, section 3.2.1).
-_COMMON_METHODS = frozenset(('DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT'))
+_COMMON_METHODS = {name.encode('ascii'): name for name in ('DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT')}
+
+#: Changes each character that a target cannot have: a fragment, a blank, and all that is not visible ASCII.
+_TARGET = bytes(byte if 0x21 <= byte <= 0x7E and byte != 0x23 else 0x80 ^ byte for byte in range(256))
+
+#: Values of Host that were valid, with a bounded number and length.
+_HOSTS: set[str] = set()
+MAX_HOSTS = 256
+
+_find_field = FIELD_LINES.__getitem__
 
 #: How TLS begins: a handshake, or an alert (RFC 8446, section 5.1).
 TLS_RECORDS = b'\x16\x03', b'\x15\x03'
-
-
-class RequestLine:
-    """A parsed request line, shared by the messages that begin with it."""
-
-    __slots__ = ('authority', 'blocks', 'find_block', 'http_version', 'last', 'method', 'needs_host', 'url')
-
-    def __init__(self, method: str, url: str, http_version: str) -> None:
-        self.method = method
-        self.url = url
-        self.http_version = http_version
-        #: The authority of a target in absolute-form.
-        self.authority = None if url[0] == '/' or method == 'CONNECT' else absolute_authority(url)
-        #: Whether Host is mandatory.
-        self.needs_host = http_version != '1.0'
-        #: The cache of parsed header sections for this version, and its look-up of recent ones.
-        self.blocks = _REQUEST_BLOCKS_1_1 if self.needs_host else _REQUEST_BLOCKS_1_0
-        self.find_block = self.blocks.get
-        #: The last head that began with this line.
-        self.last: RequestHead | None = None
 
 
 class StatusLine:
@@ -90,14 +89,17 @@ class StatusLine:
 class RequestHead:
     """The head of a request (RFC 9112, section 3).
 
-    Requests with the same bytes share it; do not change it.
+    Requests with the same bytes share it; do not change it. :func:`parse_request_head` makes it and sets every
+    attribute: a constructor with a parameter for each would take longer than the parsing of a line.
     """
 
     __slots__ = (
-        'block',
         'content_length',
+        'count',
+        'data',
         'derived',
         'expect',
+        'fields',
         'framing',
         'host',
         'http_version',
@@ -109,34 +111,36 @@ class RequestHead:
         'url',
     )
 
-    def __init__(self, line: RequestLine, block: HeaderBlock) -> None:
-        # RFC 9110, section 9.3.6: CONNECT never has content, and does not request another protocol.
-        tunnel = line.method == 'CONNECT'
-        self.block = block
-        #: The method as received.
-        self.method = line.method
-        #: The request target as received.
-        self.url = line.url
-        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
-        self.http_version = line.http_version
-        #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
-        self.framing = _NONE if tunnel else block.framing
-        #: The value of Content-Length, or None.
-        self.content_length = None if tunnel else block.content_length
-        #: Whether the peer allows another request on the connection.
-        self.keep_alive = block.keep_alive
-        #: Whether the client requests another protocol: HTTP/1.1 with ``upgrade`` in Connection, and Upgrade.
-        self.upgrade = block.upgrade and not tunnel
-        #: The value of Expect (``'100-continue'`` in lower case), or None; always None in HTTP/1.0.
-        self.expect = block.expect
-        #: The host and port of a target in absolute-form, otherwise the value of Host or None.
-        self.host = line.authority or block.host
-        #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
-        self.ordinary = self.expect is None and not self.upgrade and not tunnel
-        #: A value that a user of the parser computed from this head, and keeps with it.
-        self.derived: Any = None
-        #: Whether the message has no content, and another one can follow.
-        self.plain = self.framing is _NONE and block.keep_alive and not tunnel
+    #: The bytes of the head. The fields as received are parsed from them again when a program asks for them.
+    data: bytes
+    #: The method as received.
+    method: str
+    #: The request target as received.
+    url: str
+    #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
+    http_version: str
+    #: The fields by lower-cased name, repeated ones merged. It is not given to an application.
+    fields: dict[str, Any]
+    #: The number of field lines.
+    count: int
+    #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
+    framing: Framing
+    #: The value of Content-Length, or None.
+    content_length: int | None
+    #: Whether the peer allows another request on the connection.
+    keep_alive: bool
+    #: Whether the client requests another protocol: HTTP/1.1 with ``upgrade`` in Connection, and Upgrade.
+    upgrade: bool
+    #: The value of Expect (``'100-continue'`` in lower case), or None; always None in HTTP/1.0.
+    expect: str | None
+    #: The host and port of a target in absolute-form, otherwise the value of Host or None.
+    host: str | None
+    #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
+    ordinary: bool
+    #: Whether the message has no content, and another one can follow.
+    plain: bool
+    #: A value that a user of the parser computed from this head, and keeps with it.
+    derived: Any
 
     @property
     def requested_host(self) -> str | None:
@@ -149,12 +153,12 @@ class RequestHead:
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
         """A new list of the fields as (name, value), decoded as latin-1."""
-        return self.block.raw_headers()
+        return parse_fields(_section(self.data))
 
     @property
     def headers(self) -> Headers:
         """A new map of the fields."""
-        return self.block.headers()
+        return copy_fields(self.fields)
 
     def __repr__(self) -> str:
         return f'<RequestHead {self.method} {self.url} HTTP/{self.http_version}>'
@@ -233,33 +237,108 @@ class EndOfMessage:
         return f'<EndOfMessage with {len(self.raw_trailers)} trailers>'
 
 
-def parse_request_line(data: bytes) -> RequestLine:
-    """Parse a request line, which is given without its line end.
+def parse_request_head(data: bytes) -> RequestHead:
+    """Parse the head of a request.
 
+    :param data: the head, with its line ends and the empty line after it.
+    :raises ParseError: it is not exactly one complete head, it is malformed (400), or its version is not supported
+        (505). The error is that of its first invalid part; an earlier line end can be invalid, too.
+
+    Source: RFC 9112, sections 3, 5 and 6.3; RFC 9110, section 7.2.
+    """
+    lines = data.split(b'\r\n')
+    if lines.pop() or lines.pop() or not lines:
+        raise ParseError('head does not end with an empty line', code='HPE_INVALID_CONSTANT')
+    line = lines.pop(0)
+    head = RequestHead()
+    host = None
+    tunnel = False
+    parts = line.split(b' ')
+    method = _COMMON_METHODS.get(parts[0])
+    # The usual line, without a regular expression: the translation changes any other character of a target.
+    if (
+        method is not None
+        and len(parts) == 3
+        and parts[2] == b'HTTP/1.1'
+        and (target := parts[1])[:1] == b'/'
+        and target.translate(_TARGET) == target
+    ):
+        url = target.decode()
+        version = '1.1'
+    else:
+        method, url, version = parse_request_line(line)
+        tunnel = method == 'CONNECT'
+        if url[0] != '/' and not tunnel:
+            host = absolute_authority(url)
+    count = len(lines)
+    try:
+        fields: dict[str, Any] = dict(map(_find_field, lines))
+    except MalformedLine:
+        if b'' in lines:
+            raise ParseError('several heads', code='HPE_INVALID_CONSTANT') from None
+        fields = {}
+    values = None
+    if len(fields) != count or 'set-cookie' in fields:
+        # a repeated name, or an error
+        values = distinct(parse_fields(_section(data)))
+        fields = merged(values)
+    framing: Framing = _NONE
+    length = None
+    if 'content-length' in fields or 'transfer-encoding' in fields:
+        framing, length = request_framing(version, *framing_fields(fields, values))
+    if values is not None:
+        check_single(values)
+    keep_alive, upgrade = True, False
+    if version != '1.1' or ('connection' in fields and fields['connection'] != 'keep-alive'):
+        keep_alive, upgrade = connection_verdicts(fields, version)
+    if 'host' in fields:
+        name: str = fields['host']
+        if name not in _HOSTS:
+            _check_host(name)
+        if host is None:
+            host = name
+    expect = None
+    if 'expect' in fields and version != '1.0':
+        # A server ignores the expectation in HTTP/1.0 (RFC 9110, section 10.1.1).
+        expect = fields['expect']
+        if expect.lower() == '100-continue':
+            expect = '100-continue'
+    if tunnel:
+        # RFC 9110, section 9.3.6: CONNECT never has content, and does not request another protocol.
+        framing, length, upgrade = _NONE, None, False
+    head.data = data
+    head.method = method
+    head.url = url
+    head.http_version = version
+    head.fields = fields
+    head.count = count
+    head.framing = framing
+    head.content_length = length
+    head.keep_alive = keep_alive
+    head.upgrade = upgrade
+    head.expect = expect
+    head.host = host
+    head.ordinary = expect is None and not upgrade and not tunnel
+    head.plain = keep_alive and framing is _NONE and not tunnel
+    head.derived = None
+    return head
+
+
+def parse_request_line(data: bytes) -> tuple[str, str, str]:
+    """Return method, target and version of a request line.
+
+    :param data: the line, without its line end.
     :raises ParseError: it is malformed (400), or has another major version than 1 (505).
 
     Source: RFC 9112, section 3.
     """
-    parts = data.decode('latin-1').split(' ')
-    if len(parts) == 3:
-        method, url, version = parts
-        # The usual line, without a regular expression: printable ASCII has no blank here, which separates the parts.
-        if (
-            method in _COMMON_METHODS
-            and version == 'HTTP/1.1'
-            and url[:1] == '/'
-            and url.isascii()
-            and url.isprintable()
-            and '#' not in url
-        ):
-            return RequestLine(method, url, '1.1')
     match = REQUEST_LINE.fullmatch(data.decode('latin-1'))
     if match is None:
         raise _request_line_error(data)
     method, url, minor = match.groups()
     if not has_request_target_form(method, url):
         raise ParseError(f'request target has no form that {method} allows', code='HPE_INVALID_URL', data=data)
-    return RequestLine(method, url, '1.' + minor)
+    return method, url, '1.' + minor
 
 
 def parse_status_line(data: bytes) -> StatusLine:
@@ -358,29 +437,28 @@ def _version_error(version: bytes, line: bytes) -> ParseError:
     return ParseError('malformed HTTP version', code='HPE_INVALID_VERSION', data=line)
 
 
+def _section(data: bytes) -> bytes:
+    """Return the header section of a head, as :func:`parse_fields` takes it."""
+    return data[data.index(b'\r\n') : -2]
+
+
+def _check_host(host: str) -> None:
+    """Check a value of Host, and remember it. Raises :exc:`~geventnode.errors.ParseError`."""
+    if not is_host(host):
+        raise ParseError(
+            'Host is not a host with an optional port', code='HPE_INVALID_HOST', data=host.encode('latin-1')
+        )
+    # a name has at most 255 octets
+    if len(host) < 256:
+        if len(_HOSTS) >= MAX_HOSTS:
+            _HOSTS.clear()
+        _HOSTS.add(host)
+
+
 # Versions after 1.1 are parsed as 1.1 (RFC 9110, section 2.5). The meaning of a block depends on the version.
-_REQUEST_BLOCKS_1_0 = ParseCache(partial(request_block, version='1.0'))
-_REQUEST_BLOCKS_1_1 = ParseCache(partial(request_block, version='1.1'))
 _RESPONSE_BLOCKS_1_0 = ParseCache(partial(response_block, version='1.0'))
 _RESPONSE_BLOCKS_1_1 = ParseCache(partial(response_block, version='1.1'))
 
-#: The caches of first lines.
-REQUEST_LINES = ParseCache(parse_request_line, max_key=256)
+#: The cache of status lines, and that of requests' heads.
 STATUS_LINES = ParseCache(parse_status_line, max_key=256)
-
-
-def parse_request_head(line: bytes, block: bytes) -> tuple[RequestLine, HeaderBlock] | None:
-    """Return the parsed parts of a head, None if one is malformed.
-
-    A section is kept only after a line that was seen before: the section after a new line (a path or a query that no
-    other request has) seldom repeats as a whole, so hashing and keeping it would cost more than it saves.
-
-    :param line: the request line, without its line end.
-    :param block: the section, from the line end before its first field to the one after its last.
-    """
-    try:
-        request_line = REQUEST_LINES[line]
-        blocks = request_line.blocks
-        return request_line, blocks[block] if line in REQUEST_LINES else blocks.parse(block)
-    except ParseError:
-        return None
+REQUEST_HEADS = ParseCache(parse_request_head)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from geventnode.protocol.grammar import lower_name
 
-__all__ = ['FIRST_WINS', 'Headers', 'collect', 'distinct', 'merged']
+__all__ = ['FIRST_WINS', 'Headers', 'collect', 'copy_fields', 'distinct', 'merged']
 
 #: Fields with only one effective line, the first one, as in Node 20; further lines are mistakes or attacks.
 FIRST_WINS = frozenset(
@@ -140,6 +140,15 @@ class Headers(dict[str, Any]):
     def copy(self) -> Headers:
         """Return a shallow copy."""
         return Headers.from_map(self)
+
+
+def copy_fields(fields: dict[str, Any]) -> Headers:
+    """Return a new map of ``fields``, which shares no list with it."""
+    headers = _dict_new(Headers)
+    _dict_update(headers, fields)
+    if 'set-cookie' in fields:
+        headers['set-cookie'] = fields['set-cookie'].copy()
+    return headers
 
 
 def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

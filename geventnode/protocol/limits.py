@@ -46,15 +46,16 @@ class Limits:
         sizes = [size for size in (self.max_request_line, self.max_field_size) if size is not None]
         object.__setattr__(self, 'small_head', min(self.max_header_size, *sizes) if sizes else self.max_header_size)
 
-    def check_parts(self, line: bytes, block: bytes) -> None:
-        """Check the request line and the fields against their separate limits."""
+    def check_parts(self, head: bytes) -> None:
+        """Check the parts of a head against their separate limits."""
+        line, *fields = head.split(b'\r\n')
         if self.max_request_line is not None and len(line) > self.max_request_line:
             raise ParseError(
                 f'request line longer than max_request_line ({self.max_request_line} bytes)',
                 code='HPE_URI_OVERFLOW',
                 status=414,
             )
-        if self.max_field_size is not None and max(map(len, block.split(b'\r\n'))) > self.max_field_size:
+        if self.max_field_size is not None and max(map(len, fields)) > self.max_field_size:
             raise ParseError(
                 f'header field longer than max_field_size ({self.max_field_size} bytes)',
                 code='HPE_HEADER_OVERFLOW',

@@ -5,9 +5,10 @@ first lines, header blocks, chunks and framing. The parser uses no socket and no
 end of a message are not parsed before the caller requests the next event.
 
 It works on whole constructs. An incomplete head is only searched for its end and for errors that make it invalid in any
-case. The line and the block of a complete head are looked up in caches of recent ones, or matched by one regular
-expression each. The work is linear in the number of bytes, however they are divided. The events do not depend on the
-division either, except for the pieces of body data. The only exception is :exc:`~geventnode.errors.ParseError`.
+case. A complete head of a request is looked up in a cache of recent ones, or parsed in one pass; so are the status line
+and the block of a response. The work is linear in the number of bytes, however they are divided. The events do not
+depend on the division either, except for the pieces of body data. The only exception is
+:exc:`~geventnode.errors.ParseError`.
 
 Bytes that arrive alone remain the object that was fed, so that body data is passed on without a copy. Bytes that arrive
 while others are buffered are appended to a bytearray. It grows at its end, and is cut at its front without moving the
@@ -27,16 +28,14 @@ from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.framing import Framing, has_no_content
 from geventnode.protocol.grammar import BARE_LINE_END
 from geventnode.protocol.head import (
-    REQUEST_LINES,
+    REQUEST_HEADS,
     STATUS_LINES,
     TLS_RECORDS,
     EndOfMessage,
     RequestHead,
-    RequestLine,
     ResponseHead,
     StatusLine,
     check_incomplete_head,
-    parse_request_head,
 )
 from geventnode.protocol.limits import Limits
 
@@ -76,7 +75,8 @@ _LENGTH_FRAMING = Framing.LENGTH
 _END = EndOfMessage()
 #: No valid head begins with these bytes.
 _HOPELESS = (b'\n', *TLS_RECORDS)
-_find_request_line = REQUEST_LINES.get
+_LINE_FEED = 0x0A
+_find_request_head = REQUEST_HEADS.find
 
 
 class Parser:
@@ -94,6 +94,7 @@ class Parser:
         '_empty_lines',
         '_eof',
         '_error',
+        '_followed',
         '_informational',
         '_line_seen',
         '_may_upgrade',
@@ -135,6 +136,8 @@ class Parser:
         self._line_seen = False
         #: The number of empty lines before the head.
         self._empty_lines = 0
+        #: Whether bytes followed the last head that :meth:`_next_head` found. The next one probably has some, too.
+        self._followed = False
         #: Content: the number of missing bytes, or of bytes that are still allowed (-1: unlimited).
         self._missing = 0
         self._chunks: ChunkedBody | None = None
@@ -263,25 +266,22 @@ class Parser:
         if self._state is not _REQUEST_HEAD:
             return self._next_of_content()
         buffer = self._buffer
-        # The fast path, for the most frequent case: a head and nothing else. A cached block has no empty line.
+        # The fast path, for the most frequent case: a head and nothing else.
         if (
             not self._pos
-            and buffer.endswith(b'\r\n\r\n')
+            and not self._followed
+            and buffer
+            and buffer[-1] == _LINE_FEED
             and type(buffer) is bytes
             and len(buffer) <= self.limits.small_head
         ):
-            line_end = buffer.find(b'\r\n')
-            line_data = buffer[:line_end]
-            line = _find_request_line(line_data)
-            block_data = buffer[line_end:-2]
-            if line is not None:
-                block = line.find_block(block_data)
-                if block is not None:
-                    return self._begin_request(line, block, len(buffer))
-            if b'\r\n\r\n' not in block_data:
-                found = parse_request_head(line_data, block_data)
-                if found is not None:
-                    return self._begin_request(*found, len(buffer))
+            try:
+                head = _find_request_head(buffer)
+            except ParseError:
+                # several heads, a part of one, or an error that another one can precede
+                pass
+            else:
+                return self._begin_request(head, len(buffer))
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
@@ -318,30 +318,29 @@ class Parser:
             return None
         if end + 4 - pos > self.limits.max_header_size:
             self._reject_head(end + 4)
-        line_end = buffer.find(b'\r\n', pos)
-        line_data = bytes(buffer[pos:line_end])
-        block_data = bytes(buffer[line_end : end + 2])
+        data = bytes(buffer[pos : end + 4])
         try:
             if self._state is _REQUEST_HEAD:
-                if end + 4 - pos > self.limits.small_head:
-                    self.limits.check_parts(line_data, block_data)
-                request_line = REQUEST_LINES[line_data]
-                block = request_line.blocks[block_data]
+                if len(data) > self.limits.small_head:
+                    self.limits.check_parts(data)
+                request_head = _find_request_head(data)
             else:
-                status_line = STATUS_LINES[line_data]
-                block = status_line.blocks[block_data]
+                line_end = data.find(b'\r\n')
+                status_line = STATUS_LINES[data[:line_end]]
+                block = status_line.blocks[data[line_end:-2]]
         except ParseError as error:
             self._reject_head(end + 4, error)
         if self._state is _REQUEST_HEAD:
-            return self._begin_request(request_line, block, end + 4)
+            self._followed = end + 4 < len(buffer)
+            return self._begin_request(request_head, end + 4)
         return self._begin_response(status_line, block, end + 4)
 
-    def _begin_request(self, line: RequestLine, block: HeaderBlock, end: int) -> RequestHead:
-        """Return a request's head, which ends at ``end``; begin its content."""
+    def _begin_request(self, head: RequestHead, end: int) -> RequestHead:
+        """Return ``head``, which ends at ``end``, and begin its content."""
         limits = self.limits
-        if block.count > limits.max_headers_count > 0:
+        if head.count > limits.max_headers_count > 0:
             self._fail(limits.too_many_fields('headers'))
-        if block.host is None and line.needs_host and limits.require_host:
+        if 'host' not in head.fields and head.http_version != '1.0' and limits.require_host:
             self._fail(ParseError('HTTP/1.1 request without Host', code='HPE_INVALID_HOST'))
         self._line_seen = False
         self._empty_lines = 0
@@ -351,9 +350,6 @@ class Parser:
             self._pos = self._scanned = 0
         else:
             self._pos = self._scanned = end
-        head = line.last
-        if head is None or head.block is not block:
-            head = line.last = RequestHead(line, block)
         if not head.plain:
             if head.method == 'CONNECT':
                 self._state = _TUNNEL

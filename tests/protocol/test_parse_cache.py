@@ -6,8 +6,8 @@ import pytest
 
 from geventnode.errors import ParseError
 from geventnode.protocol import Limits, Parser, Role
-from geventnode.protocol.head import REQUEST_LINES
-from geventnode.protocol.parse_cache import ParseCache
+from geventnode.protocol.head import REQUEST_HEADS
+from geventnode.protocol.parse_cache import MANY_MISSES, SAMPLED, ParseCache
 
 
 def test_results_are_stored_from_the_second_lookup_on() -> None:
@@ -63,13 +63,48 @@ def test_errors_are_not_stored() -> None:
     assert not cache.seen
 
 
-def test_the_parser_caches_a_bounded_number_of_lines() -> None:
+def test_data_that_never_repeats_is_seldom_looked_for() -> None:
+    looked_for = []
+
+    class Observed(ParseCache):
+        def get(self, data: bytes) -> None:
+            looked_for.append(data)
+
+    cache = Observed(len)
+    for number in range(MANY_MISSES + 10 * SAMPLED):
+        assert cache.find(b'%4d' % number) == 4
+    assert len(looked_for) == MANY_MISSES + 10
+
+
+def test_data_that_repeats_again_is_found() -> None:
+    parsed = []
+    cache = ParseCache(lambda data: parsed.append(data) or len(data))
+    for number in range(10 * MANY_MISSES):
+        cache.find(b'%d' % number)
+    for _ in range(3 * SAMPLED):
+        assert cache.find(b'used') == 4
+    parsed.clear()
+    for _ in range(3):
+        assert cache.find(b'used') == 4
+    assert parsed == []
+    assert cache.misses == 0
+
+
+def test_long_data_is_not_looked_for() -> None:
+    cache = ParseCache(len, max_key=3)
+    for _ in range(3):
+        assert [cache.find(b'abc'), cache.find(b'abcd')] == [3, 4]
+    assert list(cache) == [b'abc']
+    assert len(cache.seen) == 1
+
+
+def test_the_parser_caches_a_bounded_number_of_heads() -> None:
     parser = Parser(Role.REQUEST, Limits())
-    for number in sorted([*range(3 * REQUEST_LINES.max_entries)] * 2):
+    for number in sorted([*range(3 * REQUEST_HEADS.max_entries)] * 2):
         parser.feed(b'GET /%d HTTP/1.1\r\nHost: a%d\r\n\r\n' % (number, number))
         head = parser.next_event()
         assert (head.url, head.host) == (f'/{number}', f'a{number}')
-        assert len(REQUEST_LINES) <= REQUEST_LINES.max_entries
+        assert len(REQUEST_HEADS) <= REQUEST_HEADS.max_entries
         assert head.raw_headers == [('Host', f'a{number}')]
 
 

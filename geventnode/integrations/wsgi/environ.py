@@ -111,7 +111,7 @@ def _set_head(environ: dict[str, Any], head: RequestHead, script_name: str) -> N
     environ['QUERY_STRING'] = query
     environ['REQUEST_URI'] = environ['RAW_URI'] = target
     environ['SERVER_PROTOCOL'] = _PROTOCOLS.get(head.http_version) or f'HTTP/{head.http_version}'
-    fields = head.block.fields
+    fields = head.fields
     known = _variables
     try:
         for name, value in fields.items():
@@ -197,7 +197,7 @@ class EnvironBuilder:
                     environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
             elif kept is None:
                 head.derived = _SEEN
-            elif head.block.count <= MAX_FIELDS:
+            elif head.count <= MAX_FIELDS:
                 head.derived = local_address, environ.copy()
         if address is not None and response.server._forwarded_policy is None:
             environ['REMOTE_ADDR'] = address
