@@ -17,6 +17,7 @@ from bench.clients import measure_clients
 from bench.command import add_options, chosen, measure, today
 from bench.exchanges import measure_exchanges
 from bench.fairness import measure_fairness
+from bench.http2 import measure_http2
 from bench.idle import measure_idle
 from bench.imports import measure_imports
 from bench.load import measure_load
@@ -73,6 +74,7 @@ PARTS: dict[str, Callable[[Scale], Section]] = {
     'proxy': lambda scale: measure_proxies(scale.repeat, scale.transfer),
     'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
     'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
+    'http2': lambda scale: measure_http2(scale.repeat, LONGER * scale.seconds),
     'monitor': lambda scale: measure_monitor(scale.repeat, scale.seconds),
     'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),
     'clients': lambda scale: measure_clients(scale.repeat, scale.seconds, scale.transfer),
@@ -121,7 +123,7 @@ def settings(scale: Scale) -> str:
     """Return the description of the run."""
     return (
         f'{today()}: medians (and extremes) of {scale.repeat} interleaved repetitions, turns of wrk of '
-        f'{scale.seconds} s, in the first two parts of {LONGER * scale.seconds} s.'
+        f'{scale.seconds} s, in the parts realistic, repeated and http2 of {LONGER * scale.seconds} s.'
     )
 
 

@@ -22,7 +22,7 @@ __all__ = ['LOAD_CORE', 'SERVER_CORE', 'core_notes', 'describe', 'pin', 'raise_d
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE = CORES[0]
 LOAD_CORE = CORES[1] if len(CORES) > 1 else CORES[0]
-PACKAGES = ('gevent', 'greenlet', 'uvicorn', 'httptools', 'uvloop', 'h11')
+PACKAGES = ('gevent', 'greenlet', 'uvicorn', 'httptools', 'uvloop', 'h11', 'h2', 'gunicorn', 'hypercorn')
 
 
 def pin(core: int) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """The measured server, with the handlers that every other script in this directory has, too.
 
-It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS.
+It listens on a free port, prints it, and serves until it is killed; with the path of a certificate, it serves HTTPS,
+and with the argument ``http2``, HTTP/2 without TLS, too.
 ``/`` and ``/agent`` respond with a few bytes, the latter after reading a request header; ``/stated`` states the length
 of the same bytes, which the server would add otherwise. ``/read`` parses JSON, ``/json`` sends 16 KiB of it,
 ``/chunks`` and ``/corked`` respond in ten pieces. ``/upload`` counts a body; ``/download?bytes=N`` streams N bytes.
@@ -175,7 +176,9 @@ SHAPES: dict[str, Callable[[Any, Any], None]] = {
 
 
 if __name__ == '__main__':
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ['http2']:
+        server = http.create_server(handle, keep_alive_timeout=KEEP_ALIVE, http2=True)
+    elif len(sys.argv) > 1:
         from geventnode import https
 
         server = https.create_server(handle, certfile=sys.argv[1], keep_alive_timeout=KEEP_ALIVE)

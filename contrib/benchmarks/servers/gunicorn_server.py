@@ -1,5 +1,7 @@
 """gunicorn with one worker of the given class, by default its own ``gevent``.
 
+With a second argument, ``http2``, it serves HTTP/2 with prior knowledge, too, to any client.
+
 Idle connections are kept, as by the other servers: gunicorn's default of two seconds is shorter than a turn.
 """
 
@@ -37,6 +39,7 @@ if __name__ == '__main__':
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.set_inheritable(True)
     print(listener.getsockname()[1], flush=True)
+    http2 = {'http_protocols': 'h2,h1', 'http2_cleartext': 'prior-knowledge', 'forwarded_allow_ips': '*'}
     Program(
         {
             'bind': f'fd://{listener.fileno()}',
@@ -45,5 +48,6 @@ if __name__ == '__main__':
             'loglevel': 'error',
             'worker_class': sys.argv[1] if len(sys.argv) > 1 else 'gevent',
             'backlog': BACKLOG,
+            **(http2 if sys.argv[2:] == ['http2'] else {}),
         }
     ).run()

@@ -1,10 +1,11 @@
-// Node's own http with the handlers of geventnode_server.py.
+// Node's own http, or http2 with the argument "http2", with the handlers of geventnode_server.py.
 //
 // The head has a Content-Length, which is fastest in Node: without it, `end` would send chunks.
 'use strict';
 
 const fs = require('fs');
 const http = require('http');
+const http2 = require('http2');
 const https = require('https');
 
 const CHUNK = Buffer.alloc(65536, 'x');
@@ -94,8 +95,14 @@ function handle(request, response) {
   }
 }
 
-const pem = process.argv[2] && fs.readFileSync(process.argv[2]);
-const server = pem ? https.createServer({ cert: pem, key: pem }, handle) : http.createServer(handle);
+function create(argument) {
+  if (argument === 'http2') return http2.createServer(handle);
+  if (!argument) return http.createServer(handle);
+  const pem = fs.readFileSync(argument);
+  return https.createServer({ cert: pem, key: pem }, handle);
+}
+
+const server = create(process.argv[2]);
 
 // The default of five seconds would close idle connections during a measurement.
 server.keepAliveTimeout = 120000;
