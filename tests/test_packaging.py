@@ -101,6 +101,7 @@ def test_sdist_is_complete(tree: Path) -> None:
         'pyproject.toml',
         'setup.py',
         'tox.ini',
+        '.ci/newer',
         '.ci/run',
         '.pre-commit-config.yaml',
     } <= names
