@@ -20,10 +20,12 @@ from geventnode.http.client.agent import AgentOptions
 from geventnode.http.client.agent import global_agent as _global_agent
 from geventnode.http.client.api import NO_OPTIONS, OPTIONS, RequestOptions, Scheme, make_request
 from geventnode.http.client.origin import Origin, URLs, origin_from_options, parse_url
+from geventnode.http.client.proxy import ProxyEnvironment, check_proxy_env
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.server import RequestListener
 from geventnode.http.server.server import ServerOptions as HTTPServerOptions
 from geventnode.net.socket import Socket
+from geventnode.options import Option
 from geventnode.tls.client import TLSSettings, parse_tls_options
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
@@ -173,6 +175,10 @@ class Agent(http.Agent):
 
     protocol: ClassVar[str] = 'https:'
     _hub_attribute: ClassVar[str] = '_geventnode_global_https_agent'
+
+    proxy_env: Option[bool | Mapping[str, str] | ProxyEnvironment | None] = Option(
+        partial(check_proxy_env, 'https:'), None, 'The environment that names the proxy.'
+    )
 
     def __init__(self, **options: Unpack[_AgentOptions]) -> None:
         given: dict[str, Any] = {**options}

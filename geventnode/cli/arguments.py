@@ -371,6 +371,16 @@ def _add_get(commands: Any, run: Command) -> None:
     get.add_argument('--timeout', metavar='SECONDS', type=_seconds, help='the limit for the whole exchange')
     get.add_argument('--cacert', metavar='FILE', help="trust these authorities instead of the system's (PEM)")
     get.add_argument('--insecure', action='store_true', help='accept any certificate')
+    get.add_argument(
+        '-x',
+        '--proxy',
+        metavar='URL',
+        help='use this HTTP proxy instead of the one that the environment names (http_proxy, https_proxy, all_proxy); '
+        "'' for none",
+    )
+    get.add_argument(
+        '--noproxy', metavar='LIST', help="use no proxy for these hosts, instead of those in no_proxy; '*' for all"
+    )
     get.add_argument('--fail', action='store_true', help='for status 400 and up: write no body, exit with 22')
     get.set_defaults(run=run, parser=get)
 

@@ -157,7 +157,7 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
     try:
         given, removed = _headers(options.header)
         names = {name.lower() for name, _ in given}
-        automatic = {'User-Agent': f'geventnode/{__version__}', 'Accept': '*/*'}
+        automatic = {'User-Agent': f'geventnode/{__version__}', 'Accept': '*/*', 'Connection': 'close'}
         if body is not None:
             automatic['Content-Type'] = FORM
         headers = [(name, value) for name, value in automatic.items() if name.lower() not in names | removed] + given
@@ -171,7 +171,6 @@ def _request(options: argparse.Namespace, body: Any) -> http.ClientRequest:
             headers=headers,
             set_host='host' not in removed,
             body=None if late else body,
-            agent=False,
             deadline=options.timeout,
         )
         for name in late:
@@ -188,10 +187,19 @@ def _requester(options: argparse.Namespace) -> Callable[..., http.ClientRequest]
     settings = {'ca': options.cacert, 'reject_unauthorized': not options.insecure}
     if options.url[:6].lower() == 'https:':
         https = importlib.import_module('geventnode.https')
-        return partial(https.request, **settings)
+        return partial(https.request, agent=https.Agent(**_proxies(options)), **settings)
     if options.cacert is not None or options.insecure:
         raise _Failure(WRONG_COMMAND, '--cacert and --insecure have no effect without TLS; use an https: URL')
-    return http.request
+    return partial(http.request, agent=http.Agent(**_proxies(options)))
+
+
+def _proxies(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of an agent for the proxy, as in curl."""
+    settings: dict[str, Any] = {'no_proxy': options.noproxy}
+    if options.proxy is not None:
+        return {**settings, 'proxy': options.proxy or None}
+    # curl reads the name in lower case only: a web server can set the other one (httpoxy)
+    return {**settings, 'proxy_env': {name: value for name, value in os.environ.items() if name != 'HTTP_PROXY'}}
 
 
 def _headers(lines: list[str]) -> tuple[list[tuple[str, str]], set[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from geventnode import http
 from geventnode.cli import doctor
 from geventnode.cli.doctor import CHECKS, Facts, Level, checks, diagnose, facts, render
 from geventnode.cli.main import main
@@ -112,13 +113,33 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
         'gevent warns: Too late.',
         'begin the program',
     ),
+    (
+        {'proxies': ('http://proxy:3128 for http:',)},
+        'proxies',
+        Level.ADVICE,
+        'the environment names proxies (http://proxy:3128 for http:)',
+        'http.set_global_proxy_from_env()',
+    ),
+    (
+        {'proxies': ('http_proxy',), 'proxy_error': 'http_proxy is not the URL of a proxy'},
+        'proxies',
+        Level.PROBLEM,
+        'unusable proxy: http_proxy is not',
+        'correct',
+    ),
     *(({'blocking': (name,)}, 'blocking', Level.PROBLEM, f'{name} blocks in C', '') for name in facts.BLOCKERS),
 ]
 
 
 @pytest.mark.parametrize(
     'healthy',
-    [HEALTHY, PATCHED, HEALTHY._replace(descriptors=None, somaxconn=None), HEALTHY._replace(descriptors=(None, None))],
+    [
+        HEALTHY,
+        PATCHED,
+        HEALTHY._replace(descriptors=None, somaxconn=None),
+        HEALTHY._replace(descriptors=(None, None)),
+        HEALTHY._replace(proxies=('http://proxy:3128 for http:',), proxies_used=True),
+    ],
 )
 def test_healthy_facts_have_no_problem(healthy: Facts) -> None:
     assert {each.level for each in diagnose(healthy)} == {Level.OK}
@@ -132,6 +153,24 @@ def test_check_reports_its_problem(change: dict[str, Any], check: str, level: Le
     assert message in wrong[0].message
     assert advice in wrong[0].advice
     assert wrong[0].advice
+
+
+def test_proxies_of_the_environment_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (('http_proxy', 'http://user:secret@proxy:3128'), ('no_proxy', 'localhost')):
+        monkeypatch.setenv(name, value)
+    found = doctor.gather()
+    assert found.proxies == ('http://proxy:3128 for http:', 'none for localhost')
+    assert 'proxies      http://proxy:3128 for http:, none for localhost\n' in render(found, diagnose(found))
+    restore = http.set_global_proxy_from_env()
+    try:
+        assert doctor.gather().proxies_used
+    finally:
+        restore()
+    monkeypatch.setenv('http_proxy', 'socks5://user:secret@proxy')
+    broken = doctor.gather()
+    assert broken.proxy_error is not None
+    assert 'socks5: is not supported' in broken.proxy_error
+    assert 'secret' not in f'{found} {broken}'
 
 
 def test_every_check_has_a_case() -> None:

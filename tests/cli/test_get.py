@@ -17,6 +17,8 @@ import pytest
 from geventnode import __version__
 from geventnode.cli.main import main
 from tests.fetching import Get, RawServer, commands, raw_servers, url
+from tests.http_proxies import Proxy
+from tests.origins import MakeOrigin
 from tests.servers import Serve, Site
 
 FORM = 'application/x-www-form-urlencoded'
@@ -468,3 +470,66 @@ def test_no_progress_bar_without_tqdm(
 
 def test_no_progress_bar_without_a_terminal(site: Site, get_command: Get, tmp_path: Path) -> None:
     assert get_command(url(site), '-o', tmp_path / 'file') == (0, b'', '')
+
+
+# -- proxies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch, origin: MakeOrigin) -> tuple[Proxy, str]:
+    """Return a proxy and its URL, with an environment that names no proxy."""
+    for name in tuple(os.environ):
+        if name.lower().endswith('_proxy'):
+            monkeypatch.delenv(name)
+    script = Proxy()
+    return script, origin(script).url
+
+
+@pytest.mark.parametrize(
+    ('environment', 'arguments', 'used'),
+    [
+        ({'http_proxy': ''}, (), False),
+        ({'http_proxy': 'PROXY'}, (), True),
+        ({'HTTP_PROXY': 'PROXY'}, (), False),
+        ({'ALL_PROXY': 'PROXY'}, (), True),
+        ({'http_proxy': 'PROXY', 'no_proxy': '127.0.0.1'}, (), False),
+        ({'http_proxy': 'PROXY', 'NO_PROXY': '127.0.0.0/8'}, (), False),
+        ({'http_proxy': 'PROXY'}, ('--noproxy', '*'), False),
+        ({'http_proxy': 'PROXY', 'no_proxy': '*'}, ('--noproxy', ''), True),
+        ({'http_proxy': 'PROXY'}, ('-x', ''), False),
+        ({'http_proxy': 'http://127.0.0.1:1'}, ('--proxy', 'PROXY'), True),
+        ({}, ('--proxy', 'PROXY', '--noproxy', '127.0.0.1'), False),
+    ],
+)
+def test_proxy_is_chosen_as_by_curl(
+    monkeypatch: pytest.MonkeyPatch,
+    proxied: tuple[Proxy, str],
+    site: Site,
+    seen: Seen,
+    get_command: Get,
+    environment: dict[str, str],
+    arguments: tuple[str, ...],
+    used: bool,
+) -> None:
+    script, where = proxied
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace('PROXY', where))
+    ran = get_command(*(where if each == 'PROXY' else each for each in arguments), url(site))
+    assert ran == (0, b'hello' if used else b'done\n', '')
+    assert [len(script.requests), len(seen)] == ([1, 0] if used else [0, 1])
+
+
+def test_failing_proxy_is_named_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, proxied: tuple[Proxy, str], get_command: Get
+) -> None:
+    assert get_command('-x', 'http://user:secret@127.0.0.1:1', 'http://a.example/') == (
+        1,
+        b'',
+        'geventnode: proxy http://127.0.0.1:1: no connection: connect 127.0.0.1:1: Connection refused\n',
+    )
+    monkeypatch.setenv('http_proxy', 'http://user:secret@x/y')
+    assert get_command('http://a.example/') == (
+        2,
+        b'',
+        "geventnode: http_proxy has more than scheme, host and port: 'http://x/y'\n",
+    )

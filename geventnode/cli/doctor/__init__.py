@@ -29,6 +29,7 @@ LABELS = {
     'target': 'program',
     'patched': 'patched',
     'blocking': 'blocking',
+    'proxies': 'proxies',
 }
 
 

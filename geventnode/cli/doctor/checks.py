@@ -23,6 +23,7 @@ __all__ = [
     'check_order',
     'check_patching',
     'check_program',
+    'check_proxies',
     'check_python',
     'check_resolver',
     'check_somaxconn',
@@ -324,6 +325,27 @@ def check_blocking(facts: Facts) -> list[Finding]:
     ]
 
 
+def check_proxies(facts: Facts) -> list[Finding]:
+    """Check that the proxies of the environment are valid and used."""
+    if facts.proxy_error is not None:
+        return [
+            Finding(
+                'proxies', Level.PROBLEM, f'the environment has an unusable proxy: {facts.proxy_error}', 'correct it'
+            )
+        ]
+    if facts.proxies and not facts.proxies_used:
+        return [
+            Finding(
+                'proxies',
+                Level.ADVICE,
+                f'the environment names proxies ({", ".join(facts.proxies)}), which requests without an agent do not '
+                'use; geventnode get and the requests adapter do',
+                'call http.set_global_proxy_from_env() when the program begins, or make agents with proxy_env=True',
+            )
+        ]
+    return [Finding('proxies', Level.OK, 'requests use the proxies of the environment')] if facts.proxies else []
+
+
 CHECKS: tuple[Check, ...] = (
     check_python,
     check_libraries,
@@ -336,6 +358,7 @@ CHECKS: tuple[Check, ...] = (
     check_patching,
     check_order,
     check_blocking,
+    check_proxies,
 )
 
 

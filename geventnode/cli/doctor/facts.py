@@ -7,14 +7,17 @@ the top therefore leave out every module that has to be patched before it is imp
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 from geventnode import __version__
 from geventnode.cli.targets import UsageError, load_target, print_traceback
+from geventnode.errors import InvalidInput
 
 __all__ = ['BLOCKERS', 'EARLY', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
 
@@ -65,6 +68,12 @@ class Facts(NamedTuple):
     warnings: tuple[str, ...] = ()
     #: The libraries of :data:`BLOCKERS` that are imported and not made cooperative.
     blocking: tuple[str, ...] = ()
+    #: The variables for proxies that are set, with their values without credentials.
+    proxies: tuple[str, ...] = ()
+    #: The reason why these variables cannot be used.
+    proxy_error: str | None = None
+    #: Whether requests without an agent use them.
+    proxies_used: bool = False
 
     def format(self, name: str) -> str:
         """Return the fact called ``name`` as text; empty if there is none."""
@@ -155,7 +164,28 @@ def _process_facts() -> Facts:
         somaxconn=_somaxconn(),
         patched=tuple(name for name in PATCHABLE if monkey.is_module_patched(name)),
         blocking=tuple(name for name in BLOCKERS if name in sys.modules and not _is_cooperative(name)),
+        **_proxies(os.environ),
     )
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the facts about the proxies of an environment."""
+    # with a target, this is the program's own module
+    from geventnode import http
+    from geventnode.http.client.proxy import check_proxy_env, proxy_variables
+
+    found = []
+    try:
+        for protocol in ('http:', 'https:'):
+            settings = check_proxy_env(protocol, 'proxy_env', environment)
+            if settings is not None and settings.proxy is not None:
+                found.append(f'{settings.proxy} for {protocol}')
+                no_proxy = str(settings.no_proxy)
+    except InvalidInput as error:
+        return {'proxies': tuple(sorted(proxy_variables(environment))), 'proxy_error': str(error)}
+    if found and no_proxy:
+        found.append(f'none for {no_proxy}')
+    return {'proxies': tuple(found), 'proxies_used': http.global_agent.proxy_env is not None}
 
 
 def _version(name: str) -> str | None:

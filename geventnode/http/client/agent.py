@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -33,6 +34,7 @@ from geventnode.http.client.proxy import (
     check_proxy_env,
     check_proxy_tls,
     find_proxies,
+    proxy_variables,
 )
 from geventnode.http.client.request import ClientRequest
 from geventnode.http.client.reservation import Reservation
@@ -187,7 +189,7 @@ class Agent:
         check_no_proxy, None, 'The origins that are reached without the proxy.'
     )
     proxy_env: Option[bool | Mapping[str, str] | ProxyEnvironment | None] = Option(
-        check_proxy_env, None, 'The environment that names the proxy.'
+        partial(check_proxy_env, 'http:'), None, 'The environment that names the proxy.'
     )
     proxy_tls: Option[Mapping[str, Any] | None] = Option(
         check_proxy_tls, None, 'TLS options for the connection to the proxy.'
@@ -247,7 +249,7 @@ class Agent:
     def _set_proxies(self) -> None:
         """Apply the options for proxies to new requests."""
         settings: Any = self.proxy, self.proxy_env, self.no_proxy, self.proxy_tls
-        proxies = find_proxies(self.protocol, *settings)
+        proxies = find_proxies(*settings)
         if proxies is not None:
             self._proxies = proxies
             self._new_request = partial(ProxiedRequest, proxies)
@@ -779,12 +781,10 @@ def global_agent(kind: type[Agent] = Agent) -> Agent:
 
 
 #: The value of ``proxy_env`` of global agents, present and future ones.
-_global_environment: list[ProxyEnvironment | None] = [None]
+_global_environment: list[dict[str, str] | None] = [None]
 
 
-def set_global_proxy_from_env(
-    proxy_env: bool | Mapping[str, str] | ProxyEnvironment | None = True,
-) -> Callable[[], None]:
+def set_global_proxy_from_env(proxy_env: bool | Mapping[str, str] = True) -> Callable[[], None]:
     """Let the global agents use the proxies of an environment.
 
     All hubs are affected: new requests without an ``agent``, for ``http:`` and ``https:`` URLs, use the proxies.
@@ -793,12 +793,15 @@ def set_global_proxy_from_env(
     :param proxy_env: as of :class:`Agent`: True for the variables of the process, or a mapping.
     :raises InvalidInput: a variable has no URL of a proxy; the error names the variable.
     """
+    for protocol in ('http:', 'https:'):
+        check_proxy_env(protocol, 'proxy_env', proxy_env)
     before = _global_environment[0]
-    _set_global_environment(check_proxy_env('proxy_env', proxy_env))
+    variables = os.environ if proxy_env is True else proxy_env or {}
+    _set_global_environment(proxy_variables(variables))
     return partial(_set_global_environment, before)
 
 
-def _set_global_environment(environment: ProxyEnvironment | None) -> None:
+def _set_global_environment(environment: dict[str, str] | None) -> None:
     _global_environment[0] = environment
     for agent in registered(Agent):
         hub = agent._hub

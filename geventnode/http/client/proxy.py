@@ -38,9 +38,16 @@ __all__ = [
     'check_proxy_env',
     'check_proxy_tls',
     'find_proxies',
+    'proxy_variables',
 ]
 
 DEFAULT_PORTS = {'http': 80, 'https': 443}
+
+#: The variables of an environment that are read.
+VARIABLES = frozenset(
+    {'REQUEST_METHOD'}
+    | {spelt for name in ('http', 'https', 'all', 'no') for spelt in (f'{name}_proxy', f'{name}_proxy'.upper())}
+)
 
 #: The code of Node for a setting that cannot be used.
 INVALID = 'ERR_PROXY_INVALID_CONFIG'
@@ -113,16 +120,10 @@ def _basic(credentials: str) -> str | None:
 
 
 class ProxyEnvironment(NamedTuple):
-    """The proxies that an environment names."""
+    """The proxy that an environment names for one scheme of URLs."""
 
-    #: The proxies for ``http:`` and for ``https:`` URLs.
-    http: Proxy | None
-    https: Proxy | None
+    proxy: Proxy | None
     no_proxy: NoProxy
-
-    def proxy_for(self, protocol: str) -> Proxy | None:
-        """Return the proxy for ``'http:'`` or ``'https:'``."""
-        return self.https if protocol == 'https:' else self.http
 
 
 # -- the options of an agent ------------------------------------------------------------------------------------------
@@ -146,10 +147,12 @@ def check_no_proxy(name: str, value: Any) -> NoProxy | None:
     return NoProxy(value, name)
 
 
-def check_proxy_env(name: str, value: Any) -> ProxyEnvironment | None:
-    """Return the proxies of an environment; of the process for True. Raises ``InvalidInput`` and ``TypeError``.
+def check_proxy_env(protocol: str, name: str, value: Any) -> ProxyEnvironment | None:
+    """Return the proxy of an environment; True is that of the process.
 
-    A name in lower case has precedence, as in curl and Node.
+    A name in lower case has precedence, as in curl and Node. Raises ``InvalidInput`` and ``TypeError``.
+
+    :param protocol: ``'http:'`` or ``'https:'``.
     """
     if value is None or value is False or isinstance(value, ProxyEnvironment):
         return value or None
@@ -157,23 +160,20 @@ def check_proxy_env(name: str, value: Any) -> ProxyEnvironment | None:
         value = os.environ
     if not isinstance(value, Mapping):
         raise TypeError(f'{name} must be True, False or a mapping, not {type(value).__name__}')
-    # In CGI, the client of the server sets HTTP_PROXY by a field "Proxy" (RFC 3875, section 4.1.18): "httpoxy"
-    upper_http = () if value.get('REQUEST_METHOD') else ('HTTP_PROXY',)
-    for_all = 'all_proxy', 'ALL_PROXY'
+    scheme = protocol[:-1]
+    names = [f'{scheme}_proxy', f'{scheme}_proxy'.upper(), 'all_proxy', 'ALL_PROXY']
+    if value.get('REQUEST_METHOD'):
+        # In CGI, the client of the server sets HTTP_PROXY by a field "Proxy" (RFC 3875, section 4.1.18): "httpoxy"
+        names = [each for each in names if each != 'HTTP_PROXY']
     return ProxyEnvironment(
-        _first(value, ('http_proxy', *upper_http, *for_all)),
-        _first(value, ('https_proxy', 'HTTPS_PROXY', *for_all)),
+        next((check_proxy(each, value[each]) for each in names if value.get(each)), None),
         NoProxy(value.get('no_proxy') or value.get('NO_PROXY') or '', 'NO_PROXY'),
     )
 
 
-def _first(environment: Mapping[str, Any], names: tuple[str, ...]) -> Proxy | None:
-    """Return the proxy that the first set variable names."""
-    for name in names:
-        value = environment.get(name)
-        if value:
-            return check_proxy(name, value)
-    return None
+def proxy_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of the variables that :func:`check_proxy_env` reads."""
+    return {name: value for name, value in environment.items() if name in VARIABLES}
 
 
 def check_proxy_tls(name: str, value: Any) -> dict[str, Any] | None:
@@ -234,18 +234,14 @@ class Proxies:
 
 
 def find_proxies(
-    protocol: str,
     proxy: Proxy | None,
     environment: ProxyEnvironment | None,
     no_proxy: NoProxy | None,
     tls_options: dict[str, Any] | None,
 ) -> Proxies | None:
-    """Return the proxies of an agent with these options; None without one.
-
-    :param protocol: ``'http:'`` or ``'https:'``.
-    """
+    """Return the proxies of an agent with these options; None without one."""
     if proxy is None and environment is not None:
-        proxy = environment.proxy_for(protocol)
+        proxy = environment.proxy
         no_proxy = environment.no_proxy if no_proxy is None else no_proxy
     return None if proxy is None else Proxies(proxy, no_proxy, tls_options)
 

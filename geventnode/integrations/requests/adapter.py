@@ -31,6 +31,10 @@ DEFAULT_MAX_SOCKETS = 100
 #: allows several of the longest lines, and bounds the memory that a hostile server can use.
 DEFAULT_MAX_HEADER_SIZE = 262144
 
+#: The options of agents for proxies, which ``requests`` chooses itself.
+PROXY_OPTIONS = frozenset({'proxy', 'no_proxy', 'proxy_env', 'proxy_tls'})
+PROXY_REMEDY = 'set the proxies of the session, or the environment'
+
 #: The attributes that ``HTTPAdapter.cert_verify`` sets on a pool.
 CERT_VERIFY_ATTRIBUTES = ('cert_reqs', 'ca_certs', 'ca_cert_dir', 'cert_file', 'key_file')
 
@@ -78,10 +82,13 @@ class AgentAdapter(HTTPAdapter):
                 raise InvalidInput(
                     f'the agent is for {given.protocol!r}, expected one for {kind.protocol!r}', 'ERR_INVALID_PROTOCOL'
                 )
+            _check_without_proxy(given)
         if agent is not None and https_agent is not None and options:
             raise InvalidInput(
                 f'{", ".join(sorted(options))} has no effect when both agents are given: set it on the agents'
             )
+        for name in PROXY_OPTIONS & options.keys():
+            raise InvalidInput(f'{name} has no effect on requests, which choose proxies themselves: {PROXY_REMEDY}')
         self._limits = RequestLimits(
             None if queue_timeout is None else seconds('queue_timeout', queue_timeout) or None,
             Limits(max_header_size=count('max_header_size', max_header_size)),
@@ -167,3 +174,9 @@ class AgentAdapter(HTTPAdapter):
                 ),
             )
         return manager
+
+
+def _check_without_proxy(agent: http.Agent | None) -> None:
+    """Raise ``InvalidInput`` if ``agent`` has a proxy."""
+    if agent is not None and (agent.proxy is not None or agent.proxy_env is not None):
+        raise InvalidInput(f'the agent has a proxy, but requests chooses proxies itself: {PROXY_REMEDY}')

@@ -122,16 +122,19 @@ def test_misspelled_tls_option_of_a_proxy_is_refused(agent: Any) -> None:
     ],
 )
 def test_variables(environment: dict[str, str], for_http: str | None, for_https: str | None) -> None:
-    found = check_proxy_env('proxy_env', environment)
-    assert found is not None
-    shown = [None if each is None else str(each) for each in (found.http, found.https)]
+    shown = []
+    for protocol in ('http:', 'https:'):
+        found = check_proxy_env(protocol, 'proxy_env', environment)
+        assert found is not None
+        shown.append(None if found.proxy is None else str(found.proxy))
     assert shown == [for_http, for_https]
 
 
 @pytest.mark.parametrize('name', ['http_proxy', 'https_proxy', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'])
-def test_error_names_the_variable(agent: Any, name: str) -> None:
+def test_error_names_the_variable(name: str) -> None:
+    make = https.Agent if 'https' in name.lower() else http.Agent
     with pytest.raises(InvalidInput, match=rf'^{name} ') as caught:
-        agent(proxy_env={name: 'http://user:secret@proxy/x'})
+        make(proxy_env={name: 'http://user:secret@proxy/x'})
     assert not any(secret in str(caught.value) for secret in SECRETS) or name == 'NO_PROXY'
 
 
@@ -159,10 +162,10 @@ def test_global_agents(proxy: tuple[Proxy, Origin]) -> None:
     restore = http.set_global_proxy_from_env({'http_proxy': where.url})
     try:
         assert read('http://a.example/') == b'hello'
-        assert http.global_agent.proxy_env is https.global_agent.proxy_env
+        assert https.global_agent.proxy_env.proxy is None
 
         def in_another_hub() -> str | None:
-            return str(http.global_agent.proxy_env.http)
+            return str(http.global_agent.proxy_env.proxy)
 
         assert in_another_thread(in_another_hub) == where.url
         again = http.set_global_proxy_from_env({})
@@ -173,6 +176,12 @@ def test_global_agents(proxy: tuple[Proxy, Origin]) -> None:
         restore()
     assert http.global_agent.proxy_env is None
     assert len(script.requests) == 2
+
+
+def test_variables_of_another_scheme_are_not_read(agent: Any) -> None:
+    assert agent(proxy_env={'https_proxy': 'socks5://a', 'http_proxy': 'b'}).proxy_env.proxy.host == 'b'
+    with pytest.raises(InvalidInput, match=r'^https_proxy must be'):
+        http.set_global_proxy_from_env({'https_proxy': 'socks5://a', 'http_proxy': 'b'})
 
 
 # -- forwarded requests -----------------------------------------------------------------------------------------------

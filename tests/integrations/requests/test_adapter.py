@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from gevent.event import Event
 
+from geventnode import http, https
+from geventnode.errors import InvalidInput
+from geventnode.integrations.requests import AgentAdapter
 from tests.origins import HELLO, MakeOrigin
 from tests.servers import Log, Serve, Site, ok
 from tests.sessions import Mounted, agent_of
@@ -283,3 +286,19 @@ def test_expect_continue(serve: Serve, session: Mounted) -> None:
     site.server.remove_all_listeners('checkContinue')
     site.server.on('checkContinue', refuse)
     assert client.post(url(site), data=b'body', headers={'Expect': '100-continue'}).status_code == 417
+
+
+# -- proxies of agents ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('options', [{'proxy': 'http://proxy'}, {'proxy_env': {}}, {'no_proxy': '*'}])
+def test_option_for_a_proxy_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=f'{next(iter(options))} has no effect .* set the proxies of the session'):
+        AgentAdapter(**options)
+
+
+@pytest.mark.parametrize('options', [{'proxy': 'http://user:secret@proxy'}, {'proxy_env': {'http_proxy': 'x'}}])
+def test_agent_with_a_proxy_is_refused(options: dict[str, Any]) -> None:
+    for given in ({'agent': http.Agent(**options)}, {'https_agent': https.Agent(**options)}):
+        with pytest.raises(InvalidInput, match='the agent has a proxy, but requests chooses proxies itself'):
+            AgentAdapter(**given)
