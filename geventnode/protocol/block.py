@@ -41,7 +41,7 @@ __all__ = [
 #: are singleton fields, too, and have errors of their own.
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
 
-_UNTIL_CLOSE = Framing.UNTIL_CLOSE
+_NONE, _LENGTH, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.UNTIL_CLOSE
 _field = FIELD_LINES.__getitem__
 
 
@@ -110,7 +110,13 @@ def response_block(block: bytes, version: str) -> HeaderBlock:
     framing: Framing = _UNTIL_CLOSE
     length = None
     framing_error = None
-    if 'content-length' in fields or 'transfer-encoding' in fields:
+    declared = fields.get('content-length')
+    coded = 'transfer-encoding' in fields
+    # the usual length: in latin-1, the decimal characters are the ten digits
+    if declared is not None and values is None and not coded and len(declared) < 16 and declared.isdecimal():
+        length = int(declared)
+        framing = _LENGTH if length else _NONE
+    elif coded or declared is not None:
         try:
             framing, length = response_framing(*framing_fields(fields, values))
         except ParseError as error:
@@ -205,6 +211,8 @@ def connection_verdicts(fields: dict[str, Any], version: str) -> tuple[bool, boo
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False
+    if connection == 'keep-alive':
+        return True, False
     find = _connection_options if len(connection) < 64 else _connection_options.__wrapped__
     reusable, upgrade = find(connection, version)
     return reusable, upgrade and bool(fields.get('upgrade'))

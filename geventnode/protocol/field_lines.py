@@ -14,13 +14,13 @@ from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
 
 __all__ = ['FIELD_LINES', 'FieldLines', 'MalformedLine']
 
-#: Fields with values of one message or of one client. Their lines are not kept.
+#: Fields with values of one message or of one client. Their lines are not kept. Date is that of every response of a
+#: server within a second.
 NOT_KEPT = frozenset(
     (
         'age',
         'content-length',
         'content-range',
-        'date',
         'etag',
         'expires',
         'if-modified-since',

@@ -80,8 +80,8 @@ class StatusLine:
         self.status_code = status_code
         self.status_message = status_message
         self.http_version = http_version
-        #: Whether the response to a GET can have content.
-        self.can_have_content = not has_no_content(status_code, 'GET')
+        #: Whether the response to a usual method can have content.
+        self.can_have_content = not has_no_content(status_code, '')
         #: The cache of parsed header sections for this version.
         self.blocks = _RESPONSE_BLOCKS_1_0 if http_version == '1.0' else _RESPONSE_BLOCKS_1_1
 
@@ -191,7 +191,7 @@ class ResponseHead:
         #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
         framing = self.framing = (
             block.framing
-            if line.can_have_content and (method == 'GET' or not has_no_content(line.status_code, method))
+            if line.can_have_content and (not method or not has_no_content(line.status_code, method))
             else _NONE
         )
         #: The value of Content-Length, or None; a response without content can have one.

@@ -624,26 +624,24 @@ class ResponseParser(Parser):
         if line is None:
             return None
         section = buffer[line_end : end + 2]
-        block = line.blocks.get(section)
         method = self._method
-        if block is not None:
-            head = line.last
-            if head is None or head.block is not block or line.last_method != method:
-                head = line.last = ResponseHead(line, block, method)
-                line.last_method = method
+        last = line.last
+        if last is not None and last.block.section == section and line.last_method == method:
+            head = last
         elif b': %d\r\n' % size in section:
             # with the usual spelling of Content-Length; other sections would be parsed twice, here and for the events
             try:
-                block = line.blocks[section]
+                block = line.blocks.find(section)
             except ParseError:
                 return None
-            head = ResponseHead(line, block, method)
+            head = line.last = ResponseHead(line, block, method)
+            line.last_method = method
         else:
             return None
         if (
             head.framing is not _LENGTH_FRAMING
-            or block.content_length != size
-            or block.count > limits.max_headers_count > 0
+            or head.content_length != size
+            or head.block.count > limits.max_headers_count > 0
             or (limits.max_body_size is not None and size > limits.max_body_size)
         ):
             return None
