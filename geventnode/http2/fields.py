@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from geventnode.protocol import Framing, Limits, RequestHead, distinct, is_host, is_token
-from geventnode.protocol.block import HeaderBlock
 from geventnode.protocol.headers import merged
 
-__all__ = ['CONNECTION_FIELDS', 'FieldList', 'Malformed', 'StreamHead', 'request_head', 'trailer_fields']
+__all__ = ['CONNECTION_FIELDS', 'Malformed', 'StreamHead', 'request_head', 'trailer_fields']
 
 #: Fields about the connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
 CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade'})
@@ -41,51 +40,50 @@ class Malformed(Exception):
     """A request breaks a rule of RFC 9113, section 8.1.1: a stream error of type PROTOCOL_ERROR."""
 
 
-class FieldList(HeaderBlock):
-    """The fields of a request, as they arrived.
-
-    :param pairs: names, in lower case, and values.
-    :param fields: the same by name, repeated ones merged.
-    """
-
-    __slots__ = ('_pairs',)
-
-    def __init__(
-        self, pairs: list[tuple[str, str]], fields: dict[str, Any], framing: Framing, content_length: int | None
-    ) -> None:
-        super().__init__(b'', len(pairs), fields, framing, content_length, True, False)
-        self._pairs = pairs
-
-    def raw_headers(self) -> list[tuple[str, str]]:
-        """Return a new list of the fields as received."""
-        return self._pairs.copy()
-
-
 class StreamHead(RequestHead):
     """The head of a request that arrived by HTTP/2.
 
     :param host: the value of ``:authority``, otherwise that of Host.
+    :param pairs: the fields as they arrived: names, in lower case, and values.
+    :param fields: the same by name, repeated ones merged.
     """
 
-    __slots__ = ('scheme',)
+    __slots__ = ('_pairs', 'scheme')
 
-    def __init__(self, method: str, url: str, scheme: str, host: str | None, block: FieldList) -> None:
-        tunnel = method == 'CONNECT'
-        self.block = block
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        scheme: str,
+        host: str | None,
+        pairs: list[tuple[str, str]],
+        fields: dict[str, Any],
+        framing: Framing,
+        content_length: int | None,
+    ) -> None:
         self.method = method
         self.url = url
         #: The value of ``:scheme``; empty for CONNECT.
         self.scheme = scheme
         self.http_version = '2.0'
-        self.framing = block.framing
-        self.content_length = block.content_length
+        self._pairs = pairs
+        self.fields = fields
+        self.count = len(pairs)
+        self.framing = framing
+        self.content_length = content_length
         self.keep_alive = True
         self.upgrade = False
-        self.expect = block.expect
+        expect = fields.get('expect')
+        self.expect = '100-continue' if expect is not None and expect.lower() == '100-continue' else expect
         self.host = host
-        self.ordinary = block.expect is None and not tunnel
+        self.ordinary = expect is None and method != 'CONNECT'
         self.derived = None
         self.plain = False
+
+    @property
+    def raw_headers(self) -> list[tuple[str, str]]:
+        """A new list of the fields as they arrived."""
+        return self._pairs.copy()
 
 
 def request_head(fields: Sequence[tuple[bytes, bytes]], limits: Limits, ended: bool) -> StreamHead:
@@ -122,12 +120,7 @@ def request_head(fields: Sequence[tuple[bytes, bytes]], limits: Limits, ended: b
         raise Malformed('a request has neither :authority nor Host')
     _check_limits(pairs, limits, method, url)
     framing, length = _framing(values, method, limits, ended)
-    block = FieldList(pairs, merged(values), framing, length)
-    block.host = host
-    expect = block.fields.get('expect')
-    if expect is not None:
-        block.expect = '100-continue' if expect.lower() == '100-continue' else expect
-    return StreamHead(method, url, scheme, host, block)
+    return StreamHead(method, url, scheme, host, pairs, merged(values), framing, length)
 
 
 def trailer_fields(fields: Iterable[tuple[bytes, bytes]], limits: Limits) -> list[tuple[str, str]]:
@@ -208,8 +201,8 @@ def _check_limits(pairs: list[tuple[str, str]], limits: Limits, method: str, url
         raise limits.too_many_fields('headers')
     if limits.max_request_line is not None or limits.max_field_size is not None:
         # as the parts would be in HTTP/1.1
-        line = f'{method} {url} HTTP/1.1'.encode('latin-1')
-        limits.check_parts(line, '\r\n'.join(f'{name}: {value}' for name, value in pairs).encode('latin-1'))
+        lines = [f'{method} {url} HTTP/1.1', *(f'{name}: {value}' for name, value in pairs), '', '']
+        limits.check_parts('\r\n'.join(lines).encode('latin-1'))
 
 
 def _framing(values: dict[str, list[str]], method: str, limits: Limits, ended: bool) -> tuple[Framing, int | None]:

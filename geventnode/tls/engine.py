@@ -204,8 +204,8 @@ class TLSEngine:
         """Note that the peer's data has ended without close_notify; return ``b''``.
 
         OpenSSL is not informed. It would take the end for a fatal error, and the session could not be resumed, although
-        only a fatal alert forbids that (RFC 5246, section 7.2.1). Since Python 3.14 such an error also affects a session
-        that was read before.
+        only a fatal alert forbids that (RFC 5246, section 7.2.1). Since Python 3.14 such an error also affects a
+        session that was read before.
         """
         self.ended = self.truncated = True
         return self._end()
