@@ -420,6 +420,8 @@ class Connection(ServedConnection):
     def _remove(self, stream: Stream) -> None:
         if self.streams.pop(stream.state.id, None) is None:
             return
+        stream.state.owner = None
+        stream.release()
         with contextlib.suppress(ValueError):
             if self._waiting:
                 self._waiting.remove(stream)
@@ -438,6 +440,8 @@ class Connection(ServedConnection):
         if change:
             self._accounted += change
             self.server._buffer_limit.change(self, change)
+            if change < 0:
+                self.resume_for_limit()
 
     def pause_for_limit(self) -> None:
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
@@ -489,6 +493,8 @@ class Connection(ServedConnection):
             return
         if not self.engine.failed and self.state is not _CLOSING:
             self.engine.go_away()
+        # also while output is being collected
+        self._corked = False
         self.flush()
         if not socket.destroyed:
             self.state = _LINGERING

@@ -87,6 +87,7 @@ class StreamState:
     """One open stream."""
 
     __slots__ = (
+        'closed',
         'ended',
         'expected',
         'id',
@@ -103,6 +104,8 @@ class StreamState:
         self.id = number
         #: The object that the connection keeps for the stream.
         self.owner: Any = None
+        #: Whether the stream is no more: both sides have ended it, or one has reset it.
+        self.closed = False
         #: Whether the client has ended the stream.
         self.ended = False
         #: Whether this side has ended the stream.
@@ -615,7 +618,7 @@ class Engine:
         size = min(size, stream.unconsumed)
         stream.unconsumed -= size
         self._credit_connection(size)
-        if stream.ended or stream.id not in self.streams:
+        if stream.ended or stream.closed:
             return
         stream.uncredited += size
         if stream.uncredited * 2 >= self.limits.initial_window_size:
@@ -752,7 +755,7 @@ class Engine:
 
     def reset(self, stream: StreamState, code: ErrorCode) -> None:
         """Reset a stream. Has no effect on one that has ended."""
-        if stream.id in self.streams:
+        if not stream.closed:
             self._close(stream)
             self._send_reset(stream.id, code)
 
@@ -768,6 +771,7 @@ class Engine:
             self._close(stream)
 
     def _close(self, stream: StreamState) -> None:
+        stream.closed = True
         self.streams.pop(stream.id, None)
         if stream.unconsumed:
             # no application will read these bytes

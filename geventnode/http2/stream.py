@@ -66,6 +66,7 @@ class Stream:
         '_head',
         '_pieces',
         '_queue',
+        '_serving',
         '_trailers',
         '_worker',
         'began',
@@ -120,6 +121,8 @@ class Stream:
         #: Whether the exchange has ended.
         self.over = False
         self._failure: Exception | None = None
+        #: Whether a worker runs the listeners.
+        self._serving = False
         #: The worker that a disconnect cancels.
         self._worker: Any = None
         #: Output: heads and pieces of the body, whether the stream ends after them, and with which trailers.
@@ -155,16 +158,14 @@ class Stream:
         response = response_class(server.response_class)(request, self)
         self.request = request
         self.response = response
-        if self.destroyed:
-            # the client has reset it while it waited for its turn
-            self._on_disconnect()
-            response._on_aborted(None)
-            return
+        self._serving = True
         try:
             self._serve_request(request, response)
         finally:
+            self._serving = False
             if self._worker is worker:
                 self._worker = None
+            self.release()
 
     def _serve_request(self, request: IncomingMessage, response: StreamResponse) -> None:
         server, head = self.server, self.head
@@ -267,6 +268,7 @@ class Stream:
             self.abort(ErrorCode.CONNECT_ERROR if self.head.method == 'CONNECT' else ErrorCode.CANCEL)
         self.over = True
         self._wake_reader()
+        self.release()
 
     def time_out(self, error: RequestTimeout) -> None:
         """Send an error response for a late request, or reset the stream."""
@@ -366,7 +368,7 @@ class Stream:
         """Complete ``message``, and end the exchange if the response has ended before."""
         message._set_complete(self.received_trailers)
         if self.response is not None and self.response.finished:
-            self.over = True
+            self._end_exchange()
 
     def _consumed(self, size: int) -> None:
         """Give credit for ``size`` bytes of the body, which the application has."""
@@ -470,6 +472,7 @@ class Stream:
         self._callbacks.clear()
         self.over = True
         self._wake_reader()
+        self.release()
 
     def client_ended(self) -> None:
         """Take note that the client has ended its direction of the connection."""
@@ -539,7 +542,10 @@ class Stream:
                 data = bytes(data)
             self._queue.append(data)
             self.writable_length += len(data)
-        return self._push()
+        flushed = self._push()
+        if self.destroyed:
+            raise ConnectionClosed('the stream of this message was closed')
+        return flushed
 
     #: As a socket has it, for :class:`geventnode.http.outgoing.OutgoingMessage`.
     _send = send
@@ -653,10 +659,21 @@ class Stream:
         if response is not self.response or self.over or request is None:
             return
         if request.complete:
-            self.over = True
+            self._end_exchange()
         elif not request._has_reader:
-            self.over = self.discarding = True
+            self.discarding = True
             self._discard()
+            self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        """Take note that the application has done its part."""
+        self.over = True
+        self.release()
+
+    def release(self) -> None:
+        """Drop the messages of an exchange that is over: they refer to this stream."""
+        if self.over and self.state.closed and not self._serving:
+            self.request = self.response = None
 
     def response_fell_short(self, response: Any, missing: int) -> None:
         """Reset the stream, because ``missing`` bytes of the body were not sent."""

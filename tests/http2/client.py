@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from gevent import socket
 from h2.config import H2Configuration
-from h2.connection import H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
@@ -25,6 +25,8 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
+
+from h2.settings import Settings
 
 from tests.servers import GUARD, Serve, Site
 
@@ -89,8 +91,17 @@ class Client:
                 validate_inbound_headers=True,
             )
         )
+        # h2 refuses every frame after GOAWAY, and so the responses to requests that the server still serves
+        machine = self.h2.state_machine
+        machine._transitions = {
+            **machine._transitions,
+            (ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY): (
+                machine._transitions[ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY][0],
+                ConnectionState.CLIENT_OPEN,
+            ),
+        }
         if settings:
-            self.h2.local_settings.update(settings)
+            self.h2.local_settings = Settings(client=True, initial_values=settings)
         self.h2.initiate_connection()
         self.responses: dict[int, Response] = {}
         #: All events, in their order.

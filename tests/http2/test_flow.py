@@ -1,0 +1,233 @@
+"""Test flow control: who waits for whom, and who does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gevent.event import Event
+
+from geventnode.errors import ConnectionClosed
+from tests.http2.client import Connect
+from tests.servers import Log
+from tests.sockets import settle, until
+
+BIG = 1_000_000
+
+
+def test_unread_body_stops_its_client_at_the_window(connect_h2: Connect) -> None:
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        go_on.wait()
+        response.end(str(len(request.read())))
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    client.send_data(number, bytes(65535))
+    assert client.h2.local_flow_control_window(number) == 0
+    # other streams go on
+    other = client.start('POST', '/')
+    client.send_data(other, bytes(65535))
+    settle()
+    assert client.h2.local_flow_control_window(number) == 0
+    assert client.site.server.statistics()['buffered'] == 2 * 65535  # type: ignore[attr-defined]
+    go_on.set()
+    client.send_data(number, bytes(100_000), end=True)
+    assert client.response(number).body == b'165535'
+    client.send_data(other, b'', end=True)
+    assert client.response(other).body == b'65535'
+    assert client.site.server.statistics()['buffered'] == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize('size', [1, 100_000, 1_000_000])
+def test_window_of_the_server_is_an_option(connect_h2: Connect, size: int) -> None:
+    client = connect_h2(lambda request, response: response.end(request.read()), http2_initial_window_size=size)
+    number = client.start('POST', '/')
+    client.until(lambda: client.h2.outbound_flow_control_window >= size)
+    client.until(lambda: client.h2.local_flow_control_window(number) == size)
+    client.send_data(number, b'abc', end=True)
+    assert client.response(number).body == b'abc'
+
+
+def test_writer_waits_for_the_window(connect_h2: Connect) -> None:
+    log = Log()
+    drained = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/small':
+            response.end(b'small')
+            return
+        response.on('drain', drained.set)
+        log.append(response.write(bytes(65535)))
+        log.append(response.write(bytes(65536)))
+        log.append(response.writable_length)
+        log.append('blocks')
+        response.write(b'x')
+        log.append('goes on')
+        drained.wait()
+        response.end()
+
+    client = connect_h2(listener, client={'credit': False})
+    number = client.get()
+    log.wait_for('blocks')
+    assert log == [True, False, 65536, 'blocks']
+    client.until(lambda: len(client.responses[number].body) == 65535)
+    settle()
+    assert log[-1] == 'blocks'
+    # the window of the connection is closed, too
+    other = client.get('/small')
+    client.until(lambda: client.responses[other].status)
+    client.h2.increment_flow_control_window(65536)
+    client.flush()
+    assert client.response(other).body == b'small'
+    client.h2.increment_flow_control_window(65536, number)
+    client.flush()
+    log.wait_for('goes on')
+    client.credit = True
+    client.h2.increment_flow_control_window(65536)
+    client.h2.increment_flow_control_window(65536, number)
+    client.flush()
+    assert len(client.response(number).body) == 131072
+
+
+def test_stalled_stream_stops_no_other(connect_h2: Connect) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.end(bytes(int(request.url[1:])))
+
+    client = connect_h2(listener, client={'credit': False})
+    stalled = [client.get('/65536') for _ in range(2)]
+    client.h2.increment_flow_control_window(10_000_000)
+    client.flush()
+    client.until(lambda: all(len(client.responses[number].body) == 65535 for number in stalled))
+    assert client.response(client.get('/1000')).body == bytes(1000)
+    for number in stalled:
+        client.h2.increment_flow_control_window(1, number)
+    client.flush()
+    assert [len(client.response(number).body) for number in stalled] == [65536, 65536]
+
+
+def test_frames_of_streams_alternate(connect_h2: Connect) -> None:
+    all_there = Event()
+    arrived: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        arrived.append(request)
+        if len(arrived) == 3:
+            all_there.set()
+        all_there.wait()
+        response.end(bytes(BIG))
+
+    client = connect_h2(listener)
+    numbers = []
+    for _ in range(3):
+        number = client.get()
+        client.h2.increment_flow_control_window(BIG, number)
+        numbers.append(number)
+    client.credit = False
+    client.flush()
+    # the window of the connection is closed until all streams have output
+    client.until(lambda: sum(len(client.responses[number].body) for number in numbers) == 65535)
+    client.h2.increment_flow_control_window(3 * BIG)
+    client.flush()
+    for number in numbers:
+        assert len(client.response(number).body) == BIG
+    order = [event.stream_id for event in client.events if type(event).__name__ == 'DataReceived']
+    # from the second on, no stream has two frames while another one waits
+    middle = order[len(order) // 4 : len(order) // 2]
+    assert all(middle[index] != middle[index + 1] for index in range(len(middle) - 1))
+
+
+def test_body_larger_than_all_buffers_in_both_directions(connect_h2: Connect) -> None:
+    sizes: list[int] = []
+
+    def listener(request: Any, response: Any) -> None:
+        connection = request._connection
+        for chunk in request:
+            sizes.append(connection.buffered + connection.writable_length)
+            response.write(chunk)
+        response.end()
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    piece = bytes(50_000)
+    total = 200 * len(piece)
+    for index in range(200):
+        client.send_data(number, piece, end=index == 199)
+    assert len(client.response(number).body) == total
+    assert max(sizes) <= 65535 + 65536 + 16384
+
+
+def test_reset_wakes_a_blocked_writer(connect_h2: Connect) -> None:
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        try:
+            while True:
+                response.write(bytes(50_000))
+                log.append('written')
+        except ConnectionClosed:
+            log.append('closed')
+
+    client = connect_h2(listener, client={'credit': False})
+    number = client.get()
+    log.wait_for_length(2)
+    settle()
+    client.reset(number)
+    log.wait_for('closed')
+    other = client.get('/x')
+    client.reset(other)
+
+
+def test_finish_follows_the_last_byte(connect_h2: Connect) -> None:
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.on('finish', log.note('finish'))
+        response.end(bytes(65536))
+        log.append('ended')
+
+    client = connect_h2(listener, client={'credit': False})
+    number = client.get()
+    log.wait_for('ended')
+    settle()
+    assert log == ['ended']
+    client.h2.increment_flow_control_window(65536)
+    client.h2.increment_flow_control_window(65536, number)
+    client.flush()
+    assert len(client.response(number).body) == 65536
+    log.wait_for('finish')
+
+
+def test_smaller_window_can_make_a_stream_wait(connect_h2: Connect) -> None:
+    client = connect_h2(lambda request, response: response.end(bytes(100)), client={'settings': {4: 10}})
+    client.credit = False
+    number = client.get()
+    client.until(lambda: len(client.responses[number].body) == 10)
+    client.h2.update_settings({4: 90})
+    client.flush()
+    client.until(lambda: len(client.responses[number].body) == 90)
+    client.h2.increment_flow_control_window(10, number)
+    client.flush()
+    assert client.response(number).body == bytes(100)
+
+
+def test_limit_of_all_buffers_pauses_reading(connect_h2: Connect) -> None:
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        go_on.wait()
+        response.end(str(len(request.read())))
+
+    client = connect_h2(listener, max_buffered=50_000)
+    server = client.site.server  # type: ignore[attr-defined]
+    number = client.start('POST', '/')
+    client.send_data(number, bytes(60_000))
+    until(lambda: server.statistics()['buffered'] > 50_000)
+    [connection] = server._connections()
+    until(lambda: connection._paused)
+    go_on.set()
+    client.send_data(number, b'', end=True)
+    assert client.response(number).body == b'60000'
+    assert not connection._paused
+    assert client.response(client.get()).status == 200
