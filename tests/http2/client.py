@@ -25,7 +25,6 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-
 from h2.settings import Settings
 
 from tests.servers import GUARD, Serve, Site

@@ -1,4 +1,4 @@
-"""Test flow control: who waits for whom, and who does not."""
+"""Test flow control: the streams that wait, and those that go on."""
 
 from __future__ import annotations
 
