@@ -1,10 +1,10 @@
-"""Header sections: validated and interpreted in one pass.
+"""Header sections: validated by one regular expression, and interpreted.
 
-A *block* is the text of a header section, from the line end before its first field to the line end after its last one.
-It is decoded once and split by one regular expression, and its validity follows from counting. The expression matches
-only names that are tokens. If the line ends around the fields are the only characters of the block that a value cannot
-contain, the expression has skipped nothing. A :class:`HeaderBlock` has the fields and the decisions that depend on
-them. It depends only on the block and the version, so that it can be cached.
+A section is the text from the line end before the first field to the line end after the last one. It is decoded once
+and split by one regular expression, and its validity follows from counting. The expression matches only names that are
+tokens. If the line ends around the fields are the only characters of the section that a value cannot contain, the
+expression has skipped nothing. :mod:`geventnode.protocol.head` needs this for repeated names, folded lines and errors
+only.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from geventnode.errors import ParseError, without_traceback
-from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
-from geventnode.protocol.framing import Framing, connection_options, keep_alive, response_framing
+from geventnode.errors import ParseError
+from geventnode.protocol.field_lines import FIELD_LINES
+from geventnode.protocol.framing import Framing, connection_options, keep_alive
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
     FIELD_CHARACTERS,
@@ -24,16 +24,13 @@ from geventnode.protocol.grammar import (
     FOLD,
     is_token,
 )
-from geventnode.protocol.headers import Headers, copy_fields, distinct, merged
 
 __all__ = [
-    'HeaderBlock',
     'check_line_ends',
     'check_single',
     'connection_verdicts',
     'framing_fields',
     'parse_fields',
-    'response_block',
 ]
 
 #: Singleton fields of a request that define how its body is read, or its sender (RFC 9110, section 5.5). If a proxy and
@@ -43,88 +40,6 @@ _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type',
 
 _NONE, _LENGTH, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.UNTIL_CLOSE
 _field = FIELD_LINES.__getitem__
-
-
-class HeaderBlock:
-    """A parsed header section.
-
-    Messages share it: it is never changed, and its containers are never given to an application.
-    """
-
-    __slots__ = (
-        'content_length',
-        'count',
-        'fields',
-        'framing',
-        'framing_error',
-        'keep_alive',
-        'section',
-        'upgrade',
-    )
-
-    def __init__(
-        self,
-        section: bytes,
-        count: int,
-        fields: dict[str, Any],
-        framing: Framing,
-        content_length: int | None,
-        reusable: bool,
-        upgrade: bool,
-    ) -> None:
-        #: The bytes of the section. The fields as received are parsed from it again when a program asks for them.
-        self.section = section
-        #: The fields by lower-cased name, repeated ones merged.
-        self.fields = fields
-        #: The number of fields.
-        self.count = count
-        #: How the content ends, and the value of Content-Length.
-        self.framing = framing
-        self.content_length = content_length
-        #: Whether the connection can carry another message.
-        self.keep_alive = reusable
-        #: Whether the message requests another protocol.
-        self.upgrade = upgrade
-        #: Responses: the error of a response that can have content if its end is ambiguous; otherwise None.
-        self.framing_error: ParseError | None = None
-
-    def raw_headers(self) -> list[tuple[str, str]]:
-        """Return a new list of the fields as received."""
-        return parse_fields(self.section, unfold=True)
-
-    def headers(self) -> Headers:
-        """Return a new map of the fields."""
-        return copy_fields(self.fields)
-
-
-def response_block(block: bytes, version: str) -> HeaderBlock:
-    """Parse the header section of a response.
-
-    Folded lines are unfolded (RFC 9112, section 5.2). Ambiguous framing is stored as
-    :attr:`HeaderBlock.framing_error`, because a response that cannot have content ends with its head in any case
-    (RFC 9112, section 6.3, items 1 and 2).
-
-    :raises ParseError: the section is malformed.
-    """
-    fields, count, values = _fields(block, unfold=True)
-    framing: Framing = _UNTIL_CLOSE
-    length = None
-    framing_error = None
-    declared = fields.get('content-length')
-    coded = 'transfer-encoding' in fields
-    # the usual length: in latin-1, the decimal characters are the ten digits
-    if declared is not None and values is None and not coded and len(declared) < 16 and declared.isdecimal():
-        length = int(declared)
-        framing = _LENGTH if length else _NONE
-    elif coded or declared is not None:
-        try:
-            framing, length = response_framing(*framing_fields(fields, values))
-        except ParseError as error:
-            framing_error = without_traceback(error)
-    result = HeaderBlock(block, count, fields, framing, length, *connection_verdicts(fields, version))
-    if framing_error is not None:
-        result.framing_error = framing_error
-    return result
 
 
 def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
@@ -167,27 +82,6 @@ def check_line_ends(buffer: bytes | bytearray, begin: int = 0, start: int = 0, s
     raise ParseError('CR without LF after it', code='HPE_LF_EXPECTED', data=shown)
 
 
-def _fields(block: bytes, unfold: bool = False) -> tuple[dict[str, Any], int, dict[str, list[str]] | None]:
-    """Return the fields by lower-cased name, and the number of lines.
-
-    The third item has the values of all lines by name; it is None if no name is repeated.
-    """
-    lines = block[2:-2].split(b'\r\n')
-    try:
-        fields: dict[str, Any] = dict(map(_field, lines))
-    except MalformedLine:
-        # no field, a folded line, or an error
-        pass
-    else:
-        if len(fields) == len(lines):
-            if 'set-cookie' in fields:
-                fields['set-cookie'] = [fields['set-cookie']]
-            return fields, len(lines), None
-    pairs = parse_fields(block, unfold)
-    values = distinct(pairs)
-    return merged(values), len(pairs), values
-
-
 def framing_fields(fields: dict[str, Any], values: dict[str, list[str]] | None) -> tuple[list[str], list[str]]:
     """Return the values of Transfer-Encoding and those of Content-Length."""
     if values is not None:
@@ -211,8 +105,6 @@ def connection_verdicts(fields: dict[str, Any], version: str) -> tuple[bool, boo
     connection = fields.get('connection')
     if connection is None:
         return version != '1.0', False
-    if connection == 'keep-alive':
-        return True, False
     find = _connection_options if len(connection) < 64 else _connection_options.__wrapped__
     reusable, upgrade = find(connection, version)
     return reusable, upgrade and bool(fields.get('upgrade'))

@@ -6,21 +6,19 @@ accepted. The maps and lists for an application are made on demand.
 
 from __future__ import annotations
 
-from functools import partial
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import ParseError
+from geventnode.errors import ParseError, without_traceback
 from geventnode.protocol.block import (
-    HeaderBlock,
     check_line_ends,
     check_single,
     connection_verdicts,
     framing_fields,
     parse_fields,
-    response_block,
 )
 from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
-from geventnode.protocol.framing import Framing, has_no_content, request_framing
+from geventnode.protocol.framing import Framing, has_no_content, request_framing, response_framing
 from geventnode.protocol.grammar import (
     REQUEST_LINE,
     STATUS_LINE,
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     'REQUEST_HEADS',
+    'RESPONSE_HEADS',
     'STATUS_LINES',
     'TLS_RECORDS',
     'EndOfMessage',
@@ -47,10 +46,11 @@ __all__ = [
     'check_incomplete_head',
     'parse_request_head',
     'parse_request_line',
+    'parse_response_head',
     'parse_status_line',
 ]
 
-_NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
+_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 #: Methods for which a target in origin-form needs no further check (RFC 9112, section 3.2.1).
 _COMMON_METHODS = {name.encode('ascii'): name for name in ('DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT')}
@@ -71,19 +71,14 @@ TLS_RECORDS = b'\x16\x03', b'\x15\x03'
 class StatusLine:
     """A parsed status line, shared by the messages that begin with it."""
 
-    __slots__ = ('blocks', 'can_have_content', 'http_version', 'last', 'last_method', 'status_code', 'status_message')
+    __slots__ = ('can_have_content', 'http_version', 'status_code', 'status_message')
 
     def __init__(self, status_code: int, status_message: str, http_version: str) -> None:
-        #: The last head that began with this line, and the method of its request.
-        self.last: ResponseHead | None = None
-        self.last_method = ''
         self.status_code = status_code
         self.status_message = status_message
         self.http_version = http_version
         #: Whether the response to a usual method can have content.
         self.can_have_content = not has_no_content(status_code, '')
-        #: The cache of parsed header sections for this version.
-        self.blocks = _RESPONSE_BLOCKS_1_0 if http_version == '1.0' else _RESPONSE_BLOCKS_1_1
 
 
 class RequestHead:
@@ -167,54 +162,68 @@ class RequestHead:
 class ResponseHead:
     """The head of a response (RFC 9112, section 4).
 
-    Responses with the same bytes share it; do not change it.
+    Responses with the same bytes share it; do not change it. :func:`parse_response_head` makes it, as the head of the
+    response to a usual method; see :meth:`for_method`.
     """
 
     __slots__ = (
-        'block',
         'content_length',
+        'count',
+        'data',
+        'fields',
         'framing',
+        'framing_error',
         'http_version',
         'keep_alive',
+        'reusable',
         'status_code',
         'status_message',
         'upgrade',
     )
 
-    def __init__(self, line: StatusLine, block: HeaderBlock, method: str) -> None:
-        self.block = block
-        self.status_code = line.status_code
-        #: The reason phrase, which can be empty.
-        self.status_message = line.status_message
-        #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
-        self.http_version = line.http_version
-        #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
-        framing = self.framing = (
-            block.framing
-            if line.can_have_content and (not method or not has_no_content(line.status_code, method))
-            else _NONE
-        )
-        #: The value of Content-Length, or None; a response without content can have one.
-        self.content_length = block.content_length
-        #: Whether the connection can be reused: not after content that ends with it, and not after chunks in HTTP/1.0,
-        #: which has no such framing (RFC 9112, section 6.1).
-        self.keep_alive = (
-            block.keep_alive
-            and framing is not _UNTIL_CLOSE
-            and not (framing is _CHUNKED and line.http_version == '1.0')
-        )
-        #: Whether the status is 101, so that another protocol follows.
-        self.upgrade = line.status_code == 101
+    #: The bytes of the head. The fields as received are parsed from them again when a program asks for them.
+    data: bytes
+    #: The status, and the reason phrase, which can be empty.
+    status_code: int
+    status_message: str
+    #: ``'1.0'`` or ``'1.1'``; a later minor version is reported as received and treated as 1.1.
+    http_version: str
+    #: The fields by lower-cased name, repeated ones merged. It is not given to an application.
+    fields: dict[str, Any]
+    #: The number of fields.
+    count: int
+    #: How the content ends; after NONE, no :class:`EndOfMessage` follows.
+    framing: Framing
+    #: The value of Content-Length, or None; a response without content can have one.
+    content_length: int | None
+    #: The error of a response that can have content if its end is ambiguous; otherwise None.
+    framing_error: ParseError | None
+    #: Whether the server allows another request on the connection.
+    reusable: bool
+    #: Whether the connection can be reused: not after content that ends with it, and not after chunks in HTTP/1.0,
+    #: which has no such framing (RFC 9112, section 6.1).
+    keep_alive: bool
+    #: Whether the status is 101, so that another protocol follows.
+    upgrade: bool
+
+    def for_method(self, method: str) -> ResponseHead:
+        """Return the head of the response to a request with ``method``, which can end it (RFC 9112, section 6.3)."""
+        if self.framing is _NONE or not has_no_content(self.status_code, method):
+            return self
+        head = copy(self)
+        head.framing = _NONE
+        head.keep_alive = head.reusable
+        return head
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:
         """A new list of the fields as (name, value), decoded as latin-1."""
-        return self.block.raw_headers()
+        return parse_fields(_section(self.data), unfold=True)
 
     @property
     def headers(self) -> Headers:
         """A new map of the fields."""
-        return self.block.headers()
+        return copy_fields(self.fields)
 
     def __repr__(self) -> str:
         return f'<ResponseHead HTTP/{self.http_version} {self.status_code} {self.status_message}>'
@@ -321,6 +330,77 @@ def parse_request_head(data: bytes) -> RequestHead:
     head.ordinary = expect is None and not upgrade and not tunnel
     head.plain = keep_alive and framing is _NONE and not tunnel
     head.derived = None
+    return head
+
+
+def parse_response_head(data: bytes) -> ResponseHead:
+    """Parse the head of a response.
+
+    Folded lines are unfolded (RFC 9112, section 5.2). Ambiguous framing is stored as
+    :attr:`ResponseHead.framing_error`, because a response that cannot have content ends with its head in any case
+    (RFC 9112, section 6.3, items 1 and 2).
+
+    :param data: the head, with its line ends and the empty line after it.
+    :raises ParseError: it is malformed, or has another major version than 1. The error is that of its first invalid
+        part; an earlier line end can be invalid, too.
+
+    Source: RFC 9112, sections 4, 5 and 6.3.
+    """
+    lines = data[:-4].split(b'\r\n')
+    line = STATUS_LINES[lines.pop(0)]
+    version = line.http_version
+    count = len(lines)
+    try:
+        fields: dict[str, Any] = dict(map(_find_field, lines))
+    except MalformedLine:
+        # a folded line, or an error
+        fields = {}
+    values = None
+    if len(fields) != count or 'set-cookie' in fields:
+        pairs = parse_fields(_section(data), unfold=True)
+        values = distinct(pairs)
+        count = len(pairs)
+        fields = merged(values)
+    framing: Framing = _UNTIL_CLOSE
+    framing_error = None
+    length = None
+    if 'content-length' in fields or 'transfer-encoding' in fields:
+        declared: str | None = fields.get('content-length')
+        # the usual length, without lists of values: in latin-1, the decimal characters are the ten digits
+        if (
+            declared is not None
+            and values is None
+            and declared.isdecimal()
+            and len(declared) < 16
+            and 'transfer-encoding' not in fields
+        ):
+            length = int(declared)
+            framing = _LENGTH if length else _NONE
+        else:
+            try:
+                framing, length = response_framing(*framing_fields(fields, values))
+            except ParseError as error:
+                framing_error = without_traceback(error)
+    reusable = True
+    if version != '1.1' or ('connection' in fields and fields['connection'] != 'keep-alive'):
+        reusable, _ = connection_verdicts(fields, version)
+    if not line.can_have_content:
+        framing = _NONE
+    head = ResponseHead()
+    head.data = data
+    head.status_code = line.status_code
+    head.status_message = line.status_message
+    head.http_version = version
+    head.fields = fields
+    head.count = count
+    head.framing = framing
+    head.content_length = length
+    head.framing_error = framing_error
+    head.reusable = reusable
+    head.keep_alive = (
+        reusable and framing is not _UNTIL_CLOSE and not (framing is _CHUNKED and line.http_version == '1.0')
+    )
+    head.upgrade = line.status_code == 101
     return head
 
 
@@ -455,10 +535,7 @@ def _check_host(host: str) -> None:
         _HOSTS.add(host)
 
 
-# Versions after 1.1 are parsed as 1.1 (RFC 9110, section 2.5). The meaning of a block depends on the version.
-_RESPONSE_BLOCKS_1_0 = ParseCache(partial(response_block, version='1.0'))
-_RESPONSE_BLOCKS_1_1 = ParseCache(partial(response_block, version='1.1'))
-
-#: The cache of status lines, and that of requests' heads.
+#: The caches of status lines, and of the heads of requests and responses.
 STATUS_LINES = ParseCache(parse_status_line, max_key=256)
 REQUEST_HEADS = ParseCache(parse_request_head)
+RESPONSE_HEADS = ParseCache(parse_response_head)

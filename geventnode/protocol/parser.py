@@ -23,18 +23,16 @@ from copy import copy
 from typing import NoReturn, cast
 
 from geventnode.errors import ParseError, StreamError
-from geventnode.protocol.block import HeaderBlock
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.framing import Framing, has_no_content
 from geventnode.protocol.grammar import BARE_LINE_END
 from geventnode.protocol.head import (
     REQUEST_HEADS,
-    STATUS_LINES,
+    RESPONSE_HEADS,
     TLS_RECORDS,
     EndOfMessage,
     RequestHead,
     ResponseHead,
-    StatusLine,
     check_incomplete_head,
 )
 from geventnode.protocol.limits import Limits
@@ -76,7 +74,7 @@ _END = EndOfMessage()
 #: No valid head begins with these bytes.
 _HOPELESS = (b'\n', *TLS_RECORDS)
 _LINE_FEED = 0x0A
-_find_request_head = REQUEST_HEADS.find
+_find_request_head, _find_response_head = REQUEST_HEADS.find, RESPONSE_HEADS.find
 
 
 class Parser:
@@ -325,15 +323,13 @@ class Parser:
                     self.limits.check_parts(data)
                 request_head = _find_request_head(data)
             else:
-                line_end = data.find(b'\r\n')
-                status_line = STATUS_LINES[data[:line_end]]
-                block = status_line.blocks[data[line_end:-2]]
+                response_head = _find_response_head(data)
         except ParseError as error:
             self._reject_head(end + 4, error)
         if self._state is _REQUEST_HEAD:
             self._followed = end + 4 < len(buffer)
             return self._begin_request(request_head, end + 4)
-        return self._begin_response(status_line, block, end + 4)
+        return self._begin_response(response_head, end + 4)
 
     def _begin_request(self, head: RequestHead, end: int) -> RequestHead:
         """Return ``head``, which ends at ``end``, and begin its content."""
@@ -359,10 +355,10 @@ class Parser:
                 self._begin_content(head.framing, head.content_length)
         return head
 
-    def _begin_response(self, line: StatusLine, block: HeaderBlock, end: int) -> ResponseHead:
-        """Return a response's head, which ends at ``end``; begin its content."""
-        status = line.status_code
-        if block.count > self.limits.max_headers_count > 0:
+    def _begin_response(self, head: ResponseHead, end: int) -> ResponseHead:
+        """Return ``head``, which ends at ``end``, for the method of the request; begin its content."""
+        status = head.status_code
+        if head.count > self.limits.max_headers_count > 0:
             self._fail(self.limits.too_many_fields('headers'))
         if status == 101 and not self._may_upgrade:
             self._fail(ParseError('101 Switching Protocols without a request for it', code='HPE_INVALID_STATUS'))
@@ -371,12 +367,10 @@ class Parser:
             if self._informational > self.limits.max_informational:
                 self._fail(self.limits.too_many_informational())
         method = self._method
-        if block.framing_error is not None and not has_no_content(status, method):
-            self._reject_head(end, copy(block.framing_error))
-        head = line.last
-        if head is None or head.block is not block or line.last_method != method:
-            head = line.last = ResponseHead(line, block, method)
-            line.last_method = method
+        if head.framing_error is not None and not has_no_content(status, method):
+            self._reject_head(end, copy(head.framing_error))
+        if method:
+            head = head.for_method(method)
         self._line_seen = False
         self._empty_lines = 0
         self._advance(end)
@@ -615,34 +609,26 @@ class ResponseParser(Parser):
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
             return None
         limits = self.limits
-        line_end = buffer.find(b'\r\n')
-        end = buffer.find(b'\r\n\r\n', line_end)
+        end = buffer.find(b'\r\n\r\n')
         size = len(buffer) - end - 4
-        if not (size and 0 < line_end <= end < limits.max_header_size - 4):
+        if not (size and 0 < end < limits.max_header_size - 4):
             return None
-        line = STATUS_LINES.get(buffer[:line_end])
-        if line is None:
-            return None
-        section = buffer[line_end : end + 2]
-        method = self._method
-        last = line.last
-        if last is not None and last.block.section == section and line.last_method == method:
-            head = last
-        elif b': %d\r\n' % size in section:
-            # with the usual spelling of Content-Length; other sections would be parsed twice, here and for the events
+        data = buffer[: end + 4]
+        head = RESPONSE_HEADS.get(data)
+        if head is None:
+            # with the usual spelling of Content-Length; other heads would be parsed twice, here and for the events
+            if b': %d\r\n' % size not in data:
+                return None
             try:
-                block = line.blocks.find(section)
+                head = _find_response_head(data)
             except ParseError:
                 return None
-            head = line.last = ResponseHead(line, block, method)
-            line.last_method = method
-        else:
-            return None
         if (
             head.framing is not _LENGTH_FRAMING
             or head.content_length != size
-            or head.block.count > limits.max_headers_count > 0
+            or head.count > limits.max_headers_count > 0
             or (limits.max_body_size is not None and size > limits.max_body_size)
+            or (self._method and has_no_content(head.status_code, self._method))
         ):
             return None
         self._line_seen = self._may_upgrade = False

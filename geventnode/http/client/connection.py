@@ -453,7 +453,7 @@ class Connection:
     def _on_response_complete(self, head: ResponseHead) -> None:
         """Read the Keep-Alive hint, and close if the request is unwanted."""
         self.state = _SENDING
-        hint = head.block.fields.get('keep-alive')
+        hint = head.fields.get('keep-alive')
         self.idle_limit = None if hint is None else parse_keep_alive_hint(hint)
         if not self.sent or self.socket.writable_length:
             request = self.current_request

@@ -144,9 +144,7 @@ def _refused(way: ProxiedOrigin, target: str, response: ResponseHead) -> ProxyEr
     """Return the error for a proxy that opens no tunnel."""
     status = f'{response.status_code} {response.status_message}'.strip()[:QUOTED]
     problem = f'refused a tunnel to {target}: {status}'
-    fields = {
-        name: ', '.join(value) if isinstance(value, list) else value for name, value in response.block.fields.items()
-    }
+    fields = {name: ', '.join(value) if isinstance(value, list) else value for name, value in response.fields.items()}
     if response.status_code == 407:
         problem += (
             '; its URL needs a user and a password'
