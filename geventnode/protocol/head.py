@@ -207,7 +207,10 @@ class ResponseHead:
     upgrade: bool
 
     def for_method(self, method: str) -> ResponseHead:
-        """Return the head of the response to a request with ``method``, which can end it (RFC 9112, section 6.3)."""
+        """Return this head as that of the response to ``method``.
+
+        After HEAD, and after CONNECT with success, it has no content (RFC 9112, section 6.3).
+        """
         if self.framing is _NONE or not has_no_content(self.status_code, method):
             return self
         head = copy(self)

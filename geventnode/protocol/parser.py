@@ -356,7 +356,7 @@ class Parser:
         return head
 
     def _begin_response(self, head: ResponseHead, end: int) -> ResponseHead:
-        """Return ``head``, which ends at ``end``, for the method of the request; begin its content."""
+        """Return ``head``, which ends at ``end``, and begin its content."""
         status = head.status_code
         if head.count > self.limits.max_headers_count > 0:
             self._fail(self.limits.too_many_fields('headers'))
