@@ -39,6 +39,7 @@ setup(
         'prometheus': ['prometheus-client>=0.20'],
         'requests': ['requests>=2.32.5', 'urllib3>=2.2.2'],
         'testing': ['pytest>=8.0'],
+        'websocket': ['wsproto>=1.2'],
         'test': [
             'pytest>=9.0',
             'pytest-xdist>=3.6',
@@ -78,6 +79,7 @@ setup(
             'prometheus-client>=0.20',
             'requests>=2.32.5',
             'urllib3>=2.2.2',
+            'wsproto>=1.2',
         ],
         'bench': [
             'aiohttp>=3.9',

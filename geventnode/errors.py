@@ -10,6 +10,7 @@ does not swallow them.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 __all__ = [
@@ -29,21 +30,29 @@ __all__ = [
     'InvalidHeader',
     'InvalidInput',
     'MaxListenersExceededWarning',
+    'MessageTooBig',
     'NameNotResolved',
     'ParseError',
+    'PingTimeout',
     'PrematureClose',
     'ProxyError',
     'QueueFull',
     'RequestAborted',
     'RequestRefused',
     'RequestTimeout',
+    'SendQueueFull',
+    'SendTimeout',
     'ServerNotRunning',
     'SocketHangUp',
     'StreamError',
     'StreamModeError',
     'TLSError',
+    'TooManyFragments',
     'UnhandledError',
     'UnknownOption',
+    'WebSocketClosed',
+    'WebSocketHandshakeError',
+    'WebSocketProtocolError',
     'WriteAfterEnd',
     'WrongThread',
     'copy_for_raising',
@@ -324,6 +333,94 @@ class RequestRefused(BaseException):
     """
 
     code: ClassVar[str] = 'ERR_REQUEST_REFUSED'
+
+
+# -- errors of WebSockets ---------------------------------------------------------------------------------------------
+
+
+class WebSocketHandshakeError(GeventnodeError, ConnectionError):
+    """The opening handshake of a WebSocket failed (RFC 6455, section 4).
+
+    :ivar status: on a server, the status code of its response; on a client, that of the response, None without one.
+    :ivar headers: on a client, the header fields of the response by lower-cased name.
+    """
+
+    code = 'ERR_WEBSOCKET_HANDSHAKE'
+
+    def __init__(self, message: str, status: int | None = None, headers: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers: dict[str, Any] = dict(headers or {})
+
+
+class WebSocketClosed(ConnectionClosed):
+    """The WebSocket is closed: no message can be sent, and no further one arrives.
+
+    :ivar close_code: the code of the close frame (RFC 6455, section 7.4): the peer's or, if this side has failed the
+        connection, the one that it has sent. 1005: the frame had no code. 1006: the connection ended without a frame.
+    :ivar close_reason: the text of the close frame.
+    """
+
+    code = 'ERR_WEBSOCKET_CLOSED'
+
+    def __init__(self, message: str, close_code: int = 1006, close_reason: str = '') -> None:
+        super().__init__(message)
+        self.close_code = int(close_code)
+        self.close_reason = close_reason
+
+
+class WebSocketProtocolError(WebSocketClosed):
+    """The peer has sent malformed data.
+
+    The close code is 1002, or 1007 for malformed text and malformed compressed data.
+    """
+
+    code = 'ERR_WEBSOCKET_PROTOCOL'
+
+
+class MessageTooBig(WebSocketClosed):
+    """A message of the peer is longer than ``max_message_size``.
+
+    The close code is 1009.
+    """
+
+    code = 'ERR_WEBSOCKET_MESSAGE_TOO_BIG'
+
+
+class TooManyFragments(WebSocketClosed):
+    """A message of the peer has more than ``max_fragments`` frames.
+
+    The close code is 1008.
+    """
+
+    code = 'ERR_WEBSOCKET_TOO_MANY_FRAGMENTS'
+
+
+class PingTimeout(WebSocketClosed, TimeoutError):
+    """The peer has not responded to a ping in time.
+
+    The connection is closed.
+    """
+
+    code = 'ETIMEDOUT'
+
+
+class SendTimeout(WebSocketClosed, TimeoutError):
+    """The peer has not read for ``send_timeout`` seconds while a message waited.
+
+    The connection is closed.
+    """
+
+    code = 'ETIMEDOUT'
+
+
+class SendQueueFull(GeventnodeError, RuntimeError):
+    """``send_nowait()`` was called while the queue of the WebSocket had ``max_send_queue`` bytes.
+
+    The message was not sent; the connection is open.
+    """
+
+    code = 'ERR_WEBSOCKET_SEND_QUEUE_FULL'
 
 
 # -- errors of the caller ---------------------------------------------------------------------------------------------

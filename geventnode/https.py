@@ -11,7 +11,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import SplitResult
 
 from geventnode import http
@@ -26,7 +26,7 @@ from geventnode.http.server.server import RequestListener
 from geventnode.http.server.server import ServerOptions as HTTPServerOptions
 from geventnode.net.socket import Socket
 from geventnode.options import Option
-from geventnode.tls.client import TLSSettings, parse_tls_options
+from geventnode.tls.client import TLSOptions, TLSSettings, parse_tls_options
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.tls.identity import is_address
 from geventnode.tls.server import ContextOptions, TLSServerMixin, normalize_hostname
@@ -142,26 +142,11 @@ class Server(TLSServerMixin, http.Server):
         connection.close()
 
 
-class _TLSOptions(TypedDict, total=False):
-    """The options of :func:`geventnode.tls.connect` that requests and agents have, too."""
-
-    alpn_protocols: Any
-    ca: Any
-    certfile: Any
-    ciphers: str | None
-    context: ssl.SSLContext | None
-    keyfile: Any
-    minimum_version: str | None
-    password: Any
-    reject_unauthorized: bool
-    servername: str | None
-
-
-class _AgentOptions(AgentOptions, _TLSOptions, total=False):
+class _AgentOptions(AgentOptions, TLSOptions, total=False):
     """The options of :class:`Agent`."""
 
 
-class _RequestOptions(RequestOptions, _TLSOptions, total=False):
+class _RequestOptions(RequestOptions, TLSOptions, total=False):
     """The options of :func:`request`."""
 
 

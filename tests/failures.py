@@ -27,13 +27,14 @@ import gevent
 import requests
 
 import geventnode
-from geventnode import errors, http, https, net, stream
+from geventnode import errors, http, https, net, stream, websocket
 from geventnode.cli import get
 from geventnode.cli.demo.uploads import MAX_UPLOADS, TooManyUploads, Uploads
 from geventnode.cli.endpoints import OutputError, open_sink
 from geventnode.cli.targets import Interrupted, UsageError, load_target
 from geventnode.events import EventEmitter
 from geventnode.http.server.listener_checks import ListenerReturned, check_returned
+from geventnode.http.server.upgraded import WebSocketCounts
 from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import input as wsgi_input
 from geventnode.integrations.wsgi import wsgi
@@ -41,6 +42,9 @@ from geventnode.integrations.wsgi.environ import OutsideScriptName, meta_variabl
 from geventnode.net.forks import inherited_error
 from geventnode.protocol import Limits, Parser, Role
 from geventnode.protocol.field_lines import FieldLines, MalformedLine
+from geventnode.testing import memory_socket, websocket_pair
+from geventnode.websocket.connection import WebSocket, settings
+from geventnode.websocket.deflate import Deflate, MalformedExtensions, accept_offer
 from tests.certificates import tls_certificates
 
 __all__ = ['FAILURES', 'described', 'exception_classes', 'failure', 'main']
@@ -271,6 +275,39 @@ def buffer_full() -> None:
         )
 
 
+def websocket_from(response: bytes) -> None:
+    with net.create_server(lambda socket: socket.end(response)).listen(0, '127.0.0.1') as server:
+        websocket.connect(f'ws://127.0.0.1:{server.address()["port"]}/')
+
+
+def received_by_websocket(data: bytes, **options: Any) -> None:
+    socket, end = memory_socket()
+    with contextlib.closing(end):
+        made = WebSocket(socket, data, True, settings(options, frozenset()), WebSocketCounts())
+        try:
+            made.receive()
+        finally:
+            made.destroy()
+
+
+def pinged_by_websocket() -> None:
+    with websocket_pair() as (client, server):
+        # it does not receive, and so does not answer the ping
+        server.socket._pause_reading()
+        client.ping(timeout=0.001)
+
+
+def sent_by_websocket(**options: Any) -> None:
+    socket, end = memory_socket(capacity=1)
+    with contextlib.closing(end):
+        made = WebSocket(socket, b'', False, settings(options, frozenset()), WebSocketCounts())
+        try:
+            made.send(bytes(100_000))
+            (made.send if 'send_timeout' in options else made.send_nowait)(b'x')
+        finally:
+            made.destroy()
+
+
 def interrupted() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, 'target.py')
@@ -319,6 +356,15 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
         b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nxxxxxxxxx',
     ),
     errors.StreamModeError: two_modes,
+    errors.WebSocketHandshakeError: lambda: websocket_from(b'HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n'),
+    errors.WebSocketClosed: lambda: received_by_websocket(b'\x88\x03\x0f\xa0x'),
+    errors.WebSocketProtocolError: lambda: received_by_websocket(b'\x83\x00'),
+    errors.MessageTooBig: lambda: received_by_websocket(b'\x81\x05hello', max_message_size=4),
+    errors.TooManyFragments: lambda: received_by_websocket(b'\x01\x00\x00\x00', max_fragments=1),
+    errors.PingTimeout: pinged_by_websocket,
+    errors.SendTimeout: lambda: sent_by_websocket(send_timeout=0.001),
+    errors.SendQueueFull: lambda: sent_by_websocket(max_send_queue=1),
+    MalformedExtensions: lambda: accept_offer(';', Deflate({})),
     errors.WriteAfterEnd: written_after_end,
     errors.ServerNotRunning: lambda: http.create_server().serve_forever(),
     errors.WrongThread: wrong_thread_error,

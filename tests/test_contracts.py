@@ -21,9 +21,10 @@ from zope.interface import Interface, implementer, providedBy
 from zope.interface.interface import InterfaceClass, Method
 from zope.interface.verify import verifyObject
 
-from geventnode import events, http, https, interfaces, net, stream, tls
+from geventnode import events, http, https, interfaces, net, stream, tls, websocket
 from geventnode.http.server import server as http_server
 from geventnode.options import Option
+from geventnode.testing import websocket_pair
 from geventnode.tls.contexts import SERVER_OPTIONS
 from tests.certificates import tls_certificates
 
@@ -35,6 +36,7 @@ PUBLIC = [
     'geventnode.tls',
     'geventnode.http',
     'geventnode.https',
+    'geventnode.websocket',
 ]
 
 
@@ -96,6 +98,12 @@ def _client_request() -> Iterator[http.ClientRequest]:
         yield request
 
 
+@contextlib.contextmanager
+def _websocket() -> Iterator[websocket.WebSocket]:
+    with websocket_pair() as (_, server_side):
+        yield server_side
+
+
 PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextManager[Any]]]] = [
     (interfaces.IEventEmitter, lambda: contextlib.nullcontext(events.EventEmitter())),
     (interfaces.IReadable, lambda: _destroyed(stream.Readable())),
@@ -116,6 +124,7 @@ PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextMan
     (interfaces.IClientRequest, _client_request),
     (interfaces.IAgent, lambda: _destroyed(http.Agent())),
     (interfaces.IAgent, lambda: _destroyed(https.Agent())),
+    (interfaces.IWebSocket, _websocket),
 ]
 CONTRACTS = [getattr(interfaces, name) for name in interfaces.__all__]
 
@@ -280,6 +289,7 @@ VARIADIC = {
     'geventnode.tls.server.TLSServerMixin.add_context': 'the options of a context, which tls.create_server names',
     'geventnode.stream.pipeline.pipeline': 'any number of streams of any kind',
     'geventnode.testing.sites.serving': 'the options of http.create_server and https.create_server',
+    'geventnode.testing.websockets.websocket_pair': 'the options of websocket.accept',
     'geventnode.testing.sites.serving_in_memory': 'the options of http.create_server and https.create_server',
 }
 

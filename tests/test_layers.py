@@ -31,6 +31,9 @@ LIBRARIES = {
     'geventnode.integrations.requests.pool_kwargs': {'urllib3'},
     'geventnode.net.hostnames': {'idna'},
     'geventnode.testing.pytest': {'pytest'},
+    'geventnode.websocket.deflate': {'wsproto'},
+    'geventnode.websocket.frames': {'wsproto'},
+    'geventnode.websocket.handshake': {'wsproto'},
 }
 #: The modules that may patch the standard library, or check whether it is patched.
 PATCHING = {'geventnode.cli.main', 'geventnode.cli.doctor.facts', 'geventnode.integrations.gunicorn.worker'}
@@ -47,6 +50,7 @@ LAYERS = [
         'interfaces.http',
         'interfaces.client',
         'interfaces.tls',
+        'interfaces.websocket',
         'interfaces',
     ],
     ['events', 'options', 'loggers'],
@@ -140,6 +144,7 @@ LAYERS = [
         'http2.connection',
         'http2.preface',
         'http2',
+        'http.server.upgraded',
         'http.server.server',
         'http.server.observers',
         'http.server.access_log',
@@ -167,9 +172,19 @@ LAYERS = [
         'https',
     ],
     [
+        'websocket.deflate',
+        'websocket.frames',
+        'websocket.connection',
+        'websocket.handshake',
+        'websocket.server',
+        'websocket.client',
+        'websocket',
+    ],
+    [
         'integrations',
         'integrations.wsgi.input',
         'integrations.wsgi.socket',
+        'integrations.wsgi.websocket',
         'integrations.wsgi.environ',
         'integrations.wsgi.head',
         'integrations.wsgi.application',
@@ -187,7 +202,7 @@ LAYERS = [
         'integrations.requests',
     ],
     ['monitor.page', 'monitor.access', 'monitor.snapshot', 'monitor.sampler', 'monitor.listener', 'monitor'],
-    ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.pytest'],
+    ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.websockets', 'testing.pytest'],
     [
         'cli',
         'cli.demo.uploads',
@@ -515,7 +530,7 @@ OFFERED: dict[str, tuple[str, str]] = {
             ' _expires _flush_now _has_input _has_queued _hub _last_activity _no_delay _on_destroyed _pause_reading'
             ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
             ' _restore_input _resume_reading _send _send_broken _send_later _send_vectored _sendfile _set_client'
-            ' _set_protocol _take_input _when_flushed _fetch'
+            ' _set_protocol _take_input _wait_for_drain _when_flushed _fetch'
         ),
     ),
     'geventnode.net.server.Server': (
@@ -541,7 +556,8 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.incoming.IncomingMessage': (
         'a connection delivers the body and the end of the exchange',
         (
-            '_abort _buffer _buffer_whole _buffered_size _chunk_sizes _failure _finish_abort _has_reader _head'
+            '_abort _buffer _buffer_whole _buffered_size _chunk_sizes _connection _failure _finish_abort _has_reader'
+            ' _head _headers'
             ' _mark_discarded _notify_end _on_discarded _read_started _set_complete _set_upgraded _upgraded'
         ),
     ),
@@ -562,7 +578,7 @@ OFFERED: dict[str, tuple[str, str]] = {
             '_all_special _buffer_limit _cancels_listeners _connection_class _connection_log _dispatch'
             ' _dispatch_special _draining_since _forwarded_policy _http2_limits _idle_workers _keep_alive_fields'
             ' _limits _past_requests _protocols _request_limit'
-            ' _respond_unhandled _run_queue _shortest_timeout'
+            ' _respond_unhandled _run_queue _shortest_timeout _websocket_counts'
         ),
     ),
     'geventnode.http.client.request.ClientRequest': (
@@ -598,6 +614,10 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.https.Agent': (
         'the requests adapter builds its settings from those of the agent',
         '_tls_settings',
+    ),
+    'geventnode.websocket.connection.WebSocket': (
+        'a handler that leaves the messages to listeners does not end the WebSocket',
+        '_by_events',
     ),
     'gevent.socket.socket': (
         'the plain socket below the cooperative one',

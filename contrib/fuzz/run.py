@@ -1,9 +1,9 @@
-"""Fuzz the parser, the server and the client, and check every input against the rules in README.md.
+"""Fuzz parsers, server, client and WebSockets, and check every input against the rules in README.md.
 
     python contrib/fuzz/run.py [--target TARGET] --inputs N [--seed S] [--jobs J]
     python contrib/fuzz/run.py --replay FILE...
 
-The targets are parser-request, parser-response, server, client and all.
+The targets are parser-request, parser-response, server, client, websocket-server, websocket-client and all.
 
 The exit status is 0 without a finding, 1 with one, 2 for invalid options.
 """
@@ -62,11 +62,25 @@ def _client() -> Target:
     return ClientTarget()
 
 
+def _websocket_server() -> Target:
+    from contrib.fuzz.websocket_target import WebSocketTarget
+
+    return WebSocketTarget('server')
+
+
+def _websocket_client() -> Target:
+    from contrib.fuzz.websocket_target import WebSocketTarget
+
+    return WebSocketTarget('client')
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     'parser-request': _parser_request,
     'parser-response': _parser_response,
     'server': _server,
     'client': _client,
+    'websocket-server': _websocket_server,
+    'websocket-client': _websocket_client,
 }
 
 
@@ -83,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Fuzz the parser, the server and the client.')
+    parser = argparse.ArgumentParser(description='Fuzz the parser, the server, the client and WebSockets.')
     parser.add_argument('--target', choices=[*TARGETS, 'all'], default='all')
     parser.add_argument('--inputs', type=int, default=100_000, metavar='N', help='inputs for each target (100000)')
     parser.add_argument('--seed', metavar='S', help='the seed (a random one, which is printed)')

@@ -1,4 +1,4 @@
-"""The contracts of this package, by layer: events, streams, sockets, HTTP.
+"""The contracts of this package, by layer: events, streams, sockets, HTTP, WebSockets.
 
 Each public class provides one of these interfaces. A contract states the names, the signatures and the events, which
 tests compare with the classes; the methods are explained in the docstrings of the classes. A method can block if its
@@ -20,6 +20,7 @@ from geventnode.interfaces.http import (
 from geventnode.interfaces.net import IServer, ISocket
 from geventnode.interfaces.streams import IDuplex, IPushReadable, IReadable, IWritable
 from geventnode.interfaces.tls import ITLSServer, ITLSSocket
+from geventnode.interfaces.websocket import IWebSocket
 
 __all__ = [
     'IAgent',
@@ -37,5 +38,6 @@ __all__ = [
     'ISocket',
     'ITLSServer',
     'ITLSSocket',
+    'IWebSocket',
     'IWritable',
 ]

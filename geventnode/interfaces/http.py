@@ -260,6 +260,9 @@ class IHTTPServer(IServer):
     def statistics() -> dict[str, int]:
         """Count the connections by activity; see :meth:`geventnode.http.Server.statistics`."""
 
+    def websocket_statistics() -> dict[str, int]:
+        """Count WebSockets and their messages; see :meth:`geventnode.http.Server.websocket_statistics`."""
+
     def send_error(socket: Any, status_code: int) -> None:
         """Send an error response; see :meth:`geventnode.http.Server.send_error`."""
 

@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from geventnode.http.client.agent import Agent, AgentBucket
 from geventnode.http.server.connection import Connection, ConnectionState
-from geventnode.http.server.server import Server
+from geventnode.http.server.server import ACTIVITIES, Server, activity_of
 
 __all__ = ['Exchange', 'PoolStatistics', 'Snapshot', 'TopN']
 
@@ -107,9 +107,7 @@ class Snapshot:
     def __init__(self, rows: int, excluded: Collection[Any] = ()) -> None:
         self._excluded = excluded
         self.began = monotonic()
-        self.states: dict[str, int] = dict.fromkeys(
-            ('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0
-        )
+        self.states: dict[str, int] = dict.fromkeys(ACTIVITIES, 0)
         #: The number of requests since the servers were created.
         self.requests = 0
         #: Bytes of unread input.
@@ -127,7 +125,7 @@ class Snapshot:
                 if isinstance(sink, Connection):
                     self._read_connection(sink)
                 else:
-                    self.states['upgraded'] += 1
+                    self.states[activity_of(sink)] += 1
                 yield
 
     def _read_connection(self, connection: Connection) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from geventnode.testing.memory import MemoryEnd, memory_pair, memory_socket
     from geventnode.testing.raw import RawConnection, RawResponse, raw_request
     from geventnode.testing.sites import ListeningSite, MemorySite, Site, serving, serving_in_memory
+    from geventnode.testing.websockets import websocket_pair
 
 __all__ = [
     'ListeningSite',
@@ -25,6 +26,7 @@ __all__ = [
     'raw_request',
     'serving',
     'serving_in_memory',
+    'websocket_pair',
 ]
 
 _MODULES = {
@@ -34,6 +36,7 @@ _MODULES = {
     'RawConnection': 'raw',
     'RawResponse': 'raw',
     'raw_request': 'raw',
+    'websocket_pair': 'websockets',
 }
 
 

@@ -19,7 +19,7 @@ from geventnode.tls.socket import TLSSocket
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ['ConnectOptions', 'TLSSettings', 'connect', 'parse_tls_options']
+__all__ = ['ConnectOptions', 'TLSOptions', 'TLSSettings', 'connect', 'parse_tls_options']
 
 
 class TLSSettings(NamedTuple):
@@ -204,3 +204,18 @@ def connect(
     if socket is None:
         made.connect(port, host, **where)
     return made
+
+
+class TLSOptions(TypedDict, total=False):
+    """The options of :func:`geventnode.tls.connect` that requests and agents have, too."""
+
+    alpn_protocols: Any
+    ca: Any
+    certfile: Any
+    ciphers: str | None
+    context: ssl.SSLContext | None
+    keyfile: Any
+    minimum_version: str | None
+    password: Any
+    reject_unauthorized: bool
+    servername: str | None

@@ -41,7 +41,7 @@ from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http.server.workers import Worker
 from geventnode.net.deadlines import deadlines
 from geventnode.options import seconds as checked_seconds
-from geventnode.protocol import ForwardedPolicy, Parser, RequestHead, Role
+from geventnode.protocol import ForwardedPolicy, Limits, Parser, RequestHead, Role
 
 if TYPE_CHECKING:
     from geventnode.http.server.server import Server
@@ -840,7 +840,10 @@ class Connection(ServedConnection):
         self.socket._set_protocol(None)
         self._paused = True
         self.resume_input()
-        return self.parser.take_rest()
+        rest = self.parser.take_rest()
+        # the request can live as long as the other protocol, and refers to this object
+        self.parser = _ended_parser
+        return rest
 
     # -- state, for deadlines, statistics and the monitor ---------------------------------------------------------
 
@@ -902,6 +905,11 @@ class Connection(ServedConnection):
     def __repr__(self) -> str:
         activity = 'closed' if self.state is _CLOSED else self.activity
         return f'<{type(self).__name__} {activity} served={self.served} on {self.socket!r}>'
+
+
+#: The parser of all upgraded connections, which takes no input.
+_ended_parser = Parser(Role.REQUEST, Limits())
+_ended_parser.take_rest()
 
 
 def emit_disconnect(request: IncomingMessage, response: ServerResponse) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import gevent
 from zope.interface import implementer
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, WebSocketHandshakeError
 from geventnode.events import EventEmitter, Listener
 from geventnode.http.connection_log import ConnectionLog
 from geventnode.http.incoming import IncomingMessage, describe_request
@@ -28,6 +28,7 @@ from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.run_queue import RunQueue
 from geventnode.http.server.served import ServedConnection
 from geventnode.http.server.trace import TracedConnection
+from geventnode.http.server.upgraded import UpgradedConnection, WebSocketCounts
 from geventnode.http.server.workers import MAX_IDLE, idle_workers, limit_idle_workers
 from geventnode.interfaces import IHTTPServer
 from geventnode.net.proxy_protocol import parse_proxies
@@ -39,12 +40,15 @@ from geventnode.protocol import ForwardedPolicy, Limits, RequestHead, TrustedPro
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ['RequestListener', 'Server', 'ServerOptions', 'create_server']
+__all__ = ['ACTIVITIES', 'RequestListener', 'Server', 'ServerOptions', 'activity_of', 'create_server']
 
 log = logging.getLogger('geventnode.error')
 
 #: At ``max_connections``, up to one of this number of connections is closed to make room for others.
 ROOM_FRACTION = 20
+
+#: The activities of connections in the statistics.
+ACTIVITIES = 'idle', 'reading', 'handling', 'writing', 'closing', 'websocket', 'upgraded'
 
 RequestListener = Callable[[Any, Any], object]
 
@@ -210,6 +214,7 @@ class Server(NetServer):
 
         self._buffer_limit = ReceiveBufferLimit(self.max_buffered)
         self._run_queue = RunQueue(self._hub.loop)
+        self._websocket_counts = WebSocketCounts()
         self._connection_log = ConnectionLog()
         #: Whether the server is closing, and since when (monotonic).
         self.draining = False
@@ -456,6 +461,9 @@ class Server(NetServer):
         rest = connection.upgrade()
         try:
             self.emit(event, request, socket, rest)
+        except WebSocketHandshakeError as error:
+            # the response was sent
+            self._peer_log.log_refusal('websocket', '%s: %s', describe_request(request), error)
         except BaseException as error:
             socket.destroy()
             if not isinstance(error, (Exception, SystemExit)):
@@ -470,6 +478,9 @@ class Server(NetServer):
         self._draining_since = monotonic()
         for connection in self._connections():
             connection.begin_draining()
+        for protocol in self._protocols():
+            if isinstance(protocol, UpgradedConnection):
+                protocol._drain()
 
     def _connections(self) -> list[ServedConnection]:
         return [protocol for protocol in self._protocols() if isinstance(protocol, ServedConnection)]
@@ -482,19 +493,31 @@ class Server(NetServer):
         """Count the connections by their present activity.
 
         ``idle``: waits for a request; ``reading``: receives a request; ``handling``: a listener runs; ``writing``: the
-        client has not received the queued bytes; ``closing``: waits for the client to close; ``upgraded``: speaks
-        another protocol. ``connections`` is the sum of these, ``buffered`` the number of bytes of unread input in
-        memory, and ``refused`` the sum of ``refusals``. The time it takes grows with the number of connections.
+        client has not received the queued bytes; ``closing``: waits for the client to close; ``websocket``: is a
+        WebSocket of :mod:`geventnode.websocket`; ``upgraded``: speaks another protocol.
+
+        ``connections`` is the sum of these, ``buffered`` the number of bytes of unread input in memory, and ``refused``
+        the sum of ``refusals``. The time it takes grows with the number of connections.
         """
-        found: dict[str, int] = dict.fromkeys(('idle', 'reading', 'handling', 'writing', 'closing', 'upgraded'), 0)
+        found: dict[str, int] = dict.fromkeys(ACTIVITIES, 0)
         for socket in self._sockets:
-            found[socket._protocol.activity if isinstance(socket._protocol, ServedConnection) else 'upgraded'] += 1
+            found[activity_of(socket._protocol)] += 1
         return {
             **found,
             'connections': len(self._sockets),
             'buffered': self._buffer_limit.used,
             'refused': self._peer_log.refusals.total(),
         }
+
+    def websocket_statistics(self) -> dict[str, int]:
+        """Count the WebSockets and their messages.
+
+        They are counted from the creation of the server on. ``accepted``, ``messages_received``, ``messages_sent``,
+        ``bytes_received`` and ``bytes_sent``: the bytes of the messages, before compression and after decompression.
+        The number of open ones is in :meth:`statistics`.
+        """
+        counts = self._websocket_counts
+        return {name: getattr(counts, name) for name in WebSocketCounts.__slots__}
 
     def close_idle_connections(self) -> None:
         """Close the connections on which no request has begun to arrive."""
@@ -539,6 +562,11 @@ class Server(NetServer):
 
 def _began(connection: ServedConnection) -> float:
     return connection.began
+
+
+def activity_of(protocol: Any) -> str:
+    """Return the one of :data:`ACTIVITIES` for the protocol of a connection."""
+    return protocol.activity if isinstance(protocol, (ServedConnection, UpgradedConnection)) else 'upgraded'
 
 
 def create_server(listener: RequestListener | None = None, **options: Unpack[ServerOptions]) -> Server:

@@ -22,6 +22,7 @@ from geventnode.integrations.wsgi.environ import EnvironBuilder, OutsideScriptNa
 from geventnode.integrations.wsgi.head import Head, early_hints, find_head
 from geventnode.integrations.wsgi.input import BufferFull, buffer_body
 from geventnode.integrations.wsgi.socket import finish_hijacked, is_end_of_connection
+from geventnode.integrations.wsgi.websocket import finish_websocket, is_end_of_websocket
 from geventnode.net.threads import check_thread
 
 __all__ = ['Application', 'FileWrapper', 'Listener', 'StartResponse', 'check_application', 'is_wsgi', 'wsgi']
@@ -112,6 +113,11 @@ class _Call:
         check_thread(self._response.server._hub, self._response)
         self._begin()
         self._response.write(data)
+
+    @property
+    def status_code(self) -> int:
+        """The status that the application has passed to :meth:`start_response`; 0 before."""
+        return 0 if self._head is None else self._head.status_code
 
     def _begin(self) -> None:
         """Pass the head to the response, once."""
@@ -256,15 +262,23 @@ class Listener:
                 return
             environ['CONTENT_LENGTH'] = str(size)
             environ['wsgi.input'] = body
+        failure: BaseException | None = None
         try:
             result = self.application(environ, call.start_response)
             call.finish(result)
-        except Exception as error:
-            if not (response._upgraded and is_end_of_connection(response, error)):
+        except BaseException as error:
+            failure = error
+            if not (
+                response._upgraded
+                and isinstance(error, Exception)
+                and (is_end_of_connection(response, error) or is_end_of_websocket(response, error))
+            ):
                 raise
         finally:
             if response._upgraded:
                 finish_hijacked(response)
+                finish_websocket(response, call.status_code, failure)
+                failure = None
             try:
                 # a list, the most frequent result, has no close()
                 if type(result) is not list:

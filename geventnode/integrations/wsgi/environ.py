@@ -18,6 +18,7 @@ from geventnode import __version__
 from geventnode.http import IncomingMessage, Server, ServerResponse
 from geventnode.integrations.wsgi.input import EMPTY_INPUT, ErrorStream, Input
 from geventnode.integrations.wsgi.socket import ENVIRON_KEYS, LazySocket
+from geventnode.integrations.wsgi.websocket import ENVIRON_KEY, AcceptWebSocket
 from geventnode.net import Socket
 from geventnode.protocol import RequestHead
 
@@ -195,6 +196,7 @@ class EnvironBuilder:
                 # not kept, because of the lazy socket
                 if request.complete:
                     environ.update(dict.fromkeys(ENVIRON_KEYS, LazySocket(response)))
+                environ[ENVIRON_KEY] = AcceptWebSocket(response)
             elif kept is None:
                 head.derived = _SEEN
             elif head.count <= MAX_FIELDS:
