@@ -13,7 +13,7 @@ Window credit is given only for bytes that the connection reports as consumed (:
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
@@ -35,7 +35,7 @@ from hyperframe.frame import (
 from geventnode.errors import ParseError
 from geventnode.http2.codes import ErrorCode
 from geventnode.http2.fields import Malformed, StreamHead, request_head, trailer_fields
-from geventnode.http2.limits import DEFAULT_WINDOW, MAX_WINDOW, ConnectionLimits, FrameCounter
+from geventnode.http2.limits import DEFAULT_WINDOW, HARD_FACTOR, MAX_WINDOW, ConnectionLimits, FrameCounter
 
 __all__ = [
     'PREFACE',
@@ -61,6 +61,9 @@ DRAIN_PING = b'geventgo'
 
 #: Streams that were reset lately by this side: their frames can be on the way.
 MAX_RESET_STREAMS = 256
+
+#: Gaps between the identifiers of a client that are remembered: a request in one of them has another error.
+MAX_SKIPPED = 16
 
 #: The largest stream identifier.
 MAX_STREAM_ID = 2**31 - 1
@@ -262,6 +265,7 @@ class Engine:
         '_receive_window',
         '_reset_streams',
         '_settings_seen',
+        '_skipped',
         '_uncredited',
         'failed',
         'last_stream_id',
@@ -288,6 +292,8 @@ class Engine:
         self.last_stream_id = 0
         #: The last identifier that is served, after GOAWAY.
         self._goaway_id = MAX_STREAM_ID
+        #: Identifiers around those that the client has left out, lately.
+        self._skipped: deque[tuple[int, int]] = deque(maxlen=MAX_SKIPPED)
         #: Streams that this side has reset.
         self._reset_streams: OrderedDict[int, None] = OrderedDict()
         #: Whether the connection has failed.
@@ -419,15 +425,15 @@ class Engine:
             self._read_continuation(flags, payload)
         elif kind == _PUSH_PROMISE:
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a client has sent PUSH_PROMISE')
-        elif kind != _GOAWAY:
-            # PING, SETTINGS, PRIORITY, and frames of unknown types, which are ignored (RFC 9113, section 5.5)
+        else:
+            # the others, and frames of unknown types, are ignored (RFC 9113, section 5.5)
             self._count_control_frame()
             if kind == _SETTINGS:
                 self._read_settings(flags, payload)
             elif kind == _PING:
                 self._read_ping(flags, payload)
-        elif len(payload) < 8:
-            raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'GOAWAY is too short')
+            elif kind == _GOAWAY and len(payload) < 8:
+                raise _Failure(ErrorCode.FRAME_SIZE_ERROR, 'GOAWAY is too short')
 
     # -- heads ----------------------------------------------------------------------------------------------------
 
@@ -463,12 +469,16 @@ class Engine:
         if len(block) > limits.hard_header_list:
             raise _Failure(
                 ErrorCode.ENHANCE_YOUR_CALM,
-                f'a header block is longer than {limits.hard_header_list} bytes',
+                f'a header block is larger than {self._hard_limit}',
                 'http2_max_header_list_size',
             )
         if flags & _END_HEADERS:
             self._block = None
             self._read_block(self._open_block[0], bytes(block), self._open_block[1])
+
+    @property
+    def _hard_limit(self) -> str:
+        return f'{HARD_FACTOR} times http2_max_header_list_size ({self.limits.header_list} bytes)'
 
     def _read_block(self, number: int, block: bytes, ended: bool) -> None:
         """Read a complete header block: a request, or trailers."""
@@ -477,7 +487,7 @@ class Engine:
         except OversizedHeaderListError:
             raise _Failure(
                 ErrorCode.ENHANCE_YOUR_CALM,
-                f'a header list is larger than {self.limits.hard_header_list} bytes',
+                f'a header list is larger than {self._hard_limit}',
                 'http2_max_header_list_size',
             ) from None
         except Exception as error:
@@ -486,9 +496,12 @@ class Engine:
         if number <= self.last_stream_id:
             self._read_trailers(number, fields, ended)
             return
+        if number - self.last_stream_id > 2:
+            self._skipped.append((self.last_stream_id, number))
         self.last_stream_id = number
         if number > self._goaway_id:
             # the client knows from GOAWAY that this request is not served
+            self._count_control_frame()
             return
         limits = self.limits
         if len(self.streams) >= limits.max_concurrent_streams:
@@ -535,7 +548,10 @@ class Engine:
         stream = self.streams.get(number)
         if stream is None:
             if number in self._reset_streams:
+                self._count_control_frame()
                 return
+            if any(low < number < high for low, high in self._skipped):
+                raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a new stream has a lower identifier than the last one')
             raise _Failure(ErrorCode.STREAM_CLOSED, 'HEADERS on a stream that has ended')
         if stream.ended:
             self._fail_stream(stream, ErrorCode.STREAM_CLOSED, 'HEADERS after the end of a request')
@@ -564,6 +580,8 @@ class Engine:
         stream = self.streams.get(number)
         if stream is None:
             self._credit_connection(size)
+            if not size:
+                self._count_empty_frame()
             if number not in self._reset_streams and number <= self._goaway_id:
                 self._count_reset()
                 self._send_reset(number, ErrorCode.STREAM_CLOSED)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from geventnode.protocol import Limits
 
-__all__ = ['DEFAULT_WINDOW', 'MAX_WINDOW', 'ConnectionLimits', 'FrameCounter']
+__all__ = ['DEFAULT_WINDOW', 'HARD_FACTOR', 'MAX_WINDOW', 'ConnectionLimits', 'FrameCounter']
 
 #: The flow-control window of every connection and stream before any frame changes it (RFC 9113, section 6.9.2).
 DEFAULT_WINDOW = 65535
@@ -45,7 +45,7 @@ class ConnectionLimits:
     flood_window: float = 10.0
     #: Streams that the client resets, or makes the server reset.
     max_resets: int = 500
-    #: PING, SETTINGS and PRIORITY frames, and frames of unknown types.
+    #: PING, SETTINGS, PRIORITY and GOAWAY frames, frames of unknown types, and ignored heads.
     max_control_frames: int = 1000
     #: DATA frames without data that do not end a stream, and empty parts of a head.
     max_empty_frames: int = 100

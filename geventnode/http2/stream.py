@@ -198,10 +198,13 @@ class Stream:
         failure = self._failure
         if response._overridden and (isinstance(error, (ConnectionClosed, StreamError)) or error is failure):
             return
+        if self.destroyed and (error is failure or isinstance(error, (ConnectionClosed, IncompleteBody))):
+            self.server._peer_log.debug('%s: the client went away', describe_request(request))
+            return
         if self.over or response.finished:
             log.error('%s: a listener failed after its response had ended', describe_request(request), exc_info=error)
             return
-        if isinstance(error, (ConnectionClosed, IncompleteBody)) and (self.destroyed or request.aborted):
+        if isinstance(error, (ConnectionClosed, IncompleteBody)) and request.aborted:
             self.server._peer_log.debug('%s: the client went away', describe_request(request))
         elif isinstance(error, (ParseError, IncompleteBody, RequestTimeout)) and error is failure:
             self.server._peer_log.log_refusal(refusal_reason(error), '%s: %s', describe_request(request), error)
