@@ -118,17 +118,19 @@ class ReadableBase(EventEmitter):
             chunk = self._take(size)
             if not chunk or len(chunk) == size:
                 return chunk
-            parts = [chunk]
+            # Pieces in a list and their sum would take twice the memory.
+            joined: Any = io.BytesIO(chunk) if self._decoder is None else io.StringIO(chunk, newline='')
+            joined.seek(0, io.SEEK_END)
             missing = size - len(chunk)
             try:
                 while missing and (chunk := self._take(missing)):
-                    parts.append(chunk)
+                    joined.write(chunk)
                     missing -= len(chunk)
             except BaseException:
                 # a timeout, or a kill: the next read begins where this one did
-                self._unshift(self._empty.join(parts))
+                self._unshift(joined.getvalue())
                 raise
-            return self._empty.join(parts)
+            return joined.getvalue()
         finally:
             self._reading = False
 
