@@ -23,7 +23,9 @@ print(len(body), peak() - before)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='the unit of ru_maxrss is that of Linux (getrusage(2))')
+@pytest.mark.skipif(
+    not sys.platform.startswith('linux'), reason='the unit of ru_maxrss is that of Linux (getrusage(2))'
+)
 def test_read_needs_little_more_than_the_result() -> None:
     ran = subprocess.run([sys.executable, '-c', PROGRAM], capture_output=True, text=True, check=True)
     size, grown = map(int, ran.stdout.split())
