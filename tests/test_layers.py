@@ -71,6 +71,7 @@ LAYERS = [
         'protocol.headers',
         'protocol.framing',
         'protocol.field_lines',
+        'protocol.common_lines',
         'protocol.block',
         'protocol.parse_cache',
         'protocol.head',

@@ -12,7 +12,7 @@ import re
 
 from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
 
-__all__ = ['FIELD_LINES', 'FieldLines', 'MalformedLine']
+__all__ = ['FIELD_LINES', 'PRINTABLE', 'FieldLines', 'MalformedLine']
 
 #: Fields with values of one message or of one client. Their lines are not kept. Date is that of every response of a
 #: server within a second.
@@ -53,7 +53,7 @@ MAX_NAME = 64
 
 
 #: Changes each byte that is not printable ASCII.
-_PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x80 ^ byte for byte in range(256))
+PRINTABLE = bytes(byte if 0x20 <= byte <= 0x7E else 0x80 ^ byte for byte in range(256))
 
 
 class MalformedLine(Exception):
@@ -72,7 +72,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
     Raises :class:`MalformedLine`.
     """
 
-    __slots__ = ('_names', '_names_not_kept', '_old')
+    __slots__ = ('_names', '_old', 'names_not_kept')
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,21 +81,24 @@ class FieldLines(dict[bytes, tuple[str, str]]):
             spellings.update({name.encode('ascii'): lower for name in (lower, lower.title())})
         #: The lower-cased names by spelling: of fields with lines that are kept, and of the others.
         self._names = {name: lower for name, lower in spellings.items() if _is_kept(lower)}
-        self._names_not_kept = {name: lower for name, lower in spellings.items() if not _is_kept(lower)}
+        self.names_not_kept = {name: lower for name, lower in spellings.items() if not _is_kept(lower)}
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
         name, _, value = line.partition(b': ')
-        lower = self._names_not_kept.get(name)
+        lower = self.names_not_kept.get(name)
         # The usual line that is not kept: the translation changes any other value than printable ASCII.
-        if lower is not None and value.translate(_PRINTABLE) == value:
-            return lower, value.decode().strip(' ')
-        return self._parse(line)
+        if lower is not None and value.translate(PRINTABLE) == value:
+            return lower, value.decode().strip()
+        return self.parse(line)
 
-    def _parse(self, line: bytes) -> tuple[str, str]:
-        """Parse a line, and keep it if that is allowed."""
+    def parse(self, line: bytes) -> tuple[str, str]:
+        """Parse a line that was not found, and keep it if allowed.
+
+        Raises :class:`MalformedLine`.
+        """
         name, colon, value = line.partition(b':')
-        lower = self._names_not_kept.get(name)
+        lower = self.names_not_kept.get(name)
         if lower is None:
             found = self._old.get(line)
             if found is not None:
@@ -129,7 +132,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         if not is_token(text):
             raise MalformedLine
         lower = text.lower()
-        names = self._names if _is_kept(lower) else self._names_not_kept
+        names = self._names if _is_kept(lower) else self.names_not_kept
         if len(name) <= MAX_NAME and len(names) < MAX_NAMES:
             names[name] = lower
         return lower

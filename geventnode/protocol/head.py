@@ -17,7 +17,8 @@ from geventnode.protocol.block import (
     framing_fields,
     parse_fields,
 )
-from geventnode.protocol.field_lines import FIELD_LINES, MalformedLine
+from geventnode.protocol.common_lines import CommonLines
+from geventnode.protocol.field_lines import FIELD_LINES, PRINTABLE, MalformedLine
 from geventnode.protocol.framing import Framing, has_no_content, request_framing, response_framing
 from geventnode.protocol.grammar import (
     REQUEST_LINE,
@@ -62,7 +63,10 @@ _TARGET = bytes(byte if 0x21 <= byte <= 0x7E and byte != 0x23 else 0x80 ^ byte f
 _HOSTS: set[str] = set()
 MAX_HOSTS = 256
 
-_find_field = FIELD_LINES.__getitem__
+_VERSION_1_1 = b' HTTP/1.1\r\n'
+_VERSION_SIZE = len(_VERSION_1_1)
+_find_line, _find_field = FIELD_LINES.get, FIELD_LINES.__getitem__
+_find_name = FIELD_LINES.names_not_kept.get
 
 #: How TLS begins: a handshake, or an alert (RFC 8446, section 5.1).
 TLS_RECORDS = b'\x16\x03', b'\x15\x03'
@@ -96,6 +100,7 @@ class RequestHead:
         'expect',
         'fields',
         'framing',
+        'has_common',
         'host',
         'http_version',
         'keep_alive',
@@ -132,8 +137,10 @@ class RequestHead:
     host: str | None
     #: Whether the request has neither CONNECT, nor an upgrade, nor an expectation.
     ordinary: bool
-    #: Whether the message has no content, and another one can follow.
+    #: Whether the message has a Host and no content, and another one can follow.
     plain: bool
+    #: Whether the header section begins with the given common lines.
+    has_common: bool
     #: A value that a user of the parser computed from this head, and keeps with it.
     derived: Any
 
@@ -249,46 +256,65 @@ class EndOfMessage:
         return f'<EndOfMessage with {len(self.raw_trailers)} trailers>'
 
 
-def parse_request_head(data: bytes) -> RequestHead:
+def parse_request_head(data: bytes, common: CommonLines | None = None) -> RequestHead:
     """Parse the head of a request.
 
     :param data: the head, with its line ends and the empty line after it.
+    :param common: lines with which its header section perhaps begins.
     :raises ParseError: it is not exactly one complete head, it is malformed (400), or its version is not supported
         (505). The error is that of its first invalid part; an earlier line end can be invalid, too.
 
     Source: RFC 9112, sections 3, 5 and 6.3; RFC 9110, section 7.2.
     """
-    lines = data.split(b'\r\n')
-    if lines.pop() or lines.pop() or not lines:
-        raise ParseError('head does not end with an empty line', code='HPE_INVALID_CONSTANT')
-    line = lines.pop(0)
     head = RequestHead()
     host = None
     tunnel = False
-    parts = line.split(b' ')
-    method = _COMMON_METHODS.get(parts[0])
+    version = '1.1'
+    line_end = data.find(_VERSION_1_1)
+    name, _, target = data[:line_end].partition(b' ')
+    method = _COMMON_METHODS.get(name)
     # The usual line, without a regular expression: the translation changes any other character of a target.
-    if (
-        method is not None
-        and len(parts) == 3
-        and parts[2] == b'HTTP/1.1'
-        and (target := parts[1])[:1] == b'/'
-        and target.translate(_TARGET) == target
-    ):
+    if method is not None and target[:1] == b'/' and target.translate(_TARGET) == target:
         url = target.decode()
-        version = '1.1'
+        start = line_end + _VERSION_SIZE
     else:
-        method, url, version = parse_request_line(line)
+        start = data.find(b'\r\n') + 2
+        method, url, version = parse_request_line(data[: start - 2])
         tunnel = method == 'CONNECT'
         if url[0] != '/' and not tunnel:
             host = absolute_authority(url)
-    count = len(lines)
-    try:
-        fields: dict[str, Any] = dict(map(_find_field, lines))
-    except MalformedLine:
-        if b'' in lines:
-            raise ParseError('several heads', code='HPE_INVALID_CONSTANT') from None
+    if common is not None and data[start : (end := start + common.size)] == common.text:
+        fields = common.fields.copy()
+        lines = data[end:].split(b'\r\n')
+        count = common.count + len(lines) - 2
+        head.has_common = True
+    else:
         fields = {}
+        lines = data[start:].split(b'\r\n')
+        count = len(lines) - 2
+        head.has_common = False
+    if lines.pop() or not lines or lines.pop():
+        raise ParseError('head does not end with an empty line', code='HPE_INVALID_CONSTANT')
+    for data_line in lines:
+        known = _find_line(data_line)
+        if known is not None:
+            fields[known[0]] = known[1]
+            continue
+        name, _, value = data_line.partition(b': ')
+        lower = _find_name(name)
+        # The usual line that is not kept: the translation changes any other value than printable ASCII.
+        if lower is not None and value.translate(PRINTABLE) == value:
+            fields[lower] = value.decode().strip()
+            continue
+        try:
+            lower, text = FIELD_LINES.parse(data_line)
+        except MalformedLine:
+            if b'' in lines:
+                raise ParseError('several heads', code='HPE_INVALID_CONSTANT') from None
+            # the error of the first invalid part is raised below
+            fields = {}
+            break
+        fields[lower] = text
     values = None
     if len(fields) != count or 'set-cookie' in fields:
         # a repeated name, or an error
@@ -304,11 +330,11 @@ def parse_request_head(data: bytes) -> RequestHead:
     if version != '1.1' or ('connection' in fields and fields['connection'] != 'keep-alive'):
         keep_alive, upgrade = connection_verdicts(fields, version)
     if 'host' in fields:
-        name: str = fields['host']
-        if name not in _HOSTS:
-            _check_host(name)
+        given: str = fields['host']
+        if given not in _HOSTS:
+            _check_host(given)
         if host is None:
-            host = name
+            host = given
     expect = None
     if 'expect' in fields and version != '1.0':
         # A server ignores the expectation in HTTP/1.0 (RFC 9110, section 10.1.1).
@@ -331,7 +357,7 @@ def parse_request_head(data: bytes) -> RequestHead:
     head.expect = expect
     head.host = host
     head.ordinary = expect is None and not upgrade and not tunnel
-    head.plain = keep_alive and framing is _NONE and not tunnel
+    head.plain = keep_alive and framing is _NONE and not tunnel and 'host' in fields
     head.derived = None
     return head
 

@@ -41,8 +41,11 @@ class Limits:
     require_host: bool = True
     #: A head of at most this number of bytes is within all limits of size.
     small_head: int = field(init=False, compare=False)
+    #: ``max_headers_count``, or a number that no head exceeds.
+    most_fields: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'most_fields', self.max_headers_count or self.max_header_size)
         sizes = [size for size in (self.max_request_line, self.max_field_size) if size is not None]
         object.__setattr__(self, 'small_head', min(self.max_header_size, *sizes) if sizes else self.max_header_size)
 

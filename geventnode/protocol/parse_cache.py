@@ -29,8 +29,8 @@ class ParseCache(dict[bytes, _Value]):
     the previous old one is dropped. A look-up moves an old entry to the young generation. ``get`` finds only young
     entries, and does not parse.
 
-    After :data:`MANY_MISSES` of them in a row, ``find`` looks for one of :data:`SAMPLED` keys only, until it finds one:
-    hashing a head and looking for it in vain would take a tenth of the time of parsing it.
+    After :data:`MANY_MISSES` misses in a row, :meth:`look_up` looks for one of :data:`SAMPLED` keys only, until it
+    finds one: hashing a head and looking for it in vain would take a tenth of the time of parsing it.
 
     Threads can share a cache: in the worst case, one parses data that another has just parsed.
 
@@ -39,7 +39,7 @@ class ParseCache(dict[bytes, _Value]):
     :param max_key: the maximum length of a stored key in bytes.
     """
 
-    __slots__ = ('max_entries', 'max_key', 'misses', 'old', 'parse', 'seen')
+    __slots__ = ('max_entries', 'max_key', 'misses', 'old', 'parse', 'seen', 'skip', 'wanted')
 
     def __init__(self, parse: Callable[[bytes], _Value], max_entries: int = 256, max_key: int = 2048) -> None:
         super().__init__()
@@ -48,36 +48,74 @@ class ParseCache(dict[bytes, _Value]):
         self.max_key = max_key
         self.old: dict[bytes, _Value] = {}
         self.seen: set[int] = set()
-        #: How often :meth:`find` has found nothing, since it has found an entry.
+        #: How often :meth:`look_up` has looked in vain, since it has found an entry.
         self.misses = 0
+        #: How many keys :meth:`look_up` does not look for.
+        self.skip = 0
+        #: The key that :meth:`look_up` has not found for the second time.
+        self.wanted: bytes | None = None
 
     def find(self, data: bytes) -> _Value:
         """Return the entry of ``data``, or parse it."""
-        misses = self.misses
-        if (misses < MANY_MISSES or not misses % SAMPLED) and len(data) <= self.max_key:
-            found = self.get(data)
-            if found is not None:
-                if misses:
-                    self.misses = 0
-                return found
-            self.misses = misses + 1
-            return self.__missing__(data)
-        self.misses = misses + 1
-        return self.parse(data)
+        value = self.look_up(data)
+        if value is None:
+            value = self.parse(data)
+            if self.wanted is data:
+                self.store(data, value)
+        return value
+
+    def look_up(self, data: bytes) -> _Value | None:
+        """Return the entry of ``data``, or None.
+
+        :attr:`wanted` is then ``data`` if its value is to be stored.
+        """
+        skip = self.skip
+        if skip:
+            self.skip = skip - 1
+            return None
+        if len(data) > self.max_key:
+            return None
+        found = self.get(data)
+        if found is not None:
+            self.misses = 0
+            return found
+        found = self.old.get(data)
+        if found is not None:
+            self.misses = 0
+            self.store(data, found)
+            return found
+        if self._is_second(data):
+            self.wanted = data
+        misses = self.misses + 1
+        if misses >= MANY_MISSES:
+            self.skip = SAMPLED - 1
+        self.misses = misses
+        return None
+
+    def store(self, data: bytes, value: _Value) -> None:
+        """Store ``value`` as the result for ``data``."""
+        self.wanted = None
+        if len(self) >= self.max_entries:
+            self.old = dict(self)
+            self.clear()
+        self[data] = value
+
+    def _is_second(self, data: bytes) -> bool:
+        """Return whether ``data`` was looked up before, and remember it."""
+        seen, number = self.seen, hash(data)
+        if number in seen:
+            return True
+        if len(seen) >= self.max_entries:
+            seen.clear()
+        if len(data) <= self.max_key:
+            seen.add(number)
+        return False
 
     def __missing__(self, data: bytes) -> _Value:
         value = self.old.get(data)
         if value is None:
             value = self.parse(data)
-            seen, number = self.seen, hash(data)
-            if number not in seen:
-                if len(seen) >= self.max_entries:
-                    seen.clear()
-                if len(data) <= self.max_key:
-                    seen.add(number)
+            if not self._is_second(data):
                 return value
-        if len(self) >= self.max_entries:
-            self.old = dict(self)
-            self.clear()
-        self[data] = value
+        self.store(data, value)
         return value

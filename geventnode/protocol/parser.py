@@ -18,12 +18,14 @@ rest. Each byte is therefore copied a bounded number of times.
 from __future__ import annotations
 
 import enum
+import weakref
 from collections import deque
 from copy import copy
 from typing import NoReturn, cast
 
 from geventnode.errors import ParseError, StreamError
 from geventnode.protocol.chunked import ChunkedBody
+from geventnode.protocol.common_lines import MAX_LEARNED, CommonLines, learn
 from geventnode.protocol.framing import Framing, has_no_content
 from geventnode.protocol.grammar import BARE_LINE_END
 from geventnode.protocol.head import (
@@ -34,6 +36,7 @@ from geventnode.protocol.head import (
     RequestHead,
     ResponseHead,
     check_incomplete_head,
+    parse_request_head,
 )
 from geventnode.protocol.limits import Limits
 
@@ -69,12 +72,12 @@ class State(enum.Enum):
 
 # A look-up of an enum member in its class takes longer than the comparison.
 (_REQUEST_HEAD, _RESPONSE_HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _MESSAGE_END, _TUNNEL, _CLOSED, _FAILED) = State
-_LENGTH_FRAMING = Framing.LENGTH
+_NONE, _LENGTH_FRAMING = Framing.NONE, Framing.LENGTH
 _END = EndOfMessage()
 #: No valid head begins with these bytes.
 _HOPELESS = (b'\n', *TLS_RECORDS)
 _LINE_FEED = 0x0A
-_find_request_head, _find_response_head = REQUEST_HEADS.find, RESPONSE_HEADS.find
+_find_request_head, _find_response_head = REQUEST_HEADS.look_up, RESPONSE_HEADS.find
 
 
 class Parser:
@@ -88,12 +91,14 @@ class Parser:
         '_after',
         '_buffer',
         '_chunks',
+        '_common_lines',
         '_discards',
         '_empty_lines',
         '_eof',
         '_error',
         '_followed',
         '_informational',
+        '_learned',
         '_line_seen',
         '_may_upgrade',
         '_method',
@@ -136,6 +141,9 @@ class Parser:
         self._empty_lines = 0
         #: Whether bytes followed the last head that :meth:`_next_head` found. The next one probably has some, too.
         self._followed = False
+        #: The lines with which the last heads of requests began, and how often they were learned.
+        self._common_lines: weakref.ref[CommonLines] | None = None
+        self._learned = 0
         #: Content: the number of missing bytes, or of bytes that are still allowed (-1: unlimited).
         self._missing = 0
         self._chunks: ChunkedBody | None = None
@@ -274,12 +282,17 @@ class Parser:
             and len(buffer) <= self.limits.small_head
         ):
             try:
-                head = _find_request_head(buffer)
+                head = _find_request_head(buffer) or self._parse_request_head(buffer)
             except ParseError:
                 # several heads, a part of one, or an error that another one can precede
-                pass
-            else:
-                return self._begin_request(head, len(buffer))
+                return self._next_head()
+            if head.plain and head.count <= self.limits.most_fields:
+                # as _begin_request()
+                self._empty_lines = 0
+                self._offset += len(buffer)
+                self._buffer = b''
+                return head
+            return self._begin_request(head, len(buffer))
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:
@@ -321,7 +334,7 @@ class Parser:
             if self._state is _REQUEST_HEAD:
                 if len(data) > self.limits.small_head:
                     self.limits.check_parts(data)
-                request_head = _find_request_head(data)
+                request_head = _find_request_head(data) or self._parse_request_head(data)
             else:
                 response_head = _find_response_head(data)
         except ParseError as error:
@@ -330,6 +343,33 @@ class Parser:
             self._followed = end + 4 < len(buffer)
             return self._begin_request(request_head, end + 4)
         return self._begin_response(response_head, end + 4)
+
+    def _parse_request_head(self, data: bytes) -> RequestHead:
+        """Return a head that is not in the cache.
+
+        :raises ParseError: as :func:`~geventnode.protocol.head.parse_request_head`.
+        """
+        reference = self._common_lines
+        common = None if reference is None else reference()
+        head = parse_request_head(data, common)
+        if common is None or not head.has_common:
+            self._learn(data, common)
+        if REQUEST_HEADS.wanted is data:
+            REQUEST_HEADS.store(data, head)
+        return head
+
+    def _learn(self, data: bytes, before: CommonLines | None) -> None:
+        """Learn the lines with which the next heads probably begin.
+
+        Nothing is learned from the first head: it can be the only one.
+        """
+        learned = self._learned
+        if learned > MAX_LEARNED:
+            return
+        self._learned = learned + 1
+        if learned:
+            common = learn(data, before)
+            self._common_lines = None if common is None else weakref.ref(common)
 
     def _begin_request(self, head: RequestHead, end: int) -> RequestHead:
         """Return ``head``, which ends at ``end``, and begin its content."""
@@ -349,7 +389,7 @@ class Parser:
         if not head.plain:
             if head.method == 'CONNECT':
                 self._state = _TUNNEL
-            else:
+            elif head.framing is not _NONE or not head.keep_alive:
                 # After the last message, bytes are discarded, unless they belong to another protocol.
                 self._after = _REQUEST_HEAD if head.keep_alive or head.upgrade else _CLOSED
                 self._begin_content(head.framing, head.content_length)

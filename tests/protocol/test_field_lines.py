@@ -62,8 +62,8 @@ def test_new_names_and_lines_do_not_fill_the_memory(name: str) -> None:
     assert len(lines) <= MAX_LINES
     assert len(lines._old) <= MAX_LINES
     assert len(lines._names) <= MAX_NAMES
-    assert len(lines._names_not_kept) <= MAX_NAMES
-    assert max(map(len, [*lines._names, *lines._names_not_kept])) <= MAX_NAME
+    assert len(lines.names_not_kept) <= MAX_NAMES
+    assert max(map(len, [*lines._names, *lines.names_not_kept])) <= MAX_NAME
 
 
 def test_a_long_line_is_not_kept() -> None:
