@@ -256,12 +256,14 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     'send_nowait': lambda: (b'x',),
     'set_encoding': lambda: ('utf-8',),
     'set_header': lambda: ('X', 'y'),
+    'set_headers': lambda: ({'X': 'y'},),
     'set_max_listeners': lambda: (5,),
     'set_timeout': lambda: (10.0,),
     'unshift': lambda: (b'x',),
     'write': lambda: (b'x',),
     'write_early_hints': lambda: ({'link': '</style.css>; rel=preload'},),
     'write_head': lambda: (200,),
+    'write_information': lambda: (199,),
 }
 
 

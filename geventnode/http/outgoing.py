@@ -18,7 +18,15 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, ContentLengthMismatch, HeadersSent, WriteAfterEnd
 from geventnode.events import EventEmitter
-from geventnode.http.header_fields import Fields, HeadersArgument, add_values, check_field, check_trailers, copy_value
+from geventnode.http.header_fields import (
+    Fields,
+    HeadersArgument,
+    add_values,
+    check_field,
+    check_trailers,
+    copy_value,
+    merge_headers,
+)
 from geventnode.interfaces import IOutgoingMessage
 from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import last_chunk
@@ -170,6 +178,17 @@ class OutgoingMessage(EventEmitter):
         self._check_headers_open('set')
         lower, checked = check_field(name, value)
         self._fields[lower] = name, checked
+        return self
+
+    def set_headers(self: Self, headers: HeadersArgument) -> Self:
+        """Set several headers, each as :meth:`set_header` does.
+
+        Return the message. If one of them is invalid, none is set.
+
+        :param headers: a mapping, or (name, value) pairs; several pairs of one name make several lines.
+        """
+        self._check_headers_open('set')
+        self._fields = merge_headers(self._fields, headers)
         return self
 
     def append_header(self: Self, name: str, value: Any) -> Self:

@@ -83,6 +83,9 @@ class IOutgoingMessage(IWritable):
     def set_header(name: str, value: Any) -> Any:
         """Set a header; see :meth:`geventnode.http.OutgoingMessage.set_header`."""
 
+    def set_headers(headers: Headers) -> Any:
+        """Set several headers; see :meth:`geventnode.http.OutgoingMessage.set_headers`."""
+
     def append_header(name: str, value: Any) -> Any:
         """Add lines to a header; see :meth:`geventnode.http.OutgoingMessage.append_header`."""
 
@@ -151,6 +154,14 @@ class IServerResponse(IOutgoingMessage):
         Blocks until the queue has room.
         """
 
+    def write_information(
+        status_code: int, headers: Headers | None = None, callback: Callable[[], object] | None = None
+    ) -> None:
+        """Send any informational response; see :meth:`geventnode.http.ServerResponse.write_information`.
+
+        Blocks until the queue has room.
+        """
+
     def write_early_hints(hints: Mapping[str, Any], callback: Callable[[], object] | None = None) -> None:
         """Send ``103 Early Hints``; see :meth:`geventnode.http.ServerResponse.write_early_hints`.
 
@@ -183,6 +194,9 @@ class IHTTPServer(IServer):
     max_unread_body: int = Attribute('Bytes of an unread body that are discarded to keep a connection. 65536.')
     max_buffered: int = Attribute('Unread bytes in memory for all connections together. 268435456.')
     cancel_on_disconnect: bool = Attribute('Throw ClientDisconnected into a listener when its client disconnects.')
+    should_upgrade_callback: Callable[[Any], object] | None = Attribute(
+        "Returns whether a request is for the 'upgrade' listeners; otherwise it is an ordinary one. None: always."
+    )
     max_idle_workers: int = Attribute(
         'Greenlets that are kept for the next request, with their greenlet-locals. All servers of a thread share them; '
         'the limit of the server that has served the request applies. A lower value ends the surplus. 256.'

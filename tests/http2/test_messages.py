@@ -168,6 +168,16 @@ def test_continue_and_early_hints(connect_h2: Connect) -> None:
     assert response.informational[0][1]['link'] == '</b>; rel=preload'
 
 
+def test_any_informational_response(connect_h2: Connect) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_information(110, {'X-Progress': '50%'})
+        response.end(b'x')
+
+    response = fetch(connect_h2(listener))
+    assert [(status, fields['x-progress']) for status, fields in response.informational] == [(110, '50%')]
+    assert response.body == b'x'
+
+
 def test_check_continue_can_refuse(connect_h2: Connect, serve: Serve) -> None:
     server = http.create_server(ok, http2=True)
     server.on('checkContinue', lambda request, response: response.write_head(413).end())

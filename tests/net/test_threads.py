@@ -75,12 +75,14 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     'send_file': (None,),
     'set_encoding': ('utf-8',),
     'set_header': ('A', 'b'),
+    'set_headers': ({'A': 'b'},),
     'set_max_listeners': (1,),
     'set_timeout': (5,),
     'unshift': (b'x',),
     'write': (b'x',),
     'write_early_hints': ({'Link': '</a>'},),
     'write_head': (200,),
+    'write_information': (199,),
 }
 
 

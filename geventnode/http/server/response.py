@@ -32,7 +32,7 @@ from geventnode.http.server.response_head import (
     final_status_line,
     render_head,
 )
-from geventnode.http.status import date_line
+from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.interfaces import IServerResponse
 from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import Framing, connection_options
@@ -341,6 +341,42 @@ class ServerResponse(OutgoingMessage):
             lines += field_lines({lower: (name, checked)})
         if lines:
             self._inform(f'HTTP/1.1 103 Early Hints\r\n{lines}\r\n')
+        if callback is not None:
+            callback()
+
+    def write_information(
+        self, status_code: int, headers: HeadersArgument | None = None, callback: Callable[[], object] | None = None
+    ) -> None:
+        """Send an informational response with any status.
+
+        See RFC 9110, section 15.2. A client of HTTP/1.0 gets none. Blocks until the queue has room.
+
+        :param status_code: 100 to 199, but not 101: see :meth:`upgrade`.
+        :param headers: a mapping, or (name, value) pairs; a list of values makes several lines.
+        :param callback: called without arguments afterwards.
+        :raises HeadersSent: the final head was sent.
+        :raises InvalidInput: the status is not an informational one, or is 101.
+        :raises InvalidHeader: a field cannot be sent.
+        :raises BodyNotAllowed: a field is Content-Length or Transfer-Encoding.
+        """
+        self._check_thread()
+        if isinstance(status_code, bool) or not isinstance(status_code, int):
+            raise TypeError(f'status_code must be int, not {type(status_code).__name__}')
+        if not 100 <= status_code < 200 or status_code == 101:
+            raise InvalidInput(
+                f'an informational status is from 100 to 199, and not 101: {status_code}; for 101 call upgrade()',
+                'ERR_HTTP_INVALID_STATUS_CODE',
+            )
+        fields = merge_headers({}, headers or ())
+        for lower, (name, _) in fields.items():
+            if lower in ('content-length', 'transfer-encoding'):
+                raise BodyNotAllowed(f'an informational response has no body; remove {name}')
+        if self._head_sent:
+            raise HeadersSent('cannot send an informational response: the final head was sent')
+        if status_code == 100:
+            self._awaits_continue = False
+        reason = STATUS_CODES.get(status_code, '')
+        self._inform(f'HTTP/1.1 {status_code} {reason}\r\n{field_lines(fields)}\r\n')
         if callback is not None:
             callback()
 

@@ -91,9 +91,18 @@ class ServerOptions(TypedDict, total=False):
     response_class: type
     scheme_headers: Any
     scheme_proxies: Any
+    should_upgrade_callback: Callable[[IncomingMessage], object] | None
     timeout: float
     trusted_proxies: Any
     wait_when_full: bool
+
+
+def _check_callback(name: str, value: Any) -> Callable[..., object] | None:
+    """Return ``value``, which must be callable or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f'{name} must be callable or None, not {type(value).__name__}')
+    callback: Callable[..., object] | None = value
+    return callback
 
 
 @implementer(IHTTPServer)
@@ -158,6 +167,9 @@ class Server(NetServer):
     max_idle_workers = Option(count, MAX_IDLE, 'Greenlets that are kept for the next request, on this thread.')
     greenlet_per_request = Option(flag, False, 'Run every request in a new greenlet.')
     debug_connections = Option(flag, False, 'Log the events of each connection.')
+    should_upgrade_callback: Option[Callable[[IncomingMessage], object] | None] = Option(
+        _check_callback, None, "Returns whether a request is for the 'upgrade' listeners."
+    )
 
     http2 = Option(flag, False, 'Serve HTTP/2, too; needs the extra http2.')
     http2_max_concurrent_streams = Option(
@@ -428,7 +440,7 @@ class Server(NetServer):
             response.end()
         elif head.method == 'CONNECT':
             self._dispatch_upgrade('connect', connection, request)
-        elif head.upgrade and request.complete and self.listener_count('upgrade'):
+        elif head.upgrade and request.complete and self._wants_upgrade(request):
             # a request with content is an ordinary one: a server may ignore Upgrade (RFC 9110, section 7.8)
             self._dispatch_upgrade('upgrade', connection, request)
         elif head.expect is None:
@@ -444,6 +456,16 @@ class Server(NetServer):
             response._awaits_continue = not request.complete
             if not (self.emit('checkContinue', request, response) or self._dispatch(request, response)):
                 self._respond_unhandled(response)
+
+    def _wants_upgrade(self, request: IncomingMessage) -> bool:
+        """Return whether ``request`` is for the ``'upgrade'`` listeners.
+
+        Blocks as long as ``should_upgrade_callback`` does.
+        """
+        if not self.listener_count('upgrade'):
+            return False
+        decide = self.should_upgrade_callback
+        return decide is None or bool(decide(request))
 
     def _dispatch_upgrade(self, event: str, connection: Connection, request: IncomingMessage) -> None:
         """Emit ``event`` with the socket, or close if there is no listener.
@@ -594,6 +616,8 @@ def create_server(listener: RequestListener | None = None, **options: Unpack[Ser
     :param max_idle_workers: greenlets that are kept for the next request, on this thread. 256.
     :param greenlet_per_request: whether every request runs in a new greenlet. False.
     :param debug_connections: whether the events of each connection are logged. False.
+    :param should_upgrade_callback: a function of a request for an upgrade that returns whether to emit ``'upgrade'``;
+        otherwise it is an ordinary request. It runs in the greenlet of the request. None: always.
     :param http2: whether HTTP/2 is served, too; it needs the extra ``http2``. False.
     :param http2_max_concurrent_streams: requests of one HTTP/2 connection at the same time. 100.
     :param http2_initial_window_size: the size of an unread body that is accepted of an HTTP/2 request. 65535.

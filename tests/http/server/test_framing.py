@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from geventnode import http
 from geventnode.errors import ContentLengthMismatch
-from tests.servers import Answer, Log, Serve, get
+from tests.servers import Answer, Log, Serve, get, post
 
 
 def test_end_with_data_declares_its_length(answer: Answer) -> None:
@@ -318,6 +319,56 @@ def test_informational_responses_precede_the_final_one(serve: Serve) -> None:
     assert log == ['hints', 'processing']
 
 
+def test_any_informational_response(serve: Serve) -> None:
+    """With fields as those of a head, and any number of times."""
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('X-Final', 'a')
+        response.write_information(110, {'X-Progress': ['50%', '60%']}, log.note('called'))
+        response.write_information(103, [('Link', '</a>'), ('Link', '</b>')])
+        response.write_information(102)
+        response.end('x')
+
+    client = serve(listener).send(get())
+    progress, hints, processing = client.head(), client.head(), client.head()
+    assert (progress.status, progress.reason, progress.headers) == (
+        110,
+        '',
+        [('X-Progress', '50%'), ('X-Progress', '60%')],
+    )
+    assert (hints.status, hints.reason, hints.headers) == (103, 'Early Hints', [('Link', '</a>'), ('Link', '</b>')])
+    assert (processing.status, processing.headers) == (102, [])
+    final = client.response()
+    assert (final.values('X-Final'), final.values('X-Progress'), final.body) == (['a'], [], b'x')
+    assert log == ['called']
+
+
+def test_information_can_be_100(serve: Serve) -> None:
+    """A read of the body does not send it again."""
+
+    def listener(request: Any, response: Any) -> None:
+        response.write_information(100)
+        response.end(request.read())
+
+    client = serve(listener).send(post(b'', '/', 'Expect: 100-continue', length=3))
+    assert client.head().status == 100
+    client.send(b'abc')
+    assert client.response().body == b'abc'
+
+
+def test_client_receives_any_informational_response(serve: Serve) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.write_information(199, {'X-Progress': '50%'})
+        response.end('x')
+
+    heads: list[Any] = []
+    request = http.request(f'http://127.0.0.1:{serve(listener).where[1]}/')
+    request.on('information', heads.append)
+    assert request.end().get_response().read() == b'x'
+    assert [(head.status_code, head.headers['x-progress']) for head in heads] == [(199, '50%')]
+
+
 def test_no_informational_response_to_http_1_0(serve: Serve) -> None:
     """RFC 9110, section 15.2."""
 
@@ -325,6 +376,7 @@ def test_no_informational_response_to_http_1_0(serve: Serve) -> None:
         response.write_early_hints({'link': '</a>'})
         response.write_processing()
         response.write_continue()
+        response.write_information(110)
         response.end('x')
 
     assert serve(listener).send(get(version='1.0')).head().status == 200

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gevent.event import Event
 
-from geventnode.errors import HeadersSent
+from geventnode.errors import HeadersSent, InvalidHeader
 from geventnode.http import ServerResponse, status
 from tests.servers import Answer, Log, Serve, get
 
@@ -68,6 +68,19 @@ def test_set_header_replaces_in_any_case(answer: Answer) -> None:
     reply = answer(listener)
     assert [pair for pair in reply.headers if pair[0].lower() == 'content-type'] == [('content-type', 'text/plain')]
     assert reply.values('Set-Cookie') == ['a=1', 'b=2']
+
+
+def test_set_headers_sets_several(answer: Answer) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.set_header('x-a', 'old')
+        assert response.set_headers({'X-A': 'new', 'X-B': ['1', '2']}) is response
+        response.set_headers([('X-C', '1'), ('X-C', '2')])
+        with pytest.raises(InvalidHeader):
+            response.set_headers({'X-D': '1', 'X-E': 'a\nb'})
+        response.end()
+
+    found = answer(listener)
+    assert [found.values(f'X-{name}') for name in 'ABCD'] == [['new'], ['1', '2'], ['1', '2'], []]
 
 
 def test_headers_sent_is_true_after_write_head(serve: Serve) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from geventnode.errors import BodyNotAllowed, InvalidHeader, InvalidInput
+from geventnode.errors import BodyNotAllowed, HeadersSent, InvalidHeader, InvalidInput
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Answer, Serve
 
@@ -79,6 +79,40 @@ def test_transfer_encoding_without_a_final_chunked_is_refused(
 def test_early_hints_with_framing_are_refused(refused: Callable[..., BaseException]) -> None:
     """RFC 9110, section 8.6."""
     assert isinstance(refused(lambda response: response.write_early_hints({'Content-Length': 1})), BodyNotAllowed)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'kind'),
+    [
+        ((99,), InvalidInput),
+        ((101,), InvalidInput),
+        ((200,), InvalidInput),
+        ((True,), TypeError),
+        (('103',), TypeError),
+        ((103, {'Content-Length': '1'}), BodyNotAllowed),
+        ((103, {'Transfer-Encoding': 'chunked'}), BodyNotAllowed),
+        ((103, {'X': 'a\nb'}), InvalidHeader),
+        ((103, 5), TypeError),
+    ],
+)
+def test_bad_information_is_refused(
+    refused: Callable[..., BaseException], arguments: tuple[Any, ...], kind: type[BaseException]
+) -> None:
+    assert isinstance(refused(lambda response: response.write_information(*arguments)), kind)
+
+
+def test_information_after_the_final_head_raises(serve: Serve) -> None:
+    raised: list[Any] = []
+
+    def listener(request: Any, response: Any) -> None:
+        response.write('x')
+        with pytest.raises(HeadersSent) as caught:
+            response.write_information(103)
+        raised.append(caught.value.code)
+        response.end()
+
+    serve(listener).get()
+    assert raised == ['ERR_HTTP_HEADERS_SENT']
 
 
 def test_chunk_of_another_type_is_refused(refused: Callable[..., BaseException]) -> None:

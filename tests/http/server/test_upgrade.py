@@ -7,6 +7,7 @@ from typing import Any
 import gevent
 import pytest
 
+from geventnode import http
 from geventnode.errors import HeadersSent, InvalidInput
 from tests.servers import Log, Serve, get, ok, post
 
@@ -54,6 +55,27 @@ def test_upgrade_without_a_listener_is_ignored(serve: Serve) -> None:
     client = serve(ok).send(get('/', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c'), get('/next'))
     assert client.response().body == b'GET /'
     assert client.response().body == b'GET /next'
+
+
+def test_callback_decides_on_upgrades(serve: Serve) -> None:
+    """One that it does not want is an ordinary request, as Java's offer of HTTP/2."""
+    site = serve(ok, should_upgrade_callback=lambda request: request.headers['upgrade'] == 'echo')
+    site.server.on('upgrade', lambda request, socket, head: socket.end(SWITCHING))
+    client = site.send(get('/', 'Connection: Upgrade, HTTP2-Settings', 'Upgrade: h2c'))
+    assert client.response().body == b'GET /'
+    assert client.send(get('/', *UPGRADE)).rest() == SWITCHING
+
+
+def test_callback_for_upgrades_can_fail(serve: Serve) -> None:
+    site = serve(ok, should_upgrade_callback=lambda request: 1 / 0)
+    assert site.send(get('/', *UPGRADE)).response().body == b'GET /'
+    site.server.on('upgrade', lambda request, socket, head: socket.end(SWITCHING))
+    assert site.send(get('/', *UPGRADE)).response().status == 500
+
+
+def test_callback_for_upgrades_must_be_callable() -> None:
+    with pytest.raises(TypeError, match='should_upgrade_callback must be callable or None, not str'):
+        http.create_server(should_upgrade_callback='echo')
 
 
 def test_upgrade_field_without_connection_is_no_upgrade(serve: Serve) -> None:
