@@ -10,6 +10,7 @@ import pytest
 
 from geventnode.http.client import connection as client_connection
 from geventnode.http.server import connection as server_connection
+from geventnode.http2 import connection as http2_connection
 
 __all__ = ['check_transitions', 'checked_connections']
 
@@ -35,7 +36,7 @@ def check_transitions(slot: Any, table: Table) -> property:
 def checked_connections() -> Iterator[None]:
     """Check every step of every connection of the suite."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (client_connection, server_connection):
+        for module in (client_connection, server_connection, http2_connection):
             slot = vars(module.Connection)['state']
             patch.setattr(module.Connection, 'state', check_transitions(slot, module.TRANSITIONS))
         yield

@@ -17,7 +17,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gevent
 
@@ -162,7 +162,7 @@ class Connection(ServedConnection):
                         continue
                     self._start_worker(stream)
                 else:
-                    _HANDLERS[type(event)](self, event)
+                    getattr(self, _HANDLERS[type(event)])(event)
             if self._waiting:
                 self.server._run_queue.add(self)
             if not engine.in_block:
@@ -528,7 +528,7 @@ class Connection(ServedConnection):
         if self.state is _LINGERING:
             return 'closing'
         found = {stream.activity for stream in self.streams.values()}
-        for name in ('handling', 'writing', 'reading'):
+        for name in ('handling', 'writing', 'reading', 'upgraded'):
             if name in found:
                 return name
         return 'reading' if self.engine.in_block else 'idle'
@@ -546,15 +546,16 @@ class Connection(ServedConnection):
         )
 
 
-_HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
-    ConnectionFailed: Connection._on_failed,
-    DataReceived: Connection._on_data,
-    GoAwayAcknowledged: Connection._on_goaway_acknowledged,
-    RequestRejected: Connection._on_rejected,
-    StreamFailed: Connection._on_stream_failed,
-    StreamReset: Connection._on_reset,
-    TrailersReceived: Connection._on_trailers,
-    WindowOpened: Connection._on_window,
+#: The methods for the events, by name: a traced connection overrides some.
+_HANDLERS: dict[type, str] = {
+    ConnectionFailed: '_on_failed',
+    DataReceived: '_on_data',
+    GoAwayAcknowledged: '_on_goaway_acknowledged',
+    RequestRejected: '_on_rejected',
+    StreamFailed: '_on_stream_failed',
+    StreamReset: '_on_reset',
+    TrailersReceived: '_on_trailers',
+    WindowOpened: '_on_window',
 }
 
 

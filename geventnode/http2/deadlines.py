@@ -81,6 +81,9 @@ def _stream_due(stream: Stream, now: float) -> Deadline:
         if stream.state.local_ended:
             return stream.last_activity + DISCARD_TIME, partial(stream.connection.reset, stream, ErrorCode.NO_ERROR)
         return limit
+    if stream.tunnel is not None and request is None:
+        # a tunnel has no time limits, as in HTTP/1.1
+        return NEVER, _do_nothing
     if response is None or request is None:
         # it waits for its turn
         return limit

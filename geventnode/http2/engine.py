@@ -2,7 +2,7 @@
 
 Framing and HPACK are those of the h2 project, its packages ``hyperframe`` and ``hpack``. The rules in between are here,
 and not those of ``h2.connection``, for two reasons. A malformed request is an error of its stream (RFC 9113,
-section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` take 300 microseconds for each request.
+section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` cost more than the rest of a request.
 The frames that every request has are read and written by one ``struct``, because the objects of ``hyperframe`` cost as
 much as all the rest; frames with padding, and all other types, are parsed by it.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http2.connection import Connection
 from geventnode.http2.engine import PREFACE
+from geventnode.http2.trace import TracedConnection
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.server import DRAIN_TIME
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
-__all__ = ['PrefaceReader', 'accept']
+__all__ = ['PrefaceReader', 'accept', 'trace']
 
 #: The bytes that are compared; a method of HTTP/1.1 cannot contain them.
 FIRST_BYTES = PREFACE[:18]
@@ -34,9 +35,20 @@ def accept(server: Server, socket: Socket) -> None:
     if not socket.encrypted:
         PrefaceReader(server, socket)
     elif getattr(socket, 'alpn_protocol', None) == 'h2':
-        Connection(server, socket)
+        _http2_class(server)(server, socket)
     else:
         server._connection_class(server, socket)
+
+
+def _http2_class(server: Server) -> type[Connection]:
+    return TracedConnection if server.debug_connections else Connection
+
+
+def trace(connection: ServedConnection, enabled: bool) -> None:
+    """Begin or end tracing an open connection of HTTP/2."""
+    if isinstance(connection, Connection):
+        # both classes have the same slots
+        connection.__class__ = TracedConnection if enabled else Connection
 
 
 class PrefaceReader(ServedConnection):
@@ -61,7 +73,7 @@ class PrefaceReader(ServedConnection):
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data
         if received.startswith(FIRST_BYTES):
-            self._hand_over(Connection)
+            self._hand_over(_http2_class(self.server))
         elif not FIRST_BYTES.startswith(received):
             self._hand_over(self.server._connection_class)
 

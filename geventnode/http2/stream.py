@@ -36,6 +36,7 @@ from geventnode.http2.codes import ErrorCode, code_name
 from geventnode.http2.engine import StreamState
 from geventnode.http2.fields import StreamHead
 from geventnode.http2.response import EncodedFields, StreamResponse, response_class
+from geventnode.http2.tunnel import TunnelSocket
 from geventnode.net.deadlines import deadlines
 from geventnode.options import seconds as checked_seconds
 from geventnode.protocol import ForwardedPolicy
@@ -86,6 +87,7 @@ class Stream:
         'server',
         'state',
         'timeout',
+        'tunnel',
         'unflushed',
         'window',
         'writable_length',
@@ -103,6 +105,8 @@ class Stream:
         state.owner = self
         self.head = head
         self.request: IncomingMessage | None = None
+        #: The socket of a CONNECT request.
+        self.tunnel: TunnelSocket | None = None
         self.response: StreamResponse | None = None
         self.began = self.last_activity = connection.socket._last_activity
         #: The inactivity timeout of this exchange, where it has one of its own.
@@ -146,13 +150,15 @@ class Stream:
     @property
     def socket(self) -> Any:
         """The socket that the messages of the exchange have."""
-        return self.connection.shared_socket
+        return self.tunnel or self.connection.shared_socket
 
     def work(self) -> None:
         """Serve the request. See :class:`geventnode.http.server.workers.Job`."""
         server = self.server
         worker = getcurrent()
         self._worker = worker if server._cancels_listeners else None
+        if self.head.method == 'CONNECT':
+            self.tunnel = TunnelSocket(self)
         request = server.request_class(self.head, self.socket, self)
         request.stream_id = self.state.id
         response = response_class(server.response_class)(request, self)
@@ -475,6 +481,8 @@ class Stream:
         self._callbacks.clear()
         self.over = True
         self._wake_reader()
+        if self.tunnel is not None and not self.tunnel.destroyed:
+            self.tunnel.destroy(error)
         self.release()
 
     def client_ended(self) -> None:
@@ -723,8 +731,34 @@ class Stream:
 
     def upgrade(self) -> bytes:
         """Leave the stream to another protocol; return the bytes received of it."""
-        self.over = True
+        self.request = self.response = None
         return b''
+
+    # -- a tunnel: run by its readers and writers -----------------------------------------------------------------
+
+    def read_tunnel(self) -> bytes:
+        """Return the next bytes of a tunnel, ``b''`` at its end. Blocks until there are some."""
+        while not self._pieces:
+            if self._failure is not None:
+                raise self._failure
+            if self.state.ended:
+                return b''
+            if self.destroyed:
+                raise ConnectionClosed('this tunnel was closed')
+            self._wait(None)
+        piece = self._pieces.popleft()
+        self._consumed(len(piece))
+        return piece
+
+    @property
+    def at_tunnel_end(self) -> bool:
+        """Whether all bytes of a tunnel were read."""
+        return self.state.ended and not self._pieces
+
+    def tunnel_destroyed(self, code: ErrorCode) -> None:
+        """Reset the stream, unless both sides have ended it."""
+        if not self.state.closed:
+            self.abort(code)
 
     # -- state, for deadlines, statistics and the monitor ---------------------------------------------------------
 
@@ -736,6 +770,8 @@ class Stream:
     @property
     def activity(self) -> str:
         """The name of the present activity in the statistics of the server."""
+        if self.tunnel is not None and self.request is None:
+            return 'upgraded'
         if self.reader is not None:
             return 'reading'
         return 'writing' if self._has_queued else 'handling'

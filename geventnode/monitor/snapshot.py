@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from geventnode.http.client.agent import Agent, AgentBucket
-from geventnode.http.server.connection import Connection, ConnectionState
+from geventnode.http.server.served import ServedConnection
 from geventnode.http.server.server import ACTIVITIES, Server, activity_of
 
 __all__ = ['Exchange', 'PoolStatistics', 'Snapshot', 'TopN']
@@ -122,26 +122,22 @@ class Snapshot:
             self.requests += server._past_requests
             self.buffered += server._buffer_limit.used
             for sink in server._protocols():
-                if isinstance(sink, Connection):
+                if isinstance(sink, ServedConnection):
                     self._read_connection(sink)
                 else:
                     self.states[activity_of(sink)] += 1
                 yield
 
-    def _read_connection(self, connection: Connection) -> None:
+    def _read_connection(self, connection: ServedConnection) -> None:
         # also for a connection that has closed since: the server's total was read before
         self.requests += connection.served
-        request = connection.request
-        if connection.state is ConnectionState.CLOSED or (
-            request is not None and connection.response in self._excluded
-        ):
+        exchanges = list(connection.exchanges())
+        if connection.closed or (exchanges and all(response in self._excluded for _, response, _, _ in exchanges)):
             return
-        state = connection.activity
-        self.states[state] += 1
-        if request is not None and self.received.admits(-connection.began):
-            self.received.add(
-                -connection.began, Exchange(connection.socket, request.method, request.url, state, connection.began)
-            )
+        self.states[connection.activity] += 1
+        for request, response, began, state in exchanges:
+            if response not in self._excluded and self.received.admits(-began):
+                self.received.add(-began, Exchange(connection.socket, request.method, request.url, state, began))
 
     def read_agents(self, agents: Mapping[Agent, str]) -> Iterator[None]:
         """Read the connections of named agents, one per step."""

@@ -208,6 +208,8 @@ class Server(NetServer):
     _accept_connection: Callable[[Any, Socket], object] = Connection
     #: The limits of HTTP/2 connections; None without HTTP/2.
     _http2_limits: Any = None
+    #: Begins or ends tracing an HTTP/2 connection; None without HTTP/2.
+    _trace_http2: Callable[[Any, bool], None] | None = None
     #: Whether other processes run the same application: ``wsgi.multiprocess``.
     multiprocess: bool = False
     #: ``max_idle_workers``, without the checks of an option.
@@ -275,13 +277,15 @@ class Server(NetServer):
             limit_idle_workers(self._hub, self.max_idle_workers)
         self._idle_limit = self.max_idle_workers
         kind = TracedConnection if self.debug_connections else Connection
+        self._accept_connection = self._accept_http2() if self.http2 else kind
         if self._connection_class is not kind:
             # open connections change their class, too: both have the same slots
             self._connection_class = kind
             for connection in self._connections():
                 if isinstance(connection, Connection):
                     connection.__class__ = kind
-        self._accept_connection = self._accept_http2() if self.http2 else kind
+                elif self._trace_http2 is not None:
+                    self._trace_http2(connection, self.debug_connections)
         self._forwarded_policy = (
             None
             if not (self.forwarded_headers or self.scheme_headers)
@@ -300,11 +304,12 @@ class Server(NetServer):
         """
         try:
             from geventnode.http2.limits import ConnectionLimits
-            from geventnode.http2.preface import accept
+            from geventnode.http2.preface import accept, trace
         except ImportError as error:
             raise ImportError(
                 f'http2 needs a package that is not installed ({error.name}); run: pip install geventnode[http2]'
             ) from error
+        self._trace_http2 = trace
         self._http2_limits = ConnectionLimits(
             self._limits,
             max_concurrent_streams=self.http2_max_concurrent_streams,

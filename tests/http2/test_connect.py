@@ -1,0 +1,118 @@
+"""Test tunnels: the listeners are those of HTTP/1.1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gevent
+import pytest
+
+from geventnode import http
+from geventnode.errors import IncompleteBody, InvalidInput
+from tests.http2.client import Client, Connect
+from tests.servers import Log, Serve, ok
+
+ESTABLISHED = b'HTTP/1.1 200 Connection Established\r\nX-Proxy: test\r\n\r\n'
+TARGET = [(b':method', b'CONNECT'), (b':authority', b'example.org:443')]
+
+
+@pytest.fixture
+def tunnel(connect_h2: Connect, serve: Serve) -> Any:
+    def start(listener: Any) -> Client:
+        server = http.create_server(ok, http2=True)
+        if listener is not None:
+            server.on('connect', listener)
+        return connect_h2(serve(server))
+
+    return start
+
+
+def test_listener_gets_a_duplex(tunnel: Any) -> None:
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        assert request.upgrade
+        assert socket is request.socket
+        assert (request.url, request.host, head) == ('example.org:443', 'example.org:443', b'')
+        assert socket.remote_address == '127.0.0.1'
+        socket.write(ESTABLISHED)
+        socket.pipe(socket)
+
+    client = tunnel(listener)
+    number = client.start_fields(TARGET, end=False)
+    response = client.responses[number]
+    client.until(lambda: response.status)
+    assert (response.status, response.headers['x-proxy']) == (200, 'test')
+    assert 'content-length' not in response.headers
+    piece = bytes(range(256)) * 1000
+    client.send_data(number, piece)
+    client.until(lambda: len(response.body) == len(piece))
+    assert response.body == piece
+    assert not response.over
+    # other requests go on
+    assert client.response(client.get()).body == b'GET /'
+    client.send_data(number, b'end', end=True)
+    assert client.response(number).ended
+
+
+@pytest.mark.parametrize('pieces', [[b'SSH-2.0'], [b'HTTP/1.1 20', b'0 OK\r', b'\n\r\nSSH-2.0'], [b'H', b'TTQSSH']])
+def test_head_of_the_listener(tunnel: Any, pieces: list[bytes]) -> None:
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        for piece in pieces:
+            socket.write(piece)
+        socket.end()
+
+    client = tunnel(listener)
+    response = client.response(client.start_fields(TARGET, end=False))
+    assert response.status == 200
+    assert response.body == (b'HTTQSSH' if pieces[0] == b'H' else b'SSH-2.0')
+    assert response.ended
+
+
+def test_listener_can_refuse(tunnel: Any) -> None:
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        socket.end(b'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno')
+
+    client = tunnel(listener)
+    response = client.response(client.start_fields(TARGET))
+    assert (response.status, response.body, response.headers.get('content-length')) == (403, b'no', '2')
+    assert 'connection' not in response.headers
+
+
+def test_without_a_listener_the_stream_is_reset(tunnel: Any) -> None:
+    client = tunnel(None)
+    assert client.response(client.start_fields(TARGET, end=False)).reset == 10
+    assert client.response(client.get()).status == 200
+
+
+def test_failed_listener_resets_the_stream(tunnel: Any) -> None:
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        raise ValueError
+
+    client = tunnel(listener)
+    assert client.response(client.start_fields(TARGET, end=False)).reset == 8
+    assert client.response(client.get()).status == 200
+
+
+def test_reset_reaches_the_reader(tunnel: Any) -> None:
+    log = Log()
+
+    def listener(request: Any, socket: Any, head: bytes) -> None:
+        socket.on('close', log.note('close'))
+        socket.write(ESTABLISHED)
+        with pytest.raises(InvalidInput):
+            socket.set_timeout(5)
+        try:
+            log.append(socket.read())
+        except IncompleteBody:
+            log.append('reset')
+
+    client = tunnel(listener)
+    number = client.start_fields(TARGET, end=False)
+    client.until(lambda: client.responses[number].status)
+    client.reset(number)
+    log.wait_for('reset')
+    log.wait_for('close')
+
+
+def test_destroyed_socket_resets_the_stream(tunnel: Any) -> None:
+    client = tunnel(lambda request, socket, head: socket.write(ESTABLISHED) and gevent.spawn(socket.destroy) and None)
+    assert client.response(client.start_fields(TARGET, end=False)).reset == 8

@@ -1,0 +1,101 @@
+"""Test that logs, statistics, the monitor and traces see requests by HTTP/2."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from gevent.event import Event
+
+from geventnode import http
+from geventnode.http import ExchangeObserver, observe_exchanges
+from geventnode.http.server.access_log import log_access
+from geventnode.monitor.snapshot import Snapshot
+from tests.http2.client import Connect
+from tests.servers import Serve, ok
+from tests.sockets import settle, until
+
+
+def test_access_log(connect_h2: Connect, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = http.create_server(ok, http2=True)
+    log_access(server)
+    client = connect_h2(serve(server))
+    with caplog.at_level(logging.INFO, 'geventnode.access'):
+        client.response(client.get('/a'))
+        client.response(client.get('/b', method='HEAD'))
+    lines = [record.getMessage() for record in caplog.records if record.name == 'geventnode.access']
+    assert '"GET /a HTTP/2.0" 200 6' in lines[0]
+    assert '"HEAD /b HTTP/2.0" 200 -' in lines[1]
+
+
+def test_observer_sees_every_end(connect_h2: Connect, serve: Serve) -> None:
+    ends: list[tuple[str, int]] = []
+    arrived = Event()
+
+    class Observer(ExchangeObserver):
+        def exchange_ended(self, response: Any, status_code: int) -> None:
+            ends.append((response.request.url, status_code))
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/failed':
+            raise ValueError
+        if request.url == '/left':
+            arrived.set()
+            return
+        response.end(b'x')
+
+    server = http.create_server(listener, http2=True)
+    observe_exchanges(server, Observer())
+    client = connect_h2(serve(server))
+    client.response(client.get('/ok'))
+    client.response(client.get('/failed'))
+    number = client.get('/left')
+    arrived.wait()
+    client.reset(number)
+    until(lambda: len(ends) == 3)
+    assert ends == [('/ok', 200), ('/failed', 500), ('/left', 499)]
+
+
+def test_statistics_and_snapshot(connect_h2: Connect) -> None:
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.method == 'POST':
+            request.read()
+        go_on.wait()
+        response.end(b'x')
+
+    client = connect_h2(listener)
+    server = client.site.server  # type: ignore[attr-defined]
+    until(lambda: server.statistics()['idle'] == 1)
+    upload = client.start('POST', '/upload')
+    until(lambda: server.statistics()['reading'] == 1)
+    download = client.get('/download')
+    until(lambda: server.statistics()['handling'] == 1)
+    snapshot = Snapshot(10)
+    list(snapshot.read_servers([server]))
+    assert snapshot.states['handling'] == 1
+    assert snapshot.requests == 2
+    rows = [(item.method, item.target, item.state) for item in snapshot.received.items]
+    assert sorted(rows) == [('GET', '/download', 'handling'), ('POST', '/upload', 'reading')]
+    go_on.set()
+    client.send_data(upload, b'', end=True)
+    assert client.response(upload).body == client.response(download).body == b'x'
+    assert server.statistics()['idle'] == 1
+
+
+def test_connections_are_traced(connect_h2: Connect, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    server = http.create_server(ok, http2=True, debug_connections=True)
+    client = connect_h2(serve(server))
+    with caplog.at_level(logging.DEBUG, 'geventnode.connection'):
+        client.response(client.get('/traced'))
+        client.reset(client.start('POST', '/left'))
+        until(lambda: 'reset by the client' in caplog.text)
+        server.debug_connections = False
+        client.response(client.get('/untraced'))
+        settle()
+    assert 'stream 1: GET /traced' in caplog.text
+    assert 'stream 1: complete' in caplog.text
+    assert 'stream 3: reset by the client, CANCEL' in caplog.text
+    assert '/untraced' not in caplog.text
