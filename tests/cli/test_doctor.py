@@ -64,6 +64,7 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
     ({'backend': 'select'}, 'loop', Level.PROBLEM, '1024', 'LIBEV_FLAGS'),
     ({'backend': 'poll'}, 'loop', Level.ADVICE, 'slower with each connection', 'LIBEV_FLAGS'),
     ({'resolver': 'blocking'}, 'resolver', Level.PROBLEM, 'blocks the event loop', 'GEVENT_RESOLVER'),
+    ({'resolver': 'dnspython'}, 'resolver', Level.PROBLEM, 'EAI_AGAIN', 'GEVENT_RESOLVER'),
     ({'resolver': 'ares'}, 'resolver', Level.ADVICE, 'nsswitch', 'GEVENT_RESOLVER'),
     ({'descriptors': (1024, 524288)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 65536'),
     ({'descriptors': (1024, 4096)}, 'descriptors', Level.ADVICE, 'at most 1024 descriptors', 'ulimit -n 4096'),
