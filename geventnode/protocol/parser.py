@@ -139,7 +139,7 @@ class Parser:
         self._line_seen = False
         #: The number of empty lines before the head.
         self._empty_lines = 0
-        #: Whether bytes followed the last head that :meth:`_next_head` found. The next one probably has some, too.
+        #: Whether bytes followed the last heads in what was fed together. The next one probably has some, too.
         self._followed = False
         #: The lines with which the last heads of requests began, and how often they were learned.
         self._common_lines: weakref.ref[CommonLines] | None = None
@@ -271,28 +271,37 @@ class Parser:
         """
         if self._state is not _REQUEST_HEAD:
             return self._next_of_content()
+        # The fast path: a complete head in the bytes that were fed together, and usually nothing else.
         buffer = self._buffer
-        # The fast path, for the most frequent case: a head and nothing else.
-        if (
-            not self._pos
-            and not self._followed
-            and buffer
-            and buffer[-1] == _LINE_FEED
-            and type(buffer) is bytes
-            and len(buffer) <= self.limits.small_head
-        ):
-            try:
-                head = _find_request_head(buffer) or self._parse_request_head(buffer)
-            except ParseError:
-                # several heads, a part of one, or an error that another one can precede
-                return self._next_head()
-            if head.plain and head.count <= self.limits.most_fields:
+        if type(buffer) is bytes and buffer:
+            pos = self._pos
+            if pos or self._followed:
+                end = buffer.find(b'\r\n\r\n', pos) + 4
+                data = buffer[pos:end]
+                complete = end > pos + 3
+                self._followed = pos > 0 or end < len(buffer)
+            else:
+                end = len(buffer)
+                data = buffer
+                complete = data[-1] == _LINE_FEED
+            limits = self.limits
+            if complete and len(data) <= limits.small_head:
+                try:
+                    head = _find_request_head(data) or self._parse_request_head(data)
+                except ParseError:
+                    # an empty line, several heads, a part of one, or an error that another one can precede
+                    return self._next_head()
+                if not head.plain or head.count > limits.most_fields:
+                    return self._begin_request(head, end)
                 # as _begin_request()
                 self._empty_lines = 0
-                self._offset += len(buffer)
-                self._buffer = b''
+                if end == len(buffer):
+                    self._buffer = b''
+                    self._offset += end
+                    self._pos = 0
+                else:
+                    self._pos = self._scanned = end
                 return head
-            return self._begin_request(head, len(buffer))
         return self._next_head()
 
     def _next_of_content(self) -> Event | None:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from geventnode.errors import BodyTooLarge, ParseError, StreamError
-from geventnode.protocol import EndOfMessage, Framing, Limits, Parser, ResponseHead, ResponseParser, Role
+from geventnode.protocol import EndOfMessage, Framing, Limits, Parser, RequestHead, ResponseHead, ResponseParser, Role
 from tests.corpus.cases import load
 from tests.corpus.parsers import CHUNKED, GET, POST, error_of, exhaust, requests, responses
 
@@ -62,6 +62,28 @@ def test_nothing_is_parsed_before_an_event_is_requested() -> None:
     assert parser.next_event().method == 'GET'
     assert parser.buffered == 2
     assert error_of(parser).code == 'HPE_CR_EXPECTED'
+
+
+def test_heads_alone_and_with_others_are_found() -> None:
+    parser = requests()
+    many = b''.join(GET.replace(b'/x', b'/%d' % number) for number in range(3))
+    for data, count in (
+        (GET, 1),
+        (many, 3),
+        (b'\r\n' + many, 3),
+        (many + GET[:-1], 3),
+        (GET[-1:], 1),
+        (GET, 1),
+        (POST + b'hello', 1),
+        (POST, 1),
+        (b'hello', 0),
+        (many, 3),
+        (GET, 1),
+    ):
+        parser.feed(data)
+        heads = [event for event in iter(parser.next_event, None) if isinstance(event, RequestHead)]
+        assert len(heads) == count
+    assert parser.at_boundary
 
 
 def test_the_end_of_the_stream() -> None:
