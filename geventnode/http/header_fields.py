@@ -22,6 +22,7 @@ __all__ = [
     'copy_value',
     'field_lines',
     'header_pairs',
+    'join_field',
     'merge_headers',
 ]
 
@@ -33,7 +34,7 @@ FORBIDDEN_TRAILERS = frozenset(
 )
 
 #: Join a name and a value. It sends their text, also that of a subclass of str which formats as another one.
-_line = ': '.join
+join_field = ': '.join
 _known = KNOWN_NAMES.get
 
 #: A name as it was given, and its value or values.
@@ -138,7 +139,7 @@ def merge_headers(fields: Fields, headers: HeadersArgument) -> Fields:
 def field_lines(fields: Fields) -> str:
     """Return the header lines of ``fields``, one for each value."""
     try:
-        return '\r\n'.join([*map(_line, fields.values()), ''])
+        return '\r\n'.join([*map(join_field, fields.values()), ''])
     except TypeError:
         # a list of values
         pass

@@ -648,12 +648,19 @@ class ResponseParser(Parser):
     def __init__(self, limits: Limits) -> None:
         super().__init__(Role.RESPONSE, limits)
 
-    def take_response(self) -> tuple[ResponseHead, bytes] | None:
+    def take_response(self, data: bytes = b'') -> tuple[ResponseHead, bytes] | None:
         """Return the head and the content of a complete response.
 
         The buffer must have exactly one response, received in one piece, with a Content-Length and content. This
         frequent case replaces three calls of :meth:`next_event`. None means that the caller must use these.
+
+        :param data: bytes to :meth:`feed` before that.
         """
+        if data:
+            if self._buffer or self._discards:
+                self.feed(data)
+            else:
+                self._buffer = data
         buffer = self._buffer
         if self._state is not _RESPONSE_HEAD or self._pos or type(buffer) is not bytes:
             return None
@@ -662,14 +669,14 @@ class ResponseParser(Parser):
         size = len(buffer) - end - 4
         if not (size and 0 < end < limits.max_header_size - 4):
             return None
-        data = buffer[: end + 4]
-        head = RESPONSE_HEADS.get(data)
+        head_data = buffer[: end + 4]
+        head = RESPONSE_HEADS.get(head_data)
         if head is None:
             # with the usual spelling of Content-Length; other heads would be parsed twice, here and for the events
-            if b': %d\r\n' % size not in data:
+            if b': %d\r\n' % size not in head_data:
                 return None
             try:
-                head = _find_response_head(data)
+                head = _find_response_head(head_data)
             except ParseError:
                 return None
         if (

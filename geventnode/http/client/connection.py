@@ -180,9 +180,10 @@ class Connection:
         parser.limits = request._limits
         parser.record_chunk_sizes = request._keeps_chunks
         method = request.method
+        self.is_connect = False
         if method != 'GET' or request._wants_upgrade:
             parser.expect_response_to(method, request._wants_upgrade)
-        self.is_connect = method == 'CONNECT'
+            self.is_connect = method == 'CONNECT'
         deadline = self.deadline = request._deadline
         self.timeout = request._timeout
         self.since = now
@@ -230,13 +231,13 @@ class Connection:
         state = self.state
         if state is _WAITING:
             self.received_any = True
-            parser = self.parser
-            parser.feed(data)
             # a CONNECT request can become a tunnel: its listeners get the bytes after the head unparsed
-            if self.sent and not self.is_connect and (whole := parser.take_response()) is not None:
+            if not self.sent or self.is_connect:
+                self.parser.feed(data)
+            elif (whole := self.parser.take_response(data)) is not None:
                 self._receive_whole_response(*whole)
-            else:
-                self._advance()
+                return
+            self._advance()
         elif state is _RECEIVING or state is _DISCARDING:
             self.parser.feed(data)
             self._advance()

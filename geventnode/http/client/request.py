@@ -34,7 +34,7 @@ from geventnode.http.client.released_socket import ReleasedSocket
 from geventnode.http.client.request_events import RequestEvents
 from geventnode.http.client.response import ClientResponse
 from geventnode.http.client.write_buffer import WriteBuffer
-from geventnode.http.header_fields import field_lines
+from geventnode.http.header_fields import field_lines, join_field
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
 from geventnode.interfaces import IClientRequest
 from geventnode.net.deadlines import NEVER, PRECISE_BELOW, deadlines
@@ -251,6 +251,9 @@ class ClientRequest(OutgoingMessage):
 
     def _build_head(self, length: int | None) -> str:
         fields = self._fields
+        # an earlier head can have failed
+        self._chunked = False
+        self._length = None
         if (
             not length
             and length is not None
@@ -259,8 +262,14 @@ class ClientRequest(OutgoingMessage):
             and self._trailers is None
             and REQUEST_FRAMING_FIELDS.isdisjoint(fields)
         ):
-            connection = 'Connection: keep-alive\r\n\r\n' if self.should_keep_alive else 'Connection: close\r\n\r\n'
-            return f'{self.method} {self.path} HTTP/1.1\r\n{field_lines(fields)}{connection}'
+            start = f'{self.method} {self.path} HTTP/1.1'
+            end = 'Connection: keep-alive\r\n\r\n' if self.should_keep_alive else 'Connection: close\r\n\r\n'
+            try:
+                # as field_lines() does, with one join for the whole head
+                return '\r\n'.join((start, *map(join_field, fields.values()), end))
+            except TypeError:
+                # a list of values
+                return f'{start}\r\n{field_lines(fields)}{end}'
         return (
             f'{self.method} {self.path} HTTP/1.1\r\n'
             f'{field_lines(fields)}{self._connection_line()}{self._frame_body(length)}\r\n'
@@ -342,7 +351,7 @@ class ClientRequest(OutgoingMessage):
     def _render_message(self, body: bytes | memoryview) -> None:
         """Render the whole message, so that it can be sent again."""
         size = len(body)
-        head = self._render_head(size).encode('latin-1')
+        head = self._build_head(size).encode('latin-1')
         length = self._length
         if length is not None and length != size:
             raise ContentLengthMismatch(f'Content-Length is {length}, and the body has {size} bytes')
@@ -480,27 +489,24 @@ class ClientRequest(OutgoingMessage):
             connection.socket_options_changed = True
             self._apply_socket_options()
         if self._rendered is not None:
-            self._send_rendered(connection, socket)
+            head, body = self._rendered
+            connection.sent = True
+            try:
+                flushed = socket._send_vectored(head, body) if body else socket._send(head)
+            except ConnectionClosed:
+                # the connection has reported it already, or a response can still arrive
+                pass
+            else:
+                if flushed:
+                    self.writable_finished = True
+                else:
+                    socket._when_flushed(self._on_finished)
         elif out is not None:
             out.transfer(socket)
             if self._state is _ENDED:
                 connection.on_request_sent()
         if self._events is not None:
             self._events.schedule(self)
-
-    def _send_rendered(self, connection: Connection, socket: Socket) -> None:
-        assert self._rendered is not None
-        head, body = self._rendered
-        connection.sent = True
-        try:
-            flushed = socket._send_vectored(head, body) if body else socket._send(head)
-        except ConnectionClosed:
-            # the connection has reported it already, or a response can still arrive
-            return
-        if flushed:
-            self.writable_finished = True
-        else:
-            socket._when_flushed(self._on_finished)
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
         """Return whether to send the request again on a new connection.
