@@ -572,7 +572,7 @@ OFFERED: dict[str, tuple[str, str]] = {
         'the connection, the observers and WSGI drive a response',
         (
             '_awaits_continue _end_if_whole _hijack _on_aborted _overridden _override _rejects_bad_body _upgraded'
-            ' _write_prepared'
+            ' _write_rendered'
         ),
     ),
     'geventnode.http.server.server.Server': (

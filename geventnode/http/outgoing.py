@@ -100,8 +100,11 @@ class OutgoingMessage(EventEmitter):
     #: Bytes of the body that were written, without their framing.
     body_size: int = 0
 
-    _state: OutgoingState = _OPEN
+    _state: OutgoingState
     _fields: Fields
+    #: Whether the server can send the message in fewer steps: it is one of HTTP/1.1, and none of cork(), on(),
+    #: remove_header() and add_trailers() was called.
+    _is_plain: bool = True
     _removed_fields: frozenset[str] = frozenset()
     _trailers: list[tuple[str, str]] | None = None
 
@@ -117,6 +120,7 @@ class OutgoingMessage(EventEmitter):
     _out: Any = None
 
     def __init__(self, socket: Socket) -> None:
+        self._state = _OPEN
         self._fields = {}
         #: The hub of the thread that can call the methods.
         self._hub: Any = socket._hub
@@ -127,6 +131,9 @@ class OutgoingMessage(EventEmitter):
     def _check_thread(self) -> None:
         if get_hub() is not self._hub:
             raise wrong_thread_error(self)
+
+    def _listener_added(self, event: str) -> None:
+        self._is_plain = False
 
     # -- for subclasses -------------------------------------------------------------------------------------------
 
@@ -226,6 +233,7 @@ class OutgoingMessage(EventEmitter):
         lower = name.lower()
         self._fields.pop(lower, None)
         if lower in AUTOMATIC_FIELDS:
+            self._is_plain = False
             self._removed_fields |= {lower}
 
     def _check_headers_open(self, action: str) -> None:
@@ -244,6 +252,7 @@ class OutgoingMessage(EventEmitter):
         in trailers, such as Content-Length or Host.
         """
         self._check_thread()
+        self._is_plain = False
         self._trailers = check_trailers(headers)
 
     @property
@@ -477,6 +486,7 @@ class OutgoingMessage(EventEmitter):
         same, so that memory stays limited.
         """
         self._check_thread()
+        self._is_plain = False
         self.writable_corked += 1
 
     def uncork(self) -> None:

@@ -54,6 +54,8 @@ class StreamResponse(ServerResponse):
     def __init__(self, request: Any, connection: Stream) -> None:
         super().__init__(request, connection)  # type: ignore[arg-type]  # it has the same role
         self._out = connection
+        # end() of the base class would send the bytes of HTTP/1.1
+        self._is_plain = False
 
     # -- the head -------------------------------------------------------------------------------------------------
 

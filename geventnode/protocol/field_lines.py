@@ -12,7 +12,7 @@ import re
 
 from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
 
-__all__ = ['FIELD_LINES', 'PRINTABLE', 'FieldLines', 'MalformedLine']
+__all__ = ['FIELD_LINES', 'PRINTABLE', 'FieldLines', 'MalformedLine', 'is_kept']
 
 #: Fields with values of one message or of one client. Their lines are not kept. Date is that of every response of a
 #: server within a second.
@@ -80,8 +80,8 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         for lower in NOT_KEPT:
             spellings.update({name.encode('ascii'): lower for name in (lower, lower.title())})
         #: The lower-cased names by spelling: of fields with lines that are kept, and of the others.
-        self._names = {name: lower for name, lower in spellings.items() if _is_kept(lower)}
-        self.names_not_kept = {name: lower for name, lower in spellings.items() if not _is_kept(lower)}
+        self._names = {name: lower for name, lower in spellings.items() if is_kept(lower)}
+        self.names_not_kept = {name: lower for name, lower in spellings.items() if not is_kept(lower)}
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
@@ -113,7 +113,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         lower = self._names.get(name)
         if lower is None:
             lower = self._new_name(name)
-            if not _is_kept(lower):
+            if not is_kept(lower):
                 return lower, text
         if len(line) > MAX_LINE:
             return lower, text
@@ -132,13 +132,13 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         if not is_token(text):
             raise MalformedLine
         lower = text.lower()
-        names = self._names if _is_kept(lower) else self.names_not_kept
+        names = self._names if is_kept(lower) else self.names_not_kept
         if len(name) <= MAX_NAME and len(names) < MAX_NAMES:
             names[name] = lower
         return lower
 
 
-def _is_kept(lower: str) -> bool:
+def is_kept(lower: str) -> bool:
     """Return whether lines of the field ``lower`` are kept."""
     return lower not in NOT_KEPT and _SECRET.search(lower) is None
 

@@ -220,6 +220,7 @@ class ClientRequest(OutgoingMessage):
         self._origin = origin
         self.method = method
         self.path = path
+        self._state = _OPEN
         self._fields = fields
         self.should_keep_alive = keep_alive
 

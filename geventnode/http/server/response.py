@@ -17,6 +17,7 @@ from geventnode.errors import BodyNotAllowed, ConnectionClosed, ContentLengthMis
 from geventnode.http.body_framing import BODILESS_STATUSES, frame_response
 from geventnode.http.body_source import BodySource, check_file
 from geventnode.http.header_fields import (
+    Fields,
     HeadersArgument,
     check_field,
     check_transfer_encoding,
@@ -25,17 +26,13 @@ from geventnode.http.header_fields import (
 )
 from geventnode.http.incoming import describe_request
 from geventnode.http.outgoing import JOIN_BELOW, OutgoingMessage, OutgoingState
-from geventnode.http.server.head_cache import prepare, prepare_fields
-from geventnode.http.server.response_head import (
-    RESPONSE_FRAMING_FIELDS,
-    PreparedHead,
-    final_status_line,
-    render_head,
-)
+from geventnode.http.server.head_cache import render_plain_fields
+from geventnode.http.server.response_head import RESPONSE_FRAMING_FIELDS, STANDARD_LINES, final_status_line
 from geventnode.http.status import STATUS_CODES, date_line
 from geventnode.interfaces import IServerResponse
 from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import Framing, connection_options
+from geventnode.stream.chunks import as_bytes
 
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ['ServerResponse']
 
-_OPEN, _FIXED, _BODY = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BODY
+_OPEN, _FIXED, _BODY, _ENDED = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BODY, OutgoingState.ENDED
 _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
 
 
@@ -87,9 +84,12 @@ class ServerResponse(OutgoingMessage):
     statusCode = _WrongName('status_code')  # noqa: N815
     statusMessage = _WrongName('status_message')  # noqa: N815
 
-    #: The fixed status line, and the rendered beginning of the head that has it.
+    #: The fixed status line, without its line end.
     _status_line: str | None = None
-    _prepared_head: PreparedHead | None = None
+    #: The checked and rendered beginning of a fixed head, without its last line end: the status line and all fields,
+    #: except Content-Length, which is :attr:`_declared`. None: it is rendered when it is sent.
+    _start: str | None = None
+    _declared: str | None = None
 
     #: Whether the client waits for 100 Continue.
     _awaits_continue: bool = False
@@ -104,6 +104,9 @@ class ServerResponse(OutgoingMessage):
     _overridden: bool = False
 
     def __init__(self, request: IncomingMessage, connection: Connection) -> None:
+        self._state = _OPEN
+        self._is_plain = True
+        self.destroyed = False
         self._fields = {}
         self.socket = self._out = request.socket
         #: The request that this is the response to.
@@ -142,22 +145,17 @@ class ServerResponse(OutgoingMessage):
             raise HeadersSent('write_head() was called before, or the head was sent')
         if headers is None and type(reason_phrase) is dict:
             reason_phrase, headers = None, reason_phrase
-        if (
-            type(headers) is dict
-            and reason_phrase is None
-            and self.status_message is None
-            and not self._fields
-            and type(status_code) is int
-        ):
+        if type(headers) is dict and reason_phrase is None and not self._fields and self.status_message is None:
             # the most frequent case
-            prepared = prepare(status_code, headers)
-            if prepared is not None:
-                self._prepared_head = prepared
-                self._fields = prepared.fields
-                self._status_line = prepared.line
-                self.status_code = status_code
-                self._state = _FIXED
-                return self
+            line = STANDARD_LINES.get(status_code)
+            if line is not None and type(status_code) is int:
+                rendered = render_plain_fields(line, headers.items(), True)
+                if rendered is not None:
+                    self._fields, self._start, self._declared = rendered
+                    self._status_line = line
+                    self.status_code = status_code
+                    self._state = _FIXED
+                    return self
         if reason_phrase is not None and not isinstance(reason_phrase, str):
             if headers is not None:
                 raise TypeError(f'a reason phrase must be str, not {type(reason_phrase).__name__}')
@@ -176,78 +174,154 @@ class ServerResponse(OutgoingMessage):
         self._state = _FIXED
         return self
 
-    def _write_prepared(self, head: PreparedHead) -> None:
-        """Fix the status and the headers with a prepared head.
+    def _write_rendered(self, status_code: int, reason: str | None, fields: Fields, start: str) -> None:
+        """Fix the status and the headers with a checked and rendered head.
 
         No header was set, and the caller is in the thread of the connection. Raises ``HeadersSent``.
+
+        :param fields: the fields in ``start``.
+        :param start: as :attr:`_start`.
         """
         if self._state is not _OPEN:
             raise HeadersSent('write_head() was called before, or the head was sent')
-        self._prepared_head = head
-        self._fields = head.fields
-        self._status_line = head.line
-        self.status_code = head.status_code
-        self.status_message = head.status_message
+        self._fields = fields
+        self._start = start
+        self._status_line = final_status_line(status_code, reason)
+        self.status_code = status_code
+        self.status_message = reason
         self._state = _FIXED
 
     def _build_head(self, length: int | None) -> str:
-        # _send_message() adds the same fields in fewer steps
+        # end() renders the most frequent heads in fewer steps
         fields = self._fields
         status = self.status_code
-        request = self.request
-        prepared = self._prepared_head
         # first: a bad status must change nothing
         line = self._status_line or final_status_line(status, self.status_message)
-        if (
-            length is not None
-            and status not in BODILESS_STATUSES
-            and request.method != 'HEAD'
-            and not self._removed_fields
-            and self._trailers is None
-            and fields.keys().isdisjoint(RESPONSE_FRAMING_FIELDS)
-        ):
-            self._length = length
-            framing = f'Content-Length: {length}\r\n'
-        else:
-            framing = self._frame_body(length)
+        framing = self._frame_body(length)
         adds_date = self.send_date and 'date' not in fields and 'date' not in self._removed_fields
         date = date_line() if adds_date else ''
         connection = self._connection_line(length is not None)
-        start = prepared.start if prepared is not None and prepared.length is None else line + field_lines(fields)
-        return render_head(start, date, connection, framing) + '\r\n'
+        start = self._start
+        if start is None or self._declared is not None:
+            start = f'{line}\r\n{field_lines(fields)}'[:-2]
+        return f'{start}\r\n{date}{connection}{framing}\r\n'
 
-    def _send_message(self, body: bytes | memoryview) -> bool:
-        size = len(body)
-        prepared = self._prepared_head
-        if (
-            prepared is None
-            and self._status_line is None
-            and self.status_message is None
-            and type(self.status_code) is int
-        ):
-            prepared = prepare_fields(self.status_code, self._fields)
-        if (
-            prepared is not None
-            and (prepared.length is None or prepared.length == size)
-            and self.should_keep_alive
-            and not self._removed_fields
-            and self._trailers is None
+    def _render_start(self) -> tuple[str | None, str | None]:
+        """Return :attr:`_start` and :attr:`_declared` of checked fields.
+
+        Both are None if there are other fields about framing or the connection.
+        """
+        fields = self._fields
+        declared: str | None = None
+        if not RESPONSE_FRAMING_FIELDS.isdisjoint(fields):
+            others = fields.copy()
+            declared = others.pop('content-length', ('', None))[1]
+            if not RESPONSE_FRAMING_FIELDS.isdisjoint(others):
+                return None, None
+            fields = others
+        line = self._status_line or final_status_line(self.status_code, self.status_message)
+        return f'{line}\r\n{field_lines(fields)}'[:-2], declared
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    def end(
+        self, data: Any = None, encoding: str = 'utf-8', callback: Callable[[], object] | None = None
+    ) -> ServerResponse:
+        """Send the last piece of the body; return the response.
+
+        If nothing was sent before, Content-Length is the size of ``data``. A second call has no effect. Blocks until
+        the queue of the socket is below ``writable_high_water_mark``; the bytes queued afterwards are sent in the
+        background.
+
+        :param data: bytes, another bytes-like object, or a str; None: nothing.
+        :param encoding: the encoding of a str.
+        :param callback: a listener for ``'finish'``: the whole response was passed to the kernel.
+
+        Raises :exc:`~geventnode.errors.ConnectionClosed` if the connection is lost,
+        :exc:`~geventnode.errors.ContentLengthMismatch` if the body is longer than Content-Length, and
+        :exc:`~geventnode.errors.WriteAfterEnd` for data after the end.
+        """
+        if get_hub() is not self._hub:
+            raise wrong_thread_error(self)
+        state = self._state
+        request = self.request
+        server = self._connection.server
+        out = self._out
+        if not (
+            (state is _FIXED or state is _OPEN)
+            and self._is_plain
+            and callback is None
+            and not self.destroyed
             and self.send_date
-            and self.request.method != 'HEAD'
-            and self._connection.can_keep_alive(self, True)
+            and self.should_keep_alive
+            and request.complete
+            and request.method != 'HEAD'
+            and not server.draining
+            and not server._at_capacity
+            and not server._request_limit
+            and out.writable_length < out.writable_high_water_mark
         ):
-            # the most frequent case: as _build_head() and the method of the base class, in fewer steps
-            self._length = self.body_size = size
-            self._state = _BODY
-            out: Socket = self._out
-            head = b'%b%d\r\n\r\n' % (prepared.prefix(self._connection.server._keep_alive_fields), size)
-            if size >= JOIN_BELOW:
-                return out._send_vectored(head, body)
-            if out._batching and self._listeners is None:
-                out._send_later(head + body)
-                return True
-            return out._send(head + body)
-        return super()._send_message(body)
+            return super().end(data, encoding, callback)
+        # the most frequent case: as the method of the base class and _build_head(), in fewer steps
+        start = self._start
+        declared: str | None
+        if start is not None:
+            declared = self._declared
+        else:
+            start, declared = self._render_start()
+            if start is None:
+                return super().end(data, encoding, callback)
+        body: bytes | memoryview = b''
+        text = ''
+        if type(data) is bytes:
+            body = data
+            size = len(data)
+        elif type(data) is str and encoding == 'utf-8' and data.isascii():
+            text = data
+            size = len(data)
+        elif data is not None:
+            body = as_bytes(data, encoding)
+            size = len(body)
+        else:
+            size = 0
+        if self.status_code in BODILESS_STATUSES:
+            if declared is not None or self.status_code == 205:
+                return super().end(data, encoding, callback)
+            self._has_body = False
+            body = b''
+            head = f'{start}\r\n{date_line()}{server._keep_alive_fields}\r\n'
+        elif declared is None:
+            head = f'{start}\r\n{date_line()}{server._keep_alive_fields}Content-Length: {size}\r\n\r\n{text}'
+        elif declared == f'{size}':
+            # joined: a format could replace the checked text of a subclass of str, as that of an enum does
+            head = ''.join(
+                (
+                    f'{start}\r\n{date_line()}{server._keep_alive_fields}',
+                    self._fields['content-length'][0],
+                    f': {size}\r\n\r\n{text}',
+                )
+            )
+        else:
+            return super().end(data, encoding, callback)
+        self.body_size = size
+        self._state = _BODY
+        if size < JOIN_BELOW or text:
+            message = head.encode('latin-1') + body
+            if out._batching:
+                out._send_later(message)
+                flushed = True
+            else:
+                flushed = out._send(message)
+        else:
+            flushed = out._send_vectored(head.encode('latin-1'), body)
+        self._state = _ENDED
+        self._on_complete()
+        if flushed:
+            self.writable_finished = True
+        else:
+            self._on_queued()
+            out._when_flushed(self._on_finished)
+        return self
 
     def _frame_body(self, length: int | None) -> str:
         """Set how the body ends, and return the field line for it."""

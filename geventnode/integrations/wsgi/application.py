@@ -127,8 +127,8 @@ class _Call:
         head = self._head
         if head is None:
             raise AssertionError('the application has not called start_response()')
-        if head.length is None and head.prepared is not None:
-            response._write_prepared(head.prepared)
+        if head.length is None and head.start is not None:
+            response._write_rendered(head.status_code, head.reason, head.fields, head.start)
             return
         fields = list(head.fields.values())
         if head.length is not None:
@@ -169,12 +169,12 @@ class _Call:
         response, head = self._response, self._head
         if (
             head is not None
-            and head.prepared is not None
+            and head.start is not None
             and not response.headers_sent
             and (head.length is None or head.length == len(body))
         ):
             # the most frequent case: the body's own length is the declared one
-            response._write_prepared(head.prepared)
+            response._write_rendered(head.status_code, head.reason, head.fields, head.start)
         elif response._upgraded:
             return
         else:

@@ -11,7 +11,7 @@ from geventnode.http import STATUS_CODES
 from geventnode.http.body_framing import BODILESS_STATUSES
 from geventnode.http.header_fields import Fields, field_lines, merge_headers
 from geventnode.http.server.head_cache import render_plain_fields
-from geventnode.http.server.response_head import PreparedHead
+from geventnode.http.server.response_head import STANDARD_LINES, final_status_line
 from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']
@@ -23,7 +23,7 @@ MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
 #: refused, because applications for other servers set some of them.
 _HOP_BY_HOP = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
 
-#: Fields that a prepared head cannot have.
+#: Fields that a rendered head cannot have.
 _OWN = frozenset({'date', 'trailer'})
 
 _status = re.compile(r'([2-9][0-9][0-9])(?: (.*))?', re.ASCII)
@@ -32,14 +32,14 @@ _status = re.compile(r'([2-9][0-9][0-9])(?: (.*))?', re.ASCII)
 class Head:
     """A checked status and its checked headers: immutable, shared between responses."""
 
-    __slots__ = ('closes', 'fields', 'length', 'prepared', 'reason', 'status_code')
+    __slots__ = ('closes', 'fields', 'length', 'reason', 'start', 'status_code')
 
     def __init__(
         self,
         status_code: int,
         reason: str | None,
         fields: Fields,
-        lines: str | None,
+        start: str | None,
         length: int | None,
         closes: bool = False,
     ) -> None:
@@ -51,8 +51,8 @@ class Head:
         self.fields = fields
         #: The value of Content-Length, None without the field.
         self.length = length
-        #: The rendered head without the length; None if it cannot be prepared.
-        self.prepared = None if lines is None else PreparedHead(status_code, fields, lines, reason)
+        #: The rendered head without the length and the last line end; None if the server has to render it.
+        self.start = start
 
 
 def _check_status(status: Any) -> tuple[int, str | None]:
@@ -81,12 +81,12 @@ def _check_head(status: Any, headers: list[Any]) -> Head:
             closes = True
     fields = merge_headers({}, kept)
     length = fields.pop('content-length', None)
-    can_prepare = not closes and status_code not in BODILESS_STATUSES and fields.keys().isdisjoint(_OWN)
+    can_render = not closes and status_code not in BODILESS_STATUSES and fields.keys().isdisjoint(_OWN)
     return Head(
         status_code,
         reason,
         fields,
-        field_lines(fields) if can_prepare else None,
+        f'{final_status_line(status_code, reason)}\r\n{field_lines(fields)}'[:-2] if can_render else None,
         None if length is None else int(length[1]),
         closes,
     )
@@ -149,20 +149,22 @@ def find_head(status: Any, headers: Any) -> Head:
         if found is not None:
             return found
         status_code = _USUAL_STATUSES.get(status)
-        rendered = None if status_code is None else render_plain_fields(headers, False)
-    except TypeError:
-        # an unhashable item: the checks raise a precise error
+        rendered = None
+        if status_code is not None and {*map(type, headers)} == {tuple}:
+            rendered = render_plain_fields(STANDARD_LINES[status_code], headers, False)
+    except (TypeError, ValueError):
+        # an unhashable item or no pair: the checks raise a precise error
         return _check_head(status, headers)
     if rendered is None or status_code is None or not _HOP_BY_HOP.isdisjoint(rendered[0]):
         return _check_head(status, headers)
-    fields, lines, length = rendered
+    fields, start, length = rendered
     if length is not None:
         del fields['content-length']
-    found = Head(status_code, None, fields, lines, length)
+    found = Head(status_code, None, fields, start, None if length is None else int(length))
     number = hash(key)
     if number in _seen:
         # a cookie can be a credential
-        if len(headers) <= MAX_FIELDS and len(lines) <= MAX_TEXT and 'set-cookie' not in fields:
+        if len(headers) <= MAX_FIELDS and len(start) <= MAX_TEXT and 'set-cookie' not in fields:
             if len(_heads) >= MAX_HEADS:
                 _heads.clear()
             _heads[key] = found

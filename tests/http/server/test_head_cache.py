@@ -1,4 +1,4 @@
-"""Test the cache of response heads: a cached head is sent and checked like any other."""
+"""Test the usual heads of responses: they are checked, rendered and sent like any other."""
 
 from __future__ import annotations
 
@@ -7,113 +7,130 @@ from typing import Any
 import pytest
 
 from geventnode.errors import InvalidHeader, InvalidInput
+from geventnode.http.header_fields import field_lines, merge_headers
 from geventnode.http.server import head_cache
-from geventnode.http.server.head_cache import MAX_HEADS, prepare, prepare_fields
+from geventnode.http.server.head_cache import MAX_NAMES, MAX_VALUES, render_plain_fields
 from tests.servers import Answer, Serve, get
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered() -> None:
-    head_cache._heads.clear()
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_cache, '_names', {})
 
 
-def test_the_same_head_is_rendered_once() -> None:
-    first = prepare(200, {'Content-Type': 'text/plain'})
-    assert first is not None
-    assert first is prepare(200, {'Content-Type': 'text/plain'})
-    assert first is prepare_fields(200, {'content-type': ('Content-Type', 'text/plain')})
-    assert first is not prepare(201, {'Content-Type': 'text/plain'})
-    assert first is not prepare(200, {'content-type': 'text/plain'})
+def rendered(headers: dict[Any, Any], takes_int: bool = True) -> Any:
+    """Return the result for some headers, which is the same the second time."""
+    found = render_plain_fields('HTTP/1.1 200 OK', headers.items(), takes_int)
+    assert render_plain_fields('HTTP/1.1 200 OK', headers.items(), takes_int) == found
+    return found
 
 
-@pytest.mark.parametrize('headers', [{'A': 1}, {'A': ['1', '2']}, {'A': True}, {'A': 1.0}, {'A': None}])
-def test_a_head_with_other_types_than_text_is_not_cached(headers: dict[str, Any]) -> None:
-    prepare(200, {'A': '1'})
-    assert prepare(200, headers) is None
-
-
-@pytest.mark.parametrize(
-    ('status', 'headers'),
-    [
-        (204, {}),
-        (304, {'ETag': '"x"'}),
-        (200, {'Content-Length': '5', 'Connection': 'close'}),
-        (200, {'Content-Length': '0x5'}),
-        (200, {'Content-Length': '9' * 19}),
-        (204, {'Content-Length': '5'}),
-        (200, {'Connection': 'close'}),
-        (200, {'Transfer-Encoding': 'chunked'}),
-        (200, {'Date': 'today'}),
-        (200, {'Trailer': 'X'}),
-        (200, {'TRAILER': 'X'}),
-    ],
-)
-def test_a_head_with_framing_fields_is_not_cached(status: int, headers: dict[str, str]) -> None:
-    assert prepare(status, headers) is None
-    assert head_cache._heads == {}
-
-
-def test_a_long_head_is_not_cached() -> None:
-    long = prepare(200, {'A': 'x' * 2000})
-    assert long is not None
-    assert head_cache._heads == {}
-    assert prepare(200, {f'X-{number}': '' for number in range(100)}) is None
-
-
-def test_names_that_differ_in_case_are_one_field() -> None:
-    head = prepare(200, {'A': '1', 'a': '2'})
-    assert head is not None
-    assert head.start == 'HTTP/1.1 200 OK\r\nA: 1\r\nA: 2\r\n'
-
-
-def test_the_size_of_the_cache_is_limited() -> None:
-    for number in range(3 * MAX_HEADS):
-        prepare(200, {'X-Number': f'{number}'})
-    assert 0 < len(head_cache._heads) <= MAX_HEADS
+def lines_of(name: str) -> dict[str, str] | None:
+    """Return the remembered lines of a name."""
+    return head_cache._names[name][2]
 
 
 @pytest.mark.parametrize(
     'headers',
     [
-        {'ETag': '"1"'},
-        {'Location': '/1'},
-        {'Set-Cookie': 'a=b'},
-        {'SET-COOKIE': 'a=b'},
-        {'Set-cookie': 'a=b'},
-        {'Content-Length': '5'},
+        {},
+        {'Content-Type': 'text/plain'},
+        {'content-type': 'text/plain', 'X-A': 'b', 'ETag': '"x"'},
+        {'Location': '/1', 'Set-Cookie': 'a=b', 'X-Empty': ''},
+        {'SET-COOKIE': 'a=b', 'Set-cookie2': 'a=b'},
     ],
 )
-def test_a_head_of_one_response_is_prepared_and_not_cached(headers: dict[str, str]) -> None:
-    fields = {name.lower(): (name, value) for name, value in headers.items()}
-    by_name, by_field = prepare(200, headers), prepare_fields(200, fields)
-    assert by_name is not None
-    assert by_field is not None
-    assert head_cache._heads == {}
-    assert (by_name.start, by_name.fields, by_name.length) == (by_field.start, by_field.fields, by_field.length)
+def test_usual_fields_are_rendered_as_all_fields_are(headers: dict[str, str]) -> None:
+    fields = merge_headers({}, headers)
+    start = f'HTTP/1.1 200 OK\r\n{field_lines(fields)}'.removesuffix('\r\n')
+    assert rendered(headers) == (fields, start, None)
 
 
 @pytest.mark.parametrize(
     ('headers', 'lines', 'length'),
     [
-        ({'Content-Length': '5'}, '', 5),
-        ({'Content-Length': 5, 'ETag': 'x'}, 'ETag: x\r\n', 5),
-        ({'content-length': '0'}, '', 0),
-        ({'Set-Cookie': 'a=b', 'A': ''}, None, None),
-        ({'Set-Cookie': ['a=b', 'c=d']}, None, None),
-        ({'ETag': '"\xe4"'}, None, None),
-        ({'ETag': 'a\tb'}, None, None),
-        ({'ETag': 'a\r\nb'}, None, None),
-        ({'ETag': 'a', 'etag': 'b'}, None, None),
-        ({'Content-Length': '-1'}, None, None),
-        ({'Content-Length': True}, None, None),
-        ({'Content-Length': '\u0665'}, None, None),
+        ({'Content-Length': '5'}, '', '5'),
+        ({'Content-Length': 5, 'ETag': 'x'}, '\r\nETag: x', '5'),
+        ({'content-length': '0'}, '', '0'),
+        ({'content-length': '005'}, '', '005'),
     ],
 )
-def test_unusual_fields_are_left_to_the_checks(headers: dict[str, Any], lines: str | None, length: int | None) -> None:
-    head_cache.KNOWN_NAMES.pop('A', None)
-    found = prepare(200, headers)
-    assert (None if found is None else found.start) == (None if lines is None else f'HTTP/1.1 200 OK\r\n{lines}')
-    assert (None if found is None else found.length) == length
+def test_content_length_has_no_line(headers: dict[str, Any], lines: str, length: str) -> None:
+    fields, start, found = rendered(headers)
+    assert (start, found) == (f'HTTP/1.1 200 OK{lines}', length)
+    assert fields['content-length'][1] == length
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'A': 1},
+        {'A': True},
+        {'A': 1.0},
+        {'A': None},
+        {'A': ['1', '2']},
+        {'A': b'1'},
+        {'A b': '1'},
+        {'': '1'},
+        {1: '1'},
+        {'A': '1', 'a': '2'},
+        {'ETag': '"\xe4"'},
+        {'ETag': '\u0416'},
+        {'ETag': 'a\tb'},
+        {'ETag': 'a\r\nb'},
+        {'A': 'a\nb'},
+        {'A': 'a\0b'},
+        {'A': '\xe4'},
+        {'Connection': 'close'},
+        {'KEEP-ALIVE': 'timeout=1'},
+        {'Transfer-Encoding': 'chunked'},
+        {'Date': 'today'},
+        {'TRAILER': 'X'},
+        {'Host': 'a'},
+        {'Content-Length': '-1'},
+        {'Content-Length': -1},
+        {'Content-Length': ''},
+        {'Content-Length': '0x5'},
+        {'Content-Length': True},
+        {'Content-Length': ['5']},
+        {'Content-Length': '\u0665'},
+        {'Content-Length': '5', 'content-length': '5'},
+        {'A' * 65: '1'},
+        {f'X-{number}': '' for number in range(1000)},
+    ],
+)
+def test_unusual_fields_are_left_to_the_checks(headers: dict[Any, Any]) -> None:
+    render_plain_fields('', {'A': '1'}.items(), True)
+    assert rendered(headers) is None
+
+
+def test_an_int_is_not_taken_for_wsgi() -> None:
+    assert rendered({'Content-Length': 5}, takes_int=False) is None
+
+
+def test_lines_that_repeat_are_remembered() -> None:
+    for number in range(3):
+        rendered({'Content-Type': 'text/plain', 'X-Request-Id': f'{number}', 'Set-Cookie': f'a={number}'})
+    assert lines_of('Content-Type') == {'text/plain': 'Content-Type: text/plain'}
+    assert (lines_of('X-Request-Id'), lines_of('Set-Cookie')) == (None, None)
+
+
+def test_values_of_a_name_that_has_many_are_not_remembered() -> None:
+    for number in range(MAX_VALUES + 1):
+        assert rendered({'X-Own': f'{number}'})[1].endswith(f'\r\nX-Own: {number}')
+    assert lines_of('X-Own') is None
+    assert rendered({'X-Own': '0'})[1].endswith('\r\nX-Own: 0')
+
+
+def test_a_long_value_is_not_remembered() -> None:
+    assert rendered({'X-Own': 'x' * 2000})[1].endswith('x' * 2000)
+    assert lines_of('X-Own') == {}
+
+
+def test_the_number_of_names_is_limited() -> None:
+    for number in range(3 * MAX_NAMES):
+        rendered({f'X-{number}': f'{number}'})
+        assert len(head_cache._names) <= MAX_NAMES + 1
 
 
 @pytest.mark.parametrize('name', ['Content-Length', 'content-length', 'CONTENT-LENGTH'])
@@ -176,7 +193,8 @@ def test_a_bad_head_raises_each_time(serve: Serve, status: Any, headers: Any, er
 
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'A': 'x'})
-        response._state, response._status_line = type(response._state).OPEN, None
+        response._state, response._status_line, response._start = type(response._state).OPEN, None, None
+        response._fields = {}
         for _ in range(2):
             try:
                 response.write_head(status, headers)
@@ -191,10 +209,10 @@ def test_a_bad_head_raises_each_time(serve: Serve, status: Any, headers: Any, er
 @pytest.mark.parametrize('method', ['GET', 'HEAD'])
 @pytest.mark.parametrize('version', ['1.0', '1.1'])
 @pytest.mark.parametrize('fields', [(), ('Connection: close',), ('Connection: keep-alive',)])
-def test_a_cached_head_is_sent_like_any_other(serve: Serve, method: str, version: str, fields: tuple[str, ...]) -> None:
+def test_a_usual_head_is_sent_like_any_other(serve: Serve, method: str, version: str, fields: tuple[str, ...]) -> None:
     def listener(request: Any, response: Any) -> None:
         if request.url == '/slowly':
-            # a head with a reason phrase is not cached
+            # a head with a reason phrase is rendered by field
             response.status_message = 'OK'
         response.write_head(200, {'Content-Type': 'text/plain', 'X-A': 'b'})
         response.end('hello')
@@ -208,7 +226,7 @@ def test_a_cached_head_is_sent_like_any_other(serve: Serve, method: str, version
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_a_cached_head_does_not_change(answer: Answer) -> None:
+def test_fields_of_a_fixed_head_do_not_change(answer: Answer) -> None:
     def listener(request: Any, response: Any) -> None:
         response.write_head(200, {'X-A': 'b'})
         assert response.get_headers() == {'x-a': 'b'}
@@ -220,7 +238,7 @@ def test_a_cached_head_does_not_change(answer: Answer) -> None:
         assert answer(listener).values('X-A') == ['b']
 
 
-def test_a_removed_field_is_not_sent_with_a_cached_head(answer: Answer) -> None:
+def test_a_removed_field_is_not_sent_with_a_usual_head(answer: Answer) -> None:
     def listener(request: Any, response: Any) -> None:
         response.remove_header('Date')
         response.write_head(200, {'X-A': 'b'})
