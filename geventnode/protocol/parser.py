@@ -139,7 +139,7 @@ class Parser:
         self._line_seen = False
         #: The number of empty lines before the head.
         self._empty_lines = 0
-        #: Whether bytes followed the last heads in what was fed together. The next one probably has some, too.
+        #: Whether other bytes arrived together with the last head. This is then probable for the next one, too.
         self._followed = False
         #: The lines with which the last heads of requests began, and how often they were learned.
         self._common_lines: weakref.ref[CommonLines] | None = None
@@ -271,7 +271,7 @@ class Parser:
         """
         if self._state is not _REQUEST_HEAD:
             return self._next_of_content()
-        # The fast path: a complete head in the bytes that were fed together, and usually nothing else.
+        # The fast path: a complete head in bytes that arrived together, and usually nothing else.
         buffer = self._buffer
         if type(buffer) is bytes and buffer:
             pos = self._pos
