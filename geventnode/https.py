@@ -135,7 +135,7 @@ class Server(TLSServerMixin, http.Server):
         plain = Socket(allow_half_open=True)
         plain._attach(*socket._detach_plain())
         self._sockets.add(plain)
-        plain._on_destroyed = self._on_destroyed
+        plain._owner = self
         connection = self._connection_class(self, plain)
         with contextlib.suppress(ConnectionClosed):
             plain._send(error_response(400, detail='Plain HTTP was sent to a port that speaks TLS: use https.'))

@@ -143,7 +143,7 @@ class Stream:
         self.destroyed = False
         self._error: BaseException | None = None
         #: Responses that have ended, and are still queued in part.
-        self.unflushed: dict[Any, None] = {}
+        self.unflushed: dict[Any, None] | None = None
 
     # -- requests: run by a worker --------------------------------------------------------------------------------
 
@@ -474,10 +474,10 @@ class Stream:
         self._on_disconnect()
         if response is not None and not response.finished:
             response._on_aborted(None)
-        for each in self.unflushed:
+        unflushed, self.unflushed = self.unflushed, None
+        for each in unflushed or ():
             each.destroyed = True
             gevent.spawn(each.emit, 'close')
-        self.unflushed.clear()
         self._callbacks.clear()
         self.over = True
         self._wake_reader()

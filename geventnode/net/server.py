@@ -462,7 +462,7 @@ class Server(EventEmitter):
             raw.close()
             return
         self._sockets.add(socket)
-        socket._on_destroyed = self._on_destroyed
+        socket._owner = self
         if policy is None:
             self._on_connection(socket)
         else:
@@ -630,7 +630,7 @@ class Server(EventEmitter):
             acceptor.listener.close()
         self._stop_accepting()
         for socket in tuple(self._sockets):
-            socket._on_destroyed = None
+            socket._owner = None
             socket._discard_after_fork()
         self._sockets.clear()
         self._started = False

@@ -49,7 +49,7 @@ from geventnode.stream.pump import Pump
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK, Mode
 from geventnode.stream.writable import Callback
 
-__all__ = ['MAX_VECTORS', 'Protocol', 'Socket', 'connect']
+__all__ = ['MAX_VECTORS', 'Owner', 'Protocol', 'Receiver', 'Sender', 'Socket', 'connect']
 
 #: Events of the loop's watchers.
 READ, WRITE = 1, 2
@@ -115,12 +115,57 @@ class Protocol(typing.Protocol):
         """Take note that the kernel has all queued bytes."""
 
 
-def _not_connected(data: Any) -> NoReturn:
-    raise BlockingIOError('not connected yet')
+class Owner(typing.Protocol):
+    """The server of a socket."""
+
+    def _on_destroyed(self, socket: Any) -> None:
+        """Take note that ``socket`` was destroyed."""
 
 
-def _send_after_destroy(data: Any) -> NoReturn:
-    raise ConnectionClosed('this Socket was destroyed')
+class Receiver(typing.Protocol):
+    """The receiving side of a raw socket or of a TLS engine."""
+
+    @abstractmethod
+    def recv(self, size: int, /) -> bytes:
+        """Return input, ``b''`` at its end; raise ``BlockingIOError`` without any."""
+
+
+class Sender(typing.Protocol):
+    """The sending side of a raw socket or of a TLS engine."""
+
+    @abstractmethod
+    def send(self, data: Any, /) -> int:
+        """Send a part of ``data``; raise ``BlockingIOError`` without room."""
+
+
+class _Unconnected:
+    """The sending side before there is a connection."""
+
+    __slots__ = ()
+
+    def send(self, data: Any) -> NoReturn:
+        raise BlockingIOError('not connected yet')
+
+
+class _Destroyed:
+    """The sending side after the connection."""
+
+    __slots__ = ()
+
+    def send(self, data: Any) -> NoReturn:
+        raise ConnectionClosed('this Socket was destroyed')
+
+
+class _Failed:
+    """The receiving side after an error of the kernel."""
+
+    __slots__ = ('_error',)
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def recv(self, size: int) -> NoReturn:
+        raise self._error
 
 
 @implementer(ISocket)
@@ -183,8 +228,8 @@ class Socket(DuplexBase):
     _resetting: bool = False
     #: A value that a user of the socket has computed from its addresses, and keeps with it.
     _derived: Any = None
-    #: Called with the socket when it was destroyed, in the hub or a greenlet.
-    _on_destroyed: Callable[[Socket], object] | None = None
+    #: Is notified when the socket was destroyed, in the hub or a greenlet.
+    _owner: Owner | None = None
 
     # -- the raw socket --
 
@@ -194,9 +239,10 @@ class Socket(DuplexBase):
     _peer: Any = None
     _read_watcher: Any = None
     _write_watcher: Any = None
-    #: Send, or receive, without waiting; they raise ``BlockingIOError``. The raw socket's, or those of the TLS engine.
-    _try_send: Callable[[Any], int] = staticmethod(_not_connected)
-    _try_recv: Callable[[int], bytes]
+    #: The raw socket, or the TLS engine: their methods never wait. Bound methods of them would cost an idle connection
+    #: memory.
+    _sender: Sender = _Unconnected()
+    _receiver: Receiver
     #: TCP_NODELAY, and the arguments of :meth:`set_keep_alive` for a connection that is still to be made.
     _no_delay: int = 1
     _keep_alive: tuple[bool, float] | None = None
@@ -345,8 +391,8 @@ class Socket(DuplexBase):
         self._raw = raw
         self._family = raw.family
         self._peer = peer
-        self._try_recv = raw.recv
-        self._try_send = raw.send
+        self._receiver = raw
+        self._sender = raw
         self._last_activity = monotonic()
         if raw.family != unix_family:
             raw.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, self._no_delay)
@@ -439,7 +485,7 @@ class Socket(DuplexBase):
     def _on_readable(self) -> None:
         """Receive once. Runs in the hub."""
         try:
-            data = self._try_recv(RECEIVE_SIZE)
+            data = self._receiver.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
@@ -477,7 +523,7 @@ class Socket(DuplexBase):
         if self._eof or self.destroyed:
             return b''
         try:
-            data = self._try_recv(EXTRA_RECEIVE_SIZE)
+            data = self._receiver.recv(EXTRA_RECEIVE_SIZE)
         except BlockingIOError:
             data = b''
         except OSError as error:
@@ -494,12 +540,8 @@ class Socket(DuplexBase):
 
     def _receive_error_later(self, error: OSError) -> None:
         """Let the hub receive ``error``: it handles the end of a connection before any reader sees it."""
-
-        def receive(size: int) -> bytes:
-            # the kernel reports it once; after that it reports the end of the input, which would look clean
-            raise error
-
-        self._try_recv = receive
+        # the kernel reports it once; after that it reports the end of the input, which would look clean
+        self._receiver = _Failed(error)
         self._hub.loop.run_callback(self._on_readable)
 
     def _on_eof(self) -> None:
@@ -668,7 +710,7 @@ class Socket(DuplexBase):
         self.bytes_written += size
         if not self._queue:
             try:
-                sent = self._try_send(data)
+                sent = self._sender.send(data)
             except BlockingIOError:
                 sent = 0
             except ConnectionClosed:
@@ -865,9 +907,9 @@ class Socket(DuplexBase):
     def _send_some(self, queue: Any) -> int:
         """Send the first queued chunks; return the number of bytes."""
         if len(queue) == 1 or self._raw is None:
-            return self._try_send(queue[0][0])
+            return self._sender.send(queue[0][0])
         if not hasattr(self._raw, 'sendmsg'):
-            return self._try_send(b''.join(data for data, _ in islice(queue, MAX_VECTORS)))
+            return self._sender.send(b''.join(data for data, _ in islice(queue, MAX_VECTORS)))
         sent: int = self._raw.sendmsg([data for data, _ in islice(queue, MAX_VECTORS)])
         return sent
 
@@ -1080,7 +1122,7 @@ class Socket(DuplexBase):
     def _stop_sending(self) -> None:
         """Drop queued data, and refuse data from now on; go on receiving."""
         self._send_broken = True
-        self._try_send = _send_after_destroy
+        self._sender = _Destroyed()
         self._queue = None
         self.writable_length = 0
         self._wake_writers()
@@ -1125,12 +1167,12 @@ class Socket(DuplexBase):
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.connection_lost(self._error)
-        if self._on_destroyed is not None:
-            self._on_destroyed(self)
+        if self._owner is not None:
+            self._owner._on_destroyed(self)
 
     def _close_raw(self) -> None:
         """Close the raw socket and the watchers."""
-        self._try_send = _send_after_destroy
+        self._sender = _Destroyed()
         for watcher in (self._read_watcher, self._write_watcher):
             if watcher is not None:
                 watcher.stop()

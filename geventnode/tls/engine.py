@@ -1,6 +1,6 @@
 """The TLS engine between plaintext and a raw socket: an ``ssl.SSLObject`` over two buffers, which never waits.
 
-A socket receives and sends with :meth:`TLSEngine.receive` and :meth:`TLSEngine.send`, which raise ``BlockingIOError``
+A socket receives and sends with :meth:`TLSEngine.recv` and :meth:`TLSEngine.send`, which raise ``BlockingIOError``
 as the kernel's functions do. Every call passes its ciphertext to the kernel, a failed one too, because an alert informs
 the peer of the reason. Plaintext counts as sent when the kernel has all of its ciphertext; until then the caller keeps
 it and passes the same bytes again, as OpenSSL itself requires.
@@ -44,23 +44,20 @@ class TLSEngine:
     :param raw: a connected, non-blocking socket.
     :param context: an ``ssl.SSLContext``; or on a server a function that returns one for the name that the client
         requests, or for None. It can return the alert to send instead (RFC 8446, section 6).
-    :param on_handshake: called once, when the handshake is over, before :meth:`receive` returns plaintext.
+    :param on_handshake: called once, when the handshake is over, before :meth:`recv` returns plaintext.
     :param session: a session to resume; one of another context has no effect.
     """
 
     __slots__ = (
         '_closing',
         '_context_chooser',
-        '_encrypt',
         '_encrypted_size',
         '_failure',
         '_hello',
         '_incoming',
         '_on_handshake',
         '_outgoing',
-        '_raw_receive',
-        '_raw_send',
-        '_read',
+        '_raw',
         'ended',
         'first_bytes',
         'handshaking',
@@ -89,8 +86,7 @@ class TLSEngine:
             self._hello = ClientHello()
         else:
             self._begin(context, server_side, servername, session)
-        self._raw_receive: Callable[[int], bytes] = raw.recv
-        self._raw_send: Callable[[Any], int] = raw.send
+        self._raw = raw
         self._on_handshake: Callable[[], object] | None = on_handshake
         self.handshaking = True
         #: The first bytes of the peer.
@@ -102,23 +98,22 @@ class TLSEngine:
         #: How many bytes of the plaintext that is passed next have been encrypted already.
         self._encrypted_size = 0
         self._closing = False
-        #: Whether the end, or an error, has followed the returned plaintext: the next :meth:`receive` reports it, and
+        #: Whether the end, or an error, has followed the returned plaintext: the next :meth:`recv` reports it, and
         #: needs no input for that.
         self.ended = False
         self._failure: OSError | None = None
 
     def use_raw(self, raw: Any) -> None:
         """Receive and send through another object for the same connection."""
-        self._raw_receive = raw.recv
-        self._raw_send = raw.send
+        self._raw = raw
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
-    def receive(self, size: int) -> bytes:
+    def recv(self, size: int) -> bytes:
         """Return plaintext, ``b''`` at its end. Raises ``BlockingIOError`` and ``OSError``."""
         if self.ended:
             return self._end()
-        data = self._raw_receive(size)
+        data: bytes = self._raw.recv(size)
         if len(data) > SLICE:
             return self.decrypt(data)
         incoming = self._incoming
@@ -139,7 +134,7 @@ class TLSEngine:
     def decrypt(self, received: bytes) -> bytes:
         """Return the plaintext of bytes that the caller has received.
 
-        Otherwise as :meth:`receive`.
+        Otherwise as :meth:`recv`.
         """
         view = memoryview(received)
         pieces = []
@@ -187,7 +182,7 @@ class TLSEngine:
         It is None if there is no complete record, or at the end.
         """
         try:
-            data: bytes = self._read(SLICE)
+            data: bytes = self.object.read(SLICE)
             if data:
                 return data
             self.ended = True
@@ -225,8 +220,6 @@ class TLSEngine:
             with contextlib.suppress(ValueError):
                 made.session = session
         self.object = made
-        self._encrypt = made.write
-        self._read = made.read
 
     def _choose_context(self, choose: ContextChooser) -> None:
         """Begin with the context for the name that the client requests.
@@ -317,9 +310,9 @@ class TLSEngine:
         size = len(data)
         if size <= SLICE and not done:
             # the most common case: everything at once, without a view
-            self._encrypted_size = self._encrypt(data)
+            self._encrypted_size = self.object.write(data)
             record = self.unsent = self._outgoing.read()
-            self.unsent = record[self._raw_send(record) :]
+            self.unsent = record[self._raw.send(record) :]
             if self.unsent:
                 self.flush()
             self._encrypted_size = 0
@@ -345,7 +338,7 @@ class TLSEngine:
         taken = 0
         pieces: list[bytes] = []
         while taken < len(view) and len(pieces) < GATHER:
-            taken += self._encrypt(view[taken : taken + SLICE])
+            taken += self.object.write(view[taken : taken + SLICE])
             pieces.append(self._outgoing.read())
         self.unsent = b''.join(pieces)
         return taken
@@ -366,7 +359,7 @@ class TLSEngine:
             if not data:
                 data = self._outgoing.read()
             self.unsent = data
-            sent = self._raw_send(data)
+            sent = self._raw.send(data)
             if sent < len(data):
                 self.unsent = data = memoryview(data)[sent:]
             else:

@@ -44,7 +44,7 @@ class EncryptedRaw:
         With flags (MSG_PEEK) it returns bytes of the raw socket. Raises ``BlockingIOError`` and ``OSError``. There is
         never plaintext that waits for another call. The end without a FIN of the peer is reported with the next input.
         """
-        received: bytes = self._raw.recv(size, flags) if flags else self._engine.receive(size)
+        received: bytes = self._raw.recv(size, flags) if flags else self._engine.recv(size)
         return received
 
     def send(self, data: bytes | memoryview) -> int:

@@ -80,6 +80,18 @@ class TLSSocket(Socket):
     #: Called in the hub when the peer has begun with HTTP instead of a handshake, before this socket is destroyed.
     _on_plain_http: Callable[[TLSSocket], object] | None = None
 
+    # Arguments. They are set for one end only: the dict of an instance with many attributes takes five times the memory
+    # of one with few.
+    _server_side: bool = False
+    _context_chooser: ContextChooser | None = None
+    _check_chain: Callable[[list[bytes]], str | None] | None = None
+    _known_chain: list[bytes] | None = None
+    _servername: str | None = None
+    _checked_host: str | None = None
+    _fingerprint: str = ''
+    _session: Any = None
+    _handshake_on_connect: bool = True
+
     _engine: TLSEngine | None = None
     #: Set when the handshake is over.
     _handshake_over: Event | None = None
@@ -101,15 +113,18 @@ class TLSSocket(Socket):
         **options: Any,
     ) -> None:
         self._context = context
-        self._check_chain = check_chain
-        self._known_chain = known_chain
-        self._context_chooser = choose_context
-        self._server_side = server_side
-        self._servername = servername
-        self._checked_host = checked_host
-        self._fingerprint = fingerprint
-        self._session = session
-        self._handshake_on_connect = handshake_on_connect
+        if server_side:
+            self._server_side = True
+            self._context_chooser = choose_context
+        else:
+            self._check_chain = check_chain
+            self._known_chain = known_chain
+            self._servername = servername
+            self._checked_host = checked_host
+            self._fingerprint = fingerprint
+            self._session = session
+        if not handshake_on_connect:
+            self._handshake_on_connect = False
         super().__init__(**options)
 
     # -- the handshake ------------------------------------------------------------------------------------------------
@@ -132,8 +147,8 @@ class TLSSocket(Socket):
             servername=self._servername,
             session=self._session,
         )
-        self._try_send = engine.send
-        self._try_recv = engine.receive
+        self._sender = engine
+        self._receiver = engine
         try:
             if not self._server_side:
                 with contextlib.suppress(BlockingIOError):
@@ -175,6 +190,7 @@ class TLSSocket(Socket):
                 'ERR_TLS_CERT_FINGERPRINT',
             )
         self.handshaking = False
+        self._on_plain_http = None
         if self._context.verify_mode is ssl.CERT_NONE:
             self._authorization_error = NOT_VERIFIED
             self._chain_unchecked = self._check_chain is not None
@@ -320,9 +336,9 @@ class TLSSocket(Socket):
     def _send_some(self, queue: Any) -> int:
         first = queue[0][0]
         if len(queue) == 1 or first is CLOSE_NOTIFY:
-            return self._try_send(first)
+            return self._sender.send(first)
         pieces = [data for data, _ in islice(queue, MAX_VECTORS) if data is not CLOSE_NOTIFY]
-        return self._try_send(b''.join(pieces))
+        return self._sender.send(b''.join(pieces))
 
     # -- the peer -----------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Script:
         self._results: Iterator[int | BaseException] = iter(results)
         self.asked: list[int] = []
 
-    def __call__(self, size: int) -> bytes:
+    def recv(self, size: int) -> bytes:
         self.asked.append(size)
         result = next(self._results, BlockingIOError())
         if isinstance(result, BaseException):
@@ -75,7 +75,7 @@ def begun(serve: Serve, sent: list[Any], agent: http.Agent | None = None) -> htt
 
 def test_a_socket(no_switch: NoSwitch) -> None:
     with pair() as (near, far):
-        near._try_recv = script = Script(*ENDLESS * 2)
+        near._receiver = script = Script(*ENDLESS * 2)
         # the input is not taken: the kernel continues to report it
         far.sendall(b'!')
         read_rows(near, no_switch)
@@ -85,7 +85,7 @@ def test_a_socket(no_switch: NoSwitch) -> None:
 
 def test_a_request(serve: Serve, no_switch: NoSwitch) -> None:
     def listener(request: Any, response: Any) -> None:
-        request.socket._try_recv = Script(*ENDLESS * 2)
+        request.socket._receiver = Script(*ENDLESS * 2)
         response.write(b'go on')
         read_rows(request, no_switch)
         response.end(b', enough')
@@ -99,7 +99,7 @@ def test_a_request(serve: Serve, no_switch: NoSwitch) -> None:
 def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
     sent: list[Any] = []
     with begun(serve, sent) as response:
-        response.socket._try_recv = Script(*ENDLESS * 2)
+        response.socket._receiver = Script(*ENDLESS * 2)
         sent[0].write(b'!')
         read_rows(response, no_switch)
 
@@ -107,7 +107,7 @@ def test_a_response(serve: Serve, no_switch: NoSwitch) -> None:
 @pytest.mark.parametrize('size', [LARGE_INPUT - 1, LARGE_INPUT])
 def test_a_small_input_ends_the_reads_before_they_begin(size: int) -> None:
     with pair() as (near, far):
-        near._try_recv = script = Script(size, size, 1)
+        near._receiver = script = Script(size, size, 1)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(3)] == [size, size, 1]
         assert script.asked[:2] == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE if size == LARGE_INPUT else RECEIVE_SIZE]
@@ -115,7 +115,7 @@ def test_a_small_input_ends_the_reads_before_they_begin(size: int) -> None:
 
 def test_a_small_input_ends_repeated_reads() -> None:
     with pair() as (near, far):
-        near._try_recv = script = Script(RECEIVE_SIZE, 1, RECEIVE_SIZE)
+        near._receiver = script = Script(RECEIVE_SIZE, 1, RECEIVE_SIZE)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(3)] == [RECEIVE_SIZE, 1, RECEIVE_SIZE]
         assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
@@ -123,7 +123,7 @@ def test_a_small_input_ends_repeated_reads() -> None:
 
 def test_no_input_ends_repeated_reads() -> None:
     with pair() as (near, far):
-        near._try_recv = script = Script(RECEIVE_SIZE, BlockingIOError(), RECEIVE_SIZE)
+        near._receiver = script = Script(RECEIVE_SIZE, BlockingIOError(), RECEIVE_SIZE)
         far.sendall(b'!')
         assert [len(near.read1()) for _ in range(2)] == [RECEIVE_SIZE] * 2
         assert script.asked == [RECEIVE_SIZE, EXTRA_RECEIVE_SIZE, RECEIVE_SIZE]
@@ -131,7 +131,7 @@ def test_no_input_ends_repeated_reads() -> None:
 
 def test_the_end_of_the_input_during_repeated_reads() -> None:
     with pair() as (near, far):
-        near._try_recv = Script(RECEIVE_SIZE, 0, 0)
+        near._receiver = Script(RECEIVE_SIZE, 0, 0)
         far.sendall(b'!')
         assert len(near.read()) == RECEIVE_SIZE
 
@@ -141,7 +141,7 @@ def test_a_request_is_aborted_during_repeated_reads(serve: Serve, failure: Any) 
     caught: list[BaseException] = []
 
     def listener(request: Any, response: Any) -> None:
-        request.socket._try_recv = Script(RECEIVE_SIZE, failure, failure)
+        request.socket._receiver = Script(RECEIVE_SIZE, failure, failure)
         response.write(b'go on')
         with pytest.raises(IncompleteBody) as raised:
             request.read()
@@ -157,7 +157,7 @@ def test_a_request_is_aborted_during_repeated_reads(serve: Serve, failure: Any) 
 def test_a_response_is_aborted_during_repeated_reads(serve: Serve, failure: Any) -> None:
     sent: list[Any] = []
     with begun(serve, sent) as response:
-        response.socket._try_recv = Script(RECEIVE_SIZE, failure, failure)
+        response.socket._receiver = Script(RECEIVE_SIZE, failure, failure)
         sent[0].write(b'!')
         with pytest.raises(IncompleteBody):
             response.read()
@@ -168,7 +168,7 @@ def test_a_cancelled_listener_gets_no_other_error(serve: Serve) -> None:
     caught: list[type[BaseException]] = []
 
     def listener(request: Any, response: Any) -> None:
-        request.socket._try_recv = Script(RECEIVE_SIZE, ConnectionResetError())
+        request.socket._receiver = Script(RECEIVE_SIZE, ConnectionResetError())
         response.write(b'go on')
         for wait in (request.read, settle):
             try:
@@ -194,7 +194,7 @@ def test_an_error_is_not_a_clean_end(serve: Serve) -> None:
 
     sent: list[Any] = []
     with http.get(f'http://127.0.0.1:{serve(listener).where[1]}/') as response:
-        response.socket._try_recv = Script(RECEIVE_SIZE, ConnectionResetError(), 0, 0)
+        response.socket._receiver = Script(RECEIVE_SIZE, ConnectionResetError(), 0, 0)
         sent[0].write(b'!')
         with pytest.raises(IncompleteBody):
             response.read()
@@ -202,7 +202,7 @@ def test_an_error_is_not_a_clean_end(serve: Serve) -> None:
 
 def test_a_server_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
     def listener(request: Any, response: Any) -> None:
-        request.socket._try_recv = Script(*ENDLESS * 2)
+        request.socket._receiver = Script(*ENDLESS * 2)
         response.write(b'go on')
         read_rows(request, no_switch)
         response.end(b', enough')
@@ -217,7 +217,7 @@ def test_a_server_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told:
 def test_an_agent_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told: Told) -> None:
     sent: list[Any] = []
     with begun(serve, sent, http.Agent(debug_connections=True)) as response:
-        response.socket._try_recv = Script(*ENDLESS * 2)
+        response.socket._receiver = Script(*ENDLESS * 2)
         sent[0].write(b'!')
         read_rows(response, no_switch)
     assert told() == ENDLESS * 2
@@ -225,7 +225,7 @@ def test_an_agent_traces_repeated_reads(serve: Serve, no_switch: NoSwitch, told:
 
 def test_a_socket_breaks_during_repeated_reads() -> None:
     with pair() as (near, far):
-        near._try_recv = Script(RECEIVE_SIZE, ConnectionResetError())
+        near._receiver = Script(RECEIVE_SIZE, ConnectionResetError())
         far.sendall(b'!')
         near.read1()
         with pytest.raises(ConnectionError):

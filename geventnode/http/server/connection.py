@@ -138,8 +138,8 @@ class Connection(ServedConnection):
         self._expires = socket._last_activity + server._shortest_timeout
         #: The inactivity timeout of this exchange, where it has one of its own.
         self.timeout: float | None = None
-        #: Responses that have ended, and are still queued in part.
-        self.unflushed: dict[ServerResponse, None] = {}
+        #: Responses that have ended, and are still queued in part. None: there was no such response.
+        self.unflushed: dict[ServerResponse, None] | None = None
         #: The workers that wait for a request; None: each request gets a new one.
         self._idle_workers = server._idle_workers
         self._work: Work | None = None
@@ -233,10 +233,10 @@ class Connection(ServedConnection):
                 body.wake()
         if self.response is not None and not self.response.finished:
             self.response._on_aborted(None)
-        for response in self.unflushed:
+        unflushed, self.unflushed = self.unflushed, None
+        for response in unflushed or ():
             response.destroyed = True
             gevent.spawn(response.emit, 'close')
-        self.unflushed.clear()
         if error is not None and server.listener_count('clientError') and isinstance(error, OSError):
             gevent.spawn(server.emit, 'clientError', error, self.socket)
 

@@ -565,10 +565,14 @@ class ServerResponse(OutgoingMessage):
         self._connection.response_ended(self)
 
     def _on_queued(self) -> None:
-        self._connection.unflushed[self] = None
+        connection = self._connection
+        if connection.unflushed is None:
+            connection.unflushed = {}
+        connection.unflushed[self] = None
 
     def _on_flushed(self) -> None:
-        self._connection.unflushed.pop(self, None)
+        if self._connection.unflushed is not None:
+            self._connection.unflushed.pop(self, None)
 
     def _on_short_body(self, missing: int) -> None:
         self._connection.response_fell_short(self, missing)

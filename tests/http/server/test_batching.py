@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -23,8 +24,8 @@ def test_pipelined_responses_are_sent_together(serve: Serve, monkeypatch: pytest
 
     def listener(request: Any, response: Any) -> None:
         if request.url == '/0':
-            send = request.socket._try_send
-            request.socket._try_send = lambda data: sends.append(len(data)) or send(data)
+            send = request.socket._sender.send
+            request.socket._sender = SimpleNamespace(send=lambda data: sends.append(len(data)) or send(data))
         sends_before.append(len(sends))
         response.end(request.url)
 
@@ -161,7 +162,7 @@ def test_no_upgrade_follows_responses_that_were_not_sent(serve: Serve) -> None:
     def listener(request: Any, response: Any) -> None:
         response.end(request.url)
         if request.url == '/1':
-            request.socket._try_send = broken
+            request.socket._sender = SimpleNamespace(send=broken)
 
     site = serve(listener)
     upgraded: list[Any] = []
@@ -235,7 +236,7 @@ def test_the_error_of_destroy_wins_over_one_of_the_flush() -> None:
     """The delayed bytes cannot be sent any more."""
     with pair() as (near, _):
         near._send_later(b'a')
-        near._try_send = broken
+        near._sender = SimpleNamespace(send=broken)
         errors: list[BaseException] = []
         near.on('error', errors.append)
         reason = ValueError('enough')
@@ -248,7 +249,8 @@ def test_delayed_bytes_are_dropped_when_the_connection_breaks() -> None:
     """The next send raises."""
     with pair() as (near, _):
         near._send_later(b'a')
-        near._try_send = near._send_some = broken
+        near._sender = SimpleNamespace(send=broken)
+        near._send_some = broken
         with pytest.raises(ConnectionClosed):
             near._send(b'b')
         assert near.destroyed
