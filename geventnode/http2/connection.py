@@ -12,9 +12,7 @@ by one call.
 
 from __future__ import annotations
 
-import contextlib
 import enum
-from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -121,10 +119,10 @@ class Connection(ServedConnection):
         #: When the header block began that is incomplete; None without one.
         self.block_began: float | None = None
         self._expires = socket._last_activity + server._shortest_timeout
-        #: Streams with output that can be sent, in their turn.
-        self._ready: deque[Stream] = deque()
+        #: Streams with output that can be sent, in their turn. Empty dicts are smaller than other queues.
+        self._ready: dict[Stream, None] = {}
         #: Requests that have arrived and wait for their turn.
-        self._waiting: deque[Stream] = deque()
+        self._waiting: dict[Stream, None] = {}
         #: Whether output is collected.
         self._corked = False
         self._eof = False
@@ -158,7 +156,7 @@ class Connection(ServedConnection):
                     if rounds == 1:
                         started = monotonic()
                     elif self._waiting or rounds > ROUNDS or monotonic() - started > ROUND_TIME:
-                        self._waiting.append(stream)
+                        self._waiting[stream] = None
                         continue
                     self._start_worker(stream)
                 else:
@@ -261,7 +259,9 @@ class Connection(ServedConnection):
             for _ in range(ROUNDS):
                 if not waiting or self.state is _CLOSED:
                     break
-                self._start_worker(waiting.popleft())
+                stream = next(iter(waiting))
+                del waiting[stream]
+                self._start_worker(stream)
                 if monotonic() - started > ROUND_TIME:
                     break
         finally:
@@ -348,9 +348,8 @@ class Connection(ServedConnection):
 
     def schedule(self, stream: Stream) -> None:
         """Let ``stream`` send in its turn, if it has output."""
-        if not stream.scheduled and stream._has_queued:
-            stream.scheduled = True
-            self._ready.append(stream)
+        if stream._has_queued:
+            self._ready[stream] = None
 
     def pump(self) -> None:
         """Send the output of the streams while the socket has room.
@@ -363,13 +362,10 @@ class Connection(ServedConnection):
                 return
             if socket.writable_length >= socket.writable_high_water_mark:
                 break
-            stream = ready.popleft()
-            if stream.destroyed:
-                stream.scheduled = False
-            elif stream.transmit():
-                ready.append(stream)
-            else:
-                stream.scheduled = False
+            stream = next(iter(ready))
+            del ready[stream]
+            if not stream.destroyed and stream.transmit():
+                ready[stream] = None
         self.flush()
 
     def flush(self) -> None:
@@ -422,9 +418,7 @@ class Connection(ServedConnection):
             return
         stream.state.owner = None
         stream.release()
-        with contextlib.suppress(ValueError):
-            if self._waiting:
-                self._waiting.remove(stream)
+        self._waiting.pop(stream, None)
         if not self.streams:
             self.began = monotonic()
             if self.state is not _OPEN or self._eof:

@@ -13,7 +13,6 @@ Window credit is given only for bytes that the connection reports as consumed (:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
@@ -293,9 +292,9 @@ class Engine:
         #: The last identifier that is served, after GOAWAY.
         self._goaway_id = MAX_STREAM_ID
         #: Identifiers around those that the client has left out, lately.
-        self._skipped: deque[tuple[int, int]] = deque(maxlen=MAX_SKIPPED)
+        self._skipped: tuple[tuple[int, int], ...] = ()
         #: Streams that this side has reset.
-        self._reset_streams: OrderedDict[int, None] = OrderedDict()
+        self._reset_streams: dict[int, None] = {}
         #: Whether the connection has failed.
         self.failed = False
         #: Bytes that can be sent on all streams together.
@@ -497,7 +496,7 @@ class Engine:
             self._read_trailers(number, fields, ended)
             return
         if number - self.last_stream_id > 2:
-            self._skipped.append((self.last_stream_id, number))
+            self._skipped = (*self._skipped[1 - MAX_SKIPPED :], (self.last_stream_id, number))
         self.last_stream_id = number
         if number > self._goaway_id:
             # the client knows from GOAWAY that this request is not served
@@ -781,7 +780,7 @@ class Engine:
         reset = self._reset_streams
         reset[number] = None
         if len(reset) > MAX_RESET_STREAMS:
-            reset.popitem(last=False)
+            del reset[next(iter(reset))]
         self._send_frame(RstStreamFrame(number, error_code=code))
 
     def _close_if_done(self, stream: StreamState) -> None:

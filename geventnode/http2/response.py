@@ -93,6 +93,10 @@ class StreamResponse(ServerResponse):
         if self._state is not _OPEN and self._state is not _FIXED:
             return
         self._check_alive()
+        if self._out.writable_length >= self._out.writable_high_water_mark:
+            self._wait_for_drain()
+            if self._state is not _OPEN and self._state is not _FIXED:
+                return
         lines = head.split('\r\n')
         status = lines[0].split(' ')[1]
         pairs = [tuple(line.split(': ', 1)) for line in lines[1:] if line]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,9 @@ __all__ = ['Stream', 'error_fields']
 
 log = logging.getLogger('geventnode.error')
 
+#: The types of heads in the queue: final ones, and informational ones.
+_HEADS = (list, tuple)
+
 
 class Stream:
     """One exchange of a connection.
@@ -83,7 +86,6 @@ class Stream:
         'received_trailers',
         'request',
         'response',
-        'scheduled',
         'server',
         'state',
         'timeout',
@@ -136,8 +138,6 @@ class Stream:
         self._trailers: EncodedFields | None = None
         self._callbacks: list[Callable[[], object]] = []
         self._drained: Signal | None = None
-        #: Whether the connection has this stream in its turn.
-        self.scheduled = False
         #: As of a writable stream: see :class:`geventnode.http.outgoing.OutgoingMessage`.
         self.writable_length = 0
         self.destroyed = False
@@ -434,10 +434,10 @@ class Stream:
                 if request.listener_count('end'):
                     gevent.spawn(request._on_discarded)
         elif state.local_ended:
-            left = None if state.expected is None else state.expected - state.received
-            if (left is None and state.received > self.server.max_unread_body) or (
-                left is not None and left > self.server.max_unread_body
-            ):
+            left = state.received if state.expected is None else state.expected - state.received
+            # a client that waits for 100 Continue will not send the body
+            unsent = self.response is not None and self.response._awaits_continue
+            if unsent or left > self.server.max_unread_body:
                 # RFC 9113, section 8.1: the response is complete, and the client can stop
                 self.connection.reset(self, ErrorCode.NO_ERROR)
 
@@ -533,7 +533,9 @@ class Stream:
 
     def send_informational(self, fields: EncodedFields) -> None:
         """Send an informational response."""
-        self._queue.append(fields)
+        # a tuple: its size counts, so that informational responses cannot fill the memory
+        self._queue.append(tuple(fields))
+        self.writable_length += _size(fields)
         self._push()
 
     def send(self, data: bytes | memoryview) -> bool:
@@ -587,8 +589,10 @@ class Stream:
         """
         queue, state = self._queue, self.state
         engine = self.connection.engine
-        while queue and type(queue[0]) is list:
+        while queue and type(queue[0]) in _HEADS:
             head = queue.popleft()
+            if type(head) is tuple:
+                self._taken(_size(head))
             end = self._ending and not queue and self._trailers is None
             engine.send_head(state, head, end)
             if end:
@@ -608,9 +612,7 @@ class Stream:
             end = self._ending and not queue and self._trailers is None
             engine.send_data(state, data, end)
             self.last_activity = monotonic()
-            self.writable_length -= size
-            if self.writable_length < self.writable_high_water_mark:
-                self._wake_writers()
+            self._taken(size)
             if queue:
                 return True
             if end or not self._ending:
@@ -623,6 +625,12 @@ class Stream:
                 engine.send_data(state, b'', True)
         self._on_sent()
         return False
+
+    def _taken(self, size: int) -> None:
+        """Subtract ``size`` bytes from the queue, and wake blocked writers."""
+        self.writable_length -= size
+        if self.writable_length < self.writable_high_water_mark:
+            self._wake_writers()
 
     def _on_sent(self) -> None:
         """React to the empty queue."""
@@ -778,6 +786,10 @@ class Stream:
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.state.id} {self.describe()} {self.activity}>'
+
+
+def _size(fields: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) for name, value in fields)
 
 
 def error_fields(status_code: int) -> tuple[EncodedFields, bytes]:

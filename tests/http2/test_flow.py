@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -231,3 +232,22 @@ def test_limit_of_all_buffers_pauses_reading(connect_h2: Connect) -> None:
     assert client.response(number).body == b'60000'
     assert not connection._paused
     assert client.response(client.get()).status == 200
+
+
+def test_informational_responses_wait_for_the_client(connect_h2: Connect) -> None:
+    lengths: list[int] = []
+
+    def listener(request: Any, response: Any) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                response.write_early_hints({'link': '<' + 'x' * 10_000 + '>'})
+                lengths.append(response.writable_length)
+
+    client = connect_h2(listener, client={'receive_buffer': 4096})
+    client.get()
+    until(lambda: lengths and lengths[-1] >= 65536)
+    before = len(lengths)
+    settle()
+    assert len(lengths) == before
+    assert lengths[-1] < 65536 + 11_000
+    client.close()
