@@ -25,6 +25,7 @@ from geventnode.errors import IncompleteBody, ParseError
 from geventnode.http.client.connection import Connection
 from geventnode.http.server.connection import Connection as ServerConnection
 from geventnode.http.server.error_response import error_response
+from geventnode.http2.engine import Engine
 from geventnode.protocol.chunked import ChunkedBody
 from geventnode.protocol.parser import Parser
 
@@ -137,6 +138,27 @@ def pools_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, '_on_exchange_complete', exchange_over_and_on)
 
 
+def gives_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that forgets consumed bytes."""
+    monkeypatch.setattr(Engine, '_credit_connection', lambda self, size: None)
+
+
+def answers_streams_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that sends RST_STREAM twice."""
+    reset = Engine._send_reset
+
+    def reset_twice(self: Any, *args: Any) -> None:
+        reset(self, *args)
+        reset(self, *args)
+
+    monkeypatch.setattr(Engine, '_send_reset', reset_twice)
+
+
+def keeps_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that does not close after its last stream."""
+    monkeypatch.setattr('geventnode.http2.connection.Connection.close', lambda self: None)
+
+
 def fuzz(target: Any, rng: random.Random) -> None:
     """Check some batches of inputs."""
     for _ in range(20):
@@ -155,6 +177,9 @@ def fuzz(target: Any, rng: random.Random) -> None:
         ('server', two_answers, {'responses', 'output'}),
         ('server', never_closes, {'hang'}),
         ('server', raises_in_the_hub, {'unhandled error', 'hang'}),
+        ('http2-engine', gives_no_credit, {'credit'}),
+        ('http2-engine', answers_streams_that_ended, {'stream'}),
+        ('http2-server', keeps_streams, {'hang'}),
         ('client', looks_complete, {'outcome'}),
         ('client', pools_everything, {'pool'}),
     ],

@@ -1,9 +1,10 @@
-"""Fuzz parsers, server, client and WebSockets, and check every input against the rules in README.md.
+"""Fuzz parsers, server, client, WebSockets and HTTP/2, and check every input against the rules in README.md.
 
     python contrib/fuzz/run.py [--target TARGET] --inputs N [--seed S] [--jobs J]
     python contrib/fuzz/run.py --replay FILE...
 
-The targets are parser-request, parser-response, server, client, websocket-server, websocket-client and all.
+The targets are parser-request, parser-response, server, client, websocket-server, websocket-client,
+http2-engine, http2-server and all.
 
 The exit status is 0 without a finding, 1 with one, 2 for invalid options.
 """
@@ -74,6 +75,18 @@ def _websocket_client() -> Target:
     return WebSocketTarget('client')
 
 
+def _http2_engine() -> Target:
+    from contrib.fuzz.http2_target import HTTP2EngineTarget
+
+    return HTTP2EngineTarget()
+
+
+def _http2_server() -> Target:
+    from contrib.fuzz.http2_target import HTTP2ServerTarget
+
+    return HTTP2ServerTarget()
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     'parser-request': _parser_request,
     'parser-response': _parser_response,
@@ -81,6 +94,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     'client': _client,
     'websocket-server': _websocket_server,
     'websocket-client': _websocket_client,
+    'http2-engine': _http2_engine,
+    'http2-server': _http2_server,
 }
 
 
@@ -97,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Fuzz the parser, the server, the client and WebSockets.')
+    parser = argparse.ArgumentParser(description='Fuzz the parser, the server, the client, WebSockets and HTTP/2.')
     parser.add_argument('--target', choices=[*TARGETS, 'all'], default='all')
     parser.add_argument('--inputs', type=int, default=100_000, metavar='N', help='inputs for each target (100000)')
     parser.add_argument('--seed', metavar='S', help='the seed (a random one, which is printed)')

@@ -512,6 +512,11 @@ class Connection(ServedConnection):
         return self.state is _CLOSED
 
     @property
+    def input_ended(self) -> bool:
+        """Whether the client has ended its direction."""
+        return self._eof
+
+    @property
     def idle(self) -> bool:
         """Whether no request is served, or has begun to arrive."""
         return not self.streams and not self.engine.in_block and self.state is _OPEN

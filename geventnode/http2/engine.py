@@ -567,11 +567,18 @@ class Engine:
                 self._events.append(TrailersReceived(stream, trailers))
                 self._close_if_done(stream)
 
+    def _is_idle(self, number: int) -> bool:
+        """Return whether a stream has not begun.
+
+        Those of the server have even identifiers, and never begin.
+        """
+        return number > self.last_stream_id or not number & 1
+
     # -- bodies ---------------------------------------------------------------------------------------------------
 
     def _read_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        if not number or number > self.last_stream_id:
+        if not number or self._is_idle(number):
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'DATA on a stream that has not begun')
         if size > self._receive_window:
             raise _Failure(ErrorCode.FLOW_CONTROL_ERROR, 'more bytes than the window of the connection allows')
@@ -653,7 +660,7 @@ class Engine:
     # -- control frames -------------------------------------------------------------------------------------------
 
     def _read_reset(self, number: int, payload: bytes) -> None:
-        if number > self.last_stream_id:
+        if self._is_idle(number):
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'RST_STREAM on a stream that has not begun')
         stream = self.streams.get(number)
         self._count_reset()
@@ -679,7 +686,7 @@ class Engine:
             self.send_window += increment
             self._events.append(WindowOpened(None))
             return
-        if number > self.last_stream_id:
+        if self._is_idle(number):
             raise _Failure(ErrorCode.PROTOCOL_ERROR, 'WINDOW_UPDATE on a stream that has not begun')
         stream = self.streams.get(number)
         if stream is None:

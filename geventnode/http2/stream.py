@@ -8,6 +8,7 @@ windows allow, one frame of each stream in turn (:meth:`Stream.transmit`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -263,7 +264,9 @@ class Stream:
         self.discarding = True
         self._drop_body()
         self.set_head(fields)
-        self.finish(body, None)
+        # the client can have disconnected meanwhile
+        with contextlib.suppress(ConnectionClosed):
+            self.finish(body, None)
 
     def close_without_response(self, status_code: int | None = None) -> None:
         """End the exchange without the listener's response.
@@ -491,6 +494,9 @@ class Stream:
             self._failure = IncompleteBody('the client ended the connection in the middle of a body')
         self._on_disconnect()
         self._wake_reader()
+        if self.state.local_ended:
+            # the rest of the body will not arrive
+            self.connection.reset(self, ErrorCode.NO_ERROR)
 
     def _on_disconnect(self) -> None:
         """Notify the exchange that the client has disconnected."""
@@ -641,6 +647,8 @@ class Stream:
         if self.state.local_ended:
             if self.state.ended:
                 connection.forget(self)
+            elif connection.input_ended:
+                connection.reset(self, ErrorCode.NO_ERROR)
             elif self.discarding:
                 self._discard()
 
