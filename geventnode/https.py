@@ -206,6 +206,8 @@ class Agent(http.Agent):
                 options['host'],
                 local_address=options.get('local_address'),
                 family=options.get('family') or 0,
+                local_port=options.get('local_port'),
+                lookup=options.get('lookup'),
             )
         return socket
 

@@ -46,8 +46,8 @@ KEYWORDS: dict[tuple[type, str], set[str]] = {
     (tls.Server, 'listen'): {'handle', 'path', 'reuse_port'},
     (http.Server, 'listen'): {'handle', 'path', 'reuse_port'},
     (https.Server, 'listen'): {'handle', 'path', 'reuse_port'},
-    (net.Socket, 'connect'): {'family', 'local_address'},
-    (tls.TLSSocket, 'connect'): {'family', 'local_address'},
+    (net.Socket, 'connect'): {'family', 'local_address', 'local_port', 'lookup'},
+    (tls.TLSSocket, 'connect'): {'family', 'local_address', 'local_port', 'lookup'},
 }
 
 

@@ -11,7 +11,17 @@ from gevent.socket import getaddrinfo
 
 from geventnode.net.descriptors import reserve_descriptors
 
-__all__ = ['check_connect', 'check_path', 'describe', 'family_name', 'is_path', 'port_number', 'resolve', 'unix_family']
+__all__ = [
+    'check_connect',
+    'check_path',
+    'describe',
+    'family_name',
+    'is_address',
+    'is_path',
+    'port_number',
+    'resolve',
+    'unix_family',
+]
 
 #: Descriptors that a lookup can need: the resolver's files and sockets, and the loop of a thread that gevent starts for
 #: it. Without them, a lookup reports that there is no such name, or never returns.
@@ -69,8 +79,13 @@ def _host_in(text: str) -> str | None:
 def _is_host(text: str) -> bool:
     if text.lower() in ('', 'localhost'):
         return True
+    return is_address(text[1:-1] if text.startswith('[') and text.endswith(']') else text)
+
+
+def is_address(text: str) -> bool:
+    """Return whether ``text`` is an IP address."""
     try:
-        ip_address(text[1:-1] if text.startswith('[') and text.endswith(']') else text)
+        ip_address(text)
     except ValueError:
         return False
     return True

@@ -10,6 +10,7 @@ import errno
 import os
 import socket as stdlib
 from collections import deque
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -17,16 +18,19 @@ import gevent
 from gevent.queue import Empty, Queue
 
 from geventnode.errors import ConnectError, ConnectionRefused, NameNotResolved
-from geventnode.net.address import is_path, port_number, resolve, unix_family
+from geventnode.net.address import is_address, is_path, port_number, resolve, unix_family
 from geventnode.net.descriptors import new_socket
 from geventnode.net.hostnames import ascii_name
 
-__all__ = ['ConnectOwner', 'Connecting', 'connect_error']
+__all__ = ['ConnectOwner', 'Connecting', 'Lookup', 'connect_error']
 
 WRITE = 2
 
 #: Family, kind, protocol and address, as the resolver returns them.
 Address = tuple[int, int, int, Any]
+
+#: Resolves a name: a function of the name and of 4, 6 or 0 (both), which returns one IP address or several.
+Lookup = Callable[[str, int], 'str | Iterable[str]']
 
 #: Results of ``connect_ex`` for an attempt in progress. Windows returns EWOULDBLOCK; where that number is EAGAIN, no
 #: attempt is in progress.
@@ -61,16 +65,30 @@ class ConnectOwner(Protocol):
     def destroy(self, error: BaseException | None = None) -> Any:
         """Take the error: there is no connection."""
 
+    def _on_attempt(self, event: str, address: Any, *error: BaseException) -> None:
+        """Emit the event of an attempt to connect to ``address``."""
+
 
 class Connecting:
     """Try all addresses of a host, or a path, in a greenlet."""
 
     def __init__(
-        self, owner: ConnectOwner, port: Any, host: str | None, local_address: str | None, family: int
+        self,
+        owner: ConnectOwner,
+        port: Any,
+        host: str | None,
+        local_address: str | None,
+        family: int,
+        local_port: int | None = None,
+        lookup: Lookup | None = None,
     ) -> None:
+        if lookup is not None and not callable(lookup):
+            raise TypeError(f'lookup must be callable, not {type(lookup).__name__}')
         self._owner = owner
         self._local_address = local_address
+        self._local_port = 0 if local_port is None else port_number(local_port)
         self._family = family
+        self._lookup = lookup
         self._path = port if is_path(port) else None
         self._port = None if self._path is not None else port_number(port)
         self._host = self._path if self._path is not None else ascii_name(host or 'localhost')
@@ -122,10 +140,25 @@ class Connecting:
                 raise ConnectError(errno.EAFNOSUPPORT, 'no Unix sockets on this platform', self._path)
             return [(unix_family, stdlib.SOCK_STREAM, 0, self._path)]
         try:
-            found = resolve(self._host, self._port or 0, self._family)
+            found = self._look_up(self._port or 0)
         except (stdlib.gaierror, UnicodeError) as error:
             raise NameNotResolved(errno.EHOSTUNREACH, str(error), self._host, self._port) from error
         return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
+
+    def _look_up(self, port: int) -> list[Any]:
+        """Return the results of ``getaddrinfo``. Blocks as long as the lookup does."""
+        lookup = self._lookup
+        if lookup is None or is_address(self._host):
+            return resolve(self._host, port, self._family)
+        kind = 4 if self._family == stdlib.AF_INET else 6 if self._family == stdlib.AF_INET6 else 0
+        found = lookup(self._host, kind)
+        addresses = [found] if isinstance(found, str) else list(found)
+        for address in addresses:
+            if not isinstance(address, str) or not is_address(address):
+                raise TypeError(f'lookup must return IP addresses, not {address!r}')
+        if not addresses:
+            raise stdlib.gaierror(stdlib.EAI_NONAME, 'lookup has returned no address')
+        return [each for address in addresses for each in resolve(address, port, self._family)]
 
     def _race(self, addresses: list[Address]) -> tuple[Any, Any]:
         """Return the first connection that is made, and its address.
@@ -136,18 +169,24 @@ class Connecting:
         done: Queue[_Attempt] = Queue()
         running: set[_Attempt] = set()
         failure: OSError | None = None
+        tried: Any = None
         try:
             while left or running:
                 try:
                     if left:
-                        running.add(_Attempt(left.popleft(), self._local_address, done))
+                        address = left.popleft()
+                        tried = address[3]
+                        self._owner._on_attempt('connectionAttempt', tried)
+                        running.add(_Attempt(address, (self._local_address, self._local_port), done))
                     attempt = done.get(timeout=NEXT_AFTER if left else None)
                     running.remove(attempt)
+                    tried = attempt.address
                     return attempt.result(), attempt.address
                 except Empty:
                     pass
                 except OSError as error:
                     failure = error
+                    self._owner._on_attempt('connectionAttemptFailed', tried, error)
         finally:
             for attempt in running:
                 attempt.close()
@@ -175,7 +214,7 @@ class Connecting:
 class _Attempt:
     """Connect to one address. The attempt is put into ``done`` when it has succeeded or failed."""
 
-    def __init__(self, address: Address, local_address: str | None, done: Queue[_Attempt]) -> None:
+    def __init__(self, address: Address, local: tuple[str | None, int], done: Queue[_Attempt]) -> None:
         family, kind, protocol, self.address = address
         self._done = done
         self._watcher: Any = None
@@ -183,8 +222,9 @@ class _Attempt:
         self._raw = new_socket(family, kind, protocol)
         try:
             self._raw.setblocking(False)
-            if local_address is not None:
-                self._raw.bind((local_address, 0))
+            local_address, local_port = local
+            if local_address is not None or local_port:
+                self._raw.bind((local_address or ('::' if family == stdlib.AF_INET6 else '0.0.0.0'), local_port))
             result = self._raw.connect_ex(self.address)
             if result and result not in IN_PROGRESS:
                 raise OSError(result, os.strerror(result))

@@ -37,8 +37,8 @@ from zope.interface import implementer
 
 from geventnode.errors import ConnectionClosed, InheritedConnection
 from geventnode.interfaces import ISocket
-from geventnode.net.address import check_connect, describe, unix_family
-from geventnode.net.connecting import Connecting
+from geventnode.net.address import check_connect, describe, family_name, unix_family
+from geventnode.net.connecting import Connecting, Lookup
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.forks import inherited_error, register_connection
 from geventnode.net.threads import is_alive, wrong_thread_error
@@ -177,7 +177,9 @@ class Socket(DuplexBase):
     thread raises ``WrongThread``. As a context manager it is destroyed at the end of the block.
 
     Events, beside those of a stream: ``'connect'`` () when the connection is made, ``'timeout'`` () after inactivity
-    (:meth:`set_timeout`), ``'close'`` (had_error) once, as the last event.
+    (:meth:`set_timeout`), ``'close'`` (had_error) once, as the last event. For each address that is tried,
+    ``'connectionAttempt'`` (address, port, family) and, if it fails, ``'connectionAttemptFailed'`` (address, port,
+    family, error); their listeners delay the other attempts while they block.
 
     :param handle: a connected socket object to take over; without it, call :meth:`connect`.
     :param allow_half_open: whether the socket can still be written to after the peer has ended its side. False: it is
@@ -185,7 +187,13 @@ class Socket(DuplexBase):
     :param high_water_mark: bytes. With this many buffered, reading pauses; with this many queued, writers wait.
     """
 
-    events: ClassVar[frozenset[str]] = DuplexBase.events | {'connect', 'timeout', 'agentRemove'}
+    events: ClassVar[frozenset[str]] = DuplexBase.events | {
+        'connect',
+        'connectionAttempt',
+        'connectionAttemptFailed',
+        'timeout',
+        'agentRemove',
+    }
 
     #: Whether the socket can still be written to after the peer has ended its side.
     allow_half_open: bool = False
@@ -318,6 +326,8 @@ class Socket(DuplexBase):
         *,
         local_address: str | None = None,
         family: int = 0,
+        local_port: int | None = None,
+        lookup: Lookup | None = None,
     ) -> Socket:
         """Begin to connect, and return the socket; ``'connect'`` or ``'error'`` follows.
 
@@ -334,6 +344,9 @@ class Socket(DuplexBase):
         :param callback: a one-time listener for ``'connect'``.
         :param local_address: the IP address to connect from; the kernel's choice, unless given.
         :param family: ``socket.AF_INET`` or ``socket.AF_INET6`` for one kind of address; 0: both.
+        :param local_port: the local port; the kernel's choice, unless given.
+        :param lookup: a function to use instead of the system's resolver, of the name and of 4, 6 or 0 (both). It
+            returns an IP address, or several in the order in which they are tried. It can block.
 
         Raises ``TypeError`` if host and port were swapped, ``ValueError`` for a port outside 0 to 65535,
         ``RuntimeError`` if the socket is connected or connecting, and ``ConnectionClosed`` if it was destroyed.
@@ -345,7 +358,7 @@ class Socket(DuplexBase):
             raise RuntimeError('this Socket is connected or connecting already')
         check_connect(port, host)
         # first, because it raises for a wrong port or name; it begins after this greenlet has switched
-        self._connecting = Connecting(self, port, host, local_address, family)
+        self._connecting = Connecting(self, port, host, local_address, family, local_port, lookup)
         if callback is not None:
             self.once('connect', callback)
         self.connecting = True
@@ -366,6 +379,12 @@ class Socket(DuplexBase):
             callbacks = self._send_queued()
             if callbacks is not None:
                 self._run_callbacks(callbacks)
+
+    def _on_attempt(self, event: str, address: Any, *error: BaseException) -> None:
+        """See :class:`~geventnode.net.connecting.ConnectOwner`."""
+        if isinstance(address, tuple) and self.listener_count(event):
+            family = family_name(stdlib.AF_INET6 if ':' in address[0] else stdlib.AF_INET)
+            self.emit(event, address[0], address[1], family, *error)
 
     def wait_connected(self, timeout: float | None = None) -> Socket:
         """Return the socket when it is connected.
@@ -1274,6 +1293,8 @@ def connect(
     *,
     local_address: str | None = None,
     family: int = 0,
+    local_port: int | None = None,
+    lookup: Lookup | None = None,
     allow_half_open: bool = False,
     high_water_mark: int = DEFAULT_HIGH_WATER_MARK,
 ) -> Socket:
@@ -1284,10 +1305,14 @@ def connect(
     :param callback: a one-time listener for ``'connect'``.
     :param local_address: the IP address to connect from; the kernel's choice, unless given.
     :param family: ``socket.AF_INET`` or ``socket.AF_INET6`` for one kind of address; 0: both.
+    :param local_port: as of :meth:`Socket.connect`.
+    :param lookup: as of :meth:`Socket.connect`.
     :param allow_half_open: as of :class:`Socket`.
     :param high_water_mark: bytes, as of :class:`Socket`.
 
     Raises ``TypeError`` if host and port were swapped, and ``ValueError`` for a port outside 0 to 65535.
     """
     socket = Socket(allow_half_open=allow_half_open, high_water_mark=high_water_mark)
-    return socket.connect(port, host, callback, local_address=local_address, family=family)
+    return socket.connect(
+        port, host, callback, local_address=local_address, family=family, local_port=local_port, lookup=lookup
+    )

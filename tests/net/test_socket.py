@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -430,3 +430,84 @@ def test_close_is_emitted_with_had_error(must_call: Callable[..., Any]) -> None:
         until(lambda: happened)
         assert happened == [True]
         assert socket.had_error
+
+
+# -- lookups, local ports, and the events of attempts -----------------------------------------------------------------
+
+
+@pytest.fixture
+def echo_port() -> Iterator[int]:
+    """Return the port of a server."""
+    with net.create_server().listen(0, '127.0.0.1') as server:
+        yield server.address()['port']
+
+
+def test_lookup_replaces_the_resolver(echo_port: int) -> None:
+    asked = []
+
+    def lookup(host: str, family: int) -> list[str]:
+        gevent.idle()
+        asked.append((host, family))
+        return ['127.0.0.1']
+
+    for family, number in ((0, 0), (stdlib.AF_INET, 4)):
+        with net.connect(echo_port, 'made.up', lookup=lookup, family=family) as socket:
+            socket.wait_connected()
+            assert socket.remote_address == '127.0.0.1'
+        assert asked.pop() == ('made.up', number)
+    with net.connect(echo_port, 'made.up', lookup=lambda host, family: '127.0.0.1') as socket:
+        socket.wait_connected()
+    with net.connect(echo_port, '127.0.0.1', lookup=lookup) as socket:
+        socket.wait_connected()
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ('lookup', 'kind', 'message'),
+    [
+        (lambda host, family: [], NameNotResolved, 'no address'),
+        (lambda host, family: 'a.example', TypeError, "lookup must return IP addresses, not 'a.example'"),
+        (lambda host, family: [1], TypeError, 'lookup must return IP addresses, not 1'),
+        (lambda host, family: 1 / 0, ZeroDivisionError, 'division'),
+    ],
+)
+def test_failing_lookup(lookup: Any, kind: type[Exception], message: str) -> None:
+    socket = net.connect(9, 'made.up', lookup=lookup)
+    with pytest.raises(kind, match=message):
+        socket.wait_connected()
+
+
+def test_lookup_must_be_callable() -> None:
+    with pytest.raises(TypeError, match='lookup must be callable, not str'):
+        net.connect(9, 'made.up', lookup='x')  # type: ignore[arg-type]  # that is the test
+
+
+def test_local_port(echo_port: int) -> None:
+    port = _free_port()
+    with net.connect(echo_port, '127.0.0.1', local_port=port) as socket:
+        assert socket.wait_connected().local_port == port
+        socket._reset_unless_ended()
+    with pytest.raises(ValueError, match='port'):
+        net.connect(echo_port, '127.0.0.1', local_port=70000)
+
+
+def test_attempts_are_emitted(echo_port: int) -> None:
+    log: list[Any] = []
+    socket = net.connect(echo_port, 'made.up', lookup=lambda host, family: ['127.0.0.2', '127.0.0.1'])
+    for event in ('connectionAttempt', 'connectionAttemptFailed', 'connect'):
+        socket.on(event, lambda *args, event=event: log.append((event, *args[:3])))
+    with socket:
+        socket.wait_connected()
+    assert log == [
+        ('connectionAttempt', '127.0.0.2', echo_port, 'IPv4'),
+        ('connectionAttemptFailed', '127.0.0.2', echo_port, 'IPv4'),
+        ('connectionAttempt', '127.0.0.1', echo_port, 'IPv4'),
+        ('connect',),
+    ]
+
+
+def test_socket_can_be_destroyed_by_an_attempt(echo_port: int) -> None:
+    socket = net.connect(echo_port, '127.0.0.1')
+    socket.on('connectionAttempt', lambda *args: socket.destroy())
+    with pytest.raises(ConnectionClosed):
+        socket.wait_connected()

@@ -284,7 +284,8 @@ class Agent:
         in another way. The replacement can block, within the ``connect_timeout`` and ``deadline`` of the request. After
         these, and when the request is given up, ``GreenletExit`` is raised in it.
 
-        :param options: ``host``, ``port``, ``local_address``, ``family`` and ``socket_path``; None where not given.
+        :param options: ``host``, ``port``, ``local_address``, ``family`` and ``socket_path``; None where not given. If
+            the request has them, ``local_port`` and ``lookup``, as of :meth:`geventnode.net.Socket.connect`.
         """
         socket = Socket()
         self._set_keep_alive_probes(socket)
@@ -296,6 +297,8 @@ class Agent:
             options['host'],
             local_address=options.get('local_address'),
             family=options.get('family') or 0,
+            local_port=options.get('local_port'),
+            lookup=options.get('lookup'),
         )
 
     #: Implementations of :meth:`create_connection` that never block; any other one gets a greenlet.
@@ -557,7 +560,7 @@ class Agent:
         create = request._create_connection or self.create_connection
         if getattr(create, '__func__', None) in self._nonblocking_factories:
             try:
-                socket = create(request._origin.options)
+                socket = create(request._connect_options())
             except Exception as error:
                 # for instance, a certificate file cannot be read
                 if request is self._adding:

@@ -18,6 +18,7 @@ from geventnode.http.client.origin import (
     DEFAULT_PORT,
     Origin,
     URLs,
+    checked_port,
     make_origin,
     origin_from_options,
     wrong_protocol,
@@ -34,6 +35,8 @@ from geventnode.protocol import check_method, check_target, is_host
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from geventnode.net.connecting import Lookup
 
 __all__ = [
     'NO_OPTIONS',
@@ -65,6 +68,8 @@ class RequestOptions(TypedDict, total=False):
     host: str | None
     hostname: str | None
     local_address: str | None
+    local_port: int | None
+    lookup: Lookup | None
     max_header_size: int
     max_headers_count: int
     method: str | None
@@ -72,6 +77,7 @@ class RequestOptions(TypedDict, total=False):
     port: int | str | None
     protocol: str | None
     queue_timeout: float | None
+    set_default_headers: bool
     set_host: bool
     socket_path: str | None
     timeout: float | None
@@ -84,6 +90,9 @@ OPTIONS = frozenset(RequestOptions.__annotations__)
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 TIMES = ('timeout', 'connect_timeout', 'queue_timeout', 'deadline')
+
+#: Fields that are added unless ``set_default_headers`` is false, besides Host.
+_DEFAULT_FIELDS = frozenset({'connection', 'content-length', 'transfer-encoding'})
 
 #: Options of a request to a URL that change neither its origin nor its target.
 _BESIDE_URL = frozenset(('agent', 'body', 'headers', 'max_header_size', 'max_headers_count', 'method', *TIMES))
@@ -125,6 +134,9 @@ def request(
     :param host: a name or an IP address; ``hostname`` is the same and has precedence. ``'localhost'``.
     :param port: 1 to 65535; the Host field leaves out ``default_port``. 80.
     :param local_address: the local address to connect from.
+    :param local_port: the local port of a new connection; one at a time can have it.
+    :param lookup: a function that resolves the name for a new connection, of the name and of 4, 6 or 0 (both); it
+        returns an IP address, or several. It can block, within ``connect_timeout``.
     :param family: 4 or 6, to use only such addresses.
     :param socket_path: a Unix socket to use instead of host and port.
     :param method: ``'GET'``.
@@ -132,6 +144,8 @@ def request(
     :param protocol: ``'http:'``; any other value raises.
     :param headers: a mapping, or (name, value) pairs; a list of values makes several lines. Host is added unless
         ``set_host`` is false.
+    :param set_default_headers: False to add neither Host, Connection, Content-Length nor Transfer-Encoding; a body then
+        needs one of the last two in ``headers``. True.
     :param auth: ``'user:password'`` or ``'user'`` for Basic authentication (RFC 7617), unless there is an Authorization
         header.
     :param body: bytes, text, a binary file or an iterable of chunks; it is sent, and the request ended, at once.
@@ -244,6 +258,11 @@ def _make(scheme: Scheme, options: dict[str, Any], callback: Callback | None) ->
     made = agent._new_request(agent, origin, method, target, _fields(options, origin, host), keep_alive)
     if get_option('create_connection') is not None:
         made._create_connection = options['create_connection']
+    connect_options = {name: options[name] for name in ('local_port', 'lookup') if get_option(name) is not None}
+    if connect_options:
+        made._own_connect_options = _checked_connect_options(connect_options)
+    if not flag('set_default_headers', get_option('set_default_headers', True)):
+        made._removed_fields = _DEFAULT_FIELDS
     _begin(made, options, callback)
     return made
 
@@ -271,6 +290,18 @@ def _begin(made: ClientRequest, options: Mapping[str, Any], callback: Callback |
         # the failure of a reused connection is reported by get_response()
         with contextlib.suppress(ConnectionClosed):
             made.flush_headers()
+
+
+def _checked_connect_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return ``options`` for a new connection. Raises ``TypeError`` and ``InvalidInput``."""
+    if 'lookup' in options and not callable(options['lookup']):
+        raise TypeError(f'lookup must be callable, not {type(options["lookup"]).__name__}')
+    if 'local_port' in options:
+        try:
+            options['local_port'] = checked_port(options['local_port'])
+        except (InvalidInput, TypeError) as error:
+            raise type(error)(f'local_{error}') from None
+    return options
 
 
 def _method(options: Mapping[str, Any]) -> str:
@@ -306,7 +337,7 @@ def _fields(options: dict[str, Any], origin: Origin, host: str | None) -> Fields
     :param host: the value of Host; None for the host of ``origin``.
     """
     fields: Fields = {}
-    if flag('set_host', options.get('set_host', True)):
+    if flag('set_host', options.get('set_host', True)) and options.get('set_default_headers', True):
         fields['host'] = origin.host_pair if host is None else ('Host', host)
     headers: Any = options.get('headers')
     if headers is not None:

@@ -57,7 +57,7 @@ class Dial:
 
     def _run(self, create: Callable[..., Any]) -> None:
         try:
-            socket = create(self._request._origin.options)
+            socket = create(self._request._connect_options())
             if not isinstance(socket, Socket):
                 raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
             check_thread(socket._hub, socket)

@@ -181,6 +181,8 @@ class ClientRequest(OutgoingMessage):
     _keeps_chunks: bool = False
     #: A function that is called instead of the agent's, and the call that is connecting for this request.
     _create_connection: Any = None
+    #: Options for a new connection that are not a part of its origin.
+    _own_connect_options: dict[str, Any] | None = None
     _dial: Dial | None = None
 
     #: Whether the request asks for another protocol.
@@ -508,6 +510,11 @@ class ClientRequest(OutgoingMessage):
                 connection.on_request_sent()
         if self._events is not None:
             self._events.schedule(self)
+
+    def _connect_options(self) -> dict[str, Any]:
+        """Return the argument of ``create_connection``."""
+        options = self._origin.options
+        return options if self._own_connect_options is None else {**options, **self._own_connect_options}
 
     def _prepare_retry(self, error: BaseException | None) -> bool:
         """Return whether to send the request again on a new connection.

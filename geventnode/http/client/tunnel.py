@@ -60,7 +60,14 @@ def _connected(agent: Agent, proxy: Proxy, create: Callable[..., Any], options: 
     """Return a connection to ``proxy``. Blocks until there is one."""
     if getattr(create, '__func__', None) in agent._nonblocking_factories:
         socket = Socket()
-        socket.connect(proxy.port, proxy.host, local_address=options['local_address'], family=options['family'])
+        socket.connect(
+            proxy.port,
+            proxy.host,
+            local_address=options['local_address'],
+            family=options['family'],
+            local_port=options.get('local_port'),
+            lookup=options.get('lookup'),
+        )
     else:
         socket = create(options)
         if not isinstance(socket, Socket):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import socket as stdlib
 from typing import Any
 
 import gevent
@@ -15,8 +16,10 @@ from geventnode.errors import (
     BodyNotAllowed,
     ConnectionClosed,
     ContentLengthMismatch,
+    GeventnodeError,
     HeadersSent,
     InvalidHeader,
+    InvalidInput,
 )
 from tests.origins import HELLO, MakeOrigin, Peer, Recorder, read
 
@@ -353,3 +356,71 @@ def test_query_method_has_a_body() -> None:
     """The method is safe, and has a body; Node has it since 22."""
     assert 'QUERY' in http.METHODS
     assert list(http.METHODS) == sorted(http.METHODS)
+
+
+# -- options for new connections, and default headers -----------------------------------------------------------------
+
+
+def test_lookup_and_local_port_are_for_new_connections(agent: Any, recorder: Recorder) -> None:
+    asked = []
+
+    def lookup(host: str, family: int) -> str:
+        asked.append((host, family))
+        return '127.0.0.1'
+
+    pool = agent(keep_alive=True)
+    with stdlib.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    url = f'http://made.up:{recorder.origin.port}/'
+    request = http.get(url, agent=pool, lookup=lookup, local_port=port)
+    response = request.get_response()
+    assert request.socket.local_port == port
+    assert response.read() == b'hello'
+    assert http.get(url, agent=pool, lookup=lookup).get_response().read() == b'hello'
+    assert asked == [('made.up', 0)]
+    assert list(pool.free_sockets) == [f'made.up:{recorder.origin.port}']
+    assert http.get(url, lookup=lookup, agent=False, family=4).get_response().read() == b'hello'
+    assert asked[1:] == [('made.up', 4)]
+    # without a reset, the port could not be used again for a minute
+    for (socket,) in pool.free_sockets.values():
+        socket._reset_unless_ended()
+
+
+def test_lookup_reaches_create_connection(agent: Any, recorder: Recorder) -> None:
+    seen = []
+    pool = agent()
+    plain = pool.create_connection
+
+    def create(options: Any) -> Any:
+        seen.append(set(options))
+        return plain(options)
+
+    options = {'agent': pool, 'create_connection': create, 'lookup': lambda host, family: '127.0.0.1'}
+    recorder.sent(**options)
+    assert seen == [{'host', 'port', 'local_address', 'family', 'socket_path', 'lookup'}]
+
+
+@pytest.mark.parametrize(
+    ('options', 'kind', 'message'),
+    [
+        ({'lookup': 'x'}, TypeError, 'lookup must be callable, not str'),
+        ({'local_port': 70000}, InvalidInput, 'local_port must be from 1 to 65535, not 70000'),
+        ({'local_port': 'x'}, InvalidInput, 'local_port must be from'),
+        ({'set_default_headers': 0}, TypeError, 'set_default_headers must be True or False, not int'),
+    ],
+)
+def test_bad_option_for_a_connection_is_refused(options: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        http.request('http://localhost/', **options)
+
+
+def test_without_default_headers(recorder: Recorder) -> None:
+    assert recorder.sent(set_default_headers=False).headers == []
+    received = recorder.sent(
+        set_default_headers=False, method='POST', headers={'Host': 'a', 'Content-Length': '3'}, body=b'abc'
+    )
+    assert received.headers == [('Host', 'a'), ('Content-Length', '3')]
+    assert received.body == b'abc'
+    with pytest.raises(GeventnodeError):
+        http.request(**recorder.options(set_default_headers=False, method='POST', body=b'abc'))
