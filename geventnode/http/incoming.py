@@ -17,6 +17,7 @@ from geventnode.errors import PrematureClose, StreamError, copy_for_raising
 from geventnode.interfaces import IIncomingMessage
 from geventnode.net.threads import wrong_thread_error
 from geventnode.protocol import ClientAddress, ForwardedPolicy, Framing, Headers, RequestHead, ResponseHead, distinct
+from geventnode.protocol.headers import copy_fields
 from geventnode.stream.readable import Mode, ReadableBase
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class IncomingMessage(ReadableBase):
         #: The connection of the message. In a client, see :attr:`geventnode.interfaces.IIncomingMessage.socket`.
         self.socket = socket
         self.complete = head.framing is _NONE
+        # read from the instance, it takes a fifth of the time
+        self._headers = None
         if isinstance(head, RequestHead):
             self.method = head.method
             self.url = head.url
@@ -176,9 +179,10 @@ class IncomingMessage(ReadableBase):
         such as Content-Type, the first line counts. Set-Cookie is a list. See :attr:`headers_distinct` for the value of
         each line.
         """
-        if self._headers is None:
-            self._headers = self._head.headers
-        return self._headers
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = copy_fields(self._head.fields)
+        return headers
 
     @property
     def raw_headers(self) -> list[tuple[str, str]]:

@@ -663,7 +663,8 @@ class Connection(ServedConnection):
             self.request = self.response = self._body = None
             self.close()
             return
-        if socket.writable_length >= socket.writable_high_water_mark:
+        queued = socket.writable_length
+        if queued and queued >= socket.writable_high_water_mark:
             self.state = _FLUSHING
             return
         self.request = self.response = None
@@ -671,14 +672,14 @@ class Connection(ServedConnection):
         if self.state is _CLOSED:
             return
         self.state = _IDLE
-        self.began = socket._last_activity
-        self._expires = self.began
-        if not (self.server.draining or self.server._at_capacity):
-            self._expires += self.server._shortest_timeout
-        buffered = self.parser.buffered
+        server = self.server
+        began = self.began = socket._last_activity
+        self._expires = began if server.draining or server._at_capacity else began + server._shortest_timeout
+        parser = self.parser
+        buffered = parser.buffered if parser._buffer else 0
         if buffered:
             self._queued = True
-            self.server._run_queue.add(self)
+            server._run_queue.add(self)
         elif self._eof:
             self.close()
             return
