@@ -368,7 +368,8 @@ class Agent:
 
         The returned agent has the class and the options of this one, except that ``max_sockets`` and
         ``max_total_sockets`` are 1 and ``keep_alive`` is true. Use it in a ``with`` block: ``destroy()`` closes the
-        connection, which can be authenticated, and gives the place back.
+        connection, which can be authenticated, and gives the place back. If the program forgets the returned agent, the
+        place is free again only after the connection has ended, and a warning is logged.
 
         :param url_or_options: a URL, or a mapping of request options.
         :param timeout: seconds to wait for the place; None for no limit.
@@ -387,9 +388,7 @@ class Agent:
             if limit is not None and len(bucket.queue) > limit:
                 self._cancel(reservation)
                 raise self._queue_full(reservation._origin)
-        reservation.wait(timeout)
-        assert reservation.reserved_agent is not None
-        return reservation.reserved_agent
+        return reservation.wait(timeout)
 
     def _queue_full(self, origin: Origin) -> QueueFull:
         return QueueFull(f'{self._max_queued} requests wait for {origin} already (max_queued)')

@@ -4,12 +4,17 @@ Authentication that is bound to a connection, as NTLM's and Negotiate's (RFC 455
 requests without any other in between. The connection belongs to its user afterwards. So a reservation is not a
 connection of the pool. It counts as one, and the connection belongs to another agent, which has only this one and
 closes it at the end.
+
+A program can forget that agent without destroying it. Its open connection refers to it, so it lives until the server,
+or the idle timeout, has closed the connection. Then the place is given back, and a warning is logged.
 """
 
 from __future__ import annotations
 
+import logging
+import weakref
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gevent.event import AsyncResult
 
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ['Reservation']
 
+log = logging.getLogger('geventnode.error')
+
 
 class Reservation:
     """Wait in the queue of an agent, then keep a place."""
@@ -33,12 +40,13 @@ class Reservation:
     def __init__(self, parent: Agent, origin: Origin) -> None:
         self._parent = parent
         self._origin = origin
-        #: The agent that has the place, as soon as there is one.
-        self.reserved_agent: Agent | None = None
+        #: The agent that has the place: kept until :meth:`wait` returns it, and then a weak reference to it.
+        self._new_agent: Agent | None = None
+        self._agent: weakref.ref[Agent] | None = None
         self._granted: AsyncResult = AsyncResult()
 
-    def wait(self, timeout: float | None) -> None:
-        """Block until there is a place, at most ``timeout`` seconds.
+    def wait(self, timeout: float | None) -> Agent:
+        """Return the agent that has the place. Blocks until there is one, at most ``timeout`` seconds.
 
         Raises ``RequestTimeout``, and the error that :meth:`_fail` got. Any exception leaves the queue.
         """
@@ -55,10 +63,29 @@ class Reservation:
         error = self._granted.get_nowait()
         if error is not None:
             raise copy_for_raising(error)
+        agent, self._new_agent = self._new_agent, None
+        assert agent is not None
+        return agent
 
     def release(self) -> None:
         """Give the place back, or leave the queue."""
+        self._new_agent = self._agent = None
         self._parent._cancel(self)
+
+    def _on_forgotten(self, reference: weakref.ref[Any]) -> None:
+        """Give the place back soon. Runs wherever the garbage collector does."""
+        loop = self._parent._hub.loop
+        if loop is not None and reference is self._agent:
+            loop.run_callback_threadsafe(self._release_forgotten)
+
+    def _release_forgotten(self) -> None:
+        if self._agent is not None:
+            log.warning(
+                '%s: an agent that reserve() returned was never destroyed, and its place was lost until now: '
+                'use reserve() in a with block',
+                self._origin,
+            )
+            self.release()
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} for {self._origin}>'
@@ -71,7 +98,8 @@ class Reservation:
 
     def _on_granted(self, agent: Agent) -> None:
         """Wake :meth:`wait`: there is a place for the connection of ``agent``."""
-        self.reserved_agent = agent
+        self._new_agent = agent
+        self._agent = weakref.ref(agent, self._on_forgotten)
         self._granted.set(None)
 
     def _fail(self, error: BaseException) -> None:
@@ -81,5 +109,6 @@ class Reservation:
 
     def destroy(self) -> None:
         """Destroy the connection, because the parent agent is destroyed."""
-        if self.reserved_agent is not None:
-            self.reserved_agent.destroy()
+        agent = None if self._agent is None else self._agent()
+        if agent is not None:
+            agent.destroy()

@@ -9,13 +9,14 @@ from typing import Any
 import gevent
 import pytest
 import requests
+from gevent.event import Event
 from requests.auth import AuthBase
 
 from geventnode import http, https
 from geventnode.errors import InvalidInput, QueueFull, RequestTimeout, SocketHangUp, WrongThread
 from geventnode.integrations.requests import AgentAdapter
 from tests.https_sites import MakePool, Secure
-from tests.origins import MakeOrigin, read, silent
+from tests.origins import HELLO, MakeOrigin, Peer, read, silent
 from tests.other_threads import in_another_thread
 from tests.servers import Serve, Site
 from tests.sockets import settle, until
@@ -204,6 +205,52 @@ def test_reservation_outlives_its_connection(origin: MakeOrigin, agent: MakeAgen
             read(server.url, agent=reserved)
         assert pool.statistics()['active'] == 1
     assert pool.statistics()['active'] == 0
+
+
+def test_forgotten_reservation_gives_its_place_back(agent: MakeAgent, caplog: pytest.LogCaptureFixture) -> None:
+    pool = agent(max_sockets=1)
+    pool.reserve('http://127.0.0.1:1/')
+    with gevent.Timeout(10):
+        pool.reserve('http://127.0.0.1:1/').destroy()
+    assert (pool.statistics()['active'], pool.total_socket_count) == (0, 0)
+    (record,) = caplog.records
+    assert record.getMessage().startswith('127.0.0.1:1: an agent that reserve() returned was never destroyed')
+
+
+@pytest.mark.parametrize('end', ['server', 'timeout'])
+def test_forgotten_reservation_ends_with_its_connection(
+    origin: MakeOrigin, agent: MakeAgent, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    free = Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(HELLO)
+        if end == 'server':
+            free.wait()
+        else:
+            peer.closed()
+
+    pool = agent(max_sockets=1, timeout=None if end == 'server' else 0.05)
+    site = origin(script)
+    url = f'http://127.0.0.1:{site.port}/'
+    assert http.get(url, agent=pool.reserve(url)).get_response().read() == b'hello'
+    if end == 'server':
+        assert pool.total_socket_count == 1, 'the connection is open'
+        free.set()
+    with gevent.Timeout(10), pool.reserve(url) as reserved:
+        assert http.get(url, agent=reserved).get_response().read() == b'hello'
+    assert pool.total_socket_count == 0
+    assert len(caplog.records) == 1
+
+
+def test_destroyed_reservation_logs_nothing(agent: MakeAgent, caplog: pytest.LogCaptureFixture) -> None:
+    pool = agent(max_sockets=1)
+    for _ in range(3):
+        with pool.reserve('http://127.0.0.1:1/'):
+            pass
+        gevent.idle()
+    assert not caplog.records
 
 
 def test_reserve_raises_after_its_timeout(origin: MakeOrigin, agent: MakeAgent) -> None:
