@@ -174,22 +174,25 @@ class ServerResponse(OutgoingMessage):
         self._state = _FIXED
         return self
 
-    def _write_rendered(self, status_code: int, reason: str | None, fields: Fields, start: str) -> None:
+    def _write_rendered(self, status_code: int, reason: str | None, fields: Fields, line: str, start: str) -> bool:
         """Fix the status and the headers with a checked and rendered head.
 
-        No header was set, and the caller is in the thread of the connection. Raises ``HeadersSent``.
+        No header was set, and the caller is in the thread of the connection. Returns False, without an effect, if the
+        head is fixed already.
 
         :param fields: the fields in ``start``.
+        :param line: the status line, without its line end.
         :param start: as :attr:`_start`.
         """
         if self._state is not _OPEN:
-            raise HeadersSent('write_head() was called before, or the head was sent')
+            return False
         self._fields = fields
         self._start = start
-        self._status_line = final_status_line(status_code, reason)
+        self._status_line = line
         self.status_code = status_code
         self.status_message = reason
         self._state = _FIXED
+        return True
 
     def _build_head(self, length: int | None) -> str:
         # end() renders the most frequent heads in fewer steps

@@ -128,7 +128,7 @@ class _Call:
         if head is None:
             raise AssertionError('the application has not called start_response()')
         if head.length is None and head.start is not None:
-            response._write_rendered(head.status_code, head.reason, head.fields, head.start)
+            response._write_rendered(head.status_code, head.reason, head.fields, head.line, head.start)
             return
         fields = list(head.fields.values())
         if head.length is not None:
@@ -167,19 +167,19 @@ class _Call:
     def _send_last(self, body: bytes) -> None:
         """Send ``body``, the last item of the response."""
         response, head = self._response, self._head
-        if (
-            head is not None
-            and head.start is not None
-            and not response.headers_sent
-            and (head.length is None or head.length == len(body))
-        ):
+        if head is not None:
+            status_code, reason, fields, length, line, start, _ = head
             # the most frequent case: the body's own length is the declared one
-            response._write_rendered(head.status_code, head.reason, head.fields, head.start)
-        elif response._upgraded:
-            return
-        else:
+            if (
+                start is not None
+                and (length is None or length == len(body))
+                and response._write_rendered(status_code, reason, fields, line, start)
+            ):
+                response.end(body)
+                return
+        if not response._upgraded:
             self._begin()
-        response.end(body)
+            response.end(body)
 
     def _send_items(self, items: Iterable[bytes]) -> None:
         response = self._response
@@ -242,13 +242,14 @@ class Listener:
             return
         # deadlines apply to the client only, not to the application
         response.handler_may_block = True
-        response._rejects_bad_body = self._server_refuses_bad_bodies
         if self._cancel_on_disconnect:
             response.cancel_on_disconnect()
         call = _Call(response)
         environ['wsgi.early_hints'] = call.early_hints
         result: Iterable[bytes] = []
         body: IO[bytes] | None = None
+        if not request.complete:
+            response._rejects_bad_body = self._server_refuses_bad_bodies
         if not request.complete and self._buffer_chunked and request._head.content_length is None:
             try:
                 body, size = buffer_body(request, response.server.max_body_size, response.server._buffer_limit)

@@ -1,10 +1,10 @@
-"""Check and prepare the arguments of ``start_response``, and cache those that repeat."""
+"""Check and prepare the arguments of ``start_response``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from geventnode.errors import InvalidHeader, InvalidInput
 from geventnode.http import STATUS_CODES
@@ -16,9 +16,6 @@ from geventnode.protocol import connection_options
 
 __all__ = ['Head', 'early_hints', 'find_head']
 
-#: The number of heads in the cache, and of fields and characters in each.
-MAX_HEADS, MAX_FIELDS, MAX_TEXT = 256, 16, 1024
-
 #: Fields that only the server sets (PEP 3333, "Other HTTP Features"; RFC 9110, section 7.6.1). They are dropped and not
 #: refused, because applications for other servers set some of them.
 _HOP_BY_HOP = frozenset({'connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade'})
@@ -29,30 +26,22 @@ _OWN = frozenset({'date', 'trailer'})
 _status = re.compile(r'([2-9][0-9][0-9])(?: (.*))?', re.ASCII)
 
 
-class Head:
-    """A checked status and its checked headers: immutable, shared between responses."""
+class Head(NamedTuple):
+    """A checked status and its checked headers."""
 
-    __slots__ = ('closes', 'fields', 'length', 'reason', 'start', 'status_code')
-
-    def __init__(
-        self,
-        status_code: int,
-        reason: str | None,
-        fields: Fields,
-        start: str | None,
-        length: int | None,
-        closes: bool = False,
-    ) -> None:
-        self.status_code = status_code
-        #: The reason phrase; None: that of ``STATUS_CODES``.
-        self.reason = reason
-        #: Whether the application closes the connection.
-        self.closes = closes
-        self.fields = fields
-        #: The value of Content-Length, None without the field.
-        self.length = length
-        #: The rendered head without the length and the last line end; None if the server has to render it.
-        self.start = start
+    status_code: int
+    #: The reason phrase; None: that of ``STATUS_CODES``.
+    reason: str | None
+    #: The fields without Content-Length.
+    fields: Fields
+    #: The value of Content-Length, None without the field.
+    length: int | None
+    #: The status line, and the rendered head without the length and the last line end; None if the server has to render
+    #: it.
+    line: str
+    start: str | None
+    #: Whether the application closes the connection.
+    closes: bool
 
 
 def _check_status(status: Any) -> tuple[int, str | None]:
@@ -82,12 +71,14 @@ def _check_head(status: Any, headers: list[Any]) -> Head:
     fields = merge_headers({}, kept)
     length = fields.pop('content-length', None)
     can_render = not closes and status_code not in BODILESS_STATUSES and fields.keys().isdisjoint(_OWN)
+    line = final_status_line(status_code, reason)
     return Head(
         status_code,
         reason,
         fields,
-        f'{final_status_line(status_code, reason)}\r\n{field_lines(fields)}'[:-2] if can_render else None,
         None if length is None else int(length[1]),
+        line,
+        f'{line}\r\n{field_lines(fields)}'[:-2] if can_render else None,
         closes,
     )
 
@@ -124,16 +115,15 @@ def _checked_pairs(headers: list[Any]) -> list[Any]:
     return headers
 
 
-#: Heads that an application used at least twice, by its arguments, and the hashes of the arguments of recent heads.
-_heads: dict[Any, Head] = {}
-_seen: set[int] = set()
-
-#: The usual statuses with their reason phrases.
+#: The usual statuses with their reason phrases: the code and the status line of each.
 _USUAL_STATUSES = {
-    f'{status_code} {reason}': status_code
+    f'{status_code} {reason}': (status_code, STANDARD_LINES[status_code])
     for status_code, reason in STATUS_CODES.items()
     if status_code >= 200 and status_code not in BODILESS_STATUSES
 }
+
+# the method of the class would be a call in Python
+_new_head = tuple.__new__
 
 
 def find_head(status: Any, headers: Any) -> Head:
@@ -143,33 +133,22 @@ def find_head(status: Any, headers: Any) -> Head:
     """
     if type(headers) is not list:
         headers = _listed(headers)
-    try:
-        key = (status, *headers)
-        found = _heads.get(key)
-        if found is not None:
-            return found
-        status_code = _USUAL_STATUSES.get(status)
-        rendered = None
-        if status_code is not None and {*map(type, headers)} == {tuple}:
-            rendered = render_plain_fields(STANDARD_LINES[status_code], headers, False)
-    except (TypeError, ValueError):
-        # an unhashable item or no pair: the checks raise a precise error
+    usual = _USUAL_STATUSES.get(status) if type(status) is str else None
+    if usual is None:
         return _check_head(status, headers)
-    if rendered is None or status_code is None or not _HOP_BY_HOP.isdisjoint(rendered[0]):
+    for pair in headers:
+        if type(pair) is not tuple or len(pair) != 2:
+            return _check_head(status, headers)
+    status_code, line = usual
+    rendered = render_plain_fields(line, headers, False)
+    if rendered is None:
         return _check_head(status, headers)
     fields, start, length = rendered
+    # the others of _HOP_BY_HOP are not plain
+    if 'upgrade' in fields or 'te' in fields or 'proxy-connection' in fields:
+        return _check_head(status, headers)
+    size = None
     if length is not None:
         del fields['content-length']
-    found = Head(status_code, None, fields, start, None if length is None else int(length))
-    number = hash(key)
-    if number in _seen:
-        # a cookie can be a credential
-        if len(headers) <= MAX_FIELDS and len(start) <= MAX_TEXT and 'set-cookie' not in fields:
-            if len(_heads) >= MAX_HEADS:
-                _heads.clear()
-            _heads[key] = found
-    else:
-        if len(_seen) >= MAX_HEADS:
-            _seen.clear()
-        _seen.add(number)
-    return found
+        size = int(length)
+    return _new_head(Head, (status_code, None, fields, size, line, start, False))
