@@ -690,7 +690,7 @@ class ResponseParser(Parser):
         self._line_seen = self._may_upgrade = False
         self._empty_lines = self._informational = 0
         self._method = ''
-        self._offset += len(buffer)
+        self._offset += end + 4 + size
         self._buffer = b''
         self._scanned = 0
         if head.keep_alive:

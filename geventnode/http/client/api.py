@@ -96,8 +96,6 @@ _DEFAULT_FIELDS = frozenset({'connection', 'content-length', 'transfer-encoding'
 
 #: Options of a request to a URL that change neither its origin nor its target.
 _BESIDE_URL = frozenset(('agent', 'body', 'headers', 'max_header_size', 'max_headers_count', 'method', *TIMES))
-#: Those of them that have no effect after the request was made.
-_OF_HEAD = frozenset(('agent', 'headers', 'method'))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +185,10 @@ def make_request(
     scheme: Scheme, url_or_options: Any, callback: Callback | None, options: Mapping[str, Any]
 ) -> ClientRequest:
     """Return a request of ``scheme``; see :func:`request`."""
-    if type(url_or_options) is str and _BESIDE_URL.issuperset(options):
-        agent = options.get('agent')
+    agent, headers = options.get('agent'), options.get('headers')
+    # whether there are no other options
+    usual = len(options) == (agent is not None) + (headers is not None)
+    if type(url_or_options) is str and (usual or _BESIDE_URL.issuperset(options)):
         if agent is None:
             agent = scheme.global_agent()
         if type(agent) is scheme.agent:
@@ -203,15 +203,14 @@ def make_request(
                     tls_settings=scheme.tls_settings(options, agent),
                 )
             fields: Fields = {'host': origin.host_pair}
-            headers = options.get('headers')
             if headers is not None:
                 fields = _merge(fields, headers)
             if url.auth is not None and 'authorization' not in fields:
                 _authorize(fields, url.auth)
-            method = 'GET' if options.get('method') is None else _method(options)
+            method = 'GET' if usual else _method(options)
             if method != 'CONNECT':
                 made = agent._new_request(agent, origin, method, path, fields, True)
-                if callback is not None or not _OF_HEAD.issuperset(options) or 'expect' in fields:
+                if not usual or callback is not None or 'expect' in fields:
                     _begin(made, options, callback)
                 return made
     return _make(scheme, _combined(scheme, url_or_options, options), callback)
