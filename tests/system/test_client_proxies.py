@@ -94,18 +94,18 @@ def ports(number: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(command: list[Any], ready: str, stream: str) -> Iterator[None]:
-    """Run a program that writes ``ready`` when it accepts connections."""
+def running(command: list[Any], ready: set[str], stream: str) -> Iterator[None]:
+    """Run a program that writes a line with each of ``ready`` when it accepts connections."""
     with cooperative.Popen(
         [tool(command[0]), *map(str, command[1:])],
         text=True,
         stdout=subprocess.PIPE if stream == 'stdout' else subprocess.DEVNULL,
         stderr=subprocess.STDOUT if stream == 'stdout' else subprocess.PIPE,
     ) as process:
-        lines = []
+        lines: list[str] = []
         for line in getattr(process, stream):
             lines.append(line)
-            if ready in line:
+            if all(text in ''.join(lines) for text in ready):
                 break
         else:
             pytest.fail(''.join(lines))
@@ -140,8 +140,7 @@ def squid(certificates: Certificates) -> Iterator[tuple[int, int]]:
         configuration.write_text(
             SQUID.format(port=port, tls_port=tls_port, certificate=certificates.server, passwords=passwords)
         )
-        # the last one of its ports
-        ready = 'Accepting HTTPS Socket connections'
+        ready = {'Accepting HTTP Socket connections', 'Accepting HTTPS Socket connections'}
         with running(['squid', '-N', '-n', f'tests{port}', '-d', '1', '-f', configuration], ready, 'stderr'):
             yield port, tls_port
 
@@ -152,7 +151,7 @@ def tinyproxy(tmp_path: Path, origins: tuple[int, int]) -> Iterator[int]:
     (port,) = ports(1)
     configuration = tmp_path / 'tinyproxy.conf'
     configuration.write_text(TINYPROXY.format(port=port, allowed=origins[1]))
-    with running(['tinyproxy', '-d', '-c', configuration], 'Starting main loop', 'stdout'):
+    with running(['tinyproxy', '-d', '-c', configuration], {'Starting main loop'}, 'stdout'):
         yield port
 
 
@@ -235,8 +234,9 @@ def test_nginx_forwards_and_opens_no_tunnel(
     port, tls_port = ports(2)
     rest = NGINX.format(port=port, tls_port=tls_port, origin=origins[0], certificate=certificates.server)
     with nginx_with(tmp_path, rest):
-        for url in (f'http://127.0.0.1:{port}', f'https://localhost:{tls_port}'):
-            forwarding = agent(proxy=url, proxy_tls={'ca': certificates.ca}, keep_alive=True)
+        tls = {'proxy_tls': {'ca': certificates.ca}}
+        for url, options in ((f'http://127.0.0.1:{port}', {}), (f'https://localhost:{tls_port}', tls)):
+            forwarding = agent(proxy=url, keep_alive=True, **options)
             for name in ('a.example', 'b.example'):
                 response = http.get(f'http://{name}/x', agent=forwarding).get_response()
                 assert response.read().decode() == f'GET /x {name} [] 0'

@@ -239,7 +239,12 @@ def find_proxies(
     no_proxy: NoProxy | None,
     tls_options: dict[str, Any] | None,
 ) -> Proxies | None:
-    """Return the proxies of an agent with these options; None without one."""
+    """Return the proxies of an agent with these options; None without one.
+
+    Raises ``InvalidInput`` for TLS options that have no effect.
+    """
+    if proxy is not None and proxy.scheme != 'https' and tls_options is not None:
+        raise InvalidInput(f'proxy_tls has no effect on {proxy}: the URL of the proxy must begin with https:', INVALID)
     if proxy is None and environment is not None:
         proxy = environment.proxy
         no_proxy = environment.no_proxy if no_proxy is None else no_proxy

@@ -97,6 +97,13 @@ def test_option_of_another_type_is_refused(agent: Any, options: dict[str, Any]) 
         agent(**options)
 
 
+def test_tls_options_without_tls_are_refused(agent: Any) -> None:
+    options = {'proxy_tls': {'ca': None}, 'proxy': 'http://user:secret@proxy'}
+    for names in (('proxy', 'proxy_tls'), ('proxy_tls', 'proxy')):
+        with pytest.raises(InvalidInput, match='proxy_tls has no effect on http://proxy:80: .* https:'):
+            agent(**{name: options[name] for name in names})
+
+
 def test_misspelled_tls_option_of_a_proxy_is_refused(agent: Any) -> None:
     with pytest.raises(UnknownOption, match='reject_unauthorized'):
         agent(proxy='https://proxy', proxy_tls={'reject_unauthorised': False})
