@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from geventnode import http, https
+from geventnode import http, https, tls
 from geventnode.errors import (
     CertificateError,
     GeventnodeError,
@@ -100,7 +100,7 @@ def test_option_of_another_type_is_refused(agent: Any, options: dict[str, Any]) 
 def test_tls_options_without_tls_are_refused(agent: Any) -> None:
     options = {'proxy_tls': {'ca': None}, 'proxy': 'http://user:secret@proxy'}
     for names in (('proxy', 'proxy_tls'), ('proxy_tls', 'proxy')):
-        with pytest.raises(InvalidInput, match='proxy_tls has no effect on http://proxy:80: .* https:'):
+        with pytest.raises(InvalidInput, match=r'proxy_tls has no effect on http://proxy:80: .* https:'):
             agent(**{name: options[name] for name in names})
 
 
@@ -624,3 +624,24 @@ def test_log_and_names_have_no_credentials(agent: Any, origin: MakeOrigin, caplo
     requests.clear()
     assert 'exception was never retrieved' in caplog.text
     assert not any(secret in f'{shown} {caplog.text}' for secret in SECRETS)
+
+
+def test_create_connection_of_another_type_is_refused(agent: Any) -> None:
+    request = http.get('http://a.example/', agent=agent(proxy='http://proxy'), create_connection=lambda options: 1)
+    with pytest.raises(TypeError, match=r'create_connection must return a net.Socket, not int'):
+        request.get_response()
+
+
+def test_create_connection_can_bring_tls_to_the_proxy(
+    agent: Any, origin: MakeOrigin, certificates: Certificates
+) -> None:
+    """A second handshake would fail."""
+    where = origin(tls_script(certificates, Proxy()))
+
+    def create(options: Any) -> Any:
+        return tls.connect(options['port'], options['host'], ca=certificates.ca)
+
+    request = http.get(
+        'http://a.example/', agent=agent(proxy=f'https://localhost:{where.port}'), create_connection=create
+    )
+    assert request.get_response().read() == b'hello'
