@@ -35,6 +35,9 @@ from geventnode.cli.targets import Interrupted, UsageError, load_target
 from geventnode.events import EventEmitter
 from geventnode.http.server.listener_checks import ListenerReturned, check_returned
 from geventnode.http.server.upgraded import WebSocketCounts
+from geventnode.http2 import engine
+from geventnode.http2.fields import Malformed, request_head
+from geventnode.http2.limits import ConnectionLimits
 from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import input as wsgi_input
 from geventnode.integrations.wsgi import wsgi
@@ -376,6 +379,8 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     OutsideScriptName: outside_script_name,
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
+    Malformed: lambda: request_head([], Limits(), ended=True),
+    engine._Failure: lambda: engine.Engine(ConnectionLimits(Limits()))._skip_preface(b'GET'),
     MalformedLine: lambda: FieldLines()[b'no colon'],
     get._Failure: given_up,
     OutputError: unwritable,

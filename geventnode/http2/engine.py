@@ -232,7 +232,7 @@ class _Failure(Exception):
     """An error of the connection."""
 
     def __init__(self, code: ErrorCode, message: str, limit: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(code, message, limit)
         self.code = code
         self.message = message
         self.limit = limit

@@ -438,8 +438,8 @@ class Stream:
                     gevent.spawn(request._on_discarded)
         elif state.local_ended:
             left = state.received if state.expected is None else state.expected - state.received
-            # a client that waits for 100 Continue will not send the body
-            unsent = self.response is not None and self.response._awaits_continue
+            # a client that waits for 100 Continue, or has ended its direction, will not send the body
+            unsent = self.connection.input_ended or (self.response is not None and self.response._awaits_continue)
             if unsent or left > self.server.max_unread_body:
                 # RFC 9113, section 8.1: the response is complete, and the client can stop
                 self.connection.reset(self, ErrorCode.NO_ERROR)
@@ -701,6 +701,9 @@ class Stream:
         """Drop the messages of an exchange that is over: they refer to this stream."""
         if self.over and self.state.closed and not self._serving:
             self.request = self.response = None
+            if self._failure is not None:
+                # its frames refer to this stream
+                self._failure = self._failure.with_traceback(None)
 
     def response_fell_short(self, response: Any, missing: int) -> None:
         """Reset the stream, because ``missing`` bytes of the body were not sent."""
