@@ -141,102 +141,20 @@ def test_refused_upgrade_raises(serve: Serve) -> None:
 
 # -- websocket_echo ---------------------------------------------------------------------------------------------------
 
-HANDSHAKE = [
-    'Connection: Upgrade',
-    'Upgrade: websocket',
-    'Sec-WebSocket-Version: 13',
-    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
-]
-
 
 def url_of(site: Site) -> str:
     """Return the URL of ``site``."""
     return f'http://127.0.0.1:{site.where[1]}/'
 
 
-def frame(payload: bytes, opcode: int, mask: bytes | None = bytes(4)) -> bytes:
-    """Return a frame of a client (RFC 6455, section 5.2), with a zero mask so that it is readable."""
-    size = len(payload)
-    short = size < 126
-    length = bytes([(size if short else 127) | (0 if mask is None else 0x80)])
-    length += b'' if short else size.to_bytes(8, 'big')
-    return bytes([0x80 | opcode]) + length + (mask or b'') + payload
-
-
 def test_websocket_prints_a_result(websocket_echo: Any, capsys: pytest.CaptureFixture[str]) -> None:
     websocket_echo.main()
-    assert capsys.readouterr().out.splitlines() == ['hello over the WebSocket', '10000000 bytes', 'closed with 1000']
-
-
-def test_websocket_echoes_messages(websocket_echo: Any, serve: Serve) -> None:
-    """Text and bytes of any length are sent back unchanged."""
-    sent = ['hello', '', b'', b'\x00\xff', 'ä€' * websocket_echo.FRAGMENT, bytes(range(256)) * 10_000]
-    websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
-    sender = gevent.spawn(lambda: [websocket.send(message) for message in sent] and websocket.close(1000, 'enough'))
-    assert list(websocket.messages()) == sent
-    sender.get()
-    assert (websocket.close_code, websocket.close_reason) == (1000, 'enough')
-
-
-def test_websocket_answers_pings(websocket_echo: Any, serve: Serve) -> None:
-    """A ping is answered even between the fragments of a message."""
-    from wsproto.events import Pong, TextMessage
-
-    websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
-    websocket.send_event(TextMessage('one ', message_finished=False))
-    websocket.ping(b'there?')
-    websocket.send_event(TextMessage('message'))
-    websocket.close()
-    first, second, third = websocket.events()
-    assert (first.data, second, third.data) == ('one ', Pong(b'there?'), 'message')
-    assert (first.message_finished, third.message_finished) == (False, True)
-
-
-def test_websocket_accepts_the_key(websocket_echo: Any, serve: Serve) -> None:
-    """The example of RFC 6455, section 1.3."""
-    client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'early', 1))
-    head = client.head()
-    assert (head.status, head.values('Sec-WebSocket-Accept')) == (101, ['s3pPLMBiTxaQ9kYGzzhZRbK+xOo='])
-    assert client.exactly(7) == b'\x81\x05early'
-
-
-def test_websocket_answers_a_close(websocket_echo: Any, serve: Serve) -> None:
-    """The server responds with the same code, and then ends the connection."""
-    client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'\x03\xe8', 8))
-    assert client.head().status == 101
-    assert client.rest() == b'\x88\x02\x03\xe8'
-
-
-def test_websocket_refuses_an_unmasked_frame(websocket_echo: Any, serve: Serve) -> None:
-    """A frame without a mask is refused with 1002 (RFC 6455, section 5.1)."""
-    client = serve(websocket_echo.create_server()).send(get('/', *HANDSHAKE) + frame(b'x', 1, mask=None))
-    assert client.head().status == 101
-    answer = client.rest()
-    assert (answer[0], answer[2:4]) == (0x88, b'\x03\xea')
-
-
-def test_websocket_client_disconnects(websocket_echo: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A disconnect without a closing handshake is no failure of the server."""
-    site = serve(websocket_echo.create_server())
-    site.send(get('/', *HANDSHAKE)).until(b'\r\n\r\n')
-    client = site.send(get('/', *HANDSHAKE))
-    client.until(b'\r\n\r\n')
-    client.abort()
-    for each in site._connections:
-        each.close()
-    while site.server.get_connections():
-        gevent.idle()
-    assert caplog.text == ''
-
-
-@pytest.mark.parametrize('wrong', range(1, len(HANDSHAKE)))
-def test_websocket_refuses_a_wrong_handshake(websocket_echo: Any, serve: Serve, wrong: int) -> None:
-    """The response to a wrong handshake has the right version."""
-    fields = [f'{field}0' if number == wrong else field for number, field in enumerate(HANDSHAKE)]
-    client = serve(websocket_echo.create_server()).send(get('/', *fields))
-    head = client.head()
-    assert (head.status, head.values('Sec-WebSocket-Version')) == (426, ['13'])
-    assert client.rest() == b''
+    assert capsys.readouterr().out.splitlines() == [
+        'hello over the WebSocket',
+        'a ping took less than a second',
+        'to the others',
+        'closed with 1000',
+    ]
 
 
 def test_websocket_refuses_plain_requests(websocket_echo: Any, serve: Serve) -> None:
@@ -244,48 +162,22 @@ def test_websocket_refuses_plain_requests(websocket_echo: Any, serve: Serve) -> 
     assert (answer.status, answer.values('Upgrade')) == (426, ['websocket'])
 
 
-def test_websocket_client_checks_the_key(websocket_echo: Any, serve: Serve) -> None:
-    """A server that does not return the right key uses another protocol."""
-    site = serve(ok)
-    with pytest.raises(ConnectionError, match='200 OK'):
-        websocket_echo.connect(url_of(site))
-    site.server.on(
-        'upgrade',
-        lambda request, socket, head: socket.end(
-            'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n'
-        ),
-    )
-    with pytest.raises(ConnectionError, match='101 Switching Protocols'):
-        websocket_echo.connect(url_of(site))
-
-
-def test_websocket_limits_messages(websocket_echo: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The size of a whole message is limited."""
-    monkeypatch.setattr(websocket_echo, 'MAX_MESSAGE', 1000)
-    websocket = websocket_echo.connect(url_of(serve(websocket_echo.create_server())))
-    websocket.send('x' * 1001)
-    assert list(websocket.messages()) == []
-    assert websocket.close_code == websocket_echo.TOO_BIG
-
-
-def test_websocket_has_back_pressure(websocket_echo: Any, serve: Serve) -> None:
-    """The server does not read from a client that does not read."""
-    size = 64_000_000
+def test_websocket_disconnects_members_that_do_not_read(websocket_echo: Any, serve: Serve) -> None:
+    """The others get every message."""
     site = serve(websocket_echo.create_server())
-    sockets: list[Any] = []
-    site.server.prepend_listener('upgrade', lambda request, socket, head: sockets.append(socket))
-    client = site.connect(receive_buffer=4096).send(get('/', *HANDSHAKE))
-    client.until(b'\r\n\r\n')
-    sender = gevent.spawn(client.send, frame(bytes(size), 2))
-    while sockets[0].writable_length < sockets[0].writable_high_water_mark:
-        gevent.idle()
-    for _ in range(100):
-        gevent.idle()
-    assert not sender.ready()
-    assert sockets[0].bytes_read < size / 2
-    assert sockets[0].writable_length < 2**20
-    sender.kill()
-    client.abort()
+    fields = 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'
+    slow = site.connect(receive_buffer=4096).send(get('/chat', *fields, 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='))
+    assert slow.head().status == 101
+    connect = websocket_echo.websocket.connect
+    with connect(f'{url_of(site)}chat') as sender, connect(f'{url_of(site)}chat') as reader:
+        reader.ping()
+        number = 0
+        while site.server.statistics()['websocket'] == 3:
+            sender.send(bytes(65000) + number.to_bytes(4, 'big'))
+            assert reader.receive()[-4:] == number.to_bytes(4, 'big')
+            number += 1
+    assert number > 10
+    slow.abort()
 
 
 # -- crawl ------------------------------------------------------------------------------------------------------------

@@ -82,6 +82,19 @@ class Metrics(ExchangeObserver):
             ['reason'],
             registry=registry,
         )
+        self._websockets = Counter('geventnode_websockets', 'WebSockets that servers have accepted.', registry=registry)
+        self._websocket_messages = Counter(
+            'geventnode_websocket_messages',
+            'Messages of WebSockets of servers, by direction.',
+            ['direction'],
+            registry=registry,
+        )
+        self._websocket_bytes = Counter(
+            'geventnode_websocket_message_bytes',
+            'Bytes of these messages, before compression and after decompression.',
+            ['direction'],
+            registry=registry,
+        )
         self._buffered = self._gauge('buffered_bytes', 'Bytes of unread input in the memory of servers.')
         self._pool = self._gauge('agent_connections', 'Connections of agents, active or idle.', 'agent', 'state')
         self._queued = self._gauge('agent_requests_queued', 'Requests in the queue for a connection.', 'agent')
@@ -96,8 +109,9 @@ class Metrics(ExchangeObserver):
             key: Counter(f'geventnode_agent_{name}', help_text, ['agent'], registry=registry)
             for key, (name, help_text) in _AGENT_COUNTS.items()
         }
-        #: The refusals of each server at the last update, by reason.
-        self._servers: weakref.WeakKeyDictionary[Server, dict[str, int]] = weakref.WeakKeyDictionary()
+        #: The refusals of each server at the last update, by reason, and the counts of its WebSockets.
+        self._servers: weakref.WeakKeyDictionary[Server, tuple[dict[str, int], dict[str, int]]]
+        self._servers = weakref.WeakKeyDictionary()
         #: The name of each agent, and its counts at the last update.
         self._agents: weakref.WeakKeyDictionary[Agent, tuple[str, dict[str, float]]] = weakref.WeakKeyDictionary()
         #: The labels of gauges. They outlive their servers and agents: a gauge keeps its last value until it is set to
@@ -118,7 +132,7 @@ class Metrics(ExchangeObserver):
     def watch_server(self, server: Server) -> None:
         """Count the requests of ``server`` from now on, and its connections."""
         observe_exchanges(server, self)
-        self._servers.setdefault(server, {})
+        self._servers.setdefault(server, ({}, {}))
 
     def watch_agent(self, agent: Agent, name: str = 'default') -> None:
         """Count the requests and connections of ``agent``.
@@ -144,10 +158,11 @@ class Metrics(ExchangeObserver):
     def update(self) -> None:
         """Update the gauges of connections and pools now."""
         states = dict.fromkeys(self._states, 0)
-        for server, before in tuple(self._servers.items()):
-            refusals = self._servers[server] = server.refusals
+        for server, (before, websockets_before) in tuple(self._servers.items()):
+            refusals, websockets = self._servers[server] = server.refusals, server.websocket_statistics()
             for reason, refused in refusals.items():
                 self._refused.labels(reason).inc(refused - before.get(reason, 0))
+            self._count_websockets({name: count - websockets_before.get(name, 0) for name, count in websockets.items()})
             for state, count in server.statistics().items():
                 states[state] = states.get(state, 0) + count
         self._buffered.set(states.pop('buffered', 0))
@@ -173,6 +188,13 @@ class Metrics(ExchangeObserver):
             self._pool.labels(name, 'idle').set(total['idle'])
             self._queued.labels(name).set(total['queued'])
             self._longest.labels(name).set(total['longest_wait'])
+
+    def _count_websockets(self, new: dict[str, int]) -> None:
+        """Add the counts since the last update."""
+        self._websockets.inc(new['accepted'])
+        for direction in ('received', 'sent'):
+            self._websocket_messages.labels(direction).inc(new[f'messages_{direction}'])
+            self._websocket_bytes.labels(direction).inc(new[f'bytes_{direction}'])
 
     def close(self) -> None:
         """Stop the updates once a second."""

@@ -43,6 +43,27 @@ def value(metrics: Metrics) -> Value:
     return find
 
 
+def test_websockets(serve: Serve, metrics: Metrics, value: Value) -> None:
+    pytest.importorskip('wsproto', reason='wsproto is not installed; it is in the extra "test"')
+    from geventnode import websocket
+
+    site = serve(http.create_server())
+    site.server.on('upgrade', websocket.listener(lambda ws: [ws.send(message * 2) for message in ws]))
+    metrics.watch_server(site.server)
+    with websocket.connect(f'ws://127.0.0.1:{site.where[1]}/') as ws:
+        ws.send('ä')
+        assert ws.receive() == 'ää'
+        assert value('connections', state='websocket') == 1
+    with pytest.raises(websocket.WebSocketHandshakeError):
+        websocket.connect(f'ws://127.0.0.1:{site.where[1]}/', headers={'Origin': 'http://other'})
+    assert value('websockets_total') == 1
+    assert value('websocket_messages_total', direction='received') == 1
+    assert value('websocket_messages_total', direction='sent') == 1
+    assert value('websocket_message_bytes_total', direction='received') == 2
+    assert value('websocket_message_bytes_total', direction='sent') == 4
+    assert value('requests_refused_total', reason='websocket') == 1
+
+
 def test_requests(serve: Serve, metrics: Metrics, value: Value) -> None:
     """By method and status, with their durations."""
 

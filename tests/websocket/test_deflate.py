@@ -1,0 +1,111 @@
+"""The agreement about permessage-deflate (RFC 7692, section 7.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip('wsproto', reason='wsproto is not installed; it is in the extra "test"')
+
+from geventnode.websocket.deflate import (
+    Deflate,
+    MalformedExtensions,
+    accept_offer,
+    accept_response,
+    make_offer,
+)
+
+
+def agreed(field: str, **options: Any) -> str | None:
+    """Return the response of a server to an offer."""
+    found = accept_offer(field, Deflate(options))
+    return None if found is None else found[0]
+
+
+@pytest.mark.parametrize(
+    ('offer', 'options', 'response'),
+    [
+        ('permessage-deflate', {}, 'permessage-deflate; server_max_window_bits=12'),
+        ('permessage-deflate', {'server_max_window_bits': 15}, 'permessage-deflate'),
+        ('PERMESSAGE-DEFLATE', {'server_max_window_bits': 15}, 'permessage-deflate'),
+        (
+            'permessage-deflate; client_max_window_bits',
+            {'server_max_window_bits': 15},
+            'permessage-deflate; client_max_window_bits=12',
+        ),
+        (
+            'permessage-deflate; client_max_window_bits=10; server_max_window_bits=9',
+            {},
+            'permessage-deflate; server_max_window_bits=9; client_max_window_bits=10',
+        ),
+        (
+            'permessage-deflate; server_no_context_takeover; client_no_context_takeover',
+            {'server_max_window_bits': 15},
+            'permessage-deflate; server_no_context_takeover; client_no_context_takeover',
+        ),
+        (
+            'permessage-deflate',
+            {'server_max_window_bits': 15, 'client_no_context_takeover': True},
+            'permessage-deflate; client_no_context_takeover',
+        ),
+        # the first one that can be accepted
+        ('other, permessage-deflate; x, permessage-deflate; server_max_window_bits="10"', {}, None),
+        ('permessage-deflate; server_max_window_bits=8', {}, None),
+        ('permessage-deflate; server_max_window_bits=8, permessage-deflate', {}, None),
+        ('permessage-deflate; server_max_window_bits', {}, None),
+        ('permessage-deflate; server_max_window_bits=16', {}, None),
+        ('permessage-deflate; server_max_window_bits=010', {}, None),
+        ('permessage-deflate; server_no_context_takeover=1', {}, None),
+        ('permessage-deflate; client_max_window_bits=9; client_max_window_bits=9', {}, None),
+        ('permessage-deflate; unknown', {}, None),
+        ('x-webkit-deflate-frame', {}, None),
+    ],
+)
+def test_offers(offer: str, options: dict[str, Any], response: str | None) -> None:
+    found = agreed(offer, **options)
+    if response is None and ', permessage-deflate' in offer:
+        response = f'permessage-deflate; server_max_window_bits={10 if "10" in offer else 12}'
+    assert found == response
+
+
+@pytest.mark.parametrize('field', [';', ',', 'a,', 'a;', 'a b', 'a; b=', 'a; b="c', 'a; b=""', 'a;=', 'ä'])
+def test_malformed_fields_raise(field: str) -> None:
+    with pytest.raises(MalformedExtensions):
+        accept_offer(field, Deflate({}))
+
+
+def test_both_sides_agree() -> None:
+    for options in ({}, {'server_no_context_takeover': True}, {'client_max_window_bits': 9}):
+        client = Deflate(options)
+        found = accept_offer(make_offer(client), Deflate({'server_max_window_bits': 10}))
+        assert found is not None
+        field, server_side = found
+        client_side = accept_response(field, client)
+        for _ in range(2):
+            for sender, receiver in ((client_side, server_side), (server_side, client_side)):
+                packed = sender.compress(b'hello' * 1000)
+                assert packed is not None
+                receiver.begin(5000)
+                assert receiver._decompress(packed + b'\x00\x00\xff\xff') == b'hello' * 1000
+
+
+@pytest.mark.parametrize(
+    ('field', 'problem'),
+    [
+        ('permessage-deflate, permessage-deflate', 'not offered'),
+        ('permessage-deflate; client_max_window_bits', 'invalid parameters'),
+        ('permessage-deflate; server_max_window_bits=9; client_max_window_bits=8', '8 bits'),
+        ('permessage-deflate', 'offered limits'),
+        ('permessage-deflate; server_max_window_bits=13', 'offered limits'),
+    ],
+)
+def test_responses_beyond_the_offer_raise(field: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        accept_response(field, Deflate({}))
+
+
+def test_a_response_without_the_wanted_reset_raises() -> None:
+    options = Deflate({'server_max_window_bits': 15, 'server_no_context_takeover': True})
+    with pytest.raises(ValueError, match='offered limits'):
+        accept_response('permessage-deflate', options)
