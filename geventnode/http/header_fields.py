@@ -47,7 +47,10 @@ def check_field(name: str, value: Any) -> tuple[str, Any]:
     Raises ``InvalidHeader`` for an invalid name or value, and ``TypeError`` for a value that is neither a str, an int
     nor a list of them.
     """
-    lower = check_name(name)
+    try:
+        lower = KNOWN_NAMES[name]
+    except (KeyError, TypeError):
+        lower = check_name(name)
     if type(value) is str:
         # printable ASCII, the usual value, needs no regular expression
         if not (value.isascii() and value.isprintable()):

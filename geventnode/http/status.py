@@ -115,20 +115,21 @@ METHODS: tuple[str, ...] = (
 _DAYS = 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'
 _MONTHS = 'Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'
 
-_second = -1
-_line = ''
+#: The current line, and the time from which and before which it is valid.
+_line, _from, _until = '', 0.0, 0.0
 
 
 def date_line() -> str:
     """Return the Date line of this second (RFC 9110, section 6.6.1)."""
-    global _second, _line
-    now = int(time())
-    if now != _second:
-        _second = now
-        # strftime has names in the user's language; importing email.utils would take a sixth of the import time of
-        # geventnode
-        year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
-        _line = (
-            f'Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT\r\n'
-        )
+    now = time()
+    return _line if _from <= now < _until else _new_line(int(now))
+
+
+def _new_line(now: int) -> str:
+    global _line, _from, _until
+    # strftime has names in the user's language; importing email.utils would take a sixth of the import time of
+    # geventnode
+    year, month, day, hour, minute, second, weekday, *_ = gmtime(now)
+    _line = f'Date: {_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT\r\n'
+    _from, _until = float(now), now + 1.0
     return _line

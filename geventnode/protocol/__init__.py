@@ -40,7 +40,7 @@ from geventnode.protocol.headers import Headers, distinct
 from geventnode.protocol.limits import Limits
 from geventnode.protocol.parser import Event, Parser, ResponseParser, Role
 from geventnode.protocol.proxy import ProxyHeader, parse_proxy_header
-from geventnode.protocol.serializer import chunk, last_chunk, render_fields, request_line, status_line
+from geventnode.protocol.serializer import last_chunk, render_fields, status_line
 
 __all__ = [
     'FORWARDED',
@@ -67,7 +67,6 @@ __all__ = [
     'check_status',
     'check_target',
     'check_value',
-    'chunk',
     'connection_options',
     'distinct',
     'forwarded_fields',
@@ -79,7 +78,6 @@ __all__ = [
     'parse_proxy_header',
     'render_fields',
     'request_framing',
-    'request_line',
     'response_framing',
     'scheme_fields',
     'status_line',

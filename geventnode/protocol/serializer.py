@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
-from geventnode.protocol.grammar import check_method, check_name, check_reason, check_status, check_target, check_value
+from geventnode.protocol.grammar import check_name, check_reason, check_status, check_value
 
-__all__ = ['chunk', 'last_chunk', 'render_fields', 'request_line', 'status_line']
+__all__ = ['last_chunk', 'render_fields', 'status_line']
 
 
 @lru_cache(maxsize=256)
@@ -21,14 +21,6 @@ def status_line(status_code: int, reason: str) -> str:
     :raises InvalidInput: the status is not from 100 to 999, or the reason phrase has control characters.
     """
     return f'HTTP/1.1 {check_status(status_code)} {check_reason(reason)}\r\n'
-
-
-def request_line(method: str, target: str) -> str:
-    """Return a request line with its line end (RFC 9112, section 3).
-
-    :raises InvalidInput: the method is not a token, or the target has characters that must be escaped.
-    """
-    return f'{check_method(method)} {check_target(target)} HTTP/1.1\r\n'
 
 
 def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
@@ -45,14 +37,6 @@ def render_fields(pairs: Iterable[tuple[str, str]]) -> str:
         # not formatted, which could replace the checked text of a subclass of str
         lines += name, ': ', value, '\r\n'
     return ''.join(lines)
-
-
-def chunk(data: bytes) -> bytes:
-    """Return ``data`` as a chunk (RFC 9112, section 7.1).
-
-    Without data, the result is empty, as an empty chunk would end the message.
-    """
-    return b'%x\r\n%b\r\n' % (len(data), data) if data else b''
 
 
 def last_chunk(trailers: Iterable[tuple[str, str]] = ()) -> bytes:

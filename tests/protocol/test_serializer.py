@@ -5,22 +5,13 @@ from __future__ import annotations
 import pytest
 
 from geventnode.errors import InvalidHeader, InvalidInput
-from geventnode.protocol import (
-    Limits,
-    Parser,
-    Role,
-    chunk,
-    last_chunk,
-    render_fields,
-    request_line,
-    status_line,
-)
+from geventnode.protocol import Limits, Parser, Role, check_method, check_target, last_chunk, render_fields, status_line
 
 
 def test_valid_lines() -> None:
     assert status_line(200, 'OK') == 'HTTP/1.1 200 OK\r\n'
     assert status_line(599, '') == 'HTTP/1.1 599 \r\n'
-    assert request_line('GET', '/x?y') == 'GET /x?y HTTP/1.1\r\n'
+    assert (check_method('GET'), check_target('/x?y')) == ('GET', '/x?y')
 
 
 @pytest.mark.parametrize(
@@ -29,9 +20,9 @@ def test_valid_lines() -> None:
         lambda: status_line(200, 'OK\r\nX: y'),
         lambda: status_line(99, 'OK'),
         lambda: status_line(1000, 'OK'),
-        lambda: request_line('GET /', '/'),
-        lambda: request_line('GET', '/ HTTP/1.1\r\nX: y'),
-        lambda: request_line('GET', '/caf\xe9'),
+        lambda: check_method('GET /'),
+        lambda: check_target('/ HTTP/1.1\r\nX: y'),
+        lambda: check_target('/caf\xe9'),
     ],
 )
 def test_invalid_lines(call) -> None:
@@ -53,17 +44,16 @@ def test_invalid_fields(pair) -> None:
         last_chunk([pair])
 
 
-def test_chunks() -> None:
-    assert chunk(b'x' * 26) == b'1a\r\n' + b'x' * 26 + b'\r\n'
-    assert chunk(b'') == b''
+def test_the_last_chunk() -> None:
     assert last_chunk() == b'0\r\n\r\n'
     assert last_chunk([('X-Sum', '1')]) == b'0\r\nX-Sum: 1\r\n\r\n'
 
 
 def test_the_parser_reads_rendered_messages() -> None:
     parser = Parser(Role.REQUEST, Limits())
-    head = request_line('POST', '/in') + render_fields([('Host', 'a'), ('Transfer-Encoding', 'chunked')]) + '\r\n'
-    parser.feed(head.encode('latin-1') + chunk(b'one') + chunk(b'two') + last_chunk([('X-Sum', '2')]))
+    fields = render_fields([('Host', 'a'), ('Transfer-Encoding', 'chunked')])
+    head = f'POST /in HTTP/1.1\r\n{fields}\r\n'
+    parser.feed(head.encode('latin-1') + b'3\r\none\r\n3\r\ntwo\r\n' + last_chunk([('X-Sum', '2')]))
     request, body, end = parser.next_event(), parser.next_event(), parser.next_event()
     assert (request.method, request.url) == ('POST', '/in')
     assert body == b'onetwo'

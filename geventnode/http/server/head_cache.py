@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from geventnode.http.header_fields import Fields
+from geventnode.http.header_fields import Fields, join_field
 from geventnode.http.server.response_head import RESPONSE_FRAMING_FIELDS
 from geventnode.protocol.field_lines import is_kept
 from geventnode.protocol.grammar import KNOWN_NAMES, is_token
@@ -31,7 +31,6 @@ _UNUSUAL = RESPONSE_FRAMING_FIELDS | {'host'}
 #: remembered.
 _names: dict[str, tuple[str, bool, dict[str, str] | None]] = {}
 
-_join = ': '.join
 # of str itself: a subclass can have other methods
 _is_printable, _is_ascii, _is_decimal = str.isprintable, str.isascii, str.isdecimal
 
@@ -88,14 +87,14 @@ def render_plain_fields(
                 if line is None:
                     if not (_is_printable(value) and _is_ascii(value)):
                         return None
-                    line = _join(pair)
+                    line = join_field(pair)
                     _remember(name, value, line)
                 rendered.append(line)
                 fields[lower] = pair
             elif not unusual:
                 if not _is_printable(value):
                     return None
-                rendered.append(_join(pair))
+                rendered.append(join_field(pair))
                 fields[lower] = pair
             elif lower == 'content-length':
                 if takes_int and type(value) is int and value >= 0:

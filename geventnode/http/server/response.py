@@ -22,6 +22,7 @@ from geventnode.http.header_fields import (
     check_field,
     check_transfer_encoding,
     field_lines,
+    join_field,
     merge_headers,
 )
 from geventnode.http.incoming import describe_request
@@ -44,6 +45,14 @@ __all__ = ['ServerResponse']
 
 _OPEN, _FIXED, _BODY, _ENDED = OutgoingState.OPEN, OutgoingState.FIXED, OutgoingState.BODY, OutgoingState.ENDED
 _NONE, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.CHUNKED, Framing.UNTIL_CLOSE
+
+
+#: Attributes of usual responses; an instance has at most 30 without a dict of its own.
+USUAL_ATTRIBUTES = (
+    *('request', 'should_keep_alive', 'socket', 'status_code', 'status_message', 'destroyed', 'body_size'),
+    *('writable_corked', 'writable_finished', '_chunked', '_connection', '_corked', '_corked_size', '_declared'),
+    *('_fields', '_has_body', '_hub', '_is_plain', '_length', '_listeners', '_out', '_start', '_state', '_status_line'),
+)
 
 
 class _WrongName:
@@ -102,6 +111,10 @@ class ServerResponse(OutgoingMessage):
     _rejects_bad_body: bool = False
     #: Whether the server has sent an error response instead of this response.
     _overridden: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _reserve_attributes(cls)
 
     def __init__(self, request: IncomingMessage, connection: Connection) -> None:
         self._state = _OPEN
@@ -223,7 +236,11 @@ class ServerResponse(OutgoingMessage):
                 return None, None
             fields = others
         line = self._status_line or final_status_line(self.status_code, self.status_message)
-        return f'{line}\r\n{field_lines(fields)}'[:-2], declared
+        try:
+            return '\r\n'.join([line, *map(join_field, fields.values())]), declared
+        except TypeError:
+            # a list of values
+            return f'{line}\r\n{field_lines(fields)}'[:-2], declared
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -293,17 +310,12 @@ class ServerResponse(OutgoingMessage):
             self._has_body = False
             body = b''
             head = f'{start}\r\n{date_line()}{server._keep_alive_fields}\r\n'
-        elif declared is None:
+        elif declared is None or (declared == f'{size}' and self._fields['content-length'][0] == 'Content-Length'):
             head = f'{start}\r\n{date_line()}{server._keep_alive_fields}Content-Length: {size}\r\n\r\n{text}'
         elif declared == f'{size}':
             # joined: a format could replace the checked text of a subclass of str, as that of an enum does
-            head = ''.join(
-                (
-                    f'{start}\r\n{date_line()}{server._keep_alive_fields}',
-                    self._fields['content-length'][0],
-                    f': {size}\r\n\r\n{text}',
-                )
-            )
+            name = join_field((self._fields['content-length'][0], ''))
+            head = f'{start}\r\n{date_line()}{server._keep_alive_fields}{name}{size}\r\n\r\n{text}'
         else:
             return super().end(data, encoding, callback)
         self.body_size = size
@@ -617,3 +629,17 @@ class ServerResponse(OutgoingMessage):
     def __repr__(self) -> str:
         state = 'destroyed' if self.destroyed else self._state.value
         return f'<{type(self).__name__} {self.status_code} {state} to {self.request!r}>'
+
+
+def _reserve_attributes(cls: type[ServerResponse]) -> None:
+    """Make access to the attributes of usual responses fast.
+
+    CPython keeps the names of attributes with the class, but only those of its first instances. An instance with
+    another name has a dict of its own: a response with one takes a tenth more instructions.
+    """
+    instance = cls.__new__(cls)
+    for name in USUAL_ATTRIBUTES:
+        setattr(instance, name, None)
+
+
+_reserve_attributes(ServerResponse)
