@@ -71,6 +71,9 @@ class IAgent(Interface):
     timeout: float | None = Attribute(
         'Seconds for which an idle connection is kept; a shorter hint of the server wins.'
     )
+    agent_keep_alive_timeout_buffer: float = Attribute(
+        "Seconds by which a server's hint for idle connections is shortened. 1."
+    )
     keep_alive_initial_delay: float | None = Attribute(
         'Seconds without traffic before the system probes a connection (SO_KEEPALIVE), with keep_alive only; None: '
         'never. 60.'

@@ -32,7 +32,7 @@ class Layered:
             self.far = end
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 4])
 def layered(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[Layered]:
     made = Layered(certificates, request.param)
     yield made

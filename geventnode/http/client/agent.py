@@ -119,6 +119,7 @@ class AgentOptions(TypedDict, total=False):
     keep_alive: bool
     scheduling: str
     timeout: float | None
+    agent_keep_alive_timeout_buffer: float
     keep_alive_initial_delay: float | None
     debug_connections: bool
     proxy: str | Proxy | None
@@ -147,6 +148,8 @@ class Agent:
     :param scheduling: the idle connection that is used first: ``'lifo'``, the last one used, or ``'fifo'``. ``'lifo'``.
     :param timeout: seconds for which an idle connection is kept; a shorter hint of the server wins. None for no limit.
         None.
+    :param agent_keep_alive_timeout_buffer: seconds by which a server's hint is shortened, so that a request does not
+        meet the end of the connection. 1.
     :param keep_alive_initial_delay: seconds without traffic before the system probes a connection (SO_KEEPALIVE), with
         ``keep_alive`` only; None for no probes. 60.
     :param debug_connections: whether the events of each connection are logged at level DEBUG by the logger
@@ -180,6 +183,9 @@ class Agent:
     keep_alive = Option(flag, False, 'Whether a connection is kept that no request waits for.')
     scheduling = Option(_check_scheduling, 'lifo', "The idle connection that is used first: 'lifo' or 'fifo'.")
     timeout = Option(_check_seconds_or_none, None, 'Seconds for which an idle connection is kept; None: no limit.')
+    agent_keep_alive_timeout_buffer = Option(
+        checked_seconds, 1.0, "Seconds by which a server's hint for idle connections is shortened."
+    )
     keep_alive_initial_delay: Option[float | None] = Option(
         _check_seconds_or_none, 60.0, 'Seconds before an idle connection is probed; None: never.'
     )
@@ -235,6 +241,7 @@ class Agent:
         pool.keep_alive = self.keep_alive
         pool.lifo = self.scheduling == 'lifo'
         self._idle_limit = self.timeout
+        self._hint_margin = self.agent_keep_alive_timeout_buffer
         self._max_queued = self.max_queued
         self._set_proxies()
         connection_class = TracedConnection if self.debug_connections else Connection
@@ -462,6 +469,8 @@ class Agent:
         """Use ``connection`` for the next request, keep it idle, or close it."""
         bucket = connection.bucket
         limit = connection.idle_limit
+        if limit is not None:
+            limit -= self._hint_margin
         if connection not in bucket.busy or (limit is not None and limit <= 0):
             connection.close()
             return

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ['Deadline', 'close', 'exchange_deadline', 'parse_keep_alive_hint']
 
-#: Seconds by which a server's hint is shortened, so that a request does not meet the server's FIN.
-HINT_MARGIN = 1.0
-
 _hint = re.compile(r'(?:^|[,;\s])timeout\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
 #: A monotonic time, and the function to call with the connection after it.
@@ -61,9 +58,9 @@ def _waits_for_server(connection: Connection) -> bool:
 
 
 def parse_keep_alive_hint(value: str) -> float | None:
-    """Return the seconds of a Keep-Alive field, shortened; None for no limit."""
+    """Return the seconds of a Keep-Alive field; None for no limit."""
     found = _hint.search(value)
-    return None if found is None else int(found[1]) - HINT_MARGIN
+    return None if found is None else float(found[1])
 
 
 def _time(deadline: Deadline) -> float:

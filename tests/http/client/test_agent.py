@@ -9,7 +9,7 @@ import pytest
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.errors import IncompleteBody, SocketHangUp, WrongThread
+from geventnode.errors import IncompleteBody, InvalidInput, SocketHangUp, WrongThread
 from tests.children import check_in_child
 from tests.origins import HELLO, MakeOrigin, Origin, Peer, read, silent
 from tests.other_threads import in_another_thread
@@ -268,6 +268,17 @@ def test_keep_alive_hint_of_the_server_is_respected(origin: MakeOrigin, agent: A
     said = f'HTTP/1.1 200 OK\r\nKeep-Alive: {hint}\r\nContent-Length: 0\r\n\r\n'
     assert read(origin(said.encode()).url, agent=pool) == b''
     assert bool(pool.free_sockets) is kept
+
+
+def test_buffer_shortens_the_hint(origin: MakeOrigin, agent: Any) -> None:
+    said = b'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=3\r\nContent-Length: 0\r\n\r\n'
+    for seconds, limit in ((0, 3), (0.5, 2.5), (3, None), (5, None)):
+        pool = agent(keep_alive=True, agent_keep_alive_timeout_buffer=seconds)
+        read(origin(said).url, agent=pool)
+        idle = [connection for bucket in pool._buckets() for connection in bucket.idle]
+        assert [connection.idle_limit for connection in idle] == ([] if limit is None else [limit])
+    with pytest.raises(InvalidInput, match='agent_keep_alive_timeout_buffer'):
+        agent(agent_keep_alive_timeout_buffer=-1)
 
 
 def test_idle_connections_expire(origin: MakeOrigin, agent: Any) -> None:
