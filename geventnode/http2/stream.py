@@ -699,7 +699,7 @@ class Stream:
 
     def release(self) -> None:
         """Drop the messages of an exchange that is over: they refer to this stream."""
-        if self.over and self.state.closed and not self._serving:
+        if self.over and (self.state.closed or self.destroyed) and not self._serving:
             self.request = self.response = None
             if self._failure is not None:
                 # its frames refer to this stream
