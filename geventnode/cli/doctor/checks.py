@@ -192,8 +192,8 @@ def check_resolver(facts: Facts) -> list[Finding]:
             Finding(
                 'resolver',
                 Level.PROBLEM,
-                'with dnspython 2, this resolver of gevent 26.9 finds no name outside the hosts file: each look-up fails '
-                'with EAI_AGAIN',
+                'with dnspython 2, this resolver of gevent 26.9 finds no name outside the hosts file: each look-up '
+                'fails with EAI_AGAIN',
                 "unset GEVENT_RESOLVER, or set it to 'thread'",
             )
         ]
