@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from geventnode.errors import ParseError
-from geventnode.protocol.field_lines import FIELD_LINES
-from geventnode.protocol.framing import Framing, connection_options, keep_alive
+from geventnode.protocol.framing import connection_options, keep_alive
 from geventnode.protocol.grammar import (
     BARE_LINE_END,
     FIELD_CHARACTERS,
@@ -37,9 +36,6 @@ __all__ = [
 #: an application chose different ones of two, they would check and serve different requests. Host and Content-Length
 #: are singleton fields, too, and have errors of their own.
 _SINGLETON_FIELDS = frozenset(('authorization', 'content-range', 'content-type', 'proxy-authorization'))
-
-_NONE, _LENGTH, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.UNTIL_CLOSE
-_field = FIELD_LINES.__getitem__
 
 
 def parse_fields(block: bytes, unfold: bool = False) -> list[tuple[str, str]]:
