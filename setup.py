@@ -54,6 +54,7 @@ setup(
             'gunicorn>=23.0,<28',
             'h11>=0.14',
             'h2>=4.1',
+            'httpx>=0.27',
             'idna>=3.7',
             'prometheus-client>=0.20',
             'psycopg[binary]>=3.2.2',

@@ -73,7 +73,9 @@ class Server(TLSServerMixin, http.Server):
     def __init__(self, listener: RequestListener | None = None, **options: Any) -> None:
         if options.get('http2'):
             self._alpn_protocols = HTTP2_ALPN
-            options.setdefault('alpn_protocols', HTTP2_ALPN)
+            if options.get('context') is None:
+                # a context has its own protocols
+                options.setdefault('alpn_protocols', HTTP2_ALPN)
         super().__init__(listener, **self._take_tls_options(options))
 
     def _add_context(self, hostname: str, options: Mapping[str, Any]) -> None:

@@ -430,8 +430,7 @@ class HTTP2Exchange:
         if not scenario['reset']:
             peer.end(reset=False)
             yield from settled(progress)
-            if not socket.destroyed and not stalled(socket._protocol):
-                raise Finding('hang', f'the peer has ended, and {socket._protocol!r} is open')
+            yield from until(lambda: socket.destroyed or stalled(socket._protocol), socket)
             # a reset after the end is noticed only by sending
             socket.destroy()
         else:

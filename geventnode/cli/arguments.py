@@ -272,6 +272,19 @@ def _add_serve(commands: Any, run: Command) -> None:
         help="let gunicorn run N processes that serve TARGET (pip install 'geventnode[gunicorn]'); "
         'send signals to its master process',
     )
+    serve.add_argument(
+        '--http2',
+        action='store_true',
+        default=None,
+        help='serve HTTP/2, too: over TLS by ALPN, otherwise for clients that begin with it, such as '
+        "curl --http2-prior-knowledge (pip install 'geventnode[http2]')",
+    )
+    serve.add_argument(
+        '--http2-max-concurrent-streams',
+        metavar='N',
+        type=_positive,
+        help='the requests of one HTTP/2 connection at the same time (100); more are refused',
+    )
     serve.add_argument('--certfile', metavar='FILE', help='serve HTTPS with this certificate and its chain (PEM)')
     serve.add_argument('--keyfile', metavar='FILE', help='the key of the certificate, if it is in a file of its own')
     serve.add_argument(

@@ -322,7 +322,14 @@ def _umask() -> int:
 # -- the server -------------------------------------------------------------------------------------------------------
 
 #: The settings of a server that the command line has.
-SETTINGS = ('trusted_proxies', 'forwarded_headers', 'proxy_protocol', 'max_header_size', 'min_body_rate')
+SETTINGS = (
+    'trusted_proxies',
+    'forwarded_headers',
+    'proxy_protocol',
+    'max_header_size',
+    'min_body_rate',
+    'http2_max_concurrent_streams',
+)
 #: Their options, if the names differ.
 OPTION_NAMES = {'trusted_proxies': '--trusted-proxy', 'forwarded_headers': '--forwarded'}
 
@@ -331,6 +338,8 @@ def _check_combinations(options: argparse.Namespace) -> None:
     """Raise :class:`UsageError` for options that have no effect without others."""
     if options.trusted_proxies and not (options.forwarded_headers or options.proxy_protocol):
         raise UsageError('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them')
+    if options.http2_max_concurrent_streams is not None and not options.http2:
+        raise UsageError('--http2-max-concurrent-streams has no effect without --http2; add it')
     if options.monitor_clients is not None and options.monitor is None:
         raise UsageError('--monitor-client has no effect without --monitor; add it')
 
@@ -402,32 +411,45 @@ def as_listener(target: Any, options: argparse.Namespace) -> Any:
     return wsgi(target) if kind == 'wsgi' else target
 
 
-def _create_server(listener: Any, **tls: Any) -> Any:
+def _create_server(listener: Any, http2: bool = False, **tls: Any) -> Any:
     from geventnode import http
 
     if not tls:
-        return http.create_server(listener)
+        return http.create_server(listener, http2=http2)
     from geventnode import https
 
-    return https.create_server(listener, **tls)
+    return https.create_server(listener, http2=http2, **tls)
 
 
 def _with_tls(create: Callable[..., Any], options: argparse.Namespace) -> Any:
-    """Call ``create`` with the TLS settings of the command line."""
+    """Call ``create`` with the settings of the command line for TLS and HTTP/2."""
     from geventnode.errors import InvalidInput
 
-    settings = {name: value for name in ('certfile', 'keyfile') if (value := getattr(options, name)) is not None}
+    names = ('certfile', 'keyfile', 'http2')
+    settings = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.http2:
+        _check_http2()
     try:
         return create(**settings)
     except InvalidInput as error:
         raise UsageError(str(error)) from error
 
 
+def _check_http2() -> None:
+    try:
+        import hpack  # noqa: F401
+        import hyperframe  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--http2 needs {error.name}, which is not installed; pip install 'geventnode[http2]'"
+        ) from error
+
+
 def _server_option(options: argparse.Namespace) -> str | None:
     """Return the first option that configures the command's own server, or None."""
     if options.kind is not None:
         return f'--{options.kind}'
-    for name in ('certfile', 'keyfile', *SETTINGS):
+    for name in ('certfile', 'keyfile', 'http2', *SETTINGS):
         if getattr(options, name) is not None:
             return OPTION_NAMES.get(name, f'--{name.replace("_", "-")}')
     return None

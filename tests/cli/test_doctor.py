@@ -25,6 +25,7 @@ HEALTHY = Facts(
     gil=True,
     libraries={'gevent': '24.2.1', 'greenlet': '3.0.3', 'zope.interface': '6.1'},
     openssl='OpenSSL 3.0.13 30 Jan 2024',
+    http2={'h2': '4.1.0', 'hpack': '4.0.0', 'hyperframe': '6.0.1'},
     loop='gevent.libev.corecext',
     backend='epoll',
     resolver='thread',
@@ -56,6 +57,13 @@ CASES: list[tuple[dict[str, Any], str, Level, str, str]] = [
         Level.ADVICE,
         'gevent is not installed',
         'pip install gevent',
+    ),
+    (
+        {'http2': {'h2': '4.1.0', 'hpack': '3.0.0', 'hyperframe': '6.0.1'}},
+        'http2',
+        Level.PROBLEM,
+        'hpack 3.0.0 is older than 4.0',
+        'geventnode[http2]',
     ),
     ({'openssl': None}, 'openssl', Level.ADVICE, 'there is no HTTPS', 'with OpenSSL'),
     ({'openssl': 'OpenSSL 1.1.1w  11 Sep 2023'}, 'openssl', Level.ADVICE, 'no more security updates', 'OpenSSL 3'),
@@ -183,6 +191,29 @@ def test_oldest_versions_are_those_of_the_distribution() -> None:
     promised = dict(re.findall(r"^        '([a-z.]+)>=([0-9.]+)',$", (ROOT / 'setup.py').read_text('utf-8'), re.M))
     assert promised == checks.OLDEST
     assert set(facts.LIBRARIES) == set(checks.OLDEST)
+    [extra] = re.findall(r"'http2': \[(.*)\]", (ROOT / 'setup.py').read_text('utf-8'))
+    assert dict(re.findall(r"'([a-z0-9]+)>=([0-9.]+)'", extra)) == checks.OLDEST_HTTP2
+    assert set(facts.HTTP2_LIBRARIES) == set(checks.OLDEST_HTTP2)
+
+
+@pytest.mark.parametrize(
+    ('http2', 'message'),
+    [
+        (HEALTHY.http2, 'servers can speak HTTP/2 (http2=True)'),
+        (
+            {'h2': None, 'hpack': None, 'hyperframe': None},
+            'servers speak HTTP/1.1 only: the extra http2 is not installed',
+        ),
+        # another library has installed it
+        (
+            {'h2': None, 'hpack': '4.0.0', 'hyperframe': None},
+            'servers speak HTTP/1.1 only: the extra http2 is not installed',
+        ),
+    ],
+)
+def test_extra_for_http2(http2: dict[str, str | None], message: str) -> None:
+    [finding] = [each for each in diagnose(HEALTHY._replace(http2=http2)) if each.check == 'http2']
+    assert (finding.level, finding.message) == (Level.OK, message)
 
 
 # -- the report -------------------------------------------------------------------------------------------------------

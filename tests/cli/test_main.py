@@ -552,6 +552,23 @@ def test_trusted_proxy_needs_a_field(more: list[str], capsys: pytest.CaptureFixt
     )
 
 
+@pytest.mark.parametrize('more', [[], ['--workers', '2']])
+def test_limit_of_streams_needs_http2(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['serve', '--http2-max-concurrent-streams', '5', *more]) == 2
+    assert capsys.readouterr().err == (
+        'geventnode: --http2-max-concurrent-streams has no effect without --http2; add it\n'
+    )
+
+
+def test_http2_needs_its_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, 'hpack', None)
+    monkeypatch.setattr('gevent.monkey.patch_all', lambda: None)
+    assert main(['serve', '--http2']) == 2
+    assert capsys.readouterr().err == (
+        "geventnode: --http2 needs hpack, which is not installed; pip install 'geventnode[http2]'\n"
+    )
+
+
 def test_bind_has_a_short_form(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['serve', '-b', 'nowhere']) == 2
     assert "not 'nowhere'" in capsys.readouterr().err

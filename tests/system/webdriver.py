@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,12 @@ class Browser:
     :param port: where chromedriver listens.
     """
 
-    def __init__(self, port: int, profile: Path, size: tuple[int, int]) -> None:
+    def __init__(self, port: int, profile: Path, size: tuple[int, int], arguments: Sequence[str] = ()) -> None:
         self._connection = HTTPConnection('127.0.0.1', port, timeout=PATIENCE)
         options = {
             'binary': tool('chromium'),
             'browserStartupTimeout': PATIENCE * 900,
-            'args': [*ARGUMENTS, f'--user-data-dir={profile}', f'--window-size={size[0]},{size[1]}'],
+            'args': [*ARGUMENTS, *arguments, f'--user-data-dir={profile}', f'--window-size={size[0]},{size[1]}'],
         }
         capabilities = {
             'browserName': 'chrome',
@@ -87,6 +87,25 @@ class Browser:
     def open(self, url: str) -> None:
         """Load a page."""
         self._send('POST', '/url', {'url': url})
+
+    @property
+    def tab(self) -> str:
+        """The handle of the tab that receives the commands."""
+        handle: str = self._send('GET', '/window')
+        return handle
+
+    def new_tab(self) -> str:
+        """Open a tab; return its handle."""
+        handle: str = self._send('POST', '/window/new', {'type': 'tab'})['handle']
+        return handle
+
+    def switch(self, tab: str) -> None:
+        """Send the next commands to a tab."""
+        self._send('POST', '/window', {'handle': tab})
+
+    def close_tab(self) -> None:
+        """Close the tab; the next command is :meth:`switch`."""
+        self._send('DELETE', '/window')
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
@@ -130,8 +149,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Browser]:
-    """Yield a fresh browser with a profile below ``directory``."""
+def browser(directory: Path, size: tuple[int, int] = (1200, 900), arguments: Sequence[str] = ()) -> Iterator[Browser]:
+    """Yield a fresh browser with a profile below ``directory``, and with further ``arguments``."""
     with contextlib.ExitStack() as stack:
         port = None
         while port is None:
@@ -143,7 +162,7 @@ def browser(directory: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Br
             stack.callback(driver.communicate, timeout=PATIENCE)
             stack.callback(driver.terminate)
             port = port_of(driver)
-        yield stack.enter_context(contextlib.closing(Browser(port, directory / 'profile', size)))
+        yield stack.enter_context(contextlib.closing(Browser(port, directory / 'profile', size, arguments)))
 
 
 def port_of(driver: subprocess.Popen[str]) -> int | None:

@@ -196,17 +196,16 @@ ROUTES = {
 }
 
 
-def create_server(**tls: Any) -> DemoServer:
-    """Return the demo's server; with options of TLS, an HTTPS server."""
+def create_server(http2: bool = False, **tls: Any) -> DemoServer:
+    """Return the demo's server; with options of TLS, an HTTPS server.
+
+    :param http2: whether it serves HTTP/2, too.
+    """
     if not tls:
-        return DemoServer()
-    from geventnode.tls.server import TLSServerMixin
+        return DemoServer(http2=http2)
+    from geventnode import https
 
-    class SecureDemoServer(TLSServerMixin, DemoServer):
-        events = DemoServer.events | TLSServerMixin.events
+    class SecureDemoServer(DemoServer, https.Server):
+        events = DemoServer.events | https.Server.events
 
-        def __init__(self) -> None:
-            self._take_tls_options(tls)
-            super().__init__()
-
-    return SecureDemoServer()
+    return SecureDemoServer(http2=http2, **tls)

@@ -22,6 +22,7 @@ LABELS = {
     'python': 'Python',
     'libraries': 'libraries',
     'openssl': 'OpenSSL',
+    'http2': 'HTTP/2',
     'loop': 'event loop',
     'resolver': 'resolver',
     'descriptors': 'descriptors',

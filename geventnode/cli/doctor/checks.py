@@ -15,8 +15,10 @@ from geventnode.net.listen import DEFAULT_BACKLOG
 __all__ = [
     'CHECKS',
     'OLDEST',
+    'OLDEST_HTTP2',
     'check_blocking',
     'check_descriptors',
+    'check_http2',
     'check_libraries',
     'check_loop',
     'check_openssl',
@@ -34,6 +36,8 @@ __all__ = [
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 #: The oldest tested version of each library.
 OLDEST = {'gevent': '23.7.0', 'greenlet': '2.0.0', 'zope.interface': '5.5.0'}
+#: The oldest version of each package of the extra ``http2``.
+OLDEST_HTTP2 = {'h2': '4.1', 'hpack': '4.0', 'hyperframe': '6.0'}
 
 #: Limits of open descriptors below which a finding is a problem or advice. Each connection needs a descriptor, and
 #: one to an upstream another.
@@ -139,6 +143,21 @@ def check_openssl(facts: Facts) -> list[Finding]:
             )
         ]
     return [Finding('openssl', Level.OK, f'{facts.openssl} is current')]
+
+
+def check_http2(facts: Facts) -> list[Finding]:
+    """Check that the packages of the extra ``http2`` are there and new enough, or that none is."""
+    installed = facts.http2 or {}
+    found = {name: version for name, version in installed.items() if version is not None}
+    # other libraries can have installed a part of them
+    if 'hpack' not in found or 'hyperframe' not in found:
+        return [Finding('http2', Level.OK, 'servers speak HTTP/1.1 only: the extra http2 is not installed')]
+    old = [name for name, version in found.items() if _numbers(version) < _numbers(OLDEST_HTTP2[name])]
+    if old:
+        name = old[0]
+        message = f'{name} {found[name]} is older than {OLDEST_HTTP2[name]}, which HTTP/2 needs'
+        return [Finding('http2', Level.PROBLEM, message, "pip install --upgrade 'geventnode[http2]'")]
+    return [Finding('http2', Level.OK, 'servers can speak HTTP/2 (http2=True)')]
 
 
 def check_loop(facts: Facts) -> list[Finding]:
@@ -360,6 +379,7 @@ CHECKS: tuple[Check, ...] = (
     check_python,
     check_libraries,
     check_openssl,
+    check_http2,
     check_loop,
     check_resolver,
     check_descriptors,

@@ -19,9 +19,11 @@ from geventnode import __version__
 from geventnode.cli.targets import UsageError, load_target, print_traceback
 from geventnode.errors import InvalidInput
 
-__all__ = ['BLOCKERS', 'EARLY', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
+__all__ = ['BLOCKERS', 'EARLY', 'HTTP2_LIBRARIES', 'LIBRARIES', 'PATCHABLE', 'Facts', 'gather']
 
 LIBRARIES = ('gevent', 'greenlet', 'zope.interface')
+#: Those of the extra ``http2``.
+HTTP2_LIBRARIES = ('h2', 'hpack', 'hyperframe')
 
 #: Modules that keep the unpatched functions, or remember that nothing was patched, if they are imported first.
 EARLY = ('ssl', 'urllib3', 'requests', 'httpx', 'aiohttp', 'botocore', 'pymongo', 'psycopg')
@@ -53,6 +55,8 @@ class Facts(NamedTuple):
     descriptors: tuple[int | None, int | None] | None
     #: The most connections that the kernel queues until they are accepted (net.core.somaxconn); None if unknown.
     somaxconn: int | None
+    #: Versions of the packages for HTTP/2 by name, None for one that is not installed.
+    http2: dict[str, str | None] | None = None
     target: str | None = None
     #: The exception that the import of the target raised.
     failed: str | None = None
@@ -80,7 +84,7 @@ class Facts(NamedTuple):
         value = getattr(self, name)
         if name == 'python':
             return f'{self.python} ({self.implementation}{"" if self.gil else ", free-threaded"})'
-        if name == 'libraries':
+        if name in ('libraries', 'http2') and value is not None:
             return ', '.join(f'{each} {found or "(not installed)"}' for each, found in value.items())
         if name == 'loop':
             return f'{self.loop.removeprefix("gevent.").partition(".")[0]}, {self.backend}'
@@ -157,6 +161,7 @@ def _process_facts() -> Facts:
         gil=getattr(sys, '_is_gil_enabled', lambda: True)(),
         libraries={name: _version(name) for name in LIBRARIES},
         openssl=_openssl(),
+        http2={name: _version(name) for name in HTTP2_LIBRARIES},
         loop=type(hub.loop).__module__,
         backend=str(getattr(hub.loop, 'backend', '')),
         resolver=type(hub.resolver).__module__.rpartition('.')[2],

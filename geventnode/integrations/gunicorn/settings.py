@@ -7,6 +7,7 @@ is any object with the attributes of ``gunicorn.config.Config``.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +19,11 @@ __all__ = [
     'CONNECTION_SETTINGS',
     'IGNORED_SETTINGS',
     'MAX_HEAD_SIZE',
+    'alpn_protocols',
     'is_changed',
     'mount_path',
     'server_options',
+    'serves_http2',
     'unknown_settings',
     'unsupported_reason',
     'uses_sendfile',
@@ -43,6 +46,12 @@ CONNECTION_SETTINGS = (
     'proxy_protocol',
     'proxy_allow_ips',
     'root_path',
+    'http_protocols',
+    'http2_cleartext',
+    'http2_max_concurrent_streams',
+    'http2_initial_window_size',
+    'http2_max_frame_size',
+    'http2_max_header_list_size',
 )
 
 #: Other settings that the worker itself reads.
@@ -140,18 +149,14 @@ MASTER_SETTINGS = (
 )
 
 #: Reasons why a setting is ignored.
-ONLY_HTTP1 = 'the worker speaks only HTTP/1.1'
+OTHER_PROTOCOLS = 'the worker speaks HTTP/1.1 and HTTP/2 only'
 NO_ASGI = 'an application is a WSGI application, a request listener or an http.Server, not an ASGI application'
 
 #: Settings that have no effect in this worker, with the reason.
 IGNORED_SETTINGS = {
     'threads': 'requests run in greenlets',
     'http_parser': 'the parser is a part of the server',
-    'uwsgi_allow_ips': ONLY_HTTP1,
-    'http2_max_concurrent_streams': ONLY_HTTP1,
-    'http2_initial_window_size': ONLY_HTTP1,
-    'http2_max_frame_size': ONLY_HTTP1,
-    'http2_max_header_list_size': ONLY_HTTP1,
+    'uwsgi_allow_ips': OTHER_PROTOCOLS,
     'asgi_loop': NO_ASGI,
     'asgi_lifespan': NO_ASGI,
     'asgi_disconnect_grace_period': NO_ASGI,
@@ -161,7 +166,7 @@ IGNORED_SETTINGS = {
     'permit_obsolete_folding': 'it would allow request smuggling',
     'strip_header_spaces': 'it would allow request smuggling',
     'permit_unconventional_http_method': 'any token is accepted as a method',
-    'permit_unconventional_http_version': ONLY_HTTP1,
+    'permit_unconventional_http_version': OTHER_PROTOCOLS,
     'casefold_http_method': 'methods are case-sensitive (RFC 9110, section 9.1)',
     'tmp_upload_dir': 'uploads are not stored',
     'ssl_version': 'the ssl_context hook sets the versions of TLS',
@@ -169,28 +174,61 @@ IGNORED_SETTINGS = {
     'do_handshake_on_connect': 'a handshake never delays other connections',
 }
 
-#: Settings that change the protocol on the socket: their only supported value, and the remedy.
-FIXED_SETTINGS = {
-    'protocol': ('http', 'set it to http, and let a proxy use HTTP (nginx: proxy_pass, not uwsgi_pass)'),
-    'http_protocols': (['h1'], 'set it to h1, and let a proxy speak HTTP/2 with clients'),
-    'http2_cleartext': ('off', 'set it to off, and let a proxy speak HTTP/2 with clients'),
+#: Settings that change the protocol on the socket: their supported values, and why there are no others.
+PROTOCOL_SETTINGS = {
+    'protocol': (
+        ('http',),
+        'geventnode speaks HTTP only; set it to http, and let a proxy use HTTP (nginx: proxy_pass, not uwsgi_pass)',
+    ),
+    'http2_cleartext': (
+        ('off', 'prior-knowledge'),
+        'geventnode does not serve Upgrade: h2c, which RFC 9113 has removed; set it to prior-knowledge or off',
+    ),
 }
 
 #: Every setting in the tables above.
 CLASSIFIED_SETTINGS = frozenset(
-    (*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS)
+    (*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *PROTOCOL_SETTINGS)
 )
+
+#: The protocols of ``http_protocols``, as ALPN names them (RFC 7301).
+ALPN_NAMES = {'h1': 'http/1.1', 'h2': 'h2'}
 
 
 def unsupported_reason(cfg: Any) -> str | None:
     """Return why the worker cannot serve with ``cfg``, None if it can."""
-    for name, (value, remedy) in FIXED_SETTINGS.items():
+    for name, (values, reason) in PROTOCOL_SETTINGS.items():
         setting = cfg.settings.get(name)
-        if setting is not None and setting.get() != value:
-            found = setting.get()
-            text = ','.join(found) if isinstance(found, list) else found
-            return f'{name} = {text!r}: geventnode speaks HTTP/1.1 only; {remedy}'
+        if setting is not None and setting.get() not in values:
+            return f'{name} = {setting.get()!r}: {reason}'
+    if 'h2' in _http_protocols(cfg) and not _can_serve_http2():
+        text = ','.join(_http_protocols(cfg))
+        return f"http_protocols = {text!r}: HTTP/2 needs the extra http2; run: pip install 'geventnode[http2]'"
     return None
+
+
+def _http_protocols(cfg: Any) -> list[str]:
+    # gunicorn has the setting since 25.0
+    setting = cfg.settings.get('http_protocols')
+    return ['h1'] if setting is None else setting.get()
+
+
+def _can_serve_http2() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ('hpack', 'hyperframe'))
+
+
+def serves_http2(cfg: Any) -> bool:
+    """Return whether clients can use HTTP/2 on the sockets of ``cfg``."""
+    if 'h2' not in _http_protocols(cfg) or not _can_serve_http2():
+        return False
+    # gunicorn has the setting since 26.2
+    cleartext = cfg.settings.get('http2_cleartext')
+    return bool(cfg.is_ssl) or (cleartext is not None and cleartext.get() == 'prior-knowledge')
+
+
+def alpn_protocols(cfg: Any) -> list[str]:
+    """Return the protocols that a TLS client can choose, the preferred one first."""
+    return [ALPN_NAMES[name] for name in _http_protocols(cfg)] if serves_http2(cfg) else ['http/1.1']
 
 
 def unknown_settings(cfg: Any) -> list[str]:
@@ -231,6 +269,16 @@ def server_options(cfg: Any) -> dict[str, Any]:
         options['trusted_proxies'] = _trusted_proxies(cfg.proxy_allow_ips)
         # the PROXY header names the client; the other setting names the proxies that report the scheme
         options['scheme_proxies'] = _trusted_proxies(cfg.forwarded_allow_ips)
+    if serves_http2(cfg):
+        options |= {
+            'http2': True,
+            'http2_max_concurrent_streams': cfg.http2_max_concurrent_streams,
+            # a window of 0 would never open: a client sends nothing that an application could consume
+            'http2_initial_window_size': max(cfg.http2_initial_window_size, 1),
+            'http2_max_frame_size': cfg.http2_max_frame_size,
+            # 0: only the limit of the head
+            'http2_max_header_list_size': cfg.http2_max_header_list_size or None,
+        }
     return options
 
 

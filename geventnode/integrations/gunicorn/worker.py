@@ -41,6 +41,7 @@ from geventnode.integrations.gunicorn.observers import GunicornObserver
 from geventnode.integrations.gunicorn.settings import (
     CONNECTION_SETTINGS,
     IGNORED_SETTINGS,
+    alpn_protocols,
     is_changed,
     mount_path,
     server_options,
@@ -294,7 +295,7 @@ class Worker(BaseWorker):
 
     def _context(self) -> Any:
         context = gunicorn_sock.ssl_context(self.cfg)
-        context.set_alpn_protocols(['http/1.1'])
+        context.set_alpn_protocols(alpn_protocols(self.cfg))
         return context
 
     def _context_source(self) -> Any:

@@ -18,14 +18,16 @@ from geventnode.integrations.gunicorn.observers import GunicornObserver
 from geventnode.integrations.gunicorn.settings import (
     CLASSIFIED_SETTINGS,
     CONNECTION_SETTINGS,
-    FIXED_SETTINGS,
     IGNORED_SETTINGS,
     MASTER_SETTINGS,
     MAX_HEAD_SIZE,
+    PROTOCOL_SETTINGS,
     WORKER_SETTINGS,
+    alpn_protocols,
     is_changed,
     mount_path,
     server_options,
+    serves_http2,
     unsupported_reason,
     uses_sendfile,
 )
@@ -120,7 +122,9 @@ def test_every_setting_of_gunicorn_is_classified() -> None:
 
 
 def test_a_setting_is_in_one_table() -> None:
-    names = [*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *FIXED_SETTINGS]
+    names = [*CONNECTION_SETTINGS, *WORKER_SETTINGS, *MASTER_SETTINGS, *IGNORED_SETTINGS, *PROTOCOL_SETTINGS]
+    # one that some values are refused for
+    names.remove('http2_cleartext')
     assert sorted(names) == sorted(CLASSIFIED_SETTINGS)
 
 
@@ -136,20 +140,99 @@ def test_an_unknown_setting_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ('name', 'value', 'written'),
+    ('name', 'value', 'reason'),
     [
-        ('protocol', 'uwsgi', 'uwsgi'),
-        ('http_protocols', 'h2,h1', 'h2,h1'),
-        ('http_protocols', 'h2', 'h2'),
-        ('http2_cleartext', 'upgrade', 'upgrade'),
-        ('http2_cleartext', True, 'prior-knowledge'),
+        ('protocol', 'uwsgi', 'geventnode speaks HTTP only; set it to http'),
+        ('http2_cleartext', 'upgrade', 'geventnode does not serve Upgrade: h2c, which RFC 9113 has removed; set it to'),
+        ('http2_cleartext', 'both', 'geventnode does not serve Upgrade: h2c, which RFC 9113 has removed; set it to'),
     ],
 )
-def test_another_protocol_is_refused(name: str, value: Any, written: str) -> None:
+def test_another_protocol_is_refused(name: str, value: str, reason: str) -> None:
     assert unsupported_reason(config()) is None
     cfg = config(worker_class='geventnode.integrations.gunicorn.Worker', **{name: value})
-    with pytest.raises(RuntimeError, match=f"^{name} = '{written}': geventnode speaks HTTP/1.1 only; set it to "):
+    with pytest.raises(RuntimeError, match=f"^{name} = '{value}': {reason}"):
         cfg.worker_class  # noqa: B018 - gunicorn's property looks the class up
+
+
+# -- HTTP/2 -----------------------------------------------------------------------------------------------------------
+
+TLS = {'certfile': 'cert.pem', 'keyfile': 'key.pem'}
+CLEARTEXT = {'http_protocols': 'h2,h1', 'http2_cleartext': 'prior-knowledge'}
+
+
+@pytest.mark.parametrize(
+    ('settings', 'serves', 'alpn'),
+    [
+        ({}, False, ['http/1.1']),
+        (TLS, False, ['http/1.1']),
+        ({'http_protocols': 'h2,h1', **TLS}, True, ['h2', 'http/1.1']),
+        ({'http_protocols': 'h1,h2', **TLS}, True, ['http/1.1', 'h2']),
+        # a client without ALPN gets HTTP/1.1, as from gunicorn
+        ({'http_protocols': 'h2', **TLS}, True, ['h2']),
+        ({'http_protocols': 'h2,h1'}, False, ['http/1.1']),
+        ({'http2_cleartext': 'prior-knowledge'}, False, ['http/1.1']),
+        ({'http2_cleartext': True, 'http_protocols': 'h2'}, True, ['h2']),
+        (CLEARTEXT, True, ['h2', 'http/1.1']),
+    ],
+)
+def test_http_protocols(settings: dict[str, Any], serves: bool, alpn: list[str]) -> None:
+    cfg = config(**settings)
+    assert unsupported_reason(cfg) is None
+    assert serves_http2(cfg) is serves
+    assert server_options(cfg).get('http2', False) is serves
+    assert alpn_protocols(cfg) == alpn
+
+
+def test_defaults_of_http2_are_those_of_gunicorn() -> None:
+    options = server_options(config(**CLEARTEXT))
+    assert {name: value for name, value in options.items() if name.startswith('http2')} == {
+        'http2': True,
+        'http2_max_concurrent_streams': 100,
+        'http2_initial_window_size': 65535,
+        'http2_max_frame_size': 16384,
+        'http2_max_header_list_size': 65536,
+    }
+    http.create_server(**options)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'expected'),
+    [
+        ('http2_max_concurrent_streams', 7, 7),
+        ('http2_initial_window_size', 1048576, 1048576),
+        ('http2_initial_window_size', 0, 1),
+        ('http2_max_frame_size', 65536, 65536),
+        ('http2_max_header_list_size', 20000, 20000),
+        ('http2_max_header_list_size', 0, None),
+    ],
+)
+def test_settings_of_http2(name: str, value: int, expected: int | None) -> None:
+    options = server_options(config(**CLEARTEXT, **{name: value}))
+    assert options[name] == expected
+    server = http.create_server(**options)
+    assert getattr(server, name) == expected
+    # without HTTP/2, the setting has no effect
+    assert name not in server_options(config(**{name: value}))
+
+
+def test_http2_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('geventnode.integrations.gunicorn.settings._can_serve_http2', lambda: False)
+    cfg = config(**CLEARTEXT)
+    reason = unsupported_reason(cfg)
+    assert reason == ("http_protocols = 'h2,h1': HTTP/2 needs the extra http2; run: pip install 'geventnode[http2]'")
+    # after a reload, the worker goes on with HTTP/1.1
+    assert not serves_http2(cfg)
+    assert 'http2' not in server_options(cfg)
+
+
+def test_a_gunicorn_without_http2() -> None:
+    cfg = config()
+    for name in [name for name in cfg.settings if name.startswith('http2_') or name == 'http_protocols']:
+        del cfg.settings[name]
+    assert unsupported_reason(cfg) is None
+    assert not serves_http2(cfg)
+    assert 'http2' not in server_options(cfg)
+    http.create_server(**server_options(cfg))
 
 
 @pytest.mark.parametrize(
