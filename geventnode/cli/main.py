@@ -422,7 +422,7 @@ def _create_server(listener: Any, http2: bool = False, **tls: Any) -> Any:
 
 
 def _with_tls(create: Callable[..., Any], options: argparse.Namespace) -> Any:
-    """Call ``create`` with the settings of the command line for TLS and HTTP/2."""
+    """Call ``create`` with the settings for TLS and HTTP/2."""
     from geventnode.errors import InvalidInput
 
     names = ('certfile', 'keyfile', 'http2')
@@ -436,13 +436,11 @@ def _with_tls(create: Callable[..., Any], options: argparse.Namespace) -> Any:
 
 
 def _check_http2() -> None:
-    try:
-        import hpack  # noqa: F401
-        import hyperframe  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--http2 needs {error.name}, which is not installed; pip install 'geventnode[http2]'"
-        ) from error
+    from importlib.util import find_spec
+
+    for name in ('hpack', 'hyperframe'):
+        if find_spec(name) is None:
+            raise UsageError(f"--http2 needs {name}, which is not installed; pip install 'geventnode[http2]'")
 
 
 def _server_option(options: argparse.Namespace) -> str | None:

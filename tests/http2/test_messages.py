@@ -12,8 +12,10 @@ from gevent.event import Event
 from geventnode import http
 from geventnode.errors import ClientDisconnected, InvalidInput
 from geventnode.integrations.wsgi import wsgi
+from geventnode.net.deadlines import deadlines
 from tests.http2.client import Client, Connect, Response
 from tests.servers import Log, Serve, get, ok
+from tests.sockets import until
 
 
 def fetch(client: Client, path: str = '/', *fields: tuple[str, str], method: str = 'GET') -> Response:
@@ -56,6 +58,15 @@ def test_http_1_is_served_on_the_same_port(serve: Serve) -> None:
         else:
             client.send(b'X' + get('/')[3:])
             assert client.response().body == b'1.1 None'
+
+
+@pytest.mark.parametrize('data', [b'', b'P', b'PRI * HTTP/2.0\r', get('/')])
+def test_connection_that_ends_early_is_forgotten(serve: Serve, data: bytes) -> None:
+    site = serve(ok, http2=True)
+    client = site.connect()
+    client.send(data)
+    client.close()
+    until(lambda: not site.server._sockets and not deadlines(site.server._hub)._owners)
 
 
 def test_requests_of_one_connection_run_at_the_same_time(connect_h2: Connect) -> None:

@@ -146,7 +146,7 @@ def check_openssl(facts: Facts) -> list[Finding]:
 
 
 def check_http2(facts: Facts) -> list[Finding]:
-    """Check that the packages of the extra ``http2`` are there and new enough, or that none is."""
+    """Check the packages of the extra ``http2``, if it is installed."""
     installed = facts.http2 or {}
     found = {name: version for name, version in installed.items() if version is not None}
     # other libraries can have installed a part of them

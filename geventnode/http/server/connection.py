@@ -153,8 +153,9 @@ class Connection(ServedConnection):
         self._accounted = 0
         if server.draining:
             self._expires = self.began
-        socket._set_protocol(self)
+        # before the input, which can end the connection at once
         deadlines(server._hub).watch(self)
+        socket._set_protocol(self)
 
     # -- input, as a geventnode.net.socket.Protocol: run by the hub -----------------------------------------------
 

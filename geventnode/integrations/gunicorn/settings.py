@@ -227,7 +227,7 @@ def serves_http2(cfg: Any) -> bool:
 
 
 def alpn_protocols(cfg: Any) -> list[str]:
-    """Return the protocols that a TLS client can choose, the preferred one first."""
+    """Return the protocols for ALPN, the preferred one first."""
     return [ALPN_NAMES[name] for name in _http_protocols(cfg)] if serves_http2(cfg) else ['http/1.1']
 
 
