@@ -77,6 +77,7 @@ setup(
             'furo>=2024.8',
             'repoze.sphinx.autointerface>=1.1',
             'gunicorn>=23.0,<28',
+            'h2>=4.1',
             'prometheus-client>=0.20',
             'requests>=2.32.5',
             'urllib3>=2.2.2',
