@@ -94,10 +94,12 @@ setup(
             'hypercorn>=0.17',
             'packaging>=23.0',
             'requests>=2.32.5',
+            'simple-websocket>=1.0',
             'trustme>=1.2',
             'uvicorn>=0.30',
             'uvloop>=0.20',
             'waitress>=3.0',
+            'wsproto>=1.2',
         ],
     },
     classifiers=[

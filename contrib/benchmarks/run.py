@@ -31,6 +31,7 @@ from bench.results import Section
 from bench.rounds import measure_rounds
 from bench.tls import measure_tls
 from bench.transfers import measure_transfers
+from bench.websockets import measure_websockets
 from bench.wsgi import measure_wsgi
 
 __all__ = ['main']
@@ -75,6 +76,7 @@ PARTS: dict[str, Callable[[Scale], Section]] = {
     'idle': lambda scale: measure_idle(scale.repeat, scale.connections),
     'tls': lambda scale: measure_tls(scale.repeat, scale.seconds, scale.connections // 5),
     'http2': lambda scale: measure_http2(scale.repeat, LONGER * scale.seconds),
+    'websockets': lambda scale: measure_websockets(scale.repeat, scale.rounds, scale.connections),
     'monitor': lambda scale: measure_monitor(scale.repeat, scale.seconds),
     'wsgi': lambda scale: measure_wsgi(scale.repeat, scale.seconds),
     'clients': lambda scale: measure_clients(scale.repeat, scale.seconds, scale.transfer),

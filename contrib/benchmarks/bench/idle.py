@@ -14,7 +14,7 @@ from bench.progress import say
 from bench.results import Figure, Samples, Section, Table
 from bench.servers import CATALOGUE, RunningServer, Server, ServerFailed, in_turn
 
-__all__ = ['REPETITIONS', 'hold', 'measure_idle']
+__all__ = ['REPETITIONS', 'SPARE_DESCRIPTORS', 'hold', 'measure_idle', 'settled']
 
 WARM_UP = 300
 
