@@ -490,8 +490,9 @@ class Engine:
                 'http2_max_header_list_size',
             ) from None
         except Exception as error:
-            # besides its own errors, some input makes hpack raise IndexError and others
-            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded: {error}') from None
+            # besides its own errors, some input makes hpack raise IndexError and others; their texts have addresses
+            name = type(error).__name__
+            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded ({name})') from None
         if number <= self.last_stream_id:
             self._read_trailers(number, fields, ended)
             return

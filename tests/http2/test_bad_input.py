@@ -276,6 +276,14 @@ def test_connection_error(site: Site, dial: Dial, case: str, caplog: pytest.LogC
     check_log(caplog)
 
 
+def test_log_line_names_the_error_of_a_header_block(dial: Dial, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    client = dial()
+    client.send(CONNECTION_ERRORS['an integer without an end'][0])
+    client.wait_closed()
+    assert caplog.messages == ['127.0.0.1: a header block cannot be decoded (HPACKDecodingError) (COMPRESSION_ERROR)']
+
+
 @pytest.mark.parametrize('case', STREAM_ERRORS)
 def test_stream_error(site: Site, dial: Dial, case: str, caplog: pytest.LogCaptureFixture) -> None:
     data, code = STREAM_ERRORS[case]
