@@ -491,8 +491,8 @@ class Engine:
             ) from None
         except Exception as error:
             # besides its own errors, some input makes hpack raise IndexError and others; their texts have addresses
-            name = type(error).__name__
-            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded ({name})') from None
+            kind = type(error).__name__
+            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded ({kind})') from None
         if number <= self.last_stream_id:
             self._read_trailers(number, fields, ended)
             return
