@@ -50,6 +50,7 @@ QUESTIONS = {
     'listener_count',
     'listeners',
     'statistics',
+    'websocket_statistics',
     'verify_peer',
 }
 

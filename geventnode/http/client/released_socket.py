@@ -47,10 +47,9 @@ class ReleasedSocket(Socket):
     ``destroy()`` closes it, unless another request has used it since.
     """
 
-    destroyed: bool = True
-
     def __init__(self, connection: Connection, exchange_number: int) -> None:
         super().__init__()
+        self.destroyed = True
         self._connection = connection
         self._exchange_number = exchange_number
 
