@@ -85,10 +85,10 @@ class FieldLines(dict[bytes, tuple[str, str]]):
         self._old: dict[bytes, tuple[str, str]] = {}
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
-        name, _, value = line.partition(b': ')
+        name, colon, value = line.partition(b': ')
         lower = self.names_not_kept.get(name)
         # The usual line that is not kept: the translation changes any other value than printable ASCII.
-        if lower is not None and value.translate(PRINTABLE) == value:
+        if lower is not None and colon and value.translate(PRINTABLE) == value:
             return lower, value.decode().strip()
         return self.parse(line)
 

@@ -300,10 +300,10 @@ def parse_request_head(data: bytes, common: CommonLines | None = None) -> Reques
         if known is not None:
             fields[known[0]] = known[1]
             continue
-        name, _, value = data_line.partition(b': ')
+        name, colon, value = data_line.partition(b': ')
         lower = _find_name(name)
         # The usual line that is not kept: the translation changes any other value than printable ASCII.
-        if lower is not None and value.translate(PRINTABLE) == value:
+        if lower is not None and colon and value.translate(PRINTABLE) == value:
             fields[lower] = value.decode().strip()
             continue
         try:

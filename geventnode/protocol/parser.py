@@ -298,7 +298,7 @@ class Parser:
                 if end == len(buffer):
                     self._buffer = b''
                     self._offset += end
-                    self._pos = 0
+                    self._pos = self._scanned = 0
                 else:
                     self._pos = self._scanned = end
                 return head

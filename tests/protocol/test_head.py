@@ -345,3 +345,15 @@ def test_content_until_the_end_of_the_connection() -> None:
     parser.feed_eof()
     assert isinstance(parser.next_event(), EndOfMessage)
     assert parser.next_event() is None
+
+
+@pytest.mark.parametrize('name', ['Age', 'Authorization', 'Cookie', 'Content-Length', 'X-Request-ID', 'X-Own', 'Host'])
+@pytest.mark.parametrize('place', [0, 1])
+def test_a_name_without_a_colon_is_refused(name: str, place: int) -> None:
+    lines = ['Host: a']
+    lines.insert(place, name)
+    section = '\r\n'.join((*lines, '', '')).encode()
+    for parser in (requests(b'GET / HTTP/1.1\r\n' + section), responses(b'HTTP/1.1 200 OK\r\n' + section)):
+        error = error_of(parser)
+        assert error.code == 'HPE_INVALID_HEADER_TOKEN'
+        assert 'without a colon' in str(error)

@@ -86,6 +86,26 @@ def test_heads_alone_and_with_others_are_found() -> None:
     assert parser.at_boundary
 
 
+def test_a_short_malformed_head_after_several_heads_is_refused() -> None:
+    parser = requests(GET + GET)
+    for _ in range(2):
+        assert isinstance(parser.next_event(), RequestHead)
+    parser.feed(b'BAD\r\n\r\n')
+    assert error_of(parser).code == 'HPE_INVALID_CONSTANT'
+
+
+def test_a_long_head_after_longer_ones_is_found() -> None:
+    """A head above a limit of its parts takes the slow path."""
+    parser = Parser(Role.REQUEST, Limits(max_request_line=len(GET)))
+    for _ in range(2):
+        parser.feed(GET * 9)
+        for _ in range(9):
+            assert isinstance(parser.next_event(), RequestHead)
+        parser.feed(GET[:-2] + b'A: b\r\n\r\n')
+        assert isinstance(parser.next_event(), RequestHead)
+    assert parser.at_boundary
+
+
 def test_the_end_of_the_stream() -> None:
     parser = requests(GET)
     parser.feed_eof()
