@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from wsproto.utilities import generate_accept_token
 
 from geventnode.errors import InvalidInput, WebSocketHandshakeError
-from geventnode.interfaces import IIncomingMessage
+from geventnode.http.incoming import IncomingMessage
 from geventnode.protocol import connection_options
 from geventnode.websocket.deflate import Deflate, MalformedExtensions, MessageDeflate, accept_offer, accept_response
 
@@ -46,7 +46,7 @@ def make_key() -> str:
     return base64.b64encode(os.urandom(16)).decode('ascii')
 
 
-def same_origin(request: IIncomingMessage) -> bool:
+def same_origin(request: IncomingMessage) -> bool:
     """Return whether a page of the same host has opened the WebSocket.
 
     That is also true for clients that are no browsers. The host and the port in ``Origin`` must be those of the request
@@ -68,14 +68,14 @@ def same_origin(request: IIncomingMessage) -> bool:
     return asked in ({host, f'{host}:{default}'} if port in (None, default) else {f'{host}:{port}'})
 
 
-def _one(request: IIncomingMessage, name: str) -> str | None:
+def _one(request: IncomingMessage, name: str) -> str | None:
     """Return the value of a field that must occur once."""
     values: list[str] = request.headers_distinct.get(name, [])
     return values[0].strip() if len(values) == 1 else None
 
 
 def check_request(
-    request: IIncomingMessage,
+    request: IncomingMessage,
     origins: Origins,
     subprotocols: Sequence[str] | Callable[[list[str]], str | None],
     compression: Deflate | None,
@@ -139,7 +139,7 @@ def _tokens(field: str) -> list[str]:
     return found
 
 
-def _is_allowed(request: IIncomingMessage, origins: Origins) -> bool:
+def _is_allowed(request: IncomingMessage, origins: Origins) -> bool:
     if origins == '*':
         return True
     if origins is None:

@@ -98,11 +98,13 @@ def render_plain_fields(
                 fields[lower] = pair
             elif lower == 'content-length':
                 if takes_int and type(value) is int and value >= 0:
-                    value = f'{value}'
-                elif not (_is_ascii(value) and _is_decimal(value)):
+                    length = f'{value}'
+                # another type raises TypeError here
+                elif _is_ascii(value) and _is_decimal(value):  # pyright: ignore[reportArgumentType]
+                    length = value  # pyright: ignore[reportAssignmentType]
+                else:
                     return None
-                length = value
-                fields[lower] = name, value
+                fields[lower] = name, length
             else:
                 return None
     except TypeError:
