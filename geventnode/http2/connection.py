@@ -90,6 +90,7 @@ class Connection(ServedConnection):
 
     __slots__ = (
         '_accounted',
+        '_blocked',
         '_corked',
         '_eof',
         '_paused',
@@ -121,6 +122,8 @@ class Connection(ServedConnection):
         self._expires = socket._last_activity + server._shortest_timeout
         #: Streams with output that can be sent, in their turn. Empty dicts are smaller than other queues.
         self._ready: dict[Stream, None] = {}
+        #: Streams that wait for the window of the connection, in their turn.
+        self._blocked: dict[Stream, None] = {}
         #: Requests that have arrived and wait for their turn.
         self._waiting: dict[Stream, None] = {}
         #: Whether output is collected.
@@ -203,6 +206,7 @@ class Connection(ServedConnection):
         self.server._run_queue.discard(self)
         self._waiting.clear()
         self._ready.clear()
+        self._blocked.clear()
         failure: Exception | None = None
         if isinstance(error, GeventnodeError):
             failure = error
@@ -310,6 +314,9 @@ class Connection(ServedConnection):
 
     def _on_window(self, event: WindowOpened) -> None:
         if event.stream is None:
+            # those that have waited come first: small credits would serve only the first streams
+            blocked, self._blocked = self._blocked, {}
+            self._ready.update(blocked)
             for stream in self.streams.values():
                 self.schedule(stream)
         elif event.stream.owner is not None:
@@ -329,6 +336,7 @@ class Connection(ServedConnection):
             stream.lost(IncompleteBody(f'the client has broken a rule of HTTP/2: {event.message}'))
         self._waiting.clear()
         self._ready.clear()
+        self._blocked.clear()
         self._corked = False
         self.flush()
         self.close()
@@ -364,8 +372,12 @@ class Connection(ServedConnection):
                 break
             stream = next(iter(ready))
             del ready[stream]
-            if not stream.destroyed and stream.transmit():
+            if stream.destroyed:
+                continue
+            if stream.transmit():
                 ready[stream] = None
+            elif engine.send_window <= 0 and stream._has_queued:
+                self._blocked[stream] = None
         self.flush()
 
     def flush(self) -> None:
@@ -419,6 +431,7 @@ class Connection(ServedConnection):
         stream.state.owner = None
         stream.release()
         self._waiting.pop(stream, None)
+        self._blocked.pop(stream, None)
         if not self.streams:
             self.began = monotonic()
             if self.state is not _OPEN or self._eof:

@@ -139,6 +139,27 @@ def test_frames_of_streams_alternate(connect_h2: Connect) -> None:
     assert all(middle[index] != middle[index + 1] for index in range(len(middle) - 1))
 
 
+def test_small_credits_of_a_connection_reach_all_streams_in_turn(connect_h2: Connect) -> None:
+    client = connect_h2(lambda request, response: response.end(bytes(BIG)), client={'credit': False})
+    numbers = []
+    for _ in range(4):
+        number = client.get()
+        client.h2.increment_flow_control_window(BIG, number)
+        numbers.append(number)
+    client.flush()
+    client.until(lambda: sum(len(client.responses[number].body) for number in numbers) == 65535)
+    client.until(lambda: all(client.responses[number].status for number in numbers))
+    before = [len(client.responses[number].body) for number in numbers]
+    for count in range(1, 9):
+        # one frame at a time, as a client with small buffers gives credit
+        client.h2.increment_flow_control_window(16384)
+        client.flush()
+        while sum(len(client.responses[number].body) for number in numbers) < 65535 + count * 16384:
+            assert client.receive()
+    after = [len(client.responses[number].body) for number in numbers]
+    assert [end - start for start, end in zip(before, after, strict=True)] == [2 * 16384] * 4
+
+
 def test_body_larger_than_all_buffers_in_both_directions(connect_h2: Connect) -> None:
     sizes: list[int] = []
 
