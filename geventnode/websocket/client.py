@@ -20,7 +20,7 @@ from geventnode.tls.client import TLSOptions
 from geventnode.tls.contexts import CLIENT_OPTIONS
 from geventnode.websocket.connection import OPTIONS, WebSocket, WebSocketOptions, settings
 from geventnode.websocket.deflate import make_offer
-from geventnode.websocket.handshake import VERSION, check_response, make_key
+from geventnode.websocket.handshake import VERSION, check_response, check_subprotocols, make_key
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,6 +69,7 @@ def connect(url: str, **options: Unpack[ConnectOptions]) -> WebSocket:
         # RFC 6455, section 3
         raise InvalidInput(f'the URL of a WebSocket has no fragment: {url!r}')
     checked = settings(options, (OWN_OPTIONS | REQUEST_OPTIONS | CLIENT_OPTIONS) - UNUSED)
+    check_subprotocols(options.get('subprotocols'))
     subprotocols = tuple(options.get('subprotocols', ()))
     given: dict[str, Any] = {
         name: value for name, value in options.items() if name not in OPTIONS and name not in OWN_OPTIONS

@@ -575,12 +575,18 @@ class WebSocket(EventEmitter):
 
     def _wait_for_turn(self) -> None:
         """Decode the rest after the input of other connections."""
+        if self._turn is not None:
+            # a reader has decoded before its time
+            return
         self._turn = self._hub.loop.timer(0)
         self._turn.start(self._on_turn)
 
     def _on_turn(self) -> None:
         self._stop_turn()
         self._decode()
+        if self._finished and (self._by_events or self._listeners):
+            # without a further message, nothing else emits the end
+            self._start_emitter()
 
     def _stop_turn(self) -> None:
         turn, self._turn = self._turn, None
@@ -689,7 +695,10 @@ class WebSocket(EventEmitter):
         deadlines(self._hub).forget(self)
         if self._turn is not None:
             self._stop_turn()
+            # this can run in any greenlet, which would not continue after a switch to the receiver
+            receiver, self._receiver = self._receiver, None
             self._decode()
+            self._receiver = receiver
         if self._end is None:
             self._end = WebSocketClosed('the connection was lost without a close frame', self.close_code or ABNORMAL)
             self._end.__cause__ = error
@@ -739,8 +748,8 @@ class WebSocket(EventEmitter):
         elif not self._probing:
             self._probing = True
             self._expires = now + self._settings.ping_timeout
-            if socket.writable_length < socket.writable_high_water_mark:
-                self._send_control(encode_frame(PING, b'', self._client))
+            # behind all queued data: a peer that reads slowly is not dead
+            self._send_control(encode_frame(PING, b'', self._client))
         elif deadlines(self._hub).grants_grace(socket, now):
             self._expires = now
         else:

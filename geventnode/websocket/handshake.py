@@ -17,7 +17,17 @@ from geventnode.http.incoming import IncomingMessage
 from geventnode.protocol import connection_options
 from geventnode.websocket.deflate import Deflate, MalformedExtensions, MessageDeflate, accept_offer, accept_response
 
-__all__ = ['Accepted', 'Origins', 'accept_token', 'check_request', 'check_response', 'make_key', 'same_origin']
+__all__ = [
+    'Accepted',
+    'Origins',
+    'accept_token',
+    'check_origins',
+    'check_request',
+    'check_response',
+    'check_subprotocols',
+    'make_key',
+    'same_origin',
+]
 
 VERSION = '13'
 
@@ -66,6 +76,18 @@ def same_origin(request: IncomingMessage) -> bool:
     default = 443 if parts.scheme == 'https' else 80
     asked = (getattr(request, 'host', None) or '').lower()
     return asked in ({host, f'{host}:{default}'} if port in (None, default) else {f'{host}:{port}'})
+
+
+def check_origins(origins: Any) -> None:
+    """Raise ``InvalidInput`` for one origin instead of a collection: parts of its text would be allowed, too."""
+    if isinstance(origins, str) and origins != '*':
+        raise InvalidInput(f"origins must be None, '*', a collection or a function, not {origins!r}: put it into a set")
+
+
+def check_subprotocols(subprotocols: Any) -> None:
+    """Raise ``TypeError`` for a text: each of its characters would be a subprotocol."""
+    if isinstance(subprotocols, str):
+        raise TypeError(f'subprotocols must be a sequence of str, not {subprotocols!r}: put it into a tuple')
 
 
 def _one(request: IncomingMessage, name: str) -> str | None:

@@ -20,8 +20,9 @@ from geventnode.http.server.response import ServerResponse
 from geventnode.http.status import STATUS_CODES
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.socket import Socket
-from geventnode.websocket.connection import INTERNAL_ERROR, LINGER_TIME, WebSocket, WebSocketOptions, settings
-from geventnode.websocket.handshake import VERSION, Accepted, Origins, check_request
+from geventnode.websocket.connection import INTERNAL_ERROR, LINGER_TIME, Settings, WebSocket, WebSocketOptions, settings
+from geventnode.websocket.deflate import Deflate
+from geventnode.websocket.handshake import VERSION, Accepted, Origins, check_origins, check_request, check_subprotocols
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,11 +70,12 @@ def accept(request: IncomingMessage, socket: Socket, head: bytes, **options: Unp
     :raises WebSocketHandshakeError: the request was refused: 400, 403 or 426 was sent, or 503 by a server that closes.
         The server counts it if the listener does not catch it.
     :raises UnknownOption: an option does not exist; the error names the nearest one.
+    :raises InvalidInput: ``origins`` is one origin instead of a collection of them, or an option is out of range.
     """
-    checked = settings(options, OWN_OPTIONS)
+    checked = _settings(options)
     server: Any = request._connection.server  # type: ignore[attr-defined]  # a request's connection has a server
     try:
-        accepted = _check(request, server, options)
+        accepted = _check(request, server, options, checked.compression)
         further = _further_fields(accepted, options.get('headers'))
     except BaseException as error:
         _refuse(socket, error)
@@ -100,10 +102,10 @@ def upgrade(response: ServerResponse, **options: Unpack[AcceptOptions]) -> WebSo
     :raises WebSocketHandshakeError: the request was refused.
     :raises HeadersSent: the head of the response is fixed.
     """
-    checked = settings(options, OWN_OPTIONS)
+    checked = _settings(options)
     request = response.request
     try:
-        accepted = _check(request, response.server, options)
+        accepted = _check(request, response.server, options, checked.compression)
     except WebSocketHandshakeError as error:
         status = error.status or 400
         response.server._peer_log.log_refusal('websocket', '%s: %s', describe_request(request), error)
@@ -137,7 +139,7 @@ def listener(handler: Handler | None = None, **options: Unpack[AcceptOptions]) -
     :param options: those of :func:`accept`.
     :raises TypeError: the handler is a coroutine function or a generator function.
     """
-    settings(options, OWN_OPTIONS)
+    _settings(options)
 
     def decorate(handler: Handler) -> Callable[[IncomingMessage, Socket, bytes], None]:
         check_listener('message', handler)
@@ -176,12 +178,22 @@ def finish(made: WebSocket, error: BaseException | None = None, code: int = 1000
     made.close(code)
 
 
-def _check(request: IncomingMessage, server: Any, options: Mapping[str, Any]) -> Accepted:
+def _settings(options: Mapping[str, Any]) -> Settings:
+    """Return the checked options of both sides.
+
+    Those of a server alone are checked, too.
+    """
+    check_origins(options.get('origins'))
+    check_subprotocols(options.get('subprotocols'))
+    return settings(options, OWN_OPTIONS)
+
+
+def _check(request: IncomingMessage, server: Any, options: Mapping[str, Any], compression: Deflate | None) -> Accepted:
     accepted = check_request(
         request,
         options.get('origins'),
         options.get('subprotocols', ()),
-        settings(options, OWN_OPTIONS).compression,
+        compression,
     )
     if server.draining:
         raise WebSocketHandshakeError('the server is closing', 503)

@@ -807,3 +807,81 @@ def test_what_can_be_sent(serve: Serve) -> None:
     log.wait_for('done')
     assert read_frame(client) == (0x88, b'\x03\xe8')
     finish(client)
+
+
+@pytest.mark.parametrize(
+    ('options', 'error'),
+    [
+        ({'origins': 'https://example.org'}, InvalidInput),
+        ({'origins': ''}, InvalidInput),
+        ({'subprotocols': 'chat'}, TypeError),
+    ],
+)
+def test_a_text_is_no_collection(options: dict[str, Any], error: type[Exception]) -> None:
+    """``'https://example.o'`` is a part of an allowed origin, and another one."""
+    with pytest.raises(error, match='put it into a'):
+        websocket.listener(echo, **options)
+
+
+def test_a_slow_peer_gets_the_keep_alive_ping(serve: Serve) -> None:
+    """It follows the queued data, however much there is."""
+    sockets: list[Any] = []
+
+    def handler(ws: Any) -> None:
+        sockets.append(ws)
+        while True:
+            ws.send(bytes(65536))
+
+    client = opened(site_for(serve, handler, ping_interval=0.05, ping_timeout=30), receive_buffer=4096)
+    while not (sockets and sockets[0]._probing):
+        gevent.sleep(0.01)
+    first = BINARY
+    while first & 15 != PING:
+        first, payload = read_frame(client)
+    assert payload == b''
+    sockets[0].destroy()
+
+
+def in_its_turn(sockets: list[Any], client: Client, data: bytes) -> Any:
+    """Return the WebSocket, which has so much input that others have their turn; the rest of it is ``data``."""
+    client.send(frame(b'', PONG) * 9000)
+    while not (sockets and sockets[0]._turn is not None):
+        gevent.sleep(0)
+    (ws,) = sockets
+    ws._reader._position = len(ws._reader._data)
+    ws._reader.feed(data)
+    return ws
+
+
+def test_destroy_returns_while_a_message_arrives(serve: Serve) -> None:
+    sockets: list[Any] = []
+    log = Log()
+
+    def handler(ws: Any) -> None:
+        sockets.append(ws)
+        log.append(ws.receive())
+        with pytest.raises(WebSocketClosed):
+            ws.receive()
+        log.append('lost')
+
+    client = opened(site_for(serve, handler))
+    ws = in_its_turn(sockets, client, frame(b'x', TEXT))
+    destroyer = gevent.spawn(ws.destroy)
+    log.wait_for('lost')
+    assert log == ['x', 'lost']
+    assert destroyer.get(timeout=10) is ws
+
+
+def test_close_is_emitted_after_a_flood_without_messages(serve: Serve) -> None:
+    sockets: list[Any] = []
+    log = Log()
+
+    def handler(ws: Any) -> None:
+        sockets.append(ws)
+        ws.on('message', log.append)
+        ws.on('error', lambda error: None)
+        ws.on('close', lambda code, reason: log.append(code))
+
+    client = opened(site_for(serve, handler))
+    in_its_turn(sockets, client, frame(b'', PONG) * 9000).destroy()
+    log.wait_for(1006)
