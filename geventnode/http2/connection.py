@@ -53,6 +53,10 @@ ROUNDS, ROUND_TIME = 16, 0.001
 #: Bytes of output that are collected before they are passed to the socket.
 OUTPUT_SIZE = 65536
 
+#: Bytes in the queue of the socket, beyond its high-water mark, above which no input is read. The bodies of responses
+#: stay below; a client that sends requests or PINGs, and does not read the answers, gets there.
+MAX_UNREAD = 4 * OUTPUT_SIZE
+
 
 class ConnectionState(enum.Enum):
     """The states of a connection."""
@@ -93,6 +97,7 @@ class Connection(ServedConnection):
         '_blocked',
         '_corked',
         '_eof',
+        '_output_full',
         '_paused',
         '_ready',
         '_waiting',
@@ -129,7 +134,9 @@ class Connection(ServedConnection):
         #: Whether output is collected.
         self._corked = False
         self._eof = False
+        #: Whether reading is paused: by the limit of buffered input, and until the client reads.
         self._paused = False
+        self._output_full = False
         self._accounted = 0
         deadlines(self.hub).watch(self)
         self._corked = True
@@ -173,6 +180,10 @@ class Connection(ServedConnection):
         finally:
             self._corked = False
         self.pump()
+        socket = self.socket
+        if socket.writable_length > socket.writable_high_water_mark + MAX_UNREAD:
+            self._output_full = True
+            socket._pause_reading()
         if not self.streams and self.state is not _OPEN:
             self._close_if_done()
 
@@ -188,6 +199,10 @@ class Connection(ServedConnection):
             self.close()
 
     def queue_drained(self) -> None:
+        if self._output_full:
+            self._output_full = False
+            if not self._paused:
+                self.socket._resume_reading()
         if self.state is _LINGERING:
             self.began = monotonic()
             if self._eof:
@@ -459,7 +474,8 @@ class Connection(ServedConnection):
         """See :class:`geventnode.http.server.buffer_limit.BufferHolder`."""
         if self._paused:
             self._paused = False
-            self.socket._resume_reading()
+            if not self._output_full:
+                self.socket._resume_reading()
 
     # -- the end --------------------------------------------------------------------------------------------------
 

@@ -360,7 +360,7 @@ class Engine:
         self.failed = True
         self._buffer.clear()
         self._block = None
-        self._send_frame(GoAwayFrame(0, last_stream_id=self.last_stream_id, error_code=code))
+        self._send_frame(GoAwayFrame(0, last_stream_id=min(self._goaway_id, self.last_stream_id), error_code=code))
         self._events.append(ConnectionFailed(code, message, limit))
 
     def _skip_preface(self, data: bytes) -> bytes:

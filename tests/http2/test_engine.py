@@ -234,3 +234,14 @@ def test_long_head_is_divided() -> None:
     assert [each.type for each in frames] == [1, 9, 9]
     assert ['END_HEADERS' in each.flags for each in frames] == [False, False, True]
     assert 'END_STREAM' in frames[0].flags
+
+
+def test_error_after_goaway_names_no_later_stream() -> None:
+    made = engine()
+    list(made.receive(PREFACE + SETTINGS + head(1), 0.0))
+    made.go_away()
+    made.take_output()
+    list(made.receive(head(3) + frame(0, 0, 0), 0.0))
+    [goaway] = frames_of(made.take_output())
+    # its client repeats request 3, which was not served
+    assert goaway.last_stream_id == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 
@@ -272,3 +273,30 @@ def test_informational_responses_wait_for_the_client(connect_h2: Connect) -> Non
     assert len(lengths) == before
     assert lengths[-1] < 65536 + 11_000
     client.close()
+
+
+def test_client_that_does_not_read_its_answers_is_not_read(connect_h2: Connect) -> None:
+    client = connect_h2(
+        lambda request, response: response.end(bytes(int(request.url[1:]))),
+        client={'credit': False},
+        http2_max_control_frames=1_000_000,
+    )
+    client.h2.increment_flow_control_window(100_000_000)
+    client.flush()
+    assert client.response(client.get('/1')).ended
+    number = client.get('/12000000')
+    client.h2.increment_flow_control_window(100_000_000, number)
+    client.flush()
+    [connection] = client.site.server._connections()  # type: ignore[attr-defined]
+    socket = connection.socket
+    until(lambda: socket.writable_length >= socket.writable_high_water_mark)
+    count = 30_000
+    pings = b'\x00\x00\x08\x06\x00\x00\x00\x00\x00geventno' * count
+    sending = gevent.spawn(client.send_raw, pings)
+    settle()
+    assert 0 < socket.writable_length < 450_000 < len(pings)
+    # once it reads, nothing is missing
+    assert len(client.response(number).body) == 12_000_000
+    sending.join()
+    assert client.response(client.get('/1')).ended
+    assert sum(type(event).__name__ == 'PingAckReceived' for event in client.events) == count
