@@ -584,9 +584,11 @@ class WebSocket(EventEmitter):
     def _on_turn(self) -> None:
         self._stop_turn()
         self._decode()
-        if self._finished and (self._by_events or self._listeners):
-            # without a further message, nothing else emits the end
-            self._start_emitter()
+        if self._finished:
+            # without a further message, nothing else passes on the end
+            self._wake()
+            if self._by_events or self._listeners:
+                self._start_emitter()
 
     def _stop_turn(self) -> None:
         turn, self._turn = self._turn, None

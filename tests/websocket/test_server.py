@@ -885,3 +885,18 @@ def test_close_is_emitted_after_a_flood_without_messages(serve: Serve) -> None:
     client = opened(site_for(serve, handler))
     in_its_turn(sockets, client, frame(b'', PONG) * 9000).destroy()
     log.wait_for(1006)
+
+
+def test_receive_raises_after_a_flood_without_messages(serve: Serve) -> None:
+    sockets: list[Any] = []
+    log = Log()
+
+    def handler(ws: Any) -> None:
+        sockets.append(ws)
+        with pytest.raises(WebSocketClosed):
+            ws.receive()
+        log.append('lost')
+
+    client = opened(site_for(serve, handler))
+    in_its_turn(sockets, client, frame(b'', PONG) * 9000).destroy()
+    log.wait_for('lost')
