@@ -308,8 +308,8 @@ class Connection(ServedConnection):
         error = event.error
         self.server._peer_log.log_refusal(refusal_reason(error), '%s: %s', self._client, error)
         fields, body = error_fields(error.status)
-        self.engine.send_head(event.stream, fields, False)
-        if self.engine.sendable(event.stream) >= len(body):
+        self.engine.send_head(event.stream, fields, event.for_head)
+        if not event.for_head and self.engine.sendable(event.stream) >= len(body):
             self.engine.send_data(event.stream, body, True)
         self.engine.reset(event.stream, ErrorCode.NO_ERROR)
 

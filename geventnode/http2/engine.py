@@ -140,13 +140,17 @@ class HeadReceived(Event):
 
 
 class RequestRejected(Event):
-    """A request exceeds a limit: it gets an error response."""
+    """A request exceeds a limit: it gets an error response.
 
-    __slots__ = ('error', 'stream')
+    :param for_head: whether its method is HEAD, so that the response has no body.
+    """
 
-    def __init__(self, stream: StreamState, error: ParseError) -> None:
+    __slots__ = ('error', 'for_head', 'stream')
+
+    def __init__(self, stream: StreamState, error: ParseError, for_head: bool) -> None:
         self.stream = stream
         self.error = error
+        self.for_head = for_head
 
 
 class DataReceived(Event):
@@ -532,7 +536,7 @@ class Engine:
             self._events.append(StreamFailed(None, ErrorCode.PROTOCOL_ERROR, str(error)))
         except ParseError as error:
             stream = self._open_stream(number, ended)
-            self._events.append(RequestRejected(stream, error.with_traceback(None)))
+            self._events.append(RequestRejected(stream, error.with_traceback(None), (b':method', b'HEAD') in fields))
         else:
             stream = self._open_stream(number, ended)
             stream.expected = head.content_length

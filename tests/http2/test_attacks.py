@@ -266,6 +266,16 @@ def test_head_above_the_limit_gets_431(
     assert len(lines(caplog)) == 1
 
 
+def test_head_request_above_the_limit_gets_431_without_a_body(make_site: Callable[..., Site], dial: Dial) -> None:
+    client = dial(make_site())
+    # a body would be an error of the protocol to its client, which would end all of its requests
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block('/', 'HEAD') + STORED + REFERENCE * 5))
+    check_serves(client, 3)
+    [head] = [found for found in client.frames if found[0] == HEADERS and found[2] == 1]
+    assert head[1] & END_STREAM
+    assert not [found for found in client.frames if found[0] in (DATA, RST_STREAM) and found[2] == 1]
+
+
 def test_head_that_does_not_end(make_site: Callable[..., Site], dial: Dial, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     site = make_site(headers_timeout=0.1)
