@@ -58,6 +58,9 @@ __all__ = ['Settings', 'WebSocket', 'WebSocketOptions', 'settings']
 #: Messages, and bytes of them, that wait for a reader before the socket pauses.
 MAX_WAITING, MAX_WAITING_SIZE = 64, 65536
 
+#: Running listeners for pings and pongs before the socket pauses.
+MAX_EMITTING = 64
+
 #: Seconds for the messages of one connection before others have their turn, and the messages between two looks at it.
 TURN_TIME, TURN_CHECK = 0.001, 16
 
@@ -231,6 +234,8 @@ class WebSocket(EventEmitter):
     _pings: dict[bytes, AsyncResult] | None = None
     #: The payload of a pong to send when the queue of the socket is shorter.
     _late_pong: bytes | None = None
+    #: The greenlets that emit ``'ping'`` and ``'pong'``.
+    _emitting: int = 0
     #: Whether a keep-alive ping was sent, and the bytes received before it.
     _probing: bool = False
     _bytes_before: int = 0
@@ -523,7 +528,7 @@ class WebSocket(EventEmitter):
 
     def _decode(self) -> None:
         """Decode input while there is room for messages, and pass them on."""
-        if self._decoding:
+        if self._decoding or self._emitting >= MAX_EMITTING:
             return
         self._decoding = True
         reader = self._reader
@@ -539,8 +544,12 @@ class WebSocket(EventEmitter):
                     self._on_message(received, reader.size)
                 elif isinstance(received, PingFrame):
                     self._on_ping(received.payload)
+                    if self._emitting >= MAX_EMITTING:
+                        break
                 elif isinstance(received, PongFrame):
                     self._on_pong(received.payload)
+                    if self._emitting >= MAX_EMITTING:
+                        break
                 else:
                     self._on_close_frame(received)
                     return
@@ -622,7 +631,20 @@ class WebSocket(EventEmitter):
                 # only the last ping needs a pong (RFC 6455, section 5.5.3)
                 self._late_pong = payload
         if self.listener_count('ping'):
-            gevent.spawn(self.emit, 'ping', payload)
+            self._start_emitting('ping', payload)
+
+    def _start_emitting(self, event: str, payload: bytes) -> None:
+        """Emit the event in a greenlet of its own: its listeners can block."""
+        self._emitting += 1
+        gevent.spawn(self._emit_control, event, payload)
+
+    def _emit_control(self, event: str, payload: bytes) -> None:
+        try:
+            self.emit(event, payload)
+        finally:
+            self._emitting -= 1
+            if self._held:
+                self._wait_for_turn()
 
     def _on_pong(self, payload: bytes) -> None:
         pings = self._pings
@@ -638,7 +660,7 @@ class WebSocket(EventEmitter):
             self._bytes_before = self.socket.bytes_read
             self._watch(interval)
         if self.listener_count('pong'):
-            gevent.spawn(self.emit, 'pong', payload)
+            self._start_emitting('pong', payload)
 
     def _on_close_frame(self, frame: CloseFrame) -> None:
         self._held = False

@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 
 pytest.importorskip('wsproto', reason='wsproto is not installed; it is in the extra "test"')
@@ -900,3 +901,29 @@ def test_receive_raises_after_a_flood_without_messages(serve: Serve) -> None:
     client = opened(site_for(serve, handler))
     in_its_turn(sockets, client, frame(b'', PONG) * 9000).destroy()
     log.wait_for('lost')
+
+
+def test_blocked_ping_listeners_pause_the_socket(serve: Serve) -> None:
+    """Otherwise each ping of a flood has a greenlet that waits."""
+    sockets: list[Any] = []
+    go_on = gevent.event.Event()
+    log = Log()
+
+    def on_ping(payload: bytes) -> None:
+        log.append(payload)
+        go_on.wait()
+
+    def handler(ws: Any) -> None:
+        sockets.append(ws)
+        ws.on('message', log.append).on('ping', on_ping)
+
+    client = opened(site_for(serve, handler))
+    client.send(frame(b'', PING) * 1000 + frame(b'after', TEXT))
+    while not (sockets and sockets[0]._held and sockets[0]._turn is None):
+        gevent.sleep(0)
+    gevent.sleep(0)
+    assert len(log) < 100
+    go_on.set()
+    log.wait_for('after')
+    assert log.count(b'') == 1000
+    client.close()
