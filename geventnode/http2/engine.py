@@ -273,6 +273,7 @@ class Engine:
         'failed',
         'last_stream_id',
         'limits',
+        'output_size',
         'send_window',
         'streams',
     )
@@ -286,6 +287,8 @@ class Engine:
         self._buffer = bytearray()
         self._preface_left = PREFACE
         self._output: list[bytes] = []
+        #: The number of bytes that :meth:`take_output` would return.
+        self.output_size = 0
         self._events: list[Event] = []
         self._counter = FrameCounter()
         self._settings_seen = False
@@ -457,6 +460,7 @@ class Engine:
         self._block = bytearray(payload)
         self._open_block = number, ended
         self._continuations = 0
+        self._check_block(payload)
 
     def _read_continuation(self, flags: int, payload: bytes) -> None:
         block = self._block
@@ -469,15 +473,19 @@ class Engine:
         if not payload:
             self._count_empty_frame()
         block += payload
-        if len(block) > limits.hard_header_list:
+        self._check_block(block)
+        if flags & _END_HEADERS:
+            self._block = None
+            self._read_block(self._open_block[0], bytes(block), self._open_block[1])
+
+    def _check_block(self, block: bytes | bytearray) -> None:
+        """Raise if the received part of a header block is too large."""
+        if len(block) > self.limits.hard_header_list:
             raise _Failure(
                 ErrorCode.ENHANCE_YOUR_CALM,
                 f'a header block is larger than {self._hard_limit}',
                 'http2_max_header_list_size',
             )
-        if flags & _END_HEADERS:
-            self._block = None
-            self._read_block(self._open_block[0], bytes(block), self._open_block[1])
 
     @property
     def _hard_limit(self) -> str:
@@ -810,18 +818,16 @@ class Engine:
     # -- output ---------------------------------------------------------------------------------------------------
 
     def _send_frame(self, frame: Frame) -> None:
-        self._output.append(frame.serialize())
-
-    @property
-    def output_size(self) -> int:
-        """The number of bytes that :meth:`take_output` would return."""
-        return sum(map(len, self._output))
+        data = frame.serialize()
+        self._output.append(data)
+        self.output_size += len(data)
 
     def take_output(self) -> bytes:
         """Return the bytes to be sent, and forget them."""
         output = self._output
         data = output[0] if len(output) == 1 else b''.join(output)
         output.clear()
+        self.output_size = 0
         return data
 
     def send_head(self, stream: StreamState, fields: Sequence[tuple[bytes, bytes]], end: bool) -> None:
@@ -836,6 +842,7 @@ class Engine:
         flags = _END_STREAM if end else 0
         if size <= limit:
             self._output.append(_HEADER.pack(size >> 8, size & 0xFF, _HEADERS, flags | _END_HEADERS, stream.id) + block)
+            self.output_size += 9 + size
         else:
             self._send_frame_of(_HEADERS, flags, stream.id, block[:limit])
             for start in range(limit, size, limit):
@@ -848,6 +855,7 @@ class Engine:
     def _send_frame_of(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
         self._output.append(_HEADER.pack(size >> 8, size & 0xFF, kind, flags, number) + payload)
+        self.output_size += 9 + size
 
     def sendable(self, stream: StreamState) -> int:
         """Return the size of the largest DATA frame that can be sent.
@@ -868,6 +876,7 @@ class Engine:
         self._counter.data_sent += 1
         header = _HEADER.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
         self._output.append(b''.join((header, data)))
+        self.output_size += 9 + size
         if end:
             self._end(stream)
 

@@ -245,3 +245,25 @@ def test_error_after_goaway_names_no_later_stream() -> None:
     [goaway] = frames_of(made.take_output())
     # its client repeats request 3, which was not served
     assert goaway.last_stream_id == 1
+
+
+def test_first_part_of_a_header_block_can_be_too_large() -> None:
+    made = engine(max_header_list_size=100)
+    events = described(made.receive(PREFACE + SETTINGS + frame(1, 0, 1, bytes(401)), 0.0))
+    message = 'a header block is larger than 4 times http2_max_header_list_size (100 bytes)'
+    assert events == [['ConnectionFailed', ErrorCode.ENHANCE_YOUR_CALM, message]]
+
+
+def test_size_of_the_output_is_that_of_its_bytes() -> None:
+    made = engine()
+    [received] = made.receive(PREFACE + SETTINGS + head(1), 0.0)
+    assert isinstance(received, HeadReceived)
+    stream = received.stream
+    made.send_head(stream, [(b':status', b'200'), (b'x-long', b'\xff' * 20_000)], False)
+    made.send_data(stream, b'abc', False)
+    made.send_head(stream, [(b'x', b'y')], True)
+    made.reset(stream, ErrorCode.NO_ERROR)
+    made.go_away(announce=True)
+    size = made.output_size
+    assert size == len(made.take_output())
+    assert made.output_size == 0
