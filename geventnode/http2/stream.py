@@ -50,6 +50,9 @@ __all__ = ['Stream', 'error_fields']
 
 log = logging.getLogger('geventnode.error')
 
+#: Bytes below which a received piece is joined to the one before: an object for each would take much more memory.
+SMALL_PIECE = 512
+
 #: The types of heads in the queue: final ones, and informational ones.
 _HEADS = (list, tuple)
 
@@ -413,7 +416,11 @@ class Stream:
         if size:
             self.buffered += size
             self.connection.account(size)
-            self._pieces.append(data)
+            pieces = self._pieces
+            if size < SMALL_PIECE and pieces and len(pieces[-1]) < SMALL_PIECE:
+                pieces[-1] += data
+            else:
+                pieces.append(data)
         limits = self.server._limits
         if limits.max_body_size is not None and self.state.received > limits.max_body_size and not self.discarding:
             self._pieces.clear()

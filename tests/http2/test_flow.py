@@ -300,3 +300,24 @@ def test_client_that_does_not_read_its_answers_is_not_read(connect_h2: Connect) 
     sending.join()
     assert client.response(client.get('/1')).ended
     assert sum(type(event).__name__ == 'PingAckReceived' for event in client.events) == count
+
+
+def test_small_pieces_without_a_reader_are_joined(connect_h2: Connect) -> None:
+    go_on = Event()
+    pieces: list[bytes] = []
+
+    def listener(request: Any, response: Any) -> None:
+        go_on.wait()
+        pieces.extend(request)
+        response.end()
+
+    client = connect_h2(listener)
+    number = client.start('POST', '/')
+    client.send_raw((b'\x00\x00\x02\x00\x00' + number.to_bytes(4, 'big') + b'ab') * 2001)
+    server = client.site.server  # type: ignore[attr-defined]
+    until(lambda: server.statistics()['buffered'] == 4002)
+    client.send_data(number, b'', end=True)
+    go_on.set()
+    assert client.response(number).ended
+    assert b''.join(pieces) == b'ab' * 2001
+    assert len(pieces) < 10
