@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME, RECHECK_TIME
+from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME, RECHECK_TIME, late_request, slow_body
 from geventnode.http2.codes import ErrorCode
 from geventnode.net.deadlines import NEVER
 from geventnode.net.rate_limited_log import log_from_hub
@@ -131,25 +131,19 @@ def _close_idle(connection: Connection) -> None:
 
 
 def _late_request(stream: Stream) -> None:
-    limit = stream.server.request_timeout
-    stream.time_out(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
+    stream.time_out(late_request(stream.server))
 
 
 def _window_over(stream: Stream) -> None:
     """Begin another window, or time out a slow client."""
     server = stream.server
-    limit, rate = server.request_timeout, server.min_body_rate
     assert stream.window is not None
     # the client can send no more than its window, of which the application has not read these bytes
-    if stream.buffered or stream.state.received - stream.window[1] >= rate * limit:
+    arrived = stream.state.received - stream.window[1]
+    if stream.buffered or arrived >= server.min_body_rate * server.request_timeout:
         stream.window = monotonic(), stream.state.received
     else:
-        stream.time_out(
-            RequestTimeout(
-                f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
-                f'request_timeout, {limit:g} seconds)'
-            )
-        )
+        stream.time_out(slow_body(server))
 
 
 def _timed_out(stream: Stream) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from geventnode.http.server.trace import trace, trace_lost
 from geventnode.http2.codes import ErrorCode, code_name
 from geventnode.http2.connection import Connection
 from geventnode.http2.engine import ConnectionFailed, HeadReceived, StreamFailed, StreamReset
@@ -25,11 +26,7 @@ class TracedConnection(Connection):
         self._trace('accepted, HTTP/2')
 
     def _trace(self, message: str, *args: object) -> None:
-        socket = self.socket
-        address = socket.remote_address
-        # peers on Unix sockets have no address
-        name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
-        self.server._connection_log.add(f'%s: {message}', name, *args)
+        trace(self, message, *args)
 
     def data_received(self, data: bytes) -> None:
         self._trace('received %d bytes with %d open streams', len(data), len(self.streams))
@@ -40,13 +37,7 @@ class TracedConnection(Connection):
         super().eof_received()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._trace(
-            'closed after %d requests, %d bytes received, %d written%s',
-            self.served,
-            self.socket.bytes_read,
-            self.socket.bytes_written,
-            f': {type(error).__name__}: {error}' if error is not None else '',
-        )
+        trace_lost(self, error)
         super().connection_lost(error)
 
     def _open(self, event: HeadReceived) -> Stream:

@@ -30,7 +30,7 @@ class ParseCache(dict[bytes, _Value]):
     entries, and does not parse.
 
     After :data:`MANY_MISSES` misses in a row, :meth:`look_up` looks for one of :data:`SAMPLED` keys only, until it
-    finds one: hashing a head and looking for it in vain would take a tenth of the time of parsing it.
+    finds one: hashing a head and not finding it would take a tenth of the time of parsing it.
 
     Threads can share a cache: in the worst case, one parses data that another has just parsed.
 
@@ -48,7 +48,7 @@ class ParseCache(dict[bytes, _Value]):
         self.max_key = max_key
         self.old: dict[bytes, _Value] = {}
         self.seen: set[int] = set()
-        #: How often :meth:`look_up` has looked in vain, since it has found an entry.
+        #: How often :meth:`look_up` has found nothing since it last found an entry.
         self.misses = 0
         #: How many keys :meth:`look_up` does not look for.
         self.skip = 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from geventnode.http.server.response import ServerResponse
     from geventnode.http.server.server import Server
 
-__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'RECHECK_TIME', 'UPLOAD_RATE', 'due']
+__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'RECHECK_TIME', 'UPLOAD_RATE', 'due', 'late_request', 'slow_body']
 
 log = logging.getLogger('geventnode.error')
 
@@ -164,26 +164,32 @@ def _late_head(connection: Connection) -> None:
 
 
 def _late_request(connection: Connection) -> None:
-    limit = connection.server.request_timeout
-    connection.time_out(RequestTimeout(f'no complete request within request_timeout ({limit} seconds)'))
+    connection.time_out(late_request(connection.server))
+
+
+def late_request(server: Server) -> RequestTimeout:
+    """Return the error of a request that was not complete in time."""
+    return RequestTimeout(f'no complete request within request_timeout ({server.request_timeout} seconds)')
+
+
+def slow_body(server: Server) -> RequestTimeout:
+    """Return the error of a body that arrived too slowly."""
+    return RequestTimeout(
+        f'the body arrived at a rate below min_body_rate ({server.min_body_rate} bytes per second, over '
+        f'request_timeout, {server.request_timeout:g} seconds)'
+    )
 
 
 def _window_over(connection: Connection) -> None:
     """Begin another window, or time out a slow client."""
     server = connection.server
-    limit, rate = server.request_timeout, server.min_body_rate
     body = connection.body
     assert body.window is not None
     arrived = connection.socket.bytes_read - body.window[1]
-    if connection.reading_paused or arrived >= rate * limit:
+    if connection.reading_paused or arrived >= server.min_body_rate * server.request_timeout:
         body.window = _window(connection)
     else:
-        connection.time_out(
-            RequestTimeout(
-                f'the body arrived at a rate below min_body_rate ({rate} bytes per second, over '
-                f'request_timeout, {limit:g} seconds)'
-            )
-        )
+        connection.time_out(slow_body(server))
 
 
 def _close(connection: Connection) -> None:

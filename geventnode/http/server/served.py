@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
     from geventnode.http.server.response import ServerResponse
+    from geventnode.http.server.server import Server
     from geventnode.net.socket import Socket
 
 __all__ = ['Exchange', 'ServedConnection']
@@ -22,6 +23,7 @@ class ServedConnection(ABC):
 
     __slots__ = ('_expires', 'began', 'served', 'socket')
 
+    server: Server
     socket: Socket
     #: How many requests were taken.
     served: int

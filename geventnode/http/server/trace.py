@@ -11,9 +11,31 @@ from typing import Any
 from geventnode.errors import ParseError, RequestTimeout, excerpt
 from geventnode.http.server.connection import Connection, ConnectionState
 from geventnode.http.server.response import ServerResponse
+from geventnode.http.server.served import ServedConnection
 from geventnode.protocol import RequestHead
 
-__all__ = ['TracedConnection']
+__all__ = ['TracedConnection', 'trace', 'trace_lost']
+
+
+def trace(connection: ServedConnection, message: str, *args: object) -> None:
+    """Write a line about ``connection``, with the name of its peer."""
+    socket = connection.socket
+    address = socket.remote_address
+    # peers on Unix sockets have no address
+    name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
+    connection.server._connection_log.add(f'%s: {message}', name, *args)
+
+
+def trace_lost(connection: ServedConnection, error: BaseException | None) -> None:
+    """Write the last line about ``connection``."""
+    trace(
+        connection,
+        'closed after %d requests, %d bytes received, %d written%s',
+        connection.served,
+        connection.socket.bytes_read,
+        connection.socket.bytes_written,
+        f': {type(error).__name__}: {error}' if error is not None else '',
+    )
 
 
 class TracedConnection(Connection):
@@ -29,11 +51,7 @@ class TracedConnection(Connection):
         self._trace('accepted')
 
     def _trace(self, message: str, *args: object) -> None:
-        socket = self.socket
-        address = socket.remote_address
-        # peers on Unix sockets have no address
-        name = f'unix-{id(socket):x}' if address is None else f'{address}:{socket.remote_port}'
-        self.server._connection_log.add(f'%s: {message}', name, *args)
+        trace(self, message, *args)
 
     # -- run by the hub -------------------------------------------------------------------------------------------
 
@@ -54,13 +72,7 @@ class TracedConnection(Connection):
         super().time_out(error)
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._trace(
-            'closed after %d requests, %d bytes received, %d written%s',
-            self.served,
-            self.socket.bytes_read,
-            self.socket.bytes_written,
-            f': {type(error).__name__}: {error}' if error is not None else '',
-        )
+        trace_lost(self, error)
         super().connection_lost(error)
 
     # -- run by a worker, or by another greenlet that ends an exchange ---------------------------------------------
