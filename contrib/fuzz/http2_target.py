@@ -24,10 +24,11 @@ from contrib.fuzz.finding import Finding
 from contrib.fuzz.http2_mutation import FrameMutator, split
 from contrib.fuzz.peer import Peer
 from contrib.fuzz.sample import Sample, random_cuts, ways
-from contrib.fuzz.server_exchange import MemoryServer
+from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS
 from contrib.fuzz.turns import Steps, run_all, sending, settled, until
 from contrib.fuzz.unhandled import errors_recorded
+from geventnode.http2.codes import ErrorCode
 from geventnode.http2.engine import (
     ConnectionFailed,
     DataReceived,
@@ -265,7 +266,7 @@ def respond(engine: Engine, event: Any, consumes: bool) -> None:
     kind = type(event)
     if kind is RequestRejected:
         engine.send_head(event.stream, [(b':status', b'431')], True)
-        engine.reset(event.stream, 0)  # type: ignore[arg-type]
+        engine.reset(event.stream, ErrorCode.NO_ERROR)
     elif kind is DataReceived and consumes:
         engine.consumed(event.stream, len(event.data))
     if kind in (HeadReceived, DataReceived, TrailersReceived) and event.stream.ended and not event.stream.local_ended:
@@ -390,35 +391,19 @@ def check_responses(found: OutputReader) -> None:
             raise Finding('body', f'{len(body)} bytes instead of {length}: {body[:100]!r}')
 
 
-class HTTP2Exchange:
+class HTTP2Exchange(ServerExchange):
     """A peer that sends ``pieces`` and disconnects.
 
-    :ivar output: the bytes that the server has sent.
-    :ivar complete: whether all of them have arrived.
-    :ivar working: the number of listeners that are running.
+    :ivar complete: whether all the output has arrived.
     """
 
-    def __init__(self, server: HTTP2Server, pieces: list[bytes], scenario: dict[str, Any]) -> None:
-        self.peers: list[Peer] = []
-        self.output = b''
-        self.complete = False
-        self.working = 0
-        self.listener = LISTENERS[scenario['listener']]
-        self._server = server
-        self._pieces = pieces
-        self._scenario = scenario
-
-    def __enter__(self) -> None:
-        self.working += 1
-
-    def __exit__(self, *args: object) -> None:
-        self.working -= 1
+    complete = False
 
     def steps(self) -> Steps:
         """Run the exchange; see :class:`contrib.fuzz.turns.Exchange`."""
         scenario = self._scenario
         peer = Peer(scenario['room'], scenario['breaks_after'])
-        socket = self._server.accept(peer, self)  # type: ignore[arg-type]
+        socket = self._server.accept(peer, self)
         self.peers.append(peer)
 
         def progress() -> tuple[int, int, int, bool]:
