@@ -25,10 +25,11 @@ const server = http.createServer((request, response) => {
   client.end('GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r\n')
 })
 JS
-for version in 24.13.0 26.10.0; do
-    mkdir "$version"
-    npm install --silent --no-fund --no-audit --prefix "$version" "node@$version" >/dev/null
-    "$version/node_modules/.bin/node" show.js
+for package in node@24.13.0 node@26.10.0; do
+    folder=$work/for-$package
+    mkdir "$folder"
+    npm install --silent --no-fund --no-audit --prefix "$folder" "$package" >/dev/null
+    "$folder/node_modules/.bin/node" show.js
 done
 # v24.13.0 "1\r\na\r\n1\r\nb\r\n1\r\nc\r\n1\r\nd\r\n0\r\n\r\n"
 # v26.10.0 "4\r\nabcd\r\n0\r\n\r\n"
