@@ -401,7 +401,13 @@ class Parser:
             elif head.framing is not _NONE or not head.keep_alive:
                 # After the last message, bytes are discarded, unless they belong to another protocol.
                 self._after = _REQUEST_HEAD if head.keep_alive or head.upgrade else _CLOSED
-                self._begin_content(head.framing, head.content_length)
+                length = head.content_length
+                if head.framing is _LENGTH_FRAMING and length is not None and limits.max_body_size is None:
+                    # as _begin_content()
+                    self._missing = length
+                    self._state = _LENGTH
+                else:
+                    self._begin_content(head.framing, length)
         return head
 
     def _begin_response(self, head: ResponseHead, end: int) -> ResponseHead:
@@ -528,9 +534,23 @@ class Parser:
 
         It returns None, and the caller uses events instead, if the length is unknown or bytes are missing.
         """
-        if self._state is not _LENGTH or len(self._buffer) - self._pos < self._missing:
+        if self._state is not _LENGTH:
             return None
-        data = self._next_of_length()
+        buffer = self._buffer
+        pos = self._pos
+        end = pos + self._missing
+        if len(buffer) < end:
+            return None
+        self._missing = 0
+        if len(buffer) > end:
+            data = bytes(buffer[pos:end])
+            self._pos = self._scanned = end
+        else:
+            # as _next_of_length(), and _advance()
+            data = bytes(buffer[pos:] if pos else buffer)
+            self._buffer = b''
+            self._offset += end
+            self._pos = self._scanned = 0
         self._finish()
         return data
 

@@ -38,7 +38,7 @@ class ReceiveBufferLimit:
         if change > 0 and self.used > self.limit:
             self._paused[holder] = None
             holder.pause_for_limit()
-        elif change < 0:
+        elif self._paused and change < 0:
             self._paused.pop(holder, None)
             self._resume()
 

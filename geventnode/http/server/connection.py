@@ -557,7 +557,7 @@ class Connection(ServedConnection):
         if self._accounted or self._paused:
             buffered = self.parser.buffered
             self._account(buffered)
-            if not self._eof and buffered < self.socket.readable_high_water_mark:
+            if self._paused and not self._eof and buffered < self.socket.readable_high_water_mark:
                 self.resume_input()
 
     def input_discarded(self) -> None:
