@@ -13,12 +13,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.sample import Sample
+from contrib.fuzz.target import Target
 
-__all__ = ['PORTION', 'Campaign', 'Target', 'checked', 'watchdog']
+__all__ = ['PORTION', 'Campaign', 'checked', 'watchdog']
 
 #: Inputs in a portion.
 PORTION = 10_000
@@ -33,21 +34,6 @@ TIMEOUT = 120
 WARM_UP = 3
 #: Objects by which the number can vary afterwards.
 SLACK = 5000
-
-
-class Target(Protocol):
-    """A component to fuzz, with its rules."""
-
-    name: str
-
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-
-    def check(self, samples: Sequence[Sample]) -> None:
-        """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""
 
 
 @dataclass

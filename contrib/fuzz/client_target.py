@@ -14,7 +14,8 @@ from typing import Any
 from contrib.fuzz.client_exchange import METHODS, READERS, ClientExchange, MemoryAgent
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.mutation import Mutator
-from contrib.fuzz.sample import BOTH, Sample, random_cuts, ways
+from contrib.fuzz.sample import BOTH, Sample, ways
+from contrib.fuzz.target import ConnectionTarget
 from contrib.fuzz.turns import run_all
 from contrib.fuzz.unhandled import errors_recorded
 from geventnode.protocol import Limits, Role
@@ -25,38 +26,24 @@ __all__ = ['ClientTarget']
 LIMITS = Limits()
 
 
-class ClientTarget:
+class ClientTarget(ConnectionTarget):
     """Sends requests with one agent, and feeds the responses."""
 
-    name = 'client'
+    LIMITED, MAX_ROOM = 0.05, 100
+    BREAKING, MAX_SENT = 0.03, 100
 
     def __init__(self) -> None:
-        self._mutator = Mutator('response')
+        super().__init__('client', Mutator('response'))
         self._agent = MemoryAgent()
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-        return self.make_from(self._mutator.make(rng), rng)
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-        rare = rng.random()
-        cuts = random_cuts(len(data), rng)
-        return Sample(
-            self.name,
-            data,
-            cuts,
-            {
-                'method': rng.choice(('GET', 'GET', 'GET', *METHODS)),
-                'reader': rng.choice(tuple(READERS)),
-                'warm': rng.random() < 0.15,
-                'ending': rng.choice(('with the data', 'later', 'reset')),
-                'both': rng.random() < BOTH,
-                'hurry': cuts is None or rng.random() < 0.7,
-                'room': 20 + int(rng.random() * 100) if rare < 0.05 else None,
-                'breaks_after': int(rng.random() * 100) if rare > 0.97 else None,
-            },
-        )
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
+        return {
+            'method': rng.choice(('GET', 'GET', 'GET', *METHODS)),
+            'reader': rng.choice(tuple(READERS)),
+            'warm': rng.random() < 0.15,
+            'ending': rng.choice(('with the data', 'later', 'reset')),
+            'both': rng.random() < BOTH,
+        }
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""

@@ -3,7 +3,7 @@
     python contrib/fuzz/guided.py TARGET [CORPUS_DIR] [libFuzzer options, such as -runs=1000000 -max_total_time=600]
 
 The first eight bytes of an input seed all other choices; the rest is the data that the peer sends. Half of the
-mutations are libFuzzer's own, half those of ``mutation.py``.
+mutations are libFuzzer's own, half those of the target's source.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ with atheris.instrument_imports(include=['geventnode']):
 
 from contrib.fuzz.campaign import checked
 from contrib.fuzz.finding import Finding
-from contrib.fuzz.mutation import Mutator
 
 __all__ = ['main']
 
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> None:
     name = arguments.pop(1)
     with atheris.instrument_imports(include=['geventnode']):
         target = TARGETS[name]()
-    mutator = Mutator('response' if name in ('parser-response', 'client') else 'request')
+    source = target.source
 
     def one_input(data: bytes) -> None:
         sample = target.make_from(data[CHOICES:], random.Random(data[:CHOICES]))
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> None:
             choices = rng.randbytes(CHOICES)
         if rng.random() < 0.5:
             return choices + atheris.Mutate(data, max(longest - CHOICES, 1))
-        return (choices + mutator.change(data or mutator.make(rng), rng))[:longest]
+        return (choices + source.change(data or source.make(rng), rng))[:longest]
 
     atheris.Setup(arguments, one_input, custom_mutator=mutate)
     atheris.Fuzz()

@@ -23,9 +23,10 @@ from hpack import Decoder
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.http2_mutation import FrameMutator, split
 from contrib.fuzz.peer import Peer
-from contrib.fuzz.sample import Sample, random_cuts, ways
+from contrib.fuzz.sample import Sample, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS
+from contrib.fuzz.target import ConnectionTarget, Target
 from contrib.fuzz.turns import Steps, run_all, sending, settled, until
 from contrib.fuzz.unhandled import errors_recorded
 from geventnode.http2.codes import ErrorCode
@@ -193,22 +194,14 @@ class OutputReader:
 # -- the engine -------------------------------------------------------------------------------------------------------
 
 
-class HTTP2EngineTarget:
+class HTTP2EngineTarget(Target):
     """Feeds engines with different limits, and responds to each request at once when it is complete."""
 
-    name = 'http2-engine'
-
     def __init__(self) -> None:
-        self._mutator = FrameMutator()
+        super().__init__('http2-engine', FrameMutator())
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-        return self.make_from(self._mutator.make(rng), rng)
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-        scenario = {'limits': rng.choice((0, 1, 1, 2)), 'consumes': rng.random() < 0.8}
-        return Sample(self.name, data, random_cuts(len(data), rng), scenario)
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
+        return {'limits': rng.choice((0, 1, 1, 2)), 'consumes': rng.random() < 0.8}
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""
@@ -320,37 +313,20 @@ SERVERS: tuple[dict[str, Any], ...] = (
 )
 
 
-class HTTP2ServerTarget:
+class HTTP2ServerTarget(ConnectionTarget):
     """Feeds servers with different options."""
 
-    name = 'http2-server'
-
     def __init__(self) -> None:
-        self._mutator = FrameMutator()
+        super().__init__('http2-server', FrameMutator())
         self._servers = [HTTP2Server(False, http2=True, **options) for options in SERVERS]
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-        return self.make_from(self._mutator.make(rng), rng)
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-        rare = rng.random()
-        cuts = random_cuts(len(data), rng)
-        return Sample(
-            self.name,
-            data,
-            cuts,
-            {
-                'server': rng.randrange(len(SERVERS)),
-                'listener': rng.choice(('read', *LISTENERS)),
-                'reset': rng.random() < 0.3,
-                'both': False,
-                'hurry': cuts is None or rng.random() < 0.7,
-                'room': 20 + int(rng.random() * 200) if rare < 0.1 else None,
-                'breaks_after': int(rng.random() * 300) if rare > 0.95 else None,
-            },
-        )
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
+        return {
+            'server': rng.randrange(len(SERVERS)),
+            'listener': rng.choice(('read', *LISTENERS)),
+            'reset': rng.random() < 0.3,
+            'both': False,
+        }
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.mutation import Mutator
-from contrib.fuzz.sample import Sample, random_cuts
+from contrib.fuzz.sample import Sample
+from contrib.fuzz.target import Target
 from geventnode.errors import ParseError
 from geventnode.protocol import Limits, ResponseParser, Role
 from tests.corpus.drive import Outcome, drive
@@ -36,26 +37,19 @@ LIMITS = (
 )
 
 
-class ParserTarget:
+class ParserTarget(Target):
     """Feeds a parser in the role ``'request'`` or ``'response'``."""
 
     def __init__(self, role: str) -> None:
-        self.name = f'parser-{role}'
+        super().__init__(f'parser-{role}', Mutator(role))
         self.role = Role(role)
-        self._mutator = Mutator(role)
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-        data = self._mutator.make(rng)
-        return self.make_from(data, rng)
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
         scenario: dict[str, Any] = {'limits': rng.choice((0, 0, 1, 1, 2)), 'eof': rng.random() < 0.5}
         if self.role is Role.RESPONSE:
             scenario['upgrade'] = rng.random() < 0.3
             scenario['method'] = rng.choice(('GET', 'GET', 'HEAD', 'CONNECT', 'POST'))
-        return Sample(self.name, data, random_cuts(len(data), rng), scenario)
+        return scenario
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""

@@ -24,9 +24,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from contrib.fuzz.campaign import PORTION, Campaign, Target, checked
+from contrib.fuzz.campaign import PORTION, Campaign, checked
 from contrib.fuzz.finding import Finding, keep, minimised
 from contrib.fuzz.sample import Sample
+from contrib.fuzz.target import Target
 
 __all__ = ['TARGETS', 'main']
 

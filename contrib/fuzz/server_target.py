@@ -15,10 +15,11 @@ from typing import Any
 
 from contrib.fuzz.finding import Finding
 from contrib.fuzz.mutation import Mutator
-from contrib.fuzz.sample import BOTH, Sample, random_cuts, ways
+from contrib.fuzz.sample import BOTH, Sample, ways
 from contrib.fuzz.server_exchange import MemoryServer, ServerExchange
 from contrib.fuzz.server_listeners import LISTENERS, UNREAD
 from contrib.fuzz.server_rules import can_be_cancelled, check_expected, parse_responses
+from contrib.fuzz.target import ConnectionTarget
 from contrib.fuzz.turns import run_all
 from contrib.fuzz.unhandled import errors_recorded
 from geventnode.protocol import Role
@@ -35,37 +36,20 @@ OPTIONS: tuple[dict[str, Any], ...] = (
 _DATE = re.compile(rb'Date: [^\r]*\r\n')
 
 
-class ServerTarget:
+class ServerTarget(ConnectionTarget):
     """Feeds servers with different options."""
 
-    name = 'server'
-
     def __init__(self) -> None:
-        self._mutator = Mutator('request')
+        super().__init__('server', Mutator('request'))
         self._servers = [MemoryServer(tunnels, **options) for options in OPTIONS for tunnels in (False, True)]
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
-        return self.make_from(self._mutator.make(rng), rng)
-
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-        rare = rng.random()
-        cuts = random_cuts(len(data), rng)
-        return Sample(
-            self.name,
-            data,
-            cuts,
-            {
-                'server': rng.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
-                'listener': rng.choice(('read', *LISTENERS)),
-                'ending': rng.choice(('with the data', 'later', 'reset')),
-                'both': rng.random() < BOTH,
-                'hurry': cuts is None or rng.random() < 0.7,
-                'room': 20 + int(rng.random() * 200) if rare < 0.1 else None,
-                'breaks_after': int(rng.random() * 300) if rare > 0.95 else None,
-            },
-        )
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
+        return {
+            'server': rng.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
+            'listener': rng.choice(('read', *LISTENERS)),
+            'ending': rng.choice(('with the data', 'later', 'reset')),
+            'both': rng.random() < BOTH,
+        }
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""

@@ -15,7 +15,8 @@ from typing import Any
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
 from contrib.fuzz.finding import Finding
-from contrib.fuzz.sample import Sample, random_cuts
+from contrib.fuzz.sample import Sample
+from contrib.fuzz.target import Target
 from geventnode.errors import WebSocketClosed
 from geventnode.websocket.deflate import Deflate, accept_offer
 from geventnode.websocket.frames import UNLIMITED, CloseFrame, FrameReader, PingFrame, PongFrame
@@ -35,24 +36,37 @@ TEXTS = 'x', 'hello', 'ä€😀', '', '{"key": [1, 2, 3]}' * 20
 INVALID = b'\xff', b'\xed\xa0\x80', b'\xc0\x80', b'\xf4\x90\x80\x80', b'\xe2\x82'
 
 
-class WebSocketTarget:
-    """Feeds a decoder of the given side, ``'server'`` or ``'client'``."""
+class MessageMutator:
+    """Makes messages and control frames, some of them malformed.
 
-    def __init__(self, side: str) -> None:
-        self.name = f'websocket-{side}'
-        self._client = side == 'client'
+    :param client: whether the client receives it: the frames of a server have no masks.
+    """
 
-    def make(self, rng: random.Random) -> Sample:
-        """Return a sample."""
+    def __init__(self, client: bool) -> None:
+        self._client = client
+
+    def make(self, rng: random.Random) -> bytes:
+        """Return an input."""
         data = b''.join(self._message(rng) for _ in range(rng.choice((1, 1, 2, 3, 5))))
         for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
-            data = mutated(data, rng)
-        return self.make_from(data, rng)
+            data = self.change(data, rng)
+        return data
 
-    def make_from(self, data: bytes, rng: random.Random) -> Sample:
-        """Return a sample of ``data`` with random other choices."""
-        scenario = {'limits': rng.randrange(len(LIMITS)), 'deflate': rng.random() < 0.4}
-        return Sample(self.name, data, random_cuts(len(data), rng), scenario)
+    def change(self, data: bytes, rng: random.Random) -> bytes:
+        """Return ``data`` with a small change."""
+        place = rng.randrange(len(data) + 1)
+        kind = rng.randrange(6)
+        if kind == 0:
+            return data[:place]
+        if kind == 1:
+            return data[:place] + rng.randbytes(rng.choice((1, 1, 2, 8))) + data[place:]
+        if kind == 2:
+            return data[:place] + data[place + rng.choice((1, 1, 2, 8)) :]
+        if kind == 3 and place < len(data):
+            return data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
+        if kind == 4 and place < len(data):
+            return data[:place] + rng.choice((b'\x00', b'\xff', b'\x7f', b'\x80', b'\x81', b'\xfe')) + data[place + 1 :]
+        return data + data[place:]
 
     def _message(self, rng: random.Random) -> bytes:
         """Return the frames of a message or a control frame; some of them are malformed."""
@@ -93,6 +107,17 @@ class WebSocketTarget:
             last = number == len(parts) - 1
             data += frame(part, 0 if number else opcode, mask=mask, fin=last, rsv=0 if number else rsv, size=size)
         return data
+
+
+class WebSocketTarget(Target):
+    """Feeds a decoder of the given side, ``'server'`` or ``'client'``."""
+
+    def __init__(self, side: str) -> None:
+        self._client = side == 'client'
+        super().__init__(f'websocket-{side}', MessageMutator(self._client))
+
+    def _choices(self, rng: random.Random) -> dict[str, Any]:
+        return {'limits': rng.randrange(len(LIMITS)), 'deflate': rng.random() < 0.4}
 
     def check(self, samples: Sequence[Sample]) -> None:
         """Raise :exc:`Finding` if one of ``samples`` breaks a rule."""
@@ -170,20 +195,3 @@ def by_wsproto(client: bool, data: bytes) -> list[Any]:
     except ParseFailed as error:
         found.append(('error', int(error.code)))
     return found
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Return ``data`` with a small change."""
-    place = rng.randrange(len(data) + 1)
-    kind = rng.randrange(6)
-    if kind == 0:
-        return data[:place]
-    if kind == 1:
-        return data[:place] + rng.randbytes(rng.choice((1, 1, 2, 8))) + data[place:]
-    if kind == 2:
-        return data[:place] + data[place + rng.choice((1, 1, 2, 8)) :]
-    if kind == 3 and place < len(data):
-        return data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
-    if kind == 4 and place < len(data):
-        return data[:place] + rng.choice((b'\x00', b'\xff', b'\x7f', b'\x80', b'\x81', b'\xfe')) + data[place + 1 :]
-    return data + data[place:]
