@@ -59,7 +59,11 @@ class ParseCache(dict[bytes, _Value]):
         """Return the entry of ``data``, or parse it."""
         value = self.look_up(data)
         if value is None:
-            value = self.parse(data)
+            try:
+                value = self.parse(data)
+            except BaseException:
+                self.wanted = None
+                raise
             if self.wanted is data:
                 self.store(data, value)
         return value
@@ -67,7 +71,8 @@ class ParseCache(dict[bytes, _Value]):
     def look_up(self, data: bytes) -> _Value | None:
         """Return the entry of ``data``, or None.
 
-        :attr:`wanted` is then ``data`` if its value is to be stored.
+        :attr:`wanted` is then ``data`` if its value is to be stored. A caller that cannot parse it sets that to None,
+        so that the cache keeps no data without a value.
         """
         skip = self.skip
         if skip:

@@ -360,7 +360,11 @@ class Parser:
         """
         reference = self._common_lines
         common = None if reference is None else reference()
-        head = parse_request_head(data, common)
+        try:
+            head = parse_request_head(data, common)
+        except ParseError:
+            REQUEST_HEADS.wanted = None
+            raise
         if common is None or not head.has_common:
             self._learn(data, common)
         if REQUEST_HEADS.wanted is data:

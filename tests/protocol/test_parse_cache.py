@@ -132,3 +132,22 @@ def test_limits_apply_to_cached_heads() -> None:
         with pytest.raises(ParseError) as caught:
             parser.next_event()
         assert caught.value.status == 431
+
+
+@pytest.mark.parametrize('data', [b'GET /twice HTTP/1.1\r\nHost: a\r\nA b\r\n\r\n'])
+def test_malformed_heads_are_not_kept(data: bytes) -> None:
+    REQUEST_HEADS.misses = REQUEST_HEADS.skip = 0
+    for _ in range(3):
+        parser = Parser(Role.REQUEST, Limits())
+        parser.feed(data)
+        with pytest.raises(ParseError):
+            parser.next_event()
+        assert REQUEST_HEADS.wanted is None
+
+
+def test_failed_results_are_not_kept() -> None:
+    cache = ParseCache(int)
+    for _ in range(3):
+        with pytest.raises(ValueError, match='invalid literal'):
+            cache.find(b'x')
+        assert cache.wanted is None
