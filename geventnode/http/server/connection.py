@@ -276,10 +276,11 @@ class Connection(ServedConnection):
                 self.head_started = True
                 self.began = self.socket._last_activity
                 self._expires = self.began + self.server._shortest_timeout
-            # however much is buffered, it is not enough
-            self.resume_input()
             if self._accounted or parser.buffered:
                 self._account(parser.buffered)
+            # however much is buffered, it is not enough. The limit of all connections does not pause an incomplete
+            # head: nothing but its rest can end it, and heads that wait for each other would end by their deadlines.
+            self.resume_input()
             return None
         if self.head_started:
             self.head_started = False

@@ -11,6 +11,7 @@ from geventnode import http
 from geventnode.errors import BodyTooLarge, UnknownOption
 from geventnode.stream.readable import DEFAULT_HIGH_WATER_MARK
 from tests.servers import Client, Log, Serve, get, ok, post
+from tests.sockets import until
 
 
 def refused(client: Client, status: int) -> None:
@@ -177,6 +178,22 @@ def test_max_buffered_limits_all_connections_together(serve: Serve) -> None:
         assert client.response().body == str(size).encode()
     gevent.joinall(feeders)
     assert site.server._buffer_limit.used == 0
+
+
+def test_incomplete_heads_do_not_wait_for_each_other(serve: Serve) -> None:
+    """Together they exceed ``max_buffered``; only their rest can end them, or the end of their client."""
+    site = serve(ok, max_buffered=1000)
+    clients = [site.send(b'GET / HTTP/1.1\r\nHost: x\r\nA: ' + bytes([97 + number]) * 300) for number in range(4)]
+    until(lambda: site.server.statistics()['buffered'] > 1200)
+    for client in clients:
+        client.send(b'x' * 100)
+    until(lambda: site.server.statistics()['buffered'] > 1600)
+    left, *others = clients
+    left.abort()
+    until(lambda: len(site.server._sockets) == 3)
+    for client in others:
+        assert client.send(b'\r\n\r\n').response().body == b'GET /'
+    assert site.server.statistics()['buffered'] == 0
 
 
 @pytest.mark.parametrize(
