@@ -101,7 +101,11 @@ def request_head(fields: Sequence[tuple[bytes, bytes]], limits: Limits, ended: b
             if pairs:
                 raise Malformed('a pseudo-header field follows an ordinary field')
             if name not in _PSEUDO_FIELDS:
-                raise Malformed('a request has an unknown pseudo-header field')
+                raise Malformed(
+                    'a request has :protocol, but the server does not offer extended CONNECT (RFC 8441)'
+                    if name == b':protocol'
+                    else 'a request has an unknown pseudo-header field'
+                )
             if name in pseudo:
                 raise Malformed(f'the pseudo-header field {name.decode()} is repeated')
             pseudo[name] = value

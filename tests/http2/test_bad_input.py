@@ -62,6 +62,14 @@ CONNECTION_ERRORS = {
         frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x3f\xe1\xff\x03' + block()),
         COMPRESSION_ERROR,
     ),
+    'a table above its limit after a smaller one': (
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x20\x3f\xe2\x1f' + block()),
+        COMPRESSION_ERROR,
+    ),
+    'a table changed within a head': (
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, block() + b'\x20'),
+        COMPRESSION_ERROR,
+    ),
     'bad trailers': (OPEN + frame(HEADERS, END_HEADERS | END_STREAM, 1, b'\x80'), COMPRESSION_ERROR),
     'PING within a head': (BEGUN + frame(PING, 0, 0, bytes(8)), PROTOCOL_ERROR),
     'DATA within a head': (BEGUN + frame(DATA, 0, 1, b'x'), PROTOCOL_ERROR),

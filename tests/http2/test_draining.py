@@ -7,9 +7,11 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from h2.settings import SettingCodes
 
-from tests.http2.client import Client, Connect
-from tests.servers import ok
+from geventnode import http
+from tests.http2.client import Client, Connect, Response
+from tests.servers import Serve, ok
 
 LAST = 2**31 - 1
 
@@ -132,3 +134,190 @@ def test_client_that_ends_its_direction_gets_its_response(connect_h2: Connect, e
         client.until(lambda: aborted or go_on.set() or True)
     go_on.set()
     assert client.response(number).body == b'whole'
+
+
+# -- streams in each state when the server closes ---------------------------------------------------------------------
+
+
+def closing(client: Client) -> Any:
+    """Close the server, and return the greenlet when the client knows the last request."""
+    server = client.site.server  # type: ignore[attr-defined]
+    stopping = gevent.spawn(server.stop)
+    client.until(lambda: len(client.goaways) == 2)
+    return stopping
+
+
+def over(client: Client, stopping: Any) -> None:
+    """Check that the server ends after its last stream."""
+    client.wait_closed()
+    client.close()
+    stopping.join()
+
+
+@pytest.mark.parametrize('expect', [False, True])
+def test_upload_in_progress_is_finished(connect_h2: Connect, expect: bool) -> None:
+    """Also one of which the client waits for 100."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        go_on.wait()
+        response.end(str(len(request.read())))
+
+    client = connect_h2(listener)
+    fields = [('expect', '100-continue')] if expect else []
+    number = client.start('POST', '/', *fields)
+    if not expect:
+        client.send_data(number, b'first')
+    stopping = closing(client)
+    go_on.set()
+    if expect:
+        client.until(lambda: client.responses[number].informational)
+    client.send_data(number, b'other', end=True)
+    assert client.response(number).body == (b'5' if expect else b'10')
+    over(client, stopping)
+
+
+@pytest.mark.parametrize('size', [10_000, 1_000_000])
+def test_response_that_waits_for_its_window_is_finished(connect_h2: Connect, size: int) -> None:
+    client = connect_h2(
+        lambda request, response: response.end(bytes(size)), client={'settings': {SettingCodes.INITIAL_WINDOW_SIZE: 0}}
+    )
+    number = client.get()
+    client.until(lambda: client.responses[number].status)
+    stopping = closing(client)
+    assert client.responses[number].body == b''
+    client.h2.increment_flow_control_window(size, number)
+    client.flush()
+    assert len(client.response(number).body) == size
+    over(client, stopping)
+
+
+def test_closed_window_does_not_keep_the_server(connect_h2: Connect) -> None:
+    client = connect_h2(
+        lambda request, response: response.end(b'body'),
+        client={'settings': {SettingCodes.INITIAL_WINDOW_SIZE: 0}},
+        timeout=0.2,
+    )
+    number = client.get()
+    stopping = closing(client)
+    assert client.response(number).reset == 8
+    over(client, stopping)
+
+
+def test_reset_is_the_end_of_a_stream(connect_h2: Connect) -> None:
+    client = connect_h2(lambda request, response: None)
+    number = client.get()
+    stopping = closing(client)
+    client.reset(number)
+    over(client, stopping)
+
+
+def test_unread_body_does_not_keep_the_server(connect_h2: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response has ended, and the client does not end its request."""
+    monkeypatch.setattr('geventnode.http2.deadlines.DISCARD_TIME', 0.1)
+    client = connect_h2(ok)
+    number = client.start('POST', '/', ('content-length', '10'))
+    client.until(lambda: client.responses[number].ended)
+    stopping = closing(client)
+    client.until(lambda: client.responses[number].reset is not None)
+    assert client.responses[number].reset == 0
+    over(client, stopping)
+
+
+def test_tunnel_is_kept(connect_h2: Connect, serve: Serve) -> None:
+    server = http.create_server(ok, http2=True)
+    server.on('connect', lambda request, socket, head: socket.pipe(socket))
+    client = connect_h2(serve(server))
+    number = client.start_fields([(b':method', b'CONNECT'), (b':authority', b'localhost:1')], end=False)
+    client.send_data(number, b'before ')
+    client.until(lambda: client.responses[number].body)
+    stopping = closing(client)
+    client.send_data(number, b'after', end=True)
+    assert client.response(number).body == b'before after'
+    over(client, stopping)
+
+
+def test_stop_resets_nothing_that_ends_in_time_and_destroys_the_rest(connect_h2: Connect) -> None:
+    left: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/never':
+            response.on('close', lambda: left.append(request.url))
+        else:
+            response.end(b'in time')
+
+    client = connect_h2(listener)
+    never, other = client.get('/never'), client.get('/other')
+    server = client.site.server  # type: ignore[attr-defined]
+    stopping = gevent.spawn(server.stop, 0.2)
+    assert client.response(other).body == b'in time'
+    client.wait_closed()
+    stopping.join()
+    assert not client.responses[never].over
+    gevent.sleep(0)
+    assert left == ['/never']
+
+
+def test_requests_beyond_the_limit_are_left_to_another_connection(connect_h2: Connect) -> None:
+    """They arrive together; GOAWAY names the last one that is served."""
+    served: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        served.append(request.url)
+        response.end(request.read())
+
+    client = connect_h2(listener, max_requests_per_socket=2)
+    for number in range(1, 10, 2):
+        client.responses[number] = Response()
+        client.h2.send_headers(number, client.head('POST', f'/{number}'), end_stream=False)
+    client.flush()
+    for number in (1, 3):
+        client.send_data(number, b'x', end=True)
+        assert client.response(number).body == b'x'
+    client.wait_closed()
+    assert client.goaways == [(0, 3)]
+    assert served == ['/1', '/3']
+
+
+# -- idle connections -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('kind', ['handling', 'reading', 'window', 'tunnel'])
+def test_open_stream_is_no_idle_connection(connect_h2: Connect, serve: Serve, kind: str) -> None:
+    """The connection is closed only after its stream has ended."""
+    go_on = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if kind == 'handling':
+            go_on.wait()
+        response.end(request.read() or b'x')
+
+    server = http.create_server(listener, http2=True, keep_alive_timeout=0.1, keep_alive_timeout_buffer=0)
+    server.on('connect', lambda request, socket, head: socket.pipe(socket))
+    settings = {SettingCodes.INITIAL_WINDOW_SIZE: 0} if kind == 'window' else {}
+    client = connect_h2(serve(server), client={'settings': settings})
+    if kind == 'tunnel':
+        number = client.start_fields([(b':method', b'CONNECT'), (b':authority', b'localhost:1')], end=False)
+    else:
+        number = client.start('POST' if kind == 'reading' else 'GET', '/', end=kind != 'reading')
+    gevent.sleep(0.5)
+    assert client.goaways == []
+    go_on.set()
+    if kind in ('reading', 'tunnel'):
+        client.send_data(number, b'x', end=True)
+    elif kind == 'window':
+        client.h2.increment_flow_control_window(1, number)
+        client.flush()
+    assert client.response(number).body == b'x'
+    client.wait_closed()
+    assert client.goaways == [(0, number)]
+
+
+def test_pings_do_not_keep_an_idle_connection(connect_h2: Connect) -> None:
+    client = connect_h2(ok, keep_alive_timeout=0.2, keep_alive_timeout_buffer=0)
+    client.response(client.get())
+    while not client.closed:
+        client.h2.ping(b'geventno')
+        client.flush_acks()
+        client.receive()
+    assert client.goaways == [(0, 1)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
+from h2.events import RemoteSettingsChanged
+from h2.settings import SettingCodes
 
 from tests.http2.client import Connect
 from tests.servers import ok
+from tests.sockets import until
 
 GOOD = [(':method', 'GET'), (':scheme', 'http'), (':authority', 'localhost'), (':path', '/')]
 
@@ -36,6 +40,11 @@ MALFORMED = {
     'value with NUL': [*GOOD, ('x-one', '1\x002')],
     'value with DEL': [*GOOD, ('x-one', '1\x7f2')],
     'value with a blank at its end': [*GOOD, ('x-one', '1 ')],
+    'value with a blank at its beginning': [*GOOD, ('x-one', ' 1')],
+    'value with a tab at its beginning': [*GOOD, ('x-one', '\t1')],
+    'value of a blank': [*GOOD, ('x-one', ' ')],
+    'name of a colon': [*GOOD, (':', '1')],
+    'name outside ASCII': [*GOOD, ('x-\xe9', '1')],
     'no method': without(':method'),
     'no scheme': without(':scheme'),
     'no path': without(':path'),
@@ -44,6 +53,7 @@ MALFORMED = {
     'empty method': [*without(':method'), (':method', '')],
     'empty authority': [*without(':authority'), (':authority', '')],
     'path without a slash': [*without(':path'), (':path', 'x')],
+    'absolute path': [*without(':path'), (':path', 'http://localhost/')],
     'path with a blank': [*without(':path'), (':path', '/a b')],
     'path with a fragment': [*without(':path'), (':path', '/a#b')],
     'path with CR and LF': [*without(':path'), (':path', '/ HTTP/1.1\r\nHost: x\r\n\r\n')],
@@ -69,6 +79,9 @@ MALFORMED = {
     'two content-types': [*GOOD, ('content-type', 'a/b'), ('content-type', 'a/c')],
     'CONNECT with a path': [('x', 'y'), *without(':method'), (':method', 'CONNECT')][1:],
     'CONNECT without a port': [(':method', 'CONNECT'), (':authority', 'localhost')],
+    'CONNECT without an authority': [(':method', 'CONNECT')],
+    'CONNECT with Host alone': [(':method', 'CONNECT'), ('host', 'localhost:1')],
+    'CONNECT with another Host': [(':method', 'CONNECT'), (':authority', 'localhost:1'), ('host', 'localhost:2')],
 }
 
 
@@ -79,6 +92,20 @@ def test_malformed_request_is_reset(connect_h2: Connect, fields: list[tuple[str,
     assert (response.status, response.reset) == (None, 1)
     assert client.response(client.get('/next')).body == b'GET /next'
     assert client.site.server.refusals == {'malformed': 1}  # type: ignore[attr-defined]
+
+
+def test_extended_connect_is_refused_with_its_reason(connect_h2: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 8441: a client sends ``:protocol`` only to a server that has offered it in SETTINGS."""
+    caplog.set_level(logging.INFO)
+    client = connect_h2(ok)
+    fields = [*without(':method'), (':method', 'CONNECT'), (':protocol', 'websocket'), ('sec-websocket-version', '13')]
+    pseudo = [pair for pair in fields if pair[0].startswith(':')]
+    response = client.response(client.start_fields(encoded([*pseudo, fields[-1]]), end=False))
+    assert (response.status, response.reset) == (None, 1)
+    until(lambda: caplog.records)
+    assert 'extended CONNECT (RFC 8441)' in caplog.text
+    offered = [dict(event.changed_settings) for event in client.events if isinstance(event, RemoteSettingsChanged)]
+    assert not any(SettingCodes.ENABLE_CONNECT_PROTOCOL in settings for settings in offered)
 
 
 GOOD_ONES = {

@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from geventnode import http
-from geventnode.errors import ClientDisconnected, InvalidInput
+from geventnode.errors import ClientDisconnected, ContentLengthMismatch, InvalidInput
 from geventnode.integrations.wsgi import wsgi
 from geventnode.net.deadlines import deadlines
 from tests.http2.client import Client, Connect, Response
@@ -236,6 +236,105 @@ def test_short_response_is_reset(connect_h2: Connect, caplog: pytest.LogCaptureF
         response = fetch(client, path)
         assert (response.ended, response.reset) == (False, 2)
     assert 'bytes short of its Content-Length' in caplog.text
+
+
+@pytest.mark.parametrize('path', ['/pieces', '/whole', '/head'])
+def test_long_response_is_refused(connect_h2: Connect, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The rest would be an error of the stream at the client, as of RFC 9113, section 8.1.1."""
+    refused: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        response.write_head(200, {'Content-Length': '3'})
+        try:
+            if path == '/whole':
+                response.end(b'12345')
+            else:
+                response.write(b'123')
+                response.write(b'45')
+        except ContentLengthMismatch as error:
+            refused.append(str(error))
+            raise
+        response.end()
+
+    client = connect_h2(listener)
+    response = fetch(client, path, method='HEAD' if path == '/head' else 'GET')
+    if path == '/head':
+        assert (response.status, response.body, response.ended) == (200, b'', True)
+        assert response.headers['content-length'] == '3'
+        return
+    assert len(refused) == 1
+    if path == '/whole':
+        # nothing was sent before
+        assert response.status == 500
+    else:
+        # all that was declared was sent
+        assert (response.ended, response.body) == (True, b'123')
+
+
+def test_crumbs_of_a_cookie_are_joined(connect_h2: Connect) -> None:
+    """RFC 9113, section 8.2.3: an application that expects one field gets one."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [environ['HTTP_COOKIE'].encode('latin-1')]
+
+    client = connect_h2(wsgi(app))
+    assert fetch(client, '/', ('cookie', 'a=1'), ('x-other', 'x'), ('cookie', 'b=2; c=3')).body == b'a=1; b=2; c=3'
+
+
+@pytest.mark.parametrize('upgrade', ['h2c', 'websocket', 'h2c, websocket'])
+def test_upgrade_to_http_2_is_served_as_http_1(serve: Serve, upgrade: str) -> None:
+    """A server may ignore Upgrade (RFC 9110, section 7.8); h2c was removed by RFC 9113."""
+    site = serve(lambda request, response: response.end(request.http_version), http2=True)
+    client = site.send(
+        get('/', 'Connection: Upgrade, HTTP2-Settings', f'Upgrade: {upgrade}', 'HTTP2-Settings: AAMAAABkAAQAAP__')
+    )
+    reply = client.response()
+    assert (reply.status, reply.body) == (200, b'1.1')
+    assert client.get().status == 200
+
+
+@pytest.mark.parametrize('name', [':status', ':path', 'x y', '', 'x\r\ny'])
+def test_application_cannot_send_other_names(connect_h2: Connect, name: str) -> None:
+    refused: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        for set_field in (
+            lambda: response.set_header(name, '1'),
+            lambda: response.write_head(200, {name: '1'}),
+            lambda: response.add_trailers({name: '1'}),
+            lambda: response.write_information(110, {name: '1'}),
+        ):
+            try:
+                set_field()
+            except InvalidInput as error:
+                refused.append(str(error))
+        response.end(b'safe')
+
+    response = fetch(connect_h2(listener))
+    assert (response.status, response.body, len(refused)) == (200, b'safe', 4)
+    assert sorted(response.headers) == [':status', 'content-length', 'date']
+
+
+@pytest.mark.parametrize('value', ['1\r2', '1\n:status: 500', '1\x002'])
+def test_application_cannot_send_other_values(connect_h2: Connect, value: str) -> None:
+    refused: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        for set_field in (
+            lambda: response.set_header('x-one', value),
+            lambda: response.write_head(200, {'x-one': value}),
+            lambda: response.add_trailers({'x-one': value}),
+            lambda: response.write_information(110, {'x-one': value}),
+        ):
+            try:
+                set_field()
+            except InvalidInput as error:
+                refused.append(str(error))
+        response.end(b'safe')
+
+    response = fetch(connect_h2(listener))
+    assert (response.status, response.body, len(refused)) == (200, b'safe', 4)
 
 
 def test_reset_is_a_client_that_left(connect_h2: Connect) -> None:

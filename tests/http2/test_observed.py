@@ -29,6 +29,41 @@ def test_access_log(connect_h2: Connect, serve: Serve, caplog: pytest.LogCapture
     assert '"HEAD /b HTTP/2.0" 200 -' in lines[1]
 
 
+def test_access_log_has_refusals_of_the_server_and_disconnects(
+    connect_h2: Connect, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that is malformed or exceeds a limit of heads is none, as in HTTP/1.1: it is in the log of errors."""
+    arrived = Event()
+
+    def listener(request: Any, response: Any) -> None:
+        if request.url == '/left':
+            arrived.set()
+        else:
+            response.end(request.read())
+
+    server = http.create_server(listener, http2=True, max_body_size=10, request_timeout=0.3)
+    log_access(server)
+    client = connect_h2(serve(server))
+    with caplog.at_level(logging.INFO):
+        assert client.response(client.get('/431', ('x-long', 'x' * 17000))).status == 431
+        assert client.response(client.start('POST', '/413', ('content-length', '11'))).status == 413
+        assert client.response(client.post(bytes(11), '/late-413')).status == 413
+        assert client.response(client.start('POST', '/408')).status == 408
+        assert client.response(client.get('/malformed', ('upgrade', 'h2c'))).reset == 1
+        number = client.get('/left')
+        arrived.wait()
+        client.reset(number)
+        until(lambda: '/left' in caplog.text)
+    found = [record.getMessage().split('"')[1:3] for record in caplog.records if record.name == 'geventnode.access']
+    assert [(line, rest.split()[0]) for line, rest in found] == [
+        ('POST /late-413 HTTP/2.0', '413'),
+        ('POST /408 HTTP/2.0', '408'),
+        ('GET /left HTTP/2.0', '499'),
+    ]
+    until(lambda: server.refusals.get('malformed'))
+    assert server.refusals == {'head_too_large': 1, 'body_too_large': 2, 'timeout': 1, 'malformed': 1}
+
+
 def test_observer_sees_every_end(connect_h2: Connect, serve: Serve) -> None:
     ends: list[tuple[str, int]] = []
     arrived = Event()
