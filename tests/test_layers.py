@@ -126,7 +126,6 @@ LAYERS = [
         'http.server.response_head',
         'http.server.head_cache',
         'http.body_source',
-        'http.body_reader',
         'http.server.response',
         'http.server.request_body',
         'http.server.refusals',
@@ -530,10 +529,10 @@ OFFERED: dict[str, tuple[str, str]] = {
         'connections receive and send without events, and control deadlines, timeouts and the end',
         (
             '_attach _batching _can_sendfile _derived _detach _did_read _discard_after_fork _duplicate _end_nowait _eof'
-            ' _expires _flush_now _has_input _has_queued _hub _last_activity _no_delay _owner _pause_reading'
+            ' _expires _flush_now _has_input _has_queued _hub _last_activity _last_sent _no_delay _owner _pause_reading'
             ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
             ' _restore_input _resume_reading _send _send_broken _send_later _send_vectored _sendfile _set_client'
-            ' _set_protocol _take_input _wait_for_drain _when_flushed _fetch'
+            ' _set_protocol _take_input _unsent_since _wait_for_drain _when_flushed _fetch'
         ),
     ),
     'geventnode.net.server.Server': (

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from geventnode.http.incoming import IncomingMessage
     from geventnode.net.socket import Socket
 
-__all__ = ['BodyReader', 'ReceivingConnection', 'pass_on']
+__all__ = ['DISCARD_TIME', 'BodyReader', 'ReceivingConnection', 'pass_on']
+
+#: Seconds for the rest of a body without a reader: until it is discarded, and for its arrival when it is.
+DISCARD_TIME = 5.0
 
 
 class ReceivingConnection(Protocol):

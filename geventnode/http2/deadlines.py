@@ -1,7 +1,8 @@
 """Find the next deadline of an HTTP/2 connection, and its effect.
 
 The times are those of HTTP/1.1, with the same options: an idle connection, a head, a body, and inactivity. The last two
-are counted for each stream. A client that never opens its windows is inactive: the response waits for it.
+are counted for each stream. A client that never opens its windows is inactive: the response waits for it. A client that
+does not receive is inactive, too, even if it sends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
-from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME, RECHECK_TIME, late_request, slow_body
+from geventnode.http.body_reader import DISCARD_TIME
+from geventnode.http.server.deadlines import LINGER_TIME, RECHECK_TIME, late_request, slow_body
 from geventnode.http2.codes import ErrorCode
 from geventnode.net.deadlines import NEVER
 from geventnode.net.rate_limited_log import log_from_hub
@@ -40,7 +42,7 @@ def due(connection: Connection, now: float) -> Deadline:
         return NEVER, connection.close
     if state == 'lingering':
         if socket.writable_length:
-            return socket._last_activity + (server.timeout or NEVER), socket.destroy
+            return socket._unsent_since + (server.timeout or NEVER), socket.destroy
         return connection.began + LINGER_TIME, socket.destroy
     found: list[Deadline] = []
     if connection.block_began is not None:
@@ -50,7 +52,7 @@ def due(connection: Connection, now: float) -> Deadline:
     if connection.streams:
         found += [_stream_due(stream, now) for stream in connection.streams.values()]
     elif socket.writable_length:
-        found.append((socket._last_activity + (server.timeout or NEVER), socket.destroy))
+        found.append((socket._unsent_since + (server.timeout or NEVER), socket.destroy))
     elif connection.block_began is None:
         found.append((connection.began + _idle_time(connection), partial(_close_idle, connection)))
     return min(found, key=_time)
@@ -88,7 +90,10 @@ def _stream_due(stream: Stream, now: float) -> Deadline:
         # it waits for its turn
         return limit
     if response.finished and not request.complete and not request._has_reader:
-        return stream.last_activity + DISCARD_TIME, partial(stream.response_ended, response)
+        # single bytes of the body do not keep it
+        when = stream.last_activity + DISCARD_TIME
+        when = when if stream.state.ended else min(when, _body(stream, now)[0])
+        return when, partial(stream.response_ended, response)
     if response.handler_may_block and not stream.waits_for_client:
         # the listener takes this long, and not the client
         return now + RECHECK_TIME, _do_nothing

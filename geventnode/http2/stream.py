@@ -264,7 +264,7 @@ class Stream:
 
         The rest of the request is discarded.
         """
-        self.discarding = True
+        self._begin_discarding()
         self._drop_body()
         self.set_head(fields)
         # the client can have disconnected meanwhile
@@ -408,7 +408,8 @@ class Stream:
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of the body."""
-        self.last_activity = self.connection.socket._last_activity
+        if not self.discarding:
+            self.last_activity = self.connection.socket._last_activity
         if self.destroyed or self._failure is not None:
             self.connection.engine.consumed(self.state, len(data))
             return
@@ -430,6 +431,11 @@ class Stream:
             self._discard()
         elif self.reader is not None:
             self.reader.switch()
+
+    def _begin_discarding(self) -> None:
+        """Discard the body from now on, for a limited time."""
+        self.discarding = True
+        self.last_activity = monotonic()
 
     def _discard(self) -> None:
         """Discard the received part of the body.
@@ -695,7 +701,7 @@ class Stream:
         if request.complete:
             self._end_exchange()
         elif not request._has_reader:
-            self.discarding = True
+            self._begin_discarding()
             self._discard()
             self._end_exchange()
 

@@ -224,6 +224,8 @@ class Socket(DuplexBase):
 
     #: The monotonic time of the last traffic, set in ``__init__``.
     _last_activity: float
+    #: The monotonic time when the kernel last took queued data, or when the wait for that began.
+    _last_sent: float = 0.0
     #: See :class:`geventnode.net.deadlines.HasDeadline`.
     _expires: float = NEVER
     #: Receives the input; None while the socket is a stream.
@@ -476,6 +478,8 @@ class Socket(DuplexBase):
     def _record_activity(self) -> None:
         """Count this moment as traffic."""
         self._last_activity = monotonic()
+        if self._queue:
+            self._last_sent = self._last_activity
 
     def _poll_now(self) -> bool:
         """Return whether there is unreported input or progress.
@@ -817,6 +821,16 @@ class Socket(DuplexBase):
         """Whether data is queued."""
         return bool(self._queue)
 
+    @property
+    def _unsent_since(self) -> float:
+        """Since when (monotonic) the kernel has taken nothing of the queued data.
+
+        A peer that sends and never receives does not change it, unlike the time of the last traffic.
+        """
+        watcher = self._write_watcher
+        # data that is sent at the end of this turn of the loop is not waited for yet
+        return self._last_activity if watcher is None or not watcher.active else self._last_sent
+
     def _sendfile(self, fileno: int, offset: int, count: int) -> int:
         """Let the kernel send ``count`` bytes of a file, from ``offset`` on.
 
@@ -880,6 +894,7 @@ class Socket(DuplexBase):
         if self._write_watcher is None:
             self._write_watcher = self._new_watcher(WRITE)
         if not self._write_watcher.active:
+            self._last_sent = monotonic()
             self._write_watcher.start(self._on_writable)
 
     def _on_writable(self) -> None:
@@ -908,7 +923,7 @@ class Socket(DuplexBase):
             except OSError as error:
                 self._on_send_error(error)
                 return None
-            self._last_activity = monotonic()
+            self._last_activity = self._last_sent = monotonic()
             self._dequeue(queue, sent, callbacks)
         if self._write_watcher is not None:
             self._write_watcher.stop()

@@ -12,6 +12,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from itertools import islice
+from time import monotonic
 from typing import Any, ClassVar
 
 import gevent
@@ -320,9 +321,13 @@ class TLSSocket(Socket):
         if engine is None:
             return []
         if engine.unsent:
+            size = len(engine.unsent)
             try:
                 engine.flush()
             except BlockingIOError:
+                if len(engine.unsent) != size:
+                    # progress, although no piece of plaintext counts as sent: a peer can be slow
+                    self._last_activity = self._last_sent = monotonic()
                 self._watch_writable()
                 return []
             except OSError as error:

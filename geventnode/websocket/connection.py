@@ -655,7 +655,7 @@ class WebSocket(EventEmitter):
                 if sent == payload:
                     break
         interval = self._settings.ping_interval
-        if self._probing and interval is not None:
+        if self._probing and interval is not None and not self._close_sent:
             self._probing = False
             self._bytes_before = self.socket.bytes_read
             self._watch(interval)
@@ -764,20 +764,28 @@ class WebSocket(EventEmitter):
         if self._close_sent or self._end is not None or interval is None:
             socket.destroy()
             return
-        if self._held or socket.bytes_read != self._bytes_before:
+        timeout = self._settings.ping_timeout
+        if socket._has_queued and socket._unsent_since + interval + timeout <= now:
+            # its own messages do not show that it receives
+            limit = f'ping_interval and ping_timeout ({interval + timeout:g} seconds)'
+            self._abort(PingTimeout(f'the peer has received nothing within {limit}', INTERNAL_ERROR, 'ping timeout'))
+        elif self._held or socket.bytes_read != self._bytes_before:
             # the peer lives, or this side does not listen
             self._probing = False
             self._bytes_before = socket.bytes_read
             self._expires = now + interval
         elif not self._probing:
             self._probing = True
-            self._expires = now + self._settings.ping_timeout
-            # behind all queued data: a peer that reads slowly is not dead
+            self._expires = now + timeout
+            # after all queued data: a peer that reads slowly is not dead
             self._send_control(encode_frame(PING, b'', self._client))
+        elif socket._last_sent + timeout > now:
+            # it has received a part of the data before the ping
+            self._expires = socket._last_sent + timeout
         elif deadlines(self._hub).grants_grace(socket, now):
             self._expires = now
         else:
-            limit = f'ping_timeout ({self._settings.ping_timeout:g} seconds)'
+            limit = f'ping_timeout ({timeout:g} seconds)'
             self._abort(
                 PingTimeout(f'the peer has not responded to a ping within {limit}', INTERNAL_ERROR, 'ping timeout')
             )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket as stdlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -12,7 +15,8 @@ from geventnode.errors import RequestTimeout
 from geventnode.http2.codes import ErrorCode
 from geventnode.integrations.wsgi import wsgi
 from tests.http2.client import Connect
-from tests.servers import Log, ok
+from tests.servers import Log, Serve, ok
+from tests.sockets import until
 
 
 def test_reader_gets_the_timeout(connect_h2: Connect) -> None:
@@ -103,3 +107,106 @@ def test_unsent_rest_of_a_body_is_not_awaited_for_long(connect_h2: Connect, monk
     number = client.start('POST', '/', ('content-length', '10'))
     client.until(lambda: client.responses[number].reset is not None)
     assert client.responses[number].reset == ErrorCode.NO_ERROR
+
+
+# -- clients that send and do not receive -----------------------------------------------------------------------------
+
+PING = b'\x00\x00\x08\x06\x00\x00\x00\x00\x00geventno'
+
+
+@contextlib.contextmanager
+def repeating(send: Callable[[], object], pause: float = 0.05) -> Iterator[None]:
+    """Call ``send`` every ``pause`` seconds while the block runs, until the server closes the connection."""
+
+    def repeat() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                send()
+                gevent.sleep(pause)
+
+    sender = gevent.spawn(repeat)
+    try:
+        yield
+    finally:
+        sender.kill()
+
+
+def small_buffer(socket: Any) -> None:
+    """Let the kernel hold little, so that the socket has a queue."""
+    socket._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 8192)
+
+
+@pytest.mark.parametrize('state', ['open', 'lingering'])
+def test_pings_do_not_keep_a_client_that_does_not_receive(serve: Serve, connect_h2: Connect, state: str) -> None:
+    """The response has ended, and is in the queue of the socket."""
+    log = Log()
+    site = serve(
+        lambda request, response: response.end(bytes(60_000)),
+        http2=True,
+        timeout=0.2,
+        max_requests_per_socket=1 if state == 'lingering' else 0,
+    )
+    site.server.on('connection', small_buffer)
+    site.server.on('connection', lambda socket: socket.once('close', log.note('closed')))
+    client = connect_h2(site, client={'receive_buffer': 4096})
+    client.get()
+
+    until(
+        lambda: any(
+            not getattr(each, 'streams', True) and each.socket.writable_length and each.state.value == state
+            for each in site.server._connections()
+        )
+    )
+    with repeating(lambda: client.send_raw(PING)):
+        log.wait_for('closed')
+
+
+def test_slow_client_gets_the_whole_response(serve: Serve, connect_h2: Connect) -> None:
+    """It takes longer than the timeout, and makes progress."""
+    size = 1_000_000
+    site = serve(lambda request, response: response.end(bytes(size)), http2=True, timeout=0.5)
+    site.server.on('connection', small_buffer)
+    client = connect_h2(site, client={'receive_buffer': 65536})
+    number = client.get()
+    response = client.responses[number]
+    while not response.over:
+        before = len(response.body)
+        client.until(lambda before=before: len(response.body) > before or response.over)  # type: ignore[misc]
+        gevent.sleep(0.03)
+    assert response.ended
+    assert len(response.body) == size
+
+
+@pytest.mark.parametrize('reads', [False, True])
+def test_bytes_of_a_body_without_a_reader_do_not_keep_it(
+    connect_h2: Connect, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    """Whether or not the listener was reading when its response ended."""
+    monkeypatch.setattr('geventnode.http2.deadlines.DISCARD_TIME', 0.3)
+
+    def listener(request: Any, response: Any) -> None:
+        if not reads:
+            response.end(b'early')
+            return
+        reading = gevent.spawn(request.read1, 5)
+        gevent.idle()
+        response.end(b'early')
+        reading.join()
+
+    client = connect_h2(listener, request_timeout=0.6)
+    number = client.start('POST', '/', ('content-length', '10000'))
+    with repeating(lambda: client.send_data(number, b'x')):
+        response = client.response(number)
+        client.until(lambda: response.reset is not None)
+    assert (response.body, response.ended, response.reset) == (b'early', True, ErrorCode.NO_ERROR)
+
+
+def test_body_does_not_keep_an_error_response_that_waits_for_its_window(connect_h2: Connect) -> None:
+    """The body is discarded; only the response counts."""
+    client = connect_h2(
+        lambda request, response: response.end(bytes(100_000)), client={'credit': False}, timeout=0.2, request_timeout=0
+    )
+    number = client.start('POST', '/', ('content-length', '10000'))
+    with repeating(lambda: client.send_data(number, b'x')):
+        client.until(lambda: client.responses[number].reset is not None or client.goaways)
+    assert not client.responses[number].ended

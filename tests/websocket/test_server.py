@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket as stdlib
 import zlib
 from typing import Any
 
@@ -23,6 +25,7 @@ from geventnode.errors import (
     WebSocketClosed,
 )
 from tests.servers import Client, Log, Serve, Site, get
+from tests.sockets import until
 from tests.websocket.frames import HANDSHAKE, TOKEN, close_frame, frame, read_frame
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -927,3 +930,82 @@ def test_blocked_ping_listeners_pause_the_socket(serve: Serve) -> None:
     log.wait_for('after')
     assert log.count(b'') == 1000
     client.close()
+
+
+# -- peers that send and do not receive -------------------------------------------------------------------------------
+
+
+def small_buffer(socket: Any) -> None:
+    """Let the kernel hold little, so that the socket has a queue."""
+    socket._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 8192)
+
+
+def send_all(ws: Any, log: Log) -> None:
+    """Send messages for ever, and note the code of the end."""
+    try:
+        while True:
+            ws.send(bytes(20_000))
+    except WebSocketClosed as error:
+        log.append(error.close_code)
+        raise
+
+
+@pytest.mark.parametrize('data', [frame(b'', PONG), frame(b'x', TEXT)])
+def test_input_does_not_keep_a_peer_that_does_not_receive(serve: Serve, data: bytes) -> None:
+    log = Log()
+    site = site_for(serve, lambda ws: send_all(ws, log), ping_interval=0.1, ping_timeout=0.1)
+    site.server.on('connection', small_buffer)
+    client = opened(site, receive_buffer=4096)
+
+    def drip() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client.send(data)
+                gevent.sleep(0.03)
+
+    sender = gevent.spawn(drip)
+    log.wait_for(1011)
+    sender.kill()
+
+
+def test_a_slow_peer_without_messages_is_kept(serve: Serve) -> None:
+    """The data before the keep-alive ping takes longer than its limit, and makes progress."""
+    size, count = 20_000, 40
+    log = Log()
+
+    def handler(ws: Any) -> None:
+        for _ in range(count):
+            ws.send_nowait(bytes(size))
+        log.append('sent')
+        with contextlib.suppress(WebSocketClosed):
+            ws.receive()
+        log.append(ws.close_code)
+
+    site = site_for(serve, handler, ping_interval=0.1, ping_timeout=0.5, max_send_queue=size * count)
+    site.server.on('connection', small_buffer)
+    client = opened(site, receive_buffer=65536)
+    log.wait_for('sent')
+    received = 0
+    while received < count:
+        first, _ = read_frame(client)
+        received += first == 0x82
+        gevent.sleep(0.04)
+    client.send(close_frame())
+    log.wait_for_length(2)
+    assert log[1] == 1000
+
+
+def test_a_pong_does_not_extend_the_closing_handshake(serve: Serve) -> None:
+    log = Log()
+
+    def handler(ws: Any) -> None:
+        until(lambda: ws._probing)
+        # as if the ping had just been sent, with an interval that no test waits for
+        ws._settings = ws._settings._replace(ping_interval=3600)
+        ws.close()
+        log.append(ws.close_code)
+
+    client = opened(site_for(serve, handler, ping_interval=0.02, ping_timeout=30, close_timeout=0.2))
+    assert read_frame(client) == (0x89, b'')
+    client.send(frame(b'', PONG))
+    log.wait_for(1006)

@@ -15,9 +15,10 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from geventnode.errors import IncompleteBody, ParseError, SocketHangUp, StreamError, without_traceback
+from geventnode.http.body_reader import DISCARD_TIME
 from geventnode.http.client.deadlines import Deadline, close, exchange_deadline, parse_keep_alive_hint
 from geventnode.http.client.response import ClientResponse
-from geventnode.http.client.response_body import DISCARD_TIME, ResponseBody
+from geventnode.http.client.response_body import ResponseBody
 from geventnode.net.deadlines import NEVER, deadlines
 from geventnode.net.forks import inherited_error
 from geventnode.net.threads import is_alive

@@ -35,7 +35,7 @@ def exchange_deadline(connection: Connection) -> Deadline:
     if connection.timeout:
         # while this side is slow, no inactivity counts: check again later
         waiting = _waits_for_server(connection)
-        since = max(connection.socket._last_activity, connection.since) if waiting else monotonic()
+        since = max(_last_progress(connection), connection.since) if waiting else monotonic()
         next_one = min(next_one, (since + connection.timeout, _report_inactivity), key=_time)
     return next_one
 
@@ -46,7 +46,7 @@ def _waits_for_server(connection: Connection) -> bool:
     It is not while this side is slow, nor after ``'timeout'`` was emitted, until there is more traffic.
     """
     socket = connection.socket
-    if connection.reported_timeout_at == socket._last_activity:
+    if connection.reported_timeout_at == _last_progress(connection):
         return False
     if connection.is_unread:
         # the caller reads slowly
@@ -55,6 +55,16 @@ def _waits_for_server(connection: Connection) -> bool:
         return True
     request = connection.current_request
     return request is None or not request._awaits_source
+
+
+def _last_progress(connection: Connection) -> float:
+    """Return when (monotonic) the server last made progress.
+
+    Informational responses are no progress while it does not take the queued request. A response is: it can arrive
+    before the end of the request.
+    """
+    socket = connection.socket
+    return socket._unsent_since if socket._has_queued and connection.body is None else socket._last_activity
 
 
 def parse_keep_alive_hint(value: str) -> float | None:
@@ -84,7 +94,7 @@ def _fail_connect_timeout(connection: Connection) -> None:
 
 def _report_inactivity(connection: Connection) -> None:
     """Emit ``'timeout'``, and fail the exchange if it has no listener."""
-    connection.reported_timeout_at = connection.socket._last_activity
+    connection.reported_timeout_at = _last_progress(connection)
     gevent.spawn(_emit_timeout, connection, connection.current_request, connection.current_response)
 
 

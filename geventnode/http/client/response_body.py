@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from geventnode.http.client.response import ClientResponse
     from geventnode.http.incoming import IncomingMessage
 
-__all__ = ['DISCARD_TIME', 'ResponseBody']
+__all__ = ['ResponseBody']
 
-#: Bytes of an unread body that are discarded to keep a connection, and the seconds in which they must arrive.
-MAX_UNREAD_BODY, DISCARD_TIME = 65536, 5.0
+#: Bytes of an unread body that are discarded to keep a connection.
+MAX_UNREAD_BODY = 65536
 
 
 class ResponseBody(BodyReader):

@@ -2,6 +2,9 @@
 
 A connection keeps one float, a time before which no deadline can have passed. Only after that time are the settings
 read.
+
+A deadline is absolute, or progress renews it. Any traffic is progress while a request arrives or a listener works. A
+client that is to receive queued bytes makes progress only by receiving: input would let it hold them for ever.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from geventnode.errors import RequestTimeout
+from geventnode.http.body_reader import DISCARD_TIME
 from geventnode.http.incoming import describe_request
 from geventnode.net.deadlines import NEVER
 from geventnode.net.rate_limited_log import log_from_hub
@@ -24,13 +28,9 @@ if TYPE_CHECKING:
     from geventnode.http.server.response import ServerResponse
     from geventnode.http.server.server import Server
 
-__all__ = ['DISCARD_TIME', 'LINGER_TIME', 'RECHECK_TIME', 'UPLOAD_RATE', 'due', 'late_request', 'slow_body']
+__all__ = ['LINGER_TIME', 'RECHECK_TIME', 'UPLOAD_RATE', 'due', 'late_request', 'slow_body']
 
 log = logging.getLogger('geventnode.error')
-
-#: Seconds without a read, after the response has ended, until the rest of the body is discarded; and seconds for the
-#: rest of a discarded body when the server closes.
-DISCARD_TIME = 5.0
 
 #: Seconds that a client has after FIN to read the last response.
 LINGER_TIME = 5.0
@@ -71,8 +71,9 @@ def _active(connection: Connection) -> Deadline:
     limit = _inactive(connection)
     request, response = connection.request, connection.response
     if request is not None and response is not None and response.finished and not request._has_reader:
-        # it was being read when the response ended, and no longer is
-        return connection.socket._last_activity + DISCARD_TIME, _discard_rest
+        # it was being read when the response ended, and no longer is; single bytes of it do not keep it
+        when = connection.socket._last_activity + DISCARD_TIME
+        return (when if request.complete else min(when, _body(connection)[0])), _discard_rest
     if response is not None and response.handler_may_block and not connection.waits_for_client:
         # the listener takes this long, and not the client
         return monotonic() + RECHECK_TIME, _check_again
@@ -104,7 +105,19 @@ def _window(connection: Connection) -> tuple[float, int]:
 
 def _inactive(connection: Connection) -> Deadline:
     timeout = connection.server.timeout if connection.timeout is None else connection.timeout
-    return connection.socket._last_activity + (timeout or NEVER), _timed_out
+    return _last_progress(connection) + (timeout or NEVER), _timed_out
+
+
+def _last_progress(connection: Connection) -> float:
+    """Return when (monotonic) the client last made progress.
+
+    Further requests are no progress while it does not receive the queued bytes. The body of the present request is: its
+    own deadline bounds it.
+    """
+    socket, request = connection.socket, connection.request
+    if socket._has_queued and (request is None or request.complete):
+        return socket._unsent_since
+    return socket._last_activity
 
 
 def _discarding(connection: Connection) -> Deadline:
@@ -238,7 +251,7 @@ def _timed_out(connection: Connection) -> None:
 
 
 def _emit_timeout(connection: Connection) -> None:
-    server, socket, since = connection.server, connection.socket, connection.socket._last_activity
+    server, socket, since = connection.server, connection.socket, _last_progress(connection)
     if socket.destroyed:
         # a listener was called already, because the loop stalled for another whole timeout
         return
@@ -265,8 +278,8 @@ def _time_out_exchange(
 ) -> None:
     """Send an error response to a late exchange, or destroy the connection. Run by the hub."""
     socket = connection.socket
-    if connection.response is not response or socket._last_activity != since:
-        # there was traffic, or another exchange, since the timeout
+    if connection.response is not response or _last_progress(connection) != since:
+        # there was progress, or another exchange, since the timeout
         return
     if response is None:
         can_respond = connection.parser.head_started

@@ -17,11 +17,12 @@ from zope.interface import implementer
 
 from geventnode.errors import InvalidInput, WebSocketHandshakeError
 from geventnode.events import EventEmitter, Listener
+from geventnode.http.body_reader import DISCARD_TIME
 from geventnode.http.connection_log import ConnectionLog
 from geventnode.http.incoming import IncomingMessage, describe_request
 from geventnode.http.server.buffer_limit import ReceiveBufferLimit
 from geventnode.http.server.connection import Connection
-from geventnode.http.server.deadlines import DISCARD_TIME, LINGER_TIME
+from geventnode.http.server.deadlines import LINGER_TIME
 from geventnode.http.server.error_response import error_response
 from geventnode.http.server.listener_checks import check_listener, check_returned
 from geventnode.http.server.response import ServerResponse

@@ -323,8 +323,12 @@ class _HijackedConnection:
     # -- the protocol of the connection while it closes; run by the hub -----------------------------------------------
 
     def _on_deadline(self, now: float) -> None:
-        """Destroy the connection: the client had its time."""
-        self._connection.destroy()
+        """Destroy the connection, unless the client has lately received queued data."""
+        connection = self._connection
+        if connection._last_sent + LINGER_TIME > now:
+            self._expires = connection._last_sent + LINGER_TIME
+        else:
+            connection.destroy()
 
     def data_received(self, data: bytes) -> None:
         """Discard the bytes."""

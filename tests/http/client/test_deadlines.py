@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -163,6 +164,35 @@ def test_server_that_does_not_read_the_body_times_out(origin: MakeOrigin) -> Non
     with pytest.raises(RequestTimeout, match='no traffic within timeout'):
         request.get_response()
     over.set()
+
+
+def test_informational_responses_do_not_replace_reading(origin: MakeOrigin) -> None:
+    """The server does not take the rest of the request."""
+
+    def script(peer: Peer) -> None:
+        peer.until(b'\r\n\r\n')
+        with contextlib.suppress(OSError):
+            while True:
+                peer.send(b'HTTP/1.1 102 Processing\r\n\r\n')
+                gevent.sleep(0.05)
+
+    request = http.request(origin(script).url, method='POST', body=(bytes(65536) for _ in range(1000)), timeout=0.3)
+    with pytest.raises(RequestTimeout, match='no traffic within timeout'):
+        request.get_response()
+
+
+def test_server_that_works_after_the_request_does_not_time_out(origin: MakeOrigin) -> None:
+    """It has taken the request, and its informational responses are a sign of life."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        for _ in range(12):
+            peer.send(b'HTTP/1.1 102 Processing\r\n\r\n')
+            gevent.sleep(0.05)
+        peer.send(HELLO)
+
+    request = http.request(origin(script).url, method='POST', body=bytes(1_000_000), timeout=0.3)
+    assert request.get_response().read() == b'hello'
 
 
 def test_server_without_100_continue_times_out(origin: MakeOrigin) -> None:

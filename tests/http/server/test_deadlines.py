@@ -5,6 +5,7 @@ The limits are short. No test asserts how late a deadline can be."""
 from __future__ import annotations
 
 import contextlib
+import socket as stdlib
 from collections.abc import Iterator
 from time import monotonic
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from geventnode.errors import ClientDisconnected, ConnectionClosed, RequestTimeout
 from geventnode.integrations.wsgi import wsgi
 from tests.servers import Client, Log, Serve, get, ok, post
+from tests.sockets import until
 
 SHORT = 0.2
 
@@ -24,9 +26,11 @@ def dripping(client: Client, pause: float) -> Iterator[None]:
     """Let ``client`` send a byte every ``pause`` seconds while the block runs."""
 
     def drip() -> None:
-        while True:
-            client.send(b'x')
-            gevent.sleep(pause)
+        # until the server closes the connection
+        with contextlib.suppress(OSError):
+            while True:
+                client.send(b'x')
+                gevent.sleep(pause)
 
     sender = gevent.spawn(drip)
     try:
@@ -598,3 +602,98 @@ def test_handler_may_block_keeps_the_limits_while_writing(serve: Serve) -> None:
     client = site.connect(receive_buffer=4096).send(get())
     log.wait_for('closed')
     assert client.exactly(10)
+
+
+# -- clients that send and do not receive -----------------------------------------------------------------------------
+
+
+def small_buffer(socket: Any) -> None:
+    """Let the kernel hold little, so that the socket has a queue."""
+    socket._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 8192)
+
+
+def respond_at_once(request: Any, response: Any) -> None:
+    response.end(bytes(200_000))
+
+
+def respond_in_pieces(request: Any, response: Any) -> None:
+    while True:
+        response.write(bytes(50_000))
+
+
+@pytest.mark.parametrize(
+    ('listener', 'fields', 'state'),
+    [
+        (respond_at_once, [], 'flushing'),
+        (respond_at_once, ['Connection: close'], 'lingering'),
+        (respond_in_pieces, [], 'active'),
+    ],
+)
+def test_input_does_not_keep_a_client_that_does_not_receive(
+    serve: Serve, listener: Any, fields: list[str], state: str
+) -> None:
+    log = Log()
+    site = serve(listener, timeout=SHORT)
+    site.server.on('connection', small_buffer)
+    site.server.on('connection', lambda socket: socket.once('close', log.note('closed')))
+    client = site.connect(4096).send(get('/', *fields))
+    until(lambda: [each.state.value for each in site.server._connections()] == [state])
+    with dripping(client, SHORT / 4):
+        log.wait_for('closed')
+
+
+def test_closing_server_does_not_wait_for_a_client_that_does_not_receive(serve: Serve) -> None:
+    site = serve(respond_at_once, timeout=SHORT)
+    site.server.on('connection', small_buffer)
+    client = site.connect(4096).send(get())
+    until(lambda: site.server.statistics()['writing'] == 1)
+    with dripping(client, SHORT / 4):
+        site.server.stop()
+
+
+@pytest.mark.parametrize('fields', [[], ['Connection: close']])
+def test_slow_client_gets_the_whole_response(serve: Serve, fields: list[str]) -> None:
+    """It takes longer than the timeout, and makes progress."""
+    size = 2_000_000
+    timeout = 0.5
+    site = serve(lambda request, response: response.end(bytes(size)), timeout=timeout)
+    site.server.on('connection', small_buffer)
+    client = site.connect(65536).send(get('/', *fields))
+    assert client.head().status == 200
+    began = monotonic()
+    for _ in range(size // 50_000):
+        client.exactly(50_000)
+        gevent.sleep(0.03)
+    assert monotonic() - began > 2 * timeout
+
+
+def test_timeout_listener_decides_about_a_client_that_does_not_receive(serve: Serve) -> None:
+    """The event is emitted once in each period, although input arrives."""
+    log = Log()
+    site = serve(respond_at_once, timeout=SHORT)
+    site.server.on('connection', small_buffer)
+    site.server.on('timeout', log.note('timeout'))
+    client = site.connect(4096).send(get('/', 'Connection: close'))
+    with dripping(client, SHORT / 4):
+        log.wait_for_length(2)
+    client.abort()
+
+
+def test_bytes_of_a_body_without_a_reader_do_not_keep_it(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener reads while its response ends, and then no longer."""
+    monkeypatch.setattr('geventnode.http.server.deadlines.DISCARD_TIME', 3 * SHORT)
+    log = Log()
+
+    def listener(request: Any, response: Any) -> None:
+        reading = gevent.spawn(request.read1, 5)
+        gevent.idle()
+        response.end('early')
+        log.append('ended')
+        reading.join()
+
+    site = serve(listener, request_timeout=5 * SHORT)
+    client = site.send(post(b'', length=10_000))
+    log.wait_for('ended')
+    with dripping(client, SHORT):
+        assert client.response().body == b'early'
+        assert client.rest() == b''

@@ -257,6 +257,20 @@ def test_a_slow_reader_gets_every_message(hijacked_by: Connect) -> None:
         assert client.exactly(len(message)) == message
 
 
+def test_a_slow_reader_gets_the_rest_after_the_application(
+    hijacked_by: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time to read the last bytes begins anew as long as the client receives queued ones."""
+    monkeypatch.setattr(wsgi_socket, 'LINGER_TIME', 0.4)
+    message = bytes(range(250)) * (LARGE // 250)
+    client = hijacked_by(lambda taken: taken.sendall(message))
+    received = bytearray()
+    while len(received) < LARGE:
+        received += client.exactly(min(400_000, LARGE - len(received)))
+        gevent.sleep(0.04)
+    assert received == message
+
+
 @pytest.mark.parametrize('send', ['send', 'sendall', 'sendmsg', 'sendfile'])
 def test_messages_of_several_greenlets_do_not_mix(hijacked_by: Connect, send: str) -> None:
     """Each is sent as a whole, also while another greenlet or a duplicate of the socket sends."""
