@@ -10,11 +10,19 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'geventnode' / '__init__.py').read_text('utf-8'), re.MULTILINE)
 
+
+def description() -> str:
+    """Return the README without its picture and its links to other files, which the package index cannot show."""
+    text = (HERE / 'README.md').read_text('utf-8')
+    text = re.sub(r'<picture>.*?</picture>\n\n', '', text, flags=re.DOTALL)
+    return re.sub(r'\[([^]]+)\]\((?!https?://)[^)]+\)', r'\1', text)
+
+
 setup(
     name='geventnode',
     version=VERSION[1],
     description="Node's HTTP interface on gevent: a streaming server that holds thousands of connections",
-    long_description=(HERE / 'README.md').read_text('utf-8'),
+    long_description=description(),
     long_description_content_type='text/markdown',
     author='the geventnode developers',
     license='MIT',

@@ -1,19 +1,21 @@
 """Make the pictures in ``docs/images``: the demo page and the monitor, in headless Chromium.
 
-    .venv/bin/python contrib/screenshots.py [DIRECTORY]
+    .venv/bin/python contrib/screenshots.py
+    .venv/bin/python contrib/screenshots.py --review DIRECTORY
 
-It needs ``chromium``, ``chromedriver`` and the requirements of the tests.
+The second command saves both pages as PNG files in every size and colour scheme, to look at. The programs ``chromium``
+and ``chromedriver`` are needed, and the requirements of the tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -24,18 +26,48 @@ from tests.system.webdriver import Browser, browser  # noqa: E402
 
 __all__: list[str] = []
 
-WIDE, NARROW = (1100, 800), (390, 844)
+IMAGES = ROOT / 'docs' / 'images'
+SCHEMES = 'light', 'dark'
+#: The sizes of windows; the second one is that of a phone.
+WIDE, NARROW = (960, 800), (390, 844)
+#: The pictures of a phone.
+ON_PHONES = ('monitor-stuck',)
+#: The most bytes of a picture.
+LARGEST = 70_000
 
 #: Seconds of traffic before a picture is taken.
 TRAFFIC = 20
 
+#: Saves pictures of the page: their name, and their height in pixels, None for the whole page.
+Save = Callable[[str, int | None], None]
 
-def set_appearance(page: Browser, size: tuple[int, int], scheme: str) -> None:
-    """Set the size and the colour scheme of the page."""
-    page.command(
-        'Emulation.setDeviceMetricsOverride', width=size[0], height=size[1], deviceScaleFactor=1, mobile=size is NARROW
-    )
-    page.command('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': scheme}])
+
+def saved_for_docs(page: Browser) -> Save:
+    """Return a function that saves a picture for each colour scheme."""
+
+    def save(name: str, height: int | None) -> None:
+        size = NARROW if name in ON_PHONES else WIDE
+        for scheme in SCHEMES:
+            path = IMAGES / f'{name}-{scheme}.webp'
+            page.set_appearance(*size, scheme, scale=1.5)
+            page.screenshot(path, height)
+            print(f'{path}: {path.stat().st_size:,} bytes')
+            if path.stat().st_size > LARGEST:
+                sys.exit(f'{path} has more than {LARGEST:,} bytes; lower the quality')
+
+    return save
+
+
+def saved_for_review(page: Browser, directory: Path) -> Save:
+    """Return a function that saves a picture for each size and colour scheme."""
+
+    def save(name: str, height: int | None) -> None:
+        for size in (WIDE, NARROW):
+            for scheme in SCHEMES:
+                page.set_appearance(*size, scheme)
+                page.screenshot(directory / f'{name}-{size[0]}-{scheme}.png')
+
+    return save
 
 
 @contextlib.contextmanager
@@ -64,53 +96,56 @@ while True:
 """
 
 
-def demo(directory: Path, page: Browser) -> None:
-    """Take the picture of the demo page with a complete upload."""
+def demo(page: Browser, save: Save) -> None:
+    """Take pictures of the demo page with requests in the queue of its pool."""
     with Served() as served:
-        set_appearance(page, WIDE, 'light')
+        page.set_appearance(*WIDE)
         page.open(f'{served.url}/')
-        page.wait_for("Number(document.querySelector('#ticks').textContent) > 8")
         page.click('#send')
+        page.wait_for("Number(document.querySelector('#ticks').textContent) > 11")
         page.wait_for("document.querySelector('#result').textContent.startsWith('Complete')")
-        page.screenshot(directory / 'demo.png')
+        page.evaluate("(document.querySelector('#requests').value = 100, document.querySelector('#go').click())")
+        page.wait_for("Number(document.querySelector('#queued').textContent) > 0")
+        bottom = page.evaluate("document.querySelector('#pool').getBoundingClientRect().bottom + scrollY")
+        save('demo', round(bottom) + 20)
         page.open('about:blank')
 
 
-def monitor(directory: Path, page: Browser) -> None:
-    """Take the pictures of the monitor, of a working site and of one with a stuck pool."""
+def monitor(page: Browser, save: Save) -> None:
+    """Take pictures of the monitor, of a working site and of one with a stuck pool."""
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(Served('stuck:listener', '--monitor'))
-        set_appearance(page, WIDE, 'light')
+        page.set_appearance(*WIDE)
         with traffic(served.url):
             stack.enter_context(begun(served.port, '/slow/report?year=2026'))
             page.open(f'{served.url}/monitor')
             page.wait_for(f"document.querySelector('polyline').getAttribute('points')?.split(' ').length > {TRAFFIC}")
-            page.screenshot(directory / 'monitor.png')
+            save('monitor', None)
             for _ in range(4):
                 fetch(served.port, '/forgotten')
             for _ in range(3):
                 stack.enter_context(begun(served.port, '/page'))
             page.wait_for("document.querySelector('#verdict').classList.contains('stuck')")
-            set_appearance(page, NARROW, 'dark')
-            page.wait_for('innerWidth === 390')
-            page.screenshot(directory / 'monitor-stuck.png')
+            save('monitor-stuck', 810)
         page.open('about:blank')
         # its requests never end
         served.process.kill()
         served.finish()
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Make all pictures."""
-    directory = Path(arguments[0]) if arguments else ROOT / 'docs' / 'images'
-    directory.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description='Make the pictures of the documentation.')
+    parser.add_argument('--review', metavar='DIRECTORY', type=Path, help='save pictures of every size there instead')
+    review = parser.parse_args().review
+    if review is not None:
+        review.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, browser(Path(profile), WIDE) as page:
-        makers: tuple[Any, ...] = (demo, monitor)
-        for make in makers:
-            make(directory, page)
-    for picture in sorted(directory.glob('*.png')):
-        print(f'{picture}: {picture.stat().st_size} bytes')
+        page.command('Emulation.setScrollbarsHidden', hidden=True)
+        save = saved_for_docs(page) if review is None else saved_for_review(page, review)
+        demo(page, save)
+        monitor(page, save)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    main()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ('.ci', 'changes', 'contrib', 'docs', 'findings', 'geventnode', 'tests')
 #: These files name the words.
 OWN_FILES = ('tests/language.py', 'tests/test_language.py')
-SUFFIXES = ('.gz', '.png', '.pyc')
+SUFFIXES = ('.gz', '.pyc', '.webp')
 
 #: Regular expressions by rule. They match words in names, too.
 WORDS = {

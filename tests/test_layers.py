@@ -207,6 +207,7 @@ LAYERS = [
     ['testing', 'testing.memory', 'testing.raw', 'testing.sites', 'testing.websockets', 'testing.pytest'],
     [
         'cli',
+        'cli.demo.pool',
         'cli.demo.uploads',
         'cli.demo.site',
         'cli.demo',

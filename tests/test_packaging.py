@@ -83,6 +83,9 @@ def test_wheel_is_pure_and_complete(tree: Path) -> None:
     assert metadata['Name'] == 'geventnode'
     assert metadata['Version'] == geventnode.__version__
     assert metadata['Requires-Python'] == '>=3.10'
+    # the package index cannot show files of the repository
+    assert 'geventnode serve' in metadata.get_payload()
+    assert not re.findall(r'<picture|<img|docs/|\]\((?!https?://)', metadata.get_payload())
     needed = [each for each in metadata.get_all('Requires-Dist') if 'extra ==' not in each]
     assert sorted(re.match('[a-z.]+', each)[0] for each in needed) == ['gevent', 'greenlet', 'zope.interface']
     assert set(metadata.get_all('Provides-Extra')) >= {'test', 'docs', 'bench'}
@@ -120,3 +123,10 @@ def test_readme_has_the_commands_that_ci_runs() -> None:
     lines = (ROOT / 'README.md').read_text('utf-8').splitlines()
     assert 'python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/geventnode serve' in lines
     assert "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest" in lines
+
+
+@pytest.mark.parametrize(
+    'path', sorted(set(re.findall(r'(?:\]\(|src(?:set)?=")(?!http)([^)"]+)', (ROOT / 'README.md').read_text('utf-8'))))
+)
+def test_file_that_the_readme_names_exists(path: str) -> None:
+    assert (ROOT / path).is_file()

@@ -90,9 +90,18 @@ HINTS = {
     'doctor': {},
 }
 
+EPILOG = """\
+examples:
+  geventnode serve                          a demo page, on http://127.0.0.1:8000/
+  geventnode serve app.py                   a request listener or a WSGI application in a file
+  geventnode get http://127.0.0.1:8000/     the body of a response
+  geventnode doctor                         problems of this installation
+  geventnode serve --help                   the options of a command
+"""
+
 SERVE_EPILOG = """\
 examples:
-  geventnode serve                          the demo page
+  geventnode serve                          the demo page, on http://127.0.0.1:8000/
   geventnode serve app:listener             the function listener(request, response) of app.py or app/
   geventnode serve app.py:server            the http.Server called server in a file
   geventnode serve site:app                 a WSGI application: Flask, Django, ...
@@ -149,7 +158,9 @@ def parse(arguments: list[str] | None, **commands: Command) -> argparse.Namespac
     """
     parser = _parser(**commands)
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and not arguments[0].startswith('-') and arguments[0] not in commands:
+    if not arguments:
+        parser.error('the command is missing; use serve, get or doctor, as in: geventnode serve')
+    if not arguments[0].startswith('-') and arguments[0] not in commands:
         parser.error(f'there is no command {arguments[0]!r}; use serve, get or doctor{_command_suggestion(arguments)}')
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -195,7 +206,12 @@ def _hints(known: dict[str, str], unknown: list[str]) -> list[str]:
 
 
 def _parser(serve: Command, get: Command, doctor: Command) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser('geventnode', description="Node's HTTP interface on gevent.")
+    parser = argparse.ArgumentParser(
+        'geventnode',
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Node's HTTP interface on gevent: a server, and a client.",
+    )
     parser.add_argument('--version', action='version', version=f'geventnode {__version__}')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
     _add_serve(commands, serve)
@@ -214,8 +230,9 @@ def _add_serve(commands: Any, run: Command) -> None:
         help='run an HTTP server',
         epilog=SERVE_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run an HTTP server, with the standard library patched by gevent. SIGINT (Ctrl+C), SIGTERM and '
-        'SIGHUP stop it.',
+        # as narrow as the rest of the help
+        description='Run an HTTP server, with the standard library patched by gevent.\n'
+        'SIGINT (Ctrl+C), SIGTERM and SIGHUP stop it.',
     )
     serve.add_argument(
         'target',
@@ -349,8 +366,8 @@ def _add_get(commands: Any, run: Command) -> None:
         help='make an HTTP request',
         epilog=GET_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Make one HTTP request and write the body of the response to standard output. Redirects are not '
-        'followed.',
+        description='Make one HTTP request and write the body of the response to standard output.\n'
+        'Redirects are not followed.',
     )
     get.add_argument('url', metavar='URL', help='http[s]://[USER:PASSWORD@]HOST[:PORT]/[PATH][?QUERY]')
     get.add_argument(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from gevent.socket import create_connection
 
-from geventnode.cli.demo import DemoServer, create_server, uploads
+from geventnode.cli.demo import DemoServer, create_server, pool, site, uploads
 from geventnode.cli.demo.uploads import TooManyUploads, Upload, Uploads
+from tests.certificates import Certificates
 
 
 def identifier(number: int) -> str:
@@ -92,6 +95,29 @@ def test_content_security_policy_allows_the_page(demo: DemoServer) -> None:
     assert b'https://' not in page
 
 
+def events_of(answer: Any) -> Iterator[dict[str, Any]]:
+    """Yield the events of a stream, each with its name; the head of the response is left out."""
+    for line in answer:
+        if line.startswith(b'event: '):
+            name = line.removeprefix(b'event: ').strip().decode()
+            yield {name: json.loads(answer.readline().removeprefix(b'data: '))}
+        elif line.startswith(b'data: '):
+            yield json.loads(line.removeprefix(b'data: '))
+
+
+def pool_states(answer: Any) -> Iterator[dict[str, Any]]:
+    """Yield the states of the pool that a stream reports."""
+    return (event['state']['pool'] for event in events_of(answer) if 'state' in event)
+
+
+def posted(demo: DemoServer, query: str, *fields: str) -> tuple[int, str]:
+    """Send a batch to the pool; return the status and the body of the response."""
+    request = '\r\n'.join((f'POST /pool{query} HTTP/1.0', 'Content-Length: 0', *fields))
+    with opened(demo, request) as answer:
+        head, _, body = answer.read().decode().partition('\r\n\r\n')
+    return int(head.split()[1]), body
+
+
 def test_ticks_end_when_the_client_disconnects(demo: DemoServer) -> None:
     with opened(demo, 'GET /events HTTP/1.0') as answer:
         lines = iter(answer.readline, b'\r\n')
@@ -129,3 +155,108 @@ def test_aborted_upload_has_failed(demo: DemoServer) -> None:
             pass
         *_, last = (json.loads(line.removeprefix(b'data: ')) for line in reports if line.startswith(b'data: '))
     assert last['state'] == 'failed'
+
+
+# -- the pool ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make slow responses quick."""
+    monkeypatch.setattr(site, 'SLOWNESS', 0.001)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make slow responses so slow that a test would hang."""
+    monkeypatch.setattr(site, 'SLOWNESS', 3600)
+
+
+@pytest.mark.usefixtures('quick')
+def test_pool_reuses_its_connections(demo: DemoServer) -> None:
+    results = []
+    for _ in range(2):
+        status, body = posted(demo, '?requests=6&max_sockets=2')
+        assert status == 200
+        results.append(json.loads(body))
+    assert [(each['responses'], each['opened']) for each in results] == [(6, 2), (6, 0)]
+    assert all(each['seconds'] > 0 for each in results)
+
+
+@pytest.mark.usefixtures('slow')
+def test_queue_of_the_pool_is_reported(demo: DemoServer) -> None:
+    """The stream of ticks reports server and pool when they change; a client that disconnects ends its batch."""
+    with opened(demo, 'GET /events HTTP/1.0') as answer:
+        states = pool_states(answer)
+        assert next(states) == {'max_sockets': pool.DEFAULT_SOCKETS, 'active': 0, 'idle': 0, 'queued': 0}
+        with opened(demo, 'POST /pool?requests=9&max_sockets=3 HTTP/1.1\r\nHost: a\r\nContent-Length: 0'):
+            busy = {'max_sockets': 3, 'active': 3, 'idle': 0, 'queued': 6}
+            assert busy in states
+        assert {'max_sockets': 3, 'active': 0, 'idle': 0, 'queued': 0} in states
+        demo.stop()
+        assert demo.get_connections() == 0
+
+
+@pytest.mark.parametrize(
+    ('query', 'reason'),
+    [
+        ('?requests=0', 'requests must be a whole number from 1 to 100'),
+        ('?requests=101', 'requests must be a whole number from 1 to 100'),
+        ('?requests=-1', 'requests must be a whole number from 1 to 100'),
+        ('?requests=99999999999', 'requests must be a whole number from 1 to 100'),
+        ('?requests=\u0661', 'requests must be a whole number from 1 to 100'),
+        ('?max_sockets=11', 'max_sockets must be a whole number from 1 to 10'),
+    ],
+)
+def test_batch_is_bounded(demo: DemoServer, query: str, reason: str) -> None:
+    status, body = posted(demo, quote(query, safe='?=&'))
+    assert status == 400
+    assert body.startswith(reason)
+
+
+def test_other_sites_cannot_use_the_pool(demo: DemoServer) -> None:
+    status, body = posted(demo, '', 'Sec-Fetch-Site: cross-site')
+    assert (status, body) == (403, 'The pool makes no requests for pages of other sites\n')
+    assert demo._pool.state()['active'] == 0
+
+
+def test_pool_needs_connections_without_a_proxy_header(demo: DemoServer) -> None:
+    demo.trusted_proxies = ['127.0.0.1']
+    demo.proxy_protocol = True
+    with opened(demo, 'PROXY UNKNOWN\r\nPOST /pool HTTP/1.0\r\nContent-Length: 0') as answer:
+        assert b' 503 ' in answer.readline()
+
+
+@pytest.mark.usefixtures('slow')
+def test_full_queue_of_the_pool_is_a_503(demo: DemoServer) -> None:
+    """The requests of the batch that were queued before are given up."""
+    demo._pool._agent.max_queued = 5
+    status, body = posted(demo, '?requests=10&max_sockets=2')
+    assert status == 503
+    assert '5 requests wait for' in body
+    state = demo._pool.state()
+    assert (state['active'], state['queued']) == (0, 0)
+
+
+@pytest.mark.usefixtures('slow')
+def test_batch_ends_when_the_server_stops(demo: DemoServer) -> None:
+    with opened(demo, 'GET /events HTTP/1.0') as ticks:
+        with opened(demo, 'POST /pool?requests=9 HTTP/1.1\r\nHost: a\r\nContent-Length: 0') as answer:
+            assert any(state['queued'] == 5 for state in pool_states(ticks))
+            demo.close()
+            assert b' 502 ' in answer.readline()
+            assert b'A request of the pool failed: ' in answer.read()
+    demo.stop()
+
+
+@pytest.mark.usefixtures('quick')
+def test_pool_reaches_a_unix_socket(tmp_path: Path) -> None:
+    with create_server().listen(str(tmp_path / 'demo')) as demo:
+        assert demo._pool.send(demo._own_target(), 3, 1, lambda give_up: None)['opened'] == 1
+
+
+@pytest.mark.usefixtures('quick')
+@pytest.mark.parametrize('host', ['0.0.0.0', '::'])
+def test_pool_reaches_a_server_over_tls_at_all_addresses(certificates: Certificates, host: str) -> None:
+    with create_server(certfile=certificates.server).listen(0, host) as demo:
+        assert demo._pool.send(demo._own_target(), 3, 1, lambda give_up: None)['opened'] == 1

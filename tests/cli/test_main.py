@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -391,6 +392,24 @@ def test_wrong_command_line_prints_the_usage(arguments: list[str], capsys: pytes
         main(arguments)
     assert raised.value.code == 2
     assert capsys.readouterr().err.startswith('usage: ')
+
+
+def test_missing_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([])
+    assert 'the command is missing; use serve, get or doctor, as in: geventnode serve\n' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('arguments', [[], ['serve'], ['get'], ['doctor']])
+def test_help_fits_a_terminal(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptions that argparse does not wrap are as narrow as the others; examples can be wider."""
+    monkeypatch.setenv('COLUMNS', '80')
+    with pytest.raises(SystemExit):
+        main([*arguments, '--help'])
+    text = re.split('\n(?:examples|exit status):\n', capsys.readouterr().out)[0]
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_coroutine_function_is_refused(tmp_path: Path) -> None:

@@ -11,43 +11,9 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.system.running import PATIENCE, Served, run
-from tests.system.webdriver import Browser, browser
+from tests.system.webdriver import CONTRAST, Browser, browser
 
 ATTACK = '/slow/<img/src=x/onerror=alert(1)>'
-
-#: The lowest contrast between a text and its background (WCAG 2.2, 1.4.3 requires 4.5), and its element.
-CONTRAST = """(() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const parse = (color) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const luminance = (color) => {
-    const [r, g, b] = color.map((each) => each / 255).map(
-      (each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    for (; element; element = element.parentElement) {
-      const color = parse(getComputedStyle(element).backgroundColor);
-      if (color[3] === 255) return color;
-    }
-    return [255, 255, 255, 255];
-  };
-  let worst = [99, ''];
-  for (const element of document.querySelectorAll('body *')) {
-    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
-    if (own && element.tagName !== 'SCRIPT' && element.checkVisibility()) {
-      const [a, b] = [parse(getComputedStyle(element).color), ground(element)].map(luminance);
-      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-      if (ratio < worst[0]) worst = [ratio, element.outerHTML.slice(0, 80)];
-    }
-  }
-  return worst;
-})()
-"""
 
 
 @contextlib.contextmanager
@@ -115,8 +81,7 @@ def test_page_works_with_a_keyboard(page: Browser) -> None:
     page.evaluate('document.activeElement.blur()')
     reached = []
     for _ in range(4):
-        for kind in ('rawKeyDown', 'keyUp'):
-            page.command('Input.dispatchKeyEvent', type=kind, key='Tab', code='Tab', windowsVirtualKeyCode=9)
+        page.press_tab()
         reached.append(
             [page.evaluate(f"document.activeElement.getAttribute('{name}')") for name in ('id', 'aria-labelledby')]
         )
@@ -144,19 +109,16 @@ def test_sections_and_tables_have_names(page: Browser) -> None:
 def emulation_reset(page: Browser) -> Iterator[None]:
     """Reset the emulation after the test."""
     yield
-    page.command('Emulation.setEmulatedMedia', features=[])
-    page.command('Emulation.clearDeviceMetricsOverride')
+    page.reset_appearance()
 
 
 @pytest.mark.usefixtures('emulation_reset')
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [360, 1200])
+@pytest.mark.parametrize('width', [360, 412, 1200])
 def test_page_is_readable(page: Browser, width: int, scheme: str) -> None:
     """The page fits a phone, has a dark scheme, and its texts have enough contrast."""
-    page.command('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': scheme}])
-    page.command('Emulation.setDeviceMetricsOverride', width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
-    page.wait_for(f'innerWidth === {width}')
-    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    page.set_appearance(width, 800, scheme)
+    assert page.evaluate('document.scrollingElement.scrollWidth') <= width
     wide = "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth).length"
     assert page.evaluate(wide) == 0
     ground = page.evaluate('getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)')

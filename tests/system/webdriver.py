@@ -19,7 +19,7 @@ import pytest
 
 from tests.system.running import PATIENCE, tool
 
-__all__ = ['Browser', 'BrowserError', 'browser']
+__all__ = ['CONTRAST', 'Browser', 'BrowserError', 'browser']
 
 ARGUMENTS = [
     '--headless=new',
@@ -33,15 +33,57 @@ ARGUMENTS = [
     '--disable-dev-shm-usage',
 ]
 
-#: Call back when the condition, a JavaScript expression, is true; it is checked after each change of the document.
+#: Call back when the condition, a JavaScript expression, is true; it is checked after each change of the document or of
+#: its size.
 WAIT = """
 const done = arguments[0];
 const condition = () => (%s);
-const look = () => { if (condition()) { observer.disconnect(); done(true); return true; } };
+const look = () => {
+  if (!condition()) return false;
+  observer.disconnect();
+  removeEventListener('resize', look);
+  done(true);
+  return true;
+};
 const observer = new MutationObserver(look);
 if (!look()) {
+  addEventListener('resize', look);
   observer.observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
 }
+"""
+
+#: The lowest contrast between a text and its background (WCAG 2.2, 1.4.3 requires 4.5), and its element.
+CONTRAST = """(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const parse = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (color) => {
+    const [r, g, b] = color.map((each) => each / 255).map(
+      (each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (; element; element = element.parentElement) {
+      const color = parse(getComputedStyle(element).backgroundColor);
+      if (color[3] === 255) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  let worst = [99, ''];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (own && element.tagName !== 'SCRIPT' && element.checkVisibility()) {
+      const [a, b] = [parse(getComputedStyle(element).color), ground(element)].map(luminance);
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (ratio < worst[0]) worst = [ratio, element.outerHTML.slice(0, 80)];
+    }
+  }
+  return worst;
+})()
 """
 
 
@@ -136,9 +178,39 @@ class Browser:
         """Return the messages of the console since the last call."""
         return [entry['message'] for entry in self._send('POST', '/se/log', {'type': 'browser'})]
 
-    def screenshot(self, path: Path) -> None:
-        """Save a picture of the whole page."""
-        taken = self.command('Page.captureScreenshot', format='png', captureBeyondViewport=True)
+    def set_appearance(self, width: int, height: int, scheme: str = 'light', scale: float = 1) -> None:
+        """Set the size of the viewport, that of a phone below 500, and the colour scheme."""
+        self.command('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': scheme}])
+        self.command(
+            'Emulation.setDeviceMetricsOverride',
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 500,
+        )
+        self.wait_for(f'innerWidth === {width}')
+
+    def reset_appearance(self) -> None:
+        """Undo :meth:`set_appearance`."""
+        self.command('Emulation.setEmulatedMedia', features=[])
+        self.command('Emulation.clearDeviceMetricsOverride')
+
+    def press_tab(self) -> None:
+        """Move the focus as the key does."""
+        for kind in ('rawKeyDown', 'keyUp'):
+            self.command('Input.dispatchKeyEvent', type=kind, key='Tab', code='Tab', windowsVirtualKeyCode=9)
+
+    def screenshot(self, path: Path, height: int | None = None) -> None:
+        """Save a picture of the page, in the format of the file's name.
+
+        :param height: of the picture in pixels of the page; None for the whole page.
+        """
+        content = self.command('Page.getLayoutMetrics')['cssContentSize']
+        clip = {'x': 0, 'y': 0, 'width': content['width'], 'height': height or content['height'], 'scale': 1}
+        options = {'quality': 70} if path.suffix == '.webp' else {}
+        taken = self.command(
+            'Page.captureScreenshot', format=path.suffix[1:], captureBeyondViewport=True, clip=clip, **options
+        )
         path.write_bytes(base64.b64decode(taken['data']))
 
     def close(self) -> None:

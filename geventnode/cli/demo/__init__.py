@@ -2,7 +2,9 @@
 
 ======================= ============================================================================================
 ``/``                   the page, one file without external resources
-``/events``             an event stream that ticks each second
+``/events``             an event stream that ticks each second, and reports changes of the server and its pool
+``/pool?requests=...``  makes requests to ``/slow`` through the pool, at most ``max_sockets=...`` at a time
+``/slow``               a response that takes a fifth of a second
 ``/progress?id=...``    an event stream of the progress of an upload
 ``/upload[?id=...]``    receives an upload and counts its bytes
 ``/request``            the request as the server saw it
