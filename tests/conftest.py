@@ -1,4 +1,4 @@
-"""Check every test for leaks and hangs, turn skips into failures on request, and define fixtures.
+"""Check every test for leaks and hangs, distribute the tests, turn skips into failures on request, define fixtures.
 
 The suite runs twice, with and without a patched standard library (``tests/patched.py``); this file works in both.
 """
@@ -11,7 +11,10 @@ import gc
 import itertools
 import os
 import random
+import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -27,6 +30,7 @@ pytest_plugins = [
     'pytester',
     'tests.emitters',
     'tests.hangs',
+    'tests.summary',
     'tests.servers',
     'tests.origins',
     'tests.certificates',
@@ -42,6 +46,12 @@ pytest.register_assert_rewrite('tests.conformance', 'tests.corpus', 'tests.socke
 #: Number of tests after which the objects that pytest keeps are hidden from the collector.
 TESTS_HIDDEN = 50
 SEED = int(os.environ.get('GEVENTNODE_SEED') or random.SystemRandom().getrandbits(32))
+# The processes of xdist, and those that tests start, have the same.
+os.environ['GEVENTNODE_SEED'] = str(SEED)
+# Images of containers often forbid bytecode. Hundreds of interpreters would then compile this package anew.
+if os.environ.pop('PYTHONDONTWRITEBYTECODE', None) is not None:
+    sys.dont_write_bytecode = False
+SYSTEM = Path(__file__).parent / 'system'
 NO_SKIPS = bool(os.environ.get('GEVENTNODE_NO_SKIPS'))
 _finished = itertools.count(1)
 
@@ -68,14 +78,34 @@ def _hide() -> None:
     gc.freeze()
 
 
+# -- distribution ---------------------------------------------------------------------------------------------------
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Return the number of processes: more than processors, because tests of other programs wait for these."""
+    if os.environ.get('PYTEST_XDIST_AUTO_NUM_WORKERS'):
+        return None
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest tests first, so that the run does not end with them."""
-    items.sort(key=_allowed_time, reverse=True)
+    """Deal the files, so that each process begins with long tests and those of programs, and ends with short ones.
+
+    xdist gives each process an equal part of the list; a process without work takes the end of another one's part. The
+    tests of a file stay together, because they can share servers; the longest ones are dealt one by one.
+    """
+    items.sort(key=_precedence)
+    shares: defaultdict[object, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        shares[item if item.get_closest_marker('hangs_after') else item.path].append(item)
+    processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    dealt = [list(shares.values())[number::processes] for number in range(processes)]
+    items[:] = [item for part in dealt for share in part for item in share]
 
 
-def _allowed_time(item: pytest.Item) -> float:
+def _precedence(item: pytest.Item) -> tuple[float, bool]:
     marker = item.get_closest_marker('hangs_after')
-    return marker.args[0] if marker else 0.0
+    return -marker.args[0] if marker else 0.0, SYSTEM not in item.path.parents
 
 
 # -- skips ----------------------------------------------------------------------------------------------------------

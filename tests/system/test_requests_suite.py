@@ -9,7 +9,6 @@ missing.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.installed import install
+from tests.system.installed import filled, install
 
 ROOT = Path(__file__).parent.parent.parent
 ORACLE = Path(__file__).parent / 'oracle'
@@ -66,27 +65,18 @@ NOT_OURS = {'test_https_warnings', 'test_response_iter_lines_reentrant'}
 @pytest.fixture
 def release(request: pytest.FixtureRequest) -> Path:
     """The unpacked source distribution, with its dependencies in ``needed``; pytest keeps it."""
-    directory = request.config.cache.mkdir(f'requests-{RELEASE}')
-    unpacked = directory / f'requests-{RELEASE}'
-    ready = directory / 'ready'
-    if not ready.exists() or ready.read_text() != repr(NEEDED):
-        shutil.rmtree(directory)
-        directory.mkdir()
-        install(directory, 'download', '--quiet', '--no-deps', '--no-binary', 'requests', f'requests=={RELEASE}')
-        with tarfile.open(directory / f'requests-{RELEASE}.tar.gz') as archive:
-            archive.extractall(directory, filter='data')
-        install(
-            directory,
-            'install',
-            '--quiet',
-            '--no-deps',
-            '--target',
-            str(unpacked / 'needed'),
-            f'requests=={RELEASE}',
-            *NEEDED,
-        )
-        ready.write_text(repr(NEEDED))
-    return unpacked
+    name = f'requests-{RELEASE}'
+    return filled(request.config, name, NEEDED, unpack) / name
+
+
+def unpack(directory: Path) -> None:
+    """Download and unpack the source distribution, and install the dependencies of its tests."""
+    name = f'requests-{RELEASE}'
+    install(directory, 'download', '--quiet', '--no-deps', '--no-binary', 'requests', f'requests=={RELEASE}')
+    with tarfile.open(directory / f'{name}.tar.gz') as archive:
+        archive.extractall(directory, filter='data')
+    options = ['--quiet', '--no-deps', '--no-compile', '--target', str(directory / name / 'needed')]
+    install(directory, 'install', *options, f'requests=={RELEASE}', *NEEDED)
 
 
 @pytest.mark.hangs_after(1800)

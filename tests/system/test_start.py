@@ -36,6 +36,8 @@ class Newcomer:
         self._environment = {
             name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'VIRTUAL_ENV')
         }
+        # modules are compiled when they are imported: few of them are
+        self._environment['PIP_COMPILE'] = '0'
         # python3 of the page is the interpreter that runs the tests
         self._environment['PATH'] = f'{tree}:{self._environment["PATH"]}'
         (tree / 'python3').symlink_to(sys.executable)

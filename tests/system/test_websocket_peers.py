@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.system.frameworks import WAYS
-from tests.system.installed import installed
+from tests.system.installed import filled, installed
 from tests.system.running import APPS, PATIENCE, Served, run, tool
 from tests.system.webdriver import browser
 
@@ -70,14 +70,15 @@ with serve(echo, '127.0.0.1', 0, compression=sys.argv[1] or None, max_size=None)
 def ws(pytestconfig: pytest.Config) -> dict[str, str]:
     """The environment in which Node finds ``ws``."""
     tool('node')
-    directory = pytestconfig.cache.mkdir('ws')
-    if not (directory / 'node_modules' / 'ws').exists():
+
+    def fill(directory: Path) -> None:
         ran = subprocess.run(
             [tool('npm'), 'install', '--prefix', str(directory), 'ws@8'], check=False, capture_output=True, text=True
         )
         if ran.returncode:
             pytest.skip(f'npm cannot install ws: {ran.stderr[-500:]}')
-    return {'NODE_PATH': str(directory / 'node_modules')}
+
+    return {'NODE_PATH': str(filled(pytestconfig, 'ws', 'ws@8', fill) / 'node_modules')}
 
 
 @pytest.fixture

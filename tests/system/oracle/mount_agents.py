@@ -19,6 +19,7 @@ from geventnode.integrations.requests import AgentAdapter
 __all__ = [
     'accept_connection',
     'consume_socket_content',
+    'is_complete',
     'make_with_agents',
     'pytest_configure',
     'short_way_to_nowhere',
@@ -39,15 +40,33 @@ def make_with_agents(self: Any) -> None:
 
 
 def consume_socket_content(sock: socket.socket, timeout: float = 0.5) -> bytes:
-    """Return the input of a client until it is silent for ``timeout`` seconds, or does not begin for ten times as
-    long."""
+    """Return the next request of a client, or its input until it is silent.
+
+    A request ends by its framing. Other input ends when the client sends nothing for ``timeout`` seconds, or does not
+    begin for ten times as long.
+    """
     content = b''
-    while select.select([sock], [], [], timeout if content else 10 * timeout)[0]:
+    while not is_complete(content):
+        # TLS has decrypted these bytes; the socket has no others.
+        pending = hasattr(sock, 'pending') and sock.pending()
+        if not pending and not select.select([sock], [], [], timeout if content else 10 * timeout)[0]:
+            break
         received = sock.recv(65536)
         if not received:
             break
         content += received
     return content
+
+
+def is_complete(content: bytes) -> bool:
+    """Return whether ``content`` is a request with its body, as clients of these tests send it."""
+    head, end, body = content.partition(b'\r\n\r\n')
+    if not end:
+        return False
+    fields = dict(line.lower().split(b': ', 1) for line in head.split(b'\r\n')[1:])
+    if fields.get(b'transfer-encoding') == b'chunked':
+        return body.endswith(b'0\r\n\r\n')
+    return len(body) >= int(fields.get(b'content-length', 0))
 
 
 def accept_connection(self: Any) -> Any:
