@@ -10,6 +10,7 @@ does not swallow them.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -58,6 +59,7 @@ __all__ = [
     'copy_for_raising',
     'excerpt',
     'reduce_exception',
+    'without_credentials',
     'without_traceback',
 ]
 
@@ -65,12 +67,39 @@ EXCERPT_LENGTH = 64
 
 _Error = TypeVar('_Error', bound=BaseException)
 
+#: The part of a URL before its authority, and that of a malformed one.
+_before_authority = re.compile(r'(?:[A-Za-z][A-Za-z0-9+.-]*:)?//')
+_before_credentials = re.compile(r'(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]*')
+
+#: The authority, and a host with its port.
+_authority = re.compile(r'[^/?#]*')
+_host_and_port = re.compile(r'(?:\[[^\]]*\]|[^:@]*)(?::[0-9]*)?')
+
 
 def excerpt(data: bytes) -> str:
     """Return ``data`` escaped and shortened for a message or a log line."""
     if len(data) <= EXCERPT_LENGTH:
         return repr(data)
     return f'{data[:EXCERPT_LENGTH]!r}... ({len(data)} bytes)'
+
+
+def without_credentials(url: str) -> str:
+    """Return ``url`` with ``***`` instead of user and password.
+
+    It is for messages and log lines. If it is malformed, for instance because a delimiter in the password is not
+    escaped, everything before the last ``@`` is replaced.
+    """
+    if '@' not in url or (url[0] == '/' and url[1] not in '/\\'):
+        # a path alone has no authority
+        return url
+    before = _before_authority.match(url)
+    if before is not None:
+        authority: Any = _authority.match(url, before.end())
+        credentials, at, host = authority[0].rpartition('@')
+        if _host_and_port.fullmatch(host) is not None:
+            return f'{before[0]}***@{url[before.end() + len(credentials) + 1 :]}' if at else url
+    malformed: Any = _before_credentials.match(url)
+    return f'{malformed[0]}***{url[url.rindex("@") :]}'
 
 
 class GeventnodeError(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stringprep
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, without_credentials
 
 __all__ = ['ascii_name', 'without_root']
 
@@ -35,7 +35,7 @@ def ascii_name(host: str) -> str:
     try:
         return idna.encode(host, uts46=True).decode('ascii')
     except UnicodeError as error:
-        raise InvalidInput(f'host is not an internationalized host name: {host!r} ({error})') from error
+        raise _invalid(host, error) from None
 
 
 def _without_idna(host: str) -> str:
@@ -43,13 +43,20 @@ def _without_idna(host: str) -> str:
         # characters assigned after Unicode 3.2 are unknown to IDNA 2003
         if character in DEVIATING or stringprep.in_table_a1(character):
             raise InvalidInput(
-                f'host {host!r} has {character!r}, which cannot be encoded safely without the idna '
-                "package: pip install 'geventnode[idna]', or write the name as xn--..."
+                f'host {without_credentials(host)!r} has {character!r}, which cannot be encoded safely without the '
+                "idna package: pip install 'geventnode[idna]', or write the name as xn--..."
             )
     try:
         return host.encode('idna').decode('ascii')
     except UnicodeError as error:
-        raise InvalidInput(f'host is not an internationalized host name: {host!r} ({error})') from error
+        raise _invalid(host, error) from None
+
+
+def _invalid(host: str, error: UnicodeError) -> InvalidInput:
+    shown = without_credentials(host)
+    # the error can quote them
+    reason = f' ({error})' if shown == host else ''
+    return InvalidInput(f'host is not an internationalized host name: {shown!r}{reason}')
 
 
 def without_root(name: str) -> str:

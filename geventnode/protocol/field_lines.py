@@ -8,14 +8,12 @@ and not kept.
 
 from __future__ import annotations
 
-import re
-
-from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, is_token
+from geventnode.protocol.grammar import FIELD_CHARACTERS, KNOWN_NAMES, SECRET_NAME, is_token
 
 __all__ = ['FIELD_LINES', 'PRINTABLE', 'FieldLines', 'MalformedLine', 'is_kept']
 
 #: Fields with values of one message or of one client. Their lines are not kept. Date is that of every response of a
-#: server within a second.
+#: server within a second. Nor are those with credentials.
 NOT_KEPT = frozenset(
     (
         'age',
@@ -38,9 +36,6 @@ NOT_KEPT = frozenset(
         'x-trace-id',
     )
 )
-
-#: Parts of the names of fields that can have credentials. Their lines are not kept either.
-_SECRET = re.compile('auth|cookie|credential|csrf|jwt|key|passw|secret|session|signature|token|xsrf')
 
 #: Bytes of the longest line that is kept.
 MAX_LINE = 512
@@ -140,7 +135,7 @@ class FieldLines(dict[bytes, tuple[str, str]]):
 
 def is_kept(lower: str) -> bool:
     """Return whether lines of the field ``lower`` are kept."""
-    return lower not in NOT_KEPT and _SECRET.search(lower) is None
+    return lower not in NOT_KEPT and SECRET_NAME.search(lower) is None
 
 
 #: The lines of all messages of this process.

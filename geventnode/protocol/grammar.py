@@ -12,8 +12,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from functools import lru_cache
+from typing import Any
 
-from geventnode.errors import InvalidHeader, InvalidInput
+from geventnode.errors import InvalidHeader, InvalidInput, without_credentials
 
 __all__ = [
     'BARE_LINE_END',
@@ -25,6 +26,7 @@ __all__ = [
     'FOLD',
     'KNOWN_NAMES',
     'REQUEST_LINE',
+    'SECRET_NAME',
     'STATUS_LINE',
     'absolute_authority',
     'check_method',
@@ -44,6 +46,7 @@ _TCHAR = r"!#$%&'*+\-.^_`|~0-9A-Za-z"
 
 _TOKEN = re.compile(f'[{_TCHAR}]+')
 _VALUE = re.compile(r'[\t\x20-\x7e\x80-\xff]*')
+_NOT_VALUE = re.compile(r'[^\t\x20-\x7e\x80-\xff]')
 _TARGET = re.compile(r'[\x21-\x7e]+')
 
 #: A request line of HTTP/1.x without its line end: method, target, minor version (RFC 9112, section 3).
@@ -52,6 +55,9 @@ REQUEST_LINE = re.compile(rf'([{_TCHAR}]+) ([\x21-\x7e]+) HTTP/1\.([0-9])')
 #: A status line of HTTP/1.x without its line end: minor version, status, reason. The blank before an empty reason is
 #: optional, as many servers omit it (RFC 9112, section 4).
 STATUS_LINE = re.compile(r'HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?')
+
+#: Parts of the names, in lower case, of fields that can have credentials.
+SECRET_NAME = re.compile('auth|cookie|credential|csrf|jwt|key|passw|secret|session|signature|token|xsrf')
 
 #: The octets of a field value.
 FIELD_CHARACTERS = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
@@ -296,7 +302,8 @@ def check_target(target: str) -> str:
         caller must escape; code ``ERR_UNESCAPED_CHARACTERS``.
     """
     if not isinstance(target, str) or _TARGET.fullmatch(target) is None or '#' in target:
-        raise InvalidInput(f'request target has unescaped characters: {target!r}', 'ERR_UNESCAPED_CHARACTERS')
+        shown = without_credentials(target) if isinstance(target, str) else target
+        raise InvalidInput(f'request target has unescaped characters: {shown!r}', 'ERR_UNESCAPED_CHARACTERS')
     return target
 
 
@@ -327,7 +334,12 @@ def check_value(name: str, value: str) -> None:
     :raises InvalidHeader: it is not a str, or has other characters; code ``ERR_INVALID_CHAR``.
     """
     if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
-        raise InvalidHeader(f'invalid character in the value of header {name!r}: {value!r}', 'ERR_INVALID_CHAR')
+        problem = f'invalid character in the value of header {name!r}'
+        if isinstance(value, str) and SECRET_NAME.search(name.lower()) is not None:
+            # logs must not have credentials: only the character
+            wrong: Any = _NOT_VALUE.search(value)
+            raise InvalidHeader(f'{problem}: {wrong[0]!r}', 'ERR_INVALID_CHAR')
+        raise InvalidHeader(f'{problem}: {value!r}', 'ERR_INVALID_CHAR')
 
 
 def check_reason(reason: str) -> str:

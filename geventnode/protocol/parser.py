@@ -421,6 +421,9 @@ class Parser:
             self._fail(self.limits.too_many_fields('headers'))
         if status == 101 and not self._may_upgrade:
             self._fail(ParseError('101 Switching Protocols without a request for it', code='HPE_INVALID_STATUS'))
+        if status == 101 and head.http_version == '1.0':
+            # HTTP/1.0 has no upgrade (RFC 9110, sections 7.8 and 15.2)
+            self._fail(ParseError('101 Switching Protocols in HTTP/1.0', code='HPE_INVALID_STATUS'))
         if status < 200:
             self._informational += 1
             if self._informational > self.limits.max_informational:

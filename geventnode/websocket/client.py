@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from geventnode import http, https
-from geventnode.errors import InvalidInput, WebSocketHandshakeError
+from geventnode.errors import InvalidInput, WebSocketHandshakeError, without_credentials
 from geventnode.http.client.api import OPTIONS as REQUEST_OPTIONS
 from geventnode.http.client.api import RequestOptions
 from geventnode.http.header_fields import merge_headers
@@ -64,10 +64,12 @@ def connect(url: str, **options: Unpack[ConnectOptions]) -> WebSocket:
     """
     scheme, separator, rest = url.partition('://')
     if not separator or scheme.lower() not in SCHEMES:
-        raise InvalidInput(f'a WebSocket needs a URL that begins with ws:// or wss://, not {url!r}')
+        raise InvalidInput(
+            f'a WebSocket needs a URL that begins with ws:// or wss://, not {without_credentials(url)!r}'
+        )
     if '#' in rest:
         # RFC 6455, section 3
-        raise InvalidInput(f'the URL of a WebSocket has no fragment: {url!r}')
+        raise InvalidInput(f'the URL of a WebSocket has no fragment: {without_credentials(url)!r}')
     checked = settings(options, (OWN_OPTIONS | REQUEST_OPTIONS | CLIENT_OPTIONS) - UNUSED)
     check_subprotocols(options.get('subprotocols'))
     subprotocols = tuple(options.get('subprotocols', ()))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from wsproto.utilities import generate_accept_token
 
-from geventnode.errors import InvalidInput, WebSocketHandshakeError
+from geventnode.errors import InvalidInput, WebSocketHandshakeError, without_credentials
 from geventnode.http.incoming import IncomingMessage
 from geventnode.protocol import connection_options
 from geventnode.websocket.deflate import Deflate, MalformedExtensions, MessageDeflate, accept_offer, accept_response
@@ -192,7 +192,11 @@ def check_response(
         location = headers.get('location')
         raise failed(
             f'the server has responded {status} instead of accepting a WebSocket'
-            + (f'; it redirects to {location!r}, and redirects are not followed' if location else '')
+            + (
+                f'; it redirects to {without_credentials(location)!r}, and redirects are not followed'
+                if location
+                else ''
+            )
         )
     if headers.get('upgrade', '').strip().lower() != 'websocket' or 'upgrade' not in connection_options(
         [headers.get('connection', '')]

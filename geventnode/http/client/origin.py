@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout
+from geventnode.errors import GeventnodeError, InvalidInput, RequestTimeout, without_credentials
 from geventnode.net.address import port_number
 from geventnode.net.hostnames import ascii_name
 from geventnode.protocol import is_host
@@ -169,7 +169,7 @@ def _host_field(host: str, port: int, default_port: int) -> str:
     if port != default_port:
         shown += f':{port}'
     if not host or not is_host(shown):
-        raise InvalidInput(f'host is no host name or address: {host!r}', 'ERR_INVALID_ARG_VALUE')
+        raise InvalidInput(f'host is no host name or address: {without_credentials(host)!r}', 'ERR_INVALID_ARG_VALUE')
     return shown
 
 
@@ -265,27 +265,30 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     port.
     """
     if _DROPPED.search(url):
-        raise InvalidInput(f'URL has blanks or control characters: {url!r}', 'ERR_INVALID_URL')
+        raise _invalid(url, 'has blanks or control characters')
     try:
         url.encode()
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InvalidInput(f'URL is malformed: {url!r} ({error})', 'ERR_INVALID_URL') from error
+        if without_credentials(url) != url:
+            # the error can quote them
+            raise _invalid(url, 'is malformed') from None
+        raise _invalid(url, 'is malformed', f' ({error})') from error
     if parts.scheme != scheme:
         raise _wrong_scheme(url, parts.scheme, scheme)
     if '\\' in parts.netloc:
         # browsers end the host there, RFC 3986 does not: two programs would find different hosts
-        raise InvalidInput(f'URL has a backslash in its authority: {url!r}', 'ERR_INVALID_URL')
+        raise _invalid(url, 'has a backslash in its authority')
     host = parts.netloc.rpartition('@')[2]
     if not parts.hostname or (host.startswith('[') and not _LITERAL.match(host)):
-        raise InvalidInput(f'URL has no host: {url!r}', 'ERR_INVALID_URL')
+        raise _invalid(url, 'has no host')
     # urlsplit() makes the name lower-case, but a zone must not be changed
     name = host[1 : host.index(']')].replace('%25', '%') if host.startswith('[') else parts.hostname
     if not host.startswith('['):
         name = unquote(name)
         if not _DELIMITERS.isdisjoint(name):
-            raise InvalidInput(f'URL has an escaped delimiter in its host: {url!r}', 'ERR_INVALID_URL')
+            raise _invalid(url, 'has an escaped delimiter in its host')
     auth = None
     if '@' in parts.netloc:
         # split before unquoting: a user can have an escaped colon, and no password
@@ -295,7 +298,7 @@ def parse_url(url: str, scheme: str = 'http', default_port: int = DEFAULT_PORT) 
     if parts.query:
         path += '?' + quote(parts.query, safe=PATH_CHARACTERS)
     if port == 0:
-        raise InvalidInput(f'URL has port 0: {url!r}', 'ERR_INVALID_URL')
+        raise _invalid(url, 'has port 0')
     return ParsedURL(host_name(name), port, path, auth, default_port)
 
 
@@ -356,10 +359,16 @@ def wrong_protocol(found: Any, scheme: str, where: str = '') -> InvalidInput:
     )
 
 
+def _invalid(url: str, problem: str, reason: str = '') -> InvalidInput:
+    """Return the error for a URL. It does not have the credentials."""
+    return InvalidInput(f'URL {problem}: {without_credentials(url)!r}{reason}', 'ERR_INVALID_URL')
+
+
 def _wrong_scheme(url: str, found: str, scheme: str) -> InvalidInput:
     # by the letter of RFC 3986 the scheme of 'localhost:8000' is 'localhost'
     if not found or _HOST_AND_PORT.match(url):
         meant = url[2:] if url.startswith('//') else url
-        hint = '' if meant[:1] in ('', '/', '?', '#') else f': did you mean {scheme + "://" + meant!r}?'
-        return InvalidInput(f'URL has no scheme: {url!r}{hint}', 'ERR_INVALID_PROTOCOL')
-    return wrong_protocol(f'{found}:', scheme, f' in {url!r}')
+        proposal = without_credentials(f'{scheme}://{meant}')
+        hint = '' if meant[:1] in ('', '/', '?', '#') else f': did you mean {proposal!r}?'
+        return InvalidInput(f'URL has no scheme: {without_credentials(url)!r}{hint}', 'ERR_INVALID_PROTOCOL')
+    return wrong_protocol(f'{found}:', scheme, f' in {without_credentials(url)!r}')

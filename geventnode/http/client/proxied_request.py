@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, without_credentials
 from geventnode.http.client.request import ClientRequest
 from geventnode.http.client.tunnel import connect_through
 
@@ -71,7 +71,8 @@ class ProxiedRequest(ClientRequest):
         path = self.path
         if path[:1] != '/' and path != '*':
             raise InvalidInput(
-                f'path must begin with / for a request through a proxy, not {path!r}: the agent adds the origin'
+                f'path must begin with / for a request through a proxy, not {without_credentials(path)!r}: the agent '
+                'adds the origin'
             )
         line = f'{self.method} http://{self._requested.host_field}{"" if path == "*" else path} HTTP/1.1\r\n'
         if authorization is not None:

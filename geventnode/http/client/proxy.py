@@ -103,6 +103,18 @@ class Proxy:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.name}>'
 
+    def __copy__(self) -> Proxy:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Proxy:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self.authorization is not None:
+            # a pickle can be stored, or sent to another process
+            raise TypeError(f'the proxy {self} has credentials and cannot be pickled; pickle the URL')
+        return type(self), (self.name,)
+
 
 def _without_credentials(url: str) -> str:
     """Return ``url``, which can be malformed, without user and password."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from geventnode.errors import excerpt
+from geventnode.errors import excerpt, without_credentials
 from geventnode.http.client.connection import Connection, ConnectionState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TracedConnection(Connection):
         self._trace(
             'request: %s %s%s',
             request.method,
-            excerpt(request.path.encode('latin-1')),
+            excerpt(without_credentials(request.path).encode('latin-1')),
             ', on a reused connection' if reused else '',
         )
         super().start(request, reused, now)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import socket
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from geventnode import http, https
-from geventnode.errors import InvalidInput, UnknownOption
+from geventnode import http, https, websocket
+from geventnode.errors import InvalidHeader, InvalidInput, UnknownOption, without_credentials
 from geventnode.http.client import origin
 from geventnode.http.client.origin import URLs, make_origin, parse_url
 
@@ -189,7 +191,9 @@ def test_url_of_the_other_module_names_its_functions(module: Any, url: Any, othe
 def test_unsupported_scheme_raises(url: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         http.get(url)
-    assert str(raised.value) == f"protocol {url.split(':')[0] + ':'!r} is not supported, expected 'http:' in {url!r}"
+    # user:password@host has the form of a mailto: URL
+    shown = url.replace(':a@', ':***@')
+    assert str(raised.value) == f"protocol {url.split(':')[0] + ':'!r} is not supported, expected 'http:' in {shown!r}"
 
 
 @pytest.mark.parametrize('module', [http, https])
@@ -387,3 +391,96 @@ def test_false_value_of_another_option_raises(name: str, value: Any) -> None:
 def test_none_and_empty_text_are_the_default(options: dict[str, Any]) -> None:
     made = http.request(**options)
     assert (made.method, made.path, made.host, made.get_header('Host')) == ('GET', '/', 'localhost', 'localhost')
+
+
+# -- errors without credentials ---------------------------------------------------------------------------------------
+
+#: URLs with a user and a password, each with a fault.
+CONFIDENTIAL = [
+    'http://user:secret@host/a b',
+    'http://user:secret@host\x00/',
+    ' http://user:secret@host/',
+    'http://user:secret@host:port/',
+    'http://user:secret@host:99999/',
+    'http://user:secret@host:0/',
+    'http://user:secret@[::1/',
+    'http://user:secret@ho\\st/',
+    'http://user:sec\\ret@host/',
+    'http://user:secret@/',
+    'http://user:secret@ho%2Fst/',
+    'http://user:secret@\u2488com/',
+    'http://user:secret@host/\ud800',
+    'http://user:secret@h\xf6\u2260st/',
+    'http://user:se/cret@host/',
+    'http://user:se?cret@host/',
+    'http://user:se#cret@host/',
+    'http://us@er:se/cret@host/',
+    'http:/user:secret@host/',
+    'http:user:secret@host/',
+    'user:secret@host/',
+    '//user:secret@host/',
+    'ftp://user:secret@host/',
+    'https://user:secret@host/',
+    'ws://user:secret@host/',
+]
+
+
+def shown(error: BaseException) -> str:
+    """Return all texts of an exception and its chain."""
+    return ''.join(traceback.TracebackException.from_exception(error).format(chain=True)) + repr(error)
+
+
+@pytest.mark.parametrize('url', CONFIDENTIAL)
+def test_errors_do_not_have_the_credentials(url: str) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: http.get(url),
+        lambda: http.request(url, agent=False, timeout=1),
+        lambda: http.get(host=url),
+        lambda: http.get(host=url.partition('//')[2] or url, path='/'),
+        lambda: http.get(path=f'{url} '),
+        lambda: http.Agent().get_name({'host': url}),
+        lambda: http.Agent().reserve(url),
+        lambda: websocket.connect(f'{url}#'),
+        lambda: websocket.connect(f'x{url}'),
+    ]
+    if not url.startswith('https:'):
+        calls.append(lambda: https.get(url))
+    for call in calls:
+        with pytest.raises((InvalidInput, InvalidHeader)) as caught:
+            call()
+        text = shown(caught.value)
+        for secret in ('secret', 'cret', 'sec\\'):
+            assert secret not in text.replace('test_errors_do_not_have_the_credentials', ''), text
+        assert b'cret' not in pickle.dumps(caught.value)
+
+
+def test_representation_does_not_have_the_credentials() -> None:
+    request = http.request(host='host', path='http://user:secret@host/x')
+    assert repr(request) == '<ClientRequest GET http://hosthttp://***@host/x open>'
+    request = http.request('http://user:secret@host/x')
+    assert repr(request) == '<ClientRequest GET http://host/x open>'
+
+
+@pytest.mark.parametrize(
+    ('url', 'expected'),
+    [
+        ('http://host/@scope/name', 'http://host/@scope/name'),
+        ('http://host:80/a:b@c', 'http://host:80/a:b@c'),
+        ('http://[::1]:80/a:b@c', 'http://[::1]:80/a:b@c'),
+        ('/a:b@c', '/a:b@c'),
+        ('@', '***@'),
+        ('http://user@host/@x', 'http://***@host/@x'),
+        ('http://user:p@ss@host/', 'http://***@host/'),
+    ],
+)
+def test_only_credentials_are_replaced(url: str, expected: str) -> None:
+    assert without_credentials(url) == expected
+
+
+@pytest.mark.parametrize('name', ['Authorization', 'Proxy-Authorization', 'Cookie', 'X-Api-Key'])
+def test_errors_do_not_have_the_values_of_secret_fields(name: str) -> None:
+    with pytest.raises(InvalidHeader) as caught:
+        http.get('http://host/', headers={name: 'Bearer secret\n'})
+    assert str(caught.value) == f"invalid character in the value of header {name!r}: '\\n'"
+    with pytest.raises(InvalidHeader, match=r"'public\\n'"):
+        http.get('http://host/', headers={'X-Other': 'public\n'})

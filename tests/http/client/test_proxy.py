@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import pickle
@@ -87,6 +88,20 @@ def test_bad_url_is_refused_without_its_credentials(agent: Any, url: str, messag
         agent(proxy=url)
     assert str(caught.value) == message
     assert caught.value.code == 'ERR_PROXY_INVALID_CONFIG'
+
+
+def test_credentials_are_not_pickled(agent: Any) -> None:
+    """A pickle can be stored, or sent to another process."""
+    for url in ('http://user:secret@proxy', 'http://user@proxy', 'http://:secret@proxy'):
+        proxy = agent(proxy=url).proxy
+        with pytest.raises(
+            TypeError, match='http://proxy:80 has credentials and cannot be pickled; pickle the URL'
+        ) as caught:
+            pickle.dumps(proxy)
+        assert 'secret' not in str(caught.value)
+        assert copy.copy(proxy) is copy.deepcopy([proxy])[0] is proxy
+    proxy = pickle.loads(pickle.dumps(agent(proxy='https://[::1]:3128').proxy))
+    assert (str(proxy), proxy.authorization) == ('https://[::1]:3128', None)
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,16 @@ def test_host_of_connect_is_the_target(origin: MakeOrigin, options: dict[str, An
 
     http.get(origin(script).url, method='CONNECT', **options).get_response().socket.destroy()
     assert hosts == [host]
+
+
+@pytest.mark.parametrize('method', ['GET', 'POST'])
+def test_upgrade_of_http_1_0_fails_the_request(origin: MakeOrigin, method: str) -> None:
+    """HTTP/1.0 has no upgrade (RFC 9110, section 7.8)."""
+    server = origin(SWITCH.replace(b'HTTP/1.1', b'HTTP/1.0') + b'of another protocol')
+    log = Log()
+    request = http.request(server.url, method=method, headers=UPGRADE)
+    request.on('upgrade', log.note('upgrade'))
+    with pytest.raises(ParseError, match=r'101 Switching Protocols in HTTP/1\.0') as caught:
+        request.end().get_response()
+    assert caught.value.code == 'HPE_INVALID_STATUS'
+    assert not log
