@@ -16,7 +16,7 @@ from urllib3.exceptions import ProxySchemeUnknown
 from urllib3.util import Retry, parse_url
 
 from geventnode import http, https
-from geventnode.errors import InvalidInput
+from geventnode.errors import InvalidInput, without_credentials
 from geventnode.integrations.requests.pool_kwargs import merge_pool_kwargs, split_proxy_kwargs
 from geventnode.integrations.requests.pools import DEFAULT_PORTS, AgentPoolManager, AgentProvider, Proxy, RequestLimits
 from geventnode.options import count, seconds
@@ -54,7 +54,7 @@ class AgentAdapter(HTTPAdapter):
     :param max_retries: urllib3's ``Retry``, or a number of attempts, which also applies to responses with Retry-After
         and to failed idempotent requests. Default: 0. Independently, a request is sent a second time if the server had
         closed a reused connection and the request can be repeated.
-    :param queue_timeout: seconds to wait for a connection while all are in use; then ``ConnectTimeout``. Default: None,
+    :param queue_timeout: seconds to wait for a connection while all are active; then ``ConnectTimeout``. Default: None,
         no limit.
     :param max_header_size: the limit in bytes for the head of a response. Default: 262144.
     :param options: options of :class:`geventnode.http.Agent` for the agents that the adapter creates, such as
@@ -157,8 +157,8 @@ class AgentAdapter(HTTPAdapter):
                 if not (url.scheme or '').startswith('socks'):
                     raise ProxySchemeUnknown(url.scheme)
                 raise InvalidSchema(
-                    f'{proxy}: AgentAdapter supports HTTP proxies only; for SOCKS, mount requests.adapters.HTTPAdapter '
-                    'for these URLs, with requests[socks] installed'
+                    f'{without_credentials(proxy)}: AgentAdapter supports HTTP proxies only; for SOCKS, mount '
+                    'requests.adapters.HTTPAdapter for these URLs, with requests[socks] installed'
                 )
             pool_kwargs, tls_kwargs = split_proxy_kwargs(proxy_kwargs)
             manager = self.proxy_manager[proxy] = AgentPoolManager(

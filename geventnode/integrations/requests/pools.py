@@ -213,15 +213,13 @@ class AgentConnectionPool:
         #: Whether the proxy forwards requests (http:), or opens a tunnel for TLS from end to end (https:).
         self._forwarded = proxy is not None and scheme == 'http'
         self._tunneled = proxy is not None and scheme == 'https'
-        if self._tunneled and proxy is not None and proxy.scheme == 'https':
-            raise LocationValueError(
-                f'{proxy}: a tunnel within TLS is not supported; for https: URLs, use the http: URL of a proxy'
-            )
         self._secure = (proxy.scheme if proxy is not None and self._forwarded else scheme) == 'https'
         #: The warning of every request, None if the other end is verified.
         self._warning = self._make_warning()
         #: The origin of connections, which can be the proxy; made for the first request.
         self._origin: Origin | None = None
+        #: The TLS settings of the connection to the proxy of a tunnel; None without TLS. Made with the origin.
+        self._proxy_settings: TLSSettings | None = None
 
     def __str__(self) -> str:
         return f'{self.scheme}://{self.host}:{self.port}'
@@ -243,10 +241,15 @@ class AgentConnectionPool:
         """Return the warning for connections without verification, None otherwise."""
         if not self._secure:
             return None
-        proxy = self._proxy if self._forwarded else None
-        if verifies_identity(self._pool_kwargs, None if proxy is None else proxy.tls_kwargs):
+        proxy = self._proxy
+        if not self._forwarded and not verifies_identity(self._pool_kwargs):
+            host = self.host
+        elif (
+            proxy is not None and proxy.scheme == 'https' and not verifies_identity(self._pool_kwargs, proxy.tls_kwargs)
+        ):
+            host = proxy.host
+        else:
             return None
-        host = self.host if proxy is None else proxy.host
         return (
             f'Unverified HTTPS request is being made to host {host!r}. Adding certificate verification is strongly '
             'advised.'
@@ -261,9 +264,16 @@ class AgentConnectionPool:
             host, port = self._proxy.host, self._proxy.port
         if not self._secure:
             return make_origin(host, port, self._source)
+        via = None
         try:
             settings = self._tls_settings()
             client_context(settings.settings)
+            if self._tunneled and self._proxy is not None:
+                via = self._proxy.name
+                if self._proxy.scheme == 'https':
+                    found = self._proxy_settings = self._proxy_tls_settings(self._proxy)
+                    client_context(found.settings)
+                    via += f':{found.digest(self._proxy.host)}'
         except InvalidInput as error:
             raise SSLError(str(error)) from error
         return make_origin(
@@ -272,7 +282,7 @@ class AgentConnectionPool:
             self._source,
             default_port=DEFAULT_PORTS['https'],
             tls_settings=settings,
-            via=self._proxy.name if self._tunneled and self._proxy is not None else None,
+            via=via,
         )
 
     def _tls_settings(self) -> TLSSettings:
@@ -282,10 +292,14 @@ class AgentConnectionPool:
         if attributes:
             self._pool_kwargs = merge_pool_kwargs(self._pool_kwargs, attributes)
             self._warning = self._make_warning()
-        agent = cast(https.Agent, self._agents.get(True))
         if self._forwarded and self._proxy is not None:
-            return proxy_tls_settings(agent, self._pool_kwargs, self._agents.ca_file, self._proxy.tls_kwargs)
-        return tls_settings(agent, self._pool_kwargs, self._agents.ca_file)
+            return self._proxy_tls_settings(self._proxy)
+        return tls_settings(cast(https.Agent, self._agents.get(True)), self._pool_kwargs, self._agents.ca_file)
+
+    def _proxy_tls_settings(self, proxy: Proxy) -> TLSSettings:
+        """Return the TLS settings of connections to ``proxy``."""
+        agent = cast(https.Agent, self._agents.get(True))
+        return proxy_tls_settings(agent, self._pool_kwargs, self._agents.ca_file, proxy.tls_kwargs)
 
     def _fields(self, headers: Mapping[Any, Any]) -> tuple[Fields, frozenset[str]]:
         """Return the header fields, and the names of removed default fields."""
@@ -327,9 +341,8 @@ class AgentConnectionPool:
         if origin is None:
             origin = self._origin = self._make_origin()
         fields, removed = self._fields(headers)
-        request = http.ClientRequest(
-            self._agents.get(self._secure), origin, check_method(method).upper(), check_target(url), fields, True
-        )
+        agent = self._agents.get(self._secure)
+        request = agent._new_request(agent, origin, check_method(method).upper(), check_target(url), fields, True)
         if removed:
             request._removed_fields = removed
         # the read timeout begins when the request has a connection
@@ -358,7 +371,9 @@ class AgentConnectionPool:
         assert proxy is not None
         target = f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
         # a subclass of the plain agent can override create_connection()
-        create = self._agents.get(False).create_connection
+        create: Callable[..., Socket] = self._agents.get(False).create_connection
+        if self._proxy_settings is not None:
+            create = partial(_connect_with_tls, create, self._proxy_settings, proxy.host)
         request = http.request(
             hostname=proxy.host,
             port=proxy.port,
@@ -461,6 +476,22 @@ class AgentConnectionPool:
             failure = ProxyError('Cannot connect to proxy.', failure)
             failure.__cause__ = error
         return failure
+
+
+def _connect_with_tls(
+    create: Callable[..., Socket], settings: TLSSettings, host: str, options: Mapping[str, Any]
+) -> TLSSocket:
+    """Return a connection that ``create`` makes, with TLS to ``host``. Blocks until the handshake is over."""
+    socket = create(options)
+    if not isinstance(socket, Socket):
+        raise TypeError(f'create_connection must return a net.Socket, not {type(socket).__name__}')
+    try:
+        socket = made = settings.wrap(socket.wait_connected(), host)
+        made.wait_connected()
+        return made
+    except BaseException:
+        socket.destroy()
+        raise
 
 
 def _sleep_before_retry(retries: Retry, response: Response | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import shutil
 import socket as stdlib
 import ssl
@@ -214,6 +215,10 @@ class TLSProxy(Proxy):
         self.shown.append(request.connection.get_peer_certificate().get('subject', {}).get('CN'))
         super().answer(request, response)
 
+    def tunnel(self, request: Any, socket: Any, head: bytes) -> None:
+        self.shown.append(socket.get_peer_certificate().get('subject', {}).get('CN'))
+        super().tunnel(request, socket, head)
+
     def ask(self, client: requests.Session, **options: Any) -> str:
         """Return the response to a request for a plain URL."""
         return client.get('http://some.example/', proxies={'http': self.url('https')}, **options).text
@@ -397,6 +402,100 @@ def test_arguments_apply_through_a_proxy(serve: Serve, secure: Secure, certifica
             client.get(address, proxies=proxies)
 
 
+# -- tunnels through a proxy with TLS ---------------------------------------------------------------------------------
+
+
+def test_tunnel_within_tls(serve: Serve, secure: Secure, session: Mounted, certificates: Certificates) -> None:
+    def listener(request: Any, response: Any) -> None:
+        response.end(request.read())
+
+    site, proxy, client = secure(listener), TLSProxy(serve, certificates), session()
+    client.verify, client.cert = certificates.ca, certificates.client
+    client.proxies = {'https': proxy.url('https', 'me:secret@')}
+    body = random.Random(1).randbytes(300_000)
+    for _ in range(2):
+        assert client.post(secure_url(site), data=body).content == body
+    assert proxy.asked == [f'CONNECT localhost:{site.where[1]}']
+    assert proxy.secrets == ['Basic bWU6c2VjcmV0']
+    # the certificate of the client is for the server only
+    assert proxy.shown == [None]
+    # neither without TLS to the proxy nor as another user
+    client.get(secure_url(site), proxies={'https': proxy.url('https', 'you:secret@')})
+    assert len(proxy.asked) == 2
+    assert agent_of(client, True).statistics()['opened'] == 2
+
+
+def test_tunnels_are_shared_with_equal_settings_for_the_proxy_only(
+    serve: Serve, secure: Secure, session: Mounted, pool: MakePool, certificates: Certificates
+) -> None:
+    site, proxy, agent = secure(), TLSProxy(serve, certificates), pool()
+    clients = [session(https_agent=agent) for _ in range(3)]
+    clients[2].get_adapter('https://x').proxy_manager_for(
+        proxy.url('https'), proxy_ssl_context=certificates.client_context()
+    )
+    for client, opened in zip(clients, (1, 1, 2), strict=True):
+        assert client.get(secure_url(site), proxies={'https': proxy.url('https')}).text == 'GET /'
+        assert agent.statistics()['opened'] == opened
+
+
+@pytest.mark.parametrize('which', ['other', 'self_signed'])
+def test_the_certificate_of_a_proxy_is_verified_for_tunnels(
+    serve: Serve, secure: Secure, session: Mounted, certificates: Certificates, which: str
+) -> None:
+    proxy, client = TLSProxy(serve, certificates, which), session()
+    with pytest.raises(exceptions.ProxyError, match='certificate'):
+        client.get(secure_url(secure()), proxies={'https': proxy.url('https')}, verify=certificates.ca)
+    assert proxy.asked == []
+    assert agent_of(client, True).total_socket_count == 0
+
+
+def test_the_certificate_of_the_server_is_verified_within_tls(
+    serve: Serve, secure: Secure, session: Mounted, certificates: Certificates
+) -> None:
+    site, proxy = secure(certfile=certificates.other), TLSProxy(serve, certificates)
+    with pytest.raises(exceptions.SSLError):
+        session().get(secure_url(site), proxies={'https': proxy.url('https')}, verify=certificates.ca)
+
+
+def test_an_unverified_proxy_of_a_tunnel_causes_a_warning(
+    serve: Serve, secure: Secure, session: Mounted, certificates: Certificates
+) -> None:
+    site, proxy, client = secure(), TLSProxy(serve, certificates, 'self_signed'), session()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client.get_adapter('https://x').proxy_manager_for(proxy.url('https'), proxy_ssl_context=context)
+    with pytest.warns(InsecureRequestWarning, match=r"to host '127\.0\.0\.1'"):
+        client.get(secure_url(site), proxies={'https': proxy.url('https')}, verify=certificates.ca)
+    with pytest.warns(InsecureRequestWarning, match=r"to host 'localhost'"):
+        client.get(secure_url(site), proxies={'https': proxy.url('https')}, verify=False)
+
+
+def test_a_context_of_the_server_is_not_for_the_proxy_of_a_tunnel(
+    serve: Serve, secure: Secure, session: Mounted, certificates: Certificates
+) -> None:
+    proxy, client = (
+        TLSProxy(serve, certificates),
+        session(https_agent=https.Agent(context=certificates.client_context())),
+    )
+    with pytest.raises(exceptions.SSLError, match='proxy_ssl_context'):
+        client.get(secure_url(secure()), proxies={'https': proxy.url('https')})
+    assert proxy.shown == []
+
+
+def test_a_proxy_that_has_no_tls(serve: Serve, session: Mounted) -> None:
+    proxy, client = Proxy(serve), session()
+    with pytest.raises(exceptions.ProxyError, match='Cannot connect to proxy'):
+        client.get('https://some.example/', proxies={'https': proxy.url('https')})
+    assert agent_of(client, True).total_socket_count == 0
+
+
+def test_a_silent_proxy_with_tls(origin: MakeOrigin, session: Mounted) -> None:
+    with pytest.raises(exceptions.ProxyError, match='connect_timeout'):
+        session().get(
+            'https://some.example/', proxies={'https': origin(silent).url.replace('http', 'https')}, timeout=(0.1, 30)
+        )
+
+
 def test_refused_tunnel(serve: Serve, session: Mounted) -> None:
     proxy, client = serve(lambda request, response: None), session()
     proxy.server.on(
@@ -450,7 +549,6 @@ def test_killed_in_a_tunnel(origin: MakeOrigin, session: Mounted) -> None:
             exceptions.InvalidSchema,
             r'for SOCKS, mount requests\.adap',
         ),
-        ('https://127.0.0.1:1080', 'https://some.example/', exceptions.InvalidURL, 'a tunnel within TLS'),
         ('http:///path', 'http://some.example/', exceptions.InvalidProxyURL, 'malformed'),
     ],
 )
