@@ -234,6 +234,8 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     'emit': lambda: ('custom',),
     'end': lambda: (b'x',),
     'exchange_began': lambda: (None,),
+    'request_began': lambda: (None,),
+    'request_ended': lambda: (None, None),
     'exchange_ended': lambda: (None, 200),
     'from_iterable': lambda: ([b'x'],),
     'get_header': lambda: ('X',),

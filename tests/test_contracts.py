@@ -121,6 +121,7 @@ PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextMan
     (interfaces.IOutgoingMessage, lambda: _destroyed(http.OutgoingMessage(net.Socket()))),
     (interfaces.IServerResponse, _response),
     (interfaces.IExchangeObserver, lambda: contextlib.nullcontext(http.ExchangeObserver())),
+    (interfaces.IRequestObserver, lambda: contextlib.nullcontext(http.RequestObserver())),
     (interfaces.IClientRequest, _client_request),
     (interfaces.IAgent, lambda: _destroyed(http.Agent())),
     (interfaces.IAgent, lambda: _destroyed(https.Agent())),
@@ -219,7 +220,7 @@ def test_every_public_class_is_listed() -> None:
 def test_repr_has_the_state(contract: InterfaceClass, make: Callable[[], Any]) -> None:
     """Observers have no state, and ``destroy()`` does not change a completed exchange of a client."""
     with make() as provider:
-        if contract is not interfaces.IExchangeObserver:
+        if contract not in (interfaces.IExchangeObserver, interfaces.IRequestObserver):
             before = repr(provider)
             assert before.startswith(f'<{type(provider).__name__} ')
             assert ' at 0x' not in before

@@ -154,5 +154,12 @@ def test_events_exist(owner: str) -> None:
 
 def test_exported_names_are_in_the_tables() -> None:
     """Only the names without a counterpart in Node are missing."""
-    additions = {'http.ExchangeObserver', 'http.log_access', 'http.observe_exchanges', 'http.readiness'}
+    additions = {
+        'http.ExchangeObserver',
+        'http.RequestObserver',
+        'http.log_access',
+        'http.observe_exchanges',
+        'http.observe_requests',
+        'http.readiness',
+    }
     assert {f'http.{name}' for name in http.__all__} - {here for _, here in NAMES} == additions

@@ -24,6 +24,7 @@ FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 LIBRARIES = {
     'geventnode.http2.engine': {'hpack', 'hyperframe'},
     'geventnode.integrations.gunicorn.worker': {'gunicorn'},
+    'geventnode.integrations.opentelemetry': {'opentelemetry'},
     'geventnode.integrations.prometheus': {'prometheus_client'},
     'geventnode.integrations.requests.adapter': {'requests', 'urllib3'},
     'geventnode.integrations.requests.pools': {'urllib3'},
@@ -162,6 +163,7 @@ LAYERS = [
         'http.client.request',
         'http.client.tunnel',
         'http.client.proxied_request',
+        'http.client.observers',
         'http.client.response_body',
         'http.client.deadlines',
         'http.client.connection',
@@ -195,6 +197,7 @@ LAYERS = [
         'integrations.gunicorn.observers',
         'integrations.gunicorn.worker',
         'integrations.gunicorn',
+        'integrations.opentelemetry',
         'integrations.prometheus',
         'integrations.requests.sockets',
         'integrations.requests.response',
@@ -571,8 +574,8 @@ OFFERED: dict[str, tuple[str, str]] = {
     'geventnode.http.server.response.ServerResponse': (
         'the connection, the observers and WSGI drive a response',
         (
-            '_awaits_continue _end_if_whole _hijack _on_aborted _overridden _override _rejects_bad_body _upgraded'
-            ' _write_rendered'
+            '_awaits_continue _end_if_whole _hijack _on_aborted _on_passed_on _overridden _override _rejects_bad_body'
+            ' _upgraded _write_rendered'
         ),
     ),
     'geventnode.http.server.server.Server': (
@@ -589,9 +592,9 @@ OFFERED: dict[str, tuple[str, str]] = {
         (
             '_abort_with _assign _awaits_source _body_refused _claim_socket _closed _connect_options _connect_timeout'
             ' _create_connection _deadline _dial _enter_queue _events _fail _failure _has_waiters _keeps_chunks'
-            ' _limits _mark_error_retrieved _needs_precise_timer _on_informational _on_response _on_response_delivered'
-            ' _on_send_aborted _on_upgrade _origin _own_connect_options _prepare_retry _queued_at _set_time_limits'
-            ' _shortest_timeout _timeout _upgrade_event _wants_upgrade'
+            ' _limits _mark_error_retrieved _needs_precise_timer _on_informational _on_refused _on_response'
+            ' _on_response_delivered _on_send_aborted _on_upgrade _origin _own_connect_options _prepare_retry'
+            ' _queued_at _requested_origin _set_time_limits _shortest_timeout _timeout _upgrade_event _wants_upgrade'
         ),
     ),
     'geventnode.http.client.response.ClientResponse': (
@@ -602,8 +605,8 @@ OFFERED: dict[str, tuple[str, str]] = {
         'requests and connections report to the agent, and tools read its pools',
         (
             '_add_request _buckets _cancel _connection_log _delivering _has_queued _hub _new_request'
-            ' _nonblocking_factories _on_connection_closed _on_connection_lost _on_request_failed _put_idle _remove'
-            ' _set_keep_alive_probes _start_tls'
+            ' _nonblocking_factories _observers _on_connection_closed _on_connection_lost _on_request_failed _put_idle'
+            ' _remove _set_keep_alive_probes _set_request_class _start_tls'
         ),
     ),
     'geventnode.http.client.reservation.Reservation': (
@@ -632,8 +635,17 @@ OFFERED: dict[str, tuple[str, str]] = {
     ),
 }
 
-#: Documented names with an underscore: those of named tuples, and of ``sys``.
-DOCUMENTED = {'_asdict', '_fields', '_getframe', '_make', '_replace'}
+#: Documented names with an underscore: those of named tuples, and of ``sys``; and the keys of OpenTelemetry's context
+#: that all of its instrumentations import.
+DOCUMENTED = {
+    '_SUPPRESS_HTTP_INSTRUMENTATION_KEY',
+    '_SUPPRESS_INSTRUMENTATION_KEY',
+    '_asdict',
+    '_fields',
+    '_getframe',
+    '_make',
+    '_replace',
+}
 
 
 def _unlisted(sources: dict[str, str], offered: set[str]) -> list[str]:

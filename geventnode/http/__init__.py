@@ -11,6 +11,7 @@ from typing import Any
 from geventnode.http.client import agent as _agent
 from geventnode.http.client.agent import Agent, set_global_proxy_from_env
 from geventnode.http.client.api import create_client, get, request
+from geventnode.http.client.observers import RequestObserver, observe_requests
 from geventnode.http.client.request import ClientRequest
 from geventnode.http.header_fields import check_field_value
 from geventnode.http.incoming import IncomingMessage
@@ -31,6 +32,7 @@ __all__ = [
     'ExchangeObserver',
     'IncomingMessage',
     'OutgoingMessage',
+    'RequestObserver',
     'Server',
     'ServerResponse',
     'create_client',
@@ -38,6 +40,7 @@ __all__ = [
     'get',
     'log_access',
     'observe_exchanges',
+    'observe_requests',
     'readiness',
     'request',
     'set_global_proxy_from_env',

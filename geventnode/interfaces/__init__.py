@@ -8,7 +8,7 @@ listeners of the events that they emit can block.
 This module imports nothing else of the package.
 """
 
-from geventnode.interfaces.client import IAgent, IClientRequest
+from geventnode.interfaces.client import IAgent, IClientRequest, IRequestObserver
 from geventnode.interfaces.events import IEventEmitter
 from geventnode.interfaces.http import (
     IExchangeObserver,
@@ -33,6 +33,7 @@ __all__ = [
     'IOutgoingMessage',
     'IPushReadable',
     'IReadable',
+    'IRequestObserver',
     'IServer',
     'IServerResponse',
     'ISocket',

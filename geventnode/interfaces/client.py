@@ -10,7 +10,7 @@ from zope.interface import Attribute, Interface
 from geventnode.interfaces.http import IIncomingMessage, IOutgoingMessage
 from geventnode.interfaces.net import ISocket
 
-__all__ = ['IAgent', 'IClientRequest']
+__all__ = ['IAgent', 'IClientRequest', 'IRequestObserver']
 
 
 class IClientRequest(IOutgoingMessage):
@@ -51,6 +51,16 @@ class IClientRequest(IOutgoingMessage):
         """Set SO_KEEPALIVE; see :meth:`geventnode.http.ClientRequest.set_socket_keep_alive`."""
 
 
+class IRequestObserver(Interface):
+    """A listener for the requests of an agent; see :class:`geventnode.http.RequestObserver`."""
+
+    def request_began(request: IClientRequest) -> None:
+        """Note the beginning, or add fields; see :meth:`geventnode.http.RequestObserver.request_began`."""
+
+    def request_ended(request: IClientRequest, error: BaseException | None) -> None:
+        """Note the end; see :meth:`geventnode.http.RequestObserver.request_ended`."""
+
+
 class IAgent(Interface):
     """A pool of connections; see :class:`geventnode.http.Agent`.
 
@@ -86,7 +96,7 @@ class IAgent(Interface):
     no_proxy: Any = Attribute('The origins that are reached without the proxy. None: those of ``proxy_env``.')
     proxy_env: Any = Attribute('The proxies of an environment, for requests if there is no ``proxy``. None.')
     proxy_tls: dict[str, Any] | None = Attribute('TLS options for the connection to an ``https:`` proxy. None.')
-    sockets: dict[str, list[ISocket]] = Attribute('The connections in use, by the name of their origin; a copy.')
+    sockets: dict[str, list[ISocket]] = Attribute('The active connections, by the name of their origin; a copy.')
     free_sockets: dict[str, list[ISocket]] = Attribute('The idle connections, by the name of their origin; a copy.')
     requests: dict[str, list[IClientRequest]] = Attribute('The queued requests, by the name of their origin; a copy.')
     total_socket_count: int = Attribute('The number of connections, idle ones included.')

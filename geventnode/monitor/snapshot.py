@@ -148,7 +148,7 @@ class Snapshot:
 
     def _read_pool(self, agent: Agent, name: str, bucket: AgentBucket) -> Iterator[None]:
         held: Counter[str] = Counter()
-        for connection in tuple(bucket.busy):
+        for connection in tuple(bucket.active):
             state = connection.activity
             held[state] += 1
             method, target, began = connection.current_exchange
@@ -158,7 +158,7 @@ class Snapshot:
         if bucket.connecting:
             held['connecting'] += len(bucket.connecting)
         queued = len(bucket.queue)
-        active = len(bucket.busy) + len(bucket.connecting)
+        active = len(bucket.active) + len(bucket.connecting)
         key = queued, active
         if self.pools.admits(key):
             wait = monotonic() - next(iter(bucket.queue))._queued_at if queued else 0.0

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from geventnode.errors import GeventnodeError, InvalidInput, QueueFull, SocketHangUp
 from geventnode.http.client.connection import Connection, ConnectionState
 from geventnode.http.client.dial import Dial
+from geventnode.http.client.observers import observed_class
 from geventnode.http.client.origin import Origin, origin_from_options, parse_url
 from geventnode.http.client.pool import Action, Bucket, Decision, Pool
 from geventnode.http.client.proxied_request import ProxiedRequest
@@ -204,6 +205,8 @@ class Agent:
     #: Makes a request of this agent: the class of requests, or with a proxy a function.
     _new_request: Callable[..., ClientRequest] = ClientRequest
     _proxies: Proxies | None = None
+    #: See :func:`geventnode.http.observe_requests`.
+    _observers: tuple[Any, ...] = ()
     _connection_class: type[Connection] = Connection
     #: The reservation in another agent for the only connection of this one.
     _reservation: Reservation | None = None
@@ -257,11 +260,17 @@ class Agent:
         """Apply the options for proxies to new requests."""
         settings: Any = self.proxy, self.proxy_env, self.no_proxy, self.proxy_tls
         proxies = find_proxies(*settings)
-        if proxies is not None:
+        if proxies is not self._proxies:
             self._proxies = proxies
-            self._new_request = partial(ProxiedRequest, proxies)
-        elif self._proxies is not None:
-            del self._proxies, self._new_request
+            self._set_request_class()
+
+    def _set_request_class(self) -> None:
+        """Choose the class of new requests, by the proxies and the observers."""
+        proxies, observers = self._proxies, self._observers
+        made: Any = ClientRequest if proxies is None else ProxiedRequest
+        if observers:
+            made = observed_class(made, observers)
+        self._new_request = made if proxies is None else partial(made, proxies)
 
     def get_name(self, options: Mapping[str, Any]) -> str:
         """Return the name of an origin: the key of ``sockets``, ``free_sockets`` and ``requests``.
@@ -342,7 +351,9 @@ class Agent:
         limit = self._max_queued
         if limit is not None and len(bucket.queue) >= limit and pool.must_wait(bucket):
             self._counts['failed'] += 1
-            raise self._queue_full(request._origin)
+            full = self._queue_full(request._origin)
+            request._on_refused(full)
+            raise full
         bucket.queue[request] = False
         self._adding = request
         self._process_queue(bucket)
@@ -350,6 +361,7 @@ class Agent:
         if self._adding_error is not None:
             error, self._adding_error = self._adding_error, None
             self._counts['failed'] += 1
+            request._on_refused(error)
             raise error
         if request in bucket.queue:
             self._watch_queued(request)
@@ -407,6 +419,9 @@ class Agent:
         if 'create_connection' in vars(self):
             vars(agent)['create_connection'] = self.create_connection
         agent._reservation = reservation
+        if self._observers:
+            agent._observers = self._observers
+            agent._set_request_class()
         return agent
 
     def _settings(self) -> dict[str, Any]:
@@ -471,7 +486,7 @@ class Agent:
         limit = connection.idle_limit
         if limit is not None:
             limit -= self._hint_margin
-        if connection not in bucket.busy or (limit is not None and limit <= 0):
+        if connection not in bucket.active or (limit is not None and limit <= 0):
             connection.close()
             return
         if not self._pool.put_idle(bucket, connection):
@@ -624,7 +639,7 @@ class Agent:
         self._expires = now + WARNING_INTERVAL
         for bucket in waiting:
             oldest = next(iter(bucket.queue))
-            unread = sum(connection.is_unread_since(now - WARNING_INTERVAL) for connection in bucket.busy)
+            unread = sum(connection.is_unread_since(now - WARNING_INTERVAL) for connection in bucket.active)
             if unread and oldest._queued_at <= now - WARNING_INTERVAL and bucket.name not in self._warned:
                 self._warned.add(bucket.name)
                 log.warning(
@@ -640,9 +655,9 @@ class Agent:
     def sockets(self) -> dict[str, list[Any]]:
         """A copy of the active connections, by the name of their origin."""
         return {
-            name: [connection.socket for connection in bucket.busy]
+            name: [connection.socket for connection in bucket.active]
             for name, bucket in self._pool.buckets.items()
-            if bucket.busy
+            if bucket.active
         }
 
     @property
@@ -669,8 +684,8 @@ class Agent:
         return tuple(self._pool.buckets.values())
 
     def _connections(self) -> list[Connection]:
-        """Return the connections in use and the idle ones."""
-        return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.busy, *bucket.idle)]
+        """Return the active and the idle connections."""
+        return [connection for bucket in self._pool.buckets.values() for connection in (*bucket.active, *bucket.idle)]
 
     def _unsent_requests(self) -> list[ClientRequest]:
         """Return the requests that are unsent, and that no greenlet waits for."""
@@ -701,7 +716,7 @@ class Agent:
             **self._counts,
             'wait_time': self._wait_time,
             'longest_wait': 0.0 if oldest is None else monotonic() - oldest,
-            'active': sum(len(bucket.busy) + len(bucket.connecting) for bucket in buckets),
+            'active': sum(len(bucket.active) + len(bucket.connecting) for bucket in buckets),
             'idle': sum(len(bucket.idle) for bucket in buckets),
             'queued': sum(len(bucket.queue) for bucket in buckets),
         }
@@ -720,7 +735,7 @@ class Agent:
         for bucket in buckets:
             for request in tuple(bucket.connecting):
                 request.destroy()
-            for connection in (*bucket.busy, *bucket.idle):
+            for connection in (*bucket.active, *bucket.idle):
                 connection.fail(SocketHangUp('socket hang up: the agent was destroyed'))
         reservation, self._reservation = self._reservation, None
         if reservation is not None:

@@ -24,7 +24,7 @@ Connection = TypeVar('Connection')
 class Action(enum.Enum):
     """The kinds of decisions."""
 
-    #: Send the request on the idle connection, which is in use from now on.
+    #: Send the request on the idle connection, which is active from now on.
     REUSE = 'reuse'
     #: Make a connection for the request; it counts from now on, see :meth:`Pool.connected`.
     OPEN = 'open'
@@ -44,12 +44,12 @@ class Decision(NamedTuple):
 class Bucket(Generic[Request, Connection]):
     """The connections and the queue of one origin."""
 
-    __slots__ = ('busy', 'connecting', 'idle', 'listed', 'name', 'queue', 'used', 'wait_time', 'waited')
+    __slots__ = ('active', 'connecting', 'idle', 'listed', 'name', 'queue', 'used', 'wait_time', 'waited')
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: Connections in use.
-        self.busy: dict[Connection, None] = {}
+        #: Active connections.
+        self.active: dict[Connection, None] = {}
         #: Requests for which a connection is to be made, and does not exist yet.
         self.connecting: dict[Request, None] = {}
         #: Idle connections, the one used last at the end.
@@ -74,7 +74,7 @@ class Bucket(Generic[Request, Connection]):
     @property
     def size(self) -> int:
         """The number of connections."""
-        return len(self.busy) + len(self.connecting) + len(self.idle)
+        return len(self.active) + len(self.connecting) + len(self.idle)
 
 
 class Pool(Generic[Request, Connection]):
@@ -94,7 +94,7 @@ class Pool(Generic[Request, Connection]):
         #: The number of connections.
         self.total = 0
         #: The number of idle connections.
-        self.free = 0
+        self.idle = 0
         #: The origins that can have idle connections, the one that has been unused for longest first. A request only
         #: sets a flag of its origin; :meth:`close_idle` moves an origin with that flag to the end.
         self.with_idle: OrderedDict[Bucket[Request, Connection], None] = OrderedDict()
@@ -113,9 +113,9 @@ class Pool(Generic[Request, Connection]):
         return found
 
     def connected(self, bucket: Bucket[Request, Connection], connection: Connection, request: Request) -> None:
-        """Add the connection that was made for ``request``, in use."""
+        """Add the connection that was made for ``request``, as an active one."""
         del bucket.connecting[request]
-        bucket.busy[connection] = None
+        bucket.active[connection] = None
 
     def connect_failed(self, bucket: Bucket[Request, Connection], request: Request) -> None:
         """Note that no connection could be made for ``request``."""
@@ -125,9 +125,9 @@ class Pool(Generic[Request, Connection]):
 
     def put_idle(self, bucket: Bucket[Request, Connection], connection: Connection) -> bool:
         """Make ``connection`` idle; return whether it can stay idle without a decision."""
-        del bucket.busy[connection]
+        del bucket.active[connection]
         bucket.idle.append(connection)
-        self.free += 1
+        self.idle += 1
         if bucket.listed:
             bucket.used = True
         else:
@@ -139,16 +139,16 @@ class Pool(Generic[Request, Connection]):
             and not self.starving
             and not self.blocked
             and len(bucket.idle) <= self.max_free_sockets
-            and self.free <= self.max_total_free_sockets
+            and self.idle <= self.max_total_free_sockets
         )
 
     def remove(self, bucket: Bucket[Request, Connection], connection: Connection) -> None:
         """Remove ``connection``: it was closed, or has left the pool."""
-        if connection in bucket.busy:
-            del bucket.busy[connection]
+        if connection in bucket.active:
+            del bucket.active[connection]
         elif connection in bucket.idle:
             bucket.idle.remove(connection)
-            self.free -= 1
+            self.idle -= 1
         else:
             return
         self.total -= 1
@@ -180,14 +180,14 @@ class Pool(Generic[Request, Connection]):
     def take_idle(self, bucket: Bucket[Request, Connection]) -> Connection | None:
         """Return an idle connection; None if the request must be queued.
 
-        The connection is in use from now on. It is the decision that :meth:`decide` would return if there is no other
+        The connection is active from now on. It is the decision that :meth:`decide` would return if there is no other
         one, at a fraction of the cost.
         """
         if bucket.queue or not bucket.idle:
             return None
         connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
-        self.free -= 1
-        bucket.busy[connection] = None
+        self.idle -= 1
+        bucket.active[connection] = None
         return connection
 
     def must_wait(self, bucket: Bucket[Request, Connection]) -> bool:
@@ -197,7 +197,7 @@ class Pool(Generic[Request, Connection]):
         """
         if bucket.queue or bucket.size >= self.max_sockets:
             return True
-        return self.total >= self.max_total_sockets and not self.free
+        return self.total >= self.max_total_sockets and not self.idle
 
     # -- decisions -------------------------------------------------------------------------------------------
 
@@ -210,21 +210,21 @@ class Pool(Generic[Request, Connection]):
             idle = bucket.idle
             if idle and (not self.keep_alive or len(idle) > self.max_free_sockets):
                 return self._close(bucket)
-            return self.close_idle() if self.free > self.max_total_free_sockets else None
+            return self.close_idle() if self.idle > self.max_total_free_sockets else None
         request, fresh = next(iter(bucket.queue.items()))
         if bucket.idle and not fresh:
             del bucket.queue[request]
             if not bucket.queue:
                 self._unblock(bucket)
             connection = bucket.idle.pop() if self.lifo else bucket.idle.popleft()
-            self.free -= 1
-            bucket.busy[connection] = None
+            self.idle -= 1
+            bucket.active[connection] = None
             return Decision(Action.REUSE, bucket, connection, request)
         if bucket.size >= self.max_sockets:
             # an idle connection is closed for a request that needs a new one
             return self._close(bucket) if bucket.idle else None
         if self.total >= self.max_total_sockets:
-            if self.free:
+            if self.idle:
                 return self.close_idle()
             (self.blocked if bucket.size else self.starving)[bucket] = None
             return None
@@ -255,7 +255,7 @@ class Pool(Generic[Request, Connection]):
     def _close(self, bucket: Bucket[Request, Connection]) -> Decision:
         """Close the connection that was idle for longest."""
         connection = bucket.idle.popleft()
-        self.free -= 1
+        self.idle -= 1
         self.total -= 1
         self._forget_empty(bucket)
         return Decision(Action.CLOSE, bucket, connection, None)

@@ -27,6 +27,7 @@ from geventnode.errors import (
     SocketHangUp,
     WriteAfterEnd,
     copy_for_raising,
+    without_credentials,
 )
 from geventnode.http.body_framing import NO_BODY_BY_DEFAULT, frame_request
 from geventnode.http.body_source import BodySource, is_body_source
@@ -568,9 +569,7 @@ class ClientRequest(OutgoingMessage):
             self._abort_with(self._origin.deadline_error())
         else:
             self._abort_with(
-                RequestTimeout(
-                    f'{self._origin}: no connection was free within queue_timeout ({self._queue_timeout} seconds)'
-                )
+                RequestTimeout(f'{self._origin}: no connection within queue_timeout ({self._queue_timeout} seconds)')
             )
 
     # -- called by the connection and the agent -------------------------------------------------------------------
@@ -596,6 +595,9 @@ class ClientRequest(OutgoingMessage):
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             waiter.switch()
+
+    def _on_refused(self, error: BaseException) -> None:
+        """Do nothing: the agent does not take the request, and the caller gets ``error``."""
 
     def _on_upgrade(self, response: IncomingMessage) -> None:
         """Deliver the response and its socket, which has left HTTP. Runs in the hub, and switches to the waiters."""
@@ -898,7 +900,8 @@ class ClientRequest(OutgoingMessage):
         )
         origin = self._requested_origin
         scheme = 'http' if origin.tls_settings is None else 'https'
-        return f'<{type(self).__name__} {self.method} {scheme}://{origin}{self.path} {state}>'
+        target = without_credentials(self.path)
+        return f'<{type(self).__name__} {self.method} {scheme}://{origin}{target} {state}>'
 
 
 def _sent_unless_closed(send: Callable[..., object], *args: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from time import localtime, time
+from typing import Any
 
 from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeObserver, observe_exchanges
 from geventnode.http.server.response import ServerResponse
@@ -75,8 +76,8 @@ def access_line(response: ServerResponse, status_code: int) -> str:
 class AccessLog(ExchangeObserver):
     """Logs the exchanges of one server."""
 
-    def exchange_ended(self, response: ServerResponse, status_code: int) -> None:
-        if log.isEnabledFor(logging.INFO):
+    def exchange_ended(self, response: Any, status_code: int) -> None:
+        if log.isEnabledFor(logging.INFO) and not response.passed_on:
             log.info('%s', access_line(response, status_code))
 
 

@@ -44,7 +44,9 @@ class ExchangeObserver:
         """Do nothing. Called once, when the exchange has ended in any way.
 
         :param response: as in :meth:`exchange_began`.
-        :param status_code: the status that the client received; 499 if it disconnected before a head was sent.
+        :param status_code: the status that the client received; 499 if it disconnected before a head was sent. If an
+            ``'upgrade'`` or ``'connect'`` listener gets the connection, that is the end, and the status is 101 or 200,
+            as if the listener accepts.
         """
 
 
@@ -52,6 +54,9 @@ class ObservedResponse(ServerResponse):
     """A response that notifies the observers of its class."""
 
     observers: tuple[ExchangeObserver, ...] = ()
+
+    #: Whether a listener has the connection, and responds itself.
+    passed_on: bool = False
 
     _notified: bool = False
 
@@ -73,6 +78,10 @@ class ObservedResponse(ServerResponse):
         self._notify(101)
         return handed_over
 
+    def _on_passed_on(self) -> None:
+        self.passed_on = True
+        self._notify(200 if self.request.method == 'CONNECT' else 101)
+
     def _on_complete(self) -> None:
         self._notify(self.status_code)
         super()._on_complete()
@@ -91,8 +100,7 @@ class ObservedResponse(ServerResponse):
 def observe_exchanges(server: Server, observer: Any) -> None:
     """Notify ``observer`` of each exchange that ``server`` begins from now on.
 
-    Input that is no request is no exchange; see the logger ``geventnode.error``. A request that is passed to an
-    ``'upgrade'`` or ``'connect'`` listener is none either, because it has no response.
+    Input that is no request is no exchange; see the logger ``geventnode.error``.
 
     :param observer: an :class:`ExchangeObserver`, or another :class:`~geventnode.interfaces.IExchangeObserver`.
     """

@@ -623,6 +623,9 @@ class ServerResponse(OutgoingMessage):
         """
         self.destroyed = True
 
+    def _on_passed_on(self) -> None:
+        """Do nothing: an ``'upgrade'`` or ``'connect'`` listener gets the connection, and responds itself."""
+
     def _set_exchange_timeout(self, seconds: float | None) -> None:
         self._connection.set_exchange_timeout(self, seconds)
 

@@ -486,7 +486,10 @@ class Server(NetServer):
         socket._flush_now()
         if socket.destroyed:
             return
+        response = connection.response
         rest = connection.upgrade()
+        if response is not None:
+            response._on_passed_on()
         try:
             self.emit(event, request, socket, rest)
         except WebSocketHandshakeError as error:

@@ -347,10 +347,10 @@ def test_many_dead_connections_are_found_before_reuse(origin: MakeOrigin, agent:
 
 def test_destroy_fails_current_and_queued_requests(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(max_sockets=1, keep_alive=True)
-    busy, idle = origin(silent), origin()
+    active, idle = origin(silent), origin()
     read(idle.url, agent=pool)
-    requests = [http.get(busy.url, agent=pool) for _ in range(2)]
-    until(lambda: busy.accepted)
+    requests = [http.get(active.url, agent=pool) for _ in range(2)]
+    until(lambda: active.accepted)
     pool.destroy()
     for request in requests:
         with pytest.raises(SocketHangUp, match='agent was destroyed'):
@@ -380,8 +380,8 @@ def test_forked_child_has_an_empty_pool(origin: MakeOrigin, agent: Any) -> None:
     pool = agent(keep_alive=True, max_sockets=1)
     server = origin()
     read(server.url, agent=pool)
-    busy = http.get(origin(silent).url, agent=pool)
-    queued = http.get(f'http://127.0.0.1:{busy._origin.port}/', agent=pool)
+    active = http.get(origin(silent).url, agent=pool)
+    queued = http.get(f'http://127.0.0.1:{active._origin.port}/', agent=pool)
     settle()
 
     def check() -> None:

@@ -227,8 +227,8 @@ def test_random_steps_keep_limits_and_order(seed: int) -> None:
             assert pool.total == sum(bucket.size for bucket in pool.buckets.values()) <= limits['max_total_sockets']
             assert all(bucket.size <= limits['max_sockets'] for bucket in pool.buckets.values())
             assert all(len(bucket.idle) <= limits['max_free_sockets'] for bucket in pool.buckets.values())
-            assert pool.free == sum(len(bucket.idle) for bucket in pool.buckets.values())
-            assert pool.free <= limits['max_total_free_sockets']
+            assert pool.idle == sum(len(bucket.idle) for bucket in pool.buckets.values())
+            assert pool.idle <= limits['max_total_free_sockets']
             assert {bucket for bucket in pool.buckets.values() if bucket.idle} <= set(pool.with_idle)
             assert set(pool.with_idle) == {bucket for bucket in pool.buckets.values() if bucket.listed}
             assert all(bucket.size or bucket.queue for bucket in pool.buckets.values())

@@ -71,6 +71,41 @@ def test_upgrade_by_the_response_is_observed(serve: Serve, noting: Noting) -> No
     assert noting.log == [('began', '/'), ('ended', '/', 101)]
 
 
+@pytest.mark.parametrize(
+    ('event', 'request_', 'status'),
+    [
+        ('upgrade', get('/', 'Connection: upgrade', 'Upgrade: other'), 101),
+        ('connect', b'CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n\r\n', 200),
+    ],
+)
+def test_upgrade_by_a_listener_is_observed(
+    serve: Serve, noting: Noting, event: str, request_: bytes, status: int
+) -> None:
+    """Its exchange ends when the listener gets the connection."""
+    server = observed(noting, ok)
+    before = Log()
+
+    @server.on(event)
+    def upgraded(request: Any, socket: Any, head: bytes) -> None:
+        before.append(list(noting.log))
+        socket.end(b'other')
+
+    client = serve(server).connect()
+    client.send(request_)
+    assert client.rest() == b'other'
+    assert [each[0] for each in before[0]] == ['began', 'ended']
+    assert noting.log[1][2] == status
+    assert len(noting.log) == 2
+
+
+def test_upgrade_without_a_listener_is_observed(serve: Serve, noting: Noting) -> None:
+    client = serve(observed(noting, ok)).connect()
+    client.send(b'CONNECT a.example:80 HTTP/1.1\r\nHost: a.example:80\r\n\r\n')
+    assert client.rest() == b''
+    noting.log.wait_for_length(2)
+    assert noting.log[1][2] == CLIENT_CLOSED_REQUEST
+
+
 def test_observer_can_close_the_connection(serve: Serve) -> None:
     """It decides before the listener runs."""
 
