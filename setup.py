@@ -44,6 +44,7 @@ setup(
         # Its packages hpack and hyperframe do the framing and the compression of HTTP/2.
         'http2': ['h2>=4.1', 'hpack>=4.0', 'hyperframe>=6.0'],
         'idna': ['idna>=3.7'],
+        'opentelemetry': ['opentelemetry-api>=1.26'],
         'prometheus': ['prometheus-client>=0.20'],
         'requests': ['requests>=2.32.5', 'urllib3>=2.2.2'],
         'testing': ['pytest>=8.0'],
@@ -64,6 +65,7 @@ setup(
             'h2>=4.1',
             'httpx>=0.27',
             'idna>=3.7',
+            'opentelemetry-sdk>=1.26',
             'prometheus-client>=0.20',
             'psycopg[binary]>=3.2.2',
             'psycopg_pool>=3.2.3',
