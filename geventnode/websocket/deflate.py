@@ -38,6 +38,9 @@ NAME = 'permessage-deflate'
 #: The end of each compressed message, which is not sent (RFC 7692, section 7.2.1).
 TAIL = b'\x00\x00\xff\xff'
 
+#: The base-2 logarithm of the largest window, which each side has unless they agree on a smaller one.
+MAX_BITS = 15
+
 #: How often compressed data can end and begin anew within a frame; ordinary messages never do.
 MAX_RESTARTS = 16
 
@@ -61,7 +64,8 @@ class MalformedExtensions(ValueError):
 class DeflateOptions(TypedDict, total=False):
     """The options of ``permessage-deflate``; see :class:`Deflate`."""
 
-    #: 9 to 15: the base-2 logarithm of the window of the server's compressor. 12.
+    #: 9 to 15: the base-2 logarithm of the window of the server's compressor. 12, which a client offers first; only a
+    #: stated value is required of the server.
     server_max_window_bits: int
     #: The same for the client's compressor. 12.
     client_max_window_bits: int
@@ -95,6 +99,7 @@ class Deflate:
         'minimum_size',
         'server_max_window_bits',
         'server_no_context_takeover',
+        'server_window_required',
     )
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -105,6 +110,8 @@ class Deflate:
                 )
         value = options.get
         self.server_max_window_bits = _within('server_max_window_bits', value('server_max_window_bits', 12), 9, 15)
+        #: Whether a client makes no second offer without that limit.
+        self.server_window_required = 'server_max_window_bits' in options
         self.client_max_window_bits = _within('client_max_window_bits', value('client_max_window_bits', 12), 9, 15)
         self.server_no_context_takeover = flag('server_no_context_takeover', value('server_no_context_takeover', False))
         self.client_no_context_takeover = flag('client_no_context_takeover', value('client_no_context_takeover', False))
@@ -318,15 +325,21 @@ def accept_offer(field: str, options: Deflate) -> tuple[str, MessageDeflate] | N
 
 
 def make_offer(options: Deflate) -> str:
-    """Return ``Sec-WebSocket-Extensions`` of a client."""
-    offer = f'{NAME}; client_max_window_bits'
-    if options.server_max_window_bits < 15:
-        offer += f'; server_max_window_bits={options.server_max_window_bits}'
+    """Return ``Sec-WebSocket-Extensions`` of a client.
+
+    A server that responds with a constant text accepts no limit of its window. So there is a second offer without it
+    (RFC 7692, section 7.1.2.1), unless the program requires the limit.
+    """
+    wanted = f'{NAME}; client_max_window_bits'
+    resets = ''
     if options.server_no_context_takeover:
-        offer += '; server_no_context_takeover'
+        resets += '; server_no_context_takeover'
     if options.client_no_context_takeover:
-        offer += '; client_no_context_takeover'
-    return offer
+        resets += '; client_no_context_takeover'
+    if options.server_max_window_bits == MAX_BITS:
+        return f'{wanted}{resets}'
+    first = f'{wanted}; server_max_window_bits={options.server_max_window_bits}{resets}'
+    return first if options.server_window_required else f'{first}, {wanted}{resets}'
 
 
 def accept_response(field: str, options: Deflate) -> MessageDeflate:
@@ -341,10 +354,9 @@ def accept_response(field: str, options: Deflate) -> MessageDeflate:
     if not _are_valid(parameters, False):
         raise ValueError(f'the server has accepted {NAME} with invalid parameters: {field}')
     assert parameters is not None
-    server_bits = int(parameters.get('server_max_window_bits') or 15)
-    if server_bits > options.server_max_window_bits or (
-        options.server_no_context_takeover and 'server_no_context_takeover' not in parameters
-    ):
+    server_bits = int(parameters.get('server_max_window_bits') or MAX_BITS)
+    limit = options.server_max_window_bits if options.server_window_required else MAX_BITS
+    if server_bits > limit or (options.server_no_context_takeover and 'server_no_context_takeover' not in parameters):
         raise ValueError(f'the server has not accepted the offered limits of {NAME}: {field}')
     client_bits = min(int(parameters.get('client_max_window_bits') or 15), options.client_max_window_bits)
     if client_bits < 9:

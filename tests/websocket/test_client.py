@@ -174,7 +174,10 @@ def test_the_request(origin: MakeOrigin) -> None:
         'Connection: Upgrade',
         'Sec-WebSocket-Version: 13',
         'Sec-WebSocket-Protocol: b, a',
-        'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=12',
+        (
+            'Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=12, '
+            'permessage-deflate; client_max_window_bits'
+        ),
         'Origin: http://here',
     ):
         assert line in lines
@@ -185,7 +188,8 @@ def test_the_request(origin: MakeOrigin) -> None:
     [
         ([], 'wrong', 'wrong Sec-WebSocket-Accept'),
         (['Sec-WebSocket-Protocol: c'], None, 'a subprotocol that was not offered'),
-        (['Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=15'], None, 'offered limits'),
+        (['Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=16'], None, 'invalid parameters'),
+        (['Sec-WebSocket-Extensions: permessage-deflate'], None, 'offered limits'),
         (['Sec-WebSocket-Extensions: permessage-deflate; other'], None, 'invalid parameters'),
         (['Sec-WebSocket-Extensions: other'], None, 'extensions that were not offered'),
         (['Sec-WebSocket-Extensions: ;'], None, 'malformed'),
@@ -199,7 +203,7 @@ def test_a_wrong_response_is_refused(origin: MakeOrigin, fields: list[str], acce
 
     port = origin(shaking(then, *fields, accept=accept)).port
     with pytest.raises(WebSocketHandshakeError, match=problem) as caught:
-        websocket.connect(f'ws://127.0.0.1:{port}/', subprotocols=['a'], compression=True)
+        websocket.connect(f'ws://127.0.0.1:{port}/', subprotocols=['a'], compression={'server_max_window_bits': 12})
     assert caught.value.status == 101
     closed.wait_for(b'')
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from typing import Any
 
 import pytest
@@ -102,7 +104,46 @@ def test_both_sides_agree() -> None:
 )
 def test_responses_beyond_the_offer_raise(field: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        accept_response(field, Deflate({}))
+        accept_response(field, Deflate({'server_max_window_bits': 12}))
+
+
+@pytest.mark.parametrize(
+    ('options', 'offer'),
+    [
+        (
+            {},
+            (
+                'permessage-deflate; client_max_window_bits; server_max_window_bits=12, '
+                'permessage-deflate; client_max_window_bits'
+            ),
+        ),
+        ({'server_max_window_bits': 12}, 'permessage-deflate; client_max_window_bits; server_max_window_bits=12'),
+        ({'server_max_window_bits': 15}, 'permessage-deflate; client_max_window_bits'),
+        (
+            {'server_no_context_takeover': True, 'client_no_context_takeover': True},
+            (
+                'permessage-deflate; client_max_window_bits; server_max_window_bits=12; server_no_context_takeover; '
+                'client_no_context_takeover, permessage-deflate; client_max_window_bits; server_no_context_takeover; '
+                'client_no_context_takeover'
+            ),
+        ),
+    ],
+)
+def test_only_a_stated_window_is_required(options: dict[str, Any], offer: str) -> None:
+    assert make_offer(Deflate(options)) == offer
+
+
+@pytest.mark.parametrize('response', ['permessage-deflate', 'permessage-deflate; server_max_window_bits=15'])
+def test_a_server_with_a_constant_response_is_accepted(response: str) -> None:
+    """It compresses with the largest window, and the client decompresses that."""
+    client_side = accept_response(response, Deflate({}))
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    far = random.Random(1).randbytes(20_000)
+    packed = compressor.compress(far + far) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    # the second half is a reference to the first one, farther back than a window of 12 bits
+    assert len(packed) < 21_000
+    client_side.begin(len(far) * 2)
+    assert client_side._decompress(packed) == far + far
 
 
 def test_a_response_without_the_wanted_reset_raises() -> None:

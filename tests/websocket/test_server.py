@@ -91,6 +91,7 @@ def test_messages_by_events(serve: Serve) -> None:
     assert read_frame(client) == (0x8A, b'p')
     log.wait_for(('ping', b'p'))
     assert client.send(close_frame(4000, b'enough')).rest() == b'\x88\x02\x0f\xa0'
+    client.half_close()
     log.wait_for((4000, 'enough'))
     assert log == ['one', b'two', ('ping', b'p'), (4000, 'enough')]
 
@@ -332,9 +333,9 @@ def test_messages_before_the_peers_close_frame_are_discarded_by_close(serve: Ser
         closed.append(ws.close_code)
 
     client = opened(site_for(serve, handler))
-    client.send(frame(b'x' * 1000, TEXT) * 300 + close_frame(3000))
+    client.send(frame(b'x' * 1000, TEXT) * 300 + close_frame(3000)).rest()
+    client.half_close()
     closed.wait_for(3000)
-    client.rest()
 
 
 def test_wrong_close_codes_raise(serve: Serve) -> None:
@@ -368,9 +369,9 @@ def test_closed_websockets_refuse_messages(serve: Serve) -> None:
         log.append('done')
 
     client = opened(site_for(serve, handler))
-    client.send(close_frame(1001))
+    client.send(close_frame(1001)).rest()
+    client.half_close()
     log.wait_for('done')
-    client.rest()
 
 
 @pytest.mark.parametrize(
@@ -431,6 +432,7 @@ def test_a_draining_server_closes_with_1001(serve: Serve) -> None:
     site.server.close()
     assert read_frame(client) == (0x88, b'\x03\xe9')
     client.send(frame(b'late', TEXT) + close_frame(1001)).rest()
+    client.half_close()
     log.wait_for(['late', 1001])
     site.server.stop()
 
