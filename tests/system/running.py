@@ -148,8 +148,12 @@ class Served:
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
-            **{'cwd': APPS, **options, 'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})}},
+            **{
+                'cwd': APPS,
+                'stderr': self._errors,
+                **options,
+                'env': {**os.environ, 'PYTHONPATH': str(ROOT), **options.get('env', {})},
+            },
         )
         #: The first line that the server printed.
         self.greeting = self.next_line()
