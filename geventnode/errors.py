@@ -162,9 +162,9 @@ def copy_for_raising(error: BaseException) -> BaseException:
 
 
 class ParseError(GeventnodeError, ValueError):
-    """The peer sent invalid HTTP/1.1, or exceeded a limit.
+    """The peer sent invalid HTTP, or exceeded a limit.
 
-    :ivar code: llhttp's code for the error, ``'HPE_...'``.
+    :ivar code: llhttp's code for the error, ``'HPE_...'``; Node's code ``'ERR_HTTP2_...'`` for frames of HTTP/2.
     :ivar status: the status code of the server's error response (RFC 9110, section 15).
     :ivar offset: the position of the invalid bytes in the stream, in bytes.
     :ivar data: the invalid bytes, at most 64.

@@ -37,6 +37,7 @@ from geventnode.http.server.listener_checks import ListenerReturned, check_retur
 from geventnode.http.server.upgraded import WebSocketCounts
 from geventnode.http2 import engine
 from geventnode.http2.fields import Malformed, request_head
+from geventnode.http2.header_decoder import BlockError, HeaderDecoder, ListTooLarge
 from geventnode.http2.limits import ConnectionLimits
 from geventnode.integrations.requests import AgentAdapter
 from geventnode.integrations.wsgi import input as wsgi_input
@@ -380,6 +381,8 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     wsgi_input.BufferFull: buffer_full,
     TooManyUploads: too_many_uploads,
     Malformed: lambda: request_head([], Limits(), ended=True),
+    BlockError: lambda: HeaderDecoder(100).decode(b'\x80'),
+    ListTooLarge: lambda: HeaderDecoder(1).decode(b'\x82'),
     engine._Failure: lambda: engine.Engine(ConnectionLimits(Limits()))._skip_preface(b'GET'),
     MalformedLine: lambda: FieldLines()[b'no colon'],
     get._Failure: given_up,

@@ -22,7 +22,9 @@ ROOT = Path(__file__).parent.parent
 FOREIGN = {'gevent', 'greenlet', 'zope.interface'}
 #: The libraries of each integration, which no other module may import.
 LIBRARIES = {
-    'geventnode.http2.engine': {'hpack', 'hyperframe'},
+    'geventnode.http2.engine': {'hyperframe'},
+    'geventnode.http2.header_decoder': {'hpack'},
+    'geventnode.http2.header_encoder': {'hpack'},
     'geventnode.integrations.gunicorn.worker': {'gunicorn'},
     'geventnode.integrations.opentelemetry': {'opentelemetry'},
     'geventnode.integrations.prometheus': {'prometheus_client'},
@@ -137,6 +139,8 @@ LAYERS = [
         'http2.codes',
         'http2.fields',
         'http2.limits',
+        'http2.header_decoder',
+        'http2.header_encoder',
         'http2.engine',
         'http2.response',
         'http2.stream_socket',
@@ -535,8 +539,8 @@ OFFERED: dict[str, tuple[str, str]] = {
             '_attach _batching _can_sendfile _derived _detach _did_read _discard_after_fork _duplicate _end_nowait _eof'
             ' _expires _flush_now _has_input _has_queued _hub _last_activity _last_sent _no_delay _owner _pause_reading'
             ' _poll_now _protocol _raw _receive_more _receive_now _record_activity _reset_unless_ended _resetting'
-            ' _restore_input _resume_reading _send _send_broken _send_later _send_vectored _sendfile _set_client'
-            ' _set_protocol _take_input _unsent_since _wait_for_drain _when_flushed _fetch'
+            ' _restore_input _resume_reading _send _send_broken _send_later _send_pieces _send_vectored _sendfile'
+            ' _set_client _set_protocol _take_input _unsent_since _wait_for_drain _when_flushed _fetch'
         ),
     ),
     'geventnode.net.server.Server': (

@@ -5,21 +5,22 @@ The socket passes on input in the hub. The engine turns it into events, and each
 does. While no request is served, the connection has neither greenlet nor buffers, only the engine with its HPACK
 tables.
 
-The output of the streams is sent in turn, a frame of each, while the socket has room (:meth:`Connection.pump`): memory
-is bounded by the high-water marks of the streams and that of the socket. During one input, output is collected and sent
-by one call.
+The output of the streams is sent in turn, at most :data:`TURN` bytes of each, while the socket has room
+(:meth:`Connection.pump`): memory is bounded by the high-water marks of the streams and that of the socket. During one
+input, output is collected and sent by one call.
 """
 
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
 
-from geventnode.errors import ConnectionClosed, GeventnodeError, IncompleteBody
+from geventnode.errors import ConnectionClosed, GeventnodeError, IncompleteBody, ParseError
 from geventnode.http.server.refusals import refusal_reason
 from geventnode.http.server.served import Exchange, ServedConnection
 from geventnode.http.server.workers import Worker
@@ -40,6 +41,7 @@ from geventnode.http2.engine import (
 from geventnode.http2.stream import Stream, error_fields
 from geventnode.http2.stream_socket import SharedSocket
 from geventnode.net.deadlines import deadlines
+from geventnode.net.server import DRAIN_TIME
 
 if TYPE_CHECKING:
     from geventnode.http.server.server import Server
@@ -47,8 +49,13 @@ if TYPE_CHECKING:
 
 __all__ = ['TRANSITIONS', 'Connection', 'ConnectionState']
 
+log = logging.getLogger('geventnode.error')
+
 #: How many requests of one input, and for how many seconds, are begun before other connections have their turn.
 ROUNDS, ROUND_TIME = 16, 0.001
+
+#: Bytes that a stream sends in its turn, while others wait.
+TURN = 65536
 
 #: Bytes of output that are collected before they are passed to the socket.
 OUTPUT_SIZE = 65536
@@ -63,9 +70,9 @@ class ConnectionState(enum.Enum):
 
     #: Serves requests, or waits for them.
     OPEN = 'open'
-    #: GOAWAY has announced the end; requests that are on their way are served.
+    #: The connection ends soon, as GOAWAY announces; requests that are on their way are served.
     DRAINING = 'draining'
-    #: GOAWAY has the last request; those that have begun are served.
+    #: There is a last request, which GOAWAY names; those that have begun are served.
     CLOSING = 'closing'
     #: Everything was sent; the client has some time to read it.
     LINGERING = 'lingering'
@@ -96,6 +103,7 @@ class Connection(ServedConnection):
         '_accounted',
         '_blocked',
         '_corked',
+        '_delayed',
         '_eof',
         '_output_full',
         '_paused',
@@ -103,6 +111,8 @@ class Connection(ServedConnection):
         '_waiting',
         'block_began',
         'engine',
+        'goaway_due',
+        'goaway_sent',
         'hub',
         'server',
         'shared_socket',
@@ -124,6 +134,10 @@ class Connection(ServedConnection):
         self.began = socket._last_activity
         #: When the header block began that is incomplete; None without one.
         self.block_began: float | None = None
+        #: When a GOAWAY is sent that waits for the end of the requests in progress; None without one.
+        self.goaway_due: float | None = None
+        #: When the last GOAWAY was sent.
+        self.goaway_sent = 0.0
         self._expires = socket._last_activity + server._shortest_timeout
         #: Streams with output that can be sent, in their turn. Empty dicts are smaller than other queues.
         self._ready: dict[Stream, None] = {}
@@ -133,6 +147,8 @@ class Connection(ServedConnection):
         self._waiting: dict[Stream, None] = {}
         #: Whether output is collected.
         self._corked = False
+        #: Bytes of streams that are sent with the collected output, and are not in it.
+        self._delayed = 0
         self._eof = False
         #: Whether reading is paused: by the limit of buffered input, and until the client reads.
         self._paused = False
@@ -232,8 +248,8 @@ class Connection(ServedConnection):
         for stream in streams.values():
             stream.lost(failure)
         self.account(-self._accounted)
-        if error is not None and self.server.listener_count('clientError') and isinstance(error, OSError):
-            gevent.spawn(self.server.emit, 'clientError', error, self.socket)
+        if isinstance(error, OSError):
+            self._emit_error(error)
 
     def _on_deadline(self, now: float) -> None:
         """See :class:`geventnode.net.deadlines.HasDeadline`."""
@@ -256,7 +272,9 @@ class Connection(ServedConnection):
         self.served += 1
         limit = self.server._request_limit
         if 0 < limit <= self.served and self.state is not _CLOSING:
-            self._go_away()
+            self.state = _CLOSING
+            self.engine.refuse_later_requests()
+            self._hold_goaway()
         return stream
 
     def _start_worker(self, stream: Stream) -> None:
@@ -346,6 +364,7 @@ class Connection(ServedConnection):
         self.server._peer_log.log_refusal(
             event.limit or 'http2_protocol', '%s: %s (%s)', self._client, event.message, code_name(event.code)
         )
+        self._emit_error(ParseError(f'{event.message} ({code_name(event.code)})', code='ERR_HTTP2_SESSION_ERROR'))
         streams, self.streams = self.streams, {}
         for stream in streams.values():
             stream.lost(IncompleteBody(f'the client has broken a rule of HTTP/2: {event.message}'))
@@ -355,6 +374,11 @@ class Connection(ServedConnection):
         self._corked = False
         self.flush()
         self.close()
+
+    def _emit_error(self, error: Exception) -> None:
+        """Emit ``'sessionError'`` for the end of the connection by ``error``."""
+        if self.server.listener_count('sessionError'):
+            gevent.spawn(_run_error_listeners, self.server, error, self.shared_socket)
 
     def fail(self, code: ErrorCode, message: str, limit: str) -> None:
         """End the connection of a client that has exceeded a time limit."""
@@ -374,12 +398,26 @@ class Connection(ServedConnection):
         if stream._has_queued:
             self._ready[stream] = None
 
-    def pump(self) -> None:
-        """Send the output of the streams while the socket has room.
+    def can_delay(self, stream: Stream, size: int) -> bool:
+        """Return whether the queue of ``stream`` can wait.
 
-        Each stream sends a frame in its turn.
+        It can during an input if all of it is sent together with the output that is collected.
+
+        :param size: bytes that were added to it. They are counted, so that no other stream relies on the same part of
+            the window.
         """
+        if not self._corked or self.socket._has_queued:
+            return False
+        delayed = self._delayed + size
+        if delayed > self.engine.send_window or stream.writable_length > stream.state.send_window:
+            return False
+        self._delayed = delayed
+        return True
+
+    def pump(self) -> None:
+        """Send the output of the streams in turn, while there is room."""
         ready, engine, socket = self._ready, self.engine, self.socket
+        self._delayed = 0
         while ready:
             if engine.output_size >= OUTPUT_SIZE and not self._send_output():
                 return
@@ -389,7 +427,7 @@ class Connection(ServedConnection):
             del ready[stream]
             if stream.destroyed:
                 continue
-            if stream.transmit():
+            if stream.transmit(TURN):
                 ready[stream] = None
             elif engine.send_window <= 0 and stream._has_queued:
                 self._blocked[stream] = None
@@ -403,10 +441,11 @@ class Connection(ServedConnection):
     def _send_output(self) -> bool:
         """Pass the output to the socket; return whether it is open."""
         if self.socket.destroyed or self.socket.writable_ended:
-            self.engine.take_output()
+            self.engine.take_pieces()
             return False
+        size = self.engine.output_size
         try:
-            self.socket._send(self.engine.take_output())
+            self.socket._send_pieces(self.engine.take_pieces(), size)
         except ConnectionClosed:
             # the socket has reported it to this connection
             return False
@@ -428,6 +467,9 @@ class Connection(ServedConnection):
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """Reset ``stream``, from this side."""
+        if self._delayed:
+            # its bytes count as sent
+            self.pump()
         self.engine.reset(stream.state, code)
         self._remove(stream)
         self.flush()
@@ -483,12 +525,31 @@ class Connection(ServedConnection):
         """See :class:`geventnode.http.server.served.ServedConnection`."""
         if self.state is _OPEN:
             self.state = _DRAINING
-            self.began = monotonic()
-            self._expires = self.began
-            self.engine.go_away(announce=True)
-            self.flush()
+            self.began = self._expires = monotonic()
+            self._hold_goaway()
         if self.state is not _CLOSED:
             deadlines(self.hub).watch(self)
+
+    def _hold_goaway(self) -> None:
+        """Send GOAWAY after the requests in progress.
+
+        It waits :data:`DRAIN_TIME` at most. Clients that use ``h2``, such as httpx, give up all requests in progress
+        when they receive it, although the server completes them (RFC 9113, section 6.8).
+        """
+        if not self.streams:
+            self.send_goaway()
+        elif self.goaway_due is None:
+            self.goaway_due = monotonic() + DRAIN_TIME
+            self._expires = min(self._expires, self.goaway_due)
+            deadlines(self.hub).watch(self)
+
+    def send_goaway(self) -> None:
+        """Send the GOAWAY of the present state."""
+        self.goaway_due = None
+        self.goaway_sent = monotonic()
+        self._expires = min(self._expires, self.goaway_sent + DRAIN_TIME)
+        self.engine.go_away(announce=self.state is _DRAINING)
+        self.flush()
 
     def _go_away(self) -> None:
         """Send GOAWAY with the last request.
@@ -497,8 +558,7 @@ class Connection(ServedConnection):
         """
         if self.state is _OPEN or self.state is _DRAINING:
             self.state = _CLOSING
-            self.engine.go_away()
-            self.flush()
+            self.send_goaway()
             self._close_if_done()
 
     def end_draining(self) -> None:
@@ -506,15 +566,20 @@ class Connection(ServedConnection):
         self._go_away()
 
     def _close_if_done(self) -> None:
-        if not self.streams and (self.state is _CLOSING or (self._eof and self.state is not _LINGERING)):
+        if self.streams or self.state is _LINGERING or self.state is _CLOSED:
+            return
+        if self.state is _CLOSING or self._eof:
             self.close()
+        elif self.goaway_due is not None:
+            self.send_goaway()
 
     def close(self) -> None:
         """Send GOAWAY, and close after the queued bytes."""
         socket = self.socket
         if self.state is _CLOSED or self.state is _LINGERING or socket.destroyed:
             return
-        if not self.engine.failed and self.state is not _CLOSING:
+        if not self.engine.failed and (self.state is not _CLOSING or self.goaway_due is not None):
+            self.goaway_due = None
             self.engine.go_away()
         # also while output is being collected
         self._corked = False
@@ -585,6 +650,13 @@ _HANDLERS: dict[type, str] = {
     TrailersReceived: '_on_trailers',
     WindowOpened: '_on_window',
 }
+
+
+def _run_error_listeners(server: Server, error: Exception, socket: SharedSocket) -> None:
+    try:
+        server.emit('sessionError', error, socket)
+    except Exception:
+        log.exception("a 'sessionError' listener failed")
 
 
 def _call(callbacks: list[Callable[[], object]]) -> None:

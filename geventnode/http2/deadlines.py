@@ -47,8 +47,10 @@ def due(connection: Connection, now: float) -> Deadline:
     found: list[Deadline] = []
     if connection.block_began is not None:
         found.append((connection.block_began + (server.headers_timeout or NEVER), partial(_late_head, connection)))
-    if state == 'draining':
-        found.append((server._draining_since + DRAIN_TIME, connection.end_draining))
+    if connection.goaway_due is not None:
+        found.append((connection.goaway_due, connection.send_goaway))
+    elif state == 'draining':
+        found.append((connection.goaway_sent + DRAIN_TIME, connection.end_draining))
     if connection.streams:
         found += [_stream_due(stream, now) for stream in connection.streams.values()]
     elif socket.writable_length:

@@ -1,8 +1,10 @@
 """The server's side of one HTTP/2 connection, without I/O: bytes in, events out; sends in, bytes out.
 
-Framing and HPACK are those of the h2 project, its packages ``hyperframe`` and ``hpack``. The rules in between are here,
-and not those of ``h2.connection``, for two reasons. A malformed request is an error of its stream (RFC 9113,
-section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` cost more than the rest of a request.
+Frames, and the tables of HPACK, are those of the h2 project, its packages ``hyperframe`` and ``hpack``; header blocks
+are read by :mod:`geventnode.http2.header_decoder` and written by :mod:`geventnode.http2.header_encoder`. The rules in
+between are here, and not those of ``h2.connection``, for two reasons. A malformed request is an error of its stream
+(RFC 9113, section 8.1.1), and ``h2`` ends the connection. And the state machines of ``h2`` cost more than the rest of a
+request.
 The frames that every request has are read and written by one ``struct``, because the objects of ``hyperframe`` cost as
 much as all the rest; frames with padding, and all other types, are parsed by it.
 
@@ -17,8 +19,6 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
 
-from hpack import Decoder, Encoder
-from hpack.exceptions import OversizedHeaderListError
 from hyperframe.exceptions import HyperframeError
 from hyperframe.frame import (
     DataFrame,
@@ -34,6 +34,8 @@ from hyperframe.frame import (
 from geventnode.errors import ParseError
 from geventnode.http2.codes import ErrorCode
 from geventnode.http2.fields import Malformed, StreamHead, request_head, trailer_fields
+from geventnode.http2.header_decoder import BlockError, HeaderDecoder, ListTooLarge
+from geventnode.http2.header_encoder import DEFAULT_TABLE_SIZE, HeaderEncoder
 from geventnode.http2.limits import DEFAULT_WINDOW, HARD_FACTOR, MAX_WINDOW, ConnectionLimits, FrameCounter
 
 __all__ = [
@@ -58,7 +60,7 @@ PREFACE = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
 #: The payload of the PING after the first GOAWAY: its acknowledgement shows that the client knows of the end.
 DRAIN_PING = b'geventgo'
 
-#: Streams that were reset lately by this side: their frames can be on the way.
+#: Streams that were reset by this side, and are remembered one by one. Of earlier ones, only the highest is known.
 MAX_RESET_STREAMS = 256
 
 #: Gaps between the identifiers of a client that are remembered: a request in one of them has another error.
@@ -70,8 +72,11 @@ MAX_STREAM_ID = 2**31 - 1
 #: WINDOW_UPDATE frames that a client may send for each DATA frame (as Envoy's default).
 UPDATES_PER_FRAME = 10
 
-#: The bytes of HPACK's dynamic table that responses use at most.
-MAX_TABLE_SIZE = 4096
+#: The largest frame that this side sends, if the client accepts it: a larger one would let a stream delay the others.
+MAX_SENT_FRAME = 65536
+
+#: The largest payload that is copied behind its frame header; larger ones are passed on as they are.
+JOIN_UP_TO = 1024
 
 _HEADER = Struct('>HBBBL')
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
@@ -261,18 +266,19 @@ class Engine:
         '_goaway_id',
         '_initial_receive_window',
         '_initial_send_window',
-        '_max_frame_size',
         '_open_block',
         '_output',
         '_preface_left',
         '_receive_window',
         '_reset_streams',
+        '_reset_up_to',
         '_settings_seen',
         '_skipped',
         '_uncredited',
         'failed',
         'last_stream_id',
         'limits',
+        'max_sent_frame',
         'output_size',
         'send_window',
         'streams',
@@ -280,13 +286,11 @@ class Engine:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self._decoder = Decoder()
-        # of a block that is larger, not even the beginning is decoded
-        self._decoder.max_header_list_size = limits.hard_header_list
-        self._encoder = Encoder()
+        self._decoder = HeaderDecoder(limits.hard_header_list)
+        self._encoder = HeaderEncoder()
         self._buffer = bytearray()
         self._preface_left = PREFACE
-        self._output: list[bytes] = []
+        self._output: list[bytes | memoryview] = []
         #: The number of bytes that :meth:`take_output` would return.
         self.output_size = 0
         self._events: list[Event] = []
@@ -300,14 +304,17 @@ class Engine:
         self._goaway_id = MAX_STREAM_ID
         #: Identifiers around those that the client has left out, lately.
         self._skipped: tuple[tuple[int, int], ...] = ()
-        #: Streams that this side has reset.
+        #: Streams that this side has reset lately, and the highest of those that were reset before: frames of them can
+        #: be on their way, however many they are.
         self._reset_streams: dict[int, None] = {}
+        self._reset_up_to = 0
         #: Whether the connection has failed.
         self.failed = False
         #: Bytes that can be sent on all streams together.
         self.send_window = DEFAULT_WINDOW
         self._initial_send_window = DEFAULT_WINDOW
-        self._max_frame_size = 16384
+        #: Bytes of the largest frame that can be sent.
+        self.max_sent_frame = 16384
         self._initial_receive_window = DEFAULT_WINDOW
         self._receive_window = limits.connection_window
         self._uncredited = 0
@@ -494,19 +501,17 @@ class Engine:
     def _read_block(self, number: int, block: bytes, ended: bool) -> None:
         """Read a complete header block: a request, or trailers."""
         try:
-            fields: Sequence[tuple[bytes, bytes]] = self._decoder.decode(block, raw=True)  # type: ignore[assignment]
-        except OversizedHeaderListError:
+            fields, size, problem = self._decoder.decode(block)
+        except ListTooLarge:
             raise _Failure(
                 ErrorCode.ENHANCE_YOUR_CALM,
                 f'a header list is larger than {self._hard_limit}',
                 'http2_max_header_list_size',
             ) from None
-        except Exception as error:
-            # besides its own errors, some input makes hpack raise IndexError and others; their texts have addresses
-            kind = type(error).__name__
-            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded ({kind})') from None
+        except BlockError as error:
+            raise _Failure(ErrorCode.COMPRESSION_ERROR, f'a header block cannot be decoded: {error}') from None
         if number <= self.last_stream_id:
-            self._read_trailers(number, fields, ended)
+            self._read_trailers(number, fields, problem, ended)
             return
         if number - self.last_stream_id > 2:
             self._skipped = (*self._skipped[1 - MAX_SKIPPED :], (self.last_stream_id, number))
@@ -528,15 +533,14 @@ class Engine:
             )
             return
         try:
-            size = 32 * len(fields)
-            for name, value in fields:
-                size += len(name) + len(value)
             if size > limits.header_list:
                 raise ParseError(
                     f'header list larger than http2_max_header_list_size ({limits.header_list} bytes)',
                     code='HPE_HEADER_OVERFLOW',
                     status=431,
                 )
+            if problem is not None:
+                raise Malformed(problem)
             head = request_head(fields, limits.message, ended)
         except Malformed as error:
             self._count_reset()
@@ -544,7 +548,7 @@ class Engine:
             self._events.append(StreamFailed(None, ErrorCode.PROTOCOL_ERROR, str(error)))
         except ParseError as error:
             stream = self._open_stream(number, ended)
-            self._events.append(RequestRejected(stream, error.with_traceback(None), (b':method', b'HEAD') in fields))
+            self._events.append(RequestRejected(stream, error.with_traceback(None), (':method', 'HEAD') in fields))
         else:
             stream = self._open_stream(number, ended)
             stream.expected = head.content_length
@@ -556,14 +560,14 @@ class Engine:
         self.streams[number] = stream
         return stream
 
-    def _read_trailers(self, number: int, fields: Sequence[tuple[bytes, bytes]], ended: bool) -> None:
+    def _read_trailers(self, number: int, fields: Sequence[tuple[str, str]], problem: str | None, ended: bool) -> None:
         stream = self.streams.get(number)
         if stream is None:
-            if number in self._reset_streams:
-                self._count_control_frame()
-                return
             if any(low < number < high for low, high in self._skipped):
                 raise _Failure(ErrorCode.PROTOCOL_ERROR, 'a new stream has a lower identifier than the last one')
+            if self._was_reset(number):
+                self._count_control_frame()
+                return
             raise _Failure(ErrorCode.STREAM_CLOSED, 'HEADERS on a stream that has ended')
         if stream.ended:
             self._fail_stream(stream, ErrorCode.STREAM_CLOSED, 'HEADERS after the end of a request')
@@ -571,6 +575,8 @@ class Engine:
             self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, 'a trailer section does not end its stream')
         else:
             try:
+                if problem is not None:
+                    raise Malformed(problem)
                 trailers = trailer_fields(fields, self.limits.message)
             except Malformed as error:
                 self._fail_stream(stream, ErrorCode.PROTOCOL_ERROR, str(error))
@@ -601,7 +607,7 @@ class Engine:
             self._credit_connection(size)
             if not size:
                 self._count_empty_frame()
-            if number not in self._reset_streams and number <= self._goaway_id:
+            if not self._was_reset(number) and number <= self._goaway_id:
                 self._count_reset()
                 self._send_reset(number, ErrorCode.STREAM_CLOSED)
             return
@@ -735,7 +741,7 @@ class Engine:
 
     def _apply_setting(self, name: int, value: int) -> None:
         if name == SettingsFrame.HEADER_TABLE_SIZE:
-            self._encoder.header_table_size = min(value, MAX_TABLE_SIZE)
+            self._encoder.resize(min(value, DEFAULT_TABLE_SIZE))
         elif name == SettingsFrame.ENABLE_PUSH:
             if value > 1:
                 raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_ENABLE_PUSH is neither 0 nor 1')
@@ -754,8 +760,7 @@ class Engine:
         elif name == SettingsFrame.MAX_FRAME_SIZE:
             if not 16384 <= value < 2**24:
                 raise _Failure(ErrorCode.PROTOCOL_ERROR, 'SETTINGS_MAX_FRAME_SIZE is out of its range')
-            # larger frames would let one stream delay the others
-            self._max_frame_size = 16384
+            self.max_sent_frame = min(value, MAX_SENT_FRAME)
 
     def _on_settings_acknowledged(self) -> None:
         change = self.limits.initial_window_size - self._initial_receive_window
@@ -800,8 +805,18 @@ class Engine:
         reset = self._reset_streams
         reset[number] = None
         if len(reset) > MAX_RESET_STREAMS:
-            del reset[next(iter(reset))]
+            oldest = next(iter(reset))
+            del reset[oldest]
+            self._reset_up_to = max(self._reset_up_to, oldest)
         self._send_frame(RstStreamFrame(number, error_code=code))
+
+    def _was_reset(self, number: int) -> bool:
+        """Return whether this side has reset a closed stream.
+
+        Its late frames are ignored (RFC 9113, section 5.1). Streams that are older than the remembered ones count as
+        reset, also those that have ended in another way.
+        """
+        return number <= self._reset_up_to or number in self._reset_streams
 
     def _close_if_done(self, stream: StreamState) -> None:
         if stream.ended and stream.local_ended:
@@ -824,11 +839,16 @@ class Engine:
 
     def take_output(self) -> bytes:
         """Return the bytes to be sent, and forget them."""
-        output = self._output
-        data = output[0] if len(output) == 1 else b''.join(output)
-        output.clear()
+        return b''.join(self.take_pieces())
+
+    def take_pieces(self) -> list[bytes | memoryview]:
+        """Return the bytes to be sent in pieces, and forget them.
+
+        The payload of a large DATA frame is a piece, without a copy.
+        """
+        output, self._output = self._output, []
         self.output_size = 0
-        return data
+        return output
 
     def send_head(self, stream: StreamState, fields: Sequence[tuple[bytes, bytes]], end: bool) -> None:
         """Send a head, or trailers.
@@ -838,7 +858,7 @@ class Engine:
         """
         block = self._encoder.encode(fields)
         size = len(block)
-        limit = self._max_frame_size
+        limit = self.max_sent_frame
         flags = _END_STREAM if end else 0
         if size <= limit:
             self._output.append(_HEADER.pack(size >> 8, size & 0xFF, _HEADERS, flags | _END_HEADERS, stream.id) + block)
@@ -858,25 +878,42 @@ class Engine:
         self.output_size += 9 + size
 
     def sendable(self, stream: StreamState) -> int:
-        """Return the size of the largest DATA frame that can be sent.
+        """Return how many bytes of a body the windows allow.
 
         It can be below 0.
         """
-        return min(stream.send_window, self.send_window, self._max_frame_size)
+        return min(stream.send_window, self.send_window)
 
     def send_data(self, stream: StreamState, data: bytes | memoryview, end: bool) -> None:
-        """Send a DATA frame.
+        """Send DATA frames: one, unless ``data`` is larger than a frame can be.
 
-        :param data: at most :meth:`sendable` bytes.
+        :param data: at most :meth:`sendable` bytes, which never change.
         :param end: whether the stream ends with it.
         """
         size = len(data)
         stream.send_window -= size
         self.send_window -= size
-        self._counter.data_sent += 1
-        header = _HEADER.pack(size >> 8, size & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
-        self._output.append(b''.join((header, data)))
-        self.output_size += 9 + size
+        output = self._output
+        limit = self.max_sent_frame
+        frames, last = 1, size
+        if size > limit:
+            frames = (size - 1) // limit
+            view = memoryview(data)
+            header = _HEADER.pack(limit >> 8, limit & 0xFF, _DATA, 0, stream.id)
+            for start in range(0, frames * limit, limit):
+                output.append(header)
+                output.append(view[start : start + limit])
+            data = view[frames * limit :]
+            last = size - frames * limit
+            frames += 1
+        header = _HEADER.pack(last >> 8, last & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
+        if last > JOIN_UP_TO:
+            output.append(header)
+            output.append(data)
+        else:
+            output.append(b''.join((header, data)))
+        self.output_size += 9 * frames + size
+        self._counter.data_sent += frames
         if end:
             self._end(stream)
 
@@ -894,8 +931,12 @@ class Engine:
             self._send_frame(GoAwayFrame(0, last_stream_id=MAX_STREAM_ID, error_code=ErrorCode.NO_ERROR))
             self._send_frame(PingFrame(0, DRAIN_PING))
             return
-        self._goaway_id = min(self._goaway_id, self.last_stream_id)
+        self.refuse_later_requests()
         self._send_frame(GoAwayFrame(0, last_stream_id=self._goaway_id, error_code=code))
+
+    def refuse_later_requests(self) -> None:
+        """Ignore requests after the last one received; the next GOAWAY names it."""
+        self._goaway_id = min(self._goaway_id, self.last_stream_id)
 
 
 def _parsed(frame: Any, flags: int, payload: bytes) -> Any:

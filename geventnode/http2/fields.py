@@ -11,10 +11,18 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geventnode.protocol import Framing, Limits, RequestHead, distinct, is_host, is_token
+from geventnode.protocol import Framing, Limits, RequestHead, is_host, is_token
 from geventnode.protocol.headers import merged
 
-__all__ = ['CONNECTION_FIELDS', 'Malformed', 'StreamHead', 'request_head', 'trailer_fields']
+__all__ = [
+    'CONNECTION_FIELDS',
+    'Malformed',
+    'StreamHead',
+    'field_problem',
+    'request_head',
+    'trailer_fields',
+    'valid_names',
+]
 
 #: Fields about the connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
 CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade'})
@@ -22,17 +30,21 @@ CONNECTION_FIELDS = frozenset({'connection', 'keep-alive', 'proxy-connection', '
 #: Fields of which a request has one at most.
 SINGLE = frozenset({'authorization', 'content-length', 'content-range', 'content-type', 'host', 'proxy-authorization'})
 
-_PSEUDO_FIELDS = frozenset({b':method', b':scheme', b':authority', b':path'})
+_PSEUDO_FIELDS = frozenset({':method', ':scheme', ':authority', ':path'})
+
+#: Usual values, which need no further check.
+_METHODS, _SCHEMES = frozenset({'GET', 'HEAD', 'POST', 'PUT', 'DELETE'}), frozenset({'http', 'https'})
+
 _NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
 
 # 19 digits hold every length below 2**63, and int() never sees a number that it refuses to convert.
 _DIGITS = re.compile('[0-9]{1,19}')
-_SCHEME = re.compile(rb'[A-Za-z][A-Za-z0-9+.\-]*')
-_TARGET = re.compile(rb'[\x21-\x22\x24-\x7e]+')
-_VALUE = re.compile(rb'(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?')
+_SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.\\-]*')
+_TARGET = re.compile('[\\x21-\\x22\\x24-\\x7e]+')
+_VALUE = re.compile('(?:[\\x21-\\x7e\\x80-\\xff](?:[\\t\\x20-\\x7e\\x80-\\xff]*[\\x21-\\x7e\\x80-\\xff])?)?')
 
-#: Names that were checked lately, and the largest number of them: a client must not be able to fill the table.
-_names: dict[bytes, str] = {}
+#: Names that were checked before, and the largest number of them: a client must not be able to fill the table.
+valid_names: dict[str, str] = {}
 MAX_NAMES, MAX_NAME = 1024, 64
 
 
@@ -86,112 +98,127 @@ class StreamHead(RequestHead):
         return self._pairs.copy()
 
 
-def request_head(fields: Sequence[tuple[bytes, bytes]], limits: Limits, ended: bool) -> StreamHead:
+def request_head(fields: Iterable[tuple[str, str]], limits: Limits, ended: bool) -> StreamHead:
     """Return the head for the fields of a request.
 
-    :param fields: names and values, pseudo-header fields first.
+    :param fields: names and values, pseudo-header fields first; :func:`field_problem` has returned None for each.
     :param ended: whether the stream ends with the head.
     :raises Malformed: a rule of HTTP/2 is broken, or one of the grammar.
     :raises ParseError: a limit is exceeded; ``status`` is that of the error response.
     """
-    pseudo: dict[bytes, bytes] = {}
+    pseudo: dict[str, str] = {}
     pairs: list[tuple[str, str]] = []
-    for name, value in fields:
-        if name[:1] == b':':
+    values: dict[str, Any] = {}
+    repeated: dict[str, list[str]] = {}
+    for pair in fields:
+        name, value = pair
+        if name[:1] == ':':
             if pairs:
                 raise Malformed('a pseudo-header field follows an ordinary field')
             if name not in _PSEUDO_FIELDS:
                 raise Malformed(
                     'a request has :protocol, but the server does not offer extended CONNECT (RFC 8441)'
-                    if name == b':protocol'
+                    if name == ':protocol'
                     else 'a request has an unknown pseudo-header field'
                 )
             if name in pseudo:
-                raise Malformed(f'the pseudo-header field {name.decode()} is repeated')
+                raise Malformed(f'the pseudo-header field {name} is repeated')
             pseudo[name] = value
         else:
-            pairs.append(_checked(name, value))
+            pairs.append(pair)
+            if name not in values:
+                values[name] = value
+            elif name in repeated:
+                repeated[name].append(value)
+            else:
+                repeated[name] = [values[name], value]
     method, url, scheme, authority = _target(pseudo)
-    values = distinct(pairs)
-    for name_, lines in values.items():
-        if len(lines) > 1 and name_ in SINGLE:
-            raise Malformed(f'more than one {name_}')
+    if repeated:
+        for name in repeated:
+            if name in SINGLE:
+                raise Malformed(f'more than one {name}')
+        values.update(merged(repeated))
+    if 'set-cookie' in values and 'set-cookie' not in repeated:
+        values['set-cookie'] = [values['set-cookie']]
     host = _host(authority, values.get('host'))
-    if host is not None and 'host' not in values:
+    if host is None:
+        if limits.require_host:
+            raise Malformed('a request has neither :authority nor Host')
+    elif 'host' not in values:
         pairs.insert(0, ('host', host))
-        values = {'host': [host], **values}
-    elif host is None and limits.require_host:
-        raise Malformed('a request has neither :authority nor Host')
+        values = {'host': host, **values}
     _check_limits(pairs, limits, method, url)
     framing, length = _framing(values, method, limits, ended)
-    return StreamHead(method, url, scheme, host, pairs, merged(values), framing, length)
+    return StreamHead(method, url, scheme, host, pairs, values, framing, length)
 
 
-def trailer_fields(fields: Iterable[tuple[bytes, bytes]], limits: Limits) -> list[tuple[str, str]]:
-    """Return the trailer fields of a request as text.
+def trailer_fields(fields: Sequence[tuple[str, str]], limits: Limits) -> list[tuple[str, str]]:
+    """Return the trailer fields of a request.
 
-    :raises Malformed: one is a pseudo-header field, or breaks a rule of HTTP/2 or of the grammar.
+    :param fields: names and values; :func:`field_problem` has returned None for each.
+    :raises Malformed: one is a pseudo-header field, or they are too many.
     """
-    pairs = [_checked(name, value) for name, value in fields]
-    if 0 < limits.max_headers_count < len(pairs):
+    if any(name[:1] == ':' for name, _ in fields):
+        raise Malformed('a trailer section has a pseudo-header field')
+    if 0 < limits.max_headers_count < len(fields):
         raise Malformed(f'more trailers than max_headers_count ({limits.max_headers_count})')
-    return pairs
+    return list(fields)
 
 
-def _checked(name: bytes, value: bytes) -> tuple[str, str]:
-    """Return a field as text. Raises :class:`Malformed`."""
-    text = _names.get(name)
-    if text is None:
-        text = name.decode('latin-1')
-        if name[:1] == b':':
-            raise Malformed('a trailer section has a pseudo-header field')
-        if not is_token(text):
-            raise Malformed('a field name is not a token')
-        if text != text.lower():
-            raise Malformed('a field name has upper-case characters')
-        if text in CONNECTION_FIELDS:
-            raise Malformed(f'a request has {text}, a field about the connection')
-        if len(name) <= MAX_NAME and len(_names) < MAX_NAMES:
-            _names[name] = text
+def field_problem(name: str, value: str) -> str | None:
+    """Return how a field breaks a rule, as an error message.
+
+    It is None if the field breaks none. Pseudo-header fields depend on others: :func:`request_head` checks them.
+    """
+    if name not in valid_names:
+        if name[:1] == ':':
+            return None
+        if not is_token(name):
+            return 'a field name is not a token'
+        if name != name.lower():
+            return 'a field name has upper-case characters'
+        if name in CONNECTION_FIELDS:
+            return f'a request has {name}, a field about the connection'
+        if len(name) <= MAX_NAME and len(valid_names) < MAX_NAMES:
+            valid_names[name] = name
     if _VALUE.fullmatch(value) is None:
-        raise Malformed(f'the value of {text} has control characters, or blanks around it')
-    if text == 'te' and value.lower() != b'trailers':
-        raise Malformed('the value of te is not trailers')
-    return text, value.decode('latin-1')
+        return f'the value of {name} has control characters, or blanks around it'
+    if name == 'te' and value.lower() != 'trailers':
+        return 'the value of te is not trailers'
+    return None
 
 
-def _target(pseudo: dict[bytes, bytes]) -> tuple[str, str, str, str | None]:
+def _target(pseudo: dict[str, str]) -> tuple[str, str, str, str | None]:
     """Return method, target, scheme and authority (RFC 9113, section 8.3.1)."""
-    method = pseudo.get(b':method', b'').decode('latin-1')
-    if not is_token(method):
+    method = pseudo.get(':method', '')
+    if method not in _METHODS and not is_token(method):
         raise Malformed('the method is missing, or not a token')
-    authority = None
-    if b':authority' in pseudo:
-        authority = pseudo[b':authority'].decode('latin-1')
-        if not authority or not is_host(authority, port_required=method == 'CONNECT'):
-            raise Malformed(':authority is not a host with an optional port')
+    authority = pseudo.get(':authority')
+    if authority is not None and (not authority or not is_host(authority, port_required=method == 'CONNECT')):
+        raise Malformed(':authority is not a host with an optional port')
     if method == 'CONNECT':
-        if authority is None or b':scheme' in pseudo or b':path' in pseudo:
+        if authority is None or ':scheme' in pseudo or ':path' in pseudo:
             raise Malformed('CONNECT has :authority, and neither :scheme nor :path')
         return method, authority, '', authority
-    scheme, path = pseudo.get(b':scheme', b''), pseudo.get(b':path', b'')
-    if _SCHEME.fullmatch(scheme) is None:
-        raise Malformed(':scheme is missing, or not a scheme')
+    scheme, path = pseudo.get(':scheme', ''), pseudo.get(':path', '')
+    if scheme not in _SCHEMES:
+        if _SCHEME.fullmatch(scheme) is None:
+            raise Malformed(':scheme is missing, or not a scheme')
+        scheme = scheme.lower()
     if _TARGET.fullmatch(path) is None:
         raise Malformed(':path is missing, or has characters that must be escaped')
-    if path[:1] != b'/' and not (path == b'*' and method == 'OPTIONS'):
+    if path[:1] != '/' and not (path == '*' and method == 'OPTIONS'):
         raise Malformed(':path does not begin with a slash')
-    return method, path.decode('latin-1'), scheme.decode('latin-1').lower(), authority
+    return method, path, scheme, authority
 
 
-def _host(authority: str | None, lines: list[str] | None) -> str | None:
+def _host(authority: str | None, host: str | None) -> str | None:
     """Return the host of the request.
 
     A Host field that differs from ``:authority`` is refused: proxies and applications would disagree.
     """
-    if lines is None:
+    if host is None:
         return authority
-    host = lines[0]
     if not is_host(host):
         raise Malformed('Host is not a host with an optional port')
     if authority is not None and host.lower() != authority.lower():
@@ -209,14 +236,14 @@ def _check_limits(pairs: list[tuple[str, str]], limits: Limits, method: str, url
         limits.check_parts('\r\n'.join(lines).encode('latin-1'))
 
 
-def _framing(values: dict[str, list[str]], method: str, limits: Limits, ended: bool) -> tuple[Framing, int | None]:
+def _framing(values: dict[str, Any], method: str, limits: Limits, ended: bool) -> tuple[Framing, int | None]:
     """Return the framing as of HTTP/1.1, and the declared length."""
     length = None
-    lines = values.get('content-length')
-    if lines is not None:
-        if _DIGITS.fullmatch(lines[0]) is None:
+    declared = values.get('content-length')
+    if declared is not None:
+        if _DIGITS.fullmatch(declared) is None:
             raise Malformed('Content-Length is not a decimal number of at most 19 digits')
-        length = int(lines[0])
+        length = int(declared)
     if method == 'CONNECT':
         if length is not None:
             raise Malformed('CONNECT has Content-Length')

@@ -43,6 +43,35 @@ def encode_fields(fields: Any) -> EncodedFields:
     ]
 
 
+#: Names of fields as they are sent, None for those that are left out, and their largest number.
+_names: dict[str, bytes | None] = dict.fromkeys(CONNECTION_FIELDS)
+MAX_NAMES = 1024
+
+#: The fields of statuses, and the line of the present second with its field.
+_status_fields: dict[int, tuple[bytes, bytes]] = {}
+_date: tuple[str, tuple[bytes, bytes]] = '', (b'', b'')
+
+
+def _encode_name(lower: str) -> bytes | None:
+    name = lower.encode('latin-1')
+    if len(_names) < MAX_NAMES:
+        _names[lower] = name
+    return name
+
+
+def _status_field(status: int) -> tuple[bytes, bytes]:
+    field = _status_fields[status] = b':status', b'%d' % status
+    return field
+
+
+def _date_field() -> tuple[bytes, bytes]:
+    global _date
+    line = date_line()
+    if line is not _date[0]:
+        _date = line, (b'date', line[_DATE_START:_DATE_END].encode('latin-1'))
+    return _date[1]
+
+
 class StreamResponse(ServerResponse):
     """A response that is sent on a stream.
 
@@ -73,17 +102,21 @@ class StreamResponse(ServerResponse):
             status, self.request.method, '2.0', fields, self._removed_fields, self._trailers, length
         )
         self._has_body = kind is not Framing.NONE and self.request.method != 'HEAD'
-        head: EncodedFields = [(b':status', b'%d' % status)]
+        drops_length = kind is Framing.NONE and status != 304
+        head: EncodedFields = [_status_fields.get(status) or _status_field(status)]
         for lower, (_, value) in fields.items():
-            if lower in CONNECTION_FIELDS or (lower == 'content-length' and kind is Framing.NONE and status != 304):
+            try:
+                name = _names[lower]
+            except KeyError:
+                name = _encode_name(lower)
+            if name is None or (drops_length and lower == 'content-length'):
                 continue
-            name = lower.encode('latin-1')
             if type(value) is str:
                 head.append((name, value.encode('latin-1')))
             else:
                 head += [(name, item.encode('latin-1')) for item in value]
         if self.send_date and 'date' not in fields and 'date' not in self._removed_fields:
-            head.append((b'date', date_line()[_DATE_START:_DATE_END].encode('latin-1')))
+            head.append(_date_field())
         if line.startswith('Content-Length'):
             head.append((b'content-length', b'0' if self._length is None else b'%d' % self._length))
         self._out.set_head(head)

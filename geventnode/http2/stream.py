@@ -3,7 +3,7 @@
 A stream has the role that :class:`geventnode.http.server.connection.Connection` has for the messages of HTTP/1.1: it is
 the source of the request's body, and the output of the response. It is notified of the events of its engine in the hub;
 a worker calls the listeners. The output of the application is queued here, and the connection sends it: as much as the
-windows allow, one frame of each stream in turn (:meth:`Stream.transmit`).
+windows allow, some frames of each stream in turn (:meth:`Stream.transmit`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent import getcurrent
-from gevent.event import Event as Signal
 
 from geventnode.errors import (
     ClientDisconnected,
@@ -53,6 +52,9 @@ log = logging.getLogger('geventnode.error')
 #: Bytes below which a received piece is joined to the one before: an object for each would take much more memory.
 SMALL_PIECE = 512
 
+#: Bytes below which queued writes are joined: a frame for each would cost more than the copy.
+SMALL_WRITE = 16384
+
 #: The types of heads in the queue: final ones, and informational ones.
 _HEADS = (list, tuple)
 
@@ -67,7 +69,6 @@ class Stream:
 
     __slots__ = (
         '_callbacks',
-        '_drained',
         '_ending',
         '_error',
         '_failure',
@@ -77,6 +78,7 @@ class Stream:
         '_serving',
         '_trailers',
         '_worker',
+        '_writers',
         'began',
         'buffered',
         'connection',
@@ -141,7 +143,8 @@ class Stream:
         self._ending = False
         self._trailers: EncodedFields | None = None
         self._callbacks: list[Callable[[], object]] = []
-        self._drained: Signal | None = None
+        #: The greenlets that wait for the queue, each in a list that is empty when it no longer waits.
+        self._writers: list[list[Any]] | None = None
         #: As of a writable stream: see :class:`geventnode.http.outgoing.OutgoingMessage`.
         self.writable_length = 0
         self.destroyed = False
@@ -554,8 +557,9 @@ class Stream:
         """Send an informational response."""
         # a tuple: its size counts, so that informational responses cannot fill the memory
         self._queue.append(tuple(fields))
-        self.writable_length += _size(fields)
-        self._push()
+        size = _size(fields)
+        self.writable_length += size
+        self._push(size)
 
     def send(self, data: bytes | memoryview) -> bool:
         """Send a piece of the body.
@@ -568,13 +572,14 @@ class Stream:
         if head is not None:
             self._head = None
             self._queue.append(head)
-        if data:
-            if type(data) is not bytes:
-                # its owner can change the buffer before it is sent
-                data = bytes(data)
+        if type(data) is not bytes:
+            # its owner can change the buffer before it is sent
+            data = bytes(data)
+        size = len(data)
+        if size:
             self._queue.append(data)
-            self.writable_length += len(data)
-        flushed = self._push()
+            self.writable_length += size
+        flushed = self._push(size)
         if self.destroyed:
             raise ConnectionClosed('the stream of this message was closed')
         return flushed
@@ -595,16 +600,23 @@ class Stream:
         self._trailers = trailers
         return self.send(data)
 
-    def _push(self) -> bool:
+    def _push(self, size: int) -> bool:
+        """Send the queue; return whether the kernel has all of it.
+
+        :param size: bytes that were added to the queue.
+        """
         connection = self.connection
         connection.schedule(self)
+        if size and not self._ending and self.writable_length < SMALL_WRITE and connection.can_delay(self, size):
+            # the following writes of this turn of the loop are in the same frame
+            return True
         connection.pump()
         return not self._has_queued and not connection.socket._has_queued
 
-    def transmit(self) -> bool:
-        """Send heads, and one frame of the body.
+    def transmit(self, limit: int) -> bool:
+        """Send heads, and at most ``limit`` bytes of the body.
 
-        Returns whether another frame can follow at once.
+        Returns whether more can follow at once.
         """
         queue, state = self._queue, self.state
         engine = self.connection.engine
@@ -618,16 +630,19 @@ class Stream:
                 self._on_sent()
                 return False
         if queue:
-            size = engine.sendable(state)
-            if size <= 0:
+            allowed = min(state.send_window, engine.send_window, limit)
+            if allowed <= 0:
                 return False
-            data = queue[0]
-            if len(data) <= size:
-                queue.popleft()
-                size = len(data)
-            else:
+            data = queue.popleft()
+            size = len(data)
+            if size > allowed:
                 view = memoryview(data)
-                data, queue[0] = view[:size], view[size:]
+                data = view[:allowed]
+                queue.appendleft(view[allowed:])
+                size = allowed
+            elif queue and size < SMALL_WRITE:
+                data = self._join_writes(data, allowed)
+                size = len(data)
             end = self._ending and not queue and self._trailers is None
             engine.send_data(state, data, end)
             self.last_activity = monotonic()
@@ -644,6 +659,22 @@ class Stream:
                 engine.send_data(state, b'', True)
         self._on_sent()
         return False
+
+    def _join_writes(self, data: bytes | memoryview, allowed: int) -> bytes:
+        """Return ``data`` with the small writes that are queued after it.
+
+        :param allowed: bytes of the result at most.
+        """
+        queue = self._queue
+        parts = [data]
+        size = len(data)
+        while queue and size < SMALL_WRITE:
+            following = len(queue[0])
+            if following >= SMALL_WRITE or size + following > allowed:
+                break
+            parts.append(queue.popleft())
+            size += following
+        return b''.join(parts)
 
     def _taken(self, size: int) -> None:
         """Subtract ``size`` bytes from the queue, and wake blocked writers."""
@@ -678,14 +709,22 @@ class Stream:
         Returns, too, when the stream is destroyed.
         """
         while self.writable_length >= self.writable_high_water_mark and not self.destroyed:
-            if self._drained is None:
-                self._drained = Signal()
-            self._drained.clear()
-            self._drained.wait()
+            waiting = [getcurrent()]
+            if self._writers is None:
+                self._writers = []
+            self._writers.append(waiting)
+            try:
+                self.hub.switch()
+            finally:
+                if self._writers is not None and waiting in self._writers:
+                    # something else has woken it
+                    self._writers.remove(waiting)
+                waiting.clear()
 
     def _wake_writers(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
+        if self._writers is not None:
+            writers, self._writers = self._writers, None
+            self.hub.loop.run_callback(_switch_to_each, writers)
 
     # -- the end of the response ----------------------------------------------------------------------------------
 
@@ -810,6 +849,12 @@ class Stream:
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.state.id} {self.describe()} {self.activity}>'
+
+
+def _switch_to_each(waiting: list[list[Any]]) -> None:
+    for each in waiting:
+        if each:
+            each[0].switch()
 
 
 def _size(fields: Iterable[tuple[bytes, bytes]]) -> int:

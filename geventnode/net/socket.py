@@ -74,6 +74,9 @@ LARGE_INPUT, MAX_EXTRA_RECEIVES, EXTRA_RECEIVE_SIZE = RECEIVE_SIZE // 2, 3, 1310
 #: Queued chunks that one system call sends.
 MAX_VECTORS = 64
 
+#: Pieces that are smaller on average are joined before they are sent: that takes less time than a vector of them.
+JOINED_PIECE = 2048
+
 #: Bytes of a file that one system call sends.
 FILE_SLICE = 1048576
 
@@ -784,6 +787,45 @@ class Socket(DuplexBase):
             return self._send(body)
         rest = memoryview(body)[sent - len(head) :]
         return not rest or self._send(rest)
+
+    def _send_pieces(self, pieces: list[bytes | memoryview], size: int) -> bool:
+        """Send pieces in one system call, without a copy of large ones.
+
+        Otherwise as :meth:`_send`.
+
+        :param pieces: their bytes must never change.
+        :param size: the bytes of all of them.
+        """
+        if size < len(pieces) * JOINED_PIECE or self._send_broken or not hasattr(self._raw, 'sendmsg'):
+            return self._send(b''.join(pieces))
+        if self.destroyed:
+            raise self._closed_error()
+        sent = 0
+        if not self._queue:
+            try:
+                sent = self._raw.sendmsg(pieces)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._on_send_error(error)
+                raise self._closed_error() from error
+            self._last_activity = monotonic()
+        self.bytes_written += size
+        if sent == size:
+            return True
+        for piece in pieces:
+            if sent >= len(piece):
+                sent -= len(piece)
+            else:
+                self._enqueue(memoryview(piece)[sent:] if sent else piece, None)
+                sent = 0
+        if self._flush_pending:
+            self._flush_now()
+            if self.destroyed:
+                raise self._closed_error()
+            return not self._queue
+        self._watch_writable()
+        return False
 
     def _send_later(self, data: bytes) -> None:
         """Send ``data`` at the end of this turn of the loop.

@@ -310,6 +310,10 @@ class TLSSocket(Socket):
         self._send(head)
         return self._send(body)
 
+    def _send_pieces(self, pieces: list[bytes | memoryview], size: int) -> bool:
+        # TLS encrypts into records of its own sizes
+        return self._send(b''.join(pieces))
+
     def _watch_writable(self) -> None:
         if self.handshaking and (self._engine is None or not self._engine.unsent):
             # the kernel takes more, but there is no ciphertext yet

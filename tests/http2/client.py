@@ -7,6 +7,7 @@ go through :meth:`Client.send_raw`.
 from __future__ import annotations
 
 import socket as stdlib
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -243,6 +244,11 @@ class Client:
     def end_output(self) -> None:
         """End this direction of the connection."""
         self._socket.shutdown(stdlib.SHUT_WR)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, struct.pack('ii', 1, 0))
+        self._socket.close()
 
     def close(self) -> None:
         """Close the socket."""

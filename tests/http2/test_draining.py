@@ -41,6 +41,31 @@ def test_requests_in_progress_are_finished(connect_h2: Connect) -> None:
     closing.join()
 
 
+def test_goaway_follows_the_responses_in_progress(connect_h2: Connect) -> None:
+    """A client that gives up its requests at GOAWAY, as those of h2 do, has lost none."""
+    begun, go_on = Event(), Event()
+
+    def listener(request: Any, response: Any) -> None:
+        begun.set()
+        go_on.wait()
+        response.end(bytes(100_000))
+
+    client = connect_h2(listener)
+    server = client.site.server  # type: ignore[attr-defined]
+    numbers = [client.get() for _ in range(3)]
+    begun.wait()
+    closing = gevent.spawn(server.stop)
+    gevent.idle()
+    go_on.set()
+    client.wait_closed()
+    assert [len(client.responses[number].body) for number in numbers] == [100_000] * 3
+    names = [type(event).__name__ for event in client.events]
+    assert names.count('StreamEnded') == 3
+    assert max(index for index, name in enumerate(names) if name == 'StreamEnded') < names.index('ConnectionTerminated')
+    client.close()
+    closing.join()
+
+
 def test_request_on_its_way_is_served(connect_h2: Connect) -> None:
     client = connect_h2(ok)
     client.response(client.get())
@@ -115,6 +140,29 @@ def test_requests_per_socket_are_limited(connect_h2: Connect) -> None:
     assert [client.response(client.get()).status for _ in range(2)] == [200, 200]
     client.wait_closed()
     assert client.goaways == [(0, 3)]
+    # the last response was complete before
+    assert [type(event).__name__ for event in client.events][-2:] == ['StreamEnded', 'ConnectionTerminated']
+
+
+def test_request_above_the_limit_is_named_by_goaway(connect_h2: Connect) -> None:
+    go_on = Event()
+    urls: list[str] = []
+
+    def listener(request: Any, response: Any) -> None:
+        urls.append(request.url)
+        go_on.wait()
+        response.end(b'x')
+
+    client = connect_h2(listener, max_requests_per_socket=2)
+    numbers = [client.get(path) for path in ('/1', '/2', '/3')]
+    # GOAWAY comes in time although no request ends
+    client.until(lambda: client.goaways)
+    assert client.goaways == [(0, numbers[1])]
+    go_on.set()
+    assert [client.response(number).body for number in numbers[:2]] == [b'x', b'x']
+    client.wait_closed()
+    assert urls == ['/1', '/2']
+    assert client.responses[numbers[2]].status is None
 
 
 @pytest.mark.parametrize('ends', [True, False])

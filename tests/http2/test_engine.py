@@ -197,6 +197,81 @@ def test_frames_that_were_on_their_way_are_ignored(late: bytes) -> None:
     assert tested.take_output() == b''
 
 
+def test_late_frames_of_many_reset_streams_are_ignored() -> None:
+    tested = engine(max_resets=10_000, max_control_frames=10_000)
+    list(tested.receive(PREFACE + SETTINGS, 0.0))
+    numbers = range(1, 2 * 1000, 2)
+    for number in numbers:
+        [event] = tested.receive(head(number), 0.0)
+        assert isinstance(event, HeadReceived)
+        tested.reset(event.stream, ErrorCode.CANCEL)
+    tested.take_output()
+    for number in numbers:
+        late = frame(0, 0, number, b'x') + frame(8, 0, number, b'\x00\x00\x00\x01') + frame(1, 5, number, b'')
+        assert list(tested.receive(late, 0.0)) == []
+    assert frames_of(tested.take_output()) == []
+    # only some of them are remembered
+    assert len(tested._reset_streams) <= 256
+
+
+def test_late_frames_are_counted() -> None:
+    tested = engine(max_resets=10_000, max_control_frames=100)
+    list(tested.receive(PREFACE + SETTINGS, 0.0))
+    for number in range(1, 2 * 600, 2):
+        [event] = tested.receive(head(number), 0.0)
+        assert isinstance(event, HeadReceived)
+        tested.reset(event.stream, ErrorCode.CANCEL)
+    *_, event = tested.receive(frame(1, 5, 1, b'') * 101, 0.0)
+    assert isinstance(event, ConnectionFailed)
+    assert event.limit == 'http2_max_control_frames'
+
+
+def test_stream_in_a_gap_is_an_error_after_many_resets() -> None:
+    tested = engine(max_resets=10_000)
+    list(tested.receive(PREFACE + SETTINGS, 0.0))
+    for number in [*range(1, 2 * 600, 2), 1203]:
+        [event] = tested.receive(head(number), 0.0)
+        assert isinstance(event, HeadReceived)
+        tested.reset(event.stream, ErrorCode.CANCEL)
+    *_, event = tested.receive(head(1201), 0.0)
+    assert isinstance(event, ConnectionFailed)
+    assert event.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_larger_frames_are_sent_to_clients_that_accept_them() -> None:
+    tested = engine()
+    setting = b'\x00\x05' + (1 << 20).to_bytes(4, 'big')
+    window = b'\x00\x04' + (1 << 20).to_bytes(4, 'big')
+    events = list(tested.receive(PREFACE + frame(4, 0, 0, setting + window) + head(end=True), 0.0))
+    list(tested.receive(frame(8, 0, 0, (1 << 20).to_bytes(4, 'big')), 0.0))
+    received = events[-1]
+    assert isinstance(received, HeadReceived)
+    tested.take_output()
+    tested.send_data(received.stream, bytes(150_000), True)
+    frames = frames_of(tested.take_output())
+    assert [len(each.data) for each in frames] == [65536, 65536, 150_000 - 131_072]
+    assert ['END_STREAM' in each.flags for each in frames] == [False, False, True]
+
+
+@pytest.mark.parametrize('size', [0, 1, 1024, 1025, 16384, 16385, 32768, 65535])
+def test_data_is_divided_into_frames(size: int) -> None:
+    tested = engine()
+    [received] = tested.receive(PREFACE + SETTINGS + head(end=True), 0.0)
+    assert isinstance(received, HeadReceived)
+    tested.take_output()
+    body = random.Random(size).randbytes(size)
+    tested.send_data(received.stream, body, True)
+    assert tested.send_window == received.stream.send_window == 65535 - size
+    size_of_output = tested.output_size
+    output = tested.take_output()
+    assert len(output) == size_of_output
+    frames = frames_of(output)
+    assert b''.join(each.data for each in frames) == body
+    assert [len(each.data) for each in frames[:-1]] == [16384] * (len(frames) - 1)
+    assert ['END_STREAM' in each.flags for each in frames] == [False] * (len(frames) - 1) + [True]
+    assert received.stream.closed
+
+
 def test_discarded_bytes_are_credited_to_the_connection() -> None:
     tested = engine(max_concurrent_streams=1)
     [event] = tested.receive(PREFACE + SETTINGS + head(), 0.0)

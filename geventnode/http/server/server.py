@@ -118,8 +118,8 @@ class Server(NetServer):
 
     Emits, besides the events of :class:`geventnode.net.Server`, ``'request'`` (request, response), ``'checkContinue'``
     (request, response), ``'checkExpectation'`` (request, response), ``'connect'`` (request, socket, head),
-    ``'upgrade'`` (request, socket, head), ``'clientError'`` (exception, socket), ``'timeout'`` (socket), and
-    ``'dropRequest'`` (request, socket).
+    ``'upgrade'`` (request, socket, head), ``'clientError'`` (exception, socket), ``'sessionError'`` (exception, socket)
+    for connections of HTTP/2, ``'timeout'`` (socket), and ``'dropRequest'`` (request, socket).
 
     A listener for ``'request'`` calls methods of the response, before it returns or later. It is an error to return a
     response instead (text, bytes, a dict, list, tuple, generator or awaitable): the error is logged, and the client
@@ -140,6 +140,7 @@ class Server(NetServer):
         'connect',
         'upgrade',
         'clientError',
+        'sessionError',
         'timeout',
         'dropRequest',
     }
@@ -307,8 +308,9 @@ class Server(NetServer):
             from geventnode.http2.limits import ConnectionLimits
             from geventnode.http2.preface import accept, trace
         except ImportError as error:
+            package = (error.name or '').partition('.')[0]
             raise ImportError(
-                f'http2 needs a package that is not installed ({error.name}); run: pip install geventnode[http2]'
+                f'http2 needs a package that is not installed ({package}); run: pip install geventnode[http2]'
             ) from error
         self._trace_http2 = trace
         self._http2_limits = ConnectionLimits(

@@ -1,0 +1,216 @@
+"""Decode the header blocks of requests: HPACK (RFC 7541), with fields as text.
+
+A client sends most of its fields once, and then only their numbers in the dynamic table of the connection. A field is
+therefore decoded and checked when it is received as a literal, and the table has the text. Huffman codes are those of
+``hpack``; the steps that strings have in common are found once for the process.
+"""
+
+from __future__ import annotations
+
+from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
+from hpack.table import HeaderTable
+
+from geventnode.http2.fields import field_problem, valid_names
+
+__all__ = ['BlockError', 'HeaderDecoder', 'ListTooLarge', 'decode_huffman']
+
+#: Bytes of the dynamic table, those of the default setting (RFC 9113, section 6.5.2), which is not changed.
+TABLE_SIZE = 4096
+
+#: Bytes that an entry counts for, beside its name and its value (RFC 7541, section 4.1).
+ENTRY_OVERHEAD = 32
+
+#: The most bits that an integer can have beyond its first byte: more than any length or index needs.
+MAX_INTEGER_BITS = 35
+
+#: The largest number of remembered steps of the Huffman decoder.
+MAX_STEPS = 8192
+
+Pair = tuple[str, str]
+
+#: The fields of the static table by their number (RFC 7541, appendix A).
+_STATIC: list[Pair] = [
+    ('', ''),
+    *((name.decode('latin-1'), value.decode('latin-1')) for name, value in HeaderTable.STATIC_TABLE),
+]
+_LAST_STATIC = len(_STATIC) - 1
+
+
+class BlockError(Exception):
+    """A header block is not valid HPACK: an error of the connection, because the tables no longer agree."""
+
+
+class ListTooLarge(Exception):
+    """The fields of a header block exceed the limit."""
+
+
+#: The effect of a byte of Huffman code in a state: the next state, the text, and whether a string can end there.
+_steps: dict[int, tuple[int, str, int]] = {}
+
+
+def _find_step(state: int, byte: int) -> tuple[int, str, int]:
+    first, first_flags, first_symbol = HUFFMAN_TABLE[state << 4 | byte >> 4]
+    second, flags, symbol = HUFFMAN_TABLE[first << 4 | byte & 15]
+    if (first_flags | flags) & HUFFMAN_FAIL:
+        raise BlockError('a string is not Huffman code')
+    text = chr(first_symbol) if first_flags & HUFFMAN_EMIT_SYMBOL else ''
+    if flags & HUFFMAN_EMIT_SYMBOL:
+        text += chr(symbol)
+    step = second, text, flags & HUFFMAN_COMPLETE
+    if len(_steps) < MAX_STEPS:
+        _steps[state << 8 | byte] = step
+    return step
+
+
+def decode_huffman(data: bytes) -> str:
+    """Return the text of Huffman code, a character for each byte. Raises :class:`BlockError`."""
+    state, complete = 0, HUFFMAN_COMPLETE
+    steps = _steps
+    parts: list[str] = []
+    for byte in data:
+        state, text, complete = steps.get(state << 8 | byte) or _find_step(state, byte)
+        parts.append(text)
+    if not complete:
+        raise BlockError('the end of a string is not Huffman code')
+    return ''.join(parts)
+
+
+def _read_integer(block: bytes, position: int, number: int) -> tuple[int, int]:
+    """Return an integer, and the position after it.
+
+    :param number: the largest number that its first byte can have; more bytes follow.
+    """
+    bits = 0
+    for position_ in range(position, len(block)):
+        byte = block[position_]
+        number += (byte & 127) << bits
+        bits += 7
+        if byte < 128:
+            return number, position_ + 1
+        if bits >= MAX_INTEGER_BITS:
+            raise BlockError('an integer is too large')
+    raise BlockError('the end of an integer is missing')
+
+
+def _read_string(block: bytes, position: int) -> tuple[str, int]:
+    """Return a string, and the position after it (RFC 7541, section 5.2)."""
+    if position >= len(block):
+        raise BlockError('a string is missing')
+    first = block[position]
+    length = first & 127
+    position += 1
+    if length == 127:
+        length, position = _read_integer(block, position, 127)
+    end = position + length
+    if end > len(block):
+        raise BlockError('the end of a string is missing')
+    data = block[position:end]
+    return decode_huffman(data) if first > 127 else data.decode('latin-1'), end
+
+
+class HeaderDecoder:
+    """The decoder of one connection.
+
+    :param max_list_size: bytes of the names and values of a block, plus 32 for each field.
+    """
+
+    __slots__ = ('_entries', '_free', '_has_problems', '_max_list_size', '_size')
+
+    def __init__(self, max_list_size: int) -> None:
+        self._max_list_size = max_list_size
+        #: The dynamic table, the newest entry last.
+        self._entries: list[Pair] = []
+        #: The bytes of the table, and those without an entry.
+        self._size = self._free = TABLE_SIZE
+        #: Whether the table can have a field that breaks a rule.
+        self._has_problems = False
+
+    def decode(self, block: bytes) -> tuple[list[Pair], int, str | None]:
+        """Return the fields of a block, their size, and their first problem.
+
+        :raises BlockError: the block is not valid.
+        :raises ListTooLarge: the fields exceed the limit; the rest of the block is not decoded.
+        """
+        fields: list[Pair] = []
+        problem: str | None = None
+        entries = self._entries
+        size, position, end = 0, 0, len(block)
+        while position < end:
+            first = block[position]
+            position += 1
+            if first > 127:
+                number = first & 127
+                if number == 127:
+                    number, position = _read_integer(block, position, 127)
+                if _LAST_STATIC < number <= _LAST_STATIC + len(entries):
+                    pair = entries[_LAST_STATIC - number]
+                else:
+                    pair = self._entry(number)
+                if self._has_problems and problem is None:
+                    problem = field_problem(*pair)
+            elif 32 <= first < 64:
+                if fields:
+                    raise BlockError('the size of the table changes within a block')
+                number = first & 31
+                if number == 31:
+                    number, position = _read_integer(block, position, 31)
+                self._resize(number)
+                continue
+            else:
+                full = 63 if first > 63 else 15
+                number = first & full
+                if number == full:
+                    number, position = _read_integer(block, position, full)
+                if number:
+                    name = self._entry(number)[0]
+                else:
+                    name, position = _read_string(block, position)
+                    # the tables of all connections share their names
+                    name = valid_names.get(name, name)
+                value, position = _read_string(block, position)
+                pair = name, value
+                found = field_problem(name, value)
+                if problem is None:
+                    problem = found
+                if first > 63:
+                    self._has_problems = self._has_problems or found is not None
+                    self._add(pair)
+            size += len(pair[0]) + len(pair[1]) + ENTRY_OVERHEAD
+            if size > self._max_list_size:
+                raise ListTooLarge
+            fields.append(pair)
+        return fields, size, problem
+
+    def _entry(self, number: int) -> Pair:
+        """Return an entry of the tables (RFC 7541, section 2.3.3)."""
+        if 0 < number <= _LAST_STATIC:
+            return _STATIC[number]
+        if not 0 < number <= _LAST_STATIC + len(self._entries):
+            raise BlockError('a field is not in the table')
+        return self._entries[_LAST_STATIC - number]
+
+    def _add(self, pair: Pair) -> None:
+        """Add an entry, which can replace others (RFC 7541, section 4.4)."""
+        self._free -= len(pair[0]) + len(pair[1]) + ENTRY_OVERHEAD
+        self._entries.append(pair)
+        if self._free < 0:
+            self._evict()
+
+    def _resize(self, size: int) -> None:
+        if size > TABLE_SIZE:
+            raise BlockError('the table is larger than the setting allows')
+        self._free += size - self._size
+        self._size = size
+        self._evict()
+
+    def _evict(self) -> None:
+        """Remove the oldest entries until no byte is missing: all of them, if the newest is larger than the table."""
+        evicted = 0
+        for name, value in self._entries:
+            if self._free >= 0:
+                break
+            self._free += len(name) + len(value) + ENTRY_OVERHEAD
+            evicted += 1
+        del self._entries[:evicted]
+        if not self._entries:
+            self._has_problems = False
