@@ -32,6 +32,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {'max_header_size': 120, 'max_headers_count': 4, 'max_body_size': 20},
     {'max_unread_body': 8},
     {'greenlet_per_request': True, 'cancel_on_disconnect': True},
+    {'max_buffered': 500},
 )
 _DATE = re.compile(rb'Date: [^\r]*\r\n')
 
@@ -45,7 +46,7 @@ class ServerTarget(ConnectionTarget):
 
     def _choices(self, rng: random.Random) -> dict[str, Any]:
         return {
-            'server': rng.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7)),
+            'server': rng.choice((0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)),
             'listener': rng.choice(('read', *LISTENERS)),
             'ending': rng.choice(('with the data', 'later', 'reset')),
             'both': rng.random() < BOTH,
