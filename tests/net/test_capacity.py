@@ -13,8 +13,9 @@ from gevent.event import Event
 
 from geventnode import http, net
 from geventnode.errors import ServerNotRunning
+from tests.http2.client import Client as HTTP2Client
 from tests.servers import Client, Serve, get, ok
-from tests.sockets import answers, dial, settle
+from tests.sockets import answers, dial, settle, until
 
 # -- full -------------------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,33 @@ def test_a_response_that_began_before_a_client_waited_closes_too(serve: Serve) -
     site.server.release.set()
     assert client.rest().endswith(b'0\r\n\r\n')
     assert waiting.response().body == b'begun'
+
+
+@pytest.mark.parametrize('version', [1, 2])
+def test_a_slow_client_gets_its_whole_response_before_it_makes_room(serve: Serve, version: int) -> None:
+    """The exchange is over, and its last bytes are still queued."""
+    site = serve(
+        full(
+            lambda request, response: response.end(bytes(60_000)), 1, keep_alive_timeout_buffer=0.0, http2=version == 2
+        )
+    )
+    site.server.on('connection', lambda socket: socket._raw.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 8192))
+    slow: Any
+    if version == 1:
+        slow = site.connect(4096).send(get())
+    else:
+        slow = HTTP2Client(site.where, receive_buffer=4096)
+        number = slow.get()
+    until(lambda: any(each.idle and each.socket.writable_length for each in site.server._connections()))
+    waiting = site.connect().send(get('/waiting'))
+    until(lambda: site.server._at_capacity)
+    if version == 1:
+        assert len(slow.response().body) == 60_000
+    else:
+        assert len(slow.response(number).body) == 60_000
+        slow.wait_closed()
+    slow.close()
+    assert len(waiting.response().body) == 60_000
 
 
 def test_a_client_that_waits_when_the_server_closes_is_served(serve: Serve) -> None:

@@ -562,9 +562,13 @@ class Server(NetServer):
     def _make_room(self) -> bool:
         # A client can have sent a request that the loop has not reported yet: only connections that have been idle for
         # a while are closed. Several are closed at once, because the clients of a full server arrive in bursts.
+        # A client that has not received the end of its response keeps its place until then, or until ``timeout``.
         grace = self.keep_alive_timeout_buffer
         now = monotonic()
-        idle = sorted((each for each in self._connections() if each.idle and each.served), key=_began)
+        idle = sorted(
+            (each for each in self._connections() if each.idle and each.served and not each.socket._has_queued),
+            key=_began,
+        )
         before = len(self._sockets)
         for connection in idle[: max(1, before // ROOM_FRACTION)]:
             if connection.began + grace > now:
