@@ -88,6 +88,7 @@ setup(
             'repoze.sphinx.autointerface>=1.1',
             'gunicorn>=23.0,<28',
             'h2>=4.1',
+            'opentelemetry-api>=1.26',
             'prometheus-client>=0.20',
             'requests>=2.32.5',
             'urllib3>=2.2.2',
