@@ -24,6 +24,7 @@ __all__ = [
     'ConnectionRefused',
     'ContentLengthMismatch',
     'DisconnectReason',
+    'EventQueueFull',
     'GeventnodeError',
     'HeadersSent',
     'IncompleteBody',
@@ -450,6 +451,15 @@ class SendQueueFull(GeventnodeError, RuntimeError):
     """
 
     code = 'ERR_WEBSOCKET_SEND_QUEUE_FULL'
+
+
+class EventQueueFull(GeventnodeError, RuntimeError):
+    """A client of a :class:`geventnode.http.EventBroadcast` has not read ``max_send_queue`` bytes of events.
+
+    Its response is destroyed; other clients are not affected.
+    """
+
+    code = 'ERR_EVENT_QUEUE_FULL'
 
 
 # -- errors of the caller ---------------------------------------------------------------------------------------------

@@ -312,6 +312,18 @@ def sent_by_websocket(**options: Any) -> None:
             made.destroy()
 
 
+def dropped_by_broadcast() -> None:
+    def work(request: Any, response: Any) -> None:
+        dropped = gevent.event.AsyncResult()
+        response.on('error', dropped.set_exception)
+        events = http.EventBroadcast(max_send_queue=0)
+        events.add(response)
+        events.send('event')
+        dropped.get()
+
+    from_listener(work, GET)
+
+
 def interrupted() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, 'target.py')
@@ -368,6 +380,7 @@ FAILURES: dict[type[BaseException], Callable[[], object]] = {
     errors.PingTimeout: pinged_by_websocket,
     errors.SendTimeout: lambda: sent_by_websocket(send_timeout=0.001),
     errors.SendQueueFull: lambda: sent_by_websocket(max_send_queue=1),
+    errors.EventQueueFull: dropped_by_broadcast,
     MalformedExtensions: lambda: accept_offer(';', Deflate({})),
     errors.WriteAfterEnd: written_after_end,
     errors.ServerNotRunning: lambda: http.create_server().serve_forever(),

@@ -46,6 +46,7 @@ KEYWORDS: dict[tuple[type, str], set[str]] = {
     (tls.Server, 'listen'): {'handle', 'path', 'reuse_port'},
     (http.Server, 'listen'): {'handle', 'path', 'reuse_port'},
     (https.Server, 'listen'): {'handle', 'path', 'reuse_port'},
+    (http.EventBroadcast, 'send'): {'event', 'event_id', 'retry'},
     (net.Socket, 'connect'): {'family', 'local_address', 'local_port', 'lookup'},
     (tls.TLSSocket, 'connect'): {'family', 'local_address', 'local_port', 'lookup'},
 }
@@ -120,6 +121,7 @@ PROVIDERS: list[tuple[InterfaceClass, Callable[[], contextlib.AbstractContextMan
     (interfaces.IIncomingMessage, _request),
     (interfaces.IOutgoingMessage, lambda: _destroyed(http.OutgoingMessage(net.Socket()))),
     (interfaces.IServerResponse, _response),
+    (interfaces.IEventBroadcast, lambda: contextlib.nullcontext(http.EventBroadcast())),
     (interfaces.IExchangeObserver, lambda: contextlib.nullcontext(http.ExchangeObserver())),
     (interfaces.IRequestObserver, lambda: contextlib.nullcontext(http.RequestObserver())),
     (interfaces.IClientRequest, _client_request),

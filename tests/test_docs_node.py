@@ -155,6 +155,7 @@ def test_events_exist(owner: str) -> None:
 def test_exported_names_are_in_the_tables() -> None:
     """Only the names without a counterpart in Node are missing."""
     additions = {
+        'http.EventBroadcast',
         'http.ExchangeObserver',
         'http.RequestObserver',
         'http.log_access',

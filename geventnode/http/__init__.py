@@ -17,6 +17,7 @@ from geventnode.http.header_fields import check_field_value
 from geventnode.http.incoming import IncomingMessage
 from geventnode.http.outgoing import OutgoingMessage
 from geventnode.http.server.access_log import log_access
+from geventnode.http.server.event_broadcast import EventBroadcast
 from geventnode.http.server.observers import ExchangeObserver, observe_exchanges
 from geventnode.http.server.readiness import readiness
 from geventnode.http.server.response import ServerResponse
@@ -29,6 +30,7 @@ __all__ = [
     'STATUS_CODES',
     'Agent',
     'ClientRequest',
+    'EventBroadcast',
     'ExchangeObserver',
     'IncomingMessage',
     'OutgoingMessage',

@@ -11,6 +11,7 @@ This module imports nothing else of the package.
 from geventnode.interfaces.client import IAgent, IClientRequest, IRequestObserver
 from geventnode.interfaces.events import IEventEmitter
 from geventnode.interfaces.http import (
+    IEventBroadcast,
     IExchangeObserver,
     IHTTPServer,
     IIncomingMessage,
@@ -26,6 +27,7 @@ __all__ = [
     'IAgent',
     'IClientRequest',
     'IDuplex',
+    'IEventBroadcast',
     'IEventEmitter',
     'IExchangeObserver',
     'IHTTPServer',

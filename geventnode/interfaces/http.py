@@ -10,7 +10,14 @@ from zope.interface import Attribute, Interface
 from geventnode.interfaces.net import IServer, ISocket
 from geventnode.interfaces.streams import IReadable, IWritable
 
-__all__ = ['IExchangeObserver', 'IHTTPServer', 'IIncomingMessage', 'IOutgoingMessage', 'IServerResponse']
+__all__ = [
+    'IEventBroadcast',
+    'IExchangeObserver',
+    'IHTTPServer',
+    'IIncomingMessage',
+    'IOutgoingMessage',
+    'IServerResponse',
+]
 
 Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -295,3 +302,18 @@ class IExchangeObserver(Interface):
 
     def exchange_ended(response: IServerResponse, status_code: int) -> None:
         """Note the end; see :meth:`geventnode.http.ExchangeObserver.exchange_ended`."""
+
+
+class IEventBroadcast(Interface):
+    """Events for many clients; see :class:`geventnode.http.EventBroadcast`."""
+
+    dropped: int = Attribute('The number of clients that were dropped because they did not read.')
+
+    def add(response: IServerResponse) -> None:
+        """Add a client; see :meth:`geventnode.http.EventBroadcast.add`."""
+
+    def send(data: str) -> int:
+        """Send an event; see :meth:`geventnode.http.EventBroadcast.send`."""
+
+    def end() -> None:
+        """End the streams; see :meth:`geventnode.http.EventBroadcast.end`."""

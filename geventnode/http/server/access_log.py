@@ -1,23 +1,28 @@
-"""The access log: one line for each exchange, in the combined format of Apache and nginx.
+"""The access log: one line for each exchange, in the combined format of Apache and nginx, or as a JSON object.
 
 A line is written when an exchange ends, as :mod:`geventnode.http.server.observers` defines it.
 
 A client can send any character, and log readers rely on line ends and quotes. So quotes, backslashes and all characters
-other than printable ASCII are written as ``\\xHH``, as nginx does; simple readers split such lines correctly.
+other than printable ASCII are written as ``\\xHH`` in the combined format, as nginx does; simple readers split such
+lines correctly. In JSON they are written as ``\\u00HH`` (RFC 8259, section 7): a line of either format is ASCII.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from time import localtime, time
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime, timezone
+from time import localtime, monotonic, time
+from typing import Any, Literal
 
+from geventnode.errors import InvalidInput
 from geventnode.http.server.observers import CLIENT_CLOSED_REQUEST, ExchangeObserver, observe_exchanges
 from geventnode.http.server.response import ServerResponse
 from geventnode.http.server.server import Server
 
-__all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'log_access']
+__all__ = ['CLIENT_CLOSED_REQUEST', 'AccessLog', 'access_line', 'json_access_line', 'log_access']
 
 log = logging.getLogger('geventnode.access')
 
@@ -73,23 +78,80 @@ def access_line(response: ServerResponse, status_code: int) -> str:
     )
 
 
+def json_access_line(response: Any, status_code: int) -> str:
+    """Return a JSON object for one exchange, without a line end.
+
+    :doc:`/logging` describes the fields. Characters other than printable ASCII are escaped. As in ``headers``, each
+    character from U+0080 to U+00FF is one byte of the client.
+
+    :param response: the :class:`ServerResponse`, of which an observer was notified.
+    :param status_code: the status that the client received.
+    """
+    request = response.request
+    headers = request.headers
+    return _encode(
+        {
+            'time': datetime.now(timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z'),
+            'client_address': request.remote_address,
+            'method': request.method,
+            'target': request.url,
+            'http_version': request.http_version,
+            'scheme': request.scheme,
+            'host': request.host,
+            'status': status_code,
+            'body_size': response.body_size if response._has_body else 0,
+            'duration': round(monotonic() - response.began, 6),
+            'complete': _is_complete(response, status_code),
+            'referer': headers.get('referer'),
+            'user_agent': headers.get('user-agent'),
+        }
+    )
+
+
+_encode = json.JSONEncoder(separators=(',', ':')).encode
+
+
+def _is_complete(response: Any, status_code: int) -> bool:
+    """Return whether all of a response was passed to the socket: the application's, or the server's instead."""
+    if response.destroyed:
+        # the server sends an error response instead, if no head was sent
+        return not response._head_sent and status_code != CLIENT_CLOSED_REQUEST
+    length = response._length
+    return length is None or not response._has_body or response.body_size >= length
+
+
 class AccessLog(ExchangeObserver):
-    """Logs the exchanges of one server."""
+    """Logs the exchanges of one server.
+
+    :param render: returns the line for a response and the status that the client received.
+    """
+
+    def __init__(self, render: Callable[[Any, int], str]) -> None:
+        self._render = render
 
     def exchange_ended(self, response: Any, status_code: int) -> None:
         if log.isEnabledFor(logging.INFO) and not response.passed_on:
-            log.info('%s', access_line(response, status_code))
+            log.info('%s', self._render(response, status_code))
 
 
-def log_access(server: Server) -> None:
+#: The functions that render a line, by the names of the formats.
+FORMATS: dict[str, Callable[[Any, int], str]] = {'combined': access_line, 'json': json_access_line}
+
+
+def log_access(server: Server, log_format: Literal['combined', 'json'] = 'combined') -> None:
     """Log each exchange that ``server`` begins from now on.
 
-    The logger is ``geventnode.access``, the level INFO, and the lines are in the combined format of Apache and nginx. A
-    second call has no effect.
+    The logger is ``geventnode.access``, and the level INFO. A second call has no effect.
 
     Input that is no request has no line; see the logger ``geventnode.error``. Neither has a request that is passed to
     an ``'upgrade'`` or ``'connect'`` listener, because it has no response.
+
+    :param log_format: ``'combined'``, the format of Apache and nginx, or ``'json'``, an object in each line;
+        :doc:`/logging` describes its fields.
+    :raises InvalidInput: there is no such format.
     """
+    if log_format not in FORMATS:
+        raise InvalidInput(f"log_format must be 'combined' or 'json', not {log_format!r}")
     observers = getattr(server.response_class, 'observers', ())
     if not any(isinstance(each, AccessLog) for each in observers):
-        observe_exchanges(server, AccessLog())
+        observe_exchanges(server, AccessLog(FORMATS[log_format]))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from gevent.event import Event
 from gevent.socket import create_connection
 
 from geventnode import http
+from geventnode.errors import InvalidInput
 from geventnode.http.server.access_log import CLIENT_CLOSED_REQUEST
 from geventnode.http.server.observers import ObservedResponse
 from geventnode.integrations.wsgi import wsgi
@@ -57,10 +63,12 @@ def connect(server: http.Server) -> socket.socket:
     return create_connection(('127.0.0.1', server.address()['port']))
 
 
-def exchange(listener: Callable[[Any, Any], object], request: bytes, **options: Any) -> bytes:
+def exchange(
+    listener: Callable[[Any, Any], object], request: bytes, log_format: Any = 'combined', **options: Any
+) -> bytes:
     """Send ``request`` to a logged server and return all bytes that it sends."""
     with http.create_server(listener, **options) as server:
-        http.log_access(server)
+        http.log_access(server, log_format)
         server.listen(0, '127.0.0.1')
         with connect(server) as client:
             client.sendall(request)
@@ -248,7 +256,9 @@ def test_second_call_has_no_effect(lines: Lines) -> None:
 
 def test_disabled_logger_formats_nothing(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.getLogger('geventnode.access').setLevel(logging.WARNING)
-    monkeypatch.setattr('geventnode.http.server.access_log.access_line', lambda *arguments: pytest.fail('formatted'))
+    monkeypatch.setattr(
+        'geventnode.http.server.access_log.FORMATS', {'combined': lambda *arguments: pytest.fail('formatted')}
+    )
     exchange(lambda request, response: response.end(), request())
     assert lines.lines == []
 
@@ -282,3 +292,119 @@ def test_malformed_upload_is_logged_as_400(lines: Lines) -> None:
     """The request is malformed, even if its client disconnects afterwards."""
     exchange(_read, b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n')
     assert LINE.fullmatch(lines.wait())[4] == '400'
+
+
+# -- as JSON ----------------------------------------------------------------------------------------------------------
+
+
+def test_json_line_has_all_fields(lines: Lines) -> None:
+    began = time.time()
+    exchange(
+        lambda request, response: (gevent.sleep(0.01), response.end('hello')),
+        request('GET /a?b=c HTTP/1.1', 'Referer: http://from/', 'User-Agent: agent/1.0 (x)'),
+        'json',
+    )
+    found = json.loads(lines.wait())
+    assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z', found['time'])
+    moment = datetime.fromisoformat(found.pop('time').replace('Z', '+00:00')).timestamp()
+    assert began - 0.001 <= moment <= time.time()
+    # as the line is written at the end
+    assert 0.009 < found.pop('duration') <= time.time() - began
+    assert found == {
+        'client_address': '127.0.0.1',
+        'method': 'GET',
+        'target': '/a?b=c',
+        'http_version': '1.1',
+        'scheme': 'http',
+        'host': 'a',
+        'status': 200,
+        'body_size': 5,
+        'complete': True,
+        'referer': 'http://from/',
+        'user_agent': 'agent/1.0 (x)',
+    }
+
+
+def test_json_line_has_null_for_absent_fields(lines: Lines, tmp_path: Path) -> None:
+    path = str(tmp_path / 'socket')
+    with http.create_server(lambda request, response: response.end()) as server:
+        http.log_access(server, 'json')
+        server.listen(path=path)
+        with gevent.socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            client.sendall(b'HEAD / HTTP/1.0\r\n\r\n')
+            client.recv(1000)
+        found = json.loads(lines.wait())
+    assert [found[name] for name in ('client_address', 'host', 'referer', 'user_agent')] == [None] * 4
+    assert (found['http_version'], found['body_size'], found['complete']) == ('1.0', 0, True)
+
+
+def test_json_line_escapes_every_byte_of_the_client(lines: Lines) -> None:
+    """A line is printable ASCII, and the bytes can be restored."""
+    allowed = bytes(byte for byte in range(256) if byte not in b'\0\r\n' and (byte >= 32 or byte == 9) and byte != 127)
+    exchange(
+        lambda request, response: response.end(),
+        request(
+            'GET /"a\\b{} HTTP/1.1',
+            f'Referer: x{allowed.decode("latin-1")}x',
+            'User-Agent: \u20ac'.encode().decode('latin-1'),
+        ),
+        'json',
+    )
+    line = lines.wait()
+    assert re.fullmatch('[ -~]+', line)
+    found = json.loads(line)
+    assert found['target'] == '/"a\\b{}'
+    assert found['referer'].encode('latin-1') == b'x' + allowed + b'x'
+    assert found['user_agent'].encode('latin-1').decode() == '\u20ac'
+
+
+def test_json_line_escapes_texts_of_the_application(lines: Lines) -> None:
+    """A program can replace attributes of the request: text that no encoding has is escaped as well."""
+
+    def listener(request: Any, response: Any) -> None:
+        request.url = '/\ud800\u2028\0\x7f'
+        response.end()
+
+    exchange(listener, request(), 'json')
+    line = lines.wait()
+    assert re.fullmatch('[ -~]+', line)
+    assert json.loads(line)['target'] == '/\ud800\u2028\0\x7f'
+
+
+def _fail(request: Any, response: Any) -> None:
+    raise ValueError('on purpose')
+
+
+def _fail_late(request: Any, response: Any) -> None:
+    response.write('abc')
+    raise ValueError('on purpose')
+
+
+def _fall_short(request: Any, response: Any) -> None:
+    response.set_header('Content-Length', 10)
+    response.end('four')
+
+
+@pytest.mark.parametrize(
+    ('listener', 'expected'),
+    [
+        (_fail, (500, 26, True)),
+        (_fail_late, (200, 3, False)),
+        (_fall_short, (200, 4, False)),
+        (lambda request, response: response.destroy(), (CLIENT_CLOSED_REQUEST, 0, False)),
+        (lambda request, response: response.write_head(304, {'Content-Length': 10}).end(), (304, 0, True)),
+    ],
+)
+@pytest.mark.usefixtures('caplog')
+def test_json_line_shows_whether_a_response_is_complete(
+    lines: Lines, listener: Any, expected: tuple[int, int, bool]
+) -> None:
+    exchange(listener, request(), 'json')
+    found = json.loads(lines.wait())
+    assert (found['status'], found['body_size'], found['complete']) == expected
+
+
+def test_unknown_formats_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="'combined' or 'json', not 'xml'"):
+        http.log_access(http.create_server(), 'xml')
