@@ -225,6 +225,7 @@ LAYERS = [
         'cli.get',
         'cli.arguments',
         'cli.targets',
+        'cli.reload',
         'cli.doctor.findings',
         'cli.doctor.facts',
         'cli.doctor.checks',

@@ -30,6 +30,9 @@ Command = Callable[[argparse.Namespace], int]
 _WHERE = 'use --bind PORT or --bind HOST:PORT'
 _PROCESSES = 'use --workers N'
 _PROXIES = 'use --trusted-proxy ADDRESS --forwarded FIELD'
+_RELOAD = (
+    "use a program that watches files, as in: watchfiles 'geventnode serve ...'; or --reload-on-hup, and send SIGHUP"
+)
 _THREADS = 'each request has its own greenlet; remove the option'
 _SILENT = 'a progress bar is shown only with -o, on a terminal; remove the option'
 
@@ -45,7 +48,7 @@ HINTS = {
         '--fd': 'use --bind fd:N',
         '-w': _PROCESSES,
         '--processes': _PROCESSES,
-        '--reload': "use a program that watches files, as in: watchfiles 'geventnode serve ...'",
+        '--reload': _RELOAD,
         '--threads': _THREADS,
         '--factory': "use NAME() as the target, as in 'app:create_app()'",
         '--ssl-certfile': 'use --certfile FILE',
@@ -232,7 +235,7 @@ def _add_serve(commands: Any, run: Command) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         # as narrow as the rest of the help
         description='Run an HTTP server, with the standard library patched by gevent.\n'
-        'SIGINT (Ctrl+C), SIGTERM and SIGHUP stop it.',
+        'SIGINT (Ctrl+C), SIGTERM and, without --reload-on-hup, SIGHUP stop it.',
     )
     serve.add_argument(
         'target',
@@ -272,7 +275,12 @@ def _add_serve(commands: Any, run: Command) -> None:
         '--access-log',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help='write a line for each response to standard output, in the combined format (on by default)',
+        help='write a line for each response to standard output (on by default)',
+    )
+    serve.add_argument(
+        '--access-log-format',
+        choices=('combined', 'json'),
+        help='the format of these lines: that of Apache and nginx (combined, the default), or a JSON object for each',
     )
     serve.add_argument(
         '--grace',
@@ -288,6 +296,12 @@ def _add_serve(commands: Any, run: Command) -> None:
         type=_positive,
         help="let gunicorn run N processes that serve TARGET (pip install 'geventnode[gunicorn]'); "
         'send signals to its master process',
+    )
+    serve.add_argument(
+        '--reload-on-hup',
+        action='store_true',
+        help='on SIGHUP, start a new process with new code, and let the old one finish its requests; with '
+        '--workers, gunicorn does so in any case',
     )
     serve.add_argument(
         '--http2',

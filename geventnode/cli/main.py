@@ -24,7 +24,19 @@ from geventnode.cli.targets import UsageError, check_callable, factory_hint, loa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ['Binding', 'as_listener', 'doctor', 'get', 'main', 'parse_bind', 'serve', 'serve_with_workers']
+    from geventnode.cli.reload import Parent
+
+__all__ = [
+    'Binding',
+    'as_listener',
+    'doctor',
+    'get',
+    'main',
+    'parse_bind',
+    'serve',
+    'serve_reloading',
+    'serve_with_workers',
+]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,6 +66,15 @@ def serve(options: argparse.Namespace) -> int:
     binding = None if options.bind is None else parse_bind(options.bind)
     if options.workers is not None:
         return serve_with_workers(options, binding)
+    parent = None
+    if options.reload_on_hup:
+        from geventnode.cli.reload import Parent, supervised
+
+        inherited = supervised()
+        if inherited is None:
+            return serve_reloading(binding or _default_binding())
+        parent = Parent(inherited)
+        binding = Binding(({'fd': inherited.listener},), {}, f'descriptor {inherited.listener} of the parent')
 
     from gevent import monkey
 
@@ -73,12 +94,30 @@ def serve(options: argparse.Namespace) -> int:
         return 1
     _set_up_logging(options.access_log)
     if options.access_log:
-        http.log_access(server)
+        http.log_access(server, options.access_log_format or 'combined')
     if not server.listening:
         _listen(server, binding or _default_binding())
     elif binding is not None:
-        raise UsageError(f'{options.target!r} is already listening on {_url(server)}; remove --bind')
-    return _serve_until_signal(server, options.target or 'the demo page', options)
+        option = '--bind' if parent is None else '--reload-on-hup, or the call of listen()'
+        raise UsageError(f'{options.target!r} is already listening on {_url(server)}; remove {option}')
+    if parent is not None:
+        parent.forget_listener()
+    return _serve_until_signal(server, options.target or 'the demo page', options, parent)
+
+
+def serve_reloading(binding: Binding) -> int:
+    """Run ``geventnode serve --reload-on-hup``: listen, and let other processes serve.
+
+    Each runs the command line of this process again. Blocks until all of them have ended. Returns the exit status.
+    Raises :class:`UsageError`.
+    """
+    from geventnode.cli.reload import ReloadingServer
+    from geventnode.net.listen import open_listener, parse_listen
+
+    with _listen_errors(binding):
+        listener = open_listener(parse_listen(binding.args, **binding.options))
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return ReloadingServer(command, listener, binding.options.get('path')).run()
 
 
 def serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> int:
@@ -86,10 +125,11 @@ def serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> 
 
     Blocks until gunicorn ends, which raises ``SystemExit``. Raises :class:`UsageError`.
     """
+    import io
     import os
 
     try:
-        from geventnode.integrations.gunicorn import NotServable, run
+        from geventnode.integrations.gunicorn import JSONAccessLogger, NotServable, run
     except ModuleNotFoundError as error:
         if error.name != 'gunicorn':
             raise
@@ -110,9 +150,13 @@ def serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> 
             return _make_server(options)
         except UsageError as error:
             raise NotServable(f'geventnode: {error}') from error
-        except Exception as error:
-            print_traceback(error, __file__)
-            raise NotServable(f'geventnode: {options.target!r} cannot be loaded: {error}') from error
+        except (Exception, SystemExit) as error:
+            reason = f'it called sys.exit({error.code!r})' if isinstance(error, SystemExit) else str(error)
+            with io.StringIO() as text, contextlib.redirect_stderr(text):
+                print_traceback(error, __file__)
+                raise NotServable(
+                    f'{text.getvalue()}geventnode: {options.target!r} cannot be loaded: {reason}'
+                ) from error
 
     address = f'{DEFAULT_HOST}:{DEFAULT_PORT}' if binding is None else binding.text
     run(
@@ -122,6 +166,7 @@ def serve_with_workers(options: argparse.Namespace, binding: Binding | None) -> 
         graceful_timeout=round(options.grace),
         worker_connections=0,
         accesslog='-' if options.access_log else None,
+        **({'logger_class': JSONAccessLogger} if options.access_log_format == 'json' else {}),
         umask=_umask(),
         proc_name=options.target or 'demo',
         control_socket_disable=True,
@@ -227,10 +272,17 @@ def _default_binding() -> Binding:
 
 
 def _listen(server: Any, binding: Binding) -> None:
+    with _listen_errors(binding):
+        server.listen(*binding.args, **binding.options)
+
+
+@contextlib.contextmanager
+def _listen_errors(binding: Binding) -> Iterator[None]:
+    """Raise :class:`UsageError` if the block cannot listen at ``binding``."""
     from geventnode.errors import InvalidInput
 
     try:
-        server.listen(*binding.args, **binding.options)
+        yield
     except InvalidInput as error:
         raise UsageError(str(error)) from error
     except (OSError, OverflowError) as error:
@@ -340,6 +392,8 @@ def _check_combinations(options: argparse.Namespace) -> None:
         raise UsageError('--trusted-proxy has no effect without --forwarded FIELD or --proxy-protocol; add one of them')
     if options.http2_max_concurrent_streams is not None and not options.http2:
         raise UsageError('--http2-max-concurrent-streams has no effect without --http2; add it')
+    if options.access_log_format is not None and not options.access_log:
+        raise UsageError('--access-log-format has no effect with --no-access-log; remove one of them')
     if options.monitor_clients is not None and options.monitor is None:
         raise UsageError('--monitor-client has no effect without --monitor; add it')
 
@@ -479,12 +533,15 @@ def _mount_monitor(server: Any, options: argparse.Namespace) -> None:
 # -- serving ----------------------------------------------------------------------------------------------------------
 
 
-def _serve_until_signal(server: Any, name: str, options: argparse.Namespace) -> int:
+def _serve_until_signal(server: Any, name: str, options: argparse.Namespace, parent: Parent | None = None) -> int:
     """Serve until a signal arrives or the server closes, then drain.
 
     Returns the exit status. A second signal closes all connections at once. SIGUSR1 turns the log of
     connections on and off.
+
+    :param parent: the process that handles SIGHUP; its end stops the server, too.
     """
+    import os
     import signal
 
     import gevent
@@ -510,10 +567,14 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace) -> 
         print(f'geventnode: debug_connections is {"on" if server.debug_connections else "off"}', file=sys.stderr)
 
     signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    watchers: list[Any] = []
+    if parent is not None:
+        # for a signal to the whole process group
+        watchers.append(gevent.signal_handler(signal.SIGHUP, lambda: None))
+    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         # under nohup, the process outlives its terminal
         signals.append(signal.SIGHUP)
-    watchers: list[Any] = [gevent.signal_handler(number, stop, number) for number in signals]
+    watchers += [gevent.signal_handler(number, stop, number) for number in signals]
     watchers.append(gevent.signal_handler(signal.SIGUSR1, toggle_debugging))
     server.once('close', stopping.set)
     print(
@@ -525,6 +586,9 @@ def _serve_until_signal(server: Any, name: str, options: argparse.Namespace) -> 
     if options.monitor is not None:
         clients = 'clients on this machine' if options.monitor_clients is None else ', '.join(options.monitor_clients)
         print(f'The monitor is at {options.monitor}, for {clients}', flush=True)
+    if parent is not None:
+        print(f'To load new code, send SIGHUP to process {os.getppid()}.', flush=True)
+        parent.notify_ready(when_dead=stopping.set)
     stopping.wait()
     _drain(server, options.grace)
     for watcher in watchers:

@@ -490,7 +490,10 @@ def test_help_has_every_part(option: str, capsys: pytest.CaptureFixture[str]) ->
         (['app:app', '-w4'], ': -w4; -w: use --workers N'),
         (
             ['app:app', '--reload'],
-            ": --reload; --reload: use a program that watches files, as in: watchfiles 'geventnode serve ...'",
+            (
+                ": --reload; --reload: use a program that watches files, as in: watchfiles 'geventnode serve ...'; or "
+                '--reload-on-hup, and send SIGHUP'
+            ),
         ),
         (['--unknown'], ': --unknown'),
     ],

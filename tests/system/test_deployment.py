@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -290,11 +291,12 @@ def test_command_lines_agree(file: str) -> None:
     assert command(file) == command('Dockerfile')
 
 
-def test_units_are_valid(tmp_path: Path) -> None:
+@pytest.mark.parametrize('service', ['site.service', 'serve.service'])
+def test_units_are_valid(tmp_path: Path, service: str) -> None:
     """systemd accepts the units; the program is replaced by one of this machine."""
     systemd_analyze = tool('systemd-analyze')
-    for name in ('site.service', 'site.socket'):
-        text = (DEPLOY / name).read_text()
+    for name, source in (('site.service', service), ('site.socket', 'site.socket')):
+        text = (DEPLOY / source).read_text()
         (tmp_path / name).write_text(re.sub(r'(?m)^ExecStart=\S+', f'ExecStart={sys.executable}', text))
     ran = subprocess.run(
         [systemd_analyze, 'verify', '--man=no', tmp_path / 'site.service', tmp_path / 'site.socket'],
@@ -309,11 +311,46 @@ def test_units_are_valid(tmp_path: Path) -> None:
 
 
 def test_units_refer_to_each_other() -> None:
-    assert setting('site.service', r'^Requires=(.+)') == 'site.socket'
-    assert setting('site.service', r'^WorkingDirectory=(.+)') == '/srv/site'
+    for name in ('site.service', 'serve.service'):
+        assert setting(name, r'^Requires=(.+)') == 'site.socket'
+        assert setting(name, r'^WorkingDirectory=(.+)') == '/srv/site'
     assert int(setting('site.service', r'^LimitNOFILE=(\d+)')) > int(
         setting('gunicorn.conf.py', r'^worker_connections = (\d+)')
     )
+
+
+def test_service_without_gunicorn_reloads() -> None:
+    """The command of the unit serves at the socket of systemd, and SIGHUP, as in the unit, loads it anew."""
+    program, serve, *arguments = shlex.split(setting('serve.service', r'^ExecStart=/srv/site/\.venv/bin/(.+)'))
+    assert (program, serve) == ('geventnode', 'serve')
+    assert setting('serve.service', r'^ExecReload=(.+)') == '/bin/kill -s HUP $MAINPID'
+    activate = (
+        'import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1"); '
+        'os.execv(sys.executable, [sys.executable, "-m", "geventnode", *sys.argv[2:]])'
+    )
+    with (
+        socket.create_server(('127.0.0.1', 0)) as listener,
+        subprocess.Popen(
+            [sys.executable, '-c', activate, str(listener.fileno()), serve, *arguments],
+            cwd=DEPLOY,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[listener.fileno()],
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        ) as process,
+    ):
+        for line in process.stdout:
+            if line.startswith('To load new code'):
+                process.send_signal(signal.SIGHUP)
+            if 'reloaded: process' in line:
+                break
+        with RawClient(lambda: socket.create_connection(listener.getsockname())) as client:
+            assert client.get(DEFAULT_PATH, 'X-Forwarded-Proto: https').response().read() == b'ready\n'
+        assert '"scheme":"https"' in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
 
 
 def copied(directory: Path) -> None:
@@ -392,6 +429,7 @@ def test_timeouts_agree() -> None:
     grace = number('gunicorn.conf.py', r'^graceful_timeout = (\d+)')
     assert grace == number(page, r"^gunicorn's worker +(\d+) s")
     stop = number('site.service', r'^TimeoutStopSec=(\d+)')
+    assert stop == number('serve.service', r'^TimeoutStopSec=(\d+)')
     assert grace < stop == number(page, r'^systemd +(\d+) s')
     waits = number('kubernetes.yaml', r'"sleep", "(\d+)"')
     assert waits == number(page, r'including the (\d+) s of ``preStop``')

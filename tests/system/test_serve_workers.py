@@ -19,7 +19,7 @@ from tests.system.running import APPS, PATIENCE, ROOT
 
 
 @contextlib.contextmanager
-def workers(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def workers(*arguments: str, path: str = '') -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Yield the process of a command with two workers, and the port that it listens on."""
     command = [sys.executable, '-m', 'geventnode', 'serve', *arguments, '--workers', '2', '--bind', '127.0.0.1:0']
     with subprocess.Popen(
@@ -28,7 +28,7 @@ def workers(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': f'{path}:{ROOT}'},
     ) as process:
         port = None
         lines = []
@@ -140,6 +140,54 @@ def test_exception_of_the_target_ends_the_master() -> None:
     assert 'geventnode/cli/targets.py' not in errors
     assert f'geventnode: the command runs with {sys.executable}; install the missing package there' in errors
     assert "geventnode: 'broken:listener' cannot be loaded: No module named 'not_installed'" in errors
+
+
+@pytest.mark.parametrize(
+    ('source', 'reason'),
+    [
+        ('import sys; sys.exit(1)', 'it called sys.exit(1)'),
+        ('1 / 0', 'division by zero'),
+        ('raise SystemExit', 'it called sys.exit(None)'),
+    ],
+)
+def test_target_that_never_starts_ends_the_master(tmp_path: Path, source: str, reason: str) -> None:
+    """There is one report, not one for each worker, and no second attempt."""
+    (tmp_path / 'failing.py').write_text(f'{source}\n')
+    status, errors = refused('failing:app', '--workers', '3', '--bind', '127.0.0.1:0', path=str(tmp_path))
+    assert status == 4
+    assert re.findall('^geventnode: .+', errors, re.MULTILINE) == [
+        f"geventnode: 'failing:app' cannot be loaded: {reason}"
+    ]
+    assert errors.count('failing.py", line 1, in <module>') == 1
+
+
+def test_worker_that_cannot_start_any_more_is_delayed(tmp_path: Path) -> None:
+    """New code that fails does not end the master; corrected code is served."""
+    target = tmp_path / 'changing.py'
+    good = 'def app(environ, start_response):\n    start_response("200 OK", [])\n    return [b"good"]\n'
+    target.write_text(good)
+    with workers('changing:app', path=str(tmp_path)) as (process, port):
+        with contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
+            client.request('GET', '/')
+            assert client.getresponse().read() == b'good'
+        # of another length: a compiled file is compared by its time in seconds, and its size
+        target.write_text('import sys\nsys.exit(3)\n')
+        process.send_signal(signal.SIGHUP)
+        lines = iter(process.stdout.readline, '')
+        delays = []
+        for line in lines:
+            found = re.search(r'the next attempt is in ([\d.]+) s', line)
+            if found is not None:
+                delays.append(float(found[1]))
+            if len(delays) == 3:
+                break
+        assert sorted(delays)[0] == 0.5
+        assert sorted(delays)[-1] > 0.5
+        target.write_text(good)
+        process.send_signal(signal.SIGHUP)
+        with contextlib.closing(HTTPConnection('127.0.0.1', port, timeout=PATIENCE)) as client:
+            client.request('GET', '/')
+            assert client.getresponse().read() == b'good'
 
 
 def test_new_master_inherits_the_sockets() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import sys
@@ -59,6 +60,10 @@ HEARTBEAT = 1.0
 #: Seconds that a draining worker leaves for logs and hooks before the master kills it, and their largest share of
 #: ``graceful_timeout``.
 MARGIN, MARGIN_SHARE = 1.0, 0.25
+
+#: Seconds before the next attempt to start a worker: after the first failure, and at most; gunicorn kills a worker that
+#: takes longer than its ``timeout`` of 30 seconds.
+FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0
 
 READ = 1
 
@@ -441,12 +446,76 @@ class ListenerWorker(Worker):
     kind = 'listener'
 
 
+class _Starts:
+    """Share the starts of workers between the processes of one master.
+
+    gunicorn's master ends if a worker cannot load the application, even if others serve it; and it starts a worker
+    that exits otherwise again at once, without end. Here, the master ends only if no worker has ever started.
+    """
+
+    def __init__(self) -> None:
+        # whether a worker has started, and the failures since the last start
+        self._memory = mmap.mmap(-1, 2)
+        # one byte, for the one worker that reports its failure
+        self._report, write = os.pipe()
+        os.set_blocking(self._report, False)
+        os.write(write, b'x')
+        os.close(write)
+
+    @property
+    def any(self) -> bool:
+        """Whether a worker has started."""
+        return bool(self._memory[0])
+
+    def note_success(self) -> None:
+        """Note that a worker has started."""
+        self._memory[:] = b'\1\0'
+
+    def note_failure(self) -> float:
+        """Note that a worker has failed; return the seconds of its pause."""
+        failures = self._memory[1]
+        self._memory[1] = min(failures + 1, 255)
+        return min(FIRST_DELAY * 2.0 ** min(failures, 10), LONGEST_DELAY)
+
+    def may_report(self) -> bool:
+        """Return whether the caller is the one worker that reports."""
+        return os.read(self._report, 1) == b'x'
+
+
+class _CommandWorker(Worker):
+    """Retry after a pause if the application can no longer be loaded."""
+
+    def load_wsgi(self) -> None:
+        starts = self.app.starts
+        try:
+            super().load_wsgi()
+        except Exception as error:
+            if not starts.any:
+                if not starts.may_report():
+                    sys.exit(Arbiter.APP_LOAD_ERROR)
+                raise
+            delay = starts.note_failure()
+            self.log.error('%s\nThis worker cannot start; the next attempt is in %g s', error, delay)
+            self._pause(delay)
+            # not the status with which gunicorn ends
+            sys.exit(1)
+        starts.note_success()
+
+    def _pause(self, delay: float) -> None:
+        """Blocks for a time, or until a signal ends the process."""
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        if self.alive:
+            gevent.sleep(delay)
+
+
 class _Application(BaseApplication):
     """Start gunicorn with a function that loads the application."""
 
     def __init__(self, load: Callable[[], Any], settings: dict[str, Any]) -> None:
         self._load = load
         self._settings = settings
+        self.starts = _Starts()
         super().__init__()
 
     def load_config(self) -> None:
@@ -461,10 +530,12 @@ class _Application(BaseApplication):
 def run(load: Callable[[], Any], **settings: Any) -> None:
     """Run gunicorn's master in this process.
 
-    Blocks until the master stops, and then raises ``SystemExit``.
+    Blocks until the master stops, and then raises ``SystemExit``. If the application cannot be loaded in the first
+    workers, the master ends with status 4. Once a worker has started, later ones that cannot load it are started again
+    after an increasing delay, of at most 10 seconds.
 
     :param load: called in each worker, with the standard library patched. It returns the application that
         :class:`Worker` serves, or raises :class:`NotServable`.
     :param settings: gunicorn's settings by name. Settings that the installed version does not have are ignored.
     """
-    _Application(load, {'worker_class': Worker, **settings}).run()
+    _Application(load, {'worker_class': _CommandWorker, **settings}).run()

@@ -1,0 +1,84 @@
+"""The access log as JSON, written by ``geventnode serve`` with and without workers, and read by ``jq`` and Python."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.code_blocks import BLOCKS
+from tests.servers import Client, get
+from tests.system.gunicorns import OLDEST, Gunicorn
+from tests.system.running import Served, run
+from tests.system.test_serve_workers import workers
+
+#: Requests with characters that break lines, quotes or encodings, as far as HTTP allows them in a target or a field.
+HOSTILE = [
+    get('/plain?a=b', 'User-Agent: curl/8'),
+    get('/"quoted\\\\"}{', 'Referer: "}\\'),
+    get('/field', 'User-Agent: \t\xff\xfe\x80 tab and bytes that are no UTF-8'),
+    get('/field', 'User-Agent: \xe2\x82\xac \xed\xa0\x80 \xc2\x85 \xe2\x80\xa8'),
+    get('/%00%0A%ff', 'Referer: \\u0022\\x22\\n'),
+]
+FIELDS = [
+    *('time', 'client_address', 'method', 'target', 'http_version', 'scheme', 'host', 'status', 'body_size'),
+    *('duration', 'complete', 'referer', 'user_agent'),
+]
+
+
+def send_all(port: int) -> None:
+    """Send the hostile requests on one connection, and check the responses."""
+    with contextlib.closing(Client(('127.0.0.1', port))) as client:
+        for request in HOSTILE:
+            assert client.send(request).response().status == 200
+
+
+def check(lines: list[str], directory: Path) -> None:
+    """Check that both readers find the same objects, with the values that were sent."""
+    assert len(lines) == len(HOSTILE)
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    log = directory / 'access.log'
+    log.write_text(''.join(f'{line}\n' for line in lines))
+    objects = [json.loads(line) for line in lines]
+    assert [list(each) for each in objects] == [FIELDS] * len(lines)
+    assert [json.loads(line) for line in run('jq', '-c', '.', log).rstrip('\n').split('\n')] == objects
+    for sent, found in zip(HOSTILE, objects, strict=True):
+        line, _, rest = sent.decode('latin-1').partition('\r\n')
+        assert line == f'{found["method"]} {found["target"]} HTTP/{found["http_version"]}'
+        for name, key in (('User-Agent', 'user_agent'), ('Referer', 'referer')):
+            value = rest.partition(f'{name}: ')[2].partition('\r\n')[0].strip('\t ')
+            assert found[key] == (value or None)
+    # the expression of the documentation, and the types of the figures
+    (example,) = (block.source for block in BLOCKS if block.page == 'docs/logging.rst' and 'jq -c' in block.source)
+    expression = example.partition("jq -c '")[2].partition("'")[0]
+    assert run('jq', '-c', expression, log) == ''
+    everything = expression.replace('.duration > 1', '.duration >= 0')
+    assert run('jq', '-c', everything, log).count('\n') == len(lines)
+
+
+def test_json_of_one_process(tmp_path: Path) -> None:
+    with Served('handlers:listener', '--access-log-format', 'json', access_log=True) as served:
+        send_all(served.port)
+        check([served.next_line() for _ in HOSTILE], tmp_path)
+
+
+def test_json_of_workers(tmp_path: Path) -> None:
+    with workers('gunicorned:application', '--access-log-format', 'json') as (process, port):
+        send_all(port)
+        lines: list[str] = []
+        while len(lines) < len(HOSTILE):
+            # those of gunicorn's error log have another format
+            line = process.stdout.readline().rstrip('\n')
+            lines += [line] if line.startswith('{') else []
+        check(lines, tmp_path)
+
+
+@pytest.mark.parametrize('version', [OLDEST, None], ids=['oldest', 'installed'])
+def test_json_of_gunicorn(tmp_path: Path, version: str | None) -> None:
+    log = tmp_path / 'lines'
+    configuration = f"logger_class = 'geventnode.integrations.gunicorn.JSONAccessLogger'\naccesslog = {str(log)!r}\n"
+    with Gunicorn(tmp_path, configuration=configuration, version=version) as gunicorn:
+        send_all(gunicorn.port)
+    check([line for line in log.read_text().splitlines() if '"/pid"' not in line], tmp_path)
