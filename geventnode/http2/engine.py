@@ -895,25 +895,24 @@ class Engine:
         self.send_window -= size
         output = self._output
         limit = self.max_sent_frame
-        frames, last = 1, size
-        if size > limit:
-            frames = (size - 1) // limit
+        # the frames before the last one, all of which are full
+        full = 0 if size <= limit else (size - 1) // limit
+        if full:
             view = memoryview(data)
             header = _HEADER.pack(limit >> 8, limit & 0xFF, _DATA, 0, stream.id)
-            for start in range(0, frames * limit, limit):
+            for start in range(0, full * limit, limit):
                 output.append(header)
                 output.append(view[start : start + limit])
-            data = view[frames * limit :]
-            last = size - frames * limit
-            frames += 1
+            data = view[full * limit :]
+        last = size - full * limit
         header = _HEADER.pack(last >> 8, last & 0xFF, _DATA, _END_STREAM if end else 0, stream.id)
-        if last > JOIN_UP_TO:
+        if size > JOIN_UP_TO:
             output.append(header)
             output.append(data)
         else:
-            output.append(b''.join((header, data)))
-        self.output_size += 9 * frames + size
-        self._counter.data_sent += frames
+            output.append(header + data)
+        self.output_size += 9 * (full + 1) + size
+        self._counter.data_sent += full + 1
         if end:
             self._end(stream)
 

@@ -112,7 +112,7 @@ def request_head(fields: Iterable[tuple[str, str]], limits: Limits, ended: bool)
     repeated: dict[str, list[str]] = {}
     for pair in fields:
         name, value = pair
-        if name[:1] == ':':
+        if name in _PSEUDO_FIELDS or name[:1] == ':':
             if pairs:
                 raise Malformed('a pseudo-header field follows an ordinary field')
             if name not in _PSEUDO_FIELDS:

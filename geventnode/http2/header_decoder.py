@@ -7,6 +7,8 @@ therefore decoded and checked when it is received as a literal, and the table ha
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 from hpack.table import HeaderTable
 
@@ -23,7 +25,7 @@ ENTRY_OVERHEAD = 32
 #: The most bits that an integer can have beyond its first byte: more than any length or index needs.
 MAX_INTEGER_BITS = 35
 
-#: The largest number of remembered steps of the Huffman decoder.
+#: The largest number of remembered steps of the Huffman decoder: those of one more connection are found again.
 MAX_STEPS = 8192
 
 Pair = tuple[str, str]
@@ -35,6 +37,9 @@ _STATIC: list[Pair] = [
 ]
 _LAST_STATIC = len(_STATIC) - 1
 
+#: The same by the byte that stands for each, except for the field about the connection.
+_BY_BYTE = {0x80 | number: pair for number, pair in enumerate(_STATIC) if number and field_problem(*pair) is None}
+
 
 class BlockError(Exception):
     """A header block is not valid HPACK: an error of the connection, because the tables no longer agree."""
@@ -44,35 +49,50 @@ class ListTooLarge(Exception):
     """The fields of a header block exceed the limit."""
 
 
-#: The effect of a byte of Huffman code in a state: the next state, the text, and whether a string can end there.
-_steps: dict[int, tuple[int, str, int]] = {}
+class _State(dict[int, 'tuple[_State, str]']):
+    """A state of the Huffman decoder: the next state and the text by the next byte, found when it first occurs."""
+
+    #: The steps of all states, and the states by the number in the table and by whether a string can end there.
+    steps: ClassVar[int] = 0
+    states: ClassVar[dict[tuple[int, bool], _State]] = {}
+
+    def __init__(self, number: int, complete: bool) -> None:
+        super().__init__()
+        self.number = number
+        self.complete = complete
+        self.states[number, complete] = self
+
+    def __missing__(self, byte: int) -> tuple[_State, str]:
+        first, first_flags, first_symbol = HUFFMAN_TABLE[self.number << 4 | byte >> 4]
+        second, flags, symbol = HUFFMAN_TABLE[first << 4 | byte & 15]
+        if (first_flags | flags) & HUFFMAN_FAIL:
+            raise BlockError('a string is not Huffman code')
+        text = chr(first_symbol) if first_flags & HUFFMAN_EMIT_SYMBOL else ''
+        if flags & HUFFMAN_EMIT_SYMBOL:
+            text += chr(symbol)
+        complete = bool(flags & HUFFMAN_COMPLETE)
+        following = self.states.get((second, complete))
+        if following is None:
+            following = _State(second, complete)
+        step = following, text
+        if _State.steps < MAX_STEPS:
+            _State.steps += 1
+            self[byte] = step
+        return step
 
 
-def _find_step(state: int, byte: int) -> tuple[int, str, int]:
-    first, first_flags, first_symbol = HUFFMAN_TABLE[state << 4 | byte >> 4]
-    second, flags, symbol = HUFFMAN_TABLE[first << 4 | byte & 15]
-    if (first_flags | flags) & HUFFMAN_FAIL:
-        raise BlockError('a string is not Huffman code')
-    text = chr(first_symbol) if first_flags & HUFFMAN_EMIT_SYMBOL else ''
-    if flags & HUFFMAN_EMIT_SYMBOL:
-        text += chr(symbol)
-    step = second, text, flags & HUFFMAN_COMPLETE
-    if len(_steps) < MAX_STEPS:
-        _steps[state << 8 | byte] = step
-    return step
+_START = _State(0, True)
 
 
 def decode_huffman(data: bytes) -> str:
     """Return the text of Huffman code, a character for each byte. Raises :class:`BlockError`."""
-    state, complete = 0, HUFFMAN_COMPLETE
-    steps = _steps
-    parts: list[str] = []
+    state, text = _START, ''
     for byte in data:
-        state, text, complete = steps.get(state << 8 | byte) or _find_step(state, byte)
-        parts.append(text)
-    if not complete:
+        state, part = state[byte]
+        text += part
+    if not state.complete:
         raise BlockError('the end of a string is not Huffman code')
-    return ''.join(parts)
+    return text
 
 
 def _read_integer(block: bytes, position: int, number: int) -> tuple[int, int]:
@@ -133,20 +153,19 @@ class HeaderDecoder:
         """
         fields: list[Pair] = []
         problem: str | None = None
-        entries = self._entries
+        static = _BY_BYTE
         size, position, end = 0, 0, len(block)
         while position < end:
             first = block[position]
             position += 1
-            if first > 127:
-                number = first & 127
+            if first in static:
+                pair = static[first]
+            elif first > 127:
+                number = first - 128
                 if number == 127:
                     number, position = _read_integer(block, position, 127)
-                if _LAST_STATIC < number <= _LAST_STATIC + len(entries):
-                    pair = entries[_LAST_STATIC - number]
-                else:
-                    pair = self._entry(number)
-                if self._has_problems and problem is None:
+                pair = self._entry(number)
+                if problem is None and (self._has_problems or number <= _LAST_STATIC):
                     problem = field_problem(*pair)
             elif 32 <= first < 64:
                 if fields:
@@ -183,18 +202,19 @@ class HeaderDecoder:
 
     def _entry(self, number: int) -> Pair:
         """Return an entry of the tables (RFC 7541, section 2.3.3)."""
-        if 0 < number <= _LAST_STATIC:
+        if number > _LAST_STATIC:
+            entries = self._entries
+            if number <= _LAST_STATIC + len(entries):
+                return entries[_LAST_STATIC - number]
+        elif number:
             return _STATIC[number]
-        if not 0 < number <= _LAST_STATIC + len(self._entries):
-            raise BlockError('a field is not in the table')
-        return self._entries[_LAST_STATIC - number]
+        raise BlockError('a field is not in the table')
 
     def _add(self, pair: Pair) -> None:
         """Add an entry, which can replace others (RFC 7541, section 4.4)."""
         self._free -= len(pair[0]) + len(pair[1]) + ENTRY_OVERHEAD
         self._entries.append(pair)
-        if self._free < 0:
-            self._evict()
+        self._evict()
 
     def _resize(self, size: int) -> None:
         if size > TABLE_SIZE:
@@ -205,12 +225,8 @@ class HeaderDecoder:
 
     def _evict(self) -> None:
         """Remove the oldest entries until no byte is missing: all of them, if the newest is larger than the table."""
-        evicted = 0
-        for name, value in self._entries:
-            if self._free >= 0:
-                break
+        while self._free < 0:
+            name, value = self._entries.pop(0)
             self._free += len(name) + len(value) + ENTRY_OVERHEAD
-            evicted += 1
-        del self._entries[:evicted]
         if not self._entries:
             self._has_problems = False

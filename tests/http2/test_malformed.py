@@ -29,6 +29,7 @@ MALFORMED = {
     'keep-alive': [*GOOD, ('keep-alive', 'timeout=5')],
     'proxy-connection': [*GOOD, ('proxy-connection', 'close')],
     'transfer-encoding': [*GOOD, ('transfer-encoding', 'chunked')],
+    'transfer-encoding of the static table': [*GOOD, ('transfer-encoding', '')],
     'upgrade': [*GOOD, ('upgrade', 'websocket')],
     'te': [*GOOD, ('te', 'gzip')],
     'upper-case name': [*GOOD, ('X-One', '1')],
