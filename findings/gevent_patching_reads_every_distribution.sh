@@ -3,7 +3,7 @@
 #
 # gevent 26.9.0 notifies entry points before and after it patches a module, and looks them up anew each time:
 # importlib.metadata.entry_points() then opens a file of every distribution on sys.path. In an environment with 100
-# packages, this is a quarter of the time in which a small server starts, although no package has such an entry point.
+# packages, this is a fifth of the time in which a small server starts, although no package has such an entry point.
 # There is no setting; a process that starts often saves it only with fewer packages in its environment.
 set -eu
 work=$(mktemp -d)
@@ -48,3 +48,4 @@ assert lookups >= 20
 assert reads >= lookups * PACKAGES
 PYTHON
 "$work/venv/bin/python" "$work/show.py"
+# gevent 26.9.0 lookups: 25 files read: 2650

@@ -41,12 +41,12 @@ WORDS = {
     ),
 }
 #: Names that the glossary has replaced; as English words they can be right.
-NAMES = re.compile(
-    r'_Taken|_Unasked|_carry_out|_claim|_cut_short|_feeder|_fell_short|_give_up|_pump_rests|_settle|_tell'
-    r'|_tunings|_whole|DECISIVE|MEANINGLESS|PARKED|application_returned|check_hub|forget_after_fork'
-    r'|hand_out|hand_over|hurry|introduce|may_go_on|patient|put_both|put_gathered|put_soon|set_sink'
-    r'|special_request|surrender|turn_away|unheard'
-)
+NAMES = {
+    '_Taken', '_Unasked', '_carry_out', '_claim', '_cut_short', '_feeder', '_fell_short', '_give_up', '_pump_rests',
+    '_settle', '_tell', '_tunings', '_whole', 'DECISIVE', 'MEANINGLESS', 'PARKED', 'application_returned',
+    'check_hub', 'forget_after_fork', 'hand_out', 'hand_over', 'hurry', 'introduce', 'may_go_on', 'patient',
+    'put_both', 'put_gathered', 'put_soon', 'set_sink', 'special_request', 'surrender', 'turn_away', 'unheard',
+}  # fmt: skip
 SUMMARY_WORDS = 12
 #: A summary that begins with one of these is not an imperative.
 NOT_IMPERATIVE = {
@@ -160,7 +160,7 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
     found = []
     previous = -1
     for start, _, token in tokens:
-        if token.type == tokenize.NAME and NAMES.fullmatch(token.string):
+        if token.type == tokenize.NAME and token.string in NAMES:
             found.append((start, 'glossary', token.string))
         elif token.type == tokenize.COMMENT:
             comment = token.string.lstrip('#: ')
@@ -171,14 +171,24 @@ def _in_python(name: str, text: str, tokens: list[Token]) -> list[tuple[int, str
     lines = [0]
     for line in text.splitlines(keepends=True):
         lines.append(lines[-1] + len(line))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
-            docstring = ast.get_docstring(node)
-            if docstring:
-                rule = _rule_of_docstring(node, docstring, inside=name.startswith('geventnode/'))
-                if rule is not None:
-                    found.append((lines[node.body[0].lineno - 1], rule, docstring[:60]))
+    for node in _documented(ast.parse(text)):
+        docstring = ast.get_docstring(node)
+        if docstring:
+            rule = _rule_of_docstring(node, docstring, inside=name.startswith('geventnode/'))
+            if rule is not None:
+                found.append((lines[node.body[0].lineno - 1], rule, docstring[:60]))
     return found
+
+
+def _documented(tree: ast.Module) -> Iterator[ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Yield the nodes that can have a docstring; they are among the statements, so that expressions are left out."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)):
+            yield node
+        for field in ('body', 'orelse', 'finalbody', 'handlers', 'cases'):
+            waiting.extend(getattr(node, field, ()))
 
 
 def _rule_of_docstring(node: ast.AST, docstring: str, inside: bool) -> str | None:

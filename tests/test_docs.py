@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,18 @@ def test_file_in_design_exists(path: str) -> None:
     assert (ROOT / 'geventnode' / path).exists()
 
 
+@cache
+def classes_in_design() -> list[ast.ClassDef]:
+    """Return the classes of the files that the page names."""
+    trees = [ast.parse((ROOT / 'geventnode' / path).read_text('utf-8')) for path in FILES_IN_DESIGN]
+    return [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
 @pytest.mark.parametrize('name', sorted(set(re.findall(r'``([A-Z]\w+\.\w+)``', DESIGN))))
 def test_method_in_design_exists(name: str) -> None:
     """It is defined in a class of that name in one of the files that the page names."""
     owner, _, method = name.partition('.')
-    trees = [ast.parse((ROOT / 'geventnode' / path).read_text('utf-8')) for path in FILES_IN_DESIGN]
-    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner]
+    classes = [node for node in classes_in_design() if node.name == owner]
     assert any(getattr(each, 'name', None) == method for node in classes for each in node.body)
 
 

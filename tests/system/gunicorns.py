@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, ROOT
+from tests.system.running import APPS, PATIENCE, PYTHONPATH
 
 __all__ = ['OLDEST', 'Gunicorn', 'RawClient', 'folder_of']
 
@@ -175,7 +175,7 @@ class Gunicorn:
             env={
                 **os.environ,
                 'HOME': str(directory),
-                'PYTHONPATH': ':'.join([*paths, str(ROOT), str(APPS)]),
+                'PYTHONPATH': ':'.join([*paths, PYTHONPATH, str(APPS)]),
                 **(env or {}),
             },
         )

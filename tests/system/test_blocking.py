@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 from tests.servers import Client, get
-from tests.system.running import PATIENCE, ROOT
+from tests.system.running import PATIENCE, PYTHONPATH, ROOT
 
 APPLICATION = """
 def application(environ, start_response):
@@ -48,7 +48,7 @@ def test_program_of_the_guide_reports_the_line(tmp_path: Path) -> None:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
     ) as process:
         port = int(process.stdout.readline())
         with contextlib.closing(Client(('127.0.0.1', port))) as client:
@@ -80,7 +80,7 @@ def test_blocking_line_is_reported(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env={
             **os.environ,
-            'PYTHONPATH': str(ROOT),
+            'PYTHONPATH': PYTHONPATH,
             'GEVENT_MONITOR_THREAD_ENABLE': '1',
             'GEVENT_MAX_BLOCKING_TIME': '0.1',
         },

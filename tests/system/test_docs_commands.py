@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.code_blocks import BLOCKS, ROOT
-from tests.system.running import PATIENCE, Served
+from tests.system.running import PATIENCE, PYTHONPATH, Served
 
 APPLICATION = """
 def app(environ, start_response):
@@ -87,7 +87,7 @@ def serve_with_gunicorn(arguments: list[str], directory: Path) -> None:
         text=True,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
     ) as gunicorn:
         lines = []
         for line in gunicorn.stderr:

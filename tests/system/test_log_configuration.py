@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import Client
 from tests.system.gunicorns import Gunicorn
-from tests.system.running import APPS, PATIENCE, ROOT, Served
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
@@ -93,7 +93,7 @@ def test_workers_write_their_logs(by: str, late: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[listening.fileno()],
-            env={**os.environ, 'PYTHONPATH': str(ROOT), 'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'CONFIGURED_BY': by, 'CONFIGURED_LATE': late},
         )
         port = listening.getsockname()[1]
     with process:

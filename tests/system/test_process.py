@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, ROOT, Served, tool
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served, tool
 
 STARTED = b'POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345'
 
@@ -62,7 +62,7 @@ def test_sighup_is_ignored_under_nohup() -> None:
     with subprocess.Popen(
         [sys.executable, '-c', ignoring, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', '127.0.0.1:0'],
         cwd=APPS,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         text=True,
         stdout=subprocess.PIPE,
     ) as process:
@@ -151,7 +151,7 @@ def activate(listening: socket.socket, count: int, *arguments: str) -> subproces
     return subprocess.Popen(
         [sys.executable, '-c', ACTIVATE, str(listening.fileno()), str(count), 'serve', 'handlers:listener', *arguments],
         cwd=APPS,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         pass_fds=[listening.fileno()],
         text=True,
         stdout=subprocess.PIPE,
@@ -189,7 +189,7 @@ def refused(*arguments: str) -> tuple[int, str]:
         cwd=APPS,
         check=False,
         text=True,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         capture_output=True,
         timeout=PATIENCE,
     )
@@ -247,7 +247,7 @@ def test_mode_of_a_path_follows_the_umask(tmp_path: Path, workers: tuple[str, ..
     with subprocess.Popen(
         [sys.executable, '-m', 'geventnode', 'serve', 'handlers:listener', '--bind', f'unix:{path}', *workers],
         cwd=APPS,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         text=True,
         umask=mask,
         stdout=subprocess.PIPE,
@@ -281,7 +281,7 @@ def test_max_header_size_is_applied(workers: tuple[str, ...]) -> None:
                 *workers,
             ],
             cwd=APPS,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            env={**os.environ, 'PYTHONPATH': PYTHONPATH},
             pass_fds=[listening.fileno()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -363,7 +363,7 @@ def unprivileged(bind: str, *arguments: str) -> tuple[int, str]:
         cwd=APPS,
         check=False,
         text=True,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH},
         capture_output=True,
         timeout=PATIENCE,
     )

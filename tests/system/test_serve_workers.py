@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Client
-from tests.system.running import APPS, PATIENCE, ROOT
+from tests.system.running import APPS, PATIENCE, PYTHONPATH
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def workers(*arguments: str, path: str = '') -> Iterator[tuple[subprocess.Popen[
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, 'PYTHONPATH': f'{path}:{ROOT}'},
+        env={**os.environ, 'PYTHONPATH': f'{path}:{PYTHONPATH}'},
     ) as process:
         port = None
         lines = []
@@ -105,7 +105,7 @@ def refused(*arguments: str, path: str = '') -> tuple[int, str]:
         cwd=APPS,
         check=False,
         text=True,
-        env={**os.environ, 'PYTHONPATH': f'{path}:{ROOT}'},
+        env={**os.environ, 'PYTHONPATH': f'{path}:{PYTHONPATH}'},
         capture_output=True,
         timeout=PATIENCE,
     )

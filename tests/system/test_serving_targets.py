@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.system.running import APPS, PATIENCE, ROOT, Served
+from tests.system.running import APPS, PATIENCE, PYTHONPATH, Served
 
 pytest.importorskip('flask', reason='Flask is not installed; it is in the extra "test"')
 
@@ -26,7 +26,7 @@ def start(command: str, how: str, target: str = 'serving.py', **env: str) -> sub
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': how, **env},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'SERVES': how, **env},
     )
 
 
@@ -86,7 +86,7 @@ def test_slow_import_is_reported(command: str) -> None:
         text=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'SERVES': 'waiting'},
+        env={**os.environ, 'PYTHONPATH': PYTHONPATH, 'SERVES': 'waiting'},
     ) as process:
         line = process.stderr.readline()
         process.kill()
